@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Life as a service: signals, logging, listening sockets, and gRPC on unix sockets.
+
+pub mod backoff;
+pub mod listen_fds;
+pub mod logging;
+pub mod signals;
+pub mod uds;

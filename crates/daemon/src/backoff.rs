@@ -1,0 +1,38 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+/// Waits that double from 50 ms to 1 s, for a peer on the same machine that is being restarted.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    /// Begins with the shortest wait.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { next: Self::FIRST }
+    }
+
+    /// The peer answered: the next wait is the shortest again.
+    pub fn reset(&mut self) {
+        self.next = Self::FIRST;
+    }
+
+    /// Waits for the current duration, and doubles it.
+    pub async fn wait(&mut self) {
+        let now = self.next;
+        self.next = (now * 2).min(Self::LONGEST);
+        tokio::time::sleep(now).await;
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,73 @@
+//! gRPC on unix sockets: bind one, connect to one, and ask who is at the other end.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+use tonic::transport::{Channel, Endpoint};
+
+/// Why a socket could not be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{step} unix socket {}", path.display())]
+pub struct ListenError {
+    step: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Binds `path` with mode 0660, in place of a socket that a former process left there.
+///
+/// # Errors
+/// When something that is no socket is at `path`, or the kernel refuses.
+pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
+    let failed = |step| move |source| ListenError { step, path: path.to_owned(), source };
+    // Bound under another name and renamed: a peer finds the former socket or one that is ready, never
+    // one that is not yet allowed to it.
+    let fresh = path.with_extension(format!("new-{}", std::process::id()));
+    let _ = fs::remove_file(&fresh);
+    if fs::symlink_metadata(path).is_ok_and(|it| !it.file_type().is_socket()) {
+        return Err(failed("replace")(io::Error::other("there is something that is no socket: move it away")));
+    }
+    let listener = UnixListener::bind(&fresh).map_err(failed("bind"))?;
+    fs::set_permissions(&fresh, Permissions::from_mode(0o660)).map_err(failed("set the mode of"))?;
+    fs::rename(&fresh, path).map_err(failed("put in place"))?;
+    Ok(listener)
+}
+
+/// A channel to the server at `path`, that connects at the first call, and again after it broke.
+///
+/// `tune` sets what the caller wants otherwise than tonic, such as window sizes.
+#[must_use]
+pub fn channel(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel {
+    let path = path.to_owned();
+    // The address is never looked at: it becomes the `:authority` of the calls.
+    let endpoint = tune(Endpoint::from_static("http://localhost"));
+    endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_file_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("a.sock");
+        drop(listen(&socket).unwrap());
+        let listener = listen(&socket).unwrap();
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+        let (client, server) = tokio::join!(UnixStream::connect(&socket), listener.accept());
+        assert_eq!(server.unwrap().0.peer_cred().unwrap().pid(), client.unwrap().peer_cred().unwrap().pid());
+
+        let file = folder.path().join("precious");
+        fs::write(&file, "data").unwrap();
+        assert!(listen(&file).is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "data");
+    }
+}
