@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The life and death of one app's workers, decided purely: (state, event, now) → (state, actions).
+//!
+//! A [`Supervisor`] reads no clock, opens no socket and spawns nothing. Who owns it tells it what
+//! happened ([`Event`]) and when, performs the [`Action`]s that it answers with, and sends
+//! [`Event::Tick`] at [`Supervisor::next_wake`].
+//!
+//! **Invariants**
+//! - A number names at most one process: it is free again only when that process has exited.
+//! - A worker that serves is stopped only because another is ready in its place, because fewer are
+//!   wanted, or because it does not answer to this emperord.
+//! - An app that cannot start is never tried in a loop: it waits for a new generation, or, where
+//!   workers serve all the same, for a backoff that grows.
+
+mod backoff;
+mod event;
+mod plan;
+mod supervisor;
+mod view;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use event::{Action, Adoption, Event, Exit, KillCause, Limits, StartFailure, TerminateCause};
+pub use supervisor::Supervisor;
+pub use view::{Phase, Progress};
+pub use worker::{Stage, Worker};

@@ -1,0 +1,174 @@
+//! What a supervisor is told, and what it answers.
+
+use std::time::Duration;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The app's file asks for this. A higher generation than before replaces every worker; the same
+    /// generation changes only the number and the limits.
+    Wanted {
+        /// What the new workers run.
+        generation: u64,
+        /// How many.
+        workers: u16,
+        /// How long things may take.
+        limits: Limits,
+    },
+    /// The app is to have no workers: its file is gone, or everything is shut down.
+    Removed,
+    /// A process of an earlier emperord was found alive. Before the first [`Event::Wanted`].
+    Adopted {
+        /// The worker's number.
+        number: u16,
+        /// What it runs.
+        generation: u64,
+        /// How far it has come.
+        stage: Adoption,
+    },
+    /// A worker has opened its control stream.
+    Attached {
+        /// The worker's number.
+        number: u16,
+    },
+    /// A worker has imported the app and listens.
+    Ready {
+        /// The worker's number.
+        number: u16,
+    },
+    /// A worker drains without having been told by this supervisor.
+    Draining {
+        /// The worker's number.
+        number: u16,
+    },
+    /// The process that [`Action::Spawn`] asked for could not be made.
+    SpawnFailed {
+        /// The worker's number.
+        number: u16,
+    },
+    /// A worker's process has ended.
+    Exited {
+        /// The worker's number.
+        number: u16,
+        /// In which way.
+        exit: Exit,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// How far an adopted worker has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adoption {
+    /// It was importing its app when it was last heard of.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It was told to drain.
+    Draining,
+}
+
+/// In which way a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With status 0.
+    Orderly,
+    /// It said that its app cannot be imported or its interpreter cannot be used: trying again without
+    /// a change is of no use.
+    Unusable,
+    /// By a signal, or with any other status.
+    Crashed,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From the start of a process until it is ready.
+    pub start: Duration,
+    /// From the order to drain until what is still under way is cut.
+    pub grace: Duration,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The set of workers that take requests, or the app's phase, has changed.
+    Publish,
+    /// Start a process.
+    Spawn {
+        /// The worker's number.
+        number: u16,
+        /// What it is to run.
+        generation: u64,
+    },
+    /// Tell a worker to take nothing more, to finish, and to exit.
+    Drain {
+        /// The worker's number.
+        number: u16,
+    },
+    /// Send SIGTERM.
+    Terminate {
+        /// The worker's number.
+        number: u16,
+        /// Why.
+        cause: TerminateCause,
+    },
+    /// Send SIGKILL.
+    Kill {
+        /// The worker's number.
+        number: u16,
+        /// Why.
+        cause: KillCause,
+    },
+    /// No worker serves and none can start. Nothing is tried until the next generation.
+    GiveUp {
+        /// What went wrong with the last one that was tried.
+        failure: StartFailure,
+    },
+    /// The first worker of a new generation failed to start: the older ones serve on.
+    AbandonReload {
+        /// What went wrong with it.
+        failure: StartFailure,
+    },
+}
+
+/// Why a worker is sent SIGTERM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TerminateCause {
+    /// It had not begun to serve and is not wanted any more.
+    Superfluous,
+    /// It was still at it at the end of its grace.
+    GraceOver,
+    /// It was adopted and has not attached.
+    Silent,
+}
+
+/// Why a worker is sent SIGKILL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillCause {
+    /// It was not ready in time.
+    StartTimeout,
+    /// SIGTERM did not end it.
+    Stubborn,
+}
+
+/// Why a worker did not become ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFailure {
+    /// The process could not be made.
+    NotSpawned,
+    /// It was not ready in time.
+    TimedOut,
+    /// The app cannot be imported, or the interpreter cannot be used.
+    Unusable,
+    /// The process ended before it was ready.
+    Exited,
+}
+
+impl StartFailure {
+    /// Whether another try without any change may end better.
+    #[must_use]
+    pub fn is_worth_a_retry(self) -> bool {
+        matches!(self, Self::NotSpawned | Self::Exited)
+    }
+}

@@ -1,0 +1,107 @@
+//! What is missing and what is too many, after each event.
+
+use std::time::Instant;
+
+use crate::event::{Action, TerminateCause};
+use crate::supervisor::{Supervisor, Trust, Want};
+use crate::worker::{Stage, Worker};
+
+/// Brings the workers nearer to what is wanted.
+pub(crate) fn reconcile(it: &mut Supervisor, now: Instant, actions: &mut Vec<Action>) {
+    match it.want {
+        Want::Unknown => {}
+        Want::None => retire_all(it, now, actions),
+        Want::Workers(wanted) => {
+            stop_superfluous_starts(it, usize::from(wanted), now, actions);
+            drain_superfluous(it, usize::from(wanted), now, actions);
+            give_up_where_nothing_helps(it, actions);
+            start_missing(it, usize::from(wanted), now, actions);
+        }
+    }
+}
+
+fn retire_all(it: &mut Supervisor, now: Instant, actions: &mut Vec<Action>) {
+    for (number, worker) in &mut it.workers {
+        match worker.stage {
+            Stage::Starting { .. } => {
+                actions.push(worker.terminate(*number, now, TerminateCause::Superfluous));
+            }
+            Stage::Ready { .. } => actions.push(worker.drain(*number, now, it.limits.grace)),
+            Stage::Draining { .. } | Stage::Stopping { .. } => {}
+        }
+    }
+}
+
+/// Starts of an older generation, and of the current one those beyond what is wanted.
+fn stop_superfluous_starts(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
+    let mut too_many = committed(it).saturating_sub(wanted);
+    let current = it.generation;
+    for (number, worker) in it.workers.iter_mut().rev().filter(|(_, worker)| worker.is_starting()) {
+        if worker.generation == current {
+            if too_many == 0 {
+                continue;
+            }
+            too_many -= 1;
+        }
+        actions.push(worker.terminate(*number, now, TerminateCause::Superfluous));
+    }
+}
+
+/// Those that serve beyond what is wanted: the oldest generation first, then the highest number.
+fn drain_superfluous(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
+    let mut ready: Vec<(u64, u16)> =
+        it.workers.iter().filter(|(_, w)| w.is_ready()).map(|(number, w)| (w.generation, *number)).collect();
+    ready.sort_by_key(|(generation, number)| (*generation, u16::MAX - number));
+    let too_many = ready.len().saturating_sub(wanted);
+    for (_, number) in ready.into_iter().take(too_many) {
+        if let Some(worker) = it.workers.get_mut(&number) {
+            actions.push(worker.drain(number, now, it.limits.grace));
+        }
+    }
+}
+
+fn give_up_where_nothing_helps(it: &mut Supervisor, actions: &mut Vec<Action>) {
+    if let Trust::Doubted(failure) = it.trust
+        && !it.workers.values().any(Worker::is_starting)
+    {
+        it.trust = Trust::GivenUp;
+        actions.push(Action::GiveUp { failure });
+    }
+}
+
+fn start_missing(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
+    if it.backoff.is_waiting(now) {
+        return;
+    }
+    for _ in 0..missing(it, wanted) {
+        let Some(number) = (1..=u16::MAX).find(|number| !it.workers.contains_key(number)) else { return };
+        it.workers.insert(number, Worker::starting(it.generation, now + it.limits.start));
+        actions.push(Action::Spawn { number, generation: it.generation });
+    }
+}
+
+/// How many starts are missing and may go at once, but for the backoff.
+pub(crate) fn missing(it: &Supervisor, wanted: usize) -> usize {
+    let at_once = match it.trust {
+        Trust::Untried | Trust::Proven => surge(wanted),
+        Trust::Shaken | Trust::Abandoned => 1,
+        Trust::Doubted(_) | Trust::GivenUp => 0,
+    };
+    let starting = it.workers.values().filter(|worker| worker.is_starting()).count();
+    wanted.saturating_sub(committed(it)).min(at_once.saturating_sub(starting))
+}
+
+/// How many fill a place that is wanted. Older ones do where they are not to be replaced.
+fn committed(it: &Supervisor) -> usize {
+    let fills = |worker: &&Worker| match worker.stage {
+        Stage::Starting { .. } => worker.generation == it.generation,
+        Stage::Ready { .. } => worker.generation == it.generation || it.trust == Trust::Abandoned,
+        Stage::Draining { .. } | Stage::Stopping { .. } => false,
+    };
+    it.workers.values().filter(fills).count()
+}
+
+/// How many may start at once: four, or a quarter.
+fn surge(wanted: usize) -> usize {
+    wanted.div_ceil(4).max(4)
+}

@@ -1,0 +1,85 @@
+//! Each story of a worker's life: when, what happened, and what is then to be done.
+
+mod adoption;
+mod crashes;
+mod reloads;
+mod scaling;
+mod starts;
+mod stops;
+
+use std::time::{Duration, Instant};
+
+use crate::{Action, Adoption, Event, Exit, Limits, Phase, Supervisor};
+
+/// A minute to start, ten seconds of grace.
+const LIMITS: Limits = Limits { start: Duration::from_secs(60), grace: Duration::from_secs(10) };
+
+/// Milliseconds since the story began, what happened, the actions as text, and the phase after them.
+type Step = (u64, Event, &'static str, Phase);
+
+/// Plays a story from an app of which nothing is known.
+#[track_caller]
+fn check(steps: &[Step]) -> Supervisor {
+    let began = Instant::now();
+    let mut supervisor = Supervisor::new(LIMITS);
+    for (at, event, expected, phase) in steps {
+        let now = began + Duration::from_millis(*at);
+        let actions: Vec<String> = supervisor.handle(*event, now).iter().map(text).collect();
+        assert_eq!(actions.join(", "), *expected, "at {at} ms, {event:?}: {supervisor:#?}");
+        assert_eq!(supervisor.phase(now), *phase, "at {at} ms, {event:?}: {supervisor:#?}");
+    }
+    supervisor
+}
+
+/// When the supervisor wants to be woken, in milliseconds since `at` milliseconds of a story that is
+/// played with `steps`.
+#[track_caller]
+fn check_wake(steps: &[Step], expected: Option<u64>) {
+    let before = Instant::now();
+    let supervisor = check(steps);
+    let slack = before.elapsed();
+    let wake = supervisor.next_wake().map(|it| it - before);
+    let exact = expected.map(Duration::from_millis);
+    let matches = match (wake, exact) {
+        (Some(wake), Some(exact)) => wake >= exact && wake <= exact + slack,
+        (None, None) => true,
+        _ => false,
+    };
+    assert!(matches, "woken after {wake:?}, not {exact:?}");
+}
+
+fn text(action: &Action) -> String {
+    match action {
+        Action::Publish => "publish".into(),
+        Action::Spawn { number, generation } => format!("spawn {number}@{generation}"),
+        Action::Drain { number } => format!("drain {number}"),
+        Action::Terminate { number, cause } => format!("terminate {number} {cause:?}"),
+        Action::Kill { number, cause } => format!("kill {number} {cause:?}"),
+        Action::GiveUp { failure } => format!("give up {failure:?}"),
+        Action::AbandonReload { failure } => format!("abandon reload {failure:?}"),
+    }
+}
+
+fn want(generation: u64, workers: u16) -> Event {
+    Event::Wanted { generation, workers, limits: LIMITS }
+}
+
+fn ready(number: u16) -> Event {
+    Event::Ready { number }
+}
+
+fn crashed(number: u16) -> Event {
+    Event::Exited { number, exit: Exit::Crashed }
+}
+
+fn unusable(number: u16) -> Event {
+    Event::Exited { number, exit: Exit::Unusable }
+}
+
+fn ended(number: u16) -> Event {
+    Event::Exited { number, exit: Exit::Orderly }
+}
+
+fn adopted(number: u16, generation: u64) -> Event {
+    Event::Adopted { number, generation, stage: Adoption::Ready }
+}

@@ -1,0 +1,83 @@
+//! Processes of an earlier emperord.
+
+use super::*;
+
+#[test]
+fn those_that_serve_are_kept_and_only_the_missing_are_started() {
+    check(&[
+        (0, adopted(1, 4), "publish", Phase::Running),
+        (0, adopted(3, 4), "publish", Phase::Running),
+        (0, want(4, 3), "spawn 2@4", Phase::Running),
+        (50, Event::Attached { number: 1 }, "", Phase::Running),
+        (60, Event::Attached { number: 3 }, "", Phase::Running),
+        (900, ready(2), "publish", Phase::Running),
+        (30_000, Event::Tick, "", Phase::Running),
+    ]);
+}
+
+#[test]
+fn one_that_stays_silent_is_replaced() {
+    check(&[
+        (0, adopted(1, 4), "publish", Phase::Running),
+        (0, want(4, 1), "", Phase::Running),
+        (9_999, Event::Tick, "", Phase::Running),
+        (10_000, Event::Tick, "publish, terminate 1 Silent, spawn 2@4", Phase::Starting),
+        (12_000, Event::Tick, "kill 1 Stubborn", Phase::Starting),
+    ]);
+}
+
+#[test]
+fn those_of_a_file_that_changed_meanwhile_are_replaced_one_by_one() {
+    check(&[
+        (0, adopted(1, 4), "publish", Phase::Running),
+        (0, want(5, 1), "spawn 2@5", Phase::Reloading),
+        (50, Event::Attached { number: 1 }, "", Phase::Reloading),
+        (900, ready(2), "publish, drain 1", Phase::Running),
+    ]);
+}
+
+#[test]
+fn those_of_a_file_that_is_gone_are_drained() {
+    let supervisor = check(&[
+        (0, adopted(1, 4), "publish", Phase::Running),
+        (0, Event::Removed, "publish, drain 1", Phase::Stopping),
+        (50, ended(1), "", Phase::Stopping),
+    ]);
+    assert!(supervisor.is_gone());
+}
+
+#[test]
+fn one_that_was_starting_and_one_that_was_draining_go_on() {
+    let starting = Event::Adopted { number: 1, generation: 4, stage: Adoption::Starting };
+    let draining = Event::Adopted { number: 2, generation: 4, stage: Adoption::Draining };
+    check(&[
+        (0, starting, "", Phase::Starting),
+        (0, draining, "", Phase::Starting),
+        (0, want(4, 1), "", Phase::Starting),
+        (50, Event::Attached { number: 1 }, "", Phase::Starting),
+        (60, ready(1), "publish", Phase::Running),
+        (70, ended(2), "", Phase::Running),
+    ]);
+}
+
+#[test]
+fn a_crash_before_the_file_was_read_is_replaced_once_it_is() {
+    check(&[
+        (0, adopted(1, 4), "publish", Phase::Running),
+        (1, crashed(1), "publish", Phase::Starting),
+        (2, want(4, 1), "spawn 1@4", Phase::Starting),
+    ]);
+}
+
+#[test]
+fn the_code_that_serves_is_known_to_start() {
+    check(&[
+        (0, adopted(1, 4), "publish", Phase::Running),
+        (0, adopted(2, 5), "publish", Phase::Running),
+        (0, want(5, 2), "spawn 3@5", Phase::Reloading),
+        (1, Event::Attached { number: 1 }, "", Phase::Reloading),
+        (1, Event::Attached { number: 2 }, "", Phase::Reloading),
+        (100, unusable(3), "", Phase::BackingOff),
+        (1100, Event::Tick, "spawn 3@5", Phase::Reloading),
+    ]);
+}

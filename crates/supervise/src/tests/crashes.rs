@@ -1,0 +1,90 @@
+//! Workers that served, and ended unasked.
+
+use super::*;
+
+#[test]
+fn the_first_crash_is_replaced_at_once_and_the_others_serve_on() {
+    check(&[
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (100, ready(1), "publish", Phase::Running),
+        (100, ready(2), "publish", Phase::Running),
+        (5000, crashed(1), "publish, spawn 1@1", Phase::Running),
+        (5100, ready(1), "publish", Phase::Running),
+    ]);
+}
+
+#[test]
+fn repeated_crashes_wait_longer_each_time() {
+    check(&[
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (0, crashed(1), "publish, spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (0, crashed(1), "publish", Phase::BackingOff),
+        (100, Event::Tick, "spawn 1@1", Phase::Starting),
+        (100, ready(1), "publish", Phase::Running),
+        (100, crashed(1), "publish", Phase::BackingOff),
+        (299, Event::Tick, "", Phase::BackingOff),
+        (300, Event::Tick, "spawn 1@1", Phase::Starting),
+    ]);
+}
+
+#[test]
+fn a_worker_that_ran_well_is_replaced_at_once_again() {
+    check(&[
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (0, crashed(1), "publish, spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (0, crashed(1), "publish", Phase::BackingOff),
+        (100, Event::Tick, "spawn 1@1", Phase::Starting),
+        (100, ready(1), "publish", Phase::Running),
+        (10_100, crashed(1), "publish, spawn 1@1", Phase::Starting),
+    ]);
+}
+
+#[test]
+fn all_that_ran_well_and_are_killed_together_are_replaced_at_once() {
+    check(&[
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (0, ready(2), "publish", Phase::Running),
+        (60_000, crashed(1), "publish, spawn 1@1", Phase::Running),
+        (60_000, crashed(2), "publish, spawn 2@1", Phase::Starting),
+    ]);
+}
+
+#[test]
+fn an_orderly_exit_unasked_is_replaced_too() {
+    check(&[
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (50, ended(1), "publish, spawn 1@1", Phase::Starting),
+    ]);
+}
+
+#[test]
+fn code_that_broke_under_running_workers_is_retried_slowly() {
+    check(&[
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (0, ready(2), "publish", Phase::Running),
+        (500, crashed(1), "publish, spawn 1@1", Phase::Running),
+        (600, unusable(1), "", Phase::BackingOff),
+        (1599, Event::Tick, "", Phase::BackingOff),
+        (1600, Event::Tick, "spawn 1@1", Phase::Running),
+        (1700, unusable(1), "", Phase::BackingOff),
+        (2700, Event::Tick, "spawn 1@1", Phase::Running),
+        (2800, ready(1), "publish", Phase::Running),
+    ]);
+}
+
+#[test]
+fn code_that_broke_is_given_up_once_none_serves() {
+    check(&[
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (500, crashed(1), "publish, spawn 1@1", Phase::Starting),
+        (600, unusable(1), "publish, give up Unusable", Phase::Failed),
+    ]);
+}

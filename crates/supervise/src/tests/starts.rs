@@ -1,0 +1,112 @@
+//! From the first process to the first that serves, or to giving up.
+
+use super::*;
+use crate::Progress;
+
+#[test]
+fn all_start_and_become_ready() {
+    let supervisor = check(&[
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (10, Event::Attached { number: 1 }, "", Phase::Starting),
+        (900, ready(2), "publish", Phase::Running),
+        (950, ready(1), "publish", Phase::Running),
+        (960, ready(1), "", Phase::Running),
+    ]);
+    assert_eq!(supervisor.progress(), Progress::Done);
+    assert_eq!(supervisor.next_wake(), None);
+}
+
+#[test]
+fn many_start_a_few_at_a_time() {
+    check(&[
+        (0, want(1, 6), "spawn 1@1, spawn 2@1, spawn 3@1, spawn 4@1", Phase::Starting),
+        (100, ready(1), "publish, spawn 5@1", Phase::Running),
+        (100, ready(3), "publish, spawn 6@1", Phase::Running),
+        (100, ready(2), "publish", Phase::Running),
+    ]);
+}
+
+#[test]
+fn an_app_that_cannot_be_imported_is_given_up() {
+    let supervisor = check(&[
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (500, unusable(1), "", Phase::Starting),
+        (510, unusable(2), "publish, give up Unusable", Phase::Failed),
+        (60_000, Event::Tick, "", Phase::Failed),
+        (60_001, want(1, 5), "", Phase::Failed),
+    ]);
+    assert_eq!(supervisor.start_failures(), 2);
+    assert_eq!(supervisor.next_wake(), None);
+}
+
+#[test]
+fn what_was_given_up_is_tried_again_in_a_new_generation() {
+    check(&[
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (500, unusable(1), "publish, give up Unusable", Phase::Failed),
+        (900, want(2, 1), "publish, spawn 1@2", Phase::Starting),
+        (999, ready(1), "publish", Phase::Running),
+    ]);
+}
+
+#[test]
+fn one_that_starts_after_all_disproves_the_doubt() {
+    check(&[
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (500, unusable(1), "", Phase::Starting),
+        (600, ready(2), "publish", Phase::BackingOff),
+        (1500, Event::Tick, "spawn 1@1", Phase::Running),
+        (1600, ready(1), "publish", Phase::Running),
+    ]);
+}
+
+#[test]
+fn a_start_that_takes_too_long_is_killed_and_given_up() {
+    check_wake(&[(0, want(1, 1), "spawn 1@1", Phase::Starting)], Some(60_000));
+    check(&[
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (59_999, Event::Tick, "", Phase::Starting),
+        (60_000, Event::Tick, "publish, kill 1 StartTimeout, give up TimedOut", Phase::Failed),
+        (60_001, crashed(1), "", Phase::Failed),
+    ]);
+}
+
+#[test]
+fn a_start_that_crashes_is_tried_one_at_a_time_with_a_backoff() {
+    check(&[
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (50, crashed(1), "", Phase::Starting),
+        (51, crashed(2), "", Phase::BackingOff),
+        (149, Event::Tick, "", Phase::BackingOff),
+        (150, Event::Tick, "spawn 1@1", Phase::Starting),
+        (200, crashed(1), "", Phase::BackingOff),
+        (400, Event::Tick, "spawn 1@1", Phase::Starting),
+        (450, ready(1), "publish, spawn 2@1", Phase::Running),
+    ]);
+}
+
+#[test]
+fn a_process_that_cannot_be_made_is_tried_with_a_backoff() {
+    let steps = [
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (0, Event::SpawnFailed { number: 1 }, "", Phase::BackingOff),
+    ];
+    check_wake(&steps, Some(100));
+}
+
+#[test]
+fn an_orderly_exit_before_ready_is_a_failed_start() {
+    check(&[(0, want(1, 1), "spawn 1@1", Phase::Starting), (50, ended(1), "", Phase::BackingOff)]);
+}
+
+#[test]
+fn what_is_said_of_a_worker_that_is_gone_does_nothing() {
+    check(&[
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (1, ready(7), "", Phase::Starting),
+        (1, crashed(7), "", Phase::Starting),
+        (1, Event::SpawnFailed { number: 7 }, "", Phase::Starting),
+        (1, Event::Draining { number: 7 }, "", Phase::Starting),
+        (1, Event::Attached { number: 7 }, "", Phase::Starting),
+    ]);
+}

@@ -1,0 +1,116 @@
+//! One worker, and the stages of its life.
+
+use std::time::{Duration, Instant};
+
+use crate::event::{Action, KillCause, TerminateCause};
+
+/// How long a process has to end after SIGTERM.
+pub(crate) const KILL_AFTER: Duration = Duration::from_secs(2);
+
+/// The stages of a worker's life. Each arrow has its cause:
+///
+/// ```text
+///            ready                superseded, fewer wanted,
+///                                 removed, drains by itself
+///  Starting ────────▶ Ready ─────────────────────────────────▶ Draining
+///     │ │              │ │                                       │   │
+///     │ │              │ └── adopted, but does not attach ──┐    │   │
+///     │ │ superfluous  │               (SIGTERM)            │    │   │
+///     │ └──────────────┼────────(SIGTERM)──────────────┐    │    │   │ grace over
+///     │                │                               ▼    ▼    │   │ (SIGTERM)
+///     │ start timeout  │                              Stopping ◀─┼───┘
+///     │ (SIGKILL)      │                               │ ▲   │   │
+///     └────────────────┼───────────────────────────────┼─┘   │   │
+///                      │         after two seconds     └─────┘   │
+///                      │ crash          (SIGKILL)      │ exit    │ exit
+///                      ▼                               ▼         ▼
+///                     gone ◀───────────────────────────┴─────────┘
+/// ```
+///
+/// An exit leads from every stage to gone, and frees the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The process was asked for and has not said that it is ready.
+    Starting {
+        /// When it is killed.
+        deadline: Instant,
+    },
+    /// It takes requests.
+    Ready {
+        /// Since when, as far as is known.
+        since: Instant,
+    },
+    /// It takes nothing more, and finishes what it has begun.
+    Draining {
+        /// When it is sent SIGTERM.
+        deadline: Instant,
+    },
+    /// It was sent SIGTERM or SIGKILL.
+    Stopping {
+        /// When it is sent SIGKILL; absent once it was.
+        kill_at: Option<Instant>,
+    },
+}
+
+/// One process, as the supervisor sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    /// What it runs.
+    pub generation: u64,
+    /// How far it has come.
+    pub stage: Stage,
+    /// When it is given up, if it has not attached: adopted workers only.
+    pub(crate) attach_by: Option<Instant>,
+}
+
+impl Worker {
+    pub(crate) fn starting(generation: u64, deadline: Instant) -> Self {
+        Self { generation, stage: Stage::Starting { deadline }, attach_by: None }
+    }
+
+    pub(crate) fn is_starting(&self) -> bool {
+        matches!(self.stage, Stage::Starting { .. })
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready { .. })
+    }
+
+    /// When something has to be done about it if nothing happens.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let stage = match self.stage {
+            Stage::Starting { deadline } | Stage::Draining { deadline } => Some(deadline),
+            Stage::Stopping { kill_at } => return kill_at,
+            Stage::Ready { .. } => None,
+        };
+        [stage, self.attach_by].into_iter().flatten().min()
+    }
+
+    pub(crate) fn drain(&mut self, number: u16, now: Instant, grace: Duration) -> Action {
+        self.stage = Stage::Draining { deadline: now + grace };
+        Action::Drain { number }
+    }
+
+    pub(crate) fn terminate(&mut self, number: u16, now: Instant, cause: TerminateCause) -> Action {
+        self.stage = Stage::Stopping { kill_at: Some(now + KILL_AFTER) };
+        Action::Terminate { number, cause }
+    }
+
+    pub(crate) fn kill(&mut self, number: u16, cause: KillCause) -> Action {
+        self.stage = Stage::Stopping { kill_at: None };
+        Action::Kill { number, cause }
+    }
+
+    /// What its deadline calls for, once it has passed.
+    pub(crate) fn overdue(&mut self, number: u16, now: Instant) -> Option<Action> {
+        self.deadline().filter(|it| *it <= now)?;
+        Some(match self.stage {
+            Stage::Starting { deadline } if deadline <= now => self.kill(number, KillCause::StartTimeout),
+            Stage::Draining { deadline } if deadline <= now => {
+                self.terminate(number, now, TerminateCause::GraceOver)
+            }
+            Stage::Stopping { .. } => self.kill(number, KillCause::Stubborn),
+            _ => self.terminate(number, now, TerminateCause::Silent),
+        })
+    }
+}
