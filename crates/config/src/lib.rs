@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Where everything lies, and the daemons' own files: read with exact errors, resolved to what runs.
+
+pub mod diagnostics;
+pub mod document;
+pub mod emperord;
+pub mod frontd;
+mod layout;
+mod source;
+pub mod value;
+
+pub use diagnostics::{Diagnostics, Problem, Wrong};
+pub use document::{Document, Keys, Schema};
+pub use emperord::EmperordConfig;
+pub use frontd::FrontdConfig;
+pub use layout::{Layout, LayoutError, SocketPathError};
+pub use source::{MAX_FILE_BYTES, Source};

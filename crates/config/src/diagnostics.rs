@@ -1,0 +1,167 @@
+//! What is wrong with a file, where exactly, and what to do: for the log, and for a terminal.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+
+use crate::source::Source;
+
+/// Everything that is wrong with one file, in the order of its lines; never empty.
+///
+/// Displayed as one line each: ``/etc/…/blog.toml:5:1: unknown key `wokers`: did you mean `workers`?``
+#[derive(Clone, Debug)]
+pub struct Diagnostics(Vec<Problem>);
+
+/// One thing that is wrong with a file. As a [`miette::Diagnostic`] it shows the line itself.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    path: PathBuf,
+    /// None when it concerns the file as a whole.
+    place: Option<Place>,
+    wrong: Wrong,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    source: Arc<NamedSource<String>>,
+    span: Range<usize>,
+    line: usize,
+    column: usize,
+}
+
+/// What is wrong, and what to do, before it is known where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    message: String,
+    cure: Option<String>,
+}
+
+impl Wrong {
+    /// Says what is wrong. From a parser of values it continues a sentence that begins with the key:
+    /// ``must be a whole number, not a string``.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), cure: None }
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn cure(mut self, cure: impl Into<String>) -> Self {
+        self.cure = Some(cure.into());
+        self
+    }
+
+    /// Begins the sentence.
+    #[must_use]
+    pub fn of(mut self, subject: &str) -> Self {
+        self.message = format!("`{subject}` {}", self.message);
+        self
+    }
+}
+
+impl Problem {
+    /// One of the file as a whole.
+    #[must_use]
+    pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), place: None, wrong: Wrong::new(message) }
+    }
+
+    pub(crate) fn at(
+        source: &Source,
+        shown: &Arc<NamedSource<String>>,
+        span: Range<usize>,
+        wrong: Wrong,
+    ) -> Self {
+        let (line, column) = source.position(span.start);
+        let place = Place { source: Arc::clone(shown), span, line, column };
+        Self { path: source.path.clone(), place: Some(place), wrong }
+    }
+
+    fn start(&self) -> usize {
+        self.place.as_ref().map_or(0, |place| place.span.start)
+    }
+}
+
+impl Diagnostics {
+    pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(Problem::start);
+        Self(problems)
+    }
+
+    /// The problems, in the order of the file's lines.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.0
+    }
+}
+
+impl From<Problem> for Diagnostics {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl IntoIterator for Diagnostics {
+    type Item = Problem;
+    type IntoIter = std::vec::IntoIter<Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.0.iter().enumerate() {
+            let newline = if at == 0 { "" } else { "\n" };
+            write!(f, "{newline}{}", problem.line())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// Shown by its lines alone; for the fancy form report each [`Problem`].
+impl Diagnostic for Diagnostics {}
+
+impl Problem {
+    /// All of it in one line, for a log.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let place = self.place.as_ref().map(|at| format!(":{}:{}", at.line, at.column)).unwrap_or_default();
+        let cure = self.wrong.cure.as_ref().map(|cure| format!(": {cure}")).unwrap_or_default();
+        format!("{}{place}: {}{cure}", self.path.display(), self.wrong.message)
+    }
+}
+
+/// What is wrong, without the cure; with the file's path only where no place shows it.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.place.is_none() {
+            write!(f, "{}: ", self.path.display())?;
+        }
+        f.write_str(&self.wrong.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.wrong.cure.as_ref().map(|cure| Box::new(cure) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.place.as_ref().map(|place| &*place.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let place = self.place.as_ref()?;
+        let label = LabeledSpan::new_primary_with_span(Some("here".to_owned()), place.span.clone());
+        Some(Box::new(std::iter::once(label)))
+    }
+}

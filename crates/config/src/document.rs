@@ -1,0 +1,273 @@
+//! Reads a TOML file key by key and collects everything that is wrong with it.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
+
+use miette::NamedSource;
+use toml_edit::{Item, Table, TableLike, Value};
+
+use crate::diagnostics::{Diagnostics, Problem, Wrong};
+use crate::source::Source;
+use crate::value;
+
+/// The tables that a file may have, each with its keys. The first is the root, named by `""`.
+pub type Schema = &'static [(&'static str, Keys)];
+
+/// The keys of one table.
+#[derive(Clone, Copy, Debug)]
+pub enum Keys {
+    /// These and no others.
+    Known(&'static [&'static str]),
+    /// The operator's own, read with [`Document::entries`].
+    Free,
+}
+
+/// A TOML file that is being read: each question that is answered badly is remembered, and the file
+/// is refused at the end with all of them.
+#[derive(Debug)]
+pub struct Document {
+    source: Source,
+    shown: Arc<NamedSource<String>>,
+    root: Table,
+    schema: Schema,
+    problems: Vec<Problem>,
+}
+
+impl Document {
+    /// Begins with a text; `path` names it in errors, and is what relative paths in it start from.
+    ///
+    /// # Errors
+    /// When it is not TOML. Keys that are not in the schema are remembered for [`Document::finish`].
+    pub fn parse(source: Source, schema: Schema) -> Result<Self, Diagnostics> {
+        let shown = Arc::new(NamedSource::new(source.path.display().to_string(), source.text.clone()));
+        let parsed = toml_edit::Document::parse(source.text.as_str()).map(toml_edit::Document::into_table);
+        match parsed {
+            Ok(root) => {
+                let mut document = Self { source, shown, root, schema, problems: Vec::new() };
+                document.refuse_unknown();
+                Ok(document)
+            }
+            Err(error) => {
+                let wrong = Wrong::new(error.message());
+                Err(Problem::at(&source, &shown, error.span().unwrap_or(0..0), wrong).into())
+            }
+        }
+    }
+
+    /// The absolute folder that holds the file.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        let path = absolute(&self.source.path).unwrap_or_else(|_| self.source.path.clone());
+        path.parent().unwrap_or(Path::new("/")).to_owned()
+    }
+
+    /// The value of a key such as `workers` or `queue.size`, if it is there and is right.
+    pub fn optional<T>(&mut self, key: &str, parse: impl FnOnce(&Value) -> Result<T, Wrong>) -> Option<T> {
+        let found = self.find(key)?;
+        match parse(&found.value) {
+            Ok(value) => Some(value),
+            Err(wrong) => self.refuse_at(found.span, wrong.of(key)),
+        }
+    }
+
+    /// The value of a key, if it is right; `example` is what to write where it is missing.
+    pub fn required<T>(
+        &mut self,
+        key: &str,
+        example: &str,
+        parse: impl FnOnce(&Value) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        if self.find(key).is_some() {
+            return self.optional(key, parse);
+        }
+        match self.strayed(key) {
+            Some((table, span)) => {
+                let wrong = Wrong::new(format!("`{key}` stands in `[{table}]`"));
+                self.refuse_at(span, wrong.cure(TO_THE_TOP))
+            }
+            None => self
+                .refuse_at(0..0, Wrong::new(format!("`{key}` is missing")).cure(format!("write {example}"))),
+        }
+    }
+
+    /// The strings of an array, as far as they are right; a string alone is an array of one.
+    pub fn list<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<T>> {
+        let found = self.find(key)?;
+        let elements: Vec<&Value> = match &found.value {
+            Value::Array(array) => array.iter().collect(),
+            other => vec![other],
+        };
+        let mut list = Vec::new();
+        for element in elements {
+            match value::text(element).and_then(&parse) {
+                Ok(parsed) => list.push(parsed),
+                Err(wrong) => {
+                    let span = element.span().unwrap_or_else(|| found.span.clone());
+                    self.refuse_at::<T>(span, wrong.of(key));
+                }
+            }
+        }
+        Some(list)
+    }
+
+    /// The keys and values of a table whose keys are the operator's own, as far as they are right.
+    pub fn entries<K, V>(
+        &mut self,
+        table: &str,
+        parse_key: impl Fn(&str) -> Result<K, Wrong>,
+        parse_value: impl Fn(&Value) -> Result<V, Wrong>,
+    ) -> Vec<(K, V)> {
+        let mut entries = Vec::new();
+        for entry in self.entries_of(table) {
+            let parsed = parse_key(&entry.key).map_err(|wrong| (entry.key_span, wrong));
+            let parsed = parsed.and_then(|key| match parse_value(&entry.value) {
+                Ok(value) => Ok((key, value)),
+                Err(wrong) => Err((entry.value_span, wrong)),
+            });
+            match parsed {
+                Ok(entry) => entries.push(entry),
+                Err((span, wrong)) => {
+                    let wrong = if self.keys("").contains(&entry.key.as_str()) {
+                        wrong.cure(TO_THE_TOP)
+                    } else {
+                        wrong
+                    };
+                    self.refuse_at::<V>(span, wrong.of(&format!("{table}.{}", entry.key)));
+                }
+            }
+        }
+        entries
+    }
+
+    /// Remembers that the value of a key is wrong, such as one that does not go with another.
+    pub fn refuse(&mut self, key: &str, wrong: Wrong) {
+        let span = self.find(key).map_or(0..0, |found| found.span);
+        self.refuse_at::<()>(span, wrong.of(key));
+    }
+
+    /// Ends the reading with what was made of the file.
+    ///
+    /// # Errors
+    /// With all that was wrong. `value` is None only where a required key was wrong or missing.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Diagnostics> {
+        match value {
+            Some(value) if self.problems.is_empty() => Ok(value),
+            _ => Err(Diagnostics::new(self.problems)),
+        }
+    }
+
+    fn refuse_at<T>(&mut self, span: Range<usize>, wrong: Wrong) -> Option<T> {
+        self.problems.push(Problem::at(&self.source, &self.shown, span, wrong));
+        None
+    }
+}
+
+const TO_THE_TOP: &str = "move it to the top of the file, above the first `[`";
+
+/// A value that was found, with its place.
+struct Found {
+    value: Value,
+    span: Range<usize>,
+}
+
+struct Entry {
+    key: String,
+    key_span: Range<usize>,
+    value: Value,
+    value_span: Range<usize>,
+}
+
+/// What the file has, and what it may have.
+impl Document {
+    fn table(&self, name: &str) -> Option<&dyn TableLike> {
+        if name.is_empty() { Some(&self.root) } else { self.root.get(name)?.as_table_like() }
+    }
+
+    fn find(&self, key: &str) -> Option<Found> {
+        let (table, name) = key.split_once('.').unwrap_or(("", key));
+        let (key, item) = self.table(table)?.get_key_value(name)?;
+        let span = item.span().or_else(|| key.span()).unwrap_or_default();
+        Some(Found { value: item.clone().into_value().ok()?, span })
+    }
+
+    fn entries_of(&self, table: &str) -> Vec<Entry> {
+        let Some(table) = self.table(table) else { return Vec::new() };
+        let entry = |(name, item): (&str, &Item)| {
+            let key_span = table.key(name).and_then(toml_edit::Key::span).unwrap_or_default();
+            let value_span = item.span().unwrap_or_else(|| key_span.clone());
+            Some(Entry { key: name.to_owned(), key_span, value: item.clone().into_value().ok()?, value_span })
+        };
+        table.iter().filter_map(entry).collect()
+    }
+
+    fn keys(&self, table: &str) -> Vec<&'static str> {
+        let tables =
+            self.schema.iter().map(|(name, _)| *name).filter(|name| table.is_empty() && !name.is_empty());
+        match self.schema.iter().find(|(name, _)| *name == table) {
+            Some((_, Keys::Known(keys))) => keys.iter().copied().chain(tables).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A table that has this key of the root, and its place there.
+    fn strayed(&self, key: &str) -> Option<(&'static str, Range<usize>)> {
+        self.schema.iter().map(|(table, _)| *table).filter(|table| !table.is_empty()).find_map(|table| {
+            let span = self.table(table)?.key(key)?.span()?;
+            Some((table, span))
+        })
+    }
+
+    fn refuse_unknown(&mut self) {
+        for (table, keys) in self.schema {
+            self.refuse_no_table(table);
+            if matches!(keys, Keys::Known(_)) {
+                let known = self.keys(table);
+                for entry in self.entries_of(table).into_iter().filter(|it| !known.contains(&it.key.as_str()))
+                {
+                    let wrong = self.unknown(table, &entry);
+                    self.refuse_at::<()>(entry.key_span, wrong);
+                }
+            }
+        }
+    }
+
+    fn refuse_no_table(&mut self, name: &str) {
+        if !name.is_empty() && self.root.contains_key(name) && self.table(name).is_none() {
+            self.refuse(
+                name,
+                Wrong::new("must be a table").cure(format!("write [{name}], and its keys in lines below")),
+            );
+        }
+    }
+
+    fn unknown(&self, table: &str, entry: &Entry) -> Wrong {
+        let place = if table.is_empty() { String::new() } else { format!(" in `[{table}]`") };
+        let wrong = Wrong::new(format!("unknown key `{}`{place}", entry.key));
+        if let Some(cure) = self.right_place(entry) {
+            return wrong.cure(cure);
+        }
+        let known = self.keys(table);
+        match nearest(&entry.key, &known) {
+            Some(nearest) => wrong.cure(format!("did you mean `{nearest}`?")),
+            None => wrong.cure(format!("the keys are `{}`", known.join("`, `"))),
+        }
+    }
+
+    /// Where a key belongs that is known, though not here.
+    fn right_place(&self, entry: &Entry) -> Option<String> {
+        let known = |(_, keys): &&(&str, Keys)| matches!(keys, Keys::Known(keys) if keys.contains(&entry.key.as_str()));
+        let (table, _) = self.schema.iter().filter(|_| !entry.value.is_inline_table()).find(known)?;
+        Some(if table.is_empty() { TO_THE_TOP.to_owned() } else { format!("it belongs in `[{table}]`") })
+    }
+}
+
+/// The known key that is a slip of the pen away.
+fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let distance = |candidate: &&&str| strsim::damerau_levenshtein(key, candidate);
+    let nearest = known.iter().min_by_key(distance)?;
+    (distance(&nearest) <= (nearest.len() / 3).max(1)).then_some(*nearest)
+}
+
+#[cfg(test)]
+mod tests;

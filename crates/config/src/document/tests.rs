@@ -1,0 +1,1 @@
+//! What each wrong file is told, word by word.

@@ -1,0 +1,209 @@
+//! frontd's own file, resolved.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use crate::document::{Document, Keys, Schema};
+use crate::layout::{Layout, Place};
+use crate::source::Source;
+use crate::{Diagnostics, Wrong, value};
+
+const SCHEMA: Schema = &[
+    (
+        "",
+        Keys::Known(&[
+            "http",
+            "https",
+            "admin",
+            "shards",
+            "drain",
+            "access_log",
+            "spool",
+            "state",
+            "emperord",
+        ]),
+    ),
+    ("tls", Keys::Known(&["certificates", "development"])),
+    ("limits", Keys::Known(&["connections", "header", "header_timeout", "keep_alive"])),
+];
+
+/// How frontd serves; all paths are absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontdConfig {
+    /// Where it listens for plain HTTP/1.1; empty is off.
+    pub http: Vec<SocketAddr>,
+    /// Where it listens for HTTP/1.1 and HTTP/2 over TLS; empty is off.
+    pub https: Vec<SocketAddr>,
+    /// Where it answers probes and metrics.
+    pub admin: SocketAddr,
+    /// Threads, each with a runtime and an accept loop of its own.
+    pub shards: NonZeroUsize,
+    /// How long what is in flight may take to finish once frontd is told to stop.
+    pub drain: Duration,
+    /// Where certificates come from.
+    pub tls: Tls,
+    /// Where each answered request is written down.
+    pub access_log: AccessLog,
+    /// What one client may take.
+    pub limits: Limits,
+    /// Holds bodies that wait for a slow reader, in files without a name.
+    pub spool: PathBuf,
+    /// Holds what must outlive frontd, such as the last routing table.
+    pub state: PathBuf,
+    /// emperord's socket.
+    pub emperord: PathBuf,
+}
+
+/// Where certificates come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// A folder of PEM files, each with a certificate chain and its key.
+    pub certificates: Option<PathBuf>,
+    /// A folder that keeps a local certificate authority, which vouches for any host that has no certificate.
+    pub development: Option<PathBuf>,
+}
+
+/// Where each answered request is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// On stderr, among the other lines of the log.
+    Stderr,
+}
+
+/// What clients may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections of clients, of all shards together.
+    pub connections: usize,
+    /// Bytes of a request's line and headers.
+    pub header_bytes: usize,
+    /// How long they may take to arrive.
+    pub header_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub keep_alive: Duration,
+}
+
+impl FrontdConfig {
+    /// What a layout without a `frontd.toml` means.
+    #[must_use]
+    pub fn new(layout: &Layout) -> Self {
+        let listen = |system: u16, root: u16| match layout.place {
+            Place::System => vec![SocketAddr::from(([0; 8], system))],
+            Place::Root => vec![SocketAddr::from(([127, 0, 0, 1], root))],
+        };
+        Self {
+            http: listen(80, 8080),
+            https: listen(443, 8443),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9180)),
+            shards: available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            drain: Duration::from_secs(30),
+            tls: Tls::new(layout),
+            access_log: AccessLog::Off,
+            limits: Limits::default(),
+            spool: layout.state.join("frontd/spool"),
+            state: layout.state.join("frontd"),
+            emperord: layout.emperord_socket(),
+        }
+    }
+
+    /// Reads the layout's `frontd.toml`, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or with all that is wrong in it.
+    pub fn load(layout: &Layout) -> Result<Self, Diagnostics> {
+        match Source::read_if_there(&layout.frontd_toml())? {
+            Some(source) => Self::parse(source, layout),
+            None => Ok(Self::new(layout)),
+        }
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// With all that is wrong in it.
+    pub fn parse(source: Source, layout: &Layout) -> Result<Self, Diagnostics> {
+        let mut file = Document::parse(source, SCHEMA)?;
+        let path = value::path(file.folder());
+        let default = Self::new(layout);
+        let state = file.optional("state", &path).unwrap_or(default.state);
+        let config = Self {
+            http: file.list("http", value::address).unwrap_or(default.http),
+            https: file.list("https", value::address).unwrap_or(default.https),
+            admin: file.optional("admin", |it| value::address(value::text(it)?)).unwrap_or(default.admin),
+            shards: file.optional("shards", shards).unwrap_or(default.shards),
+            drain: file.optional("drain", value::duration(Duration::ZERO..=HOUR)).unwrap_or(default.drain),
+            tls: Tls {
+                certificates: file.optional("tls.certificates", &path).or(default.tls.certificates),
+                development: file.optional("tls.development", &path).or(default.tls.development),
+            },
+            access_log: file.optional("access_log", access_log).unwrap_or(default.access_log),
+            limits: Limits::read(&mut file),
+            spool: file.optional("spool", &path).unwrap_or_else(|| state.join("spool")),
+            state,
+            emperord: file.optional("emperord", &path).unwrap_or(default.emperord),
+        };
+        file.finish(Some(config))
+    }
+}
+
+impl Tls {
+    fn new(layout: &Layout) -> Self {
+        let certificates = layout.etc.join("certificates");
+        Self {
+            certificates: certificates.is_dir().then_some(certificates),
+            development: match layout.place {
+                Place::System => None,
+                Place::Root => Some(layout.state.join("tls")),
+            },
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            header_bytes: 32 * 1024,
+            header_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(75),
+        }
+    }
+}
+
+impl Limits {
+    fn read(file: &mut Document) -> Self {
+        let default = Self::default();
+        let timeout = || value::duration(Duration::from_millis(100)..=HOUR);
+        let header = file.optional("limits.header", value::size(1024..=1024 * 1024));
+        Self {
+            connections: file
+                .optional("limits.connections", value::integer(1..=1_000_000))
+                .unwrap_or(default.connections),
+            header_bytes: header.and_then(|bytes| bytes.try_into().ok()).unwrap_or(default.header_bytes),
+            header_timeout: file
+                .optional("limits.header_timeout", timeout())
+                .unwrap_or(default.header_timeout),
+            keep_alive: file.optional("limits.keep_alive", timeout()).unwrap_or(default.keep_alive),
+        }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn shards(value: &toml_edit::Value) -> Result<NonZeroUsize, Wrong> {
+    let shards = value::integer::<usize>(1..=256)(value)?;
+    Ok(NonZeroUsize::new(shards).unwrap_or(NonZeroUsize::MIN))
+}
+
+fn access_log(value: &toml_edit::Value) -> Result<AccessLog, Wrong> {
+    match value::text(value)? {
+        "off" => Ok(AccessLog::Off),
+        "stderr" => Ok(AccessLog::Stderr),
+        other => Err(Wrong::new(format!("must be \"off\" or \"stderr\", not \"{other}\""))),
+    }
+}

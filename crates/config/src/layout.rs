@@ -1,0 +1,149 @@
+//! Where files, sockets and state lie: in the system's folders, or all under one root.
+
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+
+use api::WorkerName;
+
+/// A `sockaddr_un` holds 108 bytes, the last of which is a zero (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// The folders of one installation; all paths are absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub(crate) place: Place,
+    /// Holds the daemons' files and the folder of vassals.
+    pub etc: PathBuf,
+    /// Holds the sockets; may be lost with the machine's end.
+    pub run: PathBuf,
+    /// Holds what must last.
+    pub state: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    System,
+    Root,
+}
+
+/// Why a root cannot be one.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// It is empty, or relative to a working directory that is gone.
+    #[error("make the root `{}` absolute", .0.display())]
+    Root(PathBuf, #[source] io::Error),
+    /// It is so long that emperord's socket has no room under it.
+    #[error(transparent)]
+    Socket(#[from] SocketPathError),
+}
+
+/// A path that no unix socket can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the socket path {} has {} bytes, where the system allows {MAX_SOCKET_PATH}: choose a shorter folder or a shorter name",
+    .0.display(), .0.as_os_str().len()
+)]
+pub struct SocketPathError(pub PathBuf);
+
+impl Layout {
+    /// The folders of a machine's one installation: `/etc`, `/run` and `/var/lib`.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            place: Place::System,
+            etc: "/etc/imperium".into(),
+            run: "/run/imperium".into(),
+            state: "/var/lib/imperium".into(),
+        }
+    }
+
+    /// Everything under one folder, which need not exist yet.
+    ///
+    /// # Errors
+    /// When `root` cannot be made absolute, or is too long to hold emperord's socket.
+    pub fn under(root: &Path) -> Result<Self, LayoutError> {
+        let etc = absolute(root).map_err(|error| LayoutError::Root(root.to_owned(), error))?;
+        let run = etc.join("run");
+        let layout = Self { place: Place::Root, state: run.join("state"), etc, run };
+        socket_path(layout.emperord_socket())?;
+        Ok(layout)
+    }
+
+    /// The folder of the apps' files.
+    #[must_use]
+    pub fn vassals(&self) -> PathBuf {
+        self.etc.join("vassals")
+    }
+
+    /// frontd's own file, which need not exist.
+    #[must_use]
+    pub fn frontd_toml(&self) -> PathBuf {
+        self.etc.join("frontd.toml")
+    }
+
+    /// emperord's own file, which need not exist.
+    #[must_use]
+    pub fn emperord_toml(&self) -> PathBuf {
+        self.etc.join("emperord.toml")
+    }
+
+    /// The socket that emperord serves all of its services on.
+    #[must_use]
+    pub fn emperord_socket(&self) -> PathBuf {
+        emperord_socket(&self.run)
+    }
+
+    /// The socket that a worker serves frontd on.
+    ///
+    /// # Errors
+    /// When its path is longer than unix sockets allow.
+    pub fn worker_socket(&self, worker: &WorkerName) -> Result<PathBuf, SocketPathError> {
+        worker_socket(&self.run, worker)
+    }
+}
+
+pub(crate) fn emperord_socket(run: &Path) -> PathBuf {
+    run.join("emperord.sock")
+}
+
+pub(crate) fn worker_socket(run: &Path, worker: &WorkerName) -> Result<PathBuf, SocketPathError> {
+    socket_path(run.join("workers").join(format!("{worker}.sock")))
+}
+
+pub(crate) fn socket_path(path: PathBuf) -> Result<PathBuf, SocketPathError> {
+    if path.as_os_str().len() > MAX_SOCKET_PATH { Err(SocketPathError(path)) } else { Ok(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_holds_everything() {
+        let layout = Layout::under(Path::new("/srv/imp")).unwrap();
+        assert_eq!(layout.vassals(), Path::new("/srv/imp/vassals"));
+        assert_eq!(layout.frontd_toml(), Path::new("/srv/imp/frontd.toml"));
+        assert_eq!(layout.emperord_socket(), Path::new("/srv/imp/run/emperord.sock"));
+        assert_eq!(layout.state, Path::new("/srv/imp/run/state"));
+        let worker = WorkerName::parse("blog-2").unwrap();
+        assert_eq!(layout.worker_socket(&worker).unwrap(), Path::new("/srv/imp/run/workers/blog-2.sock"));
+    }
+
+    #[test]
+    fn a_relative_root_is_made_absolute() {
+        let layout = Layout::under(Path::new("imp")).unwrap();
+        assert_eq!(layout.etc, std::env::current_dir().unwrap().join("imp"));
+        assert!(matches!(Layout::under(Path::new("")), Err(LayoutError::Root(..))));
+    }
+
+    #[test]
+    fn socket_paths_end_at_107_bytes() {
+        let suffix = "/run/emperord.sock".len();
+        let root = |len: usize| PathBuf::from(format!("/{}", "r".repeat(len - suffix - 1)));
+        Layout::under(&root(107)).unwrap();
+        let error = Layout::under(&root(108)).unwrap_err().to_string();
+        assert!(error.contains("has 108 bytes, where the system allows 107: choose a shorter"), "{error}");
+        let worker = WorkerName::parse("blog-2").unwrap();
+        Layout::under(&root(107)).unwrap().worker_socket(&worker).unwrap_err();
+    }
+}

@@ -1,0 +1,66 @@
+//! Reads a text file whole, within a bound.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::diagnostics::{Diagnostics, Problem};
+
+/// The largest file that is read, in bytes.
+pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// The text of a file, and the path to name it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// As it was given by whoever asked for the file.
+    pub path: PathBuf,
+    /// All of it.
+    pub text: String,
+}
+
+impl Source {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be opened or read, is no regular file, is larger than [`MAX_FILE_BYTES`], or is not UTF-8.
+    pub fn read(path: &Path) -> Result<Self, Diagnostics> {
+        let refuse = |message: String| Diagnostics::from(Problem::of_file(path, message));
+        let bytes = read_bounded(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|error| refuse(not_utf8(&error)))?;
+        Ok(Self { path: path.to_owned(), text })
+    }
+
+    /// Reads a file, unless there is none.
+    pub(crate) fn read_if_there(path: &Path) -> Result<Option<Self>, Diagnostics> {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => Self::read(path).map(Some),
+        }
+    }
+
+    /// Line and column of a byte, both from 1; columns count characters.
+    pub(crate) fn position(&self, byte: usize) -> (usize, usize) {
+        let before = &self.text[..self.text.floor_char_boundary(byte)];
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        (before.matches('\n').count() + 1, line.chars().count() + 1)
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    // Before it is opened: a FIFO would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+fn not_utf8(error: &std::string::FromUtf8Error) -> String {
+    let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+    let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+    format!("is not UTF-8 text in line {line}: save it in that encoding")
+}

@@ -1,0 +1,191 @@
+//! Values as people write them: durations, sizes, addresses, paths.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml_edit::Value;
+
+use crate::diagnostics::Wrong;
+
+/// A string.
+///
+/// # Errors
+/// When it is anything else, or holds a zero byte.
+pub fn text(value: &Value) -> Result<&str, Wrong> {
+    match value.as_str() {
+        Some(text) if text.contains('\0') => Err(Wrong::new("must not hold a zero byte")),
+        Some(text) => Ok(text),
+        None => {
+            let cure = format!("write \"{}\"", value.to_string().trim());
+            let wrong = Wrong::new(format!("must be a string, not {}", kind(value)));
+            Err(if is_scalar(value) { wrong.cure(cure) } else { wrong })
+        }
+    }
+}
+
+/// Parses a whole number within bounds.
+pub fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> impl FnOnce(&Value) -> Result<T, Wrong> {
+    move |value| {
+        let wrong = || {
+            let (min, max) = (bounds.start(), bounds.end());
+            let quoted = value.as_str().and_then(|text| text.trim().parse::<i64>().ok());
+            let wrong =
+                Wrong::new(format!("must be a whole number from {min} to {max}, not {}", shown(value)));
+            match quoted {
+                Some(number) => wrong.cure(format!("write {number} without quotes")),
+                None => wrong,
+            }
+        };
+        let number = value.as_integer().filter(|number| bounds.contains(number)).ok_or_else(wrong)?;
+        T::try_from(number).map_err(|_| wrong())
+    }
+}
+
+/// Parses a duration within bounds, such as `"30s"`; a number alone is seconds.
+pub fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Value) -> Result<Duration, Wrong> {
+    move |value| {
+        let parsed = match value {
+            Value::String(text) => quantity(text.value(), DURATIONS),
+            other => number(other).map(|seconds| seconds * 1000.0),
+        };
+        let milliseconds = parsed.ok_or_else(|| {
+            Wrong::new(format!("must be a duration, not {}", shown(value)))
+                .cure("write such as \"30s\", \"500ms\", \"2m\" or \"1h\"; a number alone is seconds")
+        })?;
+        let duration = Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(Duration::MAX);
+        if bounds.contains(&duration) {
+            return Ok(duration);
+        }
+        let (min, max) = (show_duration(*bounds.start()), show_duration(*bounds.end()));
+        Err(Wrong::new(format!("must be from {min} to {max}, not {}", shown(value))))
+    }
+}
+
+/// Parses a size in bytes within bounds, such as `"300 MB"` or `"64 KiB"`; a number alone is bytes.
+pub fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Value) -> Result<u64, Wrong> {
+    move |value| {
+        let parsed = match value {
+            Value::String(text) => quantity(text.value(), SIZES),
+            other => number(other),
+        };
+        let bytes = parsed.ok_or_else(|| {
+            Wrong::new(format!("must be a size, not {}", shown(value)))
+                .cure("write such as \"300 MB\" or \"64 KiB\"; a number alone is bytes")
+        })?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` saturates, then come the bounds"
+        )]
+        let bytes = bytes.round() as u64;
+        if bounds.contains(&bytes) {
+            return Ok(bytes);
+        }
+        let (min, max) = (show_size(*bounds.start()), show_size(*bounds.end()));
+        Err(Wrong::new(format!("must be from {min} to {max}, not {}", shown(value))))
+    }
+}
+
+/// Parses a path; one that is not absolute starts from `folder`.
+pub fn path(folder: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
+    move |value| match text(value)? {
+        "" => Err(Wrong::new("must not be empty").cure("write \".\" for the folder of this file")),
+        text => Ok(folder.join(text).components().filter(|part| part.as_os_str() != ".").collect()),
+    }
+}
+
+/// An address to listen on.
+///
+/// # Errors
+/// When it is not an IP address with a port.
+pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok()).unwrap_or("8080");
+        Wrong::new(format!("must be an IP address with a port, not \"{text}\"")).cure(format!(
+            "write \"[::]:{port}\" to listen on all interfaces, \"127.0.0.1:{port}\" for this machine alone"
+        ))
+    })
+}
+
+const DURATIONS: &[(&str, f64)] =
+    &[("ms", 1.0), ("s", 1e3), ("m", 60e3), ("min", 60e3), ("h", 3600e3), ("d", 86_400e3)];
+
+const SIZES: &[(&str, f64)] = &[
+    ("B", 1.0),
+    ("kB", 1e3),
+    ("KB", 1e3),
+    ("MB", 1e6),
+    ("GB", 1e9),
+    ("TB", 1e12),
+    ("KiB", 1024.0),
+    ("MiB", 1_048_576.0),
+    ("GiB", 1_073_741_824.0),
+    ("TiB", 1_099_511_627_776.0),
+];
+
+/// A number and its unit, in the smallest of the units.
+fn quantity(text: &str, units: &[(&str, f64)]) -> Option<f64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "beyond 2^53 it is out of all bounds")]
+fn number(value: &Value) -> Option<f64> {
+    value.as_integer().map(|it| it as f64).or(value.as_float()).filter(|it| *it >= 0.0)
+}
+
+fn is_scalar(value: &Value) -> bool {
+    !value.is_array() && !value.is_inline_table()
+}
+
+/// How an error names a value: itself where it is short, else its kind.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    let text = text.trim();
+    if is_scalar(value) && text.chars().count() <= 40 { text.to_owned() } else { kind(value).to_owned() }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a string",
+        Value::Integer(_) => "an integer",
+        Value::Float(_) => "a float",
+        Value::Boolean(_) => "a boolean",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "an array",
+        Value::InlineTable(_) => "a table",
+    }
+}
+
+/// As a person would write it, such as `30s`.
+fn show_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+    let unit = units.iter().find(|(factor, _)| milliseconds > 0 && milliseconds.is_multiple_of(*factor));
+    unit.map_or("0s".to_owned(), |(factor, name)| format!("{}{name}", milliseconds / factor))
+}
+
+/// As a person would write it, such as `64 KiB`.
+fn show_size(bytes: u64) -> String {
+    let units: [(u64, &str); 9] = [
+        (1 << 40, "TiB"),
+        (1_000_000_000_000, "TB"),
+        (1 << 30, "GiB"),
+        (1_000_000_000, "GB"),
+        (1 << 20, "MiB"),
+        (1_000_000, "MB"),
+        (1 << 10, "KiB"),
+        (1000, "kB"),
+        (1, "B"),
+    ];
+    let unit = units.iter().find(|(factor, _)| bytes > 0 && bytes.is_multiple_of(*factor));
+    unit.map_or("0 B".to_owned(), |(factor, name)| format!("{} {name}", bytes / factor))
+}
+
+#[cfg(test)]
+mod tests;
