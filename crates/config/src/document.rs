@@ -78,16 +78,20 @@ impl Document {
         example: &str,
         parse: impl FnOnce(&Value) -> Result<T, Wrong>,
     ) -> Option<T> {
-        if self.find(key).is_some() {
-            return self.optional(key, parse);
-        }
+        if self.find(key).is_some() { self.optional(key, parse) } else { self.missing(key, example) }
+    }
+
+    /// Remembers that a key of the root is missing; `example` is what to write.
+    pub fn missing<T>(&mut self, key: &str, example: &str) -> Option<T> {
         match self.strayed(key) {
             Some((table, span)) => {
                 let wrong = Wrong::new(format!("`{key}` stands in `[{table}]`"));
                 self.refuse_at(span, wrong.cure(TO_THE_TOP))
             }
-            None => self
-                .refuse_at(0..0, Wrong::new(format!("`{key}` is missing")).cure(format!("write {example}"))),
+            None => {
+                let wrong = Wrong::new(format!("`{key}` is missing"));
+                self.refuse_at(0..0, wrong.cure(format!("write {example}")))
+            }
         }
     }
 

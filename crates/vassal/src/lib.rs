@@ -1,1 +1,88 @@
-//! Placeholder.
+//! The file of one app, which is all that an operator writes: parsed and resolved, with exact errors.
+
+mod app;
+mod conflict;
+mod domain;
+mod edit;
+mod file_name;
+mod fingerprint;
+mod parse;
+mod path;
+mod python;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::VassalName;
+
+pub use app::{App, Target};
+pub use conflict::{Conflict, conflicts};
+pub use domain::Domain;
+pub use edit::SetWorkersError;
+pub use file_name::{FileNameError, name_of};
+pub use path::{MountPath, StaticPrefix};
+pub use python::Python;
+
+/// The most workers that one app may have.
+pub const MAX_WORKERS: u16 = 1000;
+
+/// One app, as its file says it should be; all paths are absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vassal {
+    /// From the file's name.
+    pub name: VassalName,
+    /// The file.
+    pub file: PathBuf,
+    /// The hosts that it answers for; at least one.
+    pub domains: Vec<Domain>,
+    /// The prefix that it is mounted at.
+    pub path: MountPath,
+    /// The callable that answers.
+    pub app: App,
+    /// The working directory, and first in `sys.path`; exists.
+    pub directory: PathBuf,
+    /// The interpreter that runs it.
+    pub python: Python,
+    /// How many processes it has.
+    pub workers: u16,
+    /// How many requests each of them works on at once.
+    pub threads: u16,
+    /// Added to the environment of each.
+    pub env: BTreeMap<String, String>,
+    /// Folders that are served without asking the app, by their prefixes.
+    pub static_folders: BTreeMap<StaticPrefix, PathBuf>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Where requests wait for a worker.
+    pub queue: Queue,
+    /// What one request may take.
+    pub limits: Limits,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the start of a process until it is ready.
+    pub start: Duration,
+    /// From the moment a worker has a request until its response begins; None is no limit.
+    pub request: Option<Duration>,
+    /// For the requests that are under way when a worker is told to stop.
+    pub stop: Duration,
+}
+
+/// Where requests wait for a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// How many may wait.
+    pub size: u32,
+    /// How long each may wait.
+    pub timeout: Duration,
+}
+
+/// What one request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest request body, in bytes.
+    pub body: u64,
+}

@@ -1,0 +1,83 @@
+//! A host name that an app answers for.
+
+use std::fmt;
+
+use config::Wrong;
+
+/// A host name in lower case, `*.` before one for any label in its place, or `*` for any host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Domain(String);
+
+impl Domain {
+    /// Parses a host name (RFC 1123, section 2.1) or a wildcard.
+    ///
+    /// # Errors
+    /// When it is a URL, has a port, or is no name of a host.
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
+        let lower = text.to_ascii_lowercase();
+        let name = lower.strip_suffix('.').unwrap_or(&lower);
+        let host = name.strip_prefix("*.").unwrap_or(name);
+        if name == "*" || is_ipv6(name) || is_host(host) {
+            return Ok(Self(name.to_owned()));
+        }
+        Err(refuse(text))
+    }
+
+    /// As it stands in the routing table.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_host(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+fn is_label(label: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    matches!(label.len(), 1..=63)
+        && label.bytes().all(inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// As it stands in an authority: within brackets (RFC 3986, section 3.2.2).
+fn is_ipv6(name: &str) -> bool {
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+fn refuse(text: &str) -> Wrong {
+    let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.split(':').next().unwrap_or_default();
+    let wrong = |what: &str| Wrong::new(format!("must hold host names, and `{}` {what}", shorten(text)));
+    let bare = format!("write \"{host}\"");
+    if text.is_empty() {
+        wrong("is empty").cure("write such as \"blog.example\", or \"*\" for any host")
+    } else if after_scheme != text {
+        wrong("has a scheme").cure(bare)
+    } else if authority != text {
+        wrong("has a path").cure(format!("{bare}, and path = \"{}\"", &text[authority.len()..]))
+    } else if host != authority {
+        wrong("has a port").cure(format!("{bare}: ports are set in frontd.toml"))
+    } else if !text.is_ascii() {
+        wrong("is not ASCII").cure("write it in punycode, such as \"xn--bcher-kva.example\"")
+    } else if host.contains('*') {
+        wrong("has a `*` in the wrong place")
+            .cure("write \"*.\" before a whole name, or \"*\" alone for any host")
+    } else {
+        wrong("is none").cure("labels have 1 to 63 letters, digits and `-`, with a dot between them")
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(80).collect()
+}

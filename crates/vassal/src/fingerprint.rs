@@ -1,0 +1,29 @@
+//! Sums up what concerns an app's processes, so that a change of it is seen and any other is not.
+
+use sha2::{Digest, Sha256};
+
+use crate::Vassal;
+
+impl Vassal {
+    /// A hash of what a process has to be started anew for: app, directory, python, env and threads.
+    ///
+    /// It is the same in every run and version of the program, and gives no value of `env` away.
+    #[must_use]
+    pub fn process_fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            // With its length, so that no two lists of parts are the same bytes.
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        };
+        add(self.app.to_string().as_bytes());
+        add(self.directory.as_os_str().as_encoded_bytes());
+        add(self.python.path().as_os_str().as_encoded_bytes());
+        add(&self.threads.to_be_bytes());
+        for (name, value) in &self.env {
+            add(name.as_bytes());
+            add(value.as_bytes());
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

@@ -1,0 +1,172 @@
+//! Reads a vassal file key by key.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
+
+use api::VassalName;
+use config::{Diagnostics, Document, Keys, Problem, Schema, Source, Wrong, value};
+use toml_edit::Value;
+
+use crate::{
+    App, Domain, Limits, MAX_WORKERS, MountPath, Python, Queue, StaticPrefix, Target, Timeouts, Vassal,
+    name_of,
+};
+
+pub(crate) const SCHEMA: Schema = &[
+    ("", Keys::Known(&["domains", "path", "app", "directory", "python", "workers", "threads"])),
+    ("env", Keys::Free),
+    ("static", Keys::Free),
+    ("timeouts", Keys::Known(&["start", "request", "stop"])),
+    ("queue", Keys::Known(&["size", "timeout"])),
+    ("limits", Keys::Known(&["body"])),
+];
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Vassal {
+    /// Reads a vassal file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or with all that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, Diagnostics> {
+        Self::from_source(Source::read(path)?)
+    }
+
+    /// Reads the text of a vassal file; `path` gives its name, and is where relative paths start from.
+    ///
+    /// # Errors
+    /// With all that is wrong in it.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Diagnostics> {
+        Self::from_source(Source { path: path.to_owned(), text: text.to_owned() })
+    }
+
+    fn from_source(source: Source) -> Result<Self, Diagnostics> {
+        let name = name(&source.path)?;
+        let file = absolute(&source.path).unwrap_or_else(|_| source.path.clone());
+        let mut document = Document::parse(source, SCHEMA)?;
+        let vassal = read(&mut document, name, file);
+        document.finish(vassal)
+    }
+}
+
+fn name(path: &Path) -> Result<VassalName, Diagnostics> {
+    match name_of(path) {
+        Some(Ok(name)) => Ok(name),
+        Some(Err(error)) => Err(Problem::of_file(path, format!("cannot name an app: {error}")).into()),
+        None => Err(Problem::of_file(
+            path,
+            "is no vassal file: its name must end in `.toml`, and not begin with a dot",
+        )
+        .into()),
+    }
+}
+
+/// None when a key that must be there is not, or is wrong.
+fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<Vassal> {
+    let domains = domains(file);
+    let app = file.required("app", "app = \"module:callable\"", |it| App::parse(value::text(it)?));
+    let directory = file.required("directory", "directory = \"/srv/blog\"", folder(file.folder()));
+    check_app_file(file, app.as_ref(), directory.as_deref());
+    let path = file.optional("path", |it| MountPath::parse(value::text(it)?)).unwrap_or_default();
+    let python = value::path(file.folder());
+    Some(Vassal {
+        name,
+        file: path_of_file,
+        python: file.optional("python", |it| Python::at(python(it)?)).unwrap_or(Python::Default),
+        workers: file.optional("workers", value::integer(1..=i64::from(MAX_WORKERS))).unwrap_or(2),
+        threads: file.optional("threads", value::integer(1..=256)).unwrap_or(1),
+        env: file.entries("env", env_name, |it| value::text(it).map(str::to_owned)).into_iter().collect(),
+        static_folders: static_folders(file, &path),
+        path,
+        timeouts: timeouts(file),
+        queue: queue(file),
+        limits: Limits {
+            body: file.optional("limits.body", value::size(0..=1 << 40)).unwrap_or(1_000_000_000),
+        },
+        // Last, so that everything else was read, and complained of, when one of these is missing.
+        domains: domains?,
+        app: app?,
+        directory: directory?,
+    })
+}
+
+fn domains(file: &mut Document) -> Option<Vec<Domain>> {
+    let example = "domains = [\"blog.example\"]";
+    let Some(mut domains) = file.list("domains", Domain::parse) else {
+        return file.missing("domains", example);
+    };
+    let mut seen = HashSet::new();
+    domains.retain(|domain| seen.insert(domain.clone()));
+    if domains.is_empty() {
+        file.refuse("domains", Wrong::new("must name at least one host").cure(format!("write {example}")));
+    }
+    Some(domains)
+}
+
+fn folder(base: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
+    let path = value::path(base);
+    move |value| {
+        let path = path(value)?;
+        let what = match path.metadata() {
+            Ok(it) if it.is_dir() => return Ok(path),
+            Ok(_) => "is none".to_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+            Err(error) => format!("cannot be looked at: {error}"),
+        };
+        Err(Wrong::new(format!("must be a folder, and {} {what}", path.display())))
+    }
+}
+
+fn check_app_file(file: &mut Document, app: Option<&App>, directory: Option<&Path>) {
+    if let (Some(App { target: Target::File(name), .. }), Some(directory)) = (app, directory) {
+        let path = directory.join(name);
+        if !path.is_file() {
+            let wrong = Wrong::new(format!("names the file {}, which does not exist", path.display()));
+            file.refuse(
+                "app",
+                wrong.cure("write its path from `directory`, or such as \"blog.wsgi:application\""),
+            );
+        }
+    }
+}
+
+/// The names that shells and Python agree on (POSIX.1, section 8.1).
+fn env_name(name: &str) -> Result<String, Wrong> {
+    let allowed = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(allowed) {
+        let rule = "name it with letters, digits and `_`, and no digit first";
+        return Err(Wrong::new("is no name of an environment variable").cure(rule));
+    }
+    Ok(name.to_owned())
+}
+
+fn static_folders(file: &mut Document, path: &MountPath) -> BTreeMap<StaticPrefix, PathBuf> {
+    let folders = file.entries("static", StaticPrefix::parse, folder(file.folder()));
+    for (prefix, _) in folders.iter().filter(|(prefix, _)| !path.holds(prefix)) {
+        let wrong = Wrong::new(format!("lies outside of the app's path `{path}`"));
+        file.refuse(&format!("static.{prefix}"), wrong.cure(format!("write \"{path}{prefix}\"")));
+    }
+    folders.into_iter().collect()
+}
+
+fn timeouts(file: &mut Document) -> Timeouts {
+    let second = Duration::from_secs(1);
+    let request = file.optional("timeouts.request", value::duration(Duration::ZERO..=DAY));
+    Timeouts {
+        start: file.optional("timeouts.start", value::duration(second..=DAY)).unwrap_or(second * 60),
+        request: Some(request.unwrap_or(second * 60)).filter(|it| !it.is_zero()),
+        stop: file.optional("timeouts.stop", value::duration(Duration::ZERO..=DAY)).unwrap_or(second * 30),
+    }
+}
+
+fn queue(file: &mut Document) -> Queue {
+    let timeout = file.optional("queue.timeout", value::duration(Duration::ZERO..=DAY));
+    Queue {
+        size: file.optional("queue.size", value::integer(0..=1_000_000)).unwrap_or(1000),
+        timeout: timeout.unwrap_or(Duration::from_secs(30)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

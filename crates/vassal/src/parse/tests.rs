@@ -1,0 +1,1 @@
+//! What each vassal file is told, word by word.

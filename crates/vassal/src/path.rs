@@ -1,0 +1,95 @@
+//! URL paths: where an app is mounted, and where its static folders are.
+
+use std::fmt;
+
+use config::Wrong;
+
+/// The prefix that an app is mounted at: `/`, or such as `/blog` without a trailing slash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MountPath(String);
+
+/// A URL path that begins and ends with a slash, such as `/static/`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StaticPrefix(String);
+
+impl MountPath {
+    /// Parses a path; slashes at its end are dropped.
+    ///
+    /// # Errors
+    /// When it does not begin with a slash, or is no plain path.
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
+        let trimmed = text.trim_end_matches('/');
+        if !text.starts_with('/') {
+            let path = text.trim_matches('/');
+            return Err(
+                Wrong::new(format!("must begin with `/`, not \"{text}\"")).cure(format!("write \"/{path}\""))
+            );
+        }
+        plain(trimmed)?;
+        Ok(Self(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() }))
+    }
+
+    /// As it stands in the routing table.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a static prefix lies within it.
+    #[must_use]
+    pub fn holds(&self, prefix: &StaticPrefix) -> bool {
+        prefix.0.strip_prefix(self.0.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+impl Default for MountPath {
+    fn default() -> Self {
+        Self("/".to_owned())
+    }
+}
+
+impl StaticPrefix {
+    /// Parses a prefix.
+    ///
+    /// # Errors
+    /// When it does not begin and end with a slash, or is no plain path.
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
+        if !text.starts_with('/') || !text.ends_with('/') {
+            let path = text.trim_matches('/');
+            return Err(Wrong::new("must begin and end with `/`").cure(format!("write \"/{path}/\"")));
+        }
+        plain(text.trim_end_matches('/'))?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// As it stands in the routing table.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MountPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for StaticPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Segments that mean the same to every reader: none empty, no dots alone, nothing that a URL encodes.
+fn plain(path: &str) -> Result<(), Wrong> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~!$&'()+,;=:@".contains(c);
+    if let Some(c) = path.chars().find(|c| !allowed(*c)) {
+        return Err(Wrong::new(format!("must be a plain URL path, and has {c:?} in it")));
+    }
+    match path.split('/').skip(1).find(|segment| matches!(*segment, "" | "." | "..")) {
+        Some("") => Err(Wrong::new("must not have `//` in it")),
+        Some(dots) => Err(Wrong::new(format!("must not have `{dots}` in it"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,63 @@
+//! Which interpreter runs an app.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use config::Wrong;
+
+/// Which interpreter runs an app. It is there when the file is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Python {
+    /// `python3` of PATH.
+    Default,
+    /// A virtualenv's folder, with its `bin/python`.
+    Virtualenv(PathBuf),
+    /// A program.
+    Interpreter(PathBuf),
+}
+
+impl Python {
+    /// Finds out what a path names.
+    ///
+    /// # Errors
+    /// When it is neither a virtualenv nor a program.
+    pub fn at(path: PathBuf) -> Result<Self, Wrong> {
+        if path.is_dir() {
+            return Self::virtualenv(path);
+        }
+        if is_program(&path) {
+            return Ok(Self::Interpreter(path));
+        }
+        let what = if path.exists() { "is not executable" } else { "does not exist" };
+        Err(Wrong::new(format!("must be a virtualenv or an interpreter, and {} {what}", path.display()))
+            .cure(format!(
+                "make a virtualenv with `python3 -m venv {}`, or leave `python` out",
+                path.display()
+            )))
+    }
+
+    fn virtualenv(path: PathBuf) -> Result<Self, Wrong> {
+        if is_program(&path.join("bin/python")) {
+            return Ok(Self::Virtualenv(path));
+        }
+        let shown = path.display();
+        let wrong = Wrong::new(format!("must be a virtualenv, and {shown} has no program bin/python in it"));
+        Err(match [".venv", "venv"].iter().find(|name| is_program(&path.join(name).join("bin/python"))) {
+            Some(name) => wrong.cure(format!("write \"{shown}/{name}\"")),
+            None => wrong.cure(format!("make it with `python3 -m venv {shown}`")),
+        })
+    }
+
+    /// The path, as the worker is told it; empty for the default.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Default => Path::new(""),
+            Self::Virtualenv(path) | Self::Interpreter(path) => path,
+        }
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+}
