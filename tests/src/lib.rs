@@ -1,1 +1,13 @@
-//! Placeholder.
+//! What the tests drive the real stack with: clients, checked load, and the stack itself.
+
+pub mod client;
+pub mod connection;
+mod leftovers;
+pub mod load;
+pub mod place;
+mod ports;
+pub mod process;
+pub mod stack;
+pub mod status;
+pub mod vassal;
+pub mod wait;

@@ -1,0 +1,114 @@
+//! One client connection: requests in, responses out, for HTTP/1.1 and HTTP/2 alike.
+
+use anyhow::Context as _;
+use http::header::HOST;
+use http::uri::{Scheme, Uri};
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::TaskTracker;
+
+use crate::client::Body;
+
+/// An open connection; it closes when this is dropped and its last response was read.
+pub struct Connection {
+    sender: Sender,
+    authority: String,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>),
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The server closed before the request was written: it can go over another connection.
+    #[error("the connection closed before the request was sent")]
+    NotSent(Box<Request<Body>>),
+    /// What became of the request nobody knows.
+    #[error("no response came")]
+    Lost(#[from] hyper::Error),
+}
+
+impl From<TrySendError<Request<Body>>> for SendError {
+    fn from(mut error: TrySendError<Request<Body>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::NotSent(Box::new(request)),
+            None => Self::Lost(error.into_error()),
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) async fn http1(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        authority: String,
+    ) -> anyhow::Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("begin HTTP/1.1")?;
+        drive(connection.with_upgrades());
+        Ok(Self { sender: Sender::Http1(sender), authority })
+    }
+
+    pub(crate) async fn http2(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        authority: String,
+    ) -> anyhow::Result<Self> {
+        let io = TokioIo::new(stream);
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), io).await.context("begin HTTP/2")?;
+        drive(connection);
+        Ok(Self { sender: Sender::Http2(sender), authority })
+    }
+
+    /// Sends a request, and waits for the head of its response.
+    ///
+    /// # Errors
+    /// When the connection broke, with what is known of the request.
+    pub async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                if let Ok(host) = HeaderValue::from_str(&self.authority) {
+                    request.headers_mut().entry(HOST).or_insert(host);
+                }
+                if sender.ready().await.is_err() {
+                    return Err(SendError::NotSent(Box::new(request)));
+                }
+                sender.try_send_request(request).await.map_err(SendError::from)
+            }
+            Sender::Http2(sender) => {
+                *request.uri_mut() = absolute(request.uri(), &self.authority);
+                if sender.ready().await.is_err() {
+                    return Err(SendError::NotSent(Box::new(request)));
+                }
+                sender.try_send_request(request).await.map_err(SendError::from)
+            }
+        }
+    }
+
+    /// Whether the server has closed it.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+}
+
+/// Whoever waits for a response is told of a broken connection there.
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    TaskTracker::new().spawn(connection);
+}
+
+fn absolute(path: &Uri, authority: &str) -> Uri {
+    let mut parts = path.clone().into_parts();
+    if parts.authority.is_none() {
+        parts.scheme = Some(Scheme::HTTPS);
+        parts.authority = authority.parse().ok();
+    }
+    Uri::from_parts(parts).unwrap_or_else(|_| path.clone())
+}

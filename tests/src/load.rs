@@ -1,0 +1,211 @@
+//! Checked load: every answer is judged by its content, and nothing is left unaccounted for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use http::{Method, Request};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::client::{Answer, Body, Client, empty, full, request};
+use crate::connection::{Connection, SendError};
+use crate::wait::until;
+
+/// Between two requests of one connection: the load is steady, and leaves the machine room to work.
+const PAUSE: Duration = Duration::from_millis(2);
+/// An answer that takes longer is lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SAMPLES: usize = 5;
+
+/// What is asked of the `/echo` of the bare WSGI app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// GET, which may be tried again elsewhere.
+    Gets,
+    /// POST, which may not once it has begun.
+    Posts,
+}
+
+/// Load that goes on until `finish`.
+pub struct Load {
+    stop: watch::Sender<bool>,
+    right: Arc<AtomicU64>,
+    connections: JoinSet<Ledger>,
+}
+
+/// Where every request went.
+#[derive(Debug, Default, Clone)]
+pub struct Ledger {
+    /// Requests that were written to a connection.
+    pub sent: u64,
+    /// Answered with 200 and the content that was due.
+    pub right: u64,
+    /// Answered with another status, by status.
+    pub refused: BTreeMap<u16, u64>,
+    /// Answered with 200 and another content.
+    pub wrong: u64,
+    /// Never answered, or cut.
+    pub lost: u64,
+    /// Connections that were opened: more than at first, when some had to be opened again.
+    pub connections: u64,
+    /// A few words on what was not right.
+    pub samples: Vec<String>,
+}
+
+impl Load {
+    /// Starts load over `connections` keep-alive connections.
+    #[must_use]
+    pub fn start(client: &Client, connections: usize, kind: Kind) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let right = Arc::new(AtomicU64::new(0));
+        let tasks = (0..connections).map(|number| {
+            let line =
+                Line { number, kind, client: client.clone(), connection: None, ledger: Ledger::default() };
+            line.run(stopped.clone(), right.clone())
+        });
+        Self { stop, connections: tasks.collect(), right }
+    }
+
+    /// Waits until so many more requests were answered right.
+    ///
+    /// # Errors
+    /// When that takes far too long.
+    pub async fn flows(&self, more: u64) -> anyhow::Result<()> {
+        let goal = self.right.load(Ordering::Relaxed) + more;
+        until("load is answered", async || Ok((self.right.load(Ordering::Relaxed) >= goal).then_some(())))
+            .await
+    }
+
+    /// Ends the load once every request under way has its outcome.
+    ///
+    /// # Errors
+    /// When a task of the load panicked.
+    pub async fn finish(mut self) -> anyhow::Result<Ledger> {
+        self.stop.send_replace(true);
+        let mut total = Ledger::default();
+        while let Some(ledger) = self.connections.join_next().await {
+            total.add(ledger.context("a connection of the load")?);
+        }
+        Ok(total)
+    }
+}
+
+impl Ledger {
+    /// Demands that every request was answered right.
+    ///
+    /// # Errors
+    /// With the whole ledger, when one was not, or when there was hardly any load.
+    pub fn all_right(&self) -> anyhow::Result<()> {
+        ensure!(self.right == self.sent && self.sent > 20, "requests failed: {self:#?}");
+        Ok(())
+    }
+
+    /// How many answers had that status.
+    #[must_use]
+    pub fn status(&self, status: u16) -> u64 {
+        self.refused.get(&status).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.right += other.right;
+        self.wrong += other.wrong;
+        self.lost += other.lost;
+        self.connections += other.connections;
+        for (status, count) in other.refused {
+            *self.refused.entry(status).or_default() += count;
+        }
+        self.samples.extend(other.samples);
+        self.samples.truncate(SAMPLES);
+    }
+
+    fn sample(&mut self, text: String) {
+        if self.samples.len() < SAMPLES {
+            self.samples.push(text);
+        }
+    }
+}
+
+/// One keep-alive connection of the load.
+struct Line {
+    number: usize,
+    kind: Kind,
+    client: Client,
+    connection: Option<Connection>,
+    ledger: Ledger,
+}
+
+impl Line {
+    async fn run(mut self, stopped: watch::Receiver<bool>, right: Arc<AtomicU64>) -> Ledger {
+        let mut count = 0;
+        while !*stopped.borrow() {
+            count += 1;
+            let due = format!("c={}&n={count}&{:016x}", self.number, fastrand::u64(..));
+            let before = self.ledger.right;
+            self.ask(&due).await;
+            right.fetch_add(self.ledger.right - before, Ordering::Relaxed);
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.ledger
+    }
+
+    async fn ask(&mut self, due: &str) {
+        self.ledger.sent += 1;
+        match tokio::time::timeout(PATIENCE, self.exchange(due)).await {
+            Ok(Ok(answer)) => self.judge(due, &answer),
+            Ok(Err(error)) => self.lose(format!("{due}: {error:#}")),
+            Err(_) => self.lose(format!("{due}: no answer within {PATIENCE:?}")),
+        }
+    }
+
+    fn judge(&mut self, due: &str, answer: &Answer) {
+        if answer.status != 200 {
+            *self.ledger.refused.entry(answer.status.as_u16()).or_default() += 1;
+            self.ledger.sample(format!("{due}: {} {}", answer.status, answer.text()));
+        } else if answer.body == due.as_bytes() {
+            self.ledger.right += 1;
+        } else {
+            self.ledger.wrong += 1;
+            self.ledger.sample(format!("{due}: another's content: {}", answer.text()));
+        }
+    }
+
+    fn lose(&mut self, sample: String) {
+        self.connection = None;
+        self.ledger.lost += 1;
+        self.ledger.sample(sample);
+    }
+
+    /// A request that the server closed the connection before is sent again: it was never sent.
+    async fn exchange(&mut self, due: &str) -> anyhow::Result<Answer> {
+        let mut request = self.request(due);
+        loop {
+            let connection = self.connected().await?;
+            match connection.send(request).await {
+                Ok(response) => return Answer::read(response).await,
+                Err(SendError::NotSent(unsent)) => request = *unsent,
+                Err(error @ SendError::Lost(_)) => return Err(error.into()),
+            }
+            self.connection = None;
+        }
+    }
+
+    async fn connected(&mut self) -> anyhow::Result<&mut Connection> {
+        if self.connection.as_ref().is_none_or(Connection::is_closed) {
+            self.ledger.connections += 1;
+            self.connection = Some(self.client.connect().await?);
+        }
+        self.connection.as_mut().context("a connection")
+    }
+
+    fn request(&self, due: &str) -> Request<Body> {
+        match self.kind {
+            Kind::Gets => request(Method::GET, &format!("/echo?{due}"), empty()),
+            Kind::Posts => request(Method::POST, "/echo", full(Bytes::from(due.to_owned()))),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Ports for one stack.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
+
+use anyhow::bail;
+
+/// Below those that the kernel gives to clients, who could take one between our look and the daemon's bind.
+const RANGE: Range<u16> = 15_000..32_000;
+const TRIES: usize = 1000;
+
+/// As many addresses of this machine as are asked for, on which nobody listens.
+pub(crate) fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
+    let mut held = Vec::new();
+    for _ in 0..TRIES {
+        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(RANGE))));
+        if let Ok(addresses) = <[SocketAddr; N]>::try_from(addresses(&held)?) {
+            return Ok(addresses);
+        }
+    }
+    bail!("find {N} free ports in {RANGE:?}")
+}
+
+fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
+}

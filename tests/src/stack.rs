@@ -1,0 +1,313 @@
+//! The whole stack, as `imperium up` runs it, in a folder and on ports of its own.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::client::{Answer, Client, Protocol};
+use crate::place::Place;
+use crate::process::{self, Process};
+use crate::status::{App, Status};
+use crate::vassal::Vassal;
+use crate::wait::{PATIENCE, until};
+use crate::{leftovers, ports};
+
+/// Every process of a stack has this in its environment, with the stack's folder.
+const MARK: &str = "TEST_STACK";
+
+/// A running stack. Dropping it stops it, and panics when anything of it is left.
+pub struct Stack {
+    /// What it is made of.
+    pub place: Place,
+    /// Where it listens for plain HTTP.
+    pub http: SocketAddr,
+    /// Where it listens for HTTPS.
+    pub https: SocketAddr,
+    /// Where it answers probes and metrics.
+    pub admin: SocketAddr,
+    root: TempDir,
+    up: Child,
+}
+
+/// Runs `story` on a stack of these apps once all of their workers are ready. When it fails, the
+/// stack's log is shown.
+///
+/// # Errors
+/// What the story failed with, or why there is no stack.
+pub async fn with(
+    vassals: impl IntoIterator<Item = Vassal>,
+    story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let stack = Stack::start(Place::of_tests()?, vassals)?;
+    let whole = async {
+        stack.whole().await?;
+        story(&stack).await
+    };
+    let outcome = Box::pin(whole).await;
+    if outcome.is_err() {
+        stack.show_log();
+    }
+    outcome
+}
+
+impl Stack {
+    /// Starts a stack of these apps.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or `imperium` not be started.
+    pub fn start(place: Place, vassals: impl IntoIterator<Item = Vassal>) -> anyhow::Result<Self> {
+        let root =
+            tempfile::Builder::new().prefix("imperium-").tempdir().context("make a folder for the stack")?;
+        let [http, https, admin] = ports::free()?;
+        fs::create_dir(root.path().join("vassals"))?;
+        fs::write(root.path().join("frontd.toml"), format!("admin = \"{admin}\"\n"))?;
+        for vassal in vassals {
+            fs::write(root.path().join("vassals").join(format!("{}.toml", vassal.name())), vassal.text())?;
+        }
+        let up = Command::new(place.binaries.join("imperium"))
+            .arg("up")
+            .arg("--root")
+            .arg(root.path())
+            .args(["--http", &http.to_string(), "--https", &https.to_string()])
+            .env(MARK, root.path())
+            .stdin(Stdio::null())
+            .stdout(File::create(root.path().join("out"))?)
+            .stderr(File::create(root.path().join("log"))?)
+            .spawn()
+            .context("start `imperium up`")?;
+        Ok(Self { place, http, https, admin, root, up })
+    }
+
+    /// The folder that all of it lives in.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The process of `imperium up`.
+    #[must_use]
+    pub fn up(&self) -> u32 {
+        self.up.id()
+    }
+
+    /// What `imperium up` and all below it logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.root().join("log")).unwrap_or_default()).into_owned()
+    }
+
+    /// What `imperium up` printed so far.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        fs::read_to_string(self.root().join("out")).unwrap_or_default()
+    }
+
+    /// Waits until the log has a line with all of these words, and returns it.
+    ///
+    /// # Errors
+    /// When it never comes.
+    pub async fn logged(&self, words: &[&str]) -> anyhow::Result<String> {
+        let line = async || {
+            let log = self.log();
+            let found = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
+            Ok(found.map(str::to_owned))
+        };
+        until(&format!("the log has a line with {words:?}"), line).await
+    }
+
+    /// The CA that `imperium up` printed.
+    ///
+    /// # Errors
+    /// When it printed none.
+    pub fn ca(&self) -> anyhow::Result<PathBuf> {
+        let printed = self.printed();
+        let line = printed.lines().find_map(|line| line.trim().strip_prefix("CA "));
+        Ok(line.with_context(|| format!("find the CA's line in {printed:?}"))?.trim().into())
+    }
+
+    /// A client of an app.
+    ///
+    /// # Errors
+    /// When there is no CA.
+    pub fn client(&self, app: &str, protocol: Protocol) -> anyhow::Result<Client> {
+        let address = if protocol == Protocol::Plain { self.http } else { self.https };
+        Client::new(&self.ca()?, &format!("{app}.localhost"), address, protocol)
+    }
+
+    /// GETs a path of the admin listener.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn probe(&self, path: &str) -> anyhow::Result<Answer> {
+        Client::new(&self.ca()?, "localhost", self.admin, Protocol::Plain)?.get(path).await
+    }
+
+    /// What `imperium status --json` tells.
+    ///
+    /// # Errors
+    /// When emperord does not answer.
+    pub async fn status(&self) -> anyhow::Result<Status> {
+        let out = self.command("status", &["--json"]).await?;
+        serde_json::from_str(&out).with_context(|| format!("read the status {out:?}"))
+    }
+
+    /// Runs another command of `imperium` on this stack, and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails, with what it said.
+    pub async fn command(&self, name: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = tokio::process::Command::new(self.place.binaries.join("imperium"));
+        command.arg(name).arg("--root").arg(self.root()).args(arguments).kill_on_drop(true);
+        let output = command.output().await.context("run `imperium`")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`imperium {name}` {}: {said}", output.status);
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Waits until an app is as it should be. emperord may be away meanwhile.
+    ///
+    /// # Errors
+    /// When it never is, with the last status.
+    pub async fn until(&self, name: &str, what: &str, is: impl Fn(&App) -> bool) -> anyhow::Result<App> {
+        let mut last = None;
+        let found = until(what, async || {
+            last = self.status().await.ok();
+            Ok(last.as_ref().and_then(|status| status.app(name)).filter(|app| is(app)).cloned())
+        });
+        let found = found.await;
+        found.with_context(|| format!("app {name}, of which the status was {last:#?}"))
+    }
+
+    /// Waits until the app has so many ready workers and no other, and returns their pids.
+    ///
+    /// # Errors
+    /// When it never has.
+    pub async fn ready(&self, name: &str, workers: usize) -> anyhow::Result<Vec<u32>> {
+        let whole = |app: &App| app.is_whole() && app.workers.len() == workers;
+        Ok(self.until(name, &format!("{name} has {workers} workers"), whole).await?.ready())
+    }
+
+    /// Waits until frontd is ready and every app has all of its workers.
+    ///
+    /// # Errors
+    /// When that never comes.
+    pub async fn whole(&self) -> anyhow::Result<()> {
+        let mut last = Err(anyhow::anyhow!("never asked"));
+        let all = until("every app is whole", async || {
+            ensure!(Process::of(self.up()).is_some(), "`imperium up` has ended");
+            last = self.status().await;
+            let whole = last.as_ref().is_ok_and(|status| status.apps.iter().all(App::is_whole));
+            Ok((whole && self.is_ready().await).then_some(()))
+        });
+        let all = all.await;
+        all.with_context(|| format!("the last status was {last:#?}"))
+    }
+
+    async fn is_ready(&self) -> bool {
+        self.probe("/-/ready").await.is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// The process of a daemon.
+    ///
+    /// # Errors
+    /// When it never runs.
+    pub async fn daemon(&self, name: &str) -> anyhow::Result<u32> {
+        let child = async || Ok(Process::descendants(self.up()).into_iter().find(|it| it.command == name));
+        Ok(until(&format!("{name} runs"), child).await?.pid)
+    }
+
+    /// Kills a process without a word, and waits until it is dead.
+    ///
+    /// # Errors
+    /// When it was not there.
+    pub fn kill(&self, pid: u32) -> anyhow::Result<()> {
+        process::signal(pid, Signal::KILL)?;
+        ensure!(process::ends(pid, PATIENCE), "{pid} outlives SIGKILL");
+        Ok(())
+    }
+
+    /// The path of an app's file.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.root().join("vassals").join(format!("{name}.toml"))
+    }
+
+    /// Writes an app's file, whole at once, as an editor does.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put(&self, vassal: &Vassal) -> anyhow::Result<()> {
+        self.write(vassal.name(), &vassal.text())
+    }
+
+    /// Writes any text as an app's file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let beside = self.root().join(format!("{name}.new"));
+        fs::write(&beside, text)?;
+        fs::rename(&beside, self.file(name)).with_context(|| format!("write {name}.toml"))
+    }
+
+    /// Changes nothing of an app's file but its time, as `touch` does.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn touch(&self, name: &str) -> anyhow::Result<()> {
+        let file = File::options().append(true).open(self.file(name))?;
+        Ok(file.set_modified(SystemTime::now() + Duration::from_secs(1))?)
+    }
+
+    /// Takes an app's file away.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn remove(&self, name: &str) -> anyhow::Result<()> {
+        fs::remove_file(self.file(name)).with_context(|| format!("remove {name}.toml"))
+    }
+
+    #[expect(clippy::print_stderr, reason = "a failed test shows what the stack said")]
+    fn show_log(&self) {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = lines.iter().skip(lines.len().saturating_sub(150)).map(|line| format!("  | {line}\n"));
+        eprintln!("the stack's log, its last lines:\n{}", tail.collect::<String>());
+    }
+
+    /// Asks the stack to end, and looks for what it leaves behind.
+    fn end(&mut self) -> anyhow::Result<()> {
+        let pids = Process::descendants(self.up());
+        process::signal(self.up(), Signal::TERM)?;
+        let ended = process::ends(self.up(), PATIENCE);
+        let mark = format!("{MARK}={}", self.root().display());
+        let left = leftovers::processes(pids, &mark);
+        if !ended {
+            let _it_may_end_meanwhile = self.up.kill();
+        }
+        let status = self.up.wait()?;
+        ensure!(ended, "`imperium up` lives on after SIGTERM, with {left:#?}");
+        ensure!(left.is_empty(), "`imperium up` ended, and left {left:#?}");
+        ensure!(status.success(), "`imperium up` ended with {status}");
+        leftovers::sockets(&self.root().join("run"), [self.http, self.https, self.admin])
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let end = self.end();
+        if std::thread::panicking() {
+            return self.show_log();
+        }
+        if let Err(error) = end {
+            self.show_log();
+            panic!("the stack did not end well: {error:#}");
+        }
+    }
+}
