@@ -1,0 +1,289 @@
+//! Each request against a real hyper server behind the guard: what comes back, and what does not.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+use super::{HeadGuard, Upgrade};
+
+const BEFORE: &str = "GET /before HTTP/1.1\r\nHost: a\r\n\r\n";
+const VICTIM: &str = "GET /victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+/// The head size that hyper is told to refuse.
+const HEADER_MAX: usize = 64 * 1024;
+const HEADERS_MAX: usize = 100;
+
+/// Answers `PATH LENGTH-OF-BODY`, or 400 when the body cannot be read to its end.
+async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let mut response = Response::default();
+    match request.into_body().collect().await {
+        Ok(body) => *response.body_mut() = format!("{path} {}", body.to_bytes().len()).into(),
+        Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+    }
+    Ok(response)
+}
+
+/// All that the server answers to `input`, which reaches it in reads of at most `split` bytes, until it closes.
+async fn answer(input: &[u8], split: usize) -> String {
+    let (client, server) = duplex(split);
+    let guarded = HeadGuard::new(server, Upgrade::default());
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.header_read_timeout(None).max_header_size(HEADER_MAX).auto_date_header(false);
+    let serve = http.serve_connection(TokioIo::new(guarded), service_fn(echo));
+    let (mut reader, mut writer) = tokio::io::split(client);
+    let write = async {
+        // The server may rightly close before it has read everything.
+        let _ = writer.write_all(input).await;
+    };
+    let read = async {
+        let mut output = Vec::new();
+        reader.read_to_end(&mut output).await.unwrap();
+        String::from_utf8(output).unwrap()
+    };
+    let (output, ..) = tokio::join!(read, write, serve);
+    output
+}
+
+fn statuses(answer: &str) -> Vec<&str> {
+    answer.match_indices("HTTP/1.1 ").map(|(at, found)| &answer[at + found.len()..][..3]).collect()
+}
+
+/// `request` gets `status`, in its turn, and then the connection closes: what is pipelined behind is not served.
+#[track_caller]
+fn check_refused(name: &str, request: &str, status: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let input = [BEFORE, request, VICTIM].concat();
+    for split in [1, 2, 7, 64 * 1024] {
+        let answer = runtime.block_on(answer(input.as_bytes(), split));
+        assert_eq!(statuses(&answer), ["200", status], "{name}, reads of {split}: {answer}");
+        assert!(answer.contains("/before 0"), "{name}, reads of {split}: {answer}");
+        assert!(!answer.contains("/victim"), "{name}, reads of {split}: {answer}");
+    }
+}
+
+/// `request` is served with a body of `length` bytes, and so is the one behind it.
+#[track_caller]
+fn check_served(name: &str, request: &str, length: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let input = [BEFORE, request, VICTIM].concat();
+    for split in [1, 2, 7, 64 * 1024] {
+        let answer = runtime.block_on(answer(input.as_bytes(), split));
+        assert_eq!(statuses(&answer), ["200"; 3], "{name}, reads of {split}: {answer}");
+        assert!(answer.contains(&format!("/x {length}")), "{name}, reads of {split}: {answer}");
+        assert!(answer.contains("/victim 0"), "{name}, reads of {split}: {answer}");
+    }
+}
+
+#[test]
+fn ambiguous_heads_get_400_and_a_close() {
+    for (name, request) in [
+        ("request line ends in LF", "GET /x HTTP/1.1\nHost: a\r\n\r\n"),
+        ("field line ends in LF", "GET /x HTTP/1.1\r\nHost: a\nA: b\r\n\r\n"),
+        ("last field line ends in LF", "GET /x HTTP/1.1\r\nHost: a\n\r\n"),
+        ("head ends in LF", "GET /x HTTP/1.1\r\nHost: a\r\n\n"),
+        ("all lines end in LF", "GET /x HTTP/1.1\nHost: a\n\n"),
+        ("LF before the request line", "\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("bare CR in a request line", "GET /x\rHTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("bare CR before a request line", "\rGET /x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("bare CR in a name", "GET /x HTTP/1.1\r\nHo\rst: a\r\n\r\n"),
+        ("bare CR in a value", "GET /x HTTP/1.1\r\nHost: a\rX: b\r\n\r\n"),
+        ("CR CR LF", "GET /x HTTP/1.1\r\nHost: a\r\r\n\r\n"),
+        ("CR CR LF at the end", "GET /x HTTP/1.1\r\nHost: a\r\n\r\r\n"),
+        ("obs-fold", "GET /x HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n"),
+        ("obs-fold with a tab", "GET /x HTTP/1.1\r\nHost: a\r\nA: b\r\n\tc\r\n\r\n"),
+        ("folded first field", "GET /x HTTP/1.1\r\n Host: a\r\n\r\n"),
+        ("folded Content-Length", "GET /x HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n 5\r\n\r\nabcde"),
+        (
+            "two Content-Lengths",
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
+        ),
+        (
+            "equal Content-Lengths",
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\ncontent-length:5\r\n\r\nabcde",
+        ),
+        (
+            "zero Content-Lengths",
+            "GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
+        ),
+        ("a list as Content-Length", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nabcde"),
+        ("a sign before Content-Length", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nabcde"),
+        ("a negative Content-Length", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\nabcde"),
+        ("a hexadecimal Content-Length", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nabcde"),
+        ("an empty Content-Length", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\nabcde"),
+        (
+            "Content-Length over 64 bits",
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551616\r\n\r\n",
+        ),
+        (
+            "Content-Length, then Transfer-Encoding",
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        (
+            "Transfer-Encoding, then Content-Length",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        ),
+        (
+            "Transfer-Encoding twice",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("gzip, chunked", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        (
+            "chunked, identity",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        ),
+        ("identity", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n"),
+        ("xchunked", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+        ("an empty Transfer-Encoding", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n"),
+        (
+            "vertical tab before chunked",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("chunked in HTTP/1.0", "POST /x HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ("space before the colon", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length : 5\r\n\r\nabcde"),
+        (
+            "tab before the colon",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("no colon", "GET /x HTTP/1.1\r\nHost: a\r\nContent-Length\r\n\r\n"),
+        ("no name", "GET /x HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n"),
+        ("two Hosts", "GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+        ("equal Hosts", "GET /x HTTP/1.1\r\nHost: a\r\nA: b\r\nhOST:a\r\n\r\n"),
+        ("NUL in the path", "GET /\0x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("NUL in the method", "G\0T /x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("NUL in a name", "GET /x HTTP/1.1\r\nHost: a\r\nA\0: b\r\n\r\n"),
+        ("NUL in a value", "GET /x HTTP/1.1\r\nHost: a\r\nA: b\0\r\n\r\n"),
+        ("no version", "GET /x\r\nHost: a\r\n\r\n"),
+        ("unknown version", "GET /x HTTP/3.7\r\nHost: a\r\n\r\n"),
+        ("two spaces in the request line", "GET  /x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("tabs in the request line", "GET\t/x\tHTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("a space in the path", "GET /x y HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("not HTTP at all", "\x16\x03\x01 hello\r\n\r\n"),
+    ] {
+        check_refused(name, request, "400");
+    }
+}
+
+#[test]
+fn malformed_chunked_bodies_fail_and_close() {
+    for (name, body) in [
+        ("size line ends in LF", "3\nabc\r\n0\r\n\r\n"),
+        ("last size line ends in LF", "3\r\nabc\r\n0\n\r\n"),
+        ("extension ends in LF", "3;a=b\nabc\r\n0\r\n\r\n"),
+        ("last extension ends in LF", "3\r\nabc\r\n0;a=b\n\r\n"),
+        ("bare CR in an extension", "3;a\rb\r\nabc\r\n0\r\n\r\n"),
+        ("data ends in LF", "3\r\nabc\n0\r\n\r\n"),
+        ("data longer than said", "3\r\nabcd\r\n0\r\n\r\n"),
+        ("data shorter than said", "3\r\nab\r\n0\r\n\r\n"),
+        ("no size", "\r\nabc\r\n0\r\n\r\n"),
+        ("a sign before the size", "+3\r\nabc\r\n0\r\n\r\n"),
+        ("0x before the size", "0x3\r\nabc\r\n0\r\n\r\n"),
+        ("space before the size", " 3\r\nabc\r\n0\r\n\r\n"),
+        ("an underscore in the size", "1_0\r\nabc\r\n0\r\n\r\n"),
+        ("a size over 64 bits", "10000000000000003\r\nabc\r\n0\r\n\r\n"),
+        ("trailer ends in LF", "0\r\nA: b\n\r\n"),
+        ("second trailer ends in LF", "0\r\nA: b\r\nC: d\n\r\n"),
+        ("trailers end in LF", "0\r\nA: b\r\n\n"),
+        ("bare CR ends the body", "0\r\n\rX"),
+    ] {
+        let request = format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        check_refused(name, &request, "400");
+    }
+}
+
+#[test]
+fn extensions_and_trailers_have_a_bound() {
+    let much = "a".repeat(20 * 1024);
+    for body in [format!("3;{much}\r\nabc\r\n0\r\n\r\n"), format!("0\r\nA: {much}\r\n\r\n")] {
+        let request = format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+        check_refused("20 KiB", &request, "400");
+    }
+}
+
+#[test]
+fn what_hyper_limits_is_answered_by_hyper() {
+    let long = "a".repeat(100 * 1024);
+    let many = "A: b\r\n".repeat(HEADERS_MAX + 1);
+    check_refused("100 KiB header", &format!("GET /x HTTP/1.1\r\nHost: a\r\nA: {long}\r\n\r\n"), "431");
+    check_refused("100 KiB path", &format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), "431");
+    check_refused("101 fields", &format!("GET /x HTTP/1.1\r\n{many}\r\n"), "431");
+}
+
+#[test]
+fn plain_requests_pass() {
+    let long = "a".repeat(2000);
+    for (name, request, length) in [
+        ("no body", "GET /x HTTP/1.1\r\nHost: a\r\n\r\n", 0),
+        ("empty lines before", "\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n", 0),
+        ("long field", &format!("GET /x HTTP/1.1\r\nHost: a\r\nCookie: {long}\r\n\r\n"), 0),
+        (
+            "names alike",
+            "GET /x HTTP/1.1\r\nHost: a\r\nHosts: b\r\nContent-Length-X: z\r\nTE: trailers\r\nT: x\r\n\r\n",
+            0,
+        ),
+        ("no space after the colon", "GET /x HTTP/1.1\r\nHost:a\r\nA:\r\n\r\n", 0),
+        ("Content-Length", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab\n\0\r", 5),
+        ("Content-Length 0", "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 0),
+        (
+            "spaced Content-Length",
+            "POST /x HTTP/1.1\r\nHost: a\r\ncontent-length: \t 005 \r\n\r\n\n\n\n\n\n",
+            5,
+        ),
+        (
+            "a body that looks like a head",
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\nGET / x\nH:\n\n",
+            12,
+        ),
+        (
+            "chunked",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\nb\r\n00A\r\n0123456789\r\n0\r\n\r\n",
+            13,
+        ),
+        ("Chunked", "POST /x HTTP/1.1\r\nHost: a\r\nTRANSFER-ENCODING:\t Chunked \r\n\r\n0\r\n\r\n", 0),
+        (
+            "extensions",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nabc\r\n0 ;z\r\n\r\n",
+            3,
+        ),
+        (
+            "trailers",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\nC: d\r\n\r\n",
+            0,
+        ),
+    ] {
+        check_served(name, request, length);
+    }
+}
+
+#[tokio::test]
+async fn after_an_upgrade_nothing_is_looked_at() {
+    let (mut client, server) = duplex(64);
+    let upgrade = Upgrade::default();
+    let mut guarded = HeadGuard::new(server, upgrade.clone());
+    upgrade.begin();
+    client.write_all(b"no\nhead\0").await.unwrap();
+    let mut read = [0; 8];
+    guarded.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"no\nhead\0");
+    guarded.into_inner().write_all(b"ok").await.unwrap();
+    client.read_exact(&mut read[..2]).await.unwrap();
+    assert_eq!(&read[..2], b"ok");
+}
+
+#[tokio::test]
+async fn the_poison_comes_whole_through_the_smallest_reads() {
+    let (mut client, server) = duplex(64);
+    let mut guarded = HeadGuard::new(server, Upgrade::default());
+    client.write_all(b"GET / HTTP/1.1\n\nmore").await.unwrap();
+    let mut read = Vec::new();
+    while !read.ends_with(super::POISON) {
+        read.push(guarded.read_u8().await.unwrap());
+    }
+    assert_eq!(read, [b"GET / HTTP/1.1", super::POISON].concat());
+}
