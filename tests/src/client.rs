@@ -1,6 +1,7 @@
 //! An HTTP client that trusts one CA and finds every host at one address.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,16 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 over TLS.
     Http2,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "HTTP",
+            Self::Http1 => "HTTP/1.1 over TLS",
+            Self::Http2 => "HTTP/2 over TLS",
+        })
+    }
 }
 
 /// Speaks to one host, with a jar for its cookies.
@@ -74,12 +85,23 @@ impl Client {
         let tcp =
             TcpStream::connect(self.address).await.with_context(|| format!("connect to {}", self.address))?;
         tcp.set_nodelay(true)?;
-        let authority = format!("{}:{}", self.host, self.address.port());
+        let authority = self.authority();
         match self.protocol {
             Protocol::Plain => Connection::http1(tcp, authority).await,
             Protocol::Http1 => Connection::http1(self.handshake(tcp).await?, authority).await,
             Protocol::Http2 => Connection::http2(self.handshake(tcp).await?, authority).await,
         }
+    }
+
+    /// What a browser calls the site in its `Origin`.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let scheme = if self.protocol == Protocol::Plain { "http" } else { "https" };
+        format!("{scheme}://{}", self.authority())
+    }
+
+    fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.address.port())
     }
 
     async fn handshake(&self, tcp: TcpStream) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {

@@ -10,4 +10,5 @@ pub mod process;
 pub mod stack;
 pub mod status;
 pub mod vassal;
+pub mod visit;
 pub mod wait;

@@ -33,6 +33,13 @@ pub struct Stack {
     pub admin: SocketAddr,
     root: TempDir,
     up: Child,
+    life: Life,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Runs,
+    Ended,
 }
 
 /// Runs `story` on a stack of these apps once all of their workers are ready. When it fails, the
@@ -81,7 +88,7 @@ impl Stack {
             .stderr(File::create(root.path().join("log"))?)
             .spawn()
             .context("start `imperium up`")?;
-        Ok(Self { place, http, https, admin, root, up })
+        Ok(Self { place, http, https, admin, root, up, life: Life::Runs })
     }
 
     /// The folder that all of it lives in.
@@ -273,8 +280,9 @@ impl Stack {
         fs::remove_file(self.file(name)).with_context(|| format!("remove {name}.toml"))
     }
 
+    /// Prints the end of the log on stderr.
     #[expect(clippy::print_stderr, reason = "a failed test shows what the stack said")]
-    fn show_log(&self) {
+    pub fn show_log(&self) {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         let tail = lines.iter().skip(lines.len().saturating_sub(150)).map(|line| format!("  | {line}\n"));
@@ -282,7 +290,15 @@ impl Stack {
     }
 
     /// Asks the stack to end, and looks for what it leaves behind.
+    ///
+    /// # Errors
+    /// When it does not end, ends badly, or leaves a process or a socket.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.end()
+    }
+
     fn end(&mut self) -> anyhow::Result<()> {
+        self.life = Life::Ended;
         let pids = Process::descendants(self.up());
         process::signal(self.up(), Signal::TERM)?;
         let ended = process::ends(self.up(), PATIENCE);
@@ -301,6 +317,9 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
+        if self.life == Life::Ended {
+            return;
+        }
         let end = self.end();
         if std::thread::panicking() {
             return self.show_log();

@@ -1,6 +1,10 @@
 //! The project's own commands, one file each.
 
 mod codegen;
+mod demo;
+mod setup;
+mod step;
+mod test;
 
 use clap::Parser;
 
@@ -9,11 +13,17 @@ use clap::Parser;
 enum Command {
     /// Writes the gRPC code of `proto/` into `crates/api/src/generated`
     Codegen(codegen::Arguments),
+    /// Sets up, and serves Flask, Django and Pyramid on this machine
+    Demo(demo::Arguments),
+    /// Sets up, and runs all tests
+    Test(test::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Codegen(arguments) => codegen::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
     }
 }
 
