@@ -7,8 +7,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// What the operator asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// SIGTERM or SIGINT: finish what is under way, and end.
+    /// SIGTERM: finish what is under way, and end.
     Stop,
+    /// SIGINT, from a Ctrl-C or from `imperium up`: as above, and leave nothing running behind.
+    Interrupt,
     /// SIGHUP: read the configuration again.
     Reload,
 }
@@ -38,13 +40,13 @@ impl Signals {
     pub async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Interrupt,
             _ = self.hangup.recv() => Asked::Reload,
         }
     }
 
     /// Waits until it is time to stop; what else comes is passed over.
     pub async fn stop(&mut self) {
-        while self.next().await != Asked::Stop {}
+        while self.next().await == Asked::Reload {}
     }
 }
