@@ -24,7 +24,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use framing::Framing;
-pub use framing::Violation;
+pub(crate) use framing::Violation;
 
 /// What hyper reads instead of the rest of a refused request.
 ///
@@ -34,7 +34,7 @@ const POISON: &[u8] = b"\0\n\r\n\r\n";
 
 /// A connection whose reading side is checked; writes pass through.
 #[derive(Debug)]
-pub struct HeadGuard<IO> {
+pub(crate) struct HeadGuard<IO> {
     io: IO,
     reading: Reading,
     upgrade: Upgrade,
@@ -53,11 +53,11 @@ enum Reading {
 ///
 /// Call [`Upgrade::begin`] when the answer is 101 (or 2xx to CONNECT), before it is sent.
 #[derive(Clone, Debug, Default)]
-pub struct Upgrade(Arc<AtomicBool>);
+pub(crate) struct Upgrade(Arc<AtomicBool>);
 
 impl Upgrade {
     /// From the next read on, every byte passes unseen.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -68,17 +68,17 @@ impl Upgrade {
 
 impl<IO> HeadGuard<IO> {
     /// Guards `io`, which is at the beginning of a request.
-    pub fn new(io: IO, upgrade: Upgrade) -> Self {
+    pub(crate) fn new(io: IO, upgrade: Upgrade) -> Self {
         Self { io, reading: Reading::Checked(Framing::default()), upgrade }
     }
 
     /// The connection itself.
-    pub fn get_ref(&self) -> &IO {
+    pub(crate) fn get_ref(&self) -> &IO {
         &self.io
     }
 
     /// The connection itself, its guard taken off.
-    pub fn into_inner(self) -> IO {
+    pub(crate) fn into_inner(self) -> IO {
         self.io
     }
 

@@ -1,2 +1,109 @@
-//! Placeholder.
-pub mod head_guard;
+//! The front server: TLS, HTTP, static files, the queue of each app and the choice of worker.
+
+mod admin;
+mod authority;
+mod body;
+mod client;
+mod connection;
+mod head_guard;
+mod headers;
+mod listener;
+mod metrics;
+mod pool;
+mod proxy;
+mod replies;
+mod request_body;
+mod request_id;
+mod routes;
+mod service;
+mod shard;
+mod spool;
+mod static_files;
+mod table;
+mod tls;
+mod upstream;
+
+use std::fs;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use config::frontd::FrontdConfig;
+use daemon::signals::{Asked, Signals};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::client::Transport;
+use crate::metrics::Metrics;
+use crate::routes::Routes;
+use crate::shard::Shared;
+use crate::spool::SpoolFolder;
+use crate::table::Table;
+use crate::tls::Certificates;
+
+/// Serves until told to stop, and then until what is under way has ended.
+///
+/// # Errors
+/// When something that it needs cannot be had; nothing is served then.
+pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
+    let state = &config.state;
+    fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
+    let spool = SpoolFolder::create(&config.spool)?;
+    let certificates = Arc::new(Certificates::new(&config.tls).context("read certificates")?);
+    let bound = Arc::new(listener::bind(&config)?);
+    let admin = admin::bind(config.admin).await?;
+    let mut signals = Signals::new().context("receive signals")?;
+
+    let metrics = Metrics::new();
+    let routes = Routes::new(config.emperord.clone(), &config.state, Arc::clone(&metrics));
+    let shared = Arc::new(Shared {
+        config,
+        metrics,
+        certificates,
+        tables: routes.tables(),
+        drain: CancellationToken::new(),
+        spool,
+    });
+    certify(&shared.certificates, &shared.tables.borrow());
+    for socket in bound.iter() {
+        let tls = socket.transport() == Transport::Tls;
+        info!(address = %socket.address()?, tls, shards = shared.config.shards, "listening");
+    }
+    let shards = shard::start(&shared, &bound).context("start the shards")?;
+    let tasks = TaskTracker::new();
+    tasks.spawn(routes.follow());
+    tasks.spawn(admin::serve(admin, Arc::clone(&shared)));
+    tasks.spawn(follow_domains(Arc::clone(&shared.certificates), shared.tables.clone()));
+
+    while signals.next().await == Asked::Reload {
+        match shared.certificates.reload() {
+            Ok(()) => info!("certificates read again"),
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "keeping the certificates that are in use");
+            }
+        }
+    }
+    info!("draining");
+    shared.drain.cancel();
+    drop(bound);
+    tokio::task::spawn_blocking(move || shards.into_iter().for_each(|it| drop(it.join())))
+        .await
+        .context("wait for the shards")?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Has a certificate made for each domain of the routing table that has none.
+async fn follow_domains(certificates: Arc<Certificates>, mut tables: watch::Receiver<Arc<Table>>) {
+    while tables.changed().await.is_ok() {
+        let table = Arc::clone(&tables.borrow_and_update());
+        certify(&certificates, &table);
+    }
+}
+
+fn certify(certificates: &Certificates, table: &Table) {
+    if let Err(error) = certificates.set_domains(&table.domains()) {
+        warn!(error = &error as &dyn std::error::Error, "a domain has no certificate");
+    }
+}

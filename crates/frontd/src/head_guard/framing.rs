@@ -15,7 +15,7 @@ const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
+pub(crate) enum Violation {
     /// RFC 9112 section 2.2 lets a recipient take it for a line end, and so do not all.
     #[error("a line ends in a bare LF")]
     BareLf,

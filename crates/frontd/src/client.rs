@@ -1,0 +1,50 @@
+//! What is the same for all requests of one client's connection.
+
+use std::net::SocketAddr;
+
+use api::runner::Connection;
+
+use crate::headers::Forwarded;
+
+/// The downstream end of a connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    connection: Connection,
+    forwarded: Forwarded,
+}
+
+/// What lies between the client and HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Plain,
+    Tls,
+}
+
+impl Client {
+    pub(crate) fn new(peer: SocketAddr, transport: Transport) -> Self {
+        // An IPv4 client of a socket that takes both is told as what it is.
+        let address = peer.ip().to_canonical();
+        let tls = transport == Transport::Tls;
+        Self {
+            connection: Connection {
+                remote_address: address.to_string(),
+                remote_port: peer.port().into(),
+                tls,
+            },
+            forwarded: Forwarded::new(address, if tls { "https" } else { "http" }),
+        }
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn forwarded(&self) -> &Forwarded {
+        &self.forwarded
+    }
+
+    /// The port of an authority that names none.
+    pub(crate) fn default_port(&self) -> u16 {
+        if self.connection.tls { 443 } else { 80 }
+    }
+}

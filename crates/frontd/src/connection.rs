@@ -1,0 +1,112 @@
+//! Serves one client's connection: TLS if it is one for it, then HTTP/1.1 or HTTP/2.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::client::{Client, Transport};
+use crate::head_guard::{HeadGuard, Upgrade};
+use crate::service;
+use crate::shard::Shard;
+
+/// Exchanges that one HTTP/2 connection may have under way.
+const STREAMS: u32 = 128;
+
+/// Headers of one request, at most.
+const HEADERS: usize = 100;
+
+/// Serves until the client leaves, or until the drain lets what is under way end.
+pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
+    let client = Client::new(peer, transport);
+    let served = match transport {
+        Transport::Plain => http1(&shard, &client, stream).await,
+        Transport::Tls => tls(&shard, client, stream).await,
+    };
+    if let Err(error) = served {
+        // Whatever ends a connection early is the client's doing, or its network's.
+        debug!(%peer, error = &*error as &dyn Error, "connection ended early");
+    }
+}
+
+type Served = Result<(), Box<dyn Error + Send + Sync>>;
+
+async fn tls(shard: &Arc<Shard>, client: Client, stream: TcpStream) -> Served {
+    let acceptor = shard.certificates().acceptor();
+    let patience = shard.config().limits.header_timeout;
+    let stream = tokio::time::timeout(patience, acceptor.accept(stream)).await??;
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => http2(shard, client, stream).await,
+        _ => http1(shard, &client, stream).await,
+    }
+}
+
+async fn http1<IO>(shard: &Arc<Shard>, client: &Client, io: IO) -> Served
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = &shard.config().limits;
+    let service =
+        service_fn(async |request| Ok::<_, Infallible>(service::respond(shard, client, request).await));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // hyper counts the idle time before a head to the head's.
+        .header_read_timeout(limits.keep_alive)
+        .max_buf_size(limits.header_bytes.max(8192))
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(HeadGuard::new(io, Upgrade::default())), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = shard.drain().cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
+}
+
+async fn http2<IO>(shard: &Arc<Shard>, client: Client, io: IO) -> Served
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = &shard.config().limits;
+    let client = Arc::new(client);
+    let service = service_fn(move |request| {
+        let (shard, client) = (Arc::clone(shard), Arc::clone(&client));
+        async move { Ok::<_, Infallible>(service::respond(&shard, &client, request).await) }
+    });
+    let connection = http2::Builder::new(Tracked(shard.tasks().clone()))
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.keep_alive)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = shard.drain().cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
+}
+
+/// Spawns the exchanges of HTTP/2 where a drain waits for them.
+#[derive(Debug, Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, exchange: F) {
+        self.0.spawn(exchange);
+    }
+}

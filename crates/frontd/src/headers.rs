@@ -1,0 +1,190 @@
+//! Which headers go on to the app, and which to the client.
+
+use std::net::IpAddr;
+
+use api::runner::Header;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+
+/// What frontd knows of the client, as headers that are made once a connection.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    address: Bytes,
+    scheme: &'static [u8],
+}
+
+impl Forwarded {
+    pub(crate) fn new(client: IpAddr, scheme: &'static str) -> Self {
+        Self { address: client.to_string().into(), scheme: scheme.as_bytes() }
+    }
+}
+
+/// The request's headers for the app: without those of the connection (RFC 9110, 7.6.1), those that a client
+/// could pass for frontd's own or for environment variables, and with frontd's own.
+pub(crate) fn for_app(
+    headers: &HeaderMap,
+    forwarded: &Forwarded,
+    host: &Bytes,
+    body_length: Option<u64>,
+    request_id: &str,
+) -> Vec<Header> {
+    let mut out = Vec::with_capacity(headers.len() + 6);
+    let mut arena = Arena::for_headers(headers);
+    let named = Named::by_connection(headers);
+    for (name, value) in headers {
+        if goes_to_app(name.as_str()) && !named.contains(name) {
+            out.push(Header {
+                name: arena.copy(name.as_str().as_bytes()),
+                value: arena.copy(value.as_bytes()),
+            });
+        }
+    }
+    let mut own =
+        |name: &'static str, value| out.push(Header { name: Bytes::from_static(name.as_bytes()), value });
+    own("host", host.clone());
+    own("x-forwarded-for", forwarded.address.clone());
+    own("x-forwarded-proto", Bytes::from_static(forwarded.scheme));
+    own("x-forwarded-host", host.clone());
+    own("x-request-id", Bytes::copy_from_slice(request_id.as_bytes()));
+    if let Some(length) = body_length {
+        own("content-length", length.to_string().into());
+    }
+    out
+}
+
+/// One allocation for the names and values of all headers.
+struct Arena(BytesMut);
+
+impl Arena {
+    fn for_headers(headers: &HeaderMap) -> Self {
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        Self(BytesMut::with_capacity(bytes))
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        self.0.extend_from_slice(bytes);
+        self.0.split().freeze()
+    }
+}
+
+/// `Proxy` becomes `HTTP_PROXY` in the environ, which libraries take for the environment's (httpoxy). An
+/// underscore makes a header that cannot be told from the one with a hyphen.
+fn goes_to_app(name: &str) -> bool {
+    match name {
+        // Made anew: host and length from what was really asked for and received.
+        "host" | "content-length" | "expect" | "forwarded" | "proxy" | "x-real-ip" | "x-request-id" => false,
+        _ => !is_hop_by_hop(name) && !name.starts_with("x-forwarded-") && !name.contains('_'),
+    }
+}
+
+/// The app's headers for the client.
+///
+/// # Errors
+/// With the first name or value that HTTP does not allow.
+pub(crate) fn for_client(headers: Vec<Header>) -> Result<HeaderMap, http::Error> {
+    let mut out = HeaderMap::with_capacity(headers.len() + 2);
+    for Header { name, value } in headers {
+        let name = HeaderName::from_bytes(&name)?;
+        if !is_hop_by_hop(name.as_str()) {
+            out.append(name, HeaderValue::from_maybe_shared(value)?);
+        }
+    }
+    Ok(out)
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// The headers that `Connection` names, which are of the connection too.
+struct Named<'a>(Option<Vec<&'a str>>);
+
+impl<'a> Named<'a> {
+    fn by_connection(headers: &'a HeaderMap) -> Self {
+        let usual = |it: &HeaderValue| it.as_bytes().eq_ignore_ascii_case(b"keep-alive") || it == "close";
+        if headers.get_all(CONNECTION).iter().all(usual) {
+            return Self(None);
+        }
+        let values = headers.get_all(CONNECTION).iter().filter_map(|it| it.to_str().ok());
+        Self(Some(values.flat_map(|it| it.split(',')).map(str::trim).collect()))
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.0.as_ref().is_some_and(|it| it.iter().any(|it| it.eq_ignore_ascii_case(name.as_str())))
+    }
+}
+
+/// Whether the client announced a body; one without is never waited for.
+pub(crate) fn announces_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+        headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    fn check_app(headers: &[(&'static str, &'static str)], expected: &[(&str, &str)]) {
+        let forwarded = Forwarded::new(IpAddr::from([192, 0, 2, 1]), "https");
+        let out = for_app(&map(headers), &forwarded, &Bytes::from_static(b"a.example"), None, "id");
+        let own = [
+            ("host", "a.example"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "a.example"),
+            ("x-request-id", "id"),
+        ];
+        let text = |it: &Bytes| String::from_utf8_lossy(it).into_owned();
+        let out: Vec<_> = out.iter().map(|it| (text(&it.name), text(&it.value))).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .chain(&own)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn what_goes_to_the_app() {
+        check_app(&[("accept", "*/*"), ("cookie", "a=b")], &[("accept", "*/*"), ("cookie", "a=b")]);
+        check_app(&[("connection", "keep-alive"), ("te", "trailers"), ("upgrade", "h2c")], &[]);
+        check_app(&[("connection", "close, x-hop"), ("x-hop", "1"), ("x-stays", "1")], &[("x-stays", "1")]);
+        check_app(&[("proxy", "http://evil"), ("x_forwarded_for", "spoof"), ("some_name", "x")], &[]);
+        check_app(&[("x-forwarded-for", "spoof"), ("x-forwarded-prefix", "/x"), ("forwarded", "for=x")], &[]);
+        check_app(&[("host", "other"), ("content-length", "5"), ("x-request-id", "mine")], &[]);
+    }
+
+    #[test]
+    fn what_goes_to_the_client() {
+        let header =
+            |name: &'static str, value: &'static str| Header { name: name.into(), value: value.into() };
+        let out = for_client(vec![
+            header("content-type", "text/plain"),
+            header("set-cookie", "a=1"),
+            header("set-cookie", "b=2"),
+            header("connection", "close"),
+            header("transfer-encoding", "chunked"),
+        ]);
+        let expected = map(&[("content-type", "text/plain"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]);
+        assert_eq!(out.unwrap(), expected);
+        assert!(for_client(vec![header("bad name", "x")]).is_err());
+        assert!(for_client(vec![header("x-split", "a\r\nb: c")]).is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! Listening sockets: bound here, or handed over by systemd or `imperium up`.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::time::Duration;
+
+use config::frontd::FrontdConfig;
+use daemon::listen_fds::{ListenFdsError, Listening};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, error};
+
+use crate::client::Transport;
+
+/// Connections that wait to be accepted, at most; the kernel's `net.core.somaxconn` bounds it further.
+const BACKLOG: i32 = 4096;
+
+/// A socket that listens, before a runtime has it.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    socket: StdListener,
+    transport: Transport,
+}
+
+/// Why a socket does not listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    #[error("listen on {address}: {cure}")]
+    Bind { address: SocketAddr, cure: &'static str, source: io::Error },
+    #[error("take over the listening sockets")]
+    Inherit(#[from] ListenFdsError),
+    #[error("take over socket `{name}` of LISTEN_FDNAMES: it is named neither `http` nor `https`")]
+    Name { name: String },
+    #[error("make socket `{name}` of LISTEN_FDS non-blocking")]
+    Socket { name: String, source: io::Error },
+}
+
+/// The sockets that were handed over, or else those of the configuration.
+///
+/// # Errors
+/// When one cannot be had.
+pub(crate) fn bind(config: &FrontdConfig) -> Result<Vec<Bound>, BindError> {
+    let inherited = daemon::listen_fds::take()?;
+    if !inherited.is_empty() {
+        return inherited.into_iter().map(Bound::inherit).collect();
+    }
+    let plain = config.http.iter().map(|it| (*it, Transport::Plain));
+    let tls = config.https.iter().map(|it| (*it, Transport::Tls));
+    plain.chain(tls).map(|(address, transport)| Bound::bind(address, transport)).collect()
+}
+
+impl Bound {
+    fn inherit(Listening { name, fd }: Listening) -> Result<Self, BindError> {
+        let transport = match name.as_str() {
+            "http" => Transport::Plain,
+            "https" => Transport::Tls,
+            _ => return Err(BindError::Name { name }),
+        };
+        let socket = StdListener::from(fd);
+        socket.set_nonblocking(true).map_err(|source| BindError::Socket { name, source })?;
+        Ok(Self { socket, transport })
+    }
+
+    fn bind(address: SocketAddr, transport: Transport) -> Result<Self, BindError> {
+        let bind = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            if address.is_ipv6() {
+                socket.set_only_v6(false)?;
+            }
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok(Self { socket: socket.into(), transport })
+        };
+        bind().map_err(|source: io::Error| BindError::Bind { address, cure: cure(&source), source })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// The same socket for the runtime of the current shard.
+    pub(crate) fn listener(&self) -> io::Result<Listener> {
+        Ok(Listener { socket: TcpListener::from_std(self.socket.try_clone()?)?, transport: self.transport })
+    }
+}
+
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another server has it: stop that one, or set another address in frontd.toml"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE or a socket from systemd"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: see `ip address`",
+        _ => "see the cause",
+    }
+}
+
+/// A socket whose `accept` cannot fail.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: TcpListener,
+    transport: Transport,
+}
+
+impl Listener {
+    /// How long accepting pauses when the process has no descriptors or memory left.
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    /// The next connection.
+    pub(crate) async fn accept(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    // Answers go out at once; a connection that is gone already says so when it is read.
+                    let _gone = SockRef::from(&stream).set_tcp_nodelay(true);
+                    return (stream, peer);
+                }
+                Err(error) if is_of_the_connection(&error) => {
+                    debug!(%error, "client left before it was accepted");
+                }
+                Err(error) => {
+                    error!(%error, "cannot accept connections: raise LimitNOFILE, or lower limits.connections");
+                    tokio::time::sleep(Self::PAUSE).await;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}

@@ -1,0 +1,37 @@
+//! Starts the front server.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use config::Layout;
+use config::frontd::FrontdConfig;
+use daemon::logging::{self, Format};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The front server: TLS, static files, the queue of each app and the choice of worker.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Finds everything below this folder instead of in /etc, /run and /var
+    #[arg(long)]
+    root: Option<PathBuf>,
+    /// Where to answer probes and metrics, instead of `admin` in frontd.toml
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+    /// How log lines are written: text or json
+    #[arg(long, default_value = "text")]
+    log_format: Format,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    logging::init("frontd", arguments.log_format);
+    let layout = arguments.root.map_or_else(|| Ok(Layout::system()), |it| Layout::under(&it))?;
+    let mut config = FrontdConfig::load(&layout)?;
+    config.admin = arguments.admin.unwrap_or(config.admin);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(frontd::run(config))
+}

@@ -1,0 +1,382 @@
+//! Chooses the worker for one request of an app, the least busy one, or lets the request wait for one.
+//!
+//! One pool an app, shared by all shards, so that a worker's room is counted once. It knows nothing of what
+//! a link is: it hands out the one that the asking shard has to the chosen worker.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// The workers of one app, what each is doing, and who waits for one.
+///
+/// **Invariant**: while a request waits, no worker that its shard is linked to has room.
+#[derive(Debug)]
+pub(crate) struct Pool<L: Clone> {
+    state: Mutex<State<L>>,
+}
+
+#[derive(Debug)]
+struct State<L: Clone> {
+    members: Vec<Member<L>>,
+    waiting: BTreeMap<Ticket, Waiting<L>>,
+    last_ticket: u64,
+    admission: Admission,
+}
+
+/// What the pool does with a request that no worker has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Lets as many wait.
+    Queue(usize),
+    /// Refuses it for as long as there is no worker: the app has failed.
+    Refuse,
+}
+
+/// The place of a request in its app's queue, by the order of arrival. Kept when it has to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+#[derive(Debug)]
+struct Member<L: Clone> {
+    instance: u64,
+    capacity: usize,
+    in_flight: usize,
+    /// By shard.
+    links: Vec<Option<L>>,
+}
+
+#[derive(Debug)]
+struct Waiting<L: Clone> {
+    shard: usize,
+    reply: oneshot::Sender<Lease<L>>,
+}
+
+/// Room for one exchange at one worker, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lease<L: Clone> {
+    pool: Arc<Pool<L>>,
+    instance: u64,
+    link: L,
+}
+
+/// Why a request got no worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("the app's queue is full")]
+    Full,
+    #[error("no worker had room in time")]
+    TimedOut,
+    #[error("the app has no worker and failed to start one")]
+    Failed,
+}
+
+/// What a look at the pool is for, as metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) workers: usize,
+    pub(crate) capacity: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) waiting: usize,
+}
+
+impl<L: Clone> Pool<L> {
+    pub(crate) fn new(admission: Admission) -> Arc<Self> {
+        let state = State { members: Vec::new(), waiting: BTreeMap::new(), last_ticket: 0, admission };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    /// Leases the least busy worker that `shard` is linked to, or waits for one in the order of the tickets,
+    /// for `patience` at most. `ticket` is that of an earlier try.
+    ///
+    /// # Errors
+    /// When the queue is full, the wait too long, or the app failed.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        shard: usize,
+        ticket: &mut Option<Ticket>,
+        patience: Duration,
+    ) -> Result<Lease<L>, Refused> {
+        let mut wait = match self.begin(shard, ticket)? {
+            Begin::Leased(lease) => return Ok(lease),
+            Begin::Wait(wait) => wait,
+        };
+        match tokio::time::timeout(patience, &mut wait.granted).await {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(_dropped)) => Err(Refused::Failed),
+            Err(_elapsed) => Err(Refused::TimedOut),
+        }
+    }
+
+    fn begin(self: &Arc<Self>, shard: usize, ticket: &mut Option<Ticket>) -> Result<Begin<L>, Refused> {
+        let mut state = self.state.lock();
+        if let Some(lease) = state.least_busy(shard).and_then(|it| it.lease(self, shard)) {
+            return Ok(Begin::Leased(lease));
+        }
+        match state.admission {
+            Admission::Refuse if state.members.is_empty() => return Err(Refused::Failed),
+            Admission::Queue(size) if ticket.is_none() && state.waiting.len() >= size => {
+                return Err(Refused::Full);
+            }
+            _ => {}
+        }
+        let ticket = *ticket.get_or_insert_with(|| state.next_ticket());
+        let (reply, granted) = oneshot::channel();
+        state.waiting.insert(ticket, Waiting { shard, reply });
+        Ok(Begin::Wait(Wait { pool: Arc::clone(self), ticket, granted }))
+    }
+
+    /// `shard` is linked to a worker from here on.
+    pub(crate) fn link(self: &Arc<Self>, shard: usize, instance: u64, capacity: usize, link: L) {
+        let mut state = self.state.lock();
+        let at = state.members.iter().position(|it| it.instance == instance).unwrap_or_else(|| {
+            state.members.push(Member { instance, capacity, in_flight: 0, links: Vec::new() });
+            state.members.len() - 1
+        });
+        let links = &mut state.members[at].links;
+        links.resize_with(links.len().max(shard + 1), || None);
+        links[shard] = Some(link);
+        let grants: Vec<_> = std::iter::from_fn(|| state.grant(self, instance)).collect();
+        drop(state);
+        grants.into_iter().for_each(Grant::deliver);
+    }
+
+    /// `shard` gives nothing more to that worker. Its leases go on.
+    pub(crate) fn unlink(&self, shard: usize, instance: u64) {
+        let mut state = self.state.lock();
+        let Some(at) = state.members.iter().position(|it| it.instance == instance) else { return };
+        let links = &mut state.members[at].links;
+        let gone = links.get_mut(shard).and_then(Option::take);
+        if links.iter().all(Option::is_none) {
+            state.members.remove(at);
+        }
+        let refused = state.refuse_if_hopeless();
+        drop(state);
+        drop((gone, refused));
+    }
+
+    /// Changes what is done with requests that find no room.
+    pub(crate) fn admit(&self, admission: Admission) {
+        let mut state = self.state.lock();
+        state.admission = admission;
+        let refused = state.refuse_if_hopeless();
+        drop(state);
+        drop(refused);
+    }
+
+    pub(crate) fn census(&self) -> Census {
+        let state = self.state.lock();
+        Census {
+            workers: state.members.len(),
+            capacity: state.members.iter().map(|it| it.capacity).sum(),
+            in_flight: state.members.iter().map(|it| it.in_flight).sum(),
+            waiting: state.waiting.len(),
+        }
+    }
+
+    fn release(self: &Arc<Self>, instance: u64) {
+        let mut state = self.state.lock();
+        let Some(member) = state.members.iter_mut().find(|it| it.instance == instance) else { return };
+        member.in_flight -= 1;
+        let grant = state.grant(self, instance);
+        drop(state);
+        if let Some(grant) = grant {
+            grant.deliver();
+        }
+    }
+}
+
+impl<L: Clone> State<L> {
+    /// The member with room that has the least to do; of several, the first, whose caches are warm.
+    fn least_busy(&mut self, shard: usize) -> Option<&mut Member<L>> {
+        let free = self.members.iter_mut().filter(|it| it.has_room() && it.is_linked(shard));
+        free.min_by_key(|it| it.in_flight)
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    /// Takes out of the queue the first that `instance` has room for.
+    fn grant(&mut self, pool: &Arc<Pool<L>>, instance: u64) -> Option<Grant<L>> {
+        let member = self.members.iter_mut().find(|it| it.instance == instance && it.has_room())?;
+        let (&ticket, _) = self.waiting.iter().find(|(_, it)| member.is_linked(it.shard))?;
+        let Waiting { shard, reply } = self.waiting.remove(&ticket)?;
+        Some(Grant { reply, lease: member.lease(pool, shard)? })
+    }
+
+    fn refuse_if_hopeless(&mut self) -> BTreeMap<Ticket, Waiting<L>> {
+        match self.admission {
+            Admission::Refuse if self.members.is_empty() => mem::take(&mut self.waiting),
+            _ => BTreeMap::new(),
+        }
+    }
+}
+
+impl<L: Clone> Member<L> {
+    fn has_room(&self) -> bool {
+        self.in_flight < self.capacity
+    }
+
+    fn is_linked(&self, shard: usize) -> bool {
+        self.links.get(shard).is_some_and(Option::is_some)
+    }
+
+    fn lease(&mut self, pool: &Arc<Pool<L>>, shard: usize) -> Option<Lease<L>> {
+        let link = self.links.get(shard)?.clone()?;
+        self.in_flight += 1;
+        Some(Lease { pool: Arc::clone(pool), instance: self.instance, link })
+    }
+}
+
+/// A lease for one that waited.
+struct Grant<L: Clone> {
+    reply: oneshot::Sender<Lease<L>>,
+    lease: Lease<L>,
+}
+
+impl<L: Clone> Grant<L> {
+    /// To be called without the pool's lock: a lease whose taker has gone releases itself, which takes it.
+    fn deliver(self) {
+        let _taker_has_gone = self.reply.send(self.lease);
+    }
+}
+
+enum Begin<L: Clone> {
+    Leased(Lease<L>),
+    Wait(Wait<L>),
+}
+
+/// A place in the queue, given up when it is dropped.
+struct Wait<L: Clone> {
+    pool: Arc<Pool<L>>,
+    ticket: Ticket,
+    granted: oneshot::Receiver<Lease<L>>,
+}
+
+impl<L: Clone> Drop for Wait<L> {
+    fn drop(&mut self) {
+        let gone = self.pool.state.lock().waiting.remove(&self.ticket);
+        drop(gone);
+    }
+}
+
+impl<L: Clone> Lease<L> {
+    /// The asking shard's link to the worker.
+    pub(crate) fn link(&self) -> &L {
+        &self.link
+    }
+}
+
+impl<L: Clone> Drop for Lease<L> {
+    fn drop(&mut self) {
+        self.pool.release(self.instance);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(3600);
+
+    fn pool() -> Arc<Pool<&'static str>> {
+        Pool::new(Admission::Queue(2))
+    }
+
+    async fn acquire(pool: &Arc<Pool<&'static str>>, shard: usize) -> Result<Lease<&'static str>, Refused> {
+        pool.acquire(shard, &mut None, PATIENCE).await
+    }
+
+    #[tokio::test]
+    async fn the_least_busy_is_chosen_and_none_is_given_more_than_its_capacity() {
+        let pool = pool();
+        pool.link(0, 1, 2, "a");
+        pool.link(0, 2, 1, "b");
+        let leases = [
+            acquire(&pool, 0).await.unwrap(),
+            acquire(&pool, 0).await.unwrap(),
+            acquire(&pool, 0).await.unwrap(),
+        ];
+        assert_eq!(leases.each_ref().map(|it| *it.link()), ["a", "b", "a"]);
+        assert_eq!(pool.census(), Census { workers: 2, capacity: 3, in_flight: 3, waiting: 0 });
+    }
+
+    #[tokio::test]
+    async fn room_is_counted_across_shards() {
+        let pool = pool();
+        pool.link(0, 1, 1, "a from 0");
+        pool.link(1, 1, 1, "a from 1");
+        let first = acquire(&pool, 0).await.unwrap();
+        let waiting = acquire(&pool, 1);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(first);
+        assert_eq!(*waiting.await.unwrap().link(), "a from 1");
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_left_in_order_and_keeps_the_place_of_a_second_try() {
+        let pool = pool();
+        pool.link(0, 1, 1, "a");
+        let (mut early, mut late) = (None, None);
+        let first = acquire(&pool, 0).await.unwrap();
+        {
+            let taken_back = pool.acquire(0, &mut early, PATIENCE);
+            tokio::pin!(taken_back);
+            assert!(futures_util::poll!(&mut taken_back).is_pending());
+        }
+        let second = pool.acquire(0, &mut late, PATIENCE);
+        tokio::pin!(second);
+        assert!(futures_util::poll!(&mut second).is_pending());
+        let again = pool.acquire(0, &mut early, PATIENCE);
+        tokio::pin!(again);
+        assert!(futures_util::poll!(&mut again).is_pending());
+        drop(first);
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(again.await.unwrap());
+        second.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_one_who_left_makes_room() {
+        let pool = pool();
+        let mut first = Box::pin(acquire(&pool, 0));
+        let mut second = Box::pin(acquire(&pool, 0));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Full);
+        drop(first);
+        let mut third = Box::pin(acquire(&pool, 0));
+        assert!(futures_util::poll!(&mut third).is_pending());
+        pool.link(0, 1, 2, "a");
+        drop((second.await.unwrap(), third.await.unwrap()));
+        assert_eq!(pool.census(), Census { workers: 1, capacity: 2, in_flight: 0, waiting: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends() {
+        let pool = pool();
+        let refused = pool.acquire(0, &mut None, Duration::from_secs(30)).await.unwrap_err();
+        assert_eq!((refused, pool.census().waiting), (Refused::TimedOut, 0));
+    }
+
+    #[tokio::test]
+    async fn a_failed_app_refuses_those_that_wait_unless_it_has_workers() {
+        let pool = pool();
+        pool.link(0, 1, 1, "a");
+        let lease = acquire(&pool, 0).await.unwrap();
+        let mut waiting = Box::pin(acquire(&pool, 0));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        pool.admit(Admission::Refuse);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        pool.unlink(0, 1);
+        assert_eq!(waiting.await.unwrap_err(), Refused::Failed);
+        drop(lease);
+        assert_eq!(pool.census(), Census::default());
+    }
+}

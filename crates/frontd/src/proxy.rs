@@ -1,0 +1,279 @@
+//! Gives one request to a worker of its app, and the worker's answer to the client.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::runner::{ExchangeResponse, Header, Request as Message};
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, Version};
+use hyper::body::Body as _;
+use hyper::body::Incoming;
+use tokio_stream::Stream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Status, Streaming};
+use tracing::{debug, error, warn};
+
+use crate::authority::Authority;
+use crate::body::Body;
+use crate::client::Client;
+use crate::headers;
+use crate::pool::Refused;
+use crate::replies::Reply;
+use crate::request_body::{RequestBody, RequestBodyError};
+use crate::request_id::RequestId;
+use crate::shard::Shard;
+use crate::spool::{self, ChannelLimits, SpoolBodyError, SpooledBody, SpooledReader};
+use crate::table::App;
+use crate::upstream::{Broken, Outcome, Pending};
+
+/// A request that may have begun is given to so many workers in all, then it is taken for what kills them.
+const TRIES: u32 = 3;
+
+/// The call that carries the bodies of an exchange, once the worker asked for it.
+type BodyCall = AbortOnDropHandle<Result<Streaming<ExchangeResponse>, Status>>;
+
+/// A request, whole, so that it can be given to a worker more than once.
+struct Exchange<'a> {
+    shard: &'a Shard,
+    app: &'a App,
+    client: &'a Client,
+    authority: &'a Authority,
+    id: RequestId,
+    head: &'a Parts,
+    body: SpooledBody,
+}
+
+/// What is to be done with a request after a try.
+enum Next {
+    Again,
+    Answer(Result<Response<Body>, Reply>),
+}
+
+/// Answers `head` and `body` by a worker of `app`.
+///
+/// # Errors
+/// With the reply to give in the app's stead.
+pub(crate) async fn forward(
+    shard: &Shard,
+    app: &App,
+    client: &Client,
+    authority: &Authority,
+    head: &Parts,
+    body: Incoming,
+) -> Result<Response<Body>, Reply> {
+    let body = collect(shard, app, body).await?;
+    let id = RequestId::new();
+    Exchange { shard, app, client, authority, id, head, body }.run().await
+}
+
+/// Takes the whole body in before a worker is asked: none is ever bound to a slow client.
+async fn collect(shard: &Shard, app: &App, body: Incoming) -> Result<SpooledBody, Reply> {
+    if body.is_end_stream() {
+        return Ok(SpooledBody::Inline(Bytes::new()));
+    }
+    let read = SpooledBody::read(RequestBody::new(body), app.limits.body, shard.spool());
+    read.await.map_err(|error| match error {
+        SpoolBodyError::TooLarge { .. } => Reply::BodyTooLarge,
+        SpoolBodyError::Client(RequestBodyError::Stalled) => Reply::BodyTimeout,
+        SpoolBodyError::Client(RequestBodyError::Broken(_)) => Reply::BadBody,
+        SpoolBodyError::Disk(error) => {
+            error!(app = app.name(), error = &error as &dyn Error, "request body not taken");
+            Reply::Internal
+        }
+    })
+}
+
+impl Exchange<'_> {
+    async fn run(&self) -> Result<Response<Body>, Reply> {
+        let (mut ticket, mut tries) = (None, 0);
+        loop {
+            let patience = self.app.limits.queue;
+            let lease = self.app.pool().acquire(self.shard.number(), &mut ticket, patience).await?;
+            let link = Arc::clone(lease.link());
+            let pending = link.begin(lease, self.message());
+            match self.attempt(pending, &mut tries).await {
+                Next::Again => self.shard.metrics().retries.inc(),
+                Next::Answer(answer) => return answer,
+            };
+        }
+    }
+
+    async fn attempt(&self, mut pending: Pending, tries: &mut u32) -> Next {
+        let mut call = None;
+        let outcome = {
+            let outcome = pending.outcome(|link, id| {
+                let upload = chunks(self.body.reader());
+                let link = Arc::clone(link);
+                let open = async move { link.bodies().open(id, upload).await };
+                call = Some(AbortOnDropHandle::new(self.shard.tasks().spawn(open)));
+            });
+            match within(self.app.limits.request, outcome).await {
+                Some(outcome) => outcome,
+                None => return Next::Answer(Err(self.too_slow())),
+            }
+        };
+        match outcome {
+            Outcome::Response { status, headers, body, streamed } => {
+                let call = streamed.then_some(call);
+                Next::Answer(self.answer(status, headers, body, call, &pending).await)
+            }
+            Outcome::HandedBack => Next::Again,
+            Outcome::Broken(broken) => self.after(broken, pending.worker(), tries),
+        }
+    }
+
+    /// A request that no worker has begun is never lost; one that has begun is tried again only when doing
+    /// it twice does no harm (RFC 9110, 9.2.1).
+    fn after(&self, broken: Broken, worker: &str, tries: &mut u32) -> Next {
+        let safe = self.head.method.is_safe();
+        *tries += u32::from(safe);
+        match broken {
+            Broken::NotKnownToHaveBegun if *tries < TRIES => Next::Again,
+            _ => {
+                let Self { app, head, .. } = self;
+                warn!(app = app.name(), worker, request = %self.id, method = %head.method, path = head.uri.path(), "worker lost with the request");
+                Next::Answer(Err(Reply::WorkerLost))
+            }
+        }
+    }
+
+    fn too_slow(&self) -> Reply {
+        let Self { app, head, .. } = self;
+        warn!(app = app.name(), request = %self.id, method = %head.method, path = head.uri.path(), "no response in time");
+        Reply::AppTimeout
+    }
+
+    fn message(&self) -> Message {
+        let Self { app, client, authority, head, body, .. } = self;
+        let id = self.id.to_string();
+        let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
+        let length = (!body.is_empty() || headers::announces_body(&head.headers)).then(|| body.len());
+        let (body, body_length) = match body {
+            SpooledBody::Inline(bytes) => (bytes.clone(), 0),
+            SpooledBody::File(_) => (Bytes::new(), body.len()),
+        };
+        Message {
+            id: 0,
+            method: head.method.as_str().to_owned(),
+            target: Bytes::copy_from_slice(target.as_bytes()),
+            version: version(head.version),
+            headers: headers::for_app(&head.headers, client.forwarded(), &authority.text, length, &id),
+            body,
+            body_length,
+            connection: Some(client.connection().clone()),
+            script_name: app.mount().to_owned(),
+            server_name: authority.host.clone().into(),
+            server_port: authority.port.unwrap_or_else(|| client.default_port()).into(),
+            request_id: id,
+        }
+    }
+
+    async fn answer(
+        &self,
+        status: u32,
+        headers: Vec<Header>,
+        body: Bytes,
+        call: Option<Option<BodyCall>>,
+        pending: &Pending,
+    ) -> Result<Response<Body>, Reply> {
+        let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
+        let status =
+            status.filter(|it| !it.is_informational()).ok_or_else(|| self.bad_response("its status"))?;
+        let mut headers = headers::for_client(headers).map_err(|_| self.bad_response("a header"))?;
+        let bodiless = self.head.method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let body = match call {
+            _ if bodiless => {
+                // Ends a body that the app sends all the same.
+                if call.is_some() {
+                    pending.cancel();
+                }
+                Body::empty()
+            }
+            None => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+                Body::full(body)
+            }
+            Some(call) => self.stream(call, pending).await?,
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    /// A body that comes in pieces. What the client does not read in time waits in a file, not in the worker.
+    async fn stream(&self, call: Option<BodyCall>, pending: &Pending) -> Result<Body, Reply> {
+        let opened = match call {
+            Some(call) => call.await.map_err(|_cancelled| Reply::WorkerLost)?,
+            None => pending.body().await,
+        };
+        let mut chunks = opened.map_err(|status| {
+            warn!(app = self.app.name(), request = %self.id, reason = status.message(), "response body is not to be had");
+            Reply::WorkerLost
+        })?;
+        let (mut writer, reader) = spool::channel(self.shard.spool().clone(), ChannelLimits::default());
+        let (app, id) = (self.app.name().to_owned(), self.id);
+        self.shard.tasks().spawn(async move {
+            loop {
+                let message = tokio::select! {
+                    message = chunks.message() => message,
+                    () = writer.closed() => return debug!(app, request = %id, "client left its response"),
+                };
+                match message {
+                    Ok(Some(ExchangeResponse { chunk })) => {
+                        if let Err(error) = writer.push(chunk).await {
+                            return debug!(app, request = %id, error = &error as &dyn Error, "response not sent");
+                        }
+                    }
+                    Ok(None) => return writer.finish(),
+                    Err(status) => return warn!(app, request = %id, reason = status.message(), "response was cut"),
+                }
+            }
+        });
+        Ok(Body::spooled(reader))
+    }
+
+    fn bad_response(&self, what: &'static str) -> Reply {
+        warn!(app = self.app.name(), request = %self.id, "the app's response is no HTTP: {what}");
+        Reply::BadResponse
+    }
+}
+
+impl From<Refused> for Reply {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full | Refused::TimedOut => Self::Overloaded,
+            Refused::Failed => Self::AppFailed,
+        }
+    }
+}
+
+/// The chunks of a request body. One that cannot be read ends early, which the worker sees by its length.
+fn chunks(reader: SpooledReader) -> impl Stream<Item = Bytes> + Send {
+    futures_util::stream::unfold(reader, async |mut reader| match reader.next().await {
+        Ok(chunk) => chunk.map(|it| (it, reader)),
+        Err(error) => {
+            error!(error = &error as &dyn Error, "request body cut");
+            None
+        }
+    })
+}
+
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+fn version(version: Version) -> u32 {
+    match version {
+        Version::HTTP_09 | Version::HTTP_10 => 10,
+        Version::HTTP_2 => 20,
+        _ => 11,
+    }
+}

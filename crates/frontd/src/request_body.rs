@@ -1,0 +1,64 @@
+//! A client's request body, which has to keep coming.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+/// Between two reads of a client's body, at most.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A body that fails when the client sends nothing for too long.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    /// Made with the first wait: most bodies are there at once.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a body did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestBodyError {
+    #[error("the client sent nothing of it for {} seconds", PATIENCE.as_secs())]
+    Stalled,
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        Self { incoming, deadline: None }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            if let Some(deadline) = &mut self.deadline {
+                deadline.as_mut().reset(Instant::now() + PATIENCE);
+            }
+            return Poll::Ready(frame.map(|it| Ok(it?)));
+        }
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Some(Err(RequestBodyError::Stalled)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

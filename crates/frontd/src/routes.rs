@@ -1,0 +1,118 @@
+//! Follows emperord's routing table, and keeps it on disk to serve from while emperord is away.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use api::routes::routes_service_client::RoutesServiceClient;
+use api::routes::{App, Snapshot, WatchRequest, WatchResponse, watch_response};
+use daemon::backoff::Backoff;
+use prost::Message as _;
+use tokio::sync::watch;
+use tonic::Status;
+use tracing::{debug, info, warn};
+
+use crate::metrics::Metrics;
+use crate::table::Table;
+
+/// The table as it came, from which each new [`Table`] is made.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    emperord: PathBuf,
+    file: PathBuf,
+    apps: BTreeMap<String, App>,
+    tables: watch::Sender<Arc<Table>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Routes {
+    /// Begins with what an earlier process kept in `state`, which may be nothing.
+    pub(crate) fn new(emperord: PathBuf, state: &Path, metrics: Arc<Metrics>) -> Self {
+        let file = state.join("routes.pb");
+        let (tables, _) = watch::channel(Arc::new(Table::default()));
+        let mut routes = Self { emperord, file, apps: BTreeMap::new(), tables, metrics };
+        match read(&routes.file) {
+            Ok(Some(snapshot)) => {
+                info!(
+                    apps = snapshot.apps.len(),
+                    "serving from the last routing table until emperord answers"
+                );
+                routes.replace(snapshot);
+                routes.publish();
+            }
+            Ok(None) => {}
+            Err(error) => warn!(file = %routes.file.display(), %error, "cannot read the last routing table"),
+        }
+        routes
+    }
+
+    /// The table, as it is and as it changes.
+    pub(crate) fn tables(&self) -> watch::Receiver<Arc<Table>> {
+        self.tables.subscribe()
+    }
+
+    /// Follows emperord for good, through its restarts.
+    pub(crate) async fn follow(mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.watch(&mut backoff).await {
+                Ok(()) => info!("emperord ended: serving from the last routing table"),
+                Err(status) => debug!(reason = status.message(), "emperord is away"),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    async fn watch(&mut self, backoff: &mut Backoff) -> Result<(), Status> {
+        let mut client = RoutesServiceClient::new(daemon::uds::channel(&self.emperord, |it| it));
+        let front = format!("frontd-{}", std::process::id());
+        let mut updates = client.watch(WatchRequest { front }).await?.into_inner();
+        while let Some(update) = updates.message().await? {
+            backoff.reset();
+            self.apply(update);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, WatchResponse { version, update }: WatchResponse) {
+        match update {
+            Some(watch_response::Update::Snapshot(snapshot)) => self.replace(snapshot),
+            Some(watch_response::Update::Change(change)) => {
+                change.removed.iter().for_each(|it| drop(self.apps.remove(it)));
+                self.apps.extend(change.changed.into_iter().map(|it| (it.name.clone(), it)));
+            }
+            None => return,
+        }
+        debug!(version, apps = self.apps.len(), "routing table changed");
+        self.publish();
+        if let Err(error) = self.keep() {
+            warn!(file = %self.file.display(), %error, "cannot keep the routing table: a restart will wait for emperord");
+        }
+    }
+
+    fn replace(&mut self, snapshot: Snapshot) {
+        self.apps = snapshot.apps.into_iter().map(|it| (it.name.clone(), it)).collect();
+    }
+
+    fn publish(&self) {
+        let apps: Vec<_> = self.apps.values().cloned().collect();
+        self.tables.send_modify(|table| *table = Arc::new(Table::new(&apps, table, &self.metrics)));
+    }
+
+    /// Written beside and renamed, so that a crash leaves one or the other.
+    fn keep(&self) -> io::Result<()> {
+        let snapshot = Snapshot { apps: self.apps.values().cloned().collect() };
+        let fresh = self.file.with_extension("new");
+        fs::write(&fresh, snapshot.encode_to_vec())?;
+        fs::rename(&fresh, &self.file)
+    }
+}
+
+fn read(file: &Path) -> io::Result<Option<Snapshot>> {
+    match fs::read(file) {
+        Ok(bytes) => Ok(Some(Snapshot::decode(bytes.as_slice())?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,72 @@
+//! Answers one request: from disk, from its app, or from the reply desk.
+
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use tracing::info;
+
+use crate::authority::Authority;
+use crate::body::Body;
+use crate::client::Client;
+use crate::proxy;
+use crate::replies::Reply;
+use crate::shard::Shard;
+
+/// Answers `request`, and writes it into the access log if there is one.
+pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
+    let Some(line) = shard.access_log().then(|| Line::of(&request)) else {
+        return answer(shard, client, request).await;
+    };
+    let began = std::time::Instant::now();
+    let response = answer(shard, client, request).await;
+    let Line { method, target, host } = line;
+    let (status, client) = (response.status().as_u16(), &client.connection().remote_address);
+    let milliseconds = began.elapsed().as_millis();
+    info!(target: "access", client, %method, host, target, status, milliseconds, "request");
+    response
+}
+
+/// What the access log says of a request.
+struct Line {
+    method: Method,
+    target: String,
+    host: String,
+}
+
+impl Line {
+    fn of(request: &Request<Incoming>) -> Self {
+        let host = request.headers().get(http::header::HOST).and_then(|it| it.to_str().ok());
+        Self {
+            method: request.method().clone(),
+            target: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
+            host: host.or(request.uri().host()).unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let unrouted = |reply: Reply| {
+        shard.metrics().unrouted.inc();
+        reply.response()
+    };
+    if head.method == Method::CONNECT {
+        return unrouted(Reply::NoTunnel);
+    }
+    let authority = match Authority::of(&head) {
+        Ok(authority) => authority,
+        Err(reply) => return unrouted(reply),
+    };
+    let path = head.uri.path();
+    let Some(app) = shard.route(&authority.host, path) else {
+        return unrouted(if shard.is_ready() { Reply::NoApp } else { Reply::NotReady });
+    };
+    let response = match app.static_file(path) {
+        Some((folder, rest)) => folder.serve(&head.method, rest, &head.headers).await.map(Body::file),
+        None => {
+            let answered = proxy::forward(shard, &app, client, &authority, &head, body).await;
+            answered.unwrap_or_else(Reply::response)
+        }
+    };
+    app.metrics().responded(response.status());
+    response
+}

@@ -1,0 +1,231 @@
+//! One core's share of the work: a thread with a runtime, an accept loop and links of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use config::frontd::{AccessLog, FrontdConfig};
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::client::Transport;
+use crate::connection;
+use crate::listener::{Bound, Listener};
+use crate::metrics::Metrics;
+use crate::spool::SpoolFolder;
+use crate::table::{App, Table};
+use crate::tls::Certificates;
+use crate::upstream::Links;
+
+/// What all shards share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: FrontdConfig,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) tables: watch::Receiver<Arc<Table>>,
+    /// Cancelled when it is time to take no more requests.
+    pub(crate) drain: CancellationToken,
+    pub(crate) spool: SpoolFolder,
+}
+
+/// One shard, as its tasks see it.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    number: usize,
+    shared: Arc<Shared>,
+    /// Connections, and what they have under way: what a drain waits for.
+    tasks: TaskTracker,
+}
+
+/// A client's connection on its way to the shard that will serve it.
+#[derive(Debug)]
+struct Accepted {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    transport: Transport,
+    place: Place,
+}
+
+/// Where a shard is handed connections that another one accepted.
+#[derive(Debug, Clone)]
+struct Door {
+    open: Arc<AtomicUsize>,
+    accepted: mpsc::UnboundedSender<Accepted>,
+}
+
+/// A connection's place in the counts, given up when it is dropped.
+#[derive(Debug)]
+struct Place {
+    open: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+/// Starts a thread for each shard. A thread ends once it has drained.
+///
+/// # Errors
+/// When the kernel gives no thread or no runtime.
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    bound: &Arc<Vec<Bound>>,
+) -> io::Result<Vec<thread::JoinHandle<()>>> {
+    let shards = shared.config.shards.get();
+    let (doors, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| Door::new()).unzip();
+    let doors = Arc::new(doors);
+    let start = |(number, receiver)| {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let shard = Arc::new(Shard { number, shared: Arc::clone(shared), tasks: TaskTracker::new() });
+        let (bound, doors) = (Arc::clone(bound), Arc::clone(&doors));
+        let thread = thread::Builder::new().name(format!("shard-{number}"));
+        thread.spawn(move || runtime.block_on(shard.run(&bound, &doors, receiver)))
+    };
+    receivers.into_iter().enumerate().map(start).collect()
+}
+
+impl Shard {
+    async fn run(
+        self: Arc<Self>,
+        bound: &[Bound],
+        doors: &Arc<Vec<Door>>,
+        mut receiver: mpsc::UnboundedReceiver<Accepted>,
+    ) {
+        let background = TaskTracker::new();
+        background.spawn(Links::new(self.number, background.clone()).follow(self.shared.tables.clone()));
+        for bound in bound {
+            match bound.listener() {
+                Ok(listener) => drop(background.spawn(Arc::clone(&self).accept(listener, Arc::clone(doors)))),
+                Err(error) => {
+                    warn!(shard = self.number, %error, "this shard accepts no connections of its own");
+                }
+            }
+        }
+        let drain = &self.shared.drain;
+        while let Some(Some(accepted)) = drain.run_until_cancelled(receiver.recv()).await {
+            self.take(accepted);
+        }
+        // Handed over before the drain was known: they are clients like the others.
+        while let Ok(accepted) = receiver.try_recv() {
+            self.take(accepted);
+        }
+        self.tasks.close();
+        if tokio::time::timeout(self.shared.config.drain, self.tasks.wait()).await.is_err() {
+            warn!(
+                shard = self.number,
+                connections = self.tasks.len(),
+                "drain took too long: cutting what is left"
+            );
+        }
+    }
+
+    async fn accept(self: Arc<Self>, listener: Listener, doors: Arc<Vec<Door>>) {
+        let drain = self.shared.drain.clone();
+        while let Some((stream, peer)) = drain.run_until_cancelled(listener.accept()).await {
+            let Some((door, place)) = self.choose(&doors) else {
+                debug!(%peer, "connection closed: limits.connections is reached");
+                continue;
+            };
+            let transport = listener.transport();
+            let handed_over = match (door == self.number, stream) {
+                (true, stream) => {
+                    self.serve(stream, peer, transport, place);
+                    continue;
+                }
+                (false, stream) => stream.into_std(),
+            };
+            if let Ok(stream) = handed_over {
+                let _shard_has_ended = doors[door].accepted.send(Accepted { stream, peer, transport, place });
+            }
+        }
+    }
+
+    /// The shard with the fewest connections, this one where it is one of them.
+    fn choose(&self, doors: &[Door]) -> Option<(usize, Place)> {
+        let open = |it: usize| doors[it].open.load(Ordering::Relaxed);
+        let all: usize = (0..doors.len()).map(open).sum();
+        let fewest = (0..doors.len()).min_by_key(|it| (open(*it), *it != self.number))?;
+        (all < self.shared.config.limits.connections).then(|| (fewest, doors[fewest].enter(&self.shared)))
+    }
+
+    fn take(self: &Arc<Self>, Accepted { stream, peer, transport, place }: Accepted) {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.serve(stream, peer, transport, place),
+            Err(error) => warn!(%peer, %error, "connection lost on its way to another shard"),
+        }
+    }
+
+    fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, transport: Transport, place: Place) {
+        let shard = Arc::clone(self);
+        self.tasks.spawn(async move {
+            connection::serve(shard, stream, peer, transport).await;
+            drop(place);
+        });
+    }
+
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(crate) fn config(&self) -> &FrontdConfig {
+        &self.shared.config
+    }
+
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.shared.certificates
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    pub(crate) fn spool(&self) -> &SpoolFolder {
+        &self.shared.spool
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    pub(crate) fn drain(&self) -> &CancellationToken {
+        &self.shared.drain
+    }
+
+    pub(crate) fn access_log(&self) -> bool {
+        self.shared.config.access_log == AccessLog::Stderr
+    }
+
+    /// Whether it is known what to serve.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.shared.tables.borrow().is_known()
+    }
+
+    /// The app that answers for a host and a path.
+    pub(crate) fn route(&self, host: &str, path: &str) -> Option<Arc<App>> {
+        self.shared.tables.borrow().route(host, path).cloned()
+    }
+}
+
+impl Door {
+    fn new() -> (Self, mpsc::UnboundedReceiver<Accepted>) {
+        let (accepted, receiver) = mpsc::unbounded_channel();
+        (Self { open: Arc::default(), accepted }, receiver)
+    }
+
+    fn enter(&self, shared: &Arc<Shared>) -> Place {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        shared.metrics.connections.inc();
+        Place { open: Arc::clone(&self.open), shared: Arc::clone(shared) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.shared.metrics.connections.dec();
+    }
+}

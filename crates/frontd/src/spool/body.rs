@@ -1,0 +1,198 @@
+//! A request body that was read to its end, and can be read again as often as a worker is tried.
+
+use std::error::Error;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use super::file::SpoolFile;
+use super::{SpoolError, SpoolFolder};
+
+/// The most bytes of a body that stay in memory; larger ones are in a file.
+pub(crate) const INLINE_MAX: usize = 64 * 1024;
+/// Bytes that are written or read in one go.
+const BLOCK: usize = 256 * 1024;
+/// Bytes that a reader gives at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// A complete body.
+#[derive(Clone, Debug)]
+pub(crate) enum SpooledBody {
+    /// Up to [`INLINE_MAX`] bytes.
+    Inline(Bytes),
+    /// More than that.
+    File(SpooledFile),
+}
+
+/// A complete body in a file, which is deleted with the last clone.
+#[derive(Clone, Debug)]
+pub(crate) struct SpooledFile {
+    file: SpoolFile,
+    len: u64,
+}
+
+/// Why there is no complete body.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpoolBodyError<E: Error + 'static> {
+    /// 413: the client means to send, or sent, more than it may.
+    #[error("the request body is larger than {limit} bytes")]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+    /// The client went away, or its framing is broken.
+    #[error("read the request body: {0}")]
+    Client(#[source] E),
+    /// 507 or 500: not the client's fault.
+    #[error(transparent)]
+    Disk(#[from] SpoolError),
+}
+
+impl SpooledBody {
+    /// Reads `body` to its end; trailers are dropped.
+    ///
+    /// # Errors
+    /// When it is, or says to be, longer than `limit` bytes; when it breaks off; when the disk fails.
+    pub(crate) async fn read<B>(
+        mut body: B,
+        limit: u64,
+        folder: &SpoolFolder,
+    ) -> Result<Self, SpoolBodyError<B::Error>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Error + 'static,
+    {
+        if body.size_hint().lower() > limit {
+            return Err(SpoolBodyError::TooLarge { limit });
+        }
+        let mut sink = Sink { folder, parts: Vec::new(), waiting: 0, file: None };
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(SpoolBodyError::Client)?.into_data() else { continue };
+            if sink.len().saturating_add(data.len() as u64) > limit {
+                return Err(SpoolBodyError::TooLarge { limit });
+            }
+            sink.take(data).await?;
+        }
+        Ok(sink.finish().await?)
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Inline(data) => data.len() as u64,
+            Self::File(spooled) => spooled.len,
+        }
+    }
+
+    /// Whether it has no byte.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads it from the start.
+    #[must_use]
+    pub(crate) fn reader(&self) -> SpooledReader {
+        match self {
+            Self::Inline(data) => SpooledReader { block: data.clone(), rest: None },
+            Self::File(spooled) => SpooledReader { block: Bytes::new(), rest: Some((spooled.clone(), 0)) },
+        }
+    }
+}
+
+/// Reads a body in chunks of 64 KiB.
+#[derive(Debug)]
+pub(crate) struct SpooledReader {
+    block: Bytes,
+    /// The file, and how much of it was read.
+    rest: Option<(SpooledFile, u64)>,
+}
+
+impl SpooledReader {
+    /// The next chunk, or none at the end. When it is dropped while it waits, nothing is lost.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, SpoolError> {
+        if self.block.is_empty() {
+            self.block = self.next_block().await?;
+        }
+        let chunk = self.block.split_to(self.block.len().min(CHUNK));
+        Ok(Some(chunk).filter(|chunk| !chunk.is_empty()))
+    }
+
+    async fn next_block(&mut self) -> Result<Bytes, SpoolError> {
+        let Some((spooled, at)) = &mut self.rest else { return Ok(Bytes::new()) };
+        let len = usize::try_from(spooled.len - *at).map_or(BLOCK, |left| left.min(BLOCK));
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        let read = spooled.file.read(*at, len).await;
+        let block = spooled.file.outcome(read)?;
+        *at += len as u64;
+        Ok(block)
+    }
+}
+
+/// What has been read of a body: in memory as long as it may be, then in a file.
+struct Sink<'a> {
+    folder: &'a SpoolFolder,
+    parts: Vec<Bytes>,
+    /// Bytes in `parts`.
+    waiting: usize,
+    file: Option<SpooledFile>,
+}
+
+impl Sink<'_> {
+    fn len(&self) -> u64 {
+        self.waiting as u64 + self.file.as_ref().map_or(0, |spooled| spooled.len)
+    }
+
+    async fn take(&mut self, data: Bytes) -> Result<(), SpoolError> {
+        self.waiting += data.len();
+        self.parts.push(data);
+        if self.waiting >= BLOCK {
+            self.write().await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), SpoolError> {
+        let spooled = match &mut self.file {
+            Some(spooled) => spooled,
+            none => none.insert(SpooledFile { file: SpoolFile::create(self.folder).await?, len: 0 }),
+        };
+        let data = join(&mut self.parts, self.waiting);
+        self.waiting = 0;
+        let at = spooled.len;
+        spooled.len += data.len() as u64;
+        spooled.file.write(vec![(at, data)]).await
+    }
+
+    async fn finish(mut self) -> Result<SpooledBody, SpoolError> {
+        if self.file.is_none() && self.waiting <= INLINE_MAX {
+            return Ok(SpooledBody::Inline(join(&mut self.parts, self.waiting)));
+        }
+        if self.waiting > 0 {
+            self.write().await?;
+        }
+        Ok(self.file.map_or(SpooledBody::Inline(Bytes::new()), SpooledBody::File))
+    }
+}
+
+/// All of `parts`, without a copy when there is only one.
+fn join(parts: &mut Vec<Bytes>, len: usize) -> Bytes {
+    if parts.len() == 1 {
+        return parts.pop().unwrap_or_default();
+    }
+    let mut joined = BytesMut::with_capacity(len);
+    for part in parts.drain(..) {
+        joined.extend_from_slice(&part);
+    }
+    joined.freeze()
+}
+
+#[cfg(test)]
+mod tests;

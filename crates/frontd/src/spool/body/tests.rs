@@ -1,0 +1,114 @@
+//! Request bodies on real files: limits, retries, and what is told when the disk fails.
+
+use std::convert::Infallible;
+use std::io;
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+
+use super::super::testing::{KIB, folder, pattern};
+use super::*;
+
+/// A body of frames of these lengths.
+fn body(frames: &[usize]) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Unpin + use<> {
+    let mut at = 0;
+    let frames: Vec<_> = frames
+        .iter()
+        .map(|&len| {
+            at += len;
+            Ok(Frame::data(Bytes::from(pattern(at - len, len))))
+        })
+        .collect();
+    StreamBody::new(futures_util::stream::iter(frames))
+}
+
+async fn read_all(body: &SpooledBody) -> Vec<u8> {
+    let mut reader = body.reader();
+    let mut all = Vec::new();
+    while let Some(chunk) = reader.next().await.unwrap() {
+        assert!(!chunk.is_empty() && chunk.len() <= 64 * KIB);
+        all.extend_from_slice(&chunk);
+    }
+    assert!(reader.next().await.unwrap().is_none());
+    all
+}
+
+#[tokio::test]
+async fn bodies_come_back_whole_and_again() {
+    let (_temp, folder) = folder();
+    for (frames, inline) in [
+        (vec![], true),
+        (vec![1], true),
+        (vec![10, 0, 20, 30], true),
+        (vec![64 * KIB], true),
+        (vec![64 * KIB, 1], false),
+        (vec![64 * KIB + 1], false),
+        (vec![256 * KIB], false),
+        (vec![5000; 200], false),
+        (vec![3, 700 * KIB, 5, 64 * KIB], false),
+    ] {
+        let len: usize = frames.iter().sum();
+        let spooled = SpooledBody::read(body(&frames), len as u64, &folder).await.unwrap();
+        assert_eq!(matches!(spooled, SpooledBody::Inline(_)), inline, "{frames:?}");
+        assert_eq!(spooled.len(), len as u64);
+        let again = spooled.clone();
+        assert_eq!(read_all(&spooled).await, pattern(0, len), "{frames:?}");
+        drop(spooled);
+        assert_eq!(read_all(&again).await, pattern(0, len), "a second time, {frames:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_single_frame_is_not_copied() {
+    let (_temp, folder) = folder();
+    let data = Bytes::from(pattern(0, 1000));
+    let spooled = SpooledBody::read(Full::new(data.clone()), 1000, &folder).await.unwrap();
+    assert!(matches!(spooled, SpooledBody::Inline(kept) if kept.as_ptr() == data.as_ptr()));
+}
+
+#[tokio::test]
+async fn a_body_over_its_limit_is_told() {
+    let (_temp, folder) = folder();
+    for frames in [vec![11], vec![5, 6], vec![10, 1]] {
+        let read = SpooledBody::read(body(&frames), 10, &folder).await;
+        assert!(matches!(read, Err(SpoolBodyError::TooLarge { limit: 10 })), "{frames:?}");
+    }
+    // The announced length is enough: nothing is read.
+    let announced = Full::new(Bytes::from(pattern(0, 11))).map_frame(|_| panic!("was read"));
+    assert!(matches!(
+        SpooledBody::read(announced, 10, &folder).await,
+        Err(SpoolBodyError::<Infallible>::TooLarge { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_the_clients_fault() {
+    let (_temp, folder) = folder();
+    let frames =
+        [Ok(Frame::data(Bytes::from_static(b"ab"))), Err(io::Error::from(io::ErrorKind::UnexpectedEof))];
+    let broken = StreamBody::new(futures_util::stream::iter(frames));
+    let read = SpooledBody::read(broken, 10, &folder).await;
+    assert!(matches!(read, Err(SpoolBodyError::Client(_))));
+}
+
+#[tokio::test]
+async fn a_folder_that_went_away_is_told_with_its_cure() {
+    let (temp, folder) = folder();
+    drop(temp);
+    let error = SpooledBody::read(body(&[100 * KIB]), 1 << 20, &folder).await.unwrap_err().to_string();
+    assert!(error.starts_with("create a spool file in /"), "{error}");
+    assert!(error.contains("made/spool") && error.contains("set `spool` in frontd.toml"), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_with_its_cure() {
+    let (_temp, folder) = folder();
+    let error = folder.error("write", io::Error::from_raw_os_error(libc_enospc()));
+    assert!(error.to_string().contains("No space left on device"), "{error}");
+    assert!(error.to_string().contains("free some space there"), "{error}");
+}
+
+fn libc_enospc() -> i32 {
+    rustix::io::Errno::NOSPC.raw_os_error()
+}

@@ -1,0 +1,346 @@
+//! A bounded first-in-first-out of bytes from a worker to a client: memory, then a file, then back-pressure.
+//!
+//! ```text
+//!   push ──▶ tail (memory) ──spill──▶ file (a ring) ──read──▶ head (memory) ──▶ client
+//!     └──────────── while nothing is in tail or file ──────────▶┘
+//! ```
+//! A chunk never waits for others: whatever the stage, the client takes what is there. The file is
+//! let go each time the client has caught up.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame};
+use parking_lot::Mutex;
+
+use super::file::{Reading, SpoolFile};
+use super::{SpoolError, SpoolFolder};
+
+/// Bytes that are written or read in one go.
+const BLOCK: usize = 64 * 1024;
+
+/// How much a channel may hold before its writer waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChannelLimits {
+    /// Bytes in memory, about: the chunk that crosses the limit is still taken.
+    pub(crate) memory: usize,
+    /// Bytes in the file.
+    pub(crate) disk: u64,
+}
+
+impl Default for ChannelLimits {
+    fn default() -> Self {
+        Self { memory: 256 * 1024, disk: 1024 * 1024 * 1024 }
+    }
+}
+
+/// Makes a channel that spills into `folder`.
+#[must_use]
+pub(crate) fn channel(folder: SpoolFolder, limits: ChannelLimits) -> (SpoolWriter, SpoolReader) {
+    let shared = Arc::new(Mutex::new(State::default()));
+    (SpoolWriter { shared: shared.clone(), folder, limits }, SpoolReader { shared, reading: None })
+}
+
+/// The worker's end. Dropped without [`SpoolWriter::finish`], it cuts the response off.
+#[derive(Debug)]
+pub(crate) struct SpoolWriter {
+    shared: Arc<Mutex<State>>,
+    folder: SpoolFolder,
+    limits: ChannelLimits,
+}
+
+/// The client's end: a body of a response.
+#[derive(Debug)]
+pub(crate) struct SpoolReader {
+    shared: Arc<Mutex<State>>,
+    reading: Option<(SpoolFile, Reading)>,
+}
+
+/// Why a chunk was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PushError {
+    /// The client has gone.
+    #[error("the client went away")]
+    Closed,
+    /// Its response is cut off.
+    #[error(transparent)]
+    Disk(#[from] SpoolError),
+}
+
+/// A response broke off before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cut {
+    /// Its worker went away.
+    #[error("the response broke off")]
+    BrokenOff,
+    /// It could not be read back.
+    #[error(transparent)]
+    Disk(#[from] SpoolError),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    head: VecDeque<Bytes>,
+    head_len: usize,
+    ring: Option<Ring>,
+    /// Bytes are on their way from the tail into the file.
+    spilling: bool,
+    tail: BytesMut,
+    writer: WriterState,
+    reader_gone: bool,
+    /// Waits for a chunk.
+    reader_waker: Option<Waker>,
+    /// Waits for room, or for the reader to go.
+    writer_waker: Option<Waker>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum WriterState {
+    #[default]
+    Open,
+    Finished,
+    Cut,
+}
+
+/// The unread part of the file, which is used as a ring.
+#[derive(Debug)]
+struct Ring {
+    file: SpoolFile,
+    size: u64,
+    start: u64,
+    len: u64,
+}
+
+impl SpoolWriter {
+    /// Takes the next chunk; waits while the channel is full. Once it has failed, or was dropped while it
+    /// waited, the response can only be cut off.
+    ///
+    /// # Errors
+    /// When the client has gone, or the disk fails.
+    pub(crate) async fn push(&mut self, chunk: Bytes) -> Result<(), PushError> {
+        let Some(tail) = self.keep(chunk)? else { return Ok(()) };
+        self.spill(tail).await?;
+        let mut state = self.shared.lock();
+        state.spilling = false;
+        state.let_go_if_caught_up();
+        state.wake_reader();
+        Ok(())
+    }
+
+    /// Waits until the client has gone.
+    pub(crate) async fn closed(&self) {
+        std::future::poll_fn(|cx| self.shared.lock().poll_closed(cx)).await;
+    }
+
+    /// The response is complete.
+    pub(crate) fn finish(self) {
+        let mut state = self.shared.lock();
+        if !state.spilling {
+            state.writer = WriterState::Finished;
+        }
+    }
+
+    /// Keeps a chunk in memory; gives what must go to the file now.
+    fn keep(&self, chunk: Bytes) -> Result<Option<Bytes>, PushError> {
+        let mut state = self.shared.lock();
+        if state.reader_gone {
+            return Err(PushError::Closed);
+        }
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        if state.ring.is_none()
+            && state.tail.is_empty()
+            && state.head_len < self.limits.memory.saturating_sub(2 * BLOCK)
+        {
+            state.head_len += chunk.len();
+            state.head.push_back(chunk);
+        } else {
+            state.tail.extend_from_slice(&chunk);
+        }
+        state.wake_reader();
+        state.spilling = state.tail.len() >= BLOCK;
+        Ok(state.spilling.then(|| state.tail.split().freeze()))
+    }
+
+    /// Writes all of `data` to the file, as room comes free.
+    async fn spill(&self, mut data: Bytes) -> Result<(), PushError> {
+        self.open().await?;
+        while !data.is_empty() {
+            let (file, at, len) = std::future::poll_fn(|cx| self.shared.lock().poll_room(cx)).await?;
+            let part = data.split_to(data.len().min(len));
+            let len = part.len() as u64;
+            file.write(vec![(at, part)]).await?;
+            let mut state = self.shared.lock();
+            if let Some(ring) = &mut state.ring {
+                ring.len += len;
+            }
+            state.wake_reader();
+        }
+        Ok(())
+    }
+
+    /// Makes the file when there is none. While a spill is on, the reader does not let it go.
+    async fn open(&self) -> Result<(), PushError> {
+        if self.shared.lock().ring.is_none() {
+            let file = SpoolFile::create(&self.folder).await?;
+            let size = self.limits.disk.max(BLOCK as u64);
+            self.shared.lock().ring = Some(Ring { file, size, start: 0, len: 0 });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SpoolWriter {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if state.writer == WriterState::Open {
+            state.writer = WriterState::Cut;
+        }
+        state.wake_reader();
+    }
+}
+
+impl State {
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader_waker.take() {
+            reader.wake();
+        }
+    }
+
+    fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.reader_gone {
+            return Poll::Ready(());
+        }
+        self.writer_waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Where in the file to write, and how many bytes in a row.
+    fn poll_room(&mut self, cx: &Context<'_>) -> Poll<Result<(SpoolFile, u64, usize), PushError>> {
+        let Some(ring) = self.ring.as_ref().filter(|_| !self.reader_gone) else {
+            return Poll::Ready(Err(PushError::Closed));
+        };
+        match ring.room() {
+            (_, 0) => {
+                self.writer_waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            (at, len) => Poll::Ready(Ok((ring.file.clone(), at, len))),
+        }
+    }
+
+    /// What the reader does next.
+    fn next(&mut self, cx: &Context<'_>) -> Next {
+        if let Some(chunk) = self.head.pop_front() {
+            self.head_len -= chunk.len();
+            return Next::Chunk(chunk);
+        }
+        if let Some(ring) = self.ring.as_ref().filter(|ring| ring.len > 0) {
+            let (at, len) = ring.filled();
+            return Next::Read(ring.file.clone(), at, len);
+        }
+        if !self.spilling && !self.tail.is_empty() {
+            return Next::Chunk(self.tail.split().freeze());
+        }
+        match self.writer {
+            WriterState::Finished => Next::End(Ok(())),
+            WriterState::Cut => Next::End(Err(Cut::BrokenOff)),
+            WriterState::Open => {
+                self.reader_waker = Some(cx.waker().clone());
+                Next::Wait
+            }
+        }
+    }
+
+    /// An empty ring would only cost its blocks on the disk.
+    fn let_go_if_caught_up(&mut self) {
+        if !self.spilling && self.ring.as_ref().is_some_and(|ring| ring.len == 0) {
+            self.ring = None;
+        }
+    }
+
+    /// So many bytes were read from the file.
+    fn was_read(&mut self, len: usize) {
+        let Some(ring) = &mut self.ring else { return };
+        ring.start = (ring.start + len as u64) % ring.size;
+        ring.len -= len as u64;
+        self.let_go_if_caught_up();
+        if let Some(writer) = self.writer_waker.take() {
+            writer.wake();
+        }
+    }
+}
+
+enum Next {
+    Chunk(Bytes),
+    /// From a file, at an offset, so many bytes.
+    Read(SpoolFile, u64, usize),
+    Wait,
+    End(Result<(), Cut>),
+}
+
+impl Ring {
+    /// Where to write, and how many bytes in a row may be written.
+    fn room(&self) -> (u64, usize) {
+        let at = (self.start + self.len) % self.size;
+        let free = (self.size - self.len).min(self.size - at);
+        (at, usize::try_from(free).unwrap_or(usize::MAX))
+    }
+
+    /// Where to read, and how many bytes in a row to read.
+    fn filled(&self) -> (u64, usize) {
+        let len = self.len.min(self.size - self.start);
+        (self.start, usize::try_from(len).map_or(BLOCK, |len| len.min(BLOCK)))
+    }
+}
+
+impl SpoolReader {
+    /// The next chunk, or none at the end.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        loop {
+            if let Some((file, reading)) = &mut self.reading {
+                let read = ready!(Pin::new(reading).poll(cx));
+                let read = file.outcome(read);
+                self.reading = None;
+                if let Ok(data) = &read {
+                    self.shared.lock().was_read(data.len());
+                }
+                return Poll::Ready(Some(read.map_err(Cut::from)));
+            }
+            let next = self.shared.lock().next(cx);
+            match next {
+                Next::Chunk(chunk) => return Poll::Ready(Some(Ok(chunk))),
+                Next::Read(file, at, len) => self.reading = Some((file.clone(), file.read(at, len))),
+                Next::Wait => return Poll::Pending,
+                Next::End(end) => return Poll::Ready(end.err().map(Err)),
+            }
+        }
+    }
+}
+
+impl Body for SpoolReader {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.poll_chunk(cx).map(|next| next.map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+impl Drop for SpoolReader {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.reader_gone = true;
+        state.ring = None;
+        if let Some(writer) = state.writer_waker.take() {
+            writer.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! Channels on real files: order, bounds, waking, and how they end.
+
+use std::future::Future;
+use std::pin::pin;
+
+use http_body_util::BodyExt;
+
+use super::super::testing::{KIB, folder, pattern};
+use super::*;
+
+const SMALL: ChannelLimits = ChannelLimits { memory: 256 * KIB, disk: 512 * KIB as u64 };
+
+/// Polls once, without waiting.
+fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// The chunks that are there now; none follows until something happens.
+async fn take(reader: &mut SpoolReader, len: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < len {
+        all.extend_from_slice(reader.frame().await.unwrap().unwrap().data_ref().unwrap());
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_chunk_is_there_at_once_and_alone() {
+    let (_temp, folder) = folder();
+    let (mut writer, mut reader) = channel(folder, SMALL);
+    assert!(poll_once(reader.frame()).is_pending());
+    for at in 0..3 {
+        let chunk = Bytes::from(pattern(at, 10));
+        writer.push(chunk.clone()).await.unwrap();
+        let Poll::Ready(Some(Ok(frame))) = poll_once(reader.frame()) else { panic!("chunk {at} is late") };
+        assert_eq!(frame.into_data().unwrap().as_ptr(), chunk.as_ptr(), "it is not copied");
+        assert!(poll_once(reader.frame()).is_pending());
+    }
+    writer.finish();
+    assert!(reader.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn a_waiting_client_is_woken() {
+    let (_temp, folder) = folder();
+    let (mut writer, mut reader) = channel(folder, SMALL);
+    let write = async {
+        tokio::task::yield_now().await;
+        writer.push(Bytes::from_static(b"event")).await.unwrap();
+        tokio::task::yield_now().await;
+        writer.finish();
+    };
+    let (read, ()) = tokio::join!(reader.collect(), write);
+    assert_eq!(read.unwrap().to_bytes(), "event");
+}
+
+#[tokio::test]
+async fn order_is_kept_through_memory_and_file() {
+    let (temp, folder) = folder();
+    for (chunk, count, pause) in
+        [(100, 9000, 7), (KIB, 3000, 50), (50_000, 60, 3), (400 * KIB, 6, 1), (77_777, 40, 5)]
+    {
+        let (mut writer, mut reader) = channel(folder.clone(), SMALL);
+        let write = async {
+            for at in 0..count {
+                writer.push(Bytes::from(pattern(at * chunk, chunk))).await.unwrap();
+            }
+            writer.finish();
+        };
+        let read = async {
+            let mut all = Vec::new();
+            while let Some(frame) = reader.frame().await {
+                all.extend_from_slice(frame.unwrap().data_ref().unwrap());
+                for _ in 0..pause {
+                    tokio::task::yield_now().await;
+                }
+            }
+            all
+        };
+        let ((), all) = tokio::join!(write, read);
+        assert!(all == pattern(0, chunk * count), "{count} chunks of {chunk}");
+    }
+    assert_eq!(std::fs::read_dir(temp.path().join("made/spool")).unwrap().count(), 0, "no file has a name");
+}
+
+#[tokio::test]
+async fn a_full_channel_holds_its_writer_until_there_is_room() {
+    let (_temp, folder) = folder();
+    let (mut writer, mut reader) = channel(folder, SMALL);
+    let mut pushed = 0;
+    let all = 4 * KIB * KIB;
+    let write = async {
+        while pushed < all {
+            writer.push(Bytes::from(pattern(pushed, 16 * KIB))).await.unwrap();
+            pushed += 16 * KIB;
+        }
+        writer.finish();
+    };
+    let mut write = pin!(write);
+    // The reader does not read: the writer must come to a stand by itself, for good.
+    let stands = async {
+        let shared = reader.shared.clone();
+        std::future::poll_fn(|cx| {
+            let full = shared.lock().ring.as_ref().is_some_and(|ring| ring.len == ring.size);
+            if full {
+                Poll::Ready(())
+            } else {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        })
+        .await;
+    };
+    tokio::select! { () = &mut write => panic!("it took everything"), () = stands => {} }
+    {
+        let state = reader.shared.lock();
+        assert!(state.head_len <= 144 * KIB, "in memory: {}", state.head_len);
+    }
+    let ((), read) = tokio::join!(write, take(&mut reader, all));
+    assert!(read == pattern(0, all));
+    assert!(reader.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn a_client_that_caught_up_gets_the_next_chunk_from_memory() {
+    let (_temp, folder) = folder();
+    let (mut writer, mut reader) = channel(folder, SMALL);
+    for round in 0..3 {
+        let len = 450 * KIB;
+        writer.push(Bytes::from(pattern(round, len))).await.unwrap();
+        writer.push(Bytes::from(pattern(round + len, 10))).await.unwrap();
+        assert!(take(&mut reader, len + 10).await == pattern(round, len + 10), "round {round}");
+        assert!(reader.shared.lock().ring.is_none(), "the file is let go");
+        writer.push(Bytes::from_static(b"now")).await.unwrap();
+        assert!(matches!(poll_once(reader.frame()), Poll::Ready(Some(Ok(_)))));
+    }
+}
+
+#[tokio::test]
+async fn a_cut_comes_after_all_that_was_written() {
+    let (_temp, folder) = folder();
+    let (mut writer, mut reader) = channel(folder, SMALL);
+    for at in 0..30 {
+        writer.push(Bytes::from(pattern(at * 10 * KIB, 10 * KIB))).await.unwrap();
+    }
+    drop(writer);
+    assert!(take(&mut reader, 300 * KIB).await == pattern(0, 300 * KIB));
+    assert!(matches!(reader.frame().await, Some(Err(Cut::BrokenOff))));
+}
+
+#[tokio::test]
+async fn a_push_that_was_given_up_cuts_the_response() {
+    let (_temp, folder) = folder();
+    let (mut writer, mut reader) = channel(folder, SMALL);
+    writer.push(Bytes::from_static(b"a")).await.unwrap();
+    // 200 KiB go to the file, which is not there at once.
+    for _ in 0..2 {
+        if poll_once(writer.push(Bytes::from(pattern(0, 200 * KIB)))).is_pending() {
+            break;
+        }
+    }
+    writer.finish();
+    let read = async {
+        loop {
+            match reader.frame().await {
+                Some(Ok(_)) => {}
+                end => break end.is_some(),
+            }
+        }
+    };
+    assert!(read.await, "it ended as if it were whole");
+}
+
+#[tokio::test]
+async fn a_failed_disk_reaches_both_ends() {
+    let (temp, folder) = folder();
+    let (mut writer, mut reader) = channel(folder, SMALL);
+    drop(temp);
+    let mut failed = None;
+    for _ in 0..3 {
+        failed = failed.or(writer.push(Bytes::from(pattern(0, 200 * KIB))).await.err());
+    }
+    assert!(matches!(failed, Some(PushError::Disk(_))), "{failed:?}");
+    writer.finish();
+    take(&mut reader, 200 * KIB).await;
+    assert!(matches!(reader.frame().await, Some(Err(Cut::BrokenOff))));
+}
+
+#[tokio::test]
+async fn a_writer_learns_that_the_client_went_away() {
+    let (_temp, folder) = folder();
+    let (writer, reader) = channel(folder.clone(), SMALL);
+    assert!(poll_once(writer.closed()).is_pending());
+    let ((), ()) = tokio::join!(writer.closed(), async { drop(reader) });
+
+    let (mut writer, reader) = channel(folder.clone(), SMALL);
+    drop(reader);
+    assert!(matches!(writer.push(Bytes::from_static(b"a")).await, Err(PushError::Closed)));
+
+    let (mut writer, reader) = channel(folder, SMALL);
+    let fill = async {
+        loop {
+            if let Err(error) = writer.push(Bytes::from(pattern(0, 64 * KIB))).await {
+                break error;
+            }
+        }
+    };
+    let leave = async {
+        tokio::task::yield_now().await;
+        drop(reader);
+    };
+    assert!(matches!(tokio::join!(fill, leave).0, PushError::Closed));
+}

@@ -1,0 +1,233 @@
+//! The routing table: which app answers for which host and path.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::routes;
+
+use crate::metrics::{AppMetrics, Metrics};
+use crate::pool::{Admission, Pool};
+use crate::static_files::StaticFolder;
+use crate::upstream::Link;
+
+/// All routes. A change makes a new table, in which the pools of the apps that stayed go on.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    apps: Vec<Arc<App>>,
+    /// By host name; those of wildcards stand under what follows their star: `.example`, or nothing.
+    hosts: HashMap<Box<str>, Routes>,
+    known: bool,
+}
+
+/// The apps of one host, the longest path first.
+type Routes = Vec<Arc<App>>;
+
+/// One app, as frontd knows it.
+#[derive(Debug)]
+pub(crate) struct App {
+    name: String,
+    domains: Vec<String>,
+    /// Without a trailing slash: empty at the root.
+    mount: String,
+    workers: Vec<Worker>,
+    /// The longest prefix first.
+    static_folders: Vec<Arc<StaticFolder>>,
+    pool: Arc<Pool<Arc<Link>>>,
+    metrics: AppMetrics,
+    pub(crate) limits: Limits,
+}
+
+/// What one request of an app may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How long it waits for a worker.
+    pub(crate) queue: Duration,
+    /// How long the worker may take until its response begins.
+    pub(crate) request: Option<Duration>,
+    /// Bytes of its body.
+    pub(crate) body: u64,
+}
+
+/// A worker that is ready.
+#[derive(Debug, Clone)]
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) instance: u64,
+    pub(crate) socket: PathBuf,
+}
+
+impl Table {
+    /// Makes the table of `apps`, in which those that `former` has under the same name keep their pools, and
+    /// what has not changed of them.
+    pub(crate) fn new(apps: &[routes::App], former: &Self, metrics: &Metrics) -> Self {
+        let kept: HashMap<&str, &Arc<App>> = former.apps.iter().map(|it| (it.name.as_str(), it)).collect();
+        let apps: Vec<_> = apps
+            .iter()
+            .map(|it| Arc::new(App::new(it, kept.get(it.name.as_str()).copied(), metrics)))
+            .collect();
+        for gone in former.apps.iter().filter(|old| apps.iter().all(|new| new.name != old.name)) {
+            gone.pool.admit(Admission::Refuse);
+        }
+        let mut hosts: HashMap<Box<str>, Routes> = HashMap::new();
+        for app in &apps {
+            for domain in &app.domains {
+                hosts.entry(domain.trim_start_matches('*').into()).or_default().push(Arc::clone(app));
+            }
+        }
+        for routes in hosts.values_mut() {
+            routes.sort_by_key(|it| std::cmp::Reverse(it.mount.len()));
+        }
+        Self { apps, hosts, known: true }
+    }
+
+    /// The app for a host, in lower case and without port, and a path as it stood on the request line.
+    pub(crate) fn route(&self, host: &str, path: &str) -> Option<&Arc<App>> {
+        let wider = host.match_indices('.').map(|(dot, _)| &host[dot..]).chain([""]);
+        [host]
+            .into_iter()
+            .chain(wider)
+            .find_map(|it| self.hosts.get(it)?.iter().find(|app| app.contains(path)))
+    }
+
+    /// Whether emperord, or the disk, has told it yet.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known
+    }
+
+    pub(crate) fn apps(&self) -> &[Arc<App>] {
+        &self.apps
+    }
+
+    /// All workers with their apps.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = (&Arc<App>, &Worker)> {
+        self.apps.iter().flat_map(|app| app.workers.iter().map(move |worker| (app, worker)))
+    }
+
+    /// The names that certificates are wanted for.
+    pub(crate) fn domains(&self) -> Vec<String> {
+        let names: BTreeSet<_> = self.apps.iter().flat_map(|it| &it.domains).collect();
+        names.into_iter().cloned().collect()
+    }
+}
+
+impl App {
+    fn new(app: &routes::App, former: Option<&Arc<Self>>, metrics: &Metrics) -> Self {
+        let admission = match app.state() {
+            routes::app::State::Failed => Admission::Refuse,
+            _ => Admission::Queue(app.queue_size as usize),
+        };
+        let pool = former.map_or_else(|| Pool::new(admission), |it| Arc::clone(&it.pool));
+        pool.admit(admission);
+        let mut static_folders: Vec<_> = app
+            .static_folders
+            .iter()
+            .map(|it| Self::static_folder(&it.prefix, Path::new(&it.folder), former))
+            .collect();
+        static_folders.sort_by_key(|it| std::cmp::Reverse(it.prefix().len()));
+        Self {
+            name: app.name.clone(),
+            domains: app.domains.clone(),
+            mount: app.path.trim_end_matches('/').to_owned(),
+            workers: app.workers.iter().map(Worker::from).collect(),
+            static_folders,
+            pool,
+            metrics: former.map_or_else(|| metrics.app(&app.name), |it| it.metrics.clone()),
+            limits: Limits {
+                queue: Duration::from_millis(app.queue_milliseconds.into()),
+                request: (app.request_milliseconds > 0)
+                    .then(|| Duration::from_millis(app.request_milliseconds.into())),
+                body: app.body_limit,
+            },
+        }
+    }
+
+    fn static_folder(prefix: &str, folder: &Path, former: Option<&Arc<Self>>) -> Arc<StaticFolder> {
+        let kept = former.and_then(|it| {
+            it.static_folders.iter().find(|it| it.prefix() == prefix && it.folder() == folder).cloned()
+        });
+        kept.unwrap_or_else(|| Arc::new(StaticFolder::new(prefix, folder)))
+    }
+
+    fn contains(&self, path: &str) -> bool {
+        path.strip_prefix(self.mount.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The prefix that the app is mounted at, without a trailing slash: WSGI's `SCRIPT_NAME`.
+    pub(crate) fn mount(&self) -> &str {
+        &self.mount
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool<Arc<Link>>> {
+        &self.pool
+    }
+
+    pub(crate) fn metrics(&self) -> &AppMetrics {
+        &self.metrics
+    }
+
+    /// The folder that a path is served from, and the path within it.
+    pub(crate) fn static_file<'a>(&'a self, path: &'a str) -> Option<(&'a Arc<StaticFolder>, &'a str)> {
+        self.static_folders.iter().find_map(|it| Some((it, path.strip_prefix(it.prefix())?)))
+    }
+}
+
+impl From<&routes::Worker> for Worker {
+    fn from(worker: &routes::Worker) -> Self {
+        let routes::Worker { name, instance, socket, capacity: _ } = worker;
+        Self { name: name.clone(), instance: *instance, socket: socket.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(name: &str, domains: &[&str], path: &str) -> routes::App {
+        let domains = domains.iter().map(|it| (*it).to_owned()).collect();
+        routes::App { name: name.to_owned(), domains, path: path.to_owned(), ..routes::App::default() }
+    }
+
+    #[test]
+    fn routes_by_host_then_by_the_longest_path() {
+        let apps = [
+            app("site", &["example.org", "www.example.org"], "/"),
+            app("blog", &["example.org"], "/blog"),
+            app("drafts", &["example.org"], "/blog/drafts"),
+            app("tenants", &["*.example.org"], "/"),
+            app("any", &["*"], "/any"),
+        ];
+        let table = Table::new(&apps, &Table::default(), &Metrics::new());
+        for (host, path, expected) in [
+            ("example.org", "/", Some("site")),
+            ("www.example.org", "/blog", Some("site")),
+            ("example.org", "/blog", Some("blog")),
+            ("example.org", "/blog/", Some("blog")),
+            ("example.org", "/blog/drafts/1", Some("drafts")),
+            ("example.org", "/blogs", Some("site")),
+            ("a.example.org", "/", Some("tenants")),
+            ("a.b.example.org", "/", Some("tenants")),
+            ("example.com", "/", None),
+            ("example.com", "/any/thing", Some("any")),
+            ("a.example.org", "/any", Some("tenants")),
+            ("www.example.org", "/any", Some("site")),
+            ("", "/", None),
+        ] {
+            assert_eq!(table.route(host, path).map(|it| it.name()), expected, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn an_app_that_stays_keeps_its_pool() {
+        let metrics = Metrics::new();
+        let first = Table::new(&[app("a", &["a"], "/")], &Table::default(), &metrics);
+        let second = Table::new(&[app("a", &["b"], "/"), app("c", &["c"], "/")], &first, &metrics);
+        assert!(Arc::ptr_eq(first.apps[0].pool(), second.apps[0].pool()));
+        assert!(second.route("a", "/").is_none());
+    }
+}

@@ -1,0 +1,244 @@
+//! The exchanges that are under way on one link.
+
+use std::mem;
+use std::sync::Arc;
+
+use api::runner::{ExchangeResponse, Header, Response};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tonic::{Status, Streaming};
+
+use super::Link;
+use crate::pool::Lease;
+
+/// What a worker says of an exchange.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The worker has begun and asks for the body; the next event comes by the receiver.
+    NeedBody(oneshot::Receiver<Event>),
+    Settled(Outcome),
+}
+
+/// What becomes of an exchange.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The head of the response, and its body where it is small.
+    Response { status: u32, headers: Vec<Header>, body: Bytes, streamed: bool },
+    /// The worker has not begun it and never will.
+    HandedBack,
+    /// The worker is gone.
+    Broken(Broken),
+}
+
+/// What is known of an exchange whose worker is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The worker had said that it begins.
+    Begun,
+    /// It had not. A worker says so only of unsafe methods.
+    NotKnownToHaveBegun,
+}
+
+/// The exchanges of one link by their ids, which are never used twice. A handful at most, as many as the
+/// worker has threads: a list that is searched is the fastest map.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_id: u64,
+    under_way: Vec<Exchange>,
+    retired: bool,
+    broken: bool,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    id: u64,
+    begun: bool,
+    /// Nobody, once the head was passed on or the client has gone.
+    reply: Option<oneshot::Sender<Event>>,
+    lease: Lease<Arc<Link>>,
+}
+
+/// Whether the link can be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Retired, and nothing is under way any more.
+    Idle,
+    Busy,
+}
+
+impl Exchanges {
+    /// Takes an exchange in; its lease is held until the worker is done with it, whether the client waits or not.
+    pub(super) fn begin(&self, lease: Lease<Arc<Link>>) -> (u64, oneshot::Receiver<Event>) {
+        let (reply, events) = oneshot::channel();
+        let mut state = self.state.lock();
+        state.last_id += 1;
+        let id = state.last_id;
+        let exchange = Exchange { id, begun: false, reply: Some(reply), lease };
+        if state.broken {
+            drop(state);
+            exchange.tell(Outcome::Broken(Broken::NotKnownToHaveBegun));
+        } else {
+            state.under_way.push(exchange);
+        }
+        (id, events)
+    }
+
+    pub(super) fn begun(&self, id: u64) {
+        if let Some(exchange) = self.state.lock().find(id) {
+            exchange.begun = true;
+        }
+    }
+
+    pub(super) fn need_body(&self, id: u64) {
+        let mut state = self.state.lock();
+        let Some(exchange) = state.find(id) else { return };
+        exchange.begun = true;
+        let (next, events) = oneshot::channel();
+        if let Some(reply) = exchange.reply.replace(next) {
+            drop(state);
+            let _client_has_gone = reply.send(Event::NeedBody(events));
+        }
+    }
+
+    pub(super) fn response(&self, response: Response) -> Rest {
+        let Response { id, status, headers, body, streamed, done } = response;
+        let mut state = self.state.lock();
+        let Some(exchange) = state.find(id) else { return state.rest() };
+        let reply = exchange.reply.take();
+        let ended = done.then(|| state.remove(id)).flatten();
+        let rest = state.rest();
+        drop(state);
+        // The answer first: giving room back may hand the worker's next request out.
+        if let Some(reply) = reply {
+            let _client_has_gone =
+                reply.send(Event::Settled(Outcome::Response { status, headers, body, streamed }));
+        }
+        drop(ended);
+        rest
+    }
+
+    pub(super) fn done(&self, id: u64) -> Rest {
+        self.end(id, Outcome::Broken(Broken::Begun))
+    }
+
+    pub(super) fn handed_back(&self, ids: &[u64]) -> Rest {
+        ids.iter().fold(Rest::Busy, |_, id| self.end(*id, Outcome::HandedBack))
+    }
+
+    fn end(&self, id: u64, outcome: Outcome) -> Rest {
+        let mut state = self.state.lock();
+        let ended = state.remove(id);
+        let rest = state.rest();
+        drop(state);
+        if let Some(exchange) = ended {
+            exchange.tell(outcome);
+        }
+        rest
+    }
+
+    /// Whether an exchange is still the worker's.
+    pub(super) fn is_under_way(&self, id: u64) -> bool {
+        self.state.lock().find(id).is_some()
+    }
+
+    /// Nothing new is begun here.
+    pub(super) fn retire(&self) -> Rest {
+        let mut state = self.state.lock();
+        state.retired = true;
+        state.rest()
+    }
+
+    /// The worker is gone: all that was under way ends.
+    pub(super) fn broken(&self) {
+        let mut state = self.state.lock();
+        state.broken = true;
+        let ended = mem::take(&mut state.under_way);
+        drop(state);
+        for exchange in ended {
+            let broken = if exchange.begun { Broken::Begun } else { Broken::NotKnownToHaveBegun };
+            exchange.tell(Outcome::Broken(broken));
+        }
+    }
+}
+
+impl State {
+    fn find(&mut self, id: u64) -> Option<&mut Exchange> {
+        self.under_way.iter_mut().find(|it| it.id == id)
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Exchange> {
+        let at = self.under_way.iter().position(|it| it.id == id)?;
+        Some(self.under_way.swap_remove(at))
+    }
+
+    fn rest(&self) -> Rest {
+        if self.retired && self.under_way.is_empty() { Rest::Idle } else { Rest::Busy }
+    }
+}
+
+impl Exchange {
+    fn tell(self, outcome: Outcome) {
+        // The room first: who is told may come back for more.
+        drop(self.lease);
+        if let Some(reply) = self.reply {
+            let _client_has_gone = reply.send(Event::Settled(outcome));
+        }
+    }
+}
+
+/// The client's half of an exchange. Dropped before the worker answered, it tells the worker that the
+/// client has gone.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(super) link: Arc<Link>,
+    pub(super) id: u64,
+    pub(super) events: oneshot::Receiver<Event>,
+    pub(super) settled: bool,
+}
+
+impl Pending {
+    /// What becomes of it; `need_body` is called when the worker asks for the request's body on the way.
+    pub(crate) async fn outcome(&mut self, mut need_body: impl FnMut(&Arc<Link>, u64)) -> Outcome {
+        loop {
+            match (&mut self.events).await.unwrap_or(Event::Settled(Outcome::Broken(Broken::Begun))) {
+                Event::NeedBody(next) => {
+                    self.events = next;
+                    need_body(&self.link, self.id);
+                }
+                Event::Settled(outcome) => {
+                    self.settled = true;
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// The worker's name, such as `blog-2`.
+    pub(crate) fn worker(&self) -> &str {
+        self.link.worker()
+    }
+
+    /// Ends a response whose body nobody wants.
+    pub(crate) fn cancel(&self) {
+        self.link.cancel(self.id);
+    }
+
+    /// The response's body, which the worker keeps for this call.
+    pub(crate) async fn body(&self) -> Result<Streaming<ExchangeResponse>, Status> {
+        self.link.bodies().open(self.id, tokio_stream::empty()).await
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.link.cancel(self.id);
+        }
+    }
+}

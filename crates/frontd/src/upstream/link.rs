@@ -1,0 +1,169 @@
+//! One shard's link to one worker: the stream that carries its exchanges.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use api::runner::runner_service_client::RunnerServiceClient;
+use api::runner::{
+    Cancel, Open, Request, ServeRequest, ServeResponse, Welcome, serve_request, serve_response,
+};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+use super::exchange::{Exchanges, Pending, Rest};
+use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::pool::Lease;
+
+/// The sending half, which all exchanges share.
+#[derive(Debug)]
+pub(crate) struct Link {
+    worker: String,
+    requests: mpsc::UnboundedSender<ServeRequest>,
+    exchanges: Exchanges,
+    bodies: Bodies,
+}
+
+/// The receiving half, which one task owns.
+#[derive(Debug)]
+pub(super) struct Responses {
+    link: Arc<Link>,
+    stream: Streaming<ServeResponse>,
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("open a stream to worker {worker}")]
+    Open { worker: String, source: Box<Status> },
+    #[error("worker {worker} did not begin its stream with a welcome")]
+    NoWelcome { worker: String },
+}
+
+impl Link {
+    /// Opens a link to the worker that listens at `socket`; it can take as many exchanges as is returned.
+    ///
+    /// # Errors
+    /// When nobody listens there, or what does is no worker.
+    pub(super) async fn connect(
+        worker: &str,
+        socket: &Path,
+    ) -> Result<(Arc<Self>, Responses, usize), ConnectError> {
+        let stream = fastrand::u64(..);
+        let (requests, receiver) = mpsc::unbounded_channel();
+        // An empty message is this side's mark for the end; it is not sent.
+        let outgoing =
+            UnboundedReceiverStream::new(receiver).take_while(|it: &ServeRequest| it.message.is_some());
+        let bodies = Bodies::new(stream, RunnerServiceClient::new(daemon::uds::channel(socket, tune)));
+        let link =
+            Arc::new(Self { worker: worker.to_owned(), requests, exchanges: Exchanges::default(), bodies });
+        link.say(serve_request::Message::Open(Open { stream }));
+        // A connection of its own: bodies never hold up heads.
+        let channel: Channel = daemon::uds::channel(socket, tune);
+        let refused = |source| ConnectError::Open { worker: worker.to_owned(), source: Box::new(source) };
+        let answer = RunnerServiceClient::new(channel).serve(outgoing).await.map_err(refused)?;
+        let mut stream = answer.into_inner();
+        let first = stream.message().await.map_err(refused)?.and_then(|it| it.message);
+        let Some(serve_response::Message::Welcome(Welcome { capacity })) = first else {
+            return Err(ConnectError::NoWelcome { worker: worker.to_owned() });
+        };
+        let capacity = usize::try_from(capacity).unwrap_or(1).max(1);
+        Ok((Arc::clone(&link), Responses { link, stream }, capacity))
+    }
+
+    /// Hands a request to the worker.
+    pub(crate) fn begin(self: &Arc<Self>, lease: Lease<Arc<Self>>, mut request: Request) -> Pending {
+        let (id, events) = self.exchanges.begin(lease);
+        request.id = id;
+        self.say(serve_request::Message::Request(request));
+        Pending { link: Arc::clone(self), id, events, settled: false }
+    }
+
+    /// The client has gone. The exchange keeps its room until the worker says that it is done with it.
+    pub(super) fn cancel(&self, id: u64) {
+        if self.exchanges.is_under_way(id) {
+            self.say(serve_request::Message::Cancel(Cancel { id }));
+        }
+    }
+
+    /// Gives the worker nothing more, and closes once nothing is under way.
+    pub(super) fn retire(&self) {
+        self.close_if(self.exchanges.retire());
+    }
+
+    /// The worker's name, such as `blog-2`.
+    pub(crate) fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// The way of large bodies.
+    pub(crate) fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    fn say(&self, message: serve_request::Message) {
+        // When the stream has broken, `Responses` ends too and settles every exchange.
+        let _broken = self.requests.send(ServeRequest { message: Some(message) });
+    }
+
+    fn close_if(&self, rest: Rest) {
+        if rest == Rest::Idle {
+            let _broken = self.requests.send(ServeRequest { message: None });
+        }
+    }
+}
+
+/// How a link came to its end, or goes on.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A message was dealt with.
+    Handled,
+    /// The worker takes nothing more.
+    Draining,
+    /// The worker closed the stream in order.
+    Closed,
+    /// The stream broke.
+    Broken(Box<Status>),
+}
+
+impl Responses {
+    /// Receives and deals with one message.
+    pub(super) async fn next(&mut self) -> Next {
+        use serve_response::Message;
+        let message = match self.stream.message().await {
+            Ok(Some(message)) => message.message,
+            Ok(None) => return Next::Closed,
+            Err(status) => return Next::Broken(Box::new(status)),
+        };
+        let exchanges = &self.link.exchanges;
+        let rest = match message {
+            Some(Message::Response(response)) => exchanges.response(response),
+            Some(Message::Done(done)) => exchanges.done(done.id),
+            Some(Message::HandedBack(back)) => exchanges.handed_back(&back.ids),
+            Some(Message::Draining(_)) => return Next::Draining,
+            Some(Message::Begun(begun)) => {
+                exchanges.begun(begun.id);
+                Rest::Busy
+            }
+            Some(Message::NeedBody(need)) => {
+                exchanges.need_body(need.id);
+                Rest::Busy
+            }
+            Some(Message::Welcome(_)) | None => Rest::Busy,
+        };
+        self.link.close_if(rest);
+        Next::Handled
+    }
+}
+
+impl Drop for Responses {
+    fn drop(&mut self) {
+        self.link.exchanges.broken();
+    }
+}
+
+fn tune(endpoint: Endpoint) -> Endpoint {
+    endpoint.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW)
+}

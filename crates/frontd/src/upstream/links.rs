@@ -1,0 +1,150 @@
+//! One shard's links to all workers of the routing table, kept as the table changes.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use daemon::backoff::Backoff;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::Link;
+use super::link::Next;
+use crate::pool::Pool;
+use crate::table::Table;
+
+/// Opens, keeps and retires the links of one shard.
+#[derive(Debug)]
+pub(crate) struct Links {
+    shard: usize,
+    tasks: TaskTracker,
+    /// By the instance of the worker; cancelled when the worker leaves the table.
+    open: HashMap<u64, CancellationToken>,
+}
+
+/// A worker to be linked to.
+struct Target {
+    shard: usize,
+    instance: u64,
+    worker: String,
+    socket: PathBuf,
+    pool: Arc<Pool<Arc<Link>>>,
+}
+
+/// Why a link came to its end.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// The worker left the table, or drains: it is not linked to again.
+    Retired,
+    /// It broke: the worker may still be there.
+    Broken,
+}
+
+impl Links {
+    pub(crate) fn new(shard: usize, tasks: TaskTracker) -> Self {
+        Self { shard, tasks, open: HashMap::new() }
+    }
+
+    /// Follows the table until its sender is gone.
+    pub(crate) async fn follow(mut self, mut tables: watch::Receiver<Arc<Table>>) {
+        loop {
+            let table = Arc::clone(&tables.borrow_and_update());
+            self.adjust(&table);
+            if tables.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn adjust(&mut self, table: &Table) {
+        let listed: HashMap<u64, _> =
+            table.workers().map(|(app, worker)| (worker.instance, (app, worker))).collect();
+        self.open.retain(|instance, retired| {
+            let stays = listed.contains_key(instance);
+            if !stays {
+                retired.cancel();
+            }
+            stays
+        });
+        for (instance, (app, worker)) in listed {
+            self.open.entry(instance).or_insert_with(|| {
+                let retired = CancellationToken::new();
+                let target = Target {
+                    shard: self.shard,
+                    instance,
+                    worker: worker.name.clone(),
+                    socket: worker.socket.clone(),
+                    pool: Arc::clone(app.pool()),
+                };
+                self.tasks.spawn(target.keep(retired.clone()));
+                retired
+            });
+        }
+    }
+}
+
+impl Target {
+    async fn keep(self, retired: CancellationToken) {
+        let mut backoff = Backoff::new();
+        while self.once(&retired, &mut backoff).await == End::Broken {
+            tokio::select! {
+                () = backoff.wait() => {}
+                () = retired.cancelled() => return,
+            }
+        }
+    }
+
+    /// One link, from its opening to its end.
+    async fn once(&self, retired: &CancellationToken, backoff: &mut Backoff) -> End {
+        let connected = tokio::select! {
+            connected = Link::connect(&self.worker, &self.socket) => connected,
+            () = retired.cancelled() => return End::Retired,
+        };
+        let (link, mut responses, capacity) = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                debug!(
+                    worker = self.worker,
+                    error = &error as &dyn std::error::Error,
+                    "no link to the worker"
+                );
+                return End::Broken;
+            }
+        };
+        backoff.reset();
+        debug!(worker = self.worker, shard = self.shard, capacity, "linked to worker");
+        self.pool.link(self.shard, self.instance, capacity, Arc::clone(&link));
+        let mut end = End::Broken;
+        loop {
+            let next = tokio::select! {
+                next = responses.next() => next,
+                () = retired.cancelled(), if end == End::Broken => Next::Draining,
+            };
+            match next {
+                Next::Handled => {}
+                Next::Draining => {
+                    end = End::Retired;
+                    self.pool.unlink(self.shard, self.instance);
+                    link.retire();
+                }
+                Next::Closed => break,
+                Next::Broken(status) => {
+                    if end == End::Broken {
+                        warn!(
+                            worker = self.worker,
+                            shard = self.shard,
+                            reason = status.message(),
+                            "lost the worker"
+                        );
+                    }
+                    break;
+                }
+            }
+        }
+        self.pool.unlink(self.shard, self.instance);
+        info!(worker = self.worker, shard = self.shard, "link to worker ended");
+        end
+    }
+}
