@@ -24,7 +24,6 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use framing::Framing;
-pub(crate) use framing::Violation;
 
 /// What hyper reads instead of the rest of a refused request.
 ///
@@ -57,6 +56,7 @@ pub(crate) struct Upgrade(Arc<AtomicBool>);
 
 impl Upgrade {
     /// From the next read on, every byte passes unseen.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no app can upgrade a connection yet"))]
     pub(crate) fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -70,16 +70,6 @@ impl<IO> HeadGuard<IO> {
     /// Guards `io`, which is at the beginning of a request.
     pub(crate) fn new(io: IO, upgrade: Upgrade) -> Self {
         Self { io, reading: Reading::Checked(Framing::default()), upgrade }
-    }
-
-    /// The connection itself.
-    pub(crate) fn get_ref(&self) -> &IO {
-        &self.io
-    }
-
-    /// The connection itself, its guard taken off.
-    pub(crate) fn into_inner(self) -> IO {
-        self.io
     }
 
     /// Checks what was just read: `buf` from `start` on.

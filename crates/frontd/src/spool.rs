@@ -19,8 +19,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use body::{INLINE_MAX, SpoolBodyError, SpooledBody, SpooledReader};
-pub(crate) use fifo::{ChannelLimits, Cut, PushError, SpoolReader, SpoolWriter, channel};
+pub(crate) use body::{SpoolBodyError, SpooledBody, SpooledReader};
+pub(crate) use fifo::{ChannelLimits, SpoolReader, channel};
 
 /// Where the files are; cheap to clone.
 #[derive(Clone, Debug)]

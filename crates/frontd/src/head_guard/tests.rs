@@ -271,7 +271,7 @@ async fn after_an_upgrade_nothing_is_looked_at() {
     let mut read = [0; 8];
     guarded.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"no\nhead\0");
-    guarded.into_inner().write_all(b"ok").await.unwrap();
+    guarded.write_all(b"ok").await.unwrap();
     client.read_exact(&mut read[..2]).await.unwrap();
     assert_eq!(&read[..2], b"ok");
 }

@@ -43,7 +43,7 @@ async fn a_chunk_is_there_at_once_and_alone() {
 #[tokio::test]
 async fn a_waiting_client_is_woken() {
     let (_temp, folder) = folder();
-    let (mut writer, mut reader) = channel(folder, SMALL);
+    let (mut writer, reader) = channel(folder, SMALL);
     let write = async {
         tokio::task::yield_now().await;
         writer.push(Bytes::from_static(b"event")).await.unwrap();
