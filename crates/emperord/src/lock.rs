@@ -1,0 +1,78 @@
+//! Lets one emperord alone work with a state folder.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// Held as long as this process works with the folder; the kernel frees it when the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Why the folder cannot be worked with.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another emperord does.
+    #[error(
+        "lock {}: another emperord runs on this folder (pid {}): stop it first, or choose another root",
+        path.display(), pid.as_deref().unwrap_or("unknown")
+    )]
+    Taken {
+        /// The lock file.
+        path: PathBuf,
+        /// What the other wrote into it.
+        pid: Option<String>,
+    },
+    /// The kernel refuses.
+    #[error("lock {}", path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Lock {
+    /// Makes the folder where it is missing, and takes its lock.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be made.
+    pub fn take(folder: &Path) -> Result<Self, LockError> {
+        let path = folder.join("emperord.lock");
+        let failed = |source| LockError::Io { path: path.clone(), source };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(taken(path)),
+            Err(error) => return Err(failed(error.into())),
+        }
+        fs::write(&path, format!("{}\n", std::process::id())).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn taken(path: PathBuf) -> LockError {
+    let pid = fs::read_to_string(&path).ok().map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
+    LockError::Taken { path, pid }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_one_is_refused_until_the_first_has_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Lock::take(folder.path()).unwrap();
+        let refusal = Lock::take(folder.path()).unwrap_err().to_string();
+        assert!(refusal.contains(&format!("(pid {})", std::process::id())), "{refusal}");
+        drop(first);
+        Lock::take(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,165 @@
+//! Names a process so that it cannot be mistaken, signals it, and tells when and how it ended.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
+
+use crate::readiness;
+
+/// A pid and its start: a pid is used again, the two together are not, until the machine is booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// The process id.
+    pub pid: u32,
+    /// In clock ticks since boot (proc_pid_stat(5), field 22).
+    pub started: u64,
+}
+
+impl Identity {
+    /// Who has this pid now; None when nobody has.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(Self { pid, started: start_time(&stat)? })
+    }
+
+    /// Since the process was started.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let now = clock_gettime(ClockId::Boottime);
+        let up = Duration::try_from(now).unwrap_or_default();
+        let ticks = rustix::param::clock_ticks_per_second();
+        let started = Duration::from_millis(self.started.saturating_mul(1000) / ticks.max(1));
+        up.saturating_sub(started)
+    }
+
+    /// Resident memory in bytes; 0 when the process has ended.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid)).unwrap_or_default();
+        let pages: u64 = statm.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
+        pages.saturating_mul(rustix::param::page_size() as u64)
+    }
+}
+
+/// Field 22; the second field may hold spaces and parentheses, so that counting begins after the last one.
+fn start_time(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// A process that runs, or has ended and is not forgotten yet.
+#[derive(Debug, Clone)]
+pub struct Process {
+    identity: Identity,
+    pidfd: Arc<AsyncFd<OwnedFd>>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With an exit status.
+    Status(i32),
+    /// By a signal.
+    Signal(i32),
+    /// It was no child of this process, which is told no more.
+    Unknown,
+}
+
+impl Process {
+    /// Takes hold of the process that has `pid` now.
+    ///
+    /// # Errors
+    /// When there is none, or the kernel refuses.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        // Held before it is looked at: if it is the right one now, the descriptor is of the right one.
+        let pidfd = pidfd_open(raw, PidfdFlags::NONBLOCK)?;
+        let identity = Identity::of(pid).ok_or(Errno::SRCH)?;
+        let pidfd = readiness::pidfd(pidfd)?;
+        Ok(Self { identity, pidfd: Arc::new(pidfd) })
+    }
+
+    /// Which process it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Sends a signal. One to a process that has ended does nothing.
+    pub fn signal(&self, signal: Signal) {
+        match pidfd_send_signal(self.pidfd.as_fd(), signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => tracing::error!(pid = self.identity.pid, ?signal, %error, "cannot send signal"),
+        }
+    }
+
+    /// Waits for its end, and reaps it where it is a child of this process.
+    pub async fn ended(&self) -> Ending {
+        // An error means that the runtime is shut down, and this task with it.
+        let _ready = self.pidfd.readable().await;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(status), _) => Ending::Status(status),
+                (None, Some(signal)) => Ending::Signal(signal),
+                (None, None) => Ending::Unknown,
+            },
+            Ok(None) | Err(_) => Ending::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "exited with status {status}"),
+            Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
+            Self::Unknown => f.write_str("ended"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_any_name() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 2";
+        assert_eq!(start_time(stat), Some(4711));
+        for torn in ["", "7 (a", "7 (a) S 1"] {
+            assert_eq!(start_time(torn), None, "{torn}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_known() {
+        let identity = Identity::of(std::process::id()).unwrap();
+        assert!(identity.memory() > 0);
+        assert!(identity.age() < Duration::from_secs(86_400));
+        assert_eq!(Identity::of(u32::MAX), None);
+    }
+
+    #[tokio::test]
+    #[expect(clippy::zombie_processes, reason = "it is reaped by its pidfd, which is what is tested")]
+    async fn the_end_of_a_child_is_told() {
+        for (script, ending) in [("exit 3", Ending::Status(3)), ("kill -9 $$", Ending::Signal(9))] {
+            let child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let process = Process::open(child.id()).unwrap();
+            assert_eq!(process.ended().await, ending);
+            process.signal(Signal::TERM);
+        }
+    }
+}

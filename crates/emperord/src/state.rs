@@ -1,0 +1,249 @@
+//! What must outlive emperord: which workers are alive, and the last good version of each vassal file.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use api::VassalName;
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use crate::process::Identity;
+
+/// The folder that holds it.
+#[derive(Debug)]
+pub struct State {
+    folder: PathBuf,
+    boot: String,
+    /// What the file of workers holds, as far as this process has read or written it.
+    saved: Vec<WorkerRecord>,
+}
+
+/// One worker that is alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Such as `blog-2`.
+    pub name: String,
+    /// Its process.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// What it runs.
+    pub generation: u64,
+    /// Of the vassal that it was started for.
+    pub fingerprint: String,
+    /// How far it has come.
+    pub stage: StageRecord,
+    /// How it is reached, once it is ready.
+    pub serving: Option<Serving>,
+}
+
+/// How far a worker has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageRecord {
+    /// It imports its app.
+    Starting,
+    /// It takes requests.
+    Ready,
+    /// It was told to drain.
+    Draining,
+    /// It was sent a signal.
+    Stopping,
+}
+
+/// How a worker is reached that takes requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// Tells two processes of one name apart.
+    pub instance: u64,
+    /// The unix socket.
+    pub socket: String,
+    /// How many requests it works on at once.
+    pub capacity: u32,
+    /// Such as `CPython 3.11.7`.
+    pub python: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WorkersFile {
+    /// Pids and start times mean nothing after the next boot.
+    boot: String,
+    workers: Vec<WorkerRecord>,
+}
+
+/// Why the state cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{step} {}", path.display())]
+pub struct StateError {
+    step: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl State {
+    /// Opens the folder, or makes it.
+    ///
+    /// # Errors
+    /// When it cannot be made, or its file of workers cannot be read.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        let vassals = folder.join("vassals");
+        fs::create_dir_all(&vassals).map_err(failed("make folder", &vassals))?;
+        let mut state = Self { folder: folder.to_owned(), boot: boot_id(), saved: Vec::new() };
+        state.saved = state.read()?;
+        Ok(state)
+    }
+
+    /// The workers that were alive when this was last written.
+    #[must_use]
+    pub fn workers(&self) -> &[WorkerRecord] {
+        &self.saved
+    }
+
+    /// Writes who is alive, if that has changed.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was written before is still there then.
+    pub fn save(&mut self, workers: Vec<WorkerRecord>) -> Result<(), StateError> {
+        if workers == self.saved {
+            return Ok(());
+        }
+        let path = self.workers_path();
+        let file = WorkersFile { boot: self.boot.clone(), workers };
+        let text =
+            serde_json::to_vec_pretty(&file).map_err(io::Error::from).map_err(failed("write", &path))?;
+        replace(&path, &text).map_err(failed("write", &path))?;
+        self.saved = file.workers;
+        Ok(())
+    }
+
+    /// The last good version of an app's file.
+    #[must_use]
+    pub fn good_version(&self, name: &VassalName) -> Option<String> {
+        fs::read_to_string(self.vassal_path(name)).ok()
+    }
+
+    /// Keeps a version of an app's file that is good.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_version(&self, name: &VassalName, text: &str) -> Result<(), StateError> {
+        let path = self.vassal_path(name);
+        replace(&path, text.as_bytes()).map_err(failed("write", &path))
+    }
+
+    /// Forgets an app whose file is gone.
+    pub fn forget_version(&self, name: &VassalName) {
+        let _was_never_good = fs::remove_file(self.vassal_path(name));
+    }
+
+    fn read(&self) -> Result<Vec<WorkerRecord>, StateError> {
+        let path = self.workers_path();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        match serde_json::from_slice::<WorkersFile>(&text) {
+            Ok(file) if file.boot == self.boot => Ok(file.workers),
+            Ok(_) => Ok(Vec::new()),
+            Err(error) => {
+                // Workers that are alive all the same attach, and are told to stop.
+                tracing::error!(path = %path.display(), %error, "the file of workers is no such file: going on without");
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn workers_path(&self) -> PathBuf {
+        self.folder.join("workers.json")
+    }
+
+    fn vassal_path(&self, name: &VassalName) -> PathBuf {
+        self.folder.join("vassals").join(format!("{name}.toml"))
+    }
+}
+
+/// Puts a file in place at once: a reader finds the former text or the new one, never a part. Readable by
+/// its owner alone, since an app's environment may hold secrets.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = NamedTempFile::new_in(folder)?;
+    file.write_all(text)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    move |source| StateError { step, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str) -> WorkerRecord {
+        let serving = Serving {
+            instance: u64::MAX,
+            socket: "/run/a.sock".into(),
+            capacity: 1,
+            python: "CPython 3.11.7".into(),
+        };
+        WorkerRecord {
+            name: name.into(),
+            identity: Identity { pid: 7, started: 4711 },
+            generation: 3,
+            fingerprint: "ab".into(),
+            stage: StageRecord::Ready,
+            serving: Some(serving),
+        }
+    }
+
+    #[test]
+    fn what_was_saved_is_read_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(folder.path()).unwrap();
+        assert!(state.workers().is_empty());
+        let workers = vec![record("blog-1"), WorkerRecord { serving: None, ..record("blog-2") }];
+        state.save(workers.clone()).unwrap();
+        assert_eq!(State::open(folder.path()).unwrap().workers(), workers);
+        state.save(Vec::new()).unwrap();
+        assert!(State::open(folder.path()).unwrap().workers().is_empty());
+    }
+
+    #[test]
+    fn what_was_saved_before_a_boot_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(folder.path()).unwrap();
+        state.boot = "another".into();
+        state.save(vec![record("blog-1")]).unwrap();
+        assert!(State::open(folder.path()).unwrap().workers().is_empty());
+    }
+
+    #[test]
+    fn a_torn_file_is_none_and_one_that_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("workers.json");
+        fs::write(&path, "{").unwrap();
+        assert!(State::open(folder.path()).unwrap().workers().is_empty());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(State::open(folder.path()).unwrap_err().to_string(), format!("read {}", path.display()));
+    }
+
+    #[test]
+    fn good_versions_are_kept_until_they_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        let blog = VassalName::parse("blog").unwrap();
+        assert_eq!(state.good_version(&blog), None);
+        state.keep_version(&blog, "workers = 2").unwrap();
+        assert_eq!(state.good_version(&blog).as_deref(), Some("workers = 2"));
+        state.forget_version(&blog);
+        assert_eq!(state.good_version(&blog), None);
+    }
+}

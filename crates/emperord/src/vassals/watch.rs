@@ -1,0 +1,184 @@
+//! Hears of changes by inotify, waits until a file is left alone for a moment, and has it looked at.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use inotify::{EventMask, Inotify, WatchMask};
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
+
+use super::files::Files;
+use super::{FileEvent, FolderError, failed};
+use crate::readiness;
+
+/// Editors write a file more than once, or write one and rename another.
+const LEFT_ALONE_FOR: Duration = Duration::from_millis(50);
+/// How often a folder that has vanished is looked for.
+const LOOK_FOR_FOLDER: Duration = Duration::from_secs(1);
+
+/// A folder that is followed.
+#[derive(Debug)]
+pub struct Vassals {
+    folder: PathBuf,
+    inotify: AsyncFd<Inotify>,
+    files: Files,
+    due: Due,
+}
+
+/// What is looked at, and when.
+#[derive(Debug)]
+enum Due {
+    /// Each of these files.
+    Files(BTreeMap<OsString, Instant>),
+    /// Everything, with a new watch: changes were lost, or the folder was replaced.
+    Everything(Instant),
+}
+
+impl Vassals {
+    /// Makes the folder where it is missing, begins to follow it, and reads all that is there.
+    ///
+    /// # Errors
+    /// When it cannot be made, watched or read.
+    pub fn open(folder: &Path) -> Result<(Self, Vec<FileEvent>), FolderError> {
+        fs::create_dir_all(folder).map_err(failed("make folder", folder))?;
+        // Watched before it is read, so that no change falls between.
+        let inotify = watch(folder).map_err(failed("watch folder", folder))?;
+        let mut files = Files::new(folder);
+        let events = files.scan().map_err(failed("read folder", folder))?;
+        let due = Due::Files(BTreeMap::new());
+        Ok((Self { folder: folder.to_owned(), inotify, files, due }, events))
+    }
+
+    /// The files that have changed since the last call; waits until there is one. Nothing is lost when the
+    /// wait is given up.
+    pub async fn changes(&mut self) -> Vec<FileEvent> {
+        loop {
+            tokio::select! {
+                heard = hear(&mut self.inotify) => self.due.note(&self.folder, heard),
+                () = sleep_until(self.due.first()) => {
+                    let events = self.look();
+                    if !events.is_empty() {
+                        return events;
+                    }
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) -> Vec<FileEvent> {
+        match &mut self.due {
+            Due::Files(due) => {
+                let now = Instant::now();
+                due.extract_if(.., |_, at| *at <= now)
+                    .filter_map(|(file, _)| self.files.look(&file))
+                    .collect()
+            }
+            Due::Everything(_) => self.start_over(),
+        }
+    }
+
+    /// A folder that has vanished leaves its apps as they are: they are told to go by deleting their files.
+    fn start_over(&mut self) -> Vec<FileEvent> {
+        let opened = watch(&self.folder).and_then(|inotify| Ok((inotify, self.files.scan()?)));
+        match opened {
+            Ok((inotify, events)) => {
+                self.inotify = inotify;
+                self.due = Due::Files(BTreeMap::new());
+                events
+            }
+            Err(error) => {
+                let folder = self.folder.display();
+                tracing::error!(%folder, %error, "the folder of vassals cannot be followed: looking for it again");
+                self.due = Due::Everything(Instant::now() + LOOK_FOR_FOLDER);
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl Due {
+    /// When to look; far away when there is nothing to look at.
+    fn first(&self) -> Instant {
+        let first = match self {
+            Self::Files(files) => files.values().min().copied(),
+            Self::Everything(at) => Some(*at),
+        };
+        first.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
+    }
+
+    fn note(&mut self, folder: &Path, heard: io::Result<Vec<Heard>>) {
+        let at = Instant::now() + LEFT_ALONE_FOR;
+        for heard in heard.unwrap_or_else(|_| vec![Heard::Lost]) {
+            match (heard, &mut *self) {
+                (Heard::Created(file), Self::Files(_)) if is_being_written(&folder.join(&file)) => {}
+                (Heard::Created(file) | Heard::Changed(file), Self::Files(files)) => {
+                    files.insert(file, at);
+                }
+                (Heard::Lost, Self::Files(_)) => *self = Self::Everything(at),
+                (_, Self::Everything(_)) => {}
+            }
+        }
+    }
+}
+
+/// What inotify tells.
+#[derive(Debug)]
+enum Heard {
+    /// There is a new name, of a file that may still be empty.
+    Created(OsString),
+    /// A file was written and closed, touched, renamed or deleted.
+    Changed(OsString),
+    /// The folder itself is gone, or changes were too many to be told.
+    Lost,
+}
+
+/// A file that was just made is closed after it was written, which is told too. A link is not.
+fn is_being_written(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.nlink() == 1)
+}
+
+fn watch(folder: &Path) -> io::Result<AsyncFd<Inotify>> {
+    let inotify = Inotify::init()?;
+    let files = WatchMask::CREATE
+        | WatchMask::CLOSE_WRITE
+        | WatchMask::ATTRIB
+        | WatchMask::MOVED_TO
+        | WatchMask::MOVED_FROM
+        | WatchMask::DELETE;
+    let folder_itself = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
+    inotify.watches().add(folder, files | folder_itself)?;
+    readiness::inotify(inotify)
+}
+
+async fn hear(inotify: &mut AsyncFd<Inotify>) -> io::Result<Vec<Heard>> {
+    let mut buffer = [0; 4096];
+    loop {
+        let mut readable = inotify.readable_mut().await?;
+        let read = readable.try_io(|inotify| {
+            let events = inotify.get_mut().read_events(&mut buffer)?;
+            Ok(events.filter_map(|event| heard(event.mask, event.name)).collect())
+        });
+        match read {
+            Ok(heard) => return heard,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+fn heard(mask: EventMask, name: Option<&OsStr>) -> Option<Heard> {
+    let lost = EventMask::Q_OVERFLOW | EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
+    match name.map(OsStr::to_owned) {
+        _ if mask.intersects(lost) => Some(Heard::Lost),
+        Some(name) if mask.contains(EventMask::CREATE) => Some(Heard::Created(name)),
+        Some(name) => Some(Heard::Changed(name)),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

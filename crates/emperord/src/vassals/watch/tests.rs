@@ -1,0 +1,156 @@
+//! The real kernel, in a folder of its own.
+
+use std::fs::{self, File};
+use std::time::SystemTime;
+
+use super::*;
+use crate::vassals::Reading;
+
+const GOOD: &str = "domains = [\"a.example\"]\napp = \"a:a\"\ndirectory = \"/\"\n";
+
+struct Folder {
+    path: tempfile::TempDir,
+    vassals: Vassals,
+    seen: Vec<String>,
+}
+
+fn open(files: &[(&str, &str)]) -> Folder {
+    let path = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(path.path().join(name), text).unwrap();
+    }
+    let (vassals, events) = Vassals::open(path.path()).unwrap();
+    Folder { path, vassals, seen: events.iter().map(text).collect() }
+}
+
+impl Folder {
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path.path().join(name), text).unwrap();
+    }
+
+    fn touch(&self, name: &str) {
+        let file = File::options().write(true).open(self.path.path().join(name)).unwrap();
+        file.set_modified(SystemTime::now()).unwrap();
+    }
+
+    async fn next(&mut self) -> String {
+        let events = self.vassals.changes().await;
+        events.iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn text(event: &FileEvent) -> String {
+    let what = match &event.reading {
+        Reading::Edited(version) => format!("edited to {}", version.vassal.workers),
+        Reading::Touched(_) => "touched".to_owned(),
+        Reading::Broken(diagnostics) => format!("broken: {}", diagnostics.problems()[0]),
+        Reading::Gone => "gone".to_owned(),
+    };
+    format!("{} {what}", event.name)
+}
+
+#[tokio::test]
+async fn all_that_is_there_is_read_at_first() {
+    let folder =
+        open(&[("a.toml", GOOD), ("b.toml", "app ="), (".a.toml", ""), ("README", ""), ("Ü.toml", "")]);
+    assert_eq!(folder.seen.len(), 2, "{:?}", folder.seen);
+    assert_eq!(folder.seen[0], "a edited to 2");
+    assert!(folder.seen[1].starts_with("b broken: "), "{:?}", folder.seen);
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_made() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a/vassals");
+    let (mut vassals, events) = Vassals::open(&path).unwrap();
+    assert!(events.is_empty());
+    fs::write(path.join("a.toml"), GOOD).unwrap();
+    assert_eq!(text(&vassals.changes().await[0]), "a edited to 2");
+}
+
+#[tokio::test]
+async fn a_file_is_made_edited_broken_mended_touched_and_deleted() {
+    let mut folder = open(&[]);
+    folder.write("a.toml", GOOD);
+    assert_eq!(folder.next().await, "a edited to 2");
+    folder.write("a.toml", &format!("{GOOD}workers = 3"));
+    assert_eq!(folder.next().await, "a edited to 3");
+    folder.write("a.toml", &format!("{GOOD}wokers = 3"));
+    assert!(folder.next().await.starts_with("a broken: unknown key"));
+    folder.write("a.toml", GOOD);
+    assert_eq!(folder.next().await, "a edited to 2");
+    folder.touch("a.toml");
+    assert_eq!(folder.next().await, "a touched");
+    fs::remove_file(folder.path.path().join("a.toml")).unwrap();
+    assert_eq!(folder.next().await, "a gone");
+}
+
+#[tokio::test]
+async fn a_save_by_rename_is_one_edit() {
+    let mut folder = open(&[("a.toml", GOOD)]);
+    folder.write(".a.toml.swp", &format!("{GOOD}workers = 4"));
+    fs::rename(folder.path.path().join(".a.toml.swp"), folder.path.path().join("a.toml")).unwrap();
+    assert_eq!(folder.next().await, "a edited to 4");
+}
+
+#[tokio::test]
+async fn writes_in_quick_succession_are_told_once_with_the_last_text() {
+    let mut folder = open(&[]);
+    for workers in 1..=5 {
+        folder.write("a.toml", &format!("{GOOD}workers = {workers}"));
+    }
+    assert_eq!(folder.next().await, "a edited to 5");
+    folder.write("b.toml", GOOD);
+    assert_eq!(folder.next().await, "b edited to 2");
+}
+
+#[tokio::test]
+async fn a_rename_of_a_file_ends_one_app_and_begins_another() {
+    let mut folder = open(&[("a.toml", GOOD)]);
+    fs::rename(folder.path.path().join("a.toml"), folder.path.path().join("b.toml")).unwrap();
+    let mut told = folder.next().await;
+    if !told.contains(", ") {
+        told = format!("{told}, {}", folder.next().await);
+    }
+    assert_eq!(told, "a gone, b edited to 2");
+}
+
+#[tokio::test]
+async fn a_link_is_a_file_too() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("x");
+    fs::write(&target, GOOD).unwrap();
+    let mut folder = open(&[]);
+    std::os::unix::fs::symlink(&target, folder.path.path().join("a.toml")).unwrap();
+    assert_eq!(folder.next().await, "a edited to 2");
+}
+
+#[tokio::test]
+async fn after_lost_changes_everything_is_looked_at() {
+    let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD), ("c.toml", GOOD)]);
+    // A watch that hears nothing, as after an overflow.
+    folder.vassals.inotify = readiness::inotify(Inotify::init().unwrap()).unwrap();
+    folder.write("a.toml", &format!("{GOOD}workers = 7"));
+    fs::remove_file(folder.path.path().join("b.toml")).unwrap();
+    folder.vassals.due.note(folder.path.path(), Ok(vec![Heard::Lost]));
+    assert_eq!(folder.next().await, "a edited to 7, b gone");
+    folder.write("c.toml", &format!("{GOOD}workers = 9"));
+    assert_eq!(folder.next().await, "c edited to 9");
+}
+
+#[tokio::test]
+async fn a_folder_that_vanishes_leaves_its_apps_until_it_is_back() {
+    let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD)]);
+    let away = folder.path.path().with_extension("away");
+    fs::rename(folder.path.path(), &away).unwrap();
+    fs::write(away.join("a.toml"), format!("{GOOD}workers = 5")).unwrap();
+    fs::remove_file(away.join("b.toml")).unwrap();
+    let heard = hear(&mut folder.vassals.inotify).await;
+    folder
+        .vassals
+        .due
+        .note(&away, Ok(heard.unwrap().into_iter().filter(|it| matches!(it, Heard::Lost)).collect()));
+    assert!(folder.vassals.look().is_empty());
+    fs::rename(&away, folder.path.path()).unwrap();
+    assert_eq!(folder.next().await, "a edited to 5, b gone");
+}
