@@ -1,0 +1,120 @@
+//! Asks emperord, and tells plainly when it does not answer.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::admin::admin_service_client::AdminServiceClient;
+use api::admin::{StatusRequest, StatusResponse};
+use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+/// How long emperord may take to tell its state, which it has at hand.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why there is no answer, or not the one that was asked for.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(crate) enum AdminError {
+    /// Nobody answers on the socket.
+    #[error("emperord does not answer at {}", socket.display())]
+    Unreachable {
+        socket: PathBuf,
+        source: io::Error,
+        #[help]
+        cure: &'static str,
+    },
+    /// The connection broke before the answer came.
+    #[error("emperord at {} ended before it answered", socket.display())]
+    #[diagnostic(help("look at its log, and ask again"))]
+    Broken { socket: PathBuf, source: Status },
+    /// emperord says no.
+    #[error("{}", .0.message())]
+    Refused(Status),
+}
+
+/// Runs one command's future to its end on this thread.
+pub(crate) fn block_on<F: Future>(future: F) -> miette::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.into_diagnostic().wrap_err("start the event loop")?.block_on(future))
+}
+
+/// Makes one call to the emperord of `socket`.
+pub(crate) async fn ask<T>(
+    socket: &Path,
+    call: impl AsyncFnOnce(&mut AdminServiceClient<Channel>) -> Result<Response<T>, Status>,
+) -> Result<T, AdminError> {
+    let mut client = AdminServiceClient::new(daemon::uds::channel(socket, |it| it));
+    match call(&mut client).await {
+        Ok(response) => Ok(response.into_inner()),
+        Err(status) => Err(AdminError::new(socket, status)),
+    }
+}
+
+/// What runs.
+pub(crate) async fn status(socket: &Path) -> Result<StatusResponse, AdminError> {
+    let mut request = Request::new(StatusRequest {});
+    request.set_timeout(STATUS_LIMIT);
+    ask(socket, async |emperord| emperord.status(request).await).await
+}
+
+impl AdminError {
+    fn new(socket: &Path, status: Status) -> Self {
+        let socket = socket.to_owned();
+        // Only what went wrong on the way has a source; what emperord says has none.
+        match (status.source().is_some(), connect_error(&status)) {
+            (_, Some(source)) => Self::Unreachable { socket, cure: cure(source.kind()), source },
+            (true, None) => Self::Broken { socket, source: status },
+            (false, None) => Self::Refused(status),
+        }
+    }
+}
+
+/// What the kernel said when the socket was connected to.
+fn connect_error(status: &Status) -> Option<io::Error> {
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    let mut error: &(dyn Error + 'static) = status;
+    let error = loop {
+        match error.downcast_ref::<io::Error>() {
+            Some(found) => break found,
+            None => error = error.source()?,
+        }
+    };
+    let never_connected = matches!(error.kind(), ConnectionRefused | NotFound | PermissionDenied);
+    never_connected
+        .then(|| error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
+}
+
+fn cure(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => "ask as root, or as a member of the group that owns the socket",
+        _ => {
+            "start it with `imperium up --root DIR` or `systemctl start emperord`, \
+             or say where it runs: --root DIR, IMPERIUM_ROOT=DIR or --emperord SOCKET"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_is_not_there_is_named_with_the_cure() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("emperord.sock");
+        let error = status(&socket).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("emperord does not answer at {}", socket.display()));
+        assert!(error.source().unwrap().to_string().contains("No such file"), "{error:?}");
+        assert!(error.help().unwrap().to_string().contains("imperium up --root DIR"));
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_unreachable_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("emperord.sock");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        assert!(matches!(status(&socket).await, Err(AdminError::Unreachable { .. })));
+    }
+}

@@ -1,0 +1,52 @@
+//! The operator's command line: `imperium up`, `check`, `status`, `scale`, `reload`.
+
+mod addresses;
+mod admin;
+mod at;
+mod refused;
+mod reload;
+mod scale;
+mod settled;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Puts Python web apps on a Linux server.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Args),
+    Status(status::Args),
+    Scale(scale::Args),
+    Reload(reload::Args),
+}
+
+fn main() -> miette::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Up(args) => up::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Reload(args) => reload::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

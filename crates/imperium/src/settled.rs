@@ -1,0 +1,99 @@
+//! Waits until an app has the workers that it was asked to have.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use api::admin::{App, app, worker};
+use daemon::backoff::Backoff;
+use miette::Diagnostic;
+
+use crate::admin::{self, AdminError};
+
+/// Why it never will have them.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(crate) enum SettleError {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Admin(#[from] AdminError),
+    /// Its file was deleted meanwhile.
+    #[error("wait for the workers of {0}: it is no longer there")]
+    Gone(String),
+    /// Its workers do not stay.
+    #[error("start the workers of {name}: {last_error}")]
+    #[diagnostic(help(
+        "its former workers, if it has any, serve on: mend the app, then `imperium reload {name}`"
+    ))]
+    Failed { name: String, last_error: String },
+}
+
+/// What an app is, as far as waiting for it is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Settled,
+    Moving,
+    Failed,
+}
+
+/// Waits until the app is as `asked` wants it, has as many workers ready as its file says, and no others;
+/// then prints how many.
+pub(crate) async fn wait(socket: &Path, name: &str, asked: impl Fn(&App) -> bool) -> Result<(), SettleError> {
+    let mut backoff = Backoff::new();
+    loop {
+        let apps = admin::status(socket).await?.apps;
+        let Some(app) = apps.into_iter().find(|it| it.name == name) else {
+            return Err(SettleError::Gone(name.to_owned()));
+        };
+        match progress(&app) {
+            Progress::Settled if asked(&app) => {
+                tell(&app);
+                return Ok(());
+            }
+            Progress::Failed => {
+                return Err(SettleError::Failed { name: app.name, last_error: app.last_error });
+            }
+            Progress::Settled | Progress::Moving => backoff.wait().await,
+        }
+    }
+}
+
+fn progress(app: &App) -> Progress {
+    let ready = app.workers.iter().filter(|it| it.state() == worker::State::Ready).count();
+    let all_ready = ready == app.workers.len() && u32::try_from(ready) == Ok(app.wanted);
+    match app.state() {
+        app::State::Failed | app::State::BackingOff => Progress::Failed,
+        app::State::Running if all_ready => Progress::Settled,
+        _ => Progress::Moving,
+    }
+}
+
+fn tell(app: &App) {
+    let plural = if app.wanted == 1 { "worker" } else { "workers" };
+    let _nobody_listens = writeln!(io::stdout().lock(), "{}: {} {plural} ready", app.name, app.wanted);
+}
+
+#[cfg(test)]
+mod tests {
+    use api::admin::Worker;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(state: app::State, wanted: u32, workers: &[worker::State], expected: Progress) {
+        let workers = workers.iter().map(|&it| Worker { state: it.into(), ..Worker::default() }).collect();
+        assert_eq!(progress(&App { state: state.into(), wanted, workers, ..App::default() }), expected);
+    }
+
+    #[test]
+    fn an_app_is_settled_when_it_has_what_it_wants_and_no_more() {
+        use worker::State::{Draining, Ready, Starting};
+        check(app::State::Running, 2, &[Ready, Ready], Progress::Settled);
+        check(app::State::Running, 2, &[Ready, Starting], Progress::Moving);
+        check(app::State::Running, 2, &[Ready], Progress::Moving);
+        check(app::State::Running, 1, &[Ready, Draining], Progress::Moving);
+        check(app::State::Running, 1, &[Ready, Ready], Progress::Moving);
+        check(app::State::Reloading, 1, &[Ready], Progress::Moving);
+        check(app::State::Starting, 1, &[], Progress::Moving);
+        check(app::State::BackingOff, 1, &[], Progress::Failed);
+        check(app::State::Failed, 1, &[], Progress::Failed);
+    }
+}

@@ -1,0 +1,49 @@
+//! `imperium status`: which apps run, where, on which workers, and what went wrong last.
+
+mod json;
+mod table;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use miette::IntoDiagnostic as _;
+
+use crate::addresses::Addresses;
+use crate::admin::{self, block_on};
+use crate::at::At;
+
+/// Show the apps, their URLs, their workers, and what went wrong last
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    at: At,
+    /// For programs: one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what emperord tells.
+pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
+    let socket = args.at.socket()?;
+    let status = block_on(admin::status(&socket))??;
+    let addresses = Addresses::of(&socket, &args.at.layout()?)?;
+    let text = match args.json {
+        true => json::render(&status, &addresses),
+        false => table::render(&status, &addresses, table::Colors::of_stdout()),
+    };
+    // A reader that has seen enough, such as `head`, is no failure.
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).into_diagnostic(),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Whether people look at stdout, and want colors there.
+fn stdout_has_colors() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}
+
+/// The name of a state, from the name that it has in the proto: `STATE_BACKING_OFF` is `backing_off`.
+fn state_name(proto: &str) -> String {
+    proto.strip_prefix("STATE_").unwrap_or(proto).to_ascii_lowercase()
+}

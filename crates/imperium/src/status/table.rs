@@ -1,0 +1,206 @@
+//! The status for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use api::admin::{App, StatusResponse, Worker, app, worker};
+
+use super::{state_name, stdout_has_colors};
+use crate::addresses::Addresses;
+
+/// Whether states are colored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Colors {
+    Off,
+    On,
+}
+
+impl Colors {
+    /// On where people look and want them.
+    pub(super) fn of_stdout() -> Self {
+        if stdout_has_colors() { Self::On } else { Self::Off }
+    }
+
+    fn paint(self, text: &str, state: app::State) -> String {
+        let color = match state {
+            app::State::Running => "32",
+            app::State::Failed | app::State::BackingOff => "31",
+            _ => "33",
+        };
+        match self {
+            Self::Off => text.to_owned(),
+            Self::On => format!("\x1b[{color}m{text}\x1b[0m"),
+        }
+    }
+}
+
+/// A block of lines for each app, with an empty line between two.
+pub(super) fn render(status: &StatusResponse, addresses: &Addresses, colors: Colors) -> String {
+    if status.apps.is_empty() {
+        return "no apps: put a file such as `blog.toml` into the folder of vassals\n".to_owned();
+    }
+    let blocks: Vec<_> = status.apps.iter().map(|it| block(it, addresses, colors)).collect();
+    blocks.join("\n")
+}
+
+fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
+    let state = colors.paint(&state_name(app.state().as_str_name()).replace('_', " "), app.state());
+    let ready = app.workers.iter().filter(|it| it.state() == worker::State::Ready).count();
+    let mut text = format!("{}  {state}  {ready} of {} workers ready  {}\n", app.name, app.wanted, app.file);
+    for url in addresses.urls(&app.domains, &app.path) {
+        let _infallible = writeln!(text, "  {url}");
+    }
+    text.push_str(&workers(&app.workers));
+    if !app.last_error.is_empty() {
+        text.push_str("  last error:\n");
+        for line in app.last_error.lines() {
+            let _infallible = writeln!(text, "    {line}");
+        }
+    }
+    text
+}
+
+const HEAD: [&str; 8] = ["WORKER", "PID", "STATE", "BUSY", "REQUESTS", "MEMORY", "AGE", "PYTHON"];
+
+fn workers(workers: &[Worker]) -> String {
+    if workers.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(workers.iter().map(row));
+    let mut widths = [0; HEAD.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    rows.iter().map(|it| line(it, &widths)).collect()
+}
+
+fn row(worker: &Worker) -> [String; HEAD.len()] {
+    [
+        worker.name.clone(),
+        worker.pid.to_string(),
+        state_name(worker.state().as_str_name()),
+        format!("{}/{}", worker.busy, worker.capacity),
+        worker.requests.to_string(),
+        memory(worker.memory),
+        age(Duration::from_millis(worker.age_milliseconds)),
+        worker.python.clone(),
+    ]
+}
+
+fn line(cells: &[String], widths: &[usize]) -> String {
+    let padded = cells.iter().zip(widths).map(|(cell, width)| format!("  {cell:<width$}"));
+    format!("{}\n", padded.collect::<String>().trim_end())
+}
+
+fn memory(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1024 * 1024))
+}
+
+/// The two largest units.
+fn age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn an_app(name: &str, state: app::State, last_error: &str, workers: Vec<Worker>) -> App {
+        App {
+            name: name.to_owned(),
+            state: state.into(),
+            file: format!("/r/vassals/{name}.toml"),
+            domains: vec![format!("{name}.localhost")],
+            path: "/".to_owned(),
+            wanted: 2,
+            workers,
+            last_error: last_error.to_owned(),
+            generation: 1,
+        }
+    }
+
+    fn a_worker(name: &str, pid: u32, state: worker::State, busy: u32, requests: u64) -> Worker {
+        Worker {
+            name: name.to_owned(),
+            state: state.into(),
+            pid,
+            generation: 1,
+            busy,
+            capacity: 1,
+            requests,
+            memory: 34 * 1024 * 1024 + 1,
+            age_milliseconds: 125_900,
+            python: "CPython 3.11.7".to_owned(),
+        }
+    }
+
+    #[track_caller]
+    fn check(apps: Vec<App>, colors: Colors, expected: &str) {
+        let addresses = Addresses {
+            http: vec!["127.0.0.1:8080".parse().unwrap()],
+            https: vec!["127.0.0.1:8443".parse().unwrap()],
+            admin: "127.0.0.1:9180".parse().unwrap(),
+        };
+        let status = StatusResponse { apps, pid: 1, version: String::new() };
+        assert_eq!(render(&status, &addresses, colors), expected);
+    }
+
+    #[test]
+    fn blocks() {
+        let blog = an_app(
+            "blog",
+            app::State::Running,
+            "",
+            vec![
+                a_worker("blog-1", 7, worker::State::Ready, 1, 12345),
+                a_worker("blog-2", 12345, worker::State::Starting, 0, 0),
+            ],
+        );
+        let shop = an_app("shop", app::State::Failed, "shop-1: import `shop`\nTraceback:\n  line 1", vec![]);
+        let blog_text = "\
+blog  running  1 of 2 workers ready  /r/vassals/blog.toml
+  https://blog.localhost:8443/
+  http://blog.localhost:8080/
+  WORKER  PID    STATE     BUSY  REQUESTS  MEMORY  AGE    PYTHON
+  blog-1  7      ready     1/1   12345     35 MiB  2m 5s  CPython 3.11.7
+  blog-2  12345  starting  0/1   0         35 MiB  2m 5s  CPython 3.11.7
+";
+        let shop_text = "\
+shop  failed  0 of 2 workers ready  /r/vassals/shop.toml
+  https://shop.localhost:8443/
+  http://shop.localhost:8080/
+  last error:
+    shop-1: import `shop`
+    Traceback:
+      line 1
+";
+        check(vec![blog.clone()], Colors::Off, blog_text);
+        check(vec![shop.clone()], Colors::Off, shop_text);
+        check(vec![blog, shop.clone()], Colors::Off, &format!("{blog_text}\n{shop_text}"));
+        check(vec![shop], Colors::On, &shop_text.replace("failed", "\x1b[31mfailed\x1b[0m"));
+        check(vec![], Colors::Off, "no apps: put a file such as `blog.toml` into the folder of vassals\n");
+    }
+
+    #[test]
+    fn ages() {
+        let check = |seconds, expected: &str| assert_eq!(age(Duration::from_secs(seconds)), expected);
+        check(0, "0s");
+        check(59, "59s");
+        check(60, "1m 0s");
+        check(3599, "59m 59s");
+        check(3600, "1h 0m");
+        check(86399, "23h 59m");
+        check(86400, "1d 0h");
+        check(200_000, "2d 7h");
+    }
+}

@@ -1,0 +1,118 @@
+//! `imperium up`: the whole stack in the foreground, without privileges.
+
+mod announce;
+mod children;
+mod listeners;
+mod one_app;
+mod plan;
+mod programs;
+mod restart;
+mod spawn;
+mod stack;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use daemon::logging::{self, Format};
+use daemon::signals::Signals;
+use miette::{IntoDiagnostic as _, WrapErr as _};
+use tracing::{info, warn};
+
+use self::announce::Announcer;
+use self::listeners::Listeners;
+use self::one_app::OneApp;
+use self::plan::Plan;
+use self::programs::{EMPEROR, FRONT, Told};
+use self::stack::{Program, Stack};
+use crate::addresses::Addresses;
+use crate::admin::block_on;
+
+/// What a daemon may take beyond the time that its work may take.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Run everything in the foreground: the apps of a folder, or one app
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    one_app: OneApp,
+    /// Run the apps of DIR/vassals/; everything else is under DIR too [default: $IMPERIUM_ROOT]
+    #[arg(long, value_name = "DIR", conflicts_with = "app")]
+    root: Option<PathBuf>,
+    /// Listen here for plain HTTP [default: as in frontd.toml, or 127.0.0.1:8080, or 127.0.0.1:8000 for one app]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<SocketAddr>,
+    /// Listen here for HTTPS [default: as in frontd.toml, or 127.0.0.1:8443]
+    #[arg(long, value_name = "ADDRESS")]
+    https: Option<SocketAddr>,
+    /// Answer probes and metrics here [default: as in frontd.toml, or 127.0.0.1:9180]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+    /// How log lines are written: `text` or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
+}
+
+/// Reads everything, then binds, then starts; returns when everything has ended.
+pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
+    logging::init("imperium", args.log_format);
+    let plan = Plan::read(args)?;
+    let listeners = Listeners::bind(&plan.addresses())?;
+    let addresses = Addresses {
+        http: listeners.addresses("http"),
+        https: listeners.addresses("https"),
+        admin: listeners::free(plan.frontd.admin)?,
+    };
+    addresses
+        .write(&plan.emperord.socket)
+        .into_diagnostic()
+        .wrap_err("tell the addresses to `imperium status`")?;
+    let told = Told { root: &plan.layout.etc, log_format: args.log_format };
+    let frontd = plan.programs.frontd(told, listeners, addresses.admin);
+    let programs = vec![plan.programs.emperord(told), frontd];
+    let announcer =
+        Announcer { addresses, socket: plan.emperord.socket.clone(), authority: plan.authority() };
+    block_on(serve(&plan, programs, announcer))??;
+    remove_sockets(&plan.emperord.run);
+    Addresses::remove(&plan.emperord.socket);
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs until it is told to stop, and ends everything in the reverse order; a second signal ends it at once.
+async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> miette::Result<()> {
+    let mut signals = Signals::new().into_diagnostic().wrap_err("receive signals")?;
+    let mut stack = Stack::new(programs).into_diagnostic().wrap_err("watch over processes")?;
+    tokio::select! {
+        never = stack.keep_running() => match never {},
+        never = announcer.run() => match never {},
+        _ = signals.next() => info!("stopping; once more to stop at once"),
+    }
+    tokio::select! {
+        () = end(&mut stack, plan) => {}
+        _ = signals.next() => warn!("killing everything"),
+    }
+    stack.kill().await.into_diagnostic().wrap_err("end every process")
+}
+
+/// frontd first: what it still has to answer needs workers.
+async fn end(stack: &mut Stack, plan: &Plan) {
+    stack.stop(FRONT, plan.frontd.drain + MARGIN).await;
+    stack.stop(EMPEROR, plan.longest_stop() + MARGIN).await;
+    if let Err(error) = stack.stop_orphans(MARGIN).await {
+        warn!(%error, "cannot look for processes that are left");
+    }
+}
+
+/// Removes what daemons that were killed could not.
+fn remove_sockets(run: &Path) {
+    for folder in [run.to_owned(), run.join("workers")] {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for socket in entries.filter(|it| it.file_type().is_ok_and(|kind| kind.is_socket())) {
+            let _gone_already = fs::remove_file(socket.path());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The listening sockets, bound once: they outlive every frontd that serves them, so that its restart refuses nobody.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
+
+use miette::Diagnostic;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::spawn::FIRST_FD;
+
+/// As many clients may wait in the kernel to be accepted, while frontd is restarted.
+const BACKLOG: i32 = 4096;
+
+/// The sockets that frontd is handed.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    sockets: Vec<(&'static str, Socket)>,
+    /// Occupies the descriptors that the sockets have in frontd, so that nothing else lies there when they are put.
+    _reserved: Vec<File>,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("listen for {name} on {address}")]
+#[diagnostic(help("{}", self.cure()))]
+pub(crate) struct BindError {
+    name: &'static str,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl Listeners {
+    /// Binds each address, under the name that frontd knows it by: `http` or `https`.
+    ///
+    /// # Errors
+    /// When one of them is taken, forbidden, or not of this machine.
+    pub(crate) fn bind(addresses: &[(&'static str, SocketAddr)]) -> Result<Self, BindError> {
+        let reserved = reserve(addresses.len());
+        let bind = |&(name, address): &(&'static str, SocketAddr)| {
+            let socket = bind(address).map_err(|source| BindError { name, address, source })?;
+            Ok((name, socket))
+        };
+        Ok(Self { sockets: addresses.iter().map(bind).collect::<Result<_, _>>()?, _reserved: reserved })
+    }
+
+    /// The addresses of a name, with the ports that the kernel chose where 0 was asked for.
+    pub(crate) fn addresses(&self, name: &str) -> Vec<SocketAddr> {
+        let named = self.sockets.iter().filter(|it| it.0 == name);
+        named.filter_map(|(_, socket)| socket.local_addr().ok()?.as_socket()).collect()
+    }
+
+    /// The names, as `LISTEN_FDNAMES` has them.
+    pub(crate) fn names(&self) -> String {
+        self.sockets.iter().map(|it| it.0).collect::<Vec<_>>().join(":")
+    }
+
+    /// The sockets, in the order of their names.
+    pub(crate) fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.sockets.iter().map(|it| it.1.as_fd()).collect()
+    }
+}
+
+impl BindError {
+    fn cure(&self) -> String {
+        let Self { name, address, source } = self;
+        let other =
+            |port: u16| format!("choose another address: --{name} {}", SocketAddr::new(address.ip(), port));
+        let port = address.port();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "stop who listens there (`ss -ltnp 'sport = :{port}'` tells), or {}",
+                other(port.saturating_add(1))
+            ),
+            io::ErrorKind::PermissionDenied => {
+                format!("ports below 1024 are the administrator's; {}", other(port.saturating_add(8000)))
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                format!(
+                    "no network interface has {} (`ip address` tells); choose one that is there",
+                    address.ip()
+                )
+            }
+            _ => other(port),
+        }
+    }
+}
+
+/// An address for the admin listener, which frontd binds itself: tells now if it cannot, and chooses a port for 0.
+pub(crate) fn free(admin: SocketAddr) -> Result<SocketAddr, BindError> {
+    let probe = Listeners::bind(&[("admin", admin)])?;
+    Ok(probe.addresses("admin").first().copied().unwrap_or(admin))
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A former run's connections in TIME_WAIT do not hold up this one.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Holds the descriptors from 3 up that so many sockets will have, as far as they are free.
+fn reserve(sockets: usize) -> Vec<File> {
+    let end = RawFd::try_from(sockets).unwrap_or(RawFd::MAX).saturating_add(FIRST_FD);
+    std::iter::from_fn(|| File::open("/dev/null").ok()).take_while(|it| it.as_raw_fd() < end).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn sockets_lie_above_the_places_that_they_are_put_at() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let listeners = Listeners::bind(&[("http", any), ("https", any), ("https", any)]).unwrap();
+        assert_eq!(listeners.names(), "http:https:https");
+        assert!(listeners.fds().iter().all(|it| it.as_raw_fd() >= FIRST_FD + 3));
+        assert_eq!((listeners.addresses("http").len(), listeners.addresses("https").len()), (1, 2));
+        assert!(listeners.addresses("https").iter().all(|it| it.port() != 0));
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_the_cure() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = Listeners::bind(&[("https", address)]).unwrap_err();
+        assert_eq!(error.to_string(), format!("listen for https on {address}"));
+        let cure = error.help().unwrap().to_string();
+        assert!(cure.contains(&format!("sport = :{}", address.port())), "{cure}");
+        assert!(cure.contains("--https 127.0.0.1:"), "{cure}");
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_told() {
+        let error = Listeners::bind(&[("http", "192.0.2.1:8080".parse().unwrap())]).unwrap_err();
+        assert!(error.cure().contains("no network interface has 192.0.2.1"), "{}", error.cure());
+    }
+}

@@ -1,0 +1,167 @@
+//! Everything that `up` reads before it takes anything: what to run, where, and whether its files are right.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{EmperordConfig, FrontdConfig, Layout};
+use miette::{Diagnostic, IntoDiagnostic as _, Report, WrapErr as _};
+use tempfile::TempDir;
+use vassal::Vassal;
+
+use super::programs::Programs;
+use super::{Args, one_app};
+use crate::at::root_from_env;
+use crate::refused::Refused;
+
+/// What is run, all of it checked.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) layout: Layout,
+    pub(crate) frontd: FrontdConfig,
+    pub(crate) emperord: EmperordConfig,
+    pub(crate) programs: Programs,
+    /// Removed when everything has ended.
+    _temporary: Option<TempDir>,
+    /// Held as long as this runs.
+    _lock: File,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+enum PlanError {
+    #[error("run what?")]
+    #[diagnostic(help(
+        "`imperium up --root DIR` runs the apps of DIR/vassals/, `imperium up app.py` runs one"
+    ))]
+    Nothing,
+    #[error("run {}: another `imperium up` does so already", .0.display())]
+    #[diagnostic(help("stop that one, or choose another folder"))]
+    Runs(PathBuf),
+}
+
+impl Plan {
+    /// Reads the daemons' files and the apps'; an app's file that is wrong is told, and holds up no other.
+    pub(crate) fn read(args: &Args) -> miette::Result<Self> {
+        let programs = Programs::beside_this()?;
+        let (layout, temporary) = root(args)?;
+        let file = |path: &Path| path.display().to_string();
+        let mut frontd =
+            FrontdConfig::load(&layout).map_err(|it| Refused::new(file(&layout.frontd_toml()), it))?;
+        let emperord = EmperordConfig::load(&layout, &programs.workerd)
+            .map_err(|it| Refused::new(file(&layout.emperord_toml()), it))?;
+        args.override_addresses(&mut frontd);
+        make_folders(&layout, &emperord)?;
+        let lock = lock(&layout)?;
+        let plan = Self { layout, frontd, emperord, programs, _temporary: temporary, _lock: lock };
+        plan.check_apps()?;
+        Ok(plan)
+    }
+
+    /// How long emperord may take to stop every worker, by what the apps' files say now.
+    pub(crate) fn longest_stop(&self) -> Duration {
+        let vassals = vassal_files(&self.emperord.vassals).unwrap_or_default();
+        let stops = vassals.iter().filter_map(|it| Some(Vassal::load(it).ok()?.timeouts.stop));
+        stops.max().unwrap_or_default()
+    }
+
+    /// What has to be listened on.
+    pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let named =
+            |name, addresses: &[SocketAddr]| addresses.iter().map(move |it| (name, *it)).collect::<Vec<_>>();
+        [named("http", &self.frontd.http), named("https", &self.frontd.https)].concat()
+    }
+
+    /// The certificate of the local CA, where one is used.
+    pub(crate) fn authority(&self) -> Option<PathBuf> {
+        Some(self.frontd.tls.development.as_ref()?.join("ca.pem")).filter(|_| !self.frontd.https.is_empty())
+    }
+
+    fn check_apps(&self) -> miette::Result<()> {
+        let folder = &self.emperord.vassals;
+        let files =
+            vassal_files(folder).into_diagnostic().wrap_err_with(|| format!("read {}", folder.display()))?;
+        if files.is_empty() {
+            tell_how_to_begin(folder);
+        }
+        for file in files {
+            let Err(diagnostics) = Vassal::load(&file) else { continue };
+            let refused = Report::new(Refused::new(file.display().to_string(), diagnostics));
+            if self._temporary.is_some() {
+                return Err(refused);
+            }
+            let _nobody_reads = writeln!(io::stderr().lock(), "{refused:?}");
+        }
+        Ok(())
+    }
+}
+
+fn root(args: &Args) -> miette::Result<(Layout, Option<TempDir>)> {
+    let temporary = args.one_app.app.as_ref().map(|app| args.one_app.root(app)).transpose()?;
+    let root = match &temporary {
+        Some(folder) => Some(folder.path().to_owned()),
+        None => args.root.clone().or_else(root_from_env),
+    };
+    let layout = Layout::under(&root.ok_or(PlanError::Nothing)?).into_diagnostic()?;
+    Ok((layout, temporary))
+}
+
+fn make_folders(layout: &Layout, emperord: &EmperordConfig) -> miette::Result<()> {
+    let make = |folder: &Path, mode| {
+        let made = DirBuilder::new().recursive(true).mode(mode).create(folder);
+        made.into_diagnostic().wrap_err_with(|| format!("make the folder {}", folder.display()))
+    };
+    make(&emperord.vassals, 0o777)?;
+    [&layout.run, &layout.state, &emperord.run].into_iter().try_for_each(|it| make(it, 0o700))
+}
+
+fn lock(layout: &Layout) -> miette::Result<File> {
+    let path = layout.run.join("up.lock");
+    let file = File::create(&path).into_diagnostic().wrap_err_with(|| format!("make {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(PlanError::Runs(layout.etc.clone()).into()),
+        Err(TryLockError::Error(error)) => {
+            Err(error).into_diagnostic().wrap_err_with(|| format!("lock {}", path.display()))
+        }
+    }
+}
+
+/// The apps' files, in the order of their names.
+fn vassal_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files: Vec<_> = fs::read_dir(folder)?
+        .filter_map(|it| Some(it.ok()?.path()))
+        .filter(|it| vassal::name_of(it).is_some())
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+fn tell_how_to_begin(folder: &Path) {
+    let file = folder.join("blog.toml");
+    let _nobody_reads = writeln!(
+        io::stderr().lock(),
+        "There is no app yet. Write one into {}, at any time:\n\n\
+         \x20   domains   = [\"blog.localhost\"]\n\
+         \x20   app       = \"blog.wsgi:application\"\n\
+         \x20   directory = \"/srv/blog\"\n",
+        file.display()
+    );
+}
+
+impl Args {
+    fn override_addresses(&self, frontd: &mut FrontdConfig) {
+        let one_app = self.one_app.app.is_some().then_some(one_app::HTTP);
+        let instead = |of: &mut Vec<SocketAddr>, by: Option<SocketAddr>| {
+            if let Some(address) = by {
+                *of = vec![address];
+            }
+        };
+        instead(&mut frontd.http, self.http.or(one_app));
+        instead(&mut frontd.https, self.https);
+        frontd.admin = self.admin.unwrap_or(frontd.admin);
+    }
+}

@@ -1,0 +1,88 @@
+//! The daemons' programs, and what each is told on its command line.
+
+use std::env;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use daemon::logging::Format;
+use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
+use rustix::process::Signal;
+
+use super::listeners::Listeners;
+use super::stack::Program;
+
+/// The names of the daemons, in the log too.
+pub(crate) const EMPEROR: &str = "emperord";
+pub(crate) const FRONT: &str = "frontd";
+
+/// Where the programs are.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    emperord: PathBuf,
+    frontd: PathBuf,
+    pub(crate) workerd: PathBuf,
+}
+
+/// A program is not where it has to be.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("find {name} in {}", folder.display())]
+#[diagnostic(help("put imperium, frontd, emperord and workerd into one folder"))]
+pub(crate) struct MissingError {
+    name: &'static str,
+    folder: PathBuf,
+}
+
+/// What both daemons are told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) log_format: Format,
+}
+
+impl Programs {
+    /// Those that lie beside this program.
+    pub(crate) fn beside_this() -> miette::Result<Self> {
+        let this = env::current_exe().into_diagnostic().wrap_err("find the daemons")?;
+        let folder = this.parent().unwrap_or(Path::new("/"));
+        let find = |name| match folder.join(name) {
+            program if program.is_file() => Ok(program),
+            _ => Err(MissingError { name, folder: folder.to_owned() }),
+        };
+        Ok(Self { emperord: find(EMPEROR)?, frontd: find(FRONT)?, workerd: find("workerd")? })
+    }
+
+    /// SIGINT, as it would leave its workers to the next emperord after SIGTERM.
+    pub(crate) fn emperord(&self, told: Told<'_>) -> Program {
+        let workerd = [OsString::from("--workerd"), self.workerd.clone().into()];
+        Program {
+            name: EMPEROR,
+            path: self.emperord.clone(),
+            arguments: told.arguments().chain(workerd).collect(),
+            listeners: Listeners::default(),
+            stop: Signal::INT,
+        }
+    }
+
+    /// The front, which serves `listeners`.
+    pub(crate) fn frontd(&self, told: Told<'_>, listeners: Listeners, admin: SocketAddr) -> Program {
+        let admin = [OsString::from("--admin"), admin.to_string().into()];
+        Program {
+            name: FRONT,
+            path: self.frontd.clone(),
+            arguments: told.arguments().chain(admin).collect(),
+            listeners,
+            stop: Signal::TERM,
+        }
+    }
+}
+
+impl Told<'_> {
+    fn arguments(self) -> impl Iterator<Item = OsString> {
+        let format = match self.log_format {
+            Format::Text => "text",
+            Format::Json => "json",
+        };
+        ["--root".into(), self.root.into(), "--log-format".into(), format.into()].into_iter()
+    }
+}
