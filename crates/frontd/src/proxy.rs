@@ -13,7 +13,6 @@ use hyper::body::Body as _;
 use hyper::body::Incoming;
 use tokio_stream::Stream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Status, Streaming};
 use tracing::{debug, error, warn};
 
 use crate::authority::Authority;
@@ -27,13 +26,10 @@ use crate::request_id::RequestId;
 use crate::shard::Shard;
 use crate::spool::{self, ChannelLimits, SpoolBodyError, SpooledBody, SpooledReader};
 use crate::table::App;
-use crate::upstream::{Broken, Outcome, Pending};
+use crate::upstream::{BodyCall, Broken, Outcome, Pending};
 
 /// A request that may have begun is given to so many workers in all, then it is taken for what kills them.
 const TRIES: u32 = 3;
-
-/// The call that carries the bodies of an exchange, once the worker asked for it.
-type BodyCall = AbortOnDropHandle<Result<Streaming<ExchangeResponse>, Status>>;
 
 /// A request, whole, so that it can be given to a worker more than once.
 struct Exchange<'a> {
@@ -117,8 +113,13 @@ impl Exchange<'_> {
         };
         match outcome {
             Outcome::Response { status, headers, body, streamed } => {
-                let call = streamed.then_some(call);
-                Next::Answer(self.answer(status, headers, body, call, &pending).await)
+                let answered = match self.head_of(status, headers) {
+                    Err(reply) => Err(reply),
+                    Ok(response) if self.is_bodiless(response.status()) => Ok(response),
+                    Ok(response) if streamed => self.stream(response, call, &mut pending).await,
+                    Ok(response) => Ok(inline(response, body)),
+                };
+                Next::Answer(answered)
             }
             Outcome::HandedBack => Next::Again,
             Outcome::Broken(broken) => self.after(broken, pending.worker(), tries),
@@ -171,48 +172,33 @@ impl Exchange<'_> {
         }
     }
 
-    async fn answer(
-        &self,
-        status: u32,
-        headers: Vec<Header>,
-        body: Bytes,
-        call: Option<Option<BodyCall>>,
-        pending: &Pending,
-    ) -> Result<Response<Body>, Reply> {
+    /// The response without its body.
+    fn head_of(&self, status: u32, headers: Vec<Header>) -> Result<Response<Body>, Reply> {
         let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
         let status =
             status.filter(|it| !it.is_informational()).ok_or_else(|| self.bad_response("its status"))?;
-        let mut headers = headers::for_client(headers).map_err(|_| self.bad_response("a header"))?;
-        let bodiless = self.head.method == Method::HEAD
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let body = match call {
-            _ if bodiless => {
-                // Ends a body that the app sends all the same.
-                if call.is_some() {
-                    pending.cancel();
-                }
-                Body::empty()
-            }
-            None => {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-                Body::full(body)
-            }
-            Some(call) => self.stream(call, pending).await?,
-        };
-        let mut response = Response::new(body);
+        let headers = headers::for_client(headers).map_err(|_| self.bad_response("a header"))?;
+        let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
     }
 
+    /// RFC 9110, 6.4.1.
+    fn is_bodiless(&self, status: StatusCode) -> bool {
+        self.head.method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
     /// A body that comes in pieces. What the client does not read in time waits in a file, not in the worker.
-    async fn stream(&self, call: Option<BodyCall>, pending: &Pending) -> Result<Body, Reply> {
-        let opened = match call {
-            Some(call) => call.await.map_err(|_cancelled| Reply::WorkerLost)?,
-            None => pending.body().await,
-        };
-        let mut chunks = opened.map_err(|status| {
-            warn!(app = self.app.name(), request = %self.id, reason = status.message(), "response body is not to be had");
+    async fn stream(
+        &self,
+        response: Response<Body>,
+        call: Option<BodyCall>,
+        pending: &mut Pending,
+    ) -> Result<Response<Body>, Reply> {
+        let mut chunks = pending.body(call).await.map_err(|status| {
+            warn!(app = self.app.name(), request = %self.id, reason = status.message(), "no response body");
             Reply::WorkerLost
         })?;
         let (mut writer, reader) = spool::channel(self.shard.spool().clone(), ChannelLimits::default());
@@ -234,7 +220,7 @@ impl Exchange<'_> {
                 }
             }
         });
-        Ok(Body::spooled(reader))
+        Ok(response.map(|_| Body::spooled(reader)))
     }
 
     fn bad_response(&self, what: &'static str) -> Reply {
@@ -250,6 +236,11 @@ impl From<Refused> for Reply {
             Refused::Failed => Self::AppFailed,
         }
     }
+}
+
+fn inline(mut response: Response<Body>, body: Bytes) -> Response<Body> {
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    response.map(|_| Body::full(body))
 }
 
 /// The chunks of a request body. One that cannot be read ends early, which the worker sees by its length.

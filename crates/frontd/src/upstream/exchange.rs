@@ -7,6 +7,7 @@ use api::runner::{ExchangeResponse, Header, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
 use super::Link;
@@ -192,6 +193,9 @@ impl Exchange {
     }
 }
 
+/// The call that carries the bodies of an exchange.
+pub(crate) type BodyCall = AbortOnDropHandle<Result<Streaming<ExchangeResponse>, Status>>;
+
 /// The client's half of an exchange. Dropped before the worker answered, it tells the worker that the
 /// client has gone.
 #[derive(Debug)]
@@ -212,7 +216,7 @@ impl Pending {
                     need_body(&self.link, self.id);
                 }
                 Event::Settled(outcome) => {
-                    self.settled = true;
+                    self.settled = !matches!(outcome, Outcome::Response { streamed: true, .. });
                     return outcome;
                 }
             }
@@ -224,14 +228,21 @@ impl Pending {
         self.link.worker()
     }
 
-    /// Ends a response whose body nobody wants.
-    pub(crate) fn cancel(&self) {
-        self.link.cancel(self.id);
-    }
-
-    /// The response's body, which the worker keeps for this call.
-    pub(crate) async fn body(&self) -> Result<Streaming<ExchangeResponse>, Status> {
-        self.link.bodies().open(self.id, tokio_stream::empty()).await
+    /// The body of a response that is streamed: from the call that carried the request's, or from its own.
+    /// Once it is here, dropping it is what tells the worker that the client has gone.
+    ///
+    /// # Errors
+    /// When the worker is gone.
+    pub(crate) async fn body(
+        &mut self,
+        call: Option<BodyCall>,
+    ) -> Result<Streaming<ExchangeResponse>, Status> {
+        let stream = match call {
+            Some(call) => call.await.map_err(|_| Status::cancelled("the call ended with its shard"))?,
+            None => self.link.bodies().open(self.id, tokio_stream::empty()).await,
+        };
+        self.settled = stream.is_ok();
+        stream
     }
 }
 
