@@ -62,6 +62,13 @@ impl Wrong {
     }
 }
 
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.cure.as_ref().map_or(Ok(()), |cure| write!(f, ": {cure}"))
+    }
+}
+
 impl Problem {
     /// One of the file as a whole.
     #[must_use]
@@ -80,7 +87,7 @@ impl Problem {
         Self { path: source.path.clone(), place: Some(place), wrong }
     }
 
-    fn start(&self) -> usize {
+    pub(crate) fn start(&self) -> usize {
         self.place.as_ref().map_or(0, |place| place.span.start)
     }
 }
@@ -133,8 +140,7 @@ impl Problem {
     #[must_use]
     pub fn line(&self) -> String {
         let place = self.place.as_ref().map(|at| format!(":{}:{}", at.line, at.column)).unwrap_or_default();
-        let cure = self.wrong.cure.as_ref().map(|cure| format!(": {cure}")).unwrap_or_default();
-        format!("{}{place}: {}{cure}", self.path.display(), self.wrong.message)
+        format!("{}{place}: {}", self.path.display(), self.wrong)
     }
 }
 
@@ -161,7 +167,7 @@ impl Diagnostic for Problem {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let place = self.place.as_ref()?;
-        let label = LabeledSpan::new_primary_with_span(Some("here".to_owned()), place.span.clone());
+        let label = LabeledSpan::new_primary_with_span(None, place.span.clone());
         Some(Box::new(std::iter::once(label)))
     }
 }

@@ -1,11 +1,13 @@
 //! Reads a TOML file key by key and collects everything that is wrong with it.
 
+mod syntax;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 
 use miette::NamedSource;
-use toml_edit::{Item, Table, TableLike, Value};
+use toml_edit::{Array, Item, Table, TableLike, Value};
 
 use crate::diagnostics::{Diagnostics, Problem, Wrong};
 use crate::source::Source;
@@ -21,6 +23,12 @@ pub enum Keys {
     Known(&'static [&'static str]),
     /// The operator's own, read with [`Document::entries`].
     Free,
+}
+
+impl Keys {
+    fn know(&self, key: &str) -> bool {
+        matches!(self, Self::Known(keys) if keys.contains(&key))
+    }
 }
 
 /// A TOML file that is being read: each question that is answered badly is remembered, and the file
@@ -49,7 +57,7 @@ impl Document {
                 Ok(document)
             }
             Err(error) => {
-                let wrong = Wrong::new(error.message());
+                let wrong = syntax::explain(&error, &source.text);
                 Err(Problem::at(&source, &shown, error.span().unwrap_or(0..0), wrong).into())
             }
         }
@@ -81,8 +89,7 @@ impl Document {
         if self.find(key).is_some() { self.optional(key, parse) } else { self.missing(key, example) }
     }
 
-    /// Remembers that a key of the root is missing; `example` is what to write.
-    pub fn missing<T>(&mut self, key: &str, example: &str) -> Option<T> {
+    fn missing<T>(&mut self, key: &str, example: &str) -> Option<T> {
         match self.strayed(key) {
             Some((table, span)) => {
                 let wrong = Wrong::new(format!("`{key}` stands in `[{table}]`"));
@@ -115,6 +122,24 @@ impl Document {
         Some(list)
     }
 
+    /// The strings of an array that must have at least one; `example` is what to write where it has none.
+    pub fn required_list<T>(
+        &mut self,
+        key: &str,
+        example: &str,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
+        let found = self.find(key);
+        match found.map(|found| (found.value.as_array().is_some_and(Array::is_empty), found.span)) {
+            None => self.missing(key, example),
+            Some((true, span)) => {
+                let wrong = Wrong::new("must have at least one element").of(key);
+                self.refuse_at(span, wrong.cure(format!("write {example}")))
+            }
+            Some((false, _)) => self.list(key, parse),
+        }
+    }
+
     /// The keys and values of a table whose keys are the operator's own, as far as they are right.
     pub fn entries<K, V>(
         &mut self,
@@ -132,11 +157,9 @@ impl Document {
             match parsed {
                 Ok(entry) => entries.push(entry),
                 Err((span, wrong)) => {
-                    let wrong = if self.keys("").contains(&entry.key.as_str()) {
-                        wrong.cure(TO_THE_TOP)
-                    } else {
-                        wrong
-                    };
+                    let strayed =
+                        self.schema.iter().any(|(table, keys)| table.is_empty() && keys.know(&entry.key));
+                    let wrong = if strayed { wrong.cure(TO_THE_TOP) } else { wrong };
                     self.refuse_at::<V>(span, wrong.of(&format!("{table}.{}", entry.key)));
                 }
             }
@@ -161,8 +184,11 @@ impl Document {
         }
     }
 
+    /// Of several problems at one place the first is told: the others come of it.
     fn refuse_at<T>(&mut self, span: Range<usize>, wrong: Wrong) -> Option<T> {
-        self.problems.push(Problem::at(&self.source, &self.shown, span, wrong));
+        if span.is_empty() || self.problems.iter().all(|problem| problem.start() != span.start) {
+            self.problems.push(Problem::at(&self.source, &self.shown, span, wrong));
+        }
         None
     }
 }
@@ -260,8 +286,10 @@ impl Document {
 
     /// Where a key belongs that is known, though not here.
     fn right_place(&self, entry: &Entry) -> Option<String> {
-        let known = |(_, keys): &&(&str, Keys)| matches!(keys, Keys::Known(keys) if keys.contains(&entry.key.as_str()));
-        let (table, _) = self.schema.iter().filter(|_| !entry.value.is_inline_table()).find(known)?;
+        if entry.value.is_inline_table() {
+            return None;
+        }
+        let (table, _) = self.schema.iter().find(|(_, keys)| keys.know(&entry.key))?;
         Some(if table.is_empty() { TO_THE_TOP.to_owned() } else { format!("it belongs in `[{table}]`") })
     }
 }

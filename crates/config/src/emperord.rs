@@ -80,3 +80,6 @@ impl EmperordConfig {
         layout::worker_socket(&self.run, worker)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,3 +207,6 @@ fn access_log(value: &toml_edit::Value) -> Result<AccessLog, Wrong> {
         other => Err(Wrong::new(format!("must be \"off\" or \"stderr\", not \"{other}\""))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ use crate::diagnostics::{Diagnostics, Problem};
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The text of a file, and the path to name it by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -40,7 +42,7 @@ impl Source {
 
     /// Line and column of a byte, both from 1; columns count characters.
     pub(crate) fn position(&self, byte: usize) -> (usize, usize) {
-        let before = &self.text[..self.text.floor_char_boundary(byte)];
+        let before = self.text[..self.text.floor_char_boundary(byte)].trim_start_matches(BYTE_ORDER_MARK);
         let line = before.rsplit('\n').next().unwrap_or_default();
         (before.matches('\n').count() + 1, line.chars().count() + 1)
     }

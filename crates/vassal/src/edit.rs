@@ -1,6 +1,6 @@
-//! Writes the number of workers into a vassal file, and leaves all the rest as the operator wrote it.
+//! Writes the number of workers into a vassal file, and leaves every other byte as the operator wrote it.
 
-use toml_edit::{DocumentMut, TomlError, value};
+use toml_edit::{Document, Item, Table, TomlError};
 
 use crate::{MAX_WORKERS, Vassal};
 
@@ -13,26 +13,73 @@ pub enum SetWorkersError {
     /// The text is not TOML, so that nothing can be written into it safely.
     #[error("the file is not TOML: repair it first")]
     Syntax(#[from] TomlError),
+    /// The file has the key, but for something else.
+    #[error("`workers` is a table in the file: repair it first")]
+    Table,
 }
 
 impl Vassal {
     /// The text with `workers = count` in it; comments, order and spacing are kept.
     ///
     /// # Errors
-    /// When `count` is out of bounds or the text is not TOML.
+    /// When `count` is out of bounds, or the text is not TOML or has a table in its place.
     pub fn set_workers(text: &str, count: u32) -> Result<String, SetWorkersError> {
         if count == 0 || count > u32::from(MAX_WORKERS) {
             return Err(SetWorkersError::Count(count));
         }
-        let mut document: DocumentMut = text.parse()?;
-        let mut workers = value(i64::from(count));
-        if let (Some(new), Some(old)) =
-            (workers.as_value_mut(), document.get("workers").and_then(|it| it.as_value()))
-        {
-            // The decor holds the spaces and the comment around it.
-            *new.decor_mut() = old.decor().clone();
+        let document = Document::parse(text)?;
+        match document.get("workers") {
+            Some(Item::Value(value)) => {
+                let span = value.span().ok_or(SetWorkersError::Table)?;
+                Ok(format!("{}{count}{}", &text[..span.start], &text[span.end..]))
+            }
+            Some(_) => Err(SetWorkersError::Table),
+            None => Ok(insert_line(text, &document, &format!("workers = {count}"))),
         }
-        document["workers"] = workers;
-        Ok(document.to_string())
+    }
+}
+
+/// Below the last key that stands before any table.
+fn insert_line(text: &str, root: &Table, line: &str) -> String {
+    let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let ends = root.iter().filter_map(|(_, item)| Some(item.as_value()?.span()?.end));
+    let Some(end) = ends.max() else { return format!("{line}{newline}{text}") };
+    let at = text[end..].find(newline).map_or(text.len(), |newline| end + newline);
+    format!("{}{newline}{line}{}", &text[..at], &text[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(Vassal::set_workers(text, 5).unwrap(), expected);
+    }
+
+    #[test]
+    fn everything_else_is_kept() {
+        check("# a\nworkers=2 # two\n\n[env]\nA = 'b'\n", "# a\nworkers=5 # two\n\n[env]\nA = 'b'\n");
+        check("workers = \"two\"", "workers = 5");
+        check("workers = 12\r\napp = 'x'\r\n", "workers = 5\r\napp = 'x'\r\n");
+        check("\u{feff}workers = 12", "\u{feff}workers = 5");
+    }
+
+    #[test]
+    fn a_missing_key_is_added_above_the_tables() {
+        check("app = 'x' # x\n\n[env] # e\nA = 'b'", "app = 'x' # x\nworkers = 5\n\n[env] # e\nA = 'b'");
+        check("a = [\n  1,\n]\r\nb.c = 1\r\n", "a = [\n  1,\n]\r\nworkers = 5\r\nb.c = 1\r\n");
+        check("app = 'x'", "app = 'x'\nworkers = 5");
+        check("[env]\n", "workers = 5\n[env]\n");
+        check("", "workers = 5\n");
+    }
+
+    #[test]
+    fn errors() {
+        let told = |text: &str, count| Vassal::set_workers(text, count).unwrap_err().to_string();
+        assert_eq!(told("", 0), "0 workers are not possible: choose from 1 to 1000");
+        assert_eq!(told("", 1001), "1001 workers are not possible: choose from 1 to 1000");
+        assert_eq!(told("workers", 3), "the file is not TOML: repair it first");
+        assert_eq!(told("[workers]", 3), "`workers` is a table in the file: repair it first");
     }
 }

@@ -92,15 +92,9 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
 }
 
 fn domains(file: &mut Document) -> Option<Vec<Domain>> {
-    let example = "domains = [\"blog.example\"]";
-    let Some(mut domains) = file.list("domains", Domain::parse) else {
-        return file.missing("domains", example);
-    };
+    let mut domains = file.required_list("domains", "domains = [\"blog.example\"]", Domain::parse)?;
     let mut seen = HashSet::new();
     domains.retain(|domain| seen.insert(domain.clone()));
-    if domains.is_empty() {
-        file.refuse("domains", Wrong::new("must name at least one host").cure(format!("write {example}")));
-    }
     Some(domains)
 }
 

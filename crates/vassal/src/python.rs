@@ -28,12 +28,13 @@ impl Python {
         if is_program(&path) {
             return Ok(Self::Interpreter(path));
         }
-        let what = if path.exists() { "is not executable" } else { "does not exist" };
-        Err(Wrong::new(format!("must be a virtualenv or an interpreter, and {} {what}", path.display()))
-            .cure(format!(
-                "make a virtualenv with `python3 -m venv {}`, or leave `python` out",
-                path.display()
-            )))
+        let shown = path.display();
+        let (what, cure) = match path.exists() {
+            true => ("is not executable", "name a virtualenv's folder".to_owned()),
+            false => ("does not exist", format!("make a virtualenv with `python3 -m venv {shown}`")),
+        };
+        Err(Wrong::new(format!("must be a virtualenv or an interpreter, and {shown} {what}"))
+            .cure(format!("{cure}, or leave `python` out")))
     }
 
     fn virtualenv(path: PathBuf) -> Result<Self, Wrong> {

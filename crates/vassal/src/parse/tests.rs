@@ -1,1 +1,388 @@
-//! What each vassal file is told, word by word.
+//! What each vassal file means, or is told, word by word.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::{Conflict, conflicts};
+
+/// A folder with an app, a virtualenv and a static folder, and `blog.toml` to be.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        for folder in ["blog/static", "blog/.venv/bin", "bin"] {
+            fs::create_dir_all(place.path(folder)).unwrap();
+        }
+        for file in ["blog/app.py", "blog/.venv/bin/python", "bin/python3.12"] {
+            fs::write(place.path(file), "").unwrap();
+        }
+        for program in ["blog/.venv/bin/python", "bin/python3.12"] {
+            fs::set_permissions(place.path(program), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        place
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn parse(&self, text: &str) -> Result<Vassal, Diagnostics> {
+        Vassal::parse(&self.path("blog.toml"), text)
+    }
+
+    /// What a file is told, with `ROOT` for the folder.
+    fn told(&self, text: &str) -> String {
+        let told = self.parse(text).err().map(|it| it.to_string()).unwrap_or_default();
+        told.replace(self.0.path().to_str().unwrap(), "ROOT")
+    }
+}
+
+/// What must be there, in three lines.
+const MINIMAL: &str = "domains = ['blog.example']\napp = 'blog.wsgi'\ndirectory = 'blog'\n";
+
+fn told(expected: &[&str]) -> String {
+    expected.iter().map(|line| format!("ROOT/blog.toml:{line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// What the whole file `text` is told.
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(Place::new().told(text), told(expected));
+}
+
+/// What `text` is told below the three lines that must be there.
+#[track_caller]
+fn check_rest(text: &str, expected: &[&str]) {
+    check(&format!("{MINIMAL}{text}"), expected);
+}
+
+/// What a value is told in the place of the minimal file's `key`.
+#[track_caller]
+fn check_value(key: &str, value: &str, expected: &[&str]) {
+    let line =
+        |line: &str| if line.starts_with(key) { format!("{key} = {value}\n") } else { format!("{line}\n") };
+    check(&MINIMAL.lines().map(line).collect::<String>(), expected);
+}
+
+#[test]
+fn the_least_that_an_app_needs() {
+    let place = Place::new();
+    let expected = Vassal {
+        name: VassalName::parse("blog").unwrap(),
+        file: place.path("blog.toml"),
+        domains: vec![Domain::parse("blog.example").unwrap()],
+        path: MountPath::default(),
+        app: App { target: Target::Module("blog.wsgi".into()), callable: None },
+        directory: place.path("blog"),
+        python: Python::Default,
+        workers: 2,
+        threads: 1,
+        env: BTreeMap::new(),
+        static_folders: BTreeMap::new(),
+        timeouts: Timeouts {
+            start: Duration::from_secs(60),
+            request: Some(Duration::from_secs(60)),
+            stop: Duration::from_secs(30),
+        },
+        queue: Queue { size: 1000, timeout: Duration::from_secs(30) },
+        limits: Limits { body: 1_000_000_000 },
+    };
+    assert_eq!(place.parse(MINIMAL).unwrap(), expected);
+}
+
+#[test]
+fn every_key() {
+    let place = Place::new();
+    let text = r#"
+        domains = ["Blog.Example.", "*.blog.example", "[::1]", "127.0.0.1", "*", "blog.example"]
+        path = "/blog/"
+        app = "app.py:create.app"
+        directory = "./blog/"
+        python = "blog/.venv"
+        workers = 4
+        threads = 8
+        [env]
+        DEBUG = ""
+        _x1 = "ü"
+        [static]
+        "/blog/static/" = "blog/static"
+        [timeouts]
+        start = "2m"
+        request = 0
+        stop = "0s"
+        [queue]
+        size = 0
+        timeout = "1s"
+        [limits]
+        body = "300 MB"
+    "#;
+    let vassal = place.parse(text).unwrap();
+    let domains: Vec<_> = vassal.domains.iter().map(Domain::as_str).collect();
+    assert_eq!(domains, ["blog.example", "*.blog.example", "[::1]", "127.0.0.1", "*"]);
+    assert_eq!((vassal.path.as_str(), vassal.app.to_string().as_str()), ("/blog", "app.py:create.app"));
+    assert_eq!(vassal.directory, place.path("blog"));
+    assert_eq!(vassal.python, Python::Virtualenv(place.path("blog/.venv")));
+    assert_eq!((vassal.workers, vassal.threads), (4, 8));
+    assert_eq!(
+        vassal.env.iter().collect::<Vec<_>>(),
+        [(&"DEBUG".into(), &"".into()), (&"_x1".into(), &"ü".into())]
+    );
+    let folders: Vec<_> =
+        vassal.static_folders.iter().map(|(prefix, folder)| (prefix.as_str(), folder)).collect();
+    assert_eq!(folders, [("/blog/static/", &place.path("blog/static"))]);
+    let timeouts = Timeouts { start: Duration::from_secs(120), request: None, stop: Duration::ZERO };
+    assert_eq!(vassal.timeouts, timeouts);
+    assert_eq!(vassal.queue, Queue { size: 0, timeout: Duration::from_secs(1) });
+    assert_eq!(vassal.limits, Limits { body: 300_000_000 });
+}
+
+#[test]
+fn keys() {
+    check(
+        "",
+        &[
+            "1:1: `domains` is missing: write domains = [\"blog.example\"]",
+            "1:1: `app` is missing: write app = \"module:callable\"",
+            "1:1: `directory` is missing: write directory = \"/srv/blog\"",
+        ],
+    );
+    check_rest("wokers = 3", &["4:1: unknown key `wokers`: did you mean `workers`?"]);
+    check_rest("[timeout]\nstart = 3", &["4:2: unknown key `timeout`: did you mean `timeouts`?"]);
+    check_rest("body = 3", &["4:1: unknown key `body`: it belongs in `[limits]`"]);
+    check_rest(
+        "[static]\nworkers = 3",
+        &[
+            "5:1: `static.workers` must begin and end with `/`: move it to the top of the file, above the first `[`",
+        ],
+    );
+}
+
+#[test]
+fn domains() {
+    let check = |value: &str, expected: &str| check_value("domains", value, &[expected]);
+    let must = "`domains` must hold host names, and";
+    check(
+        "['https://a.example/x']",
+        &format!("1:12: {must} `https://a.example/x` has a scheme: write \"a.example\""),
+    );
+    check(
+        "['a', 'b:80']",
+        &format!("1:17: {must} `b:80` has a port: write \"b\": ports are set in frontd.toml"),
+    );
+    check("['b/x/y']", &format!("1:12: {must} `b/x/y` has a path: write \"b\", and path = \"/x/y\""));
+    let punycode = "write it in punycode, such as \"xn--bcher-kva.example\"";
+    check("['bücher.example']", &format!("1:12: {must} `bücher.example` is not ASCII: {punycode}"));
+    let star = "write \"*.\" before a whole name, or \"*\" alone for any host";
+    for name in ["a.*", "**", "*a", "*.*"] {
+        check(&format!("['{name}']"), &format!("1:12: {must} `{name}` has a `*` in the wrong place: {star}"));
+    }
+    let labels = "labels have 1 to 63 letters, digits and `-`, with a dot between them";
+    for name in ["a..b", "-a", "a-.b", "a b", ".", "[::g]", &"x".repeat(64)] {
+        let told =
+            if name == "[::g]" { continue } else { format!("1:12: {must} `{name}` is none: {labels}") };
+        check(&format!("['{name}']"), &told);
+    }
+    check(
+        "['']",
+        &format!("1:12: {must} `` is empty: write such as \"blog.example\", or \"*\" for any host"),
+    );
+    check("[]", "1:11: `domains` must have at least one element: write domains = [\"blog.example\"]");
+    check("[3]", "1:12: `domains` must be a string, not an integer: write \"3\"");
+}
+
+#[test]
+fn apps() {
+    let good = ["blog.wsgi:application", "app", "app:a.b", "app.py", "./app.py:app", "größe:app"];
+    good.iter().for_each(|app| check_value("app", &format!("'{app}'"), &[]));
+
+    let check = |app: &str, expected: &str| {
+        check_value("app", &format!("'{app}'"), &[&format!("2:7: `app` {expected}")]);
+    };
+    let such_as = "write such as \"blog.wsgi:application\" or \"app.py:app\"";
+    check("", &format!("must name a Python module, which \"\" is not: {such_as}"));
+    check(":app", &format!("must name a Python module, which \"\" is not: {such_as}"));
+    check("my-app:app", &format!("must name a Python module, which \"my-app\" is not: {such_as}"));
+    check("1a:app", &format!("must name a Python module, which \"1a\" is not: {such_as}"));
+    check("a..b:app", &format!("must name a Python module, which \"a..b\" is not: {such_as}"));
+    check(
+        "blog/wsgi:app",
+        &format!("must name a module or a file that ends in `.py`, not \"blog/wsgi\": {such_as}"),
+    );
+    check(
+        "a:b()",
+        "must name a callable after the `:`, which \"b()\" is not: write \"b\" if that is the app, or name a variable that holds one",
+    );
+    check(
+        "a:",
+        "must name a callable after the `:`, which \"\" is not: write such as \"blog.wsgi:application\"",
+    );
+    check(
+        "nono.py",
+        "names the file ROOT/blog/nono.py, which does not exist: write its path from `directory`, or such as \"blog.wsgi:application\"",
+    );
+}
+
+#[test]
+fn folders_and_interpreters() {
+    check_value("directory", "'nono'", &["3:13: `directory` must be a folder, and ROOT/nono does not exist"]);
+    check_value(
+        "directory",
+        "'blog/app.py'",
+        &["3:13: `directory` must be a folder, and ROOT/blog/app.py is none"],
+    );
+    check_value(
+        "directory",
+        "''",
+        &["3:13: `directory` must not be empty: write \".\" for the folder of this file"],
+    );
+
+    for good in ["blog/.venv", "blog/.venv/bin/python", "bin/python3.12"] {
+        check_rest(&format!("python = '{good}'"), &[]);
+    }
+    let check = |path: &str, expected: &str| {
+        check_rest(&format!("python = '{path}'"), &[&format!("4:10: `python` {expected}")]);
+    };
+    check(
+        "blog",
+        "must be a virtualenv, and ROOT/blog has no program bin/python in it: write \"ROOT/blog/.venv\"",
+    );
+    check(
+        "bin",
+        "must be a virtualenv, and ROOT/bin has no program bin/python in it: make it with `python3 -m venv ROOT/bin`",
+    );
+    check(
+        "v",
+        "must be a virtualenv or an interpreter, and ROOT/v does not exist: make a virtualenv with `python3 -m venv ROOT/v`, or leave `python` out",
+    );
+    check(
+        "blog/app.py",
+        "must be a virtualenv or an interpreter, and ROOT/blog/app.py is not executable: name a virtualenv's folder, or leave `python` out",
+    );
+}
+
+#[test]
+fn paths_and_static_folders() {
+    let check = |path: &str, expected: &str| {
+        check_rest(&format!("path = '{path}'"), &[&format!("4:8: `path` {expected}")]);
+    };
+    check("blog/", "must begin with `/`, not \"blog/\": write \"/blog\"");
+    check("/a b", "must be a plain URL path, and has ' ' in it");
+    check("/a%20b", "must be a plain URL path, and has '%' in it");
+    check("/a//b", "must not have `//` in it");
+    check("/a/../b", "must not have `..` in it");
+
+    let at = |prefix: &str, rest: &str| format!("5:{rest}").replace("IT", &format!("`static.{prefix}`"));
+    let check = |prefix: &str, folder: &str, rest: &str| {
+        check_rest(&format!("[static]\n'{prefix}' = '{folder}'"), &[&at(prefix, rest)]);
+    };
+    check("static", "blog/static", "1: IT must begin and end with `/`: write \"/static/\"");
+    check("/../", "blog/static", "1: IT must not have `..` in it");
+    check("/s/", "nono", "9: IT must be a folder, and ROOT/nono does not exist");
+    check_rest(
+        "path = '/blog'\n[static]\n'/s/' = 'blog/static'",
+        &["6:9: `static./s/` lies outside of the app's path `/blog`: write \"/blog/s/\""],
+    );
+    check_rest(
+        "path = '/blog'\n[static]\n'/blogs/' = 'blog/static'",
+        &["6:13: `static./blogs/` lies outside of the app's path `/blog`: write \"/blog/blogs/\""],
+    );
+}
+
+#[test]
+fn numbers_and_durations() {
+    check_rest("workers = 0", &["4:11: `workers` must be a whole number from 1 to 1000, not 0"]);
+    check_rest("threads = 257", &["4:11: `threads` must be a whole number from 1 to 256, not 257"]);
+    check_rest("[queue]\nsize = -1", &["5:8: `queue.size` must be a whole number from 0 to 1000000, not -1"]);
+    check_rest("timeouts = { start = '0s' }", &["4:22: `timeouts.start` must be from 1s to 1d, not \"0s\""]);
+    check_rest(
+        "[env]\n1X = 'a'",
+        &[
+            "5:1: `env.1X` is no name of an environment variable: name it with letters, digits and `_`, and no digit first",
+        ],
+    );
+}
+
+#[test]
+fn file_names() {
+    let name = |path: &str| {
+        name_of(Path::new(path)).map(|it| it.map_or_else(|it| it.to_string(), |it| it.to_string()))
+    };
+    assert_eq!(name("/x/my-blog.toml").as_deref(), Some("my-blog"));
+    assert_eq!(
+        name("Blog.toml").as_deref(),
+        Some(
+            "name `Blog` has `B` in it, where a-z, 0-9, `_` and `-` are allowed and the first is a letter or a digit"
+        )
+    );
+    for other in [
+        ".#blog.toml",
+        ".blog.toml",
+        ".toml",
+        "blog.toml~",
+        "blog.toml.swp",
+        "#blog.toml#",
+        "blog.toml.dpkg-new",
+        "blog",
+        "blog.ini",
+        "/",
+    ] {
+        assert_eq!(name(other), None, "{other}");
+    }
+    let told = Vassal::parse(Path::new("/v/Blog.toml"), "").unwrap_err().to_string();
+    assert!(told.starts_with("/v/Blog.toml: cannot name an app: name `Blog` has `B` in it"), "{told}");
+    let told = Vassal::parse(Path::new("/v/blog"), "").unwrap_err().to_string();
+    assert_eq!(told, "/v/blog: is no vassal file: its name must end in `.toml`, and not begin with a dot");
+    let told = Vassal::load(Path::new("/nonexistent/blog.toml")).unwrap_err().to_string();
+    assert_eq!(told, "/nonexistent/blog.toml: cannot be read: No such file or directory (os error 2)");
+}
+
+#[test]
+fn the_fingerprint_is_of_what_a_process_sees() {
+    let place = Place::new();
+    let print = |rest: &str| place.parse(&format!("{MINIMAL}{rest}")).unwrap().process_fingerprint();
+    let before = print("");
+    for same in [
+        "workers = 9",
+        "path = '/x'",
+        "[queue]\nsize = 1",
+        "[timeouts]\nstart = 9",
+        "[static]\n'/s/' = 'blog'",
+    ] {
+        assert_eq!(print(same), before, "{same}");
+    }
+    let changes =
+        ["threads = 2", "python = 'blog/.venv'", "[env]\nA = 'b'", "[env]\nAb = ''", "[env]\nA = ''\nb = ''"];
+    let mut prints: Vec<_> = changes.iter().map(|rest| print(rest)).chain([before]).collect();
+    prints.sort();
+    prints.dedup();
+    assert_eq!(prints.len(), changes.len() + 1);
+    assert!(prints.iter().all(|print| print.len() == 64));
+}
+
+#[test]
+fn conflicting_routes() {
+    let place = Place::new();
+    let write = |name: &str, domains: &str, path: &str| {
+        let text = format!("app = 'a'\ndirectory = 'blog'\npath = '{path}'\ndomains = [{domains}]");
+        fs::write(place.path(name), text).unwrap();
+        Vassal::load(&place.path(name)).unwrap()
+    };
+    let first = write("a.toml", "'a.example', 'b.example'", "/");
+    let other_path = write("b.toml", "'a.example'", "/b");
+    let second = write("c.toml", "'x.example', 'B.example'", "/");
+    assert_eq!(conflicts([&first, &other_path]), []);
+
+    let found = conflicts([&first, &other_path, &second]);
+    let expected = Conflict {
+        domain: Domain::parse("b.example").unwrap(),
+        path: MountPath::default(),
+        file: place.path("c.toml"),
+        taken_by: place.path("a.toml"),
+    };
+    assert_eq!(found, [expected]);
+    let told = found[0].diagnostics().to_string().replace(place.0.path().to_str().unwrap(), "ROOT");
+    let wrong = "`domains` has `b.example` with path `/`, which is taken by ROOT/a.toml";
+    assert_eq!(told, format!("ROOT/c.toml:4:25: {wrong}: give one of the two another domain or path"));
+}

@@ -1,0 +1,28 @@
+//! Says in an operator's words why a text is not TOML.
+
+use toml_edit::TomlError;
+
+use crate::diagnostics::Wrong;
+
+/// The parser's own words, and better ones for the slips that are made most.
+pub(super) fn explain(error: &TomlError, text: &str) -> Wrong {
+    let (message, expected) = match error.message().split_once(", expected ") {
+        Some((message, expected)) => (message, Some(expected).filter(|it| *it != "nothing")),
+        None => (error.message(), None),
+    };
+    let at = error.span().and_then(|span| text.get(span)).unwrap_or_default().trim();
+    match message {
+        "string values must be quoted" if at.is_empty() => Wrong::new("the value is missing"),
+        "string values must be quoted" => {
+            Wrong::new(format!("`{at}` is no value")).cure(format!("if it is a string, write \"{at}\""))
+        }
+        "key with no value" => Wrong::new("the key has no value").cure("write `key = value`"),
+        "duplicate key" => {
+            Wrong::new(format!("`{at}` stands here a second time")).cure("keep one of the two")
+        }
+        message => match expected {
+            Some(expected) => Wrong::new(message).cure(format!("expected {expected}")),
+            None => Wrong::new(message),
+        },
+    }
+}

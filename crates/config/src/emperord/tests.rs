@@ -1,0 +1,37 @@
+//! emperord's file, from defaults to errors.
+
+use super::*;
+
+fn parse(text: &str) -> Result<EmperordConfig, Diagnostics> {
+    let source = Source { path: "/r/emperord.toml".into(), text: text.to_owned() };
+    EmperordConfig::parse(source, &Layout::under(Path::new("/r")).unwrap(), Path::new("/bin/workerd"))
+}
+
+#[test]
+fn nothing_means_the_defaults() {
+    let expected = EmperordConfig {
+        vassals: "/r/vassals".into(),
+        socket: "/r/run/emperord.sock".into(),
+        run: "/r/run".into(),
+        state: "/r/run/state".into(),
+        workerd: "/bin/workerd".into(),
+    };
+    assert_eq!(parse("").unwrap(), expected);
+}
+
+#[test]
+fn the_socket_follows_run() {
+    let config = parse("run = 'x'\nworkerd = 'w'").unwrap();
+    assert_eq!(config.socket, Path::new("/r/x/emperord.sock"));
+    assert_eq!(config.workerd, Path::new("/r/w"));
+    let worker = WorkerName::parse("blog-2").unwrap();
+    assert_eq!(config.worker_socket(&worker).unwrap(), Path::new("/r/x/workers/blog-2.sock"));
+}
+
+#[test]
+fn errors() {
+    let told = |text: &str| parse(text).unwrap_err().to_string();
+    assert_eq!(told("vasals = 'x'"), "/r/emperord.toml:1:1: unknown key `vasals`: did you mean `vassals`?");
+    let long = told(&format!("run = '/{}'", "x".repeat(100)));
+    assert!(long.starts_with("/r/emperord.toml:1:7: `run` is too long: the socket path /xx"), "{long}");
+}
