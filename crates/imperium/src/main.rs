@@ -3,6 +3,7 @@
 mod addresses;
 mod admin;
 mod at;
+mod check;
 mod refused;
 mod reload;
 mod scale;
@@ -25,6 +26,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Args),
+    Check(check::Args),
     Status(status::Args),
     Scale(scale::Args),
     Reload(reload::Args),
@@ -33,6 +35,7 @@ enum Command {
 fn main() -> miette::Result<ExitCode> {
     match Cli::parse().command {
         Command::Up(args) => up::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Reload(args) => reload::run(&args),

@@ -1,6 +1,6 @@
 //! A file that is refused, with each thing that is wrong in it shown at its line.
 
-use config::{Diagnostics, Problem};
+use config::Problem;
 
 /// All that is wrong with some files, as one report.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -13,7 +13,7 @@ pub(crate) struct Refused {
 
 impl Refused {
     /// `what` begins the sentence: ``frontd.toml cannot be used as it is``.
-    pub(crate) fn new(what: impl Into<String>, diagnostics: Diagnostics) -> Self {
-        Self { what: what.into(), problems: diagnostics.into_iter().collect() }
+    pub(crate) fn new(what: impl Into<String>, problems: impl IntoIterator<Item = Problem>) -> Self {
+        Self { what: what.into(), problems: problems.into_iter().collect() }
     }
 }

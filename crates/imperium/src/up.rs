@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// Listen here for HTTPS [default: as in frontd.toml, or 127.0.0.1:8443]
     #[arg(long, value_name = "ADDRESS")]
     https: Option<SocketAddr>,
-    /// Answer probes and metrics here [default: as in frontd.toml, or 127.0.0.1:9180]
+    /// Answer probes and metrics here [default: as in frontd.toml, or 127.0.0.1:9180, or any port for one app]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
     /// How log lines are written: `text` or `json`

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf, absolute};
 
@@ -17,7 +17,9 @@ use tracing::warn;
 use vassal::{App, Target};
 
 /// Where one app is served, if nothing else is asked for.
-pub(crate) const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
+pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
+/// Any port that is free: nobody looks.
+pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What is said of the app on the command line.
 #[derive(Debug, Clone, clap::Args)]

@@ -46,13 +46,9 @@ enum PlanError {
 impl Plan {
     /// Reads the daemons' files and the apps'; an app's file that is wrong is told, and holds up no other.
     pub(crate) fn read(args: &Args) -> miette::Result<Self> {
-        let programs = Programs::beside_this()?;
         let (layout, temporary) = root(args)?;
-        let file = |path: &Path| path.display().to_string();
-        let mut frontd =
-            FrontdConfig::load(&layout).map_err(|it| Refused::new(file(&layout.frontd_toml()), it))?;
-        let emperord = EmperordConfig::load(&layout, &programs.workerd)
-            .map_err(|it| Refused::new(file(&layout.emperord_toml()), it))?;
+        let programs = Programs::beside_this()?;
+        let (mut frontd, emperord) = load(&layout, &programs)?;
         args.override_addresses(&mut frontd);
         make_folders(&layout, &emperord)?;
         let lock = lock(&layout)?;
@@ -109,6 +105,18 @@ fn root(args: &Args) -> miette::Result<(Layout, Option<TempDir>)> {
     Ok((layout, temporary))
 }
 
+/// The daemons' files; all that is wrong with them is told at once.
+fn load(layout: &Layout, programs: &Programs) -> Result<(FrontdConfig, EmperordConfig), Refused> {
+    let both = (FrontdConfig::load(layout), EmperordConfig::load(layout, &programs.workerd));
+    match both {
+        (Ok(frontd), Ok(emperord)) => Ok((frontd, emperord)),
+        (frontd, emperord) => {
+            let wrong = [frontd.err(), emperord.err()].into_iter().flatten().flatten();
+            Err(Refused::new("the daemons' configuration", wrong))
+        }
+    }
+}
+
 fn make_folders(layout: &Layout, emperord: &EmperordConfig) -> miette::Result<()> {
     let make = |folder: &Path, mode| {
         let made = DirBuilder::new().recursive(true).mode(mode).create(folder);
@@ -154,14 +162,14 @@ fn tell_how_to_begin(folder: &Path) {
 
 impl Args {
     fn override_addresses(&self, frontd: &mut FrontdConfig) {
-        let one_app = self.one_app.app.is_some().then_some(one_app::HTTP);
+        let one_app = self.one_app.app.is_some();
         let instead = |of: &mut Vec<SocketAddr>, by: Option<SocketAddr>| {
             if let Some(address) = by {
                 *of = vec![address];
             }
         };
-        instead(&mut frontd.http, self.http.or(one_app));
+        instead(&mut frontd.http, self.http.or(one_app.then_some(one_app::HTTP)));
         instead(&mut frontd.https, self.https);
-        frontd.admin = self.admin.unwrap_or(frontd.admin);
+        frontd.admin = self.admin.or(one_app.then_some(one_app::ADMIN)).unwrap_or(frontd.admin);
     }
 }
