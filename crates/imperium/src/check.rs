@@ -1,14 +1,16 @@
 //! `imperium check`: reads files as the daemons would, and shows all that is wrong with them.
 
+use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use api::WorkerName;
 use config::{Diagnostics, EmperordConfig, FrontdConfig, Layout, Problem, Source};
-use miette::{IntoDiagnostic as _, Report};
-use vassal::{FileNameError, Vassal, conflicts, name_of};
+use miette::{IntoDiagnostic as _, MietteHandlerOpts, ReportHandler};
+use vassal::{Vassal, conflicts, name_of};
 
 use crate::at::root_from_env;
 
@@ -27,9 +29,13 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let root = args.root.clone().or_else(root_from_env);
     let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
     let checked = Checked::new(&args.paths, &layout);
-    checked.tell(&mut io::stderr().lock(), &mut io::stdout().lock()).into_diagnostic()?;
+    let handler = MietteHandlerOpts::new().build();
+    checked.tell(&handler, &mut io::stderr().lock(), &mut io::stdout().lock()).into_diagnostic()?;
     Ok(if checked.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+/// The default of a setting that is not looked at here.
+const WORKERD: &str = "workerd";
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -41,23 +47,18 @@ struct Checked {
     problems: Vec<Problem>,
 }
 
-/// Who reads a file.
-enum Reader {
-    Frontd,
-    Emperord,
-    Vassal,
-    /// It lies among vassals, and is none.
-    Nobody,
-}
-
 impl Checked {
     fn new(paths: &[PathBuf], layout: &Layout) -> Self {
         let mut checked = Self::default();
         for path in paths {
-            if path.is_dir() { checked.folder(path, layout) } else { checked.file(path, layout) }
+            match Layout::under(path) {
+                Ok(root) if root.vassals().is_dir() => checked.installation(&root),
+                _ if path.is_dir() => checked.folder(path, layout),
+                _ => checked.file(path, Reader::of(path), layout),
+            }
         }
         if paths.is_empty() {
-            checked.folder(&layout.etc, layout);
+            checked.installation(layout);
         }
         for conflict in conflicts(&checked.vassals) {
             checked.problems.extend(conflict.diagnostics());
@@ -65,36 +66,46 @@ impl Checked {
         checked
     }
 
-    /// The files of a folder, which is one of vassals, or one that has such a folder in it.
+    fn installation(&mut self, layout: &Layout) {
+        let files = [(layout.emperord_toml(), Reader::Emperord), (layout.frontd_toml(), Reader::Frontd)];
+        for (path, reader) in files.into_iter().filter(|(path, _)| path.exists()) {
+            self.file(&path, reader, layout);
+        }
+        let vassals =
+            EmperordConfig::load(layout, WORKERD.as_ref()).map_or(layout.vassals(), |it| it.vassals);
+        self.folder(&vassals, layout);
+    }
+
+    /// A folder of vassals.
     fn folder(&mut self, folder: &Path, layout: &Layout) {
-        let entries = match list(folder) {
-            Ok(entries) => entries,
-            Err(error) => return self.problems.push(Problem::of_file(folder, format!("cannot be read: {error}"))),
+        let files = match files(folder) {
+            Ok(files) => files,
+            Err(error) => {
+                return self.problems.push(Problem::of_file(folder, format!("cannot be read: {error}")));
+            }
         };
-        for entry in entries {
-            match Reader::of(&entry) {
-                _ if entry.is_dir() && entry.file_name().is_some_and(|name| name == "vassals") => {
-                    self.folder(&entry, layout);
-                }
-                _ if entry.is_dir() => {}
-                Reader::Nobody => self.skipped.push(entry),
-                _ => self.file(&entry, layout),
+        for path in files {
+            match name_of(&path) {
+                Some(_) => self.file(&path, Reader::Vassal, layout),
+                None => self.skipped.push(path),
             }
         }
     }
 
-    fn file(&mut self, path: &Path, layout: &Layout) {
+    fn file(&mut self, path: &Path, reader: Reader, layout: &Layout) {
         self.files += 1;
-        if let Err(diagnostics) = self.read(path, layout) {
+        if let Err(diagnostics) = self.read(path, reader, layout) {
             self.problems.extend(diagnostics);
         }
     }
 
-    fn read(&mut self, path: &Path, layout: &Layout) -> Result<(), Diagnostics> {
-        match Reader::of(path) {
+    fn read(&mut self, path: &Path, reader: Reader, layout: &Layout) -> Result<(), Diagnostics> {
+        match reader {
             Reader::Frontd => FrontdConfig::parse(Source::read(path)?, layout).map(drop),
-            Reader::Emperord => EmperordConfig::parse(Source::read(path)?, layout, Path::new("workerd")).map(drop),
-            Reader::Vassal | Reader::Nobody => {
+            Reader::Emperord => {
+                EmperordConfig::parse(Source::read(path)?, layout, WORKERD.as_ref()).map(drop)
+            }
+            Reader::Vassal => {
                 let vassal = Vassal::load(path)?;
                 let last = WorkerName { vassal: vassal.name.clone(), number: vassal.workers };
                 let socket = layout.worker_socket(&last);
@@ -104,12 +115,17 @@ impl Checked {
         }
     }
 
-    fn tell(&self, stderr: &mut impl io::Write, stdout: &mut impl io::Write) -> io::Result<()> {
+    fn tell(
+        &self,
+        handler: &impl ReportHandler,
+        stderr: &mut impl io::Write,
+        stdout: &mut impl io::Write,
+    ) -> io::Result<()> {
         for path in &self.skipped {
-            writeln!(stderr, "skipped {}, which is no vassal file: its name does not end in .toml", path.display())?;
+            writeln!(stderr, "skipped {}, which is no vassal file: those end in .toml", path.display())?;
         }
         for problem in &self.problems {
-            writeln!(stderr, "{:?}", Report::new(problem.clone()))?;
+            writeln!(stderr, "{}", fmt::from_fn(|f| handler.debug(problem, f)))?;
         }
         let files = counted(self.files, "file");
         match self.problems.len() {
@@ -119,27 +135,38 @@ impl Checked {
     }
 }
 
+/// Whose file it is: a daemon's, else an app's.
+#[derive(Clone, Copy, Debug)]
+enum Reader {
+    Frontd,
+    Emperord,
+    Vassal,
+}
+
 impl Reader {
+    /// Goes by the name, for a file that was named alone.
     fn of(path: &Path) -> Self {
-        let named = |name: &str| path.file_name().is_some_and(|it| it == name);
         let among_vassals = path.parent().is_some_and(|folder| folder.ends_with("vassals"));
-        match name_of(path) {
-            _ if named("frontd.toml") && !among_vassals => Self::Frontd,
-            _ if named("emperord.toml") && !among_vassals => Self::Emperord,
-            Some(Ok(_) | Err(FileNameError::Name(_) | FileNameError::NotUtf8)) => Self::Vassal,
-            None => Self::Nobody,
+        match path.file_name().and_then(OsStr::to_str) {
+            Some("frontd.toml") if !among_vassals => Self::Frontd,
+            Some("emperord.toml") if !among_vassals => Self::Emperord,
+            _ => Self::Vassal,
         }
     }
 }
 
-/// What is in a folder, by name, without what is hidden.
-fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut entries = fs::read_dir(folder)?.map(|it| it.map(|it| it.path())).collect::<io::Result<Vec<_>>>()?;
-    entries.retain(|path| path.file_name().is_none_or(|name| !name.as_encoded_bytes().starts_with(b".")));
-    entries.sort();
-    Ok(entries)
+/// The files of a folder, by name, without those that are hidden.
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let mut files = fs::read_dir(folder)?.map(|it| it.map(|it| it.path())).collect::<io::Result<Vec<_>>>()?;
+    files.retain(|path| !path.is_dir() && !hidden(path));
+    files.sort();
+    Ok(files)
 }
 
 fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
+
+#[cfg(test)]
+mod tests;

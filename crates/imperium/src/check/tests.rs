@@ -1,0 +1,91 @@
+//! What an operator reads, word by word.
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+use super::*;
+
+const MINIMAL: &str = "app = 'a'\ndirectory = '.'\n";
+
+/// What a folder with these files is told, without colours, with `ROOT` for the folder: stderr and stdout.
+#[track_caller]
+fn check(files: &[(&str, &str)], paths: &[&str], expected: (&str, &str)) {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("vassals")).unwrap();
+    for (name, text) in files {
+        fs::write(root.path().join(name), text).unwrap();
+    }
+    let paths: Vec<_> = paths.iter().map(|path| root.path().join(path)).collect();
+    let checked = Checked::new(&paths, &Layout::under(root.path()).unwrap());
+
+    let (mut stderr, mut stdout) = (Vec::new(), Vec::new());
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(200);
+    checked.tell(&handler, &mut stderr, &mut stdout).unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap().replace(root.path().to_str().unwrap(), "ROOT");
+    assert_eq!((text(stderr).as_str(), text(stdout).as_str()), expected);
+}
+
+#[test]
+fn all_good() {
+    let blog = format!("{MINIMAL}domains = ['blog.example']");
+    let files =
+        [("vassals/blog.toml", blog.as_str()), ("frontd.toml", "shards = 1"), ("pyproject.toml", "x = 1")];
+    check(&files, &[], ("", "2 files checked, all good\n"));
+    check(&files, &[""], ("", "2 files checked, all good\n"));
+    check(&files, &["vassals"], ("", "1 file checked, all good\n"));
+    check(&files, &["vassals/blog.toml", "frontd.toml"], ("", "2 files checked, all good\n"));
+}
+
+#[test]
+fn each_error_has_its_line_and_its_cure() {
+    let blog = format!("{MINIMAL}domains = ['blog.example']\n\nwokers = 3\n");
+    let stderr = "  × unknown key `rum`
+   ╭─[ROOT/emperord.toml:1:1]
+ 1 │ rum = 1
+   · ───
+   ╰────
+  help: did you mean `run`?
+
+  × unknown key `wokers`
+   ╭─[ROOT/vassals/blog.toml:5:1]
+ 4 │ 
+ 5 │ wokers = 3
+   · ──────
+   ╰────
+  help: did you mean `workers`?
+
+";
+    check(
+        &[("vassals/blog.toml", &blog), ("emperord.toml", "rum = 1")],
+        &[],
+        (stderr, "2 files checked, 2 errors\n"),
+    );
+}
+
+#[test]
+fn conflicts_are_found_over_all_files() {
+    let app = format!("{MINIMAL}domains = ['a.example']\n");
+    let stderr = "  × `domains` has `a.example` with path `/`, which is taken by ROOT/vassals/a.toml
+   ╭─[ROOT/vassals/b.toml:3:12]
+ 2 │ directory = '.'
+ 3 │ domains = ['a.example']
+   ·            ───────────
+   ╰────
+  help: give one of the two another domain or path
+
+";
+    check(&[("vassals/a.toml", &app), ("vassals/b.toml", &app)], &[], (stderr, "2 files checked, 1 error\n"));
+}
+
+#[test]
+fn files_that_are_no_vassals() {
+    let files = [("vassals/a.toml~", "x"), ("vassals/.a.toml.swp", "x")];
+    let skipped = "skipped ROOT/vassals/a.toml~, which is no vassal file: those end in .toml\n";
+    check(&files, &[], (skipped, "0 files checked, all good\n"));
+    let refused =
+        "  × ROOT/vassals/a.toml~: is no vassal file: its name must end in `.toml`, and not begin with a dot
+
+  × ROOT/nono: cannot be read: No such file or directory (os error 2)
+
+";
+    check(&files, &["vassals/a.toml~", "nono"], (refused, "2 files checked, 2 errors\n"));
+}
