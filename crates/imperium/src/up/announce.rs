@@ -42,7 +42,7 @@ impl Announcer {
                 while let Ok(Some(update)) = updates.message().await {
                     backoff.reset();
                     print(&self.news(&mut printed, update.update));
-                    print(&authority.take().map(|it| format!("CA  {}\n", it.display())).unwrap_or_default());
+                    print(&authority.take().map(authority_line).unwrap_or_default());
                 }
             }
             backoff.wait().await;
@@ -74,6 +74,11 @@ impl Announcer {
             _ => lines,
         }
     }
+}
+
+/// Where the file really is: the folder that it is used from may be gone after this run.
+fn authority_line(file: &Path) -> String {
+    format!("CA  {}\n", file.canonicalize().as_deref().unwrap_or(file).display())
 }
 
 /// Waits until frontd says so.
