@@ -3,6 +3,8 @@
 pub mod diagnostics;
 pub mod document;
 pub mod emperord;
+#[cfg(test)]
+mod example;
 pub mod frontd;
 mod layout;
 mod source;

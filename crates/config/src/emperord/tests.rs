@@ -1,6 +1,7 @@
 //! emperord's file, from defaults to errors.
 
 use super::*;
+use crate::example::uncommented;
 
 fn parse(text: &str) -> Result<EmperordConfig, Diagnostics> {
     let source = Source { path: "/r/emperord.toml".into(), text: text.to_owned() };
@@ -34,4 +35,18 @@ fn errors() {
     assert_eq!(told("vasals = 'x'"), "/r/emperord.toml:1:1: unknown key `vasals`: did you mean `vassals`?");
     let long = told(&format!("run = '/{}'", "x".repeat(100)));
     assert!(long.starts_with("/r/emperord.toml:1:7: `run` is too long: the socket path /xx"), "{long}");
+}
+
+/// What the example shows in comments is the default.
+#[test]
+fn the_example() {
+    let example = include_str!("../../../../deploy/examples/emperord.toml");
+    let layout = Layout::system();
+    let parse = |text: String, workerd: &str| {
+        let source = Source { path: layout.emperord_toml(), text };
+        EmperordConfig::parse(source, &layout, Path::new(workerd)).unwrap()
+    };
+    let default = |workerd: &str| EmperordConfig::new(&layout, Path::new(workerd));
+    assert_eq!(parse(example.to_owned(), "/bin/workerd"), default("/bin/workerd"));
+    assert_eq!(parse(uncommented(example), "/bin/workerd"), default("/usr/bin/workerd"));
 }

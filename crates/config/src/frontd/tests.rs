@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::example::uncommented;
 
 fn parse(text: &str) -> Result<FrontdConfig, Diagnostics> {
     let source = Source { path: "/r/frontd.toml".into(), text: text.to_owned() };
@@ -105,4 +106,24 @@ fn a_file_that_cannot_be_read() {
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     assert_eq!(told(), format!("{}: cannot be read: it is not a regular file", path.display()));
+}
+
+/// What the example shows in comments is the default.
+#[test]
+fn the_example() {
+    let example = include_str!("../../../../deploy/examples/frontd.toml");
+    let layout = Layout::system();
+    let parse =
+        |text: String| FrontdConfig::parse(Source { path: layout.frontd_toml(), text }, &layout).unwrap();
+    let shown = parse(uncommented(example));
+    let expected = FrontdConfig {
+        shards: NonZeroUsize::new(4).unwrap(),
+        tls: Tls {
+            certificates: Some("/etc/imperium/certificates".into()),
+            development: Some("/var/lib/imperium/tls".into()),
+        },
+        ..FrontdConfig::new(&layout)
+    };
+    assert_eq!(shown, expected);
+    assert_eq!(parse(example.to_owned()).shards, available_parallelism().unwrap());
 }

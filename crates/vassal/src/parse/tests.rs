@@ -386,3 +386,30 @@ fn conflicting_routes() {
     let wrong = "`domains` has `b.example` with path `/`, which is taken by ROOT/a.toml";
     assert_eq!(told, format!("ROOT/c.toml:4:25: {wrong}: give one of the two another domain or path"));
 }
+
+/// What the example shows in comments is the default; its folders are made under another root.
+#[test]
+fn the_example() {
+    let place = Place::new();
+    let example = include_str!("../../../../deploy/examples/blog.toml");
+    let example = example.replace("/srv/", &format!("{}/", place.0.path().display()));
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(char::is_alphabetic) => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    let uncommented: String = example.lines().map(line).collect();
+    let vassal = place.parse(&example).unwrap();
+    assert_eq!(place.parse(&uncommented).unwrap(), vassal);
+    let defaults = place.parse(MINIMAL).unwrap();
+    let shown = (&vassal.path, vassal.workers, vassal.threads, vassal.timeouts, vassal.queue, vassal.limits);
+    let default = (
+        &defaults.path,
+        defaults.workers,
+        defaults.threads,
+        defaults.timeouts,
+        defaults.queue,
+        defaults.limits,
+    );
+    assert_eq!(shown, default);
+    assert_ne!(uncommented, example);
+}
