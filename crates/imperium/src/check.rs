@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let root = args.root.clone().or_else(root_from_env);
     let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
     let checked = Checked::new(&args.paths, &layout);
-    let handler = MietteHandlerOpts::new().build();
+    let handler = MietteHandlerOpts::new().wrap_lines(false).build();
     checked.tell(&handler, &mut io::stderr().lock(), &mut io::stdout().lock()).into_diagnostic()?;
     Ok(if checked.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -53,7 +53,7 @@ impl Checked {
         for path in paths {
             match Layout::under(path) {
                 Ok(root) if root.vassals().is_dir() => checked.installation(&root),
-                _ if path.is_dir() => checked.folder(path, layout),
+                _ if path.is_dir() => checked.folder(path, Reader::of, layout),
                 _ => checked.file(path, Reader::of(path), layout),
             }
         }
@@ -73,11 +73,11 @@ impl Checked {
         }
         let vassals =
             EmperordConfig::load(layout, WORKERD.as_ref()).map_or(layout.vassals(), |it| it.vassals);
-        self.folder(&vassals, layout);
+        self.folder(&vassals, |_| Reader::Vassal, layout);
     }
 
-    /// A folder of vassals.
-    fn folder(&mut self, folder: &Path, layout: &Layout) {
+    /// The files of one folder, without its folders.
+    fn folder(&mut self, folder: &Path, reader: impl Fn(&Path) -> Reader, layout: &Layout) {
         let files = match files(folder) {
             Ok(files) => files,
             Err(error) => {
@@ -86,7 +86,7 @@ impl Checked {
         };
         for path in files {
             match name_of(&path) {
-                Some(_) => self.file(&path, Reader::Vassal, layout),
+                Some(_) => self.file(&path, reader(&path), layout),
                 None => self.skipped.push(path),
             }
         }
@@ -144,7 +144,7 @@ enum Reader {
 }
 
 impl Reader {
-    /// Goes by the name, for a file that was named alone.
+    /// Goes by the name, for a file whose place says nothing.
     fn of(path: &Path) -> Self {
         let among_vassals = path.parent().is_some_and(|folder| folder.ends_with("vassals"));
         match path.file_name().and_then(OsStr::to_str) {

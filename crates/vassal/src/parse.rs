@@ -108,7 +108,8 @@ fn folder(base: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
             Err(error) => format!("cannot be looked at: {error}"),
         };
-        Err(Wrong::new(format!("must be a folder, and {} {what}", path.display())))
+        let cure = "make the folder, or correct the path";
+        Err(Wrong::new(format!("must be a folder, and {} {what}", path.display())).cure(cure))
     }
 }
 

@@ -10,7 +10,9 @@ const MINIMAL: &str = "app = 'a'\ndirectory = '.'\n";
 #[track_caller]
 fn check(files: &[(&str, &str)], paths: &[&str], expected: (&str, &str)) {
     let root = tempfile::tempdir().unwrap();
-    fs::create_dir(root.path().join("vassals")).unwrap();
+    for folder in ["vassals", "apps"] {
+        fs::create_dir(root.path().join(folder)).unwrap();
+    }
     for (name, text) in files {
         fs::write(root.path().join(name), text).unwrap();
     }
@@ -58,6 +60,24 @@ fn each_error_has_its_line_and_its_cure() {
         &[("vassals/blog.toml", &blog), ("emperord.toml", "rum = 1")],
         &[],
         (stderr, "2 files checked, 2 errors\n"),
+    );
+}
+
+/// Who reads a file is told by its name, and among an installation's vassals by its place.
+#[test]
+fn a_folder_of_any_files() {
+    let app = format!("{MINIMAL}domains = ['a.example']\n");
+    let files = [("vassals/frontd.toml", app.as_str()), ("emperord.toml", "")];
+    check(&files, &[], ("", "2 files checked, all good\n"));
+    check(
+        &[("apps/frontd.toml", "shards = 1"), ("apps/a.toml", &app)],
+        &["apps"],
+        ("", "2 files checked, all good\n"),
+    );
+    check(
+        &[("apps/a.toml", &app), ("emperord.toml", "vassals = 'apps'")],
+        &[],
+        ("", "2 files checked, all good\n"),
     );
 }
 

@@ -226,11 +226,19 @@ fn apps() {
 
 #[test]
 fn folders_and_interpreters() {
-    check_value("directory", "'nono'", &["3:13: `directory` must be a folder, and ROOT/nono does not exist"]);
+    check_value(
+        "directory",
+        "'nono'",
+        &[
+            "3:13: `directory` must be a folder, and ROOT/nono does not exist: make the folder, or correct the path",
+        ],
+    );
     check_value(
         "directory",
         "'blog/app.py'",
-        &["3:13: `directory` must be a folder, and ROOT/blog/app.py is none"],
+        &[
+            "3:13: `directory` must be a folder, and ROOT/blog/app.py is none: make the folder, or correct the path",
+        ],
     );
     check_value(
         "directory",
@@ -279,7 +287,11 @@ fn paths_and_static_folders() {
     };
     check("static", "blog/static", "1: IT must begin and end with `/`: write \"/static/\"");
     check("/../", "blog/static", "1: IT must not have `..` in it");
-    check("/s/", "nono", "9: IT must be a folder, and ROOT/nono does not exist");
+    check(
+        "/s/",
+        "nono",
+        "9: IT must be a folder, and ROOT/nono does not exist: make the folder, or correct the path",
+    );
     check_rest(
         "path = '/blog'\n[static]\n'/s/' = 'blog/static'",
         &["6:9: `static./s/` lies outside of the app's path `/blog`: write \"/blog/s/\""],
