@@ -155,6 +155,31 @@ impl Stack {
         Client::new(&self.ca()?, "localhost", self.admin, Protocol::Plain)?.get(path).await
     }
 
+    /// A figure of an app among frontd's metrics; 0 when it is not there.
+    ///
+    /// # Errors
+    /// When frontd does not answer.
+    pub async fn metric(&self, name: &str, app: &str) -> anyhow::Result<f64> {
+        let text = self.probe("/-/metrics").await?.expect(200)?.text();
+        let of_app = format!("app=\"{app}\"");
+        let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(&of_app));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        Ok(value.map_or(Ok(0.0), str::parse)?)
+    }
+
+    /// Waits until so many requests wait for a worker of the app.
+    ///
+    /// # Errors
+    /// When they never do.
+    pub async fn waiting(&self, app: &str, requests: u32) -> anyhow::Result<()> {
+        let what = format!("{requests} requests wait for {app}");
+        until(&what, async || {
+            let waiting = self.metric("imperium_queue", app).await?;
+            Ok((waiting >= f64::from(requests)).then_some(()))
+        })
+        .await
+    }
+
     /// What `imperium status --json` tells.
     ///
     /// # Errors

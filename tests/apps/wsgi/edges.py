@@ -5,6 +5,7 @@ wait for (`gate`).
 """
 
 import io
+import json
 import os
 import sys
 import time
@@ -217,6 +218,17 @@ def errors(environ, start_response):
     return [b"logged\n"]
 
 
+def environ(environ, start_response):
+    """What the server told the app, as far as it is text; answers for every path below as well."""
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({key: value for key, value in environ.items() if isinstance(value, str)}).encode()]
+
+
+def missing(environ, start_response):
+    start_response("404 Not Found", TEXT)
+    return [b"no such callable\n"]
+
+
 def types(environ, start_response):
     """What is not a string in the environ, and where the names live that PEP 3333 asks for."""
     keys = ["wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once"]
@@ -227,10 +239,11 @@ def types(environ, start_response):
 CALLABLES = [
     hello, echo, pid, gated, in_pieces, write, closing, closing_endless, raise_midway, raise_at_once,
     raise_after_start, exc_info, exc_info_late, start_twice, nothing, no_start, text_body, bad_header,
-    too_short, no_content, empty, lazy_start, file_wrapper, lines, unread, errors, types,
+    too_short, no_content, empty, lazy_start, file_wrapper, lines, unread, errors, environ, types,
 ]  # fmt: skip
-BY_PATH = {"/" + each.__name__.replace("_", "-"): each for each in CALLABLES}
+BY_PATH = {"/": hello} | {"/" + each.__name__.replace("_", "-"): each for each in CALLABLES}
 
 
 def application(environ, start_response):
-    return BY_PATH.get(environ["PATH_INFO"], hello)(environ, start_response)
+    first = "/" + environ["PATH_INFO"].lstrip("/").partition("/")[0]
+    return BY_PATH.get(first, missing)(environ, start_response)

@@ -1,0 +1,138 @@
+//! Bytes on a connection, as they are: for requests that no client library would send.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection on which the test writes and reads each byte itself.
+pub struct Wire {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// One response, as it was framed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Its head, with the status line.
+    pub head: String,
+    /// Its body, its chunks put together.
+    pub body: Vec<u8>,
+}
+
+/// Whether a response may have a body: what was asked with HEAD is answered without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// With HEAD.
+    Head,
+    /// With any other method.
+    Body,
+}
+
+impl Wire {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        Ok(Self { stream: TcpStream::connect(address).await?, unread: Vec::new() })
+    }
+
+    /// Writes bytes. A server may have closed before it read them all, which is no error here.
+    ///
+    /// # Errors
+    /// When the server neither reads nor closes.
+    pub async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let _closed_is_seen_when_read =
+            timeout(PATIENCE, self.stream.write_all(bytes)).await.context("write")?;
+        Ok(())
+    }
+
+    /// Reads the next response; None when the server closed instead.
+    ///
+    /// # Errors
+    /// When it is cut, or no HTTP, or never comes.
+    pub async fn reply(&mut self, asked: Asked) -> anyhow::Result<Option<Reply>> {
+        let Some(head) = self.head().await? else { return Ok(None) };
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status: u16 = status.with_context(|| format!("a status line expected, not {head:?}"))?;
+        let bodiless = asked == Asked::Head || status < 200 || status == 204 || status == 304;
+        let body = if bodiless { Vec::new() } else { self.body(&head).await? };
+        Ok(Some(Reply { status, head, body }))
+    }
+
+    async fn head(&mut self) -> anyhow::Result<Option<String>> {
+        loop {
+            if let Some(end) = self.unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                let head: Vec<_> = self.unread.drain(..end + 4).collect();
+                return Ok(Some(String::from_utf8(head)?));
+            }
+            if self.more().await? == 0 {
+                let left = String::from_utf8_lossy(&self.unread);
+                ensure!(self.unread.is_empty(), "closed in the middle of a head: {left:?}");
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn body(&mut self, head: &str) -> anyhow::Result<Vec<u8>> {
+        let lower = head.to_ascii_lowercase();
+        let header = |name: &str| lower.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        match (header("transfer-encoding:"), header("content-length:")) {
+            (Some("chunked"), None) => self.chunks().await,
+            (None, Some(length)) => self.exactly(length.parse()?).await,
+            (None, None) => self.rest().await,
+            both => bail!("framed by {both:?}: {head:?}"),
+        }
+    }
+
+    async fn chunks(&mut self) -> anyhow::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let size = usize::from_str_radix(self.line().await?.trim(), 16).context("a chunk's size")?;
+            body.extend(self.exactly(size).await?);
+            ensure!(self.exactly(2).await? == b"\r\n", "a chunk without its end");
+            if size == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    async fn line(&mut self) -> anyhow::Result<String> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                return Ok(String::from_utf8(self.unread.drain(..=end).collect())?);
+            }
+            ensure!(self.more().await? > 0, "closed in the middle of a line");
+        }
+    }
+
+    async fn exactly(&mut self, length: usize) -> anyhow::Result<Vec<u8>> {
+        while self.unread.len() < length {
+            ensure!(self.more().await? > 0, "closed after {} of {length} bytes of a body", self.unread.len());
+        }
+        Ok(self.unread.drain(..length).collect())
+    }
+
+    async fn rest(&mut self) -> anyhow::Result<Vec<u8>> {
+        while self.more().await? > 0 {}
+        Ok(std::mem::take(&mut self.unread))
+    }
+
+    /// A reset is an end, too: the server closed while there was more to read.
+    async fn more(&mut self) -> anyhow::Result<usize> {
+        match timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+            Ok(read) => read.context("read"),
+            Err(_) => bail!("neither answered nor closed within {PATIENCE:?}"),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Bodies of every size, both ways, and clients that take their time.
+
+use anyhow::{Context as _, ensure};
+use http::{Method, Request};
+use tests::client::{Answer, Body, Client, Protocol, empty, full, request};
+use tests::pattern::{self, Pattern};
+use tests::place::Place;
+use tests::process;
+use tests::stack::{self, Stack};
+use tests::vassal::Vassal;
+
+const HUGE: u64 = 300_000_000;
+const GROWTH: u64 = 32 << 20;
+/// Around where a body no longer goes inline.
+const SIZES: [usize; 8] = [0, 1, 16_384, 65_535, 65_536, 65_537, 200_000, 3_000_000];
+
+#[tokio::test]
+async fn bodies_of_every_size_come_back() -> anyhow::Result<()> {
+    flask(async |stack| {
+        for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("flask", protocol)?;
+            for size in SIZES {
+                let body: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(size).collect();
+                let answer =
+                    client.post("/echo", "application/octet-stream", body.clone()).await?.expect(200)?;
+                ensure!(answer.body == body, "{protocol}: {size} bytes became {}", answer.body.len());
+                let streamed =
+                    client.open(request(Method::GET, &format!("/stream?bytes={size}"), empty())).await?;
+                expect_pattern(&pattern::read(streamed.into_body()).await?, size as u64)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_whose_length_shows_at_its_end() -> anyhow::Result<()> {
+    flask(async |stack| {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            for size in [0, 1000, 1_000_000] {
+                let client = stack.client("flask", protocol)?;
+                let answer = client.send(post("/hash", Pattern::of(size).streamed())).await?.expect(200)?;
+                expect_hash(&answer, size)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_huge_upload_arrives_whole_in_little_memory() -> anyhow::Result<()> {
+    flask(async |stack| {
+        let client = stack.client("flask", Protocol::Http1)?;
+        let before = Footprint::of(stack, &client).await?;
+        let answer = client.send(post("/hash", Pattern::of(HUGE).sized())).await?.expect(200)?;
+        expect_hash(&answer, HUGE)?;
+        let answer =
+            stack.client("flask", Protocol::Http2)?.send(post("/hash", Pattern::of(HUGE).streamed())).await?;
+        expect_hash(&answer.expect(200)?, HUGE)?;
+        before.has_not_grown()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_huge_response_arrives_whole_in_little_memory() -> anyhow::Result<()> {
+    flask(async |stack| {
+        let client = stack.client("flask", Protocol::Http1)?;
+        let before = Footprint::of(stack, &client).await?;
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("flask", protocol)?;
+            let response =
+                client.open(request(Method::GET, &format!("/stream?bytes={HUGE}"), empty())).await?;
+            expect_pattern(&pattern::read(response.into_body()).await?, HUGE)?;
+        }
+        before.has_not_grown()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_holds_up_nobody() -> anyhow::Result<()> {
+    flask(async |stack| {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("flask", protocol)?;
+            let slow = client.open(request(Method::GET, "/stream?bytes=50000000", empty())).await?;
+            // The app has one worker, of one thread.
+            for _ in 0..5 {
+                client.get("/pid").await?.expect(200)?;
+            }
+            expect_pattern(&pattern::read(slow.into_body()).await?, 50_000_000)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_client_that_sends_slowly_holds_up_nobody() -> anyhow::Result<()> {
+    flask(async |stack| {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("flask", protocol)?;
+            let (more, body) = by_hand();
+            let half = Pattern::of(200_000);
+            let slow = client.send(post("/hash", body));
+            let rest = async {
+                for block in half {
+                    more.send(block).await.context("the server gave up")?;
+                }
+                for _ in 0..5 {
+                    client.get("/pid").await?.expect(200)?;
+                }
+                drop(more);
+                anyhow::Ok(())
+            };
+            let (answer, rest) = tokio::join!(slow, rest);
+            rest?;
+            expect_hash(&answer?.expect(200)?, 200_000)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() -> anyhow::Result<()> {
+    let vassal = Vassal::flask(&Place::of_tests()?).table("[limits]\nbody = \"100kB\"");
+    stack::with([vassal], async |stack| {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("flask", protocol)?;
+            client.post("/hash", "text/plain", vec![b'a'; 100_000]).await?.expect(200)?;
+            client.post("/hash", "text/plain", vec![b'a'; 110_000]).await?.expect(413)?;
+            client.send(post("/hash", Pattern::of(110_000).streamed())).await?.expect(413)?;
+            client.get("/pid").await?.expect(200)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// What the first piece is held back for would never come.
+#[tokio::test]
+async fn a_response_in_pieces_is_sent_as_it_is_made() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        use http_body_util::BodyExt as _;
+        for (number, protocol) in [Protocol::Http1, Protocol::Http2].into_iter().enumerate() {
+            let gate = stack.root().join(format!("pieces-{number}"));
+            let path = format!("/in-pieces?gate={}", gate.display());
+            let client = stack.client("wsgi", protocol)?;
+            let mut body = client.open(request(Method::GET, &path, empty())).await?.into_body();
+            let first = body.frame().await.context("a first piece")??;
+            ensure!(first.data_ref().is_some_and(|piece| piece == "first\n"), "{first:?}");
+            std::fs::write(&gate, "")?;
+            ensure!(body.collect().await?.to_bytes() == "second\n", "another second piece");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_shows_that_it_is_cut() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("wsgi", protocol)?;
+            let record = stack.root().join("midway");
+            let cut = client.get(&format!("/raise-midway?record={}", record.display())).await;
+            ensure!(cut.is_err(), "half a body passed for a whole one: {:?}", cut.map(|it| it.body.len()));
+            stack.logged(&["RuntimeError: raised in the middle of the body"]).await?;
+            ensure!(std::fs::read_to_string(&record)?.starts_with("closed"), "the iterable was not closed");
+            client.get("/hello").await?.expect(200)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn flask(story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    stack::with([Vassal::flask(&Place::of_tests()?)], story).await
+}
+
+fn post(path: &str, body: Body) -> Request<Body> {
+    request(Method::POST, path, body)
+}
+
+/// A body that is made as the test goes on.
+fn by_hand() -> (tokio::sync::mpsc::Sender<bytes::Bytes>, Body) {
+    use http_body_util::{BodyExt as _, StreamBody};
+    let (send, receive) = tokio::sync::mpsc::channel(1);
+    let frames =
+        futures_util::stream::unfold(receive, async |mut receive: tokio::sync::mpsc::Receiver<_>| {
+            let block = receive.recv().await?;
+            Some((Ok(hyper::body::Frame::data(block)), receive))
+        });
+    (send, StreamBody::new(frames).boxed())
+}
+
+fn expect_hash(answer: &Answer, bytes: u64) -> anyhow::Result<()> {
+    let told = answer.json()?;
+    ensure!(told["length"] == bytes, "{bytes} bytes sent, and {told}");
+    ensure!(told["sha256"] == Pattern::of(bytes).sha256(), "other bytes arrived: {told}");
+    Ok(())
+}
+
+fn expect_pattern(read: &pattern::Read, bytes: u64) -> anyhow::Result<()> {
+    let expected = pattern::Read { bytes, sha256: Pattern::of(bytes).sha256() };
+    ensure!(*read == expected, "{expected:?} expected, not {read:?}");
+    Ok(())
+}
+
+/// Resident memory of frontd and of the one worker, once both have worked a little.
+struct Footprint(Vec<(&'static str, u32, u64)>);
+
+impl Footprint {
+    async fn of(stack: &Stack, client: &Client) -> anyhow::Result<Self> {
+        client.send(post("/hash", full(vec![0; 1_000_000]))).await?.expect(200)?;
+        client.get("/stream?bytes=1000000").await?.expect(200)?;
+        let pids = [("frontd", stack.daemon("frontd").await?), ("worker", stack.ready("flask", 1).await?[0])];
+        let each = pids.map(|(name, pid)| Ok((name, pid, process::memory(pid, "VmRSS")?)));
+        Ok(Self(each.into_iter().collect::<anyhow::Result<_>>()?))
+    }
+
+    /// Demands that neither was ever much larger.
+    fn has_not_grown(&self) -> anyhow::Result<()> {
+        for (name, pid, before) in &self.0 {
+            let most = process::memory(*pid, "VmHWM")?;
+            ensure!(most < before + GROWTH, "{name} grew from {before} to {most} bytes");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! `kill -9` of each process, under load.
+
+use std::collections::BTreeSet;
+
+use anyhow::ensure;
+use http::Method;
+use rustix::process::Signal;
+use tests::client::{Client, Protocol};
+use tests::load::{Kind, Load};
+use tests::place::Place;
+use tests::process::{self, Process};
+use tests::stack::{self, Stack};
+use tests::status::App;
+use tests::vassal::Vassal;
+use tests::wait::until;
+
+use crate::gate::Gate;
+
+#[tokio::test]
+async fn a_killed_worker_is_replaced_and_no_get_is_lost() -> anyhow::Result<()> {
+    wsgi(2, async |stack, client| {
+        let load = Load::start(client, 6, Kind::Gets);
+        for _ in 0..3 {
+            load.flows(30).await?;
+            let before = stack.ready("wsgi", 2).await?;
+            stack.kill(before[0])?;
+            let replaced = |app: &App| app.is_whole() && !app.ready().contains(&before[0]);
+            let after = stack.until("wsgi", "the dead worker is replaced", replaced).await?.ready();
+            ensure!(after.contains(&before[1]), "{before:?} became {after:?}");
+        }
+        load.flows(30).await?;
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn only_a_post_that_was_begun_fails_with_its_worker() -> anyhow::Result<()> {
+    wsgi(2, async |stack, client| {
+        let load = Load::start(client, 6, Kind::Posts);
+        let mut kills = 0;
+        for _ in 0..3 {
+            load.flows(30).await?;
+            let before = stack.ready("wsgi", 2).await?;
+            stack.kill(before[1])?;
+            kills += 1;
+            let replaced = |app: &App| app.is_whole() && !app.ready().contains(&before[1]);
+            stack.until("wsgi", "the dead worker is replaced", replaced).await?;
+        }
+        let ledger = load.finish().await?;
+        // A worker has one thread here, so that it has begun one request at most.
+        ensure!(ledger.status(502) <= kills, "more were lost than were begun: {ledger:#?}");
+        ensure!(ledger.right + ledger.status(502) == ledger.sent, "{ledger:#?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_get_moves_to_another_worker_and_a_post_does_not() -> anyhow::Result<()> {
+    wsgi(2, async |stack, client| {
+        let get = Gate::get(client, stack.root());
+        let first = get.begun(1).await?[0];
+        stack.kill(first)?;
+        let second = get.begun(2).await?[1];
+        ensure!(first != second, "{first} was dead");
+        ensure!(get.pass().await? == second, "another answered");
+
+        stack.ready("wsgi", 2).await?;
+        let post = Gate::send(client, stack.root(), Method::POST);
+        let pids = post.begun(1).await?;
+        stack.kill(pids[0])?;
+        let (record, answer) = post.end().await?;
+        ensure!(answer.status == 502, "502 expected, not {answer:?}");
+        ensure!(record == pids, "a POST was begun again: {record:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn emperord_dies_and_nothing_else_does() -> anyhow::Result<()> {
+    wsgi(3, async |stack, client| {
+        let (gets, posts) = (Load::start(client, 4, Kind::Gets), Load::start(client, 2, Kind::Posts));
+        let workers = stack.ready("wsgi", 3).await?;
+        for _ in 0..2 {
+            gets.flows(30).await?;
+            let emperord = stack.status().await?.emperord.pid;
+            stack.kill(emperord)?;
+            gets.flows(30).await?;
+            let adopted = async || {
+                let Ok(status) = stack.status().await else { return Ok(None) };
+                let whole = status.app("wsgi").is_some_and(App::is_whole);
+                Ok((status.emperord.pid != emperord && whole).then_some(()))
+            };
+            until("the next emperord has adopted the workers", adopted).await?;
+            ensure!(stack.ready("wsgi", 3).await? == workers, "other workers than {workers:?}");
+            no_others(stack, &workers).await?;
+        }
+        gets.flows(30).await?;
+        gets.finish().await?.all_right()?;
+        posts.finish().await?.all_right()?;
+
+        stack.command("scale", &["wsgi", "1"]).await?;
+        let one = stack.ready("wsgi", 1).await?;
+        ensure!(workers.contains(&one[0]), "{one:?} was not adopted");
+        no_others(stack, &one).await
+    })
+    .await
+}
+
+/// A worker that dies while nobody watches is replaced once somebody does.
+#[tokio::test]
+async fn a_worker_dies_while_emperord_is_dead() -> anyhow::Result<()> {
+    wsgi(2, async |stack, client| {
+        let load = Load::start(client, 4, Kind::Gets);
+        let workers = stack.ready("wsgi", 2).await?;
+        load.flows(30).await?;
+        stack.kill(stack.status().await?.emperord.pid)?;
+        stack.kill(workers[0])?;
+        let replaced = |app: &App| app.is_whole() && !app.ready().contains(&workers[0]);
+        let now = stack.until("wsgi", "the dead worker is replaced", replaced).await?.ready();
+        ensure!(now.contains(&workers[1]), "{workers:?} became {now:?}");
+        no_others(stack, &now).await?;
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn frontd_dies_and_serves_again() -> anyhow::Result<()> {
+    wsgi(2, async |stack, client| {
+        let workers = stack.ready("wsgi", 2).await?;
+        for _ in 0..2 {
+            kill_frontd(stack).await?;
+            // The sockets are held by `up`: nobody is refused, whoever comes meanwhile waits.
+            client.get("/hello").await?.expect(200)?;
+            ensure!(stack.ready("wsgi", 2).await? == workers, "frontd took workers with it");
+        }
+        let load = Load::start(client, 4, Kind::Gets);
+        load.flows(50).await?;
+        kill_frontd(stack).await?;
+        load.flows(50).await?;
+        let ledger = load.finish().await?;
+        ensure!(
+            ledger.lost <= 4 && ledger.right + ledger.lost == ledger.sent,
+            "more than what was cut: {ledger:#?}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// emperord is frozen rather than killed, or `up` would start it again.
+#[tokio::test]
+async fn frontd_serves_from_the_last_table_while_emperord_is_away() -> anyhow::Result<()> {
+    wsgi(2, async |stack, client| {
+        let emperord = stack.status().await?.emperord.pid;
+        client.get("/hello").await?.expect(200)?;
+        process::signal(emperord, Signal::STOP)?;
+        let served = served_without(stack, client).await;
+        process::signal(emperord, Signal::CONT)?;
+        served
+    })
+    .await
+}
+
+async fn served_without(stack: &Stack, client: &Client) -> anyhow::Result<()> {
+    kill_frontd(stack).await?;
+    client.get("/hello").await?.expect(200)?;
+    let load = Load::start(client, 4, Kind::Gets);
+    load.flows(100).await?;
+    load.finish().await?.all_right()
+}
+
+async fn kill_frontd(stack: &Stack) -> anyhow::Result<()> {
+    let frontd = stack.daemon("frontd").await?;
+    stack.kill(frontd)?;
+    let again = async || {
+        let ready = stack.probe("/-/ready").await.is_ok_and(|answer| answer.status == 200);
+        Ok((ready && stack.daemon("frontd").await? != frontd).then_some(()))
+    };
+    until("frontd serves again", again).await
+}
+
+/// Demands that besides the daemons nothing runs but these workers.
+async fn no_others(stack: &Stack, workers: &[u32]) -> anyhow::Result<()> {
+    let daemons = [stack.daemon("frontd").await?, stack.daemon("emperord").await?];
+    let all: BTreeSet<_> = Process::descendants(stack.up()).into_iter().map(|it| it.pid).collect();
+    let expected = workers.iter().copied().chain(daemons).collect();
+    ensure!(all == expected, "{all:?} run, where {expected:?} should");
+    Ok(())
+}
+
+async fn wsgi(
+    workers: u32,
+    story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?).workers(workers)], async |stack| {
+        let client = stack.client("wsgi", Protocol::Http1)?;
+        story(stack, &client).await
+    })
+    .await
+}

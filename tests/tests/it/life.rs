@@ -1,0 +1,59 @@
+//! How the stack begins and ends.
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+use tests::client::Protocol;
+use tests::load::{Kind, Load};
+use tests::place::Place;
+use tests::process;
+use tests::stack::{self, Stack};
+use tests::vassal::Vassal;
+
+use crate::gate::Gate;
+
+/// That nothing is left is what every test asks when its stack ends; here it ends amidst work.
+#[tokio::test]
+async fn a_stack_told_to_end_finishes_what_it_has_begun() -> anyhow::Result<()> {
+    let stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
+    stack.whole().await?;
+    let client = stack.client("wsgi", Protocol::Http1)?;
+    let held = Gate::get(&client, stack.root());
+    let begun = held.begun(1).await?[0];
+    process::signal(stack.up(), Signal::TERM)?;
+    tests::wait::until("new connections are refused", async || {
+        Ok(client.connect().await.is_err().then_some(()))
+    })
+    .await?;
+    ensure!(held.pass().await? == begun, "another answered");
+    stack.stop()
+}
+
+#[tokio::test]
+async fn a_stack_ends_under_load() -> anyhow::Result<()> {
+    let stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
+    stack.whole().await?;
+    let load = Load::start(&stack.client("wsgi", Protocol::Http2)?, 4, Kind::Gets);
+    load.flows(100).await?;
+    tokio::task::spawn_blocking(|| stack.stop()).await??;
+    let ledger = load.finish().await?;
+    ensure!(ledger.wrong == 0, "an answer of another: {ledger:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_state_of_one_run_is_no_burden_to_the_next() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?).workers(2)], async |stack| {
+        let workers = stack.ready("wsgi", 2).await?;
+        // All at once: nobody is there to tell anybody.
+        for pid in [stack.daemon("emperord").await?, stack.daemon("frontd").await?].iter().chain(&workers) {
+            process::signal(*pid, Signal::KILL)?;
+        }
+        let new =
+            |app: &tests::status::App| app.is_whole() && app.ready().iter().all(|pid| !workers.contains(pid));
+        stack.until("wsgi", "all is started again", new).await?;
+        let client = stack.client("wsgi", Protocol::Http1)?;
+        client.get("/hello").await?.expect(200).context("after all were killed")?;
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,14 @@
+//! The stack as a whole: real daemons, real apps; a subject a file.
+
+mod bodies;
+mod crash;
+mod dispatch;
+mod failing;
+mod gate;
+mod life;
+mod scaling;
+mod serving;
+mod static_files;
+mod vassals;
+mod wire;
+mod wsgi;

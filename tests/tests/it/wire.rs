@@ -1,0 +1,164 @@
+//! Requests byte by byte, well and badly formed, from files beside what each must give.
+//!
+//! `requests/{valid,invalid}/NAME.http` holds the bytes: line ends of the file mean nothing, `\r`,
+//! `\n`, `\0`, `\\` and `\xHH` are bytes, and `\{a*1000}` is a thousand of them. `NAME.expect`
+//! tells, a line each, the answers that must come: `200 its whole body`, `400`, `400|501` for
+//! either, `HEAD 200` where no body may follow, with `-` among the choices where closing without
+//! a word will do. The last line is what becomes of the connection: `open`, and a victim that
+//! asks next on it gets an answer of its own, or `closed`, and it gets none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use tests::client::Protocol;
+use tests::load::{Kind, Load};
+use tests::place::Place;
+use tests::stack::{self, Stack};
+use tests::vassal::Vassal;
+use tests::wire::{Asked, Reply, Wire};
+
+const VICTIM: &[u8] = b"GET /echo?victim HTTP/1.1\r\nHost: wsgi.localhost\r\n\r\n";
+
+#[tokio::test]
+async fn valid_requests_get_their_answers() -> anyhow::Result<()> {
+    all_of("valid").await
+}
+
+#[tokio::test]
+async fn invalid_requests_get_their_due_and_nobody_else_does() -> anyhow::Result<()> {
+    all_of("invalid").await
+}
+
+async fn all_of(folder: &str) -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?).workers(2)], async |stack| {
+        let bystanders = Load::start(&stack.client("wsgi", Protocol::Plain)?, 2, Kind::Gets);
+        let mut failed = Vec::new();
+        for case in cases(folder)? {
+            if let Err(error) = play(stack, &case).await {
+                failed.push(format!("{}: {error:#}", case.display()));
+            }
+        }
+        bystanders.finish().await?.all_right()?;
+        ensure!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+        Ok(())
+    })
+    .await
+}
+
+fn cases(folder: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("requests").join(folder);
+    let files = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut cases: Vec<_> =
+        files.into_iter().filter(|path| path.extension().is_some_and(|it| it == "http")).collect();
+    cases.sort();
+    ensure!(!cases.is_empty(), "no case in {}", folder.display());
+    Ok(cases)
+}
+
+async fn play(stack: &Stack, case: &Path) -> anyhow::Result<()> {
+    let bytes = unescape(&fs::read_to_string(case)?)?;
+    let expected = Expected::parse(&fs::read_to_string(case.with_extension("expect"))?)?;
+    let mut wire = Wire::connect(stack.http).await?;
+    wire.write(&bytes).await?;
+    wire.write(VICTIM).await?;
+    for answer in &expected.answers {
+        let reply = wire.reply(answer.asked).await?;
+        ensure!(answer.allows(reply.as_ref()), "{} expected, not {}", answer.line, show(reply.as_ref()));
+        if reply.is_none() {
+            return Ok(());
+        }
+    }
+    let victim = wire.reply(Asked::Body).await?;
+    let served = victim.as_ref().is_some_and(|it| it.status == 200 && it.body == b"victim");
+    match expected.then {
+        Then::Open => ensure!(served, "the victim was answered {}", show(victim.as_ref())),
+        Then::Closed => ensure!(victim.is_none(), "after that came {}", show(victim.as_ref())),
+    }
+    Ok(())
+}
+
+fn show(reply: Option<&Reply>) -> String {
+    reply.map_or("a close".to_owned(), |it| format!("{:?} {:?}", it.head, String::from_utf8_lossy(&it.body)))
+}
+
+struct Expected {
+    answers: Vec<Due>,
+    then: Then,
+}
+
+enum Then {
+    Open,
+    Closed,
+}
+
+struct Due {
+    line: String,
+    asked: Asked,
+    choices: Vec<String>,
+    body: Option<String>,
+}
+
+impl Expected {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let mut lines: Vec<_> = text.lines().collect();
+        let then = match lines.pop() {
+            Some("open") => Then::Open,
+            Some("closed") => Then::Closed,
+            other => bail!("`open` or `closed` expected in the last line, not {other:?}"),
+        };
+        Ok(Self { answers: lines.into_iter().map(Due::parse).collect(), then })
+    }
+}
+
+impl Due {
+    fn parse(line: &str) -> Self {
+        let (asked, rest) =
+            line.strip_prefix("HEAD ").map_or((Asked::Body, line), |rest| (Asked::Head, rest));
+        let (choices, body) = rest.split_once(' ').map_or((rest, None), |(first, body)| (first, Some(body)));
+        let choices = choices.split('|').map(str::to_owned).collect();
+        Self { line: line.to_owned(), asked, choices, body: body.map(str::to_owned) }
+    }
+
+    fn allows(&self, reply: Option<&Reply>) -> bool {
+        let Some(reply) = reply else { return self.choices.iter().any(|it| it == "-") };
+        let status = self.choices.contains(&reply.status.to_string());
+        status && self.body.as_ref().is_none_or(|body| body.as_bytes() == reply.body)
+    }
+}
+
+fn unescape(text: &str) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut rest = text.replace('\n', "");
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        bytes.extend(plain.as_bytes());
+        let (escape, length) = escape(escaped).with_context(|| format!("an escape: \\{escaped}"))?;
+        bytes.extend(escape);
+        rest = escaped[length..].to_owned();
+    }
+    bytes.extend(rest.as_bytes());
+    Ok(bytes)
+}
+
+/// What stands for the beginning of `text`, and how long that beginning is.
+fn escape(text: &str) -> Option<(Vec<u8>, usize)> {
+    Some(match text.chars().next()? {
+        'r' => (vec![b'\r'], 1),
+        'n' => (vec![b'\n'], 1),
+        '0' => (vec![0], 1),
+        '\\' => (vec![b'\\'], 1),
+        'x' => (vec![u8::from_str_radix(text.get(1..3)?, 16).ok()?], 3),
+        '{' => {
+            let (inside, _) = text[1..].split_once('}')?;
+            let (what, times) = inside.rsplit_once('*')?;
+            (unescape(what).ok()?.repeat(times.parse().ok()?), inside.len() + 2)
+        }
+        _ => return None,
+    })
+}
+
+#[test]
+fn escapes() -> anyhow::Result<()> {
+    ensure!(unescape("a\\r\\n\nb\\x00\\0\\{xy*3}\\\\c")? == b"a\r\nb\0\0xyxyxy\\c");
+    Ok(())
+}
