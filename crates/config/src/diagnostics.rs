@@ -39,27 +39,38 @@ pub struct Wrong {
     cure: Option<String>,
 }
 
+const MAX_MESSAGE_BYTES: usize = 1000;
+
 impl Wrong {
     /// Says what is wrong. From a parser of values it continues a sentence that begins with the key:
     /// ``must be a whole number, not a string``.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cure: None }
+        Self { message: shortened(message.into()), cure: None }
     }
 
     /// Says what to do.
     #[must_use]
     pub fn cure(mut self, cure: impl Into<String>) -> Self {
-        self.cure = Some(cure.into());
+        self.cure = Some(shortened(cure.into()));
         self
     }
 
     /// Begins the sentence.
     #[must_use]
     pub fn of(mut self, subject: &str) -> Self {
-        self.message = format!("`{subject}` {}", self.message);
+        self.message = shortened(format!("`{subject}` {}", self.message));
         self
     }
+}
+
+/// Keys and values may be as long as a file; what is said of them is not.
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_MESSAGE_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_MESSAGE_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 impl fmt::Display for Wrong {

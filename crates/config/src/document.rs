@@ -186,12 +186,16 @@ impl Document {
 
     /// Of several problems at one place the first is told: the others come of it.
     fn refuse_at<T>(&mut self, span: Range<usize>, wrong: Wrong) -> Option<T> {
-        if span.is_empty() || self.problems.iter().all(|problem| problem.start() != span.start) {
+        let told = |problem: &Problem| !span.is_empty() && problem.start() == span.start;
+        if self.problems.len() < MAX_PROBLEMS && !self.problems.iter().any(told) {
             self.problems.push(Problem::at(&self.source, &self.shown, span, wrong));
         }
         None
     }
 }
+
+/// What a file with more errors is told; the rest is heard once these are cured.
+const MAX_PROBLEMS: usize = 100;
 
 const TO_THE_TOP: &str = "move it to the top of the file, above the first `[`";
 

@@ -132,3 +132,17 @@ fn windows_line_ends() {
 fn columns_count_characters() {
     check_rest("env = { 'äöü' = 1 }", &["3:17: `env.äöü` must be a string, not an integer: write \"1\""]);
 }
+
+#[test]
+fn what_is_told_has_a_bound() {
+    let many: String = (0..40_000).map(|it| format!("k{it} = 1\n")).collect();
+    assert_eq!(read(&many).unwrap_err().problems().len(), MAX_PROBLEMS);
+
+    let long = format!("{} = {:?}\n", "k".repeat(400_000), "v".repeat(400_000));
+    let told = read(&format!("app = 'x'\nhosts = ['x']\n{long}\n[env]\n{long}")).unwrap_err().to_string();
+    assert!(
+        told.starts_with("/etc/a.toml:3:1: unknown key `kkk")
+            && told.ends_with("k…: the keys are `app`, `hosts`, `workers`, `env`, `queue`"),
+        "{told}"
+    );
+}
