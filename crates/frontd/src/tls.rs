@@ -1,22 +1,120 @@
-//! PLACEHOLDER of the lead, so that the crate compiles: the owner of this room replaces the whole file. This is the API that lib.rs, shard.rs and connection.rs use.
-use std::io;
+//! TLS for every listener: one configuration, and the certificates that it chooses from.
+//!
+//! Certificates come from a folder of PEM files, and on a development machine from an authority of its
+//! own. Both can be replaced while connections go on; handshakes take what is there at the moment.
+
+mod development;
+mod error;
+mod folder;
+mod identity;
+mod names;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use config::frontd::Tls;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use tokio_rustls::TlsAcceptor;
 
-#[derive(Debug)]
-pub(crate) struct Certificates;
+use development::Authority;
+pub(crate) use error::TlsError;
+use names::{Choice, Names, Resolver};
+
+/// The certificates of all hosts, and the TLS configuration that shows them.
+pub(crate) struct Certificates {
+    folder: Option<PathBuf>,
+    authority: Option<Authority>,
+    server: Arc<ServerConfig>,
+    resolver: Arc<Resolver>,
+    known: Mutex<Known>,
+}
+
+/// What the present choice was made of.
+#[derive(Default)]
+struct Known {
+    files: Arc<Names>,
+    domains: Vec<String>,
+}
 
 impl Certificates {
-    pub(crate) fn new(_tls: &Tls) -> io::Result<Self> {
-        Ok(Self)
+    /// Reads the certificates, and makes the development authority where one is wanted and not yet there.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with a file, with its path.
+    pub(crate) fn new(sources: &Tls) -> Result<Self, TlsError> {
+        let resolver = Arc::new(Resolver::default());
+        let certificates = Self {
+            folder: sources.certificates.clone(),
+            authority: sources.development.as_deref().map(Authority::open).transpose()?,
+            server: server_config(Arc::clone(&resolver))?,
+            resolver,
+            known: Mutex::default(),
+        };
+        certificates.reload()?;
+        Ok(certificates)
     }
-    pub(crate) fn reload(&self) -> io::Result<()> {
-        Ok(())
+
+    /// Reads all files again.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with a file; what was in use before stays in use.
+    pub(crate) fn reload(&self) -> Result<(), TlsError> {
+        let files = self.folder.as_deref().map(folder::read).transpose()?.unwrap_or_default();
+        let mut known = self.known.lock();
+        known.files = Arc::new(files);
+        self.choose(&known)
     }
-    pub(crate) fn set_domains(&self, _domains: &[String]) -> io::Result<()> {
-        Ok(())
+
+    /// Has a development certificate made for each of these domains that has none from a file. They are exact
+    /// names or begin with `*.`, in lower case; others are passed over.
+    ///
+    /// # Errors
+    /// When one cannot be made or kept; the other domains have theirs.
+    pub(crate) fn set_domains(&self, domains: &[String]) -> Result<(), TlsError> {
+        let mut known = self.known.lock();
+        if known.domains == domains {
+            return Ok(());
+        }
+        known.domains = domains.to_vec();
+        self.choose(&known)
     }
-    pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
-        unreachable!()
+
+    /// Shakes hands with a client. Its ALPN is `h2` or `http/1.1`, or none.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.server))
+    }
+
+    fn choose(&self, known: &Known) -> Result<(), TlsError> {
+        let files = Arc::clone(&known.files);
+        let missing = known.domains.iter().map(String::as_str).filter(|domain| !files.covers(domain));
+        let (development, outcome) = match &self.authority {
+            Some(authority) => authority.certify(missing),
+            None => (Names::default(), Ok(())),
+        };
+        self.resolver.replace(Choice { files, development });
+        outcome
+    }
+}
+
+/// TLS 1.2 and 1.3. Session tickets are sealed with a key that all shards share, changed every six hours.
+fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("folder", &self.folder).finish_non_exhaustive()
     }
 }

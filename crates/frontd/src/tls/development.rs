@@ -1,0 +1,183 @@
+//! A local certificate authority that vouches for the hosts of a development machine.
+//!
+//! ```text
+//! FOLDER/ca.pem            to be trusted by browsers and clients; 10 years
+//! FOLDER/ca.key            0600
+//! FOLDER/leaves/NAME.pem   certificate, authority and key of one host, 0600; made anew shortly before they expire
+//! ```
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+};
+use rustls::pki_types::{DnsName, PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::OffsetDateTime;
+
+use super::error::TlsError;
+use super::identity::{Identity, read_chain};
+use super::names::Names;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How long before now what is made is valid, for clocks that are slow.
+const SLACK: Duration = DAY;
+const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
+/// With the slack at most the 397 days that browsers accept.
+const LEAF_LIFE: Duration = Duration::from_secs(395 * DAY.as_secs());
+/// What expires sooner is made anew.
+const RENEW: Duration = Duration::from_secs(30 * DAY.as_secs());
+
+/// The names of this machine itself, the first of which names the file.
+const LOCALHOST: &[&str] = &["localhost", "127.0.0.1", "::1"];
+
+pub(super) struct Authority {
+    folder: PathBuf,
+    identity: Identity,
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Takes the authority that is kept in `folder`, or makes it.
+    pub(super) fn open(folder: &Path) -> Result<Self, TlsError> {
+        let leaves = folder.join("leaves");
+        fs::create_dir_all(&leaves).map_err(TlsError::keep(&leaves))?;
+        // Two daemons that start at once must not each make one.
+        let lock = File::open(folder).map_err(TlsError::read(folder))?;
+        lock.lock().map_err(TlsError::keep(folder))?;
+        let (certificate, key) = (folder.join("ca.pem"), folder.join("ca.key"));
+        match (certificate.is_file(), key.is_file()) {
+            (true, true) => {}
+            (false, false) => make_authority(&certificate, &key)?,
+            (true, false) => return Err(TlsError::HalfAuthority { there: certificate, missing: key }),
+            (false, true) => return Err(TlsError::HalfAuthority { there: key, missing: certificate }),
+        }
+        let authority = Self::read(folder, &certificate, &key)?;
+        if authority.identity.is_valid_for(RENEW) {
+            return Ok(authority);
+        }
+        tracing::warn!(path = %certificate.display(), "authority expires: a new one is made, trust it instead");
+        make_authority(&certificate, &key)?;
+        Self::read(folder, &certificate, &key)
+    }
+
+    fn read(folder: &Path, certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let identity = Identity::read(certificate, key)?;
+        let pem = fs::read_to_string(certificate).map_err(TlsError::read(certificate))?;
+        let private = fs::read_to_string(key).map_err(TlsError::read(key))?;
+        let issuer = KeyPair::from_pem(&private)
+            .and_then(|key| Issuer::from_ca_cert_der(&identity.chain()[0], key))
+            .map_err(|_| TlsError::Malformed { path: certificate.to_owned() })?;
+        Ok(Self { folder: folder.to_owned(), identity, pem, issuer })
+    }
+
+    /// Certificates for this machine, and for each of these domains that can have one. With them the first
+    /// error, if there was one: the other domains have theirs.
+    pub(super) fn certify<'a>(
+        &self,
+        domains: impl Iterator<Item = &'a str>,
+    ) -> (Names, Result<(), TlsError>) {
+        let mut names = Names::default();
+        let mut outcome = self.leaf(LOCALHOST).map(|localhost| {
+            names.insert(&localhost);
+            names.set_default(&localhost);
+        });
+        for domain in domains.filter(|domain| can_have_certificate(domain)) {
+            let made = self.leaf(&[domain]).map(|leaf| names.insert(&leaf));
+            outcome = outcome.and(made);
+        }
+        (names, outcome)
+    }
+
+    fn leaf(&self, names: &[&str]) -> Result<Identity, TlsError> {
+        let file = format!("leaves/{}.pem", names[0].replace('*', "_"));
+        let path = self.folder.join(file);
+        match self.kept(&path, names) {
+            Some(kept) => Ok(kept),
+            None => self.make_leaf(&path, names),
+        }
+    }
+
+    /// The certificate that is in this file, if it is this authority's and still good.
+    fn kept(&self, path: &Path, names: &[&str]) -> Option<Identity> {
+        let chain = read_chain(path).ok()?;
+        let kept = Identity::read(path, path).ok()?;
+        let is_ours = chain.last() == self.identity.chain().first();
+        let is_for = names.iter().all(|name| kept.names.iter().any(|it| it == name));
+        (is_ours && is_for && kept.is_valid_for(RENEW)).then_some(kept)
+    }
+
+    fn make_leaf(&self, path: &Path, names: &[&str]) -> Result<Identity, TlsError> {
+        let make = || {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+            let mut params =
+                CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+            params.distinguished_name = common_name(names[0]);
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            params.use_authority_key_identifier_extension = true;
+            set_validity(&mut params, LEAF_LIFE);
+            Ok((params.signed_by(&key, &self.issuer)?, key))
+        };
+        let (leaf, key) = make().map_err(TlsError::make(names[0]))?;
+        let authority = &self.identity.chain()[0];
+        keep(path, &[&leaf.pem(), &self.pem, &*key.serialize_pem()].concat(), 0o600)?;
+        let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Identity::new(vec![leaf.der().clone(), authority.clone()], private, path, path)
+    }
+}
+
+fn make_authority(certificate: &Path, key: &Path) -> Result<(), TlsError> {
+    let make = || {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = CertificateParams::default();
+        // Clients look authorities up by name: two that were made must not share one.
+        params.distinguished_name = common_name(&format!("Imperium development {:08x}", fastrand::u32(..)));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        set_validity(&mut params, AUTHORITY_LIFE);
+        Ok((params.self_signed(&key)?, key))
+    };
+    let (made, private) = make().map_err(TlsError::make("the development authority"))?;
+    keep(key, &private.serialize_pem(), 0o600)?;
+    keep(certificate, &made.pem(), 0o644)?;
+    tracing::info!(path = %certificate.display(), "made a development authority: trust it to trust its hosts");
+    Ok(())
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+fn set_validity(params: &mut CertificateParams, life: Duration) {
+    let now = OffsetDateTime::from(SystemTime::now());
+    params.not_before = now - SLACK;
+    params.not_after = now + life;
+}
+
+/// Not `*`, which is for any host; not an address, for which clients send no SNI; nothing that is no file name.
+fn can_have_certificate(domain: &str) -> bool {
+    let name = domain.strip_prefix("*.").unwrap_or(domain);
+    DnsName::try_from(name).is_ok() && name.parse::<std::net::IpAddr>().is_err()
+}
+
+/// Writes a file whole or not at all.
+fn keep(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(TlsError::keep(path))
+}

@@ -1,0 +1,83 @@
+//! Chooses a certificate by the name that the client asks for (SNI).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::identity::Identity;
+
+/// Certificates by the names that they are for.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// By what follows the star: `*.example.org` is for `a.example.org`, and not for `a.b.example.org`.
+    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+    default: Option<Arc<CertifiedKey>>,
+}
+
+impl Names {
+    /// For the same name, a later one replaces a former.
+    pub(super) fn insert(&mut self, identity: &Identity) {
+        for name in &identity.names {
+            let (names, name) = match name.strip_prefix("*.") {
+                Some(parent) => (&mut self.wildcard, parent),
+                None => (&mut self.exact, name.as_str()),
+            };
+            names.insert(name.into(), Arc::clone(&identity.key));
+        }
+    }
+
+    /// What is shown to a client that names no host, or an unknown one.
+    pub(super) fn set_default(&mut self, identity: &Identity) {
+        self.default = Some(Arc::clone(&identity.key));
+    }
+
+    /// Whether there is one for this name, which may itself begin with `*.`.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        match name.strip_prefix("*.") {
+            Some(parent) => self.wildcard.contains_key(parent),
+            None => self.get(name).is_some(),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        let wildcard = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        self.exact.get(name).or_else(wildcard)
+    }
+}
+
+/// All certificates. Those from files win over those made for development.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub(super) files: Arc<Names>,
+    pub(super) development: Names,
+}
+
+impl Choice {
+    fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let all = [&*self.files, &self.development];
+        let named = name.and_then(|name| all.iter().find_map(|names| names.get(name)));
+        named.or_else(|| all.iter().find_map(|names| names.default.as_ref())).cloned()
+    }
+}
+
+/// Resolves from the choice of the moment, which can be replaced at any time.
+#[derive(Debug, Default)]
+pub(super) struct Resolver(RwLock<Arc<Choice>>);
+
+impl Resolver {
+    pub(super) fn replace(&self, choice: Choice) {
+        *self.0.write() = Arc::new(choice);
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // A trailing dot has no place in SNI (RFC 6066 section 3); case has no meaning.
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        self.0.read().choose(name.as_deref())
+    }
+}

@@ -1,0 +1,373 @@
+//! Real handshakes: a rustls client that trusts only what it should, against a folder on disk.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore};
+use rustls::{SupportedProtocolVersion, version};
+use tempfile::TempDir;
+use tokio::io::duplex;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+
+/// Folders as an administrator keeps them, and an authority of their own.
+struct World {
+    temp: TempDir,
+    authority: Issuer<'static, KeyPair>,
+    authority_pem: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let temp = TempDir::new().unwrap();
+        fs::create_dir(temp.path().join("certificates")).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let authority_pem = params.self_signed(&key).unwrap().pem();
+        Self { temp, authority: Issuer::new(params, key), authority_pem }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.temp.path().join("certificates")
+    }
+
+    fn development(&self) -> PathBuf {
+        self.temp.path().join("development")
+    }
+
+    fn files(&self) -> Tls {
+        Tls { certificates: Some(self.folder()), development: None }
+    }
+
+    fn both(&self) -> Tls {
+        Tls { certificates: Some(self.folder()), development: Some(self.development()) }
+    }
+
+    /// A certificate for these names, and its key, as PEM.
+    fn issue(&self, names: &[&str]) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let params = CertificateParams::new(names).unwrap();
+        (params.signed_by(&key, &self.authority).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// Puts a certificate and its key into one file.
+    fn put(&self, file: &str, names: &[&str]) {
+        let (certificate, key) = self.issue(names);
+        self.write(file, &(certificate + &key));
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.folder().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// A client that trusts this world's authority, and that of development when there is one.
+    fn client(&self) -> ClientConfig {
+        self.client_of(&[&version::TLS13, &version::TLS12])
+    }
+
+    fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.authority_pem.as_bytes()).unwrap()).unwrap();
+        if let Ok(authority) = CertificateDer::from_pem_file(self.development().join("ca.pem")) {
+            roots.add(authority).unwrap();
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+        let mut config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config
+    }
+}
+
+/// What came of a handshake.
+#[derive(Debug)]
+struct Shaken {
+    certificate: CertificateDer<'static>,
+    alpn: Option<Vec<u8>>,
+    version: ProtocolVersion,
+    kind: HandshakeKind,
+}
+
+impl Shaken {
+    fn new(client: &ClientConnection) -> Self {
+        Self {
+            certificate: client.peer_certificates().unwrap()[0].clone().into_owned(),
+            alpn: client.alpn_protocol().map(<[u8]>::to_vec),
+            version: client.protocol_version().unwrap(),
+            kind: client.handshake_kind().unwrap(),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        use x509_parser::prelude::FromDer;
+        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(&self.certificate).unwrap();
+        let names = parsed.subject_alternative_name().unwrap().unwrap();
+        names.value.general_names.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// Connects as a browser does that was asked for this host. Errors are a verdict on the certificate.
+async fn shake(certificates: &Certificates, client: ClientConfig, host: &str) -> Result<Shaken, String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (near, far) = duplex(64 * 1024);
+    let server = async {
+        let mut stream = certificates.acceptor().accept(far).await?;
+        stream.write_all(b"!").await?;
+        stream.shutdown().await
+    };
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let client = async {
+        let mut stream =
+            TlsConnector::from(Arc::new(client)).connect(name, near).await.map_err(|it| it.to_string())?;
+        // Session tickets come after the handshake.
+        stream.read_u8().await.map_err(|it| it.to_string())?;
+        Ok(Shaken::new(stream.get_ref().1))
+    };
+    let (shaken, _) = tokio::join!(client, server);
+    shaken
+}
+
+#[track_caller]
+fn assert_fails<T>(result: Result<T, TlsError>, parts: &[&str]) {
+    let error = result.err().expect("it was taken").to_string();
+    for part in parts {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+    assert!(!error.contains("PRIVATE KEY"), "{error}");
+}
+
+#[tokio::test]
+async fn the_name_chooses_the_certificate() {
+    let world = World::new();
+    world.put("b-site.pem", &["example.org", "www.example.org"]);
+    world.put("wild.pem", &["*.example.org"]);
+    world.put("a-first.pem", &["first.example"]);
+    let certificates = Certificates::new(&world.files()).unwrap();
+    for (host, names) in [
+        ("example.org", vec!["DNSName(example.org)", "DNSName(www.example.org)"]),
+        ("WWW.Example.ORG", vec!["DNSName(example.org)", "DNSName(www.example.org)"]),
+        ("shop.example.org", vec!["DNSName(*.example.org)"]),
+        ("first.example", vec!["DNSName(first.example)"]),
+    ] {
+        let shaken = shake(&certificates, world.client(), host).await.unwrap();
+        assert_eq!(shaken.names(), names, "{host}");
+    }
+    // A star stands for one label, and an unknown name gets the default, which is not for it.
+    for host in ["a.b.example.org", "unknown.example"] {
+        let error = shake(&certificates, world.client(), host).await.unwrap_err();
+        assert!(error.contains("first.example"), "{host}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn every_shape_of_a_folder_is_read() {
+    let world = World::new();
+    for (certificate, key, host) in [
+        ("one.pem", "one.pem", "one.example"),
+        ("two.pem", "two.key", "two.example"),
+        ("three.crt", "three.key", "three.example"),
+        ("four.cer", "four.key", "four.example"),
+        ("five.example/fullchain.pem", "five.example/privkey.pem", "five.example"),
+    ] {
+        let (chain, private) = world.issue(&[host]);
+        world.write(certificate, &chain);
+        let together = if certificate == key { chain } else { String::new() };
+        world.write(key, &(together + &private));
+    }
+    world.write("README", "not a certificate");
+    world.write(".hidden.pem", "not a certificate");
+    world.write("empty/README", "not a certificate");
+    let certificates = Certificates::new(&world.files()).unwrap();
+    for host in ["one.example", "two.example", "three.example", "four.example", "five.example"] {
+        assert_eq!(
+            shake(&certificates, world.client(), host).await.unwrap().names(),
+            [format!("DNSName({host})")]
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_default_can_be_named() {
+    let world = World::new();
+    world.put("a.pem", &["a.example"]);
+    world.put("default.pem", &["z.example"]);
+    let certificates = Certificates::new(&world.files()).unwrap();
+    let error = shake(&certificates, world.client(), "unknown.example").await.unwrap_err();
+    assert!(error.contains("z.example"), "{error}");
+}
+
+#[tokio::test]
+async fn speaks_http2_and_both_versions_and_resumes() {
+    let world = World::new();
+    world.put("a.pem", &["a.example"]);
+    let certificates = Certificates::new(&world.files()).unwrap();
+
+    let client = world.client();
+    let first = shake(&certificates, client.clone(), "a.example").await.unwrap();
+    assert_eq!(first.alpn.as_deref(), Some(&b"h2"[..]));
+    assert_eq!((first.version, first.kind), (ProtocolVersion::TLSv1_3, HandshakeKind::Full));
+    let second = shake(&certificates, client, "a.example").await.unwrap();
+    assert_eq!(second.kind, HandshakeKind::Resumed);
+
+    let mut old = world.client_of(&[&version::TLS12]);
+    old.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let shaken = shake(&certificates, old, "a.example").await.unwrap();
+    assert_eq!(shaken.alpn.as_deref(), Some(&b"http/1.1"[..]));
+    assert_eq!(shaken.version, ProtocolVersion::TLSv1_2);
+}
+
+#[tokio::test]
+async fn reload_takes_the_new_and_keeps_the_old_when_that_is_broken() {
+    let world = World::new();
+    world.put("a.pem", &["a.example"]);
+    let certificates = Certificates::new(&world.files()).unwrap();
+    let before = shake(&certificates, world.client(), "a.example").await.unwrap();
+
+    world.put("a.pem", &["a.example"]);
+    world.put("b.pem", &["b.example"]);
+    certificates.reload().unwrap();
+    let renewed = shake(&certificates, world.client(), "a.example").await.unwrap();
+    assert_ne!(before.certificate, renewed.certificate);
+    shake(&certificates, world.client(), "b.example").await.unwrap();
+
+    world.write("a.pem", "torn");
+    fs::remove_file(world.folder().join("b.pem")).unwrap();
+    assert_fails(certificates.reload(), &["a.pem"]);
+    let kept = shake(&certificates, world.client(), "a.example").await.unwrap();
+    assert_eq!(kept.certificate, renewed.certificate);
+    shake(&certificates, world.client(), "b.example").await.unwrap();
+}
+
+#[test]
+fn what_is_wrong_is_told_with_file_and_cure() {
+    let world = World::new();
+    let (chain, private) = world.issue(&["a.example"]);
+    let (_, other) = world.issue(&["b.example"]);
+    let half = &private[..private.len() / 2];
+    for (certificate, key, parts) in [
+        ("", &*private, vec!["a.crt", "it has none", "whole chain"]),
+        (&*chain, "", vec!["a.crt", "a.key", "private key", "without a passphrase"]),
+        (
+            &*chain,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            vec!["a.key"],
+        ),
+        (&*chain, &*other, vec!["a.crt", "a.key", "not that of the first certificate", "renewal"]),
+        (&*chain, half, vec!["a.key", "damaged"]),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            &*private,
+            vec!["a.crt", "damaged"],
+        ),
+        ("-----BEGIN CERTIFICATE-----\nAA", &*private, vec!["a.crt", "damaged"]),
+    ] {
+        world.write("a.crt", certificate);
+        world.write("a.key", key);
+        assert_fails(Certificates::new(&world.files()), &parts);
+    }
+    world.write("a.crt", &chain);
+    fs::remove_file(world.folder().join("a.key")).unwrap();
+    assert_fails(Certificates::new(&world.files()), &["read", "a.key", "No such file"]);
+    fs::remove_dir_all(world.folder()).unwrap();
+    assert_fails(Certificates::new(&world.files()), &["read", "certificates", "No such file"]);
+}
+
+#[tokio::test]
+async fn development_hosts_have_certificates_of_the_kept_authority() {
+    let world = World::new();
+    let certificates = Certificates::new(&world.both()).unwrap();
+    let domains: Vec<String> =
+        ["flask.localhost", "*.tenants.localhost", "*", "10.0.0.1", "../x"].map(str::to_owned).into();
+    certificates.set_domains(&domains).unwrap();
+    let mut seen = Vec::new();
+    for host in ["flask.localhost", "a.tenants.localhost", "localhost", "127.0.0.1", "::1"] {
+        seen.push(shake(&certificates, world.client(), host).await.unwrap().certificate);
+    }
+    let error = shake(&certificates, world.client(), "django.localhost").await.unwrap_err();
+    assert!(error.contains("localhost"), "an unknown name gets the localhost one: {error}");
+
+    let again = Certificates::new(&world.both()).unwrap();
+    again.set_domains(&domains[..2]).unwrap();
+    for (host, before) in ["flask.localhost", "a.tenants.localhost", "localhost"].iter().zip(&seen) {
+        assert_eq!(&shake(&again, world.client(), host).await.unwrap().certificate, before, "{host} is kept");
+    }
+    again.set_domains(&["django.localhost".to_owned()]).unwrap();
+    shake(&again, world.client(), "django.localhost").await.unwrap();
+    assert!(shake(&again, world.client(), "flask.localhost").await.is_err(), "it is known no more");
+}
+
+#[tokio::test]
+async fn a_real_certificate_wins_over_a_development_one() {
+    let world = World::new();
+    world.put("real.pem", &["*.example.org"]);
+    let certificates = Certificates::new(&world.both()).unwrap();
+    certificates.set_domains(&["shop.example.org".to_owned(), "b.localhost".to_owned()]).unwrap();
+    let shaken = shake(&certificates, world.client(), "shop.example.org").await.unwrap();
+    assert_eq!(shaken.names(), ["DNSName(*.example.org)"]);
+    shake(&certificates, world.client(), "b.localhost").await.unwrap();
+    assert!(!world.development().join("leaves/shop.example.org.pem").exists());
+}
+
+#[test]
+fn keys_are_for_their_owner_and_the_authority_is_for_all() {
+    let world = World::new();
+    drop(Certificates::new(&world.both()).unwrap());
+    for (file, mode) in [("ca.pem", 0o644), ("ca.key", 0o600), ("leaves/localhost.pem", 0o600)] {
+        let found = fs::metadata(world.development().join(file)).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn leaves_of_a_former_authority_are_made_anew() {
+    let world = World::new();
+    drop(Certificates::new(&world.both()).unwrap());
+    for file in ["ca.pem", "ca.key"] {
+        fs::remove_file(world.development().join(file)).unwrap();
+    }
+    let certificates = Certificates::new(&world.both()).unwrap();
+    shake(&certificates, world.client(), "localhost").await.unwrap();
+}
+
+#[test]
+fn half_an_authority_is_not_replaced_in_silence() {
+    let world = World::new();
+    drop(Certificates::new(&world.both()).unwrap());
+    let key = world.development().join("ca.key");
+    fs::remove_file(&key).unwrap();
+    assert_fails(Certificates::new(&world.both()), &["ca.pem", "ca.key", "delete both"]);
+    assert!(!key.exists());
+}
+
+#[test]
+fn leaves_live_no_longer_than_browsers_accept() {
+    use x509_parser::prelude::FromDer;
+    let world = World::new();
+    drop(Certificates::new(&world.both()).unwrap());
+    let life = |file: &Path| {
+        let der = CertificateDer::from_pem_file(file).unwrap();
+        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(&der).unwrap();
+        let validity = parsed.validity();
+        (validity.not_after.timestamp() - validity.not_before.timestamp()) / (24 * 3600)
+    };
+    assert!(life(&world.development().join("leaves/localhost.pem")) <= 397);
+    assert!(life(&world.development().join("ca.pem")) >= 3650);
+}
+
+#[test]
+fn a_debug_print_shows_no_key() {
+    let world = World::new();
+    world.put("a.pem", &["a.example"]);
+    let printed = format!("{:?}", Certificates::new(&world.both()).unwrap());
+    assert_eq!(printed, format!("Certificates {{ folder: Some({:?}), .. }}", world.folder()));
+}
