@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::event::Limits;
 use crate::plan;
 use crate::supervisor::{Supervisor, Trust, Want};
 use crate::worker::Worker;
@@ -74,6 +75,18 @@ impl Supervisor {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// How long things may take.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Whether the current generation has failed to start, and does not serve: another try takes a new one.
+    #[must_use]
+    pub fn needs_new_generation(&self) -> bool {
+        matches!(self.trust, Trust::Abandoned | Trust::Doubted(_) | Trust::GivenUp)
     }
 
     /// All processes, by number.

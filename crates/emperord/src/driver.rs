@@ -1,0 +1,151 @@
+//! The sole owner of all state: each event is told to the supervisor of its app, and what that decides is
+//! done.
+
+mod act;
+mod admin;
+mod app;
+mod attach;
+mod event;
+mod files;
+mod restore;
+mod status;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use api::{VassalName, WorkerName};
+use config::EmperordConfig;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+pub use admin::AdminError;
+pub use attach::SpecError;
+pub use event::{Attaching, AttachmentId, Command, Event, Failure, Load, Reason, Reply, Taking, WorkerSpec};
+pub use status::{AppStatus, Status, WorkerStatus};
+
+use crate::launcher::Launcher;
+use crate::routes::Table;
+use crate::state::State;
+use crate::vassals::FileEvent;
+use admin::Shutdown;
+use app::App;
+
+/// Events that may wait until the driver has time for them.
+const BACKLOG: usize = 1024;
+
+/// All apps, their workers and the routing table.
+pub struct Driver {
+    config: EmperordConfig,
+    launcher: Box<dyn Launcher + Send>,
+    state: State,
+    routes: Table,
+    apps: BTreeMap<VassalName, App>,
+    shutdown: Shutdown,
+    events: mpsc::WeakSender<Event>,
+    tasks: TaskTracker,
+}
+
+/// Where events are sent to.
+pub type Events = mpsc::Sender<Event>;
+
+impl Driver {
+    /// Takes over the workers that an earlier emperord left, and follows `files` from there: when this
+    /// returns, the routing table is whole.
+    #[must_use]
+    pub fn start(
+        config: EmperordConfig,
+        launcher: Box<dyn Launcher + Send>,
+        state: State,
+        files: Vec<FileEvent>,
+        tasks: TaskTracker,
+    ) -> (Self, Events, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let mut driver = Self {
+            config,
+            launcher,
+            state,
+            routes: Table::new(),
+            apps: BTreeMap::new(),
+            shutdown: Shutdown::None,
+            events: sender.downgrade(),
+            tasks,
+        };
+        driver.restore(files);
+        driver.settle();
+        (driver, sender, receiver)
+    }
+
+    /// Works until it is told to stop, or until every worker has gone after a shutdown. No worker is
+    /// stopped by the end of this.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        while !self.is_shut_down() {
+            let event = tokio::select! {
+                event = events.recv() => event.unwrap_or(Event::Stop),
+                () = wake_at(self.next_wake()) => Event::Tick,
+            };
+            if matches!(event, Event::Stop) {
+                break;
+            }
+            self.handle(event);
+            self.settle();
+        }
+        self.answer_shutdown();
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::File(event) => self.file(event),
+            Event::GetSpec { worker, pid, reply } => drop(reply.send(self.spec(&worker, pid))),
+            Event::Attach(attaching) => self.attach(*attaching),
+            Event::Ready { worker, attachment, serving } => self.ready(&worker, attachment, serving),
+            Event::Failed { worker, attachment, failure } => self.failed(&worker, attachment, failure),
+            Event::Load { worker, attachment, load } => self.load(&worker, attachment, load),
+            Event::Draining { worker, attachment } => self.draining(&worker, attachment),
+            Event::Detached { worker, attachment } => self.detached(&worker, attachment),
+            Event::Ended { worker, identity, ending } => self.ended(&worker, identity, ending),
+            Event::Lingered { worker, identity } => self.lingered(&worker, identity),
+            Event::Watch { reply } => drop(reply.send(self.routes.watch())),
+            Event::Status { reply } => drop(reply.send(self.status())),
+            Event::Scale { app, workers, reply } => self.scale(&app, workers, reply),
+            Event::Reload { app, reply } => self.reload(&app, reply),
+            Event::Shutdown { reply } => self.shut_down(reply),
+            Event::Tick | Event::Stop => self.tick(),
+        }
+    }
+
+    fn tick(&mut self) {
+        let names: Vec<VassalName> = self.apps.keys().cloned().collect();
+        for name in names {
+            self.tell(&name, supervise::Event::Tick);
+        }
+    }
+
+    /// What follows from every event: who waits is answered, what is over is forgotten, and who is alive
+    /// is written down.
+    fn settle(&mut self) {
+        for app in self.apps.values_mut() {
+            app.settle();
+        }
+        self.apps.retain(|_, app| !app.is_over());
+        let workers = self.apps.values().flat_map(App::records).collect();
+        if let Err(error) = self.state.save(workers) {
+            let error = anyhow::Error::from(error);
+            tracing::error!(error = format!("{error:#}"), "who is alive cannot be written down");
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.apps.values().filter_map(|app| app.supervisor.next_wake()).min()
+    }
+
+    fn app_of(&mut self, worker: &WorkerName) -> Option<&mut App> {
+        self.apps.get_mut(&worker.vassal)
+    }
+}
+
+async fn wake_at(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

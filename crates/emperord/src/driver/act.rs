@@ -1,0 +1,148 @@
+//! Tells a supervisor what happened, and does what it decides.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use api::VassalName;
+use rustix::process::Signal;
+use supervise::{Action, Event, KillCause, StartFailure, TerminateCause};
+
+use super::Driver;
+use super::app::{App, Slot};
+use super::event::{self, Command};
+use crate::process::Process;
+
+/// How long a process that has ended is waited for to be heard of: what it said last is still on its way.
+pub(super) const LINGER: Duration = Duration::from_millis(250);
+
+impl Driver {
+    /// Tells the supervisor of an app, and does what it decides; what comes of that is told to it in turn.
+    pub(super) fn tell(&mut self, name: &VassalName, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let Some(app) = self.apps.get_mut(name) else { return };
+            for action in app.supervisor.handle(event, Instant::now()) {
+                events.extend(self.perform(name, action));
+            }
+        }
+    }
+
+    fn perform(&mut self, name: &VassalName, action: Action) -> Option<Event> {
+        if action == Action::Publish {
+            self.publish(name);
+            return None;
+        }
+        let app = self.apps.get_mut(name)?;
+        match action {
+            Action::Publish => {}
+            Action::Spawn { number, generation } => return self.spawn(name, number, generation),
+            Action::Drain { number } => app.drain(number),
+            Action::Terminate { number, cause } => app.terminate(number, cause),
+            Action::Kill { number, cause } => app.kill(number, cause),
+            Action::GiveUp { failure } => app.gave_up(failure),
+            Action::AbandonReload { failure } => app.abandoned_reload(failure),
+        }
+        None
+    }
+
+    /// Puts an app into the routing table as it is now.
+    pub(super) fn publish(&mut self, name: &VassalName) {
+        match self.apps.get(name).and_then(App::route) {
+            Some(route) => self.routes.put(route),
+            None => self.routes.remove(name),
+        }
+    }
+
+    fn spawn(&mut self, name: &VassalName, number: u16, generation: u64) -> Option<Event> {
+        let app = self.apps.get_mut(name)?;
+        let worker = app.worker(number);
+        let fingerprint = app.specs.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
+        match self.launcher.start(&worker) {
+            Ok(process) => {
+                let pid = process.identity().pid;
+                tracing::info!(%worker, pid, generation, "worker started");
+                app.slots.insert(number, Slot::new(process.clone(), fingerprint, None));
+                self.await_end(worker, process);
+                None
+            }
+            Err(error) => {
+                tracing::error!(%worker, %error, "worker not started");
+                app.worker_error = Some(format!("worker {worker} was not started: {error}"));
+                Some(Event::SpawnFailed { number })
+            }
+        }
+    }
+
+    /// Has the end of a process told as an event.
+    pub(super) fn await_end(&self, worker: api::WorkerName, process: Process) {
+        let events = self.events.clone();
+        self.tasks.spawn(async move {
+            let ending = process.ended().await;
+            if let Some(events) = events.upgrade() {
+                let identity = process.identity();
+                let _nobody_left = events.send(event::Event::Ended { worker, identity, ending }).await;
+            }
+        });
+    }
+
+    /// The socket of a worker that has ended, which it may have had no time to remove.
+    pub(super) fn remove_socket(&self, worker: &api::WorkerName) {
+        if let Ok(socket) = self.config.worker_socket(worker) {
+            let _it_had_time = fs::remove_file(socket);
+        }
+    }
+}
+
+impl App {
+    fn drain(&mut self, number: u16) {
+        let worker = self.worker(number);
+        tracing::info!(%worker, "worker is drained");
+        if let Some(slot) = self.slots.get(&number) {
+            slot.command(Command::Drain(self.supervisor.limits().grace));
+        }
+    }
+
+    fn terminate(&mut self, number: u16, cause: TerminateCause) {
+        let worker = self.worker(number);
+        match cause {
+            TerminateCause::Superfluous => tracing::info!(%worker, "worker stopped before it was ready"),
+            TerminateCause::GraceOver => tracing::warn!(%worker, "worker stopped: its grace is over"),
+            TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it has not attached again"),
+        }
+        self.signal(number, Signal::TERM);
+    }
+
+    fn kill(&mut self, number: u16, cause: KillCause) {
+        let worker = self.worker(number);
+        match cause {
+            KillCause::Stubborn => tracing::warn!(%worker, "worker killed: it did not end by itself"),
+            KillCause::StartTimeout => {
+                let limit = self.supervisor.limits().start.as_secs_f64();
+                let error = format!(
+                    "worker {worker} was not ready within {limit} s: see what its import waits for, or raise \
+                     `start` under [timeouts]"
+                );
+                tracing::error!(%worker, %error, "worker killed");
+                self.worker_error = Some(error);
+            }
+        }
+        self.signal(number, Signal::KILL);
+    }
+
+    fn signal(&self, number: u16, signal: Signal) {
+        if let Some(slot) = self.slots.get(&number) {
+            slot.process.signal(signal);
+        }
+    }
+
+    fn gave_up(&self, failure: StartFailure) {
+        let app = &self.name;
+        tracing::error!(%app, ?failure, "app given up: it is tried again when its file changes or it is reloaded");
+    }
+
+    fn abandoned_reload(&self, failure: StartFailure) {
+        let app = &self.name;
+        tracing::error!(%app, ?failure, "reload abandoned: the workers of before serve on");
+    }
+}

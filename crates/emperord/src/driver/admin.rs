@@ -1,0 +1,184 @@
+//! What the operator asks for: done at once, answered when it has come about.
+
+use api::VassalName;
+use supervise::{Event, Progress};
+use tokio::sync::oneshot;
+
+use super::Driver;
+use super::app::App;
+use super::event::Reply;
+use super::files::Workers;
+use crate::scale::{self, ScaleError};
+
+/// Why an operator's wish is not granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    /// There is no such app.
+    #[error("there is no app `{app}`: {known}")]
+    NoSuchApp {
+        /// As it was asked for.
+        app: VassalName,
+        /// Which there are, as a sentence.
+        known: String,
+    },
+    /// Its file has mistakes.
+    #[error("{0}")]
+    File(String),
+    /// Its file cannot be edited.
+    #[error("{0}")]
+    Scale(String),
+    /// Its workers do not start.
+    #[error("{0}")]
+    Start(String),
+    /// Its file was deleted meanwhile.
+    #[error("app `{0}` was removed")]
+    Removed(VassalName),
+    /// emperord is being shut down.
+    #[error("emperord is shutting down")]
+    ShuttingDown,
+}
+
+/// Whether all is to end.
+pub(super) enum Shutdown {
+    None,
+    /// Answered when every worker has gone.
+    Asked(Vec<oneshot::Sender<()>>),
+}
+
+/// Someone who waits for an app to be as it was wished for.
+pub(super) struct Follower {
+    goal: Goal,
+    /// How many starts had failed before.
+    failures: u64,
+    reply: Reply,
+}
+
+enum Goal {
+    Workers(u32),
+    Generation(u64),
+}
+
+impl Driver {
+    /// The file is where the number lives: it is edited, and followed like any edit.
+    pub(super) fn scale(&mut self, name: &VassalName, workers: u32, reply: Reply) {
+        let app = match self.app_to_change(name) {
+            Ok(app) => app,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        match scale::write(&app.file, workers) {
+            Ok(()) => {
+                tracing::info!(app = %name, workers, "number of workers written into the file");
+                app.follow(Goal::Workers(workers), reply);
+            }
+            Err(error) => drop(reply.send(Err(AdminError::Scale(chain(error))))),
+        }
+    }
+
+    pub(super) fn reload(&mut self, name: &VassalName, reply: Reply) {
+        let vassal = match self.app_to_change(name) {
+            Ok(app) => app.vassal.clone().ok_or_else(|| AdminError::Removed(name.clone())),
+            Err(error) => Err(error),
+        };
+        match vassal {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(vassal) => {
+                // Before the reload, so that a start that fails at once is noticed.
+                let goal = self.apps.get(name).map_or(0, |app| app.supervisor.generation() + 1);
+                if let Some(app) = self.apps.get_mut(name) {
+                    app.follow(Goal::Generation(goal), reply);
+                }
+                self.follow(name, vassal, Workers::Anew);
+            }
+        }
+    }
+
+    pub(super) fn shut_down(&mut self, reply: oneshot::Sender<()>) {
+        if let Shutdown::Asked(replies) = &mut self.shutdown {
+            return replies.push(reply);
+        }
+        tracing::info!("every worker is drained: emperord shuts down");
+        self.shutdown = Shutdown::Asked(vec![reply]);
+        for name in self.apps.keys().cloned().collect::<Vec<_>>() {
+            if let Some(app) = self.apps.get_mut(&name) {
+                app.refuse_followers(&AdminError::ShuttingDown);
+            }
+            self.tell(&name, Event::Removed);
+        }
+    }
+
+    pub(super) fn is_shut_down(&self) -> bool {
+        matches!(self.shutdown, Shutdown::Asked(_)) && self.apps.values().all(|app| app.slots.is_empty())
+    }
+
+    pub(super) fn answer_shutdown(&mut self) {
+        if let Shutdown::Asked(replies) = std::mem::replace(&mut self.shutdown, Shutdown::None) {
+            for reply in replies {
+                let _gone = reply.send(());
+            }
+        }
+    }
+
+    /// An app whose file is good.
+    fn app_to_change(&mut self, name: &VassalName) -> Result<&mut App, AdminError> {
+        if matches!(self.shutdown, Shutdown::Asked(_)) {
+            return Err(AdminError::ShuttingDown);
+        }
+        let known = self.known();
+        let app = self.apps.get_mut(name);
+        let app = app.ok_or_else(|| AdminError::NoSuchApp { app: name.clone(), known })?;
+        match &app.file_error {
+            Some(error) => Err(AdminError::File(error.clone())),
+            None => Ok(app),
+        }
+    }
+
+    fn known(&self) -> String {
+        let names: Vec<&str> = self.apps.keys().map(VassalName::as_str).collect();
+        match names.is_empty() {
+            true => format!("{} has no vassal files", self.config.vassals.display()),
+            false => format!("choose one of {}", names.join(", ")),
+        }
+    }
+}
+
+impl App {
+    fn follow(&mut self, goal: Goal, reply: Reply) {
+        self.followers.push(Follower { goal, failures: self.supervisor.start_failures(), reply });
+    }
+}
+
+impl Follower {
+    /// Answers when there is an answer; what is left unanswered is given back.
+    pub(super) fn follow(self, app: &App) -> Option<Self> {
+        let outcome = match self.goal.is_reached(app) {
+            true => Ok(()),
+            false if app.supervisor.start_failures() > self.failures => Err(AdminError::Start(why(app))),
+            false if self.reply.is_closed() => return None,
+            false => return Some(self),
+        };
+        let _gone = self.reply.send(outcome);
+        None
+    }
+
+    pub(super) fn refuse(self, error: AdminError) {
+        let _gone = self.reply.send(Err(error));
+    }
+}
+
+impl Goal {
+    fn is_reached(&self, app: &App) -> bool {
+        let is_asked_for = match self {
+            Self::Workers(workers) => app.vassal.as_ref().is_some_and(|it| u32::from(it.workers) == *workers),
+            Self::Generation(generation) => app.supervisor.generation() >= *generation,
+        };
+        is_asked_for && app.supervisor.progress() == Progress::Done
+    }
+}
+
+fn why(app: &App) -> String {
+    app.worker_error.clone().unwrap_or_else(|| format!("a worker of {} failed to start", app.name))
+}
+
+fn chain(error: ScaleError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}

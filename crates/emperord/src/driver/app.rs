@@ -1,0 +1,182 @@
+//! One app: its file, its workers, and who waits for it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{VassalName, WorkerName};
+use supervise::{Limits, Progress, Stage, Supervisor};
+use tokio::sync::mpsc;
+use vassal::Vassal;
+
+use super::admin::{AdminError, Follower};
+use super::event::{AttachmentId, Command, Failure, Load};
+use crate::process::{Ending, Process};
+use crate::routes::{Route, RouteState};
+use crate::state::{Serving, StageRecord, WorkerRecord};
+use crate::vassals::Version;
+
+/// Until its file was read: how long those that were adopted may take.
+const LIMITS: Limits = Limits { start: Duration::from_secs(60), grace: Duration::from_secs(30) };
+
+/// One app.
+pub(super) struct App {
+    pub(super) name: VassalName,
+    pub(super) file: PathBuf,
+    /// The last good version of its file; None when there was none, or the file is gone.
+    pub(super) vassal: Option<Arc<Vassal>>,
+    /// A good version that cannot serve because another app has its place.
+    pub(super) rejected: Option<Version>,
+    /// What is wrong with the file as it is now.
+    pub(super) file_error: Option<String>,
+    /// What went wrong last with a worker.
+    pub(super) worker_error: Option<String>,
+    pub(super) supervisor: Supervisor,
+    /// What the workers of an earlier emperord run, where that is the last good version.
+    pub(super) restored_generation: u64,
+    pub(super) slots: BTreeMap<u16, Slot>,
+    /// What each generation runs that still has workers, and the current one.
+    pub(super) specs: BTreeMap<u64, Arc<Vassal>>,
+    pub(super) followers: Vec<Follower>,
+}
+
+/// One process of an app, in the number that it holds.
+pub(super) struct Slot {
+    pub(super) process: Process,
+    pub(super) fingerprint: String,
+    pub(super) serving: Option<Serving>,
+    pub(super) attachment: Option<Attachment>,
+    pub(super) load: Load,
+    pub(super) failure: Option<Failure>,
+    /// How it ended, when its last words may still be on their way.
+    pub(super) ending: Option<Ending>,
+}
+
+/// An open control stream.
+pub(super) struct Attachment {
+    pub(super) id: AttachmentId,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+impl App {
+    pub(super) fn new(name: VassalName, file: PathBuf) -> Self {
+        Self {
+            name,
+            file,
+            vassal: None,
+            rejected: None,
+            file_error: None,
+            worker_error: None,
+            supervisor: Supervisor::new(LIMITS),
+            restored_generation: 0,
+            slots: BTreeMap::new(),
+            specs: BTreeMap::new(),
+            followers: Vec::new(),
+        }
+    }
+
+    pub(super) fn worker(&self, number: u16) -> WorkerName {
+        WorkerName { vassal: self.name.clone(), number }
+    }
+
+    /// What is wrong, as it was logged; a mistake in the file before what workers have said.
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.file_error.as_deref().or(self.worker_error.as_deref())
+    }
+
+    /// How it stands in the routing table; None while there is nothing to route by.
+    pub(super) fn route(&self) -> Option<Route> {
+        let vassal = self.vassal.clone()?;
+        let serving = |number| Some((self.worker(number), self.slots.get(&number)?.serving.clone()?));
+        let workers: Vec<_> = self.supervisor.ready().filter_map(serving).collect();
+        let state = match workers.is_empty() {
+            false => RouteState::Serving,
+            true if self.supervisor.is_failed() => RouteState::Failed,
+            true => RouteState::Starting,
+        };
+        Some(Route { vassal, state, workers })
+    }
+
+    /// Its workers, as they are written down.
+    pub(super) fn records(&self) -> impl Iterator<Item = WorkerRecord> {
+        self.slots.iter().filter_map(|(number, slot)| {
+            let worker = self.supervisor.worker(*number)?;
+            Some(WorkerRecord {
+                name: self.worker(*number).to_string(),
+                identity: slot.process.identity(),
+                generation: worker.generation,
+                fingerprint: slot.fingerprint.clone(),
+                stage: stage_record(worker.stage),
+                serving: slot.serving.clone(),
+            })
+        })
+    }
+
+    /// What follows from every event.
+    pub(super) fn settle(&mut self) {
+        if self.supervisor.progress() == Progress::Done {
+            self.worker_error = None;
+        }
+        let current = self.supervisor.generation();
+        let in_use: Vec<u64> = self.supervisor.workers().map(|(_, worker)| worker.generation).collect();
+        self.specs.retain(|generation, _| *generation == current || in_use.contains(generation));
+        self.answer_followers();
+    }
+
+    /// Whether its file and all of its workers are gone.
+    pub(super) fn is_over(&self) -> bool {
+        let file_is_gone = self.vassal.is_none() && self.rejected.is_none() && self.file_error.is_none();
+        file_is_gone && self.slots.is_empty()
+    }
+
+    fn answer_followers(&mut self) {
+        for follower in std::mem::take(&mut self.followers) {
+            if let Some(unanswered) = follower.follow(self) {
+                self.followers.push(unanswered);
+            }
+        }
+    }
+
+    /// Tells all who wait that what they wait for will not come.
+    pub(super) fn refuse_followers(&mut self, error: &AdminError) {
+        for follower in self.followers.drain(..) {
+            follower.refuse(error.clone());
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn new(process: Process, fingerprint: String, serving: Option<Serving>) -> Self {
+        Self {
+            process,
+            fingerprint,
+            serving,
+            attachment: None,
+            load: Load::default(),
+            failure: None,
+            ending: None,
+        }
+    }
+
+    /// Sends a command, if the worker listens to any now.
+    pub(super) fn command(&self, command: Command) {
+        if let Some(attachment) = &self.attachment {
+            // A worker that does not read is ended by the signals that follow.
+            let _full_or_closed = attachment.commands.try_send(command);
+        }
+    }
+
+    pub(super) fn is_attached_by(&self, id: AttachmentId) -> bool {
+        self.attachment.as_ref().is_some_and(|it| it.id == id)
+    }
+}
+
+fn stage_record(stage: Stage) -> StageRecord {
+    match stage {
+        Stage::Starting { .. } => StageRecord::Starting,
+        Stage::Ready { .. } => StageRecord::Ready,
+        Stage::Draining { .. } => StageRecord::Draining,
+        Stage::Stopping { .. } => StageRecord::Stopping,
+    }
+}

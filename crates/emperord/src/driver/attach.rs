@@ -1,0 +1,217 @@
+//! What workers say, and how they end.
+
+use std::sync::Arc;
+
+use api::WorkerName;
+use supervise::{Event, Exit, Stage};
+
+use super::Driver;
+use super::act::LINGER;
+use super::app::{Attachment, Slot};
+use super::event::{self, Attaching, AttachmentId, Command, Failure, Load, Reason, Taking, WorkerSpec};
+use crate::process::{Ending, Identity};
+use crate::state::Serving;
+
+/// Why a process is not told what to run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// No worker of that name is wanted.
+    #[error("no worker {0} is wanted: workers are started by emperord")]
+    NotWanted(WorkerName),
+    /// Another process holds the name.
+    #[error("worker {worker} is process {holder}, not {asked}")]
+    Taken {
+        /// The name.
+        worker: WorkerName,
+        /// Who holds it.
+        holder: u32,
+        /// Who asked.
+        asked: u32,
+    },
+    /// It would listen where no socket can be.
+    #[error(transparent)]
+    Socket(#[from] config::SocketPathError),
+}
+
+impl Driver {
+    /// What a worker runs.
+    pub(super) fn spec(&self, worker: &WorkerName, pid: u32) -> Result<WorkerSpec, SpecError> {
+        let not_wanted = || SpecError::NotWanted(worker.clone());
+        let app = self.apps.get(&worker.vassal).ok_or_else(not_wanted)?;
+        let slot = app.slots.get(&worker.number).ok_or_else(not_wanted)?;
+        let holder = slot.process.identity().pid;
+        if holder != pid {
+            return Err(SpecError::Taken { worker: worker.clone(), holder, asked: pid });
+        }
+        let generation = app.supervisor.worker(worker.number).ok_or_else(not_wanted)?.generation;
+        let vassal = app.specs.get(&generation).map(Arc::clone).ok_or_else(not_wanted)?;
+        let socket = self.config.worker_socket(worker)?;
+        Ok(WorkerSpec { number: worker.number, generation, vassal, socket })
+    }
+
+    /// A worker that has no number any more is told to stop. One that is to drain is told so again, since
+    /// the order may have been lost with the stream before.
+    pub(super) fn attach(&mut self, attaching: Attaching) {
+        let Attaching { worker, pid, serving, taking, attachment, commands } = attaching;
+        let Some(slot) = self.slot_of(&worker, pid) else {
+            tracing::warn!(%worker, pid, "worker told to stop: it is not wanted");
+            let _gone = commands.try_send(Command::Stop("it is not wanted any more".to_owned()));
+            return;
+        };
+        slot.attachment = Some(Attachment { id: attachment, commands });
+        tracing::debug!(%worker, pid, "worker attached");
+        let number = worker.number;
+        self.tell(&worker.vassal, Event::Attached { number });
+        match (taking, self.stage_of(&worker), serving) {
+            (Taking::NothingMore, _, _) => self.tell(&worker.vassal, Event::Draining { number }),
+            (Taking::Requests, Some(Stage::Draining { .. }), _) => self.repeat_drain(&worker),
+            (Taking::Requests, _, Some(serving)) => self.serves(&worker, serving),
+            (Taking::Requests, _, None) => self.send_spec(&worker, pid),
+        }
+    }
+
+    pub(super) fn ready(&mut self, worker: &WorkerName, id: AttachmentId, serving: Serving) {
+        if self.attached(worker, id).is_some() {
+            let Serving { capacity, python, .. } = &serving;
+            tracing::info!(%worker, capacity, python, "worker is ready");
+            self.serves(worker, serving);
+        }
+    }
+
+    pub(super) fn failed(&mut self, worker: &WorkerName, id: AttachmentId, failure: Failure) {
+        let Some(slot) = self.attached(worker, id) else { return };
+        let Failure { reason, message, traceback } = &failure;
+        tracing::error!(%worker, ?reason, traceback, "worker cannot run its app: {message}");
+        let error = match traceback.is_empty() {
+            true => format!("worker {worker} cannot run its app: {message}"),
+            false => format!("worker {worker} cannot run its app: {message}\n{}", traceback.trim_end()),
+        };
+        slot.failure = Some(failure);
+        if let Some(app) = self.app_of(worker) {
+            app.worker_error = Some(error);
+        }
+    }
+
+    pub(super) fn load(&mut self, worker: &WorkerName, id: AttachmentId, load: Load) {
+        if let Some(slot) = self.attached(worker, id) {
+            slot.load = load;
+        }
+    }
+
+    pub(super) fn draining(&mut self, worker: &WorkerName, id: AttachmentId) {
+        if self.attached(worker, id).is_some() {
+            self.tell(&worker.vassal, Event::Draining { number: worker.number });
+        }
+    }
+
+    /// The process is watched by its pidfd: one that lives on attaches again.
+    pub(super) fn detached(&mut self, worker: &WorkerName, id: AttachmentId) {
+        let Some(slot) = self.attached(worker, id) else { return };
+        slot.attachment = None;
+        if let Some(ending) = slot.ending {
+            self.gone(worker, ending);
+        }
+    }
+
+    /// A worker that was starting may have said why it ends: that is waited for.
+    pub(super) fn ended(&mut self, worker: &WorkerName, identity: Identity, ending: Ending) {
+        let is_starting = matches!(self.stage_of(worker), Some(Stage::Starting { .. }));
+        let Some(slot) = self.slot_of(worker, identity.pid) else { return };
+        if !is_starting || slot.attachment.is_none() || slot.failure.is_some() {
+            return self.gone(worker, ending);
+        }
+        slot.ending = Some(ending);
+        let (events, worker) = (self.events.clone(), worker.clone());
+        self.tasks.spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            if let Some(events) = events.upgrade() {
+                let _nobody_left = events.send(event::Event::Lingered { worker, identity }).await;
+            }
+        });
+    }
+
+    pub(super) fn lingered(&mut self, worker: &WorkerName, identity: Identity) {
+        let Some(slot) = self.slot_of(worker, identity.pid) else { return };
+        if let Some(ending) = slot.ending {
+            self.gone(worker, ending);
+        }
+    }
+
+    fn serves(&mut self, worker: &WorkerName, serving: Serving) {
+        let Some(slot) = self.slot(worker) else { return };
+        slot.serving = Some(serving);
+        self.tell(&worker.vassal, Event::Ready { number: worker.number });
+        // One that was ready already may be reached in another way now.
+        self.publish(&worker.vassal);
+    }
+
+    fn send_spec(&mut self, worker: &WorkerName, pid: u32) {
+        let command = match self.spec(worker, pid) {
+            Ok(spec) => Command::Run(spec),
+            Err(error) => Command::Stop(error.to_string()),
+        };
+        if let Some(slot) = self.slot(worker) {
+            slot.command(command);
+        }
+    }
+
+    fn repeat_drain(&mut self, worker: &WorkerName) {
+        let Some(app) = self.app_of(worker) else { return };
+        let grace = app.supervisor.limits().grace;
+        if let Some(slot) = app.slots.get(&worker.number) {
+            slot.command(Command::Drain(grace));
+        }
+    }
+
+    /// The process of a worker is no more, and its number is free.
+    fn gone(&mut self, worker: &WorkerName, ending: Ending) {
+        let stage = self.stage_of(worker);
+        let Some(slot) = self.app_of(worker).and_then(|app| app.slots.remove(&worker.number)) else { return };
+        self.remove_socket(worker);
+        let pid = slot.process.identity().pid;
+        match stage {
+            Some(Stage::Starting { .. } | Stage::Ready { .. }) => {
+                tracing::warn!(%worker, pid, %ending, "worker ended unasked");
+                self.note_ending(worker, &slot, ending);
+            }
+            _ => tracing::info!(%worker, pid, %ending, "worker ended"),
+        }
+        let exit = exit(ending, slot.failure.as_ref());
+        self.tell(&worker.vassal, Event::Exited { number: worker.number, exit });
+    }
+
+    /// What the worker itself said of its failure says more than how it ended.
+    fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, ending: Ending) {
+        if let (None, Some(app)) = (&slot.failure, self.app_of(worker)) {
+            app.worker_error = Some(format!("worker {worker} {ending}"));
+        }
+    }
+
+    fn slot(&mut self, worker: &WorkerName) -> Option<&mut Slot> {
+        self.app_of(worker)?.slots.get_mut(&worker.number)
+    }
+
+    /// The worker of that name, if that process is it.
+    fn slot_of(&mut self, worker: &WorkerName, pid: u32) -> Option<&mut Slot> {
+        self.slot(worker).filter(|slot| slot.process.identity().pid == pid)
+    }
+
+    /// The worker of that name, if that stream is its current one.
+    fn attached(&mut self, worker: &WorkerName, id: AttachmentId) -> Option<&mut Slot> {
+        self.slot(worker).filter(|slot| slot.is_attached_by(id))
+    }
+
+    fn stage_of(&self, worker: &WorkerName) -> Option<Stage> {
+        Some(self.apps.get(&worker.vassal)?.supervisor.worker(worker.number)?.stage)
+    }
+}
+
+/// What a process that ended tells of the use of another try. Status 3 is a worker's word for an app that
+/// cannot be imported, as gunicorn's is.
+fn exit(ending: Ending, failure: Option<&Failure>) -> Exit {
+    match (failure.map(|it| it.reason), ending) {
+        (Some(Reason::Interpreter | Reason::Import), _) | (None, Ending::Status(3)) => Exit::Unusable,
+        (None, Ending::Status(0)) => Exit::Orderly,
+        _ => Exit::Crashed,
+    }
+}

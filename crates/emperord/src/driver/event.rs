@@ -1,0 +1,215 @@
+//! All that can happen to emperord.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{VassalName, WorkerName};
+use tokio::sync::{mpsc, oneshot};
+use vassal::Vassal;
+
+use super::{AdminError, SpecError, Status};
+use crate::process::{Ending, Identity};
+use crate::routes::Watch;
+use crate::state::Serving;
+use crate::vassals::FileEvent;
+
+/// Something that happened, or that is asked for.
+#[derive(Debug)]
+pub enum Event {
+    /// A vassal file is another, or gone.
+    File(FileEvent),
+    /// A worker asks what to run.
+    GetSpec {
+        /// Its name.
+        worker: WorkerName,
+        /// The process that asks.
+        pid: u32,
+        /// What it runs.
+        reply: oneshot::Sender<Result<WorkerSpec, SpecError>>,
+    },
+    /// A worker has opened its control stream.
+    Attach(Box<Attaching>),
+    /// A worker listens.
+    Ready {
+        /// Its name.
+        worker: WorkerName,
+        /// On which stream it was said.
+        attachment: AttachmentId,
+        /// How it is reached.
+        serving: Serving,
+    },
+    /// A worker cannot run its app, and ends.
+    Failed {
+        /// Its name.
+        worker: WorkerName,
+        /// On which stream it was said.
+        attachment: AttachmentId,
+        /// Why.
+        failure: Failure,
+    },
+    /// What a worker is doing.
+    Load {
+        /// Its name.
+        worker: WorkerName,
+        /// On which stream it was said.
+        attachment: AttachmentId,
+        /// How busy it is.
+        load: Load,
+    },
+    /// A worker takes nothing more: what it is at, or all of it, has ended.
+    Draining {
+        /// Its name.
+        worker: WorkerName,
+        /// On which stream it was said.
+        attachment: AttachmentId,
+    },
+    /// A control stream has ended.
+    Detached {
+        /// The worker's name.
+        worker: WorkerName,
+        /// Which stream.
+        attachment: AttachmentId,
+    },
+    /// A worker's process has ended.
+    Ended {
+        /// The worker's name.
+        worker: WorkerName,
+        /// Which process.
+        identity: Identity,
+        /// How.
+        ending: Ending,
+    },
+    /// A process ended a moment ago, and what it said last should have come.
+    Lingered {
+        /// The worker's name.
+        worker: WorkerName,
+        /// Which process.
+        identity: Identity,
+    },
+    /// frontd wants the routing table.
+    Watch {
+        /// The table, and what becomes of it.
+        reply: oneshot::Sender<Watch>,
+    },
+    /// The operator asks how things are.
+    Status {
+        /// How they are.
+        reply: oneshot::Sender<Status>,
+    },
+    /// The operator wants another number of workers.
+    Scale {
+        /// Of this app.
+        app: VassalName,
+        /// So many.
+        workers: u32,
+        /// Answered once they serve.
+        reply: Reply,
+    },
+    /// The operator wants new workers in place of all.
+    Reload {
+        /// Of this app.
+        app: VassalName,
+        /// Answered once they have taken over.
+        reply: Reply,
+    },
+    /// Every worker is to be drained, and emperord to end.
+    Shutdown {
+        /// Answered once all have gone.
+        reply: oneshot::Sender<()>,
+    },
+    /// Time has passed.
+    Tick,
+    /// emperord is to end, and to leave the workers as they are.
+    Stop,
+}
+
+/// How an operator's wish came out.
+pub type Reply = oneshot::Sender<Result<(), AdminError>>;
+
+/// Tells two control streams apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachmentId(pub u64);
+
+/// What a worker says of itself when it opens its control stream.
+#[derive(Debug)]
+pub struct Attaching {
+    /// Its name.
+    pub worker: WorkerName,
+    /// The process, as the kernel names it.
+    pub pid: u32,
+    /// How it is reached, if it serves already.
+    pub serving: Option<Serving>,
+    /// What it takes.
+    pub taking: Taking,
+    /// This stream.
+    pub attachment: AttachmentId,
+    /// Where commands to it go.
+    pub commands: mpsc::Sender<Command>,
+}
+
+/// Whether a worker takes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taking {
+    /// It does, or will once it is ready.
+    Requests,
+    /// It was told to drain, and is at it.
+    NothingMore,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Command {
+    /// What to run.
+    Run(WorkerSpec),
+    /// Take nothing more, finish within this time, and exit.
+    Drain(Duration),
+    /// Exit now, for this reason.
+    Stop(String),
+}
+
+/// All that a worker needs to know.
+#[derive(Debug, Clone)]
+pub struct WorkerSpec {
+    /// Its number.
+    pub number: u16,
+    /// What it runs.
+    pub generation: u64,
+    /// The app.
+    pub vassal: Arc<Vassal>,
+    /// Where it is to listen.
+    pub socket: PathBuf,
+}
+
+/// Why a worker cannot run its app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Of which kind.
+    pub reason: Reason,
+    /// One line.
+    pub message: String,
+    /// Python's traceback, or empty.
+    pub traceback: String,
+}
+
+/// Of which kind a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// No interpreter, or one that cannot be used.
+    Interpreter,
+    /// The app cannot be imported.
+    Import,
+    /// Anything of the machine.
+    System,
+}
+
+/// How busy a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Requests that are being worked on.
+    pub busy: u32,
+    /// Requests that have ended since it started.
+    pub requests: u64,
+    /// Resident memory in bytes; 0 when it was not told.
+    pub memory: u64,
+}

@@ -1,0 +1,137 @@
+//! What a change of a vassal file means.
+
+use std::sync::Arc;
+
+use api::VassalName;
+use config::Diagnostics;
+use supervise::{Event, Limits};
+use vassal::{Conflict, Vassal, conflicts};
+
+use super::Driver;
+use super::admin::{AdminError, Shutdown};
+use super::app::App;
+use crate::vassals::{FileEvent, Reading, Version};
+
+/// Whether an operator's wish calls for new workers even where nothing that concerns them has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Workers {
+    /// Only where something has.
+    AsNeeded,
+    /// In any case.
+    Anew,
+}
+
+impl Driver {
+    pub(super) fn file(&mut self, event: FileEvent) {
+        if !matches!(self.shutdown, Shutdown::None) {
+            return;
+        }
+        let FileEvent { name, path, reading } = event;
+        let app = self.apps.entry(name.clone()).or_insert_with(|| App::new(name.clone(), path));
+        app.rejected = None;
+        match reading {
+            Reading::Edited(version) => self.version(&name, *version, Workers::AsNeeded),
+            Reading::Touched(version) => self.version(&name, *version, Workers::Anew),
+            Reading::Broken(diagnostics) => self.broken(&name, &diagnostics),
+            Reading::Gone => self.removed(&name),
+        }
+        self.retry_rejected();
+    }
+
+    /// A version without mistakes serves, unless another app was there first.
+    fn version(&mut self, name: &VassalName, version: Version, workers: Workers) {
+        match self.conflict(&version.vassal) {
+            None => self.accept(name, version, workers),
+            Some(conflict) => {
+                self.broken(name, &conflict.diagnostics());
+                self.reject(name, version);
+            }
+        }
+    }
+
+    fn conflict(&self, vassal: &Vassal) -> Option<Conflict> {
+        let others = self.apps.values().filter(|it| it.name != vassal.name);
+        let vassals = others.filter_map(|it| it.vassal.as_deref()).chain([vassal]);
+        conflicts(vassals).into_iter().find(|it| it.file == vassal.file)
+    }
+
+    /// Makes a version the one that serves.
+    fn accept(&mut self, name: &VassalName, version: Version, workers: Workers) {
+        if let Err(error) = self.state.keep_version(name, &version.text) {
+            let error = anyhow::Error::from(error);
+            tracing::error!(app = %name, error = format!("{error:#}"), "this version is lost when emperord restarts");
+        }
+        self.follow(name, Arc::new(version.vassal), workers);
+    }
+
+    /// Has an app's workers follow what its file says.
+    pub(super) fn follow(&mut self, name: &VassalName, vassal: Arc<Vassal>, workers: Workers) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let generation = app.next_generation(&vassal, workers);
+        let limits = Limits { start: vassal.timeouts.start, grace: vassal.timeouts.stop };
+        let wanted = Event::Wanted { generation, workers: vassal.workers, limits };
+        tracing::info!(app = %name, generation, workers = vassal.workers, "app follows its file");
+        app.specs.insert(generation, Arc::clone(&vassal));
+        app.vassal = Some(vassal);
+        app.file_error = None;
+        self.tell(name, wanted);
+        self.publish(name);
+    }
+
+    /// A version with mistakes leaves the one before serving.
+    fn broken(&mut self, name: &VassalName, diagnostics: &Diagnostics) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let text = diagnostics.to_string();
+        let serving = if app.vassal.is_some() { "the version before serves on" } else { "it is not served" };
+        for line in text.lines() {
+            tracing::error!(app = %name, "{line}: {serving}");
+        }
+        app.refuse_followers(&AdminError::File(text.clone()));
+        app.file_error = Some(text);
+    }
+
+    pub(super) fn removed(&mut self, name: &VassalName) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        tracing::info!(app = %name, "app ends: its file is gone");
+        app.vassal = None;
+        app.file_error = None;
+        app.refuse_followers(&AdminError::Removed(name.clone()));
+        self.state.forget_version(name);
+        self.publish(name);
+        self.tell(name, Event::Removed);
+    }
+
+    /// The place that another app had may be free now.
+    fn retry_rejected(&mut self) {
+        let names: Vec<VassalName> = self.apps.keys().cloned().collect();
+        for name in names {
+            let Some(version) = self.apps.get_mut(&name).and_then(|app| app.rejected.take()) else {
+                continue;
+            };
+            match self.conflict(&version.vassal) {
+                None => self.accept(&name, version, Workers::AsNeeded),
+                Some(_) => self.reject(&name, version),
+            }
+        }
+    }
+
+    fn reject(&mut self, name: &VassalName, version: Version) {
+        if let Some(app) = self.apps.get_mut(name) {
+            app.rejected = Some(version);
+        }
+    }
+}
+
+impl App {
+    /// The generation that runs `vassal`: the current one, unless something has changed that its processes
+    /// have to be started anew for.
+    fn next_generation(&self, vassal: &Vassal, workers: Workers) -> u64 {
+        let current = self.supervisor.generation().max(self.restored_generation);
+        let runs_it =
+            self.vassal.as_ref().is_some_and(|it| it.process_fingerprint() == vassal.process_fingerprint());
+        match runs_it && workers == Workers::AsNeeded && !self.supervisor.needs_new_generation() {
+            true => current.max(1),
+            false => current + 1,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Takes over what an earlier emperord left, and goes on from there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::{VassalName, WorkerName};
+use supervise::{Adoption, Event};
+use vassal::Vassal;
+
+use super::Driver;
+use super::app::{App, Slot};
+use super::files::Workers;
+use crate::state::{StageRecord, WorkerRecord};
+use crate::vassals::FileEvent;
+
+impl Driver {
+    /// Adopts the workers that are alive, then takes the folder's files for edits of the versions that
+    /// those run: so what was there first is known, and a file that was broken meanwhile harms nobody.
+    pub(super) fn restore(&mut self, files: Vec<FileEvent>) {
+        for record in self.state.workers().to_vec() {
+            self.adopt(&record);
+        }
+        let there: BTreeSet<VassalName> = files.iter().map(|it| it.name.clone()).collect();
+        for name in self.apps.keys().chain(&there).cloned().collect::<BTreeSet<_>>() {
+            self.restore_version(&name);
+        }
+        for name in self.apps.keys().filter(|it| !there.contains(it)).cloned().collect::<Vec<_>>() {
+            self.removed(&name);
+        }
+        for file in files {
+            self.file(file);
+        }
+        for name in there {
+            self.keep_restored(&name);
+        }
+    }
+
+    fn adopt(&mut self, record: &WorkerRecord) {
+        let Ok(worker) = WorkerName::parse(&record.name) else { return };
+        let Some(process) = self.launcher.adopt(record.identity) else {
+            tracing::warn!(%worker, pid = record.identity.pid, "worker ended while emperord was away");
+            return self.remove_socket(&worker);
+        };
+        tracing::info!(%worker, pid = record.identity.pid, "worker adopted");
+        let app = self.app_or_new(&worker.vassal);
+        let slot = Slot::new(process.clone(), record.fingerprint.clone(), record.serving.clone());
+        app.slots.insert(worker.number, slot);
+        let (number, generation) = (worker.number, record.generation);
+        self.tell(&worker.vassal, Event::Adopted { number, generation, stage: adoption(record.stage) });
+        self.await_end(worker, process);
+    }
+
+    /// The last good version of an app's file, if it can still be used.
+    fn restore_version(&mut self, name: &VassalName) {
+        let Some(text) = self.state.good_version(name) else { return };
+        let app = self.app_or_new(name);
+        match Vassal::parse(&app.file, &text) {
+            Ok(vassal) => app.restore(vassal),
+            Err(error) => tracing::warn!(app = %name, %error, "the last good version can be used no more"),
+        }
+    }
+
+    /// A file that is broken leaves the last good version serving.
+    fn keep_restored(&mut self, name: &VassalName) {
+        let Some(app) = self.apps.get(name).filter(|it| it.supervisor.generation() == 0) else { return };
+        let error = app.file_error.clone();
+        if let Some(vassal) = app.vassal.clone() {
+            self.follow(name, vassal, Workers::AsNeeded);
+        }
+        if let Some(app) = self.apps.get_mut(name) {
+            app.file_error = error;
+        }
+    }
+
+    fn app_or_new(&mut self, name: &VassalName) -> &mut App {
+        let file = self.config.vassals.join(format!("{name}.toml"));
+        self.apps.entry(name.clone()).or_insert_with(|| App::new(name.clone(), file))
+    }
+}
+
+impl App {
+    /// What its workers run is known by the fingerprint that was written down for each.
+    fn restore(&mut self, vassal: Vassal) {
+        let fingerprint = vassal.process_fingerprint();
+        let generation = |number: &u16| self.supervisor.worker(*number).map_or(0, |it| it.generation);
+        let newest = self.slots.keys().map(generation).max().unwrap_or(0);
+        let running = self.slots.iter().filter(|(_, slot)| slot.fingerprint == fingerprint);
+        self.restored_generation = running.map(|(number, _)| generation(number)).max().unwrap_or(newest + 1);
+        self.vassal = Some(Arc::new(vassal));
+    }
+}
+
+fn adoption(stage: StageRecord) -> Adoption {
+    match stage {
+        StageRecord::Starting => Adoption::Starting,
+        StageRecord::Ready => Adoption::Ready,
+        // One that was sent a signal ends by itself, or is sent another when it has had its grace.
+        StageRecord::Draining | StageRecord::Stopping => Adoption::Draining,
+    }
+}

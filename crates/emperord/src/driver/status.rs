@@ -1,0 +1,118 @@
+//! How things are.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use api::WorkerName;
+use supervise::{Phase, Stage, Worker};
+
+use super::Driver;
+use super::app::{App, Slot};
+use super::event::Load;
+
+/// All apps.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// By name.
+    pub apps: Vec<AppStatus>,
+}
+
+/// One app.
+#[derive(Debug, Clone)]
+pub struct AppStatus {
+    /// Its name.
+    pub name: String,
+    /// In a word.
+    pub phase: Phase,
+    /// Its file.
+    pub file: PathBuf,
+    /// The hosts that it answers for; none while its file was never good.
+    pub domains: Vec<String>,
+    /// The prefix that it is mounted at.
+    pub path: String,
+    /// How many workers its file asks for.
+    pub wanted: u16,
+    /// Those that there are.
+    pub workers: Vec<WorkerStatus>,
+    /// What is wrong; empty when nothing is.
+    pub last_error: String,
+    /// What new workers run.
+    pub generation: u64,
+}
+
+/// One worker.
+#[derive(Debug, Clone)]
+pub struct WorkerStatus {
+    /// Its name.
+    pub name: WorkerName,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Its process.
+    pub pid: u32,
+    /// What it runs.
+    pub generation: u64,
+    /// How many requests it works on at once; 0 before it is ready.
+    pub capacity: u32,
+    /// Such as `CPython 3.11.7`; empty before it is ready.
+    pub python: String,
+    /// How busy it is.
+    pub load: Load,
+    /// Since its process was started.
+    pub age: Duration,
+}
+
+impl Driver {
+    pub(super) fn status(&self) -> Status {
+        Status { apps: self.apps.values().map(App::status).collect() }
+    }
+}
+
+impl App {
+    fn status(&self) -> AppStatus {
+        let vassal = self.vassal.as_deref();
+        let workers = self.supervisor.workers();
+        AppStatus {
+            name: self.name.to_string(),
+            phase: self.phase(),
+            file: self.file.clone(),
+            domains: vassal.map_or_else(Vec::new, |it| it.domains.iter().map(ToString::to_string).collect()),
+            path: vassal.map_or_else(String::new, |it| it.path.to_string()),
+            wanted: vassal.map_or(0, |it| it.workers),
+            workers: workers.filter_map(|(number, it)| self.worker_status(number, it)).collect(),
+            last_error: self.last_error().unwrap_or_default().to_owned(),
+            generation: self.supervisor.generation(),
+        }
+    }
+
+    /// One without a good version has nothing to supervise, and has failed.
+    fn phase(&self) -> Phase {
+        match self.vassal {
+            None if self.slots.is_empty() => Phase::Failed,
+            _ => self.supervisor.phase(Instant::now()),
+        }
+    }
+
+    fn worker_status(&self, number: u16, worker: &Worker) -> Option<WorkerStatus> {
+        let slot = self.slots.get(&number)?;
+        let identity = slot.process.identity();
+        Some(WorkerStatus {
+            name: self.worker(number),
+            stage: worker.stage,
+            pid: identity.pid,
+            generation: worker.generation,
+            capacity: slot.serving.as_ref().map_or(0, |it| it.capacity),
+            python: slot.serving.as_ref().map_or_else(String::new, |it| it.python.clone()),
+            load: load(slot),
+            age: identity.age(),
+        })
+    }
+}
+
+/// The kernel knows the memory of a worker that is too busy, or too idle, to tell.
+fn load(slot: &Slot) -> Load {
+    let memory = match slot.process.identity().memory() {
+        0 => slot.load.memory,
+        memory => memory,
+    };
+    Load { memory, ..slot.load }
+}

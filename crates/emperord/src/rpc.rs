@@ -1,0 +1,67 @@
+//! The gRPC services on emperord's socket. Wire types stop here: what was asked goes to the driver as an
+//! event, and what it answers is put into words.
+
+mod admin;
+mod peer;
+mod routes;
+mod worker;
+
+use std::future::Future;
+
+use api::admin::admin_service_server::AdminServiceServer;
+use api::routes::routes_service_server::RoutesServiceServer;
+use api::worker::worker_service_server::WorkerServiceServer;
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::transport::Server;
+
+use crate::driver::{Event, Events};
+
+/// The largest message that is taken from anyone, in bytes.
+const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// Serves until `stop` is complete and every call has ended.
+///
+/// # Errors
+/// When the descriptors of the services cannot be read.
+pub async fn serve(
+    listener: UnixListener,
+    events: Events,
+    tasks: TaskTracker,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let admin = AdminServiceServer::new(admin::Admin { events: events.clone() });
+    let routes = RoutesServiceServer::new(routes::Routes { events: events.clone(), tasks: tasks.clone() });
+    let worker = WorkerServiceServer::new(worker::Worker::new(events, tasks));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<AdminServiceServer<admin::Admin>>().await;
+    health.set_serving::<RoutesServiceServer<routes::Routes>>().await;
+    health.set_serving::<WorkerServiceServer<worker::Worker>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(api::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    Server::builder()
+        .add_service(admin.max_decoding_message_size(MAX_MESSAGE))
+        .add_service(routes.max_decoding_message_size(MAX_MESSAGE))
+        .add_service(worker.max_decoding_message_size(MAX_MESSAGE))
+        .add_service(health_service)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
+        .await?;
+    Ok(())
+}
+
+/// Sends an event that is answered, and waits for the answer.
+async fn ask<T>(events: &Events, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Status> {
+    let (reply, answer) = oneshot::channel();
+    events.send(event(reply)).await.map_err(|_| ending())?;
+    answer.await.map_err(|_| ending())
+}
+
+fn ending() -> Status {
+    Status::unavailable("emperord is ending")
+}

@@ -1,0 +1,122 @@
+//! The service for the command line.
+
+use api::VassalName;
+use api::admin::admin_service_server::AdminService;
+use api::admin::app::State as AppState;
+use api::admin::worker::State as WorkerState;
+use api::admin::{
+    App, ReloadRequest, ReloadResponse, ScaleRequest, ScaleResponse, ShutdownRequest, ShutdownResponse,
+    StatusRequest, StatusResponse, Worker,
+};
+use supervise::{Phase, Stage};
+use tonic::{Request, Response, Status};
+
+use super::ask;
+use super::peer::Peer;
+use crate::driver::{AdminError, AppStatus, Event, Events, WorkerStatus};
+
+/// The service.
+pub(super) struct Admin {
+    pub(super) events: Events,
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Peer::of(&request)?.check_may_rule()?;
+        let status = ask(&self.events, |reply| Event::Status { reply }).await?;
+        Ok(Response::new(StatusResponse {
+            apps: status.apps.into_iter().map(app).collect(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    }
+
+    async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ScaleResponse>, Status> {
+        Peer::of(&request)?.check_may_rule()?;
+        let ScaleRequest { app, workers } = request.into_inner();
+        let app = name(&app)?;
+        ask(&self.events, |reply| Event::Scale { app, workers, reply }).await?.map_err(|it| refusal(&it))?;
+        Ok(Response::new(ScaleResponse {}))
+    }
+
+    async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        Peer::of(&request)?.check_may_rule()?;
+        let app = name(&request.into_inner().app)?;
+        ask(&self.events, |reply| Event::Reload { app, reply }).await?.map_err(|it| refusal(&it))?;
+        Ok(Response::new(ReloadResponse {}))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<ShutdownRequest>,
+    ) -> Result<Response<ShutdownResponse>, Status> {
+        Peer::of(&request)?.check_may_rule()?;
+        ask(&self.events, |reply| Event::Shutdown { reply }).await?;
+        Ok(Response::new(ShutdownResponse {}))
+    }
+}
+
+fn name(app: &str) -> Result<VassalName, Status> {
+    VassalName::parse(app).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn refusal(error: &AdminError) -> Status {
+    let text = error.to_string();
+    match error {
+        AdminError::NoSuchApp { .. } => Status::not_found(text),
+        AdminError::ShuttingDown => Status::unavailable(text),
+        AdminError::File(_) | AdminError::Scale(_) | AdminError::Start(_) | AdminError::Removed(_) => {
+            Status::failed_precondition(text)
+        }
+    }
+}
+
+fn app(app: AppStatus) -> App {
+    App {
+        name: app.name,
+        state: app_state(app.phase).into(),
+        file: app.file.display().to_string(),
+        domains: app.domains,
+        path: app.path,
+        wanted: app.wanted.into(),
+        workers: app.workers.into_iter().map(worker).collect(),
+        last_error: app.last_error,
+        generation: app.generation,
+    }
+}
+
+fn app_state(phase: Phase) -> AppState {
+    match phase {
+        Phase::Starting => AppState::Starting,
+        Phase::Running => AppState::Running,
+        Phase::Reloading => AppState::Reloading,
+        Phase::BackingOff => AppState::BackingOff,
+        Phase::Failed => AppState::Failed,
+        Phase::Stopping => AppState::Stopping,
+    }
+}
+
+fn worker(worker: WorkerStatus) -> Worker {
+    Worker {
+        name: worker.name.to_string(),
+        state: worker_state(worker.stage).into(),
+        pid: worker.pid,
+        generation: worker.generation,
+        busy: worker.load.busy,
+        capacity: worker.capacity,
+        requests: worker.load.requests,
+        memory: worker.load.memory,
+        age_milliseconds: u64::try_from(worker.age.as_millis()).unwrap_or(u64::MAX),
+        python: worker.python,
+    }
+}
+
+fn worker_state(stage: Stage) -> WorkerState {
+    match stage {
+        Stage::Starting { .. } => WorkerState::Starting,
+        Stage::Ready { .. } => WorkerState::Ready,
+        Stage::Draining { .. } => WorkerState::Draining,
+        Stage::Stopping { .. } => WorkerState::Stopping,
+    }
+}

@@ -1,0 +1,195 @@
+//! The service for workers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use api::WorkerName;
+use api::worker::attach_request::Message;
+use api::worker::attach_response::Message as Order;
+use api::worker::worker_service_server::WorkerService;
+use api::worker::{
+    AttachRequest, AttachResponse, Drain, Failed, GetSpecRequest, GetSpecResponse, Hello, Ready, Spec, Stop,
+    failed,
+};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::peer::Peer;
+use super::{ask, ending};
+use crate::driver::{
+    Attaching, AttachmentId, Command, Event, Events, Failure, Load, Reason, SpecError, Taking, WorkerSpec,
+};
+use crate::state::Serving;
+
+/// Commands that may wait for a worker that does not read them.
+const BACKLOG: usize = 8;
+/// The longest text that is kept of what a worker says, in bytes.
+const MAX_TEXT: usize = 64 * 1024;
+
+/// The service.
+pub(super) struct Worker {
+    events: Events,
+    tasks: TaskTracker,
+    attachments: AtomicU64,
+}
+
+impl Worker {
+    pub(super) fn new(events: Events, tasks: TaskTracker) -> Self {
+        Self { events, tasks, attachments: AtomicU64::new(0) }
+    }
+}
+
+type Orders =
+    tokio_stream::adapters::Map<ReceiverStream<Command>, fn(Command) -> Result<AttachResponse, Status>>;
+
+#[tonic::async_trait]
+impl WorkerService for Worker {
+    async fn get_spec(&self, request: Request<GetSpecRequest>) -> Result<Response<GetSpecResponse>, Status> {
+        let pid = pid(&request)?;
+        let worker = name(&request.into_inner().worker)?;
+        let spec = ask(&self.events, |reply| Event::GetSpec { worker, pid, reply }).await?;
+        Ok(Response::new(GetSpecResponse { spec: Some(self::spec(&spec.map_err(|it| refusal(&it))?)) }))
+    }
+
+    type AttachStream = Orders;
+
+    async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Orders>, Status> {
+        let pid = pid(&request)?;
+        let mut messages = request.into_inner();
+        let Some(Message::Hello(hello)) = messages.message().await?.and_then(|it| it.message) else {
+            return Err(Status::invalid_argument("the first message is no `Hello`"));
+        };
+        if hello.pid != pid {
+            return Err(Status::permission_denied(format!("process {pid} says that it is {}", hello.pid)));
+        }
+        let attachment = AttachmentId(self.attachments.fetch_add(1, Ordering::Relaxed));
+        let (commands, orders) = mpsc::channel(BACKLOG);
+        let stream = Attached { worker: name(&hello.worker)?, attachment, instance: hello.instance };
+        let attaching = stream.attaching(pid, hello, commands);
+        self.events.send(Event::Attach(Box::new(attaching))).await.map_err(|_| ending())?;
+        self.tasks.spawn(stream.listen(messages, self.events.downgrade()));
+        Ok(Response::new(ReceiverStream::new(orders).map(order as fn(_) -> _)))
+    }
+}
+
+/// One control stream.
+struct Attached {
+    worker: WorkerName,
+    attachment: AttachmentId,
+    instance: u64,
+}
+
+impl Attached {
+    fn attaching(&self, pid: u32, hello: Hello, commands: mpsc::Sender<Command>) -> Attaching {
+        Attaching {
+            worker: self.worker.clone(),
+            pid,
+            serving: hello.ready.map(|ready| serving(self.instance, ready)),
+            taking: if hello.draining { Taking::NothingMore } else { Taking::Requests },
+            attachment: self.attachment,
+            commands,
+        }
+    }
+
+    /// Passes on what the worker says until it, or emperord, ends.
+    async fn listen(self, mut messages: Streaming<AttachRequest>, events: mpsc::WeakSender<Event>) {
+        // An error is the end of a process that was killed.
+        while let Ok(Some(AttachRequest { message: Some(message) })) = messages.message().await {
+            let (Some(event), Some(events)) = (self.event(message), events.upgrade()) else { break };
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+        if let Some(events) = events.upgrade() {
+            let Self { worker, attachment, .. } = self;
+            let _ending = events.send(Event::Detached { worker, attachment }).await;
+        }
+    }
+
+    /// None for what may not be said here.
+    fn event(&self, message: Message) -> Option<Event> {
+        let (worker, attachment) = (self.worker.clone(), self.attachment);
+        Some(match message {
+            Message::Hello(_) => return None,
+            Message::Ready(ready) => {
+                Event::Ready { worker, attachment, serving: serving(self.instance, ready) }
+            }
+            Message::Failed(failed) => Event::Failed { worker, attachment, failure: failure(failed) },
+            Message::Load(load) => {
+                let load = Load { busy: load.busy, requests: load.requests, memory: load.memory };
+                Event::Load { worker, attachment, load }
+            }
+            Message::Drained(_) => Event::Draining { worker, attachment },
+        })
+    }
+}
+
+fn pid<T>(request: &Request<T>) -> Result<u32, Status> {
+    Peer::of(request)?.pid.ok_or_else(|| Status::permission_denied("the peer is in another pid namespace"))
+}
+
+fn name(worker: &str) -> Result<WorkerName, Status> {
+    WorkerName::parse(worker).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn refusal(error: &SpecError) -> Status {
+    match error {
+        SpecError::NotWanted(_) => Status::not_found(error.to_string()),
+        SpecError::Taken { .. } => Status::permission_denied(error.to_string()),
+        SpecError::Socket(_) => Status::failed_precondition(error.to_string()),
+    }
+}
+
+fn serving(instance: u64, ready: Ready) -> Serving {
+    // A worker that takes nothing would be of no use: it is taken for one that takes one at a time.
+    Serving { instance, socket: ready.socket, capacity: ready.capacity.max(1), python: ready.python }
+}
+
+fn failure(failed: Failed) -> Failure {
+    let reason = match failed.reason() {
+        failed::Reason::Interpreter => Reason::Interpreter,
+        failed::Reason::Import => Reason::Import,
+        failed::Reason::System | failed::Reason::Unspecified => Reason::System,
+    };
+    Failure { reason, message: bounded(failed.message), traceback: bounded(failed.traceback) }
+}
+
+/// The end of a text says most: it is where Python names the error.
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        text.drain(..text.ceil_char_boundary(text.len() - MAX_TEXT));
+    }
+    text
+}
+
+fn order(command: Command) -> Result<AttachResponse, Status> {
+    let message = match command {
+        Command::Run(run) => Order::Spec(spec(&run)),
+        Command::Drain(grace) => Order::Drain(Drain { grace_milliseconds: milliseconds(grace) }),
+        Command::Stop(reason) => Order::Stop(Stop { reason }),
+    };
+    Ok(AttachResponse { message: Some(message) })
+}
+
+fn spec(spec: &WorkerSpec) -> Spec {
+    let vassal = &spec.vassal;
+    Spec {
+        vassal: vassal.name.to_string(),
+        number: spec.number.into(),
+        generation: spec.generation,
+        app: vassal.app.to_string(),
+        directory: vassal.directory.display().to_string(),
+        python: vassal.python.path().display().to_string(),
+        env: vassal.env.clone().into_iter().collect(),
+        threads: vassal.threads.into(),
+        socket: spec.socket.display().to_string(),
+        workers: vassal.workers.into(),
+    }
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,95 @@
+//! Reads everything, then binds, then serves, until it is told to end.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use config::EmperordConfig;
+use daemon::signals::{Asked, Signals};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use crate::driver::{Driver, Event, Events};
+use crate::launcher::Fork;
+use crate::lock::Lock;
+use crate::rpc;
+use crate::state::State;
+use crate::vassals::Vassals;
+
+/// How long calls that are being answered have when emperord ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Runs emperord until SIGTERM, which leaves the workers running, or until SIGINT or the operator shuts
+/// everything down.
+///
+/// # Errors
+/// When something is missing or forbidden that it cannot run without.
+pub async fn run(config: EmperordConfig) -> anyhow::Result<()> {
+    let signals = Signals::new().context("install signal handlers")?;
+    let lock = Lock::take(&config.state)?;
+    make_folders(&config.run)?;
+    let state = State::open(&config.state)?;
+    let (vassals, files) = Vassals::open(&config.vassals)?;
+    let socket = config.socket.clone();
+    let launcher = Fork { workerd: config.workerd.clone(), socket: socket.clone() };
+    let tasks = TaskTracker::new();
+
+    // The table is whole before anyone can ask for it: a part of it would be taken for all.
+    let (driver, events, received) = Driver::start(config, Box::new(launcher), state, files, tasks.clone());
+    let listener = daemon::uds::listen(&socket)?;
+    tracing::info!(socket = %socket.display(), "listening");
+
+    tasks.spawn(pass_on_changes(vassals, events.clone()));
+    tasks.spawn(pass_on_signals(signals, events.clone()));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async move { drop(stopped.await) };
+    let server = tasks.spawn(rpc::serve(listener, events, tasks.clone(), stopped));
+    driver.run(received).await;
+
+    drop(stop);
+    let _cut = tokio::time::timeout(LAST_WORDS, server).await;
+    // Still locked: no other emperord has put its own socket there.
+    let _removed_by_hand = fs::remove_file(&socket);
+    drop(lock);
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn make_folders(run: &Path) -> anyhow::Result<()> {
+    let folder = run.join("workers");
+    let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
+    made.with_context(|| format!("make folder {}", folder.display()))
+}
+
+async fn pass_on_changes(mut vassals: Vassals, events: Events) {
+    loop {
+        let changes = tokio::select! {
+            changes = vassals.changes() => changes,
+            () = events.closed() => return,
+        };
+        for change in changes {
+            if events.send(Event::File(change)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn pass_on_signals(mut signals: Signals, events: Events) {
+    loop {
+        match signals.next().await {
+            Asked::Stop => {
+                tracing::info!("told to end: workers go on");
+                return drop(events.send(Event::Stop).await);
+            }
+            // `imperium up` sends it, and so does the kernel when `up` is killed: nothing is to be left.
+            Asked::Interrupt => {
+                let (reply, _nobody_waits) = oneshot::channel();
+                drop(events.send(Event::Shutdown { reply }).await);
+            }
+            Asked::Reload => tracing::info!("nothing to do for SIGHUP: files are followed as they change"),
+        }
+    }
+}
