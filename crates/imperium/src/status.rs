@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let status = block_on(admin::status(&socket))??;
     let addresses = Addresses::of(&socket, &args.at.layout()?)?;
     let text = match args.json {
-        true => json::render(&status, &addresses),
+        true => json::render(&status, &addresses).into_diagnostic()?,
         false => table::render(&status, &addresses, table::Colors::of_stdout()),
     };
     // A reader that has seen enough, such as `head`, is no failure.

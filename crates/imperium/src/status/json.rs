@@ -47,10 +47,13 @@ struct WorkerStatus<'a> {
 }
 
 /// One object, on lines of its own.
-pub(super) fn render(status: &StatusResponse, addresses: &Addresses) -> String {
+///
+/// # Errors
+/// When it cannot be said in JSON.
+pub(super) fn render(status: &StatusResponse, addresses: &Addresses) -> serde_json::Result<String> {
     let emperord = Emperord { pid: status.pid, version: &status.version };
     let apps = status.apps.iter().map(|it| AppStatus::new(it, addresses)).collect();
-    format!("{:#}\n", serde_json::json!(Status { emperord, apps }))
+    Ok(serde_json::to_string_pretty(&Status { emperord, apps })? + "\n")
 }
 
 impl<'a> AppStatus<'a> {
@@ -136,7 +139,8 @@ mod tests {
                 }],
             }],
         });
-        let rendered: serde_json::Value = serde_json::from_str(&render(&status, &addresses)).unwrap();
+        let rendered: serde_json::Value =
+            serde_json::from_str(&render(&status, &addresses).unwrap()).unwrap();
         assert_eq!(rendered, expected);
     }
 }
