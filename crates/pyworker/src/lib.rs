@@ -1,1 +1,40 @@
-//! Placeholder.
+//! The extension module that turns the app's own Python into a worker: it imports the app, takes requests
+//! from frontd over gRPC, and is attached to emperord. Only this crate knows Python.
+
+mod attach;
+mod body;
+mod control;
+mod driver;
+mod exchange;
+mod exchanges;
+mod ingress;
+mod log;
+mod process;
+mod seat;
+mod session;
+mod socket;
+mod traceback;
+mod worker;
+mod wsgi;
+
+/// What `workerd`'s bootstrap loads.
+#[pyo3::pymodule]
+mod _imperium {
+    use std::path::PathBuf;
+
+    use pyo3::prelude::*;
+
+    use crate::worker::{self, Arguments};
+
+    /// Runs the worker to its end, on the main thread; gives the exit code.
+    #[pyfunction]
+    fn run(
+        py: Python<'_>,
+        worker: &str,
+        emperord: PathBuf,
+        log_format: &str,
+        generation: u64,
+    ) -> PyResult<i32> {
+        worker::run(py, &Arguments::new(worker, emperord, log_format, generation)?)
+    }
+}

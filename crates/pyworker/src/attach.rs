@@ -1,0 +1,201 @@
+//! Attached to emperord as long as this process lives, again and again if need be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::worker::attach_request::Message;
+use api::worker::worker_service_client::WorkerServiceClient;
+use api::worker::{
+    AttachRequest, AttachResponse, Drained, Failed, Hello, Load, Ready, Spec, attach_response,
+};
+use daemon::backoff::Backoff;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::exchanges::Exchanges;
+use crate::process;
+
+/// How often the load is told, while it changes.
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How long emperord may take to end the stream after it was told of this worker's end.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What emperord is to know of this worker, at any time. The attachment tells what it did not tell yet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Life {
+    /// The generation that it runs.
+    pub(crate) generation: u64,
+    /// Set once it serves.
+    pub(crate) ready: Option<Ready>,
+    /// It was told to drain, and is at it.
+    pub(crate) draining: bool,
+    /// Set once it is about to end.
+    pub(crate) end: Option<End>,
+}
+
+/// Why this worker ends.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum End {
+    /// The app cannot be run.
+    Failed(Failed),
+    /// A drain is complete.
+    Drained,
+}
+
+/// What emperord says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Command {
+    /// What to run.
+    Run(Box<Spec>),
+    /// Take nothing more, finish within that time, and end.
+    Drain(Duration),
+    /// End now.
+    Stop(String),
+}
+
+/// This worker's side of `WorkerService`.
+pub(crate) struct Attachment {
+    client: WorkerServiceClient<Channel>,
+    worker: String,
+    /// Tells this process from others of its name.
+    instance: u64,
+    life: watch::Receiver<Life>,
+    commands: mpsc::Sender<Command>,
+    exchanges: Arc<Exchanges>,
+}
+
+/// How one stream ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// emperord has gone.
+    Lost,
+    /// emperord knows of this worker's end.
+    Goodbye,
+}
+
+impl Attachment {
+    /// An attachment of `worker`, that connects with `channel` and tells of `life` and of the load by `exchanges`.
+    pub(crate) fn new(
+        channel: Channel,
+        worker: &str,
+        life: watch::Receiver<Life>,
+        commands: mpsc::Sender<Command>,
+        exchanges: Arc<Exchanges>,
+    ) -> Self {
+        let client = WorkerServiceClient::new(channel);
+        let instance = fastrand::u64(1..);
+        Self { client, worker: worker.to_owned(), instance, life, commands, exchanges }
+    }
+
+    /// Attaches, again when emperord was away, until it has been told of this worker's end.
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        let mut attached = true;
+        loop {
+            match self.attach(&mut backoff, &mut attached).await {
+                Ok(Outcome::Goodbye) => return,
+                Ok(Outcome::Lost) => log_away(&mut attached, "it ended the stream"),
+                Err(status) => log_away(&mut attached, status.message()),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// One stream, to its end.
+    async fn attach(&mut self, backoff: &mut Backoff, attached: &mut bool) -> Result<Outcome, Status> {
+        let (requests, outgoing) = mpsc::channel(8);
+        let mut told = self.life.borrow_and_update().clone();
+        told.end = None;
+        send(&requests, Message::Hello(self.hello(&told))).await;
+        let mut answers = self.client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
+        backoff.reset();
+        if !std::mem::replace(attached, true) {
+            tracing::info!("attached to emperord again");
+        }
+        let mut load_told = Load::default();
+        let mut ticks = interval(LOAD_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = self.life.borrow_and_update().clone();
+            tell(&requests, &told, &now).await;
+            if now.end.is_some() {
+                break;
+            }
+            told = now;
+            tokio::select! {
+                answer = answers.message() => match answer? {
+                    Some(answer) => self.obey(answer).await,
+                    None => return Ok(Outcome::Lost),
+                },
+                _gone = self.life.changed() => {}
+                _ = ticks.tick(), if told.ready.is_some() => {
+                    let load = load(&self.exchanges);
+                    if load != load_told {
+                        load_told = load;
+                        send(&requests, Message::Load(load)).await;
+                    }
+                }
+            }
+        }
+        drop(requests);
+        let ended = timeout(GOODBYE_LIMIT, async { while let Ok(Some(_)) = answers.message().await {} });
+        let _overdue = ended.await;
+        Ok(Outcome::Goodbye)
+    }
+
+    fn hello(&self, life: &Life) -> Hello {
+        Hello {
+            worker: self.worker.clone(),
+            pid: std::process::id(),
+            instance: self.instance,
+            generation: life.generation,
+            ready: life.ready.clone(),
+            draining: life.draining,
+        }
+    }
+
+    async fn obey(&self, answer: AttachResponse) {
+        let command = match answer.message {
+            Some(attach_response::Message::Spec(spec)) => Command::Run(Box::new(spec)),
+            Some(attach_response::Message::Drain(drain)) => {
+                Command::Drain(Duration::from_millis(drain.grace_milliseconds.into()))
+            }
+            Some(attach_response::Message::Stop(stop)) => Command::Stop(stop.reason),
+            // What a newer emperord says changes nothing.
+            None => return,
+        };
+        let _ending = self.commands.send(command).await;
+    }
+}
+
+fn load(exchanges: &Exchanges) -> Load {
+    let work = exchanges.work();
+    let busy = u32::try_from(work.busy).unwrap_or(u32::MAX);
+    Load { busy, requests: work.ended, memory: process::resident_memory() }
+}
+
+/// Tells what is new in `now`.
+async fn tell(requests: &mpsc::Sender<AttachRequest>, told: &Life, now: &Life) {
+    if let (None, Some(ready)) = (&told.ready, &now.ready) {
+        send(requests, Message::Ready(ready.clone())).await;
+    }
+    match &now.end {
+        Some(End::Failed(failed)) => send(requests, Message::Failed(failed.clone())).await,
+        Some(End::Drained) => send(requests, Message::Drained(Drained {})).await,
+        None => {}
+    }
+}
+
+async fn send(requests: &mpsc::Sender<AttachRequest>, message: Message) {
+    // A stream that broke is noticed where its answers are read.
+    let _broken = requests.send(AttachRequest { message: Some(message) }).await;
+}
+
+fn log_away(attached: &mut bool, reason: &str) {
+    if std::mem::replace(attached, false) {
+        tracing::warn!(reason, "emperord is away: going on without it");
+    }
+}

@@ -1,0 +1,113 @@
+//! Obeys emperord and the signals, whatever Python is doing.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use api::worker::Spec;
+
+use crate::attach::{Command, Life};
+use crate::exchanges::Exchanges;
+use crate::process;
+use crate::socket::Place;
+
+/// How long what has begun may take after SIGTERM, where nobody says.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// What ends this worker.
+///
+/// ```text
+///   starting ──▶ serving ──drain, SIGTERM──▶ draining ──▶ ends in good order
+///      │            │                           │
+///      └────────────┴── stop; drain while starting; deadline, SIGTERM while draining ──▶ ends now
+/// ```
+pub(crate) struct Control {
+    exchanges: Arc<Exchanges>,
+    life: Arc<watch::Sender<Life>>,
+    place: Arc<OnceLock<Place>>,
+    spec: Option<oneshot::Sender<Spec>>,
+    /// When what is still under way is cut.
+    deadline: Option<Instant>,
+}
+
+impl Control {
+    /// Control of a worker that starts; the first spec goes to `spec`.
+    pub(crate) fn new(
+        exchanges: Arc<Exchanges>,
+        life: Arc<watch::Sender<Life>>,
+        place: Arc<OnceLock<Place>>,
+        spec: oneshot::Sender<Spec>,
+    ) -> Self {
+        Self { exchanges, life, place, spec: Some(spec), deadline: None }
+    }
+
+    /// Obeys until the process ends.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut terminate = match signal(SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(error) => return tracing::error!(%error, "listen to SIGTERM"),
+        };
+        loop {
+            let deadline = self.deadline.unwrap_or_else(Instant::now);
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return,
+                },
+                _ = terminate.recv() => self.terminate(),
+                () = sleep_until(deadline), if self.deadline.is_some() => {
+                    tracing::warn!("the time to drain is over: what is still under way is cut");
+                    self.end_now();
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Run(spec) => {
+                if let Some(waiting) = self.spec.take() {
+                    let _ending = waiting.send(*spec);
+                }
+            }
+            Command::Drain(grace) => self.drain(grace),
+            Command::Stop(reason) => {
+                tracing::info!(reason, "stopped by emperord");
+                self.end_now();
+            }
+        }
+    }
+
+    fn terminate(&mut self) {
+        match self.deadline {
+            None => self.drain(DEFAULT_GRACE),
+            Some(_) => {
+                tracing::warn!("terminated while draining: what is still under way is cut");
+                self.end_now();
+            }
+        }
+    }
+
+    fn drain(&mut self, grace: Duration) {
+        if self.life.borrow().ready.is_none() {
+            tracing::info!("told to end before it served");
+            self.end_now();
+        }
+        if self.deadline.replace(Instant::now() + grace).is_none() {
+            let busy = self.exchanges.work().busy;
+            tracing::info!(busy, grace = ?grace, "draining");
+            self.life.send_modify(|life| life.draining = true);
+            self.exchanges.drain();
+        }
+    }
+
+    fn end_now(&self) -> ! {
+        if let Some(place) = self.place.get() {
+            place.remove();
+        }
+        process::exit_now(0)
+    }
+}

@@ -1,0 +1,155 @@
+//! One request that has begun: whether its client is still there, and the call that carries its bodies.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use api::runner::serve_response::Message;
+use api::runner::{Begun, ExchangeRequest, ExchangeResponse};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tonic::{Status, Streaming};
+
+use crate::session::Session;
+
+/// The client has left, or its frontd has: nobody waits for the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the client has gone")]
+pub(crate) struct ClientGone;
+
+/// What the worker sends on an `Exchange` call.
+pub(crate) type ChunkSender = mpsc::Sender<Result<ExchangeResponse, Status>>;
+
+/// Shared by the thread that runs the app and the tasks that talk to frontd.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// Unique within its session.
+    pub(crate) id: u64,
+    /// Where it came from.
+    pub(crate) session: Arc<Session>,
+    gone: AtomicBool,
+    call: Mutex<Call>,
+    changed: Notify,
+}
+
+/// The `Exchange` call, whose halves are taken by those who need them.
+#[derive(Debug)]
+enum Call {
+    NotOpened,
+    Opened { incoming: Option<Box<Streaming<ExchangeRequest>>>, outgoing: Option<ChunkSender> },
+    Over,
+}
+
+/// Why a call does not belong to this exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotJoined {
+    /// It has its call already.
+    Twice,
+    /// It has ended.
+    Over,
+}
+
+impl Exchange {
+    /// Begins.
+    pub(crate) fn new(id: u64, session: Arc<Session>) -> Self {
+        let call = Mutex::new(Call::NotOpened);
+        Self { id, session, gone: AtomicBool::new(false), call, changed: Notify::new() }
+    }
+
+    /// Tells frontd that it has begun, and must not be tried elsewhere.
+    pub(crate) fn tell_begun(&self) {
+        self.session.send(Message::Begun(Begun { id: self.id }));
+    }
+
+    /// The client has left: who waits for it is told.
+    pub(crate) fn cancel(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// It has ended: what is still held of the call is let go, which ends it in good order.
+    pub(crate) fn end(&self) {
+        *self.call.lock() = Call::Over;
+        self.cancel();
+    }
+
+    /// Whether the client has left.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// frontd opened the call that carries the bodies.
+    pub(crate) fn join(
+        &self,
+        incoming: Streaming<ExchangeRequest>,
+        outgoing: ChunkSender,
+    ) -> Result<(), NotJoined> {
+        let mut call = self.call.lock();
+        match &*call {
+            Call::NotOpened => {
+                *call = Call::Opened { incoming: Some(Box::new(incoming)), outgoing: Some(outgoing) }
+            }
+            Call::Opened { .. } => return Err(NotJoined::Twice),
+            Call::Over => return Err(NotJoined::Over),
+        }
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Waits for the call, and takes the request's body.
+    pub(crate) async fn incoming(&self) -> Result<Box<Streaming<ExchangeRequest>>, ClientGone> {
+        self.when(|call| match call {
+            Call::Opened { incoming, .. } => incoming.take(),
+            Call::NotOpened | Call::Over => None,
+        })
+        .await
+    }
+
+    /// Waits for the call, and takes the way for the response's body.
+    pub(crate) async fn outgoing(&self) -> Result<ChunkSender, ClientGone> {
+        self.when(|call| match call {
+            Call::Opened { outgoing, .. } => outgoing.take(),
+            Call::NotOpened | Call::Over => None,
+        })
+        .await
+    }
+
+    /// The outcome of `work`, unless the client leaves before.
+    pub(crate) async fn unless_gone<T>(&self, work: impl Future<Output = T>) -> Result<T, ClientGone> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            gone = self.when(|_| None::<()>) => gone.and(Err(ClientGone)),
+        }
+    }
+
+    async fn when<T>(&self, mut take: impl FnMut(&mut Call) -> Option<T>) -> Result<T, ClientGone> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.is_gone() {
+                return Err(ClientGone);
+            }
+            if let Some(taken) = take(&mut self.call.lock()) {
+                return Ok(taken);
+            }
+            changed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_learns_that_the_client_has_gone() {
+        let (session, _outgoing) = Session::new(1);
+        let exchange = Exchange::new(7, Arc::new(session));
+        let waiting = exchange.unless_gone(std::future::pending::<()>());
+        let (waited, ()) = tokio::join!(waiting, async { exchange.cancel() });
+        assert_eq!(waited, Err(ClientGone));
+        assert_eq!(exchange.outgoing().await.err(), Some(ClientGone));
+        assert_eq!(exchange.unless_gone(async { 1 }).await, Ok(1), "what is at hand is taken first");
+    }
+}

@@ -1,0 +1,148 @@
+//! `RunnerService`: takes requests from frontd and carries their bodies.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use api::runner::runner_service_server::{RunnerService, RunnerServiceServer};
+use api::runner::serve_request::Message;
+use api::runner::serve_response;
+use api::runner::{
+    ExchangeRequest, ExchangeResponse, Open, ServeRequest, ServeResponse, Start, Welcome, exchange_request,
+};
+use futures_util::Stream;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::exchange::NotJoined;
+use crate::exchanges::Exchanges;
+use crate::session::Session;
+
+/// What one `Serve` or `Exchange` may have sent without being read; a body waits at frontd beyond that.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// So large that bodies which nobody reads never hold up the others on their connection.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+const FRAME_SIZE: u32 = 1 << 18;
+/// A request with its inline body. frontd bounds both far below.
+const MESSAGE_SIZE: usize = 2 << 20;
+/// Chunks of a response's body that wait for frontd.
+const CHUNKS_AHEAD: usize = 4;
+
+/// Serves until the process ends.
+pub(crate) async fn serve(listener: UnixListener, exchanges: Arc<Exchanges>, capacity: u32) {
+    let service = RunnerServiceServer::new(Runner { exchanges, capacity })
+        .max_decoding_message_size(MESSAGE_SIZE)
+        .max_encoding_message_size(usize::MAX);
+    let served = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_SIZE)
+        .add_service(service)
+        .serve_with_incoming(UnixListenerStream::new(listener))
+        .await;
+    if let Err(error) = served {
+        tracing::error!(cause = &error as &dyn std::error::Error, "serve requests");
+    }
+}
+
+struct Runner {
+    exchanges: Arc<Exchanges>,
+    capacity: u32,
+}
+
+#[tonic::async_trait]
+impl RunnerService for Runner {
+    type ServeStream = Serve;
+    type ExchangeStream = ReceiverStream<Result<ExchangeResponse, Status>>;
+
+    async fn serve(&self, request: Request<Streaming<ServeRequest>>) -> Result<Response<Serve>, Status> {
+        let mut incoming = request.into_inner();
+        let Some(Message::Open(Open { stream })) = incoming.message().await?.and_then(|it| it.message) else {
+            return Err(Status::invalid_argument("the first message of a Serve is Open"));
+        };
+        let (session, outgoing) = Session::new(stream);
+        session.send(serve_response::Message::Welcome(Welcome { capacity: self.capacity }));
+        let session = Arc::new(session);
+        self.exchanges.open(&session);
+        let exchanges = Arc::clone(&self.exchanges);
+        Ok(Response::new(Serve { stream, incoming, outgoing, session: Some(session), exchanges }))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let mut incoming = request.into_inner();
+        let first = incoming.message().await?.and_then(|it| it.message);
+        let Some(exchange_request::Message::Start(Start { stream, id })) = first else {
+            return Err(Status::invalid_argument("the first message of an Exchange is Start"));
+        };
+        let over = || Status::not_found("the exchange has ended");
+        let exchange = self.exchanges.find(stream, id).ok_or_else(over)?;
+        let (chunks, outgoing) = mpsc::channel(CHUNKS_AHEAD);
+        exchange.join(incoming, chunks).map_err(|refused| match refused {
+            NotJoined::Twice => Status::already_exists("the exchange has its call already"),
+            NotJoined::Over => over(),
+        })?;
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+/// Both directions of one `Serve` in one task: what arrives is taken in whenever there is a chance to send.
+pub(crate) struct Serve {
+    stream: u64,
+    incoming: Streaming<ServeRequest>,
+    outgoing: mpsc::UnboundedReceiver<ServeResponse>,
+    /// Held as long as frontd may send. Once every exchange has let go of it too, the stream ends.
+    session: Option<Arc<Session>>,
+    exchanges: Arc<Exchanges>,
+}
+
+impl Stream for Serve {
+    type Item = Result<ServeResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.take_in(context);
+        self.outgoing.poll_recv(context).map(|it| it.map(Ok))
+    }
+}
+
+impl Serve {
+    fn take_in(&mut self, context: &mut Context<'_>) {
+        while let Some(session) = &self.session {
+            match Pin::new(&mut self.incoming).poll_next(context) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(request))) => self.receive(session, request),
+                Poll::Ready(None) => self.close(Exchanges::half_close),
+                Poll::Ready(Some(Err(status))) => {
+                    tracing::debug!(reason = status.message(), "a frontd has gone");
+                    self.close(Exchanges::lose);
+                }
+            }
+        }
+    }
+
+    fn receive(&self, session: &Arc<Session>, request: ServeRequest) {
+        match request.message {
+            Some(Message::Request(request)) => self.exchanges.submit(session, request),
+            Some(Message::Cancel(cancel)) => self.exchanges.cancel(session, cancel.id),
+            Some(Message::Recall(recall)) => self.exchanges.recall(session, recall.id),
+            // A second Open, or what a newer frontd says, changes nothing.
+            Some(Message::Open(_)) | None => {}
+        }
+    }
+
+    fn close(&mut self, how: fn(&Exchanges, u64)) {
+        how(&self.exchanges, self.stream);
+        self.session = None;
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        self.exchanges.lose(self.stream);
+    }
+}

@@ -1,0 +1,82 @@
+//! This process as the system sees it: its title, its memory, and ending it at once.
+#![expect(unsafe_code, reason = "argv's memory is reachable by address only, and `_exit` is C's")]
+
+use std::fs;
+use std::ops::Range;
+
+/// Shown by `ps` from here on, in place of the interpreter's command line; `comm` is the name of the thread.
+pub(crate) fn set_title(title: &str, comm: &str) {
+    if let Ok(comm) = std::ffi::CString::new(comm) {
+        let _cosmetic = rustix::thread::set_name(&comm);
+    }
+    let Some(area) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(argument_area) else {
+        return;
+    };
+    let text = padded(title, area.len());
+    // SAFETY: the kernel's own `arg_start` and `arg_end` bound the memory where it put the arguments, which is
+    // writable and stays mapped as long as the process lives. Python has copied them before it ran any code.
+    unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), area.start as *mut u8, area.len()) };
+}
+
+/// Resident memory in bytes; 0 where the kernel does not tell.
+pub(crate) fn resident_memory() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// Ends this process now, with nothing of Python's or C's run any more: other threads are amidst of Python.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: has no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+/// Fields 48 and 49 of proc_pid_stat(5). The name, which may hold anything, ends at the last parenthesis.
+fn argument_area(stat: &str) -> Option<Range<usize>> {
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(48 - 3).map(str::parse);
+    let (start, end) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    (0 < start && start < end).then_some(start..end)
+}
+
+/// `title` in exactly `length` bytes, cut or filled up with NUL, and always ending in one.
+fn padded(title: &str, length: usize) -> Vec<u8> {
+    let mut text = title.as_bytes()[..title.len().min(length.saturating_sub(1))].to_vec();
+    text.resize(length, 0);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_arguments_behind_any_name() {
+        let numbers = (4..=52).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        for name in ["python3", "a b", "x) S 1", ") ("] {
+            assert_eq!(argument_area(&format!("1 ({name}) S {numbers}")), Some(48..49), "{name}");
+        }
+        for bad in ["", "1 (x) S 1 2", "1 x S", &format!("1 (x) S {}", ["0"; 60].join(" "))] {
+            assert_eq!(argument_area(bad), None, "{bad}");
+        }
+        let own = argument_area(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
+        assert_eq!(own.len(), fs::read("/proc/self/cmdline").unwrap().len());
+    }
+
+    #[test]
+    fn a_title_never_leaves_its_area() {
+        for (title, length, expected) in [
+            ("abc", 5, &b"abc\0\0"[..]),
+            ("abc", 3, b"ab\0"),
+            ("abc", 1, b"\0"),
+            ("abc", 0, b""),
+            ("", 2, b"\0\0"),
+        ] {
+            assert_eq!(padded(title, length), expected);
+        }
+    }
+
+    #[test]
+    fn memory_is_told() {
+        assert!(resident_memory() > 100_000);
+    }
+}

@@ -1,0 +1,51 @@
+//! The worker's socket in the file system, which goes with the worker.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use daemon::uds::ListenError;
+use tokio::net::UnixListener;
+
+/// Where the socket is, and which file it is: a worker of the same name may have replaced it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl Place {
+    /// Binds the socket.
+    pub(crate) fn bind(path: &Path) -> Result<(UnixListener, Self), ListenError> {
+        let listener = daemon::uds::listen(path)?;
+        Ok((listener, Self { path: path.to_owned(), identity: identity(path) }))
+    }
+
+    /// Removes the socket, if it still is this worker's.
+    pub(crate) fn remove(&self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _gone_already = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|it| (it.dev(), it.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_of_a_successor_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blog-1.sock");
+        let (_first, place) = Place::bind(&path).unwrap();
+        let (_second, successor) = Place::bind(&path).unwrap();
+        place.remove();
+        assert!(path.exists());
+        successor.remove();
+        assert!(!path.exists());
+    }
+}

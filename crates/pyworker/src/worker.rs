@@ -1,0 +1,309 @@
+//! The life of a worker, from the spec to the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use api::WorkerName;
+use api::runner::serve_response::Message;
+use api::worker::failed::Reason;
+use api::worker::{Failed, Ready, Spec};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyList};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::attach::{Attachment, End, Life};
+use crate::control::Control;
+use crate::driver::Driver;
+use crate::exchange::Exchange;
+use crate::exchanges::{Begun, Exchanges};
+use crate::ingress;
+use crate::socket::Place;
+use crate::wsgi::app::Location;
+use crate::wsgi::{self, Concurrency, Wsgi};
+use crate::{log, process, traceback};
+
+/// Of a worker that ended in good order.
+const EXIT_ORDERLY: i32 = 0;
+/// Of a worker that has to be started again.
+const EXIT_CHANGED: i32 = 1;
+/// Of a worker whose app cannot be imported.
+const EXIT_IMPORT: i32 = 3;
+/// Of a worker that the machine does not let run.
+const EXIT_SYSTEM: i32 = 4;
+
+/// How long a drained worker waits for frontd to have read all.
+const DESERTED_LIMIT: Duration = Duration::from_secs(1);
+/// How long it tries to tell emperord of its end.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+/// Requests that may be served in a row before what they sent is flushed and I/O is looked after.
+const TURNS: u32 = 4;
+
+/// What workerd told the interpreter on its command line.
+pub(crate) struct Arguments {
+    worker: WorkerName,
+    emperord: PathBuf,
+    log_format: daemon::logging::Format,
+    generation: u64,
+}
+
+impl Arguments {
+    /// Parses.
+    pub(crate) fn new(worker: &str, emperord: PathBuf, log_format: &str, generation: u64) -> PyResult<Self> {
+        let worker = WorkerName::parse(worker).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let log_format = log_format.parse().map_err(PyValueError::new_err)?;
+        Ok(Self { worker, emperord, log_format, generation })
+    }
+}
+
+/// Runs a worker to its end; gives the exit code.
+pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
+    daemon::logging::init(&arguments.worker.to_string(), arguments.log_format);
+    process::set_title(
+        &format!("imperium: {} [{}]", arguments.worker.vassal, arguments.worker.number),
+        "workerd",
+    );
+    let errors = log::replace_standard_files(py)?;
+    py.import("os")?.getattr("environ")?.call_method1("pop", ("IMPERIUM_LOG", py.None()))?;
+    leave_signals_to_children(py)?;
+
+    let (worker, spec, goodbye) = Worker::start(arguments)?;
+    let spec = worker
+        .driver
+        .wait(py, spec)
+        .map_err(|_| PyRuntimeError::new_err("wait for the spec: no one asks"))?;
+    if spec.generation != arguments.generation {
+        tracing::warn!(
+            "the app was changed while this worker started: ending, to be started with what is new"
+        );
+        process::exit_now(EXIT_CHANGED);
+    }
+    if spec.threads > 1 {
+        worker.driver.run_many_threads();
+    }
+    match worker.prepare(py, &spec, &errors) {
+        Ok(wsgi) => worker.serve(py, &wsgi, spec.threads)?,
+        Err(failed) => worker.fail(py, failed, goodbye),
+    }
+    worker.end(py, goodbye);
+    stop_handling_sigterm(py)?;
+    Ok(EXIT_ORDERLY)
+}
+
+/// What all threads of a worker share.
+struct Worker {
+    driver: Arc<Driver>,
+    exchanges: Arc<Exchanges>,
+    life: Arc<watch::Sender<Life>>,
+    place: Arc<OnceLock<Place>>,
+}
+
+/// Resolved when emperord knows of this worker's end.
+type Goodbye = oneshot::Receiver<()>;
+
+/// The last message of an exchange, not sent yet.
+type Last = (Arc<Exchange>, Message);
+
+impl Worker {
+    /// Starts I/O: from here on emperord is attached to, and obeyed.
+    fn start(arguments: &Arguments) -> PyResult<(Arc<Self>, oneshot::Receiver<Spec>, Goodbye)> {
+        let life = Life { generation: arguments.generation, ..Life::default() };
+        let worker = Arc::new(Self {
+            driver: Driver::start()?,
+            exchanges: Arc::default(),
+            life: Arc::new(watch::Sender::new(life)),
+            place: Arc::default(),
+        });
+        let (commands, obeyed) = mpsc::channel(8);
+        let (waiting, spec) = oneshot::channel();
+        let (told, goodbye) = oneshot::channel();
+
+        let Self { exchanges, life, place, .. } = &*worker;
+        let control = Control::new(Arc::clone(exchanges), Arc::clone(life), Arc::clone(place), waiting);
+        worker.driver.spawn(control.run(obeyed));
+
+        let exchanges = Arc::clone(exchanges);
+        let (name, life, socket) =
+            (arguments.worker.to_string(), life.subscribe(), arguments.emperord.clone());
+        // A channel can be made only where tasks run.
+        let attach = async move {
+            let channel = daemon::uds::channel(&socket, |it| it);
+            Attachment::new(channel, &name, life, commands, exchanges).run().await;
+            let _ended = told.send(());
+        };
+        worker.driver.spawn(attach);
+        Ok((worker, spec, goodbye))
+    }
+
+    /// Imports the app and listens.
+    fn prepare(&self, py: Python<'_>, spec: &Spec, errors: &Bound<'_, PyAny>) -> Result<Arc<Wsgi>, Failed> {
+        let app = self.import(py, spec).map_err(|error| import_failed(py, &error))?;
+        let concurrency = Concurrency { threads: spec.threads, workers: spec.workers };
+        let wsgi = Wsgi::new(app, concurrency, errors, Arc::clone(&self.driver));
+        let wsgi = wsgi.map_err(|error| import_failed(py, &error))?;
+        self.listen(py, spec).map_err(|error| Failed {
+            reason: Reason::System.into(),
+            message: with_causes(&error),
+            traceback: String::new(),
+        })?;
+        let version = py.version_info();
+        let python = format!("CPython {}.{}.{}", version.major, version.minor, version.patch);
+        let ready = Ready { socket: spec.socket.clone(), capacity: spec.threads.max(1), python };
+        tracing::info!(app = spec.app, python = ready.python, "serving");
+        self.life.send_modify(|life| life.ready = Some(ready));
+        Ok(Arc::new(wsgi))
+    }
+
+    fn import<'py>(&self, py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = self.driver.enter();
+        let directory = Path::new(&spec.directory);
+        let sys = py.import("sys")?;
+        sys.setattr("argv", PyList::new(py, ["imperium"])?)?;
+        put_first(&sys.getattr("path")?.cast_into()?, directory)?;
+        Location::parse(&spec.app).load(py, directory)
+    }
+
+    fn listen(&self, py: Python<'_>, spec: &Spec) -> Result<(), daemon::uds::ListenError> {
+        let (listener, place) = self.driver.wait(py, async { Place::bind(Path::new(&spec.socket)) })?;
+        let _once = self.place.set(place);
+        self.driver.spawn(ingress::serve(listener, Arc::clone(&self.exchanges), spec.threads.max(1)));
+        Ok(())
+    }
+
+    /// Serves until this worker is drained; this thread is one of those that call the app.
+    fn serve(self: &Arc<Self>, py: Python<'_>, wsgi: &Arc<Wsgi>, threads: u32) -> PyResult<()> {
+        let others =
+            (2..=threads).map(|number| self.start_thread(py, wsgi, number)).collect::<PyResult<Vec<_>>>()?;
+        self.work(py, wsgi);
+        for thread in others {
+            thread.call_method0("join")?;
+        }
+        Ok(())
+    }
+
+    /// Starts one of Python's own threads, which apps can tell from others by its name.
+    fn start_thread<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        wsgi: &Arc<Wsgi>,
+        number: u32,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (worker, wsgi) = (Arc::clone(self), Arc::clone(wsgi));
+        let target =
+            PyCFunction::new_closure(py, None, None, move |arguments, _| worker.work(arguments.py(), &wsgi))?;
+        let options = PyDict::new(py);
+        options.set_item("target", target)?;
+        options.set_item("name", format!("imperium-{number}"))?;
+        options.set_item("daemon", true)?;
+        let thread = py.import("threading")?.call_method("Thread", (), Some(&options))?;
+        thread.call_method0("start")?;
+        Ok(thread)
+    }
+
+    /// Calls the app for one request after the other.
+    fn work(&self, py: Python<'_>, wsgi: &Wsgi) {
+        let (mut last, mut turns) = (None, 0);
+        while let Some(begun) = self.driver.wait(py, self.next(last.take(), &mut turns)) {
+            let inside = self.driver.enter();
+            let message = wsgi.serve(py, &begun);
+            drop(inside);
+            last = Some((begun.exchange, message));
+        }
+    }
+
+    /// Ends the exchange before, and begins the next; `None` once this worker drains.
+    ///
+    /// Sending from here, inside of the runtime, wakes who sends by a push to a queue; from anywhere else it
+    /// would take a system call.
+    async fn next(&self, last: Option<Last>, turns: &mut u32) -> Option<Begun> {
+        if let Some((exchange, message)) = last {
+            self.exchanges.end(&exchange);
+            exchange.session.send(message);
+        }
+        *turns += 1;
+        if *turns >= TURNS {
+            *turns = 0;
+            tokio::task::yield_now().await;
+        }
+        let begun = self.exchanges.next().await?;
+        if !wsgi::is_safe(&begun.request.method) {
+            begun.exchange.tell_begun();
+            self.driver.flushed().await;
+        }
+        Some(begun)
+    }
+
+    /// Tells emperord why the app cannot be run, and ends.
+    fn fail(&self, py: Python<'_>, failed: Failed, goodbye: Goodbye) -> ! {
+        let traceback = if failed.traceback.is_empty() { &failed.message } else { &failed.traceback };
+        tracing::error!("the app cannot be run\n{traceback}");
+        let code = if failed.reason() == Reason::Import { EXIT_IMPORT } else { EXIT_SYSTEM };
+        self.say_goodbye(py, End::Failed(failed), goodbye);
+        // In good order would mean to wait for threads that the app has started.
+        process::exit_now(code)
+    }
+
+    /// The drain is complete.
+    fn end(&self, py: Python<'_>, goodbye: Goodbye) {
+        let _overdue =
+            self.driver.wait(py, async { timeout(DESERTED_LIMIT, self.exchanges.deserted()).await });
+        self.say_goodbye(py, End::Drained, goodbye);
+        if let Some(place) = self.place.get() {
+            place.remove();
+        }
+        self.driver.stop(py);
+        tracing::info!(requests = self.exchanges.work().ended, "drained");
+    }
+
+    fn say_goodbye(&self, py: Python<'_>, end: End, goodbye: Goodbye) {
+        self.life.send_modify(|life| life.end = Some(end));
+        let _emperord_is_away = self.driver.wait(py, async { timeout(GOODBYE_LIMIT, goodbye).await });
+    }
+}
+
+fn import_failed(py: Python<'_>, error: &PyErr) -> Failed {
+    Failed {
+        reason: Reason::Import.into(),
+        message: traceback::last_line(py, error),
+        traceback: traceback::of(py, error),
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |it| it.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Puts the app's directory where Python, having been started with `-c`, put the current one.
+fn put_first(path: &Bound<'_, PyList>, directory: &Path) -> PyResult<()> {
+    let py = path.py();
+    let directory = directory.as_os_str().into_pyobject(py)?;
+    match path.get_item(0) {
+        Ok(first) if first.is_truthy()? => path.insert(0, directory),
+        Ok(_) => path.set_item(0, directory),
+        Err(_) => path.append(directory),
+    }
+}
+
+/// A process that the app forks must end at SIGTERM, and not pass it on to this one, as it would with the
+/// handler that it inherits.
+fn leave_signals_to_children(py: Python<'_>) -> PyResult<()> {
+    let reset =
+        PyCFunction::new_closure(py, None, None, |arguments, _| stop_handling_sigterm(arguments.py()))?;
+    let options = PyDict::new(py);
+    options.set_item("after_in_child", reset)?;
+    py.import("os")?.call_method("register_at_fork", (), Some(&options))?;
+    Ok(())
+}
+
+/// SIGTERM ends the process again, unless the app handles it.
+fn stop_handling_sigterm(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("signal")?;
+    let (number, default) = (signal.getattr("SIGTERM")?, signal.getattr("SIG_DFL")?);
+    if signal.call_method1("getsignal", (&number,))?.eq(&default)? {
+        signal.call_method1("signal", (number, default))?;
+    }
+    Ok(())
+}

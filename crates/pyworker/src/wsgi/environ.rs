@@ -1,0 +1,193 @@
+//! The environ of one request (PEP 3333, "environ Variables").
+
+use std::collections::HashMap;
+
+use api::runner::{Connection, Request};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::cgi::{self, Target};
+use super::input::Input;
+
+/// Header names whose variables are made once, as nearly every request has some of them.
+const WELL_KNOWN: [&str; 48] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "authorization",
+    "baggage",
+    "cache-control",
+    "cf-connecting-ip",
+    "cookie",
+    "date",
+    "dnt",
+    "expect",
+    "forwarded",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "priority",
+    "range",
+    "referer",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "sec-gpc",
+    "save-data",
+    "traceparent",
+    "tracestate",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "x-csrf-token",
+    "x-csrftoken",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-request-id",
+    "x-requested-with",
+];
+
+/// What every environ of this worker has in common, and the names that most have.
+pub(crate) struct Environs {
+    common: Py<PyDict>,
+    variables: HashMap<&'static [u8], Py<PyString>>,
+}
+
+/// How the app is run, as far as PEP 3333 tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Concurrency {
+    /// Threads of this process that call the app.
+    pub(crate) threads: u32,
+    /// Processes that run the app.
+    pub(crate) workers: u32,
+}
+
+impl Environs {
+    /// Prepares what does not depend on the request; `errors` is `wsgi.errors`.
+    pub(crate) fn new(py: Python<'_>, concurrency: Concurrency, errors: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let common = PyDict::new(py);
+        common.set_item("GATEWAY_INTERFACE", "CGI/1.1")?;
+        common.set_item("SERVER_SOFTWARE", concat!("imperium/", env!("CARGO_PKG_VERSION")))?;
+        common.set_item("wsgi.version", (1, 0))?;
+        common.set_item("wsgi.errors", errors)?;
+        common.set_item("wsgi.multithread", concurrency.threads > 1)?;
+        common.set_item("wsgi.multiprocess", concurrency.workers > 1)?;
+        common.set_item("wsgi.run_once", false)?;
+        common.set_item("wsgi.input_terminated", true)?;
+        let variable =
+            |name: &'static str| (name.as_bytes(), PyString::intern(py, &cgi::variable(name)).unbind());
+        Ok(Self { common: common.unbind(), variables: WELL_KNOWN.map(variable).into() })
+    }
+
+    /// The environ of `request`.
+    pub(crate) fn build<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request,
+        input: &Bound<'py, Input>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let environ = self.common.bind(py).copy()?;
+        environ.set_item(intern!(py, "wsgi.input"), input)?;
+        set_request(&environ, request)?;
+        set_connection(&environ, request.connection.as_ref().unwrap_or(&Connection::default()))?;
+        self.set_headers(&environ, request)?;
+        Ok(environ)
+    }
+
+    fn set_headers(&self, environ: &Bound<'_, PyDict>, request: &Request) -> PyResult<()> {
+        let py = environ.py();
+        for header in &request.headers {
+            let value = latin1(py, &header.value);
+            match &*header.name {
+                b"content-type" => environ.set_item(intern!(py, "CONTENT_TYPE"), value)?,
+                b"content-length" => environ.set_item(intern!(py, "CONTENT_LENGTH"), length(py, request))?,
+                name => match self.variables.get(name) {
+                    Some(variable) => set_or_join(environ, variable.bind(py), name, value)?,
+                    None => {
+                        let variable = PyString::new(py, &cgi::variable(&cgi::latin1(name)));
+                        set_or_join(environ, &variable, name, value)?;
+                    }
+                },
+            }
+        }
+        if request.body_length > 0 || !request.body.is_empty() {
+            environ.set_item(intern!(py, "CONTENT_LENGTH"), length(py, request))?;
+        }
+        Ok(())
+    }
+}
+
+fn set_request(environ: &Bound<'_, PyDict>, request: &Request) -> PyResult<()> {
+    let py = environ.py();
+    let Target { script_name, path_info, query } = Target::split(&request.target, &request.script_name);
+    environ.set_item(intern!(py, "REQUEST_METHOD"), &request.method)?;
+    environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, script_name))?;
+    environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &path_info))?;
+    environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query))?;
+    environ.set_item(intern!(py, "REQUEST_URI"), latin1(py, &request.target))?;
+    let protocol = match cgi::protocol(request.version) {
+        "HTTP/2.0" => intern!(py, "HTTP/2.0"),
+        "HTTP/1.0" => intern!(py, "HTTP/1.0"),
+        _ => intern!(py, "HTTP/1.1"),
+    };
+    environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
+    environ.set_item(intern!(py, "SERVER_NAME"), &request.server_name)?;
+    environ.set_item(intern!(py, "SERVER_PORT"), decimal(py, request.server_port.into()))?;
+    environ.set_item(intern!(py, "imperium.request_id"), &request.request_id)
+}
+
+fn set_connection(environ: &Bound<'_, PyDict>, connection: &Connection) -> PyResult<()> {
+    let py = environ.py();
+    environ.set_item(intern!(py, "REMOTE_ADDR"), &connection.remote_address)?;
+    environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, connection.remote_port.into()))?;
+    let scheme = intern!(py, "wsgi.url_scheme");
+    if !connection.tls {
+        return environ.set_item(scheme, intern!(py, "http"));
+    }
+    environ.set_item(intern!(py, "HTTPS"), intern!(py, "on"))?;
+    environ.set_item(scheme, intern!(py, "https"))
+}
+
+fn set_or_join(
+    environ: &Bound<'_, PyDict>,
+    variable: &Bound<'_, PyString>,
+    name: &[u8],
+    value: Bound<'_, PyString>,
+) -> PyResult<()> {
+    match environ.get_item(variable)? {
+        None => environ.set_item(variable, value),
+        Some(before) => environ.set_item(variable, before.add(cgi::separator(name))?.add(value)?),
+    }
+}
+
+/// The length of the body that is there, which is what counts, not what the header said.
+fn length<'py>(py: Python<'py>, request: &Request) -> Bound<'py, PyString> {
+    decimal(py, request.body_length.max(request.body.len() as u64))
+}
+
+fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+    PyString::new(py, &cgi::latin1(bytes))
+}
+
+fn decimal(py: Python<'_>, number: u64) -> Bound<'_, PyString> {
+    match number {
+        443 => intern!(py, "443").clone(),
+        80 => intern!(py, "80").clone(),
+        _ => PyString::new(py, &number.to_string()),
+    }
+}

@@ -1,0 +1,236 @@
+//! The status and headers that an app gives to `start_response`, checked.
+
+use api::runner::Header;
+use bytes::{Bytes, BytesMut};
+
+/// All names and values together; what is more is a mistake of the app.
+const SIZE_LIMIT: usize = 128 << 10;
+
+/// A response's head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// From 200 to 599.
+    pub(crate) status: u16,
+    /// Names in lower case, without those of the connection.
+    pub(crate) headers: Vec<Header>,
+    /// From the header of that name, which stays among the headers.
+    pub(crate) content_length: Option<u64>,
+}
+
+/// What is wrong with a head.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeadError {
+    /// Not a status line's rest.
+    #[error("status {0:?} is not three digits from 200 to 599, a space and a reason")]
+    Status(String),
+    /// Not a token (RFC 9110, 5.1).
+    #[error("header name {0:?} is not a name")]
+    Name(String),
+    /// Control characters, or characters beyond ISO 8859-1.
+    #[error("the value of header {0:?} has a character that no header may have")]
+    Value(String),
+    /// Neither one number nor the same number again.
+    #[error("Content-Length {0:?} is not one number")]
+    ContentLength(String),
+    /// More than fits.
+    #[error("the headers have more than {SIZE_LIMIT} bytes")]
+    TooLarge,
+}
+
+/// Collects a head, header by header.
+#[derive(Debug)]
+pub(crate) struct HeadBuilder {
+    head: Head,
+    /// Names and values one after the other: one allocation for all.
+    text: BytesMut,
+    size: usize,
+}
+
+impl HeadBuilder {
+    /// Begins with the status, such as `200 OK`.
+    pub(crate) fn new(status: &str) -> Result<Self, HeadError> {
+        let status = parse_status(status).ok_or_else(|| HeadError::Status(shortened(status)))?;
+        let head = Head { status, headers: Vec::with_capacity(8), content_length: None };
+        Ok(Self { head, text: BytesMut::with_capacity(256), size: 0 })
+    }
+
+    /// Adds a header. Gives it back when it belongs to the connection, and so is not for an app to send.
+    pub(crate) fn header<'a>(
+        &mut self,
+        name: &'a str,
+        value: &str,
+    ) -> Result<Option<HopByHop<'a>>, HeadError> {
+        self.size += name.len() + value.len();
+        if self.size > SIZE_LIMIT {
+            return Err(HeadError::TooLarge);
+        }
+        if !is_token(name) {
+            return Err(HeadError::Name(shortened(name)));
+        }
+        if is_hop_by_hop(name) {
+            return Ok(Some(HopByHop(name)));
+        }
+        let name = self.lower_case(name);
+        let value = self.value(value).ok_or_else(|| HeadError::Value(name.escape_ascii().to_string()))?;
+        if name == "content-length" {
+            self.content_length(&value)?;
+        }
+        self.head.headers.push(Header { name, value });
+        Ok(None)
+    }
+
+    /// The whole.
+    pub(crate) fn build(self) -> Head {
+        self.head
+    }
+
+    fn lower_case(&mut self, name: &str) -> Bytes {
+        self.text.extend(name.bytes().map(|it| it.to_ascii_lowercase()));
+        self.text.split().freeze()
+    }
+
+    fn value(&mut self, value: &str) -> Option<Bytes> {
+        let value = value.trim_matches([' ', '\t']);
+        for character in value.chars() {
+            let byte = u8::try_from(u32::from(character))
+                .ok()
+                .filter(|it| *it >= b' ' && *it != 0x7f || *it == b'\t')?;
+            self.text.extend_from_slice(&[byte]);
+        }
+        Some(self.text.split().freeze())
+    }
+
+    fn content_length(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        let wrong = || HeadError::ContentLength(value.escape_ascii().to_string());
+        let text = str::from_utf8(value).ok().filter(|it| it.bytes().all(|it| it.is_ascii_digit()));
+        let length = text.and_then(|it| it.parse().ok()).ok_or_else(wrong)?;
+        match self.head.content_length.replace(length) {
+            None => Ok(()),
+            Some(_) => Err(wrong()),
+        }
+    }
+}
+
+/// The name of a header that belongs to the connection (RFC 9110, 7.6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HopByHop<'a>(pub(crate) &'a str);
+
+fn parse_status(status: &str) -> Option<u16> {
+    let (digits, reason) = status.split_at_checked(3)?;
+    let number = digits.bytes().all(|it| it.is_ascii_digit()).then(|| digits.parse().ok())??;
+    let reason = (reason.is_empty() || reason.starts_with(' ')) && !reason.contains(char::is_control);
+    (reason && (200..=599).contains(&number)).then_some(number)
+}
+
+fn is_token(name: &str) -> bool {
+    let allowed = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&it);
+    !name.is_empty() && name.bytes().all(allowed)
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.iter().any(|it| it.eq_ignore_ascii_case(name))
+}
+
+/// The beginning of what an app gave, for a log line.
+fn shortened(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+/// Whether a response of this status has a body (RFC 9110, 6.4.1).
+pub(crate) fn has_body(status: u16) -> bool {
+    status != 204 && status != 304
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(status: &str, headers: &[(&str, &str)]) -> Result<Head, HeadError> {
+        let mut builder = HeadBuilder::new(status)?;
+        for (name, value) in headers {
+            builder.header(name, value)?;
+        }
+        Ok(builder.build())
+    }
+
+    #[test]
+    fn statuses() {
+        for (status, expected) in [("200 OK", 200), ("204", 204), ("404 Not Found", 404), ("599 ", 599)] {
+            assert_eq!(head(status, &[]).map(|it| it.status), Ok(expected), "{status}");
+        }
+        for bad in [
+            "",
+            "20",
+            "2000",
+            "OK",
+            "99 x",
+            "100 Continue",
+            "101 Switching",
+            "600 x",
+            "+20 x",
+            "200OK",
+            "200 \r\n",
+            "２００",
+        ] {
+            assert!(head(bad, &[]).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn headers() {
+        let head = head("200 OK", &[("Content-Type", " text/html "), ("X-É".trim_end_matches('É'), "é\t1")])
+            .unwrap();
+        let pairs: Vec<_> = head.headers.iter().map(|it| (&*it.name, &*it.value)).collect();
+        assert_eq!(pairs, [(&b"content-type"[..], &b"text/html"[..]), (b"x-", b"\xe9\t1")]);
+    }
+
+    #[test]
+    fn what_no_header_may_have_is_refused() {
+        for (name, value) in [
+            ("", "x"),
+            ("a b", "x"),
+            ("a:", "x"),
+            ("é", "x"),
+            ("a\r\nb", "x"),
+            ("a", "x\r\ny: z"),
+            ("a", "x\ny"),
+            ("a", "\0"),
+            ("a", "€"),
+            ("a", "\x7f"),
+            ("content-length", "1x"),
+            ("content-length", "-1"),
+            ("content-length", "+1"),
+            ("content-length", ""),
+            ("content-length", "99999999999999999999"),
+            ("a", &"x".repeat(SIZE_LIMIT)),
+        ] {
+            assert!(head("200 OK", &[(name, value)]).is_err(), "{name:?}: {value:?} was taken");
+        }
+        assert!(head("200 OK", &[("Content-Length", "1"), ("content-length", "1")]).is_err());
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_is_given_back() {
+        let mut builder = HeadBuilder::new("200 OK").unwrap();
+        assert_eq!(builder.header("Transfer-Encoding", "chunked"), Ok(Some(HopByHop("Transfer-Encoding"))));
+        assert_eq!(builder.header("Content-Length", "12"), Ok(None));
+        let head = builder.build();
+        assert_eq!((head.headers.len(), head.content_length), (1, Some(12)));
+    }
+
+    #[test]
+    fn bodies() {
+        assert!(has_body(200) && has_body(404));
+        assert!(!has_body(204) && !has_body(304));
+    }
+}

@@ -1,0 +1,204 @@
+//! Calls a WSGI app as PEP 3333 has it.
+
+pub(crate) mod app;
+mod cgi;
+mod environ;
+mod head;
+mod input;
+mod reply;
+mod start_response;
+
+use std::sync::Arc;
+
+use api::runner::serve_response::Message;
+use api::runner::{Done, Request, Response};
+use bytes::{Bytes, BytesMut};
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+pub(crate) use self::cgi::is_safe;
+pub(crate) use self::environ::Concurrency;
+use self::environ::Environs;
+use self::input::Input;
+use self::reply::{INLINE_LIMIT, Method, Reply};
+use self::start_response::StartResponse;
+use crate::driver::Driver;
+use crate::exchanges::Begun;
+use crate::traceback;
+
+/// An app, ready to be called.
+pub(crate) struct Wsgi {
+    app: Py<PyAny>,
+    environs: Environs,
+    driver: Arc<Driver>,
+}
+
+impl Wsgi {
+    /// Prepares to call `app`, whose `wsgi.errors` is `errors`.
+    pub(crate) fn new(
+        app: Bound<'_, PyAny>,
+        concurrency: Concurrency,
+        errors: &Bound<'_, PyAny>,
+        driver: Arc<Driver>,
+    ) -> PyResult<Self> {
+        let environs = Environs::new(app.py(), concurrency, errors)?;
+        Ok(Self { app: app.unbind(), environs, driver })
+    }
+
+    /// Serves one request, up to its last message, which is for the caller to send.
+    pub(crate) fn serve(&self, py: Python<'_>, begun: &Begun) -> Message {
+        let (response, iterable) = match self.prepare(py, begun) {
+            Ok(call) => self.respond(py, &call, begun),
+            Err(error) => {
+                log_failure(py, &error, begun);
+                (None, None)
+            }
+        };
+        let Some(close) = iterable.and_then(|it| close_of(&it)) else {
+            return last(begun, response);
+        };
+        // The client need not wait for what the app cleans up.
+        if let Some(response) = response {
+            self.send(py, begun, response);
+        }
+        if let Err(error) = close.call0() {
+            log_failure(py, &error, begun);
+        }
+        last(begun, None)
+    }
+
+    fn prepare<'py>(&self, py: Python<'py>, begun: &Begun) -> PyResult<Call<'py>> {
+        let Begun { exchange, request } = begun;
+        let input = match request.body_length {
+            0 => Input::inline(request.body.clone()),
+            length => Input::streamed(length, Arc::clone(exchange), Arc::clone(&self.driver)),
+        };
+        let input = Bound::new(py, input)?;
+        let environ = self.environs.build(py, request, &input)?;
+        let method = if request.method == "HEAD" { Method::Head } else { Method::Other };
+        let reply = Reply::new(method, Arc::clone(exchange));
+        let start = Bound::new(py, StartResponse::new(reply, Arc::clone(&self.driver)))?;
+        Ok(Call { environ, input, start })
+    }
+
+    /// Calls the app. What it returned has to be closed; a response is what is left to be sent.
+    fn respond<'py>(
+        &self,
+        py: Python<'py>,
+        call: &Call<'py>,
+        begun: &Begun,
+    ) -> (Option<Response>, Option<Bound<'py, PyAny>>) {
+        let (delivered, iterable) = match self.app.bind(py).call1((&call.environ, &call.start)) {
+            Ok(iterable) => (self.deliver(py, &iterable, &call.start, begun), Some(iterable)),
+            Err(error) => (Err(error), None),
+        };
+        let response = delivered.unwrap_or_else(|error| {
+            log_failure(py, &error, begun);
+            self.driver.wait(py, call.start.borrow_mut().reply.fail())
+        });
+        // Held by another thread it fails there, as the exchange has ended.
+        if let Ok(mut input) = call.input.try_borrow_mut() {
+            input.close();
+        }
+        (response, iterable)
+    }
+
+    /// Sends what the app returned, piece by piece; a small whole is left to be sent.
+    fn deliver<'py>(
+        &self,
+        py: Python<'py>,
+        iterable: &Bound<'py, PyAny>,
+        start: &Bound<'py, StartResponse>,
+        begun: &Begun,
+    ) -> PyResult<Option<Response>> {
+        if start.borrow().reply.is_unsent()
+            && let Some(body) = small_body(iterable)?
+        {
+            return Ok(Some(start.borrow_mut().reply.whole(body)?));
+        }
+        for piece in iterable.try_iter()? {
+            let piece = piece?;
+            let piece = bytes_of(&piece)?.as_bytes();
+            if !piece.is_empty() && start.borrow().reply.is_whole(piece) {
+                let response = start.borrow_mut().reply.whole(Bytes::copy_from_slice(piece))?;
+                self.send(py, begun, response);
+            } else if !piece.is_empty() {
+                start.borrow_mut().send(py, Bytes::copy_from_slice(piece))?;
+                if !start.borrow().reply.wants_body() {
+                    break;
+                }
+            }
+        }
+        let mut start = start.borrow_mut();
+        Ok(self.driver.wait(py, start.reply.finish())?)
+    }
+
+    fn send(&self, py: Python<'_>, begun: &Begun, response: Response) {
+        let message = Message::Response(response);
+        self.driver.wait(py, async { begun.exchange.session.send(message) });
+    }
+}
+
+/// What one call of the app needs.
+struct Call<'py> {
+    environ: Bound<'py, PyDict>,
+    input: Bound<'py, Input>,
+    start: Bound<'py, StartResponse>,
+}
+
+/// The message that ends an exchange: its response, or the word that it is over.
+fn last(begun: &Begun, response: Option<Response>) -> Message {
+    match response {
+        Some(response) => Message::Response(Response { done: true, ..response }),
+        None => Message::Done(Done { id: begun.request.id }),
+    }
+}
+
+/// The body, if it is a list or a tuple and small: then nothing has to be waited for.
+fn small_body(iterable: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
+    let pieces: Vec<Bound<'_, PyAny>> = match (iterable.cast::<PyList>(), iterable.cast::<PyTuple>()) {
+        (Ok(list), _) => list.iter().collect(),
+        (_, Ok(tuple)) => tuple.iter().collect(),
+        _ => return Ok(None),
+    };
+    let mut size = 0;
+    for piece in &pieces {
+        size += bytes_of(piece)?.as_bytes().len();
+    }
+    if size > INLINE_LIMIT {
+        return Ok(None);
+    }
+    let mut body = BytesMut::with_capacity(size);
+    for piece in &pieces {
+        body.extend_from_slice(bytes_of(piece)?.as_bytes());
+    }
+    Ok(Some(body.freeze()))
+}
+
+fn bytes_of<'a, 'py>(piece: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyBytes>> {
+    piece.cast::<PyBytes>().map_err(|_| {
+        let kind = piece.get_type().name().map_or_else(|_| "something else".to_owned(), |it| it.to_string());
+        PyTypeError::new_err(format!("a piece of the response body is {kind}, where bytes are needed"))
+    })
+}
+
+fn close_of<'py>(iterable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    if iterable.is_exact_instance_of::<PyList>() || iterable.is_exact_instance_of::<PyTuple>() {
+        return None;
+    }
+    iterable.getattr_opt(intern!(iterable.py(), "close")).ok().flatten()
+}
+
+/// An exception of the app, as one event. One that only tells that the client has gone is nobody's fault.
+fn log_failure(py: Python<'_>, error: &PyErr, begun: &Begun) {
+    let Request { method, target, request_id, .. } = &begun.request;
+    let path = target.escape_ascii().to_string();
+    let traceback = traceback::of(py, error);
+    if begun.exchange.is_gone() {
+        tracing::debug!(%method, %path, request = %request_id, "the client has gone\n{traceback}");
+    } else {
+        tracing::error!(%method, %path, request = %request_id, "the app raised an exception\n{traceback}");
+    }
+}

@@ -1,0 +1,301 @@
+//! What has become of the response of one request, and what is to be sent next.
+
+use std::sync::Arc;
+
+use api::runner::serve_response::Message;
+use api::runner::{Header, Response};
+use bytes::Bytes;
+
+use super::head::{self, Head};
+use crate::body::{Budget, Download, Overrun, Shortfall};
+use crate::exchange::{ClientGone, Exchange};
+
+/// The largest body that goes inline with its head.
+pub(crate) const INLINE_LIMIT: usize = 256 << 10;
+
+/// The response of one request.
+///
+/// ```text
+///                 exc_info
+///                  ┌──┐
+///   Nothing ──────▶Started ──first piece──▶ Streaming ──finish, fail──▶ Over
+///      │  start     │ whole: the body at once                            ▲
+///      └────────────┴────────────────────────────────────────────────────┘
+///       fail: 500
+/// ```
+#[derive(Debug)]
+pub(crate) struct Reply {
+    progress: Progress,
+    method: Method,
+    exchange: Arc<Exchange>,
+}
+
+/// Whether the request's method allows for a body in the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// HEAD: what the app gives as body is dropped.
+    Head,
+    /// Any other.
+    Other,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// The app said nothing yet.
+    Nothing,
+    /// The head is known, and not sent.
+    Started(Head),
+    /// The head was sent, and the body follows.
+    Streaming(Download),
+    /// All was sent that will be.
+    Over,
+}
+
+/// Why a response cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReplyError {
+    /// A body without a head.
+    #[error("the app gave a body without having called start_response")]
+    NotStarted,
+    /// A body shorter than promised.
+    #[error(transparent)]
+    Short(#[from] Shortfall),
+    /// The client has left.
+    #[error("send the response body: {0}")]
+    Gone(#[from] ClientGone),
+}
+
+/// `start_response` was called again where that is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AgainError {
+    /// Without `exc_info`.
+    NoException,
+    /// The head is with the client already.
+    HeadSent,
+}
+
+/// Whether a call of `start_response` brings `exc_info` along, and so may replace a head that was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The first and only call.
+    First,
+    /// With `exc_info`.
+    Exception,
+}
+
+impl Reply {
+    /// No response yet.
+    pub(crate) fn new(method: Method, exchange: Arc<Exchange>) -> Self {
+        Self { progress: Progress::Nothing, method, exchange }
+    }
+
+    /// Whether `start_response` may be called.
+    pub(crate) fn may_start(&self, start: Start) -> Result<(), AgainError> {
+        match (&self.progress, start) {
+            (Progress::Nothing, _) | (Progress::Started(_), Start::Exception) => Ok(()),
+            (Progress::Started(_), Start::First) => Err(AgainError::NoException),
+            (Progress::Streaming(_) | Progress::Over, _) => Err(AgainError::HeadSent),
+        }
+    }
+
+    /// The app gave its head, which goes out with the first piece of the body.
+    pub(crate) fn start(&mut self, head: Head) {
+        self.progress = Progress::Started(head);
+    }
+
+    /// Whether more of the body would be sent; for HEAD and some statuses what the app gives is dropped.
+    pub(crate) fn wants_body(&self) -> bool {
+        match &self.progress {
+            Progress::Started(head) => self.has_body(head),
+            Progress::Nothing | Progress::Streaming(_) => true,
+            Progress::Over => false,
+        }
+    }
+
+    /// Whether nothing was sent yet, and `first` is all that the head promises.
+    pub(crate) fn is_whole(&self, first: &[u8]) -> bool {
+        let Progress::Started(head) = &self.progress else { return false };
+        head.content_length.is_some_and(|it| it <= first.len() as u64) && first.len() <= INLINE_LIMIT
+    }
+
+    /// Whether the head was not sent, so that a body can go with it.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self.progress, Progress::Nothing | Progress::Started(_))
+    }
+
+    /// The response with all of its body, for the caller to send; nothing more is sent after it.
+    pub(crate) fn whole(&mut self, mut body: Bytes) -> Result<Response, ReplyError> {
+        let Progress::Started(head) = &self.progress else { return Err(ReplyError::NotStarted) };
+        if self.has_body(head) {
+            let mut budget = Budget::new(head.content_length);
+            log(budget.spend(&mut body));
+            budget.shortfall().map_or(Ok(()), Err)?;
+        } else {
+            body = Bytes::new();
+        }
+        let response =
+            Response { id: self.exchange.id, status: head.status.into(), body, ..Response::default() };
+        match std::mem::replace(&mut self.progress, Progress::Over) {
+            Progress::Started(head) => Ok(Response { headers: head.headers, ..response }),
+            Progress::Nothing | Progress::Streaming(_) | Progress::Over => Err(ReplyError::NotStarted),
+        }
+    }
+
+    /// Sends one piece of the body, after the head if that was not sent. Waits as long as the client is slow.
+    pub(crate) async fn send(&mut self, piece: Bytes) -> Result<(), ReplyError> {
+        if matches!(self.progress, Progress::Nothing) {
+            return Err(ReplyError::NotStarted);
+        }
+        if piece.is_empty() || !self.wants_body() {
+            return Ok(());
+        }
+        self.open().await?;
+        if let Progress::Streaming(download) = &mut self.progress {
+            log(download.send(&self.exchange, piece).await?);
+        }
+        Ok(())
+    }
+
+    /// The app has given all of its body. What was not sent at all yet is for the caller to send.
+    pub(crate) async fn finish(&mut self) -> Result<Option<Response>, ReplyError> {
+        if self.is_unsent() {
+            return self.whole(Bytes::new()).map(Some);
+        }
+        match std::mem::replace(&mut self.progress, Progress::Over) {
+            Progress::Streaming(download) => download.finish(&self.exchange).await?,
+            Progress::Nothing | Progress::Started(_) | Progress::Over => {}
+        }
+        Ok(None)
+    }
+
+    /// The app failed: an error for the caller to send, or the end of what was being sent.
+    pub(crate) async fn fail(&mut self) -> Option<Response> {
+        match std::mem::replace(&mut self.progress, Progress::Over) {
+            Progress::Nothing | Progress::Started(_) => Some(server_error(self.exchange.id)),
+            Progress::Streaming(download) => {
+                download.cut(&self.exchange, "the app failed").await;
+                None
+            }
+            Progress::Over => None,
+        }
+    }
+
+    /// Sends the head, if that has not been, and waits for the way of the body.
+    async fn open(&mut self) -> Result<(), ReplyError> {
+        let Progress::Started(head) = &mut self.progress else { return Ok(()) };
+        let response = Response {
+            id: self.exchange.id,
+            status: head.status.into(),
+            headers: std::mem::take(&mut head.headers),
+            streamed: true,
+            ..Response::default()
+        };
+        let content_length = head.content_length;
+        // Whatever happens, the head cannot be taken back.
+        self.progress = Progress::Over;
+        self.exchange.session.send(Message::Response(response));
+        self.progress = Progress::Streaming(Download::open(&self.exchange, content_length).await?);
+        Ok(())
+    }
+
+    fn has_body(&self, head: &Head) -> bool {
+        self.method == Method::Other && head::has_body(head.status)
+    }
+}
+
+fn log(overrun: Overrun) {
+    if overrun.0 > 0 {
+        tracing::warn!(bytes = overrun.0, "the app sent more than its Content-Length: the rest is dropped");
+    }
+}
+
+fn server_error(id: u64) -> Response {
+    let name = Bytes::from_static(b"content-type");
+    let headers = vec![Header { name, value: Bytes::from_static(b"text/plain; charset=utf-8") }];
+    let body = Bytes::from_static(b"Internal Server Error\n");
+    Response { id, status: 500, headers, body, ..Response::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::runner::ServeResponse;
+    use tokio::sync::mpsc::UnboundedReceiver;
+
+    use super::*;
+    use crate::session::Session;
+
+    fn reply(method: Method) -> (Reply, UnboundedReceiver<ServeResponse>) {
+        let (session, outgoing) = Session::new(1);
+        (Reply::new(method, Arc::new(Exchange::new(7, Arc::new(session)))), outgoing)
+    }
+
+    fn head(status: u16, content_length: Option<u64>) -> Head {
+        Head { status, headers: Vec::new(), content_length }
+    }
+
+    fn body(response: Result<Response, ReplyError>) -> Result<String, ReplyError> {
+        response.map(|it| String::from_utf8(it.body.into()).unwrap())
+    }
+
+    #[test]
+    fn a_whole_body_is_as_long_as_promised() {
+        for (method, status, length, given, expected) in [
+            (Method::Other, 200, None, "abc", Some("abc")),
+            (Method::Other, 200, Some(3), "abc", Some("abc")),
+            (Method::Other, 200, Some(2), "abc", Some("ab")),
+            (Method::Other, 200, Some(4), "abc", None),
+            (Method::Head, 200, Some(4), "", Some("")),
+            (Method::Head, 200, None, "abc", Some("")),
+            (Method::Other, 304, Some(4), "", Some("")),
+            (Method::Other, 204, None, "abc", Some("")),
+        ] {
+            let (mut reply, _outgoing) = reply(method);
+            reply.start(head(status, length));
+            let whole = body(reply.whole(Bytes::from_static(given.as_bytes())));
+            assert_eq!(whole.ok().as_deref(), expected, "{method:?} {status} {length:?} {given}");
+        }
+    }
+
+    #[test]
+    fn start_response_may_be_called_again_only_with_an_exception_and_before_the_head_is_sent() {
+        let (mut reply, _outgoing) = reply(Method::Other);
+        assert_eq!(reply.may_start(Start::First), Ok(()));
+        reply.start(head(200, None));
+        assert_eq!(reply.may_start(Start::First), Err(AgainError::NoException));
+        assert_eq!(reply.may_start(Start::Exception), Ok(()));
+        reply.whole(Bytes::new()).unwrap();
+        assert_eq!(reply.may_start(Start::Exception), Err(AgainError::HeadSent));
+    }
+
+    #[tokio::test]
+    async fn a_failure_before_the_head_is_a_500_and_a_body_without_a_head_is_refused() {
+        let (mut reply, _outgoing) = reply(Method::Other);
+        assert_eq!(reply.send(Bytes::from_static(b"x")).await, Err(ReplyError::NotStarted));
+        assert_eq!(reply.finish().await, Err(ReplyError::NotStarted));
+        assert_eq!(reply.fail().await.map(|it| it.status), Some(500));
+        assert_eq!(reply.fail().await, None);
+    }
+
+    #[tokio::test]
+    async fn the_head_goes_out_with_the_first_piece_and_not_again() {
+        let (mut reply, mut outgoing) = reply(Method::Other);
+        reply.start(head(200, None));
+        reply.send(Bytes::new()).await.unwrap();
+        assert!(outgoing.try_recv().is_err(), "an empty piece is no reason to send");
+        reply.exchange.cancel();
+        assert_eq!(reply.send(Bytes::from_static(b"x")).await, Err(ReplyError::Gone(ClientGone)));
+        let sent = outgoing.try_recv().unwrap().message.unwrap();
+        assert!(matches!(sent, Message::Response(Response { id: 7, streamed: true, done: false, .. })));
+        assert_eq!(reply.may_start(Start::Exception), Err(AgainError::HeadSent));
+        assert_eq!(reply.fail().await, None);
+    }
+
+    #[test]
+    fn a_first_piece_that_is_all_goes_inline() {
+        let (mut reply, _outgoing) = reply(Method::Other);
+        reply.start(head(200, Some(3)));
+        assert!(reply.is_whole(b"abc") && !reply.is_whole(b"ab"));
+        reply.start(head(200, None));
+        assert!(!reply.is_whole(b"abc"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Replaces this process by the app's Python, which loads the extension and goes on as the worker.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use api::worker::Spec;
+
+use crate::arguments::Arguments;
+use crate::interpreter::{self, NoInterpreter};
+
+/// Checks the interpreter and loads the extension by its path: nothing is added to the app's `sys.path`.
+/// Begun as a file it would be first there; as text it is not, and is visible in no folder.
+const BOOTSTRAP: &str = include_str!("bootstrap.py");
+
+/// Why this process did not become Python.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExecError {
+    /// There is no interpreter.
+    #[error(transparent)]
+    Interpreter(#[from] NoInterpreter),
+    /// The extension is not where it belongs.
+    #[error("find the extension: there is none of {}: install it beside workerd", .0.join(", "))]
+    Extension(Vec<String>),
+    /// This program's own path is unknown.
+    #[error("find the path of workerd itself")]
+    Itself(#[source] io::Error),
+    /// The kernel refused.
+    #[error("run interpreter {} in {}", interpreter.display(), directory.display())]
+    Exec {
+        /// What was to be run.
+        interpreter: PathBuf,
+        /// Where.
+        directory: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Becomes the Python of `spec`; comes back only with an error.
+pub(crate) fn exec(spec: &Spec, arguments: &Arguments) -> Result<Infallible, ExecError> {
+    let directory = Path::new(&spec.directory);
+    let path = spec.env.get("PATH").map(OsString::from).or_else(|| env::var_os("PATH"));
+    let interpreter = interpreter::find(&spec.python, directory, path.as_deref())?;
+    let itself = env::current_exe().map_err(ExecError::Itself)?;
+    let extension = match &arguments.extension {
+        Some(file) => file.clone(),
+        None => extension_beside(&itself)?,
+    };
+    let mut command = Command::new(&interpreter);
+    command.arg("-c").arg(BOOTSTRAP).arg(extension).arg(itself).arg(arguments.worker.to_string());
+    command.arg(&arguments.emperord).arg(&arguments.log_format).arg(spec.generation.to_string());
+    command.current_dir(directory).stdin(Stdio::null());
+    set_environment(&mut command, &spec.env);
+    let source = command.exec();
+    Err(ExecError::Exec { interpreter, directory: directory.to_owned(), source })
+}
+
+/// Installed it is in `lib/imperium` of the same prefix, and in a cargo target folder beside the program.
+fn extension_beside(program: &Path) -> Result<PathBuf, ExecError> {
+    let folder = program.parent().unwrap_or(Path::new("/"));
+    let places = ["../lib/imperium/libpyworker.so", "libpyworker.so"].map(|it| folder.join(it));
+    let found = places.iter().find(|it| it.is_file()).cloned();
+    found.ok_or_else(|| ExecError::Extension(places.iter().map(|it| it.display().to_string()).collect()))
+}
+
+/// The app sees what workerd was started with, less what was meant for the daemons, and what its file says.
+fn set_environment(command: &mut Command, env: &HashMap<String, String>) {
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_the_daemons(name)) {
+        command.env_remove(name);
+    }
+    command.envs(env);
+}
+
+fn is_of_the_daemons(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    // The extension reads this one and takes it away before the app is imported.
+    let wanted = name == b"IMPERIUM_LOG";
+    !wanted && (name == b"NOTIFY_SOCKET" || name.starts_with(b"LISTEN_") || name.starts_with(b"IMPERIUM_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_app_does_not_see_what_is_meant_for_the_daemons() {
+        for (name, theirs) in [
+            ("NOTIFY_SOCKET", true),
+            ("LISTEN_FDS", true),
+            ("IMPERIUM_ROOT", true),
+            ("IMPERIUM_LOG", false),
+            ("PATH", false),
+            ("MY_LISTEN_PORT", false),
+        ] {
+            assert_eq!(is_of_the_daemons(OsStr::new(name)), theirs, "{name}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+# Turns the interpreter into a worker. Has to be understood, up to its refusal, by any Python there is.
+import os, sys
+
+
+def check():
+    implementation = getattr(getattr(sys, "implementation", None), "name", "python")
+    if implementation != "cpython" or sys.version_info < (3, 10):
+        raise ImportError("CPython 3.10 or newer is needed")
+    if "t" in sys.abiflags:
+        raise ImportError("a free-threaded build cannot load extensions of the stable ABI: use one with the GIL")
+
+
+def load(path):
+    from importlib.machinery import ExtensionFileLoader
+    from importlib.util import module_from_spec, spec_from_loader
+
+    loader = ExtensionFileLoader("_imperium", path)
+    module = module_from_spec(spec_from_loader("_imperium", loader))
+    loader.exec_module(module)
+    return module
+
+
+def main(extension, workerd, worker, emperord, log_format, generation):
+    try:
+        check()
+        module = load(extension)
+    except Exception as error:
+        why = "use interpreter %s (%s): %s" % (sys.executable, sys.version.split()[0], error)
+        options = [worker, "--emperord", emperord, "--log-format", log_format, "--report-interpreter", why]
+        os.execv(workerd, [workerd] + options)
+    return module.run(worker, emperord, log_format, int(generation))
+
+
+sys.exit(main(*sys.argv[1:]))

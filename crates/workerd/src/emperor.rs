@@ -1,0 +1,83 @@
+//! Asks emperord what this worker has to run, or tells it why that cannot be.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use api::worker::failed::Reason;
+use api::worker::worker_service_client::WorkerServiceClient;
+use api::worker::{AttachRequest, Failed, GetSpecRequest, Hello, Spec, attach_request};
+use daemon::backoff::Backoff;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// How long a failure that is to be told waits for an emperord that is away.
+const REPORT_LIMIT: Duration = Duration::from_secs(5);
+
+/// emperord, as one worker sees it.
+#[derive(Debug)]
+pub(crate) struct Emperor {
+    client: WorkerServiceClient<Channel>,
+    worker: String,
+}
+
+impl Emperor {
+    /// The emperord at `socket`; connects with the first call.
+    pub(crate) fn new(socket: &Path, worker: String) -> Self {
+        Self { client: WorkerServiceClient::new(daemon::uds::channel(socket, |it| it)), worker }
+    }
+
+    /// What there is to run. Waits as long as emperord is away.
+    pub(crate) async fn spec(&self) -> anyhow::Result<Spec> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.client.clone().get_spec(GetSpecRequest { worker: self.worker.clone() }).await {
+                Ok(response) => {
+                    return response.into_inner().spec.context("ask emperord for the spec: it sent none");
+                }
+                Err(status) if status.code() == Code::Unavailable => {
+                    tracing::debug!(reason = status.message(), "emperord is away");
+                    backoff.wait().await;
+                }
+                Err(status) => bail!("ask emperord for the spec: {}", status.message()),
+            }
+        }
+    }
+
+    /// Tells that the worker cannot run. An emperord that stays away learns it from the exit code alone.
+    pub(crate) async fn report(&self, reason: Reason, message: String) {
+        let failed = Failed { reason: reason.into(), message, traceback: String::new() };
+        let told = timeout(REPORT_LIMIT, async {
+            let mut backoff = Backoff::new();
+            while let Err(status) = self.attach(failed.clone()).await {
+                tracing::debug!(reason = status.message(), "emperord is away");
+                backoff.wait().await;
+            }
+        });
+        if told.await.is_err() {
+            tracing::warn!("emperord is away: it cannot be told of the failure");
+        }
+    }
+
+    async fn attach(&self, failed: Failed) -> Result<(), Status> {
+        let hello = Hello {
+            worker: self.worker.clone(),
+            pid: std::process::id(),
+            instance: instance(),
+            ..Hello::default()
+        };
+        let messages = [attach_request::Message::Hello(hello), attach_request::Message::Failed(failed)]
+            .map(|message| AttachRequest { message: Some(message) });
+        let mut answers = self.client.clone().attach(tokio_stream::iter(messages)).await?.into_inner();
+        // emperord ends the stream once it has read all of ours.
+        while answers.message().await?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Tells this process from others of its name.
+fn instance() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

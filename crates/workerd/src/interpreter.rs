@@ -1,0 +1,83 @@
+//! Finds the Python that an app is to run on.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// Why there is no interpreter.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoInterpreter {
+    /// The folder has no interpreter in it.
+    #[error(
+        "find the interpreter of virtualenv {}: there is no bin/python in it: create it with `python3 -m venv {}`",
+        .0.display(), .0.display()
+    )]
+    NotAVirtualenv(PathBuf),
+    /// Nothing is there.
+    #[error("find interpreter {}: it does not exist: set `python` to a virtualenv or an interpreter", .0.display())]
+    Missing(PathBuf),
+    /// No interpreter is installed.
+    #[error("find `python3` in PATH: it is in none of its folders: install it or set `python`")]
+    NotInPath,
+}
+
+/// The interpreter that `python` (a virtualenv, an interpreter, or nothing) means, for an app in `directory`.
+///
+/// Symbolic links stay: the one in a virtualenv is how Python knows that it is in one.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn find(python: &str, directory: &Path, path: Option<&OsStr>) -> Result<PathBuf, NoInterpreter> {
+    if python.is_empty() {
+        return in_path(path.unwrap_or_default()).ok_or(NoInterpreter::NotInPath);
+    }
+    let python = directory.join(python);
+    if python.is_dir() {
+        return in_virtualenv(&python).ok_or(NoInterpreter::NotAVirtualenv(python));
+    }
+    match python.exists() {
+        true => Ok(python),
+        false => Err(NoInterpreter::Missing(python)),
+    }
+}
+
+fn in_path(path: &OsStr) -> Option<PathBuf> {
+    env::split_paths(path).map(|folder| folder.join("python3")).find(|it| it.is_file())
+}
+
+fn in_virtualenv(folder: &Path) -> Option<PathBuf> {
+    ["bin/python", "bin/python3"].map(|it| folder.join(it)).into_iter().find(|it| it.exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn finds_each_kind_and_keeps_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("venv/bin")).unwrap();
+        fs::create_dir_all(root.join("empty")).unwrap();
+        fs::write(root.join("python3"), "").unwrap();
+        symlink(root.join("python3"), root.join("venv/bin/python")).unwrap();
+
+        let path = env::join_paths([root.join("none"), root.to_owned()]).unwrap();
+        let absolute = root.join("python3");
+        let rows: [(&str, Result<PathBuf, NoInterpreter>); 6] = [
+            ("", Ok(root.join("python3"))),
+            ("venv", Ok(root.join("venv/bin/python"))),
+            ("venv/bin/python", Ok(root.join("venv/bin/python"))),
+            (absolute.to_str().unwrap(), Ok(absolute.clone())),
+            ("empty", Err(NoInterpreter::NotAVirtualenv(root.join("empty")))),
+            ("gone", Err(NoInterpreter::Missing(root.join("gone")))),
+        ];
+        for (python, expected) in rows {
+            assert_eq!(find(python, root, Some(&path)), expected, "{python}");
+        }
+        assert_eq!(find("", root, Some(OsStr::new("/nowhere"))), Err(NoInterpreter::NotInPath));
+    }
+}

@@ -1,0 +1,107 @@
+//! emperord's part, as one worker sees it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use api::worker::attach_request::Message;
+use api::worker::worker_service_server::{WorkerService, WorkerServiceServer};
+use api::worker::{
+    AttachRequest, AttachResponse, Drain, GetSpecRequest, GetSpecResponse, Spec, Stop, attach_response,
+};
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+/// A running server, which ends when it is dropped.
+pub(crate) struct Emperor {
+    told: mpsc::UnboundedReceiver<Message>,
+    shared: Arc<Shared>,
+    _server: DropGuard,
+}
+
+struct Shared {
+    spec: Spec,
+    told: mpsc::UnboundedSender<Message>,
+    attached: Mutex<Option<mpsc::Sender<Result<AttachResponse, Status>>>>,
+}
+
+impl Emperor {
+    pub(crate) fn serve(socket: &Path, spec: Spec) -> Self {
+        let (sender, told) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared { spec, told: sender, attached: Mutex::default() });
+        let listener = daemon::uds::listen(socket).unwrap();
+        let end = CancellationToken::new();
+        let server = Server::builder()
+            .add_service(WorkerServiceServer::new(Service(Arc::clone(&shared))))
+            .serve_with_incoming(UnixListenerStream::new(listener));
+        let ended = end.clone();
+        // Dropped, and not shut down in good order: so dies a real one.
+        TaskTracker::new().spawn(async move { ended.run_until_cancelled(server).await });
+        Self { told, shared, _server: end.drop_guard() }
+    }
+
+    /// What the worker says next, its load apart.
+    pub(crate) async fn told(&mut self) -> Message {
+        loop {
+            match self.told.recv().await.expect("emperord serves") {
+                Message::Load(_) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// What the worker says of its load.
+    pub(crate) async fn load(&mut self) -> api::worker::Load {
+        loop {
+            if let Message::Load(load) = self.told.recv().await.expect("emperord serves") {
+                return load;
+            }
+        }
+    }
+
+    pub(crate) async fn drain(&self) {
+        self.say(attach_response::Message::Drain(Drain { grace_milliseconds: 60_000 })).await;
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.say(attach_response::Message::Stop(Stop { reason: "test".to_owned() })).await;
+    }
+
+    async fn say(&self, message: attach_response::Message) {
+        let attached = self.shared.attached.lock().await;
+        let response = AttachResponse { message: Some(message) };
+        attached.as_ref().expect("a worker is attached").send(Ok(response)).await.unwrap();
+    }
+}
+
+struct Service(Arc<Shared>);
+
+#[tonic::async_trait]
+impl WorkerService for Service {
+    async fn get_spec(&self, _: Request<GetSpecRequest>) -> Result<Response<GetSpecResponse>, Status> {
+        Ok(Response::new(GetSpecResponse { spec: Some(self.0.spec.clone()) }))
+    }
+
+    type AttachStream = ReceiverStream<Result<AttachResponse, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let (sender, responses) = mpsc::channel(8);
+        let spec = attach_response::Message::Spec(self.0.spec.clone());
+        sender.send(Ok(AttachResponse { message: Some(spec) })).await.unwrap();
+        *self.0.attached.lock().await = Some(sender);
+        let (shared, mut incoming) = (Arc::clone(&self.0), request.into_inner());
+        TaskTracker::new().spawn(async move {
+            while let Ok(Some(AttachRequest { message: Some(message) })) = incoming.message().await {
+                let _test_is_over = shared.told.send(message);
+            }
+            shared.attached.lock().await.take();
+        });
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+}

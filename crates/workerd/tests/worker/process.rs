@@ -1,0 +1,143 @@
+//! A real worker: `workerd`, and the `python3` that it becomes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use api::worker::attach_request::Message;
+use api::worker::{Failed, Hello, Ready, Spec};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::emperor::Emperor;
+use crate::front::Front;
+
+/// Longer than anything takes on the slowest machine: what waits longer hangs.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A worker with its emperord, in a folder of their own.
+pub(crate) struct Worker {
+    pub(crate) child: Child,
+    pub(crate) emperor: Emperor,
+    pub(crate) spec: Spec,
+    folder: TempDir,
+}
+
+/// What is to be run.
+pub(crate) struct App<'a> {
+    /// The text of `app.py`.
+    pub(crate) source: &'a str,
+    /// As in a spec.
+    pub(crate) app: &'a str,
+    pub(crate) threads: u32,
+    /// As in a spec.
+    pub(crate) python: String,
+}
+
+impl<'a> App<'a> {
+    pub(crate) fn new(source: &'a str) -> Self {
+        // The tests can be run with each Python there is.
+        let python = std::env::var("IMPERIUM_TEST_PYTHON").unwrap_or_default();
+        Self { source, app: "app:application", threads: 1, python }
+    }
+
+    /// Starts a worker, up to the moment when it is attached.
+    pub(crate) fn start(self) -> Worker {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::write(root.join("app.py"), self.source).unwrap();
+        let spec = Spec {
+            vassal: "blog".to_owned(),
+            number: 2,
+            generation: 3,
+            app: self.app.to_owned(),
+            directory: root.to_str().unwrap().to_owned(),
+            python: self.python,
+            env: [("GREETING".to_owned(), "hello".to_owned())].into(),
+            threads: self.threads,
+            socket: root.join("blog-2.sock").to_str().unwrap().to_owned(),
+            workers: 2,
+        };
+        let emperor = Emperor::serve(&root.join("emperord.sock"), spec.clone());
+        let child = Command::new(env!("CARGO_BIN_EXE_workerd"))
+            .args(["blog-2", "--emperord"])
+            .arg(root.join("emperord.sock"))
+            .arg("--extension")
+            .arg(extension())
+            .env("NOTIFY_SOCKET", "/nowhere")
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Worker { child, emperor, spec, folder }
+    }
+
+    /// Starts a worker and waits until it serves.
+    pub(crate) async fn ready(self) -> Worker {
+        let mut worker = self.start();
+        worker.hello().await;
+        worker.becomes_ready().await;
+        worker
+    }
+}
+
+/// Built by cargo beside the tests themselves.
+fn extension() -> PathBuf {
+    std::env::current_exe().unwrap().with_file_name("libpyworker.so")
+}
+
+impl Worker {
+    pub(crate) async fn hello(&mut self) -> Hello {
+        match within(self.emperor.told()).await {
+            Message::Hello(hello) => hello,
+            other => panic!("{other:?} is no hello"),
+        }
+    }
+
+    pub(crate) async fn becomes_ready(&mut self) -> Ready {
+        match within(self.emperor.told()).await {
+            Message::Ready(ready) => ready,
+            other => panic!("{other:?} is not ready"),
+        }
+    }
+
+    pub(crate) async fn fails(&mut self) -> Failed {
+        match within(self.emperor.told()).await {
+            Message::Failed(failed) => failed,
+            other => panic!("{other:?} is no failure"),
+        }
+    }
+
+    /// Opens a `Serve`.
+    pub(crate) async fn front(&self, stream: u64) -> Front {
+        Front::open(Path::new(&self.spec.socket), stream).await
+    }
+
+    /// A path that the app can use.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        within(self.child.wait()).await.unwrap().code()
+    }
+
+    /// All that it has logged, once it has ended.
+    pub(crate) async fn log(&mut self) -> String {
+        let mut log = String::new();
+        within(self.child.stderr.take().unwrap().read_to_string(&mut log)).await.unwrap();
+        log
+    }
+}
+
+/// The outcome of what must not hang.
+pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
+    timeout(LIMIT, work).await.expect("it hangs")
+}
