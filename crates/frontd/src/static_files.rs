@@ -1,46 +1,170 @@
-//! PLACEHOLDER of the lead, so that the crate compiles: the owner of this room replaces the whole file. This is the API that table.rs, service.rs and body.rs use.
-use std::io;
+//! Serves the files of one folder: GET and HEAD, conditionals and ranges, and never a path outside of it.
+
+mod body;
+mod cache;
+mod conditional;
+mod open;
+mod path;
+mod representation;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Response};
-use http_body::Frame;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
+pub(crate) use body::FileBody;
+use cache::{Cached, FolderId};
+use conditional::Decision;
+use open::{OpenError, Target};
+use path::FilePath;
+use representation::Representation;
+
+/// A folder, and the URL path that it is served at.
 #[derive(Debug)]
 pub(crate) struct StaticFolder {
     prefix: String,
     folder: PathBuf,
+    id: FolderId,
+}
+
+/// What a request comes to, before its preconditions are looked at.
+enum Found {
+    File(Arc<Representation>),
+    Redirect,
 }
 
 impl StaticFolder {
+    /// `prefix` begins and ends with a slash; the folder may come into being later.
     pub(crate) fn new(prefix: &str, folder: &Path) -> Self {
-        Self { prefix: prefix.to_owned(), folder: folder.to_owned() }
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        Self { prefix: prefix.to_owned(), folder: folder.to_owned(), id: IDS.fetch_add(1, Ordering::Relaxed) }
     }
+
+    /// The URL path that it is served at.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
+
+    /// Where it is on disk.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
-    pub(crate) async fn serve(
-        &self,
-        _method: &Method,
-        _rest: &str,
-        _headers: &HeaderMap,
-    ) -> Response<FileBody> {
-        Response::new(FileBody)
+
+    /// Answers a request for `rest`: what follows the prefix in the URL's path, percent-encoded as it came.
+    ///
+    /// A change on disk is seen after a second at the latest, a new file at once.
+    pub(crate) async fn serve(&self, method: &Method, rest: &str, headers: &HeaderMap) -> Response<FileBody> {
+        if method != Method::GET && method != Method::HEAD {
+            let mut response = refusal(method, StatusCode::METHOD_NOT_ALLOWED);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match self.find(rest).await {
+            Ok(Found::File(file)) => respond(method, headers, &file),
+            Ok(Found::Redirect) => self.redirect(method, rest),
+            Err(error) => refusal(method, self.status(rest, &error)),
+        }
+    }
+
+    async fn find(&self, rest: &str) -> Result<Found, OpenError> {
+        let known = match cache::get(self.id, rest) {
+            Cached::Fresh(file) => return Ok(Found::File(file)),
+            Cached::Stale(file) => Some(file),
+            Cached::Absent => None,
+        };
+        let found = self.look(rest, known).await;
+        if !matches!(found, Ok(Found::File(_))) {
+            cache::remove(self.id, rest);
+        }
+        found
+    }
+
+    /// Asks the disk; `known` is what was there before.
+    async fn look(&self, rest: &str, known: Option<Arc<Representation>>) -> Result<Found, OpenError> {
+        let path = FilePath::parse(rest).ok_or(OpenError::NotFound)?;
+        let open = match open::open(&self.folder, &path).await? {
+            Target::File(open) => open,
+            Target::FolderWithPage => return Ok(Found::Redirect),
+        };
+        if let Some(known) = known.filter(|known| known.stamp == open.stamp) {
+            return Ok(Found::File(known));
+        }
+        let loaded = Representation::load(open, path.as_path()).await.map_err(OpenError::Failed)?;
+        let loaded = Arc::new(loaded);
+        cache::insert(self.id, rest, &loaded);
+        Ok(Found::File(loaded))
+    }
+
+    /// To the same folder with a slash, so that its page's relative links hold.
+    fn redirect(&self, method: &Method, rest: &str) -> Response<FileBody> {
+        let location = format!("{}{rest}/", self.prefix);
+        match HeaderValue::from_bytes(location.as_bytes()) {
+            // `//host/` would lead to another host.
+            Ok(location) if !location.as_bytes().starts_with(b"//") => {
+                let mut response = refusal(method, StatusCode::MOVED_PERMANENTLY);
+                response.headers_mut().insert(LOCATION, location);
+                response
+            }
+            _ => refusal(method, StatusCode::NOT_FOUND),
+        }
+    }
+
+    fn status(&self, rest: &str, error: &OpenError) -> StatusCode {
+        let folder = self.folder.display();
+        match error {
+            OpenError::NotFound => StatusCode::NOT_FOUND,
+            OpenError::Forbidden => {
+                tracing::warn!(%folder, path = rest, "static file may not be read: let frontd's user read it");
+                StatusCode::FORBIDDEN
+            }
+            OpenError::Failed(error) => {
+                tracing::warn!(%folder, path = rest, %error, "static file cannot be read");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct FileBody;
+fn respond(method: &Method, headers: &HeaderMap, file: &Representation) -> Response<FileBody> {
+    let size = file.stamp.size;
+    let (status, headers, range) = match conditional::decide(method, headers, file.validators()) {
+        Decision::Whole => (StatusCode::OK, file.headers().clone(), 0..size),
+        Decision::Part(range) => {
+            let mut headers = file.headers().clone();
+            headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
+            let part = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+            headers.extend(HeaderValue::try_from(part).map(|part| (CONTENT_RANGE, part)));
+            (StatusCode::PARTIAL_CONTENT, headers, range)
+        }
+        Decision::NotModified => (StatusCode::NOT_MODIFIED, file.validating_headers(), 0..0),
+        Decision::PreconditionFailed => return refusal(method, StatusCode::PRECONDITION_FAILED),
+        Decision::Unsatisfiable => {
+            let mut response = refusal(method, StatusCode::RANGE_NOT_SATISFIABLE);
+            let size = HeaderValue::try_from(format!("bytes */{size}"));
+            response.headers_mut().extend(size.map(|size| (CONTENT_RANGE, size)));
+            return response;
+        }
+    };
+    let body = if method == Method::HEAD { FileBody::empty() } else { file.body(range) };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
 
-impl http_body::Body for FileBody {
-    type Data = Bytes;
-    type Error = io::Error;
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        Poll::Ready(None)
-    }
+/// An answer that is no file.
+fn refusal(method: &Method, status: StatusCode) -> Response<FileBody> {
+    let page = format!("<!doctype html>\n<title>{status}</title>\n<h1>{status}</h1>\n");
+    let len = page.len();
+    let body = if method == Method::HEAD { FileBody::empty() } else { FileBody::memory(page.into()) };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(CONTENT_LENGTH, len.into());
+    response
 }

@@ -1,0 +1,137 @@
+//! The bytes of a file, from memory or from disk.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Bytes that are read from disk at a time.
+const BLOCK: usize = 256 * 1024;
+
+/// The body of an answer. It never has more bytes than its head said; a file that has shrunk meanwhile is an
+/// error, by which the answer is cut off.
+#[derive(Debug)]
+pub(crate) struct FileBody(Source);
+
+#[derive(Debug)]
+enum Source {
+    Memory(Bytes),
+    Disk(Box<DiskReader>),
+}
+
+#[derive(Debug)]
+struct DiskReader {
+    file: Arc<File>,
+    left: Range<u64>,
+    /// What was sent last: when the client's connection has let go of it, its memory is used again.
+    sent: Bytes,
+    /// On its way, because the disk has to be waited for.
+    reading: Option<JoinHandle<io::Result<BytesMut>>>,
+}
+
+impl FileBody {
+    pub(super) fn empty() -> Self {
+        Self::memory(Bytes::new())
+    }
+
+    pub(super) fn memory(data: Bytes) -> Self {
+        Self(Source::Memory(data))
+    }
+
+    pub(super) fn disk(file: Arc<File>, range: Range<u64>) -> Self {
+        let reader = DiskReader { file, left: range, sent: Bytes::new(), reading: None };
+        Self(Source::Disk(Box::new(reader)))
+    }
+
+    fn left(&self) -> u64 {
+        match &self.0 {
+            Source::Memory(data) => data.len() as u64,
+            Source::Disk(reader) => reader.left.end - reader.left.start,
+        }
+    }
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut self.0 {
+            Source::Memory(data) if data.is_empty() => Poll::Ready(None),
+            Source::Memory(data) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
+            Source::Disk(reader) if reader.left.is_empty() => Poll::Ready(None),
+            Source::Disk(reader) => reader.poll_block(cx).map(|block| Some(block.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left())
+    }
+}
+
+impl DiskReader {
+    /// The next bytes, of which there are some left. What is in the page cache is read at once.
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let read = ready!(Pin::new(reading).poll(cx));
+                self.reading = None;
+                return Poll::Ready(read?.and_then(|block| self.send(block)));
+            }
+            let mut block = self.buffer();
+            match read_cached(&self.file, &mut block, self.left.start) {
+                Ok(count) => {
+                    block.truncate(count);
+                    return Poll::Ready(self.send(block));
+                }
+                Err(Errno::INTR) => {}
+                // Not cached, or not known of this filesystem.
+                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    let (file, at) = (Arc::clone(&self.file), self.left.start);
+                    self.reading = Some(spawn_blocking(move || {
+                        let count = file.read_at(&mut block, at)?;
+                        block.truncate(count);
+                        Ok(block)
+                    }));
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// As long as the next block may be.
+    fn buffer(&mut self) -> BytesMut {
+        let left = self.left.end - self.left.start;
+        let len = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
+        let mut buffer = std::mem::take(&mut self.sent).try_into_mut().unwrap_or_default();
+        buffer.resize(len, 0);
+        buffer
+    }
+
+    fn send(&mut self, block: BytesMut) -> io::Result<Bytes> {
+        if block.is_empty() {
+            let shrunk = "the file has shrunk while it was sent";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, shrunk));
+        }
+        self.left.start += block.len() as u64;
+        self.sent = block.freeze();
+        Ok(self.sent.clone())
+    }
+}
+
+/// Reads what can be had without waiting for the disk; EAGAIN when that is nothing.
+pub(super) fn read_cached(file: &File, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+    preadv2(file, &mut [IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT)
+}

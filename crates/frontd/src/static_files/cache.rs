@@ -1,0 +1,195 @@
+//! The small files of one shard, in memory: a hit costs no system call and no other thread.
+//!
+//! It belongs to the thread, so that shards share no lock. What is used again survives what was asked for
+//! once: a second chance in the order of arrival.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::representation::Representation;
+
+/// Of one shard, in bytes.
+const CAPACITY: usize = 64 * 1024 * 1024;
+/// What an entry costs beside its content: headers, keys.
+const OVERHEAD: usize = 1024;
+/// How long an entry is believed before the disk is asked again.
+const FRESH: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::new(Cache::new(CAPACITY));
+}
+
+/// Tells static folders apart.
+pub(super) type FolderId = u64;
+
+#[derive(Debug)]
+pub(super) enum Cached {
+    Fresh(Arc<Representation>),
+    /// To be compared with the disk. Until that is done, others take it for fresh.
+    Stale(Arc<Representation>),
+    Absent,
+}
+
+/// What this thread has for a path, as it stands in the request.
+pub(super) fn get(folder: FolderId, path: &str) -> Cached {
+    CACHE.with_borrow_mut(|cache| cache.get(folder, path, Instant::now()))
+}
+
+/// Keeps a file for this thread, if it is one to be kept.
+pub(super) fn insert(folder: FolderId, path: &str, file: &Arc<Representation>) {
+    CACHE.with_borrow_mut(|cache| cache.insert(folder, path, file, Instant::now()));
+}
+
+/// The path leads to nothing any more.
+pub(super) fn remove(folder: FolderId, path: &str) {
+    CACHE.with_borrow_mut(|cache| cache.remove(folder, path));
+}
+
+#[derive(Debug)]
+struct Cache {
+    capacity: usize,
+    size: usize,
+    folders: HashMap<FolderId, HashMap<Rc<str>, Entry>>,
+    /// Who is to go next; may name entries that are gone already.
+    queue: VecDeque<(FolderId, Rc<str>, u64)>,
+    arrivals: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    file: Arc<Representation>,
+    size: usize,
+    checked: Instant,
+    was_used: bool,
+    /// Tells it from a former entry for the same path.
+    arrival: u64,
+}
+
+impl Cache {
+    fn new(capacity: usize) -> Self {
+        Self { capacity, size: 0, folders: HashMap::new(), queue: VecDeque::new(), arrivals: 0 }
+    }
+
+    fn get(&mut self, folder: FolderId, path: &str, now: Instant) -> Cached {
+        let Some(entry) = self.folders.get_mut(&folder).and_then(|files| files.get_mut(path)) else {
+            return Cached::Absent;
+        };
+        entry.was_used = true;
+        if now.saturating_duration_since(entry.checked) < FRESH {
+            return Cached::Fresh(Arc::clone(&entry.file));
+        }
+        entry.checked = now;
+        Cached::Stale(Arc::clone(&entry.file))
+    }
+
+    fn insert(&mut self, folder: FolderId, path: &str, file: &Arc<Representation>, now: Instant) {
+        self.remove(folder, path);
+        let Some(len) = file.cacheable_len() else { return };
+        let path: Rc<str> = path.into();
+        let size = len + path.len() + OVERHEAD;
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        let entry = Entry { file: Arc::clone(file), size, checked: now, was_used: false, arrival };
+        self.size += size;
+        self.queue.push_back((folder, Rc::clone(&path), arrival));
+        self.folders.entry(folder).or_default().insert(path, entry);
+        self.make_room();
+    }
+
+    fn remove(&mut self, folder: FolderId, path: &str) {
+        let Some(files) = self.folders.get_mut(&folder) else { return };
+        if let Some(entry) = files.remove(path) {
+            self.size -= entry.size;
+        }
+        if files.is_empty() {
+            self.folders.remove(&folder);
+        }
+    }
+
+    fn make_room(&mut self) {
+        // Entries that were replaced leave their places in the queue behind: they too are bounded.
+        while self.size > self.capacity || self.queue.len() > self.capacity / OVERHEAD {
+            let Some((folder, path, arrival)) = self.queue.pop_front() else { return };
+            let entry = self.folders.get_mut(&folder).and_then(|files| files.get_mut(&path));
+            match entry.filter(|entry| entry.arrival == arrival) {
+                Some(entry) if entry.was_used => {
+                    entry.was_used = false;
+                    self.queue.push_back((folder, path, arrival));
+                }
+                Some(_) => self.remove(folder, &path),
+                None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open::{self, Target};
+    use super::super::path::FilePath;
+    use super::*;
+
+    const FOLDER: FolderId = 1;
+
+    /// A file of so many bytes.
+    async fn file(size: usize) -> Arc<Representation> {
+        let temp = tempfile::TempDir::new().unwrap();
+        std::fs::write(temp.path().join("a.txt"), vec![b'a'; size]).unwrap();
+        let path = FilePath::parse("a.txt").unwrap();
+        let Target::File(open) = open::open(temp.path(), &path).await.unwrap() else { panic!("a folder") };
+        Arc::new(Representation::load(open, path.as_path()).await.unwrap())
+    }
+
+    fn has(cache: &mut Cache, path: &str, now: Instant) -> bool {
+        !matches!(cache.get(FOLDER, path, now), Cached::Absent)
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_fresh_for_a_second_and_then_compared_once() {
+        let (mut cache, now) = (Cache::new(CAPACITY), Instant::now());
+        cache.insert(FOLDER, "a", &file(10).await, now);
+        assert!(matches!(cache.get(FOLDER, "a", now), Cached::Fresh(_)));
+        assert!(matches!(cache.get(FOLDER + 1, "a", now), Cached::Absent));
+        let later = now + FRESH;
+        assert!(matches!(cache.get(FOLDER, "a", later), Cached::Stale(_)));
+        assert!(matches!(cache.get(FOLDER, "a", later), Cached::Fresh(_)));
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_and_what_is_used_again_stays() {
+        let (mut cache, now) = (Cache::new(100 * 1024), Instant::now());
+        let file = file(9 * 1024).await;
+        cache.insert(FOLDER, "used", &file, now);
+        for number in 0..50 {
+            assert!(has(&mut cache, "used", now), "before {number}");
+            cache.insert(FOLDER, &format!("once-{number}"), &file, now);
+            assert!(cache.size <= cache.capacity);
+        }
+        assert!(!has(&mut cache, "once-0", now));
+        assert!(has(&mut cache, "once-49", now));
+    }
+
+    #[tokio::test]
+    async fn what_is_replaced_or_removed_leaves_nothing() {
+        let (mut cache, now) = (Cache::new(100 * 1024), Instant::now());
+        let file = file(1024).await;
+        for _ in 0..1000 {
+            cache.insert(FOLDER, "a", &file, now);
+        }
+        assert!(cache.size < 3 * 1024);
+        assert!(cache.queue.len() <= 101);
+        cache.remove(FOLDER, "a");
+        assert!(cache.size == 0 && cache.folders.is_empty());
+        cache.remove(FOLDER, "a");
+    }
+
+    #[tokio::test]
+    async fn a_large_file_is_not_kept() {
+        let (mut cache, now) = (Cache::new(CAPACITY), Instant::now());
+        cache.insert(FOLDER, "a", &file(1024 * 1024).await, now);
+        assert!(!has(&mut cache, "a", now));
+    }
+}

@@ -1,0 +1,120 @@
+//! The path of a request below a static folder, decoded, and proven to stay within it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use percent_encoding::percent_decode_str;
+
+/// The longest path, in bytes: what the kernel takes.
+const PATH_MAX: usize = 4096;
+/// What is served for a folder.
+const INDEX: &[u8] = b"index.html";
+/// The one hidden folder that is meant to be seen (RFC 8615).
+const WELL_KNOWN: &[u8] = b".well-known";
+
+/// A relative path without `.`, `..`, hidden names and empty segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FilePath(Vec<u8>);
+
+impl FilePath {
+    /// Parses what follows the prefix, still percent-encoded. A folder (what ends in a slash) stands for its
+    /// `index.html`. None for whatever has no business there: the answer is 404.
+    pub(super) fn parse(raw: &str) -> Option<Self> {
+        if raw.len() > PATH_MAX {
+            return None;
+        }
+        let mut path = Vec::with_capacity(raw.len() + INDEX.len());
+        for segment in raw.split('/').filter(|segment| !segment.is_empty()) {
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            let start = path.len();
+            path.extend(percent_decode_str(segment));
+            if !is_servable(&path[start..]) {
+                return None;
+            }
+        }
+        let path = Self(path);
+        Some(if raw.is_empty() || raw.ends_with('/') { path.index() } else { path })
+    }
+
+    /// The page of the folder that this is.
+    pub(super) fn index(mut self) -> Self {
+        if !self.0.is_empty() {
+            self.0.push(b'/');
+        }
+        self.0.extend_from_slice(INDEX);
+        self
+    }
+
+    pub(super) fn as_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+
+    pub(super) fn segments(&self) -> impl Iterator<Item = &Path> {
+        self.0.split(|&byte| byte == b'/').map(|segment| Path::new(OsStr::from_bytes(segment)))
+    }
+}
+
+/// A decoded segment that holds no separator, however it was written, and is not hidden.
+fn is_servable(segment: &[u8]) -> bool {
+    let is_hidden = segment.starts_with(b".") && segment != WELL_KNOWN;
+    !is_hidden && !segment.iter().any(|byte| matches!(byte, 0 | b'/' | b'\\'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_the_folder() {
+        for (raw, expected) in [
+            ("a.css", Some("a.css")),
+            ("css/a.css", Some("css/a.css")),
+            ("css//a.css", Some("css/a.css")),
+            ("/a.css", Some("a.css")),
+            ("a%20b.css", Some("a b.css")),
+            ("%61.css", Some("a.css")),
+            ("100%.css", Some("100%.css")),
+            ("%zz.css", Some("%zz.css")),
+            ("a..b", Some("a..b")),
+            ("a.", Some("a.")),
+            (".well-known/x", Some(".well-known/x")),
+            ("", Some("index.html")),
+            ("/", Some("index.html")),
+            ("docs/", Some("docs/index.html")),
+            ("docs//", Some("docs/index.html")),
+            ("..", None),
+            ("../secret", None),
+            ("a/../b", None),
+            ("a/..", None),
+            (".", None),
+            ("a/./b", None),
+            ("%2e%2e/secret", None),
+            (".%2E/secret", None),
+            ("%2e/a", None),
+            ("..%2fsecret", None),
+            ("a%2fb", None),
+            ("a%2Fb", None),
+            ("a%00.css", None),
+            ("%00", None),
+            ("a\\b", None),
+            ("..\\secret", None),
+            ("a%5cb", None),
+            (".env", None),
+            (".git/config", None),
+            ("a/.hidden", None),
+            ("%2egit/config", None),
+            (".well-known/.x", None),
+            ("...", None),
+        ] {
+            let path = FilePath::parse(raw);
+            assert_eq!(path.as_ref().map(FilePath::as_path), expected.map(Path::new), "{raw}");
+        }
+        // Decoded once only: what is left is the name of a file.
+        assert_eq!(FilePath::parse("%252e%252e/a").unwrap().as_path(), Path::new("%2e%2e/a"));
+        assert_eq!(FilePath::parse("%ff").unwrap().as_path().as_os_str().as_bytes(), [0xff]);
+        assert_eq!(FilePath::parse(&"a".repeat(PATH_MAX + 1)), None);
+    }
+}

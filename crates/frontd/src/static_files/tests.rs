@@ -1,0 +1,427 @@
+//! Requests against a real folder: status, headers and bytes of each.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, SystemTime};
+
+use http_body_util::BodyExt;
+use tempfile::TempDir;
+
+use super::*;
+
+const LARGE: usize = 1024 * 1024 + 77;
+
+/// A folder, and what must never be seen beside it.
+struct World {
+    temp: TempDir,
+    site: StaticFolder,
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from((at * 31 + at / 251) % 256).unwrap()).collect()
+}
+
+impl World {
+    fn new() -> Self {
+        let temp = TempDir::new().unwrap();
+        let root = temp.path().join("root");
+        let world = Self { site: StaticFolder::new("/static/", &root), temp };
+        world.write("a.txt", b"0123456789");
+        world.write("page.html", b"<p>");
+        world.write("style.css", b"p{}");
+        world.write("app.js", b";");
+        world.write("data.json", b"{}");
+        world.write("logo.svg", b"<svg/>");
+        world.write("font.woff2", b"f");
+        world.write("photo.JPG", b"j");
+        world.write("archive.tar.gz", b"z");
+        world.write("noextension", b"n");
+        world.write("a b+\u{e4}.txt", b"umlaut");
+        world.write("%2e%2e", b"percent");
+        world.write("empty.txt", b"");
+        world.write("large.bin", &pattern(LARGE));
+        world.write("docs/index.html", b"docs");
+        world.write("docs/sub/page.html", b"sub");
+        world.write(".env", b"secret");
+        world.write(".git/config", b"secret");
+        world.write("docs/.hidden", b"secret");
+        world.write(".well-known/security.txt", b"contact");
+        fs::write(world.temp.path().join("secret.txt"), "secret").unwrap();
+        fs::create_dir(world.temp.path().join("outside")).unwrap();
+        fs::write(world.temp.path().join("outside/secret.txt"), "secret").unwrap();
+        world
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.temp.path().join("root").join(file)
+    }
+
+    fn write(&self, file: &str, data: &[u8]) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, data).unwrap();
+    }
+
+    async fn ask(&self, method: Method, rest: &str, headers: &[(&'static str, &str)]) -> Answer {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        let response = self.site.serve(&method, rest, &map).await;
+        let (head, body) = response.into_parts();
+        let hint = http_body::Body::size_hint(&body).exact().unwrap();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        assert_eq!(hint, body.len() as u64, "{method} {rest}");
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    async fn get(&self, rest: &str) -> Answer {
+        self.ask(Method::GET, rest, &[]).await
+    }
+
+    /// Asks until the answer is this: a change is seen after a second.
+    async fn becomes(&self, rest: &str, body: &[u8]) {
+        while self.get(rest).await.body != body {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn files_are_served_with_their_type() {
+    let world = World::new();
+    for (rest, content_type, body) in [
+        ("a.txt", "text/plain; charset=utf-8", &b"0123456789"[..]),
+        ("page.html", "text/html; charset=utf-8", b"<p>"),
+        ("style.css", "text/css; charset=utf-8", b"p{}"),
+        ("app.js", "text/javascript; charset=utf-8", b";"),
+        ("data.json", "application/json", b"{}"),
+        ("logo.svg", "image/svg+xml", b"<svg/>"),
+        ("font.woff2", "font/woff2", b"f"),
+        ("photo.JPG", "image/jpeg", b"j"),
+        ("archive.tar.gz", "application/gzip", b"z"),
+        ("noextension", "application/octet-stream", b"n"),
+        ("a%20b+%C3%A4.txt", "text/plain; charset=utf-8", b"umlaut"),
+        ("a%20b%2b\u{e4}.txt", "text/plain; charset=utf-8", b"umlaut"),
+        ("%252e%252e", "application/octet-stream", b"percent"),
+        ("empty.txt", "text/plain; charset=utf-8", b""),
+        ("docs/", "text/html; charset=utf-8", b"docs"),
+        ("docs/index.html", "text/html; charset=utf-8", b"docs"),
+        ("docs/sub/page.html", "text/html; charset=utf-8", b"sub"),
+        ("docs//sub///page.html", "text/html; charset=utf-8", b"sub"),
+        (".well-known/security.txt", "text/plain; charset=utf-8", b"contact"),
+        ("large.bin", "application/octet-stream", &pattern(LARGE)),
+    ] {
+        // From disk, and then from memory.
+        for turn in 0..2 {
+            let answer = world.get(rest).await;
+            assert_eq!((answer.status, answer.header("content-type")), (200, content_type), "{rest}, {turn}");
+            assert!(answer.body == body, "{rest}, {turn}");
+            assert_eq!(answer.header("content-length"), body.len().to_string(), "{rest}, {turn}");
+            assert_eq!(answer.header("accept-ranges"), "bytes", "{rest}, {turn}");
+
+            let head = world.ask(Method::HEAD, rest, &[]).await;
+            assert_eq!((head.status, &head.headers), (200, &answer.headers), "HEAD {rest}, {turn}");
+            assert!(head.body.is_empty(), "HEAD {rest}, {turn}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_outside_is_served_nor_anything_hidden() {
+    let world = World::new();
+    symlink("../secret.txt", world.path("link-out")).unwrap();
+    symlink(world.temp.path().join("secret.txt"), world.path("absolute-out")).unwrap();
+    symlink("../outside", world.path("folder-out")).unwrap();
+    symlink("/proc/self/root", world.path("magic")).unwrap();
+    symlink(world.path("a.txt"), world.path("absolute-in")).unwrap();
+    symlink("loop", world.path("loop")).unwrap();
+    symlink("nowhere", world.path("dangling")).unwrap();
+    let full = format!("/{}", world.temp.path().join("secret.txt").display());
+    for rest in [
+        "../secret.txt",
+        "..",
+        "../",
+        "%2e%2e/secret.txt",
+        "%2E%2E/secret.txt",
+        ".%2e/secret.txt",
+        "%2e./secret.txt",
+        "..%2fsecret.txt",
+        "..%2Fsecret.txt",
+        "%2e%2e%2fsecret.txt",
+        "docs/../../secret.txt",
+        "docs/../a.txt",
+        "docs/%2e%2e/a.txt",
+        "./a.txt",
+        "..\\secret.txt",
+        "..%5csecret.txt",
+        "docs%2findex.html",
+        "a.txt%00",
+        "a.txt%00.html",
+        "%00",
+        "%252e%252e/secret.txt",
+        "%c0%ae%c0%ae/secret.txt",
+        "%ff",
+        &full,
+        "/etc/passwd",
+        "//etc/passwd",
+        "link-out",
+        "absolute-out",
+        "absolute-in",
+        "folder-out/secret.txt",
+        "folder-out/",
+        "magic/etc/passwd",
+        "loop",
+        "dangling",
+        ".env",
+        "%2eenv",
+        ".git/config",
+        "docs/.hidden",
+        "missing",
+        "missing/a.txt",
+        "a.txt/",
+        "a.txt/b",
+        "docs/sub",
+        "docs/sub/",
+        "",
+        "/",
+        &"a".repeat(300),
+        &"a/".repeat(3000),
+    ] {
+        for method in [Method::GET, Method::HEAD] {
+            let answer = world.ask(method.clone(), rest, &[]).await;
+            assert_eq!(answer.status, 404, "{method} {rest}");
+            assert!(!answer.body.windows(6).any(|part| part == b"secret"), "{method} {rest}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn symlinks_within_the_folder_are_followed() {
+    let world = World::new();
+    symlink("a.txt", world.path("link")).unwrap();
+    symlink("docs", world.path("manual")).unwrap();
+    symlink("../a.txt", world.path("docs/up")).unwrap();
+    for (rest, body) in [("link", "0123456789"), ("manual/sub/page.html", "sub"), ("docs/up", "0123456789")] {
+        assert_eq!(world.get(rest).await.body, body.as_bytes(), "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_not_waited_for() {
+    let world = World::new();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, world.path("fifo"), fifo, mode, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(world.path("socket")).unwrap();
+    for rest in ["fifo", "socket"] {
+        assert_eq!(world.get(rest).await.status, 404, "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_is_told_from_what_is_missing() {
+    let world = World::new();
+    fs::set_permissions(world.path("a.txt"), fs::Permissions::from_mode(0o000)).unwrap();
+    // Whoever runs the tests as root may read everything.
+    let expected = if fs::File::open(world.path("a.txt")).is_ok() { 200 } else { 403 };
+    assert_eq!(world.get("a.txt").await.status, expected);
+}
+
+#[tokio::test]
+async fn a_folder_without_its_slash_is_redirected_when_it_has_a_page() {
+    let world = World::new();
+    let answer = world.get("docs").await;
+    assert_eq!((answer.status, answer.header("location")), (301, "/static/docs/"));
+
+    world.write("evil.example/index.html", b"");
+    let site = StaticFolder::new("/", world.site.folder());
+    let answer = site.serve(&Method::GET, "/evil.example", &HeaderMap::new()).await;
+    assert_eq!(answer.status(), 404, "it would lead to another host");
+    let answer = site.serve(&Method::GET, "evil.example", &HeaderMap::new()).await;
+    assert_eq!(answer.headers()["location"], "/evil.example/");
+}
+
+#[tokio::test]
+async fn other_methods_are_refused() {
+    let world = World::new();
+    for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS, Method::TRACE] {
+        let answer = world.ask(method.clone(), "a.txt", &[]).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn conditionals_and_ranges() {
+    let world = World::new();
+    let first = world.get("a.txt").await;
+    let (etag, date) = (first.header("etag").to_owned(), first.header("last-modified").to_owned());
+    assert!(etag.starts_with('"') && etag.ends_with("-a\""), "{etag}");
+    let weak = format!("W/{etag}");
+    let past = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (headers, status, range, body) in [
+        (&[("if-none-match", &*etag)][..], 304, "", ""),
+        (&[("if-none-match", &*weak)], 304, "", ""),
+        (&[("if-none-match", "\"x\"")], 200, "", "0123456789"),
+        (&[("if-modified-since", &*date)], 304, "", ""),
+        (&[("if-modified-since", past)], 200, "", "0123456789"),
+        (&[("if-match", &*etag)], 200, "", "0123456789"),
+        (&[("if-match", &*weak)], 412, "", ""),
+        (&[("if-match", "\"x\"")], 412, "", ""),
+        (&[("if-unmodified-since", &*date)], 200, "", "0123456789"),
+        (&[("if-unmodified-since", past)], 412, "", ""),
+        (&[("range", "bytes=0-3")], 206, "bytes 0-3/10", "0123"),
+        (&[("range", "bytes=4-")], 206, "bytes 4-9/10", "456789"),
+        (&[("range", "bytes=-2")], 206, "bytes 8-9/10", "89"),
+        (&[("range", "bytes=8-99")], 206, "bytes 8-9/10", "89"),
+        (&[("range", "bytes=10-")], 416, "bytes */10", ""),
+        (&[("range", "bytes=-0")], 416, "bytes */10", ""),
+        (&[("range", "bytes=0-1,4-5")], 200, "", "0123456789"),
+        (&[("range", "lines=0-1")], 200, "", "0123456789"),
+        (&[("range", "bytes=0-1"), ("if-range", &*etag)], 206, "bytes 0-1/10", "01"),
+        (&[("range", "bytes=0-1"), ("if-range", &*date)], 206, "bytes 0-1/10", "01"),
+        (&[("range", "bytes=0-1"), ("if-range", "\"x\"")], 200, "", "0123456789"),
+        (&[("range", "bytes=0-1"), ("if-none-match", &*etag)], 304, "", ""),
+    ] {
+        let answer = world.ask(Method::GET, "a.txt", headers).await;
+        assert_eq!((answer.status, answer.header("content-range")), (status, range), "{headers:?}");
+        match status {
+            412 | 416 => {}
+            304 => {
+                assert!(
+                    answer.body.is_empty() && answer.headers.get("content-length").is_none(),
+                    "{headers:?}"
+                );
+                assert_eq!((answer.header("etag"), answer.header("last-modified")), (&*etag, &*date));
+            }
+            _ => {
+                assert_eq!(answer.body, body.as_bytes(), "{headers:?}");
+                assert_eq!(answer.header("content-length"), body.len().to_string(), "{headers:?}");
+                assert_eq!(answer.header("etag"), etag, "{headers:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn ranges_of_a_file_on_disk() {
+    let world = World::new();
+    let data = pattern(LARGE);
+    for (range, part) in [
+        ("bytes=0-0", &data[..1]),
+        ("bytes=300000-900000", &data[300_000..=900_000]),
+        ("bytes=-300000", &data[LARGE - 300_000..]),
+        ("bytes=262144-", &data[262_144..]),
+    ] {
+        let answer = world.ask(Method::GET, "large.bin", &[("range", range)]).await;
+        assert_eq!(answer.status, 206, "{range}");
+        assert!(answer.body == part, "{range}");
+    }
+}
+
+#[tokio::test]
+async fn the_future_is_no_time_of_modification() {
+    let world = World::new();
+    let file = fs::File::options().write(true).open(world.path("a.txt")).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(1_000_000)).unwrap();
+    let modified = httpdate::parse_http_date(world.get("a.txt").await.header("last-modified")).unwrap();
+    assert!(modified <= SystemTime::now());
+}
+
+#[tokio::test]
+async fn changes_on_disk_are_seen() {
+    let world = World::new();
+    let before = world.get("a.txt").await;
+    world.write("a.txt", b"edited");
+    world.becomes("a.txt", b"edited").await;
+    assert_ne!(world.get("a.txt").await.headers["etag"], before.headers["etag"]);
+
+    // An editor that writes a new file and renames it, with the same size.
+    world.write("new", b"rename");
+    fs::rename(world.path("new"), world.path("a.txt")).unwrap();
+    world.becomes("a.txt", b"rename").await;
+
+    fs::remove_file(world.path("a.txt")).unwrap();
+    while world.get("a.txt").await.status != 404 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.write("a.txt", b"again");
+    assert_eq!(world.get("a.txt").await.body, b"again", "a new file is there at once");
+}
+
+#[tokio::test]
+async fn a_deploy_replaces_the_folder() {
+    let world = World::new();
+    let (old, new) = (world.temp.path().join("v1"), world.temp.path().join("v2"));
+    for (folder, text) in [(&old, "one"), (&new, "two")] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("a.txt"), text).unwrap();
+    }
+    let current = world.temp.path().join("current");
+    symlink(&old, &current).unwrap();
+    let world = World { site: StaticFolder::new("/static/", &current), temp: world.temp };
+    world.becomes("a.txt", b"one").await;
+    let next = world.temp.path().join("next");
+    symlink(&new, &next).unwrap();
+    fs::rename(&next, &current).unwrap();
+    world.becomes("a.txt", b"two").await;
+}
+
+#[tokio::test]
+async fn a_folder_that_comes_later_is_served() {
+    let world = World::new();
+    let later = world.temp.path().join("later");
+    let site = StaticFolder::new("/static/", &later);
+    assert_eq!(site.serve(&Method::GET, "a.txt", &HeaderMap::new()).await.status(), 404);
+    fs::create_dir(&later).unwrap();
+    fs::write(later.join("a.txt"), "a").unwrap();
+    assert_eq!(site.serve(&Method::GET, "a.txt", &HeaderMap::new()).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_sent_keeps_to_its_length() {
+    let world = World::new();
+    let open = fs::File::options().append(true).open(world.path("large.bin")).unwrap();
+
+    let mut body = world.site.serve(&Method::GET, "large.bin", &HeaderMap::new()).await.into_body();
+    let mut sent = body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+    std::io::Write::write_all(&mut &open, &[0; 100_000]).unwrap();
+    while let Some(frame) = body.frame().await {
+        sent += frame.unwrap().into_data().unwrap().len();
+    }
+    assert_eq!(sent, LARGE, "what was appended is not sent");
+
+    let mut body = world.site.serve(&Method::GET, "large.bin", &HeaderMap::new()).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    open.set_len(300_000).unwrap();
+    let cut = loop {
+        match body.frame().await {
+            Some(Ok(_)) => {}
+            end => break end,
+        }
+    };
+    assert_eq!(cut.unwrap().unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+/// Two apps may have files of the same name.
+#[tokio::test]
+async fn folders_do_not_share_their_files() {
+    let world = World::new();
+    let other = StaticFolder::new("/static/", &world.temp.path().join("outside"));
+    assert_eq!(world.get("a.txt").await.status, 200);
+    assert_eq!(other.serve(&Method::GET, "a.txt", &HeaderMap::new()).await.status(), 404);
+    assert_eq!(world.get("secret.txt").await.status, 404);
+    assert_eq!(other.serve(&Method::GET, "secret.txt", &HeaderMap::new()).await.status(), 200);
+}
