@@ -9,6 +9,8 @@ mod event;
 mod files;
 mod restore;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -83,11 +85,15 @@ impl Driver {
                 event = events.recv() => event.unwrap_or(Event::Stop),
                 () = wake_at(self.next_wake()) => Event::Tick,
             };
-            if matches!(event, Event::Stop) {
-                break;
+            match event {
+                Event::Stop => break,
+                // Said by every worker, every second: nothing follows from it.
+                Event::Load { worker, attachment, load } => self.load(&worker, attachment, load),
+                event => {
+                    self.handle(event);
+                    self.settle();
+                }
             }
-            self.handle(event);
-            self.settle();
         }
         self.answer_shutdown();
     }
@@ -99,7 +105,6 @@ impl Driver {
             Event::Attach(attaching) => self.attach(*attaching),
             Event::Ready { worker, attachment, serving } => self.ready(&worker, attachment, serving),
             Event::Failed { worker, attachment, failure } => self.failed(&worker, attachment, failure),
-            Event::Load { worker, attachment, load } => self.load(&worker, attachment, load),
             Event::Draining { worker, attachment } => self.draining(&worker, attachment),
             Event::Detached { worker, attachment } => self.detached(&worker, attachment),
             Event::Ended { worker, identity, ending } => self.ended(&worker, identity, ending),
@@ -109,7 +114,8 @@ impl Driver {
             Event::Scale { app, workers, reply } => self.scale(&app, workers, reply),
             Event::Reload { app, reply } => self.reload(&app, reply),
             Event::Shutdown { reply } => self.shut_down(reply),
-            Event::Tick | Event::Stop => self.tick(),
+            Event::Tick => self.tick(),
+            Event::Load { .. } | Event::Stop => {}
         }
     }
 

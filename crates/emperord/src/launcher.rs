@@ -21,7 +21,7 @@ pub trait Launcher {
 
     /// Takes over a process that an earlier emperord started; None when it has ended.
     fn adopt(&self, identity: Identity) -> Option<Process> {
-        Process::open(identity.pid).ok().filter(|it| it.identity() == identity)
+        Process::open(identity.pid).ok().filter(|it| it.identity() == identity && !it.has_ended())
     }
 }
 

@@ -42,7 +42,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = config(arguments)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
-    runtime.block_on(emperord::run(config))
+    runtime.block_on(emperord::run(config, arguments.log_format))
 }
 
 fn config(arguments: &Arguments) -> anyhow::Result<EmperordConfig> {

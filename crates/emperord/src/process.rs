@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
@@ -97,6 +98,13 @@ impl Process {
         self.identity
     }
 
+    /// Whether it has ended, be it reaped or not.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let mut polled = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
     /// Sends a signal. One to a process that has ended does nothing.
     pub fn signal(&self, signal: Signal) {
         match pidfd_send_signal(self.pidfd.as_fd(), signal) {
@@ -150,6 +158,12 @@ mod tests {
         assert!(identity.memory() > 0);
         assert!(identity.age() < Duration::from_secs(86_400));
         assert_eq!(Identity::of(u32::MAX), None);
+        assert!(Process::open(u32::MAX).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_runs_has_not_ended() {
+        assert!(!Process::open(std::process::id()).unwrap().has_ended());
     }
 
     #[tokio::test]
@@ -159,6 +173,7 @@ mod tests {
             let child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
             let process = Process::open(child.id()).unwrap();
             assert_eq!(process.ended().await, ending);
+            assert!(process.has_ended());
             process.signal(Signal::TERM);
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use config::EmperordConfig;
+use daemon::logging::Format;
 use daemon::signals::{Asked, Signals};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -22,25 +23,25 @@ use crate::vassals::Vassals;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs emperord until SIGTERM, which leaves the workers running, or until SIGINT or the operator shuts
-/// everything down.
+/// everything down. Workers log in the same format.
 ///
 /// # Errors
 /// When something is missing or forbidden that it cannot run without.
-pub async fn run(config: EmperordConfig) -> anyhow::Result<()> {
+pub async fn run(config: EmperordConfig, log_format: Format) -> anyhow::Result<()> {
     let signals = Signals::new().context("install signal handlers")?;
     let lock = Lock::take(&config.state)?;
     make_folders(&config.run)?;
     let state = State::open(&config.state)?;
     let (vassals, files) = Vassals::open(&config.vassals)?;
     let socket = config.socket.clone();
-    let launcher = Fork { workerd: config.workerd.clone(), socket: socket.clone() };
+    let launcher = Fork { workerd: config.workerd.clone(), socket: socket.clone(), log_format };
     let tasks = TaskTracker::new();
 
-    // The table is whole before anyone can ask for it: a part of it would be taken for all.
-    let (driver, events, received) = Driver::start(config, Box::new(launcher), state, files, tasks.clone());
+    // Bound before the first worker is started, who looks for it; served when the routing table is whole,
+    // since a part of it would be taken for all.
     let listener = daemon::uds::listen(&socket)?;
     tracing::info!(socket = %socket.display(), "listening");
-
+    let (driver, events, received) = Driver::start(config, Box::new(launcher), state, files, tasks.clone());
     tasks.spawn(pass_on_changes(vassals, events.clone()));
     tasks.spawn(pass_on_signals(signals, events.clone()));
     let (stop, stopped) = oneshot::channel::<()>();

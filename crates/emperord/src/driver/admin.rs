@@ -68,7 +68,7 @@ impl Driver {
         match scale::write(&app.file, workers) {
             Ok(()) => {
                 tracing::info!(app = %name, workers, "number of workers written into the file");
-                app.follow(Goal::Workers(workers), reply);
+                app.answer_at(Goal::Workers(workers), reply);
             }
             Err(error) => drop(reply.send(Err(AdminError::Scale(chain(error))))),
         }
@@ -85,7 +85,7 @@ impl Driver {
                 // Before the reload, so that a start that fails at once is noticed.
                 let goal = self.apps.get(name).map_or(0, |app| app.supervisor.generation() + 1);
                 if let Some(app) = self.apps.get_mut(name) {
-                    app.follow(Goal::Generation(goal), reply);
+                    app.answer_at(Goal::Generation(goal), reply);
                 }
                 self.follow(name, vassal, Workers::Anew);
             }
@@ -142,7 +142,7 @@ impl Driver {
 }
 
 impl App {
-    fn follow(&mut self, goal: Goal, reply: Reply) {
+    fn answer_at(&mut self, goal: Goal, reply: Reply) {
         self.followers.push(Follower { goal, failures: self.supervisor.start_failures(), reply });
     }
 }

@@ -81,7 +81,10 @@ impl Driver {
     pub(super) fn failed(&mut self, worker: &WorkerName, id: AttachmentId, failure: Failure) {
         let Some(slot) = self.attached(worker, id) else { return };
         let Failure { reason, message, traceback } = &failure;
-        tracing::error!(%worker, ?reason, traceback, "worker cannot run its app: {message}");
+        tracing::error!(%worker, ?reason, "worker cannot run its app: {message}");
+        for line in traceback.lines() {
+            tracing::error!(%worker, "{line}");
+        }
         let error = match traceback.is_empty() {
             true => format!("worker {worker} cannot run its app: {message}"),
             false => format!("worker {worker} cannot run its app: {message}\n{}", traceback.trim_end()),

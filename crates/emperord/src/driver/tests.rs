@@ -1,0 +1,235 @@
+//! The driver with real processes, a real folder and real state; the test says what the workers would say.
+
+mod emperor;
+
+use supervise::{Phase, Stage};
+
+use super::{AdminError, Command, Reason, SpecError};
+use crate::routes::{Changed, RouteState};
+use emperor::{Emperor, Root, Worker};
+
+#[tokio::test]
+async fn workers_that_are_ready_are_published() {
+    let root = Root::new();
+    root.write("blog", 2, "");
+    let emperor = Emperor::start(&root);
+    let mut watch = emperor.watch().await;
+    assert_eq!(watch.routes[0].state, RouteState::Starting);
+
+    for number in 1..=2 {
+        Worker::attach(&emperor, "blog", number).await.ready().await;
+        let change = watch.changes.recv().await.unwrap();
+        let Changed::Route(route) = change.what else { panic!("{change:?}") };
+        assert_eq!((route.state, route.workers.len()), (RouteState::Serving, usize::from(number)));
+    }
+    let status = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    assert_eq!((status.wanted, status.last_error.as_str()), (2, ""));
+    assert!(status.workers.iter().all(|it| matches!(it.stage, Stage::Ready { .. })));
+    assert!(status.workers.iter().all(|it| it.load.memory > 0));
+}
+
+#[tokio::test]
+async fn an_app_that_cannot_be_imported_has_failed_with_its_traceback() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    let worker = Worker::attach(&emperor, "blog", 1).await;
+    worker.fails(Reason::Import, "No module named x", "Traceback\nImportError: x").await;
+    worker.kill();
+    let status = emperor.app_until("blog", |it| it.phase == Phase::Failed).await;
+    let error = "worker blog-1 cannot run its app: No module named x\nTraceback\nImportError: x";
+    assert_eq!(status.last_error, error);
+    assert_eq!(emperor.watch().await.routes[0].state, RouteState::Failed);
+
+    root.write("blog", 1, "# mended\n");
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    let status = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    assert_eq!((status.generation, status.last_error.as_str()), (2, ""));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_is_replaced() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    let worker = Worker::attach(&emperor, "blog", 1).await;
+    worker.ready().await;
+    worker.kill();
+    let pid = worker.pid;
+    let status = emperor.app_until("blog", |it| it.workers.first().is_some_and(|it| it.pid != pid)).await;
+    assert_eq!(status.workers.len(), 1);
+}
+
+#[tokio::test]
+async fn the_next_emperord_adopts_the_same_processes_and_publishes_them_at_once() {
+    let root = Root::new();
+    root.write("blog", 2, "");
+    let emperor = Emperor::start(&root);
+    for number in 1..=2 {
+        Worker::attach(&emperor, "blog", number).await.ready().await;
+    }
+    let before = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    emperor.stop().await;
+
+    let emperor = Emperor::start(&root);
+    assert_eq!(emperor.watch().await.routes[0].workers.len(), 2);
+    let after = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    assert_eq!(emperor::pids(&after), emperor::pids(&before));
+    assert_eq!(after.generation, before.generation);
+}
+
+#[tokio::test]
+async fn a_file_that_broke_while_emperord_was_away_leaves_the_last_good_version_serving() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    let before = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    emperor.stop().await;
+
+    root.write("blog", 1, "wokers = 3\n");
+    let emperor = Emperor::start(&root);
+    let after = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    assert_eq!(emperor::pids(&after), emperor::pids(&before));
+    assert!(after.last_error.contains("unknown key `wokers`"), "{}", after.last_error);
+    assert_eq!(emperor.watch().await.routes[0].workers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_changed_while_emperord_was_away_replaces_the_workers() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    emperor.stop().await;
+
+    root.write("blog", 1, "threads = 2\n");
+    let emperor = Emperor::start(&root);
+    emperor.app_until("blog", |it| it.phase == Phase::Reloading).await;
+    let mut old = Worker::attach_serving(&emperor, "blog", 1).await;
+    Worker::attach(&emperor, "blog", 2).await.ready().await;
+    assert!(matches!(old.commands.recv().await, Some(Command::Drain(_))));
+    old.kill();
+    let status = emperor.app_until("blog", |it| it.workers.len() == 1).await;
+    assert_eq!((status.phase, status.generation), (Phase::Running, 2));
+}
+
+#[tokio::test]
+async fn a_file_that_was_deleted_while_emperord_was_away_ends_its_workers() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    emperor.stop().await;
+
+    root.delete("blog");
+    let emperor = Emperor::start(&root);
+    assert!(emperor.watch().await.routes.is_empty());
+    let mut worker = Worker::attach_serving(&emperor, "blog", 1).await;
+    assert!(matches!(worker.commands.recv().await, Some(Command::Drain(_))));
+    worker.kill();
+    emperor.until(|status| status.apps.is_empty()).await;
+}
+
+#[tokio::test]
+async fn who_was_there_first_keeps_a_place_that_two_want() {
+    let root = Root::new();
+    root.write_at("blog", "same.example", 1);
+    let emperor = Emperor::start(&root);
+    emperor.app_until("blog", |it| it.wanted == 1).await;
+    root.write_at("another", "same.example", 1);
+    let status = emperor.app_until("another", |it| !it.last_error.is_empty()).await;
+    assert_eq!(status.phase, Phase::Failed);
+    assert!(status.last_error.contains("another.toml:1:"), "{}", status.last_error);
+    assert!(status.last_error.contains("blog.toml"), "{}", status.last_error);
+
+    root.delete("blog");
+    emperor.app_until("another", |it| it.phase == Phase::Starting && it.last_error.is_empty()).await;
+}
+
+#[tokio::test]
+async fn an_app_whose_file_was_never_good_is_shown() {
+    let root = Root::new();
+    root.write("blog", 1, "wokers = 3\n");
+    let emperor = Emperor::start(&root);
+    let status = emperor.app_until("blog", |_| true).await;
+    assert_eq!((status.phase, status.workers.len()), (Phase::Failed, 0));
+    assert!(emperor.watch().await.routes.is_empty());
+    let refusal = emperor.reload("blog").await.await.unwrap().unwrap_err();
+    assert!(refusal.to_string().contains("wokers"), "{refusal}");
+}
+
+#[tokio::test]
+async fn scale_writes_the_file_and_answers_when_they_serve() {
+    let root = Root::new();
+    root.write("blog", 1, "# kept\n");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    let mut answer = emperor.scale("blog", 2).await;
+    let worker = Worker::attach(&emperor, "blog", 2).await;
+    assert!(answer.try_recv().is_err(), "answered before it was ready");
+    worker.ready().await;
+    assert_eq!(answer.await.unwrap(), Ok(()));
+    let text = root.read("blog");
+    assert!(text.contains("workers = 2") && text.contains("# kept"), "{text}");
+
+    let refusal = emperor.scale("blog", 0).await.await.unwrap().unwrap_err().to_string();
+    assert!(refusal.contains("choose from 1 to"), "{refusal}");
+}
+
+#[tokio::test]
+async fn reload_answers_when_new_workers_have_taken_over_or_why_not() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    let mut old = Worker::attach(&emperor, "blog", 1).await;
+    old.ready().await;
+    emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+
+    let answer = emperor.reload("blog").await;
+    let broken = Worker::attach(&emperor, "blog", 2).await;
+    broken.fails(Reason::Import, "oh no", "").await;
+    broken.kill();
+    let error = AdminError::Start("worker blog-2 cannot run its app: oh no".to_owned());
+    assert_eq!(answer.await.unwrap(), Err(error));
+
+    let answer = emperor.reload("blog").await;
+    Worker::attach(&emperor, "blog", 2).await.ready().await;
+    assert_eq!(answer.await.unwrap(), Ok(()));
+    assert!(matches!(old.commands.recv().await, Some(Command::Run(_))));
+    assert!(matches!(old.commands.recv().await, Some(Command::Drain(_))));
+
+    let refusal = emperor.reload("shop").await.await.unwrap().unwrap_err().to_string();
+    assert_eq!(refusal, "there is no app `shop`: choose one of blog");
+}
+
+#[tokio::test]
+async fn a_shutdown_is_answered_when_every_worker_has_gone() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    let mut worker = Worker::attach(&emperor, "blog", 1).await;
+    worker.ready().await;
+    let mut answer = emperor.shutdown().await;
+    assert!(matches!(worker.commands.recv().await, Some(Command::Run(_))));
+    assert!(matches!(worker.commands.recv().await, Some(Command::Drain(_))));
+    assert!(answer.try_recv().is_err(), "answered before the worker was gone");
+    worker.kill();
+    answer.await.unwrap();
+    emperor.ended().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_not_wanted_is_told_to_stop() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    for (app, number, pid) in [("blog", 1, 1), ("blog", 7, 1), ("shop", 1, 1)] {
+        let mut worker = Worker::attach_as(&emperor, app, number, pid).await;
+        assert!(matches!(worker.commands.recv().await, Some(Command::Stop(_))), "{app}-{number}");
+    }
+    assert!(matches!(emperor.spec("blog", 1, 1).await, Err(SpecError::Taken { .. })));
+    assert!(matches!(emperor.spec("shop", 1, 1).await, Err(SpecError::NotWanted(_))));
+}

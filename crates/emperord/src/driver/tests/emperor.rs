@@ -1,0 +1,262 @@
+//! An emperord in a folder of its own, and workers whose part the test takes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::{VassalName, WorkerName};
+use config::{EmperordConfig, Layout};
+use daemon::logging::Format;
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use crate::driver::{
+    AdminError, AppStatus, Attaching, AttachmentId, Command, Driver, Event, Events, Failure, Reason,
+    SpecError, Status, Taking, WorkerSpec,
+};
+use crate::launcher::{Fork, Launcher as _};
+use crate::process::Process;
+use crate::routes::Watch;
+use crate::state::{Serving, State};
+use crate::vassals::Vassals;
+
+/// A folder with vassals and state; its processes end with it.
+pub(super) struct Root {
+    folder: TempDir,
+    config: EmperordConfig,
+}
+
+impl Root {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("workerd");
+        fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let config = EmperordConfig::new(&Layout::under(folder.path()).unwrap(), &program);
+        fs::create_dir_all(&config.vassals).unwrap();
+        Self { folder, config }
+    }
+
+    pub(super) fn write(&self, app: &str, workers: u16, more: &str) {
+        let domain = format!("{app}.example");
+        self.write_text(app, &format!("{}{more}", text(&domain, workers)));
+    }
+
+    pub(super) fn write_at(&self, app: &str, domain: &str, workers: u16) {
+        self.write_text(app, &text(domain, workers));
+    }
+
+    pub(super) fn delete(&self, app: &str) {
+        fs::remove_file(self.file(app)).unwrap();
+    }
+
+    pub(super) fn read(&self, app: &str) -> String {
+        fs::read_to_string(self.file(app)).unwrap()
+    }
+
+    fn write_text(&self, app: &str, text: &str) {
+        let fresh = self.folder.path().join("fresh");
+        fs::write(&fresh, text).unwrap();
+        fs::rename(fresh, self.file(app)).unwrap();
+    }
+
+    fn file(&self, app: &str) -> PathBuf {
+        self.config.vassals.join(format!("{app}.toml"))
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let Ok(state) = State::open(&self.config.state) else { return };
+        let launcher = launcher(&self.config);
+        for process in state.workers().iter().filter_map(|it| launcher.adopt(it.identity)) {
+            process.signal(Signal::KILL);
+        }
+    }
+}
+
+fn text(domain: &str, workers: u16) -> String {
+    format!("domains = [\"{domain}\"]\napp = \"a:a\"\ndirectory = \"/\"\nworkers = {workers}\n")
+}
+
+fn launcher(config: &EmperordConfig) -> Fork {
+    Fork { workerd: config.workerd.clone(), socket: config.socket.clone(), log_format: Format::Text }
+}
+
+/// One that runs.
+pub(super) struct Emperor {
+    events: Events,
+    driver: JoinHandle<()>,
+}
+
+impl Emperor {
+    pub(super) fn start(root: &Root) -> Self {
+        let tasks = TaskTracker::new();
+        let config = root.config.clone();
+        let state = State::open(&config.state).unwrap();
+        let (mut vassals, files) = Vassals::open(&config.vassals).unwrap();
+        let launcher = Box::new(launcher(&config));
+        let (driver, events, received) = Driver::start(config, launcher, state, files, tasks.clone());
+        let changes = events.clone();
+        tasks.spawn(async move {
+            loop {
+                for change in vassals.changes().await {
+                    let _ended = changes.send(Event::File(change)).await;
+                }
+            }
+        });
+        Self { events, driver: tasks.spawn(driver.run(received)) }
+    }
+
+    /// Ends it and leaves its workers.
+    pub(super) async fn stop(self) {
+        self.events.send(Event::Stop).await.unwrap();
+        self.ended().await;
+    }
+
+    pub(super) async fn ended(self) {
+        self.driver.await.unwrap();
+    }
+
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> T {
+        self.begin(event).await.await.unwrap()
+    }
+
+    async fn begin<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> oneshot::Receiver<T> {
+        let (reply, answer) = oneshot::channel();
+        self.events.send(event(reply)).await.unwrap();
+        answer
+    }
+
+    pub(super) async fn watch(&self) -> Watch {
+        self.ask(|reply| Event::Watch { reply }).await
+    }
+
+    pub(super) async fn spec(&self, app: &str, number: u16, pid: u32) -> Result<WorkerSpec, SpecError> {
+        self.ask(|reply| Event::GetSpec { worker: worker(app, number), pid, reply }).await
+    }
+
+    pub(super) async fn scale(&self, app: &str, workers: u32) -> oneshot::Receiver<Result<(), AdminError>> {
+        self.begin(|reply| Event::Scale { app: name(app), workers, reply }).await
+    }
+
+    pub(super) async fn reload(&self, app: &str) -> oneshot::Receiver<Result<(), AdminError>> {
+        self.begin(|reply| Event::Reload { app: name(app), reply }).await
+    }
+
+    pub(super) async fn shutdown(&self) -> oneshot::Receiver<()> {
+        self.begin(|reply| Event::Shutdown { reply }).await
+    }
+
+    /// Waits until things are as they should be.
+    pub(super) async fn until(&self, reached: impl Fn(&Status) -> bool) -> Status {
+        let mut last = None;
+        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                let status = self.ask(|reply| Event::Status { reply }).await;
+                if reached(&status) {
+                    return status;
+                }
+                last = Some(status);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("still {last:#?}"))
+    }
+
+    pub(super) async fn app_until(&self, app: &str, reached: impl Fn(&AppStatus) -> bool) -> AppStatus {
+        let find = |status: &Status| status.apps.iter().find(|it| it.name == app).cloned();
+        find(&self.until(|status| find(status).is_some_and(|it| reached(&it))).await).unwrap()
+    }
+}
+
+pub(super) fn pids(app: &AppStatus) -> Vec<u32> {
+    app.workers.iter().map(|it| it.pid).collect()
+}
+
+/// The part of one worker.
+pub(super) struct Worker<'a> {
+    emperor: &'a Emperor,
+    name: WorkerName,
+    pub(super) pid: u32,
+    pub(super) commands: mpsc::Receiver<Command>,
+}
+
+const STREAM: AttachmentId = AttachmentId(7);
+
+impl<'a> Worker<'a> {
+    /// Attaches for the process of that name, once it was started.
+    pub(super) async fn attach(emperor: &'a Emperor, app: &str, number: u16) -> Self {
+        Self::attach_as(emperor, app, number, started(emperor, app, number).await).await
+    }
+
+    /// The same, of a process that serves already.
+    pub(super) async fn attach_serving(emperor: &'a Emperor, app: &str, number: u16) -> Self {
+        let pid = started(emperor, app, number).await;
+        Self::attach_with(emperor, app, number, pid, Some(serving(number))).await
+    }
+
+    /// Attaches for any process.
+    pub(super) async fn attach_as(emperor: &'a Emperor, app: &str, number: u16, pid: u32) -> Self {
+        Self::attach_with(emperor, app, number, pid, None).await
+    }
+
+    async fn attach_with(
+        emperor: &'a Emperor,
+        app: &str,
+        number: u16,
+        pid: u32,
+        serving: Option<Serving>,
+    ) -> Self {
+        let (sender, commands) = mpsc::channel(8);
+        let name = worker(app, number);
+        let attaching = Attaching {
+            worker: name.clone(),
+            pid,
+            serving,
+            taking: Taking::Requests,
+            attachment: STREAM,
+            commands: sender,
+        };
+        emperor.events.send(Event::Attach(Box::new(attaching))).await.unwrap();
+        Self { emperor, name, pid, commands }
+    }
+
+    pub(super) async fn ready(&self) {
+        let (worker, serving) = (self.name.clone(), serving(self.name.number));
+        self.emperor.events.send(Event::Ready { worker, attachment: STREAM, serving }).await.unwrap();
+    }
+
+    pub(super) async fn fails(&self, reason: Reason, message: &str, traceback: &str) {
+        let failure = Failure { reason, message: message.to_owned(), traceback: traceback.to_owned() };
+        let worker = self.name.clone();
+        self.emperor.events.send(Event::Failed { worker, attachment: STREAM, failure }).await.unwrap();
+    }
+
+    pub(super) fn kill(&self) {
+        Process::open(self.pid).unwrap().signal(Signal::KILL);
+    }
+}
+
+async fn started(emperor: &Emperor, app: &str, number: u16) -> u32 {
+    let name = worker(app, number);
+    let status = emperor.app_until(app, |it| it.workers.iter().any(|it| it.name == name)).await;
+    status.workers.iter().find(|it| it.name == name).unwrap().pid
+}
+
+fn serving(number: u16) -> Serving {
+    let socket = format!("/run/{number}.sock");
+    Serving { instance: number.into(), socket, capacity: 1, python: "CPython 3.11.7".to_owned() }
+}
+
+fn name(app: &str) -> VassalName {
+    VassalName::parse(app).unwrap()
+}
+
+fn worker(app: &str, number: u16) -> WorkerName {
+    WorkerName { vassal: name(app), number }
+}
