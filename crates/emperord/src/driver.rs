@@ -10,7 +10,7 @@ mod files;
 mod restore;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

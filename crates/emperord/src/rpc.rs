@@ -4,6 +4,8 @@
 mod admin;
 mod peer;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! The driver with real processes, a real folder and real state; the test says what the workers would say.
 
-mod emperor;
+pub(crate) mod emperor;
 
 use supervise::{Phase, Stage};
 

@@ -25,13 +25,13 @@ use crate::state::{Serving, State};
 use crate::vassals::Vassals;
 
 /// A folder with vassals and state; its processes end with it.
-pub(super) struct Root {
+pub(crate) struct Root {
     folder: TempDir,
     config: EmperordConfig,
 }
 
 impl Root {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("workerd");
         fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
@@ -41,7 +41,7 @@ impl Root {
         Self { folder, config }
     }
 
-    pub(super) fn write(&self, app: &str, workers: u16, more: &str) {
+    pub(crate) fn write(&self, app: &str, workers: u16, more: &str) {
         let domain = format!("{app}.example");
         self.write_text(app, &format!("{}{more}", text(&domain, workers)));
     }
@@ -88,13 +88,13 @@ fn launcher(config: &EmperordConfig) -> Fork {
 }
 
 /// One that runs.
-pub(super) struct Emperor {
+pub(crate) struct Emperor {
     events: Events,
     driver: JoinHandle<()>,
 }
 
 impl Emperor {
-    pub(super) fn start(root: &Root) -> Self {
+    pub(crate) fn start(root: &Root) -> Self {
         let tasks = TaskTracker::new();
         let config = root.config.clone();
         let state = State::open(&config.state).unwrap();
@@ -110,6 +110,11 @@ impl Emperor {
             }
         });
         Self { events, driver: tasks.spawn(driver.run(received)) }
+    }
+
+    /// Where events go.
+    pub(crate) fn events(&self) -> Events {
+        self.events.clone()
     }
 
     /// Ends it and leaves its workers.
