@@ -1,5 +1,6 @@
 //! Keeps the daemons running, and ends them in order. The one owner of their processes.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
@@ -96,11 +97,20 @@ impl Stack {
     /// # Errors
     /// When `/proc` cannot be read.
     pub(crate) async fn stop_orphans(&mut self, limit: Duration) -> io::Result<()> {
-        for pid in self.children.list()? {
-            debug!(%pid, "stopping orphan");
-            signal(pid, Signal::TERM);
+        timeout(limit, self.stop_children()).await.unwrap_or(Ok(()))
+    }
+
+    async fn stop_children(&mut self) -> io::Result<()> {
+        let mut asked = HashSet::new();
+        loop {
+            let left = self.children.list()?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            // Who ends leaves its own children to this process: they are asked next.
+            left.into_iter().filter(|pid| asked.insert(*pid)).for_each(|pid| signal(pid, Signal::TERM));
+            self.next_end().await;
         }
-        timeout(limit, self.end_of_all()).await.unwrap_or(Ok(()))
     }
 
     /// Kills whatever is left, and returns when nothing is.
@@ -120,7 +130,6 @@ impl Stack {
             if left.is_empty() {
                 return Ok(());
             }
-            // Who is killed leaves its own children to this process: they are in the next list.
             left.into_iter().for_each(|pid| signal(pid, Signal::KILL));
             self.next_end().await;
         }
@@ -128,13 +137,6 @@ impl Stack {
 
     async fn end_of(&mut self, pid: Pid) {
         while self.next_end().await != pid {}
-    }
-
-    async fn end_of_all(&mut self) -> io::Result<()> {
-        while !self.children.list()?.is_empty() {
-            self.next_end().await;
-        }
-        Ok(())
     }
 
     /// The next process that ends after it was asked to.
