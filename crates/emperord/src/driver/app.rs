@@ -33,7 +33,7 @@ pub(super) struct App {
     /// What went wrong last with a worker.
     pub(super) worker_error: Option<String>,
     pub(super) supervisor: Supervisor,
-    /// What the workers of an earlier emperord run, where that is the last good version.
+    /// What the workers of an earlier emperord run, or what is newer than that.
     pub(super) restored_generation: u64,
     pub(super) slots: BTreeMap<u16, Slot>,
     /// What each generation runs that still has workers, and the current one.

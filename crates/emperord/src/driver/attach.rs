@@ -81,13 +81,13 @@ impl Driver {
     pub(super) fn failed(&mut self, worker: &WorkerName, id: AttachmentId, failure: Failure) {
         let Some(slot) = self.attached(worker, id) else { return };
         let Failure { reason, message, traceback } = &failure;
+        // The worker has logged the traceback itself, on the same stderr.
         tracing::error!(%worker, ?reason, "worker cannot run its app: {message}");
-        for line in traceback.lines() {
-            tracing::error!(%worker, "{line}");
-        }
-        let error = match traceback.is_empty() {
-            true => format!("worker {worker} cannot run its app: {message}"),
-            false => format!("worker {worker} cannot run its app: {message}\n{}", traceback.trim_end()),
+        let error = match traceback.trim_end() {
+            more if more.is_empty() || more == message => {
+                format!("worker {worker} cannot run its app: {message}")
+            }
+            more => format!("worker {worker} cannot run its app: {message}\n{more}"),
         };
         slot.failure = Some(failure);
         if let Some(app) = self.app_of(worker) {

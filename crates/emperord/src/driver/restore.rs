@@ -45,6 +45,7 @@ impl Driver {
         let app = self.app_or_new(&worker.vassal);
         let slot = Slot::new(process.clone(), record.fingerprint.clone(), record.serving.clone());
         app.slots.insert(worker.number, slot);
+        app.restored_generation = app.restored_generation.max(record.generation);
         let (number, generation) = (worker.number, record.generation);
         self.tell(&worker.vassal, Event::Adopted { number, generation, stage: adoption(record.stage) });
         self.await_end(worker, process);
@@ -79,13 +80,15 @@ impl Driver {
 }
 
 impl App {
-    /// What its workers run is known by the fingerprint that was written down for each.
+    /// What its workers run is known by the fingerprint that was written down for each. Where the newest of
+    /// them run something else, this version is newer still.
     fn restore(&mut self, vassal: Vassal) {
         let fingerprint = vassal.process_fingerprint();
-        let generation = |number: &u16| self.supervisor.worker(*number).map_or(0, |it| it.generation);
-        let newest = self.slots.keys().map(generation).max().unwrap_or(0);
-        let running = self.slots.iter().filter(|(_, slot)| slot.fingerprint == fingerprint);
-        self.restored_generation = running.map(|(number, _)| generation(number)).max().unwrap_or(newest + 1);
+        let newest = self.restored_generation;
+        let is_newest = |number| self.supervisor.worker(number).is_some_and(|it| it.generation == newest);
+        let runs_it =
+            self.slots.iter().any(|(number, it)| is_newest(*number) && it.fingerprint == fingerprint);
+        self.restored_generation = if runs_it { newest } else { newest + 1 };
         self.vassal = Some(Arc::new(vassal));
     }
 }

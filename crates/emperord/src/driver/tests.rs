@@ -116,6 +116,29 @@ async fn a_file_that_changed_while_emperord_was_away_replaces_the_workers() {
 }
 
 #[tokio::test]
+async fn workers_of_a_version_that_can_be_used_no_more_are_replaced_once_there_is_another() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    let answer = emperor.reload("blog").await;
+    Worker::attach(&emperor, "blog", 2).await.ready().await;
+    assert_eq!(answer.await.unwrap(), Ok(()));
+    emperor.stop().await;
+
+    root.forget_good_version("blog");
+    root.write("blog", 1, "wokers = 3\n");
+    let emperor = Emperor::start(&root);
+    let mut old = Worker::attach_serving(&emperor, "blog", 2).await;
+    root.write("blog", 1, "");
+    let status = emperor.app_until("blog", |it| it.generation == 3).await;
+    assert_eq!(status.phase, Phase::Reloading);
+    // The first is still at its drain, and holds its number.
+    Worker::attach(&emperor, "blog", 3).await.ready().await;
+    assert!(matches!(old.commands.recv().await, Some(Command::Drain(_))));
+}
+
+#[tokio::test]
 async fn a_file_that_was_deleted_while_emperord_was_away_ends_its_workers() {
     let root = Root::new();
     root.write("blog", 1, "");

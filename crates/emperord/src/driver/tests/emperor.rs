@@ -58,6 +58,11 @@ impl Root {
         fs::read_to_string(self.file(app)).unwrap()
     }
 
+    /// As if it could be used no more.
+    pub(super) fn forget_good_version(&self, app: &str) {
+        State::open(&self.config.state).unwrap().forget_version(&name(app));
+    }
+
     fn write_text(&self, app: &str, text: &str) {
         let fresh = self.folder.path().join("fresh");
         fs::write(&fresh, text).unwrap();
