@@ -152,6 +152,12 @@ impl FrontdConfig {
 }
 
 impl Tls {
+    /// Whether there is no source of certificates at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_none() && self.development.is_none()
+    }
+
     fn new(layout: &Layout) -> Self {
         let certificates = layout.etc.join("certificates");
         Self {

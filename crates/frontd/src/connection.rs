@@ -22,9 +22,6 @@ use crate::shard::Shard;
 /// Exchanges that one HTTP/2 connection may have under way.
 const STREAMS: u32 = 128;
 
-/// Headers of one request, at most.
-const HEADERS: usize = 100;
-
 /// Serves until the client leaves, or until the drain lets what is under way end.
 pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
     let client = Client::new(peer, transport);
@@ -61,8 +58,7 @@ where
         .timer(TokioTimer::new())
         // hyper counts the idle time before a head to the head's.
         .header_read_timeout(limits.keep_alive)
-        .max_buf_size(limits.header_bytes.max(8192))
-        .max_headers(HEADERS)
+        .max_header_size(limits.header_bytes)
         .serve_connection(TokioIo::new(HeadGuard::new(io, Upgrade::default())), service);
     let mut connection = pin!(connection);
     tokio::select! {

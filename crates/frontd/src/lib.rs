@@ -51,6 +51,11 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
     let spool = SpoolFolder::create(&config.spool)?;
     let certificates = Arc::new(Certificates::new(&config.tls).context("read certificates")?);
+    if !config.https.is_empty() && config.tls.is_empty() {
+        warn!(
+            "no certificates: every TLS handshake will fail until `tls.certificates` in frontd.toml names a folder of them"
+        );
+    }
     let bound = Arc::new(listener::bind(&config)?);
     let admin = admin::bind(config.admin).await?;
     let mut signals = Signals::new().context("receive signals")?;

@@ -24,7 +24,7 @@ use crate::replies::Reply;
 use crate::request_body::{RequestBody, RequestBodyError};
 use crate::request_id::RequestId;
 use crate::shard::Shard;
-use crate::spool::{self, ChannelLimits, SpoolBodyError, SpooledBody, SpooledReader};
+use crate::spool::{self, ChannelLimits, PushError, SpoolBodyError, SpooledBody, SpooledReader};
 use crate::table::App;
 use crate::upstream::{BodyCall, Broken, Outcome, Pending};
 
@@ -211,8 +211,12 @@ impl Exchange<'_> {
                 };
                 match message {
                     Ok(Some(ExchangeResponse { chunk })) => {
-                        if let Err(error) = writer.push(chunk).await {
-                            return debug!(app, request = %id, error = &error as &dyn Error, "response not sent");
+                        match writer.push(chunk).await {
+                            Ok(()) => {}
+                            Err(PushError::Closed) => return debug!(app, request = %id, "client left its response"),
+                            Err(PushError::Disk(error)) => {
+                                return error!(app, request = %id, error = &error as &dyn Error, "response was cut");
+                            }
                         }
                     }
                     Ok(None) => return writer.finish(),

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use body::{SpoolBodyError, SpooledBody, SpooledReader};
-pub(crate) use fifo::{ChannelLimits, SpoolReader, channel};
+pub(crate) use fifo::{ChannelLimits, PushError, SpoolReader, channel};
 
 /// Where the files are; cheap to clone.
 #[derive(Clone, Debug)]

@@ -54,11 +54,10 @@ impl Programs {
 
     /// SIGINT, as it would leave its workers to the next emperord after SIGTERM.
     pub(crate) fn emperord(&self, told: Told<'_>) -> Program {
-        let workerd = [OsString::from("--workerd"), self.workerd.clone().into()];
         Program {
             name: EMPEROR,
             path: self.emperord.clone(),
-            arguments: told.arguments().chain(workerd).collect(),
+            arguments: told.arguments().collect(),
             listeners: Listeners::default(),
             stop: Signal::INT,
         }
