@@ -9,6 +9,7 @@ mod head_guard;
 mod headers;
 mod listener;
 mod metrics;
+mod pace;
 mod pool;
 mod proxy;
 mod replies;

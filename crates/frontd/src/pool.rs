@@ -6,14 +6,19 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::pace::Pace;
+
 /// The workers of one app, what each is doing, and who waits for one.
 ///
 /// **Invariant**: while a request waits, no worker that its shard is linked to has room.
+///
+/// A worker is given more than it has threads only when every other one is busy too, and only as far as the
+/// app's pace says. What waits at a worker for too long is recalled (`upstream::link`).
 #[derive(Debug)]
 pub(crate) struct Pool<L: Clone> {
     state: Mutex<State<L>>,
@@ -24,6 +29,7 @@ struct State<L: Clone> {
     members: Vec<Member<L>>,
     waiting: BTreeMap<Ticket, Waiting<L>>,
     last_ticket: u64,
+    pace: Pace,
     admission: Admission,
 }
 
@@ -45,6 +51,8 @@ struct Member<L: Clone> {
     instance: u64,
     capacity: usize,
     in_flight: usize,
+    /// When its last exchange ended.
+    idle_since: Instant,
     /// By shard.
     links: Vec<Option<L>>,
 }
@@ -60,7 +68,18 @@ struct Waiting<L: Clone> {
 pub(crate) struct Lease<L: Clone> {
     pool: Arc<Pool<L>>,
     instance: u64,
+    granted: Instant,
+    place: Place,
     link: L,
+}
+
+/// Where an exchange is at its worker when it is given to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A thread is free for it.
+    Free,
+    /// Others are before it.
+    Ahead,
 }
 
 /// Why a request got no worker.
@@ -85,7 +104,13 @@ pub(crate) struct Census {
 
 impl<L: Clone> Pool<L> {
     pub(crate) fn new(admission: Admission) -> Arc<Self> {
-        let state = State { members: Vec::new(), waiting: BTreeMap::new(), last_ticket: 0, admission };
+        let state = State {
+            members: Vec::new(),
+            waiting: BTreeMap::new(),
+            last_ticket: 0,
+            pace: Pace::default(),
+            admission,
+        };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -133,7 +158,13 @@ impl<L: Clone> Pool<L> {
     pub(crate) fn link(self: &Arc<Self>, shard: usize, instance: u64, capacity: usize, link: L) {
         let mut state = self.state.lock();
         let at = state.members.iter().position(|it| it.instance == instance).unwrap_or_else(|| {
-            state.members.push(Member { instance, capacity, in_flight: 0, links: Vec::new() });
+            state.members.push(Member {
+                instance,
+                capacity,
+                in_flight: 0,
+                idle_since: Instant::now(),
+                links: Vec::new(),
+            });
             state.members.len() - 1
         });
         let links = &mut state.members[at].links;
@@ -177,10 +208,13 @@ impl<L: Clone> Pool<L> {
         }
     }
 
-    fn release(self: &Arc<Self>, instance: u64) {
+    fn release(self: &Arc<Self>, instance: u64, granted: Instant) {
         let mut state = self.state.lock();
         let Some(member) = state.members.iter_mut().find(|it| it.instance == instance) else { return };
         member.in_flight -= 1;
+        let now = Instant::now();
+        let began = granted.max(mem::replace(&mut member.idle_since, now));
+        state.pace.served(now - began);
         let grant = state.grant(self, instance);
         drop(state);
         if let Some(grant) = grant {
@@ -192,7 +226,8 @@ impl<L: Clone> Pool<L> {
 impl<L: Clone> State<L> {
     /// The member with room that has the least to do; of several, the first, whose caches are warm.
     fn least_busy(&mut self, shard: usize) -> Option<&mut Member<L>> {
-        let free = self.members.iter_mut().filter(|it| it.has_room() && it.is_linked(shard));
+        let ahead = self.pace.ahead();
+        let free = self.members.iter_mut().filter(|it| it.has_room(ahead) && it.is_linked(shard));
         free.min_by_key(|it| it.in_flight)
     }
 
@@ -203,7 +238,11 @@ impl<L: Clone> State<L> {
 
     /// Takes out of the queue the first that `instance` has room for.
     fn grant(&mut self, pool: &Arc<Pool<L>>, instance: u64) -> Option<Grant<L>> {
-        let member = self.members.iter_mut().find(|it| it.instance == instance && it.has_room())?;
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let ahead = self.pace.ahead();
+        let member = self.members.iter_mut().find(|it| it.instance == instance && it.has_room(ahead))?;
         let (&ticket, _) = self.waiting.iter().find(|(_, it)| member.is_linked(it.shard))?;
         let Waiting { shard, reply } = self.waiting.remove(&ticket)?;
         Some(Grant { reply, lease: member.lease(pool, shard)? })
@@ -218,8 +257,9 @@ impl<L: Clone> State<L> {
 }
 
 impl<L: Clone> Member<L> {
-    fn has_room(&self) -> bool {
-        self.in_flight < self.capacity
+    /// Whether it can be given one more, when each of its threads may have `ahead` that wait.
+    fn has_room(&self, ahead: usize) -> bool {
+        self.in_flight < self.capacity * (1 + ahead)
     }
 
     fn is_linked(&self, shard: usize) -> bool {
@@ -228,8 +268,9 @@ impl<L: Clone> Member<L> {
 
     fn lease(&mut self, pool: &Arc<Pool<L>>, shard: usize) -> Option<Lease<L>> {
         let link = self.links.get(shard)?.clone()?;
+        let place = if self.in_flight < self.capacity { Place::Free } else { Place::Ahead };
         self.in_flight += 1;
-        Some(Lease { pool: Arc::clone(pool), instance: self.instance, link })
+        Some(Lease { pool: Arc::clone(pool), instance: self.instance, granted: Instant::now(), place, link })
     }
 }
 
@@ -270,11 +311,26 @@ impl<L: Clone> Lease<L> {
     pub(crate) fn link(&self) -> &L {
         &self.link
     }
+
+    /// Where the exchange is at the worker.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Since when the room is taken.
+    pub(crate) fn granted(&self) -> Instant {
+        self.granted
+    }
+
+    /// The worker has handed the exchange back, as it waited there for too long.
+    pub(crate) fn recalled(self) {
+        self.pool.state.lock().pace.recalled();
+    }
 }
 
 impl<L: Clone> Drop for Lease<L> {
     fn drop(&mut self) {
-        self.pool.release(self.instance);
+        self.pool.release(self.instance, self.granted);
     }
 }
 

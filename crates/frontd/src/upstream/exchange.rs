@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::runner::{ExchangeResponse, Header, Response};
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
 use super::Link;
-use crate::pool::Lease;
+use crate::pool::{Lease, Place};
 
 /// What a worker says of an exchange.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ struct State {
 struct Exchange {
     id: u64,
     begun: bool,
+    recalled: bool,
     /// Nobody, once the head was passed on or the client has gone.
     reply: Option<oneshot::Sender<Event>>,
     lease: Lease<Arc<Link>>,
@@ -80,7 +82,7 @@ impl Exchanges {
         let mut state = self.state.lock();
         state.last_id += 1;
         let id = state.last_id;
-        let exchange = Exchange { id, begun: false, reply: Some(reply), lease };
+        let exchange = Exchange { id, begun: false, recalled: false, reply: Some(reply), lease };
         if state.broken {
             drop(state);
             exchange.tell(Outcome::Broken(Broken::NotKnownToHaveBegun));
@@ -130,6 +132,21 @@ impl Exchanges {
 
     pub(super) fn handed_back(&self, ids: &[u64]) -> Rest {
         ids.iter().fold(Rest::Busy, |_, id| self.end(*id, Outcome::HandedBack))
+    }
+
+    /// The exchanges that have waited at the worker since before `overdue`, each once; `None` when none waits.
+    pub(super) fn recall(&self, overdue: Instant) -> Option<Vec<u64>> {
+        let mut state = self.state.lock();
+        let mut waiting = state.under_way.iter_mut().filter(|it| it.waits()).peekable();
+        waiting.peek()?;
+        let late = waiting.filter(|it| it.lease.granted() < overdue);
+        Some(
+            late.map(|it| {
+                it.recalled = true;
+                it.id
+            })
+            .collect(),
+        )
     }
 
     fn end(&self, id: u64, outcome: Outcome) -> Rest {
@@ -184,9 +201,17 @@ impl State {
 }
 
 impl Exchange {
+    /// Whether others were before it, as far as is known here.
+    fn waits(&self) -> bool {
+        self.lease.place() == Place::Ahead && !self.begun && !self.recalled
+    }
+
     fn tell(self, outcome: Outcome) {
         // The room first: who is told may come back for more.
-        drop(self.lease);
+        match outcome {
+            Outcome::HandedBack if self.recalled => self.lease.recalled(),
+            _ => drop(self.lease),
+        }
         if let Some(reply) = self.reply {
             let _client_has_gone = reply.send(Event::Settled(outcome));
         }

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use api::runner::runner_service_client::RunnerServiceClient;
 use api::runner::{
-    Cancel, Open, Request, ServeRequest, ServeResponse, Welcome, serve_request, serve_response,
+    Cancel, Open, Recall, Request, ServeRequest, ServeResponse, Welcome, serve_request, serve_response,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -15,7 +17,13 @@ use tonic::{Status, Streaming};
 
 use super::exchange::{Exchanges, Pending, Rest};
 use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::pool::Lease;
+use crate::pool::{Lease, Place};
+
+/// How long a request may wait at a worker behind others.
+const RECALL_AFTER: Duration = Duration::from_millis(4);
+
+/// How often it is looked whether one does.
+const RECALL_TICK: Duration = Duration::from_millis(2);
 
 /// The sending half, which all exchanges share.
 #[derive(Debug)]
@@ -24,6 +32,15 @@ pub(crate) struct Link {
     requests: mpsc::UnboundedSender<ServeRequest>,
     exchanges: Exchanges,
     bodies: Bodies,
+    /// Something may wait at the worker behind others.
+    ahead: Ahead,
+}
+
+/// Wakes the task that recalls what waits at the worker for too long.
+#[derive(Debug, Default)]
+struct Ahead {
+    watched: AtomicBool,
+    wake: Notify,
 }
 
 /// The receiving half, which one task owns.
@@ -57,8 +74,13 @@ impl Link {
         let outgoing =
             UnboundedReceiverStream::new(receiver).take_while(|it: &ServeRequest| it.message.is_some());
         let bodies = Bodies::new(stream, RunnerServiceClient::new(daemon::uds::channel(socket, tune)));
-        let link =
-            Arc::new(Self { worker: worker.to_owned(), requests, exchanges: Exchanges::default(), bodies });
+        let link = Arc::new(Self {
+            worker: worker.to_owned(),
+            requests,
+            exchanges: Exchanges::default(),
+            bodies,
+            ahead: Ahead::default(),
+        });
         link.say(serve_request::Message::Open(Open { stream }));
         // A connection of its own: bodies never hold up heads.
         let channel: Channel = daemon::uds::channel(socket, tune);
@@ -75,10 +97,29 @@ impl Link {
 
     /// Hands a request to the worker.
     pub(crate) fn begin(self: &Arc<Self>, lease: Lease<Arc<Self>>, mut request: Request) -> Pending {
+        let place = lease.place();
         let (id, events) = self.exchanges.begin(lease);
         request.id = id;
         self.say(serve_request::Message::Request(request));
+        if place == Place::Ahead && !self.ahead.watched.swap(true, Ordering::Relaxed) {
+            self.ahead.wake.notify_one();
+        }
         Pending { link: Arc::clone(self), id, events, settled: false }
+    }
+
+    /// Recalls, for good, what has waited at the worker for too long: it may go to another one.
+    pub(super) async fn recall_overdue(&self) {
+        loop {
+            self.ahead.wake.notified().await;
+            loop {
+                tokio::time::sleep(RECALL_TICK).await;
+                // Before the look, so that what comes after it is not overlooked.
+                self.ahead.watched.store(false, Ordering::Relaxed);
+                let Some(late) = self.exchanges.recall(Instant::now() - RECALL_AFTER) else { break };
+                self.ahead.watched.store(true, Ordering::Relaxed);
+                late.into_iter().for_each(|id| self.say(serve_request::Message::Recall(Recall { id })));
+            }
+        }
     }
 
     /// The client has gone. The exchange keeps its room until the worker says that it is done with it.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 
 use daemon::backoff::Backoff;
@@ -117,9 +118,12 @@ impl Target {
         debug!(worker = self.worker, shard = self.shard, capacity, "linked to worker");
         self.pool.link(self.shard, self.instance, capacity, Arc::clone(&link));
         let mut end = End::Broken;
+        let mut recalls = pin!(link.recall_overdue());
         loop {
             let next = tokio::select! {
+                biased;
                 next = responses.next() => next,
+                () = &mut recalls => Next::Handled,
                 () = retired.cancelled(), if end == End::Broken => Next::Draining,
             };
             match next {
