@@ -6,7 +6,7 @@ mod leftovers;
 pub mod load;
 pub mod pattern;
 pub mod place;
-mod ports;
+pub mod ports;
 pub mod process;
 pub mod stack;
 pub mod status;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -52,6 +52,8 @@ pub struct Ledger {
     pub lost: u64,
     /// Connections that were opened: more than at first, when some had to be opened again.
     pub connections: u64,
+    /// How long the slowest answer took that was right.
+    pub longest: Duration,
     /// A few words on what was not right.
     pub samples: Vec<String>,
 }
@@ -116,6 +118,7 @@ impl Ledger {
         self.wrong += other.wrong;
         self.lost += other.lost;
         self.connections += other.connections;
+        self.longest = self.longest.max(other.longest);
         for (status, count) in other.refused {
             *self.refused.entry(status).or_default() += count;
         }
@@ -155,19 +158,21 @@ impl Line {
 
     async fn ask(&mut self, due: &str) {
         self.ledger.sent += 1;
+        let begun = Instant::now();
         match tokio::time::timeout(PATIENCE, self.exchange(due)).await {
-            Ok(Ok(answer)) => self.judge(due, &answer),
+            Ok(Ok(answer)) => self.judge(due, &answer, begun.elapsed()),
             Ok(Err(error)) => self.lose(format!("{due}: {error:#}")),
             Err(_) => self.lose(format!("{due}: no answer within {PATIENCE:?}")),
         }
     }
 
-    fn judge(&mut self, due: &str, answer: &Answer) {
+    fn judge(&mut self, due: &str, answer: &Answer, took: Duration) {
         if answer.status != 200 {
             *self.ledger.refused.entry(answer.status.as_u16()).or_default() += 1;
             self.ledger.sample(format!("{due}: {} {}", answer.status, answer.text()));
         } else if answer.body == due.as_bytes() {
             self.ledger.right += 1;
+            self.ledger.longest = self.ledger.longest.max(took);
         } else {
             self.ledger.wrong += 1;
             self.ledger.sample(format!("{due}: another's content: {}", answer.text()));

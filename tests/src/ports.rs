@@ -10,7 +10,10 @@ const RANGE: Range<u16> = 15_000..32_000;
 const TRIES: usize = 1000;
 
 /// As many addresses of this machine as are asked for, on which nobody listens.
-pub(crate) fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
+///
+/// # Errors
+/// When hardly any is free.
+pub fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
     let mut held = Vec::new();
     for _ in 0..TRIES {
         held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(RANGE))));

@@ -60,7 +60,7 @@ pub async fn with(
     if outcome.is_err() {
         stack.show_log();
     }
-    outcome
+    outcome.and(stack.end_beside_clients().await)
 }
 
 impl Stack {
@@ -306,12 +306,8 @@ impl Stack {
     }
 
     /// Prints the end of the log on stderr.
-    #[expect(clippy::print_stderr, reason = "a failed test shows what the stack said")]
     pub fn show_log(&self) {
-        let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        let tail = lines.iter().skip(lines.len().saturating_sub(150)).map(|line| format!("  | {line}\n"));
-        eprintln!("the stack's log, its last lines:\n{}", tail.collect::<String>());
+        show(&self.log());
     }
 
     /// Asks the stack to end, and looks for what it leaves behind.
@@ -320,6 +316,19 @@ impl Stack {
     /// When it does not end, ends badly, or leaves a process or a socket.
     pub fn stop(mut self) -> anyhow::Result<()> {
         self.end()
+    }
+
+    /// As `stop`, while the clients of this runtime live on: a connection that is asked to close must be
+    /// able to.
+    ///
+    /// # Errors
+    /// As `stop`.
+    pub async fn end_beside_clients(self) -> anyhow::Result<()> {
+        tokio::task::spawn_blocking(|| {
+            let log = self.log();
+            self.stop().inspect_err(|_| show(&log))
+        })
+        .await?
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
@@ -354,4 +363,11 @@ impl Drop for Stack {
             panic!("the stack did not end well: {error:#}");
         }
     }
+}
+
+#[expect(clippy::print_stderr, reason = "a failed test shows what the stack said")]
+fn show(log: &str) {
+    let lines: Vec<_> = log.lines().collect();
+    let tail = lines.iter().skip(lines.len().saturating_sub(150)).map(|line| format!("  | {line}\n"));
+    eprintln!("the stack's log, its last lines:\n{}", tail.collect::<String>());
 }

@@ -9,6 +9,7 @@ use crate::place::Place;
 #[derive(Debug, Clone)]
 pub struct Vassal {
     name: String,
+    domain: String,
     directory: PathBuf,
     app: String,
     python: Option<PathBuf>,
@@ -25,6 +26,7 @@ impl Vassal {
     pub fn new(name: &str, directory: &Path, app: &str) -> Self {
         Self {
             name: name.to_owned(),
+            domain: format!("{name}.localhost"),
             directory: directory.to_owned(),
             app: app.to_owned(),
             python: None,
@@ -71,6 +73,13 @@ impl Vassal {
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
+        self.domain(&format!("{name}.localhost"))
+    }
+
+    /// Another domain.
+    #[must_use]
+    pub fn domain(mut self, domain: &str) -> Self {
+        domain.clone_into(&mut self.domain);
         self
     }
 
@@ -134,9 +143,9 @@ impl Vassal {
     /// The text of the file.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { name, directory, app, workers, keys, tables, .. } = self;
+        let Self { domain, directory, app, workers, keys, tables, .. } = self;
         let mut text = format!(
-            "domains = [\"{name}.localhost\"]\napp = \"{app}\"\ndirectory = \"{}\"\nworkers = {workers}\n{keys}",
+            "domains = [\"{domain}\"]\napp = \"{app}\"\ndirectory = \"{}\"\nworkers = {workers}\n{keys}",
             directory.display()
         );
         if let Some(python) = &self.python {

@@ -114,8 +114,8 @@ pub async fn django_add_row(client: &Client) -> anyhow::Result<()> {
 /// # Errors
 /// As `flask_page`.
 pub async fn django_style(client: &Client, place: &Place) -> anyhow::Result<()> {
-    let login = client.get("/admin/login/").await?;
-    ensure!(login.text().contains("href=\"/static/admin/css/base.css\""), "{}", login.text());
+    let index = client.get("/admin/").await?.expect(200)?;
+    ensure!(index.text().contains("href=\"/static/admin/css/base.css\""), "{}", index.text());
     let style = client.get("/static/admin/css/base.css").await?.expect(200)?;
     css(&style)?;
     ensure!(style.body == fs::read(place.django_static().join("admin/css/base.css"))?, "another style");

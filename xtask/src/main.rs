@@ -1,16 +1,21 @@
 //! The project's own commands, one file each.
 
+mod bench;
 mod codegen;
 mod demo;
 mod setup;
 mod step;
 mod test;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[derive(Parser)]
 #[command(about = "The project's own commands", disable_help_subcommand = true)]
 enum Command {
+    /// Measures Imperium beside nginx + uWSGI, gunicorn and granian on this machine
+    Bench(bench::Arguments),
     /// Writes the gRPC code of `proto/` into `crates/api/src/generated`
     Codegen(codegen::Arguments),
     /// Sets up, and serves Flask, Django and Pyramid on this machine
@@ -19,8 +24,16 @@ enum Command {
     Test(test::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => step::failed(&error),
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     match Command::parse() {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Codegen(arguments) => codegen::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),

@@ -14,10 +14,23 @@ const BINARIES: [&str; 4] = ["frontd", "emperord", "workerd", "imperium"];
 
 /// Makes what is missing or stale, and tells where it is.
 pub(crate) fn run() -> anyhow::Result<Place> {
-    let place = Place::in_target(&crate::root().join("target"));
-    step("python", "the apps' virtualenv, target/venv", || virtualenv(&place))?;
-    step("build", "the daemons, target/quick", build)?;
-    step("django", "tables, an administrator, static files, target/apps", || django(&place))?;
+    make(Place::in_target(&crate::root().join("target")), "quick")
+}
+
+/// As `run`, with the daemons as they are released, and a virtualenv that others may install into.
+pub(crate) fn for_bench() -> anyhow::Result<Place> {
+    let target = crate::root().join("target");
+    let place = Place::in_target(&target);
+    let (venv, kept) = (target.join("bench/venv"), target.join("bench/apps"));
+    make(Place { binaries: target.join("release"), venv, kept, ..place }, "release")
+}
+
+fn make(place: Place, profile: &str) -> anyhow::Result<Place> {
+    let inside = |path: &Path| path.strip_prefix(crate::root()).unwrap_or(path).display().to_string();
+    let (venv, kept) = (inside(&place.venv), inside(&place.kept));
+    step("python", &format!("the apps' virtualenv, {venv}"), || virtualenv(&place))?;
+    step("build", &format!("the daemons, {}", inside(&place.binaries)), || build(profile))?;
+    step("django", &format!("tables, an administrator, static files, {kept}"), || django(&place))?;
     Ok(place)
 }
 
@@ -45,9 +58,9 @@ fn fingerprint(requirements: &Path) -> anyhow::Result<String> {
     Ok(format!("{:x}", Sha256::new().chain_update(text).chain_update(version.stdout).finalize()))
 }
 
-fn build() -> anyhow::Result<()> {
+fn build(profile: &str) -> anyhow::Result<()> {
     let mut cargo = step::cargo();
-    cargo.args(["build", "--profile", "quick", "--package", "pyworker"]);
+    cargo.args(["build", "--profile", profile, "--package", "pyworker"]);
     cargo.args(BINARIES.iter().flat_map(|name| ["--package", name]));
     let status = cargo.status().context("run cargo")?;
     ensure!(status.success(), "the build failed");
@@ -70,7 +83,8 @@ fn python(place: &Place) -> Command {
 }
 
 /// A program whose output matters only when it fails.
-trait Quietly {
+pub(crate) trait Quietly {
+    /// Runs it to its end; the error tells what it said.
     fn quietly(&mut self) -> anyhow::Result<()>;
 }
 

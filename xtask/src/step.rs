@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{IsTerminal as _, stderr};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// Does `work` between a line that says so and a line that says how long it took.
@@ -13,6 +13,13 @@ pub(crate) fn step<T>(name: &str, what: &str, work: impl FnOnce() -> anyhow::Res
     let done = work()?;
     eprintln!("{} {:.1} s", heading(""), begun.elapsed().as_secs_f64());
     Ok(done)
+}
+
+/// Says why there is no more to be done.
+#[expect(clippy::print_stderr, reason = "the end of a command is for the person who waits")]
+pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("{} {error:#}", heading("error"));
+    ExitCode::FAILURE
 }
 
 fn heading(name: &str) -> String {

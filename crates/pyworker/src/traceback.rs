@@ -15,7 +15,9 @@ pub(crate) fn last_line(py: Python<'_>, error: &PyErr) -> String {
 }
 
 fn format(py: Python<'_>, error: &PyErr) -> PyResult<String> {
-    let lines = py.import("traceback")?.call_method1("format_exception", (error.value(py),))?;
+    // All three: before Python 3.12 the value alone need not know its traceback yet.
+    let error = (error.get_type(py), error.value(py), error.traceback(py));
+    let lines = py.import("traceback")?.call_method1("format_exception", error)?;
     let mut text = String::new();
     for line in lines.try_iter()? {
         text.push_str(&line?.extract::<std::borrow::Cow<'_, str>>()?);

@@ -18,7 +18,8 @@ async fn an_app_that_raises_gives_500_and_a_traceback_in_the_log() -> anyhow::Re
             let answer = bare.get(path).await?.expect(500)?;
             ensure!(!answer.text().contains("ValueError"), "a visitor sees the inside: {}", answer.text());
         }
-        stack.logged(&["wsgi-1", "Traceback (most recent call last)"]).await?;
+        stack.logged(&["Traceback (most recent call last)"]).await?;
+        stack.logged(&["edges.py", "in raise_at_once"]).await?;
         stack.logged(&["ValueError: raised before start_response"]).await?;
         stack.logged(&["ValueError: raised after start_response"]).await?;
         bare.get("/hello").await?.expect(200)?;

@@ -20,10 +20,7 @@ async fn a_stack_told_to_end_finishes_what_it_has_begun() -> anyhow::Result<()> 
     let held = Gate::get(&client, stack.root());
     let begun = held.begun(1).await?[0];
     process::signal(stack.up(), Signal::TERM)?;
-    tests::wait::until("new connections are refused", async || {
-        Ok(client.connect().await.is_err().then_some(()))
-    })
-    .await?;
+    stack.logged(&["frontd", "drain"]).await?;
     ensure!(held.pass().await? == begun, "another answered");
     stack.stop()
 }

@@ -93,8 +93,11 @@ async fn conditionals() -> anyhow::Result<()> {
             }
         }
         fs::write(stack.root().join("files/text.txt"), "changed, and longer than it was at first, too\n")?;
-        let changed = send(client, Method::GET, "/static/text.txt", &[("if-none-match", tag)]).await?;
-        ensure!(changed.expect(200)?.text().starts_with("changed"), "an old body");
+        tests::wait::until("the change shows", async || {
+            let answer = send(client, Method::GET, "/static/text.txt", &[("if-none-match", tag)]).await?;
+            Ok((answer.status == 200 && answer.text().starts_with("changed")).then_some(()))
+        })
+        .await?;
         Ok(())
     })
     .await

@@ -39,6 +39,7 @@ async fn all_of(folder: &str) -> anyhow::Result<()> {
                 failed.push(format!("{}: {error:#}", case.display()));
             }
         }
+        bystanders.flows(20).await?;
         bystanders.finish().await?.all_right()?;
         ensure!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
         Ok(())

@@ -195,7 +195,7 @@ async fn each_way_to_read_the_body() -> anyhow::Result<()> {
 async fn the_environ() -> anyhow::Result<()> {
     wsgi(async |stack, _| {
         for (protocol, spoken) in
-            [(Protocol::Plain, "HTTP/1.1"), (Protocol::Http1, "HTTP/1.1"), (Protocol::Http2, "HTTP/2")]
+            [(Protocol::Plain, "HTTP/1.1"), (Protocol::Http1, "HTTP/1.1"), (Protocol::Http2, "HTTP/2.0")]
         {
             let client = stack.client("wsgi", protocol)?;
             let mut request = request(Method::POST, "/environ/a%20b%2Fc/%C3%BC;p?q=%20&r=1+2", full("body"));

@@ -88,7 +88,6 @@ impl Environs {
         common.set_item("wsgi.multithread", concurrency.threads > 1)?;
         common.set_item("wsgi.multiprocess", concurrency.workers > 1)?;
         common.set_item("wsgi.run_once", false)?;
-        common.set_item("wsgi.input_terminated", true)?;
         let variable =
             |name: &'static str| (name.as_bytes(), PyString::intern(py, &cgi::variable(name)).unbind());
         Ok(Self { common: common.unbind(), variables: WELL_KNOWN.map(variable).into() })

@@ -1,0 +1,40 @@
+"""The least that an app can do, so that what is measured is the servers' own work.
+
+As every framework does, it tells the length of what it sends.
+"""
+
+import os
+import time
+
+
+def hello(environ):
+    return b"Hello, world\n"
+
+
+def length(environ):
+    """Reads the body that was sent."""
+    return b"%d\n" % len(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+
+
+def pid(environ):
+    """Tells which process answers; a little late, so that another has to take the next request."""
+    time.sleep(0.005)
+    return b"%d\n" % os.getpid()
+
+
+def slow(environ):
+    time.sleep(0.1)
+    return b"slow\n"
+
+
+def echo(environ):
+    return environ["QUERY_STRING"].encode("latin-1")
+
+
+PAGES = {"/": hello, "/length": length, "/pid": pid, "/slow": slow, "/echo": echo}
+
+
+def application(environ, start_response):
+    body = PAGES[environ["PATH_INFO"]](environ)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]

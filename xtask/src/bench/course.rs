@@ -1,0 +1,136 @@
+//! Takes every side through a case, in turn, round after round.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use super::cases::{Case, Scene, Work};
+use super::load::{Load, float};
+use super::metric::{Metric, Sample};
+use super::outcome::Outcome;
+use super::peers::{self, Peers};
+use super::progress::say;
+use super::side::Side;
+use super::site::Site;
+use super::stack::Stack;
+use super::wrk::{Method, Plan};
+use super::{h2load, handshakes, life, slow_and_quick, usage};
+
+/// How much time is taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Of Imperium and what it replaces.
+    pub(crate) rounds: usize,
+    /// Of the others, in the first of those rounds.
+    pub(crate) rounds_of_others: usize,
+    /// Each run, in whole seconds.
+    pub(crate) lasting: Duration,
+}
+
+/// All that the runs need.
+#[derive(Debug)]
+pub(crate) struct Course<'a> {
+    site: &'a Site,
+    peers: &'a Peers,
+    pace: Pace,
+    /// What runs now, all of one scene; what did not start stays away until the next.
+    stacks: BTreeMap<Side, Result<Stack, String>>,
+}
+
+impl Pace {
+    pub(crate) const FULL: Self = Self { rounds: 5, rounds_of_others: 2, lasting: Duration::from_secs(2) };
+    pub(crate) const QUICK: Self = Self { rounds: 2, rounds_of_others: 1, lasting: Duration::from_secs(1) };
+
+    fn rounds_of(self, side: Side) -> usize {
+        if side == Side::Imperium || side == Side::UWSGI { self.rounds } else { self.rounds_of_others }
+    }
+}
+
+/// Before the first round of a scene: apps load much with their first requests.
+const WARM_UP: Plan =
+    Plan { path: "/", connections: 16, protocol: tests::client::Protocol::Plain, method: Method::Get };
+
+impl<'a> Course<'a> {
+    pub(crate) fn new(site: &'a Site, peers: &'a Peers, pace: Pace) -> Self {
+        Self { site, peers, pace, stacks: BTreeMap::new() }
+    }
+
+    /// All rounds of a case; empty when its client cannot be had.
+    pub(crate) async fn run(&mut self, case: &Case) -> Outcome {
+        let mut outcome = Outcome::default();
+        if let Err(missing) = peers::client(case) {
+            say("skipped", &format!("{missing:#}"));
+            return outcome;
+        }
+        let sides: Vec<_> = case.sides.iter().copied().filter(|side| self.peers.have(*side)).collect();
+        for round in 0..self.pace.rounds {
+            for side in sides.iter().filter(|side| round < self.pace.rounds_of(**side)) {
+                outcome.record(*side, self.measure(case, *side).await);
+            }
+        }
+        outcome
+    }
+
+    async fn measure(&mut self, case: &Case, side: Side) -> anyhow::Result<Sample> {
+        if matches!(case.work, Work::IdleMemory) {
+            return self.idle_memory(side, case.scene).await;
+        }
+        let (site, lasting) = (self.site, self.pace.lasting);
+        let stack = self.stack(side, case.scene).await?;
+        match &case.work {
+            Work::Wrk(plan) => costing(stack, plan.run(stack, lasting, site.path())).await,
+            Work::Http2 => costing(stack, h2load::run(stack, lasting, site.path())).await,
+            Work::Handshakes => costing(stack, handshakes::run(stack, lasting)).await,
+            Work::SlowAndQuick => costing(stack, slow_and_quick::run(stack, 2 * lasting)).await,
+            Work::KilledWorker => life::kill(stack).await,
+            Work::Reload => life::reload(stack).await,
+            Work::IdleMemory => unreachable!("measured above, on a stack of its own"),
+        }
+    }
+
+    /// Of a stack that runs alone: what others share with it would count for less.
+    async fn idle_memory(&mut self, side: Side, scene: Scene) -> anyhow::Result<Sample> {
+        self.stacks.clear();
+        let stack = Stack::start(side, scene, self.site).await?;
+        Ok(Sample::from([(Metric::Memory, memory(&stack)?)]))
+    }
+
+    /// The stack of a side, started and warmed up when it does not run yet.
+    async fn stack(&mut self, side: Side, scene: Scene) -> anyhow::Result<&Stack> {
+        self.stacks.retain(|_, stack| stack.as_ref().is_ok_and(|it| it.scene == scene));
+        if !self.stacks.contains_key(&side) {
+            let started = self.warm(side, scene).await.map_err(|error| format!("{error:#}"));
+            self.stacks.insert(side, started);
+        }
+        self.stacks[&side].as_ref().map_err(|error| anyhow!("{error}"))
+    }
+
+    async fn warm(&self, side: Side, scene: Scene) -> anyhow::Result<Stack> {
+        let stack = Stack::start(side, scene, self.site).await?;
+        if peers::find("wrk").is_some() {
+            WARM_UP.run(&stack, Duration::from_secs(1), self.site.path()).await?;
+        }
+        Ok(stack)
+    }
+}
+
+/// The load's own figures, and what each request of it cost the stack.
+async fn costing(stack: &Stack, load: impl Future<Output = anyhow::Result<Load>>) -> anyhow::Result<Sample> {
+    let processes = stack.processes();
+    let (front, back) = (usage::cpu(&processes.front)?, usage::cpu(&processes.back)?);
+    let load = load.await?;
+    let requests = float(load.answered).max(1.0);
+    let front = (usage::cpu(&processes.front)? - front) / requests;
+    let back = (usage::cpu(&processes.back)? - back) / requests;
+    let mut sample = load.sample();
+    let costs = [(Metric::FrontCpu, front), (Metric::WorkerCpu, back), (Metric::Cpu, front + back)];
+    sample.extend(costs);
+    sample.insert(Metric::Memory, memory(stack)?);
+    Ok(sample)
+}
+
+fn memory(stack: &Stack) -> anyhow::Result<f64> {
+    let processes = stack.processes();
+    Ok(usage::memory(&processes.front)? + usage::memory(&processes.back)?)
+}

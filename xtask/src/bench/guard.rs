@@ -1,0 +1,111 @@
+//! A server that was started here, and ends with its guard: whatever happens, nothing is left.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tests::process::{self, Process};
+
+/// In the environment of every process of a server, with its folder: it finds those that left their parent.
+const MARK: &str = "BENCH_STACK";
+/// For an orderly end.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LINES: usize = 30;
+
+/// A running server; dropping it ends all of its processes.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    mark: String,
+}
+
+impl Guard {
+    /// Starts a server that keeps what it has in `folder`, with its log there.
+    pub(crate) fn start(name: &str, mut command: Command, folder: &Path) -> anyhow::Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
+        command.env(MARK, folder).process_group(0);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().with_context(|| format!("start {name}"))?;
+        Ok(Self { name: name.to_owned(), child, log, mark: format!("{MARK}={}", folder.display()) })
+    }
+
+    /// Its first process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All of its processes.
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        let mut all = Process::descendants(self.pid());
+        all.extend(Process::of(self.pid()));
+        all
+    }
+
+    /// Demands that it has not ended, or tells its last words.
+    pub(crate) fn lives(&self) -> anyhow::Result<()> {
+        ensure!(Process::of(self.pid()).is_some(), "{} has ended:\n{}", self.name, self.last_words());
+        Ok(())
+    }
+
+    /// The end of its log.
+    pub(crate) fn last_words(&self) -> String {
+        let log = String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let known = self.processes();
+        let _it_may_have_ended = process::signal(self.pid(), Signal::TERM);
+        let _orderly = process::ends(self.pid(), PATIENCE);
+        // Its first process is not reaped yet, so the group's number is still its own.
+        if let Some(group) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+            let _nobody_may_be_left = kill_process_group(group, Signal::KILL);
+        }
+        let left = known.into_iter().filter(Process::lives).chain(Process::with_environment(&self.mark));
+        for process in left {
+            let _it_may_end_meanwhile = process::signal(process.pid, Signal::KILL);
+        }
+        let _reaped = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_one_that_ignores_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "setsid sleep 600 & sleep 600 & echo both; wait"]);
+        let guard = Guard::start("shell", shell, folder.path()).unwrap();
+        while guard.processes().len() < 3 {
+            guard.lives().unwrap();
+            std::thread::yield_now();
+        }
+        let processes = guard.processes();
+        drop(guard);
+        assert!(processes.iter().all(|process| !process.lives() || process::ends(process.pid, PATIENCE)));
+    }
+
+    #[test]
+    fn one_that_ended_tells_its_last_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo no such app; exit 3"]);
+        let guard = Guard::start("shell", shell, folder.path()).unwrap();
+        assert!(process::ends(guard.pid(), PATIENCE));
+        let error = guard.lives().unwrap_err().to_string();
+        assert_eq!(error, "shell has ended:\nno such app");
+    }
+}

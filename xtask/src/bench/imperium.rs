@@ -1,0 +1,74 @@
+//! Imperium as it comes: `imperium up`, with no settings but where it listens and its certificate.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use tests::vassal::Vassal;
+
+use super::cases::Scene;
+use super::guard::Guard;
+use super::site::{HOST, Site};
+use super::stack::Processes;
+
+/// A running `imperium up`.
+#[derive(Debug)]
+pub(crate) struct Imperium {
+    pub(crate) up: Guard,
+    program: PathBuf,
+    root: PathBuf,
+    app: &'static str,
+}
+
+impl Imperium {
+    /// Starts it in a folder of its own, on the addresses for HTTP, HTTPS and probes.
+    pub(crate) fn start(
+        site: &Site,
+        scene: Scene,
+        root: PathBuf,
+        addresses: [SocketAddr; 3],
+    ) -> anyhow::Result<Self> {
+        let [http, https, admin] = addresses.map(|address| address.to_string());
+        let certificates = site.certificates();
+        let frontd = format!("admin = \"{admin}\"\n[tls]\ncertificates = \"{}\"\n", certificates.display());
+        write(&root.join("frontd.toml"), &frontd)?;
+        let vassals = root.join("vassals");
+        fs::create_dir(&vassals).with_context(|| format!("create {}", vassals.display()))?;
+        let app = scene.app.name();
+        write(&vassals.join(format!("{app}.toml")), &vassal(site, scene).text())?;
+        let program = site.place.binaries.join("imperium");
+        let mut up = Command::new(&program);
+        up.arg("up").arg("--root").arg(&root).args(["--http", &http, "--https", &https]);
+        Ok(Self { up: Guard::start("imperium", up, &root)?, program, root, app })
+    }
+
+    /// frontd, and all others.
+    pub(crate) fn processes(&self) -> Processes {
+        let (front, back) = self.up.processes().into_iter().partition(|it| it.command == "frontd");
+        Processes { front, back }
+    }
+
+    pub(crate) async fn reload(&self) -> anyhow::Result<()> {
+        let mut reload = tokio::process::Command::new(&self.program);
+        reload.arg("reload").arg("--root").arg(&self.root).arg(self.app).kill_on_drop(true);
+        let output = reload.output().await.context("run imperium reload")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "imperium reload ended with {}: {said}", output.status);
+        Ok(())
+    }
+}
+
+fn vassal(site: &Site, scene: Scene) -> Vassal {
+    let Scene { app, workers } = scene;
+    let vassal = Vassal::new(app.name(), &app.directory(&site.place), app.target());
+    let vassal = vassal.domain(HOST).python(&site.place.venv).workers(workers);
+    let vassal = vassal.folder("/static/", &site.files());
+    let env = app.env(&site.place).into_iter();
+    env.fold(vassal, |vassal, (name, value)| vassal.env(name, &value.display().to_string()))
+}
+
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))
+}

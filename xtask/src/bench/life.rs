@@ -1,0 +1,68 @@
+//! Workers that die, and workers that are replaced: how soon all serve again, and what clients see of it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+use tests::load::{Kind, Ledger, Load};
+use tests::process::{self, Process};
+use tests::wait::until;
+
+use super::load::float;
+use super::metric::{Metric, Sample};
+use super::stack::Stack;
+
+const CONNECTIONS: usize = 16;
+/// Requests before and after the reload: load is steady on both sides of it.
+const AROUND: u64 = 500;
+
+/// Kills a worker, and asks until every worker serves again.
+pub(crate) async fn kill(stack: &Stack) -> anyhow::Result<Sample> {
+    let before = stack.all_answer(&BTreeSet::new()).await?;
+    let victim = *before.first().context("a worker")?;
+    let begun = Instant::now();
+    process::signal(victim, Signal::KILL)?;
+    let (mut seen, mut failed) = (BTreeSet::new(), 0);
+    let recovered = until("every worker serves again", async || {
+        for answer in stack.pids().await? {
+            match answer {
+                Ok(pid) => seen.extend((pid != victim).then_some(pid)),
+                Err(_) => failed += 1,
+            }
+        }
+        Ok((seen.len() >= stack.scene.workers as usize).then(|| begun.elapsed()))
+    });
+    let took = recovered.await?;
+    Ok(Sample::from([(Metric::Recovery, microseconds(took)), (Metric::Failed, float(failed))]))
+}
+
+/// Has all workers replaced while requests come in.
+pub(crate) async fn reload(stack: &Stack) -> anyhow::Result<Sample> {
+    let old = stack.all_answer(&BTreeSet::new()).await?;
+    let processes: Vec<_> = old.iter().filter_map(|pid| Process::of(*pid)).collect();
+    let load = Load::start(&stack.client()?, CONNECTIONS, Kind::Gets);
+    load.flows(AROUND).await?;
+    let begun = Instant::now();
+    stack.reload().await?;
+    until("the old workers have ended", async || Ok((!processes.iter().any(Process::lives)).then_some(())))
+        .await?;
+    stack.all_answer(&old).await?;
+    let took = begun.elapsed();
+    load.flows(AROUND).await?;
+    let ledger = load.finish().await?;
+    ensure!(ledger.right > 0, "no request was answered right: {ledger:#?}");
+    Ok(Sample::from([
+        (Metric::Recovery, microseconds(took)),
+        (Metric::Longest, microseconds(ledger.longest)),
+        (Metric::Failed, float(failed(&ledger))),
+    ]))
+}
+
+fn failed(ledger: &Ledger) -> u64 {
+    ledger.sent - ledger.right
+}
+
+fn microseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}

@@ -1,0 +1,50 @@
+//! What a client tells of the requests that it made.
+
+use std::time::Duration;
+
+use super::metric::{Metric, Sample};
+use super::statistics::percentile;
+
+/// Requests of one run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Load {
+    /// Those that were answered, whatever with.
+    pub(crate) answered: u64,
+    pub(crate) per_second: f64,
+    /// In microseconds.
+    pub(crate) p50: f64,
+    /// In microseconds.
+    pub(crate) p99: f64,
+    /// Refused, lost or cut.
+    pub(crate) failed: u64,
+}
+
+impl Load {
+    /// From what each of the good ones took, in microseconds.
+    pub(crate) fn of(mut latencies: Vec<u64>, failed: u64, lasted: Duration) -> Option<Self> {
+        let answered = latencies.len() as u64;
+        Some(Self {
+            answered,
+            per_second: float(answered) / lasted.as_secs_f64(),
+            p50: float(percentile(&mut latencies, 50)?),
+            p99: float(percentile(&mut latencies, 99)?),
+            failed,
+        })
+    }
+
+    pub(crate) fn sample(&self) -> Sample {
+        let Self { per_second, p50, p99, failed, .. } = *self;
+        Sample::from([
+            (Metric::Throughput, per_second),
+            (Metric::P50, p50),
+            (Metric::P99, p99),
+            (Metric::Failed, float(failed)),
+        ])
+    }
+}
+
+/// Counts and microseconds, which are far below what a float holds exactly.
+#[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
+pub(crate) fn float(figure: u64) -> f64 {
+    figure as f64
+}

@@ -1,0 +1,132 @@
+//! nginx, as a careful operator sets it up in front of an app server.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use super::guard::Guard;
+use super::peers;
+use super::site::Site;
+
+/// How it speaks to the app server, which listens on a unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upstream {
+    /// uWSGI's own protocol.
+    Uwsgi,
+    /// HTTP/1.1, over connections that are kept.
+    Http,
+}
+
+/// What nginx is to do.
+#[derive(Debug)]
+pub(crate) struct Nginx<'a> {
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
+    pub(crate) upstream: Upstream,
+    pub(crate) socket: &'a Path,
+}
+
+impl Nginx<'_> {
+    /// Starts it, with all that it writes in `folder`.
+    pub(crate) fn start(&self, site: &Site, folder: &Path) -> anyhow::Result<Guard> {
+        let file = folder.join("nginx.conf");
+        fs::write(&file, self.config(site, folder)).with_context(|| format!("write {}", file.display()))?;
+        let mut nginx = Command::new(peers::find("nginx").context("nginx is not installed")?);
+        nginx.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("error.log"));
+        Guard::start("nginx", nginx, folder)
+    }
+
+    /// `reuseport` spreads connections evenly, and was the faster choice here; so were two processes for two
+    /// cores. Files are kept open, as for any site with traffic. TLS is what frontd offers, too.
+    fn config(&self, site: &Site, folder: &Path) -> String {
+        let Self { http, https, .. } = self;
+        let user = if rustix::process::geteuid().is_root() { "user root root;\n" } else { "" };
+        format!(
+            "{user}daemon off;
+worker_processes 2;
+worker_rlimit_nofile 8192;
+pid nginx.pid;
+events {{ worker_connections 4096; }}
+http {{
+  types {{ application/octet-stream bin; text/css css; }}
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  keepalive_requests 1000000;
+  open_file_cache max=1000 inactive=60s;
+{temporary}
+  ssl_certificate {certificate};
+  ssl_certificate_key {certificate};
+  ssl_protocols TLSv1.2 TLSv1.3;
+  ssl_session_cache shared:tls:10m;
+  ssl_session_tickets on;
+  upstream app {{ server unix:{socket}; keepalive 256; }}
+  server {{
+    listen {http} reuseport backlog=4096;
+    listen {https} ssl http2 reuseport backlog=4096;
+    location /static/ {{ alias {files}/; }}
+    location / {{
+{pass}    }}
+  }}
+}}
+",
+            temporary = temporary(folder),
+            certificate = site.certificate().display(),
+            socket = self.socket.display(),
+            files = site.files().display(),
+            pass = self.upstream.pass(),
+        )
+    }
+}
+
+impl Upstream {
+    fn pass(self) -> String {
+        match self {
+            Self::Uwsgi => {
+                UWSGI_PARAMS.iter().fold("uwsgi_pass app;\n".to_owned(), |mut text, (name, value)| {
+                    let _never = writeln!(text, "uwsgi_param {name} {value};");
+                    text
+                })
+            }
+            Self::Http => HTTP.to_owned(),
+        }
+    }
+}
+
+/// nginx's own file of that name.
+const UWSGI_PARAMS: [(&str, &str); 14] = [
+    ("QUERY_STRING", "$query_string"),
+    ("REQUEST_METHOD", "$request_method"),
+    ("CONTENT_TYPE", "$content_type"),
+    ("CONTENT_LENGTH", "$content_length"),
+    ("REQUEST_URI", "$request_uri"),
+    ("PATH_INFO", "$document_uri"),
+    ("DOCUMENT_ROOT", "$document_root"),
+    ("SERVER_PROTOCOL", "$server_protocol"),
+    ("REQUEST_SCHEME", "$scheme"),
+    ("HTTPS", "$https if_not_empty"),
+    ("REMOTE_ADDR", "$remote_addr"),
+    ("REMOTE_PORT", "$remote_port"),
+    ("SERVER_PORT", "$server_port"),
+    ("SERVER_NAME", "$server_name"),
+];
+
+const HTTP: &str = "proxy_pass http://app;
+proxy_http_version 1.1;
+proxy_set_header Connection \"\";
+proxy_set_header Host $http_host;
+proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+proxy_set_header X-Forwarded-Proto $scheme;
+";
+
+/// Folders of its own, so that it needs no privileges.
+fn temporary(folder: &Path) -> String {
+    ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].iter().fold(String::new(), |mut text, name| {
+        let _never = writeln!(text, "  {name}_temp_path {}/{name};", folder.display());
+        text
+    })
+}

@@ -1,0 +1,13 @@
+//! Tells the person who waits what is going on.
+
+use std::io::{IsTerminal as _, stderr};
+
+/// A line under a heading.
+#[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
+pub(crate) fn say(heading: &str, what: &str) {
+    if stderr().is_terminal() {
+        eprintln!("\x1b[1;36m{heading:>10}\x1b[0m {what}");
+    } else {
+        eprintln!("{heading:>10} {what}");
+    }
+}

@@ -1,0 +1,144 @@
+//! The app servers beside us, each set up as its documentation advises for two or more processes behind nginx.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use super::cases::Scene;
+use super::guard::Guard;
+use super::nginx::Upstream;
+use super::site::Site;
+
+/// uWSGI is given as long a queue as the kernel allows, up to this.
+const QUEUE: u32 = 1024;
+
+/// An app server that nginx stands before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Server {
+    Uwsgi,
+    Gunicorn,
+    Granian,
+}
+
+/// What one is to serve, and where.
+#[derive(Debug)]
+pub(crate) struct Serve<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) scene: Scene,
+    /// For all that it writes.
+    pub(crate) folder: &'a Path,
+    /// Where it listens.
+    pub(crate) socket: &'a Path,
+}
+
+impl Server {
+    pub(crate) fn start(self, serve: &Serve<'_>) -> anyhow::Result<Guard> {
+        let mut command = match self {
+            Self::Uwsgi => uwsgi(serve)?,
+            Self::Gunicorn => gunicorn(serve),
+            Self::Granian => granian(serve),
+        };
+        let Serve { site, scene, folder, .. } = serve;
+        command.current_dir(scene.app.directory(&site.place)).envs(scene.app.env(&site.place));
+        Guard::start(self.program(), command, folder)
+    }
+
+    /// The name of its program in the virtualenv.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Uwsgi => "uwsgi",
+            Self::Gunicorn => "gunicorn",
+            Self::Granian => "granian",
+        }
+    }
+
+    /// Its release on PyPI that is measured.
+    pub(crate) fn requirement(self) -> &'static str {
+        match self {
+            Self::Uwsgi => "uWSGI==2.0.31",
+            Self::Gunicorn => "gunicorn==27.0.1",
+            Self::Granian => "granian==2.8.7",
+        }
+    }
+
+    /// What nginx speaks to it.
+    pub(crate) fn upstream(self) -> Upstream {
+        match self {
+            Self::Uwsgi => Upstream::Uwsgi,
+            Self::Gunicorn | Self::Granian => Upstream::Http,
+        }
+    }
+}
+
+impl Serve<'_> {
+    fn program(&self, server: Server) -> Command {
+        Command::new(self.site.place.venv.join("bin").join(server.program()))
+    }
+}
+
+/// Where a uWSGI that runs in that folder takes commands.
+pub(crate) fn fifo(folder: &Path) -> PathBuf {
+    folder.join("fifo")
+}
+
+/// `lazy-apps` lets it reload one worker after the other.
+fn uwsgi(serve: &Serve<'_>) -> anyhow::Result<Command> {
+    let Serve { site, scene, folder, socket } = serve;
+    let file = folder.join("uwsgi.ini");
+    let text = format!(
+        "[uwsgi]
+master = true
+processes = {workers}
+lazy-apps = true
+single-interpreter = true
+need-app = true
+listen = {listen}
+disable-logging = true
+die-on-term = true
+vacuum = true
+socket = {socket}
+chmod-socket = 660
+master-fifo = {fifo}
+virtualenv = {venv}
+chdir = {directory}
+module = {target}
+",
+        workers = scene.workers,
+        listen = longest_queue().min(QUEUE),
+        socket = socket.display(),
+        fifo = fifo(folder).display(),
+        venv = site.place.venv.display(),
+        directory = scene.app.directory(&site.place).display(),
+        target = scene.app.target(),
+    );
+    fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    let mut command = serve.program(Server::Uwsgi);
+    command.arg("--ini").arg(file);
+    Ok(command)
+}
+
+fn longest_queue() -> u32 {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    text.trim().parse().unwrap_or(128)
+}
+
+/// Its sync workers, the default, and the fastest of its kinds for quick answers.
+fn gunicorn(serve: &Serve<'_>) -> Command {
+    let bind = [OsStr::new("unix:"), serve.socket.as_os_str()].concat();
+    let mut command = serve.program(Server::Gunicorn);
+    command.args(["--workers", &serve.scene.workers.to_string(), "--no-control-socket", "--bind"]);
+    command.arg(bind).arg(serve.scene.app.target());
+    command
+}
+
+/// One thread for Python in each process, as all others have.
+fn granian(serve: &Serve<'_>) -> Command {
+    let mut command = serve.program(Server::Granian);
+    command.args(["--interface", "wsgi", "--http", "1", "--no-ws", "--blocking-threads", "1"]);
+    command.args(["--workers", &serve.scene.workers.to_string(), "--uds"]).arg(serve.socket);
+    command.arg(serve.scene.app.target());
+    command
+}

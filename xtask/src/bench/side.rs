@@ -1,0 +1,41 @@
+//! Who is measured.
+
+use std::fmt;
+
+use super::server::Server;
+
+/// A whole stack, from the client's connection to the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    Imperium,
+    /// nginx, and this server behind it.
+    Nginx(Server),
+}
+
+impl Side {
+    /// What is replaced.
+    pub(crate) const UWSGI: Self = Self::Nginx(Server::Uwsgi);
+    pub(crate) const GUNICORN: Self = Self::Nginx(Server::Gunicorn);
+    pub(crate) const GRANIAN: Self = Self::Nginx(Server::Granian);
+    /// In the order in which they take turns.
+    pub(crate) const ALL: [Self; 4] = [Self::UWSGI, Self::Imperium, Self::GUNICORN, Self::GRANIAN];
+
+    /// Its name in JSON.
+    pub(crate) fn key(self) -> String {
+        match self {
+            Self::Imperium => "imperium".to_owned(),
+            Self::Nginx(server) => format!("nginx_{}", server.program()),
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Imperium => "Imperium",
+            Self::Nginx(Server::Uwsgi) => "nginx + uWSGI",
+            Self::Nginx(Server::Gunicorn) => "nginx + gunicorn",
+            Self::Nginx(Server::Granian) => "nginx + granian",
+        })
+    }
+}

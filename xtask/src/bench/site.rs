@@ -1,0 +1,78 @@
+//! What all stacks of one run stand on: a folder, files to serve, one key for TLS.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+use tests::place::Place;
+
+/// The host under which every app is asked for: clients find it without any help.
+pub(crate) const HOST: &str = "localhost";
+const FILES: [(&str, usize); 3] = [("1k.bin", 1 << 10), ("100k.bin", 100 << 10), ("10m.bin", 10 << 20)];
+
+/// Where it all stands; it is gone when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) place: Place,
+    folder: TempDir,
+    stacks: AtomicU32,
+}
+
+impl Site {
+    /// Makes the files and the key.
+    pub(crate) fn make(place: Place) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("imperium-bench-").tempdir();
+        let folder = folder.context("make a folder for the stacks")?;
+        let site = Self { place, folder, stacks: AtomicU32::new(0) };
+        site.make_files()?;
+        site.make_key()?;
+        Ok(site)
+    }
+
+    /// A new folder for a stack. Its path is short, as those of unix sockets have to be.
+    pub(crate) fn folder(&self) -> anyhow::Result<PathBuf> {
+        let number = self.stacks.fetch_add(1, Ordering::Relaxed);
+        let folder = self.path().join(number.to_string());
+        fs::create_dir(&folder).with_context(|| format!("create {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The static files.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.path().join("static")
+    }
+
+    /// A folder with the one certificate.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.path().join("certificates")
+    }
+
+    /// The certificate and its key.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.certificates().join("localhost.pem")
+    }
+
+    fn make_files(&self) -> anyhow::Result<()> {
+        fs::create_dir(self.files())?;
+        for (name, length) in FILES {
+            let mut bytes = vec![0; length];
+            fastrand::fill(&mut bytes);
+            fs::write(self.files().join(name), bytes).with_context(|| format!("write {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// ECDSA on P-256, as certbot makes by default.
+    fn make_key(&self) -> anyhow::Result<()> {
+        let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).context("make a certificate")?;
+        fs::create_dir(self.certificates())?;
+        let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+        fs::write(self.certificate(), pem).context("write the certificate")
+    }
+}

@@ -1,0 +1,164 @@
+//! One side as it runs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use futures_util::future::join_all;
+use tests::client::{Client, Protocol};
+use tests::ports;
+use tests::process::Process;
+use tests::wait::until;
+use tokio::time::timeout;
+
+use super::cases::Scene;
+use super::guard::Guard;
+use super::imperium::Imperium;
+use super::nginx::Nginx;
+use super::server::{self, Serve, Server};
+use super::side::Side;
+use super::site::{HOST, Site};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running stack; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    pub(crate) scene: Scene,
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
+    pub(crate) certificate: PathBuf,
+    running: Running,
+}
+
+#[derive(Debug)]
+enum Running {
+    Imperium(Imperium),
+    Nginx { front: Guard, back: Guard, folder: PathBuf },
+}
+
+/// The processes of a stack.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    /// Of the front server.
+    pub(crate) front: Vec<Process>,
+    /// The workers, and who looks after them.
+    pub(crate) back: Vec<Process>,
+}
+
+impl Stack {
+    /// Starts it, and waits until every worker has answered.
+    pub(crate) async fn start(side: Side, scene: Scene, site: &Site) -> anyhow::Result<Self> {
+        let folder = site.folder()?;
+        let [http, https, admin] = ports::free()?;
+        let running = match side {
+            Side::Imperium => Running::Imperium(Imperium::start(site, scene, folder, [http, https, admin])?),
+            Side::Nginx(server) => behind_nginx(server, site, scene, folder, [http, https])?,
+        };
+        let stack = Self { scene, http, https, certificate: site.certificate(), running };
+        stack.greets().await?;
+        stack.all_answer(&BTreeSet::new()).await?;
+        Ok(stack)
+    }
+
+    /// Where a path is, for a client that is given URLs.
+    pub(crate) fn url(&self, protocol: Protocol, path: &str) -> String {
+        let (scheme, address) = match protocol {
+            Protocol::Plain => ("http", self.http),
+            Protocol::Http1 | Protocol::Http2 => ("https", self.https),
+        };
+        format!("{scheme}://{HOST}:{}{path}", address.port())
+    }
+
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Client::new(&self.certificate, HOST, self.http, Protocol::Plain)
+    }
+
+    /// Its processes, as they are now.
+    pub(crate) fn processes(&self) -> Processes {
+        match &self.running {
+            Running::Imperium(imperium) => imperium.processes(),
+            Running::Nginx { front, back, .. } => {
+                Processes { front: front.processes(), back: back.processes() }
+            }
+        }
+    }
+
+    /// Has the app's workers replaced, as its operator would.
+    pub(crate) async fn reload(&self) -> anyhow::Result<()> {
+        match &self.running {
+            Running::Imperium(imperium) => imperium.reload().await,
+            Running::Nginx { folder, .. } => {
+                let fifo = server::fifo(folder);
+                fs::write(&fifo, "c").with_context(|| format!("write to {}", fifo.display()))
+            }
+        }
+    }
+
+    /// Waits until as many processes as there shall be have answered, none of which is of `old`, and returns them.
+    pub(crate) async fn all_answer(&self, old: &BTreeSet<u32>) -> anyhow::Result<BTreeSet<u32>> {
+        let mut seen = BTreeSet::new();
+        let all = until("every worker answers", async || {
+            self.lives()?;
+            seen.extend(self.pids().await?.into_iter().flatten().filter(|pid| !old.contains(pid)));
+            Ok((seen.len() >= self.scene.workers as usize).then(|| seen.clone()))
+        });
+        let all = all.await;
+        all.with_context(|| self.last_words())
+    }
+
+    /// Asks for as many pids at once as there are workers.
+    pub(crate) async fn pids(&self) -> anyhow::Result<Vec<anyhow::Result<u32>>> {
+        let client = self.client()?;
+        let pid = async || {
+            let answer =
+                timeout(PATIENCE, client.get("/pid?sleep=0.005")).await.context("ask for a pid")??;
+            Ok(answer.expect(200)?.text().trim().parse()?)
+        };
+        Ok(join_all((0..self.scene.workers).map(|_| pid())).await)
+    }
+
+    async fn greets(&self) -> anyhow::Result<()> {
+        let client = self.client()?;
+        let greets = until("the app greets", async || {
+            self.lives()?;
+            let Ok(answer) = client.get("/").await else { return Ok(None) };
+            Ok((answer.status == 200).then(|| answer.text()))
+        });
+        let page = greets.await.with_context(|| self.last_words())?;
+        ensure!(page.contains(self.scene.app.greeting()), "{:?} greets with {page}", self.scene.app);
+        Ok(())
+    }
+
+    fn lives(&self) -> anyhow::Result<()> {
+        match &self.running {
+            Running::Imperium(imperium) => imperium.up.lives(),
+            Running::Nginx { front, back, .. } => front.lives().and_then(|()| back.lives()),
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let words = match &self.running {
+            Running::Imperium(imperium) => imperium.up.last_words(),
+            Running::Nginx { front, back, .. } => front.last_words() + &back.last_words(),
+        };
+        format!("the last words of its log:\n{words}\n")
+    }
+}
+
+fn behind_nginx(
+    server: Server,
+    site: &Site,
+    scene: Scene,
+    folder: PathBuf,
+    [http, https]: [SocketAddr; 2],
+) -> anyhow::Result<Running> {
+    let socket = folder.join("app.sock");
+    let back = server.start(&Serve { site, scene, folder: &folder, socket: &socket })?;
+    let nginx = Nginx { http, https, upstream: server.upstream(), socket: &socket };
+    let front = nginx.start(site, &folder)?;
+    Ok(Running::Nginx { front, back, folder })
+}

@@ -1,0 +1,63 @@
+//! What processes cost: CPU and memory, as the kernel counts them.
+
+use std::fs;
+
+use anyhow::Context as _;
+use tests::process::Process;
+
+/// Microseconds of CPU that these processes have used so far, in user and in kernel mode.
+pub(crate) fn cpu(processes: &[Process]) -> anyhow::Result<f64> {
+    let ticks: u64 = processes.iter().filter_map(|process| ticks(&stat(process.pid)?)).sum();
+    let ticks = u32::try_from(ticks).context("count ticks of CPU")?;
+    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).context("length of a tick")?;
+    Ok(f64::from(ticks) * 1e6 / f64::from(per_second))
+}
+
+/// Bytes of memory of these processes: a page that several share is divided among them (Pss).
+pub(crate) fn memory(processes: &[Process]) -> anyhow::Result<f64> {
+    let kibibytes: u64 = processes.iter().filter_map(|process| pss(&smaps_rollup(process.pid)?)).sum();
+    Ok(f64::from(u32::try_from(kibibytes).context("count memory")?) * 1024.0)
+}
+
+/// None when it has ended.
+fn stat(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/stat")).ok()
+}
+
+fn smaps_rollup(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()
+}
+
+/// Fields 14 and 15 of proc(5); the second, the name, may hold any byte but ends with the last parenthesis.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (user, kernel): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(user + kernel)
+}
+
+fn pss(smaps_rollup: &str) -> Option<u64> {
+    let line = smaps_rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_proc() {
+        let stat = "4785 (uwsgi) w) S 4784 4785 4784 0 -1 4194304 1523 0 0 0 17 25 3 4 20 0 1 0 330912 58580992 5421";
+        assert_eq!(ticks(stat), Some(42));
+        assert_eq!(ticks("ended"), None);
+        let rollup =
+            "55d0-7ffe ---p 0 00:00 0 [rollup]\nRss:   13104 kB\nPss:    5421 kB\nPss_Dirty: 3000 kB\n";
+        assert_eq!(pss(rollup), Some(5421));
+    }
+
+    #[test]
+    fn this_process_has_cost_something() {
+        let this = Process::of(std::process::id()).unwrap();
+        assert!(memory(std::slice::from_ref(&this)).unwrap() > 0.0);
+        while cpu(std::slice::from_ref(&this)).unwrap() <= 0.0 {}
+    }
+}
