@@ -1,7 +1,7 @@
 //! What is measured, and what each is to reach.
 
+use ::tests::client::Protocol;
 use anyhow::ensure;
-use tests::client::Protocol;
 
 use super::app::App;
 use super::metric::Metric;

@@ -64,8 +64,9 @@ impl<'a> Course<'a> {
             return outcome;
         }
         let sides: Vec<_> = case.sides.iter().copied().filter(|side| self.peers.have(*side)).collect();
-        for round in 0..self.pace.rounds {
-            for side in sides.iter().filter(|side| round < self.pace.rounds_of(**side)) {
+        let pace = self.pace;
+        for round in 0..pace.rounds {
+            for side in sides.iter().filter(|side| round < pace.rounds_of(**side)) {
                 outcome.record(*side, self.measure(case, *side).await);
             }
         }

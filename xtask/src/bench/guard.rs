@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use ::tests::process::{self, Process};
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tests::process::{self, Process};
 
 /// In the environment of every process of a server, with its folder: it finds those that left their parent.
 const MARK: &str = "BENCH_STACK";

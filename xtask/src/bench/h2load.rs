@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use ::tests::client::Protocol;
 use anyhow::{Context as _, ensure};
-use tests::client::Protocol;
 use tokio::process::Command;
 
 use super::load::Load;

@@ -8,7 +8,7 @@ use super::metric::Metric;
 use super::outcome::Outcome;
 use super::side::Side;
 use super::statistics::{Ratio, figures};
-use super::target::{Bound, Of, Target, Verdict};
+use super::target::{Bound, Of, Reached, Target, Verdict};
 
 /// Where it was measured, and every figure of every round.
 pub(crate) fn document(machine: &Machine, cases: &[(Case, Outcome)]) -> Value {
@@ -65,7 +65,7 @@ fn target(target: &Target, outcome: &Outcome) -> Value {
         Verdict::NotMet(_) => Some(false),
         Verdict::Unknown => None,
     };
-    let reached = verdict.reached().map(|it| it.value());
+    let reached = verdict.reached().map(Reached::value);
     json!({ "metric": target.metric.key(), "of": of, bound: target.bound.value(), "reached": reached, "met": met })
 }
 

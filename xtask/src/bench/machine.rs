@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::thread::available_parallelism;
 
+use ::tests::place::Place;
 use serde_json::{Value, json};
-use tests::place::Place;
 
 use super::peers;
 

@@ -29,9 +29,9 @@ impl Peers {
         let missing: Vec<_> = PACKAGES.into_iter().filter(|(program, _)| find(program).is_none()).collect();
         if !missing.is_empty() {
             let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
-            excuse(install(&packages));
+            excuse(&install(&packages));
         }
-        let servers = SERVERS.into_iter().filter(|server| excuse(from_pypi(*server, place)));
+        let servers = SERVERS.into_iter().filter(|server| excuse(&from_pypi(*server, place)));
         Self { servers: servers.collect() }
     }
 
@@ -64,8 +64,8 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// Says what cannot be had, and goes on without.
-fn excuse(had: anyhow::Result<()>) -> bool {
-    if let Err(error) = &had {
+fn excuse(had: &anyhow::Result<()>) -> bool {
+    if let Err(error) = had {
         say("missing", &format!("{error:#}"));
     }
     had.is_ok()

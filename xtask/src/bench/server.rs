@@ -1,6 +1,6 @@
 //! The app servers beside us, each set up as its documentation advises for two or more processes behind nginx.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -127,7 +127,8 @@ fn longest_queue() -> u32 {
 
 /// Its sync workers, the default, and the fastest of its kinds for quick answers.
 fn gunicorn(serve: &Serve<'_>) -> Command {
-    let bind = [OsStr::new("unix:"), serve.socket.as_os_str()].concat();
+    let mut bind = OsString::from("unix:");
+    bind.push(serve.socket);
     let mut command = serve.program(Server::Gunicorn);
     command.args(["--workers", &serve.scene.workers.to_string(), "--no-control-socket", "--bind"]);
     command.arg(bind).arg(serve.scene.app.target());

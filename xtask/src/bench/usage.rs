@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use ::tests::process::Process;
 use anyhow::Context as _;
-use tests::process::Process;
 
 /// Microseconds of CPU that these processes have used so far, in user and in kernel mode.
 pub(crate) fn cpu(processes: &[Process]) -> anyhow::Result<f64> {
