@@ -69,25 +69,34 @@ impl Stack {
     /// # Errors
     /// When a file cannot be written, or `imperium` not be started.
     pub fn start(place: Place, vassals: impl IntoIterator<Item = Vassal>) -> anyhow::Result<Self> {
-        let root =
-            tempfile::Builder::new().prefix("imperium-").tempdir().context("make a folder for the stack")?;
-        let [http, https, admin] = ports::free()?;
+        let root = folder()?;
         fs::create_dir(root.path().join("vassals"))?;
-        fs::write(root.path().join("frontd.toml"), format!("admin = \"{admin}\"\n"))?;
         for vassal in vassals {
             fs::write(root.path().join("vassals").join(format!("{}.toml", vassal.name())), vassal.text())?;
         }
-        let up = Command::new(place.binaries.join("imperium"))
-            .arg("up")
-            .arg("--root")
-            .arg(root.path())
-            .args(["--http", &http.to_string(), "--https", &https.to_string()])
+        let mut up = up(&place);
+        up.arg("--root").arg(root.path());
+        Self::spawn(place, root, up)
+    }
+
+    /// Starts one app of `directory` by its name alone.
+    ///
+    /// # Errors
+    /// When `imperium` cannot be started.
+    pub fn one_app(place: Place, directory: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut up = up(&place);
+        up.args(arguments).current_dir(directory);
+        Self::spawn(place, folder()?, up)
+    }
+
+    fn spawn(place: Place, root: TempDir, mut up: Command) -> anyhow::Result<Self> {
+        let [http, https, admin] = ports::free()?;
+        up.args(["--http", &http.to_string(), "--https", &https.to_string(), "--admin", &admin.to_string()])
             .env(MARK, root.path())
             .stdin(Stdio::null())
             .stdout(File::create(root.path().join("out"))?)
-            .stderr(File::create(root.path().join("log"))?)
-            .spawn()
-            .context("start `imperium up`")?;
+            .stderr(File::create(root.path().join("log"))?);
+        let up = up.spawn().context("start `imperium up`")?;
         Ok(Self { place, http, https, admin, root, up, life: Life::Runs })
     }
 
@@ -347,6 +356,16 @@ impl Stack {
         ensure!(status.success(), "`imperium up` ended with {status}");
         leftovers::sockets(&self.root().join("run"), [self.http, self.https, self.admin])
     }
+}
+
+fn folder() -> anyhow::Result<TempDir> {
+    tempfile::Builder::new().prefix("imperium-").tempdir().context("make a folder for the stack")
+}
+
+fn up(place: &Place) -> Command {
+    let mut command = Command::new(place.binaries.join("imperium"));
+    command.arg("up");
+    command
 }
 
 impl Drop for Stack {

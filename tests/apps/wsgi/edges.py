@@ -224,6 +224,12 @@ def environ(environ, start_response):
     return [json.dumps({key: value for key, value in environ.items() if isinstance(value, str)}).encode()]
 
 
+def interpreter(environ, start_response):
+    """Which Python this is, and where it looks for modules."""
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({"prefix": sys.prefix, "path": sys.path, "directory": os.getcwd()}).encode()]
+
+
 def missing(environ, start_response):
     start_response("404 Not Found", TEXT)
     return [b"no such callable\n"]
@@ -239,7 +245,8 @@ def types(environ, start_response):
 CALLABLES = [
     hello, echo, pid, gated, in_pieces, write, closing, closing_endless, raise_midway, raise_at_once,
     raise_after_start, exc_info, exc_info_late, start_twice, nothing, no_start, text_body, bad_header,
-    too_short, no_content, empty, lazy_start, file_wrapper, lines, unread, errors, environ, types,
+    too_short, no_content, empty, lazy_start, file_wrapper, lines, unread, errors, environ, interpreter,
+    types,
 ]  # fmt: skip
 BY_PATH = {"/": hello} | {"/" + each.__name__.replace("_", "-"): each for each in CALLABLES}
 
