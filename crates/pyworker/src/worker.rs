@@ -287,14 +287,28 @@ fn put_first(path: &Bound<'_, PyList>, directory: &Path) -> PyResult<()> {
     }
 }
 
-/// A process that the app forks must end at SIGTERM, and not pass it on to this one, as it would with the
-/// handler that it inherits.
+/// A process that the app forks ends at SIGTERM. With the handler that it inherits it would pass the signal on
+/// to this process, so none may reach it before that is undone.
 fn leave_signals_to_children(py: Python<'_>) -> PyResult<()> {
-    let reset =
-        PyCFunction::new_closure(py, None, None, |arguments, _| stop_handling_sigterm(arguments.py()))?;
     let options = PyDict::new(py);
-    options.set_item("after_in_child", reset)?;
+    options.set_item("before", hook(py, |py| mask_sigterm(py, "SIG_BLOCK"))?)?;
+    options.set_item("after_in_parent", hook(py, |py| mask_sigterm(py, "SIG_UNBLOCK"))?)?;
+    let in_child = |py: Python<'_>| stop_handling_sigterm(py).and_then(|()| mask_sigterm(py, "SIG_UNBLOCK"));
+    options.set_item("after_in_child", hook(py, in_child)?)?;
     py.import("os")?.call_method("register_at_fork", (), Some(&options))?;
+    Ok(())
+}
+
+fn hook<'py>(
+    py: Python<'py>,
+    run: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync + 'static,
+) -> PyResult<Bound<'py, PyCFunction>> {
+    PyCFunction::new_closure(py, None, None, move |arguments, _| run(arguments.py()))
+}
+
+fn mask_sigterm(py: Python<'_>, how: &str) -> PyResult<()> {
+    let signal = py.import("signal")?;
+    signal.call_method1("pthread_sigmask", (signal.getattr(how)?, (signal.getattr("SIGTERM")?,)))?;
     Ok(())
 }
 

@@ -8,9 +8,8 @@ use api::worker::worker_service_server::{WorkerService, WorkerServiceServer};
 use api::worker::{
     AttachRequest, AttachResponse, Drain, GetSpecRequest, GetSpecResponse, Spec, Stop, attach_response,
 };
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
@@ -19,7 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) struct Emperor {
     told: mpsc::UnboundedReceiver<Message>,
     shared: Arc<Shared>,
-    _server: DropGuard,
+    /// Dropped, it ends the server's own runtime, and so all of it at once, as `kill -9` would.
+    _alive: oneshot::Sender<()>,
 }
 
 struct Shared {
@@ -32,15 +32,20 @@ impl Emperor {
     pub(crate) fn serve(socket: &Path, spec: Spec) -> Self {
         let (sender, told) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared { spec, told: sender, attached: Mutex::default() });
-        let listener = daemon::uds::listen(socket).unwrap();
-        let end = CancellationToken::new();
-        let server = Server::builder()
-            .add_service(WorkerServiceServer::new(Service(Arc::clone(&shared))))
-            .serve_with_incoming(UnixListenerStream::new(listener));
-        let ended = end.clone();
-        // Dropped, and not shut down in good order: so dies a real one.
-        TaskTracker::new().spawn(async move { ended.run_until_cancelled(server).await });
-        Self { told, shared, _server: end.drop_guard() }
+        let (alive, dead) = oneshot::channel();
+        let (service, socket) = (Service(Arc::clone(&shared)), socket.to_owned());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = UnixListenerStream::new(daemon::uds::listen(&socket).unwrap());
+                let server = Server::builder().add_service(WorkerServiceServer::new(service));
+                tokio::select! {
+                    served = server.serve_with_incoming(listener) => served.unwrap(),
+                    _dropped = dead => {}
+                }
+            });
+        });
+        Self { told, shared, _alive: alive }
     }
 
     /// What the worker says next, its load apart.

@@ -73,6 +73,11 @@ impl Front {
         self.responses.message().await.is_err()
     }
 
+    /// The id of the request that was sent last.
+    pub(crate) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
     pub(crate) fn half_close(&mut self) {
         self.requests = None;
     }
