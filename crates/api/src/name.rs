@@ -37,8 +37,9 @@ impl VassalName {
         if name.is_empty() || name.chars().count() > 64 {
             return Err(NameError::Length(name.chars().take(80).collect()));
         }
-        let allowed =
-            |(at, c): &(usize, char)| matches!(c, 'a'..='z' | '0'..='9') || (*at > 0 && matches!(c, '_' | '-'));
+        let allowed = |(at, c): &(usize, char)| {
+            matches!(c, 'a'..='z' | '0'..='9') || (*at > 0 && matches!(c, '_' | '-'))
+        };
         match name.char_indices().find(|it| !allowed(it)) {
             Some((_, character)) => Err(NameError::Character { name: name.to_owned(), character }),
             None => Ok(Self(name.to_owned())),

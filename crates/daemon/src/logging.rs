@@ -87,7 +87,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let time = OffsetDateTime::now_utc().format(TIME).map_err(|_| fmt::Error)?;
         let (level, color) = match *event.metadata().level() {
             Level::ERROR => ("ERROR", "31"),

@@ -29,7 +29,9 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
     let _ = fs::remove_file(&fresh);
     if fs::symlink_metadata(path).is_ok_and(|it| !it.file_type().is_socket()) {
-        return Err(failed("replace")(io::Error::other("there is something that is no socket: move it away")));
+        return Err(failed("replace")(io::Error::other(
+            "there is something that is no socket: move it away",
+        )));
     }
     let listener = UnixListener::bind(&fresh).map_err(failed("bind"))?;
     fs::set_permissions(&fresh, Permissions::from_mode(0o660)).map_err(failed("set the mode of"))?;
