@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use api::worker::Spec;
@@ -44,8 +44,8 @@ impl Control {
         Self { exchanges, life, place, spec: Some(spec), deadline: None }
     }
 
-    /// Obeys until the process ends.
-    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    /// Obeys until the process ends. `end_asked` asks for what SIGTERM would.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, end_asked: Arc<Notify>) {
         let mut terminate = match signal(SignalKind::terminate()) {
             Ok(terminate) => terminate,
             Err(error) => return tracing::error!(%error, "listen to SIGTERM"),
@@ -58,6 +58,7 @@ impl Control {
                     None => return,
                 },
                 _ = terminate.recv() => self.terminate(),
+                () = end_asked.notified() => self.terminate(),
                 () = sleep_until(deadline), if self.deadline.is_some() => {
                     tracing::warn!("the time to drain is over: what is still under way is cut");
                     self.end_now();

@@ -12,6 +12,7 @@ mod log;
 mod process;
 mod seat;
 mod session;
+mod signals;
 mod socket;
 mod traceback;
 mod worker;

@@ -11,7 +11,7 @@ use api::worker::{Failed, Ready, Spec};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyList};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::attach::{Attachment, End, Life};
@@ -20,6 +20,7 @@ use crate::driver::Driver;
 use crate::exchange::Exchange;
 use crate::exchanges::{Begun, Exchanges};
 use crate::ingress;
+use crate::signals::{self, Handled, Signals};
 use crate::socket::Place;
 use crate::wsgi::app::Location;
 use crate::wsgi::{self, Concurrency, Wsgi};
@@ -98,6 +99,39 @@ struct Worker {
     exchanges: Arc<Exchanges>,
     life: Arc<watch::Sender<Life>>,
     place: Arc<OnceLock<Place>>,
+    /// A signal handler of the app asks for what SIGTERM would.
+    end_asked: Arc<Notify>,
+}
+
+/// Which of Python's threads.
+enum Thread {
+    /// The one that runs Python's signal handlers.
+    Main(Signals),
+    /// Any other.
+    Other,
+}
+
+impl Thread {
+    async fn signal(&self) {
+        match self {
+            Self::Main(signals) => signals.caught().await,
+            Self::Other => std::future::pending().await,
+        }
+    }
+}
+
+/// What a thread has to do.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one, which a box would not make faster"
+)]
+enum Next {
+    /// Call the app.
+    Request(Begun),
+    /// Run the handlers of a signal.
+    Signal,
+    /// End: this worker drains.
+    Drained,
 }
 
 /// Resolved when emperord knows of this worker's end.
@@ -115,14 +149,15 @@ impl Worker {
             exchanges: Arc::default(),
             life: Arc::new(watch::Sender::new(life)),
             place: Arc::default(),
+            end_asked: Arc::default(),
         });
         let (commands, obeyed) = mpsc::channel(8);
         let (waiting, spec) = oneshot::channel();
         let (told, goodbye) = oneshot::channel();
 
-        let Self { exchanges, life, place, .. } = &*worker;
+        let Self { exchanges, life, place, end_asked, .. } = &*worker;
         let control = Control::new(Arc::clone(exchanges), Arc::clone(life), Arc::clone(place), waiting);
-        worker.driver.spawn(control.run(obeyed));
+        worker.driver.spawn(control.run(obeyed, Arc::clone(end_asked)));
 
         let exchanges = Arc::clone(exchanges);
         let (name, life, socket) =
@@ -176,7 +211,8 @@ impl Worker {
     fn serve(self: &Arc<Self>, py: Python<'_>, wsgi: &Arc<Wsgi>, threads: u32) -> PyResult<()> {
         let others =
             (2..=threads).map(|number| self.start_thread(py, wsgi, number)).collect::<PyResult<Vec<_>>>()?;
-        self.work(py, wsgi);
+        let signals = Signals::listen(py, &self.driver)?;
+        self.work(py, wsgi, &Thread::Main(signals));
         for thread in others {
             thread.call_method0("join")?;
         }
@@ -191,8 +227,9 @@ impl Worker {
         number: u32,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (worker, wsgi) = (Arc::clone(self), Arc::clone(wsgi));
-        let target =
-            PyCFunction::new_closure(py, None, None, move |arguments, _| worker.work(arguments.py(), &wsgi))?;
+        let target = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+            worker.work(arguments.py(), &wsgi, &Thread::Other);
+        })?;
         let options = PyDict::new(py);
         options.set_item("target", target)?;
         options.set_item("name", format!("imperium-{number}"))?;
@@ -203,21 +240,27 @@ impl Worker {
     }
 
     /// Calls the app for one request after the other.
-    fn work(&self, py: Python<'_>, wsgi: &Wsgi) {
+    fn work(&self, py: Python<'_>, wsgi: &Wsgi, thread: &Thread) {
         let (mut last, mut turns) = (None, 0);
-        while let Some(begun) = self.driver.wait(py, self.next(last.take(), &mut turns)) {
-            let inside = self.driver.enter();
-            let message = wsgi.serve(py, &begun);
-            drop(inside);
-            last = Some((begun.exchange, message));
+        loop {
+            match self.driver.wait(py, self.next(last.take(), &mut turns, thread)) {
+                Next::Request(begun) => {
+                    let inside = self.driver.enter();
+                    let message = wsgi.serve(py, &begun);
+                    drop(inside);
+                    last = Some((begun.exchange, message));
+                }
+                Next::Signal => self.handle_signals(py),
+                Next::Drained => return,
+            }
         }
     }
 
-    /// Ends the exchange before, and begins the next; `None` once this worker drains.
+    /// Ends the exchange before, and begins the next.
     ///
     /// Sending from here, inside of the runtime, wakes who sends by a push to a queue; from anywhere else it
     /// would take a system call.
-    async fn next(&self, last: Option<Last>, turns: &mut u32) -> Option<Begun> {
+    async fn next(&self, last: Option<Last>, turns: &mut u32, thread: &Thread) -> Next {
         if let Some((exchange, message)) = last {
             self.exchanges.end(&exchange);
             exchange.session.send(message);
@@ -227,12 +270,24 @@ impl Worker {
             *turns = 0;
             tokio::task::yield_now().await;
         }
-        let begun = self.exchanges.next().await?;
+        let begun = tokio::select! {
+            biased;
+            begun = self.exchanges.next() => begun,
+            () = thread.signal() => return Next::Signal,
+        };
+        let Some(begun) = begun else { return Next::Drained };
         if !wsgi::is_safe(&begun.request.method) {
             begun.exchange.tell_begun();
             self.driver.flushed().await;
         }
-        Some(begun)
+        Next::Request(begun)
+    }
+
+    fn handle_signals(&self, py: Python<'_>) {
+        let _inside = self.driver.enter();
+        if signals::handle(py) == Handled::End {
+            self.end_asked.notify_one();
+        }
     }
 
     /// Tells emperord why the app cannot be run, and ends.

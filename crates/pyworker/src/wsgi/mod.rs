@@ -53,7 +53,7 @@ impl Wsgi {
             Ok(call) => self.respond(py, &call, begun),
             Err(error) => {
                 log_failure(py, &error, begun);
-                (None, None)
+                (Some(reply::server_error(begun.request.id)), None)
             }
         };
         let Some(close) = iterable.and_then(|it| close_of(&it)) else {

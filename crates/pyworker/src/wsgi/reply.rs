@@ -209,7 +209,8 @@ fn log(overrun: Overrun) {
     }
 }
 
-fn server_error(id: u64) -> Response {
+/// The response to a request whose app failed before it answered.
+pub(crate) fn server_error(id: u64) -> Response {
     let name = Bytes::from_static(b"content-type");
     let headers = vec![Header { name, value: Bytes::from_static(b"text/plain; charset=utf-8") }];
     let body = Bytes::from_static(b"Internal Server Error\n");

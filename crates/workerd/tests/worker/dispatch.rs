@@ -108,7 +108,7 @@ def application(environ, start_response):
 async fn a_drain_finishes_what_has_begun_and_gives_back_the_rest() {
     let (mut worker, mut front, _) = busy().await;
     let second = front.send(post(&target(&worker, "second"), "x")).await;
-    worker.emperor.drain().await;
+    worker.emperor.drain(60_000).await;
     assert!(matches!(within(front.next()).await, Some(Message::Draining(_))));
     assert_eq!(handed_back(&mut front).await, [second]);
     let third = front.send(get(&target(&worker, "third"))).await;

@@ -67,8 +67,8 @@ impl Emperor {
         }
     }
 
-    pub(crate) async fn drain(&self) {
-        self.say(attach_response::Message::Drain(Drain { grace_milliseconds: 60_000 })).await;
+    pub(crate) async fn drain(&self, grace_milliseconds: u32) {
+        self.say(attach_response::Message::Drain(Drain { grace_milliseconds })).await;
     }
 
     pub(crate) async fn stop(&self) {

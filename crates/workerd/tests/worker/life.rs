@@ -203,7 +203,7 @@ async fn it_serves_on_without_emperord_and_attaches_to_the_next() {
     assert_eq!((again.pid, again.instance, again.generation), (hello.pid, hello.instance, 3));
     assert_eq!((again.ready, again.draining), (Some(ready), false));
     assert_eq!(within(front.fetch(get("/"))).await.body, "hello");
-    worker.emperor.drain().await;
+    worker.emperor.drain(60_000).await;
     assert!(matches!(within(front.next()).await, Some(Message::Draining(_))));
     front.half_close();
     assert_eq!(worker.exit_code().await, Some(0));
@@ -243,6 +243,60 @@ def application(environ, start_response):
     for _ in 0..3 {
         assert_eq!(within(front.fetch(get("/"))).await.body, "15");
     }
+}
+
+#[tokio::test]
+async fn a_drain_has_an_end() {
+    let app = r#"
+def application(environ, start_response):
+    open(environ["QUERY_STRING"], "w").close()
+    while True:
+        pass
+"#;
+    for by_signal in [false, true] {
+        let mut worker = App::new(app).ready().await;
+        let mut front = worker.front(1).await;
+        let begun = worker.path("begun");
+        front.send(get(&format!("/?{}", begun.display()))).await;
+        within(async {
+            while !begun.exists() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        if by_signal {
+            terminate(&worker);
+            assert!(matches!(within(front.next()).await, Some(Message::Draining(_))));
+            terminate(&worker);
+        } else {
+            worker.emperor.drain(1).await;
+        }
+        assert_eq!(worker.exit_code().await, Some(0));
+        assert!(worker.log().await.contains("what is still under way is cut"));
+    }
+}
+
+#[tokio::test]
+async fn a_signal_is_handled_while_nothing_is_asked() {
+    let app = r#"
+import signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.signal(signal.SIGUSR2, lambda *_: 1 / 0)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+
+def application(environ, start_response):
+    pass
+"#;
+    let mut worker = App::new(app).ready().await;
+    for signal in [Signal::USR1, Signal::USR2] {
+        let pid = Pid::from_raw(i32::try_from(worker.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+    worker.logs("handled").await;
+    worker.logs("ZeroDivisionError").await;
+    terminate(&worker);
+    assert_eq!(worker.exit_code().await, Some(0));
+    assert!(worker.log().await.contains("drained"));
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use api::worker::attach_request::Message;
 use api::worker::{Failed, Hello, Ready, Spec};
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
 use crate::emperor::Emperor;
@@ -24,6 +24,7 @@ pub(crate) struct Worker {
     pub(crate) emperor: Emperor,
     pub(crate) spec: Spec,
     folder: TempDir,
+    log: BufReader<ChildStderr>,
 }
 
 /// What is to be run.
@@ -62,7 +63,7 @@ impl<'a> App<'a> {
             workers: 2,
         };
         let emperor = Emperor::serve(&root.join("emperord.sock"), spec.clone());
-        let child = Command::new(env!("CARGO_BIN_EXE_workerd"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_workerd"))
             .args(["blog-2", "--emperord"])
             .arg(root.join("emperord.sock"))
             .arg("--extension")
@@ -72,7 +73,8 @@ impl<'a> App<'a> {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Worker { child, emperor, spec, folder }
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Worker { child, emperor, spec, folder, log }
     }
 
     /// Starts a worker and waits until it serves.
@@ -129,10 +131,24 @@ impl Worker {
         within(self.child.wait()).await.unwrap().code()
     }
 
-    /// All that it has logged, once it has ended.
+    /// Waits until it logs a line that has `text` in it.
+    pub(crate) async fn logs(&mut self, text: &str) {
+        loop {
+            let mut line = String::new();
+            assert!(
+                within(self.log.read_line(&mut line)).await.unwrap() > 0,
+                "it ended without a word of {text}"
+            );
+            if line.contains(text) {
+                return;
+            }
+        }
+    }
+
+    /// All that it has logged and was not read yet, once it has ended.
     pub(crate) async fn log(&mut self) -> String {
         let mut log = String::new();
-        within(self.child.stderr.take().unwrap().read_to_string(&mut log)).await.unwrap();
+        within(self.log.read_to_string(&mut log)).await.unwrap();
         log
     }
 }

@@ -244,7 +244,10 @@ def application(environ, start_response):
     assert_eq!(front.capacity, 3);
     let mut names = Vec::new();
     for _ in 0..3 {
-        front.send(get("/")).await;
+        front.send(request("PUT", "/")).await;
+    }
+    for _ in 0..3 {
+        assert!(matches!(within(front.next()).await, Some(Message::Begun(_))));
     }
     for _ in 0..3 {
         let Some(Message::Response(response)) = within(front.next()).await else { panic!("no response") };
@@ -253,7 +256,7 @@ def application(environ, start_response):
     names.sort();
     assert_eq!(names, ["MainThread True", "imperium-2 True", "imperium-3 True"]);
 
-    worker.emperor.drain().await;
+    worker.emperor.drain(60_000).await;
     assert!(matches!(within(front.next()).await, Some(Message::Draining(_))));
     front.half_close();
     assert_eq!(worker.exit_code().await, Some(0));
