@@ -9,8 +9,7 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
-use hyper::body::Body as _;
-use hyper::body::Incoming;
+use http_body::Body as _;
 use tokio_stream::Stream;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, warn};
@@ -58,7 +57,7 @@ pub(crate) async fn forward(
     client: &Client,
     authority: &Authority,
     head: &Parts,
-    body: Incoming,
+    body: &mut RequestBody,
 ) -> Result<Response<Body>, Reply> {
     let body = collect(shard, app, body).await?;
     let id = RequestId::new();
@@ -66,11 +65,11 @@ pub(crate) async fn forward(
 }
 
 /// Takes the whole body in before a worker is asked: none is ever bound to a slow client.
-async fn collect(shard: &Shard, app: &App, body: Incoming) -> Result<SpooledBody, Reply> {
+async fn collect(shard: &Shard, app: &App, body: &mut RequestBody) -> Result<SpooledBody, Reply> {
     if body.is_end_stream() {
         return Ok(SpooledBody::Inline(Bytes::new()));
     }
-    let read = SpooledBody::read(RequestBody::new(body), app.limits.body, shard.spool());
+    let read = SpooledBody::read(body, app.limits.body, shard.spool());
     read.await.map_err(|error| match error {
         SpoolBodyError::TooLarge { .. } => Reply::BodyTooLarge,
         SpoolBodyError::Client(RequestBodyError::Stalled) => Reply::BodyTimeout,

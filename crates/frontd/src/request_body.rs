@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 /// Between two reads of a client's body, at most.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For a client to see the answer and stop sending, at most.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// A body that fails when the client sends nothing for too long.
 #[derive(Debug)]
@@ -32,6 +36,13 @@ pub(crate) enum RequestBodyError {
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming) -> Self {
         Self { incoming, deadline: None }
+    }
+
+    /// Reads and forgets what is left, for a while: a connection that is closed on a client which is still
+    /// sending is reset, and the client may never see the answer.
+    pub(crate) async fn linger(mut self) {
+        let rest = async { while let Some(Ok(_)) = self.frame().await {} };
+        let _client_sends_on = tokio::time::timeout(LINGER, rest).await;
     }
 }
 

@@ -1,6 +1,9 @@
 //! Answers one request: from disk, from its app, or from the reply desk.
 
-use http::{Method, Request, Response};
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{Method, Request, Response, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::info;
 
@@ -9,6 +12,7 @@ use crate::body::Body;
 use crate::client::Client;
 use crate::proxy;
 use crate::replies::Reply;
+use crate::request_body::RequestBody;
 use crate::shard::Shard;
 
 /// Answers `request`, and writes it into the access log if there is one.
@@ -45,25 +49,38 @@ impl Line {
 
 async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let unrouted = |reply: Reply| {
-        shard.metrics().unrouted.inc();
-        reply.response()
-    };
-    if head.method == Method::CONNECT {
-        return unrouted(Reply::NoTunnel);
+    let mut body = RequestBody::new(body);
+    let response = route(shard, client, &head, &mut body).await;
+    // HTTP/2 ends the stream by itself, and who was to be told to continue has not begun.
+    let sends = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
+    if sends && !body.is_end_stream() {
+        shard.tasks().spawn(body.linger());
     }
-    let authority = match Authority::of(&head) {
-        Ok(authority) => authority,
-        Err(reply) => return unrouted(reply),
-    };
+    response
+}
+
+async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestBody) -> Response<Body> {
     let path = head.uri.path();
-    let Some(app) = shard.route(&authority.host, path) else {
-        return unrouted(if shard.is_ready() { Reply::NoApp } else { Reply::NotReady });
+    let routed = match Authority::of(head) {
+        _ if head.method == Method::CONNECT => Err(Reply::NoTunnel),
+        Err(reply) => Err(reply),
+        Ok(authority) => match shard.route(&authority.host, path) {
+            Some(app) => Ok((authority, app)),
+            None if shard.is_ready() => Err(Reply::NoApp),
+            None => Err(Reply::NotReady),
+        },
+    };
+    let (authority, app) = match routed {
+        Ok(routed) => routed,
+        Err(reply) => {
+            shard.metrics().unrouted.inc();
+            return reply.response();
+        }
     };
     let response = match app.static_file(path) {
         Some((folder, rest)) => folder.serve(&head.method, rest, &head.headers).await.map(Body::file),
         None => {
-            let answered = proxy::forward(shard, &app, client, &authority, &head, body).await;
+            let answered = proxy::forward(shard, &app, client, &authority, head, body).await;
             answered.unwrap_or_else(Reply::response)
         }
     };
