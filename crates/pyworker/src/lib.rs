@@ -13,6 +13,7 @@ mod process;
 mod seat;
 mod session;
 mod signals;
+mod sigterm;
 mod socket;
 mod traceback;
 mod worker;

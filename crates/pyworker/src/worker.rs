@@ -24,7 +24,7 @@ use crate::signals::{self, Handled, Signals};
 use crate::socket::Place;
 use crate::wsgi::app::Location;
 use crate::wsgi::{self, Concurrency, Wsgi};
-use crate::{log, process, traceback};
+use crate::{log, process, sigterm, traceback};
 
 /// Of a worker that ended in good order.
 const EXIT_ORDERLY: i32 = 0;
@@ -68,7 +68,7 @@ pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
     );
     let errors = log::replace_standard_files(py)?;
     py.import("os")?.getattr("environ")?.call_method1("pop", ("IMPERIUM_LOG", py.None()))?;
-    leave_signals_to_children(py)?;
+    sigterm::leave_to_children(py)?;
 
     let (worker, spec, goodbye) = Worker::start(arguments)?;
     let spec = worker
@@ -89,7 +89,7 @@ pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
         Err(failed) => worker.fail(py, failed, goodbye),
     }
     worker.end(py, goodbye);
-    stop_handling_sigterm(py)?;
+    sigterm::stop_handling(py)?;
     Ok(EXIT_ORDERLY)
 }
 
@@ -340,39 +340,4 @@ fn put_first(path: &Bound<'_, PyList>, directory: &Path) -> PyResult<()> {
         Ok(_) => path.set_item(0, directory),
         Err(_) => path.append(directory),
     }
-}
-
-/// A process that the app forks ends at SIGTERM. With the handler that it inherits it would pass the signal on
-/// to this process, so none may reach it before that is undone.
-fn leave_signals_to_children(py: Python<'_>) -> PyResult<()> {
-    let options = PyDict::new(py);
-    options.set_item("before", hook(py, |py| mask_sigterm(py, "SIG_BLOCK"))?)?;
-    options.set_item("after_in_parent", hook(py, |py| mask_sigterm(py, "SIG_UNBLOCK"))?)?;
-    let in_child = |py: Python<'_>| stop_handling_sigterm(py).and_then(|()| mask_sigterm(py, "SIG_UNBLOCK"));
-    options.set_item("after_in_child", hook(py, in_child)?)?;
-    py.import("os")?.call_method("register_at_fork", (), Some(&options))?;
-    Ok(())
-}
-
-fn hook<'py>(
-    py: Python<'py>,
-    run: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync + 'static,
-) -> PyResult<Bound<'py, PyCFunction>> {
-    PyCFunction::new_closure(py, None, None, move |arguments, _| run(arguments.py()))
-}
-
-fn mask_sigterm(py: Python<'_>, how: &str) -> PyResult<()> {
-    let signal = py.import("signal")?;
-    signal.call_method1("pthread_sigmask", (signal.getattr(how)?, (signal.getattr("SIGTERM")?,)))?;
-    Ok(())
-}
-
-/// SIGTERM ends the process again, unless the app handles it.
-fn stop_handling_sigterm(py: Python<'_>) -> PyResult<()> {
-    let signal = py.import("signal")?;
-    let (number, default) = (signal.getattr("SIGTERM")?, signal.getattr("SIG_DFL")?);
-    if signal.call_method1("getsignal", (&number,))?.eq(&default)? {
-        signal.call_method1("signal", (number, default))?;
-    }
-    Ok(())
 }
