@@ -40,7 +40,16 @@ pub(crate) enum Work {
     SlowAndQuick,
     IdleMemory,
     KilledWorker,
-    Reload,
+    Reload(Reload),
+}
+
+/// How uWSGI replaces workers; we know one way only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// As its Emperor does when the file of a vassal is touched.
+    AllAtOnce,
+    /// Its chain reload.
+    OneByOne,
 }
 
 const BARE: Scene = Scene { app: App::Bare, workers: 2 };
@@ -67,7 +76,7 @@ fn all() -> Vec<Case> {
     for (file, connections) in [("1k", 64), ("100k", 64), ("10m", 8)] {
         cases.extend([Protocol::Plain, Protocol::Http1].map(|it| static_file(file, connections, it)));
     }
-    cases.extend([handshakes(), killed(), reload()]);
+    cases.extend([handshakes(), killed(), reload(Reload::AllAtOnce), reload(Reload::OneByOne)]);
     cases.extend(CONNECTIONS.map(|connections| framework(App::Flask, connections)));
     cases.extend(CONNECTIONS.map(|connections| framework(App::Django, connections)));
     cases.push(slow_and_quick());
@@ -160,8 +169,12 @@ fn killed() -> Case {
     case
 }
 
-fn reload() -> Case {
-    let mut case = on_bare("reload", "reload under load, 16 connections", Work::Reload);
+fn reload(manner: Reload) -> Case {
+    let (name, title) = match manner {
+        Reload::AllAtOnce => ("reload", "reload under load, 16 connections"),
+        Reload::OneByOne => ("reload-chain", "reload under load, beside uWSGI's chain reload"),
+    };
+    let mut case = on_bare(name, title, Work::Reload(manner));
     case.sides = FRONTS;
     case.headline = Metric::Longest;
     let longest = Target { metric: Metric::Longest, bound: Bound::AtMost(50_000.0), of: Of::Figure };
@@ -180,6 +193,7 @@ fn slow_and_quick() -> Case {
     let title = "1 in 10 requests sleeps 100 ms, 4 workers: the quick ones";
     let mut case = on_bare("mixed", title, Work::SlowAndQuick);
     case.scene.workers = 4;
+    case.sides = FRONTS;
     case.headline = Metric::P99;
     case.targets = vec![at_most(Metric::P99, 1.0), Target::NONE_FAILED];
     case

@@ -85,7 +85,7 @@ impl<'a> Course<'a> {
             Work::Handshakes => costing(stack, handshakes::run(stack, lasting)).await,
             Work::SlowAndQuick => costing(stack, slow_and_quick::run(stack, 2 * lasting)).await,
             Work::KilledWorker => life::kill(stack).await,
-            Work::Reload => life::reload(stack).await,
+            Work::Reload(manner) => life::reload(stack, *manner).await,
             Work::IdleMemory => unreachable!("measured above, on a stack of its own"),
         }
     }

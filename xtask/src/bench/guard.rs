@@ -27,7 +27,8 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Starts a server that keeps what it has in `folder`, with its log there.
-    pub(crate) fn start(name: &str, mut command: Command, folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &str, command: &Command, folder: &Path) -> anyhow::Result<Self> {
+        let mut command = ending_with_us(command);
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         command.env(MARK, folder).process_group(0);
@@ -54,9 +55,14 @@ impl Guard {
         Ok(())
     }
 
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The end of its log.
     pub(crate) fn last_words(&self) -> String {
-        let log = String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned();
+        let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
@@ -79,6 +85,15 @@ impl Drop for Guard {
     }
 }
 
+/// The same command, which the kernel asks to end when we are killed and cannot do so ourselves.
+fn ending_with_us(command: &Command) -> Command {
+    let mut tied = Command::new("setpriv");
+    tied.args(["--pdeathsig", "TERM", "--"]).arg(command.get_program()).args(command.get_args());
+    tied.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    tied.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
+    tied
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,7 +103,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut shell = Command::new("sh");
         shell.args(["-c", "setsid sleep 600 & sleep 600 & echo both; wait"]);
-        let guard = Guard::start("shell", shell, folder.path()).unwrap();
+        let guard = Guard::start("shell", &shell, folder.path()).unwrap();
         while guard.processes().len() < 3 {
             guard.lives().unwrap();
             std::thread::yield_now();
@@ -103,7 +118,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut shell = Command::new("sh");
         shell.args(["-c", "echo no such app; exit 3"]);
-        let guard = Guard::start("shell", shell, folder.path()).unwrap();
+        let guard = Guard::start("shell", &shell, folder.path()).unwrap();
         assert!(process::ends(guard.pid(), PATIENCE));
         let error = guard.lives().unwrap_err().to_string();
         assert_eq!(error, "shell has ended:\nno such app");

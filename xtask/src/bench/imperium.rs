@@ -41,7 +41,7 @@ impl Imperium {
         let program = site.place.binaries.join("imperium");
         let mut up = Command::new(&program);
         up.arg("up").arg("--root").arg(&root).args(["--http", &http, "--https", &https]);
-        Ok(Self { up: Guard::start("imperium", up, &root)?, program, root, app })
+        Ok(Self { up: Guard::start("imperium", &up, &root)?, program, root, app })
     }
 
     /// frontd, and all others.

@@ -9,6 +9,7 @@ use tests::load::{Kind, Ledger, Load};
 use tests::process::{self, Process};
 use tests::wait::until;
 
+use super::cases::Reload;
 use super::load::float;
 use super::metric::{Metric, Sample};
 use super::stack::Stack;
@@ -38,13 +39,13 @@ pub(crate) async fn kill(stack: &Stack) -> anyhow::Result<Sample> {
 }
 
 /// Has all workers replaced while requests come in.
-pub(crate) async fn reload(stack: &Stack) -> anyhow::Result<Sample> {
+pub(crate) async fn reload(stack: &Stack, manner: Reload) -> anyhow::Result<Sample> {
     let old = stack.all_answer(&BTreeSet::new()).await?;
     let processes: Vec<_> = old.iter().filter_map(|pid| Process::of(*pid)).collect();
     let load = Load::start(&stack.client()?, CONNECTIONS, Kind::Gets);
     load.flows(AROUND).await?;
     let begun = Instant::now();
-    stack.reload().await?;
+    stack.reload(manner).await?;
     until("the old workers have ended", async || Ok((!processes.iter().any(Process::lives)).then_some(())))
         .await?;
     stack.all_answer(&old).await?;

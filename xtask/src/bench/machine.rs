@@ -43,6 +43,13 @@ impl Machine {
         }
     }
 
+    /// The machine with its system, and what ran on it.
+    pub(crate) fn lines(&self) -> [String; 2] {
+        let Self { processor, cores, system, .. } = self;
+        let versions = self.versions.iter().map(|(name, version)| format!("{name} {version}"));
+        [format!("{processor}, {cores} cores, {system}"), versions.collect::<Vec<_>>().join(", ")]
+    }
+
     pub(crate) fn json(&self) -> Value {
         let versions: serde_json::Map<_, _> =
             self.versions.iter().map(|(name, version)| ((*name).to_owned(), json!(version))).collect();
@@ -52,10 +59,8 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let versions: Vec<_> =
-            self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        let Self { processor, cores, system, .. } = self;
-        write!(f, "{processor}, {cores} cores, {system}; {}", versions.join(", "))
+        let [hardware, software] = self.lines();
+        write!(f, "{hardware}\n{software}")
     }
 }
 

@@ -37,7 +37,7 @@ impl Nginx<'_> {
         fs::write(&file, self.config(site, folder)).with_context(|| format!("write {}", file.display()))?;
         let mut nginx = Command::new(peers::find("nginx").context("nginx is not installed")?);
         nginx.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("error.log"));
-        Guard::start("nginx", nginx, folder)
+        Guard::start("nginx", &nginx, folder)
     }
 
     /// `reuseport` spreads connections evenly, and was the faster choice here; so were two processes for two

@@ -49,7 +49,7 @@ pub(crate) fn client(case: &Case) -> anyhow::Result<()> {
     let program = match case.work {
         Work::Wrk(_) => "wrk",
         Work::Http2 => "h2load",
-        Work::Handshakes | Work::SlowAndQuick | Work::IdleMemory | Work::KilledWorker | Work::Reload => {
+        Work::Handshakes | Work::SlowAndQuick | Work::IdleMemory | Work::KilledWorker | Work::Reload(_) => {
             return Ok(());
         }
     };

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use tests::wait::until;
 
-use super::cases::Scene;
+use super::cases::{Reload, Scene};
 use super::guard::Guard;
 use super::nginx::Upstream;
 use super::site::Site;
@@ -43,7 +44,7 @@ impl Server {
         };
         let Serve { site, scene, folder, .. } = serve;
         command.current_dir(scene.app.directory(&site.place)).envs(scene.app.env(&site.place));
-        Guard::start(self.program(), command, folder)
+        Guard::start(self.program(), &command, folder)
     }
 
     /// The name of its program in the virtualenv.
@@ -80,8 +81,25 @@ impl Serve<'_> {
 }
 
 /// Where a uWSGI that runs in that folder takes commands.
-pub(crate) fn fifo(folder: &Path) -> PathBuf {
+fn fifo(folder: &Path) -> PathBuf {
     folder.join("fifo")
+}
+
+/// Asks uWSGI to replace its workers. While it goes through them one by one, it must not be asked again.
+pub(crate) async fn reload_uwsgi(uwsgi: &Guard, folder: &Path, manner: Reload) -> anyhow::Result<()> {
+    let complete = || uwsgi.log().matches("chain reloading complete").count();
+    let (before, fifo) = (complete(), fifo(folder));
+    let command = match manner {
+        Reload::AllAtOnce => "r",
+        Reload::OneByOne => "c",
+    };
+    fs::write(&fifo, command).with_context(|| format!("write to {}", fifo.display()))?;
+    match manner {
+        Reload::AllAtOnce => Ok(()),
+        Reload::OneByOne => {
+            until("uWSGI has reloaded", async || Ok((complete() > before).then_some(()))).await
+        }
+    }
 }
 
 /// `lazy-apps` lets it reload one worker after the other.

@@ -1,7 +1,6 @@
 //! One side as it runs.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tests::process::Process;
 use tests::wait::until;
 use tokio::time::timeout;
 
-use super::cases::Scene;
+use super::cases::{Reload, Scene};
 use super::guard::Guard;
 use super::imperium::Imperium;
 use super::nginx::Nginx;
@@ -50,7 +49,7 @@ pub(crate) struct Processes {
 }
 
 impl Stack {
-    /// Starts it, and waits until every worker has answered.
+    /// Starts it, and waits until it serves.
     pub(crate) async fn start(side: Side, scene: Scene, site: &Site) -> anyhow::Result<Self> {
         let folder = site.folder()?;
         let [http, https, admin] = ports::free()?;
@@ -60,7 +59,10 @@ impl Stack {
         };
         let stack = Self { scene, http, https, certificate: site.certificate(), running };
         stack.greets().await?;
-        stack.all_answer(&BTreeSet::new()).await?;
+        if side == Side::Imperium || side == Side::UWSGI {
+            // Others promise no request to a worker that is free while another is busy.
+            stack.all_answer(&BTreeSet::new()).await?;
+        }
         Ok(stack)
     }
 
@@ -87,14 +89,11 @@ impl Stack {
         }
     }
 
-    /// Has the app's workers replaced, as its operator would.
-    pub(crate) async fn reload(&self) -> anyhow::Result<()> {
+    /// Has the app's workers replaced, and returns once that is done or under way.
+    pub(crate) async fn reload(&self, manner: Reload) -> anyhow::Result<()> {
         match &self.running {
             Running::Imperium(imperium) => imperium.reload().await,
-            Running::Nginx { folder, .. } => {
-                let fifo = server::fifo(folder);
-                fs::write(&fifo, "c").with_context(|| format!("write to {}", fifo.display()))
-            }
+            Running::Nginx { back, folder, .. } => server::reload_uwsgi(back, folder, manner).await,
         }
     }
 

@@ -15,7 +15,9 @@ const PLOT: f64 = 430.0;
 const WIDTH: f64 = LABEL + PLOT + 130.0;
 const ROW: f64 = 24.0;
 const TOP: f64 = 64.0;
-const BOTTOM: f64 = 54.0;
+const BOTTOM: f64 = 70.0;
+/// Longer bars end here; their number tells the rest.
+const LONGEST: f64 = 4.0;
 
 /// Readable on white and on black pages.
 const STYLE: &str = "<style>
@@ -53,7 +55,7 @@ struct Bar {
 pub(crate) fn draw(machine: &Machine, cases: &[(Case, Outcome)]) -> String {
     let bars: Vec<_> = cases.iter().filter_map(|(case, outcome)| Bar::of(case, outcome)).collect();
     let longest = bars.iter().map(|bar| bar.factor.high.max(bar.wanted.unwrap_or(0.0))).fold(2.0, f64::max);
-    let scale = PLOT / (longest * 2.0).ceil() * 2.0;
+    let scale = PLOT / longest.min(LONGEST);
     let rows = bars.iter().fold(0.0, |rows, _| rows + 1.0);
     let height = TOP + rows * ROW + BOTTOM;
     let mut svg = format!(
@@ -67,7 +69,9 @@ pub(crate) fn draw(machine: &Machine, cases: &[(Case, Outcome)]) -> String {
         bar.draw(&mut svg, top, scale);
         top += ROW;
     }
-    text(&mut svg, "small", 12.0, height - 10.0, &machine.to_string());
+    let [hardware, software] = machine.lines();
+    text(&mut svg, "small", 12.0, height - 26.0, &hardware);
+    text(&mut svg, "small", 12.0, height - 10.0, &software);
     svg + "</svg>\n"
 }
 
@@ -85,11 +89,12 @@ impl Bar {
     }
 
     fn draw(&self, svg: &mut String, top: f64, scale: f64) {
-        let Ratio { median, low, high } = self.factor;
+        let Ratio { median, .. } = self.factor;
+        let [low, end, high] = [self.factor.low, median, self.factor.high].map(|it| it.min(LONGEST));
         let middle = top + ROW / 2.0;
         text(svg, "right", LABEL - 10.0, middle + 4.5, &self.label);
         let class = if median < 1.0 { "worse" } else { "better" };
-        let (width, bar, thick) = (median * scale, top + 4.0, ROW - 8.0);
+        let (width, bar, thick) = (end * scale, top + 4.0, ROW - 8.0);
         let _never = writeln!(
             svg,
             "<rect class=\"{class}\" x=\"{LABEL}\" y=\"{bar}\" width=\"{width:.1}\" height=\"{thick}\" rx=\"2\"/>"
@@ -99,7 +104,7 @@ impl Bar {
             let x = LABEL + wanted * scale;
             line(svg, "wanted", [x, top + 2.0], [x, top + ROW - 2.0]);
         }
-        text(svg, "", LABEL + high.max(median) * scale + 8.0, middle + 4.5, &format!("{median:.2} ×"));
+        text(svg, "", LABEL + high * scale + 8.0, middle + 4.5, &format!("{median:.2} ×"));
     }
 }
 
