@@ -28,6 +28,8 @@ pub enum Kind {
     Gets,
     /// POST, which may not once it has begun.
     Posts,
+    /// GET over one connection, POST over the next.
+    Both,
 }
 
 /// Load that goes on until `finish`.
@@ -209,8 +211,13 @@ impl Line {
 
     fn request(&self, due: &str) -> Request<Body> {
         match self.kind {
-            Kind::Gets => request(Method::GET, &format!("/echo?{due}"), empty()),
-            Kind::Posts => request(Method::POST, "/echo", full(Bytes::from(due.to_owned()))),
+            Kind::Both if self.number.is_multiple_of(2) => get(due),
+            Kind::Gets => get(due),
+            Kind::Posts | Kind::Both => request(Method::POST, "/echo", full(Bytes::from(due.to_owned()))),
         }
     }
+}
+
+fn get(due: &str) -> Request<Body> {
+    request(Method::GET, &format!("/echo?{due}"), empty())
 }

@@ -47,7 +47,7 @@ async fn what_an_app_prints_is_in_the_log() -> anyhow::Result<()> {
 async fn an_app_that_cannot_be_imported_fails_alone_and_is_tried_again_when_its_file_changes()
 -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
-        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Gets);
+        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
         let app = stack.root().join("broken");
         std::fs::create_dir(&app)?;
         std::fs::write(app.join("late.py"), "import no_such_module_at_all\n")?;

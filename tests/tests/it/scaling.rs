@@ -114,7 +114,7 @@ async fn what_a_drained_worker_has_begun_it_finishes() -> anyhow::Result<()> {
 }
 
 fn load(stack: &Stack) -> anyhow::Result<Load> {
-    Ok(Load::start(&stack.client("wsgi", Protocol::Http1)?, CONNECTIONS, Kind::Gets))
+    Ok(Load::start(&stack.client("wsgi", Protocol::Http1)?, CONNECTIONS, Kind::Both))
 }
 
 async fn replaced(stack: &Stack, old: Option<App>) -> anyhow::Result<()> {

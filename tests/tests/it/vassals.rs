@@ -15,7 +15,7 @@ use tests::wait::{PATIENCE, until};
 async fn a_new_file_is_served_and_a_deleted_one_is_not() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     stack::with([Vassal::wsgi(&place)], async |stack| {
-        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Gets);
+        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
         // Without TLS: there is no certificate for a host that nobody serves.
         let client = stack.client("late", Protocol::Plain)?;
         client.get("/hello").await?.expect(404)?;
@@ -46,7 +46,7 @@ async fn a_new_file_is_served_and_a_deleted_one_is_not() -> anyhow::Result<()> {
 async fn a_broken_edit_leaves_the_old_version_serving() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(2);
     stack::with([vassal.clone()], async |stack| {
-        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Gets);
+        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
         let before = stack.ready("wsgi", 2).await?;
 
         stack.write("wsgi", &vassal.text().replace("workers = 2", "wokers = 3"))?;
@@ -77,7 +77,7 @@ async fn a_broken_edit_leaves_the_old_version_serving() -> anyhow::Result<()> {
 async fn an_app_that_never_comes_up_leaves_the_old_one_serving() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(2);
     stack::with([vassal.clone()], async |stack| {
-        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Gets);
+        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
         let before = stack.ready("wsgi", 2).await?;
         stack.put(&vassal.clone().app("edges:no_such_callable"))?;
         let told = stack.until("wsgi", "the status tells the error", |app| !app.error().is_empty()).await?;
