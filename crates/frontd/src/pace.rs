@@ -10,7 +10,7 @@ use std::time::Duration;
 const AHEAD: Duration = Duration::from_millis(1);
 
 /// The most requests that may wait there.
-const DEPTH: u32 = 16;
+const DEPTH: u32 = 32;
 
 /// The time of service that is assumed of an app until it is known, and after a request had to be recalled.
 const SLOW: Duration = Duration::from_millis(10);

@@ -40,7 +40,7 @@ const DESERTED_LIMIT: Duration = Duration::from_secs(1);
 /// How long it tries to tell emperord of its end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// Requests that may be served in a row before what they sent is flushed and I/O is looked after.
-const TURNS: u32 = 4;
+const TURNS: u32 = 16;
 
 /// What workerd told the interpreter on its command line.
 pub(crate) struct Arguments {
