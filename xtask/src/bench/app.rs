@@ -26,8 +26,8 @@ impl App {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Bare => "bare WSGI",
-            Self::Flask => "Flask, a page of a template",
-            Self::Django => "Django, a page of a template and a query",
+            Self::Flask => "Flask, a template",
+            Self::Django => "Django, a template and a query",
         }
     }
 

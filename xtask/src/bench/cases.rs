@@ -108,7 +108,7 @@ fn app_case(app: App, connections: usize, targets: Vec<Target>) -> Case {
         title: format!("{}, {connections} connection{plural}", app.title()),
         scene: Scene { app, workers: 2 },
         work: Work::Wrk(Plan { path: "/", connections, protocol: Protocol::Plain, method: Method::Get }),
-        headline: Metric::Throughput,
+        headline: if app == App::Bare && connections <= 4 { Metric::P50 } else { Metric::Throughput },
         sides: SERVERS,
         targets,
     }
@@ -172,7 +172,7 @@ fn killed() -> Case {
 fn reload(manner: Reload) -> Case {
     let (name, title) = match manner {
         Reload::AllAtOnce => ("reload", "reload under load, 16 connections"),
-        Reload::OneByOne => ("reload-chain", "reload under load, beside uWSGI's chain reload"),
+        Reload::OneByOne => ("reload-chain", "reload under load, uWSGI's by chain"),
     };
     let mut case = on_bare(name, title, Work::Reload(manner));
     case.sides = FRONTS;

@@ -10,8 +10,8 @@ use super::side::Side;
 use super::statistics::Ratio;
 use super::target::Of;
 
-const LABEL: f64 = 330.0;
-const PLOT: f64 = 430.0;
+const LABEL: f64 = 370.0;
+const PLOT: f64 = 420.0;
 const WIDTH: f64 = LABEL + PLOT + 130.0;
 const ROW: f64 = 24.0;
 const TOP: f64 = 64.0;
@@ -178,11 +178,11 @@ mod tests {
         let factor = Ratio { median: 2.0, low: 1.5, high: 2.5 };
         Bar { label: "a < b".to_owned(), factor, wanted: Some(1.0) }.draw(&mut svg, 100.0, 100.0);
         let expected = "\
-<text class=\"right\" x=\"320.0\" y=\"116.5\">a &lt; b</text>
-<rect class=\"better\" x=\"330\" y=\"104\" width=\"200.0\" height=\"16\" rx=\"2\"/>
-<line class=\"spread\" x1=\"480.0\" y1=\"112.0\" x2=\"580.0\" y2=\"112.0\"/>
-<line class=\"wanted\" x1=\"430.0\" y1=\"102.0\" x2=\"430.0\" y2=\"122.0\"/>
-<text class=\"\" x=\"588.0\" y=\"116.5\">2.00 ×</text>
+<text class=\"right\" x=\"360.0\" y=\"116.5\">a &lt; b</text>
+<rect class=\"better\" x=\"370\" y=\"104\" width=\"200.0\" height=\"16\" rx=\"2\"/>
+<line class=\"spread\" x1=\"520.0\" y1=\"112.0\" x2=\"620.0\" y2=\"112.0\"/>
+<line class=\"wanted\" x1=\"470.0\" y1=\"102.0\" x2=\"470.0\" y2=\"122.0\"/>
+<text class=\"\" x=\"628.0\" y=\"116.5\">2.00 ×</text>
 ";
         assert_eq!(svg, expected);
     }
