@@ -4,13 +4,10 @@ use std::net::SocketAddr;
 
 use api::runner::Connection;
 
-use crate::headers::Forwarded;
-
 /// The downstream end of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     connection: Connection,
-    forwarded: Forwarded,
 }
 
 /// What lies between the client and HTTP.
@@ -31,16 +28,11 @@ impl Client {
                 remote_port: peer.port().into(),
                 tls,
             },
-            forwarded: Forwarded::new(address, if tls { "https" } else { "http" }),
         }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
-    }
-
-    pub(crate) fn forwarded(&self) -> &Forwarded {
-        &self.forwarded
     }
 
     /// The port of an authority that names none.

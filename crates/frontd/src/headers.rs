@@ -1,34 +1,13 @@
 //! Which headers go on to the app, and which to the client.
 
-use std::net::IpAddr;
-
 use api::runner::Header;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
-/// What frontd knows of the client, as headers that are made once a connection.
-#[derive(Debug)]
-pub(crate) struct Forwarded {
-    address: Bytes,
-    scheme: &'static [u8],
-}
-
-impl Forwarded {
-    pub(crate) fn new(client: IpAddr, scheme: &'static str) -> Self {
-        Self { address: client.to_string().into(), scheme: scheme.as_bytes() }
-    }
-}
-
-/// The request's headers for the app: without those of the connection (RFC 9110, 7.6.1), those that a client
-/// could pass for frontd's own or for environment variables, and with frontd's own.
-pub(crate) fn for_app(
-    headers: &HeaderMap,
-    forwarded: &Forwarded,
-    host: &Bytes,
-    body_length: Option<u64>,
-    request_id: &str,
-) -> Vec<Header> {
-    let mut out = Vec::with_capacity(headers.len() + 6);
+/// The request's headers for the app: without those of the connection (RFC 9110, 7.6.1) and those that a client
+/// could pass for frontd's own or for environment variables, with the host and the length that are true.
+pub(crate) fn for_app(headers: &HeaderMap, host: &Bytes, body_length: Option<u64>) -> Vec<Header> {
+    let mut out = Vec::with_capacity(headers.len() + 2);
     let mut arena = Arena::for_headers(headers);
     let named = Named::by_connection(headers);
     for (name, value) in headers {
@@ -42,10 +21,6 @@ pub(crate) fn for_app(
     let mut own =
         |name: &'static str, value| out.push(Header { name: Bytes::from_static(name.as_bytes()), value });
     own("host", host.clone());
-    own("x-forwarded-for", forwarded.address.clone());
-    own("x-forwarded-proto", Bytes::from_static(forwarded.scheme));
-    own("x-forwarded-host", host.clone());
-    own("x-request-id", Bytes::copy_from_slice(request_id.as_bytes()));
     if let Some(length) = body_length {
         own("content-length", length.to_string().into());
     }
@@ -142,15 +117,8 @@ mod tests {
     }
 
     fn check_app(headers: &[(&'static str, &'static str)], expected: &[(&str, &str)]) {
-        let forwarded = Forwarded::new(IpAddr::from([192, 0, 2, 1]), "https");
-        let out = for_app(&map(headers), &forwarded, &Bytes::from_static(b"a.example"), None, "id");
-        let own = [
-            ("host", "a.example"),
-            ("x-forwarded-for", "192.0.2.1"),
-            ("x-forwarded-proto", "https"),
-            ("x-forwarded-host", "a.example"),
-            ("x-request-id", "id"),
-        ];
+        let out = for_app(&map(headers), &Bytes::from_static(b"a.example"), None);
+        let own = [("host", "a.example")];
         let text = |it: &Bytes| String::from_utf8_lossy(it).into_owned();
         let out: Vec<_> = out.iter().map(|it| (text(&it.name), text(&it.value))).collect();
         let expected: Vec<_> = expected

@@ -59,7 +59,7 @@ mod tests {
     fn only_the_quick_are_given_requests_ahead() {
         assert_eq!(after([]), 0);
         assert_eq!(after([20; 5]), 0, "not known well enough");
-        assert_eq!(after([20; 100]), 16);
+        assert_eq!(after([20; 100]), 32);
         assert_eq!(after([200; 100]), 4);
         assert_eq!(after([2_000; 100]), 0);
         assert_eq!(after(std::iter::repeat_n(20, 100).chain([100_000])), 0, "one slow one is enough");

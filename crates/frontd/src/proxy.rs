@@ -148,7 +148,6 @@ impl Exchange<'_> {
 
     fn message(&self) -> Message {
         let Self { app, client, authority, head, body, .. } = self;
-        let id = self.id.to_string();
         let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
         let length = (!body.is_empty() || headers::announces_body(&head.headers)).then(|| body.len());
         let (body, body_length) = match body {
@@ -160,14 +159,14 @@ impl Exchange<'_> {
             method: head.method.as_str().to_owned(),
             target: Bytes::copy_from_slice(target.as_bytes()),
             version: version(head.version),
-            headers: headers::for_app(&head.headers, client.forwarded(), &authority.text, length, &id),
+            headers: headers::for_app(&head.headers, &authority.text, length),
             body,
             body_length,
             connection: Some(client.connection().clone()),
             script_name: app.mount().to_owned(),
             server_name: authority.host.clone().into(),
             server_port: authority.port.unwrap_or_else(|| client.default_port()).into(),
-            request_id: id,
+            request_id: self.id.to_string(),
         }
     }
 

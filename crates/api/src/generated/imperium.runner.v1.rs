@@ -38,6 +38,7 @@ pub struct Request {
     /// 10, 11 or 20.
     #[prost(uint32, tag = "4")]
     pub version: u32,
+    /// Those of the client that are for the app, with the Host that was asked for.
     #[prost(message, repeated, tag = "5")]
     pub headers: ::prost::alloc::vec::Vec<Header>,
     /// The whole body, when it is small. Absent together with `body_length` = 0: no body.
@@ -56,11 +57,12 @@ pub struct Request {
     pub server_name: ::prost::alloc::string::String,
     #[prost(uint32, tag = "11")]
     pub server_port: u32,
-    /// Random, printable; in X-Request-Id and in the logs of both sides.
+    /// Random, printable; the app's X-Request-Id, and in the logs of both sides.
     #[prost(string, tag = "12")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// What is the same for all requests of a client's connection.
+/// What is the same for all requests of a client's connection. The worker makes X-Forwarded-For,
+/// X-Forwarded-Proto and X-Forwarded-Host of it and of the Host: they are not among the headers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Connection {
     #[prost(string, tag = "1")]

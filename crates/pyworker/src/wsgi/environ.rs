@@ -11,7 +11,7 @@ use super::cgi::{self, Target};
 use super::input::Input;
 
 /// Header names whose variables are made once, as nearly every request has some of them.
-const WELL_KNOWN: [&str; 48] = [
+const WELL_KNOWN: [&str; 42] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -24,7 +24,6 @@ const WELL_KNOWN: [&str; 48] = [
     "date",
     "dnt",
     "expect",
-    "forwarded",
     "from",
     "host",
     "if-match",
@@ -54,11 +53,6 @@ const WELL_KNOWN: [&str; 48] = [
     "via",
     "x-csrf-token",
     "x-csrftoken",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-request-id",
     "x-requested-with",
 ];
 
@@ -105,6 +99,7 @@ impl Environs {
         set_request(&environ, request)?;
         set_connection(&environ, request.connection.as_ref().unwrap_or(&Connection::default()))?;
         self.set_headers(&environ, request)?;
+        set_forwarded_host(&environ)?;
         Ok(environ)
     }
 
@@ -147,19 +142,32 @@ fn set_request(environ: &Bound<'_, PyDict>, request: &Request) -> PyResult<()> {
     environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
     environ.set_item(intern!(py, "SERVER_NAME"), &request.server_name)?;
     environ.set_item(intern!(py, "SERVER_PORT"), decimal(py, request.server_port.into()))?;
-    environ.set_item(intern!(py, "imperium.request_id"), &request.request_id)
+    let id = PyString::new(py, &request.request_id);
+    environ.set_item(intern!(py, "imperium.request_id"), &id)?;
+    environ.set_item(intern!(py, "HTTP_X_REQUEST_ID"), id)
 }
 
 fn set_connection(environ: &Bound<'_, PyDict>, connection: &Connection) -> PyResult<()> {
     let py = environ.py();
-    environ.set_item(intern!(py, "REMOTE_ADDR"), &connection.remote_address)?;
+    let address = PyString::new(py, &connection.remote_address);
+    environ.set_item(intern!(py, "REMOTE_ADDR"), &address)?;
+    environ.set_item(intern!(py, "HTTP_X_FORWARDED_FOR"), address)?;
     environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, connection.remote_port.into()))?;
-    let scheme = intern!(py, "wsgi.url_scheme");
-    if !connection.tls {
-        return environ.set_item(scheme, intern!(py, "http"));
+    if connection.tls {
+        environ.set_item(intern!(py, "HTTPS"), intern!(py, "on"))?;
     }
-    environ.set_item(intern!(py, "HTTPS"), intern!(py, "on"))?;
-    environ.set_item(scheme, intern!(py, "https"))
+    let scheme = if connection.tls { intern!(py, "https") } else { intern!(py, "http") };
+    environ.set_item(intern!(py, "wsgi.url_scheme"), scheme)?;
+    environ.set_item(intern!(py, "HTTP_X_FORWARDED_PROTO"), scheme)
+}
+
+/// frontd drops what a client says in `X-Forwarded-*`: it is the first proxy, and knows by itself.
+fn set_forwarded_host(environ: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = environ.py();
+    match environ.get_item(intern!(py, "HTTP_HOST"))? {
+        Some(host) => environ.set_item(intern!(py, "HTTP_X_FORWARDED_HOST"), host),
+        None => Ok(()),
+    }
 }
 
 fn set_or_join(

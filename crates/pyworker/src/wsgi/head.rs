@@ -85,19 +85,22 @@ impl HeadBuilder {
     }
 
     fn lower_case(&mut self, name: &str) -> Bytes {
-        self.text.extend(name.bytes().map(|it| it.to_ascii_lowercase()));
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.make_ascii_lowercase();
         self.text.split().freeze()
     }
 
     fn value(&mut self, value: &str) -> Option<Bytes> {
         let value = value.trim_matches([' ', '\t']);
-        for character in value.chars() {
-            let byte = u8::try_from(u32::from(character))
-                .ok()
-                .filter(|it| *it >= b' ' && *it != 0x7f || *it == b'\t')?;
-            self.text.extend_from_slice(&[byte]);
+        if value.is_ascii() {
+            self.text.extend_from_slice(value.as_bytes());
+        } else {
+            let bytes: Option<Vec<u8>> = value.chars().map(|it| u32::from(it).try_into().ok()).collect();
+            self.text.extend_from_slice(&bytes?);
         }
-        Some(self.text.split().freeze())
+        let text = self.text.split().freeze();
+        let allowed = |it: &u8| *it >= b' ' && *it != 0x7f || *it == b'\t';
+        text.iter().all(allowed).then_some(text)
     }
 
     fn content_length(&mut self, value: &[u8]) -> Result<(), HeadError> {
@@ -123,7 +126,26 @@ fn parse_status(status: &str) -> Option<u16> {
 }
 
 fn is_token(name: &str) -> bool {
-    let allowed = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&it);
+    let allowed = |it: u8| {
+        it.is_ascii_alphanumeric()
+            || matches!(
+                it,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            )
+    };
     !name.is_empty() && name.bytes().all(allowed)
 }
 
