@@ -138,17 +138,17 @@ impl<L: Clone> Pool<L> {
 
     fn begin(self: &Arc<Self>, shard: usize, ticket: &mut Option<Ticket>) -> Result<Begin<L>, Refused> {
         let mut state = self.state.lock();
+        let is_new = ticket.is_none();
+        // Also of one that is leased at once: if it is handed back, it came before those that wait.
+        let ticket = *ticket.get_or_insert_with(|| state.next_ticket());
         if let Some(lease) = state.least_busy(shard).and_then(|it| it.lease(self, shard)) {
             return Ok(Begin::Leased(lease));
         }
         match state.admission {
-            Admission::Refuse if state.members.is_empty() => return Err(Refused::Failed),
-            Admission::Queue(size) if ticket.is_none() && state.waiting.len() >= size => {
-                return Err(Refused::Full);
-            }
+            Admission::Refuse if !state.has_workers() => return Err(Refused::Failed),
+            Admission::Queue(size) if is_new && state.waiting.len() >= size => return Err(Refused::Full),
             _ => {}
         }
-        let ticket = *ticket.get_or_insert_with(|| state.next_ticket());
         let (reply, granted) = oneshot::channel();
         state.waiting.insert(ticket, Waiting { shard, reply });
         Ok(Begin::Wait(Wait { pool: Arc::clone(self), ticket, granted }))
@@ -157,20 +157,15 @@ impl<L: Clone> Pool<L> {
     /// `shard` is linked to a worker from here on.
     pub(crate) fn link(self: &Arc<Self>, shard: usize, instance: u64, capacity: usize, link: L) {
         let mut state = self.state.lock();
-        let at = state.members.iter().position(|it| it.instance == instance).unwrap_or_else(|| {
-            state.members.push(Member {
-                instance,
-                capacity,
-                in_flight: 0,
-                idle_since: Instant::now(),
-                links: Vec::new(),
-            });
+        let known = state.members.iter().position(|it| it.instance == instance);
+        let at = known.unwrap_or_else(|| {
+            state.members.push(Member::new(instance, capacity));
             state.members.len() - 1
         });
         let links = &mut state.members[at].links;
         links.resize_with(links.len().max(shard + 1), || None);
         links[shard] = Some(link);
-        let grants: Vec<_> = std::iter::from_fn(|| state.grant(self, instance)).collect();
+        let grants = state.grants(self, instance);
         drop(state);
         grants.into_iter().for_each(Grant::deliver);
     }
@@ -178,12 +173,9 @@ impl<L: Clone> Pool<L> {
     /// `shard` gives nothing more to that worker. Its leases go on.
     pub(crate) fn unlink(&self, shard: usize, instance: u64) {
         let mut state = self.state.lock();
-        let Some(at) = state.members.iter().position(|it| it.instance == instance) else { return };
-        let links = &mut state.members[at].links;
-        let gone = links.get_mut(shard).and_then(Option::take);
-        if links.iter().all(Option::is_none) {
-            state.members.remove(at);
-        }
+        let Some(member) = state.members.iter_mut().find(|it| it.instance == instance) else { return };
+        let gone = member.links.get_mut(shard).and_then(Option::take);
+        state.forget_gone();
         let refused = state.refuse_if_hopeless();
         drop(state);
         drop((gone, refused));
@@ -200,9 +192,10 @@ impl<L: Clone> Pool<L> {
 
     pub(crate) fn census(&self) -> Census {
         let state = self.state.lock();
+        let workers = || state.members.iter().filter(|it| it.takes_requests());
         Census {
-            workers: state.members.len(),
-            capacity: state.members.iter().map(|it| it.capacity).sum(),
+            workers: workers().count(),
+            capacity: workers().map(|it| it.capacity).sum(),
             in_flight: state.members.iter().map(|it| it.in_flight).sum(),
             waiting: state.waiting.len(),
         }
@@ -215,11 +208,10 @@ impl<L: Clone> Pool<L> {
         let now = Instant::now();
         let began = granted.max(mem::replace(&mut member.idle_since, now));
         state.pace.served(now - began);
-        let grant = state.grant(self, instance);
+        state.forget_gone();
+        let grants = state.grants(self, instance);
         drop(state);
-        if let Some(grant) = grant {
-            grant.deliver();
-        }
+        grants.into_iter().for_each(Grant::deliver);
     }
 }
 
@@ -236,6 +228,11 @@ impl<L: Clone> State<L> {
         Ticket(self.last_ticket)
     }
 
+    /// Takes out of the queue all that `instance` has room for: more than one when the app was found quicker.
+    fn grants(&mut self, pool: &Arc<Pool<L>>, instance: u64) -> Vec<Grant<L>> {
+        std::iter::from_fn(|| self.grant(pool, instance)).collect()
+    }
+
     /// Takes out of the queue the first that `instance` has room for.
     fn grant(&mut self, pool: &Arc<Pool<L>>, instance: u64) -> Option<Grant<L>> {
         if self.waiting.is_empty() {
@@ -248,18 +245,37 @@ impl<L: Clone> State<L> {
         Some(Grant { reply, lease: member.lease(pool, shard)? })
     }
 
+    fn has_workers(&self) -> bool {
+        self.members.iter().any(Member::takes_requests)
+    }
+
+    /// One that is linked to no more stays until its last lease has ended: it may be linked to again, and what
+    /// it is still busy with counts.
+    fn forget_gone(&mut self) {
+        self.members.retain(|it| it.takes_requests() || it.in_flight > 0);
+    }
+
     fn refuse_if_hopeless(&mut self) -> BTreeMap<Ticket, Waiting<L>> {
         match self.admission {
-            Admission::Refuse if self.members.is_empty() => mem::take(&mut self.waiting),
+            Admission::Refuse if !self.has_workers() => mem::take(&mut self.waiting),
             _ => BTreeMap::new(),
         }
     }
 }
 
 impl<L: Clone> Member<L> {
+    fn new(instance: u64, capacity: usize) -> Self {
+        Self { instance, capacity, in_flight: 0, idle_since: Instant::now(), links: Vec::new() }
+    }
+
     /// Whether it can be given one more, when each of its threads may have `ahead` that wait.
     fn has_room(&self, ahead: usize) -> bool {
         self.in_flight < self.capacity * (1 + ahead)
+    }
+
+    /// Whether any shard is linked to it.
+    fn takes_requests(&self) -> bool {
+        self.links.iter().any(Option::is_some)
     }
 
     fn is_linked(&self, shard: usize) -> bool {
@@ -414,6 +430,55 @@ mod tests {
         assert_eq!(pool.census(), Census { workers: 1, capacity: 2, in_flight: 0, waiting: 0 });
     }
 
+    #[tokio::test]
+    async fn what_is_handed_back_comes_before_those_that_wait_even_when_the_queue_is_full() {
+        let pool = pool();
+        pool.link(0, 1, 1, "a");
+        let mut ticket = None;
+        let first = pool.acquire(0, &mut ticket, PATIENCE).await.unwrap();
+        let mut second = Box::pin(acquire(&pool, 0));
+        let mut third = Box::pin(acquire(&pool, 0));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert!(futures_util::poll!(&mut third).is_pending());
+        pool.unlink(0, 1);
+        drop(first);
+        let mut again = Box::pin(pool.acquire(0, &mut ticket, PATIENCE));
+        assert!(futures_util::poll!(&mut again).is_pending(), "neither refused nor granted");
+        pool.link(0, 2, 1, "b");
+        assert!(futures_util::poll!(&mut second).is_pending(), "it came later");
+        drop(again.await.unwrap());
+        drop(second.await.unwrap());
+        third.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_linked_to_again_is_as_busy_as_it_was() {
+        let pool = pool();
+        pool.link(0, 1, 1, "a");
+        let lease = acquire(&pool, 0).await.unwrap();
+        pool.unlink(0, 1);
+        pool.link(0, 1, 1, "a again");
+        let mut waiting = Box::pin(acquire(&pool, 0));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(lease);
+        drop(waiting.await.unwrap());
+        assert_eq!(pool.census(), Census { workers: 1, capacity: 1, in_flight: 0, waiting: 0 });
+    }
+
+    #[tokio::test]
+    async fn all_that_wait_get_the_room_of_an_app_that_turns_out_to_be_quick() {
+        let pool = pool();
+        pool.link(0, 1, 1, "a");
+        let first = acquire(&pool, 0).await.unwrap();
+        let mut second = Box::pin(acquire(&pool, 0));
+        let mut third = Box::pin(acquire(&pool, 0));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert!(futures_util::poll!(&mut third).is_pending());
+        (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_micros(20)));
+        drop(first);
+        let _both_at_once = (second.await.unwrap(), third.await.unwrap());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn patience_ends() {
         let pool = pool();
@@ -432,6 +497,7 @@ mod tests {
         assert!(futures_util::poll!(&mut waiting).is_pending());
         pool.unlink(0, 1);
         assert_eq!(waiting.await.unwrap_err(), Refused::Failed);
+        assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Failed);
         drop(lease);
         assert_eq!(pool.census(), Census::default());
     }

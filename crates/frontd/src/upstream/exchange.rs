@@ -53,8 +53,8 @@ pub(super) struct Exchanges {
 struct State {
     last_id: u64,
     under_way: Vec<Exchange>,
-    retired: bool,
-    broken: bool,
+    /// Nothing new is begun: the link is retired or broken.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -67,29 +67,38 @@ struct Exchange {
     lease: Lease<Arc<Link>>,
 }
 
+/// Whether an exchange came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It is to be sent to the worker.
+    Taken,
+    HandedBack,
+}
+
 /// Whether the link can be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// Retired, and nothing is under way any more.
+    /// Ended, and nothing is under way any more.
     Idle,
     Busy,
 }
 
 impl Exchanges {
     /// Takes an exchange in; its lease is held until the worker is done with it, whether the client waits or not.
-    pub(super) fn begin(&self, lease: Lease<Arc<Link>>) -> (u64, oneshot::Receiver<Event>) {
+    /// A link that came to its end since the lease was granted hands it back, and nothing is to be sent.
+    pub(super) fn begin(&self, lease: Lease<Arc<Link>>) -> (u64, Entry, oneshot::Receiver<Event>) {
         let (reply, events) = oneshot::channel();
         let mut state = self.state.lock();
         state.last_id += 1;
         let id = state.last_id;
         let exchange = Exchange { id, begun: false, recalled: false, reply: Some(reply), lease };
-        if state.broken {
+        if state.ended {
             drop(state);
-            exchange.tell(Outcome::Broken(Broken::NotKnownToHaveBegun));
-        } else {
-            state.under_way.push(exchange);
+            exchange.tell(Outcome::HandedBack);
+            return (id, Entry::HandedBack, events);
         }
-        (id, events)
+        state.under_way.push(exchange);
+        (id, Entry::Taken, events)
     }
 
     pub(super) fn begun(&self, id: u64) {
@@ -168,14 +177,14 @@ impl Exchanges {
     /// Nothing new is begun here.
     pub(super) fn retire(&self) -> Rest {
         let mut state = self.state.lock();
-        state.retired = true;
+        state.ended = true;
         state.rest()
     }
 
     /// The worker is gone: all that was under way ends.
     pub(super) fn broken(&self) {
         let mut state = self.state.lock();
-        state.broken = true;
+        state.ended = true;
         let ended = mem::take(&mut state.under_way);
         drop(state);
         for exchange in ended {
@@ -196,7 +205,7 @@ impl State {
     }
 
     fn rest(&self) -> Rest {
-        if self.retired && self.under_way.is_empty() { Rest::Idle } else { Rest::Busy }
+        if self.ended && self.under_way.is_empty() { Rest::Idle } else { Rest::Busy }
     }
 }
 

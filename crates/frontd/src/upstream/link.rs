@@ -10,12 +10,12 @@ use api::runner::{
     Cancel, Open, Recall, Request, ServeRequest, ServeResponse, Welcome, serve_request, serve_response,
 };
 use tokio::sync::{Notify, mpsc};
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-use super::exchange::{Exchanges, Pending, Rest};
+use super::exchange::{Entry, Exchanges, Pending, Rest};
 use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::pool::{Lease, Place};
 
@@ -68,20 +68,7 @@ impl Link {
         worker: &str,
         socket: &Path,
     ) -> Result<(Arc<Self>, Responses, usize), ConnectError> {
-        let stream = fastrand::u64(..);
-        let (requests, receiver) = mpsc::unbounded_channel();
-        // An empty message is this side's mark for the end; it is not sent.
-        let outgoing =
-            UnboundedReceiverStream::new(receiver).take_while(|it: &ServeRequest| it.message.is_some());
-        let bodies = Bodies::new(stream, RunnerServiceClient::new(daemon::uds::channel(socket, tune)));
-        let link = Arc::new(Self {
-            worker: worker.to_owned(),
-            requests,
-            exchanges: Exchanges::default(),
-            bodies,
-            ahead: Ahead::default(),
-        });
-        link.say(serve_request::Message::Open(Open { stream }));
+        let (link, outgoing) = Self::new(worker, socket);
         // A connection of its own: bodies never hold up heads.
         let channel: Channel = daemon::uds::channel(socket, tune);
         let refused = |source| ConnectError::Open { worker: worker.to_owned(), source: Box::new(source) };
@@ -95,12 +82,32 @@ impl Link {
         Ok((Arc::clone(&link), Responses { link, stream }, capacity))
     }
 
+    /// A link that is not open yet, and what is to be sent on it.
+    fn new(worker: &str, socket: &Path) -> (Arc<Self>, impl Stream<Item = ServeRequest> + use<>) {
+        let stream = fastrand::u64(..);
+        let (requests, receiver) = mpsc::unbounded_channel();
+        // An empty message is this side's mark for the end; it is not sent.
+        let outgoing =
+            UnboundedReceiverStream::new(receiver).take_while(|it: &ServeRequest| it.message.is_some());
+        let link = Arc::new(Self {
+            worker: worker.to_owned(),
+            requests,
+            exchanges: Exchanges::default(),
+            bodies: Bodies::new(stream, RunnerServiceClient::new(daemon::uds::channel(socket, tune))),
+            ahead: Ahead::default(),
+        });
+        link.say(serve_request::Message::Open(Open { stream }));
+        (link, outgoing)
+    }
+
     /// Hands a request to the worker.
     pub(crate) fn begin(self: &Arc<Self>, lease: Lease<Arc<Self>>, mut request: Request) -> Pending {
         let place = lease.place();
-        let (id, events) = self.exchanges.begin(lease);
-        request.id = id;
-        self.say(serve_request::Message::Request(request));
+        let (id, entry, events) = self.exchanges.begin(lease);
+        if entry == Entry::Taken {
+            request.id = id;
+            self.say(serve_request::Message::Request(request));
+        }
         if place == Place::Ahead && !self.ahead.watched.swap(true, Ordering::Relaxed) {
             self.ahead.wake.notify_one();
         }
@@ -207,4 +214,32 @@ impl Drop for Responses {
 
 fn tune(endpoint: Endpoint) -> Endpoint {
     endpoint.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::{Admission, Pool};
+    use crate::upstream::Outcome;
+
+    /// The end of a link can overtake a lease that was granted before it.
+    #[tokio::test]
+    async fn what_comes_after_the_end_is_handed_back_and_not_sent() {
+        type End = fn(&Link);
+        for end in [(|it| it.retire()) as End, |it| it.exchanges.broken()] {
+            let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+            let pool = Pool::new(Admission::Queue(1));
+            pool.link(0, 1, 1, Arc::clone(&link));
+            let lease = pool.acquire(0, &mut None, Duration::ZERO).await.unwrap();
+            pool.unlink(0, 1);
+            end(&link);
+            let mut pending = link.begin(lease, Request::default());
+            assert!(matches!(pending.outcome(|_, _| {}).await, Outcome::HandedBack));
+            drop(pending);
+            assert_eq!(pool.census().in_flight, 0);
+            drop(link);
+            let sent: Vec<_> = outgoing.collect().await;
+            assert_eq!(sent.len(), 1, "no more than the opening: {sent:?}");
+        }
+    }
 }
