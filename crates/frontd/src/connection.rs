@@ -5,22 +5,27 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::client::{Client, Transport};
-use crate::head_guard::{HeadGuard, Upgrade};
+use crate::head_guard::HeadGuard;
 use crate::service;
 use crate::shard::Shard;
 
 /// Exchanges that one HTTP/2 connection may have under way.
 const STREAMS: u32 = 128;
+
+/// For a client of HTTP/2 that has nothing under way to take its leave.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves until the client leaves, or until the drain lets what is under way end.
 pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
@@ -56,12 +61,14 @@ where
         service_fn(async |request| Ok::<_, Infallible>(service::respond(shard, client, request).await));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // hyper counts the idle time before a head to the head's.
+        // hyper counts the idle time before a head to the head's; the guard knows them apart.
         .header_read_timeout(limits.keep_alive)
         .max_header_size(limits.header_bytes)
-        .serve_connection(TokioIo::new(HeadGuard::new(io, Upgrade::default())), service);
+        .serve_connection(TokioIo::new(HeadGuard::new(io, limits.header_timeout)), service);
     let mut connection = pin!(connection);
     tokio::select! {
+        // First, so that a request which is there already when the drain begins is read.
+        biased;
         ended = connection.as_mut() => return Ok(ended?),
         () = shard.drain().cancelled() => {}
     }
@@ -79,7 +86,8 @@ where
         let (shard, client) = (Arc::clone(shard), Arc::clone(&client));
         async move { Ok::<_, Infallible>(service::respond(&shard, &client, request).await) }
     });
-    let connection = http2::Builder::new(Tracked(shard.tasks().clone()))
+    let (streams, mut open) = Streams::new(shard.tasks().clone());
+    let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
@@ -87,22 +95,52 @@ where
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     tokio::select! {
+        biased;
         ended = connection.as_mut() => return Ok(ended?),
         () = shard.drain().cancelled() => {}
+        () = idle(&mut open, limits.keep_alive) => {}
     }
     connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => Ok(ended?),
+        () = idle(&mut open, FAREWELL) => Ok(()),
+    }
 }
 
-/// Spawns the exchanges of HTTP/2 where a drain waits for them.
-#[derive(Debug, Clone)]
-struct Tracked(TaskTracker);
+/// Returns when no exchange has been under way for so long: pings alone keep no connection open.
+async fn idle(open: &mut watch::Receiver<usize>, patience: Duration) {
+    while open.wait_for(|it| *it == 0).await.is_ok() {
+        if tokio::time::timeout(patience, open.changed()).await.is_err() {
+            return;
+        }
+    }
+}
 
-impl<F> hyper::rt::Executor<F> for Tracked
+/// Spawns and counts the exchanges of one HTTP/2 connection, where a drain waits for them.
+#[derive(Debug, Clone)]
+struct Streams {
+    tasks: TaskTracker,
+    open: watch::Sender<usize>,
+}
+
+impl Streams {
+    fn new(tasks: TaskTracker) -> (Self, watch::Receiver<usize>) {
+        let (open, count) = watch::channel(0);
+        (Self { tasks, open }, count)
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
 where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, exchange: F) {
-        self.0.spawn(exchange);
+        let open = self.open.clone();
+        open.send_modify(|it| *it += 1);
+        self.tasks.spawn(async move {
+            exchange.await;
+            open.send_modify(|it| *it -= 1);
+        });
     }
 }

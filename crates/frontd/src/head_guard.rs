@@ -9,6 +9,8 @@
 //! its turn after earlier pipelined responses, and closes. What hyper refuses anyway (obs-fold,
 //! whitespace before the colon, a bare CR, NUL) is left to it; the tests hold it to that.
 //!
+//! As it knows where a head begins and ends, it also limits the time that one may take.
+//!
 //! For HTTP/1 only: HTTP/2 frames its messages. Each byte is looked at once, nothing is allocated.
 
 mod framing;
@@ -17,11 +19,11 @@ mod tests;
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use framing::Framing;
 
@@ -36,7 +38,9 @@ const POISON: &[u8] = b"\0\n\r\n\r\n";
 pub(crate) struct HeadGuard<IO> {
     io: IO,
     reading: Reading,
-    upgrade: Upgrade,
+    patience: Duration,
+    /// Of the head that is being waited for, by its number; made with the first wait.
+    deadline: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 #[derive(Debug)]
@@ -48,28 +52,10 @@ enum Reading {
     Refused(&'static [u8]),
 }
 
-/// Says that a connection speaks HTTP no more, so that its [`HeadGuard`] looks no further.
-///
-/// Call [`Upgrade::begin`] when the answer is 101 (or 2xx to CONNECT), before it is sent.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Upgrade(Arc<AtomicBool>);
-
-impl Upgrade {
-    /// From the next read on, every byte passes unseen.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no app can upgrade a connection yet"))]
-    pub(crate) fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 impl<IO> HeadGuard<IO> {
-    /// Guards `io`, which is at the beginning of a request.
-    pub(crate) fn new(io: IO, upgrade: Upgrade) -> Self {
-        Self { io, reading: Reading::Checked(Framing::default()), upgrade }
+    /// Guards `io`, which is at the beginning of a request. A head that has begun must end within `patience`.
+    pub(crate) fn new(io: IO, patience: Duration) -> Self {
+        Self { io, reading: Reading::Checked(Framing::default()), patience, deadline: None }
     }
 
     /// Checks what was just read: `buf` from `start` on.
@@ -80,6 +66,20 @@ impl<IO> HeadGuard<IO> {
         buf.set_filled(start + at);
         self.reading = Reading::Refused(POISON);
         self.poison(buf);
+    }
+
+    /// Ready when the head that has begun should have ended. Never between requests, and never in a body.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Reading::Checked(framing) = &self.reading else { return Poll::Pending };
+        let Some(head) = framing.open_head() else {
+            self.deadline = None;
+            return Poll::Pending;
+        };
+        let patience = self.patience;
+        let deadline = self.deadline.take().filter(|(of, _)| *of == head);
+        let (_, sleep) =
+            self.deadline.insert(deadline.unwrap_or_else(|| (head, Box::pin(tokio::time::sleep(patience)))));
+        sleep.as_mut().poll(cx)
     }
 
     /// Hands out as much of the poison as there is room for; says whether there was any.
@@ -99,10 +99,14 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HeadGuard<IO> {
             return Poll::Ready(Ok(()));
         }
         let start = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        if !this.upgrade.has_begun() {
-            this.check(buf, start);
+        match Pin::new(&mut this.io).poll_read(cx, buf) {
+            Poll::Ready(read) => read?,
+            Poll::Pending => {
+                ready!(this.poll_deadline(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
         }
+        this.check(buf, start);
         Poll::Ready(Ok(()))
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Framing {
     place: Place,
     line: Line,
     head: Head,
+    /// How many heads were complete.
+    heads: u64,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,7 @@ type Refusal = (usize, Violation);
 
 impl Default for Framing {
     fn default() -> Self {
-        Self { place: Place::RequestLine, line: Line::new(), head: Head::default() }
+        Self { place: Place::RequestLine, line: Line::new(), head: Head::default(), heads: 0 }
     }
 }
 
@@ -129,6 +131,16 @@ impl Framing {
             .map_err(|(index, violation)| (at + index, violation))?;
         }
         Ok(())
+    }
+
+    /// The number of the head that has begun and not ended, if the stream is in one.
+    pub(super) fn open_head(&self) -> Option<u64> {
+        let begun = match self.place {
+            Place::RequestLine => self.line.len > 0,
+            Place::Fields => true,
+            Place::Skip(..) | Place::Chunked(..) => false,
+        };
+        begun.then_some(self.heads)
     }
 
     /// Takes one line of a head, or what there is of it; gives the bytes taken.
@@ -161,7 +173,10 @@ impl Framing {
         match (&self.place, len) {
             (Place::RequestLine, 0) => {}
             (Place::RequestLine, _) => self.place = Place::Fields,
-            (_, 0) => self.place = Place::after_head(std::mem::take(&mut self.head).body),
+            (_, 0) => {
+                self.heads += 1;
+                self.place = Place::after_head(std::mem::take(&mut self.head).body);
+            }
             _ => self.head.field(line, len)?,
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Each request against a real hyper server behind the guard: what comes back, and what does not.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -10,7 +11,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use super::{HeadGuard, Upgrade};
+use super::HeadGuard;
 
 const BEFORE: &str = "GET /before HTTP/1.1\r\nHost: a\r\n\r\n";
 const VICTIM: &str = "GET /victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -18,6 +19,9 @@ const VICTIM: &str = "GET /victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r
 /// The head size that hyper is told to refuse.
 const HEADER_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
+
+/// For one head.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers `PATH LENGTH-OF-BODY`, or 400 when the body cannot be read to its end.
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -33,7 +37,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 /// All that the server answers to `input`, which reaches it in reads of at most `split` bytes, until it closes.
 async fn answer(input: &[u8], split: usize) -> String {
     let (client, server) = duplex(split);
-    let guarded = HeadGuard::new(server, Upgrade::default());
+    let guarded = HeadGuard::new(server, PATIENCE);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.header_read_timeout(None).max_header_size(HEADER_MAX).auto_date_header(false);
     let serve = http.serve_connection(TokioIo::new(guarded), service_fn(echo));
@@ -58,7 +62,7 @@ fn statuses(answer: &str) -> Vec<&str> {
 /// `request` gets `status`, in its turn, and then the connection closes: what is pipelined behind is not served.
 #[track_caller]
 fn check_refused(name: &str, request: &str, status: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let input = [BEFORE, request, VICTIM].concat();
     for split in [1, 2, 7, 64 * 1024] {
         let answer = runtime.block_on(answer(input.as_bytes(), split));
@@ -71,7 +75,7 @@ fn check_refused(name: &str, request: &str, status: &str) {
 /// `request` is served with a body of `length` bytes, and so is the one behind it.
 #[track_caller]
 fn check_served(name: &str, request: &str, length: usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let input = [BEFORE, request, VICTIM].concat();
     for split in [1, 2, 7, 64 * 1024] {
         let answer = runtime.block_on(answer(input.as_bytes(), split));
@@ -261,25 +265,56 @@ fn plain_requests_pass() {
     }
 }
 
-#[tokio::test]
-async fn after_an_upgrade_nothing_is_looked_at() {
-    let (mut client, server) = duplex(64);
-    let upgrade = Upgrade::default();
-    let mut guarded = HeadGuard::new(server, upgrade.clone());
-    upgrade.begin();
-    client.write_all(b"no\nhead\0").await.unwrap();
-    let mut read = [0; 8];
-    guarded.read_exact(&mut read).await.unwrap();
-    assert_eq!(&read, b"no\nhead\0");
-    guarded.write_all(b"ok").await.unwrap();
-    client.read_exact(&mut read[..2]).await.unwrap();
-    assert_eq!(&read[..2], b"ok");
+#[tokio::test(start_paused = true)]
+async fn a_head_that_has_begun_must_end_in_time() {
+    for (received, ends) in [
+        ("", false),
+        ("\r\n", false),
+        ("G", true),
+        ("GET / HTTP/1.1\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: a\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", false),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", true),
+        ("POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nbody", false),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nbody", false),
+    ] {
+        let (mut client, server) = duplex(256);
+        let mut guarded = HeadGuard::new(server, PATIENCE);
+        client.write_all(received.as_bytes()).await.unwrap();
+        let mut read = vec![0; received.len()];
+        guarded.read_exact(&mut read).await.unwrap();
+        let ended = tokio::time::timeout(PATIENCE * 2, guarded.read_u8()).await;
+        let timed_out = ended.is_ok_and(|it| it.unwrap_err().kind() == std::io::ErrorKind::TimedOut);
+        assert_eq!(timed_out, ends, "{received:?}");
+    }
+}
+
+/// One byte at a time is no way to keep a head open.
+#[tokio::test(start_paused = true)]
+async fn each_head_has_its_own_time_however_it_comes() {
+    let (mut client, server) = duplex(256);
+    let mut guarded = HeadGuard::new(server, PATIENCE);
+    let send = async {
+        for byte in [&b"GET / HTTP/1.1\r\n\r\nGE"[..], b"T / HTTP/1.1\r\n\r\nG", b"E", b"T", b" "] {
+            client.write_all(byte).await.unwrap();
+            tokio::time::sleep(PATIENCE * 2 / 3).await;
+        }
+    };
+    let receive = async {
+        let mut count = 0;
+        while guarded.read_u8().await.is_ok() {
+            count += 1;
+        }
+        count
+    };
+    let (count, ()) = tokio::join!(receive, send);
+    assert_eq!(count, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\nGE".len());
 }
 
 #[tokio::test]
 async fn the_poison_comes_whole_through_the_smallest_reads() {
     let (mut client, server) = duplex(64);
-    let mut guarded = HeadGuard::new(server, Upgrade::default());
+    let mut guarded = HeadGuard::new(server, PATIENCE);
     client.write_all(b"GET / HTTP/1.1\n\nmore").await.unwrap();
     let mut read = Vec::new();
     while !read.ends_with(super::POISON) {
