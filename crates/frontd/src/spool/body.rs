@@ -1,6 +1,7 @@
 //! A request body that was read to its end, and can be read again as often as a worker is tried.
 
 use std::error::Error;
+use std::mem;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -44,7 +45,7 @@ pub(crate) enum SpoolBodyError<E: Error + 'static> {
     /// The client went away, or its framing is broken.
     #[error("read the request body: {0}")]
     Client(#[source] E),
-    /// 507 or 500: not the client's fault.
+    /// Not the client's fault.
     #[error(transparent)]
     Disk(#[from] SpoolError),
 }
@@ -66,7 +67,7 @@ impl SpooledBody {
         if body.size_hint().lower() > limit {
             return Err(SpoolBodyError::TooLarge { limit });
         }
-        let mut sink = Sink { folder, parts: Vec::new(), waiting: 0, file: None };
+        let mut sink = Sink::new(folder);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(SpoolBodyError::Client)?.into_data() else { continue };
             if sink.len().saturating_add(data.len() as u64) > limit {
@@ -139,59 +140,65 @@ impl SpooledReader {
 /// What has been read of a body: in memory as long as it may be, then in a file.
 struct Sink<'a> {
     folder: &'a SpoolFolder,
-    parts: Vec<Bytes>,
-    /// Bytes in `parts`.
-    waiting: usize,
+    /// The first frame that waits, as it came: most bodies have no other.
+    first: Bytes,
+    /// All that waits once there is a second one. Copied, as a frame of one byte holds on to far more memory.
+    joined: BytesMut,
     file: Option<SpooledFile>,
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    fn new(folder: &'a SpoolFolder) -> Self {
+        Self { folder, first: Bytes::new(), joined: BytesMut::new(), file: None }
+    }
+
     fn len(&self) -> u64 {
-        self.waiting as u64 + self.file.as_ref().map_or(0, |spooled| spooled.len)
+        self.waiting() as u64 + self.file.as_ref().map_or(0, |spooled| spooled.len)
+    }
+
+    /// Bytes in memory.
+    fn waiting(&self) -> usize {
+        self.first.len() + self.joined.len()
     }
 
     async fn take(&mut self, data: Bytes) -> Result<(), SpoolError> {
-        self.waiting += data.len();
-        self.parts.push(data);
-        if self.waiting >= BLOCK {
+        if self.waiting() == 0 {
+            self.first = data;
+        } else {
+            self.joined.extend_from_slice(&mem::take(&mut self.first));
+            self.joined.extend_from_slice(&data);
+        }
+        if self.waiting() >= BLOCK {
             self.write().await?;
         }
         Ok(())
     }
 
+    /// What waits, which then does no more.
+    fn gather(&mut self) -> Bytes {
+        if self.joined.is_empty() { mem::take(&mut self.first) } else { self.joined.split().freeze() }
+    }
+
     async fn write(&mut self) -> Result<(), SpoolError> {
+        let data = self.gather();
         let spooled = match &mut self.file {
             Some(spooled) => spooled,
             none => none.insert(SpooledFile { file: SpoolFile::create(self.folder).await?, len: 0 }),
         };
-        let data = join(&mut self.parts, self.waiting);
-        self.waiting = 0;
         let at = spooled.len;
         spooled.len += data.len() as u64;
-        spooled.file.write(vec![(at, data)]).await
+        spooled.file.write(at, data).await
     }
 
     async fn finish(mut self) -> Result<SpooledBody, SpoolError> {
-        if self.file.is_none() && self.waiting <= INLINE_MAX {
-            return Ok(SpooledBody::Inline(join(&mut self.parts, self.waiting)));
+        if self.file.is_none() && self.waiting() <= INLINE_MAX {
+            return Ok(SpooledBody::Inline(self.gather()));
         }
-        if self.waiting > 0 {
+        if self.waiting() > 0 {
             self.write().await?;
         }
         Ok(self.file.map_or(SpooledBody::Inline(Bytes::new()), SpooledBody::File))
     }
-}
-
-/// All of `parts`, without a copy when there is only one.
-fn join(parts: &mut Vec<Bytes>, len: usize) -> Bytes {
-    if parts.len() == 1 {
-        return parts.pop().unwrap_or_default();
-    }
-    let mut joined = BytesMut::with_capacity(len);
-    for part in parts.drain(..) {
-        joined.extend_from_slice(&part);
-    }
-    joined.freeze()
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ impl SpoolWriter {
             let (file, at, len) = std::future::poll_fn(|cx| self.shared.lock().poll_room(cx)).await?;
             let part = data.split_to(data.len().min(len));
             let len = part.len() as u64;
-            file.write(vec![(at, part)]).await?;
+            file.write(at, part).await?;
             let mut state = self.shared.lock();
             if let Some(ring) = &mut state.ring {
                 ring.len += len;

@@ -33,13 +33,11 @@ impl SpoolFile {
         Ok(Self { file: Arc::new(Handed(Some(file))), folder: folder.clone() })
     }
 
-    /// Writes all of each part at its offset.
-    pub(super) async fn write(&self, parts: Vec<(u64, Bytes)>) -> Result<(), SpoolError> {
+    /// Writes all of `data` at offset `at`.
+    pub(super) async fn write(&self, at: u64, data: Bytes) -> Result<(), SpoolError> {
         let file = self.file.clone();
-        let written = spawn_blocking(move || {
-            parts.iter().try_for_each(|(at, part)| file.get()?.write_all_at(part, *at))
-        });
-        flatten(written.await).map_err(|error| self.folder.error("write", error))
+        let written = spawn_blocking(move || file.get()?.write_all_at(&data, at)).await;
+        flatten(written).map_err(|error| self.folder.error("write", error))
     }
 
     /// Reads exactly `len` bytes from offset `at`.
