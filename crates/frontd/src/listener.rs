@@ -15,6 +15,9 @@ use crate::client::Transport;
 /// Connections that wait to be accepted, at most; the kernel's `net.core.somaxconn` bounds it further.
 const BACKLOG: i32 = 4096;
 
+/// How long a client may take nothing of what is sent to it, or be unreachable, before the kernel gives it up.
+const STALLED: Duration = Duration::from_secs(60);
+
 /// A socket that listens, before a runtime has it.
 #[derive(Debug)]
 pub(crate) struct Bound {
@@ -120,8 +123,8 @@ impl Listener {
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
-                    // Answers go out at once; a connection that is gone already says so when it is read.
-                    let _gone = SockRef::from(&stream).set_tcp_nodelay(true);
+                    // A connection that is gone already says so when it is read.
+                    let _gone = tune(&stream);
                     return (stream, peer);
                 }
                 Err(error) if is_of_the_connection(&error) => {
@@ -138,6 +141,13 @@ impl Listener {
     pub(crate) fn transport(&self) -> Transport {
         self.transport
     }
+}
+
+/// Answers go out at once, and who takes none is not waited for.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(STALLED))
 }
 
 fn is_of_the_connection(error: &io::Error) -> bool {
