@@ -39,7 +39,7 @@ pub(crate) struct Course<'a> {
 }
 
 impl Pace {
-    pub(crate) const FULL: Self = Self { rounds: 5, rounds_of_others: 2, lasting: Duration::from_secs(2) };
+    pub(crate) const FULL: Self = Self { rounds: 4, rounds_of_others: 2, lasting: Duration::from_secs(2) };
     pub(crate) const QUICK: Self = Self { rounds: 2, rounds_of_others: 1, lasting: Duration::from_secs(1) };
 
     fn rounds_of(self, side: Side) -> usize {

@@ -14,7 +14,9 @@ const NAME: usize = 16;
 pub(crate) fn block(case: &Case, outcome: &Outcome) -> String {
     let metrics = outcome.metrics();
     let mut text = format!("{} ({})\n", case.title, case.name);
-    row(&mut text, "", metrics.iter().map(|metric| metric.title().to_owned()));
+    if !metrics.is_empty() {
+        row(&mut text, "", metrics.iter().map(|metric| metric.title().to_owned()));
+    }
     for side in outcome.sides() {
         let figures = metrics.iter().map(|metric| figure(outcome, side, *metric));
         row(&mut text, &side.to_string(), figures);
