@@ -1,7 +1,7 @@
 //! The reply desk: every answer that frontd gives in its own name.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
@@ -75,9 +75,11 @@ impl Reply {
         let status = self.status();
         let text = self.text();
         let page = format!("<!doctype html>\n<title>{status}</title>\n<h1>{status}</h1>\n<p>{text}</p>\n");
+        let length = HeaderValue::from(page.len());
         let mut response = Response::new(Body::full(Bytes::from(page)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, length);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -56,7 +56,11 @@ async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> R
     if sends && !body.is_end_stream() {
         shard.tasks().spawn(body.linger());
     }
-    response
+    match head.method {
+        // hyper would send it over HTTP/2.
+        Method::HEAD => response.map(|_| Body::empty()),
+        _ => response,
+    }
 }
 
 async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestBody) -> Response<Body> {
