@@ -27,6 +27,8 @@ impl Authority {
     pub(crate) fn of(head: &Parts) -> Result<Self, Reply> {
         let header = head.headers.get(HOST);
         let text: Bytes = match (head.uri.authority(), header) {
+            // A host alone, `GET example.org`, is for CONNECT (RFC 9112, 3.2.3).
+            (Some(_), _) if head.uri.path_and_query().is_none() => return Err(Reply::BadHost),
             (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
             (None, Some(value)) => Bytes::copy_from_slice(value.as_bytes()),
             (None, None) if head.version <= Version::HTTP_10 => Bytes::new(),

@@ -1,12 +1,13 @@
 //! What is the same for all requests of one client's connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use api::runner::Connection;
 
 /// The downstream end of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
+    local: IpAddr,
     connection: Connection,
 }
 
@@ -18,11 +19,12 @@ pub(crate) enum Transport {
 }
 
 impl Client {
-    pub(crate) fn new(peer: SocketAddr, transport: Transport) -> Self {
+    pub(crate) fn new(peer: SocketAddr, local: IpAddr, transport: Transport) -> Self {
         // An IPv4 client of a socket that takes both is told as what it is.
         let address = peer.ip().to_canonical();
         let tls = transport == Transport::Tls;
         Self {
+            local: local.to_canonical(),
             connection: Connection {
                 remote_address: address.to_string(),
                 remote_port: peer.port().into(),
@@ -33,6 +35,11 @@ impl Client {
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The address that it connected to.
+    pub(crate) fn local(&self) -> IpAddr {
+        self.local
     }
 
     /// The port of an authority that names none.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves until the client leaves, or until the drain lets what is under way end.
 pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
-    let client = Client::new(peer, transport);
+    // A connection that is gone already says so when it is read.
+    let local = stream.local_addr().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |it| it.ip());
+    let client = Client::new(peer, local, transport);
     let served = match transport {
         Transport::Plain => http1(&shard, &client, stream).await,
         Transport::Tls => tls(&shard, client, stream).await,
@@ -142,5 +144,29 @@ where
             exchange.await;
             open.send_modify(|it| *it -= 1);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::rt::Executor as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(75);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_when_its_last_exchange_has_ended_for_long_enough() {
+        let (streams, mut open) = Streams::new(TaskTracker::new());
+        let (end, ended) = oneshot::channel::<()>();
+        streams.execute(async { drop(ended.await) });
+        streams.execute(async {});
+        assert!(tokio::time::timeout(PATIENCE * 10, idle(&mut open, PATIENCE)).await.is_err());
+        drop(end);
+        assert!(tokio::time::timeout(PATIENCE / 2, idle(&mut open, PATIENCE)).await.is_err());
+        streams.execute(async {});
+        assert!(tokio::time::timeout(PATIENCE / 2, idle(&mut open, PATIENCE)).await.is_err());
+        assert!(tokio::time::timeout(PATIENCE * 2, idle(&mut open, PATIENCE)).await.is_ok());
     }
 }

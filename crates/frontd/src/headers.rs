@@ -20,7 +20,10 @@ pub(crate) fn for_app(headers: &HeaderMap, host: &Bytes, body_length: Option<u64
     }
     let mut own =
         |name: &'static str, value| out.push(Header { name: Bytes::from_static(name.as_bytes()), value });
-    own("host", host.clone());
+    // An empty one would hide `SERVER_NAME` from the app.
+    if !host.is_empty() {
+        own("host", host.clone());
+    }
     if let Some(length) = body_length {
         own("content-length", length.to_string().into());
     }

@@ -164,9 +164,17 @@ impl Exchange<'_> {
             body_length,
             connection: Some(client.connection().clone()),
             script_name: app.mount().to_owned(),
-            server_name: authority.host.clone().into(),
+            server_name: self.server_name(),
             server_port: authority.port.unwrap_or_else(|| client.default_port()).into(),
             request_id: self.id.to_string(),
+        }
+    }
+
+    /// Where the client named no host, the address that it connected to: PEP 3333 has it never empty.
+    fn server_name(&self) -> String {
+        match &*self.authority.host {
+            "" => self.client.local().to_string(),
+            host => host.to_owned(),
         }
     }
 

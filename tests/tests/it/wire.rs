@@ -11,7 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use tests::client::Protocol;
+use http::Method;
+use tests::client::{Protocol, empty, request};
 use tests::load::{Kind, Load};
 use tests::place::Place;
 use tests::stack::{self, Stack};
@@ -42,6 +43,38 @@ async fn all_of(folder: &str) -> anyhow::Result<()> {
         bystanders.flows(20).await?;
         bystanders.finish().await?.all_right()?;
         ensure!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_app_for_any_host_has_a_server_name_even_when_the_client_says_none() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?).domain("*")], async |stack| {
+        for request in ["GET /environ HTTP/1.0\r\n\r\n", "GET /environ HTTP/1.1\r\nHost:\r\n\r\n"] {
+            let mut wire = Wire::connect(stack.http).await?;
+            wire.write(request.as_bytes()).await?;
+            let reply = wire.reply(Asked::Body).await?.context("an answer")?;
+            let environ: serde_json::Value = serde_json::from_slice(&reply.body)?;
+            ensure!(environ["SERVER_NAME"] == "127.0.0.1", "{request:?}: {environ:#}");
+            ensure!(environ.get("HTTP_HOST").is_none(), "{request:?}: {environ:#}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn frontds_own_answers_to_head_have_no_body() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?).key("path = \"/app\"")], async |stack| {
+        for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("wsgi", protocol)?;
+            let whole = client.get("/").await?.expect(404)?;
+            let head = client.send(request(Method::HEAD, "/", empty())).await?.expect(404)?;
+            ensure!(head.body.is_empty(), "{protocol}: {:?}", head.body);
+            let length = head.headers.get("content-length").context("a length")?;
+            ensure!(*length == whole.body.len().to_string(), "{protocol}: {length:?}");
+        }
         Ok(())
     })
     .await
