@@ -24,7 +24,7 @@ use crate::shard::Shard;
 /// Exchanges that one HTTP/2 connection may have under way.
 const STREAMS: u32 = 128;
 
-/// For a client of HTTP/2 that has nothing under way to take its leave.
+/// For a client that has nothing under way to take its leave.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves until the client leaves, or until the drain lets what is under way end.
@@ -47,11 +47,21 @@ type Served = Result<(), Box<dyn Error + Send + Sync>>;
 async fn tls(shard: &Arc<Shard>, client: Client, stream: TcpStream) -> Served {
     let acceptor = shard.certificates().acceptor();
     let patience = shard.config().limits.header_timeout;
-    let stream = tokio::time::timeout(patience, acceptor.accept(stream)).await??;
+    let stream = tokio::select! {
+        biased;
+        stream = tokio::time::timeout(patience, acceptor.accept(stream)) => stream??,
+        () = farewell(shard) => return Ok(()),
+    };
     match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => http2(shard, client, stream).await,
         _ => http1(shard, &client, stream).await,
     }
+}
+
+/// Returns when a drain should wait no more for a client that has nothing under way.
+async fn farewell(shard: &Shard) {
+    shard.drain().cancelled().await;
+    tokio::time::sleep(FAREWELL).await;
 }
 
 async fn http1<IO>(shard: &Arc<Shard>, client: &Client, io: IO) -> Served
