@@ -41,6 +41,19 @@ impl Files {
         Ok(names.iter().filter_map(|name| self.look(name)).collect())
     }
 
+    /// The links that lead to a file of another time than was seen last.
+    pub(super) fn changed_links(&self) -> Vec<OsString> {
+        // A folder that cannot be read is complained of elsewhere.
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let links = entries.filter(|it| it.file_type().is_ok_and(|kind| kind.is_symlink()));
+        links.filter(|link| self.has_another_time(&link.path())).map(|link| link.file_name()).collect()
+    }
+
+    fn has_another_time(&self, path: &Path) -> bool {
+        let Some(Ok(name)) = name_of(path) else { return false };
+        modified(path).ok() != self.seen.get(&name).and_then(|it| it.modified)
+    }
+
     /// Compares one file with what was seen last.
     pub(super) fn look(&mut self, file: &OsString) -> Option<FileEvent> {
         let path = self.folder.join(file);
@@ -56,11 +69,11 @@ impl Files {
     }
 
     fn compare(&mut self, name: &VassalName, path: &Path) -> Option<Reading> {
-        let modified = match fs::metadata(path) {
+        let modified = match modified(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return self.seen.remove(name).map(|_| Reading::Gone);
             }
-            it => it.and_then(|it| it.modified()).ok(),
+            it => it.ok(),
         };
         let source = Source::read(path);
         let content = match &source {
@@ -76,6 +89,10 @@ impl Files {
         self.seen.insert(name.clone(), now);
         Some(read(path, source, same_text))
     }
+}
+
+fn modified(path: &Path) -> io::Result<SystemTime> {
+    fs::metadata(path)?.modified()
 }
 
 fn read(path: &Path, source: Result<Source, Diagnostics>, same_text: bool) -> Reading {

@@ -13,13 +13,15 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
 use super::files::Files;
-use super::{FileEvent, FolderError, failed};
+use super::{FileEvent, FolderError, Reading, failed};
 use crate::readiness;
 
 /// Editors write a file more than once, or write one and rename another.
 const LEFT_ALONE_FOR: Duration = Duration::from_millis(50);
 /// How often a folder that has vanished is looked for.
 const LOOK_FOR_FOLDER: Duration = Duration::from_secs(1);
+/// How often a file that is a link is looked at.
+const LOOK_AT_LINKS: Duration = Duration::from_secs(1);
 
 /// A folder that is followed.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Vassals {
     inotify: AsyncFd<Inotify>,
     files: Files,
     due: Due,
+    links_due: Instant,
 }
 
 /// What is looked at, and when.
@@ -51,21 +54,38 @@ impl Vassals {
         let mut files = Files::new(folder);
         let events = files.scan().map_err(failed("read folder", folder))?;
         let due = Due::Files(BTreeMap::new());
-        Ok((Self { folder: folder.to_owned(), inotify, files, due }, events))
+        let links_due = Instant::now() + LOOK_AT_LINKS;
+        Ok((Self { folder: folder.to_owned(), inotify, files, due, links_due }, events))
     }
 
-    /// The files that have changed since the last call; waits until there is one. Nothing is lost when the
-    /// wait is given up.
+    /// The files that have changed since the last call, those that are gone first; waits until there is
+    /// one. Nothing is lost when the wait is given up.
     pub async fn changes(&mut self) -> Vec<FileEvent> {
         loop {
             tokio::select! {
-                heard = hear(&mut self.inotify) => self.due.note(&self.folder, heard),
-                () = sleep_until(self.due.first()) => {
-                    let events = self.look();
-                    if !events.is_empty() {
-                        return events;
-                    }
+                heard = hear(&mut self.inotify) => {
+                    self.due.note(&self.folder, heard);
+                    continue;
                 }
+                () = sleep_until(self.due.first()) => {}
+                () = sleep_until(self.links_due) => self.note_links(),
+            }
+            let mut events = self.look();
+            if !events.is_empty() {
+                // A renamed file is not in the way of its new name.
+                events.sort_by_key(|it| !matches!(it.reading, Reading::Gone));
+                return events;
+            }
+        }
+    }
+
+    /// The folder does not tell of a write to what its links lead to: they are looked at now and then.
+    fn note_links(&mut self) {
+        let now = Instant::now();
+        self.links_due = now + LOOK_AT_LINKS;
+        if let Due::Files(due) = &mut self.due {
+            for file in self.files.changed_links() {
+                due.entry(file).or_insert(now + LEFT_ALONE_FOR);
             }
         }
     }

@@ -105,14 +105,31 @@ async fn writes_in_quick_succession_are_told_once_with_the_last_text() {
 }
 
 #[tokio::test]
-async fn a_rename_of_a_file_ends_one_app_and_begins_another() {
-    let mut folder = open(&[("a.toml", GOOD)]);
-    fs::rename(folder.path.path().join("a.toml"), folder.path.path().join("b.toml")).unwrap();
-    let mut told = folder.next().await;
-    if !told.contains(", ") {
-        told = format!("{told}, {}", folder.next().await);
+async fn a_renamed_file_is_gone_before_its_new_name_is_there() {
+    for (from, to) in [("a", "b"), ("b", "a")] {
+        let mut folder = open(&[(&format!("{from}.toml"), GOOD)]);
+        let path = folder.path.path();
+        fs::rename(path.join(format!("{from}.toml")), path.join(format!("{to}.toml"))).unwrap();
+        let mut told = folder.next().await;
+        if !told.contains(", ") {
+            told = format!("{told}, {}", folder.next().await);
+        }
+        assert_eq!(told, format!("{from} gone, {to} edited to 2"));
     }
-    assert_eq!(told, "a gone, b edited to 2");
+}
+
+#[tokio::test]
+async fn what_a_link_leads_to_is_followed() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("x");
+    let mut folder = open(&[]);
+    std::os::unix::fs::symlink(&target, folder.path.path().join("a.toml")).unwrap();
+    fs::write(&target, GOOD).unwrap();
+    assert_eq!(folder.next().await, "a edited to 2");
+    fs::write(&target, format!("{GOOD}workers = 3")).unwrap();
+    assert_eq!(folder.next().await, "a edited to 3");
+    fs::remove_file(&target).unwrap();
+    assert_eq!(folder.next().await, "a gone");
 }
 
 #[tokio::test]
@@ -133,7 +150,7 @@ async fn after_lost_changes_everything_is_looked_at() {
     folder.write("a.toml", &format!("{GOOD}workers = 7"));
     fs::remove_file(folder.path.path().join("b.toml")).unwrap();
     folder.vassals.due.note(folder.path.path(), Ok(vec![Heard::Lost]));
-    assert_eq!(folder.next().await, "a edited to 7, b gone");
+    assert_eq!(folder.next().await, "b gone, a edited to 7");
     folder.write("c.toml", &format!("{GOOD}workers = 9"));
     assert_eq!(folder.next().await, "c edited to 9");
 }
@@ -152,5 +169,5 @@ async fn a_folder_that_vanishes_leaves_its_apps_until_it_is_back() {
         .note(&away, Ok(heard.unwrap().into_iter().filter(|it| matches!(it, Heard::Lost)).collect()));
     assert!(folder.vassals.look().is_empty());
     fs::rename(&away, folder.path.path()).unwrap();
-    assert_eq!(folder.next().await, "a edited to 5, b gone");
+    assert_eq!(folder.next().await, "b gone, a edited to 5");
 }
