@@ -25,10 +25,10 @@ pub(crate) enum AdminError {
         #[help]
         cure: &'static str,
     },
-    /// The connection broke before the answer came.
-    #[error("emperord at {} ended before it answered", socket.display())]
+    /// The connection broke, or the answer did not come in time.
+    #[error("emperord at {} did not answer: {cause}", socket.display())]
     #[diagnostic(help("look at its log, and ask again"))]
-    Broken { socket: PathBuf, source: Status },
+    Broken { socket: PathBuf, cause: String },
     /// emperord says no.
     #[error("{}", .0.message())]
     Refused(Status),
@@ -65,7 +65,7 @@ impl AdminError {
         // Only what went wrong on the way has a source; what emperord says has none.
         match (status.source().is_some(), connect_error(&status)) {
             (_, Some(source)) => Self::Unreachable { socket, cure: cure(source.kind()), source },
-            (true, None) => Self::Broken { socket, source: status },
+            (true, None) => Self::Broken { socket, cause: root_cause(&status) },
             (false, None) => Self::Refused(status),
         }
     }
@@ -84,6 +84,11 @@ fn connect_error(status: &Status) -> Option<io::Error> {
     let never_connected = matches!(error.kind(), ConnectionRefused | NotFound | PermissionDenied);
     never_connected
         .then(|| error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
+}
+
+/// What went wrong first, without the layers that passed it on.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    std::iter::successors(Some(error), |&it| it.source()).last().unwrap_or(error).to_string()
 }
 
 fn cure(kind: io::ErrorKind) -> &'static str {
@@ -116,5 +121,18 @@ mod tests {
         let socket = folder.path().join("emperord.sock");
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         assert!(matches!(status(&socket).await, Err(AdminError::Unreachable { .. })));
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_up_is_told_in_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("emperord.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let hangs_up = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        let error = status(&socket).await.unwrap_err();
+        hangs_up.join().unwrap();
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("emperord at {} did not answer: ", socket.display())), "{text}");
+        assert!(!text.contains("hyper") && error.source().is_none(), "{error:?}");
     }
 }

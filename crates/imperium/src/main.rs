@@ -14,6 +14,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use miette::MietteHandlerOpts;
 
 /// Puts Python web apps on a Linux server.
 #[derive(Debug, Parser)]
@@ -33,6 +34,8 @@ enum Command {
 }
 
 fn main() -> miette::Result<ExitCode> {
+    // Paths and URLs are to be copied: a line is as long as it is.
+    miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())))?;
     match Cli::parse().command {
         Command::Up(args) => up::run(&args),
         Command::Check(args) => check::run(&args),

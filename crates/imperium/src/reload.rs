@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let request = ReloadRequest { app: args.app.clone() };
     block_on(async {
         ask(&socket, async |emperord| emperord.reload(request).await).await?;
-        settled::wait(&socket, &args.app, |_| true).await
+        settled::wait(&socket, &args.app, None).await
     })??;
     Ok(ExitCode::SUCCESS)
 }

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let request = ScaleRequest { app: args.app.clone(), workers: args.workers };
     block_on(async {
         ask(&socket, async |emperord| emperord.scale(request).await).await?;
-        settled::wait(&socket, &args.app, |app| app.wanted == args.workers).await
+        settled::wait(&socket, &args.app, Some(args.workers)).await
     })??;
     Ok(ExitCode::SUCCESS)
 }

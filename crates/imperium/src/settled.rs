@@ -18,6 +18,9 @@ pub(crate) enum SettleError {
     /// Its file was deleted meanwhile.
     #[error("wait for the workers of {0}: it is no longer there")]
     Gone(String),
+    /// It is to have another number of workers meanwhile.
+    #[error("wait for the workers of {name}: its file asks for {wanted} by now")]
+    Overtaken { name: String, wanted: u32 },
     /// Its workers do not stay.
     #[error("start the workers of {name}: {last_error}")]
     #[diagnostic(help(
@@ -32,34 +35,39 @@ enum Progress {
     Settled,
     Moving,
     Failed,
+    Overtaken,
 }
 
-/// Waits until the app is as `asked` wants it, has as many workers ready as its file says, and no others;
-/// then prints how many.
-pub(crate) async fn wait(socket: &Path, name: &str, asked: impl Fn(&App) -> bool) -> Result<(), SettleError> {
+/// Waits until the app has as many workers ready as its file says, and no others; then prints how many.
+/// With a number that was asked for, and had come about, the wait ends when another takes its place.
+pub(crate) async fn wait(socket: &Path, name: &str, asked: Option<u32>) -> Result<(), SettleError> {
     let mut backoff = Backoff::new();
     loop {
         let apps = admin::status(socket).await?.apps;
         let Some(app) = apps.into_iter().find(|it| it.name == name) else {
             return Err(SettleError::Gone(name.to_owned()));
         };
-        match progress(&app) {
-            Progress::Settled if asked(&app) => {
+        match progress(&app, asked) {
+            Progress::Settled => {
                 tell(&app);
                 return Ok(());
             }
             Progress::Failed => {
                 return Err(SettleError::Failed { name: app.name, last_error: app.last_error });
             }
-            Progress::Settled | Progress::Moving => backoff.wait().await,
+            Progress::Overtaken => {
+                return Err(SettleError::Overtaken { name: app.name, wanted: app.wanted });
+            }
+            Progress::Moving => backoff.wait().await,
         }
     }
 }
 
-fn progress(app: &App) -> Progress {
+fn progress(app: &App, asked: Option<u32>) -> Progress {
     let ready = app.workers.iter().filter(|it| it.state() == worker::State::Ready).count();
     let all_ready = ready == app.workers.len() && u32::try_from(ready) == Ok(app.wanted);
     match app.state() {
+        _ if asked.is_some_and(|it| it != app.wanted) => Progress::Overtaken,
         app::State::Failed | app::State::BackingOff => Progress::Failed,
         app::State::Running if all_ready => Progress::Settled,
         _ => Progress::Moving,
@@ -80,7 +88,10 @@ mod tests {
     #[track_caller]
     fn check(state: app::State, wanted: u32, workers: &[worker::State], expected: Progress) {
         let workers = workers.iter().map(|&it| Worker { state: it.into(), ..Worker::default() }).collect();
-        assert_eq!(progress(&App { state: state.into(), wanted, workers, ..App::default() }), expected);
+        let app = App { state: state.into(), wanted, workers, ..App::default() };
+        assert_eq!(progress(&app, None), expected);
+        assert_eq!(progress(&app, Some(wanted)), expected);
+        assert_eq!(progress(&app, Some(wanted + 1)), Progress::Overtaken);
     }
 
     #[test]

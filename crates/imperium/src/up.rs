@@ -70,6 +70,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         .write(&plan.emperord.socket)
         .into_diagnostic()
         .wrap_err("tell the addresses to `imperium status`")?;
+    info!(root = %plan.layout.etc.display(), "starting");
     let told = Told { root: &plan.layout.etc, log_format: args.log_format };
     let frontd = plan.programs.frontd(told, listeners, addresses.admin);
     let programs = vec![plan.programs.emperord(told), frontd];

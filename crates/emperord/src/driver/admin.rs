@@ -33,6 +33,14 @@ pub enum AdminError {
     /// Its file was deleted meanwhile.
     #[error("app `{0}` was removed")]
     Removed(VassalName),
+    /// Its file asks for another number meanwhile.
+    #[error("`workers` of app `{app}` is {workers} by now: its file was changed again")]
+    Superseded {
+        /// Which.
+        app: VassalName,
+        /// What its file says now.
+        workers: u16,
+    },
     /// emperord is being shut down.
     #[error("emperord is shutting down")]
     ShuttingDown,
@@ -142,6 +150,16 @@ impl Driver {
 }
 
 impl App {
+    /// Tells those who wait for another number of workers than the file asks for now.
+    pub(super) fn refuse_superseded(&mut self, workers: u16) {
+        let app = &self.name;
+        let is_superseded =
+            |it: &mut Follower| matches!(it.goal, Goal::Workers(n) if n != u32::from(workers));
+        for follower in self.followers.extract_if(.., is_superseded) {
+            follower.refuse(AdminError::Superseded { app: app.clone(), workers });
+        }
+    }
+
     fn answer_at(&mut self, goal: Goal, reply: Reply) {
         self.followers.push(Follower { goal, failures: self.supervisor.start_failures(), reply });
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use api::VassalName;
-use config::Diagnostics;
+use api::{VassalName, WorkerName};
+use config::{Diagnostics, Problem};
 use supervise::{Event, Limits};
 use vassal::{Conflict, Vassal, conflicts};
 
@@ -38,14 +38,23 @@ impl Driver {
         self.retry_rejected();
     }
 
-    /// A version without mistakes serves, unless another app was there first.
+    /// A version without mistakes serves, unless something outside of its file forbids it.
     fn version(&mut self, name: &VassalName, version: Version, workers: Workers) {
-        match self.conflict(&version.vassal) {
+        match self.obstacle(&version.vassal) {
             None => self.accept(name, version, workers),
-            Some(conflict) => {
-                self.broken(name, &conflict.diagnostics());
+            Some(obstacle) => {
+                self.broken(name, &obstacle);
                 self.reject(name, version);
             }
+        }
+    }
+
+    /// Another app was there first, or its workers would listen where no socket can be.
+    fn obstacle(&self, vassal: &Vassal) -> Option<Diagnostics> {
+        let last = WorkerName { vassal: vassal.name.clone(), number: vassal.workers };
+        match self.config.worker_socket(&last) {
+            Err(error) => Some(Problem::of_file(&vassal.file, error.to_string()).into()),
+            Ok(_) => self.conflict(vassal).map(|it| it.diagnostics()),
         }
     }
 
@@ -60,6 +69,9 @@ impl Driver {
         if let Err(error) = self.state.keep_version(name, &version.text) {
             let error = anyhow::Error::from(error);
             tracing::error!(app = %name, error = format!("{error:#}"), "this version is lost when emperord restarts");
+        }
+        if let Some(app) = self.apps.get_mut(name) {
+            app.refuse_superseded(version.vassal.workers);
         }
         self.follow(name, Arc::new(version.vassal), workers);
     }
@@ -108,7 +120,7 @@ impl Driver {
             let Some(version) = self.apps.get_mut(&name).and_then(|app| app.rejected.take()) else {
                 continue;
             };
-            match self.conflict(&version.vassal) {
+            match self.obstacle(&version.vassal) {
                 None => self.accept(&name, version, Workers::AsNeeded),
                 Some(_) => self.reject(&name, version),
             }

@@ -203,6 +203,33 @@ async fn scale_writes_the_file_and_answers_when_they_serve() {
 }
 
 #[tokio::test]
+async fn a_number_that_is_overtaken_by_another_is_not_waited_for() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    let overtaken = emperor.scale("blog", 3).await;
+    let _starting = Worker::attach(&emperor, "blog", 3).await;
+    let last = emperor.scale("blog", 1).await;
+    let refusal = overtaken.await.unwrap().unwrap_err();
+    assert_eq!(refusal.to_string(), "`workers` of app `blog` is 1 by now: its file was changed again");
+    assert_eq!(last.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn an_app_whose_workers_would_have_no_socket_is_refused_with_its_file() {
+    let mut root = Root::new();
+    root.move_run_to(&"r".repeat(90));
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    let status = emperor.app_until("blog", |it| it.phase == Phase::Failed).await;
+    for part in ["blog.toml", "blog-1.sock has ", "choose a shorter"] {
+        assert!(status.last_error.contains(part), "{}", status.last_error);
+    }
+    assert!(status.workers.is_empty(), "{status:?}");
+}
+
+#[tokio::test]
 async fn reload_answers_when_new_workers_have_taken_over_or_why_not() {
     let root = Root::new();
     root.write("blog", 1, "");

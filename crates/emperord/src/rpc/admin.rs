@@ -66,6 +66,7 @@ fn refusal(error: &AdminError) -> Status {
     match error {
         AdminError::NoSuchApp { .. } => Status::not_found(text),
         AdminError::ShuttingDown => Status::unavailable(text),
+        AdminError::Superseded { .. } => Status::aborted(text),
         AdminError::File(_) | AdminError::Scale(_) | AdminError::Start(_) | AdminError::Removed(_) => {
             Status::failed_precondition(text)
         }

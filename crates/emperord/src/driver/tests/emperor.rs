@@ -58,6 +58,11 @@ impl Root {
         fs::read_to_string(self.file(app)).unwrap()
     }
 
+    /// Another folder for the sockets.
+    pub(super) fn move_run_to(&mut self, folder: &str) {
+        self.config.run = self.folder.path().join(folder);
+    }
+
     /// As if it could be used no more.
     pub(super) fn forget_good_version(&self, app: &str) {
         State::open(&self.config.state).unwrap().forget_version(&name(app));
