@@ -32,6 +32,7 @@ pub async fn run(config: EmperordConfig, log_format: Format) -> anyhow::Result<(
     let lock = Lock::take(&config.state)?;
     make_folders(&config.run)?;
     let state = State::open(&config.state)?;
+    ensure_vassals(&config.vassals, &state)?;
     let (vassals, files) = Vassals::open(&config.vassals)?;
     let socket = config.socket.clone();
     let launcher = Fork { workerd: config.workerd.clone(), socket: socket.clone(), log_format };
@@ -55,6 +56,17 @@ pub async fn run(config: EmperordConfig, log_format: Format) -> anyhow::Result<(
     let _removed_by_hand = fs::remove_file(&socket);
     drop(lock);
     tracing::info!("ended");
+    Ok(())
+}
+
+/// A folder that vanished while its apps run, such as one that is not mounted yet, ends none of them.
+fn ensure_vassals(folder: &Path, state: &State) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        folder.exists() || state.workers().is_empty(),
+        "follow {}: the folder is not there, and workers were started from it: bring it back, or make it, \
+         empty, to end them",
+        folder.display()
+    );
     Ok(())
 }
 

@@ -111,6 +111,24 @@ async fn emperord_dies_and_nothing_else_does() -> anyhow::Result<()> {
 
 /// A worker that dies while nobody watches is replaced once somebody does.
 #[tokio::test]
+async fn the_folder_of_vassals_is_gone_when_emperord_starts() -> anyhow::Result<()> {
+    wsgi(2, async |stack, client| {
+        let load = Load::start(client, 2, Kind::Gets);
+        let before = stack.ready("wsgi", 2).await?;
+        let (folder, away) = (stack.root().join("vassals"), stack.root().join("away"));
+        std::fs::rename(&folder, &away)?;
+        stack.kill(stack.daemon("emperord").await?)?;
+        stack.logged(&["vassals: the folder is not there", "bring it back"]).await?;
+        load.flows(30).await?;
+
+        std::fs::rename(&away, &folder)?;
+        ensure!(stack.ready("wsgi", 2).await? == before, "the workers are not the same");
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_worker_dies_while_emperord_is_dead() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         let load = Load::start(client, 4, Kind::Gets);
