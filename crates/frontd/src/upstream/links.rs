@@ -21,8 +21,16 @@ use crate::table::Table;
 pub(crate) struct Links {
     shard: usize,
     tasks: TaskTracker,
-    /// By the instance of the worker; cancelled when the worker leaves the table.
-    open: HashMap<u64, CancellationToken>,
+    /// By the instance of the worker.
+    open: HashMap<u64, Open>,
+}
+
+/// A link that is kept.
+#[derive(Debug)]
+struct Open {
+    pool: Arc<Pool<Arc<Link>>>,
+    /// Cancelled when the worker leaves the table, or its app was another one meanwhile.
+    retired: CancellationToken,
 }
 
 /// A worker to be linked to.
@@ -62,10 +70,10 @@ impl Links {
     fn adjust(&mut self, table: &Table) {
         let listed: HashMap<u64, _> =
             table.workers().map(|(app, worker)| (worker.instance, (app, worker))).collect();
-        self.open.retain(|instance, retired| {
-            let stays = listed.contains_key(instance);
+        self.open.retain(|instance, open| {
+            let stays = listed.get(instance).is_some_and(|(app, _)| Arc::ptr_eq(app.pool(), &open.pool));
             if !stays {
-                retired.cancel();
+                open.retired.cancel();
             }
             stays
         });
@@ -80,7 +88,7 @@ impl Links {
                     pool: Arc::clone(app.pool()),
                 };
                 self.tasks.spawn(target.keep(retired.clone()));
-                retired
+                Open { pool: Arc::clone(app.pool()), retired }
             });
         }
     }
@@ -150,5 +158,33 @@ impl Target {
         self.pool.unlink(self.shard, self.instance);
         info!(worker = self.worker, shard = self.shard, "link to worker ended");
         end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::routes;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    /// Of the tables that come quickly one after another, a shard sees the last.
+    #[tokio::test]
+    async fn an_app_that_was_away_unseen_is_linked_to_anew() {
+        let worker = routes::Worker { name: "blog-1".to_owned(), instance: 7, ..routes::Worker::default() };
+        let app = routes::App { name: "blog".to_owned(), workers: vec![worker], ..routes::App::default() };
+        let metrics = Metrics::new();
+        let table = |apps: &[_], former: &Table| Table::new(apps, former, &metrics);
+        let first = table(std::slice::from_ref(&app), &Table::default());
+        let without = table(&[], &first);
+        let again = table(std::slice::from_ref(&app), &without);
+        let mut links = Links::new(0, TaskTracker::new());
+        links.adjust(&first);
+        let before = links.open[&7].retired.clone();
+        links.adjust(&first);
+        assert!(!before.is_cancelled());
+        links.adjust(&again);
+        assert!(before.is_cancelled());
+        assert!(Arc::ptr_eq(&links.open[&7].pool, again.apps()[0].pool()));
     }
 }
