@@ -57,6 +57,10 @@ fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
             let _infallible = writeln!(text, "    {line}");
         }
     }
+    if app.state() == app::State::Failed && app.wanted > 0 {
+        let _infallible =
+            writeln!(text, "  tried again when its file changes, or by: imperium reload {}", app.name);
+    }
     text
 }
 
@@ -183,6 +187,7 @@ shop  failed  0 of 2 workers ready  /r/vassals/shop.toml
     shop-1: import `shop`
     Traceback:
       line 1
+  tried again when its file changes, or by: imperium reload shop
 ";
         check(vec![blog.clone()], Colors::Off, blog_text);
         check(vec![shop.clone()], Colors::Off, shop_text);
