@@ -1,8 +1,9 @@
 //! How far ahead of its workers an app is given requests.
 //!
-//! Strictly one request at a time costs a change of threads for each. A worker that answers in microseconds
-//! is given a few ahead, that it finds there when it is done; one that takes long is not, as what waits at a
-//! worker cannot go to another one without being recalled first.
+//! Strictly one request at a time costs a change of threads for each, and leaves the worker idle for the way
+//! there and back. A worker that answers in microseconds is given a batch ahead, one that answers in
+//! milliseconds the next request; one that takes long is given nothing, as what waits at a worker cannot go
+//! to another one without being recalled first.
 
 use std::time::Duration;
 
@@ -12,8 +13,15 @@ const AHEAD: Duration = Duration::from_millis(1);
 /// The most requests that may wait there.
 const DEPTH: u32 = 32;
 
+/// Up to this time of service, one request may wait whatever its work.
+const QUICK: Duration = Duration::from_millis(5);
+
 /// The time of service that is assumed of an app until it is known, and after a request had to be recalled.
 const SLOW: Duration = Duration::from_millis(10);
+
+/// How long a request may wait at a worker: some times the usual, but never so short that a change of threads
+/// on a busy machine takes it, nor so long that somebody would notice.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(20));
 
 /// The recent time of service of one app, as a moving average.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +43,13 @@ impl Pace {
     /// How many requests may wait at each thread of a worker.
     pub(crate) fn ahead(&self) -> usize {
         let fit = AHEAD.as_nanos() / self.service.as_nanos().max(1);
-        usize::try_from(fit.min(DEPTH.into())).unwrap_or(0)
+        let fit = usize::try_from(fit.min(DEPTH.into())).unwrap_or(0);
+        fit.max(usize::from(self.service <= QUICK))
+    }
+
+    /// How long a request may wait there, and a worker be at one request until it counts as held up.
+    pub(crate) fn patience(&self) -> Duration {
+        (self.service * 4).clamp(PATIENCE.0, PATIENCE.1)
     }
 }
 
@@ -49,20 +63,20 @@ impl Default for Pace {
 mod tests {
     use super::*;
 
-    fn after(times: impl IntoIterator<Item = u64>) -> usize {
+    fn after(times: impl IntoIterator<Item = u64>) -> (usize, u128) {
         let mut pace = Pace::default();
         times.into_iter().for_each(|it| pace.served(Duration::from_micros(it)));
-        pace.ahead()
+        (pace.ahead(), pace.patience().as_millis())
     }
 
     #[test]
-    fn only_the_quick_are_given_requests_ahead() {
-        assert_eq!(after([]), 0);
-        assert_eq!(after([20; 5]), 0, "not known well enough");
-        assert_eq!(after([20; 100]), 32);
-        assert_eq!(after([200; 100]), 4);
-        assert_eq!(after([2_000; 100]), 0);
-        assert_eq!(after(std::iter::repeat_n(20, 100).chain([100_000])), 0, "one slow one is enough");
+    fn the_quick_are_given_requests_ahead_and_the_slow_none() {
+        assert_eq!(after([]), (0, 20), "not known yet");
+        assert_eq!(after([20; 100]), (32, 4));
+        assert_eq!(after([200; 100]), (4, 4));
+        assert_eq!(after([2_000; 100]).0, 1);
+        assert_eq!(after([20_000; 100]), (0, 20));
+        assert_eq!(after(std::iter::repeat_n(20, 100).chain([100_000])).0, 0, "one slow one is enough");
     }
 
     #[test]

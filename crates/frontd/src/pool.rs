@@ -51,8 +51,8 @@ struct Member<L: Clone> {
     instance: u64,
     capacity: usize,
     in_flight: usize,
-    /// When its last exchange ended.
-    idle_since: Instant,
+    /// When its last exchange ended, or it was given one after it had none.
+    progress: Instant,
     /// By shard.
     links: Vec<Option<L>>,
 }
@@ -69,6 +69,8 @@ pub(crate) struct Lease<L: Clone> {
     pool: Arc<Pool<L>>,
     instance: u64,
     granted: Instant,
+    /// When it has waited at the worker for too long.
+    overdue: Instant,
     place: Place,
     link: L,
 }
@@ -141,7 +143,7 @@ impl<L: Clone> Pool<L> {
         let is_new = ticket.is_none();
         // Also of one that is leased at once: if it is handed back, it came before those that wait.
         let ticket = *ticket.get_or_insert_with(|| state.next_ticket());
-        if let Some(lease) = state.least_busy(shard).and_then(|it| it.lease(self, shard)) {
+        if let Some(lease) = state.lease_least_busy(self, shard) {
             return Ok(Begin::Leased(lease));
         }
         match state.admission {
@@ -206,7 +208,7 @@ impl<L: Clone> Pool<L> {
         let Some(member) = state.members.iter_mut().find(|it| it.instance == instance) else { return };
         member.in_flight -= 1;
         let now = Instant::now();
-        let began = granted.max(mem::replace(&mut member.idle_since, now));
+        let began = granted.max(mem::replace(&mut member.progress, now));
         state.pace.served(now - began);
         state.forget_gone();
         let grants = state.grants(self, instance);
@@ -217,10 +219,10 @@ impl<L: Clone> Pool<L> {
 
 impl<L: Clone> State<L> {
     /// The member with room that has the least to do; of several, the first, whose caches are warm.
-    fn least_busy(&mut self, shard: usize) -> Option<&mut Member<L>> {
-        let ahead = self.pace.ahead();
-        let free = self.members.iter_mut().filter(|it| it.has_room(ahead) && it.is_linked(shard));
-        free.min_by_key(|it| it.in_flight)
+    fn lease_least_busy(&mut self, pool: &Arc<Pool<L>>, shard: usize) -> Option<Lease<L>> {
+        let (pace, now) = (self.pace, Instant::now());
+        let free = self.members.iter_mut().filter(|it| it.has_room(pace, now) && it.is_linked(shard));
+        free.min_by_key(|it| it.in_flight)?.lease(pool, shard, pace, now)
     }
 
     fn next_ticket(&mut self) -> Ticket {
@@ -238,11 +240,11 @@ impl<L: Clone> State<L> {
         if self.waiting.is_empty() {
             return None;
         }
-        let ahead = self.pace.ahead();
-        let member = self.members.iter_mut().find(|it| it.instance == instance && it.has_room(ahead))?;
+        let (pace, now) = (self.pace, Instant::now());
+        let member = self.members.iter_mut().find(|it| it.instance == instance && it.has_room(pace, now))?;
         let (&ticket, _) = self.waiting.iter().find(|(_, it)| member.is_linked(it.shard))?;
         let Waiting { shard, reply } = self.waiting.remove(&ticket)?;
-        Some(Grant { reply, lease: member.lease(pool, shard)? })
+        Some(Grant { reply, lease: member.lease(pool, shard, pace, now)? })
     }
 
     fn has_workers(&self) -> bool {
@@ -265,12 +267,14 @@ impl<L: Clone> State<L> {
 
 impl<L: Clone> Member<L> {
     fn new(instance: u64, capacity: usize) -> Self {
-        Self { instance, capacity, in_flight: 0, idle_since: Instant::now(), links: Vec::new() }
+        Self { instance, capacity, in_flight: 0, progress: Instant::now(), links: Vec::new() }
     }
 
-    /// Whether it can be given one more, when each of its threads may have `ahead` that wait.
-    fn has_room(&self, ahead: usize) -> bool {
-        self.in_flight < self.capacity * (1 + ahead)
+    /// Whether it can be given one more: to a free thread, or to wait there unless it is held up.
+    fn has_room(&self, pace: Pace, now: Instant) -> bool {
+        let may_wait = || self.in_flight < self.capacity * (1 + pace.ahead());
+        let is_held_up = || now > self.progress + pace.patience();
+        self.in_flight < self.capacity || may_wait() && !is_held_up()
     }
 
     /// Whether any shard is linked to it.
@@ -282,11 +286,21 @@ impl<L: Clone> Member<L> {
         self.links.get(shard).is_some_and(Option::is_some)
     }
 
-    fn lease(&mut self, pool: &Arc<Pool<L>>, shard: usize) -> Option<Lease<L>> {
+    fn lease(&mut self, pool: &Arc<Pool<L>>, shard: usize, pace: Pace, now: Instant) -> Option<Lease<L>> {
         let link = self.links.get(shard)?.clone()?;
+        if self.in_flight == 0 {
+            self.progress = now;
+        }
         let place = if self.in_flight < self.capacity { Place::Free } else { Place::Ahead };
         self.in_flight += 1;
-        Some(Lease { pool: Arc::clone(pool), instance: self.instance, granted: Instant::now(), place, link })
+        Some(Lease {
+            pool: Arc::clone(pool),
+            instance: self.instance,
+            granted: now,
+            overdue: now + pace.patience(),
+            place,
+            link,
+        })
     }
 }
 
@@ -333,9 +347,9 @@ impl<L: Clone> Lease<L> {
         self.place
     }
 
-    /// Since when the room is taken.
-    pub(crate) fn granted(&self) -> Instant {
-        self.granted
+    /// Whether it has waited at the worker for too long, if it still does.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        now > self.overdue
     }
 
     /// The worker has handed the exchange back, as it waited there for too long.
@@ -500,5 +514,22 @@ mod tests {
         assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Failed);
         drop(lease);
         assert_eq!(pool.census(), Census::default());
+    }
+
+    #[tokio::test]
+    async fn what_is_given_ahead_goes_to_none_that_is_held_up() {
+        let pool = pool();
+        pool.link(0, 1, 1, "a");
+        pool.link(0, 2, 1, "b");
+        (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_millis(1)));
+        let busy = [acquire(&pool, 0).await.unwrap(), acquire(&pool, 0).await.unwrap()];
+        pool.state.lock().members[0].progress -= Duration::from_secs(1);
+        let ahead = acquire(&pool, 0).await.unwrap();
+        assert_eq!((*ahead.link(), ahead.place()), ("b", Place::Ahead));
+        assert!(
+            futures_util::poll!(Box::pin(acquire(&pool, 0))).is_pending(),
+            "a is held up, b has one that waits"
+        );
+        drop(busy);
     }
 }

@@ -21,9 +21,9 @@ use tokio_util::task::TaskTracker;
 use crate::seat::{Entered, Left, Seat, Seen};
 
 /// How often the minder looks; a call that it sees twice is taken over.
-const TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(5);
 /// Looks that find nothing to mind, until the minder sleeps.
-const IDLE_TICKS: u32 = 10;
+const IDLE_TICKS: u32 = 4;
 
 /// The runtime, and who drives it.
 pub(crate) struct Driver {

@@ -19,11 +19,8 @@ use super::exchange::{Entry, Exchanges, Pending, Rest};
 use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::pool::{Lease, Place};
 
-/// How long a request may wait at a worker behind others.
-const RECALL_AFTER: Duration = Duration::from_millis(4);
-
-/// How often it is looked whether one does.
-const RECALL_TICK: Duration = Duration::from_millis(2);
+/// How often it is looked whether a request waits at the worker for too long.
+const RECALL_TICK: Duration = Duration::from_millis(4);
 
 /// The sending half, which all exchanges share.
 #[derive(Debug)]
@@ -122,7 +119,7 @@ impl Link {
                 tokio::time::sleep(RECALL_TICK).await;
                 // Before the look, so that what comes after it is not overlooked.
                 self.ahead.watched.store(false, Ordering::Relaxed);
-                let Some(late) = self.exchanges.recall(Instant::now() - RECALL_AFTER) else { break };
+                let Some(late) = self.exchanges.recall(Instant::now()) else { break };
                 self.ahead.watched.store(true, Ordering::Relaxed);
                 late.into_iter().for_each(|id| self.say(serve_request::Message::Recall(Recall { id })));
             }
