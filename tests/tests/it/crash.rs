@@ -1,6 +1,7 @@
-//! `kill -9` of each process, under load.
+//! `kill -9` of each process, under load; and what a gentle end of frontd waits for.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::ensure;
 use http::Method;
@@ -13,6 +14,7 @@ use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
 use tests::wait::until;
+use tokio::net::TcpStream;
 
 use crate::gate::Gate;
 
@@ -150,20 +152,40 @@ async fn frontd_dies_and_serves_again() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         let workers = stack.ready("wsgi", 2).await?;
         for _ in 0..2 {
-            kill_frontd(stack).await?;
+            end_frontd(stack, Signal::KILL).await?;
             // The sockets are held by `up`: nobody is refused, whoever comes meanwhile waits.
             client.get("/hello").await?.expect(200)?;
             ensure!(stack.ready("wsgi", 2).await? == workers, "frontd took workers with it");
         }
         let load = Load::start(client, 4, Kind::Gets);
         load.flows(50).await?;
-        kill_frontd(stack).await?;
+        end_frontd(stack, Signal::KILL).await?;
         load.flows(50).await?;
         let ledger = load.finish().await?;
         ensure!(
             ledger.lost <= 4 && ledger.right + ledger.lost == ledger.sent,
             "more than what was cut: {ledger:#?}"
         );
+        Ok(())
+    })
+    .await
+}
+
+/// A client may open a connection and say nothing on it: that holds up no restart.
+#[tokio::test]
+async fn frontd_told_to_end_waits_for_nobody_who_says_nothing() -> anyhow::Result<()> {
+    wsgi(2, async |stack, client| {
+        fs::write(stack.root().join("frontd.toml"), "drain = \"8s\"\n")?;
+        end_frontd(stack, Signal::KILL).await?;
+        client.get("/hello").await?.expect(200)?;
+        let _silent = (TcpStream::connect(stack.http).await?, TcpStream::connect(stack.https).await?);
+        let open = async || {
+            let metrics = stack.probe("/-/metrics").await?.expect(200)?.text();
+            Ok(metrics.contains("imperium_connections 2\n").then_some(()))
+        };
+        until("both connections are open", open).await?;
+        end_frontd(stack, Signal::TERM).await?;
+        ensure!(!stack.log().contains("drain took too long"), "it waited for silent clients");
         Ok(())
     })
     .await
@@ -184,16 +206,16 @@ async fn frontd_serves_from_the_last_table_while_emperord_is_away() -> anyhow::R
 }
 
 async fn served_without(stack: &Stack, client: &Client) -> anyhow::Result<()> {
-    kill_frontd(stack).await?;
+    end_frontd(stack, Signal::KILL).await?;
     client.get("/hello").await?.expect(200)?;
     let load = Load::start(client, 4, Kind::Gets);
     load.flows(100).await?;
     load.finish().await?.all_right()
 }
 
-async fn kill_frontd(stack: &Stack) -> anyhow::Result<()> {
+async fn end_frontd(stack: &Stack, signal: Signal) -> anyhow::Result<()> {
     let frontd = stack.daemon("frontd").await?;
-    stack.kill(frontd)?;
+    process::signal(frontd, signal)?;
     let again = async || {
         let ready = stack.probe("/-/ready").await.is_ok_and(|answer| answer.status == 200);
         Ok((ready && stack.daemon("frontd").await? != frontd).then_some(()))
