@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,6 +25,9 @@ use crate::shard::Shard;
 
 /// Exchanges that one HTTP/2 connection may have under way.
 const STREAMS: u32 = 128;
+
+/// For the next request of a client of HTTP/1.1 to arrive, once a drain has begun.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// For a client that has nothing under way to take its leave.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -50,7 +55,7 @@ async fn tls(shard: &Arc<Shard>, client: Client, stream: TcpStream) -> Served {
     let stream = tokio::select! {
         biased;
         stream = tokio::time::timeout(patience, acceptor.accept(stream)) => stream??,
-        () = farewell(shard) => return Ok(()),
+        () = drained(shard, FAREWELL) => return Ok(()),
     };
     match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => http2(shard, client, stream).await,
@@ -58,10 +63,10 @@ async fn tls(shard: &Arc<Shard>, client: Client, stream: TcpStream) -> Served {
     }
 }
 
-/// Returns when a drain should wait no more for a client that has nothing under way.
-async fn farewell(shard: &Shard) {
+/// Returns so long after a drain has begun.
+async fn drained(shard: &Shard, ago: Duration) {
     shard.drain().cancelled().await;
-    tokio::time::sleep(FAREWELL).await;
+    tokio::time::sleep(ago).await;
 }
 
 async fn http1<IO>(shard: &Arc<Shard>, client: &Client, io: IO) -> Served
@@ -69,8 +74,13 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &shard.config().limits;
-    let service =
-        service_fn(async |request| Ok::<_, Infallible>(service::respond(shard, client, request).await));
+    let service = service_fn(async |request| {
+        let mut response = service::respond(shard, client, request).await;
+        if shard.drain().is_cancelled() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok::<_, Infallible>(response)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // hyper counts the idle time before a head to the head's; the guard knows them apart.
@@ -79,10 +89,11 @@ where
         .serve_connection(TokioIo::new(HeadGuard::new(io, limits.header_timeout)), service);
     let mut connection = pin!(connection);
     tokio::select! {
-        // First, so that a request which is there already when the drain begins is read.
+        // First, so that a request which is there already is read.
         biased;
         ended = connection.as_mut() => return Ok(ended?),
-        () = shard.drain().cancelled() => {}
+        // Not at once: a busy client may have its next request on the way, and is told to close with its answer.
+        () = drained(shard, LAST_REQUEST) => {}
     }
     connection.as_mut().graceful_shutdown();
     Ok(connection.await?)

@@ -171,6 +171,28 @@ async fn frontd_dies_and_serves_again() -> anyhow::Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn frontd_told_to_end_loses_no_request() -> anyhow::Result<()> {
+    wsgi(2, async |stack, _| {
+        let mut loads = Vec::new();
+        for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
+            loads.push(Load::start(&stack.client("wsgi", protocol)?, 4, Kind::Both));
+        }
+        for _ in 0..3 {
+            for load in &loads {
+                load.flows(50).await?;
+            }
+            end_frontd(stack, Signal::TERM).await?;
+        }
+        for load in loads {
+            load.flows(50).await?;
+            load.finish().await?.all_right()?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// A client may open a connection and say nothing on it: that holds up no restart.
 #[tokio::test]
 async fn frontd_told_to_end_waits_for_nobody_who_says_nothing() -> anyhow::Result<()> {
