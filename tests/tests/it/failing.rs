@@ -44,6 +44,20 @@ async fn what_an_app_prints_is_in_the_log() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn an_app_that_cannot_be_called_is_named() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        std::fs::write(stack.root().join("number.py"), "application = 42\n")?;
+        for (app, name) in [("number", "the app"), ("number:application", "application")] {
+            stack.put(&Vassal::new("number", stack.root(), app))?;
+            let error = format!("TypeError: {name} of module number is not callable");
+            stack.until("number", "the error names it", |app| app.error().contains(&error)).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn an_app_that_cannot_be_imported_fails_alone_and_is_tried_again_when_its_file_changes()
 -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {

@@ -49,7 +49,7 @@ impl<'a> Location<'a> {
         if app.is_callable() {
             return Ok(app);
         }
-        let name = self.callable.unwrap_or_default();
+        let name = self.callable.unwrap_or("the app");
         Err(PyTypeError::new_err(format!(
             "{name} of {} is not callable{}",
             name_of(&module),
