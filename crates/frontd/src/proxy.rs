@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio_stream::Stream;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
 use tracing::{debug, error, warn};
 
 use crate::authority::Authority;
@@ -111,15 +112,16 @@ impl Exchange<'_> {
             }
         };
         match outcome {
-            Outcome::Response { status, headers, body, streamed } => {
-                let answered = match self.head_of(status, headers) {
-                    Err(reply) => Err(reply),
-                    Ok(response) if self.is_bodiless(response.status()) => Ok(response),
-                    Ok(response) if streamed => self.stream(response, call, &mut pending).await,
-                    Ok(response) => Ok(inline(response, body)),
-                };
-                Next::Answer(answered)
-            }
+            Outcome::Response { status, headers, body, streamed } => match self.head_of(status, headers) {
+                Err(reply) => Next::Answer(Err(reply)),
+                Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),
+                Ok(response) if streamed => match self.stream(response, call, &mut pending).await {
+                    Some(response) => Next::Answer(Ok(response)),
+                    // Nothing of it is with the client yet.
+                    None => self.after(self.broken(), pending.worker(), tries),
+                },
+                Ok(response) => Next::Answer(Ok(inline(response, body))),
+            },
             Outcome::HandedBack => Next::Again,
             Outcome::Broken(broken) => self.after(broken, pending.worker(), tries),
         }
@@ -138,6 +140,11 @@ impl Exchange<'_> {
                 Next::Answer(Err(Reply::WorkerLost))
             }
         }
+    }
+
+    /// What a worker is known to have done that had begun to answer.
+    fn broken(&self) -> Broken {
+        if self.head.method.is_safe() { Broken::NotKnownToHaveBegun } else { Broken::Begun }
     }
 
     fn too_slow(&self) -> Reply {
@@ -202,11 +209,13 @@ impl Exchange<'_> {
         response: Response<Body>,
         call: Option<BodyCall>,
         pending: &mut Pending,
-    ) -> Result<Response<Body>, Reply> {
-        let mut chunks = pending.body(call).await.map_err(|status| {
+    ) -> Option<Response<Body>> {
+        let opened = within(self.app.limits.request, pending.body(call)).await;
+        let opened = opened.unwrap_or_else(|| Err(Status::deadline_exceeded("no call for the body in time")));
+        let refused = |status: &Status| {
             warn!(app = self.app.name(), request = %self.id, reason = status.message(), "no response body");
-            Reply::WorkerLost
-        })?;
+        };
+        let mut chunks = opened.inspect_err(refused).ok()?;
         let (mut writer, reader) = spool::channel(self.shard.spool().clone(), ChannelLimits::default());
         let (app, id) = (self.app.name().to_owned(), self.id);
         self.shard.tasks().spawn(async move {
@@ -230,7 +239,7 @@ impl Exchange<'_> {
                 }
             }
         });
-        Ok(response.map(|_| Body::spooled(reader)))
+        Some(response.map(|_| Body::spooled(reader)))
     }
 
     fn bad_response(&self, what: &'static str) -> Reply {

@@ -118,12 +118,12 @@ async fn the_folder_of_vassals_is_gone_when_emperord_starts() -> anyhow::Result<
         let load = Load::start(client, 2, Kind::Gets);
         let before = stack.ready("wsgi", 2).await?;
         let (folder, away) = (stack.root().join("vassals"), stack.root().join("away"));
-        std::fs::rename(&folder, &away)?;
+        fs::rename(&folder, &away)?;
         stack.kill(stack.daemon("emperord").await?)?;
         stack.logged(&["vassals: the folder is not there", "bring it back"]).await?;
         load.flows(30).await?;
 
-        std::fs::rename(&away, &folder)?;
+        fs::rename(&away, &folder)?;
         ensure!(stack.ready("wsgi", 2).await? == before, "the workers are not the same");
         load.finish().await?.all_right()
     })

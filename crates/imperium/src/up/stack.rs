@@ -81,9 +81,11 @@ impl Stack {
         }
     }
 
-    /// Asks a daemon to end, and waits for it, but not longer than `limit`.
+    /// Asks a daemon to end, and waits for it, but not longer than `limit`. Nobody is left to wait on its listening
+    /// sockets: once it has closed them too, clients are refused.
     pub(crate) async fn stop(&mut self, name: &str, limit: Duration) {
-        let Some(daemon) = self.daemons.iter().find(|it| it.program.name == name) else { return };
+        let Some(daemon) = self.daemons.iter_mut().find(|it| it.program.name == name) else { return };
+        daemon.program.listeners = Listeners::default();
         let State::Running { pid, .. } = daemon.state else { return };
         info!(daemon = name, "stopping");
         signal(pid, daemon.program.stop);
