@@ -173,9 +173,9 @@ impl Driver {
         self.remove_socket(worker);
         let pid = slot.process.identity().pid;
         match stage {
-            Some(Stage::Starting { .. } | Stage::Ready { .. }) => {
+            Some(stage @ (Stage::Starting { .. } | Stage::Ready { .. })) => {
                 tracing::warn!(%worker, pid, %ending, "worker ended unasked");
-                self.note_ending(worker, &slot, ending);
+                self.note_ending(worker, &slot, stage, ending);
             }
             _ => tracing::info!(%worker, pid, %ending, "worker ended"),
         }
@@ -184,9 +184,13 @@ impl Driver {
     }
 
     /// What the worker itself said of its failure says more than how it ended.
-    fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, ending: Ending) {
+    fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, stage: Stage, ending: Ending) {
+        let when = match stage {
+            Stage::Starting { .. } => " before it was ready: see the log, and `app` and `python` in its file",
+            _ => "",
+        };
         if let (None, Some(app)) = (&slot.failure, self.app_of(worker)) {
-            app.worker_error = Some(format!("worker {worker} {ending}"));
+            app.worker_error = Some(format!("worker {worker} {ending}{when}"));
         }
     }
 

@@ -217,6 +217,17 @@ async fn a_number_that_is_overtaken_by_another_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_worker_that_ends_before_it_is_ready_is_told_with_where_to_look() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.kill();
+    let status = emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
+    let told = "worker blog-1 was ended by signal 9 before it was ready: see the log";
+    assert!(status.last_error.starts_with(told), "{}", status.last_error);
+}
+
+#[tokio::test]
 async fn an_app_whose_workers_would_have_no_socket_is_refused_with_its_file() {
     let mut root = Root::new();
     root.move_run_to(&"r".repeat(90));
