@@ -1,5 +1,6 @@
 //! Logs to stderr, a line an event: `2026-11-22T20:56:41.123Z  INFO frontd: listening address=[::]:443`.
 
+use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::str::FromStr;
@@ -9,10 +10,12 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,19 +39,22 @@ impl FromStr for Format {
     }
 }
 
-/// Logs of this process go to stderr from here on, under `name`. `IMPERIUM_LOG` chooses what is logged, in
-/// the syntax of `tracing_subscriber::EnvFilter`; without it, all from `info` up.
+/// Logs of this process go to stderr from here on, under `name`. `IMPERIUM_LOG` chooses what is logged, as in
+/// `info,frontd=debug,h2=off`; without it, all from `info` up.
 ///
 /// A second call changes nothing.
 pub fn init(name: &str, format: Format) {
-    let filter = EnvFilter::try_from_env("IMPERIUM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Line(Vec::new()));
+    let wanted = env::var("IMPERIUM_LOG").ok().and_then(|it| it.parse().ok());
+    // `EnvFilter` knows spans and fields too, and has an engine of regular expressions in every process for it.
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let events = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Line(Vec::new()));
     let _already = match format {
         Format::Text => {
             let line = TextLine { name: name.to_owned(), color: io::stderr().is_terminal() };
-            builder.event_format(line).try_init()
+            events.with(lines.event_format(line)).try_init()
         }
-        Format::Json => builder.json().flatten_event(true).with_current_span(true).try_init(),
+        Format::Json => events.with(lines.json().flatten_event(true).with_current_span(true)).try_init(),
     };
 }
 

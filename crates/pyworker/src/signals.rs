@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use crate::driver::Driver;
-use crate::traceback;
+use crate::{sigterm, traceback};
 
 /// Tells that Python has caught a signal, whose handler only the main thread may run.
 pub(crate) struct Signals {
@@ -39,7 +39,7 @@ impl Signals {
         woken.set_nonblocking(true)?;
         let options = PyDict::new(py);
         options.set_item("warn_on_full_buffer", false)?;
-        py.import("signal")?.call_method("set_wakeup_fd", (wakeup.as_raw_fd(),), Some(&options))?;
+        py.import(sigterm::MODULE)?.call_method("set_wakeup_fd", (wakeup.as_raw_fd(),), Some(&options))?;
         let caught = Arc::new(Notify::new());
         driver.spawn(tell(woken, Arc::clone(&caught)));
         Ok(Self { caught, _wakeup: wakeup })

@@ -3,6 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 
+/// What `signal` wraps in enums, which would take a quarter of a megabyte in each worker.
+pub(crate) const MODULE: &str = "_signal";
+
 /// A process that the app forks ends at SIGTERM. With the handler that it inherits it would pass the signal on
 /// to this process, so none may reach it before that is undone.
 pub(crate) fn leave_to_children(py: Python<'_>) -> PyResult<()> {
@@ -23,14 +26,14 @@ fn hook<'py>(
 }
 
 fn mask(py: Python<'_>, how: &str) -> PyResult<()> {
-    let signal = py.import("signal")?;
+    let signal = py.import(MODULE)?;
     signal.call_method1("pthread_sigmask", (signal.getattr(how)?, (signal.getattr("SIGTERM")?,)))?;
     Ok(())
 }
 
 /// SIGTERM ends the process again, unless the app handles it.
 pub(crate) fn stop_handling(py: Python<'_>) -> PyResult<()> {
-    let signal = py.import("signal")?;
+    let signal = py.import(MODULE)?;
     let (number, default) = (signal.getattr("SIGTERM")?, signal.getattr("SIG_DFL")?);
     if signal.call_method1("getsignal", (&number,))?.eq(&default)? {
         signal.call_method1("signal", (number, default))?;

@@ -11,11 +11,11 @@ def check():
 
 
 def load(path):
-    from importlib.machinery import ExtensionFileLoader
-    from importlib.util import module_from_spec, spec_from_loader
+    from importlib.machinery import ExtensionFileLoader, ModuleSpec
 
+    # `importlib.util` would do the same, and import a dozen modules that the app may never need.
     loader = ExtensionFileLoader("_imperium", path)
-    module = module_from_spec(spec_from_loader("_imperium", loader))
+    module = loader.create_module(ModuleSpec("_imperium", loader, origin=path))
     loader.exec_module(module)
     return module
 
