@@ -5,6 +5,7 @@ mod authority;
 mod body;
 mod client;
 mod connection;
+mod courtesy;
 mod head_guard;
 mod headers;
 mod listener;

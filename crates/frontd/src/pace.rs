@@ -10,8 +10,9 @@ use std::time::Duration;
 /// The work that may wait at one thread of a worker.
 const AHEAD: Duration = Duration::from_millis(1);
 
-/// The most requests that may wait there.
-const DEPTH: u32 = 32;
+/// The most requests that may wait there: so many that a few hundred clients of a bare app hardly ever wait in
+/// the queue, where it takes a wake-up of another shard to be let out.
+const DEPTH: u32 = 128;
 
 /// Up to this time of service, one request may wait whatever its work.
 const QUICK: Duration = Duration::from_millis(5);
@@ -72,7 +73,8 @@ mod tests {
     #[test]
     fn the_quick_are_given_requests_ahead_and_the_slow_none() {
         assert_eq!(after([]), (0, 20), "not known yet");
-        assert_eq!(after([20; 100]), (32, 4));
+        assert_eq!(after([5; 100]), (128, 4));
+        assert_eq!(after([20; 100]), (50, 4));
         assert_eq!(after([200; 100]), (4, 4));
         assert_eq!(after([2_000; 100]).0, 1);
         assert_eq!(after([20_000; 100]), (0, 20));

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::client::Transport;
 use crate::connection;
+use crate::courtesy;
 use crate::listener::{Bound, Listener};
 use crate::metrics::Metrics;
 use crate::spool::SpoolFolder;
@@ -79,7 +80,8 @@ pub(crate) fn start(
     let (doors, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| Door::new()).unzip();
     let doors = Arc::new(doors);
     let start = |(number, receiver)| {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut builder = runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().on_thread_park(courtesy::before_sleep).build()?;
         let shard = Arc::new(Shard { number, shared: Arc::clone(shared), tasks: TaskTracker::new() });
         let (bound, doors) = (Arc::clone(bound), Arc::clone(&doors));
         let thread = thread::Builder::new().name(format!("shard-{number}"));
