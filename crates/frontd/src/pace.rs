@@ -74,7 +74,7 @@ mod tests {
     fn the_quick_are_given_requests_ahead_and_the_slow_none() {
         assert_eq!(after([]), (0, 20), "not known yet");
         assert_eq!(after([5; 100]), (128, 4));
-        assert_eq!(after([20; 100]), (50, 4));
+        assert_eq!(after([20; 100]), (49, 4));
         assert_eq!(after([200; 100]), (4, 4));
         assert_eq!(after([2_000; 100]).0, 1);
         assert_eq!(after([20_000; 100]), (0, 20));
