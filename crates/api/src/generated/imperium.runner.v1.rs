@@ -60,6 +60,9 @@ pub struct Request {
     /// Random, printable; the app's X-Request-Id, and in the logs of both sides.
     #[prost(string, tag = "12")]
     pub request_id: ::prost::alloc::string::String,
+    /// How long the response may take to begin, from the moment the exchange begins; 0 is no limit.
+    #[prost(uint32, tag = "13")]
+    pub limit_milliseconds: u32,
 }
 /// What is the same for all requests of a client's connection. The worker makes X-Forwarded-For,
 /// X-Forwarded-Proto and X-Forwarded-Host of it and of the Host: they are not among the headers.
@@ -96,7 +99,7 @@ pub struct Recall {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServeResponse {
-    #[prost(oneof = "serve_response::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "serve_response::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<serve_response::Message>,
 }
 /// Nested message and enum types in `ServeResponse`.
@@ -117,6 +120,8 @@ pub mod serve_response {
         HandedBack(super::HandedBack),
         #[prost(message, tag = "7")]
         Draining(super::Draining),
+        #[prost(message, tag = "8")]
+        TimedOut(super::TimedOut),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -167,6 +172,13 @@ pub struct Done {
 pub struct HandedBack {
     #[prost(uint64, repeated, tag = "1")]
     pub ids: ::prost::alloc::vec::Vec<u64>,
+}
+/// The exchange is over its limit without a response: the client is to be told so now. The worker is still at
+/// it, and says `Done` when its room is free.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TimedOut {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
 }
 /// This worker takes nothing more; what comes all the same is handed back. frontd half-closes the stream
 /// once everything under way has ended.
