@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::recycle::{Recycle, RecycleCause, Usage};
+
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -25,6 +27,8 @@ pub enum Event {
         generation: u64,
         /// How far it has come.
         stage: Adoption,
+        /// Since its process was started.
+        age: Duration,
     },
     /// A worker has opened its control stream.
     Attached {
@@ -40,6 +44,13 @@ pub enum Event {
     Draining {
         /// The worker's number.
         number: u16,
+    },
+    /// What a worker has done so far.
+    Used {
+        /// The worker's number.
+        number: u16,
+        /// What.
+        usage: Usage,
     },
     /// The process that [`Action::Spawn`] asked for could not be made.
     SpawnFailed {
@@ -80,13 +91,15 @@ pub enum Exit {
     Crashed,
 }
 
-/// How long things may take.
+/// What a worker may take and do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// From the start of a process until it is ready.
     pub start: Duration,
     /// From the order to drain until what is still under way is cut.
     pub grace: Duration,
+    /// When it has done enough.
+    pub recycle: Recycle,
 }
 
 /// What is to be done, in this order.
@@ -105,6 +118,8 @@ pub enum Action {
     Drain {
         /// The worker's number.
         number: u16,
+        /// Why.
+        cause: DrainCause,
     },
     /// Send SIGTERM.
     Terminate {
@@ -130,6 +145,17 @@ pub enum Action {
         /// What went wrong with it.
         failure: StartFailure,
     },
+}
+
+/// Why a worker is told to drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainCause {
+    /// Another runs what is newer.
+    Superseded,
+    /// Another took its place, as it has done enough.
+    Recycled(RecycleCause),
+    /// Fewer are wanted, or none.
+    Superfluous,
 }
 
 /// Why a worker is sent SIGTERM.
