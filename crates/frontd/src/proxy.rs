@@ -31,6 +31,9 @@ use crate::upstream::{BodyCall, Broken, Outcome, Pending};
 /// A request that may have begun is given to so many workers in all, then it is taken for what kills them.
 const TRIES: u32 = 3;
 
+/// A worker ends a request at its limit by itself, and says so. One that does not for so long more cannot.
+const BACKSTOP: Duration = Duration::from_secs(1);
+
 /// A request, whole, so that it can be given to a worker more than once.
 struct Exchange<'a> {
     shard: &'a Shard,
@@ -106,7 +109,7 @@ impl Exchange<'_> {
                 let open = async move { link.bodies().open(id, upload).await };
                 call = Some(AbortOnDropHandle::new(self.shard.tasks().spawn(open)));
             });
-            match within(self.app.limits.request, outcome).await {
+            match within(self.app.limits.request.map(|it| it + BACKSTOP), outcome).await {
                 Some(outcome) => outcome,
                 None => return Next::Answer(Err(self.too_slow())),
             }
@@ -123,6 +126,7 @@ impl Exchange<'_> {
                 Ok(response) => Next::Answer(Ok(inline(response, body))),
             },
             Outcome::HandedBack => Next::Again,
+            Outcome::TimedOut => Next::Answer(Err(Reply::AppTimeout)),
             Outcome::Broken(broken) => self.after(broken, pending.worker(), tries),
         }
     }
@@ -149,7 +153,7 @@ impl Exchange<'_> {
 
     fn too_slow(&self) -> Reply {
         let Self { app, head, .. } = self;
-        warn!(app = app.name(), request = %self.id, method = %head.method, path = head.uri.path(), "no response in time");
+        warn!(app = app.name(), request = %self.id, method = %head.method, path = head.uri.path(), "its worker does not answer");
         Reply::AppTimeout
     }
 
@@ -174,6 +178,7 @@ impl Exchange<'_> {
             server_name: self.server_name(),
             server_port: authority.port.unwrap_or_else(|| client.default_port()).into(),
             request_id: self.id.to_string(),
+            limit_milliseconds: self.app.limits.request.map_or(0, milliseconds),
         }
     }
 
@@ -278,6 +283,11 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Op
         Some(limit) => tokio::time::timeout(limit, work).await.ok(),
         None => Some(work.await),
     }
+}
+
+/// Never 0, which is no limit.
+fn milliseconds(limit: Duration) -> u32 {
+    u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
 fn version(version: Version) -> u32 {

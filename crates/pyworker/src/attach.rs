@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::worker::attach_request::Message;
 use api::worker::worker_service_client::WorkerServiceClient;
 use api::worker::{
-    AttachRequest, AttachResponse, Drained, Failed, Hello, Load, Ready, Spec, attach_response,
+    AttachRequest, AttachResponse, Drained, Failed, Hello, Load, Ready, Spec, Stuck, attach_response,
 };
 use daemon::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
@@ -32,6 +32,8 @@ pub(crate) struct Life {
     pub(crate) ready: Option<Ready>,
     /// It was told to drain, and is at it.
     pub(crate) draining: bool,
+    /// A request does not end: this worker is to be replaced.
+    pub(crate) is_stuck: bool,
     /// Set once it is about to end.
     pub(crate) end: Option<End>,
 }
@@ -108,7 +110,8 @@ impl Attachment {
     async fn attach(&mut self, backoff: &mut Backoff, attached: &mut bool) -> Result<Outcome, Status> {
         let (requests, outgoing) = mpsc::channel(8);
         let mut told = self.life.borrow_and_update().clone();
-        told.end = None;
+        // Not part of the hello.
+        (told.end, told.is_stuck) = (None, false);
         send(&requests, Message::Hello(self.hello(&told))).await;
         let mut answers = self.client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
         backoff.reset();
@@ -181,6 +184,9 @@ fn load(exchanges: &Exchanges) -> Load {
 async fn tell(requests: &mpsc::Sender<AttachRequest>, told: &Life, now: &Life) {
     if let (None, Some(ready)) = (&told.ready, &now.ready) {
         send(requests, Message::Ready(ready.clone())).await;
+    }
+    if now.is_stuck && !told.is_stuck {
+        send(requests, Message::Stuck(Stuck {})).await;
     }
     match &now.end {
         Some(End::Failed(failed)) => send(requests, Message::Failed(failed.clone())).await,

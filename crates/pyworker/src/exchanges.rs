@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::runner::serve_response::Message;
 use api::runner::{Draining, Request};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::deadline::Found;
 use crate::exchange::Exchange;
 use crate::session::Session;
 
@@ -31,6 +33,8 @@ pub(crate) struct Exchanges {
     ready: Notify,
     /// A session has gone.
     left: Notify,
+    /// Something has begun, while the watch slept.
+    occupied: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +44,8 @@ struct State {
     begun: Vec<Arc<Exchange>>,
     phase: Phase,
     ended: u64,
+    /// Whoever watches over limits is to be woken by what begins next.
+    watch_sleeps: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -64,13 +70,41 @@ pub(crate) struct Work {
     pub(crate) ended: u64,
 }
 
+/// What a look at all that has begun finds.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// Those that are over their limit, each once.
+    pub(crate) expired: Vec<Arc<Exchange>>,
+    /// Those that go on all the same, each once.
+    pub(crate) stuck: Vec<Arc<Exchange>>,
+    /// What there is besides.
+    pub(crate) rest: Rest,
+}
+
+/// What has begun and not ended.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something that is worked on.
+    Some,
+    /// This worker drains, and has nothing but what is stuck.
+    OnlyStuck,
+}
+
 /// A request that has begun.
 #[derive(Debug)]
 pub(crate) struct Begun {
     /// Its state.
     pub(crate) exchange: Arc<Exchange>,
+}
+
+impl Begun {
     /// What was asked.
-    pub(crate) request: Request,
+    pub(crate) fn request(&self) -> &Request {
+        &self.exchange.request
+    }
 }
 
 impl Exchanges {
@@ -152,9 +186,12 @@ impl Exchanges {
     fn begin(&self) -> Option<Begun> {
         let mut state = self.state.lock();
         let Waiting { session, request } = state.waiting.pop_front()?;
-        let exchange = Arc::new(Exchange::new(request.id, session));
+        if std::mem::take(&mut state.watch_sleeps) {
+            self.occupied.notify_one();
+        }
+        let exchange = Arc::new(Exchange::new(request, session));
         state.begun.push(Arc::clone(&exchange));
-        Some(Begun { exchange, request })
+        Some(Begun { exchange })
     }
 
     /// An exchange is over: its room is free.
@@ -163,6 +200,34 @@ impl Exchanges {
         let mut state = self.state.lock();
         state.begun.retain(|it| !Arc::ptr_eq(it, exchange));
         state.ended += 1;
+    }
+
+    /// Looks after the limits of all that has begun; `now` is the watch's clock.
+    pub(crate) fn look(&self, now: Duration) -> Look {
+        let state = self.state.lock();
+        let mut look = Look { rest: state.rest(), ..Look::default() };
+        for exchange in &state.begun {
+            match exchange.deadline.look(now) {
+                Found::Nothing => {}
+                Found::Expired => look.expired.push(Arc::clone(exchange)),
+                Found::Stuck => look.stuck.push(Arc::clone(exchange)),
+            }
+        }
+        look
+    }
+
+    /// Waits until something has begun, if nothing has.
+    pub(crate) async fn occupied(&self) {
+        let mut occupied = pin!(self.occupied.notified());
+        occupied.as_mut().enable();
+        let is_empty = {
+            let mut state = self.state.lock();
+            state.watch_sleeps = state.begun.is_empty();
+            state.watch_sleeps
+        };
+        if is_empty {
+            occupied.await;
+        }
     }
 
     /// Takes nothing more, and gives back all that has not begun.
@@ -200,6 +265,14 @@ impl Exchanges {
 }
 
 impl State {
+    fn rest(&self) -> Rest {
+        match (self.phase, &*self.begun) {
+            (_, []) => Rest::Nothing,
+            (Phase::Draining, begun) if begun.iter().all(|it| it.deadline.is_stuck()) => Rest::OnlyStuck,
+            _ => Rest::Some,
+        }
+    }
+
     fn forget(&mut self, stream: u64, id: u64) -> bool {
         let at = self.waiting.iter().position(|it| it.request.id == id && it.session.stream == stream);
         at.and_then(|at| self.waiting.remove(at)).is_some()
@@ -246,7 +319,7 @@ mod tests {
             exchanges.recall(&session, id);
         }
         assert_eq!(sent(&mut outgoing), [handed_back(2)]);
-        assert_eq!((first.request.id, exchanges.next().await.unwrap().request.id), (1, 3));
+        assert_eq!((first.exchange.id, exchanges.next().await.unwrap().exchange.id), (1, 3));
         exchanges.end(&first.exchange);
         assert_eq!(exchanges.work(), Work { busy: 1, ended: 1 });
     }

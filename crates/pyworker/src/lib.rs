@@ -4,10 +4,13 @@
 mod attach;
 mod body;
 mod control;
+mod deadline;
 mod driver;
 mod exchange;
 mod exchanges;
+mod faulthandler;
 mod ingress;
+mod interrupt;
 mod log;
 mod process;
 mod seat;
@@ -16,6 +19,7 @@ mod signals;
 mod sigterm;
 mod socket;
 mod traceback;
+mod watch;
 mod worker;
 mod wsgi;
 

@@ -19,9 +19,12 @@ use crate::control::Control;
 use crate::driver::Driver;
 use crate::exchange::Exchange;
 use crate::exchanges::{Begun, Exchanges};
+use crate::faulthandler::{self, Dump};
 use crate::ingress;
+use crate::interrupt::{self, Interrupter};
 use crate::signals::{self, Handled, Signals};
 use crate::socket::Place;
+use crate::watch::Watch;
 use crate::wsgi::app::Location;
 use crate::wsgi::{self, Concurrency, Wsgi};
 use crate::{log, process, sigterm, traceback};
@@ -69,6 +72,7 @@ pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
     let errors = log::replace_standard_files(py)?;
     py.import("os")?.getattr("environ")?.call_method1("pop", ("IMPERIUM_LOG", py.None()))?;
     sigterm::leave_to_children(py)?;
+    faulthandler::enable(py)?;
 
     let (worker, spec, goodbye) = Worker::start(arguments)?;
     let spec = worker
@@ -121,10 +125,6 @@ impl Thread {
 }
 
 /// What a thread has to do.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are the large one, which a box would not make faster"
-)]
 enum Next {
     /// Call the app.
     Request(Begun),
@@ -212,10 +212,23 @@ impl Worker {
         let others =
             (2..=threads).map(|number| self.start_thread(py, wsgi, number)).collect::<PyResult<Vec<_>>>()?;
         let signals = Signals::listen(py, &self.driver)?;
+        self.watch_limits(py)?;
         self.work(py, wsgi, &Thread::Main(signals));
         for thread in others {
             thread.call_method0("join")?;
         }
+        Ok(())
+    }
+
+    fn watch_limits(&self, py: Python<'_>) -> PyResult<()> {
+        let watch = Watch {
+            exchanges: Arc::clone(&self.exchanges),
+            life: Arc::clone(&self.life),
+            end_asked: Arc::clone(&self.end_asked),
+            interrupter: Interrupter::install(py)?,
+            dump: Dump::install(py)?,
+        };
+        self.driver.spawn(watch.run());
         Ok(())
     }
 
@@ -242,11 +255,14 @@ impl Worker {
     /// Calls the app for one request after the other.
     fn work(&self, py: Python<'_>, wsgi: &Wsgi, thread: &Thread) {
         let (mut last, mut turns) = (None, 0);
+        let this_thread = interrupt::this_thread();
         loop {
             match self.driver.wait(py, self.next(last.take(), &mut turns, thread)) {
                 Next::Request(begun) => {
+                    begun.exchange.deadline.run_by(this_thread);
                     let inside = self.driver.enter();
                     let message = wsgi.serve(py, &begun);
+                    interrupt::leave(py, &begun.exchange);
                     drop(inside);
                     last = Some((begun.exchange, message));
                 }
@@ -276,7 +292,7 @@ impl Worker {
             () = thread.signal() => return Next::Signal,
         };
         let Some(begun) = begun else { return Next::Drained };
-        if !wsgi::is_safe(&begun.request.method) {
+        if !wsgi::is_safe(&begun.request().method) {
             begun.exchange.tell_begun();
             self.driver.flushed().await;
         }

@@ -29,6 +29,8 @@ pub(crate) enum Outcome {
     Response { status: u32, headers: Vec<Header>, body: Bytes, streamed: bool },
     /// The worker has not begun it and never will.
     HandedBack,
+    /// The worker is over the limit, and still at it.
+    TimedOut,
     /// The worker is gone.
     Broken(Broken),
 }
@@ -133,6 +135,14 @@ impl Exchanges {
         }
         drop(ended);
         rest
+    }
+
+    /// The client is told at once; the room is taken until the worker is done.
+    pub(super) fn timed_out(&self, id: u64) {
+        let reply = self.state.lock().find(id).and_then(|it| it.reply.take());
+        if let Some(reply) = reply {
+            let _client_has_gone = reply.send(Event::Settled(Outcome::TimedOut));
+        }
     }
 
     pub(super) fn done(&self, id: u64) -> Rest {

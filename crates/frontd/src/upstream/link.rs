@@ -196,6 +196,10 @@ impl Responses {
                 exchanges.need_body(need.id);
                 Rest::Busy
             }
+            Some(Message::TimedOut(late)) => {
+                exchanges.timed_out(late.id);
+                Rest::Busy
+            }
             Some(Message::Welcome(_)) | None => Rest::Busy,
         };
         self.link.close_if(rest);

@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyList};
 use crate::body::{ReadError, Upload};
 use crate::driver::Driver;
 use crate::exchange::Exchange;
+use crate::interrupt;
 
 /// The body of one request. What is small is at hand; the rest is fetched as it is read.
 #[pyclass(name = "Input", module = "imperium")]
@@ -54,9 +55,14 @@ impl Input {
     fn fetch(&mut self, py: Python<'_>) -> PyResult<Option<Bytes>> {
         match &mut self.source {
             Source::Inline => Ok(None),
-            Source::Streamed { upload, exchange, driver } => driver
-                .wait(py, upload.next(exchange))
-                .map_err(|error: ReadError| PyOSError::new_err(error.to_string())),
+            Source::Streamed { upload, exchange, driver } => {
+                driver.wait(py, upload.next(exchange)).map_err(|error: ReadError| {
+                    match exchange.deadline.is_to_be_raised() {
+                        true => interrupt::error(exchange),
+                        false => PyOSError::new_err(error.to_string()),
+                    }
+                })
+            }
             Source::Closed => Err(PyOSError::new_err("read the request body: the request is over")),
         }
     }

@@ -26,6 +26,7 @@ use self::reply::{INLINE_LIMIT, Method, Reply};
 use self::start_response::StartResponse;
 use crate::driver::Driver;
 use crate::exchanges::Begun;
+use crate::interrupt::RequestTimeout;
 use crate::traceback;
 
 /// An app, ready to be called.
@@ -53,7 +54,7 @@ impl Wsgi {
             Ok(call) => self.respond(py, &call, begun),
             Err(error) => {
                 log_failure(py, &error, begun);
-                (Some(reply::server_error(begun.request.id)), None)
+                (Some(reply::server_error(begun.exchange.id)), None)
             }
         };
         let Some(close) = iterable.and_then(|it| close_of(&it)) else {
@@ -70,7 +71,7 @@ impl Wsgi {
     }
 
     fn prepare<'py>(&self, py: Python<'py>, begun: &Begun) -> PyResult<Call<'py>> {
-        let Begun { exchange, request } = begun;
+        let (exchange, request) = (&begun.exchange, begun.request());
         let input = match request.body_length {
             0 => Input::inline(request.body.clone()),
             length => Input::streamed(length, Arc::clone(exchange), Arc::clone(&self.driver)),
@@ -152,7 +153,7 @@ struct Call<'py> {
 fn last(begun: &Begun, response: Option<Response>) -> Message {
     match response {
         Some(response) => Message::Response(Response { done: true, ..response }),
-        None => Message::Done(Done { id: begun.request.id }),
+        None => Message::Done(Done { id: begun.exchange.id }),
     }
 }
 
@@ -193,10 +194,12 @@ fn close_of<'py>(iterable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 
 /// An exception of the app, as one event. One that only tells that the client has gone is nobody's fault.
 fn log_failure(py: Python<'_>, error: &PyErr, begun: &Begun) {
-    let Request { method, target, request_id, .. } = &begun.request;
+    let Request { method, target, request_id, .. } = begun.request();
     let path = target.escape_ascii().to_string();
     let traceback = traceback::of(py, error);
-    if begun.exchange.is_gone() {
+    if error.is_instance_of::<RequestTimeout>(py) {
+        tracing::info!(%method, %path, request = %request_id, "the request that was over its limit has ended");
+    } else if begun.exchange.is_gone() && !begun.exchange.deadline.is_over() {
         tracing::debug!(%method, %path, request = %request_id, "the client has gone\n{traceback}");
     } else {
         tracing::error!(%method, %path, request = %request_id, "the app raised an exception\n{traceback}");

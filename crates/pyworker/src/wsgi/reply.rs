@@ -5,10 +5,13 @@ use std::sync::Arc;
 use api::runner::serve_response::Message;
 use api::runner::{Header, Response};
 use bytes::Bytes;
+use pyo3::PyErr;
 
 use super::head::{self, Head};
 use crate::body::{Budget, Download, Overrun, Shortfall};
+use crate::deadline::TooLate;
 use crate::exchange::{ClientGone, Exchange};
+use crate::interrupt;
 
 /// The largest body that goes inline with its head.
 pub(crate) const INLINE_LIMIT: usize = 256 << 10;
@@ -63,6 +66,9 @@ pub(crate) enum ReplyError {
     /// The client has left.
     #[error("send the response body: {0}")]
     Gone(#[from] ClientGone),
+    /// The client was told that it took too long.
+    #[error("send the response: {0}")]
+    TooLate(#[from] TooLate),
 }
 
 /// `start_response` was called again where that is not allowed.
@@ -183,6 +189,7 @@ impl Reply {
     /// Sends the head, if that has not been, and waits for the way of the body.
     async fn open(&mut self) -> Result<(), ReplyError> {
         let Progress::Started(head) = &mut self.progress else { return Ok(()) };
+        self.exchange.deadline.answer()?;
         let response = Response {
             id: self.exchange.id,
             status: head.status.into(),
@@ -196,6 +203,11 @@ impl Reply {
         self.exchange.session.send(Message::Response(response));
         self.progress = Progress::Streaming(Download::open(&self.exchange, content_length).await?);
         Ok(())
+    }
+
+    /// What is to be raised where the response cannot go on, when that is because it took too long.
+    pub(crate) fn overdue(&self) -> Option<PyErr> {
+        self.exchange.deadline.is_to_be_raised().then(|| interrupt::error(&self.exchange))
     }
 
     fn has_body(&self, head: &Head) -> bool {
@@ -219,7 +231,7 @@ pub(crate) fn server_error(id: u64) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use api::runner::ServeResponse;
+    use api::runner::{Request, ServeResponse};
     use tokio::sync::mpsc::UnboundedReceiver;
 
     use super::*;
@@ -227,7 +239,8 @@ mod tests {
 
     fn reply(method: Method) -> (Reply, UnboundedReceiver<ServeResponse>) {
         let (session, outgoing) = Session::new(1);
-        (Reply::new(method, Arc::new(Exchange::new(7, Arc::new(session)))), outgoing)
+        let request = Request { id: 7, ..Request::default() };
+        (Reply::new(method, Arc::new(Exchange::new(request, Arc::new(session)))), outgoing)
     }
 
     fn head(status: u16, content_length: Option<u64>) -> Head {

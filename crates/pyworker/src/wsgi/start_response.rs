@@ -27,7 +27,8 @@ impl StartResponse {
 
     /// Sends one piece of the body, and waits as long as the client is slow.
     pub(crate) fn send(&mut self, py: Python<'_>, piece: Bytes) -> PyResult<()> {
-        Ok(self.driver.wait(py, self.reply.send(piece))?)
+        let sent = self.driver.wait(py, self.reply.send(piece));
+        sent.map_err(|error| self.reply.overdue().unwrap_or_else(|| error.into()))
     }
 }
 
@@ -104,7 +105,7 @@ impl From<ReplyError> for PyErr {
         match error {
             ReplyError::NotStarted => PyAssertionError::new_err(error.to_string()),
             ReplyError::Short(_) => PyValueError::new_err(error.to_string()),
-            ReplyError::Gone(_) => PyBrokenPipeError::new_err(error.to_string()),
+            ReplyError::Gone(_) | ReplyError::TooLate(_) => PyBrokenPipeError::new_err(error.to_string()),
         }
     }
 }
