@@ -45,6 +45,16 @@ pub enum Event {
         /// The worker's number.
         number: u16,
     },
+    /// A worker's control stream has ended, and its process lives on.
+    Detached {
+        /// The worker's number.
+        number: u16,
+    },
+    /// A worker has a request that nothing ends but the end of the process.
+    Stuck {
+        /// The worker's number.
+        number: u16,
+    },
     /// What a worker has done so far.
     Used {
         /// The worker's number.
@@ -156,6 +166,8 @@ pub enum DrainCause {
     Recycled(RecycleCause),
     /// Fewer are wanted, or none.
     Superfluous,
+    /// A request of it does not end: another is to take its place.
+    Stuck,
 }
 
 /// Why a worker is sent SIGTERM.
@@ -165,7 +177,7 @@ pub enum TerminateCause {
     Superfluous,
     /// It was still at it at the end of its grace.
     GraceOver,
-    /// It was adopted and has not attached.
+    /// It has not attached, or not again: it is frozen, or the like.
     Silent,
 }
 

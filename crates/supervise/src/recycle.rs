@@ -87,7 +87,7 @@ mod tests {
         let recycle = Recycle { requests: Some(1000), jitter: 20, ..Recycle::default() };
         let limits: Vec<u64> = (1..=8).map(|number| recycle.raised(1000, number)).collect();
         assert!(limits.iter().all(|it| (1000..1200).contains(it)), "{limits:?}");
-        let mut sorted = limits.clone();
+        let mut sorted = limits;
         sorted.sort_unstable();
         assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= 9), "{sorted:?}");
         assert_eq!(Recycle { jitter: 0, ..recycle }.raised(1000, 7), 1000);

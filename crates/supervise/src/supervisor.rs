@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::event::{Action, Adoption, Event, Exit, Limits, StartFailure};
+use crate::event::{Action, Adoption, DrainCause, Event, Exit, Limits, StartFailure};
 use crate::plan;
 use crate::recycle::Usage;
 use crate::worker::{Stage, Worker};
 
 /// How long an adopted worker has to attach again.
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
+/// How long a worker has to attach again whose stream has ended: it tries once a second, unless it is frozen.
+const ATTACH_AGAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The workers of one app.
 #[derive(Debug, Clone)]
@@ -104,6 +106,8 @@ impl Supervisor {
             Event::Attached { number } => self.attached(number),
             Event::Ready { number } => self.became_ready(number, now),
             Event::Draining { number } => self.draining(number, now),
+            Event::Detached { number } => self.detached(number, now),
+            Event::Stuck { number } => self.stuck(number, now, actions),
             Event::Used { number, usage } => self.used(number, usage),
             Event::SpawnFailed { number } => self.spawn_failed(number, now, actions),
             Event::Exited { number, exit } => self.exited(number, exit, now, actions),
@@ -157,6 +161,19 @@ impl Supervisor {
                 worker.stage = Stage::Draining { deadline }
             }
             _ => {}
+        }
+    }
+
+    fn detached(&mut self, number: u16, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_ready()) {
+            worker.attach_by = Some(now + ATTACH_AGAIN_WITHIN);
+        }
+    }
+
+    /// Its place is free at once: it would do no good to wait for another.
+    fn stuck(&mut self, number: u16, now: Instant, actions: &mut Vec<Action>) {
+        if let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_ready()) {
+            actions.push(worker.drain(number, now, self.limits.grace, DrainCause::Stuck));
         }
     }
 

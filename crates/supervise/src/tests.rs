@@ -7,6 +7,7 @@ mod reloads;
 mod scaling;
 mod starts;
 mod stops;
+mod stuck;
 
 use std::time::{Duration, Instant};
 

@@ -12,10 +12,10 @@ pub(crate) const KILL_AFTER: Duration = Duration::from_secs(2);
 ///
 /// ```text
 ///            ready                superseded, recycled, fewer wanted,
-///                                 removed, drains by itself
+///                                 removed, stuck, drains by itself
 ///  Starting ────────▶ Ready ─────────────────────────────────▶ Draining
 ///     │ │              │ │                                       │   │
-///     │ │              │ └── adopted, but does not attach ──┐    │   │
+///     │ │              │ └── does not attach (again) ───────┐    │   │
 ///     │ │ superfluous  │               (SIGTERM)            │    │   │
 ///     │ └──────────────┼────────(SIGTERM)──────────────┐    │    │   │ grace over
 ///     │                │                               ▼    ▼    │   │ (SIGTERM)
@@ -60,7 +60,7 @@ pub struct Worker {
     pub generation: u64,
     /// How far it has come.
     pub stage: Stage,
-    /// When it is given up, if it has not attached: adopted workers only.
+    /// When it is given up, if it has not attached: one that was adopted, or whose stream has ended.
     pub(crate) attach_by: Option<Instant>,
     /// When its process was started.
     pub(crate) born: Instant,
