@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 pub use admin::AdminError;
+pub use app::Recycled;
 pub use attach::SpecError;
 pub use event::{Attaching, AttachmentId, Command, Event, Failure, Load, Reason, Reply, Taking, WorkerSpec};
 pub use status::{AppStatus, Status, WorkerStatus};
@@ -87,8 +88,12 @@ impl Driver {
             };
             match event {
                 Event::Stop => break,
-                // Said by every worker, every second: nothing follows from it.
-                Event::Load { worker, attachment, load } => self.load(&worker, attachment, load),
+                // Said by every worker, every second: hardly ever follows anything from it.
+                Event::Load { worker, attachment, load } => {
+                    if self.load(&worker, attachment, load) > 0 {
+                        self.settle();
+                    }
+                }
                 event => {
                     self.handle(event);
                     self.settle();
@@ -105,6 +110,8 @@ impl Driver {
             Event::Attach(attaching) => self.attach(*attaching),
             Event::Ready { worker, attachment, serving } => self.ready(&worker, attachment, serving),
             Event::Failed { worker, attachment, failure } => self.failed(&worker, attachment, failure),
+            Event::Unwell { worker, attachment, message } => self.unwell(&worker, attachment, message),
+            Event::Stuck { worker, attachment } => self.stuck(&worker, attachment),
             Event::Draining { worker, attachment } => self.draining(&worker, attachment),
             Event::Detached { worker, attachment } => self.detached(&worker, attachment),
             Event::Ended { worker, identity, ending } => self.ended(&worker, identity, ending),

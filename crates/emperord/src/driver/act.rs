@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use api::VassalName;
 use rustix::process::Signal;
-use supervise::{Action, Event, KillCause, StartFailure, TerminateCause};
+use supervise::{Action, DrainCause, Event, KillCause, StartFailure, TerminateCause};
 
 use super::Driver;
 use super::app::{App, Slot};
@@ -19,13 +19,21 @@ pub(super) const LINGER: Duration = Duration::from_millis(250);
 impl Driver {
     /// Tells the supervisor of an app, and does what it decides; what comes of that is told to it in turn.
     pub(super) fn tell(&mut self, name: &VassalName, event: Event) {
+        self.count_consequences(name, event);
+    }
+
+    /// As `tell`; gives the number of things that were done.
+    pub(super) fn count_consequences(&mut self, name: &VassalName, event: Event) -> usize {
         let mut events = VecDeque::from([event]);
+        let mut done = 0;
         while let Some(event) = events.pop_front() {
-            let Some(app) = self.apps.get_mut(name) else { return };
+            let Some(app) = self.apps.get_mut(name) else { break };
             for action in app.supervisor.handle(event, Instant::now()) {
+                done += 1;
                 events.extend(self.perform(name, action));
             }
         }
+        done
     }
 
     fn perform(&mut self, name: &VassalName, action: Action) -> Option<Event> {
@@ -37,7 +45,7 @@ impl Driver {
         match action {
             Action::Publish => {}
             Action::Spawn { number, generation } => return self.spawn(name, number, generation),
-            Action::Drain { number } => app.drain(number),
+            Action::Drain { number, cause } => app.drain(number, cause),
             Action::Terminate { number, cause } => app.terminate(number, cause),
             Action::Kill { number, cause } => app.kill(number, cause),
             Action::GiveUp { failure } => app.gave_up(failure),
@@ -95,11 +103,22 @@ impl Driver {
 }
 
 impl App {
-    fn drain(&mut self, number: u16) {
+    fn drain(&mut self, number: u16, cause: DrainCause) {
         let worker = self.worker(number);
-        tracing::info!(%worker, "worker is drained");
-        if let Some(slot) = self.slots.get(&number) {
+        let reason = match cause {
+            DrainCause::Superseded => "superseded by what is newer".to_owned(),
+            DrainCause::Superfluous => "no longer wanted".to_owned(),
+            DrainCause::Stuck => "replaced: a request of it does not end".to_owned(),
+            DrainCause::Recycled(cause) => format!("recycled: {cause}"),
+        };
+        tracing::info!(%worker, reason, "worker is drained");
+        if let DrainCause::Recycled(_) = cause {
+            self.recycled.count += 1;
+            self.recycled.last = format!("worker {worker} was {reason}");
+        }
+        if let Some(slot) = self.slots.get_mut(&number) {
             slot.command(Command::Drain(self.supervisor.limits().grace));
+            slot.leaving = Some(reason);
         }
     }
 
@@ -108,7 +127,7 @@ impl App {
         match cause {
             TerminateCause::Superfluous => tracing::info!(%worker, "worker stopped before it was ready"),
             TerminateCause::GraceOver => tracing::warn!(%worker, "worker stopped: its grace is over"),
-            TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it has not attached again"),
+            TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it does not answer"),
         }
         self.signal(number, Signal::TERM);
     }
@@ -119,9 +138,10 @@ impl App {
             KillCause::Stubborn => tracing::warn!(%worker, "worker killed: it did not end by itself"),
             KillCause::StartTimeout => {
                 let limit = self.supervisor.limits().start.as_secs_f64();
+                let unwell = self.slots.get(&number).and_then(|slot| slot.unwell.clone());
+                let why = unwell.unwrap_or_else(|| "see what its import waits for".to_owned());
                 let error = format!(
-                    "worker {worker} was not ready within {limit} s: see what its import waits for, or raise \
-                     `start` under [timeouts]"
+                    "worker {worker} was not ready within {limit} s: {why}, or raise `start` under [timeouts]"
                 );
                 tracing::error!(%worker, %error, "worker killed");
                 self.worker_error = Some(error);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{VassalName, WorkerName};
-use supervise::{Limits, Progress, Stage, Supervisor};
+use supervise::{Limits, Recycle, Stage, Supervisor};
 use tokio::sync::mpsc;
 use vassal::Vassal;
 
@@ -18,7 +18,10 @@ use crate::state::{Serving, StageRecord, WorkerRecord};
 use crate::vassals::Version;
 
 /// Until its file was read: how long those that were adopted may take.
-const LIMITS: Limits = Limits { start: Duration::from_secs(60), grace: Duration::from_secs(30) };
+const LIMITS: Limits =
+    Limits { start: Duration::from_secs(60), grace: Duration::from_secs(30), recycle: NO_RECYCLING };
+
+const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
 
 /// One app.
 pub(super) struct App {
@@ -39,6 +42,16 @@ pub(super) struct App {
     /// What each generation runs that still has workers, and the current one.
     pub(super) specs: BTreeMap<u64, Arc<Vassal>>,
     pub(super) followers: Vec<Follower>,
+    pub(super) recycled: Recycled,
+}
+
+/// The workers that had done enough, since this emperord was started.
+#[derive(Debug, Clone, Default)]
+pub struct Recycled {
+    /// How many.
+    pub count: u64,
+    /// Which one was the last, and why; empty when there was none.
+    pub last: String,
 }
 
 /// One process of an app, in the number that it holds.
@@ -49,6 +62,10 @@ pub(super) struct Slot {
     pub(super) attachment: Option<Attachment>,
     pub(super) load: Load,
     pub(super) failure: Option<Failure>,
+    /// What it is waiting for before it is ready, in its own words.
+    pub(super) unwell: Option<String>,
+    /// Why it was told to drain.
+    pub(super) leaving: Option<String>,
     /// How it ended, when its last words may still be on their way.
     pub(super) ending: Option<Ending>,
 }
@@ -73,6 +90,7 @@ impl App {
             slots: BTreeMap::new(),
             specs: BTreeMap::new(),
             followers: Vec::new(),
+            recycled: Recycled::default(),
         }
     }
 
@@ -115,7 +133,7 @@ impl App {
 
     /// What follows from every event.
     pub(super) fn settle(&mut self) {
-        if self.supervisor.progress() == Progress::Done {
+        if self.supervisor.is_at_rest() {
             self.worker_error = None;
         }
         let current = self.supervisor.generation();
@@ -155,6 +173,8 @@ impl Slot {
             attachment: None,
             load: Load::default(),
             failure: None,
+            unwell: None,
+            leaving: None,
             ending: None,
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::WorkerName;
-use supervise::{Event, Exit, Stage};
+use supervise::{Event, Exit, Stage, Usage};
 
 use super::Driver;
 use super::act::LINGER;
@@ -95,9 +95,29 @@ impl Driver {
         }
     }
 
-    pub(super) fn load(&mut self, worker: &WorkerName, id: AttachmentId, load: Load) {
+    /// Takes note of what a worker is doing; gives the number of things that were done about it.
+    pub(super) fn load(&mut self, worker: &WorkerName, id: AttachmentId, load: Load) -> usize {
+        let Some(slot) = self.attached(worker, id) else { return 0 };
+        slot.load = load;
+        let Some(app) = self.app_of(worker) else { return 0 };
+        if !app.supervisor.limits().recycle.depends_on_usage() {
+            return 0;
+        }
+        let usage = Usage { requests: load.requests, memory: load.memory };
+        self.count_consequences(&worker.vassal, Event::Used { number: worker.number, usage })
+    }
+
+    /// A worker that starts is not as it should be yet: that is told as the reason if it never is.
+    pub(super) fn unwell(&mut self, worker: &WorkerName, id: AttachmentId, message: String) {
         if let Some(slot) = self.attached(worker, id) {
-            slot.load = load;
+            tracing::warn!(%worker, "worker is not ready yet: {message}");
+            slot.unwell = Some(message);
+        }
+    }
+
+    pub(super) fn stuck(&mut self, worker: &WorkerName, id: AttachmentId) {
+        if self.attached(worker, id).is_some() {
+            self.tell(&worker.vassal, Event::Stuck { number: worker.number });
         }
     }
 
@@ -111,8 +131,11 @@ impl Driver {
     pub(super) fn detached(&mut self, worker: &WorkerName, id: AttachmentId) {
         let Some(slot) = self.attached(worker, id) else { return };
         slot.attachment = None;
-        if let Some(ending) = slot.ending {
-            self.gone(worker, ending);
+        match slot.ending {
+            Some(ending) => self.gone(worker, ending),
+            None => {
+                self.tell(&worker.vassal, Event::Detached { number: worker.number });
+            }
         }
     }
 

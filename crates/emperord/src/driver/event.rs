@@ -48,6 +48,22 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// A worker has imported its app, and is not as it should be to take requests.
+    Unwell {
+        /// Its name.
+        worker: WorkerName,
+        /// On which stream it was said.
+        attachment: AttachmentId,
+        /// What is wrong.
+        message: String,
+    },
+    /// A worker has a request that nothing ends but the end of the process.
+    Stuck {
+        /// Its name.
+        worker: WorkerName,
+        /// On which stream it was said.
+        attachment: AttachmentId,
+    },
     /// What a worker is doing.
     Load {
         /// Its name.
