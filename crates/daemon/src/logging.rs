@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::str::FromStr;
+use std::sync::{PoisonError, RwLock};
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -36,16 +37,25 @@ impl FromStr for Format {
     }
 }
 
+/// What this process is called in its logs.
+static NAME: RwLock<String> = RwLock::new(String::new());
+
+/// This process logs under another name from here on: it was forked, and is another one.
+pub fn rename(name: &str) {
+    name.clone_into(&mut NAME.write().unwrap_or_else(PoisonError::into_inner));
+}
+
 /// Logs of this process go to stderr from here on, under `name`. `IMPERIUM_LOG` chooses what is logged, in
 /// the syntax of `tracing_subscriber::EnvFilter`; without it, all from `info` up.
 ///
 /// A second call changes nothing.
 pub fn init(name: &str, format: Format) {
+    rename(name);
     let filter = EnvFilter::try_from_env("IMPERIUM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Line(Vec::new()));
     let _already = match format {
         Format::Text => {
-            let line = TextLine { name: name.to_owned(), color: io::stderr().is_terminal() };
+            let line = TextLine { color: io::stderr().is_terminal() };
             builder.event_format(line).try_init()
         }
         Format::Json => builder.json().flatten_event(true).with_current_span(true).try_init(),
@@ -75,7 +85,6 @@ impl Drop for Line {
 
 /// The text format.
 struct TextLine {
-    name: String,
     color: bool,
 }
 
@@ -101,20 +110,24 @@ where
             Level::DEBUG => ("DEBUG", "34"),
             Level::TRACE => ("TRACE", "35"),
         };
+        let name = NAME.read().unwrap_or_else(PoisonError::into_inner);
         match self.color {
-            true => write!(out, "\x1b[2m{time}\x1b[0m \x1b[{color}m{level}\x1b[0m {}: ", self.name)?,
-            false => write!(out, "{time} {level} {}: ", self.name)?,
+            true => write!(out, "\x1b[2m{time}\x1b[0m \x1b[{color}m{level}\x1b[0m {name}: ")?,
+            false => write!(out, "{time} {level} {name}: ")?,
         }
         let mut fields = Fields::default();
         event.record(&mut fields);
-        out.write_str(&fields.message)?;
+        // The first line says what it is about; what follows is a traceback, or what an app printed.
+        let (first, more) =
+            fields.message.split_at(fields.message.find('\n').unwrap_or(fields.message.len()));
+        out.write_str(first)?;
         out.write_str(&fields.rest)?;
         for span in ctx.event_scope().into_iter().flatten() {
             if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
                 write!(out, " {fields}")?;
             }
         }
-        writeln!(out)
+        writeln!(out, "{more}")
     }
 }
 

@@ -68,6 +68,17 @@ impl Exchange {
         }
     }
 
+    /// As it is logged.
+    pub(crate) fn method(&self) -> &str {
+        &self.request.method
+    }
+
+    /// As it is logged: without its query, which may hold what nobody else is to read.
+    pub(crate) fn path(&self) -> String {
+        let path = self.request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        path.escape_ascii().to_string()
+    }
+
     /// Tells frontd that it has begun, and must not be tried elsewhere.
     pub(crate) fn tell_begun(&self) {
         self.session.send(Message::Begun(Begun { id: self.id }));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::runner::serve_response::Message;
-use api::runner::{Draining, Request};
+use api::runner::{Done, Draining, Request};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -214,6 +214,13 @@ impl Exchanges {
             }
         }
         look
+    }
+
+    /// Gives up what has begun: for frontd it is over.
+    pub(crate) fn abandon(&self) {
+        for exchange in std::mem::take(&mut self.state.lock().begun) {
+            exchange.session.send(Message::Done(Done { id: exchange.id }));
+        }
     }
 
     /// Waits until something has begun, if nothing has.

@@ -106,13 +106,6 @@ pub(crate) fn error(exchange: &Exchange) -> PyErr {
     RequestTimeout::new_err(format!("the request took longer than {:?}", exchange.deadline.limit()))
 }
 
-/// What is logged of a request, the same wherever it is spoken of: method, and path without its query.
-pub(crate) fn name_of(exchange: &Exchange) -> (&str, String) {
-    let target = &exchange.request.target;
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    (&exchange.request.method, path.escape_ascii().to_string())
-}
-
 fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
     if !exchange.deadline.is_over() || !exchange.deadline.is_to_be_logged() {
         return;
@@ -120,7 +113,7 @@ fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
     let stack = exchange.deadline.runner().map(|thread| stack(py, thread));
     let stack = stack.unwrap_or_else(|| Ok("it has not reached the app".to_owned()));
     let stack = stack.unwrap_or_else(|error| format!("its stack cannot be read: {error}"));
-    let (method, path) = name_of(exchange);
+    let (method, path) = (exchange.method(), exchange.path());
     let (request, limit) = (&exchange.request.request_id, exchange.deadline.limit());
     tracing::warn!(
         method,

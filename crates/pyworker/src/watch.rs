@@ -6,13 +6,14 @@ use std::time::Duration;
 use api::runner::TimedOut;
 use api::runner::serve_response::Message;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::attach::Life;
 use crate::exchange::Exchange;
 use crate::exchanges::{Exchanges, Rest};
 use crate::faulthandler::Dump;
-use crate::interrupt::{self, Interrupter};
+use crate::interrupt::Interrupter;
+use crate::worker::DESERTED_LIMIT;
 
 /// How often it looks, and how late a limit may be noticed.
 const TICK: Duration = Duration::from_millis(50);
@@ -51,7 +52,9 @@ impl Watch {
                 Rest::OnlyStuck => break,
             };
         }
-        tracing::warn!("nothing is left but what is stuck: ending");
+        tracing::warn!("nothing is left but what does not end");
+        self.exchanges.abandon();
+        let _overdue = timeout(DESERTED_LIMIT, self.exchanges.deserted()).await;
         self.end_asked.notify_one();
     }
 
@@ -73,7 +76,7 @@ impl Watch {
             Some(thread) if exchange.deadline.is_to_be_logged() => self.dump.of(thread).await,
             _ => "its stack is logged above".to_owned(),
         };
-        let (method, path) = interrupt::name_of(exchange);
+        let (method, path) = (exchange.method(), exchange.path());
         let request = &exchange.request.request_id;
         tracing::error!(
             method,

@@ -11,6 +11,7 @@ mod pythons;
 mod scaling;
 mod serving;
 mod static_files;
+mod timeouts;
 mod vassals;
 mod wire;
 mod wsgi;

@@ -11,7 +11,7 @@ mod start_response;
 use std::sync::Arc;
 
 use api::runner::serve_response::Message;
-use api::runner::{Done, Request, Response};
+use api::runner::{Done, Response};
 use bytes::{Bytes, BytesMut};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -26,6 +26,7 @@ use self::reply::{INLINE_LIMIT, Method, Reply};
 use self::start_response::StartResponse;
 use crate::driver::Driver;
 use crate::exchanges::Begun;
+use crate::forked;
 use crate::interrupt::RequestTimeout;
 use crate::traceback;
 
@@ -194,8 +195,9 @@ fn close_of<'py>(iterable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 
 /// An exception of the app, as one event. One that only tells that the client has gone is nobody's fault.
 fn log_failure(py: Python<'_>, error: &PyErr, begun: &Begun) {
-    let Request { method, target, request_id, .. } = begun.request();
-    let path = target.escape_ascii().to_string();
+    forked::end_if_forked_by(py, error);
+    let (exchange, request_id) = (&begun.exchange, &begun.request().request_id);
+    let (method, path) = (exchange.method(), exchange.path());
     let traceback = traceback::of(py, error);
     if error.is_instance_of::<RequestTimeout>(py) {
         tracing::info!(%method, %path, request = %request_id, "the request that was over its limit has ended");
