@@ -9,6 +9,7 @@ mod event;
 mod files;
 mod restore;
 mod status;
+mod template;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -116,6 +117,8 @@ impl Driver {
             Event::Detached { worker, attachment } => self.detached(&worker, attachment),
             Event::Ended { worker, identity, ending } => self.ended(&worker, identity, ending),
             Event::Lingered { worker, identity } => self.lingered(&worker, identity),
+            Event::Template { app, pid, said } => self.template_said(&app, pid, said),
+            Event::ChildEnded => self.reap_strangers(),
             Event::Watch { reply } => drop(reply.send(self.routes.watch())),
             Event::Status { reply } => drop(reply.send(self.status())),
             Event::Scale { app, workers, reply } => self.scale(&app, workers, reply),

@@ -8,6 +8,8 @@ mod routes;
 mod tests;
 mod worker;
 
+pub(crate) use worker::{failure as worker_failure, spec as worker_spec};
+
 use std::future::Future;
 use std::time::Duration;
 

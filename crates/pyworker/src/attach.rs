@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::worker::attach_request::Message;
 use api::worker::worker_service_client::WorkerServiceClient;
 use api::worker::{
-    AttachRequest, AttachResponse, Drained, Failed, Hello, Load, Ready, Spec, Stuck, attach_response,
+    AttachRequest, AttachResponse, Drained, Failed, Hello, Load, Ready, Spec, Stuck, Unwell, attach_response,
 };
 use daemon::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
@@ -34,6 +34,8 @@ pub(crate) struct Life {
     pub(crate) draining: bool,
     /// A request does not end: this worker is to be replaced.
     pub(crate) is_stuck: bool,
+    /// What keeps it from being ready, once it has imported its app.
+    pub(crate) unwell: Option<String>,
     /// Set once it is about to end.
     pub(crate) end: Option<End>,
 }
@@ -182,6 +184,9 @@ fn load(exchanges: &Exchanges) -> Load {
 
 /// Tells what is new in `now`.
 async fn tell(requests: &mpsc::Sender<AttachRequest>, told: &Life, now: &Life) {
+    if let Some(message) = now.unwell.as_ref().filter(|_| now.unwell != told.unwell) {
+        send(requests, Message::Unwell(Unwell { message: message.clone() })).await;
+    }
     if let (None, Some(ready)) = (&told.ready, &now.ready) {
         send(requests, Message::Ready(ready.clone())).await;
     }

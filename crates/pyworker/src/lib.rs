@@ -9,6 +9,10 @@ mod driver;
 mod exchange;
 mod exchanges;
 mod faulthandler;
+mod fork;
+mod forked;
+mod health;
+mod import;
 mod ingress;
 mod interrupt;
 mod log;
@@ -18,6 +22,7 @@ mod session;
 mod signals;
 mod sigterm;
 mod socket;
+mod template;
 mod traceback;
 mod watch;
 mod worker;
@@ -30,6 +35,7 @@ mod _imperium {
 
     use pyo3::prelude::*;
 
+    use crate::template;
     use crate::worker::{self, Arguments};
 
     /// Runs the worker to its end, on the main thread; gives the exit code.
@@ -42,5 +48,11 @@ mod _imperium {
         generation: u64,
     ) -> PyResult<i32> {
         worker::run(py, &Arguments::new(worker, emperord, log_format, generation)?)
+    }
+
+    /// Runs the template of an app to its end, on the main thread; comes back in the workers that it forks.
+    #[pyfunction]
+    fn run_template(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str) -> PyResult<i32> {
+        template::run(py, app, &emperord, log_format)
     }
 }

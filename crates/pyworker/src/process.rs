@@ -18,6 +18,13 @@ pub(crate) fn set_title(title: &str, comm: &str) {
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), area.start as *mut u8, area.len()) };
 }
 
+/// A fork has the random state of what it was forked from: this makes it its own.
+pub(crate) fn seed_random() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let pid = u64::from(std::process::id());
+    fastrand::seed(pid << 40 ^ now.tv_sec.cast_unsigned() << 30 ^ now.tv_nsec.cast_unsigned());
+}
+
 /// Resident memory in bytes; 0 where the kernel does not tell.
 pub(crate) fn resident_memory() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();

@@ -10,7 +10,7 @@ use api::worker::failed::Reason;
 use api::worker::{Failed, Ready, Spec};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyList};
+use pyo3::types::{PyCFunction, PyDict};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -20,26 +20,27 @@ use crate::driver::Driver;
 use crate::exchange::Exchange;
 use crate::exchanges::{Begun, Exchanges};
 use crate::faulthandler::{self, Dump};
+use crate::forked;
 use crate::ingress;
 use crate::interrupt::{self, Interrupter};
 use crate::signals::{self, Handled, Signals};
 use crate::socket::Place;
 use crate::watch::Watch;
-use crate::wsgi::app::Location;
 use crate::wsgi::{self, Concurrency, Wsgi};
-use crate::{log, process, sigterm, traceback};
+use crate::{health, import};
+use crate::{log, process, sigterm};
 
 /// Of a worker that ended in good order.
 const EXIT_ORDERLY: i32 = 0;
 /// Of a worker that has to be started again.
 const EXIT_CHANGED: i32 = 1;
 /// Of a worker whose app cannot be imported.
-const EXIT_IMPORT: i32 = 3;
+pub(crate) const EXIT_IMPORT: i32 = 3;
 /// Of a worker that the machine does not let run.
 const EXIT_SYSTEM: i32 = 4;
 
 /// How long a drained worker waits for frontd to have read all.
-const DESERTED_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const DESERTED_LIMIT: Duration = Duration::from_secs(1);
 /// How long it tries to tell emperord of its end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// Requests that may be served in a row before what they sent is flushed and I/O is looked after.
@@ -54,7 +55,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Parses.
+    /// Parses what a worker is told.
     pub(crate) fn new(worker: &str, emperord: PathBuf, log_format: &str, generation: u64) -> PyResult<Self> {
         let worker = WorkerName::parse(worker).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let log_format = log_format.parse().map_err(PyValueError::new_err)?;
@@ -65,15 +66,49 @@ impl Arguments {
 /// Runs a worker to its end; gives the exit code.
 pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
     daemon::logging::init(&arguments.worker.to_string(), arguments.log_format);
-    process::set_title(
-        &format!("imperium: {} [{}]", arguments.worker.vassal, arguments.worker.number),
-        "workerd",
-    );
+    set_title(&arguments.worker);
+    let errors = set_up(py)?;
+    live(py, arguments, App::ToImport, &errors)
+}
+
+/// As `run`, in a process that was forked from where the app was imported.
+pub(crate) fn run_forked(
+    py: Python<'_>,
+    arguments: &Arguments,
+    app: Bound<'_, PyAny>,
+    errors: &Bound<'_, PyAny>,
+) -> PyResult<i32> {
+    daemon::logging::rename(&arguments.worker.to_string());
+    set_title(&arguments.worker);
+    process::seed_random();
+    live(py, arguments, App::Imported(app), errors)
+}
+
+/// What is the same for all that import an app. Starts no thread. Gives what `wsgi.errors` is.
+pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let errors = log::replace_standard_files(py)?;
     py.import("os")?.getattr("environ")?.call_method1("pop", ("IMPERIUM_LOG", py.None()))?;
     sigterm::leave_to_children(py)?;
     faulthandler::enable(py)?;
+    Ok(errors)
+}
 
+fn set_title(worker: &WorkerName) {
+    process::set_title(&format!("imperium: {} [{}]", worker.vassal, worker.number), "workerd");
+}
+
+/// The app of a worker that starts.
+enum App<'py> {
+    ToImport,
+    Imported(Bound<'py, PyAny>),
+}
+
+fn live<'py>(
+    py: Python<'py>,
+    arguments: &Arguments,
+    app: App<'py>,
+    errors: &Bound<'py, PyAny>,
+) -> PyResult<i32> {
     let (worker, spec, goodbye) = Worker::start(arguments)?;
     let spec = worker
         .driver
@@ -85,10 +120,11 @@ pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
         );
         process::exit_now(EXIT_CHANGED);
     }
+    forked::contain(py, [spec.socket.clone().into(), arguments.emperord.clone()])?;
     if spec.threads > 1 {
         worker.driver.run_many_threads();
     }
-    match worker.prepare(py, &spec, &errors) {
+    match worker.prepare(py, &spec, app, errors) {
         Ok(wsgi) => worker.serve(py, &wsgi, spec.threads)?,
         Err(failed) => worker.fail(py, failed, goodbye),
     }
@@ -172,12 +208,25 @@ impl Worker {
         Ok((worker, spec, goodbye))
     }
 
-    /// Imports the app and listens.
-    fn prepare(&self, py: Python<'_>, spec: &Spec, errors: &Bound<'_, PyAny>) -> Result<Arc<Wsgi>, Failed> {
-        let app = self.import(py, spec).map_err(|error| import_failed(py, &error))?;
+    /// Imports the app, unless that was done, and listens.
+    fn prepare<'py>(
+        &self,
+        py: Python<'py>,
+        spec: &Spec,
+        app: App<'py>,
+        errors: &Bound<'py, PyAny>,
+    ) -> Result<Arc<Wsgi>, Failed> {
+        let app = match app {
+            App::Imported(app) => Ok(app),
+            App::ToImport => self.import(py, spec),
+        };
+        let app = app.map_err(|error| import::failed(py, &error))?;
         let concurrency = Concurrency { threads: spec.threads, workers: spec.workers };
         let wsgi = Wsgi::new(app, concurrency, errors, Arc::clone(&self.driver));
-        let wsgi = wsgi.map_err(|error| import_failed(py, &error))?;
+        let wsgi = wsgi.map_err(|error| import::failed(py, &error))?;
+        if !spec.health.is_empty() {
+            health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life);
+        }
         self.listen(py, spec).map_err(|error| Failed {
             reason: Reason::System.into(),
             message: with_causes(&error),
@@ -193,11 +242,7 @@ impl Worker {
 
     fn import<'py>(&self, py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.driver.enter();
-        let directory = Path::new(&spec.directory);
-        let sys = py.import("sys")?;
-        sys.setattr("argv", PyList::new(py, ["imperium"])?)?;
-        put_first(&sys.getattr("path")?.cast_into()?, directory)?;
-        Location::parse(&spec.app).load(py, directory)
+        import::import(py, spec)
     }
 
     fn listen(&self, py: Python<'_>, spec: &Spec) -> Result<(), daemon::uds::ListenError> {
@@ -334,26 +379,7 @@ impl Worker {
     }
 }
 
-fn import_failed(py: Python<'_>, error: &PyErr) -> Failed {
-    Failed {
-        reason: Reason::Import.into(),
-        message: traceback::last_line(py, error),
-        traceback: traceback::of(py, error),
-    }
-}
-
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |it| it.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// Puts the app's directory where Python, having been started with `-c`, put the current one.
-fn put_first(path: &Bound<'_, PyList>, directory: &Path) -> PyResult<()> {
-    let py = path.py();
-    let directory = directory.as_os_str().into_pyobject(py)?;
-    match path.get_item(0) {
-        Ok(first) if first.is_truthy()? => path.insert(0, directory),
-        Ok(_) => path.set_item(0, directory),
-        Err(_) => path.append(directory),
-    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use api::VassalName;
 use rustix::process::Signal;
-use supervise::{Action, DrainCause, Event, KillCause, StartFailure, TerminateCause};
+use supervise::{Action, DrainCause, Event, Exit, KillCause, StartFailure, TerminateCause};
 
 use super::Driver;
 use super::app::{App, Slot};
@@ -42,6 +42,11 @@ impl Driver {
             return None;
         }
         let app = self.apps.get_mut(name)?;
+        if let Action::Terminate { number, .. } | Action::Kill { number, .. } = action
+            && app.call_off_fork(number, action)
+        {
+            return Some(Event::Exited { number, exit: Exit::Orderly });
+        }
         match action {
             Action::Publish => {}
             Action::Spawn { number, generation } => return self.spawn(name, number, generation),
@@ -65,7 +70,11 @@ impl Driver {
     fn spawn(&mut self, name: &VassalName, number: u16, generation: u64) -> Option<Event> {
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
-        let fingerprint = app.specs.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
+        let vassal = app.specs.get(&generation);
+        if vassal.is_some_and(|it| it.preload) {
+            return self.order_fork(name, number, generation);
+        }
+        let fingerprint = vassal.map(|it| it.process_fingerprint()).unwrap_or_default();
         match self.launcher.start(&worker) {
             Ok(process) => {
                 let pid = process.identity().pid;
@@ -136,18 +145,22 @@ impl App {
         let worker = self.worker(number);
         match cause {
             KillCause::Stubborn => tracing::warn!(%worker, "worker killed: it did not end by itself"),
-            KillCause::StartTimeout => {
-                let limit = self.supervisor.limits().start.as_secs_f64();
-                let unwell = self.slots.get(&number).and_then(|slot| slot.unwell.clone());
-                let why = unwell.unwrap_or_else(|| "see what its import waits for".to_owned());
-                let error = format!(
-                    "worker {worker} was not ready within {limit} s: {why}, or raise `start` under [timeouts]"
-                );
-                tracing::error!(%worker, %error, "worker killed");
-                self.worker_error = Some(error);
-            }
+            KillCause::StartTimeout => self.note_timeout(number),
         }
         self.signal(number, Signal::KILL);
+    }
+
+    /// What it waits for is what it said last, or else its import.
+    pub(super) fn note_timeout(&mut self, number: u16) {
+        let worker = self.worker(number);
+        let limit = self.supervisor.limits().start.as_secs_f64();
+        let unwell = self.slots.get(&number).and_then(|slot| slot.unwell.clone());
+        let why = unwell.unwrap_or_else(|| "see what its import waits for".to_owned());
+        let error = format!(
+            "worker {worker} was not ready within {limit} s: {why}, or raise `start` under [timeouts]"
+        );
+        tracing::error!(%worker, %error, "worker killed");
+        self.worker_error = Some(error);
     }
 
     fn signal(&self, number: u16, signal: Signal) {

@@ -1,6 +1,6 @@
 //! One app: its file, its workers, and who waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use vassal::Vassal;
 
 use super::admin::{AdminError, Follower};
 use super::event::{AttachmentId, Command, Failure, Load};
+use super::template::Template;
 use crate::process::{Ending, Process};
 use crate::routes::{Route, RouteState};
 use crate::state::{Serving, StageRecord, WorkerRecord};
@@ -43,6 +44,10 @@ pub(super) struct App {
     pub(super) specs: BTreeMap<u64, Arc<Vassal>>,
     pub(super) followers: Vec<Follower>,
     pub(super) recycled: Recycled,
+    /// What its workers are forked from, where its file asks for that.
+    pub(super) template: Option<Template>,
+    /// Those of its processes that are no workers (any more): templates of before, forks that came too late.
+    pub(super) leaving: BTreeSet<u32>,
 }
 
 /// The workers that had done enough, since this emperord was started.
@@ -91,6 +96,8 @@ impl App {
             specs: BTreeMap::new(),
             followers: Vec::new(),
             recycled: Recycled::default(),
+            template: None,
+            leaving: BTreeSet::new(),
         }
     }
 
@@ -145,7 +152,12 @@ impl App {
     /// Whether its file and all of its workers are gone.
     pub(super) fn is_over(&self) -> bool {
         let file_is_gone = self.vassal.is_none() && self.rejected.is_none() && self.file_error.is_none();
-        file_is_gone && self.slots.is_empty()
+        file_is_gone && self.has_no_process()
+    }
+
+    /// Whether nothing of it runs.
+    pub(super) fn has_no_process(&self) -> bool {
+        self.slots.is_empty() && self.template.is_none() && self.leaving.is_empty()
     }
 
     fn answer_followers(&mut self) {

@@ -52,7 +52,13 @@ impl Driver {
     /// A worker that has no number any more is told to stop. One that is to drain is told so again, since
     /// the order may have been lost with the stream before.
     pub(super) fn attach(&mut self, attaching: Attaching) {
-        let Attaching { worker, pid, serving, taking, attachment, commands } = attaching;
+        let attaching = match self.slot_of(&attaching.worker, attaching.pid) {
+            Some(_) => Some(attaching),
+            None => self.keep_early(attaching),
+        };
+        let Some(Attaching { worker, pid, serving, taking, attachment, commands }) = attaching else {
+            return;
+        };
         let Some(slot) = self.slot_of(&worker, pid) else {
             tracing::warn!(%worker, pid, "worker told to stop: it is not wanted");
             let _gone = commands.try_send(Command::Stop("it is not wanted any more".to_owned()));
@@ -80,15 +86,10 @@ impl Driver {
 
     pub(super) fn failed(&mut self, worker: &WorkerName, id: AttachmentId, failure: Failure) {
         let Some(slot) = self.attached(worker, id) else { return };
-        let Failure { reason, message, traceback } = &failure;
+        let Failure { reason, message, .. } = &failure;
         // The worker has logged the traceback itself, on the same stderr.
         tracing::error!(%worker, ?reason, "worker cannot run its app: {message}");
-        let error = match traceback.trim_end() {
-            more if more.is_empty() || more == message => {
-                format!("worker {worker} cannot run its app: {message}")
-            }
-            more => format!("worker {worker} cannot run its app: {message}\n{more}"),
-        };
+        let error = failure.told(&format!("worker {worker}"));
         slot.failure = Some(failure);
         if let Some(app) = self.app_of(worker) {
             app.worker_error = Some(error);
@@ -202,6 +203,7 @@ impl Driver {
             }
             _ => tracing::info!(%worker, pid, %ending, "worker ended"),
         }
+        self.reap_strangers();
         let exit = exit(ending, slot.failure.as_ref());
         self.tell(&worker.vassal, Event::Exited { number: worker.number, exit });
     }
@@ -238,7 +240,7 @@ impl Driver {
 
 /// What a process that ended tells of the use of another try. Status 3 is a worker's word for an app that
 /// cannot be imported, as gunicorn's is.
-fn exit(ending: Ending, failure: Option<&Failure>) -> Exit {
+pub(super) fn exit(ending: Ending, failure: Option<&Failure>) -> Exit {
     match (failure.map(|it| it.reason), ending) {
         (Some(Reason::Interpreter | Reason::Import), _) | (None, Ending::Status(3)) => Exit::Unusable,
         (None, Ending::Status(0)) => Exit::Orderly,

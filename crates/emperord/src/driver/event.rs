@@ -12,6 +12,7 @@ use super::{AdminError, SpecError, Status};
 use crate::process::{Ending, Identity};
 use crate::routes::Watch;
 use crate::state::Serving;
+use crate::template::Said;
 use crate::vassals::FileEvent;
 
 /// Something that happened, or that is asked for.
@@ -96,6 +97,17 @@ pub enum Event {
         /// How.
         ending: Ending,
     },
+    /// The template of an app says something.
+    Template {
+        /// Of which app.
+        app: VassalName,
+        /// Its process.
+        pid: u32,
+        /// What.
+        said: Said,
+    },
+    /// A child of emperord has ended, which need not be one that it started.
+    ChildEnded,
     /// A process ended a moment ago, and what it said last should have come.
     Lingered {
         /// The worker's name.
@@ -228,4 +240,15 @@ pub struct Load {
     pub requests: u64,
     /// Resident memory in bytes; 0 when it was not told.
     pub memory: u64,
+}
+
+impl Failure {
+    /// As the operator is told of it; `who` failed.
+    pub(super) fn told(&self, who: &str) -> String {
+        let Self { message, traceback, .. } = self;
+        match traceback.trim_end() {
+            more if more.is_empty() || more == message => format!("{who} cannot run its app: {message}"),
+            more => format!("{who} cannot run its app: {message}\n{more}"),
+        }
+    }
 }

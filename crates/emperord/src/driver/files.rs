@@ -90,6 +90,7 @@ impl Driver {
         app.vassal = Some(vassal);
         app.file_error = None;
         self.tell(name, wanted);
+        self.follow_preload(name);
         self.publish(name);
     }
 
@@ -114,6 +115,7 @@ impl Driver {
         self.state.forget_version(name);
         self.publish(name);
         self.tell(name, Event::Removed);
+        self.end_template(name);
     }
 
     /// The place that another app had may be free now.

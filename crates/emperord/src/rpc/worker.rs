@@ -151,7 +151,7 @@ fn serving(instance: u64, ready: Ready) -> Serving {
     Serving { instance, socket: ready.socket, capacity: ready.capacity.max(1), python: ready.python }
 }
 
-fn failure(failed: Failed) -> Failure {
+pub(crate) fn failure(failed: Failed) -> Failure {
     let reason = match failed.reason() {
         failed::Reason::Interpreter => Reason::Interpreter,
         failed::Reason::Import => Reason::Import,
@@ -177,7 +177,7 @@ fn order(command: Command) -> Result<AttachResponse, Status> {
     Ok(AttachResponse { message: Some(message) })
 }
 
-fn spec(spec: &WorkerSpec) -> Spec {
+pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
     let vassal = &spec.vassal;
     Spec {
         vassal: vassal.name.to_string(),
