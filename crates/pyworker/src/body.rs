@@ -92,7 +92,10 @@ impl Download {
         while !piece.is_empty() {
             let chunk = piece.split_to(piece.len().min(CHUNK_SIZE));
             let sent = self.outgoing.send(Ok(ExchangeResponse { chunk }));
-            exchange.unless_gone(sent).await?.map_err(|_| ClientGone)?;
+            if exchange.unless_gone(sent).await?.is_err() {
+                exchange.cancel();
+                return Err(ClientGone);
+            }
         }
         // The piece leaves now, not with the next one: the app may take its time for that.
         tokio::task::yield_now().await;

@@ -2,9 +2,11 @@
 //! worker, and it never comes back from the app to speak on them.
 #![expect(unsafe_code, reason = "descriptors that this process did not open are known by number only")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::PySystemExit;
@@ -63,11 +65,13 @@ fn close_sockets(paths: &[PathBuf]) {
 fn is_socket_at(descriptor: RawFd, paths: &[PathBuf]) -> bool {
     // SAFETY: this process has one thread, which has just listed its descriptors; an error is no harm.
     let socket = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    // A socket keeps the name that it was bound under (`daemon::uds::listen`), which has another extension.
     let peer = rustix::net::getpeername(socket).ok().flatten();
     let ends = [rustix::net::getsockname(socket).ok(), peer];
     ends.into_iter().flatten().any(|end| {
         let end = SocketAddrUnix::try_from(end).ok();
         let path = end.as_ref().and_then(SocketAddrUnix::path_bytes);
-        paths.iter().any(|it| Some(it.as_os_str().as_encoded_bytes()) == path)
+        let path = path.map(|it| Path::new(OsStr::from_bytes(it)).with_extension(""));
+        path.is_some_and(|path| paths.iter().any(|it| it.with_extension("") == path))
     })
 }
