@@ -42,7 +42,8 @@ pub(crate) fn wait_until_well(
         }
         let unwell = format!("its health path `{}` answers {status}", spec.health);
         life.send_if_modified(|life| life.unwell.replace(unwell.clone()).as_ref() != Some(&unwell));
-        driver.wait(py, tokio::time::sleep(wait));
+        // A timer can be made only where tasks run.
+        driver.wait(py, async { tokio::time::sleep(wait).await });
         wait = (wait * 2).min(LONGEST_WAIT);
     }
 }

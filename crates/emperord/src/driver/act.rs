@@ -70,6 +70,7 @@ impl Driver {
     fn spawn(&mut self, name: &VassalName, number: u16, generation: u64) -> Option<Event> {
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
+        app.awaited.insert(number, Instant::now());
         let vassal = app.specs.get(&generation);
         if vassal.is_some_and(|it| it.preload) {
             return self.order_fork(name, number, generation);

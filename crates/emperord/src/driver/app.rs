@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::{VassalName, WorkerName};
 use supervise::{Limits, Recycle, Stage, Supervisor};
@@ -44,6 +44,8 @@ pub(super) struct App {
     pub(super) specs: BTreeMap<u64, Arc<Vassal>>,
     pub(super) followers: Vec<Follower>,
     pub(super) recycled: Recycled,
+    /// Since when each worker that is not ready is awaited.
+    pub(super) awaited: BTreeMap<u16, Instant>,
     /// What its workers are forked from, where its file asks for that.
     pub(super) template: Option<Template>,
     /// Those of its processes that are no workers (any more): templates of before, forks that came too late.
@@ -96,6 +98,7 @@ impl App {
             specs: BTreeMap::new(),
             followers: Vec::new(),
             recycled: Recycled::default(),
+            awaited: BTreeMap::new(),
             template: None,
             leaving: BTreeSet::new(),
         }

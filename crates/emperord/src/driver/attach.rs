@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::WorkerName;
+use api::{VassalName, WorkerName};
 use supervise::{Event, Exit, Stage, Usage};
 
 use super::Driver;
@@ -71,7 +71,10 @@ impl Driver {
         match (taking, self.stage_of(&worker), serving) {
             (Taking::NothingMore, _, _) => self.tell(&worker.vassal, Event::Draining { number }),
             (Taking::Requests, Some(Stage::Draining { .. }), _) => self.repeat_drain(&worker),
-            (Taking::Requests, _, Some(serving)) => self.serves(&worker, serving),
+            (Taking::Requests, _, Some(serving)) => {
+                self.repeat_spec(&worker, pid);
+                self.serves(&worker, serving);
+            }
             (Taking::Requests, _, None) => self.send_spec(&worker, pid),
         }
     }
@@ -79,7 +82,9 @@ impl Driver {
     pub(super) fn ready(&mut self, worker: &WorkerName, id: AttachmentId, serving: Serving) {
         if self.attached(worker, id).is_some() {
             let Serving { capacity, python, .. } = &serving;
-            tracing::info!(%worker, capacity, python, "worker is ready");
+            let awaited = self.app_of(worker).and_then(|app| app.awaited.remove(&worker.number));
+            let after = awaited.map(|it| it.elapsed().as_millis());
+            tracing::info!(%worker, after_ms = after, capacity, python, "worker is ready");
             self.serves(worker, serving);
         }
     }
@@ -170,6 +175,23 @@ impl Driver {
         self.tell(&worker.vassal, Event::Ready { number: worker.number });
         // One that was ready already may be reached in another way now.
         self.publish(&worker.vassal);
+    }
+
+    /// Tells the workers of an app what has changed of what they run, which is no reason to start them anew.
+    pub(super) fn repeat_specs(&mut self, name: &VassalName) {
+        let Some(app) = self.apps.get(name) else { return };
+        let attached = app.slots.iter().filter(|(_, slot)| slot.attachment.is_some());
+        let workers: Vec<_> =
+            attached.map(|(number, slot)| (app.worker(*number), slot.process.identity().pid)).collect();
+        for (worker, pid) in workers {
+            self.repeat_spec(&worker, pid);
+        }
+    }
+
+    fn repeat_spec(&mut self, worker: &WorkerName, pid: u32) {
+        if let (Ok(spec), Some(slot)) = (self.spec(worker, pid), self.slot(worker)) {
+            slot.command(Command::Run(spec));
+        }
     }
 
     fn send_spec(&mut self, worker: &WorkerName, pid: u32) {

@@ -87,10 +87,15 @@ impl Driver {
             tracing::info!(app = %name, chosen = %vassal.app, %directory, "`app` was found in its folder");
         }
         app.specs.insert(generation, Arc::clone(&vassal));
+        let workers_before = app.vassal.as_ref().map(|it| it.workers);
+        let are_others = workers_before.is_some_and(|before| before != vassal.workers);
         app.vassal = Some(vassal);
         app.file_error = None;
         self.tell(name, wanted);
         self.follow_preload(name);
+        if are_others {
+            self.repeat_specs(name);
+        }
         self.publish(name);
     }
 

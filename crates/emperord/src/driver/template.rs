@@ -146,10 +146,11 @@ impl Driver {
         }
         let Some(Template { ordered, failure, .. }) = app.template.take() else { return };
         tracing::warn!(app = %name, pid, %ending, "template ended unasked");
-        app.worker_error = Some(match &failure {
-            Some(failure) => failure.told(&format!("the template of {name}")),
-            None => format!("the template of {name} {ending}: see the log"),
-        });
+        match &failure {
+            Some(failure) => app.worker_error = Some(failure.told(&format!("the template of {name}"))),
+            None if ordered.is_empty() => {}
+            None => app.worker_error = Some(format!("the template of {name} {ending}: see the log")),
+        }
         self.fail_ordered(name, ordered, ending, failure.as_ref());
     }
 
