@@ -10,7 +10,7 @@ use api::runner::{Done, Draining, Request};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::deadline::Found;
+use crate::deadline::{Found, ThreadId};
 use crate::exchange::Exchange;
 use crate::session::Session;
 
@@ -163,6 +163,12 @@ impl Exchanges {
     pub(crate) fn find(&self, stream: u64, id: u64) -> Option<Arc<Exchange>> {
         let state = self.state.lock();
         state.begun.iter().find(|it| it.id == id && it.session.stream == stream).cloned()
+    }
+
+    /// What a thread is calling the app for.
+    pub(crate) fn run_by(&self, thread: ThreadId) -> Option<Arc<Exchange>> {
+        let state = self.state.lock();
+        state.begun.iter().find(|it| it.deadline.runner() == Some(thread)).cloned()
     }
 
     /// Begins the next request; waits for one. `None` once this worker drains.

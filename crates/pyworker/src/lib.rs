@@ -14,6 +14,7 @@ mod forked;
 mod health;
 mod import;
 mod ingress;
+mod inside;
 mod interrupt;
 mod log;
 mod process;
@@ -35,8 +36,17 @@ mod _imperium {
 
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::inside::{app_name, on_fork, request_id, worker_id, worker_name};
+    #[pymodule_export]
+    use crate::interrupt::RequestTimeout;
     use crate::template;
     use crate::worker::{self, Arguments};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::inside::install(module)
+    }
 
     /// Runs the worker to its end, on the main thread; gives the exit code.
     #[pyfunction]
@@ -53,6 +63,6 @@ mod _imperium {
     /// Runs the template of an app to its end, on the main thread; comes back in the workers that it forks.
     #[pyfunction]
     fn run_template(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str) -> PyResult<i32> {
-        template::run(py, app, &emperord, log_format)
+        template::run(py, app, emperord, log_format)
     }
 }

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 
 use api::VassalName;
 use api::worker::template_order::Message as Order;
@@ -15,14 +15,15 @@ use pyo3::prelude::*;
 
 use crate::fork::{Side, fork};
 use crate::worker::{self, Arguments, EXIT_IMPORT};
-use crate::{import, process};
+use crate::{import, inside, process};
 
 /// Runs a template until emperord is gone. Comes back only in the workers that it forks, with their exit code.
-pub(crate) fn run(py: Python<'_>, app: &str, emperord: &Path, log_format: &str) -> PyResult<i32> {
+pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str) -> PyResult<i32> {
     let name = VassalName::parse(app).map_err(|error| PyValueError::new_err(error.to_string()))?;
     let format = log_format.parse().map_err(PyValueError::new_err)?;
     daemon::logging::init(&format!("{name}-template"), format);
     process::set_title(&format!("imperium: {name} [template]"), "workerd");
+    inside::is_of(app);
     let errors = worker::set_up(py)?;
     let mut emperor = Emperor::of_stdin()?;
     let Some(Order::Spec(spec)) = emperor.order()? else {
@@ -37,7 +38,7 @@ pub(crate) fn run(py: Python<'_>, app: &str, emperord: &Path, log_format: &str) 
     emperor.report(Report::Imported(Imported {}))?;
     let Fork { worker, .. } = follow_orders(py, &mut emperor)?;
     drop(emperor);
-    let arguments = Arguments::new(&worker, emperord.to_owned(), log_format, spec.generation)?;
+    let arguments = Arguments::new(&worker, emperord, log_format, spec.generation)?;
     worker::run_forked(py, &arguments, loaded, &errors)
 }
 

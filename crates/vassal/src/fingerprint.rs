@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 use crate::Vassal;
 
 impl Vassal {
-    /// A hash of what a process has to be started anew for: app, directory, python, env, threads
-    /// and preload.
+    /// A hash of what a process has to be started anew for: app, directory, python, env, threads,
+    /// preload, and the folders of `sendfile`.
     ///
     /// It is the same in every run and version of the program, and gives no value of `env` away.
     #[must_use]
@@ -27,6 +27,10 @@ impl Vassal {
         }
         if self.preload {
             add(b"preload");
+        }
+        for folder in self.sendfile_folders.values() {
+            add(b"sendfile");
+            add(folder.as_os_str().as_encoded_bytes());
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }

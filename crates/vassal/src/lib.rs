@@ -63,6 +63,8 @@ pub struct Vassal {
     pub env: BTreeMap<String, String>,
     /// Folders that are served without asking the app, by their prefixes.
     pub static_folders: BTreeMap<StaticPrefix, PathBuf>,
+    /// Folders whose files are sent when the app asks for it, by the prefixes that it uses for them.
+    pub sendfile_folders: BTreeMap<StaticPrefix, PathBuf>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// Where requests wait for a worker.

@@ -31,6 +31,7 @@ pub(crate) const SCHEMA: Schema = &[
     ("recycle", Keys::Known(&["requests", "lifetime", "memory", "jitter"])),
     ("env", Keys::Free),
     ("static", Keys::Free),
+    ("sendfile", Keys::Free),
     ("timeouts", Keys::Known(&["start", "request", "stop"])),
     ("queue", Keys::Known(&["size", "timeout"])),
     ("limits", Keys::Known(&["body"])),
@@ -94,6 +95,10 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         recycle: Recycle::read(file),
         env: file.entries("env", env_name, |it| value::text(it).map(str::to_owned)).into_iter().collect(),
         static_folders: static_folders(file, &path),
+        sendfile_folders: file
+            .entries("sendfile", StaticPrefix::parse, folder(file.folder()))
+            .into_iter()
+            .collect(),
         path,
         timeouts: timeouts(file),
         queue: queue(file),

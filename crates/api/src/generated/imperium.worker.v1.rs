@@ -53,10 +53,13 @@ pub struct Spec {
     /// The prefix that the app is mounted at, without a trailing slash; empty at the root.
     #[prost(string, tag = "13")]
     pub script_name: ::prost::alloc::string::String,
+    /// Absolute; files in these can be left to frontd to send.
+    #[prost(string, repeated, tag = "14")]
+    pub sendfile_folders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {
-    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<attach_request::Message>,
 }
 /// Nested message and enum types in `AttachRequest`.
@@ -77,6 +80,8 @@ pub mod attach_request {
         Stuck(super::Stuck),
         #[prost(message, tag = "7")]
         Unwell(super::Unwell),
+        #[prost(message, tag = "8")]
+        Draining(super::Draining),
     }
 }
 /// The first message of every `Attach`.
@@ -190,6 +195,9 @@ pub struct Load {
     #[prost(uint64, tag = "3")]
     pub memory: u64,
 }
+/// It takes nothing more: it was told to drain, or sent SIGTERM.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Draining {}
 /// A drain that was asked for is complete; the process ends after this.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drained {}

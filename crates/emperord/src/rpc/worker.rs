@@ -125,7 +125,7 @@ impl Attached {
             }
             Message::Unwell(unwell) => Event::Unwell { worker, attachment, message: bounded(unwell.message) },
             Message::Stuck(_) => Event::Stuck { worker, attachment },
-            Message::Drained(_) => Event::Draining { worker, attachment },
+            Message::Draining(_) | Message::Drained(_) => Event::Draining { worker, attachment },
         })
     }
 }
@@ -193,6 +193,7 @@ pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
         health: vassal.health.as_ref().map_or_else(String::new, |it| it.as_str().to_owned()),
         host: host(vassal),
         script_name: vassal.path.as_str().trim_end_matches('/').to_owned(),
+        sendfile_folders: vassal.sendfile_folders.values().map(|it| it.display().to_string()).collect(),
     }
 }
 

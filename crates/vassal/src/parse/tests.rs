@@ -85,6 +85,7 @@ fn the_least_that_an_app_needs() {
         recycle: Recycle { requests: None, lifetime: None, memory: None, jitter: 10 },
         env: BTreeMap::new(),
         static_folders: BTreeMap::new(),
+        sendfile_folders: BTreeMap::new(),
         timeouts: Timeouts {
             start: Duration::from_secs(60),
             request: Some(Duration::from_secs(60)),
@@ -115,6 +116,8 @@ fn every_key() {
         _x1 = "ü"
         [static]
         "/blog/static/" = "blog/static"
+        [sendfile]
+        "/protected/" = "blog/static"
         [timeouts]
         start = "2m"
         request = 0
@@ -143,6 +146,9 @@ fn every_key() {
     let folders: Vec<_> =
         vassal.static_folders.iter().map(|(prefix, folder)| (prefix.as_str(), folder)).collect();
     assert_eq!(folders, [("/blog/static/", &place.path("blog/static"))]);
+    let folders: Vec<_> =
+        vassal.sendfile_folders.iter().map(|(prefix, folder)| (prefix.as_str(), folder)).collect();
+    assert_eq!(folders, [("/protected/", &place.path("blog/static"))]);
     let timeouts = Timeouts { start: Duration::from_secs(120), request: None, stop: Duration::ZERO };
     assert_eq!(vassal.timeouts, timeouts);
     assert_eq!(vassal.queue, Queue { size: 0, timeout: Duration::from_secs(1) });
@@ -377,7 +383,8 @@ fn the_fingerprint_is_of_what_a_process_sees() {
         assert_eq!(print(same), before, "{same}");
     }
     let changes =
-        ["threads = 2", "python = 'blog/.venv'", "[env]\nA = 'b'", "[env]\nAb = ''", "[env]\nA = ''\nb = ''"];
+        ["threads = 2", "python = 'blog/.venv'", "[env]\nA = 'b'", "[env]\nAb = ''", "[env]\nA = ''\nb = ''",
+         "[sendfile]\n'/s/' = 'blog'"];
     let mut prints: Vec<_> = changes.iter().map(|rest| print(rest)).chain([before]).collect();
     prints.sort();
     prints.dedup();
