@@ -6,7 +6,8 @@ use std::time::Duration;
 use api::worker::attach_request::Message;
 use api::worker::worker_service_client::WorkerServiceClient;
 use api::worker::{
-    AttachRequest, AttachResponse, Drained, Failed, Hello, Load, Ready, Spec, Stuck, Unwell, attach_response,
+    AttachRequest, AttachResponse, Drained, Draining, Failed, Hello, Load, Ready, Spec, Stuck, Unwell,
+    attach_response,
 };
 use daemon::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
@@ -189,6 +190,9 @@ async fn tell(requests: &mpsc::Sender<AttachRequest>, told: &Life, now: &Life) {
     }
     if let (None, Some(ready)) = (&told.ready, &now.ready) {
         send(requests, Message::Ready(ready.clone())).await;
+    }
+    if now.draining && !told.draining {
+        send(requests, Message::Draining(Draining {})).await;
     }
     if now.is_stuck && !told.is_stuck {
         send(requests, Message::Stuck(Stuck {})).await;
