@@ -1,6 +1,7 @@
 //! The life of a worker, from the spec to the end.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::exchanges::{Begun, Exchanges};
 use crate::faulthandler::{self, Dump};
 use crate::forked;
 use crate::ingress;
+use crate::inside;
 use crate::interrupt::{self, Interrupter};
 use crate::signals::{self, Handled, Signals};
 use crate::socket::Place;
@@ -141,6 +143,8 @@ struct Worker {
     place: Arc<OnceLock<Place>>,
     /// A signal handler of the app asks for what SIGTERM would.
     end_asked: Arc<Notify>,
+    /// How many run the app.
+    workers: Arc<AtomicU32>,
 }
 
 /// Which of Python's threads.
@@ -186,13 +190,21 @@ impl Worker {
             life: Arc::new(watch::Sender::new(life)),
             place: Arc::default(),
             end_asked: Arc::default(),
+            workers: Arc::default(),
         });
+        inside::is_worker(&arguments.worker, &worker.exchanges, &worker.driver);
         let (commands, obeyed) = mpsc::channel(8);
         let (waiting, spec) = oneshot::channel();
         let (told, goodbye) = oneshot::channel();
 
-        let Self { exchanges, life, place, end_asked, .. } = &*worker;
-        let control = Control::new(Arc::clone(exchanges), Arc::clone(life), Arc::clone(place), waiting);
+        let Self { exchanges, life, place, end_asked, workers, .. } = &*worker;
+        let control = Control::new(
+            Arc::clone(exchanges),
+            Arc::clone(life),
+            Arc::clone(place),
+            waiting,
+            Arc::clone(workers),
+        );
         worker.driver.spawn(control.run(obeyed, Arc::clone(end_asked)));
 
         let exchanges = Arc::clone(exchanges);
@@ -220,9 +232,11 @@ impl Worker {
             App::Imported(app) => Ok(app),
             App::ToImport => self.import(py, spec),
         };
+        // Forked or not, so that an app works with `preload` and without it.
+        let app = app.and_then(|app| self.run_fork_hooks(py).map(|()| app));
         let app = app.map_err(|error| import::failed(py, &error))?;
-        let concurrency = Concurrency { threads: spec.threads, workers: spec.workers };
-        let wsgi = Wsgi::new(app, concurrency, errors, Arc::clone(&self.driver));
+        let concurrency = Concurrency { threads: spec.threads, workers: Arc::clone(&self.workers) };
+        let wsgi = Wsgi::new(app, &concurrency, errors, Arc::clone(&self.driver));
         let wsgi = wsgi.map_err(|error| import::failed(py, &error))?;
         if !spec.health.is_empty() {
             health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life);
@@ -243,6 +257,11 @@ impl Worker {
     fn import<'py>(&self, py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.driver.enter();
         import::import(py, spec)
+    }
+
+    fn run_fork_hooks(&self, py: Python<'_>) -> PyResult<()> {
+        let _inside = self.driver.enter();
+        inside::run_fork_hooks(py)
     }
 
     fn listen(&self, py: Python<'_>, spec: &Spec) -> Result<(), daemon::uds::ListenError> {

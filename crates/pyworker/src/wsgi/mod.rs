@@ -41,7 +41,7 @@ impl Wsgi {
     /// Prepares to call `app`, whose `wsgi.errors` is `errors`.
     pub(crate) fn new(
         app: Bound<'_, PyAny>,
-        concurrency: Concurrency,
+        concurrency: &Concurrency,
         errors: &Bound<'_, PyAny>,
         driver: Arc<Driver>,
     ) -> PyResult<Self> {
