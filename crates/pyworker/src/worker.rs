@@ -236,7 +236,8 @@ impl Worker {
         let app = app.and_then(|app| self.run_fork_hooks(py).map(|()| app));
         let app = app.map_err(|error| import::failed(py, &error))?;
         let concurrency = Concurrency { threads: spec.threads, workers: Arc::clone(&self.workers) };
-        let wsgi = Wsgi::new(app, &concurrency, errors, Arc::clone(&self.driver));
+        let wsgi = Wsgi::new(app, &concurrency, errors, Arc::clone(&self.driver))
+            .map(|it| it.with_sendfile(&spec.sendfile_folders));
         let wsgi = wsgi.map_err(|error| import::failed(py, &error))?;
         if !spec.health.is_empty() {
             health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life);

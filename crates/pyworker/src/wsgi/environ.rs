@@ -10,6 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::cgi::{self, Target};
+use super::early_hints::EarlyHints;
+use super::file_wrapper::FileWrapper;
 use super::input::Input;
 
 /// Header names whose variables are made once, as nearly every request has some of them.
@@ -93,6 +95,9 @@ impl Environs {
         let multiprocess = workers.load(Ordering::Relaxed) > 1;
         common.set_item("wsgi.multiprocess", multiprocess)?;
         common.set_item("wsgi.run_once", false)?;
+        common.set_item("wsgi.input_terminated", true)?;
+        common.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
+        common.set_item("wsgi.early_hints", Bound::new(py, EarlyHints)?)?;
         let variable =
             |name: &'static str| (name.as_bytes(), PyString::intern(py, &cgi::variable(name)).unbind());
         let multiprocess = AtomicBool::new(multiprocess);

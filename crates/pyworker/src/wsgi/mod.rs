@@ -2,7 +2,9 @@
 
 pub(crate) mod app;
 mod cgi;
+mod early_hints;
 mod environ;
+mod file_wrapper;
 mod head;
 mod input;
 mod reply;
@@ -21,6 +23,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 pub(crate) use self::cgi::is_safe;
 pub(crate) use self::environ::Concurrency;
 use self::environ::Environs;
+use self::file_wrapper::{FileWrapper, Folder};
 use self::input::Input;
 use self::reply::{INLINE_LIMIT, Method, Reply};
 use self::start_response::StartResponse;
@@ -35,6 +38,8 @@ pub(crate) struct Wsgi {
     app: Py<PyAny>,
     environs: Environs,
     driver: Arc<Driver>,
+    /// Whose files are left to frontd.
+    sendfile: Vec<Folder>,
 }
 
 impl Wsgi {
@@ -46,7 +51,12 @@ impl Wsgi {
         driver: Arc<Driver>,
     ) -> PyResult<Self> {
         let environs = Environs::new(app.py(), concurrency, errors)?;
-        Ok(Self { app: app.unbind(), environs, driver })
+        Ok(Self { app: app.unbind(), environs, driver, sendfile: Vec::new() })
+    }
+
+    /// Leaves files in these folders to frontd.
+    pub(crate) fn with_sendfile(self, folders: &[String]) -> Self {
+        Self { sendfile: Folder::all(folders), ..self }
     }
 
     /// Serves one request, up to its last message, which is for the caller to send.
@@ -119,6 +129,14 @@ impl Wsgi {
             && let Some(body) = small_body(iterable)?
         {
             return Ok(Some(start.borrow_mut().reply.whole(body)?));
+        }
+        if let Ok(wrapper) = iterable.cast::<FileWrapper>() {
+            let file = |length| wrapper.get().left_to_frontd(py, &self.sendfile, length);
+            let mut start = start.borrow_mut();
+            start.reply.leave_to_frontd(file);
+            if start.reply.is_unsent() && !start.reply.wants_body() {
+                return Ok(Some(start.reply.whole(Bytes::new())?));
+            }
         }
         for piece in iterable.try_iter()? {
             let piece = piece?;

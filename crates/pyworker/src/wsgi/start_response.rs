@@ -86,7 +86,10 @@ fn parse(status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<
     Ok(builder.build())
 }
 
-fn pair<'py>(header: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
+/// A header as an app gives it.
+pub(super) fn pair<'py>(
+    header: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
     let text = |at: usize| header.cast::<PyTuple>().ok()?.get_item(at).ok()?.cast_into::<PyString>().ok();
     match (header.len(), text(0), text(1)) {
         (Ok(2), Some(name), Some(value)) => Ok((name, value)),
