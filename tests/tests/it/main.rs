@@ -2,6 +2,7 @@
 
 mod bad_apps;
 mod bodies;
+mod client_gone;
 mod command;
 mod crash;
 mod dispatch;
