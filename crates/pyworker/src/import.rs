@@ -19,9 +19,8 @@ pub(crate) fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, P
     sys.setattr("argv", PyList::new(py, ["imperium"])?)?;
     put_first(&sys.getattr("path")?.cast_into()?, directory)?;
     let app = Location::parse(&spec.app).load(py, directory)?;
-    let gc = py.import("gc")?;
-    gc.call_method0("collect")?;
-    gc.call_method0("freeze")?;
+    // What is garbage by now stays too: the holes that it would leave are worse in a fork (documentation of `gc`).
+    py.import("gc")?.call_method0("freeze")?;
     Ok(app)
 }
 

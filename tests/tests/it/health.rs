@@ -18,7 +18,7 @@ import edges
 def application(environ, start_response):
     if environ["PATH_INFO"] != "/up":
         return edges.application(environ, start_response)
-    assert environ["HTTP_HOST"] == "ill.localhost", environ["HTTP_HOST"]
+    assert environ["HTTP_HOST"].split(":")[0] == "ill.localhost", environ["HTTP_HOST"]
     assert environ["wsgi.url_scheme"] == "https"
     well = os.path.exists("well")
     start_response("200 OK" if well else "503 Service Unavailable", [("Content-Type", "text/plain")])

@@ -94,7 +94,8 @@ impl Driver {
         let Some(app) = self.apps.get_mut(name) else { return };
         if let Some(template) = app.template.take() {
             app.leaving.insert(template.process.identity().pid);
-            template.process.signal(Signal::TERM);
+            // It serves nobody, and an app may have its own mind about SIGTERM.
+            template.process.signal(Signal::KILL);
             self.fail_ordered(name, template.ordered, Ending::Unknown, None);
         }
     }
@@ -195,7 +196,9 @@ impl Driver {
         let Some(app) = self.apps.get_mut(name) else { return };
         let Some(template) = &mut app.template else { return };
         let (generation, pid) = (template.generation, process.identity().pid);
-        let early = template.early.extract_if(.., |it| it.worker.number == number && it.pid == pid).next();
+        // Another that bears its name attaches again, and is told to stop then.
+        let of_the_name: Vec<_> = template.early.extract_if(.., |it| it.worker.number == number).collect();
+        let early = of_the_name.into_iter().find(|it| it.pid == pid);
         let worker = app.worker(number);
         tracing::info!(%worker, pid, generation, "worker forked");
         let fingerprint = app.specs.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
