@@ -97,7 +97,7 @@ impl Deadline {
     pub(crate) fn age(&self, now: Duration) -> Duration {
         match self.seen.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
-            seen => now.saturating_sub(Duration::from_millis(seen - 1)),
+            seen => Duration::from_millis(milliseconds(now).saturating_sub(seen - 1)),
         }
     }
 
@@ -105,8 +105,7 @@ impl Deadline {
     pub(crate) fn look(&self, now: Duration) -> Found {
         let Some(limit) = self.limit else { return Found::Nothing };
         if self.seen.load(Ordering::Relaxed) == 0 {
-            let seen = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1) + 1;
-            self.seen.store(seen, Ordering::Relaxed);
+            self.seen.store(milliseconds(now) + 1, Ordering::Relaxed);
         }
         let age = self.age(now);
         if age >= limit && self.turn(RUNNING, EXPIRED) {
@@ -156,6 +155,10 @@ impl Deadline {
     fn turn(&self, from: u8, to: u8) -> bool {
         self.phase.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
+}
+
+fn milliseconds(now: Duration) -> u64 {
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1)
 }
 
 #[cfg(test)]

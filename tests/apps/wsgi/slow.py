@@ -8,6 +8,7 @@ import threading
 import time
 
 import edges
+import imperium
 from edges import TEXT, record, wait_for_gate
 
 libc = ctypes.CDLL(None)
@@ -70,6 +71,16 @@ def deadlock_with_gil(environ):
     deadlock(environ, libc_with_gil)
 
 
+def by_name(environ, start_response):
+    """An app that knows how to clean up, and comes back in good order."""
+    try:
+        time.sleep(10_000)
+    except imperium.RequestTimeout as error:
+        record(environ, f"cleaned up after {imperium.request_id()}: {error}")
+    start_response("200 OK", TEXT)
+    return [b"never\n"]
+
+
 class CloseHangs:
     def __init__(self, environ):
         self.environ = environ
@@ -101,7 +112,7 @@ def events(environ, start_response):
 
 WAITS = [spin, sleep, lock, read_more, retry, deadlock, deadlock_with_gil]
 BY_PATH = {"/" + each.__name__.replace("_", "-"): watched(each) for each in WAITS}
-BY_PATH |= {"/close-hangs": close_hangs, "/events": events}
+BY_PATH |= {"/by-name": by_name, "/close-hangs": close_hangs, "/events": events}
 
 
 def application(environ, start_response):

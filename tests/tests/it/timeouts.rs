@@ -62,6 +62,21 @@ async fn an_app_that_catches_every_exception_does_not_catch_this() -> anyhow::Re
 }
 
 #[tokio::test]
+async fn an_app_may_catch_it_by_its_name() -> anyhow::Result<()> {
+    slow(1, 1, async |stack, client| {
+        let pid = stack.ready("slow", 1).await?;
+        let late = Late::get(client, stack, "/by-name");
+        let record = late.record.clone();
+        late.answer().await?.expect(504)?;
+        recorded(&record, "cleaned up after ").await?;
+        ensure!(client.get("/echo?next").await?.expect(200)?.text() == "next", "the answer of another");
+        ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_late_request_with_a_body_is_not_tried_again() -> anyhow::Result<()> {
     slow(2, 1, async |stack, client| {
         for size in [10, 1_000_000] {
