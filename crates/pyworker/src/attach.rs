@@ -17,7 +17,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::exchanges::Exchanges;
-use crate::process;
+use crate::{log, process};
 
 /// How often the load is told, while it changes.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -138,6 +138,7 @@ impl Attachment {
                 },
                 _gone = self.life.changed() => {}
                 _ = ticks.tick(), if told.ready.is_some() => {
+                    log::tick();
                     let load = load(&self.exchanges);
                     if load != load_told {
                         load_told = load;

@@ -4,6 +4,8 @@
 use std::fs;
 use std::ops::Range;
 
+use crate::log;
+
 /// Shown by `ps` from here on, in place of the interpreter's command line; `comm` is the name of the thread.
 pub(crate) fn set_title(title: &str, comm: &str) {
     if let Ok(comm) = std::ffi::CString::new(comm) {
@@ -34,6 +36,7 @@ pub(crate) fn resident_memory() -> u64 {
 
 /// Ends this process now, with nothing of Python's or C's run any more: other threads are amidst of Python.
 pub(crate) fn exit_now(code: i32) -> ! {
+    log::settle_all();
     // SAFETY: has no precondition.
     unsafe { libc::_exit(code) }
 }

@@ -328,6 +328,7 @@ impl Worker {
                     let inside = self.driver.enter();
                     let message = wsgi.serve(py, &begun);
                     interrupt::leave(py, &begun.exchange);
+                    log::settle();
                     drop(inside);
                     last = Some((begun.exchange, message));
                 }
