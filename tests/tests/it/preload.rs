@@ -173,6 +173,53 @@ async fn what_cannot_be_imported_has_its_traceback_in_the_status() -> anyhow::Re
     .await
 }
 
+#[tokio::test]
+async fn a_hook_that_raises_is_told() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let hook = "import imperium\nfrom edges import application\n\
+                @imperium.on_fork\ndef connect():\n    raise ConnectionError('no broker')\n";
+    fs::write(folder.path().join("hooked.py"), hook)?;
+    fs::copy(Place::of_tests()?.apps.join("wsgi/edges.py"), folder.path().join("edges.py"))?;
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        for preload in ["true", "false"] {
+            let name = format!("hooked-{preload}");
+            stack.put(&Vassal::new(&name, folder.path(), "hooked").key(&format!("preload = {preload}")))?;
+            let told = |app: &App| app.state == "failed" && app.error().contains("in connect\n");
+            let status = stack.until(&name, "it has failed", told).await?;
+            ensure!(status.error().contains("ConnectionError: no broker"), "{}", status.error());
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn another_number_while_it_is_imported() -> anyhow::Result<()> {
+    let (folder, vassal) = app()?;
+    let slow = "import os, time\nfrom shared import application\n\
+                while not os.path.exists('gate'): time.sleep(0.01)\n";
+    fs::write(folder.path().join("slow.py"), slow)?;
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        let vassal = vassal.app("slow");
+        stack.put(&vassal.clone().workers(4))?;
+        stack.logged(&["template started"]).await?;
+        for workers in [1, 3, 2] {
+            stack.put(&vassal.clone().workers(workers))?;
+            stack.until("shared", "the number is known", |app| app.wanted == workers).await?;
+        }
+        fs::write(folder.path().join("gate"), "")?;
+        let pids = stack.ready("shared", 2).await?;
+        let forks = async || {
+            let titled = Process::descendants(stack.up())
+                .into_iter()
+                .filter(|it| title(it.pid).contains(": shared ["));
+            Ok((titled.count() == pids.len() + 1).then_some(()))
+        };
+        until("two workers and a template are left", forks).await
+    })
+    .await
+}
+
 /// An app that turns preload on and off again is replaced as by any other change.
 #[tokio::test]
 async fn on_and_off() -> anyhow::Result<()> {
@@ -240,12 +287,13 @@ fn print(figures: &str) {
 
 /// The process that has the title of a template.
 fn template(stack: &Stack) -> anyhow::Result<u32> {
-    let is_one = |pid: u32| {
-        let title = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&title).contains("[template]")
-    };
-    let found = Process::descendants(stack.up()).into_iter().map(|it| it.pid).find(|pid| is_one(*pid));
-    found.context("find the template")
+    let pids = Process::descendants(stack.up()).into_iter().map(|it| it.pid);
+    pids.into_iter().find(|pid| title(*pid).contains("[template]")).context("find the template")
+}
+
+fn title(pid: u32) -> String {
+    let path = Path::new("/proc").join(pid.to_string()).join("cmdline");
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
 #[tokio::test]
