@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use api::VassalName;
-use api::worker::template_order::Message as Order;
-use api::worker::template_report::Message as Report;
-use api::worker::{Fork, Forked};
+use api::{VassalName, WorkerName};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use supervise::{Action, Event, KillCause};
 
@@ -16,7 +14,6 @@ use super::app::{App, Slot};
 use super::attach::exit;
 use super::event::{self, Attaching, Failure, WorkerSpec};
 use crate::process::{Ending, Process};
-use crate::rpc;
 use crate::template::{Orders, Said, speak};
 
 /// The process that an app's workers are forked from.
@@ -79,9 +76,8 @@ impl Driver {
                 }
             }
         });
-        let spec = rpc::worker_spec(&WorkerSpec { number: 0, generation, vassal, socket: "".into() });
-        orders.send(Order::Spec(spec.clone()));
-        orders.send(Order::Spec(spec));
+        // It is no worker: it has neither number nor socket.
+        orders.import(&WorkerSpec { number: 0, generation, vassal, socket: PathBuf::new() });
         let template = Template::new(process, generation, orders);
         if let Some(app) = self.apps.get_mut(name) {
             app.template = Some(template);
@@ -110,7 +106,7 @@ impl Driver {
         }
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
-        app.template.as_mut()?.order(number, worker.to_string());
+        app.template.as_mut()?.order(&worker);
         tracing::debug!(%worker, generation, "worker is to be forked");
         None
     }
@@ -118,16 +114,15 @@ impl Driver {
     pub(super) fn template_said(&mut self, name: &VassalName, pid: u32, said: Said) {
         let is_current = self.apps.get(name).is_some_and(|app| app.has_template(pid));
         match said {
-            Said::Report(Report::Forked(forked)) => self.forked(name, pid, forked),
-            Said::Report(Report::Imported(_)) if is_current => self.imported(name),
-            Said::Report(Report::Failed(failed)) if is_current => {
-                let failure = rpc::worker_failure(failed);
+            Said::Forked { id, forked } => self.forked(name, pid, id, forked),
+            Said::Imported if is_current => self.imported(name),
+            Said::Failed(failure) if is_current => {
                 tracing::error!(app = %name, reason = ?failure.reason, "template cannot run the app: {}", failure.message);
                 if let Some(template) = self.apps.get_mut(name).and_then(|app| app.template.as_mut()) {
                     template.failure = Some(failure);
                 }
             }
-            Said::Report(_) => {}
+            Said::Imported | Said::Failed(_) => {}
             Said::Ended(ending) => self.template_ended(name, pid, ending),
         }
     }
@@ -169,13 +164,9 @@ impl Driver {
     }
 
     /// A fork has come, or not. One that nobody waits for any more is ended.
-    fn forked(&mut self, name: &VassalName, template: u32, forked: Forked) {
-        let Forked { id, pid, error } = forked;
-        let app = self.apps.get_mut(name);
-        let current =
-            app.and_then(|app| app.template.as_mut().filter(|it| it.process.identity().pid == template));
-        let number = current.and_then(|it| it.ordered.remove(&id));
-        let process = if pid == 0 { Err(error) } else { Process::open(pid).map_err(|it| it.to_string()) };
+    fn forked(&mut self, name: &VassalName, template: u32, order: u64, process: Result<Process, String>) {
+        let template = self.apps.get_mut(name).and_then(|app| app.template.as_mut()?.if_process(template));
+        let number = template.and_then(|it| it.ordered.remove(&order));
         match (number, process) {
             (Some(number), Ok(process)) => self.take_on(name, number, process),
             (Some(number), Err(error)) => {
@@ -251,6 +242,10 @@ impl Driver {
 }
 
 impl Template {
+    fn if_process(&mut self, pid: u32) -> Option<&mut Self> {
+        (self.process.identity().pid == pid).then_some(self)
+    }
+
     fn new(process: Process, generation: u64, orders: Orders) -> Self {
         Self {
             process,
@@ -264,11 +259,11 @@ impl Template {
         }
     }
 
-    fn order(&mut self, number: u16, worker: String) {
+    fn order(&mut self, worker: &WorkerName) {
         let id = self.next_order;
         self.next_order += 1;
-        self.ordered.insert(id, number);
-        self.orders.send(Order::Fork(Fork { id, worker }));
+        self.ordered.insert(id, worker.number);
+        self.orders.fork(id, worker);
     }
 }
 
