@@ -17,13 +17,17 @@ use crate::session::Session;
 /// What waits at most. frontd sends a few more than there is room for; this bounds one that does not.
 const WAITING_LIMIT: usize = 1024;
 
+/// Looks that a request may wait here for, while others wait elsewhere for less. frontd recalls what it has given
+/// ahead long before; this is for what came behind another that overtook it on its way from another shard.
+const PATIENCE: u8 = 5;
+
 /// The requests of all sessions, in the order of their arrival.
 ///
 /// ```text
 ///   submit ──▶ waiting ──next──▶ begun ──end──▶ over
 ///     │           │                │
 ///     │           │                └─ cancel, session lost: told that the client has gone
-///     │           └─ recall, cancel, drain: handed back; session lost: forgotten
+///     │           └─ recall, cancel, drain, too long a wait: handed back; session lost: forgotten
 ///     └─ draining or full: handed back
 /// ```
 #[derive(Debug, Default)]
@@ -59,6 +63,8 @@ enum Phase {
 struct Waiting {
     session: Arc<Session>,
     request: Request,
+    /// How often it was seen to wait.
+    looks: u8,
 }
 
 /// How much there is to do.
@@ -123,7 +129,7 @@ impl Exchanges {
         if state.phase == Phase::Draining || state.waiting.len() >= WAITING_LIMIT {
             return session.hand_back(vec![request.id]);
         }
-        state.waiting.push_back(Waiting { session: Arc::clone(session), request });
+        state.waiting.push_back(Waiting { session: Arc::clone(session), request, looks: 0 });
         drop(state);
         self.ready.notify_one();
     }
@@ -191,7 +197,7 @@ impl Exchanges {
 
     fn begin(&self) -> Option<Begun> {
         let mut state = self.state.lock();
-        let Waiting { session, request } = state.waiting.pop_front()?;
+        let Waiting { session, request, .. } = state.waiting.pop_front()?;
         if std::mem::take(&mut state.watch_sleeps) {
             self.occupied.notify_one();
         }
@@ -208,9 +214,11 @@ impl Exchanges {
         state.ended += 1;
     }
 
-    /// Looks after the limits of all that has begun; `now` is the watch's clock.
+    /// Looks after the limits of all that has begun, and gives back what waits for too long; `now` is the watch's
+    /// clock.
     pub(crate) fn look(&self, now: Duration) -> Look {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.hand_back_late();
         let mut look = Look { rest: state.rest(), ..Look::default() };
         for exchange in &state.begun {
             match exchange.deadline.look(now) {
@@ -251,7 +259,7 @@ impl Exchanges {
         for session in &state.sessions {
             session.send(Message::Draining(Draining {}));
         }
-        for Waiting { session, request } in waiting {
+        for Waiting { session, request, .. } in waiting {
             session.hand_back(vec![request.id]);
         }
         drop(state);
@@ -284,6 +292,16 @@ impl State {
             (Phase::Draining, begun) if begun.iter().all(|it| it.deadline.is_stuck()) => Rest::OnlyStuck,
             _ => Rest::Some,
         }
+    }
+
+    fn hand_back_late(&mut self) {
+        self.waiting.retain_mut(|it| {
+            it.looks += 1;
+            if it.looks > PATIENCE {
+                it.session.hand_back(vec![it.request.id]);
+            }
+            it.looks <= PATIENCE
+        });
     }
 
     fn forget(&mut self, stream: u64, id: u64) -> bool {
@@ -381,6 +399,22 @@ mod tests {
         exchanges.lose(1);
         assert!(begun.exchange.is_gone());
         assert_eq!(exchanges.next().await.unwrap().exchange.session.stream, 2);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_too_long_is_handed_back() {
+        let exchanges = Exchanges::default();
+        let (session, mut outgoing) = session(&exchanges, 1);
+        submit(&exchanges, &session, &[1, 2]);
+        exchanges.next().await.unwrap();
+        for _ in 0..PATIENCE {
+            exchanges.look(Duration::ZERO);
+        }
+        submit(&exchanges, &session, &[3]);
+        assert_eq!(sent(&mut outgoing), []);
+        exchanges.look(Duration::ZERO);
+        assert_eq!(sent(&mut outgoing), [handed_back(2)]);
+        assert_eq!(exchanges.next().await.unwrap().exchange.id, 3);
     }
 
     #[test]
