@@ -40,6 +40,10 @@ impl Upload {
     /// The next bytes, which are never empty; `None` at the end of the body.
     pub(crate) async fn next(&mut self, exchange: &Exchange) -> Result<Option<Bytes>, ReadError> {
         while self.left > 0 {
+            // All of it may be at hand still.
+            if exchange.is_gone() {
+                return Err(ClientGone.into());
+            }
             let left = self.left;
             let stream = self.stream(exchange).await?;
             let message = exchange.unless_gone(stream.message()).await?;
