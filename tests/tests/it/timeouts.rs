@@ -93,6 +93,26 @@ async fn a_late_request_with_a_body_is_not_tried_again() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_new_limit_needs_no_new_worker() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let vassal = Vassal::wsgi(&place).named("slow").app("slow:application");
+    stack::with([vassal.clone()], async |stack| {
+        let client = stack.client("slow", Protocol::Http1)?;
+        let pid = stack.ready("slow", 1).await?;
+        // Something that can be seen changes with it.
+        stack.put(&vassal.folder("/static/", &place.apps.join("flask/static")).table(LIMIT))?;
+        until("frontd has the new table", async || {
+            Ok((client.get("/static/style.css").await?.status == 200).then_some(()))
+        })
+        .await?;
+        Late::get(&client, stack, "/sleep").answer().await?.expect(504)?;
+        ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn the_neighbours_of_a_late_request_in_the_same_process_are_untouched() -> anyhow::Result<()> {
     slow(1, 4, async |stack, client| {
         let pid = stack.ready("slow", 1).await?;
