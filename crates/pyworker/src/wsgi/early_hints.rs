@@ -2,7 +2,6 @@
 
 use api::runner;
 use api::runner::serve_response::Message;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::head::HeadBuilder;
@@ -15,17 +14,15 @@ pub(crate) struct EarlyHints;
 
 #[pymethods]
 impl EarlyHints {
-    /// Sends `headers`, pairs of name and value, at once. May be called more than once before the response begins;
-    /// a client that cannot be told is not.
+    /// Sends `headers`, pairs of name and value, at once. May be called more than once before the response begins.
+    /// Hints are never needed: a client that cannot be told is not, nor is the one of a thread that works on none.
     fn __call__(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some((exchange, driver)) = inside::this_request() else {
-            return Err(PyRuntimeError::new_err("send early hints: this thread works on no request"));
-        };
         let mut builder = HeadBuilder::interim();
         for header in headers.try_iter()? {
             let (name, value) = pair(&header?)?;
             builder.header(name.to_str()?, value.to_str()?)?;
         }
+        let Some((exchange, driver)) = inside::this_request() else { return Ok(()) };
         let hints = runner::EarlyHints { id: exchange.id, headers: builder.build().headers };
         driver.wait(py, async {
             exchange.session.send(Message::EarlyHints(hints));
