@@ -52,7 +52,7 @@ use crate::tls::Certificates;
 pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     let state = &config.state;
     fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
-    let spool = SpoolFolder::create(&config.spool)?;
+    let spool = SpoolFolder::create(&config.spool, config.limits.spool_bytes)?;
     let certificates = Arc::new(Certificates::new(&config.tls).context("read certificates")?);
     if !config.https.is_empty() && config.tls.is_empty() {
         warn!(

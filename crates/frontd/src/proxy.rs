@@ -79,6 +79,10 @@ async fn collect(shard: &Shard, app: &App, body: &mut RequestBody) -> Result<Spo
         SpoolBodyError::TooLarge { .. } => Reply::BodyTooLarge,
         SpoolBodyError::Client(RequestBodyError::Stalled) => Reply::BodyTimeout,
         SpoolBodyError::Client(RequestBodyError::Broken(_)) => Reply::BadBody,
+        SpoolBodyError::Disk(error) if error.is_full() => {
+            warn!(app = app.name(), error = &error as &dyn Error, "request body refused");
+            Reply::Overloaded
+        }
         SpoolBodyError::Disk(error) => {
             error!(app = app.name(), error = &error as &dyn Error, "request body not taken");
             Reply::Internal
