@@ -108,6 +108,10 @@ impl StaticFolder {
     }
 
     async fn find(&self, rest: &str) -> Result<Found, OpenError> {
+        // What an app has sent it may have written just now, in less time than a stamp can tell.
+        if self.names == Names::Any {
+            return Ok(Found::File(Arc::new(self.load(rest).await?)));
+        }
         let known = match cache::get(self.id, rest) {
             Cached::Fresh(file) => return Ok(Found::File(file)),
             Cached::Stale(file) => Some(file),
@@ -120,13 +124,21 @@ impl StaticFolder {
         found
     }
 
+    /// A file as it is now.
+    async fn load(&self, rest: &str) -> Result<Representation, OpenError> {
+        let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
+        match open::open(&self.folder, &path).await? {
+            Target::File(open) => Representation::load(open, path.as_path()).await.map_err(OpenError::Failed),
+            Target::FolderWithPage => Err(OpenError::NotFound),
+        }
+    }
+
     /// Asks the disk; `known` is what was there before.
     async fn look(&self, rest: &str, known: Option<Arc<Representation>>) -> Result<Found, OpenError> {
         let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
-        let open = match (open::open(&self.folder, &path).await?, self.names) {
-            (Target::File(open), _) => open,
-            (Target::FolderWithPage, Names::Public) => return Ok(Found::Redirect),
-            (Target::FolderWithPage, Names::Any) => return Err(OpenError::NotFound),
+        let open = match open::open(&self.folder, &path).await? {
+            Target::File(open) => open,
+            Target::FolderWithPage => return Ok(Found::Redirect),
         };
         if let Some(known) = known.filter(|known| known.stamp == open.stamp) {
             return Ok(Found::File(known));

@@ -79,6 +79,22 @@ async fn conditions_and_ranges_are_answered_as_of_a_static_file() -> anyhow::Res
 }
 
 #[tokio::test]
+async fn what_the_app_has_just_written_is_what_is_sent() -> anyhow::Result<()> {
+    site(async |stack, folder| {
+        let client = stack.client("wsgi", Protocol::Http2)?;
+        let file = folder.join("report.txt");
+        for number in 0..20 {
+            let text = format!("report {number}\n");
+            fs::write(&file, &text)?;
+            let answer = left(&client, &[("X-Sendfile", &file.display().to_string())]).await?.expect(200)?;
+            ensure!(answer.text() == text, "{} after {text}", answer.text());
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn nothing_else_is_sent() -> anyhow::Result<()> {
     site(async |stack, folder| {
         let client = stack.client("wsgi", Protocol::Http2)?;
