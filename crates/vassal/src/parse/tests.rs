@@ -382,9 +382,14 @@ fn the_fingerprint_is_of_what_a_process_sees() {
     ] {
         assert_eq!(print(same), before, "{same}");
     }
-    let changes =
-        ["threads = 2", "python = 'blog/.venv'", "[env]\nA = 'b'", "[env]\nAb = ''", "[env]\nA = ''\nb = ''",
-         "[sendfile]\n'/s/' = 'blog'"];
+    let changes = [
+        "threads = 2",
+        "python = 'blog/.venv'",
+        "[env]\nA = 'b'",
+        "[env]\nAb = ''",
+        "[env]\nA = ''\nb = ''",
+        "[sendfile]\n'/s/' = 'blog'",
+    ];
     let mut prints: Vec<_> = changes.iter().map(|rest| print(rest)).chain([before]).collect();
     prints.sort();
     prints.dedup();
