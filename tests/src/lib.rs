@@ -8,6 +8,7 @@ pub mod pattern;
 pub mod place;
 pub mod ports;
 pub mod process;
+pub mod pythons;
 pub mod stack;
 pub mod status;
 pub mod vassal;

@@ -108,6 +108,18 @@ pub fn memory(pid: u32, figure: &str) -> anyhow::Result<u64> {
     Ok(kibibytes * 1024)
 }
 
+/// The proportional set size in bytes: its own pages, and its part of those that it shares.
+///
+/// # Errors
+/// When there is no such process.
+pub fn pss(pid: u32) -> anyhow::Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kibibytes: u64 =
+        line.and_then(|it| it.trim().strip_suffix(" kB")).context("a figure in kB")?.trim().parse()?;
+    Ok(kibibytes * 1024)
+}
+
 fn number(pid: u32) -> anyhow::Result<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))
 }

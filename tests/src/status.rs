@@ -38,6 +38,14 @@ pub struct App {
     /// Empty when nothing is wrong.
     #[serde(default)]
     pub last_error: Option<String>,
+    /// The callable that answers.
+    pub app: String,
+    /// It was found in the folder, as the file does not name it.
+    pub app_was_found: bool,
+    /// How many workers were recycled.
+    pub recycled: u64,
+    /// Which one last, and why.
+    pub last_recycled: String,
     /// Its processes.
     pub workers: Vec<Worker>,
 }
@@ -61,6 +69,8 @@ pub struct Worker {
     pub generation: u64,
     /// Such as `CPython 3.11.7`.
     pub python: String,
+    /// Why it is to go; empty while it is to stay.
+    pub leaving: String,
 }
 
 impl Status {

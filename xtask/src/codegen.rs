@@ -44,6 +44,8 @@ fn generate(protos: &Path, out: &Path) -> anyhow::Result<()> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        // Rare, and large beside what every response has.
+        .boxed(".imperium.runner.v1.Response.file")
         .out_dir(out)
         .compile_fds(descriptors)
         .context("generate code from proto/")

@@ -79,6 +79,18 @@ impl Document {
         }
     }
 
+    /// Whether a key is there, right or wrong.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Whether a key of the root stands in a table instead.
+    #[must_use]
+    pub fn has_strayed(&self, key: &str) -> bool {
+        self.strayed(key).is_some()
+    }
+
     /// The value of a key, if it is right; `example` is what to write where it is missing.
     pub fn required<T>(
         &mut self,

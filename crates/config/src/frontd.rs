@@ -27,7 +27,7 @@ const SCHEMA: Schema = &[
         ]),
     ),
     ("tls", Keys::Known(&["certificates", "development"])),
-    ("limits", Keys::Known(&["connections", "header", "header_timeout", "keep_alive"])),
+    ("limits", Keys::Known(&["connections", "header", "header_timeout", "keep_alive", "spool"])),
 ];
 
 /// How frontd serves; all paths are absolute.
@@ -86,6 +86,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
+    /// Bytes in all files of the spool together.
+    pub spool_bytes: u64,
 }
 
 impl FrontdConfig {
@@ -177,6 +179,7 @@ impl Default for Limits {
             header_bytes: 32 * 1024,
             header_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
+            spool_bytes: 16 << 30,
         }
     }
 }
@@ -195,6 +198,9 @@ impl Limits {
                 .optional("limits.header_timeout", timeout())
                 .unwrap_or(default.header_timeout),
             keep_alive: file.optional("limits.keep_alive", timeout()).unwrap_or(default.keep_alive),
+            spool_bytes: file
+                .optional("limits.spool", value::size(0..=1 << 50))
+                .unwrap_or(default.spool_bytes),
         }
     }
 }

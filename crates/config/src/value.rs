@@ -25,6 +25,32 @@ pub fn text(value: &Value) -> Result<&str, Wrong> {
     }
 }
 
+/// `true` or `false`.
+///
+/// # Errors
+/// When it is anything else.
+pub fn boolean(value: &Value) -> Result<bool, Wrong> {
+    value.as_bool().ok_or_else(|| {
+        let wrong = Wrong::new(format!("must be true or false, not {}", shown(value)));
+        match value.as_str() {
+            Some(text @ ("true" | "false")) => wrong.cure(format!("write {text} without quotes")),
+            _ => wrong,
+        }
+    })
+}
+
+/// A percentage from `"0%"` to `"100%"`.
+///
+/// # Errors
+/// When it is anything else.
+pub fn percent(value: &Value) -> Result<u8, Wrong> {
+    let parsed = value.as_str().and_then(|text| text.trim().strip_suffix('%')?.trim_end().parse().ok());
+    parsed.filter(|percent| *percent <= 100).ok_or_else(|| {
+        Wrong::new(format!("must be a percentage from 0% to 100%, not {}", shown(value)))
+            .cure("write such as \"10%\"")
+    })
+}
+
 /// Parses a whole number within bounds.
 pub fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> impl FnOnce(&Value) -> Result<T, Wrong> {
     move |value| {

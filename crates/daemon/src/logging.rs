@@ -4,6 +4,7 @@ use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::str::FromStr;
+use std::sync::{PoisonError, RwLock};
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -39,11 +40,20 @@ impl FromStr for Format {
     }
 }
 
+/// What this process is called in its logs.
+static NAME: RwLock<String> = RwLock::new(String::new());
+
+/// This process logs under another name from here on: it was forked, and is another one.
+pub fn rename(name: &str) {
+    name.clone_into(&mut NAME.write().unwrap_or_else(PoisonError::into_inner));
+}
+
 /// Logs of this process go to stderr from here on, under `name`. `IMPERIUM_LOG` chooses what is logged, as in
 /// `info,frontd=debug,h2=off`; without it, all from `info` up.
 ///
 /// A second call changes nothing.
 pub fn init(name: &str, format: Format) {
+    rename(name);
     let wanted = env::var("IMPERIUM_LOG").ok().and_then(|it| it.parse().ok());
     // `EnvFilter` knows spans and fields too, and has an engine of regular expressions in every process for it.
     let filter = wanted.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
@@ -51,7 +61,7 @@ pub fn init(name: &str, format: Format) {
     let lines = tracing_subscriber::fmt::layer().with_writer(|| Line(Vec::new()));
     let _already = match format {
         Format::Text => {
-            let line = TextLine { name: name.to_owned(), color: io::stderr().is_terminal() };
+            let line = TextLine { color: io::stderr().is_terminal() };
             events.with(lines.event_format(line)).try_init()
         }
         Format::Json => events.with(lines.json().flatten_event(true).with_current_span(true)).try_init(),
@@ -81,7 +91,6 @@ impl Drop for Line {
 
 /// The text format.
 struct TextLine {
-    name: String,
     color: bool,
 }
 
@@ -107,20 +116,24 @@ where
             Level::DEBUG => ("DEBUG", "34"),
             Level::TRACE => ("TRACE", "35"),
         };
+        let name = NAME.read().unwrap_or_else(PoisonError::into_inner);
         match self.color {
-            true => write!(out, "\x1b[2m{time}\x1b[0m \x1b[{color}m{level}\x1b[0m {}: ", self.name)?,
-            false => write!(out, "{time} {level} {}: ", self.name)?,
+            true => write!(out, "\x1b[2m{time}\x1b[0m \x1b[{color}m{level}\x1b[0m {name}: ")?,
+            false => write!(out, "{time} {level} {name}: ")?,
         }
         let mut fields = Fields::default();
         event.record(&mut fields);
-        out.write_str(&fields.message)?;
+        // The first line says what it is about; what follows is a traceback, or what an app printed.
+        let (first, more) =
+            fields.message.split_at(fields.message.find('\n').unwrap_or(fields.message.len()));
+        out.write_str(first)?;
         out.write_str(&fields.rest)?;
         for span in ctx.event_scope().into_iter().flatten() {
             if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
                 write!(out, " {fields}")?;
             }
         }
-        writeln!(out)
+        writeln!(out, "{more}")
     }
 }
 

@@ -9,6 +9,7 @@ mod event;
 mod files;
 mod restore;
 mod status;
+mod template;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 pub use admin::AdminError;
+pub use app::Recycled;
 pub use attach::SpecError;
 pub use event::{Attaching, AttachmentId, Command, Event, Failure, Load, Reason, Reply, Taking, WorkerSpec};
 pub use status::{AppStatus, Status, WorkerStatus};
@@ -87,8 +89,12 @@ impl Driver {
             };
             match event {
                 Event::Stop => break,
-                // Said by every worker, every second: nothing follows from it.
-                Event::Load { worker, attachment, load } => self.load(&worker, attachment, load),
+                // Said by every worker, every second: hardly ever follows anything from it.
+                Event::Load { worker, attachment, load } => {
+                    if self.load(&worker, attachment, load) > 0 {
+                        self.settle();
+                    }
+                }
                 event => {
                     self.handle(event);
                     self.settle();
@@ -105,10 +111,14 @@ impl Driver {
             Event::Attach(attaching) => self.attach(*attaching),
             Event::Ready { worker, attachment, serving } => self.ready(&worker, attachment, serving),
             Event::Failed { worker, attachment, failure } => self.failed(&worker, attachment, failure),
+            Event::Unwell { worker, attachment, message } => self.unwell(&worker, attachment, message),
+            Event::Stuck { worker, attachment } => self.stuck(&worker, attachment),
             Event::Draining { worker, attachment } => self.draining(&worker, attachment),
             Event::Detached { worker, attachment } => self.detached(&worker, attachment),
             Event::Ended { worker, identity, ending } => self.ended(&worker, identity, ending),
             Event::Lingered { worker, identity } => self.lingered(&worker, identity),
+            Event::Template { app, pid, said } => self.template_said(&app, pid, said),
+            Event::ChildEnded => self.reap_strangers(),
             Event::Watch { reply } => drop(reply.send(self.routes.watch())),
             Event::Status { reply } => drop(reply.send(self.status())),
             Event::Scale { app, workers, reply } => self.scale(&app, workers, reply),

@@ -5,7 +5,8 @@ mod fork;
 use std::io;
 use std::path::PathBuf;
 
-use api::WorkerName;
+use api::{VassalName, WorkerName};
+use tokio::net::UnixStream;
 
 pub use fork::Fork;
 
@@ -18,6 +19,12 @@ pub trait Launcher {
     /// # Errors
     /// When it cannot be made.
     fn start(&self, worker: &WorkerName) -> Result<Process, LaunchError>;
+
+    /// Starts the process that the workers of an app are forked from, and gives the way to speak with it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError>;
 
     /// Takes over a process that an earlier emperord started; None when it has ended.
     fn adopt(&self, identity: Identity) -> Option<Process> {

@@ -21,6 +21,7 @@ pub mod rpc;
 mod run;
 mod scale;
 pub mod state;
+mod template;
 pub mod vassals;
 
 pub use run::run;

@@ -8,7 +8,10 @@ mod routes;
 mod tests;
 mod worker;
 
+pub(crate) use worker::{failure as worker_failure, spec as worker_spec};
+
 use std::future::Future;
+use std::time::Duration;
 
 use api::admin::admin_service_server::AdminServiceServer;
 use api::routes::routes_service_server::RoutesServiceServer;
@@ -24,6 +27,10 @@ use crate::driver::{Event, Events};
 
 /// The largest message that is taken from anyone, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
+/// How often a peer that says nothing is asked whether it is there: a worker that is frozen is found by that.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How long it may take to answer. Workers answer while Python is busy, too.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` is complete and every call has ended.
 ///
@@ -47,6 +54,8 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     Server::builder()
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .add_service(admin.max_decoding_message_size(MAX_MESSAGE))
         .add_service(routes.max_decoding_message_size(MAX_MESSAGE))
         .add_service(worker.max_decoding_message_size(MAX_MESSAGE))

@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use config::EmperordConfig;
 use daemon::logging::Format;
 use daemon::signals::{Asked, Signals};
+use rustix::process::{getpid, set_child_subreaper};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +31,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// When something is missing or forbidden that it cannot run without.
 pub async fn run(config: EmperordConfig, log_format: Format) -> anyhow::Result<()> {
     let signals = Signals::new().context("install signal handlers")?;
+    let children = signal(SignalKind::child()).context("listen to SIGCHLD")?;
     let lock = Lock::take(&config.state)?;
     make_folders(&config.run)?;
     let state = State::open(&config.state)?;
@@ -38,6 +41,9 @@ pub async fn run(config: EmperordConfig, log_format: Format) -> anyhow::Result<(
     let launcher = Fork { workerd: config.workerd.clone(), socket: socket.clone(), log_format };
     let tasks = TaskTracker::new();
 
+    // How a worker ends that was forked from a template is told to who has inherited it.
+    set_child_subreaper(Some(getpid())).context("take in orphans")?;
+
     // Bound before the first worker is started, who looks for it; served when the routing table is whole,
     // since a part of it would be taken for all.
     let listener = daemon::uds::listen(&socket)?;
@@ -45,6 +51,7 @@ pub async fn run(config: EmperordConfig, log_format: Format) -> anyhow::Result<(
     let (driver, events, received) = Driver::start(config, Box::new(launcher), state, files, tasks.clone());
     tasks.spawn(pass_on_changes(vassals, events.clone()));
     tasks.spawn(pass_on_signals(signals, events.clone()));
+    tasks.spawn(pass_on_ends(children, events.clone()));
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async move { drop(stopped.await) };
     let server = tasks.spawn(rpc::serve(listener, events, tasks.clone(), stopped));
@@ -88,6 +95,10 @@ async fn pass_on_changes(mut vassals: Vassals, events: Events) {
             }
         }
     }
+}
+
+async fn pass_on_ends(mut children: Signal, events: Events) {
+    while children.recv().await.is_some() && events.send(Event::ChildEnded).await.is_ok() {}
 }
 
 async fn pass_on_signals(mut signals: Signals, events: Events) {

@@ -4,11 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use api::runner::Connection;
 
+use crate::early_hints::EarlyHints;
+
 /// The downstream end of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     local: IpAddr,
     connection: Connection,
+    early_hints: EarlyHints,
 }
 
 /// What lies between the client and HTTP.
@@ -30,11 +33,17 @@ impl Client {
                 remote_port: peer.port().into(),
                 tls,
             },
+            early_hints: EarlyHints::default(),
         }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// What goes to it before its response, over HTTP/1.1.
+    pub(crate) fn early_hints(&self) -> &EarlyHints {
+        &self.early_hints
     }
 
     /// The address that it connected to.

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::client::{Client, Transport};
+use crate::early_hints::Hinted;
 use crate::head_guard::HeadGuard;
 use crate::service;
 use crate::shard::Shard;
@@ -74,6 +75,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &shard.config().limits;
+    let io = Hinted::new(io, client.early_hints().clone());
     let service = service_fn(async |request| {
         let mut response = service::respond(shard, client, request).await;
         if shard.drain().is_cancelled() {

@@ -6,6 +6,7 @@ mod body;
 mod client;
 mod connection;
 mod courtesy;
+mod early_hints;
 mod head_guard;
 mod headers;
 mod listener;
@@ -17,6 +18,7 @@ mod replies;
 mod request_body;
 mod request_id;
 mod routes;
+mod sendfile;
 mod service;
 mod shard;
 mod spool;
@@ -51,7 +53,7 @@ use crate::tls::Certificates;
 pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     let state = &config.state;
     fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
-    let spool = SpoolFolder::create(&config.spool)?;
+    let spool = SpoolFolder::create(&config.spool, config.limits.spool_bytes)?;
     let certificates = Arc::new(Certificates::new(&config.tls).context("read certificates")?);
     if !config.https.is_empty() && config.tls.is_empty() {
         warn!(

@@ -23,13 +23,17 @@ use crate::pool::Refused;
 use crate::replies::Reply;
 use crate::request_body::{RequestBody, RequestBodyError};
 use crate::request_id::RequestId;
+use crate::sendfile;
 use crate::shard::Shard;
 use crate::spool::{self, ChannelLimits, PushError, SpoolBodyError, SpooledBody, SpooledReader};
 use crate::table::App;
-use crate::upstream::{BodyCall, Broken, Outcome, Pending};
+use crate::upstream::{BodyCall, Broken, Link, Outcome, Pending};
 
 /// A request that may have begun is given to so many workers in all, then it is taken for what kills them.
 const TRIES: u32 = 3;
+
+/// A worker ends a request at its limit by itself, and says so. One that does not for so long more cannot.
+const BACKSTOP: Duration = Duration::from_secs(1);
 
 /// A request, whole, so that it can be given to a worker more than once.
 struct Exchange<'a> {
@@ -75,6 +79,10 @@ async fn collect(shard: &Shard, app: &App, body: &mut RequestBody) -> Result<Spo
         SpoolBodyError::TooLarge { .. } => Reply::BodyTooLarge,
         SpoolBodyError::Client(RequestBodyError::Stalled) => Reply::BodyTimeout,
         SpoolBodyError::Client(RequestBodyError::Broken(_)) => Reply::BadBody,
+        SpoolBodyError::Disk(error) if error.is_full() => {
+            warn!(app = app.name(), error = &error as &dyn Error, "request body refused");
+            Reply::Overloaded
+        }
         SpoolBodyError::Disk(error) => {
             error!(app = app.name(), error = &error as &dyn Error, "request body not taken");
             Reply::Internal
@@ -98,33 +106,56 @@ impl Exchange<'_> {
     }
 
     async fn attempt(&self, mut pending: Pending, tries: &mut u32) -> Next {
-        let mut call = None;
+        let (mut call, mut hinted) = (None, false);
         let outcome = {
-            let outcome = pending.outcome(|link, id| {
+            let need_body = |link: &Arc<Link>, id| {
                 let upload = chunks(self.body.reader());
                 let link = Arc::clone(link);
                 let open = async move { link.bodies().open(id, upload).await };
                 call = Some(AbortOnDropHandle::new(self.shard.tasks().spawn(open)));
-            });
-            match within(self.app.limits.request, outcome).await {
+            };
+            let outcome = pending.outcome(need_body, |headers| hinted |= self.hint(headers));
+            match within(self.app.limits.request.map(|it| it + BACKSTOP), outcome).await {
                 Some(outcome) => outcome,
                 None => return Next::Answer(Err(self.too_slow())),
             }
         };
+        if hinted {
+            self.client.early_hints().withdraw();
+        }
         match outcome {
-            Outcome::Response { status, headers, body, streamed } => match self.head_of(status, headers) {
-                Err(reply) => Next::Answer(Err(reply)),
-                Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),
-                Ok(response) if streamed => match self.stream(response, call, &mut pending).await {
-                    Some(response) => Next::Answer(Ok(response)),
-                    // Nothing of it is with the client yet.
-                    None => self.after(self.broken(), pending.worker(), tries),
-                },
-                Ok(response) => Next::Answer(Ok(inline(response, body))),
-            },
+            Outcome::Response { status, headers, body, streamed, file } => {
+                match self.head_of(status, headers) {
+                    Err(reply) => Next::Answer(Err(reply)),
+                    Ok(response) if let Some(file) = file => {
+                        Next::Answer(sendfile::send(self.app, self.head, response, &file).await)
+                    }
+                    Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),
+                    Ok(response) if streamed => match self.stream(response, call, &mut pending).await {
+                        Some(response) => Next::Answer(Ok(response)),
+                        // Nothing of it is with the client yet.
+                        None => self.after(self.broken(), pending.worker(), tries),
+                    },
+                    Ok(response) => Next::Answer(Ok(inline(response, body))),
+                }
+            }
             Outcome::HandedBack => Next::Again,
+            Outcome::TimedOut => Next::Answer(Err(Reply::AppTimeout)),
             Outcome::Broken(broken) => self.after(broken, pending.worker(), tries),
         }
+    }
+
+    /// Tells the client what it may load already, where it can be told. Tells whether it can.
+    fn hint(&self, headers: Vec<Header>) -> bool {
+        // Who speaks HTTP/1.0 knows no interim responses (RFC 9110, 15.2).
+        if self.head.version != Version::HTTP_11 {
+            return false;
+        }
+        match headers::for_client(headers) {
+            Ok(headers) => self.client.early_hints().send(&headers),
+            Err(_) => warn!(app = self.app.name(), request = %self.id, "the app's early hints are no HTTP"),
+        }
+        true
     }
 
     /// A request that no worker has begun is never lost; one that has begun is tried again only when doing
@@ -149,7 +180,7 @@ impl Exchange<'_> {
 
     fn too_slow(&self) -> Reply {
         let Self { app, head, .. } = self;
-        warn!(app = app.name(), request = %self.id, method = %head.method, path = head.uri.path(), "no response in time");
+        warn!(app = app.name(), request = %self.id, method = %head.method, path = head.uri.path(), "its worker does not answer");
         Reply::AppTimeout
     }
 
@@ -174,6 +205,7 @@ impl Exchange<'_> {
             server_name: self.server_name(),
             server_port: authority.port.unwrap_or_else(|| client.default_port()).into(),
             request_id: self.id.to_string(),
+            limit_milliseconds: self.app.limits.request.map_or(0, milliseconds),
         }
     }
 
@@ -278,6 +310,11 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Op
         Some(limit) => tokio::time::timeout(limit, work).await.ok(),
         None => Some(work.await),
     }
+}
+
+/// Never 0, which is no limit.
+fn milliseconds(limit: Duration) -> u32 {
+    u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
 fn version(version: Version) -> u32 {

@@ -13,14 +13,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use api::runner::Part;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 pub(crate) use body::FileBody;
 use cache::{Cached, FolderId};
 use conditional::Decision;
-use open::{OpenError, Target};
-use path::FilePath;
+pub(crate) use open::OpenError;
+use open::Target;
+use path::{FilePath, Names};
 use representation::Representation;
 
 /// A folder, and the URL path that it is served at.
@@ -28,7 +30,17 @@ use representation::Representation;
 pub(crate) struct StaticFolder {
     prefix: String,
     folder: PathBuf,
+    names: Names,
     id: FolderId,
+}
+
+/// Why a part of a file cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PartError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("another file has taken its place")]
+    Replaced,
 }
 
 /// What a request comes to, before its preconditions are looked at.
@@ -40,8 +52,18 @@ enum Found {
 impl StaticFolder {
     /// `prefix` begins and ends with a slash; the folder may come into being later.
     pub(crate) fn new(prefix: &str, folder: &Path) -> Self {
+        Self::with(prefix, folder, Names::Public)
+    }
+
+    /// A folder that no client sees: the app says what to send of it.
+    pub(crate) fn private(prefix: &str, folder: &Path) -> Self {
+        Self::with(prefix, folder, Names::Any)
+    }
+
+    fn with(prefix: &str, folder: &Path, names: Names) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        Self { prefix: prefix.to_owned(), folder: folder.to_owned(), id: IDS.fetch_add(1, Ordering::Relaxed) }
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        Self { prefix: prefix.to_owned(), folder: folder.to_owned(), names, id }
     }
 
     /// The URL path that it is served at.
@@ -70,7 +92,26 @@ impl StaticFolder {
         }
     }
 
+    /// Those bytes of a file, if it is still the one that is meant.
+    ///
+    /// # Errors
+    /// When it is not, or cannot be opened.
+    pub(crate) async fn part(&self, rest: &str, part: &Part) -> Result<FileBody, PartError> {
+        let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
+        let Target::File(open) = open::open(&self.folder, &path).await? else {
+            return Err(OpenError::NotFound.into());
+        };
+        if !open.stamp.is_of(part.device, part.inode) {
+            return Err(PartError::Replaced);
+        }
+        Ok(FileBody::disk(Arc::new(open.file), part.offset..part.offset.saturating_add(part.length)))
+    }
+
     async fn find(&self, rest: &str) -> Result<Found, OpenError> {
+        // What an app has sent it may have written just now, in less time than a stamp can tell.
+        if self.names == Names::Any {
+            return Ok(Found::File(Arc::new(self.load(rest).await?)));
+        }
         let known = match cache::get(self.id, rest) {
             Cached::Fresh(file) => return Ok(Found::File(file)),
             Cached::Stale(file) => Some(file),
@@ -83,9 +124,18 @@ impl StaticFolder {
         found
     }
 
+    /// A file as it is now.
+    async fn load(&self, rest: &str) -> Result<Representation, OpenError> {
+        let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
+        match open::open(&self.folder, &path).await? {
+            Target::File(open) => Representation::load(open, path.as_path()).await.map_err(OpenError::Failed),
+            Target::FolderWithPage => Err(OpenError::NotFound),
+        }
+    }
+
     /// Asks the disk; `known` is what was there before.
     async fn look(&self, rest: &str, known: Option<Arc<Representation>>) -> Result<Found, OpenError> {
-        let path = FilePath::parse(rest).ok_or(OpenError::NotFound)?;
+        let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
         let open = match open::open(&self.folder, &path).await? {
             Target::File(open) => open,
             Target::FolderWithPage => return Ok(Found::Redirect),

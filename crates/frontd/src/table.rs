@@ -32,12 +32,16 @@ pub(crate) struct App {
     /// Without a trailing slash: empty at the root.
     mount: String,
     workers: Vec<Worker>,
-    /// The longest prefix first.
-    static_folders: Vec<Arc<StaticFolder>>,
+    static_folders: Folders,
+    /// What the app may have sent.
+    sendfile_folders: Folders,
     pool: Arc<Pool<Arc<Link>>>,
     metrics: AppMetrics,
     pub(crate) limits: Limits,
 }
+
+/// The longest prefix first.
+type Folders = Vec<Arc<StaticFolder>>;
 
 /// What one request of an app may take.
 #[derive(Debug, Clone, Copy)]
@@ -120,18 +124,17 @@ impl App {
         };
         let pool = former.map_or_else(|| Pool::new(admission), |it| Arc::clone(&it.pool));
         pool.admit(admission);
-        let mut static_folders: Vec<_> = app
-            .static_folders
-            .iter()
-            .map(|it| Self::static_folder(&it.prefix, Path::new(&it.folder), former))
-            .collect();
-        static_folders.sort_by_key(|it| std::cmp::Reverse(it.prefix().len()));
+        let static_folders =
+            folders(&app.static_folders, former.map(|it| &it.static_folders), StaticFolder::new);
+        let sendfile_folders =
+            folders(&app.sendfile_folders, former.map(|it| &it.sendfile_folders), StaticFolder::private);
         Self {
             name: app.name.clone(),
             domains: app.domains.clone(),
             mount: app.path.trim_end_matches('/').to_owned(),
             workers: app.workers.iter().map(Worker::from).collect(),
             static_folders,
+            sendfile_folders,
             pool,
             metrics: former.map_or_else(|| metrics.app(&app.name), |it| it.metrics.clone()),
             limits: Limits {
@@ -141,13 +144,6 @@ impl App {
                 body: app.body_limit,
             },
         }
-    }
-
-    fn static_folder(prefix: &str, folder: &Path, former: Option<&Arc<Self>>) -> Arc<StaticFolder> {
-        let kept = former.and_then(|it| {
-            it.static_folders.iter().find(|it| it.prefix() == prefix && it.folder() == folder).cloned()
-        });
-        kept.unwrap_or_else(|| Arc::new(StaticFolder::new(prefix, folder)))
     }
 
     fn contains(&self, path: &str) -> bool {
@@ -171,10 +167,32 @@ impl App {
         &self.metrics
     }
 
+    /// The folders whose files the app may have sent, the longest prefix first.
+    pub(crate) fn sendfile_folders(&self) -> impl Iterator<Item = &StaticFolder> {
+        self.sendfile_folders.iter().map(AsRef::as_ref)
+    }
+
     /// The folder that a path is served from, and the path within it.
     pub(crate) fn static_file<'a>(&'a self, path: &'a str) -> Option<(&'a Arc<StaticFolder>, &'a str)> {
         self.static_folders.iter().find_map(|it| Some((it, path.strip_prefix(it.prefix())?)))
     }
+}
+
+/// Those that `former` has are kept, with what is known of their files.
+fn folders(
+    folders: &[routes::StaticFolder],
+    former: Option<&Folders>,
+    make: fn(&str, &Path) -> StaticFolder,
+) -> Folders {
+    let folder = |it: &routes::StaticFolder| {
+        let (prefix, folder) = (it.prefix.as_str(), Path::new(&it.folder));
+        let is_same = |it: &&Arc<StaticFolder>| it.prefix() == prefix && it.folder() == folder;
+        let kept = former.and_then(|former| former.iter().find(is_same).cloned());
+        kept.unwrap_or_else(|| Arc::new(make(prefix, folder)))
+    };
+    let mut folders: Vec<_> = folders.iter().map(folder).collect();
+    folders.sort_by_key(|it| std::cmp::Reverse(it.prefix().len()));
+    folders
 }
 
 impl From<&routes::Worker> for Worker {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use api::WorkerName;
 use config::{Diagnostics, EmperordConfig, FrontdConfig, Layout, Problem, Source};
 use miette::{IntoDiagnostic as _, MietteHandlerOpts, ReportHandler};
-use vassal::{Vassal, conflicts, name_of};
+use vassal::{ChosenBy, Vassal, conflicts, name_of};
 
 use crate::at::root_from_env;
 
@@ -123,6 +123,10 @@ impl Checked {
     ) -> io::Result<()> {
         for path in &self.skipped {
             writeln!(stderr, "skipped {}, which is no vassal file: those end in .toml", path.display())?;
+        }
+        for vassal in self.vassals.iter().filter(|it| it.app_chosen_by == ChosenBy::Folder) {
+            let (file, app, directory) = (vassal.file.display(), &vassal.app, vassal.directory.display());
+            writeln!(stdout, "{file}: app = \"{app}\", found in {directory}")?;
         }
         for problem in &self.problems {
             writeln!(stderr, "{}", fmt::from_fn(|f| handler.debug(problem, f)))?;

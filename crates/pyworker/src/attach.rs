@@ -6,7 +6,8 @@ use std::time::Duration;
 use api::worker::attach_request::Message;
 use api::worker::worker_service_client::WorkerServiceClient;
 use api::worker::{
-    AttachRequest, AttachResponse, Drained, Failed, Hello, Load, Ready, Spec, attach_response,
+    AttachRequest, AttachResponse, Drained, Draining, Failed, Hello, Load, Ready, Spec, Stuck, Unwell,
+    attach_response,
 };
 use daemon::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
@@ -16,7 +17,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::exchanges::Exchanges;
-use crate::process;
+use crate::{log, process};
 
 /// How often the load is told, while it changes.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,6 +33,10 @@ pub(crate) struct Life {
     pub(crate) ready: Option<Ready>,
     /// It was told to drain, and is at it.
     pub(crate) draining: bool,
+    /// A request does not end: this worker is to be replaced.
+    pub(crate) is_stuck: bool,
+    /// What keeps it from being ready, once it has imported its app.
+    pub(crate) unwell: Option<String>,
     /// Set once it is about to end.
     pub(crate) end: Option<End>,
 }
@@ -108,7 +113,8 @@ impl Attachment {
     async fn attach(&mut self, backoff: &mut Backoff, attached: &mut bool) -> Result<Outcome, Status> {
         let (requests, outgoing) = mpsc::channel(8);
         let mut told = self.life.borrow_and_update().clone();
-        told.end = None;
+        // Not part of the hello.
+        (told.end, told.is_stuck) = (None, false);
         send(&requests, Message::Hello(self.hello(&told))).await;
         let mut answers = self.client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
         backoff.reset();
@@ -132,6 +138,7 @@ impl Attachment {
                 },
                 _gone = self.life.changed() => {}
                 _ = ticks.tick(), if told.ready.is_some() => {
+                    log::tick();
                     let load = load(&self.exchanges);
                     if load != load_told {
                         load_told = load;
@@ -179,8 +186,17 @@ fn load(exchanges: &Exchanges) -> Load {
 
 /// Tells what is new in `now`.
 async fn tell(requests: &mpsc::Sender<AttachRequest>, told: &Life, now: &Life) {
+    if let Some(message) = now.unwell.as_ref().filter(|_| now.unwell != told.unwell) {
+        send(requests, Message::Unwell(Unwell { message: message.clone() })).await;
+    }
     if let (None, Some(ready)) = (&told.ready, &now.ready) {
         send(requests, Message::Ready(ready.clone())).await;
+    }
+    if now.draining && !told.draining {
+        send(requests, Message::Draining(Draining {})).await;
+    }
+    if now.is_stuck && !told.is_stuck {
+        send(requests, Message::Stuck(Stuck {})).await;
     }
     match &now.end {
         Some(End::Failed(failed)) => send(requests, Message::Failed(failed.clone())).await,

@@ -40,6 +40,10 @@ impl Upload {
     /// The next bytes, which are never empty; `None` at the end of the body.
     pub(crate) async fn next(&mut self, exchange: &Exchange) -> Result<Option<Bytes>, ReadError> {
         while self.left > 0 {
+            // All of it may be at hand still.
+            if exchange.is_gone() {
+                return Err(ClientGone.into());
+            }
             let left = self.left;
             let stream = self.stream(exchange).await?;
             let message = exchange.unless_gone(stream.message()).await?;
@@ -92,7 +96,10 @@ impl Download {
         while !piece.is_empty() {
             let chunk = piece.split_to(piece.len().min(CHUNK_SIZE));
             let sent = self.outgoing.send(Ok(ExchangeResponse { chunk }));
-            exchange.unless_gone(sent).await?.map_err(|_| ClientGone)?;
+            if exchange.unless_gone(sent).await?.is_err() {
+                exchange.cancel();
+                return Err(ClientGone);
+            }
         }
         // The piece leaves now, not with the next one: the app may take its time for that.
         tokio::task::yield_now().await;

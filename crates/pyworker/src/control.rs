@@ -1,5 +1,6 @@
 //! Obeys emperord and the signals, whatever Python is doing.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -29,19 +30,23 @@ pub(crate) struct Control {
     life: Arc<watch::Sender<Life>>,
     place: Arc<OnceLock<Place>>,
     spec: Option<oneshot::Sender<Spec>>,
+    /// How many run the app.
+    workers: Arc<AtomicU32>,
     /// When what is still under way is cut.
     deadline: Option<Instant>,
 }
 
 impl Control {
-    /// Control of a worker that starts; the first spec goes to `spec`.
+    /// Control of a worker that starts; the first spec goes to `spec`, what later ones
+    /// change is followed.
     pub(crate) fn new(
         exchanges: Arc<Exchanges>,
         life: Arc<watch::Sender<Life>>,
         place: Arc<OnceLock<Place>>,
         spec: oneshot::Sender<Spec>,
+        workers: Arc<AtomicU32>,
     ) -> Self {
-        Self { exchanges, life, place, spec: Some(spec), deadline: None }
+        Self { exchanges, life, place, spec: Some(spec), workers, deadline: None }
     }
 
     /// Obeys until the process ends. `end_asked` asks for what SIGTERM would.
@@ -70,6 +75,7 @@ impl Control {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Run(spec) => {
+                self.workers.store(spec.workers, Ordering::Relaxed);
                 if let Some(waiting) = self.spec.take() {
                     let _ending = waiting.send(*spec);
                 }

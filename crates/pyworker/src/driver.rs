@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use crate::forked;
 use crate::seat::{Entered, Left, Seat, Seen};
 
 /// How often the minder looks; a call that it sees twice is taken over.
@@ -69,6 +70,7 @@ impl Driver {
 
     /// Waits for `future` with the GIL released; drives I/O meanwhile if nobody else does.
     pub(crate) fn wait<F: Future<Output: Send> + Send>(&self, py: Python<'_>, future: F) -> F::Output {
+        forked::end_if_forked();
         py.detach(|| self.runtime.block_on(future))
     }
 

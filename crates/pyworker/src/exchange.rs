@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::runner::serve_response::Message;
-use api::runner::{Begun, ExchangeRequest, ExchangeResponse};
+use api::runner::{Begun, ExchangeRequest, ExchangeResponse, Request};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tonic::{Status, Streaming};
 
+use crate::deadline::Deadline;
 use crate::session::Session;
 
 /// The client has left, or its frontd has: nobody waits for the rest.
@@ -25,8 +26,12 @@ pub(crate) type ChunkSender = mpsc::Sender<Result<ExchangeResponse, Status>>;
 pub(crate) struct Exchange {
     /// Unique within its session.
     pub(crate) id: u64,
+    /// What was asked.
+    pub(crate) request: Request,
     /// Where it came from.
     pub(crate) session: Arc<Session>,
+    /// How long it may take, and what has come of that.
+    pub(crate) deadline: Deadline,
     gone: AtomicBool,
     call: Mutex<Call>,
     changed: Notify,
@@ -51,9 +56,27 @@ pub(crate) enum NotJoined {
 
 impl Exchange {
     /// Begins.
-    pub(crate) fn new(id: u64, session: Arc<Session>) -> Self {
-        let call = Mutex::new(Call::NotOpened);
-        Self { id, session, gone: AtomicBool::new(false), call, changed: Notify::new() }
+    pub(crate) fn new(request: Request, session: Arc<Session>) -> Self {
+        Self {
+            id: request.id,
+            deadline: Deadline::new(request.limit_milliseconds),
+            request,
+            session,
+            gone: AtomicBool::new(false),
+            call: Mutex::new(Call::NotOpened),
+            changed: Notify::new(),
+        }
+    }
+
+    /// As it is logged.
+    pub(crate) fn method(&self) -> &str {
+        &self.request.method
+    }
+
+    /// As it is logged: without its query, which may hold what nobody else is to read.
+    pub(crate) fn path(&self) -> String {
+        let path = self.request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        path.escape_ascii().to_string()
     }
 
     /// Tells frontd that it has begun, and must not be tried elsewhere.
@@ -145,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_learns_that_the_client_has_gone() {
         let (session, _outgoing) = Session::new(1);
-        let exchange = Exchange::new(7, Arc::new(session));
+        let exchange = Exchange::new(Request { id: 7, ..Request::default() }, Arc::new(session));
         let waiting = exchange.unless_gone(std::future::pending::<()>());
         let (waited, ()) = tokio::join!(waiting, async { exchange.cancel() });
         assert_eq!(waited, Err(ClientGone));

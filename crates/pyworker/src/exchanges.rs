@@ -3,17 +3,23 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::runner::serve_response::Message;
-use api::runner::{Draining, Request};
+use api::runner::{Done, Draining, Request};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::deadline::{Found, ThreadId};
 use crate::exchange::Exchange;
 use crate::session::Session;
 
 /// What waits at most. frontd sends a few more than there is room for; this bounds one that does not.
 const WAITING_LIMIT: usize = 1024;
+
+/// Looks that a request may wait here for, while others wait elsewhere for less. frontd recalls what it has given
+/// ahead long before; this is for what came behind another that overtook it on its way from another shard.
+const PATIENCE: u8 = 5;
 
 /// The requests of all sessions, in the order of their arrival.
 ///
@@ -21,7 +27,7 @@ const WAITING_LIMIT: usize = 1024;
 ///   submit ──▶ waiting ──next──▶ begun ──end──▶ over
 ///     │           │                │
 ///     │           │                └─ cancel, session lost: told that the client has gone
-///     │           └─ recall, cancel, drain: handed back; session lost: forgotten
+///     │           └─ recall, cancel, drain, too long a wait: handed back; session lost: forgotten
 ///     └─ draining or full: handed back
 /// ```
 #[derive(Debug, Default)]
@@ -31,6 +37,8 @@ pub(crate) struct Exchanges {
     ready: Notify,
     /// A session has gone.
     left: Notify,
+    /// Something has begun, while the watch slept.
+    occupied: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +48,8 @@ struct State {
     begun: Vec<Arc<Exchange>>,
     phase: Phase,
     ended: u64,
+    /// Whoever watches over limits is to be woken by what begins next.
+    watch_sleeps: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +63,8 @@ enum Phase {
 struct Waiting {
     session: Arc<Session>,
     request: Request,
+    /// How often it was seen to wait.
+    looks: u8,
 }
 
 /// How much there is to do.
@@ -64,13 +76,41 @@ pub(crate) struct Work {
     pub(crate) ended: u64,
 }
 
+/// What a look at all that has begun finds.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// Those that are over their limit, each once.
+    pub(crate) expired: Vec<Arc<Exchange>>,
+    /// Those that go on all the same, each once.
+    pub(crate) stuck: Vec<Arc<Exchange>>,
+    /// What there is besides.
+    pub(crate) rest: Rest,
+}
+
+/// What has begun and not ended.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something that is worked on.
+    Some,
+    /// This worker drains, and has nothing but what is stuck.
+    OnlyStuck,
+}
+
 /// A request that has begun.
 #[derive(Debug)]
 pub(crate) struct Begun {
     /// Its state.
     pub(crate) exchange: Arc<Exchange>,
+}
+
+impl Begun {
     /// What was asked.
-    pub(crate) request: Request,
+    pub(crate) fn request(&self) -> &Request {
+        &self.exchange.request
+    }
 }
 
 impl Exchanges {
@@ -89,7 +129,7 @@ impl Exchanges {
         if state.phase == Phase::Draining || state.waiting.len() >= WAITING_LIMIT {
             return session.hand_back(vec![request.id]);
         }
-        state.waiting.push_back(Waiting { session: Arc::clone(session), request });
+        state.waiting.push_back(Waiting { session: Arc::clone(session), request, looks: 0 });
         drop(state);
         self.ready.notify_one();
     }
@@ -131,6 +171,12 @@ impl Exchanges {
         state.begun.iter().find(|it| it.id == id && it.session.stream == stream).cloned()
     }
 
+    /// What a thread is calling the app for.
+    pub(crate) fn run_by(&self, thread: ThreadId) -> Option<Arc<Exchange>> {
+        let state = self.state.lock();
+        state.begun.iter().find(|it| it.deadline.runner() == Some(thread)).cloned()
+    }
+
     /// Begins the next request; waits for one. `None` once this worker drains.
     pub(crate) async fn next(&self) -> Option<Begun> {
         loop {
@@ -151,10 +197,13 @@ impl Exchanges {
 
     fn begin(&self) -> Option<Begun> {
         let mut state = self.state.lock();
-        let Waiting { session, request } = state.waiting.pop_front()?;
-        let exchange = Arc::new(Exchange::new(request.id, session));
+        let Waiting { session, request, .. } = state.waiting.pop_front()?;
+        if std::mem::take(&mut state.watch_sleeps) {
+            self.occupied.notify_one();
+        }
+        let exchange = Arc::new(Exchange::new(request, session));
         state.begun.push(Arc::clone(&exchange));
-        Some(Begun { exchange, request })
+        Some(Begun { exchange })
     }
 
     /// An exchange is over: its room is free.
@@ -165,6 +214,43 @@ impl Exchanges {
         state.ended += 1;
     }
 
+    /// Looks after the limits of all that has begun, and gives back what waits for too long; `now` is the watch's
+    /// clock.
+    pub(crate) fn look(&self, now: Duration) -> Look {
+        let mut state = self.state.lock();
+        state.hand_back_late();
+        let mut look = Look { rest: state.rest(), ..Look::default() };
+        for exchange in &state.begun {
+            match exchange.deadline.look(now) {
+                Found::Nothing => {}
+                Found::Expired => look.expired.push(Arc::clone(exchange)),
+                Found::Stuck => look.stuck.push(Arc::clone(exchange)),
+            }
+        }
+        look
+    }
+
+    /// Gives up what has begun: for frontd it is over.
+    pub(crate) fn abandon(&self) {
+        for exchange in std::mem::take(&mut self.state.lock().begun) {
+            exchange.session.send(Message::Done(Done { id: exchange.id }));
+        }
+    }
+
+    /// Waits until something has begun, if nothing has.
+    pub(crate) async fn occupied(&self) {
+        let mut occupied = pin!(self.occupied.notified());
+        occupied.as_mut().enable();
+        let is_empty = {
+            let mut state = self.state.lock();
+            state.watch_sleeps = state.begun.is_empty();
+            state.watch_sleeps
+        };
+        if is_empty {
+            occupied.await;
+        }
+    }
+
     /// Takes nothing more, and gives back all that has not begun.
     pub(crate) fn drain(&self) {
         let mut state = self.state.lock();
@@ -173,7 +259,7 @@ impl Exchanges {
         for session in &state.sessions {
             session.send(Message::Draining(Draining {}));
         }
-        for Waiting { session, request } in waiting {
+        for Waiting { session, request, .. } in waiting {
             session.hand_back(vec![request.id]);
         }
         drop(state);
@@ -200,6 +286,24 @@ impl Exchanges {
 }
 
 impl State {
+    fn rest(&self) -> Rest {
+        match (self.phase, &*self.begun) {
+            (_, []) => Rest::Nothing,
+            (Phase::Draining, begun) if begun.iter().all(|it| it.deadline.is_stuck()) => Rest::OnlyStuck,
+            _ => Rest::Some,
+        }
+    }
+
+    fn hand_back_late(&mut self) {
+        self.waiting.retain_mut(|it| {
+            it.looks += 1;
+            if it.looks > PATIENCE {
+                it.session.hand_back(vec![it.request.id]);
+            }
+            it.looks <= PATIENCE
+        });
+    }
+
     fn forget(&mut self, stream: u64, id: u64) -> bool {
         let at = self.waiting.iter().position(|it| it.request.id == id && it.session.stream == stream);
         at.and_then(|at| self.waiting.remove(at)).is_some()
@@ -246,7 +350,7 @@ mod tests {
             exchanges.recall(&session, id);
         }
         assert_eq!(sent(&mut outgoing), [handed_back(2)]);
-        assert_eq!((first.request.id, exchanges.next().await.unwrap().request.id), (1, 3));
+        assert_eq!((first.exchange.id, exchanges.next().await.unwrap().exchange.id), (1, 3));
         exchanges.end(&first.exchange);
         assert_eq!(exchanges.work(), Work { busy: 1, ended: 1 });
     }
@@ -295,6 +399,22 @@ mod tests {
         exchanges.lose(1);
         assert!(begun.exchange.is_gone());
         assert_eq!(exchanges.next().await.unwrap().exchange.session.stream, 2);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_too_long_is_handed_back() {
+        let exchanges = Exchanges::default();
+        let (session, mut outgoing) = session(&exchanges, 1);
+        submit(&exchanges, &session, &[1, 2]);
+        exchanges.next().await.unwrap();
+        for _ in 0..PATIENCE {
+            exchanges.look(Duration::ZERO);
+        }
+        submit(&exchanges, &session, &[3]);
+        assert_eq!(sent(&mut outgoing), []);
+        exchanges.look(Duration::ZERO);
+        assert_eq!(sent(&mut outgoing), [handed_back(2)]);
+        assert_eq!(exchanges.next().await.unwrap().exchange.id, 3);
     }
 
     #[test]

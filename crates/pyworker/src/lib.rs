@@ -4,10 +4,18 @@
 mod attach;
 mod body;
 mod control;
+mod deadline;
 mod driver;
 mod exchange;
 mod exchanges;
+mod faulthandler;
+mod fork;
+mod forked;
+mod health;
+mod import;
 mod ingress;
+mod inside;
+mod interrupt;
 mod log;
 mod process;
 mod seat;
@@ -15,7 +23,9 @@ mod session;
 mod signals;
 mod sigterm;
 mod socket;
+mod template;
 mod traceback;
+mod watch;
 mod worker;
 mod wsgi;
 
@@ -26,7 +36,17 @@ mod _imperium {
 
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::inside::{app_name, on_fork, request_id, worker_id, worker_name};
+    #[pymodule_export]
+    use crate::interrupt::RequestTimeout;
+    use crate::template;
     use crate::worker::{self, Arguments};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::inside::install(module)
+    }
 
     /// Runs the worker to its end, on the main thread; gives the exit code.
     #[pyfunction]
@@ -38,5 +58,11 @@ mod _imperium {
         generation: u64,
     ) -> PyResult<i32> {
         worker::run(py, &Arguments::new(worker, emperord, log_format, generation)?)
+    }
+
+    /// Runs the template of an app to its end, on the main thread; comes back in the workers that it forks.
+    #[pyfunction]
+    fn run_template(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str) -> PyResult<i32> {
+        template::run(py, app, emperord, log_format)
     }
 }

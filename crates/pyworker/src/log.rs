@@ -1,11 +1,22 @@
 //! What the app prints becomes events of the log.
 
+mod pending;
+
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
+
 use parking_lot::Mutex;
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-/// The longest that is kept in wait for the end of a line.
-const PENDING_LIMIT: usize = 64 << 10;
+use self::pending::Pending;
+
+const LINES: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("log/lines.py"), "\0").as_bytes()) {
+    Ok(source) => source,
+    Err(_) => c"",
+};
 
 /// Replaces `sys.stdout` and `sys.stderr`, and gives the latter: it is `wsgi.errors` too.
 ///
@@ -14,19 +25,88 @@ const PENDING_LIMIT: usize = 64 << 10;
 pub(crate) fn replace_standard_files(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let sys = py.import("sys")?;
     for (name, descriptor) in [("stdout", 1), ("stderr", 2)] {
-        sys.setattr(name, text_file(py, LogFile::new(name, descriptor))?)?;
+        sys.setattr(name, text_file(py, LogFile { name, descriptor })?)?;
     }
     sys.getattr("stderr")
 }
 
 fn text_file(py: Python<'_>, raw: LogFile) -> PyResult<Bound<'_, PyAny>> {
-    let io = py.import("io")?;
-    let buffer = io.call_method1("BufferedWriter", (Bound::new(py, raw)?, PENDING_LIMIT))?;
+    let buffer = py.import("io")?.call_method1("BufferedWriter", (Bound::new(py, raw)?, pending::LIMIT))?;
     let options = PyDict::new(py);
     options.set_item("encoding", "utf-8")?;
     options.set_item("errors", "backslashreplace")?;
     options.set_item("line_buffering", true)?;
-    io.call_method("TextIOWrapper", (buffer,), Some(&options))
+    let names = PyDict::new(py);
+    names.set_item("__name__", "_imperium")?;
+    py.run(LINES, Some(&names), None)?;
+    let lines = names.get_item("Lines")?.ok_or_else(|| PyKeyError::new_err("Lines"))?;
+    lines.call((buffer,), Some(&options))
+}
+
+/// What was printed and is no event yet, by file and thread.
+static PENDING: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+/// Whether there may be any: it is asked after each request.
+static IS_ANY: AtomicBool = AtomicBool::new(false);
+
+struct Kept {
+    descriptor: i32,
+    thread: ThreadId,
+    pending: Pending,
+}
+
+/// The calling thread has finished something: what it printed is whole.
+pub(crate) fn settle() {
+    if IS_ANY.load(Ordering::Relaxed) {
+        let this = thread::current().id();
+        emit(each(&mut PENDING.lock(), |kept| {
+            (kept.thread == this).then(|| kept.pending.settle()).flatten()
+        }));
+    }
+}
+
+/// This process ends: what was printed goes out as it is.
+pub(crate) fn settle_all() {
+    // Locked for good where this process was forked while another thread held it.
+    if let Some(mut all) = PENDING.try_lock() {
+        emit(each(&mut all, |kept| kept.pending.settle()));
+    }
+}
+
+/// To be called now and then: what has waited for long enough goes out.
+pub(crate) fn tick() {
+    if IS_ANY.load(Ordering::Relaxed) {
+        emit(each(&mut PENDING.lock(), |kept| kept.pending.tick()));
+    }
+}
+
+/// What `event` gives of all that is kept.
+fn each(all: &mut Vec<Kept>, event: impl FnMut(&mut Kept) -> Option<String>) -> Vec<String> {
+    let events = all.iter_mut().filter_map(event).collect();
+    all.retain(|it| !it.pending.is_empty());
+    IS_ANY.store(!all.is_empty(), Ordering::Relaxed);
+    events
+}
+
+fn push(descriptor: i32, bytes: &[u8]) -> Vec<String> {
+    let thread = thread::current().id();
+    let mut all = PENDING.lock();
+    let at = all.iter().position(|it| it.thread == thread && it.descriptor == descriptor);
+    let at = at.unwrap_or_else(|| {
+        all.push(Kept { descriptor, thread, pending: Pending::default() });
+        all.len() - 1
+    });
+    let events = all[at].pending.push(bytes);
+    if all[at].pending.is_empty() {
+        all.swap_remove(at);
+    }
+    IS_ANY.store(!all.is_empty(), Ordering::Relaxed);
+    events
+}
+
+fn emit(events: Vec<String>) {
+    for event in events {
+        tracing::info!("{event}");
+    }
 }
 
 /// The raw file at the bottom.
@@ -34,13 +114,6 @@ fn text_file(py: Python<'_>, raw: LogFile) -> PyResult<Bound<'_, PyAny>> {
 struct LogFile {
     name: &'static str,
     descriptor: i32,
-    pending: Mutex<Pending>,
-}
-
-impl LogFile {
-    fn new(name: &'static str, descriptor: i32) -> Self {
-        Self { name, descriptor, pending: Mutex::default() }
-    }
 }
 
 #[pymethods]
@@ -48,8 +121,7 @@ impl LogFile {
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         // A memoryview, which the stable ABI of Python 3.10 has no other way to read.
         let bytes = py.get_type::<PyBytes>().call1((data,))?.cast_into::<PyBytes>()?;
-        let text = self.pending.lock().push(bytes.as_bytes());
-        emit(text.as_deref());
+        emit(push(self.descriptor, bytes.as_bytes()));
         Ok(bytes.as_bytes().len())
     }
 
@@ -90,69 +162,15 @@ impl LogFile {
 
     fn flush(&self) {}
 
-    fn close(&self) {}
-}
-
-impl Drop for LogFile {
-    fn drop(&mut self) {
-        emit(self.pending.get_mut().end().as_deref());
-    }
-}
-
-fn emit(text: Option<&str>) {
-    if let Some(text) = text {
-        tracing::info!("{text}");
-    }
-}
-
-/// Text whose line has not ended yet.
-#[derive(Debug, Default)]
-struct Pending(Vec<u8>);
-
-impl Pending {
-    /// Adds what was written at once. Gives all that is pending when that ends a line, so that the lines of
-    /// one message stay together.
-    fn push(&mut self, bytes: &[u8]) -> Option<String> {
-        self.0.extend_from_slice(bytes);
-        (bytes.ends_with(b"\n") || self.0.len() > PENDING_LIMIT).then(|| self.end())?
+    /// The lines that the calling thread has printed are whole; what is no line is not.
+    fn settle(&self) {
+        let this = thread::current().id();
+        emit(each(&mut PENDING.lock(), |kept| {
+            (kept.thread == this).then(|| kept.pending.settle_lines()).flatten()
+        }));
     }
 
-    /// Gives what is pending, however it ends; nothing if it is blank.
-    fn end(&mut self) -> Option<String> {
-        let text = String::from_utf8_lossy(&self.0).trim_end().to_owned();
-        self.0.clear();
-        Some(text).filter(|it| !it.is_empty())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_one_message_stay_together() {
-        for (writes, expected) in [
-            (&["one\n"][..], &["one"][..]),
-            (&["one", "\n"], &["one"]),
-            (&["one\ntwo\n"], &["one\ntwo"]),
-            (&["one\ntwo", "\n"], &["one\ntwo"]),
-            (&["one\n", "two\n"], &["one", "two"]),
-            (&["\n", " \n"], &[]),
-            (&["  indented\r\n"], &["  indented"]),
-        ] {
-            let mut pending = Pending::default();
-            let got: Vec<_> = writes.iter().filter_map(|it| pending.push(it.as_bytes())).collect();
-            assert_eq!(got, expected, "{writes:?}");
-        }
-    }
-
-    #[test]
-    fn an_endless_line_is_bounded_and_the_last_needs_no_end() {
-        let mut pending = Pending::default();
-        let half = vec![b'x'; PENDING_LIMIT / 2 + 1];
-        assert_eq!(pending.push(&half), None);
-        assert_eq!(pending.push(&half).map(|it| it.len()), Some(2 * half.len()));
-        assert_eq!(pending.push(b"rest"), None);
-        assert_eq!(pending.end().as_deref(), Some("rest"));
+    fn close(&self) {
+        settle();
     }
 }

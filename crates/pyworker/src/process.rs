@@ -4,6 +4,8 @@
 use std::fs;
 use std::ops::Range;
 
+use crate::log;
+
 /// Shown by `ps` from here on, in place of the interpreter's command line; `comm` is the name of the thread.
 pub(crate) fn set_title(title: &str, comm: &str) {
     if let Ok(comm) = std::ffi::CString::new(comm) {
@@ -18,6 +20,13 @@ pub(crate) fn set_title(title: &str, comm: &str) {
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), area.start as *mut u8, area.len()) };
 }
 
+/// A fork has the random state of what it was forked from: this makes it its own.
+pub(crate) fn seed_random() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let pid = u64::from(std::process::id());
+    fastrand::seed(pid << 40 ^ now.tv_sec.cast_unsigned() << 30 ^ now.tv_nsec.cast_unsigned());
+}
+
 /// Resident memory in bytes; 0 where the kernel does not tell.
 pub(crate) fn resident_memory() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -27,6 +36,7 @@ pub(crate) fn resident_memory() -> u64 {
 
 /// Ends this process now, with nothing of Python's or C's run any more: other threads are amidst of Python.
 pub(crate) fn exit_now(code: i32) -> ! {
+    log::settle_all();
     // SAFETY: has no precondition.
     unsafe { libc::_exit(code) }
 }

@@ -1,6 +1,7 @@
 //! The life of a worker, from the spec to the end.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use api::worker::failed::Reason;
 use api::worker::{Failed, Ready, Spec};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyList};
+use pyo3::types::{PyCFunction, PyDict};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -19,24 +20,29 @@ use crate::control::Control;
 use crate::driver::Driver;
 use crate::exchange::Exchange;
 use crate::exchanges::{Begun, Exchanges};
+use crate::faulthandler::{self, Dump};
+use crate::forked;
 use crate::ingress;
+use crate::inside;
+use crate::interrupt::{self, Interrupter};
 use crate::signals::{self, Handled, Signals};
 use crate::socket::Place;
-use crate::wsgi::app::Location;
+use crate::watch::Watch;
 use crate::wsgi::{self, Concurrency, Wsgi};
-use crate::{log, process, sigterm, traceback};
+use crate::{health, import};
+use crate::{log, process, sigterm};
 
 /// Of a worker that ended in good order.
 const EXIT_ORDERLY: i32 = 0;
 /// Of a worker that has to be started again.
 const EXIT_CHANGED: i32 = 1;
 /// Of a worker whose app cannot be imported.
-const EXIT_IMPORT: i32 = 3;
+pub(crate) const EXIT_IMPORT: i32 = 3;
 /// Of a worker that the machine does not let run.
 const EXIT_SYSTEM: i32 = 4;
 
 /// How long a drained worker waits for frontd to have read all.
-const DESERTED_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const DESERTED_LIMIT: Duration = Duration::from_secs(1);
 /// How long it tries to tell emperord of its end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// Requests that may be served in a row before what they sent is flushed and I/O is looked after.
@@ -51,7 +57,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Parses.
+    /// Parses what a worker is told.
     pub(crate) fn new(worker: &str, emperord: PathBuf, log_format: &str, generation: u64) -> PyResult<Self> {
         let worker = WorkerName::parse(worker).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let log_format = log_format.parse().map_err(PyValueError::new_err)?;
@@ -62,14 +68,49 @@ impl Arguments {
 /// Runs a worker to its end; gives the exit code.
 pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
     daemon::logging::init(&arguments.worker.to_string(), arguments.log_format);
-    process::set_title(
-        &format!("imperium: {} [{}]", arguments.worker.vassal, arguments.worker.number),
-        "workerd",
-    );
+    set_title(&arguments.worker);
+    let errors = set_up(py)?;
+    live(py, arguments, App::ToImport, &errors)
+}
+
+/// As `run`, in a process that was forked from where the app was imported.
+pub(crate) fn run_forked(
+    py: Python<'_>,
+    arguments: &Arguments,
+    app: Bound<'_, PyAny>,
+    errors: &Bound<'_, PyAny>,
+) -> PyResult<i32> {
+    daemon::logging::rename(&arguments.worker.to_string());
+    set_title(&arguments.worker);
+    process::seed_random();
+    live(py, arguments, App::Imported(app), errors)
+}
+
+/// What is the same for all that import an app. Starts no thread. Gives what `wsgi.errors` is.
+pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let errors = log::replace_standard_files(py)?;
     py.import("os")?.getattr("environ")?.call_method1("pop", ("IMPERIUM_LOG", py.None()))?;
     sigterm::leave_to_children(py)?;
+    faulthandler::enable(py)?;
+    Ok(errors)
+}
 
+fn set_title(worker: &WorkerName) {
+    process::set_title(&format!("imperium: {} [{}]", worker.vassal, worker.number), "workerd");
+}
+
+/// The app of a worker that starts.
+enum App<'py> {
+    ToImport,
+    Imported(Bound<'py, PyAny>),
+}
+
+fn live<'py>(
+    py: Python<'py>,
+    arguments: &Arguments,
+    app: App<'py>,
+    errors: &Bound<'py, PyAny>,
+) -> PyResult<i32> {
     let (worker, spec, goodbye) = Worker::start(arguments)?;
     let spec = worker
         .driver
@@ -81,10 +122,11 @@ pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
         );
         process::exit_now(EXIT_CHANGED);
     }
+    forked::contain(py, [spec.socket.clone().into(), arguments.emperord.clone()])?;
     if spec.threads > 1 {
         worker.driver.run_many_threads();
     }
-    match worker.prepare(py, &spec, &errors) {
+    match worker.prepare(py, &spec, app, errors) {
         Ok(wsgi) => worker.serve(py, &wsgi, spec.threads)?,
         Err(failed) => worker.fail(py, failed, goodbye),
     }
@@ -101,6 +143,8 @@ struct Worker {
     place: Arc<OnceLock<Place>>,
     /// A signal handler of the app asks for what SIGTERM would.
     end_asked: Arc<Notify>,
+    /// How many run the app.
+    workers: Arc<AtomicU32>,
 }
 
 /// Which of Python's threads.
@@ -121,10 +165,6 @@ impl Thread {
 }
 
 /// What a thread has to do.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are the large one, which a box would not make faster"
-)]
 enum Next {
     /// Call the app.
     Request(Begun),
@@ -150,13 +190,21 @@ impl Worker {
             life: Arc::new(watch::Sender::new(life)),
             place: Arc::default(),
             end_asked: Arc::default(),
+            workers: Arc::default(),
         });
+        inside::is_worker(&arguments.worker, &worker.exchanges, &worker.driver);
         let (commands, obeyed) = mpsc::channel(8);
         let (waiting, spec) = oneshot::channel();
         let (told, goodbye) = oneshot::channel();
 
-        let Self { exchanges, life, place, end_asked, .. } = &*worker;
-        let control = Control::new(Arc::clone(exchanges), Arc::clone(life), Arc::clone(place), waiting);
+        let Self { exchanges, life, place, end_asked, workers, .. } = &*worker;
+        let control = Control::new(
+            Arc::clone(exchanges),
+            Arc::clone(life),
+            Arc::clone(place),
+            waiting,
+            Arc::clone(workers),
+        );
         worker.driver.spawn(control.run(obeyed, Arc::clone(end_asked)));
 
         let exchanges = Arc::clone(exchanges);
@@ -172,12 +220,28 @@ impl Worker {
         Ok((worker, spec, goodbye))
     }
 
-    /// Imports the app and listens.
-    fn prepare(&self, py: Python<'_>, spec: &Spec, errors: &Bound<'_, PyAny>) -> Result<Arc<Wsgi>, Failed> {
-        let app = self.import(py, spec).map_err(|error| import_failed(py, &error))?;
-        let concurrency = Concurrency { threads: spec.threads, workers: spec.workers };
-        let wsgi = Wsgi::new(app, concurrency, errors, Arc::clone(&self.driver));
-        let wsgi = wsgi.map_err(|error| import_failed(py, &error))?;
+    /// Imports the app, unless that was done, and listens.
+    fn prepare<'py>(
+        &self,
+        py: Python<'py>,
+        spec: &Spec,
+        app: App<'py>,
+        errors: &Bound<'py, PyAny>,
+    ) -> Result<Arc<Wsgi>, Failed> {
+        let app = match app {
+            App::Imported(app) => Ok(app),
+            App::ToImport => self.import(py, spec),
+        };
+        // Forked or not, so that an app works with `preload` and without it.
+        let app = app.and_then(|app| self.run_fork_hooks(py).map(|()| app));
+        let app = app.map_err(|error| import::failed(py, &error))?;
+        let concurrency = Concurrency { threads: spec.threads, workers: Arc::clone(&self.workers) };
+        let wsgi = Wsgi::new(app, &concurrency, errors, Arc::clone(&self.driver))
+            .map(|it| it.with_sendfile(&spec.sendfile_folders));
+        let wsgi = wsgi.map_err(|error| import::failed(py, &error))?;
+        if !spec.health.is_empty() {
+            health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life);
+        }
         self.listen(py, spec).map_err(|error| Failed {
             reason: Reason::System.into(),
             message: with_causes(&error),
@@ -193,11 +257,12 @@ impl Worker {
 
     fn import<'py>(&self, py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
         let _inside = self.driver.enter();
-        let directory = Path::new(&spec.directory);
-        let sys = py.import("sys")?;
-        sys.setattr("argv", PyList::new(py, ["imperium"])?)?;
-        put_first(&sys.getattr("path")?.cast_into()?, directory)?;
-        Location::parse(&spec.app).load(py, directory)
+        import::import(py, spec)
+    }
+
+    fn run_fork_hooks(&self, py: Python<'_>) -> PyResult<()> {
+        let _inside = self.driver.enter();
+        inside::run_fork_hooks(py)
     }
 
     fn listen(&self, py: Python<'_>, spec: &Spec) -> Result<(), daemon::uds::ListenError> {
@@ -212,10 +277,23 @@ impl Worker {
         let others =
             (2..=threads).map(|number| self.start_thread(py, wsgi, number)).collect::<PyResult<Vec<_>>>()?;
         let signals = Signals::listen(py, &self.driver)?;
+        self.watch_limits(py)?;
         self.work(py, wsgi, &Thread::Main(signals));
         for thread in others {
             thread.call_method0("join")?;
         }
+        Ok(())
+    }
+
+    fn watch_limits(&self, py: Python<'_>) -> PyResult<()> {
+        let watch = Watch {
+            exchanges: Arc::clone(&self.exchanges),
+            life: Arc::clone(&self.life),
+            end_asked: Arc::clone(&self.end_asked),
+            interrupter: Interrupter::install(py)?,
+            dump: Dump::install(py)?,
+        };
+        self.driver.spawn(watch.run());
         Ok(())
     }
 
@@ -242,11 +320,15 @@ impl Worker {
     /// Calls the app for one request after the other.
     fn work(&self, py: Python<'_>, wsgi: &Wsgi, thread: &Thread) {
         let (mut last, mut turns) = (None, 0);
+        let this_thread = interrupt::this_thread();
         loop {
             match self.driver.wait(py, self.next(last.take(), &mut turns, thread)) {
                 Next::Request(begun) => {
+                    begun.exchange.deadline.run_by(this_thread);
                     let inside = self.driver.enter();
                     let message = wsgi.serve(py, &begun);
+                    interrupt::leave(py, &begun.exchange);
+                    log::settle();
                     drop(inside);
                     last = Some((begun.exchange, message));
                 }
@@ -276,7 +358,7 @@ impl Worker {
             () = thread.signal() => return Next::Signal,
         };
         let Some(begun) = begun else { return Next::Drained };
-        if !wsgi::is_safe(&begun.request.method) {
+        if !wsgi::is_safe(&begun.request().method) {
             begun.exchange.tell_begun();
             self.driver.flushed().await;
         }
@@ -318,26 +400,7 @@ impl Worker {
     }
 }
 
-fn import_failed(py: Python<'_>, error: &PyErr) -> Failed {
-    Failed {
-        reason: Reason::Import.into(),
-        message: traceback::last_line(py, error),
-        traceback: traceback::of(py, error),
-    }
-}
-
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |it| it.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// Puts the app's directory where Python, having been started with `-c`, put the current one.
-fn put_first(path: &Bound<'_, PyList>, directory: &Path) -> PyResult<()> {
-    let py = path.py();
-    let directory = directory.as_os_str().into_pyobject(py)?;
-    match path.get_item(0) {
-        Ok(first) if first.is_truthy()? => path.insert(0, directory),
-        Ok(_) => path.set_item(0, directory),
-        Err(_) => path.append(directory),
-    }
 }

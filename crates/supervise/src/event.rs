@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::recycle::{Recycle, RecycleCause, Usage};
+
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -25,6 +27,8 @@ pub enum Event {
         generation: u64,
         /// How far it has come.
         stage: Adoption,
+        /// Since its process was started.
+        age: Duration,
     },
     /// A worker has opened its control stream.
     Attached {
@@ -40,6 +44,23 @@ pub enum Event {
     Draining {
         /// The worker's number.
         number: u16,
+    },
+    /// A worker's control stream has ended, and its process lives on.
+    Detached {
+        /// The worker's number.
+        number: u16,
+    },
+    /// A worker has a request that nothing ends but the end of the process.
+    Stuck {
+        /// The worker's number.
+        number: u16,
+    },
+    /// What a worker has done so far.
+    Used {
+        /// The worker's number.
+        number: u16,
+        /// What.
+        usage: Usage,
     },
     /// The process that [`Action::Spawn`] asked for could not be made.
     SpawnFailed {
@@ -80,13 +101,15 @@ pub enum Exit {
     Crashed,
 }
 
-/// How long things may take.
+/// What a worker may take and do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// From the start of a process until it is ready.
     pub start: Duration,
     /// From the order to drain until what is still under way is cut.
     pub grace: Duration,
+    /// When it has done enough.
+    pub recycle: Recycle,
 }
 
 /// What is to be done, in this order.
@@ -105,6 +128,8 @@ pub enum Action {
     Drain {
         /// The worker's number.
         number: u16,
+        /// Why.
+        cause: DrainCause,
     },
     /// Send SIGTERM.
     Terminate {
@@ -132,6 +157,19 @@ pub enum Action {
     },
 }
 
+/// Why a worker is told to drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainCause {
+    /// Another runs what is newer.
+    Superseded,
+    /// Another took its place, as it has done enough.
+    Recycled(RecycleCause),
+    /// Fewer are wanted, or none.
+    Superfluous,
+    /// A request of it does not end: another is to take its place.
+    Stuck,
+}
+
 /// Why a worker is sent SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TerminateCause {
@@ -139,7 +177,7 @@ pub enum TerminateCause {
     Superfluous,
     /// It was still at it at the end of its grace.
     GraceOver,
-    /// It was adopted and has not attached.
+    /// It has not attached, or not again: it is frozen, or the like.
     Silent,
 }
 

@@ -6,14 +6,15 @@
 //!
 //! **Invariants**
 //! - A number names at most one process: it is free again only when that process has exited.
-//! - A worker that serves is stopped only because another is ready in its place, because fewer are
-//!   wanted, or because it does not answer to this emperord.
+//! - A worker that serves is stopped only because another is ready in its place (it runs something
+//!   older, or has done enough), because fewer are wanted, or because it does not answer to this emperord.
 //! - An app that cannot start is never tried in a loop: it waits for a new generation, or, where
 //!   workers serve all the same, for a backoff that grows.
 
 mod backoff;
 mod event;
 mod plan;
+mod recycle;
 mod supervisor;
 mod view;
 mod worker;
@@ -21,7 +22,8 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Action, Adoption, Event, Exit, KillCause, Limits, StartFailure, TerminateCause};
+pub use event::{Action, Adoption, DrainCause, Event, Exit, KillCause, Limits, StartFailure, TerminateCause};
+pub use recycle::{Recycle, RecycleCause, Usage};
 pub use supervisor::Supervisor;
 pub use view::{Phase, Progress};
 pub use worker::{Stage, Worker};

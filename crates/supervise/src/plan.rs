@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::event::{Action, TerminateCause};
+use crate::event::{Action, DrainCause, TerminateCause};
 use crate::supervisor::{Supervisor, Trust, Want};
 use crate::worker::{Stage, Worker};
 
@@ -26,7 +26,9 @@ fn retire_all(it: &mut Supervisor, now: Instant, actions: &mut Vec<Action>) {
             Stage::Starting { .. } => {
                 actions.push(worker.terminate(*number, now, TerminateCause::Superfluous));
             }
-            Stage::Ready { .. } => actions.push(worker.drain(*number, now, it.limits.grace)),
+            Stage::Ready { .. } => {
+                actions.push(worker.drain(*number, now, it.limits.grace, DrainCause::Superfluous));
+            }
             Stage::Draining { .. } | Stage::Stopping { .. } => {}
         }
     }
@@ -47,16 +49,21 @@ fn stop_superfluous_starts(it: &mut Supervisor, wanted: usize, now: Instant, act
     }
 }
 
-/// Those that serve beyond what is wanted: the oldest generation first, then the highest number.
+/// Those that serve beyond what is wanted: the oldest generation first, then those that have done enough,
+/// then the highest number.
 fn drain_superfluous(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
-    let mut ready: Vec<(u64, u16)> =
-        it.workers.iter().filter(|(_, w)| w.is_ready()).map(|(number, w)| (w.generation, *number)).collect();
-    ready.sort_by_key(|(generation, number)| (*generation, u16::MAX - number));
+    let current = it.generation;
+    let mut ready: Vec<(u16, &mut Worker)> =
+        it.workers.iter_mut().filter(|(_, w)| w.is_ready()).map(|(number, w)| (*number, w)).collect();
+    ready.sort_by_key(|(number, w)| (w.generation, w.due.is_none(), u16::MAX - number));
     let too_many = ready.len().saturating_sub(wanted);
-    for (_, number) in ready.into_iter().take(too_many) {
-        if let Some(worker) = it.workers.get_mut(&number) {
-            actions.push(worker.drain(number, now, it.limits.grace));
-        }
+    for (number, worker) in ready.into_iter().take(too_many) {
+        let cause = match worker.due {
+            _ if worker.generation < current => DrainCause::Superseded,
+            Some(cause) => DrainCause::Recycled(cause),
+            None => DrainCause::Superfluous,
+        };
+        actions.push(worker.drain(number, now, it.limits.grace, cause));
     }
 }
 
@@ -75,7 +82,7 @@ fn start_missing(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut
     }
     for _ in 0..missing(it, wanted) {
         let Some(number) = (1..=u16::MAX).find(|number| !it.workers.contains_key(number)) else { return };
-        it.workers.insert(number, Worker::starting(it.generation, now + it.limits.start));
+        it.workers.insert(number, Worker::starting(it.generation, now, it.limits.start));
         actions.push(Action::Spawn { number, generation: it.generation });
     }
 }
@@ -91,14 +98,22 @@ pub(crate) fn missing(it: &Supervisor, wanted: usize) -> usize {
     wanted.saturating_sub(committed(it)).min(at_once.saturating_sub(starting))
 }
 
-/// How many fill a place that is wanted. Older ones do where they are not to be replaced.
+/// How many fill a place that is wanted. Older ones do where they are not to be replaced; of those that have
+/// done enough, a few are replaced at a time.
 fn committed(it: &Supervisor) -> usize {
     let fills = |worker: &&Worker| match worker.stage {
         Stage::Starting { .. } => worker.generation == it.generation,
         Stage::Ready { .. } => worker.generation == it.generation || it.trust == Trust::Abandoned,
         Stage::Draining { .. } | Stage::Stopping { .. } => false,
     };
-    it.workers.values().filter(fills).count()
+    let filling = || it.workers.values().filter(fills);
+    let due = filling().filter(|worker| worker.due.is_some()).count();
+    filling().count() - due.min(recycled_at_once(filling().count()))
+}
+
+/// How many of so many are replaced at once for having done enough: one, or an eighth.
+fn recycled_at_once(workers: usize) -> usize {
+    workers.div_ceil(8)
 }
 
 /// How many may start at once: four, or a quarter.

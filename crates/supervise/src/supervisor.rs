@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::event::{Action, Adoption, Event, Exit, Limits, StartFailure};
+use crate::event::{Action, Adoption, DrainCause, Event, Exit, Limits, StartFailure};
 use crate::plan;
+use crate::recycle::Usage;
 use crate::worker::{Stage, Worker};
 
 /// How long an adopted worker has to attach again.
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
+/// How long a worker has to attach again whose stream has ended: it tries once a second, unless it is frozen.
+const ATTACH_AGAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The workers of one app.
 #[derive(Debug, Clone)]
@@ -85,6 +88,7 @@ impl Supervisor {
         let mut actions = Vec::new();
         self.apply(event, now, &mut actions);
         self.expire(now, &mut actions);
+        self.check_due(now);
         plan::reconcile(self, now, &mut actions);
         if self.published() != before {
             actions.insert(0, Action::Publish);
@@ -96,10 +100,15 @@ impl Supervisor {
         match event {
             Event::Wanted { generation, workers, limits } => self.wanted(generation, workers, limits),
             Event::Removed => self.want = Want::None,
-            Event::Adopted { number, generation, stage } => self.adopt(number, generation, stage, now),
+            Event::Adopted { number, generation, stage, age } => {
+                self.adopt(number, generation, stage, age, now);
+            }
             Event::Attached { number } => self.attached(number),
             Event::Ready { number } => self.became_ready(number, now),
             Event::Draining { number } => self.draining(number, now),
+            Event::Detached { number } => self.detached(number, now),
+            Event::Stuck { number } => self.stuck(number, now, actions),
+            Event::Used { number, usage } => self.used(number, usage),
             Event::SpawnFailed { number } => self.spawn_failed(number, now, actions),
             Event::Exited { number, exit } => self.exited(number, exit, now, actions),
             Event::Tick => {}
@@ -108,6 +117,9 @@ impl Supervisor {
 
     fn wanted(&mut self, generation: u64, workers: u16, limits: Limits) {
         self.want = Want::Workers(workers);
+        if self.limits.recycle != limits.recycle {
+            self.workers.values_mut().for_each(|worker| worker.due = None);
+        }
         self.limits = limits;
         if generation > self.generation {
             self.generation = generation;
@@ -117,13 +129,14 @@ impl Supervisor {
         }
     }
 
-    fn adopt(&mut self, number: u16, generation: u64, adoption: Adoption, now: Instant) {
+    fn adopt(&mut self, number: u16, generation: u64, adoption: Adoption, age: Duration, now: Instant) {
         let stage = match adoption {
             Adoption::Starting => Stage::Starting { deadline: now + self.limits.start },
             Adoption::Ready => Stage::Ready { since: now },
             Adoption::Draining => Stage::Draining { deadline: now + self.limits.grace },
         };
-        let worker = Worker { generation, stage, attach_by: Some(now + ATTACH_WITHIN) };
+        let born = now.checked_sub(age).unwrap_or(now);
+        let worker = Worker { attach_by: Some(now + ATTACH_WITHIN), ..Worker::new(generation, stage, born) };
         self.workers.insert(number, worker);
     }
 
@@ -149,6 +162,30 @@ impl Supervisor {
             }
             _ => {}
         }
+    }
+
+    fn detached(&mut self, number: u16, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_ready()) {
+            worker.attach_by = Some(now + ATTACH_AGAIN_WITHIN);
+        }
+    }
+
+    /// Its place is free at once: it would do no good to wait for another.
+    fn stuck(&mut self, number: u16, now: Instant, actions: &mut Vec<Action>) {
+        if let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_ready()) {
+            actions.push(worker.drain(number, now, self.limits.grace, DrainCause::Stuck));
+        }
+    }
+
+    fn used(&mut self, number: u16, usage: Usage) {
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.usage = usage;
+        }
+    }
+
+    fn check_due(&mut self, now: Instant) {
+        let recycle = self.limits.recycle;
+        self.workers.iter_mut().for_each(|(number, worker)| worker.check_due(*number, &recycle, now));
     }
 
     fn spawn_failed(&mut self, number: u16, now: Instant, actions: &mut Vec<Action>) {

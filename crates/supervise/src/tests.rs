@@ -2,17 +2,22 @@
 
 mod adoption;
 mod crashes;
+mod recycling;
 mod reloads;
 mod scaling;
 mod starts;
 mod stops;
+mod stuck;
 
 use std::time::{Duration, Instant};
 
-use crate::{Action, Adoption, Event, Exit, Limits, Phase, Supervisor};
+use crate::{Action, Adoption, DrainCause, Event, Exit, Limits, Phase, Recycle, Supervisor};
 
 /// A minute to start, ten seconds of grace.
-const LIMITS: Limits = Limits { start: Duration::from_secs(60), grace: Duration::from_secs(10) };
+const LIMITS: Limits =
+    Limits { start: Duration::from_secs(60), grace: Duration::from_secs(10), recycle: NO_RECYCLING };
+
+const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
 
 /// Milliseconds since the story began, what happened, the actions as text, and the phase after them.
 type Step = (u64, Event, &'static str, Phase);
@@ -52,7 +57,8 @@ fn text(action: &Action) -> String {
     match action {
         Action::Publish => "publish".into(),
         Action::Spawn { number, generation } => format!("spawn {number}@{generation}"),
-        Action::Drain { number } => format!("drain {number}"),
+        Action::Drain { number, cause: DrainCause::Recycled(cause) } => format!("recycle {number}: {cause}"),
+        Action::Drain { number, .. } => format!("drain {number}"),
         Action::Terminate { number, cause } => format!("terminate {number} {cause:?}"),
         Action::Kill { number, cause } => format!("kill {number} {cause:?}"),
         Action::GiveUp { failure } => format!("give up {failure:?}"),
@@ -81,5 +87,9 @@ fn ended(number: u16) -> Event {
 }
 
 fn adopted(number: u16, generation: u64) -> Event {
-    Event::Adopted { number, generation, stage: Adoption::Ready }
+    adopted_as(number, generation, Adoption::Ready)
+}
+
+fn adopted_as(number: u16, generation: u64, stage: Adoption) -> Event {
+    Event::Adopted { number, generation, stage, age: Duration::from_secs(60) }
 }

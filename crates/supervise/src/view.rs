@@ -65,6 +65,13 @@ impl Supervisor {
         }
     }
 
+    /// Whether what was asked for last is done, and nothing of it is about to be done again.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.progress() == Progress::Done
+            && !self.workers.values().any(|it| it.is_ready() && it.due.is_some())
+    }
+
     /// How many workers of their then current generation have failed to start.
     #[must_use]
     pub fn start_failures(&self) -> u64 {
@@ -121,7 +128,9 @@ impl Supervisor {
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         let deadlines = self.workers.values().filter_map(Worker::deadline);
-        deadlines.chain(self.backoff_end()).min()
+        let recycle = &self.limits.recycle;
+        let ends = self.workers.iter().filter_map(|(number, it)| it.end_of_life(*number, recycle));
+        deadlines.chain(ends).chain(self.backoff_end()).min()
     }
 
     fn backoff_end(&self) -> Option<Instant> {

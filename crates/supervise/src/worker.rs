@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::event::{Action, KillCause, TerminateCause};
+use crate::event::{Action, DrainCause, KillCause, TerminateCause};
+use crate::recycle::{Recycle, RecycleCause, Usage};
 
 /// How long a process has to end after SIGTERM.
 pub(crate) const KILL_AFTER: Duration = Duration::from_secs(2);
@@ -10,11 +11,11 @@ pub(crate) const KILL_AFTER: Duration = Duration::from_secs(2);
 /// The stages of a worker's life. Each arrow has its cause:
 ///
 /// ```text
-///            ready                superseded, fewer wanted,
-///                                 removed, drains by itself
+///            ready                superseded, recycled, fewer wanted,
+///                                 removed, stuck, drains by itself
 ///  Starting ────────▶ Ready ─────────────────────────────────▶ Draining
 ///     │ │              │ │                                       │   │
-///     │ │              │ └── adopted, but does not attach ──┐    │   │
+///     │ │              │ └── does not attach (again) ───────┐    │   │
 ///     │ │ superfluous  │               (SIGTERM)            │    │   │
 ///     │ └──────────────┼────────(SIGTERM)──────────────┐    │    │   │ grace over
 ///     │                │                               ▼    ▼    │   │ (SIGTERM)
@@ -59,13 +60,36 @@ pub struct Worker {
     pub generation: u64,
     /// How far it has come.
     pub stage: Stage,
-    /// When it is given up, if it has not attached: adopted workers only.
+    /// When it is given up, if it has not attached: one that was adopted, or whose stream has ended.
     pub(crate) attach_by: Option<Instant>,
+    /// When its process was started.
+    pub(crate) born: Instant,
+    /// What it has done, as far as is known.
+    pub(crate) usage: Usage,
+    /// Of what it has had enough: it serves until another is ready in its place.
+    pub due: Option<RecycleCause>,
 }
 
 impl Worker {
-    pub(crate) fn starting(generation: u64, deadline: Instant) -> Self {
-        Self { generation, stage: Stage::Starting { deadline }, attach_by: None }
+    pub(crate) fn starting(generation: u64, now: Instant, limit: Duration) -> Self {
+        Self::new(generation, Stage::Starting { deadline: now + limit }, now)
+    }
+
+    pub(crate) fn new(generation: u64, stage: Stage, born: Instant) -> Self {
+        Self { generation, stage, attach_by: None, born, usage: Usage::default(), due: None }
+    }
+
+    /// Finds out whether it has done enough. What it had enough of it stays so, even if that sinks again.
+    pub(crate) fn check_due(&mut self, number: u16, recycle: &Recycle, now: Instant) {
+        if self.is_ready() && self.due.is_none() {
+            self.due = recycle.cause(number, self.usage, now.duration_since(self.born));
+        }
+    }
+
+    /// When it has lived long enough, if that is still to come.
+    pub(crate) fn end_of_life(&self, number: u16, recycle: &Recycle) -> Option<Instant> {
+        let lifetime = recycle.lifetime_of(number).filter(|_| self.is_ready() && self.due.is_none())?;
+        self.born.checked_add(lifetime)
     }
 
     pub(crate) fn is_starting(&self) -> bool {
@@ -86,9 +110,9 @@ impl Worker {
         [stage, self.attach_by].into_iter().flatten().min()
     }
 
-    pub(crate) fn drain(&mut self, number: u16, now: Instant, grace: Duration) -> Action {
+    pub(crate) fn drain(&mut self, number: u16, now: Instant, grace: Duration, cause: DrainCause) -> Action {
         self.stage = Stage::Draining { deadline: now + grace };
-        Action::Drain { number }
+        Action::Drain { number, cause }
     }
 
     pub(crate) fn terminate(&mut self, number: u16, now: Instant, cause: TerminateCause) -> Action {

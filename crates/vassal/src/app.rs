@@ -1,4 +1,4 @@
-//! Names the callable that answers: `module:callable` or `file.py:callable`.
+//! Names the callable that answers: `module:callable`, `file.py:callable`, or a factory, `module:create()`.
 
 use std::fmt;
 
@@ -6,13 +6,24 @@ use config::Wrong;
 
 /// What to import, and which of its names to call.
 ///
-/// Displayed as the worker is told it: `module:callable`, or `module` alone.
+/// Displayed as the worker is told it: `module:callable`, `module:factory()`, or `module` alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// What to import.
     pub target: Target,
-    /// A name in it, or names with dots between; None is `application`, and `app` where that is not there.
-    pub callable: Option<String>,
+    /// What in it answers.
+    pub callable: Callable,
+}
+
+/// What in a module answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Callable {
+    /// `application`, and `app` where that is not there.
+    Usual,
+    /// A name in it, or names with dots between.
+    Name(String),
+    /// The same, of a function that returns the app when it is called without arguments.
+    Factory(String),
 }
 
 /// What to import.
@@ -25,7 +36,7 @@ pub enum Target {
 }
 
 impl App {
-    /// Parses `module:callable`, `file.py:callable`, or either without its callable.
+    /// Parses `module:callable`, `file.py:callable`, either with `()` at the end, or without its callable.
     ///
     /// # Errors
     /// When the module or the callable is no name of Python's.
@@ -34,7 +45,7 @@ impl App {
             Some((target, callable)) => (target, Some(callable)),
             None => (text, None),
         };
-        let callable = callable.map(parse_callable).transpose()?;
+        let callable = callable.map_or(Ok(Callable::Usual), Callable::parse)?;
         Ok(Self { target: Target::parse(target)?, callable })
     }
 }
@@ -54,17 +65,24 @@ impl Target {
     }
 }
 
-fn parse_callable(text: &str) -> Result<String, Wrong> {
-    if is_dotted_name(text) {
-        return Ok(text.to_owned());
-    }
-    let wrong = Wrong::new(format!("must name a callable after the `:`, which \"{text}\" is not"));
-    Err(match text.strip_suffix("()") {
-        Some(name) => {
-            wrong.cure(format!("write \"{name}\" if that is the app, or name a variable that holds one"))
+impl Callable {
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let (name, kind): (&str, fn(String) -> Self) = match text.strip_suffix("()") {
+            Some(name) => (name, Self::Factory),
+            None => (text, Self::Name),
+        };
+        if is_dotted_name(name) {
+            return Ok(kind(name.to_owned()));
         }
-        None => wrong.cure("write such as \"blog.wsgi:application\""),
-    })
+        let wrong = Wrong::new(format!("must name a callable after the `:`, which \"{text}\" is not"));
+        Err(match name.split_once('(') {
+            Some((name, _)) => wrong.cure(format!(
+                "write \"{name}()\": a factory is called without arguments; \
+                 pass what it needs in [env]"
+            )),
+            None => wrong.cure("write such as \"blog.wsgi:application\""),
+        })
+    }
 }
 
 /// Identifiers with dots between (the language reference, section 2.3).
@@ -79,6 +97,10 @@ impl fmt::Display for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Target::Module(target) | Target::File(target)) = &self.target;
         f.write_str(target)?;
-        self.callable.as_ref().map_or(Ok(()), |callable| write!(f, ":{callable}"))
+        match &self.callable {
+            Callable::Usual => Ok(()),
+            Callable::Name(name) => write!(f, ":{name}"),
+            Callable::Factory(name) => write!(f, ":{name}()"),
+        }
     }
 }

@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 use crate::Vassal;
 
 impl Vassal {
-    /// A hash of what a process has to be started anew for: app, directory, python, env and threads.
+    /// A hash of what a process has to be started anew for: app, directory, python, env, threads,
+    /// preload, and the folders of `sendfile`.
     ///
     /// It is the same in every run and version of the program, and gives no value of `env` away.
     #[must_use]
@@ -23,6 +24,13 @@ impl Vassal {
         for (name, value) in &self.env {
             add(name.as_bytes());
             add(value.as_bytes());
+        }
+        if self.preload {
+            add(b"preload");
+        }
+        for folder in self.sendfile_folders.values() {
+            add(b"sendfile");
+            add(folder.as_os_str().as_encoded_bytes());
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }

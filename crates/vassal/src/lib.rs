@@ -5,10 +5,12 @@ mod conflict;
 mod domain;
 mod edit;
 mod file_name;
+mod find_app;
 mod fingerprint;
 mod parse;
 mod path;
 mod python;
+mod recycle;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,13 +18,14 @@ use std::time::Duration;
 
 use api::VassalName;
 
-pub use app::{App, Target};
+pub use app::{App, Callable, Target};
 pub use conflict::{Conflict, conflicts};
 pub use domain::Domain;
 pub use edit::SetWorkersError;
 pub use file_name::{FileNameError, name_of};
-pub use path::{MountPath, StaticPrefix};
+pub use path::{HealthPath, MountPath, StaticPrefix};
 pub use python::Python;
+pub use recycle::Recycle;
 
 /// The most workers that one app may have.
 pub const MAX_WORKERS: u16 = 1000;
@@ -40,6 +43,8 @@ pub struct Vassal {
     pub path: MountPath,
     /// The callable that answers.
     pub app: App,
+    /// Who said so.
+    pub app_chosen_by: ChosenBy,
     /// The working directory, and first in `sys.path`; exists.
     pub directory: PathBuf,
     /// The interpreter that runs it.
@@ -48,16 +53,33 @@ pub struct Vassal {
     pub workers: u16,
     /// How many requests each of them works on at once.
     pub threads: u16,
+    /// Whether the app is imported once, and its processes are forked from there.
+    pub preload: bool,
+    /// What has to answer with 2xx in a process before it takes requests.
+    pub health: Option<HealthPath>,
+    /// When a process has done enough.
+    pub recycle: Recycle,
     /// Added to the environment of each.
     pub env: BTreeMap<String, String>,
     /// Folders that are served without asking the app, by their prefixes.
     pub static_folders: BTreeMap<StaticPrefix, PathBuf>,
+    /// Folders whose files are sent when the app asks for it, by the prefixes that it uses for them.
+    pub sendfile_folders: BTreeMap<StaticPrefix, PathBuf>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// Where requests wait for a worker.
     pub queue: Queue,
     /// What one request may take.
     pub limits: Limits,
+}
+
+/// Who chose the callable that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChosenBy {
+    /// The file says it.
+    Operator,
+    /// The file does not, and the app's folder makes it plain.
+    Folder,
 }
 
 /// How long things may take.

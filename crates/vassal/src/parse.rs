@@ -9,14 +9,29 @@ use config::{Diagnostics, Document, Keys, Problem, Schema, Source, Wrong, value}
 use toml_edit::Value;
 
 use crate::{
-    App, Domain, Limits, MAX_WORKERS, MountPath, Python, Queue, StaticPrefix, Target, Timeouts, Vassal,
-    name_of,
+    App, ChosenBy, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Python, Queue, Recycle, StaticPrefix,
+    Target, Timeouts, Vassal, find_app::find_app, name_of,
 };
 
 pub(crate) const SCHEMA: Schema = &[
-    ("", Keys::Known(&["domains", "path", "app", "directory", "python", "workers", "threads"])),
+    (
+        "",
+        Keys::Known(&[
+            "domains",
+            "path",
+            "app",
+            "directory",
+            "python",
+            "workers",
+            "threads",
+            "preload",
+            "health",
+        ]),
+    ),
+    ("recycle", Keys::Known(&["requests", "lifetime", "memory", "jitter"])),
     ("env", Keys::Free),
     ("static", Keys::Free),
+    ("sendfile", Keys::Free),
     ("timeouts", Keys::Known(&["start", "request", "stop"])),
     ("queue", Keys::Known(&["size", "timeout"])),
     ("limits", Keys::Known(&["body"])),
@@ -65,9 +80,8 @@ fn name(path: &Path) -> Result<VassalName, Diagnostics> {
 /// None when a key that must be there is not, or is wrong.
 fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<Vassal> {
     let domains = domains(file);
-    let app = file.required("app", "app = \"module:callable\"", |it| App::parse(value::text(it)?));
     let directory = file.required("directory", "directory = \"/srv/blog\"", folder(file.folder()));
-    check_app_file(file, app.as_ref(), directory.as_deref());
+    let app = app(file, directory.as_deref());
     let path = file.optional("path", |it| MountPath::parse(value::text(it)?)).unwrap_or_default();
     let python = value::path(file.folder());
     Some(Vassal {
@@ -76,8 +90,15 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         python: file.optional("python", |it| Python::at(python(it)?)).unwrap_or(Python::Default),
         workers: file.optional("workers", value::integer(1..=i64::from(MAX_WORKERS))).unwrap_or(2),
         threads: file.optional("threads", value::integer(1..=256)).unwrap_or(1),
+        preload: file.optional("preload", value::boolean).unwrap_or(false),
+        health: health(file, &path),
+        recycle: Recycle::read(file),
         env: file.entries("env", env_name, |it| value::text(it).map(str::to_owned)).into_iter().collect(),
         static_folders: static_folders(file, &path),
+        sendfile_folders: file
+            .entries("sendfile", StaticPrefix::parse, folder(file.folder()))
+            .into_iter()
+            .collect(),
         path,
         timeouts: timeouts(file),
         queue: queue(file),
@@ -86,7 +107,8 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         },
         // Last, so that everything else was read, and complained of, when one of these is missing.
         domains: domains?,
-        app: app?,
+        app: app.as_ref()?.0.clone(),
+        app_chosen_by: app?.1,
         directory: directory?,
     })
 }
@@ -113,8 +135,19 @@ fn folder(base: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
     }
 }
 
-fn check_app_file(file: &mut Document, app: Option<&App>, directory: Option<&Path>) {
-    if let (Some(App { target: Target::File(name), .. }), Some(directory)) = (app, directory) {
+/// What the file says, or else what the folder makes plain.
+fn app(file: &mut Document, directory: Option<&Path>) -> Option<(App, ChosenBy)> {
+    if let Some(directory) = directory.filter(|_| !file.has("app") && !file.has_strayed("app")) {
+        let found = find_app(directory).map_err(|wrong| file.refuse("app", wrong));
+        return Some((found.ok()?, ChosenBy::Folder));
+    }
+    let app = file.required("app", "app = \"module:callable\"", |it| App::parse(value::text(it)?))?;
+    check_app_file(file, &app, directory?);
+    Some((app, ChosenBy::Operator))
+}
+
+fn check_app_file(file: &mut Document, app: &App, directory: &Path) {
+    if let Target::File(name) = &app.target {
         let path = directory.join(name);
         if !path.is_file() {
             let wrong = Wrong::new(format!("names the file {}, which does not exist", path.display()));
@@ -124,6 +157,10 @@ fn check_app_file(file: &mut Document, app: Option<&App>, directory: Option<&Pat
             );
         }
     }
+}
+
+fn health(file: &mut Document, mount: &MountPath) -> Option<HealthPath> {
+    file.optional("health", |it| HealthPath::parse(value::text(it)?, mount))
 }
 
 /// The names that shells and Python agree on (POSIX.1, section 8.1).

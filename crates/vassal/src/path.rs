@@ -12,6 +12,35 @@ pub struct MountPath(String);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StaticPrefix(String);
 
+/// A URL path that tells how an app is, such as `/up`; it lies within the app's own path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthPath(String);
+
+impl HealthPath {
+    /// Parses a path of an app that is mounted at `mount`.
+    ///
+    /// # Errors
+    /// When it does not begin with a slash, lies outside of `mount`, or is no plain path.
+    pub fn parse(text: &str, mount: &MountPath) -> Result<Self, Wrong> {
+        if !text.starts_with('/') {
+            let wrong = Wrong::new(format!("must begin with `/`, not \"{text}\""));
+            return Err(wrong.cure(format!("write \"/{text}\"")));
+        }
+        plain(if text.len() > 1 { text.trim_end_matches('/') } else { "" })?;
+        match text.strip_prefix(mount.0.trim_end_matches('/')) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => Ok(Self(text.to_owned())),
+            _ => Err(Wrong::new(format!("lies outside of the app's path `{mount}`"))
+                .cure(format!("write \"{mount}{text}\""))),
+        }
+    }
+
+    /// As it is asked for.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl MountPath {
     /// Parses a path; slashes at its end are dropped.
     ///

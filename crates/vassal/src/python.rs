@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use config::Wrong;
 
+/// As many as the kernel follows (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+
 /// Which interpreter runs an app. It is there when the file is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Python {
@@ -42,6 +45,16 @@ impl Python {
             return Ok(Self::Virtualenv(path));
         }
         let shown = path.display();
+        if let Ok(target) = path.join("bin/python").read_link()
+            && !path.join("bin/python").exists()
+        {
+            let gone = final_target(&path.join("bin"), target);
+            return Err(Wrong::new(format!(
+                "names the virtualenv {shown}, whose interpreter {} is gone",
+                gone.display()
+            ))
+            .cure(format!("make it anew with `python3 -m venv --clear {shown}`, and install its packages")));
+        }
         let wrong = Wrong::new(format!("must be a virtualenv, and {shown} has no program bin/python in it"));
         Err(match [".venv", "venv"].iter().find(|name| is_program(&path.join(name).join("bin/python"))) {
             Some(name) => wrong.cure(format!("write \"{shown}/{name}\"")),
@@ -57,6 +70,16 @@ impl Python {
             Self::Virtualenv(path) | Self::Interpreter(path) => path,
         }
     }
+}
+
+/// Where the links from `bin/python` lead in the end: the first may be to `python3` beside it.
+fn final_target(folder: &Path, target: PathBuf) -> PathBuf {
+    let mut target = folder.join(target);
+    for _ in 0..MAX_LINKS {
+        let Ok(next) = target.read_link() else { break };
+        target = target.parent().unwrap_or(folder).join(next);
+    }
+    target
 }
 
 fn is_program(path: &Path) -> bool {

@@ -1,8 +1,9 @@
 //! The command line of `workerd`.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use api::WorkerName;
+use api::{VassalName, WorkerName};
 use daemon::logging::Format;
 
 /// Runs one worker of an app, as emperord says.
@@ -10,8 +11,11 @@ use daemon::logging::Format;
 #[command(version, about)]
 pub(crate) struct Arguments {
     /// Name of the worker, such as `blog-2`
-    #[arg(value_name = "NAME", value_parser = WorkerName::parse)]
-    pub(crate) worker: WorkerName,
+    #[arg(value_name = "NAME", value_parser = WorkerName::parse, required_unless_present = "template")]
+    pub(crate) worker: Option<WorkerName>,
+    /// Be what the workers of this app are forked from, at emperord's orders on stdin
+    #[arg(long, value_name = "APP", value_parser = VassalName::parse, conflicts_with = "worker")]
+    pub(crate) template: Option<VassalName>,
     /// Unix socket of emperord
     #[arg(long, value_name = "SOCKET")]
     pub(crate) emperord: PathBuf,
@@ -26,7 +30,33 @@ pub(crate) struct Arguments {
     pub(crate) report_interpreter: Option<String>,
 }
 
+/// What a process of an app is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role<'a> {
+    /// One that takes requests.
+    Worker(&'a WorkerName),
+    /// One that workers are forked from.
+    Template(&'a VassalName),
+}
+
+impl fmt::Display for Role<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Worker(worker) => worker.fmt(f),
+            Self::Template(app) => write!(f, "{app}-template"),
+        }
+    }
+}
+
 impl Arguments {
+    /// What this process is; None is refused by the parser.
+    pub(crate) fn role(&self) -> Option<Role<'_>> {
+        match (&self.template, &self.worker) {
+            (Some(app), _) => Some(Role::Template(app)),
+            (None, worker) => worker.as_ref().map(Role::Worker),
+        }
+    }
+
     /// How log lines are written.
     pub(crate) fn log_format(&self) -> Format {
         self.log_format.parse().unwrap_or_default()

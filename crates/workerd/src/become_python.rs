@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use api::worker::Spec;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Role};
 use crate::interpreter::{self, NoInterpreter};
 
 /// Checks the interpreter and loads the extension by its path: nothing is added to the app's `sys.path`.
@@ -43,7 +43,7 @@ pub(crate) enum ExecError {
 }
 
 /// Becomes the Python of `spec`; comes back only with an error.
-pub(crate) fn exec(spec: &Spec, arguments: &Arguments) -> Result<Infallible, ExecError> {
+pub(crate) fn exec(spec: &Spec, role: Role<'_>, arguments: &Arguments) -> Result<Infallible, ExecError> {
     let directory = Path::new(&spec.directory);
     let path = spec.env.get("PATH").map(OsString::from).or_else(|| env::var_os("PATH"));
     let interpreter = interpreter::find(&spec.python, directory, path.as_deref())?;
@@ -53,9 +53,17 @@ pub(crate) fn exec(spec: &Spec, arguments: &Arguments) -> Result<Infallible, Exe
         None => extension_beside(&itself)?,
     };
     let mut command = Command::new(&interpreter);
-    command.arg("-c").arg(BOOTSTRAP).arg(extension).arg(itself).arg(arguments.worker.to_string());
-    command.arg(&arguments.emperord).arg(&arguments.log_format).arg(spec.generation.to_string());
-    command.current_dir(directory).stdin(Stdio::null());
+    command.arg("-c").arg(BOOTSTRAP).arg(extension).arg(itself);
+    command.arg(&arguments.emperord).arg(&arguments.log_format);
+    match role {
+        Role::Worker(worker) => {
+            command.arg(worker.to_string()).arg(spec.generation.to_string()).stdin(Stdio::null());
+        }
+        Role::Template(app) => {
+            command.arg(app.to_string());
+        }
+    }
+    command.current_dir(directory);
     set_environment(&mut command, &spec.env);
     let source = command.exec();
     Err(ExecError::Exec { interpreter, directory: directory.to_owned(), source })

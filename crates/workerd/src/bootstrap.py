@@ -4,8 +4,10 @@ import os, sys
 
 def check():
     implementation = getattr(getattr(sys, "implementation", None), "name", "python")
-    if implementation != "cpython" or sys.version_info < (3, 10):
-        raise ImportError("CPython 3.10 or newer is needed")
+    if implementation != "cpython":
+        raise ImportError("CPython is needed, and this is %s: set `python` to one" % implementation)
+    if sys.version_info < (3, 10):
+        raise ImportError("CPython 3.10 or newer is needed: set `python` to one")
     if "t" in sys.abiflags:
         raise ImportError("a free-threaded build cannot load extensions of the stable ABI: use one with the GIL")
 
@@ -20,15 +22,18 @@ def load(path):
     return module
 
 
-def main(extension, workerd, worker, emperord, log_format, generation):
+def main(extension, workerd, emperord, log_format, name, generation=None):
     try:
         check()
         module = load(extension)
     except Exception as error:
         why = "use interpreter %s (%s): %s" % (sys.executable, sys.version.split()[0], error)
-        options = [worker, "--emperord", emperord, "--log-format", log_format, "--report-interpreter", why]
-        os.execv(workerd, [workerd] + options)
-    return module.run(worker, emperord, log_format, int(generation))
+        role = ["--template", name] if generation is None else [name]
+        options = ["--emperord", emperord, "--log-format", log_format, "--report-interpreter", why]
+        os.execv(workerd, [workerd] + role + options)
+    if generation is None:
+        return module.run_template(name, emperord, log_format)
+    return module.run(name, emperord, log_format, int(generation))
 
 
 sys.exit(main(*sys.argv[1:]))

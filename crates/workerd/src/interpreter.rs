@@ -13,6 +13,18 @@ pub(crate) enum NoInterpreter {
         .0.display(), .0.display()
     )]
     NotAVirtualenv(PathBuf),
+    /// The virtualenv was made with an interpreter that is no more.
+    #[error(
+        "find the interpreter of virtualenv {}: {}, which it was made with, is gone: make it anew with \
+         `python3 -m venv --clear {}`, and install its packages",
+        folder.display(), interpreter.display(), folder.display()
+    )]
+    Gone {
+        /// The virtualenv.
+        folder: PathBuf,
+        /// Where its links lead.
+        interpreter: PathBuf,
+    },
     /// Nothing is there.
     #[error("find interpreter {}: it does not exist: set `python` to a virtualenv or an interpreter", .0.display())]
     Missing(PathBuf),
@@ -33,11 +45,25 @@ pub(crate) fn find(python: &str, directory: &Path, path: Option<&OsStr>) -> Resu
     }
     let python = directory.join(python);
     if python.is_dir() {
-        return in_virtualenv(&python).ok_or(NoInterpreter::NotAVirtualenv(python));
+        return in_virtualenv(&python).ok_or_else(|| no_interpreter(python));
     }
     match python.exists() {
         true => Ok(python),
         false => Err(NoInterpreter::Missing(python)),
+    }
+}
+
+fn no_interpreter(folder: PathBuf) -> NoInterpreter {
+    let bin = folder.join("bin");
+    let mut link = bin.join("python");
+    // As many as the kernel follows.
+    for _ in 0..40 {
+        let Ok(target) = link.read_link() else { break };
+        link = bin.join(target);
+    }
+    match link == bin.join("python") {
+        true => NoInterpreter::NotAVirtualenv(folder),
+        false => NoInterpreter::Gone { folder, interpreter: link },
     }
 }
 
@@ -66,6 +92,11 @@ mod tests {
         symlink(root.join("python3"), root.join("venv/bin/python")).unwrap();
 
         let path = env::join_paths([root.join("none"), root.to_owned()]).unwrap();
+        fs::create_dir_all(root.join("old/bin")).unwrap();
+        symlink("python3", root.join("old/bin/python")).unwrap();
+        symlink("/gone/python3.9", root.join("old/bin/python3")).unwrap();
+        let gone = NoInterpreter::Gone { folder: root.join("old"), interpreter: "/gone/python3.9".into() };
+        assert_eq!(find("old", root, Some(&path)), Err(gone));
         let absolute = root.join("python3");
         let rows: [(&str, Result<PathBuf, NoInterpreter>); 6] = [
             ("", Ok(root.join("python3"))),

@@ -4,40 +4,64 @@ mod arguments;
 mod become_python;
 mod emperor;
 mod interpreter;
+mod template;
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use api::WorkerName;
 use api::worker::failed::Reason;
 use clap::Parser as _;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Role};
 use crate::emperor::Emperor;
+use crate::template::Orders;
 
 /// Trouble of the interpreter or of the machine, as gunicorn's "app cannot be loaded" is 4.
 const EXIT_TROUBLE: u8 = 4;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    daemon::logging::init(&arguments.worker.to_string(), arguments.log_format());
+    let Some(role) = arguments.role() else { return ExitCode::from(EXIT_TROUBLE) };
+    daemon::logging::init(&role.to_string(), arguments.log_format());
     // Only trouble brings us back: on success this process is Python by now.
-    let Err(error) = run(&arguments);
+    let Err(error) = match role {
+        Role::Worker(worker) => run(worker, role, &arguments),
+        Role::Template(_) => run_template(role, &arguments),
+    };
     tracing::error!("{error:#}");
     ExitCode::from(EXIT_TROUBLE)
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<std::convert::Infallible> {
+fn run(worker: &WorkerName, role: Role<'_>, arguments: &Arguments) -> anyhow::Result<Infallible> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start I/O")?;
-    let emperor = runtime.block_on(async { Emperor::new(&arguments.emperord, arguments.worker.to_string()) });
+    let emperor = runtime.block_on(async { Emperor::new(&arguments.emperord, worker.to_string()) });
     let trouble = match &arguments.report_interpreter {
         Some(trouble) => anyhow::anyhow!("{trouble}"),
         None => {
             let spec = runtime.block_on(emperor.spec())?;
-            match become_python::exec(&spec, arguments) {
+            match become_python::exec(&spec, role, arguments) {
                 Err(error) => anyhow::Error::new(error),
             }
         }
     };
     runtime.block_on(emperor.report(Reason::Interpreter, format!("{trouble:#}")));
+    Err(trouble)
+}
+
+/// A template has no connection to emperord but its stdin.
+fn run_template(role: Role<'_>, arguments: &Arguments) -> anyhow::Result<Infallible> {
+    let mut orders = Orders::of_stdin().context("take orders on stdin")?;
+    let trouble = match &arguments.report_interpreter {
+        Some(trouble) => anyhow::anyhow!("{trouble}"),
+        None => {
+            let spec = orders.spec()?;
+            match become_python::exec(&spec, role, arguments) {
+                Err(error) => anyhow::Error::new(error),
+            }
+        }
+    };
+    orders.report(Reason::Interpreter, format!("{trouble:#}"));
     Err(trouble)
 }

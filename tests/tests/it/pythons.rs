@@ -1,32 +1,127 @@
 //! One build serves every CPython from 3.10 up: all that this machine has.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 
-use anyhow::ensure;
-use tests::client::Protocol;
+use anyhow::{Context as _, ensure};
+use tests::client::{Client, Protocol};
 use tests::place::Place;
-use tests::stack;
+use tests::pythons::{self, Python};
+use tests::stack::{self, Stack};
+use tests::status::App;
 use tests::vassal::Vassal;
 
 #[tokio::test]
-async fn every_python_of_this_machine() -> anyhow::Result<()> {
+async fn every_python_of_this_machine_with_a_virtualenv_each() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
-    let pythons: Vec<_> = (10..20).filter_map(|minor| interpreter(&format!("python3.{minor}"))).collect();
-    ensure!(!pythons.is_empty() || interpreter("python3").is_some(), "no Python to test with");
-    let vassal = |number: usize, python: &PathBuf| {
-        Vassal::wsgi(&place).named(&format!("python{number}")).python(python)
-    };
-    let vassals: Vec<_> = pythons.iter().enumerate().map(|(number, python)| vassal(number, python)).collect();
-    let names: Vec<_> = vassals.iter().map(|vassal| vassal.name().to_owned()).collect();
+    let folder = tempfile::tempdir()?;
+    let pythons: Vec<Python> = pythons::all().into_iter().filter(Python::is_served).collect();
+    ensure!(!pythons.is_empty(), "no Python to test with");
+    let mut vassals = Vec::new();
+    for (number, python) in pythons.iter().enumerate() {
+        let venv = folder.path().join(format!("venv{number}"));
+        python.make_venv(&venv)?;
+        let vassal = Vassal::wsgi(&place).python(&venv);
+        vassals.push(vassal.clone().named(&format!("python{number}")));
+        vassals.push(vassal.named(&format!("preload{number}")).key("preload = true\nthreads = 2"));
+    }
     stack::with(vassals, async |stack| {
-        for (name, python) in names.iter().zip(&pythons) {
-            let client = stack.client(name, Protocol::Http2)?;
-            client.get("/hello").await?.expect(200)?;
-            client.get("/raise-at-once").await?.expect(500)?;
-            let echo = client.post("/echo", "text/plain", vec![b'x'; 200_000]).await?.expect(200)?;
-            ensure!(echo.body.len() == 200_000, "{}: {} bytes", python.display(), echo.body.len());
+        for (number, python) in pythons.iter().enumerate() {
+            for name in ["python", "preload"] {
+                let client = stack.client(&format!("{name}{number}"), Protocol::Http2)?;
+                served(&client, python, &folder.path().join(format!("venv{number}"))).await?;
+            }
         }
+        Ok(())
+    })
+    .await
+}
+
+async fn served(client: &Client, python: &Python, venv: &Path) -> anyhow::Result<()> {
+    client.get("/hello").await?.expect(200)?;
+    client.get("/raise-at-once").await?.expect(500)?;
+    let echo = client.post("/echo", "text/plain", vec![b'x'; 200_000]).await?.expect(200)?;
+    ensure!(echo.body.len() == 200_000, "{python:?}: {} bytes", echo.body.len());
+    let told = client.get("/interpreter").await?.expect(200)?.json()?;
+    ensure!(told["prefix"] == venv.display().to_string(), "{python:?}: {told}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_is_too_old_is_told() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let old: Vec<_> = pythons::all().into_iter().filter(|it| !it.is_served()).collect();
+    stack::with([Vassal::wsgi(&place)], async |stack| {
+        for (number, python) in old.iter().enumerate() {
+            let why = format!("use interpreter {} (", python.path.display());
+            refused(stack, &format!("old{number}"), &python.path, &[&why, "is needed"]).await?;
+        }
+        stack.client("wsgi", Protocol::Http2)?.get("/hello").await?.expect(200)?;
+        Ok(())
+    })
+    .await
+}
+
+/// The real one where the machine has it; else a CPython that says that it is one.
+#[tokio::test]
+async fn pypy_is_told() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("pypy3");
+    let real = pythons::all().into_iter().find(|it| it.implementation == "pypy");
+    let path = match real {
+        Some(python) => python.path,
+        None => {
+            let script = "#!/bin/sh\nshift\ncode=$1\nshift\nexec python3 -c \
+                          \"import sys; sys.implementation.name = 'pypy'\n$code\" \"$@\"\n";
+            fs::write(&program, script)?;
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+            program
+        }
+    };
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        refused(stack, "pypy", &path, &["CPython is needed, and this is pypy"]).await
+    })
+    .await
+}
+
+/// With and without preload.
+async fn refused(stack: &Stack, name: &str, python: &Path, why: &[&str]) -> anyhow::Result<()> {
+    for preload in ["false", "true"] {
+        let vassal = Vassal::wsgi(&stack.place).named(name).python(python);
+        stack.put(&vassal.key(&format!("preload = {preload}")))?;
+        let failed = |app: &App| app.state == "failed" && why.iter().all(|why| app.error().contains(why));
+        stack.until(name, "it has failed, and told why", failed).await?;
+    }
+    stack.remove(name)
+}
+
+#[tokio::test]
+async fn a_virtualenv_whose_interpreter_is_gone() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let folder = tempfile::tempdir()?;
+    let (link, venv) = (folder.path().join("python3"), folder.path().join("venv"));
+    let python = pythons::all().into_iter().find(Python::is_served).context("a Python to test with")?;
+    symlink(&python.path, &link)?;
+    Python { path: link.clone(), ..python.clone() }.make_venv(&venv)?;
+    let vassal = Vassal::wsgi(&place).python(&venv);
+    stack::with([vassal.clone()], async |stack| {
+        let pid = stack.ready("wsgi", 1).await?[0];
+        fs::remove_file(&link)?;
+        stack.kill(pid)?;
+        let why = format!("{}, which it was made with, is gone: make it anew", link.display());
+        let failed = |app: &App| app.state == "failed" && app.error().contains(&why);
+        stack.until("wsgi", "it has failed, and told why", failed).await?;
+
+        stack.put(&vassal.clone().env("COLOUR", "green"))?;
+        let why =
+            format!("wsgi.toml:5:10: `python` names the virtualenv {}, whose interpreter", venv.display());
+        let told = |app: &App| app.error().contains(&why);
+        stack.until("wsgi", "its file is told", told).await?;
+
+        symlink(&python.path, &link)?;
+        stack.touch("wsgi")?;
+        stack.ready("wsgi", 1).await?;
         Ok(())
     })
     .await
@@ -58,7 +153,7 @@ async fn a_process_bears_its_apps_name() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?).workers(2)], async |stack| {
         let status = stack.status().await?;
         for worker in status.app("wsgi").map(|app| app.workers.clone()).unwrap_or_default() {
-            let title = std::fs::read(format!("/proc/{}/cmdline", worker.pid))?;
+            let title = fs::read(format!("/proc/{}/cmdline", worker.pid))?;
             let title = String::from_utf8_lossy(&title).trim_end_matches('\0').to_owned();
             let number = worker.name.replace("wsgi-", "");
             ensure!(title == format!("imperium: wsgi [{number}]"), "{title:?}");
@@ -66,11 +161,4 @@ async fn a_process_bears_its_apps_name() -> anyhow::Result<()> {
         Ok(())
     })
     .await
-}
-
-/// The real path of an interpreter that starts; a shim that only says so does not count.
-fn interpreter(name: &str) -> Option<PathBuf> {
-    let output = Command::new(name).args(["-c", "import sys; print(sys.executable)"]).output().ok()?;
-    let path = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| PathBuf::from(path.trim()))
 }

@@ -34,6 +34,18 @@ pub struct App {
     pub last_error: ::prost::alloc::string::String,
     #[prost(uint64, tag = "9")]
     pub generation: u64,
+    /// The callable that answers, as its file or its folder names it.
+    #[prost(string, tag = "10")]
+    pub app: ::prost::alloc::string::String,
+    /// The file does not name it: it was found in the folder.
+    #[prost(bool, tag = "11")]
+    pub app_was_found: bool,
+    /// How many workers were recycled, since emperord was started.
+    #[prost(uint64, tag = "12")]
+    pub recycled: u64,
+    /// Which worker was recycled last, and why; empty when none was.
+    #[prost(string, tag = "13")]
+    pub last_recycled: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `App`.
 pub mod app {
@@ -117,6 +129,9 @@ pub struct Worker {
     /// Such as `CPython 3.11.7`.
     #[prost(string, tag = "10")]
     pub python: ::prost::alloc::string::String,
+    /// Why it is being replaced, drained or stopped; empty when it is to stay.
+    #[prost(string, tag = "11")]
+    pub leaving: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `Worker`.
 pub mod worker {

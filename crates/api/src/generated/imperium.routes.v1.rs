@@ -64,6 +64,9 @@ pub struct App {
     /// The largest request body, in bytes.
     #[prost(uint64, tag = "10")]
     pub body_limit: u64,
+    /// Files in these are sent when the app asks for it, and not otherwise. Prefixes are of no URL that a client sees.
+    #[prost(message, repeated, tag = "11")]
+    pub sendfile_folders: ::prost::alloc::vec::Vec<StaticFolder>,
 }
 /// Nested message and enum types in `App`.
 pub mod app {
@@ -127,7 +130,7 @@ pub struct Worker {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StaticFolder {
-    /// A URL path that begins and ends with a slash, within the app's own path.
+    /// A path that begins and ends with a slash; of static files, a URL path within the app's own.
     #[prost(string, tag = "1")]
     pub prefix: ::prost::alloc::string::String,
     /// Absolute.

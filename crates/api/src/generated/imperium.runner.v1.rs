@@ -60,6 +60,9 @@ pub struct Request {
     /// Random, printable; the app's X-Request-Id, and in the logs of both sides.
     #[prost(string, tag = "12")]
     pub request_id: ::prost::alloc::string::String,
+    /// How long the response may take to begin, from the moment the exchange begins; 0 is no limit.
+    #[prost(uint32, tag = "13")]
+    pub limit_milliseconds: u32,
 }
 /// What is the same for all requests of a client's connection. The worker makes X-Forwarded-For,
 /// X-Forwarded-Proto and X-Forwarded-Host of it and of the Host: they are not among the headers.
@@ -96,7 +99,7 @@ pub struct Recall {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServeResponse {
-    #[prost(oneof = "serve_response::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "serve_response::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub message: ::core::option::Option<serve_response::Message>,
 }
 /// Nested message and enum types in `ServeResponse`.
@@ -117,6 +120,10 @@ pub mod serve_response {
         HandedBack(super::HandedBack),
         #[prost(message, tag = "7")]
         Draining(super::Draining),
+        #[prost(message, tag = "8")]
+        TimedOut(super::TimedOut),
+        #[prost(message, tag = "9")]
+        EarlyHints(super::EarlyHints),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -142,6 +149,52 @@ pub struct Response {
     /// The exchange is over and its room is free. Otherwise a `Done` follows.
     #[prost(bool, tag = "6")]
     pub done: bool,
+    /// Sent by frontd from disk, in place of a body.
+    #[prost(message, optional, boxed, tag = "7")]
+    pub file: ::core::option::Option<::prost::alloc::boxed::Box<File>>,
+}
+/// A file for the client. frontd sends it only from a folder that the app's file allows for that.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct File {
+    /// Exactly these bytes follow the response's own head (`wsgi.file_wrapper`). Absent: frontd answers preconditions
+    /// and ranges, as for a static file.
+    #[prost(message, optional, tag = "3")]
+    pub part: ::core::option::Option<Part>,
+    #[prost(oneof = "file::Name", tags = "1, 2")]
+    pub name: ::core::option::Option<file::Name>,
+}
+/// Nested message and enum types in `File`.
+pub mod file {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Name {
+        /// A URL path, percent-encoded, that begins with the prefix of such a folder (`X-Accel-Redirect`).
+        #[prost(bytes, tag = "1")]
+        Location(::prost::bytes::Bytes),
+        /// An absolute path (`X-Sendfile`).
+        #[prost(bytes, tag = "2")]
+        Path(::prost::bytes::Bytes),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Part {
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    /// In bytes.
+    #[prost(uint64, tag = "2")]
+    pub length: u64,
+    /// The very file, which another may have replaced under its name.
+    #[prost(uint64, tag = "3")]
+    pub device: u64,
+    #[prost(uint64, tag = "4")]
+    pub inode: u64,
+}
+/// What the client may load already (RFC 8297), before the response is known. May come more than once.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EarlyHints {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub headers: ::prost::alloc::vec::Vec<Header>,
 }
 /// Sent and flushed before an exchange of an unsafe method (RFC 9110, 9.2.1) begins: from here on it is
 /// not tried elsewhere.
@@ -167,6 +220,13 @@ pub struct Done {
 pub struct HandedBack {
     #[prost(uint64, repeated, tag = "1")]
     pub ids: ::prost::alloc::vec::Vec<u64>,
+}
+/// The exchange is over its limit without a response: the client is to be told so now. The worker is still at
+/// it, and says `Done` when its room is free.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TimedOut {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
 }
 /// This worker takes nothing more; what comes all the same is handed back. frontd half-closes the stream
 /// once everything under way has ended.

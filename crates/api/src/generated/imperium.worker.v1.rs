@@ -44,10 +44,22 @@ pub struct Spec {
     /// How many workers the app has, for `wsgi.multiprocess`.
     #[prost(uint32, tag = "10")]
     pub workers: u32,
+    /// A path that has to answer with 2xx in a worker before it is ready; empty when none has to.
+    #[prost(string, tag = "11")]
+    pub health: ::prost::alloc::string::String,
+    /// The host that `health` is asked of.
+    #[prost(string, tag = "12")]
+    pub host: ::prost::alloc::string::String,
+    /// The prefix that the app is mounted at, without a trailing slash; empty at the root.
+    #[prost(string, tag = "13")]
+    pub script_name: ::prost::alloc::string::String,
+    /// Absolute; files in these can be left to frontd to send.
+    #[prost(string, repeated, tag = "14")]
+    pub sendfile_folders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {
-    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "attach_request::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<attach_request::Message>,
 }
 /// Nested message and enum types in `AttachRequest`.
@@ -64,6 +76,12 @@ pub mod attach_request {
         Load(super::Load),
         #[prost(message, tag = "5")]
         Drained(super::Drained),
+        #[prost(message, tag = "6")]
+        Stuck(super::Stuck),
+        #[prost(message, tag = "7")]
+        Unwell(super::Unwell),
+        #[prost(message, tag = "8")]
+        Draining(super::Draining),
     }
 }
 /// The first message of every `Attach`.
@@ -157,6 +175,13 @@ pub mod failed {
         }
     }
 }
+/// Its health path has not answered with 2xx yet: it is not ready, and asks again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unwell {
+    /// What it answered, in one line.
+    #[prost(string, tag = "1")]
+    pub message: ::prost::alloc::string::String,
+}
 /// Sent once a second while it changes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Load {
@@ -170,9 +195,16 @@ pub struct Load {
     #[prost(uint64, tag = "3")]
     pub memory: u64,
 }
+/// It takes nothing more: it was told to drain, or sent SIGTERM.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Draining {}
 /// A drain that was asked for is complete; the process ends after this.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drained {}
+/// A request does not end long after its limit, and nothing ends it but the end of the process: the worker is
+/// to be replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Stuck {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachResponse {
     #[prost(oneof = "attach_response::Message", tags = "1, 2, 3")]
@@ -202,6 +234,68 @@ pub struct Drain {
 pub struct Stop {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+}
+/// To a template.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TemplateOrder {
+    #[prost(oneof = "template_order::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<template_order::Message>,
+}
+/// Nested message and enum types in `TemplateOrder`.
+pub mod template_order {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        /// What to import. Said twice: workerd reads it, and then the Python that it becomes.
+        #[prost(message, tag = "1")]
+        Spec(super::Spec),
+        #[prost(message, tag = "2")]
+        Fork(super::Fork),
+    }
+}
+/// Fork a worker.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fork {
+    /// Told with the answer.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Such as `blog-2`.
+    #[prost(string, tag = "2")]
+    pub worker: ::prost::alloc::string::String,
+}
+/// From a template.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TemplateReport {
+    #[prost(oneof = "template_report::Message", tags = "1, 2, 3")]
+    pub message: ::core::option::Option<template_report::Message>,
+}
+/// Nested message and enum types in `TemplateReport`.
+pub mod template_report {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Message {
+        /// The app is imported: orders to fork are followed from here on.
+        #[prost(message, tag = "1")]
+        Imported(super::Imported),
+        #[prost(message, tag = "2")]
+        Forked(super::Forked),
+        /// The app cannot be imported; the template ends after this.
+        #[prost(message, tag = "3")]
+        Failed(super::Failed),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Imported {}
+/// A worker was forked, or could not be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Forked {
+    /// That of the order.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// 0 when it could not be.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    /// Why it could not be.
+    #[prost(string, tag = "3")]
+    pub error: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod worker_service_client {

@@ -57,6 +57,7 @@ fn every_key() {
         header = "8 KiB"
         header_timeout = "1s"
         keep_alive = "2m"
+        spool = "1 GB"
     "#;
     let expected = FrontdConfig {
         http: vec![],
@@ -71,6 +72,7 @@ fn every_key() {
             header_bytes: 8192,
             header_timeout: Duration::from_secs(1),
             keep_alive: Duration::from_secs(120),
+            spool_bytes: 1_000_000_000,
         },
         spool: "/r/s/spool".into(),
         state: "/r/s".into(),

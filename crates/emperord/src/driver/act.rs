@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use api::VassalName;
 use rustix::process::Signal;
-use supervise::{Action, Event, KillCause, StartFailure, TerminateCause};
+use supervise::{Action, DrainCause, Event, Exit, KillCause, StartFailure, TerminateCause};
 
 use super::Driver;
 use super::app::{App, Slot};
@@ -19,13 +19,21 @@ pub(super) const LINGER: Duration = Duration::from_millis(250);
 impl Driver {
     /// Tells the supervisor of an app, and does what it decides; what comes of that is told to it in turn.
     pub(super) fn tell(&mut self, name: &VassalName, event: Event) {
+        self.count_consequences(name, event);
+    }
+
+    /// As `tell`; gives the number of things that were done.
+    pub(super) fn count_consequences(&mut self, name: &VassalName, event: Event) -> usize {
         let mut events = VecDeque::from([event]);
+        let mut done = 0;
         while let Some(event) = events.pop_front() {
-            let Some(app) = self.apps.get_mut(name) else { return };
+            let Some(app) = self.apps.get_mut(name) else { break };
             for action in app.supervisor.handle(event, Instant::now()) {
+                done += 1;
                 events.extend(self.perform(name, action));
             }
         }
+        done
     }
 
     fn perform(&mut self, name: &VassalName, action: Action) -> Option<Event> {
@@ -34,10 +42,15 @@ impl Driver {
             return None;
         }
         let app = self.apps.get_mut(name)?;
+        if let Action::Terminate { number, .. } | Action::Kill { number, .. } = action
+            && app.call_off_fork(number, action)
+        {
+            return Some(Event::Exited { number, exit: Exit::Orderly });
+        }
         match action {
             Action::Publish => {}
             Action::Spawn { number, generation } => return self.spawn(name, number, generation),
-            Action::Drain { number } => app.drain(number),
+            Action::Drain { number, cause } => app.drain(number, cause),
             Action::Terminate { number, cause } => app.terminate(number, cause),
             Action::Kill { number, cause } => app.kill(number, cause),
             Action::GiveUp { failure } => app.gave_up(failure),
@@ -57,7 +70,12 @@ impl Driver {
     fn spawn(&mut self, name: &VassalName, number: u16, generation: u64) -> Option<Event> {
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
-        let fingerprint = app.specs.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
+        app.awaited.insert(number, Instant::now());
+        let vassal = app.specs.get(&generation);
+        if vassal.is_some_and(|it| it.preload) {
+            return self.order_fork(name, number, generation);
+        }
+        let fingerprint = vassal.map(|it| it.process_fingerprint()).unwrap_or_default();
         match self.launcher.start(&worker) {
             Ok(process) => {
                 let pid = process.identity().pid;
@@ -95,11 +113,22 @@ impl Driver {
 }
 
 impl App {
-    fn drain(&mut self, number: u16) {
+    fn drain(&mut self, number: u16, cause: DrainCause) {
         let worker = self.worker(number);
-        tracing::info!(%worker, "worker is drained");
-        if let Some(slot) = self.slots.get(&number) {
+        let reason = match cause {
+            DrainCause::Superseded => "superseded by what is newer".to_owned(),
+            DrainCause::Superfluous => "no longer wanted".to_owned(),
+            DrainCause::Stuck => "replaced: a request of it does not end".to_owned(),
+            DrainCause::Recycled(cause) => format!("recycled: {cause}"),
+        };
+        tracing::info!(%worker, reason, "worker is drained");
+        if let DrainCause::Recycled(_) = cause {
+            self.recycled.count += 1;
+            self.recycled.last = format!("worker {worker} was {reason}");
+        }
+        if let Some(slot) = self.slots.get_mut(&number) {
             slot.command(Command::Drain(self.supervisor.limits().grace));
+            slot.leaving = Some(reason);
         }
     }
 
@@ -108,7 +137,7 @@ impl App {
         match cause {
             TerminateCause::Superfluous => tracing::info!(%worker, "worker stopped before it was ready"),
             TerminateCause::GraceOver => tracing::warn!(%worker, "worker stopped: its grace is over"),
-            TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it has not attached again"),
+            TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it does not answer"),
         }
         self.signal(number, Signal::TERM);
     }
@@ -117,17 +146,22 @@ impl App {
         let worker = self.worker(number);
         match cause {
             KillCause::Stubborn => tracing::warn!(%worker, "worker killed: it did not end by itself"),
-            KillCause::StartTimeout => {
-                let limit = self.supervisor.limits().start.as_secs_f64();
-                let error = format!(
-                    "worker {worker} was not ready within {limit} s: see what its import waits for, or raise \
-                     `start` under [timeouts]"
-                );
-                tracing::error!(%worker, %error, "worker killed");
-                self.worker_error = Some(error);
-            }
+            KillCause::StartTimeout => self.note_timeout(number),
         }
         self.signal(number, Signal::KILL);
+    }
+
+    /// What it waits for is what it said last, or else its import.
+    pub(super) fn note_timeout(&mut self, number: u16) {
+        let worker = self.worker(number);
+        let limit = self.supervisor.limits().start.as_secs_f64();
+        let unwell = self.slots.get(&number).and_then(|slot| slot.unwell.clone());
+        let why = unwell.unwrap_or_else(|| "see what its import waits for".to_owned());
+        let error = format!(
+            "worker {worker} was not ready within {limit} s: {why}, or raise `start` under [timeouts]"
+        );
+        tracing::error!(%worker, %error, "worker killed");
+        self.worker_error = Some(error);
     }
 
     fn signal(&self, number: u16, signal: Signal) {

@@ -111,11 +111,12 @@ impl Driver {
                 app.refuse_followers(&AdminError::ShuttingDown);
             }
             self.tell(&name, Event::Removed);
+            self.end_template(&name);
         }
     }
 
     pub(super) fn is_shut_down(&self) -> bool {
-        matches!(self.shutdown, Shutdown::Asked(_)) && self.apps.values().all(|app| app.slots.is_empty())
+        matches!(self.shutdown, Shutdown::Asked(_)) && self.apps.values().all(App::has_no_process)
     }
 
     pub(super) fn answer_shutdown(&mut self) {

@@ -1,24 +1,28 @@
 //! One app: its file, its workers, and who waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::{VassalName, WorkerName};
-use supervise::{Limits, Progress, Stage, Supervisor};
+use supervise::{Limits, Recycle, Stage, Supervisor};
 use tokio::sync::mpsc;
 use vassal::Vassal;
 
 use super::admin::{AdminError, Follower};
 use super::event::{AttachmentId, Command, Failure, Load};
+use super::template::Template;
 use crate::process::{Ending, Process};
 use crate::routes::{Route, RouteState};
 use crate::state::{Serving, StageRecord, WorkerRecord};
 use crate::vassals::Version;
 
 /// Until its file was read: how long those that were adopted may take.
-const LIMITS: Limits = Limits { start: Duration::from_secs(60), grace: Duration::from_secs(30) };
+const LIMITS: Limits =
+    Limits { start: Duration::from_secs(60), grace: Duration::from_secs(30), recycle: NO_RECYCLING };
+
+const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
 
 /// One app.
 pub(super) struct App {
@@ -39,6 +43,22 @@ pub(super) struct App {
     /// What each generation runs that still has workers, and the current one.
     pub(super) specs: BTreeMap<u64, Arc<Vassal>>,
     pub(super) followers: Vec<Follower>,
+    pub(super) recycled: Recycled,
+    /// Since when each worker that is not ready is awaited.
+    pub(super) awaited: BTreeMap<u16, Instant>,
+    /// What its workers are forked from, where its file asks for that.
+    pub(super) template: Option<Template>,
+    /// Those of its processes that are no workers (any more): templates of before, forks that came too late.
+    pub(super) leaving: BTreeSet<u32>,
+}
+
+/// The workers that had done enough, since this emperord was started.
+#[derive(Debug, Clone, Default)]
+pub struct Recycled {
+    /// How many.
+    pub count: u64,
+    /// Which one was the last, and why; empty when there was none.
+    pub last: String,
 }
 
 /// One process of an app, in the number that it holds.
@@ -49,6 +69,10 @@ pub(super) struct Slot {
     pub(super) attachment: Option<Attachment>,
     pub(super) load: Load,
     pub(super) failure: Option<Failure>,
+    /// What it is waiting for before it is ready, in its own words.
+    pub(super) unwell: Option<String>,
+    /// Why it was told to drain.
+    pub(super) leaving: Option<String>,
     /// How it ended, when its last words may still be on their way.
     pub(super) ending: Option<Ending>,
 }
@@ -73,6 +97,10 @@ impl App {
             slots: BTreeMap::new(),
             specs: BTreeMap::new(),
             followers: Vec::new(),
+            recycled: Recycled::default(),
+            awaited: BTreeMap::new(),
+            template: None,
+            leaving: BTreeSet::new(),
         }
     }
 
@@ -115,7 +143,7 @@ impl App {
 
     /// What follows from every event.
     pub(super) fn settle(&mut self) {
-        if self.supervisor.progress() == Progress::Done {
+        if self.supervisor.is_at_rest() {
             self.worker_error = None;
         }
         let current = self.supervisor.generation();
@@ -127,7 +155,12 @@ impl App {
     /// Whether its file and all of its workers are gone.
     pub(super) fn is_over(&self) -> bool {
         let file_is_gone = self.vassal.is_none() && self.rejected.is_none() && self.file_error.is_none();
-        file_is_gone && self.slots.is_empty()
+        file_is_gone && self.has_no_process()
+    }
+
+    /// Whether nothing of it runs.
+    pub(super) fn has_no_process(&self) -> bool {
+        self.slots.is_empty() && self.template.is_none() && self.leaving.is_empty()
     }
 
     fn answer_followers(&mut self) {
@@ -155,6 +188,8 @@ impl Slot {
             attachment: None,
             load: Load::default(),
             failure: None,
+            unwell: None,
+            leaving: None,
             ending: None,
         }
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use api::WorkerName;
-use supervise::{Event, Exit, Stage};
+use api::{VassalName, WorkerName};
+use supervise::{Event, Exit, Stage, Usage};
 
 use super::Driver;
 use super::act::LINGER;
@@ -52,7 +52,13 @@ impl Driver {
     /// A worker that has no number any more is told to stop. One that is to drain is told so again, since
     /// the order may have been lost with the stream before.
     pub(super) fn attach(&mut self, attaching: Attaching) {
-        let Attaching { worker, pid, serving, taking, attachment, commands } = attaching;
+        let attaching = match self.slot_of(&attaching.worker, attaching.pid) {
+            Some(_) => Some(attaching),
+            None => self.keep_early(attaching),
+        };
+        let Some(Attaching { worker, pid, serving, taking, attachment, commands }) = attaching else {
+            return;
+        };
         let Some(slot) = self.slot_of(&worker, pid) else {
             tracing::warn!(%worker, pid, "worker told to stop: it is not wanted");
             let _gone = commands.try_send(Command::Stop("it is not wanted any more".to_owned()));
@@ -65,7 +71,10 @@ impl Driver {
         match (taking, self.stage_of(&worker), serving) {
             (Taking::NothingMore, _, _) => self.tell(&worker.vassal, Event::Draining { number }),
             (Taking::Requests, Some(Stage::Draining { .. }), _) => self.repeat_drain(&worker),
-            (Taking::Requests, _, Some(serving)) => self.serves(&worker, serving),
+            (Taking::Requests, _, Some(serving)) => {
+                self.repeat_spec(&worker, pid);
+                self.serves(&worker, serving);
+            }
             (Taking::Requests, _, None) => self.send_spec(&worker, pid),
         }
     }
@@ -73,31 +82,48 @@ impl Driver {
     pub(super) fn ready(&mut self, worker: &WorkerName, id: AttachmentId, serving: Serving) {
         if self.attached(worker, id).is_some() {
             let Serving { capacity, python, .. } = &serving;
-            tracing::info!(%worker, capacity, python, "worker is ready");
+            let awaited = self.app_of(worker).and_then(|app| app.awaited.remove(&worker.number));
+            let after = awaited.map(|it| it.elapsed().as_millis());
+            tracing::info!(%worker, after_ms = after, capacity, python, "worker is ready");
             self.serves(worker, serving);
         }
     }
 
     pub(super) fn failed(&mut self, worker: &WorkerName, id: AttachmentId, failure: Failure) {
         let Some(slot) = self.attached(worker, id) else { return };
-        let Failure { reason, message, traceback } = &failure;
+        let Failure { reason, message, .. } = &failure;
         // The worker has logged the traceback itself, on the same stderr.
         tracing::error!(%worker, ?reason, "worker cannot run its app: {message}");
-        let error = match traceback.trim_end() {
-            more if more.is_empty() || more == message => {
-                format!("worker {worker} cannot run its app: {message}")
-            }
-            more => format!("worker {worker} cannot run its app: {message}\n{more}"),
-        };
+        let error = failure.told(&format!("worker {worker}"));
         slot.failure = Some(failure);
         if let Some(app) = self.app_of(worker) {
             app.worker_error = Some(error);
         }
     }
 
-    pub(super) fn load(&mut self, worker: &WorkerName, id: AttachmentId, load: Load) {
+    /// Takes note of what a worker is doing; gives the number of things that were done about it.
+    pub(super) fn load(&mut self, worker: &WorkerName, id: AttachmentId, load: Load) -> usize {
+        let Some(slot) = self.attached(worker, id) else { return 0 };
+        slot.load = load;
+        let Some(app) = self.app_of(worker) else { return 0 };
+        if !app.supervisor.limits().recycle.depends_on_usage() {
+            return 0;
+        }
+        let usage = Usage { requests: load.requests, memory: load.memory };
+        self.count_consequences(&worker.vassal, Event::Used { number: worker.number, usage })
+    }
+
+    /// A worker that starts is not as it should be yet: that is told as the reason if it never is.
+    pub(super) fn unwell(&mut self, worker: &WorkerName, id: AttachmentId, message: String) {
         if let Some(slot) = self.attached(worker, id) {
-            slot.load = load;
+            tracing::warn!(%worker, "worker is not ready yet: {message}");
+            slot.unwell = Some(message);
+        }
+    }
+
+    pub(super) fn stuck(&mut self, worker: &WorkerName, id: AttachmentId) {
+        if self.attached(worker, id).is_some() {
+            self.tell(&worker.vassal, Event::Stuck { number: worker.number });
         }
     }
 
@@ -111,8 +137,11 @@ impl Driver {
     pub(super) fn detached(&mut self, worker: &WorkerName, id: AttachmentId) {
         let Some(slot) = self.attached(worker, id) else { return };
         slot.attachment = None;
-        if let Some(ending) = slot.ending {
-            self.gone(worker, ending);
+        match slot.ending {
+            Some(ending) => self.gone(worker, ending),
+            None => {
+                self.tell(&worker.vassal, Event::Detached { number: worker.number });
+            }
         }
     }
 
@@ -148,6 +177,23 @@ impl Driver {
         self.publish(&worker.vassal);
     }
 
+    /// Tells the workers of an app what has changed of what they run, which is no reason to start them anew.
+    pub(super) fn repeat_specs(&mut self, name: &VassalName) {
+        let Some(app) = self.apps.get(name) else { return };
+        let attached = app.slots.iter().filter(|(_, slot)| slot.attachment.is_some());
+        let workers: Vec<_> =
+            attached.map(|(number, slot)| (app.worker(*number), slot.process.identity().pid)).collect();
+        for (worker, pid) in workers {
+            self.repeat_spec(&worker, pid);
+        }
+    }
+
+    fn repeat_spec(&mut self, worker: &WorkerName, pid: u32) {
+        if let (Ok(spec), Some(slot)) = (self.spec(worker, pid), self.slot(worker)) {
+            slot.command(Command::Run(spec));
+        }
+    }
+
     fn send_spec(&mut self, worker: &WorkerName, pid: u32) {
         let command = match self.spec(worker, pid) {
             Ok(spec) => Command::Run(spec),
@@ -179,6 +225,7 @@ impl Driver {
             }
             _ => tracing::info!(%worker, pid, %ending, "worker ended"),
         }
+        self.reap_strangers();
         let exit = exit(ending, slot.failure.as_ref());
         self.tell(&worker.vassal, Event::Exited { number: worker.number, exit });
     }
@@ -215,7 +262,7 @@ impl Driver {
 
 /// What a process that ended tells of the use of another try. Status 3 is a worker's word for an app that
 /// cannot be imported, as gunicorn's is.
-fn exit(ending: Ending, failure: Option<&Failure>) -> Exit {
+pub(super) fn exit(ending: Ending, failure: Option<&Failure>) -> Exit {
     match (failure.map(|it| it.reason), ending) {
         (Some(Reason::Interpreter | Reason::Import), _) | (None, Ending::Status(3)) => Exit::Unusable,
         (None, Ending::Status(0)) => Exit::Orderly,

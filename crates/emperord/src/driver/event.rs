@@ -12,6 +12,7 @@ use super::{AdminError, SpecError, Status};
 use crate::process::{Ending, Identity};
 use crate::routes::Watch;
 use crate::state::Serving;
+use crate::template::Said;
 use crate::vassals::FileEvent;
 
 /// Something that happened, or that is asked for.
@@ -48,6 +49,22 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// A worker has imported its app, and is not as it should be to take requests.
+    Unwell {
+        /// Its name.
+        worker: WorkerName,
+        /// On which stream it was said.
+        attachment: AttachmentId,
+        /// What is wrong.
+        message: String,
+    },
+    /// A worker has a request that nothing ends but the end of the process.
+    Stuck {
+        /// Its name.
+        worker: WorkerName,
+        /// On which stream it was said.
+        attachment: AttachmentId,
+    },
     /// What a worker is doing.
     Load {
         /// Its name.
@@ -80,6 +97,17 @@ pub enum Event {
         /// How.
         ending: Ending,
     },
+    /// The template of an app says something.
+    Template {
+        /// Of which app.
+        app: VassalName,
+        /// Its process.
+        pid: u32,
+        /// What.
+        said: Said,
+    },
+    /// A child of emperord has ended, which need not be one that it started.
+    ChildEnded,
     /// A process ended a moment ago, and what it said last should have come.
     Lingered {
         /// The worker's name.
@@ -212,4 +240,15 @@ pub struct Load {
     pub requests: u64,
     /// Resident memory in bytes; 0 when it was not told.
     pub memory: u64,
+}
+
+impl Failure {
+    /// As the operator is told of it; `who` failed.
+    pub(super) fn told(&self, who: &str) -> String {
+        let Self { message, traceback, .. } = self;
+        match traceback.trim_end() {
+            more if more.is_empty() || more == message => format!("{who} cannot run its app: {message}"),
+            more => format!("{who} cannot run its app: {message}\n{more}"),
+        }
+    }
 }

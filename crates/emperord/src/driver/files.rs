@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use api::{VassalName, WorkerName};
 use config::{Diagnostics, Problem};
-use supervise::{Event, Limits};
-use vassal::{Conflict, Vassal, conflicts};
+use supervise::{Event, Limits, Recycle};
+use vassal::{ChosenBy, Conflict, Vassal, conflicts};
 
 use super::Driver;
 use super::admin::{AdminError, Shutdown};
@@ -80,13 +80,22 @@ impl Driver {
     pub(super) fn follow(&mut self, name: &VassalName, vassal: Arc<Vassal>, workers: Workers) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let generation = app.next_generation(&vassal, workers);
-        let limits = Limits { start: vassal.timeouts.start, grace: vassal.timeouts.stop };
-        let wanted = Event::Wanted { generation, workers: vassal.workers, limits };
+        let wanted = Event::Wanted { generation, workers: vassal.workers, limits: limits(&vassal) };
         tracing::info!(app = %name, generation, workers = vassal.workers, "app follows its file");
+        if vassal.app_chosen_by == ChosenBy::Folder {
+            let directory = vassal.directory.display();
+            tracing::info!(app = %name, chosen = %vassal.app, %directory, "`app` was found in its folder");
+        }
         app.specs.insert(generation, Arc::clone(&vassal));
+        let workers_before = app.vassal.as_ref().map(|it| it.workers);
+        let are_others = workers_before.is_some_and(|before| before != vassal.workers);
         app.vassal = Some(vassal);
         app.file_error = None;
         self.tell(name, wanted);
+        self.follow_preload(name);
+        if are_others {
+            self.repeat_specs(name);
+        }
         self.publish(name);
     }
 
@@ -111,6 +120,7 @@ impl Driver {
         self.state.forget_version(name);
         self.publish(name);
         self.tell(name, Event::Removed);
+        self.end_template(name);
     }
 
     /// The place that another app had may be free now.
@@ -132,6 +142,12 @@ impl Driver {
             app.rejected = Some(version);
         }
     }
+}
+
+fn limits(vassal: &Vassal) -> Limits {
+    let vassal::Recycle { requests, lifetime, memory, jitter } = vassal.recycle;
+    let recycle = Recycle { requests, lifetime, memory, jitter };
+    Limits { start: vassal.timeouts.start, grace: vassal.timeouts.stop, recycle }
 }
 
 impl App {

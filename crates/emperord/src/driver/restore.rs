@@ -47,7 +47,8 @@ impl Driver {
         app.slots.insert(worker.number, slot);
         app.restored_generation = app.restored_generation.max(record.generation);
         let (number, generation) = (worker.number, record.generation);
-        self.tell(&worker.vassal, Event::Adopted { number, generation, stage: adoption(record.stage) });
+        let (stage, age) = (adoption(record.stage), record.identity.age());
+        self.tell(&worker.vassal, Event::Adopted { number, generation, stage, age });
         self.await_end(worker, process);
     }
 

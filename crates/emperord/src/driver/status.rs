@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use api::WorkerName;
 use supervise::{Phase, Stage, Worker};
+use vassal::ChosenBy;
 
 use super::Driver;
-use super::app::{App, Slot};
+use super::app::{App, Recycled, Slot};
 use super::event::Load;
 
 /// All apps.
@@ -38,6 +39,10 @@ pub struct AppStatus {
     pub last_error: String,
     /// What new workers run.
     pub generation: u64,
+    /// The callable that answers, and who named it; None while its file was never good.
+    pub app: Option<(String, ChosenBy)>,
+    /// Those of its workers that had done enough.
+    pub recycled: Recycled,
 }
 
 /// One worker.
@@ -59,6 +64,8 @@ pub struct WorkerStatus {
     pub load: Load,
     /// Since its process was started.
     pub age: Duration,
+    /// Why it is to go; empty while it is to stay.
+    pub leaving: String,
 }
 
 impl Driver {
@@ -81,6 +88,8 @@ impl App {
             workers: workers.filter_map(|(number, it)| self.worker_status(number, it)).collect(),
             last_error: self.last_error().unwrap_or_default().to_owned(),
             generation: self.supervisor.generation(),
+            app: vassal.map(|it| (it.app.to_string(), it.app_chosen_by)),
+            recycled: self.recycled.clone(),
         }
     }
 
@@ -104,8 +113,14 @@ impl App {
             python: slot.serving.as_ref().map_or_else(String::new, |it| it.python.clone()),
             load: load(slot),
             age: identity.age(),
+            leaving: leaving(slot, worker),
         })
     }
+}
+
+fn leaving(slot: &Slot, worker: &Worker) -> String {
+    let due = || worker.due.map(|cause| format!("to be recycled: {cause}"));
+    slot.leaving.clone().or_else(due).unwrap_or_default()
 }
 
 /// The kernel knows the memory of a worker that is too busy, or too idle, to tell.

@@ -2,17 +2,20 @@
 #![expect(unsafe_code, reason = "std has no stable way to call setsid(2) in a child")]
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use api::WorkerName;
+use api::{VassalName, WorkerName};
 use daemon::logging::Format;
+use tokio::net::UnixStream;
 
 use super::{LaunchError, Launcher};
 use crate::process::Process;
 
-/// Runs `workerd <name> --emperord <socket> --log-format <format>`.
+/// Runs `workerd <name>|--template <app> --emperord <socket> --log-format <format>`.
 #[derive(Debug)]
 pub struct Fork {
     /// The program.
@@ -25,17 +28,32 @@ pub struct Fork {
 
 impl Launcher for Fork {
     fn start(&self, worker: &WorkerName) -> Result<Process, LaunchError> {
-        self.spawn(worker).map_err(|source| LaunchError { program: self.workerd.clone(), source })
+        let worker = worker.to_string();
+        // Outputs are inherited: a pipe to emperord would break with it.
+        self.spawn(&[&worker], Stdio::null()).map_err(|source| self.failed(source))
+    }
+
+    fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError> {
+        let start = || {
+            let (ours, theirs) = StdUnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            let process = self.spawn(&["--template", app.as_str()], OwnedFd::from(theirs).into())?;
+            Ok((process, UnixStream::from_std(ours)?))
+        };
+        start().map_err(|source| self.failed(source))
     }
 }
 
 impl Fork {
-    fn spawn(&self, worker: &WorkerName) -> io::Result<Process> {
+    fn failed(&self, source: io::Error) -> LaunchError {
+        LaunchError { program: self.workerd.clone(), source }
+    }
+
+    fn spawn(&self, role: &[&str], input: Stdio) -> io::Result<Process> {
         let mut command = Command::new(&self.workerd);
-        command.arg(worker.to_string()).arg("--emperord").arg(&self.socket);
+        command.args(role).arg("--emperord").arg(&self.socket);
         command.args(["--log-format", format_name(self.log_format)]);
-        // Outputs are inherited: a pipe to emperord would break with it.
-        command.stdin(Stdio::null());
+        command.stdin(input);
         // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe.
         unsafe { command.pre_exec(detach) };
         // A child that is not waited for here is reaped by its pidfd.

@@ -10,6 +10,7 @@ use api::admin::{
 };
 use supervise::{Phase, Stage};
 use tonic::{Request, Response, Status};
+use vassal::ChosenBy;
 
 use super::ask;
 use super::peer::Peer;
@@ -74,7 +75,12 @@ fn refusal(error: &AdminError) -> Status {
 }
 
 fn app(app: AppStatus) -> App {
+    let (callable, chosen_by) = app.app.unwrap_or((String::new(), ChosenBy::Operator));
     App {
+        app: callable,
+        app_was_found: chosen_by == ChosenBy::Folder,
+        recycled: app.recycled.count,
+        last_recycled: app.recycled.last,
         name: app.name,
         state: app_state(app.phase).into(),
         file: app.file.display().to_string(),
@@ -110,6 +116,7 @@ fn worker(worker: WorkerStatus) -> Worker {
         memory: worker.load.memory,
         age_milliseconds: u64::try_from(worker.age.as_millis()).unwrap_or(u64::MAX),
         python: worker.python,
+        leaving: worker.leaving,
     }
 }
 

@@ -110,6 +110,7 @@ fn app(route: &Route) -> App {
         // A limit is at least a millisecond: 0 is none.
         request_milliseconds: vassal.timeouts.request.map_or(0, |it| milliseconds(it).max(1)),
         body_limit: vassal.limits.body,
+        sendfile_folders: vassal.sendfile_folders.iter().map(folder).collect(),
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
+use vassal::{Domain, Vassal};
 
 use super::peer::Peer;
 use super::{ask, ending};
@@ -122,7 +123,9 @@ impl Attached {
                 let load = Load { busy: load.busy, requests: load.requests, memory: load.memory };
                 Event::Load { worker, attachment, load }
             }
-            Message::Drained(_) => Event::Draining { worker, attachment },
+            Message::Unwell(unwell) => Event::Unwell { worker, attachment, message: bounded(unwell.message) },
+            Message::Stuck(_) => Event::Stuck { worker, attachment },
+            Message::Draining(_) | Message::Drained(_) => Event::Draining { worker, attachment },
         })
     }
 }
@@ -148,7 +151,7 @@ fn serving(instance: u64, ready: Ready) -> Serving {
     Serving { instance, socket: ready.socket, capacity: ready.capacity.max(1), python: ready.python }
 }
 
-fn failure(failed: Failed) -> Failure {
+pub(crate) fn failure(failed: Failed) -> Failure {
     let reason = match failed.reason() {
         failed::Reason::Interpreter => Reason::Interpreter,
         failed::Reason::Import => Reason::Import,
@@ -174,7 +177,7 @@ fn order(command: Command) -> Result<AttachResponse, Status> {
     Ok(AttachResponse { message: Some(message) })
 }
 
-fn spec(spec: &WorkerSpec) -> Spec {
+pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
     let vassal = &spec.vassal;
     Spec {
         vassal: vassal.name.to_string(),
@@ -187,6 +190,20 @@ fn spec(spec: &WorkerSpec) -> Spec {
         threads: vassal.threads.into(),
         socket: spec.socket.display().to_string(),
         workers: vassal.workers.into(),
+        health: vassal.health.as_ref().map_or_else(String::new, |it| it.as_str().to_owned()),
+        host: host(vassal),
+        script_name: vassal.path.as_str().trim_end_matches('/').to_owned(),
+        sendfile_folders: vassal.sendfile_folders.values().map(|it| it.display().to_string()).collect(),
+    }
+}
+
+/// A host that the app answers for, as a client would write it.
+fn host(vassal: &Vassal) -> String {
+    let domain = vassal.domains.first().map_or("localhost", Domain::as_str);
+    match domain.strip_prefix("*.") {
+        Some(parent) => format!("www.{parent}"),
+        None if domain == "*" => "localhost".to_owned(),
+        None => domain.to_owned(),
     }
 }
 

@@ -186,6 +186,9 @@ impl<'a> Sink<'a> {
             none => none.insert(SpooledFile { file: SpoolFile::create(self.folder).await?, len: 0 }),
         };
         let at = spooled.len;
+        if spooled.file.room(at, data.len()) < data.len() {
+            return Err(self.folder.full());
+        }
         spooled.len += data.len() as u64;
         spooled.file.write(at, data).await
     }

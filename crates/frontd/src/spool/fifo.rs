@@ -170,7 +170,8 @@ impl SpoolWriter {
     async fn spill(&self, mut data: Bytes) -> Result<(), PushError> {
         self.open().await?;
         while !data.is_empty() {
-            let (file, at, len) = std::future::poll_fn(|cx| self.shared.lock().poll_room(cx)).await?;
+            let (file, at, len) =
+                std::future::poll_fn(|cx| self.shared.lock().poll_room(cx, data.len())).await?;
             let part = data.split_to(data.len().min(len));
             let len = part.len() as u64;
             file.write(at, part).await?;
@@ -219,17 +220,26 @@ impl State {
         Poll::Pending
     }
 
-    /// Where in the file to write, and how many bytes in a row.
-    fn poll_room(&mut self, cx: &Context<'_>) -> Poll<Result<(SpoolFile, u64, usize), PushError>> {
-        let Some(ring) = self.ring.as_ref().filter(|_| !self.reader_gone) else {
+    /// Where in the file to write, and how many bytes in a row, of those that are wanted.
+    fn poll_room(
+        &mut self,
+        cx: &Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<(SpoolFile, u64, usize), PushError>> {
+        let Some(ring) = self.ring.as_mut().filter(|_| !self.reader_gone) else {
             return Poll::Ready(Err(PushError::Closed));
         };
-        match ring.room() {
-            (_, 0) => {
+        if ring.len == 0 {
+            // There is always some room at its beginning, however full the folder is.
+            ring.start = 0;
+        }
+        let (at, len) = ring.room(wanted);
+        match ring.file.room(at, len) {
+            0 => {
                 self.writer_waker = Some(cx.waker().clone());
                 Poll::Pending
             }
-            (at, len) => Poll::Ready(Ok((ring.file.clone(), at, len))),
+            len => Poll::Ready(Ok((ring.file.clone(), at, len))),
         }
     }
 
@@ -284,11 +294,11 @@ enum Next {
 }
 
 impl Ring {
-    /// Where to write, and how many bytes in a row may be written.
-    fn room(&self) -> (u64, usize) {
+    /// Where to write, and how many bytes in a row may be written, of those that are wanted.
+    fn room(&self, wanted: usize) -> (u64, usize) {
         let at = (self.start + self.len) % self.size;
         let free = (self.size - self.len).min(self.size - at);
-        (at, usize::try_from(free).unwrap_or(usize::MAX))
+        (at, usize::try_from(free).map_or(wanted, |free| free.min(wanted)))
     }
 
     /// Where to read, and how many bytes in a row to read.

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{SpoolError, SpoolFolder};
+use super::{FREE, SpoolError, SpoolFolder};
 
 /// Deleted with its last clone, for it has no name.
 #[derive(Clone, Debug)]
@@ -20,17 +21,34 @@ pub(super) struct SpoolFile {
 
 /// A file that is closed on a blocking thread: to free the blocks of a large one takes milliseconds.
 #[derive(Debug)]
-struct Handed(Option<File>);
+struct Handed {
+    file: Option<File>,
+    folder: SpoolFolder,
+    /// How far it may be written, and how much of that was taken of the folder's limit.
+    granted: AtomicU64,
+}
 
 /// A read on its way.
 pub(super) type Reading = JoinHandle<Result<Bytes, SpoolError>>;
 
 impl SpoolFile {
     pub(super) async fn create(folder: &SpoolFolder) -> Result<Self, SpoolError> {
-        let path = folder.0.clone();
+        let path = folder.0.path.clone();
         let made = spawn_blocking(move || tempfile::tempfile_in(path)).await;
         let file = flatten(made).map_err(|error| folder.error("create", error))?;
-        Ok(Self { file: Arc::new(Handed(Some(file))), folder: folder.clone() })
+        let file = Handed { file: Some(file), folder: folder.clone(), granted: AtomicU64::new(FREE) };
+        Ok(Self { file: Arc::new(file), folder: folder.clone() })
+    }
+
+    /// How much of `len` bytes at offset `at` may be written, by the limit of the folder. One writer asks.
+    pub(super) fn room(&self, at: u64, len: usize) -> usize {
+        let Handed { granted, folder, .. } = &*self.file;
+        let before = granted.load(Ordering::Relaxed);
+        let end = at.saturating_add(len as u64);
+        let taken = folder.take(end.saturating_sub(before));
+        granted.store(before + taken, Ordering::Relaxed);
+        let room = (before + taken).saturating_sub(at);
+        usize::try_from(room).map_or(len, |room| room.min(len))
     }
 
     /// Writes all of `data` at offset `at`.
@@ -63,13 +81,14 @@ impl SpoolFile {
 impl Handed {
     /// The file, which is there until the drop.
     fn get(&self) -> io::Result<&File> {
-        self.0.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        let file = self.0.take();
+        self.folder.give(self.granted.load(Ordering::Relaxed) - FREE);
+        let file = self.file.take();
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn_blocking(move || drop(file));
         }

@@ -9,7 +9,7 @@ pub(super) const KIB: usize = 1024;
 /// A folder that did not exist before, and where it is.
 pub(super) fn folder() -> (TempDir, SpoolFolder) {
     let temp = TempDir::new().unwrap();
-    let folder = SpoolFolder::create(&temp.path().join("made/spool")).unwrap();
+    let folder = SpoolFolder::create(&temp.path().join("made/spool"), u64::MAX).unwrap();
     (temp, folder)
 }
 

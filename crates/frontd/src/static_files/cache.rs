@@ -129,7 +129,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::super::open::{self, Target};
-    use super::super::path::FilePath;
+    use super::super::path::{FilePath, Names};
     use super::*;
 
     const FOLDER: FolderId = 1;
@@ -138,7 +138,7 @@ mod tests {
     async fn file(size: usize) -> Arc<Representation> {
         let temp = tempfile::TempDir::new().unwrap();
         std::fs::write(temp.path().join("a.txt"), vec![b'a'; size]).unwrap();
-        let path = FilePath::parse("a.txt").unwrap();
+        let path = FilePath::parse("a.txt", Names::Public).unwrap();
         let Target::File(open) = open::open(temp.path(), &path).await.unwrap() else { panic!("a folder") };
         Arc::new(Representation::load(open, path.as_path()).await.unwrap())
     }

@@ -45,7 +45,7 @@ pub(super) struct Stamp {
 
 /// Why there is nothing to serve.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
+pub(crate) enum OpenError {
     #[error("no such file")]
     NotFound,
     #[error("the file may not be read")]
@@ -167,6 +167,13 @@ impl Stamp {
     }
 }
 
+impl Stamp {
+    /// Whether it is of that very file, whatever it holds.
+    pub(super) fn is_of(self, device: u64, inode: u64) -> bool {
+        self.inode == (device, inode)
+    }
+}
+
 impl OpenFile {
     /// What the file is now.
     pub(super) fn stamp_now(&self) -> io::Result<Stamp> {
@@ -197,6 +204,7 @@ impl From<Errno> for OpenError {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use super::super::path::Names;
     use super::*;
 
     #[test]
@@ -218,7 +226,7 @@ mod tests {
             ("a/none", false),
             ("a/b/c.txt/d", false),
         ] {
-            let opened = walk(&folder, &FilePath::parse(path).unwrap());
+            let opened = walk(&folder, &FilePath::parse(path, Names::Public).unwrap());
             assert_eq!(opened.is_ok(), opens, "{path}");
             assert!(opens || matches!(OpenError::from(opened.unwrap_err()), OpenError::NotFound), "{path}");
         }

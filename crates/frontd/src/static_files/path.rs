@@ -13,6 +13,15 @@ const INDEX: &[u8] = b"index.html";
 /// The one hidden folder that is meant to be seen (RFC 8615).
 const WELL_KNOWN: &[u8] = b".well-known";
 
+/// Which names may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Those that are not hidden; a folder stands for its page.
+    Public,
+    /// Any file: who asks is the app.
+    Any,
+}
+
 /// A relative path without `.`, `..`, hidden names and empty segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FilePath(Vec<u8>);
@@ -20,7 +29,7 @@ pub(super) struct FilePath(Vec<u8>);
 impl FilePath {
     /// Parses what follows the prefix, still percent-encoded. A folder (what ends in a slash) stands for its
     /// `index.html`. None for whatever has no business there: the answer is 404.
-    pub(super) fn parse(raw: &str) -> Option<Self> {
+    pub(super) fn parse(raw: &str, names: Names) -> Option<Self> {
         if raw.len() > PATH_MAX {
             return None;
         }
@@ -31,12 +40,15 @@ impl FilePath {
             }
             let start = path.len();
             path.extend(percent_decode_str(segment));
-            if !is_servable(&path[start..]) {
+            if !is_servable(&path[start..], names) {
                 return None;
             }
         }
         let path = Self(path);
-        Some(if raw.is_empty() || raw.ends_with('/') { path.index() } else { path })
+        match raw.is_empty() || raw.ends_with('/') {
+            true => (names == Names::Public).then(|| path.index()),
+            false => Some(path),
+        }
     }
 
     /// The page of the folder that this is.
@@ -57,10 +69,13 @@ impl FilePath {
     }
 }
 
-/// A decoded segment that holds no separator, however it was written, and is not hidden.
-fn is_servable(segment: &[u8]) -> bool {
-    let is_hidden = segment.starts_with(b".") && segment != WELL_KNOWN;
-    !is_hidden && !segment.iter().any(|byte| matches!(byte, 0 | b'/' | b'\\'))
+/// A decoded segment that holds no separator, however it was written, and is not hidden from who asks.
+fn is_servable(segment: &[u8], names: Names) -> bool {
+    let is_refused = match names {
+        Names::Public => segment.starts_with(b".") && segment != WELL_KNOWN || segment.contains(&b'\\'),
+        Names::Any => matches!(segment, b"." | b".."),
+    };
+    !is_refused && !segment.iter().any(|byte| matches!(byte, 0 | b'/'))
 }
 
 #[cfg(test)]
@@ -109,12 +124,32 @@ mod tests {
             (".well-known/.x", None),
             ("...", None),
         ] {
-            let path = FilePath::parse(raw);
+            let path = FilePath::parse(raw, Names::Public);
             assert_eq!(path.as_ref().map(FilePath::as_path), expected.map(Path::new), "{raw}");
         }
         // Decoded once only: what is left is the name of a file.
-        assert_eq!(FilePath::parse("%252e%252e/a").unwrap().as_path(), Path::new("%2e%2e/a"));
-        assert_eq!(FilePath::parse("%ff").unwrap().as_path().as_os_str().as_bytes(), [0xff]);
-        assert_eq!(FilePath::parse(&"a".repeat(PATH_MAX + 1)), None);
+        assert_eq!(FilePath::parse("%252e%252e/a", Names::Public).unwrap().as_path(), Path::new("%2e%2e/a"));
+        assert_eq!(FilePath::parse("%ff", Names::Public).unwrap().as_path().as_os_str().as_bytes(), [0xff]);
+        assert_eq!(FilePath::parse(&"a".repeat(PATH_MAX + 1), Names::Public), None);
+    }
+
+    #[test]
+    fn an_app_may_name_any_file_and_no_folder() {
+        for (raw, expected) in [
+            ("a.css", Some("a.css")),
+            (".cache/a", Some(".cache/a")),
+            ("a\\b", Some("a\\b")),
+            ("100%25", Some("100%")),
+            ("", None),
+            ("a/", None),
+            ("../a", None),
+            ("a/%2e%2e/b", None),
+            ("./a", None),
+            ("a%2fb", None),
+            ("a%00", None),
+        ] {
+            let path = FilePath::parse(raw, Names::Any);
+            assert_eq!(path.as_ref().map(FilePath::as_path), expected.map(Path::new), "{raw}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::runner::{ExchangeResponse, Header, Response};
+use api::runner::{ExchangeResponse, File, Header, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -19,6 +19,8 @@ use crate::pool::{Lease, Place};
 pub(super) enum Event {
     /// The worker has begun and asks for the body; the next event comes by the receiver.
     NeedBody(oneshot::Receiver<Event>),
+    /// What the client may load meanwhile; the next event comes by the receiver.
+    EarlyHints(Vec<Header>, oneshot::Receiver<Event>),
     Settled(Outcome),
 }
 
@@ -26,9 +28,11 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The head of the response, and its body where it is small.
-    Response { status: u32, headers: Vec<Header>, body: Bytes, streamed: bool },
+    Response { status: u32, headers: Vec<Header>, body: Bytes, streamed: bool, file: Option<Box<File>> },
     /// The worker has not begun it and never will.
     HandedBack,
+    /// The worker is over the limit, and still at it.
+    TimedOut,
     /// The worker is gone.
     Broken(Broken),
 }
@@ -118,8 +122,18 @@ impl Exchanges {
         }
     }
 
+    pub(super) fn early_hints(&self, id: u64, headers: Vec<Header>) {
+        let mut state = self.state.lock();
+        let Some(exchange) = state.find(id) else { return };
+        let (next, events) = oneshot::channel();
+        if let Some(reply) = exchange.reply.replace(next) {
+            drop(state);
+            let _client_has_gone = reply.send(Event::EarlyHints(headers, events));
+        }
+    }
+
     pub(super) fn response(&self, response: Response) -> Rest {
-        let Response { id, status, headers, body, streamed, done } = response;
+        let Response { id, status, headers, body, streamed, done, file } = response;
         let mut state = self.state.lock();
         let Some(exchange) = state.find(id) else { return state.rest() };
         let reply = exchange.reply.take();
@@ -129,10 +143,18 @@ impl Exchanges {
         // The answer first: giving room back may hand the worker's next request out.
         if let Some(reply) = reply {
             let _client_has_gone =
-                reply.send(Event::Settled(Outcome::Response { status, headers, body, streamed }));
+                reply.send(Event::Settled(Outcome::Response { status, headers, body, streamed, file }));
         }
         drop(ended);
         rest
+    }
+
+    /// The client is told at once; the room is taken until the worker is done.
+    pub(super) fn timed_out(&self, id: u64) {
+        let reply = self.state.lock().find(id).and_then(|it| it.reply.take());
+        if let Some(reply) = reply {
+            let _client_has_gone = reply.send(Event::Settled(Outcome::TimedOut));
+        }
     }
 
     pub(super) fn done(&self, id: u64) -> Rest {
@@ -241,13 +263,22 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// What becomes of it; `need_body` is called when the worker asks for the request's body on the way.
-    pub(crate) async fn outcome(&mut self, mut need_body: impl FnMut(&Arc<Link>, u64)) -> Outcome {
+    /// What becomes of it; `need_body` is called when the worker asks for the request's body on the way, and
+    /// `early_hints` with what it has for the client meanwhile.
+    pub(crate) async fn outcome(
+        &mut self,
+        mut need_body: impl FnMut(&Arc<Link>, u64),
+        mut early_hints: impl FnMut(Vec<Header>),
+    ) -> Outcome {
         loop {
             match (&mut self.events).await.unwrap_or(Event::Settled(Outcome::Broken(Broken::Begun))) {
                 Event::NeedBody(next) => {
                     self.events = next;
                     need_body(&self.link, self.id);
+                }
+                Event::EarlyHints(headers, next) => {
+                    self.events = next;
+                    early_hints(headers);
                 }
                 Event::Settled(outcome) => {
                     self.settled = !matches!(outcome, Outcome::Response { streamed: true, .. });

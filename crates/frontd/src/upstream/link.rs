@@ -196,6 +196,14 @@ impl Responses {
                 exchanges.need_body(need.id);
                 Rest::Busy
             }
+            Some(Message::EarlyHints(hints)) => {
+                exchanges.early_hints(hints.id, hints.headers);
+                Rest::Busy
+            }
+            Some(Message::TimedOut(late)) => {
+                exchanges.timed_out(late.id);
+                Rest::Busy
+            }
             Some(Message::Welcome(_)) | None => Rest::Busy,
         };
         self.link.close_if(rest);
@@ -231,7 +239,7 @@ mod tests {
             pool.unlink(0, 1);
             end(&link);
             let mut pending = link.begin(lease, Request::default());
-            assert!(matches!(pending.outcome(|_, _| {}).await, Outcome::HandedBack));
+            assert!(matches!(pending.outcome(|_, _| {}, |_| {}).await, Outcome::HandedBack));
             drop(pending);
             assert_eq!(pool.census().in_flight, 0);
             drop(link);

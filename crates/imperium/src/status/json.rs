@@ -29,6 +29,10 @@ struct AppStatus<'a> {
     wanted: u32,
     generation: u64,
     last_error: &'a str,
+    app: &'a str,
+    app_was_found: bool,
+    recycled: u64,
+    last_recycled: &'a str,
     workers: Vec<WorkerStatus<'a>>,
 }
 
@@ -44,6 +48,7 @@ struct WorkerStatus<'a> {
     age_milliseconds: u64,
     generation: u64,
     python: &'a str,
+    leaving: &'a str,
 }
 
 /// One object, on lines of its own.
@@ -68,6 +73,10 @@ impl<'a> AppStatus<'a> {
             wanted: app.wanted,
             generation: app.generation,
             last_error: &app.last_error,
+            app: &app.app,
+            app_was_found: app.app_was_found,
+            recycled: app.recycled,
+            last_recycled: &app.last_recycled,
             workers: app.workers.iter().map(WorkerStatus::new).collect(),
         }
     }
@@ -86,6 +95,7 @@ impl<'a> WorkerStatus<'a> {
             age_milliseconds: worker.age_milliseconds,
             generation: worker.generation,
             python: &worker.python,
+            leaving: &worker.leaving,
         }
     }
 }
@@ -109,6 +119,7 @@ mod tests {
             memory: 1024,
             age_milliseconds: 5000,
             python: "CPython 3.11.7".to_owned(),
+            leaving: "to be recycled: it is 60 s old".to_owned(),
         };
         let app = App {
             name: "blog".to_owned(),
@@ -120,6 +131,10 @@ mod tests {
             workers: vec![worker],
             last_error: "it broke".to_owned(),
             generation: 2,
+            app: "app.py".to_owned(),
+            app_was_found: true,
+            recycled: 1,
+            last_recycled: "worker blog-2 was recycled: it is 60 s old".to_owned(),
         };
         let status = StatusResponse { apps: vec![app], pid: 7, version: "0.1.0".to_owned() };
         let addresses = Addresses {
@@ -133,9 +148,12 @@ mod tests {
                 "name": "blog", "state": "backing_off", "file": "/r/vassals/blog.toml",
                 "urls": ["https://blog.localhost:8443/"], "domains": ["blog.localhost"], "path": "/",
                 "wanted": 2, "generation": 2, "last_error": "it broke",
+                "app": "app.py", "app_was_found": true,
+                "recycled": 1, "last_recycled": "worker blog-2 was recycled: it is 60 s old",
                 "workers": [{
                     "name": "blog-1", "state": "ready", "pid": 12, "busy": 1, "capacity": 4, "requests": 9,
                     "memory": 1024, "age_milliseconds": 5000, "generation": 2, "python": "CPython 3.11.7",
+                    "leaving": "to be recycled: it is 60 s old",
                 }],
             }],
         });

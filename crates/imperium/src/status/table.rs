@@ -50,7 +50,16 @@ fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
     for url in addresses.urls(&app.domains, &app.path) {
         let _infallible = writeln!(text, "  {url}");
     }
+    if app.app_was_found {
+        let _infallible = writeln!(text, "  app, found in its folder: {}", app.app);
+    }
     text.push_str(&workers(&app.workers));
+    for worker in app.workers.iter().filter(|it| !it.leaving.is_empty()) {
+        let _infallible = writeln!(text, "  {}: {}", worker.name, worker.leaving);
+    }
+    if app.recycled > 0 {
+        let _infallible = writeln!(text, "  recycled: {}, last: {}", app.recycled, app.last_recycled);
+    }
     if !app.last_error.is_empty() {
         text.push_str("  last error:\n");
         for line in app.last_error.lines() {
@@ -130,6 +139,10 @@ mod tests {
             workers,
             last_error: last_error.to_owned(),
             generation: 1,
+            app: "app.py".to_owned(),
+            app_was_found: name == "shop",
+            recycled: 3,
+            last_recycled: format!("worker {name}-3 was recycled: it is 60 s old"),
         }
     }
 
@@ -145,7 +158,16 @@ mod tests {
             memory: 34 * 1024 * 1024 + 1,
             age_milliseconds: 125_900,
             python: "CPython 3.11.7".to_owned(),
+            leaving: if number_of(name) == 1 {
+                "to be recycled: it is 60 s old".to_owned()
+            } else {
+                String::new()
+            },
         }
+    }
+
+    fn number_of(name: &str) -> u32 {
+        name.rsplit_once('-').unwrap().1.parse().unwrap()
     }
 
     #[track_caller]
@@ -178,11 +200,15 @@ blog  running  1 of 2 workers ready  /r/vassals/blog.toml
   WORKER  PID    STATE     BUSY  REQUESTS  MEMORY  AGE    PYTHON
   blog-1  7      ready     1/1   12345     35 MiB  2m 5s  CPython 3.11.7
   blog-2  12345  starting  0/1   0         35 MiB  2m 5s  CPython 3.11.7
+  blog-1: to be recycled: it is 60 s old
+  recycled: 3, last: worker blog-3 was recycled: it is 60 s old
 ";
         let shop_text = "\
 shop  failed  0 of 2 workers ready  /r/vassals/shop.toml
   https://shop.localhost:8443/
   http://shop.localhost:8080/
+  app, found in its folder: app.py
+  recycled: 3, last: worker shop-3 was recycled: it is 60 s old
   last error:
     shop-1: import `shop`
     Traceback:

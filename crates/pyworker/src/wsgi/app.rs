@@ -1,4 +1,4 @@
-//! Finds the app that a spec names: `module:callable`, or `file.py:callable`.
+//! Finds the app that a spec names: `module:callable`, `file.py:callable`, or either with a factory's `()`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,24 @@ use pyo3::types::PyDict;
 
 /// What the app is called where the spec does not say.
 const USUAL_NAMES: [&str; 2] = ["application", "app"];
+/// What functions are called that make one.
+const USUAL_FACTORIES: [&str; 3] = ["create_app", "make_app", "get_app"];
 
 /// Where an app is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Location<'a> {
     module: Module<'a>,
-    /// Dotted; where absent, one of the usual names.
-    callable: Option<&'a str>,
+    callable: Callable<'a>,
+}
+
+/// What in a module answers; names are dotted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Callable<'a> {
+    /// One of the usual names.
+    Usual,
+    Name(&'a str),
+    /// What returns it when it is called.
+    Factory(&'a str),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -28,8 +39,8 @@ impl<'a> Location<'a> {
     /// Parses what the spec says.
     pub(crate) fn parse(app: &'a str) -> Self {
         let (module, callable) = match app.rsplit_once(':') {
-            Some((module, callable)) => (module, Some(callable).filter(|it| !it.is_empty())),
-            None => (app, None),
+            Some((module, callable)) => (module, Callable::parse(callable)),
+            None => (app, Callable::Usual),
         };
         let is_file = module.contains('/') || Path::new(module).extension().is_some_and(|it| it == "py");
         let module = if is_file { Module::File(Path::new(module)) } else { Module::Name(module) };
@@ -43,19 +54,39 @@ impl<'a> Location<'a> {
             Module::File(file) => import_file(py, &directory.join(file))?,
         };
         let app = match self.callable {
-            Some(callable) => attribute(&module, callable)?,
-            None => usual(&module)?,
+            Callable::Name(name) => attribute(&module, name)?,
+            Callable::Factory(name) => return made_by(&attribute(&module, name)?, name),
+            Callable::Usual => usual(&module)?,
         };
         if app.is_callable() {
             return Ok(app);
         }
-        let name = self.callable.unwrap_or("the app");
+        let name = if let Callable::Name(name) = self.callable { name } else { "the app" };
         Err(PyTypeError::new_err(format!(
             "{name} of {} is not callable{}",
             name_of(&module),
             candidates(&module)
         )))
     }
+}
+
+impl<'a> Callable<'a> {
+    fn parse(text: &'a str) -> Self {
+        match (text, text.strip_suffix("()")) {
+            ("", _) => Self::Usual,
+            (_, Some(name)) => Self::Factory(name),
+            (name, None) => Self::Name(name),
+        }
+    }
+}
+
+fn made_by<'py>(factory: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    let app = factory.call0()?;
+    if app.is_callable() {
+        return Ok(app);
+    }
+    let kind = app.get_type().name()?;
+    Err(PyTypeError::new_err(format!("{name}() returned {kind}, which cannot be called as an app")))
 }
 
 /// Imports a file under its own name, as `python FILE` would find it when another module imports it.
@@ -103,7 +134,10 @@ fn candidates(module: &Bound<'_, PyAny>) -> String {
     let names = module.getattr("__dict__").and_then(|it| Ok(app_like(&it.cast_into::<PyDict>()?)));
     match names {
         Ok(names) if !names.is_empty() => format!(": these look like apps: {}", names.join(", ")),
-        _ => ": nothing in it looks like an app".to_owned(),
+        _ => match USUAL_FACTORIES.into_iter().find(|name| module.hasattr(name).unwrap_or(false)) {
+            Some(factory) => format!(": write `{factory}()` if that makes the app"),
+            None => ": nothing in it looks like an app".to_owned(),
+        },
     }
 }
 
@@ -144,13 +178,14 @@ mod tests {
     fn locations() {
         let file = |path| Module::File(Path::new(path));
         for (app, module, callable) in [
-            ("blog.wsgi:application", Module::Name("blog.wsgi"), Some("application")),
-            ("blog:site.app", Module::Name("blog"), Some("site.app")),
-            ("blog", Module::Name("blog"), None),
-            ("blog:", Module::Name("blog"), None),
-            ("app.py:app", file("app.py"), Some("app")),
-            ("app.py", file("app.py"), None),
-            ("sub/wsgi:app", file("sub/wsgi"), Some("app")),
+            ("blog.wsgi:application", Module::Name("blog.wsgi"), Callable::Name("application")),
+            ("blog:site.app", Module::Name("blog"), Callable::Name("site.app")),
+            ("blog:create_app()", Module::Name("blog"), Callable::Factory("create_app")),
+            ("blog", Module::Name("blog"), Callable::Usual),
+            ("blog:", Module::Name("blog"), Callable::Usual),
+            ("app.py:app", file("app.py"), Callable::Name("app")),
+            ("app.py", file("app.py"), Callable::Usual),
+            ("sub/wsgi:app", file("sub/wsgi"), Callable::Name("app")),
         ] {
             assert_eq!(Location::parse(app), Location { module, callable }, "{app}");
         }

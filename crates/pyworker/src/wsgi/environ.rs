@@ -1,6 +1,8 @@
 //! The environ of one request (PEP 3333, "environ Variables").
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use api::runner::{Connection, Request};
 use pyo3::intern;
@@ -8,6 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::cgi::{self, Target};
+use super::early_hints::EarlyHints;
+use super::file_wrapper::FileWrapper;
 use super::input::Input;
 
 /// Header names whose variables are made once, as nearly every request has some of them.
@@ -59,32 +63,59 @@ const WELL_KNOWN: [&str; 42] = [
 /// What every environ of this worker has in common, and the names that most have.
 pub(crate) struct Environs {
     common: Py<PyDict>,
+    workers: Arc<AtomicU32>,
+    /// What `common` has as `wsgi.multiprocess`.
+    multiprocess: AtomicBool,
     variables: HashMap<&'static [u8], Py<PyString>>,
 }
 
 /// How the app is run, as far as PEP 3333 tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Concurrency {
     /// Threads of this process that call the app.
     pub(crate) threads: u32,
-    /// Processes that run the app.
-    pub(crate) workers: u32,
+    /// Processes that run the app; emperord tells when it changes.
+    pub(crate) workers: Arc<AtomicU32>,
 }
 
 impl Environs {
     /// Prepares what does not depend on the request; `errors` is `wsgi.errors`.
-    pub(crate) fn new(py: Python<'_>, concurrency: Concurrency, errors: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        concurrency: &Concurrency,
+        errors: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
         let common = PyDict::new(py);
         common.set_item("GATEWAY_INTERFACE", "CGI/1.1")?;
         common.set_item("SERVER_SOFTWARE", concat!("imperium/", env!("CARGO_PKG_VERSION")))?;
         common.set_item("wsgi.version", (1, 0))?;
         common.set_item("wsgi.errors", errors)?;
         common.set_item("wsgi.multithread", concurrency.threads > 1)?;
-        common.set_item("wsgi.multiprocess", concurrency.workers > 1)?;
+        let workers = Arc::clone(&concurrency.workers);
+        let multiprocess = workers.load(Ordering::Relaxed) > 1;
+        common.set_item("wsgi.multiprocess", multiprocess)?;
         common.set_item("wsgi.run_once", false)?;
+        common.set_item("wsgi.input_terminated", true)?;
+        common.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
+        common.set_item("wsgi.early_hints", Bound::new(py, EarlyHints)?)?;
         let variable =
             |name: &'static str| (name.as_bytes(), PyString::intern(py, &cgi::variable(name)).unbind());
-        Ok(Self { common: common.unbind(), variables: WELL_KNOWN.map(variable).into() })
+        let multiprocess = AtomicBool::new(multiprocess);
+        Ok(Self {
+            common: common.unbind(),
+            workers,
+            multiprocess,
+            variables: WELL_KNOWN.map(variable).into(),
+        })
+    }
+
+    fn follow_workers(&self, py: Python<'_>) -> PyResult<()> {
+        let multiprocess = self.workers.load(Ordering::Relaxed) > 1;
+        if multiprocess != self.multiprocess.load(Ordering::Relaxed) {
+            self.multiprocess.store(multiprocess, Ordering::Relaxed);
+            self.common.bind(py).set_item("wsgi.multiprocess", multiprocess)?;
+        }
+        Ok(())
     }
 
     /// The environ of `request`.
@@ -94,6 +125,7 @@ impl Environs {
         request: &Request,
         input: &Bound<'py, Input>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        self.follow_workers(py)?;
         let environ = self.common.bind(py).copy()?;
         environ.set_item(intern!(py, "wsgi.input"), input)?;
         set_request(&environ, request)?;

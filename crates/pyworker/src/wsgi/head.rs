@@ -1,6 +1,6 @@
 //! The status and headers that an app gives to `start_response`, checked.
 
-use api::runner::Header;
+use api::runner::{File, Header, file};
 use bytes::{Bytes, BytesMut};
 
 /// All names and values together; what is more is a mistake of the app.
@@ -15,6 +15,8 @@ pub(crate) struct Head {
     pub(crate) headers: Vec<Header>,
     /// From the header of that name, which stays among the headers.
     pub(crate) content_length: Option<u64>,
+    /// Named by a header that is for frontd and not for the client: to be sent in place of a body.
+    pub(crate) file: Option<Box<File>>,
 }
 
 /// What is wrong with a head.
@@ -50,8 +52,17 @@ impl HeadBuilder {
     /// Begins with the status, such as `200 OK`.
     pub(crate) fn new(status: &str) -> Result<Self, HeadError> {
         let status = parse_status(status).ok_or_else(|| HeadError::Status(shortened(status)))?;
-        let head = Head { status, headers: Vec::with_capacity(8), content_length: None };
-        Ok(Self { head, text: BytesMut::with_capacity(256), size: 0 })
+        Ok(Self::with_status(status))
+    }
+
+    /// Begins one that comes before the response (RFC 9110, 15.2).
+    pub(crate) fn interim() -> Self {
+        Self::with_status(103)
+    }
+
+    fn with_status(status: u16) -> Self {
+        let head = Head { status, headers: Vec::with_capacity(8), content_length: None, file: None };
+        Self { head, text: BytesMut::with_capacity(256), size: 0 }
     }
 
     /// Adds a header. Gives it back when it belongs to the connection, and so is not for an app to send.
@@ -72,8 +83,11 @@ impl HeadBuilder {
         }
         let name = self.lower_case(name);
         let value = self.value(value).ok_or_else(|| HeadError::Value(name.escape_ascii().to_string()))?;
-        if name == "content-length" {
-            self.content_length(&value)?;
+        match &*name {
+            b"content-length" => self.content_length(&value)?,
+            b"x-sendfile" => return Ok(self.file(file::Name::Path(value))),
+            b"x-accel-redirect" => return Ok(self.file(file::Name::Location(value))),
+            _ => {}
         }
         self.head.headers.push(Header { name, value });
         Ok(None)
@@ -82,6 +96,11 @@ impl HeadBuilder {
     /// The whole.
     pub(crate) fn build(self) -> Head {
         self.head
+    }
+
+    fn file(&mut self, name: file::Name) -> Option<HopByHop<'static>> {
+        self.head.file = Some(Box::new(File { name: Some(name), part: None }));
+        None
     }
 
     fn lower_case(&mut self, name: &str) -> Bytes {
@@ -248,6 +267,19 @@ mod tests {
         assert_eq!(builder.header("Content-Length", "12"), Ok(None));
         let head = builder.build();
         assert_eq!((head.headers.len(), head.content_length), (1, Some(12)));
+    }
+
+    #[test]
+    fn a_file_to_be_sent_is_no_header_of_the_response() {
+        let path = || file::Name::Path(Bytes::from_static(b"/srv/a b"));
+        let location = || file::Name::Location(Bytes::from_static(b"/protected/a%20b"));
+        for (header, value, name) in
+            [("X-Sendfile", "/srv/a b", path()), ("X-Accel-Redirect", "/protected/a%20b", location())]
+        {
+            let head = head("200 OK", &[(header, value), ("content-type", "text/plain")]).unwrap();
+            assert_eq!(head.file.and_then(|it| it.name), Some(name));
+            assert_eq!(head.headers.len(), 1);
+        }
     }
 
     #[test]

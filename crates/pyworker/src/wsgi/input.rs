@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PySlice};
 
 use crate::body::{ReadError, Upload};
 use crate::driver::Driver;
 use crate::exchange::Exchange;
+use crate::interrupt;
 
 /// The body of one request. What is small is at hand; the rest is fetched as it is read.
 #[pyclass(name = "Input", module = "imperium")]
@@ -54,9 +55,14 @@ impl Input {
     fn fetch(&mut self, py: Python<'_>) -> PyResult<Option<Bytes>> {
         match &mut self.source {
             Source::Inline => Ok(None),
-            Source::Streamed { upload, exchange, driver } => driver
-                .wait(py, upload.next(exchange))
-                .map_err(|error: ReadError| PyOSError::new_err(error.to_string())),
+            Source::Streamed { upload, exchange, driver } => {
+                driver.wait(py, upload.next(exchange)).map_err(|error: ReadError| {
+                    match exchange.deadline.is_to_be_raised() {
+                        true => interrupt::error(exchange),
+                        false => PyOSError::new_err(error.to_string()),
+                    }
+                })
+            }
             Source::Closed => Err(PyOSError::new_err("read the request body: the request is over")),
         }
     }
@@ -95,6 +101,22 @@ impl Input {
     #[pyo3(signature = (size = None, /))]
     fn read<'py>(&mut self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         self.take(py, limit(size), |_| None)
+    }
+
+    /// Fills `buffer`, which is any that can be written to, and tells how many bytes of it: fewer at the end of the body.
+    fn readinto(&mut self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = buffer.py();
+        // The stable ABI of Python 3.10 has no other way to write to it.
+        let view =
+            py.import("builtins")?.call_method1("memoryview", (buffer,))?.call_method1("cast", ("B",))?;
+        let read = self.take(py, view.len()?, |_| None)?;
+        let length = read.as_bytes().len();
+        view.set_item(PySlice::new(py, 0, length.cast_signed(), 1), read)?;
+        Ok(length)
+    }
+
+    fn readable(&self) -> bool {
+        true
     }
 
     /// A line with its end, no longer than `size`; empty at the end of the body.

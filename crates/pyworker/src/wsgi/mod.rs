@@ -2,7 +2,9 @@
 
 pub(crate) mod app;
 mod cgi;
+mod early_hints;
 mod environ;
+mod file_wrapper;
 mod head;
 mod input;
 mod reply;
@@ -11,7 +13,7 @@ mod start_response;
 use std::sync::Arc;
 
 use api::runner::serve_response::Message;
-use api::runner::{Done, Request, Response};
+use api::runner::{Done, Response};
 use bytes::{Bytes, BytesMut};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -21,11 +23,14 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 pub(crate) use self::cgi::is_safe;
 pub(crate) use self::environ::Concurrency;
 use self::environ::Environs;
+use self::file_wrapper::{FileWrapper, Folder};
 use self::input::Input;
 use self::reply::{INLINE_LIMIT, Method, Reply};
 use self::start_response::StartResponse;
 use crate::driver::Driver;
 use crate::exchanges::Begun;
+use crate::forked;
+use crate::interrupt::RequestTimeout;
 use crate::traceback;
 
 /// An app, ready to be called.
@@ -33,18 +38,25 @@ pub(crate) struct Wsgi {
     app: Py<PyAny>,
     environs: Environs,
     driver: Arc<Driver>,
+    /// Whose files are left to frontd.
+    sendfile: Vec<Folder>,
 }
 
 impl Wsgi {
     /// Prepares to call `app`, whose `wsgi.errors` is `errors`.
     pub(crate) fn new(
         app: Bound<'_, PyAny>,
-        concurrency: Concurrency,
+        concurrency: &Concurrency,
         errors: &Bound<'_, PyAny>,
         driver: Arc<Driver>,
     ) -> PyResult<Self> {
         let environs = Environs::new(app.py(), concurrency, errors)?;
-        Ok(Self { app: app.unbind(), environs, driver })
+        Ok(Self { app: app.unbind(), environs, driver, sendfile: Vec::new() })
+    }
+
+    /// Leaves files in these folders to frontd.
+    pub(crate) fn with_sendfile(self, folders: &[String]) -> Self {
+        Self { sendfile: Folder::all(folders), ..self }
     }
 
     /// Serves one request, up to its last message, which is for the caller to send.
@@ -53,7 +65,7 @@ impl Wsgi {
             Ok(call) => self.respond(py, &call, begun),
             Err(error) => {
                 log_failure(py, &error, begun);
-                (Some(reply::server_error(begun.request.id)), None)
+                (Some(reply::server_error(begun.exchange.id)), None)
             }
         };
         let Some(close) = iterable.and_then(|it| close_of(&it)) else {
@@ -70,7 +82,7 @@ impl Wsgi {
     }
 
     fn prepare<'py>(&self, py: Python<'py>, begun: &Begun) -> PyResult<Call<'py>> {
-        let Begun { exchange, request } = begun;
+        let (exchange, request) = (&begun.exchange, begun.request());
         let input = match request.body_length {
             0 => Input::inline(request.body.clone()),
             length => Input::streamed(length, Arc::clone(exchange), Arc::clone(&self.driver)),
@@ -118,6 +130,14 @@ impl Wsgi {
         {
             return Ok(Some(start.borrow_mut().reply.whole(body)?));
         }
+        if let Ok(wrapper) = iterable.cast::<FileWrapper>() {
+            let file = |length| wrapper.get().left_to_frontd(py, &self.sendfile, length);
+            let mut start = start.borrow_mut();
+            start.reply.leave_to_frontd(file);
+            if start.reply.is_unsent() && !start.reply.wants_body() {
+                return Ok(Some(start.reply.whole(Bytes::new())?));
+            }
+        }
         for piece in iterable.try_iter()? {
             let piece = piece?;
             let piece = bytes_of(&piece)?.as_bytes();
@@ -152,7 +172,7 @@ struct Call<'py> {
 fn last(begun: &Begun, response: Option<Response>) -> Message {
     match response {
         Some(response) => Message::Response(Response { done: true, ..response }),
-        None => Message::Done(Done { id: begun.request.id }),
+        None => Message::Done(Done { id: begun.exchange.id }),
     }
 }
 
@@ -193,10 +213,13 @@ fn close_of<'py>(iterable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 
 /// An exception of the app, as one event. One that only tells that the client has gone is nobody's fault.
 fn log_failure(py: Python<'_>, error: &PyErr, begun: &Begun) {
-    let Request { method, target, request_id, .. } = &begun.request;
-    let path = target.escape_ascii().to_string();
+    forked::end_if_forked_by(py, error);
+    let (exchange, request_id) = (&begun.exchange, &begun.request().request_id);
+    let (method, path) = (exchange.method(), exchange.path());
     let traceback = traceback::of(py, error);
-    if begun.exchange.is_gone() {
+    if error.is_instance_of::<RequestTimeout>(py) {
+        tracing::info!(%method, %path, request = %request_id, "the request that was over its limit has ended");
+    } else if begun.exchange.is_gone() && !begun.exchange.deadline.is_over() {
         tracing::debug!(%method, %path, request = %request_id, "the client has gone\n{traceback}");
     } else {
         tracing::error!(%method, %path, request = %request_id, "the app raised an exception\n{traceback}");

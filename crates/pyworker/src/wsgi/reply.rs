@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use api::runner::serve_response::Message;
-use api::runner::{Header, Response};
+use api::runner::{File, Header, Response};
 use bytes::Bytes;
+use pyo3::PyErr;
 
 use super::head::{self, Head};
 use crate::body::{Budget, Download, Overrun, Shortfall};
+use crate::deadline::TooLate;
 use crate::exchange::{ClientGone, Exchange};
+use crate::interrupt;
 
 /// The largest body that goes inline with its head.
 pub(crate) const INLINE_LIMIT: usize = 256 << 10;
@@ -63,6 +66,9 @@ pub(crate) enum ReplyError {
     /// The client has left.
     #[error("send the response body: {0}")]
     Gone(#[from] ClientGone),
+    /// The client was told that it took too long.
+    #[error("send the response: {0}")]
+    TooLate(#[from] TooLate),
 }
 
 /// `start_response` was called again where that is not allowed.
@@ -128,7 +134,7 @@ impl Reply {
         let Progress::Started(head) = &self.progress else { return Err(ReplyError::NotStarted) };
         if self.has_body(head) {
             let mut budget = Budget::new(head.content_length);
-            log(budget.spend(&mut body));
+            self.log(budget.spend(&mut body));
             budget.shortfall().map_or(Ok(()), Err)?;
         } else {
             body = Bytes::new();
@@ -136,7 +142,11 @@ impl Reply {
         let response =
             Response { id: self.exchange.id, status: head.status.into(), body, ..Response::default() };
         match std::mem::replace(&mut self.progress, Progress::Over) {
-            Progress::Started(head) => Ok(Response { headers: head.headers, ..response }),
+            Progress::Started(head) => Ok(Response {
+                headers: head.headers,
+                file: head.file.filter(|_| head::has_body(head.status)),
+                ..response
+            }),
             Progress::Nothing | Progress::Streaming(_) | Progress::Over => Err(ReplyError::NotStarted),
         }
     }
@@ -151,9 +161,23 @@ impl Reply {
         }
         self.open().await?;
         if let Progress::Streaming(download) = &mut self.progress {
-            log(download.send(&self.exchange, piece).await?);
+            let overrun = download.send(&self.exchange, piece).await?;
+            if overrun != Overrun(0) {
+                self.log(overrun);
+                return self.finish().await.map(drop);
+            }
         }
         Ok(())
+    }
+
+    /// Leaves the body to frontd, if there is to be one; `file` is asked with the length that it should have.
+    pub(crate) fn leave_to_frontd(&mut self, file: impl FnOnce(Option<u64>) -> Option<File>) {
+        let has_body = matches!(&self.progress, Progress::Started(head) if self.has_body(head));
+        if let Progress::Started(head) = &mut self.progress
+            && has_body
+        {
+            head.file = file(head.content_length).map(Box::new);
+        }
     }
 
     /// The app has given all of its body. What was not sent at all yet is for the caller to send.
@@ -183,6 +207,7 @@ impl Reply {
     /// Sends the head, if that has not been, and waits for the way of the body.
     async fn open(&mut self) -> Result<(), ReplyError> {
         let Progress::Started(head) = &mut self.progress else { return Ok(()) };
+        self.exchange.deadline.answer()?;
         let response = Response {
             id: self.exchange.id,
             status: head.status.into(),
@@ -198,14 +223,26 @@ impl Reply {
         Ok(())
     }
 
-    fn has_body(&self, head: &Head) -> bool {
-        self.method == Method::Other && head::has_body(head.status)
+    /// What is to be raised where the response cannot go on, when that is because it took too long.
+    pub(crate) fn overdue(&self) -> Option<PyErr> {
+        self.exchange.deadline.is_to_be_raised().then(|| interrupt::error(&self.exchange))
     }
-}
 
-fn log(overrun: Overrun) {
-    if overrun.0 > 0 {
-        tracing::warn!(bytes = overrun.0, "the app sent more than its Content-Length: the rest is dropped");
+    fn has_body(&self, head: &Head) -> bool {
+        self.method == Method::Other && head::has_body(head.status) && head.file.is_none()
+    }
+
+    fn log(&self, Overrun(bytes): Overrun) {
+        if bytes > 0 {
+            let (method, path) = (self.exchange.method(), self.exchange.path());
+            let request = &self.exchange.request.request_id;
+            tracing::warn!(
+                method,
+                path,
+                request,
+                "the app sent more than its Content-Length: what is beyond it is dropped"
+            );
+        }
     }
 }
 
@@ -219,7 +256,7 @@ pub(crate) fn server_error(id: u64) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use api::runner::ServeResponse;
+    use api::runner::{Request, ServeResponse};
     use tokio::sync::mpsc::UnboundedReceiver;
 
     use super::*;
@@ -227,11 +264,12 @@ mod tests {
 
     fn reply(method: Method) -> (Reply, UnboundedReceiver<ServeResponse>) {
         let (session, outgoing) = Session::new(1);
-        (Reply::new(method, Arc::new(Exchange::new(7, Arc::new(session)))), outgoing)
+        let request = Request { id: 7, ..Request::default() };
+        (Reply::new(method, Arc::new(Exchange::new(request, Arc::new(session)))), outgoing)
     }
 
     fn head(status: u16, content_length: Option<u64>) -> Head {
-        Head { status, headers: Vec::new(), content_length }
+        Head { status, headers: Vec::new(), content_length, file: None }
     }
 
     fn body(response: Result<Response, ReplyError>) -> Result<String, ReplyError> {

@@ -27,7 +27,8 @@ impl StartResponse {
 
     /// Sends one piece of the body, and waits as long as the client is slow.
     pub(crate) fn send(&mut self, py: Python<'_>, piece: Bytes) -> PyResult<()> {
-        Ok(self.driver.wait(py, self.reply.send(piece))?)
+        let sent = self.driver.wait(py, self.reply.send(piece));
+        sent.map_err(|error| self.reply.overdue().unwrap_or_else(|| error.into()))
     }
 }
 
@@ -85,7 +86,10 @@ fn parse(status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<
     Ok(builder.build())
 }
 
-fn pair<'py>(header: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
+/// A header as an app gives it.
+pub(super) fn pair<'py>(
+    header: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
     let text = |at: usize| header.cast::<PyTuple>().ok()?.get_item(at).ok()?.cast_into::<PyString>().ok();
     match (header.len(), text(0), text(1)) {
         (Ok(2), Some(name), Some(value)) => Ok((name, value)),
@@ -104,7 +108,7 @@ impl From<ReplyError> for PyErr {
         match error {
             ReplyError::NotStarted => PyAssertionError::new_err(error.to_string()),
             ReplyError::Short(_) => PyValueError::new_err(error.to_string()),
-            ReplyError::Gone(_) => PyBrokenPipeError::new_err(error.to_string()),
+            ReplyError::Gone(_) | ReplyError::TooLate(_) => PyBrokenPipeError::new_err(error.to_string()),
         }
     }
 }

@@ -48,8 +48,8 @@ fn those_of_a_file_that_is_gone_are_drained() {
 
 #[test]
 fn one_that_was_starting_and_one_that_was_draining_go_on() {
-    let starting = Event::Adopted { number: 1, generation: 4, stage: Adoption::Starting };
-    let draining = Event::Adopted { number: 2, generation: 4, stage: Adoption::Draining };
+    let starting = adopted_as(1, 4, Adoption::Starting);
+    let draining = adopted_as(2, 4, Adoption::Draining);
     check(&[
         (0, starting, "", Phase::Starting),
         (0, draining, "", Phase::Starting),

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::{Conflict, conflicts};
+use crate::{Callable, Conflict, conflicts};
 
 /// A folder with an app, a virtualenv and a static folder, and `blog.toml` to be.
 struct Place(tempfile::TempDir);
@@ -74,13 +74,18 @@ fn the_least_that_an_app_needs() {
         file: place.path("blog.toml"),
         domains: vec![Domain::parse("blog.example").unwrap()],
         path: MountPath::default(),
-        app: App { target: Target::Module("blog.wsgi".into()), callable: None },
+        app: App { target: Target::Module("blog.wsgi".into()), callable: Callable::Usual },
+        app_chosen_by: ChosenBy::Operator,
         directory: place.path("blog"),
         python: Python::Default,
         workers: 2,
         threads: 1,
+        preload: false,
+        health: None,
+        recycle: Recycle { requests: None, lifetime: None, memory: None, jitter: 10 },
         env: BTreeMap::new(),
         static_folders: BTreeMap::new(),
+        sendfile_folders: BTreeMap::new(),
         timeouts: Timeouts {
             start: Duration::from_secs(60),
             request: Some(Duration::from_secs(60)),
@@ -103,11 +108,16 @@ fn every_key() {
         python = "blog/.venv"
         workers = 4
         threads = 8
+        preload = true
+        health = "/blog/up"
+        recycle = { requests = 1000, lifetime = "1h", memory = "300 MB", jitter = "20%" }
         [env]
         DEBUG = ""
         _x1 = "ü"
         [static]
         "/blog/static/" = "blog/static"
+        [sendfile]
+        "/protected/" = "blog/static"
         [timeouts]
         start = "2m"
         request = 0
@@ -124,7 +134,11 @@ fn every_key() {
     assert_eq!((vassal.path.as_str(), vassal.app.to_string().as_str()), ("/blog", "app.py:create.app"));
     assert_eq!(vassal.directory, place.path("blog"));
     assert_eq!(vassal.python, Python::Virtualenv(place.path("blog/.venv")));
-    assert_eq!((vassal.workers, vassal.threads), (4, 8));
+    assert_eq!((vassal.workers, vassal.threads, vassal.preload), (4, 8, true));
+    assert_eq!(vassal.health.as_ref().map(HealthPath::as_str), Some("/blog/up"));
+    let lifetime = Some(Duration::from_secs(3600));
+    let recycle = Recycle { requests: Some(1000), lifetime, memory: Some(300_000_000), jitter: 20 };
+    assert_eq!(vassal.recycle, recycle);
     assert_eq!(
         vassal.env.iter().collect::<Vec<_>>(),
         [(&"DEBUG".into(), &"".into()), (&"_x1".into(), &"ü".into())]
@@ -132,6 +146,9 @@ fn every_key() {
     let folders: Vec<_> =
         vassal.static_folders.iter().map(|(prefix, folder)| (prefix.as_str(), folder)).collect();
     assert_eq!(folders, [("/blog/static/", &place.path("blog/static"))]);
+    let folders: Vec<_> =
+        vassal.sendfile_folders.iter().map(|(prefix, folder)| (prefix.as_str(), folder)).collect();
+    assert_eq!(folders, [("/protected/", &place.path("blog/static"))]);
     let timeouts = Timeouts { start: Duration::from_secs(120), request: None, stop: Duration::ZERO };
     assert_eq!(vassal.timeouts, timeouts);
     assert_eq!(vassal.queue, Queue { size: 0, timeout: Duration::from_secs(1) });
@@ -144,8 +161,8 @@ fn keys() {
         "",
         &[
             "1:1: `domains` is missing: write domains = [\"blog.example\"]",
-            "1:1: `app` is missing: write app = \"module:callable\"",
             "1:1: `directory` is missing: write directory = \"/srv/blog\"",
+            "1:1: `app` is missing: write app = \"module:callable\"",
         ],
     );
     check_rest("wokers = 3", &["4:1: unknown key `wokers`: did you mean `workers`?"]);
@@ -194,7 +211,8 @@ fn domains() {
 
 #[test]
 fn apps() {
-    let good = ["blog.wsgi:application", "app", "app:a.b", "app.py", "./app.py:app", "größe:app"];
+    let good =
+        ["blog.wsgi:application", "app", "app:a.b", "app.py", "./app.py:app", "größe:app", "app:create()"];
     good.iter().for_each(|app| check_value("app", &format!("'{app}'"), &[]));
 
     let check = |app: &str, expected: &str| {
@@ -211,8 +229,8 @@ fn apps() {
         &format!("must name a module or a file that ends in `.py`, not \"blog/wsgi\": {such_as}"),
     );
     check(
-        "a:b()",
-        "must name a callable after the `:`, which \"b()\" is not: write \"b\" if that is the app, or name a variable that holds one",
+        "a:b(\"x\")",
+        "must name a callable after the `:`, which \"b(\"x\")\" is not: write \"b()\": a factory is called without arguments; pass what it needs in [env]",
     );
     check(
         "a:",
@@ -364,8 +382,14 @@ fn the_fingerprint_is_of_what_a_process_sees() {
     ] {
         assert_eq!(print(same), before, "{same}");
     }
-    let changes =
-        ["threads = 2", "python = 'blog/.venv'", "[env]\nA = 'b'", "[env]\nAb = ''", "[env]\nA = ''\nb = ''"];
+    let changes = [
+        "threads = 2",
+        "python = 'blog/.venv'",
+        "[env]\nA = 'b'",
+        "[env]\nAb = ''",
+        "[env]\nA = ''\nb = ''",
+        "[sendfile]\n'/s/' = 'blog'",
+    ];
     let mut prints: Vec<_> = changes.iter().map(|rest| print(rest)).chain([before]).collect();
     prints.sort();
     prints.dedup();
@@ -397,6 +421,60 @@ fn conflicting_routes() {
     let told = found[0].diagnostics().to_string().replace(place.0.path().to_str().unwrap(), "ROOT");
     let wrong = "`domains` has `b.example` with path `/`, which is taken by ROOT/a.toml";
     assert_eq!(told, format!("ROOT/c.toml:4:25: {wrong}: give one of the two another domain or path"));
+}
+
+#[test]
+fn an_app_that_the_folder_makes_plain() {
+    let place = Place::new();
+    let vassal = place.parse("domains = ['a']\ndirectory = 'blog'\n").unwrap();
+    assert_eq!((vassal.app.to_string().as_str(), vassal.app_chosen_by), ("app.py", ChosenBy::Folder));
+    assert_eq!(
+        place.told("domains = ['a']\ndirectory = 'bin'\n"),
+        "ROOT/blog.toml:1:1: `app` is missing, and ROOT/bin has no wsgi.py, app.py or */wsgi.py that would make \
+         it plain: write app = \"module:callable\""
+    );
+}
+
+#[test]
+fn recycling_and_health() {
+    check_rest(
+        "recycle = 3",
+        &["4:11: `recycle` must be a table: write [recycle], and its keys in lines below"],
+    );
+    check_rest(
+        "recycle = { memmory = 3 }",
+        &["4:13: unknown key `memmory` in `[recycle]`: did you mean `memory`?"],
+    );
+    check_rest(
+        "recycle = { requests = 0 }",
+        &["4:24: `recycle.requests` must be a whole number from 1 to 9223372036854775807, not 0"],
+    );
+    check_rest(
+        "recycle = { jitter = 20 }",
+        &["4:22: `recycle.jitter` must be a percentage from 0% to 100%, not 20: write such as \"10%\""],
+    );
+    check_rest(
+        "preload = 'true'",
+        &["4:11: `preload` must be true or false, not \"true\": write true without quotes"],
+    );
+    check_rest("health = 'up'", &["4:10: `health` must begin with `/`, not \"up\": write \"/up\""]);
+    check_rest(
+        "path = '/blog'\nhealth = '/up'",
+        &["5:10: `health` lies outside of the app's path `/blog`: write \"/blog/up\""],
+    );
+}
+
+#[test]
+fn a_virtualenv_whose_interpreter_is_gone() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("old/bin")).unwrap();
+    std::os::unix::fs::symlink("python3", place.path("old/bin/python")).unwrap();
+    std::os::unix::fs::symlink("/gone/bin/python3.9", place.path("old/bin/python3")).unwrap();
+    assert_eq!(
+        place.told(&format!("{MINIMAL}python = 'old'")),
+        "ROOT/blog.toml:4:10: `python` names the virtualenv ROOT/old, whose interpreter /gone/bin/python3.9 is gone: \
+         make it anew with `python3 -m venv --clear ROOT/old`, and install its packages"
+    );
 }
 
 /// What the example shows in comments is the default; its folders are made under another root.

@@ -1,6 +1,7 @@
 //! What has begun and what has not: recalls, cancels and drains, while Python is busy.
 
 use api::runner::serve_response::Message;
+use api::worker::attach_request::Message as Told;
 
 use crate::front::{Front, get, post, request};
 use crate::process::{App, Worker, within};
@@ -117,7 +118,8 @@ async fn a_drain_finishes_what_has_begun_and_gives_back_the_rest() {
     assert_eq!(body(&mut front).await, "/first");
     front.half_close();
     assert_eq!(within(front.next()).await, None);
-    assert!(matches!(within(worker.emperor.told()).await, api::worker::attach_request::Message::Drained(_)));
+    assert!(matches!(within(worker.emperor.told()).await, Told::Draining(_)));
+    assert!(matches!(within(worker.emperor.told()).await, Told::Drained(_)));
     assert_eq!(worker.exit_code().await, Some(0));
     assert!(!std::path::Path::new(&worker.spec.socket).exists());
 }

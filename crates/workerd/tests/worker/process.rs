@@ -61,6 +61,7 @@ impl<'a> App<'a> {
             threads: self.threads,
             socket: root.join("blog-2.sock").to_str().unwrap().to_owned(),
             workers: 2,
+            ..Spec::default()
         };
         let emperor = Emperor::serve(&root.join("emperord.sock"), spec.clone());
         let mut child = Command::new(env!("CARGO_BIN_EXE_workerd"))

@@ -194,7 +194,8 @@ async fn every_answer_and_every_failure() {
     worker.child.kill().await.unwrap();
     let log = worker.log().await;
     assert_eq!(log.matches("the app raised an exception").count(), failures, "{log}");
-    assert!(log.contains("ValueError: boom method=GET path=/raise request=test-1"), "{log}");
+    assert!(log.contains("an exception method=GET path=/raise request=test-1\nTraceback"), "{log}");
+    assert!(log.contains("ValueError: boom"), "{log}");
 }
 
 #[tokio::test]

@@ -124,3 +124,18 @@ async fn a_full_disk_is_told_with_its_cure() {
     assert!(error.to_string().contains("No space left on device"), "{error}");
     assert!(error.to_string().contains("free some space there"), "{error}");
 }
+
+#[tokio::test]
+async fn a_body_that_the_folder_has_no_room_for_is_told_from_a_full_disk() {
+    let temp = tempfile::TempDir::new().unwrap();
+    let folder = SpoolFolder::create(temp.path(), 1000 * KIB as u64).unwrap();
+    let first = SpooledBody::read(body(&[800 * KIB]), 1 << 30, &folder).await.unwrap();
+    let Err(SpoolBodyError::Disk(error)) = SpooledBody::read(body(&[800 * KIB]), 1 << 30, &folder).await
+    else {
+        panic!("there was room")
+    };
+    assert!(error.is_full() && error.to_string().contains("raise `limits.spool`"), "{error}");
+    SpooledBody::read(body(&[60 * KIB]), 1 << 30, &folder).await.unwrap();
+    drop(first);
+    SpooledBody::read(body(&[800 * KIB]), 1 << 30, &folder).await.unwrap();
+}

@@ -211,3 +211,39 @@ async fn a_writer_learns_that_the_client_went_away() {
     };
     assert!(matches!(tokio::join!(fill, leave).0, PushError::Closed));
 }
+
+#[tokio::test]
+async fn a_full_folder_slows_a_response_and_never_stops_it() {
+    let temp = tempfile::TempDir::new().unwrap();
+    let folder = SpoolFolder::create(temp.path(), 0).unwrap();
+    let (mut writer, mut reader) = channel(folder.clone(), SMALL);
+    let all = pattern(0, 2000 * KIB);
+    let write = async {
+        for chunk in all.chunks(7 * KIB) {
+            writer.push(Bytes::copy_from_slice(chunk)).await.unwrap();
+        }
+        writer.finish();
+    };
+    let (read, ()) = tokio::join!(take(&mut reader, all.len()), write);
+    assert!(read == all);
+    assert!(reader.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn what_a_folder_may_hold_is_shared_and_given_back() {
+    let temp = tempfile::TempDir::new().unwrap();
+    let folder = SpoolFolder::create(temp.path(), 512 * KIB as u64).unwrap();
+    let file = SpoolFile::create(&folder).await.unwrap();
+    let other = SpoolFile::create(&folder).await.unwrap();
+    for (of, at, len, room) in [
+        (&file, 0, 300, 300),
+        (&other, 0, 400, 340),
+        (&file, 200, 200, 100),
+        (&file, 300, 1, 0),
+        (&other, 0, 10, 10),
+    ] {
+        assert_eq!(of.room(at * KIB as u64, len * KIB), room * KIB, "{len} KiB at {at}");
+    }
+    drop(other);
+    assert_eq!(file.room(300 * KIB as u64, 1000 * KIB), 276 * KIB);
+}

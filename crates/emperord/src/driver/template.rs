@@ -1,0 +1,311 @@
+//! Workers that are forked from a template: the template's life, and what it is ordered.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use api::{VassalName, WorkerName};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use supervise::{Action, Event, KillCause};
+
+use super::Driver;
+use super::app::{App, Slot};
+use super::attach::exit;
+use super::event::{self, Attaching, Failure, WorkerSpec};
+use crate::process::{Ending, Process};
+use crate::template::{Orders, Said, speak};
+
+/// The process that an app's workers are forked from.
+///
+/// ```text
+///   started ──imported──▶ forks at each order ──▶ ended: of a new generation, app gone, emperord gone
+///      └── cannot import: what was ordered has failed
+/// ```
+pub(super) struct Template {
+    process: Process,
+    /// What it has imported.
+    generation: u64,
+    stage: Import,
+    orders: Orders,
+    /// The workers that were ordered and have not come, by the order.
+    ordered: BTreeMap<u64, u16>,
+    next_order: u64,
+    /// Workers that have attached before it was heard that they were forked.
+    early: Vec<Attaching>,
+    failure: Option<Failure>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Import {
+    Underway,
+    Done,
+}
+
+impl Driver {
+    /// Has the current generation's template run where the app's file asks for one, and no other.
+    pub(super) fn follow_preload(&mut self, name: &VassalName) {
+        let Some(app) = self.apps.get(name) else { return };
+        let generation = app.supervisor.generation();
+        let wants_one = app.vassal.as_ref().is_some_and(|it| it.preload);
+        if !wants_one {
+            return self.end_template(name);
+        }
+        if let Err(error) = self.ensure_template(name, generation) {
+            tracing::error!(app = %name, error, "template not started");
+        }
+    }
+
+    fn ensure_template(&mut self, name: &VassalName, generation: u64) -> Result<(), String> {
+        let has_it = |app: &App| app.template.as_ref().is_some_and(|it| it.generation == generation);
+        if self.apps.get(name).is_some_and(has_it) {
+            return Ok(());
+        }
+        self.end_template(name);
+        let app = self.apps.get(name).ok_or("its app is gone")?;
+        let vassal = app.specs.get(&generation).map(Arc::clone).ok_or("its generation is gone")?;
+        let (process, stream) = self.launcher.start_template(name).map_err(|it| it.to_string())?;
+        let pid = process.identity().pid;
+        tracing::info!(app = %name, pid, generation, "template started");
+        let (events, app) = (self.events.clone(), name.clone());
+        let orders = speak(&self.tasks, process.clone(), stream, move |said| {
+            let (events, app) = (events.upgrade(), app.clone());
+            async move {
+                if let Some(events) = events {
+                    let _nobody_left = events.send(event::Event::Template { app, pid, said }).await;
+                }
+            }
+        });
+        // It is no worker: it has neither number nor socket.
+        orders.import(&WorkerSpec { number: 0, generation, vassal, socket: PathBuf::new() });
+        let template = Template::new(process, generation, orders);
+        if let Some(app) = self.apps.get_mut(name) {
+            app.template = Some(template);
+        }
+        Ok(())
+    }
+
+    /// Ends the template. It is waited for, as every process.
+    pub(super) fn end_template(&mut self, name: &VassalName) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        if let Some(template) = app.template.take() {
+            app.leaving.insert(template.process.identity().pid);
+            // It serves nobody, and an app may have its own mind about SIGTERM.
+            template.process.signal(Signal::KILL);
+            self.fail_ordered(name, template.ordered, Ending::Unknown, None);
+        }
+    }
+
+    /// Has a worker forked, as soon as the template has imported its app.
+    pub(super) fn order_fork(&mut self, name: &VassalName, number: u16, generation: u64) -> Option<Event> {
+        if let Err(error) = self.ensure_template(name, generation) {
+            tracing::error!(app = %name, error, "template not started");
+            let app = self.apps.get_mut(name)?;
+            app.worker_error = Some(format!("the template of {name} was not started: {error}"));
+            return Some(Event::SpawnFailed { number });
+        }
+        let app = self.apps.get_mut(name)?;
+        let worker = app.worker(number);
+        app.template.as_mut()?.order(&worker);
+        tracing::debug!(%worker, generation, "worker is to be forked");
+        None
+    }
+
+    pub(super) fn template_said(&mut self, name: &VassalName, pid: u32, said: Said) {
+        let is_current = self.apps.get(name).is_some_and(|app| app.has_template(pid));
+        match said {
+            Said::Forked { id, forked } => self.forked(name, pid, id, forked),
+            Said::Imported if is_current => self.imported(name),
+            Said::Failed(failure) if is_current => {
+                tracing::error!(app = %name, reason = ?failure.reason, "template cannot run the app: {}", failure.message);
+                if let Some(template) = self.apps.get_mut(name).and_then(|app| app.template.as_mut()) {
+                    template.failure = Some(failure);
+                }
+            }
+            Said::Imported | Said::Failed(_) => {}
+            Said::Ended(ending) => self.template_ended(name, pid, ending),
+        }
+    }
+
+    fn imported(&mut self, name: &VassalName) {
+        tracing::info!(app = %name, "template is ready");
+        if let Some(template) = self.apps.get_mut(name).and_then(|app| app.template.as_mut()) {
+            template.stage = Import::Done;
+        }
+    }
+
+    fn template_ended(&mut self, name: &VassalName, pid: u32, ending: Ending) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        if !app.has_template(pid) {
+            app.leaving.remove(&pid);
+            return;
+        }
+        let Some(Template { ordered, failure, .. }) = app.template.take() else { return };
+        tracing::warn!(app = %name, pid, %ending, "template ended unasked");
+        match &failure {
+            Some(failure) => app.worker_error = Some(failure.told(&format!("the template of {name}"))),
+            None if ordered.is_empty() => {}
+            None => app.worker_error = Some(format!("the template of {name} {ending}: see the log")),
+        }
+        self.fail_ordered(name, ordered, ending, failure.as_ref());
+    }
+
+    /// What was ordered of a template that has ended will not come.
+    fn fail_ordered(
+        &mut self,
+        name: &VassalName,
+        ordered: BTreeMap<u64, u16>,
+        ending: Ending,
+        failure: Option<&Failure>,
+    ) {
+        for number in ordered.into_values() {
+            self.tell(name, Event::Exited { number, exit: exit(ending, failure) });
+        }
+    }
+
+    /// A fork has come, or not. One that nobody waits for any more is ended.
+    fn forked(&mut self, name: &VassalName, template: u32, order: u64, process: Result<Process, String>) {
+        let template = self.apps.get_mut(name).and_then(|app| app.template.as_mut()?.if_process(template));
+        let number = template.and_then(|it| it.ordered.remove(&order));
+        match (number, process) {
+            (Some(number), Ok(process)) => self.take_on(name, number, process),
+            (Some(number), Err(error)) => {
+                if let Some(app) = self.apps.get_mut(name) {
+                    let worker = app.worker(number);
+                    tracing::error!(%worker, error, "worker not forked");
+                    app.worker_error = Some(format!("worker {worker} was not forked: {error}"));
+                }
+                self.tell(name, Event::SpawnFailed { number });
+            }
+            (None, Ok(process)) => self.discard(name, process),
+            (None, Err(_)) => {}
+        }
+        self.reap_strangers();
+    }
+
+    fn take_on(&mut self, name: &VassalName, number: u16, process: Process) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let Some(template) = &mut app.template else { return };
+        let (generation, pid) = (template.generation, process.identity().pid);
+        // Another that bears its name attaches again, and is told to stop then.
+        let of_the_name: Vec<_> = template.early.extract_if(.., |it| it.worker.number == number).collect();
+        let early = of_the_name.into_iter().find(|it| it.pid == pid);
+        let worker = app.worker(number);
+        tracing::info!(%worker, pid, generation, "worker forked");
+        let fingerprint = app.specs.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
+        app.slots.insert(number, Slot::new(process.clone(), fingerprint, None));
+        self.await_end(worker, process);
+        if let Some(attaching) = early {
+            self.attach(attaching);
+        }
+    }
+
+    fn discard(&mut self, name: &VassalName, process: Process) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let pid = process.identity().pid;
+        app.leaving.insert(pid);
+        process.signal(Signal::KILL);
+        let (events, app) = (self.events.clone(), name.clone());
+        self.tasks.spawn(async move {
+            let said = Said::Ended(process.ended().await);
+            if let Some(events) = events.upgrade() {
+                let _nobody_left = events.send(event::Event::Template { app, pid, said }).await;
+            }
+        });
+    }
+
+    /// Keeps a worker that attaches before it is known to be forked; gives back any other.
+    pub(super) fn keep_early(&mut self, attaching: Attaching) -> Option<Attaching> {
+        let number = attaching.worker.number;
+        let template = self.app_of(&attaching.worker).and_then(|app| app.template.as_mut());
+        match template.filter(|it| it.ordered.values().any(|ordered| *ordered == number)) {
+            Some(template) => {
+                template.early.push(attaching);
+                None
+            }
+            None => Some(attaching),
+        }
+    }
+
+    /// Orphans that emperord has inherited, as it takes in all below it. While a fork is awaited, it may be
+    /// among them: they are left until it is known.
+    pub(super) fn reap_strangers(&self) {
+        if self.apps.values().any(|app| app.template.as_ref().is_some_and(|it| !it.ordered.is_empty())) {
+            return;
+        }
+        for pid in children().filter(|pid| !self.apps.values().any(|app| app.has_process(*pid))) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _it_lives = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+            }
+        }
+    }
+}
+
+impl Template {
+    fn if_process(&mut self, pid: u32) -> Option<&mut Self> {
+        (self.process.identity().pid == pid).then_some(self)
+    }
+
+    fn new(process: Process, generation: u64, orders: Orders) -> Self {
+        Self {
+            process,
+            generation,
+            stage: Import::Underway,
+            orders,
+            ordered: BTreeMap::new(),
+            next_order: 1,
+            early: Vec::new(),
+            failure: None,
+        }
+    }
+
+    fn order(&mut self, worker: &WorkerName) {
+        let id = self.next_order;
+        self.next_order += 1;
+        self.ordered.insert(id, worker.number);
+        self.orders.fork(id, worker);
+    }
+}
+
+impl App {
+    /// Ends what is not there yet; whether there was such an order. One that comes all the same is ended then.
+    /// An import that takes too long is ended, too.
+    pub(super) fn call_off_fork(&mut self, number: u16, action: Action) -> bool {
+        let Some(template) = &mut self.template else { return false };
+        let called_off = template.ordered.extract_if(.., |_, ordered| *ordered == number).count();
+        if called_off == 0 {
+            return false;
+        }
+        template.early.retain(|it| it.worker.number != number);
+        if let Action::Kill { cause: KillCause::StartTimeout, .. } = action {
+            if template.stage == Import::Underway {
+                template.process.signal(Signal::KILL);
+            }
+            self.note_timeout(number);
+        }
+        true
+    }
+
+    fn has_template(&self, pid: u32) -> bool {
+        self.template.as_ref().is_some_and(|it| it.process.identity().pid == pid)
+    }
+
+    fn has_process(&self, pid: u32) -> bool {
+        self.has_template(pid)
+            || self.leaving.contains(&pid)
+            || self.slots.values().any(|slot| slot.process.identity().pid == pid)
+    }
+}
+
+/// The children of this process, whichever of its threads has them.
+fn children() -> impl Iterator<Item = u32> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let of_thread =
+        |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+    let pids: Vec<u32> = threads
+        .flat_map(|thread| {
+            of_thread(thread).split_whitespace().filter_map(|it| it.parse().ok()).collect::<Vec<_>>()
+        })
+        .collect();
+    pids.into_iter()
+}

@@ -1,0 +1,125 @@
+//! The process that an app's workers are forked from: orders go there, reports come back.
+
+use std::time::Duration;
+
+use api::WorkerName;
+use api::worker::template_order::Message as Order;
+use api::worker::template_report::Message as Report;
+use api::worker::{Fork, Forked, TemplateOrder, TemplateReport};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::driver::{Failure, WorkerSpec};
+use crate::process::{Ending, Process};
+use crate::rpc;
+
+/// How long the last report of a template that has ended is waited for: what it forked may hold the other end.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// Where orders go. Dropped, the template ends.
+#[derive(Debug)]
+pub(crate) struct Orders(mpsc::UnboundedSender<Order>);
+
+impl Orders {
+    /// Has it import an app. Said twice: workerd reads it, and then the Python that it becomes.
+    pub(crate) fn import(&self, spec: &WorkerSpec) {
+        let spec = rpc::worker_spec(spec);
+        self.send(Order::Spec(spec.clone()));
+        self.send(Order::Spec(spec));
+    }
+
+    /// Has it fork a worker; `id` is told with the answer.
+    pub(crate) fn fork(&self, id: u64, worker: &WorkerName) {
+        self.send(Order::Fork(Fork { id, worker: worker.to_string() }));
+    }
+
+    /// What gets lost is known by the end of the process.
+    fn send(&self, order: Order) {
+        let _ending = self.0.send(order);
+    }
+}
+
+/// What a template says.
+#[derive(Debug)]
+pub enum Said {
+    /// It has imported the app.
+    Imported,
+    /// It cannot import it, and ends.
+    Failed(Failure),
+    /// A worker was forked, or why none could be.
+    Forked {
+        /// That of the order.
+        id: u64,
+        /// The worker.
+        forked: Result<Process, String>,
+    },
+    /// Nothing more: it has ended.
+    Ended(Ending),
+}
+
+impl From<Report> for Said {
+    fn from(report: Report) -> Self {
+        match report {
+            Report::Imported(_) => Self::Imported,
+            Report::Failed(failed) => Self::Failed(rpc::worker_failure(failed)),
+            Report::Forked(Forked { id, pid: 0, error }) => Self::Forked { id, forked: Err(error) },
+            Report::Forked(Forked { id, pid, .. }) => Self::Forked {
+                id,
+                forked: Process::open(pid).map_err(|it| format!("watch process {pid}: {it}")),
+            },
+        }
+    }
+}
+
+/// Speaks with the template that is `process`; all that it says goes to `said`, its end last.
+pub(crate) fn speak<S, F>(tasks: &TaskTracker, process: Process, stream: UnixStream, said: S) -> Orders
+where
+    S: Fn(Said) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let (reports, orders) = stream.into_split();
+    // Bounded by the workers that an app may have.
+    let (sender, waiting) = mpsc::unbounded_channel();
+    tasks.spawn(send(orders, waiting));
+    tasks.spawn(async move {
+        let ending = hear(reports, process, &said).await;
+        said(Said::Ended(ending)).await;
+    });
+    Orders(sender)
+}
+
+/// The end of this closes our side, which the template takes for the end of its life.
+async fn send(mut orders: OwnedWriteHalf, mut waiting: mpsc::UnboundedReceiver<Order>) {
+    while let Some(order) = waiting.recv().await {
+        let frame = daemon::framed::frame(&TemplateOrder { message: Some(order) });
+        if orders.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn hear<F: Future<Output = ()>>(
+    mut reports: OwnedReadHalf,
+    process: Process,
+    said: &impl Fn(Said) -> F,
+) -> Ending {
+    let listen = async {
+        // An error is the end of a process that was killed.
+        while let Ok(Some(TemplateReport { message })) = daemon::framed::receive_async(&mut reports).await {
+            if let Some(report) = message {
+                said(Said::from(report)).await;
+            }
+        }
+    };
+    tokio::pin!(listen);
+    tokio::select! {
+        () = &mut listen => process.ended().await,
+        ending = process.ended() => {
+            let _it_holds_our_end = tokio::time::timeout(LAST_WORDS, listen).await;
+            ending
+        }
+    }
+}

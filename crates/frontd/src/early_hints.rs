@@ -1,0 +1,206 @@
+//! Early hints (RFC 8297): interim responses with status 103, written between hyper's own messages.
+//!
+//! hyper's server has no way to send an interim response, so it goes around it, to clients of HTTP/1.1: when hyper
+//! flushes the connection, all that it wrote is with the kernel, and the response to the request that is being
+//! worked on has not begun. Frames of HTTP/2 could not be put between hyper's that way.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What may wait for a client that does not read, in bytes; further hints are dropped.
+const WAITING_MAX: usize = 64 * 1024;
+
+/// The hints for one connection that hyper has not flushed yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EarlyHints(Arc<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Whether there is text: it is asked with every flush.
+    any: AtomicBool,
+    text: Mutex<BytesMut>,
+}
+
+impl EarlyHints {
+    /// Has `headers` sent with the connection's next flush, as a response of their own.
+    pub(crate) fn send(&self, headers: &HeaderMap) {
+        let mut text = self.0.text.lock();
+        if headers.is_empty() || text.len() > WAITING_MAX {
+            return;
+        }
+        text.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+        for (name, value) in headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                text.extend_from_slice(part);
+            }
+        }
+        text.extend_from_slice(b"\r\n");
+        self.0.any.store(true, Ordering::Relaxed);
+    }
+
+    /// The response itself is here: what was not sent by now would come after it.
+    pub(crate) fn withdraw(&self) {
+        self.0.text.lock().clear();
+        self.0.any.store(false, Ordering::Relaxed);
+    }
+
+    /// What is to be sent now, if there is anything.
+    fn take(&self) -> Option<Bytes> {
+        if !self.0.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.0.any.store(false, Ordering::Relaxed);
+        Some(std::mem::take(&mut *self.0.text.lock()).freeze())
+    }
+}
+
+/// A connection that sends them; nothing else of it is changed.
+#[derive(Debug)]
+pub(crate) struct Hinted<IO> {
+    io: IO,
+    hints: EarlyHints,
+    /// Begun, and to be ended before anything else is written.
+    begun: Bytes,
+}
+
+impl<IO> Hinted<IO> {
+    pub(crate) fn new(io: IO, hints: EarlyHints) -> Self {
+        Self { io, hints, begun: Bytes::new() }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> Hinted<IO> {
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.begun.is_empty() {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, &self.begun))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.begun.advance(written),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Hinted<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Hinted<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begun(cx))?;
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begun(cx))?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_begun(cx))?;
+        if let Some(hints) = self.hints.take() {
+            self.begun = hints;
+            ready!(self.poll_begun(cx))?;
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_begun(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http::header::LINK;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn headers(value: &'static str) -> HeaderMap {
+        [(LINK, HeaderValue::from_static(value)), (CONTENT_LENGTH, HeaderValue::from_static("5"))]
+            .into_iter()
+            .collect()
+    }
+
+    const SENT: &[u8] = b"HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n";
+
+    #[tokio::test]
+    async fn hints_go_out_with_a_flush_and_never_amidst_of_what_is_written() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let hints = EarlyHints::default();
+        let mut io = Hinted::new(near, hints.clone());
+        hints.send(&headers("<a>"));
+        io.write_all(b"one ").await.unwrap();
+        io.flush().await.unwrap();
+        io.write_all(b"two").await.unwrap();
+        drop(io);
+        let mut read = Vec::new();
+        far.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, [b"one ", SENT, b"two"].concat());
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_is_ended_first_and_what_has_not_can_be_withdrawn() {
+        let (near, mut far) = tokio::io::duplex(4);
+        let hints = EarlyHints::default();
+        let mut io = Hinted::new(near, hints.clone());
+        hints.send(&headers("<a>"));
+        tokio::select! {
+            biased;
+            _ = io.flush() => panic!("all of it fits"),
+            () = std::future::ready(()) => {}
+        }
+        hints.send(&headers("<b>"));
+        hints.withdraw();
+        let (written, read) = tokio::join!(
+            async {
+                io.write_all(b"rest").await?;
+                io.flush().await?;
+                drop(io);
+                io::Result::Ok(())
+            },
+            async {
+                let mut read = Vec::new();
+                far.read_to_end(&mut read).await.map(|_| read)
+            }
+        );
+        written.unwrap();
+        assert_eq!(read.unwrap(), [SENT, b"rest"].concat());
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let hints = EarlyHints::default();
+        for _ in 0..10_000 {
+            hints.send(&headers("<a>"));
+        }
+        assert!(hints.take().is_some_and(|it| it.len() <= WAITING_MAX + SENT.len()));
+        assert_eq!(hints.take(), None);
+    }
+}

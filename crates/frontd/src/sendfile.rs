@@ -1,0 +1,116 @@
+//! Sends a file that the app left to frontd (`X-Sendfile`, `X-Accel-Redirect`, `wsgi.file_wrapper`): straight from
+//! disk, and from no folder but those that the app's file allows.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use api::runner::{File, file};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use tracing::warn;
+
+use crate::body::Body;
+use crate::replies::Reply;
+use crate::static_files::StaticFolder;
+use crate::table::App;
+
+/// What stands for something else in a URL's path; all beyond ASCII is encoded anyway.
+const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b'%');
+
+/// Answers the request of `head` with `file`, under the head of the app's `response`.
+///
+/// # Errors
+/// When the file is not one to be sent, or has changed meanwhile.
+pub(crate) async fn send(
+    app: &App,
+    head: &Parts,
+    response: Response<Body>,
+    file: &File,
+) -> Result<Response<Body>, Reply> {
+    let Some((folder, rest)) = find(app, file) else {
+        warn!(
+            app = app.name(),
+            file = %shown(file),
+            "the app asks for a file that lies in no folder of its [sendfile]: it is not sent"
+        );
+        return Err(Reply::BadResponse);
+    };
+    match &file.part {
+        Some(part) => {
+            let body = folder.part(&rest, part).await.map_err(|error| {
+                warn!(app = app.name(), file = %shown(file), %error, "the app's file cannot be sent");
+                Reply::Internal
+            })?;
+            let mut response = response.map(|_| Body::file(body));
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(part.length));
+            Ok(response)
+        }
+        None => Ok(whole(folder, &rest, head, response).await),
+    }
+}
+
+/// The folder that a file lies in, and what follows its prefix: percent-encoded, as in a URL.
+fn find<'a>(app: &'a App, file: &File) -> Option<(&'a StaticFolder, String)> {
+    let mut folders = app.sendfile_folders();
+    match file.name.as_ref()? {
+        file::Name::Location(location) => {
+            let location = str::from_utf8(location).ok()?;
+            let path = location.split(['?', '#']).next()?;
+            folders.find_map(|it| Some((it, path.strip_prefix(it.prefix())?.to_owned())))
+        }
+        file::Name::Path(path) => {
+            let path = Path::new(OsStr::from_bytes(path));
+            folders.find_map(|it| {
+                let rest = path.strip_prefix(it.folder()).ok()?;
+                Some((it, percent_encode(rest.as_os_str().as_bytes(), NOT_PLAIN).to_string()))
+            })
+        }
+    }
+}
+
+/// As a static file, with what the app says of it beside what the disk does.
+async fn whole(folder: &StaticFolder, rest: &str, head: &Parts, response: Response<Body>) -> Response<Body> {
+    let is_read = head.method == Method::GET || head.method == Method::HEAD;
+    let method = if is_read { &head.method } else { &Method::GET };
+    let is_usual = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
+    let none = HeaderMap::new();
+    let conditions = if is_read && is_usual { &head.headers } else { &none };
+    let sent = folder.serve(method, rest, conditions).await.map(Body::file);
+    if sent.status() == StatusCode::NOT_FOUND {
+        let folder = folder.folder().display();
+        warn!(%folder, file = rest, "the file that the app asks to send does not exist");
+    }
+    match sent.status() {
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => merged(response, sent),
+        // An error's page says all that there is to say.
+        _ => sent,
+    }
+}
+
+fn merged(response: Response<Body>, sent: Response<Body>) -> Response<Body> {
+    let (mut head, _) = response.into_parts();
+    let (file, body) = sent.into_parts();
+    for name in [CONTENT_LENGTH, CONTENT_RANGE] {
+        head.headers.remove(name);
+    }
+    for (name, value) in &file.headers {
+        // The app knows better than a file's extension.
+        if name != CONTENT_TYPE || !head.headers.contains_key(CONTENT_TYPE) {
+            head.headers.insert(name, value.clone());
+        }
+    }
+    if matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+        head.status = file.status;
+    }
+    Response::from_parts(head, body)
+}
+
+fn shown(file: &File) -> String {
+    match &file.name {
+        Some(file::Name::Location(name) | file::Name::Path(name)) => name.escape_ascii().to_string(),
+        None => String::new(),
+    }
+}

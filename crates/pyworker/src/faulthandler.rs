@@ -1,0 +1,61 @@
+//! Python's stack where Python cannot run: after a fatal signal, and while C code holds the GIL.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use rustix::fs::MemfdFlags;
+
+use crate::deadline::ThreadId;
+use crate::interrupt;
+
+/// How long a thread may take to handle a signal.
+const HANDLED_WITHIN: Duration = Duration::from_millis(100);
+const STDERR: i32 = 2;
+/// The most that is read of a stack; faulthandler writes a hundred frames at most.
+const STACK_LIMIT: usize = 64 << 10;
+
+/// Has a crash in C code leave the Python stacks in the log, unless the app chose its own file for them.
+pub(crate) fn enable(py: Python<'_>) -> PyResult<()> {
+    let module = py.import("faulthandler")?;
+    if !module.call_method0("is_enabled")?.extract::<bool>()? {
+        module.call_method1("enable", (STDERR,))?;
+    }
+    Ok(())
+}
+
+/// Writes the Python stack of one thread into memory, from a signal handler.
+#[derive(Debug)]
+pub(crate) struct Dump {
+    file: File,
+    signal: i32,
+}
+
+impl Dump {
+    /// Handles the signal. For the main thread.
+    pub(crate) fn install(py: Python<'_>) -> PyResult<Self> {
+        let signal: i32 = py.import("signal")?.getattr("SIGRTMAX")?.extract::<i32>()? - 2;
+        let file = rustix::fs::memfd_create("stack", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
+        let file = File::from(file);
+        let options = PyDict::new(py);
+        options.set_item("file", file.as_raw_fd())?;
+        options.set_item("all_threads", false)?;
+        py.import("faulthandler")?.call_method("register", (signal,), Some(&options))?;
+        Ok(Self { file, signal })
+    }
+
+    /// Where a thread is, as faulthandler tells it.
+    pub(crate) async fn of(&self, thread: ThreadId) -> String {
+        let before = self.file.metadata().map_or(0, |it| it.len());
+        interrupt::signal(thread, self.signal);
+        tokio::time::sleep(HANDLED_WITHIN).await;
+        let mut stack = vec![0; STACK_LIMIT];
+        match self.file.read_at(&mut stack, before) {
+            Ok(length) if length > 0 => String::from_utf8_lossy(&stack[..length]).trim_end().to_owned(),
+            _ => "its stack cannot be read: it does not handle signals".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Asks the app how it is, before this worker takes any request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::runner::serve_response::Message;
+use api::runner::{Connection, Header, Request, ServeResponse};
+use api::worker::Spec;
+use bytes::Bytes;
+use pyo3::prelude::*;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{oneshot, watch};
+
+use crate::attach::Life;
+use crate::driver::Driver;
+use crate::exchange::Exchange;
+use crate::exchanges::Begun;
+use crate::session::Session;
+use crate::wsgi::Wsgi;
+
+/// HTTP/1.1.
+const VERSION: u32 = 11;
+const HTTPS: u32 = 443;
+/// What is waited after the first bad answer; doubled after each, up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Calls the app until it answers with 2xx. emperord is told of any other answer, and ends this worker when it
+/// has had its time.
+pub(crate) fn wait_until_well(
+    py: Python<'_>,
+    wsgi: &Wsgi,
+    driver: &Driver,
+    spec: &Spec,
+    life: &watch::Sender<Life>,
+) {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let status = ask(py, wsgi, driver, spec);
+        if (200..300).contains(&status) {
+            return;
+        }
+        let unwell = format!("its health path `{}` answers {status}", spec.health);
+        life.send_if_modified(|life| life.unwell.replace(unwell.clone()).as_ref() != Some(&unwell));
+        // A timer can be made only where tasks run.
+        driver.wait(py, async { tokio::time::sleep(wait).await });
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// The status of one answer; 0 when there was none.
+fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec) -> u32 {
+    let (session, sent) = Session::new(0);
+    let begun = Begun { exchange: Arc::new(Exchange::new(request(spec), Arc::new(session))) };
+    let (told, status) = oneshot::channel();
+    let listening = Arc::clone(&begun.exchange);
+    driver.spawn(async move {
+        let _gone = told.send(listen(sent, &listening).await);
+    });
+    let inside = driver.enter();
+    let last = wsgi.serve(py, &begun);
+    drop(inside);
+    begun.exchange.session.send(last);
+    let status = driver.wait(py, status).unwrap_or_default();
+    begun.exchange.end();
+    status
+}
+
+/// Plays frontd, as far as the first message that tells the status. Who streams a body is told that nobody reads it.
+async fn listen(mut sent: UnboundedReceiver<ServeResponse>, exchange: &Exchange) -> u32 {
+    while let Some(ServeResponse { message }) = sent.recv().await {
+        match message {
+            Some(Message::Response(response)) => {
+                if response.streamed {
+                    exchange.cancel();
+                }
+                return response.status;
+            }
+            Some(Message::Done(_)) => break,
+            _ => {}
+        }
+    }
+    0
+}
+
+/// As a client of the app would ask, over HTTPS, so that it is not redirected there.
+fn request(spec: &Spec) -> Request {
+    let header = |name: &'static str, value: &str| Header {
+        name: Bytes::from_static(name.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+    };
+    Request {
+        id: 1,
+        method: "GET".to_owned(),
+        target: Bytes::copy_from_slice(spec.health.as_bytes()),
+        version: VERSION,
+        headers: vec![header("host", &spec.host), header("user-agent", "imperium")],
+        connection: Some(Connection { remote_address: "127.0.0.1".to_owned(), remote_port: 0, tls: true }),
+        script_name: spec.script_name.clone(),
+        server_name: spec.host.clone(),
+        server_port: HTTPS,
+        request_id: "health".to_owned(),
+        ..Request::default()
+    }
+}

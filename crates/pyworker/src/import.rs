@@ -1,0 +1,45 @@
+//! Imports the app.
+
+use std::path::Path;
+
+use api::worker::Failed;
+use api::worker::Spec;
+use api::worker::failed::Reason;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::traceback;
+use crate::wsgi::app::Location;
+
+/// Imports the app that `spec` names. What is there then is there for good: the garbage collector need not look
+/// at it again, and a fork need not copy the pages that it would mark.
+pub(crate) fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
+    let directory = Path::new(&spec.directory);
+    let sys = py.import("sys")?;
+    sys.setattr("argv", PyList::new(py, ["imperium"])?)?;
+    put_first(&sys.getattr("path")?.cast_into()?, directory)?;
+    let app = Location::parse(&spec.app).load(py, directory)?;
+    // What is garbage by now stays too: the holes that it would leave are worse in a fork (documentation of `gc`).
+    py.import("gc")?.call_method0("freeze")?;
+    Ok(app)
+}
+
+/// What emperord is told of an exception of the app.
+pub(crate) fn failed(py: Python<'_>, error: &PyErr) -> Failed {
+    Failed {
+        reason: Reason::Import.into(),
+        message: traceback::last_line(py, error),
+        traceback: traceback::of(py, error),
+    }
+}
+
+/// Puts the app's directory where Python, having been started with `-c`, put the current one.
+fn put_first(path: &Bound<'_, PyList>, directory: &Path) -> PyResult<()> {
+    let py = path.py();
+    let directory = directory.as_os_str().into_pyobject(py)?;
+    match path.get_item(0) {
+        Ok(first) if first.is_truthy()? => path.insert(0, directory),
+        Ok(_) => path.set_item(0, directory),
+        Err(_) => path.append(directory),
+    }
+}

@@ -1,0 +1,154 @@
+//! Ends a call of the app that is over its request's limit: the stack of its thread goes to the log, and
+//! `imperium.RequestTimeout` is raised in it.
+//!
+//! Both need the GIL, which C code may hold for as long as it likes: so each is done on a thread of its own.
+#![expect(unsafe_code, reason = "raising in another thread, and signalling it, are C's")]
+
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyBaseException, PyKeyError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
+
+use crate::deadline::ThreadId;
+use crate::exchange::Exchange;
+
+pyo3::create_exception!(
+    imperium,
+    RequestTimeout,
+    PyBaseException,
+    "The request took longer than its limit (`timeouts.request`), and its client was told so.\n\n\
+     Raised inside of the app, wherever it was. Not an `Exception`, so that no `except Exception` of a retry or \
+     of a framework goes on with what nobody waits for; `finally` and `with` clean up as ever."
+);
+
+/// Raises in a thread.
+#[derive(Default)]
+pub(crate) struct Interrupter {
+    /// Whom the signal is for that was sent to the main thread last.
+    for_main: Mutex<Weak<Exchange>>,
+    /// That signal; 0 before it is handled.
+    signal: i32,
+}
+
+impl Interrupter {
+    /// Handles the signal that ends what blocks the main thread. For the main thread.
+    pub(crate) fn install(py: Python<'_>) -> PyResult<Arc<Self>> {
+        let module = py.import("signal")?;
+        let signal: i32 = module.getattr("SIGRTMAX")?.extract::<i32>()? - 1;
+        let interrupter = Arc::new(Self { signal, ..Self::default() });
+        let handling = Arc::clone(&interrupter);
+        let handler = PyCFunction::new_closure(py, None, None, move |_, _| handling.signalled())?;
+        module.call_method1("signal", (signal, handler))?;
+        Ok(interrupter)
+    }
+
+    /// Logs the stack of the thread that runs the app for `exchange`, and raises in it, as soon as the GIL allows it.
+    pub(crate) fn interrupt(self: &Arc<Self>, exchange: Arc<Exchange>, age: Duration) {
+        let interrupter = Arc::clone(self);
+        let run = move || {
+            let _python_has_ended = Python::try_attach(|py| {
+                log_stack(py, &exchange, age);
+                interrupter.raise(py, &exchange);
+            });
+            // What waits for the client inside of the app waits no more.
+            exchange.cancel();
+        };
+        if let Err(error) = thread::Builder::new().name("watchdog".to_owned()).spawn(run) {
+            tracing::error!(%error, "start a thread to end a request that takes too long");
+        }
+    }
+
+    /// The GIL is held: the thread can neither leave the app nor begin with something else meanwhile.
+    fn raise(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
+        let Some(thread) = exchange.deadline.runner() else { return };
+        if is_main(thread) {
+            // Only a signal ends a system call that blocks; the handler raises.
+            *self.for_main.lock() = Arc::downgrade(exchange);
+            signal(thread, self.signal);
+        } else if exchange.deadline.is_to_be_raised() {
+            set_pending(thread, py.get_type::<RequestTimeout>().as_ptr());
+        }
+    }
+
+    /// Runs in the main thread, at some time after the signal: what it was for may be over.
+    fn signalled(&self) -> PyResult<()> {
+        let exchange = std::mem::take(&mut *self.for_main.lock()).upgrade();
+        match exchange.filter(|it| it.deadline.is_to_be_raised()) {
+            Some(exchange) => Err(error(&exchange)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The thread that calls this, which has the GIL.
+pub(crate) fn this_thread() -> ThreadId {
+    // SAFETY: has no precondition.
+    let ident = unsafe { ffi::PyThread_get_thread_ident() };
+    ThreadId { ident, id: rustix::thread::gettid().as_raw_nonzero().get() }
+}
+
+/// The calling thread is done with the app for `exchange`: nothing is raised in it any more on that account.
+pub(crate) fn leave(_py: Python<'_>, exchange: &Exchange) {
+    if exchange.deadline.leave()
+        && let Some(thread) = exchange.deadline.runner()
+    {
+        set_pending(thread, std::ptr::null_mut());
+    }
+}
+
+/// The exception for `exchange`.
+pub(crate) fn error(exchange: &Exchange) -> PyErr {
+    RequestTimeout::new_err(format!("the request took longer than {:?}", exchange.deadline.limit()))
+}
+
+fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
+    if !exchange.deadline.is_over() || !exchange.deadline.is_to_be_logged() {
+        return;
+    }
+    let stack = exchange.deadline.runner().map(|thread| stack(py, thread));
+    let stack = stack.unwrap_or_else(|| Ok("it has not reached the app".to_owned()));
+    let stack = stack.unwrap_or_else(|error| format!("its stack cannot be read: {error}"));
+    let (method, path) = (exchange.method(), exchange.path());
+    let (request, limit) = (&exchange.request.request_id, exchange.deadline.limit());
+    tracing::warn!(
+        method,
+        path,
+        request,
+        ?age,
+        "a request is over its limit of {limit:?}: it is ended\n{stack}"
+    );
+}
+
+/// Where a thread is, as Python's tracebacks tell it.
+fn stack(py: Python<'_>, thread: ThreadId) -> PyResult<String> {
+    let frames = py.import("sys")?.call_method0("_current_frames")?;
+    let frame = frames.get_item(thread.ident);
+    let frame = frame.map_err(|error| match error.is_instance_of::<PyKeyError>(py) {
+        true => PyKeyError::new_err("the thread runs no Python"),
+        false => error,
+    })?;
+    let lines = py.import("traceback")?.call_method1("format_stack", (frame,))?.extract::<Vec<String>>()?;
+    Ok(format!("Stack (most recent call last):\n{}", lines.concat().trim_end()))
+}
+
+fn is_main(thread: ThreadId) -> bool {
+    thread.id.cast_unsigned() == std::process::id()
+}
+
+/// Sends a signal to one thread of this process.
+pub(crate) fn signal(thread: ThreadId, signal: i32) {
+    let process = std::process::id().cast_signed();
+    // SAFETY: takes numbers alone; one that names no thread, or no signal, gives an error.
+    let _it_has_ended = unsafe { libc::syscall(libc::SYS_tgkill, process, thread.id, signal) };
+}
+
+/// Has an exception raised in a thread once it runs Python again; none with a null pointer. With the GIL held.
+fn set_pending(thread: ThreadId, exception: *mut ffi::PyObject) {
+    // SAFETY: the caller holds the GIL; the exception is a class, which is never freed, or null.
+    unsafe { ffi::PyThreadState_SetAsyncExc(thread.ident.cast_signed(), exception) };
+}

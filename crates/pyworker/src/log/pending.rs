@@ -1,0 +1,162 @@
+//! Puts together what belongs together of what one thread prints: lines, and the lines of a traceback.
+
+/// The longest that is kept in wait for its end, in bytes.
+pub(super) const LIMIT: usize = 64 << 10;
+
+/// How a traceback begins, and what Python prints before one that nobody caught.
+const TRACEBACK: &str = "Traceback (most recent call last):";
+const PREFACES: [&str; 2] = ["Exception in thread ", "Exception ignored in"];
+/// What stands between two exceptions of which one came of the other.
+const LINKS: [&str; 2] =
+    ["During handling of the above exception", "The above exception was the direct cause"];
+
+/// Text that is no event yet.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    text: Vec<u8>,
+    /// It was looked at by `tick` since it was added to.
+    is_old: bool,
+}
+
+/// How much of an event a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// More of it is to come.
+    Part,
+    /// A whole traceback, which another one may follow.
+    Traceback,
+    /// Whole lines.
+    Lines,
+}
+
+impl Pending {
+    /// Adds what was written at once, and gives the events that are whole now.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut events = Vec::new();
+        if self.extent() == Extent::Traceback && !goes_on(bytes) {
+            events.extend(self.settle());
+        }
+        let is_first = self.text.is_empty();
+        self.text.extend_from_slice(bytes);
+        self.is_old = false;
+        let is_whole = match self.extent() {
+            Extent::Lines => true,
+            // All that it came of was written with it.
+            Extent::Traceback => is_first,
+            Extent::Part => self.text.len() > LIMIT,
+        };
+        if is_whole {
+            events.extend(self.settle());
+        }
+        events
+    }
+
+    /// Gives what there is, whole or not; nothing if it is blank.
+    pub(super) fn settle(&mut self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.text).trim_end().to_owned();
+        self.text.clear();
+        Some(text).filter(|it| !it.is_empty())
+    }
+
+    /// As `settle`, unless the last line has no end.
+    pub(super) fn settle_lines(&mut self) -> Option<String> {
+        if self.text.ends_with(b"\n") { self.settle() } else { None }
+    }
+
+    /// Gives what nothing was added to since the last tick. A line without its end is waited for.
+    pub(super) fn tick(&mut self) -> Option<String> {
+        if std::mem::replace(&mut self.is_old, true) { self.settle_lines() } else { None }
+    }
+
+    /// Whether nothing is waited for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    fn extent(&self) -> Extent {
+        if !self.text.ends_with(b"\n") {
+            return Extent::Part;
+        }
+        let text = String::from_utf8_lossy(&self.text);
+        let mut extent = Extent::Lines;
+        for line in text.lines() {
+            let begins = line == TRACEBACK || PREFACES.iter().any(|it| line.starts_with(it));
+            if begins || extent == Extent::Traceback && LINKS.iter().any(|it| line.starts_with(it)) {
+                extent = Extent::Part;
+            } else if extent == Extent::Part && !line.is_empty() && !line.starts_with(' ') {
+                extent = Extent::Traceback;
+            }
+        }
+        extent
+    }
+}
+
+/// Whether it may belong to the exception before.
+fn goes_on(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii_start();
+    text.is_empty() || LINKS.iter().any(|it| text.starts_with(it.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: &str = "  File \"a.py\", line 1, in f\n    g()\n";
+    const LINK: &str = "\nDuring handling of the above exception, another exception occurred:\n\n";
+
+    #[test]
+    fn what_belongs_together_is_one_event() {
+        let traceback = format!("{TRACEBACK}\n{FRAME}ValueError: x");
+        let both = format!("{traceback}\n{LINK}{TRACEBACK}\n{FRAME}KeyError: y");
+        let (begin, thread) = (format!("{TRACEBACK}\n"), format!("Exception in thread T:\n{traceback}"));
+        for (writes, expected) in [
+            (&["one\n"][..], &["one"][..]),
+            (&["one", "\n"], &["one"]),
+            (&["one\ntwo\n"], &["one\ntwo"]),
+            (&["one\ntwo", "\n"], &["one\ntwo"]),
+            (&["one\n", "two\n"], &["one", "two"]),
+            (&["\n", " \n"], &[]),
+            (&["  indented\r\n"], &["  indented"]),
+            (&[&format!("{traceback}\n")], &[&traceback]),
+            (&[&format!("failed\n{both}\n"), "next\n"], &[&format!("failed\n{both}"), "next"]),
+            (&[&begin, FRAME, "ValueError: x\n", "next\n"], &[&traceback, "next"]),
+            (
+                &[&begin, FRAME, "ValueError: x\n", LINK, &begin, FRAME, "KeyError: y\n", "next\n"],
+                &[&both, "next"],
+            ),
+            (
+                &[&begin, FRAME, "ValueError: x\n", &begin, FRAME, "ValueError: x\n", "."],
+                &[&traceback, &traceback],
+            ),
+            (&["Exception in thread T:\n", &begin, FRAME, "ValueError: x\n", "next\n"], &[&thread, "next"]),
+        ] {
+            let mut pending = Pending::default();
+            let got: Vec<_> = writes.iter().flat_map(|it| pending.push(it.as_bytes())).collect();
+            assert_eq!(got, expected, "{writes:?}");
+        }
+    }
+
+    #[test]
+    fn a_traceback_that_nothing_follows_is_not_kept_for_long_and_a_line_is() {
+        let mut pending = Pending::default();
+        for write in [TRACEBACK, "\n", FRAME] {
+            assert!(pending.push(write.as_bytes()).is_empty());
+        }
+        assert_eq!(pending.tick(), None);
+        assert!(pending.push(b"ValueError: x\n").is_empty());
+        assert_eq!(pending.tick(), None);
+        assert!(pending.tick().is_some_and(|it| it.ends_with("ValueError: x")));
+        assert!(pending.push(b"a line").is_empty());
+        assert_eq!((pending.tick(), pending.tick()), (None, None));
+        assert_eq!(pending.settle().as_deref(), Some("a line"));
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn what_never_ends_is_bounded() {
+        let mut pending = Pending::default();
+        let half = vec![b'x'; LIMIT / 2 + 1];
+        assert!(pending.push(&half).is_empty());
+        assert_eq!(pending.push(&half).concat().len(), 2 * half.len());
+    }
+}

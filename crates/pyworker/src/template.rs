@@ -1,0 +1,131 @@
+//! The template of an app with `preload`: imports the app once, with no other thread, and forks a worker at
+//! each order of emperord. Shared pages and no import: a worker is there in milliseconds.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use api::VassalName;
+use api::worker::template_order::Message as Order;
+use api::worker::template_report::Message as Report;
+use api::worker::{Failed, Fork, Forked, Imported, TemplateOrder, TemplateReport};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::fork::{Side, fork};
+use crate::worker::{self, Arguments, EXIT_IMPORT};
+use crate::{import, inside, process};
+
+/// Runs a template until emperord is gone. Comes back only in the workers that it forks, with their exit code.
+pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str) -> PyResult<i32> {
+    let name = VassalName::parse(app).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let format = log_format.parse().map_err(PyValueError::new_err)?;
+    daemon::logging::init(&format!("{name}-template"), format);
+    process::set_title(&format!("imperium: {name} [template]"), "workerd");
+    inside::is_of(app);
+    let errors = worker::set_up(py)?;
+    let mut emperor = Emperor::of_stdin()?;
+    let Some(Order::Spec(spec)) = emperor.order()? else {
+        return Err(PyRuntimeError::new_err("the first order is no spec"));
+    };
+    let imported = import::import(py, &spec).and_then(|app| refuse_threads(py).map(|()| app));
+    let loaded = match imported {
+        Ok(loaded) => loaded,
+        Err(error) => fail(&mut emperor, import::failed(py, &error)),
+    };
+    tracing::info!(app = spec.app, "imported: workers are forked from here");
+    emperor.report(Report::Imported(Imported {}))?;
+    let Fork { worker, .. } = follow_orders(py, &mut emperor)?;
+    drop(emperor);
+    let arguments = Arguments::new(&worker, emperord, log_format, spec.generation)?;
+    worker::run_forked(py, &arguments, loaded, &errors)
+}
+
+/// Forks as it is told; comes back in each worker, with the order that it comes of.
+fn follow_orders(py: Python<'_>, emperor: &mut Emperor) -> PyResult<Fork> {
+    loop {
+        match emperor.order()? {
+            Some(Order::Fork(order)) => {
+                flush(py)?;
+                let forked = match fork(py) {
+                    Ok(Side::Worker) => return Ok(order),
+                    Ok(Side::Template(pid)) => Forked { id: order.id, pid, error: String::new() },
+                    Err(error) => Forked { id: order.id, pid: 0, error: error.to_string() },
+                };
+                if emperor.report(Report::Forked(forked)).is_err() {
+                    process::exit_now(0);
+                }
+            }
+            Some(Order::Spec(_)) => {}
+            // No handler of the app's at the end: it has not lived.
+            None => process::exit_now(0),
+        }
+    }
+}
+
+fn fail(emperor: &mut Emperor, failed: Failed) -> ! {
+    tracing::error!("the app cannot be run\n{}", failed.traceback);
+    if let Err(error) = emperor.report(Report::Failed(failed)) {
+        tracing::warn!(%error, "emperord is away: it cannot be told of the failure");
+    }
+    process::exit_now(EXIT_IMPORT)
+}
+
+/// What the app printed and did not flush would be printed by each worker.
+fn flush(py: Python<'_>) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    for name in ["stdout", "stderr"] {
+        sys.getattr(name)?.call_method0("flush")?;
+    }
+    Ok(())
+}
+
+/// A fork has one thread: what others did would not go on, and what they had locked would stay so.
+fn refuse_threads(py: Python<'_>) -> PyResult<()> {
+    let threads = py.import("threading")?.call_method0("enumerate")?;
+    let names: Vec<String> = threads
+        .try_iter()?
+        .skip(1)
+        .map(|thread| thread?.getattr("name")?.extract())
+        .collect::<PyResult<_>>()?;
+    if !names.is_empty() {
+        return Err(PyRuntimeError::new_err(format!(
+            "the app starts threads while it is imported, which no forked worker would have ({}): start them in a \
+             function that you give to `imperium.on_fork`, or leave `preload` out",
+            names.join(", ")
+        )));
+    }
+    let others = fs::read_dir("/proc/self/task").map_or(0, Iterator::count).saturating_sub(1);
+    if others > 0 {
+        tracing::warn!(threads = others, "C code of the app runs threads, which no forked worker will have");
+    }
+    Ok(())
+}
+
+/// emperord, at the other end of what was the standard input.
+struct Emperor(UnixStream);
+
+impl Emperor {
+    fn of_stdin() -> io::Result<Self> {
+        let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        Ok(Self(socket.into()))
+    }
+
+    /// The next order; None when emperord has gone.
+    fn order(&mut self) -> io::Result<Option<Order>> {
+        loop {
+            match daemon::framed::receive(&mut self.0) {
+                Ok(Some(TemplateOrder { message: None })) => {}
+                Ok(order) => return Ok(order.and_then(|it| it.message)),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) -> io::Result<()> {
+        daemon::framed::send(&mut self.0, &TemplateReport { message: Some(report) })
+    }
+}

@@ -1,0 +1,90 @@
+//! Watches over the limits of all requests under way. It runs where I/O runs, and never waits for Python.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::runner::TimedOut;
+use api::runner::serve_response::Message;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::attach::Life;
+use crate::exchange::Exchange;
+use crate::exchanges::{Exchanges, Rest};
+use crate::faulthandler::Dump;
+use crate::interrupt::Interrupter;
+use crate::worker::DESERTED_LIMIT;
+
+/// How often it looks, and how late a limit may be noticed.
+const TICK: Duration = Duration::from_millis(50);
+/// Looks that find nothing under way, until it sleeps.
+const IDLE_TICKS: u32 = 20;
+
+/// What is done for each request that is late:
+///
+/// ```text
+///   limit over ─▶ the client is told ─▶ stack logged, RequestTimeout raised, as soon as the GIL allows it
+///   grace over ─▶ stack logged without the GIL ─▶ emperord is told: this worker is to be replaced
+/// ```
+pub(crate) struct Watch {
+    pub(crate) exchanges: Arc<Exchanges>,
+    pub(crate) life: Arc<watch::Sender<Life>>,
+    /// Asks for what SIGTERM would.
+    pub(crate) end_asked: Arc<Notify>,
+    pub(crate) interrupter: Arc<Interrupter>,
+    pub(crate) dump: Dump,
+}
+
+impl Watch {
+    /// Watches until the process ends.
+    pub(crate) async fn run(self) {
+        let began = Instant::now();
+        let mut idle = 0;
+        loop {
+            if idle >= IDLE_TICKS {
+                self.exchanges.occupied().await;
+                idle = 0;
+            }
+            sleep(TICK).await;
+            idle = match self.look(began.elapsed()).await {
+                Rest::Nothing => idle + 1,
+                Rest::Some => 0,
+                Rest::OnlyStuck => break,
+            };
+        }
+        tracing::warn!("nothing is left but what does not end");
+        self.exchanges.abandon();
+        let _overdue = timeout(DESERTED_LIMIT, self.exchanges.deserted()).await;
+        self.end_asked.notify_one();
+    }
+
+    async fn look(&self, now: Duration) -> Rest {
+        let look = self.exchanges.look(now);
+        for exchange in look.expired {
+            let age = exchange.deadline.age(now);
+            exchange.session.send(Message::TimedOut(TimedOut { id: exchange.id }));
+            self.interrupter.interrupt(exchange, age);
+        }
+        for exchange in look.stuck {
+            self.give_up(&exchange, exchange.deadline.age(now)).await;
+        }
+        look.rest
+    }
+
+    async fn give_up(&self, exchange: &Exchange, age: Duration) {
+        let stack = match exchange.deadline.runner() {
+            Some(thread) if exchange.deadline.is_to_be_logged() => self.dump.of(thread).await,
+            _ => "its stack is logged above".to_owned(),
+        };
+        let (method, path) = (exchange.method(), exchange.path());
+        let request = &exchange.request.request_id;
+        tracing::error!(
+            method,
+            path,
+            request,
+            ?age,
+            "a request does not end: this worker is to be replaced\n{stack}"
+        );
+        self.life.send_if_modified(|life| !std::mem::replace(&mut life.is_stuck, true));
+    }
+}

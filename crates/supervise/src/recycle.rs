@@ -1,0 +1,117 @@
+//! When a worker has done enough, and is replaced by a fresh one.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What a worker may do before it is replaced; None is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recycle {
+    /// How many requests it answers.
+    pub requests: Option<u64>,
+    /// How long it lives.
+    pub lifetime: Option<Duration>,
+    /// Its resident memory, in bytes.
+    pub memory: Option<u64>,
+    /// By how much of themselves, in percent, the first two are raised, differently for each worker, so that
+    /// not all are replaced at once.
+    pub jitter: u8,
+}
+
+/// What a worker has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// How many requests it has answered.
+    pub requests: u64,
+    /// Its resident memory, in bytes.
+    pub memory: u64,
+}
+
+/// Of what a worker has had enough. Displayed as a part of a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecycleCause {
+    /// So many requests.
+    Requests(u64),
+    /// It has lived so long.
+    Lifetime(Duration),
+    /// So many bytes of memory.
+    Memory(u64),
+}
+
+impl Recycle {
+    /// Of what worker `number` has had enough at that usage and age, if of anything.
+    pub(crate) fn cause(&self, number: u16, usage: Usage, age: Duration) -> Option<RecycleCause> {
+        let requests = self.requests.is_some_and(|it| usage.requests >= self.raised(it, number));
+        let lifetime = self.lifetime_of(number).is_some_and(|it| age >= it);
+        let memory = self.memory.is_some_and(|it| usage.memory > it);
+        None.or(requests.then_some(RecycleCause::Requests(usage.requests)))
+            .or(memory.then_some(RecycleCause::Memory(usage.memory)))
+            .or(lifetime.then_some(RecycleCause::Lifetime(age)))
+    }
+
+    /// How long worker `number` lives.
+    pub(crate) fn lifetime_of(&self, number: u16) -> Option<Duration> {
+        let milliseconds = u64::try_from(self.lifetime?.as_millis()).unwrap_or(u64::MAX);
+        Some(Duration::from_millis(self.raised(milliseconds, number)))
+    }
+
+    /// Whether it matters what workers do.
+    #[must_use]
+    pub fn depends_on_usage(&self) -> bool {
+        self.requests.is_some() || self.memory.is_some()
+    }
+
+    /// The golden ratio spreads any row of numbers evenly over the range.
+    fn raised(&self, limit: u64, number: u16) -> u64 {
+        const GOLDEN: u16 = 40_503;
+        let part = u128::from(number.wrapping_mul(GOLDEN)) * u128::from(self.jitter) * u128::from(limit);
+        limit.saturating_add(u64::try_from(part / (100 << 16)).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for RecycleCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Requests(requests) => write!(f, "it has answered {requests} requests"),
+            Self::Lifetime(age) => write!(f, "it is {} s old", age.as_secs()),
+            Self::Memory(bytes) => write!(f, "it has {} MB of memory", bytes.div_ceil(1_000_000)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_raises_by_a_different_part_for_each() {
+        let recycle = Recycle { requests: Some(1000), jitter: 20, ..Recycle::default() };
+        let limits: Vec<u64> = (1..=8).map(|number| recycle.raised(1000, number)).collect();
+        assert!(limits.iter().all(|it| (1000..1200).contains(it)), "{limits:?}");
+        let mut sorted = limits;
+        sorted.sort_unstable();
+        assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= 9), "{sorted:?}");
+        assert_eq!(Recycle { jitter: 0, ..recycle }.raised(1000, 7), 1000);
+        assert_eq!(Recycle { jitter: 100, ..recycle }.raised(u64::MAX, 1), u64::MAX);
+    }
+
+    #[test]
+    fn causes() {
+        let recycle = Recycle {
+            requests: Some(10),
+            lifetime: Some(Duration::from_secs(60)),
+            memory: Some(1000),
+            jitter: 0,
+        };
+        let cause = |requests, memory, age| {
+            recycle.cause(1, Usage { requests, memory }, Duration::from_secs(age)).map(|it| it.to_string())
+        };
+        assert_eq!(cause(9, 1000, 59), None);
+        assert_eq!(cause(10, 0, 0).as_deref(), Some("it has answered 10 requests"));
+        assert_eq!(cause(0, 300_000_001, 0).as_deref(), Some("it has 301 MB of memory"));
+        assert_eq!(cause(0, 0, 60).as_deref(), Some("it is 60 s old"));
+        assert_eq!(
+            Recycle::default().cause(1, Usage { requests: 1 << 60, memory: 1 << 60 }, Duration::MAX),
+            None
+        );
+    }
+}

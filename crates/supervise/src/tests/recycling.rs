@@ -1,0 +1,125 @@
+//! Workers that have done enough.
+
+use super::*;
+use crate::Usage;
+
+const RECYCLE: Recycle =
+    Recycle { requests: Some(100), lifetime: Some(Duration::from_secs(60)), memory: Some(1000), jitter: 0 };
+
+fn wanted(generation: u64, workers: u16, recycle: Recycle) -> Event {
+    Event::Wanted { generation, workers, limits: Limits { recycle, ..LIMITS } }
+}
+
+fn used(number: u16, requests: u64, memory: u64) -> Event {
+    Event::Used { number, usage: Usage { requests, memory } }
+}
+
+#[track_caller]
+fn check_serving(steps: &[Step]) -> Supervisor {
+    let serving = [
+        (0, wanted(1, 2, RECYCLE), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (0, ready(2), "publish", Phase::Running),
+    ];
+    check(&[&serving, steps].concat())
+}
+
+#[test]
+fn the_new_one_is_ready_before_the_old_one_is_drained() {
+    let supervisor = check_serving(&[
+        (10, used(1, 99, 1000), "", Phase::Running),
+        (20, used(1, 100, 1000), "spawn 3@1", Phase::Running),
+        (900, ready(3), "publish, recycle 1: it has answered 100 requests", Phase::Running),
+        (950, ended(1), "", Phase::Running),
+        (960, used(2, 5, 1001), "spawn 1@1", Phase::Running),
+        (990, ready(1), "publish, recycle 2: it has 1 MB of memory", Phase::Running),
+    ]);
+    assert!(supervisor.is_at_rest());
+}
+
+#[test]
+fn a_life_ends_without_any_word() {
+    let began = [
+        (0, wanted(1, 1, RECYCLE), "spawn 1@1", Phase::Starting),
+        (500, ready(1), "publish", Phase::Running),
+    ];
+    check_wake(&began, Some(60_000));
+    let ending: [Step; 2] = [
+        (60_000, Event::Tick, "spawn 2@1", Phase::Running),
+        (60_500, ready(2), "publish, recycle 1: it is 60 s old", Phase::Running),
+    ];
+    check(&[began, ending].concat());
+}
+
+#[test]
+fn one_after_the_other() {
+    check_serving(&[
+        (10, used(1, 100, 0), "spawn 3@1", Phase::Running),
+        (20, used(2, 100, 0), "", Phase::Running),
+        (900, ready(3), "publish, recycle 2: it has answered 100 requests, spawn 4@1", Phase::Running),
+        (950, ended(2), "", Phase::Running),
+        (990, ready(4), "publish, recycle 1: it has answered 100 requests", Phase::Running),
+        (999, ended(1), "", Phase::Running),
+    ]);
+}
+
+#[test]
+fn a_replacement_that_cannot_start_leaves_the_old_one_serving() {
+    let supervisor = check_serving(&[
+        (10, used(1, 100, 0), "spawn 3@1", Phase::Running),
+        (20, unusable(3), "", Phase::BackingOff),
+        (1020, Event::Tick, "spawn 3@1", Phase::Running),
+        (1030, unusable(3), "", Phase::BackingOff),
+    ]);
+    assert!(!supervisor.is_at_rest());
+    assert_eq!(supervisor.ready().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn memory_that_sinks_again_does_not_call_it_off_and_another_limit_does() {
+    check_serving(&[
+        (10, used(1, 1, 2000), "spawn 3@1", Phase::Running),
+        (20, used(1, 1, 10), "", Phase::Running),
+        (30, wanted(1, 2, NO_RECYCLING), "terminate 3 Superfluous", Phase::Running),
+    ]);
+}
+
+#[test]
+fn of_too_many_those_that_have_done_enough_go_first() {
+    check_serving(&[
+        (10, used(1, 100, 0), "spawn 3@1", Phase::Running),
+        (
+            20,
+            wanted(1, 1, RECYCLE),
+            "publish, terminate 3 Superfluous, recycle 1: it has answered 100 requests",
+            Phase::Running,
+        ),
+    ]);
+}
+
+#[test]
+fn a_reload_replaces_them_anyway() {
+    check_serving(&[
+        (10, used(1, 100, 0), "spawn 3@1", Phase::Running),
+        (20, wanted(2, 2, RECYCLE), "terminate 3 Superfluous, spawn 4@2, spawn 5@2", Phase::Reloading),
+        (30, ready(4), "publish, drain 1", Phase::Reloading),
+        (40, ready(5), "publish, drain 2", Phase::Running),
+    ]);
+}
+
+#[test]
+fn one_that_crashes_meanwhile_is_no_reason_for_two() {
+    check_serving(&[
+        (10, used(1, 100, 0), "spawn 3@1", Phase::Running),
+        (20, crashed(1), "publish", Phase::Running),
+        (30, ready(3), "publish", Phase::Running),
+    ]);
+}
+
+#[test]
+fn the_life_of_an_adopted_one_began_before() {
+    check(&[
+        (0, adopted(1, 1), "publish", Phase::Running),
+        (0, wanted(1, 1, RECYCLE), "spawn 2@1", Phase::Running),
+    ]);
+}

@@ -1,0 +1,56 @@
+//! Workers that hang: one has a request that does not end, another says nothing any more.
+
+use super::*;
+
+/// Plays a story from two workers that serve.
+#[track_caller]
+fn check_two(steps: &[Step]) {
+    let begin = [
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (0, ready(2), "publish", Phase::Running),
+    ];
+    check(&[&begin[..], steps].concat());
+}
+
+#[test]
+fn one_that_is_stuck_takes_no_more_and_is_replaced_then_killed() {
+    check_two(&[
+        (100, Event::Stuck { number: 1 }, "publish, drain 1, spawn 3@1", Phase::Running),
+        (100, Event::Stuck { number: 1 }, "", Phase::Running),
+        (200, ready(3), "publish", Phase::Running),
+        (10_100, Event::Tick, "terminate 1 GraceOver", Phase::Running),
+        (12_100, Event::Tick, "kill 1 Stubborn", Phase::Running),
+        (12_200, crashed(1), "", Phase::Running),
+    ]);
+}
+
+#[test]
+fn one_that_is_frozen_is_replaced_and_killed() {
+    check_two(&[
+        (100, Event::Detached { number: 2 }, "", Phase::Running),
+        (5_099, Event::Tick, "", Phase::Running),
+        (5_100, Event::Tick, "publish, terminate 2 Silent, spawn 3@1", Phase::Running),
+        (7_100, Event::Tick, "kill 2 Stubborn", Phase::Running),
+    ]);
+}
+
+#[test]
+fn one_that_attaches_again_is_not_frozen() {
+    check_two(&[
+        (100, Event::Detached { number: 2 }, "", Phase::Running),
+        (5_000, Event::Attached { number: 2 }, "", Phase::Running),
+        (99_000, Event::Tick, "", Phase::Running),
+    ]);
+}
+
+#[test]
+fn one_that_drains_may_be_silent() {
+    check(&[
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (100, Event::Removed, "publish, drain 1", Phase::Stopping),
+        (200, Event::Detached { number: 1 }, "", Phase::Stopping),
+        (10_099, Event::Tick, "", Phase::Stopping),
+    ]);
+}

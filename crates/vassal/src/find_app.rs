@@ -1,0 +1,79 @@
+//! Finds the app of a folder, where the folder makes it plain: `wsgi.py`, `app.py`, or Django's `*/wsgi.py`.
+
+use std::fs;
+use std::path::Path;
+
+use config::Wrong;
+
+use crate::App;
+
+/// Where the app is looked for, in this order.
+const USUAL_FILES: [&str; 2] = ["wsgi.py", "app.py"];
+
+/// The app of `directory`.
+///
+/// # Errors
+/// When there is none, or more than one package that may have it.
+pub(crate) fn find_app(directory: &Path) -> Result<App, Wrong> {
+    let usual = USUAL_FILES.into_iter().find(|name| directory.join(name).is_file());
+    if let Some(name) = usual {
+        return App::parse(name);
+    }
+    match packages(directory).as_slice() {
+        [package] => App::parse(&format!("{package}.wsgi")),
+        [] => Err(Wrong::new(format!(
+            "is missing, and {} has no wsgi.py, app.py or */wsgi.py that would make it plain",
+            directory.display()
+        ))
+        .cure("write app = \"module:callable\"")),
+        [first, ..] => Err(Wrong::new(format!(
+            "is missing, and {} has more than one package with a wsgi.py",
+            directory.display()
+        ))
+        .cure(format!("write such as app = \"{first}.wsgi\""))),
+    }
+}
+
+/// Those whose `wsgi.py` can be imported, by name.
+fn packages(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let has_app = |name: &String| directory.join(name).join("wsgi.py").is_file() && App::parse(name).is_ok();
+    let mut packages: Vec<_> = names.filter(has_app).collect();
+    packages.sort();
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_chosen() {
+        for (files, expected) in [
+            (&["app.py"] as &[_], "app.py"),
+            (&["app.py", "wsgi.py"], "wsgi.py"),
+            (&["manage.py", "shop/wsgi.py", "notes/models.py"], "shop.wsgi"),
+            (&["app.py", "shop/wsgi.py"], "app.py"),
+            (&["shop-old/wsgi.py", "shop/wsgi.py"], "shop.wsgi"),
+            (
+                &["shop/wsgi.py", "blog/wsgi.py"],
+                "is missing, and ROOT has more than one package with a wsgi.py: write such as app = \"blog.wsgi\"",
+            ),
+            (
+                &["main.py"],
+                "is missing, and ROOT has no wsgi.py, app.py or */wsgi.py that would make it plain: \
+                 write app = \"module:callable\"",
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = folder.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
+            }
+            let told = find_app(folder.path()).map_or_else(|wrong| wrong.to_string(), |app| app.to_string());
+            assert_eq!(told.replace(folder.path().to_str().unwrap(), "ROOT"), expected, "{files:?}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+"""An app that records what signals and its end did to it, in the file that `RECORD` names."""
+
+import atexit
+import os
+import signal
+import threading
+
+import edges
+from edges import TEXT
+
+
+def tell(text):
+    with open(os.environ["RECORD"], "a") as file:
+        file.write(f"{text} {os.getpid()}\n")
+
+
+atexit.register(tell, "atexit")
+if "HANDLE_SIGTERM" in os.environ:
+    signal.signal(signal.SIGTERM, lambda *_: tell("handled"))
+
+
+def handlers(environ, start_response):
+    start_response("200 OK", TEXT)
+    is_main = threading.current_thread() is threading.main_thread()
+    theirs = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    untouched = theirs == [signal.default_int_handler, signal.SIG_DFL]
+    return [f"{is_main} {untouched}\n".encode()]
+
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/handlers":
+        return handlers(environ, start_response)
+    return edges.application(environ, start_response)

@@ -1,0 +1,119 @@
+"""Callables that take too long, each in its own way; every other path is one of `edges`.
+
+Each tells through `record` that it has begun, and what ended it.
+"""
+
+import ctypes
+import threading
+import time
+
+import edges
+import imperium
+from edges import TEXT, record, wait_for_gate
+
+libc = ctypes.CDLL(None)
+libc_with_gil = ctypes.PyDLL(None)
+
+
+def watched(wait):
+    """An app that waits, and records the exception that ends the wait."""
+
+    def app(environ, start_response):
+        record(environ, f"begun {edges.os.getpid()}")
+        try:
+            wait(environ)
+        except BaseException as error:
+            record(environ, f"{type(error).__name__}: {error}")
+            raise
+        start_response("200 OK", TEXT)
+        return [b"never\n"]
+
+    return app
+
+
+def spin(environ):
+    while True:
+        pass
+
+
+def sleep(environ):
+    time.sleep(10_000)
+
+
+def lock(environ):
+    threading.Event().wait()
+
+
+def read_more(environ):
+    """Waits for a client whose body is on its way."""
+    environ["wsgi.input"].read()
+    time.sleep(10_000)
+
+
+def retry(environ):
+    """The clumsiest of loops must not take the timeout for one more failure."""
+    while True:
+        try:
+            time.sleep(10_000)
+        except Exception as error:
+            record(environ, f"swallowed {error}")
+
+
+def deadlock(environ, library=libc):
+    """Waits for a lock in C, where no exception and no signal ends it."""
+    mutex = ctypes.create_string_buffer(256)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+
+
+def deadlock_with_gil(environ):
+    """The same, and nothing of Python runs any more in this process."""
+    deadlock(environ, libc_with_gil)
+
+
+def by_name(environ, start_response):
+    """An app that knows how to clean up, and comes back in good order."""
+    try:
+        time.sleep(10_000)
+    except imperium.RequestTimeout as error:
+        record(environ, f"cleaned up after {imperium.request_id()}: {error}")
+    start_response("200 OK", TEXT)
+    return [b"never\n"]
+
+
+class CloseHangs:
+    def __init__(self, environ):
+        self.environ = environ
+
+    def __iter__(self):
+        return iter([b"whole\n"])
+
+    def close(self):
+        try:
+            time.sleep(10_000)
+        except BaseException as error:
+            record(self.environ, f"{type(error).__name__}: {error}")
+            raise
+
+
+def close_hangs(environ, start_response):
+    start_response("200 OK", TEXT + [("Content-Length", "6")])
+    return CloseHangs(environ)
+
+
+def events(environ, start_response):
+    """A stream that goes on for longer than any limit."""
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    record(environ, f"begun {edges.os.getpid()}")
+    yield b"data: first\n\n"
+    wait_for_gate(environ)
+    yield b"data: last\n\n"
+
+
+WAITS = [spin, sleep, lock, read_more, retry, deadlock, deadlock_with_gil]
+BY_PATH = {"/" + each.__name__.replace("_", "-"): watched(each) for each in WAITS}
+BY_PATH |= {"/by-name": by_name, "/close-hangs": close_hangs, "/events": events}
+
+
+def application(environ, start_response):
+    return BY_PATH.get(environ["PATH_INFO"], edges.application)(environ, start_response)

@@ -1,0 +1,92 @@
+//! The interpreters that this machine has.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+/// Names further interpreters, as `PATH` names folders.
+pub const MORE: &str = "TEST_PYTHONS";
+
+/// One interpreter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Python {
+    /// Its real path.
+    pub path: PathBuf,
+    /// Major and minor.
+    pub version: (u32, u32),
+    /// Such as `cpython`.
+    pub implementation: String,
+    /// Whether it is a program on top of a shared libpython.
+    pub shared: bool,
+}
+
+/// All that start: those in the folders of `PATH`, those of pyenv, and those that the environment names.
+#[must_use]
+pub fn all() -> Vec<Python> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let names: Vec<_> =
+        (0..20).map(|minor| format!("python3.{minor}")).chain(["python2.7".into(), "pypy3".into()]).collect();
+    let in_path = env::split_paths(&path)
+        .flat_map(|folder| names.iter().map(move |it| folder.join(it)).collect::<Vec<_>>());
+    let of_pyenv = pyenv_root().into_iter().flat_map(|root| {
+        let versions = fs::read_dir(root.join("versions")).into_iter().flatten().flatten();
+        versions.map(|version| version.path().join("bin/python")).collect::<Vec<_>>()
+    });
+    let more = env::var_os(MORE).unwrap_or_default();
+    let candidates = in_path.chain(of_pyenv).chain(env::split_paths(&more).collect::<Vec<_>>());
+    // A shim of pyenv's is none of its own: what it starts is.
+    let real: BTreeSet<_> = candidates.filter(|it| it.is_file()).filter_map(|it| Python::of(&it)).collect();
+    real.into_iter().collect()
+}
+
+fn pyenv_root() -> Option<PathBuf> {
+    let named = env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let told = || {
+        let output = Command::new("pyenv").arg("root").output().ok()?;
+        Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
+    };
+    named.or_else(told).or_else(|| Some(env::home_dir()?.join(".pyenv")))
+}
+
+impl Python {
+    /// Asks an interpreter what it is; None when it does not start.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let ask = "import sys, sysconfig, os; i = getattr(sys, 'implementation', None); \
+                   print('%s\\n%d\\n%d\\n%s\\n%d' % ((os.path.realpath(sys.executable),) + tuple(sys.version_info[:2]) \
+                   + (getattr(i, 'name', 'cpython'), sysconfig.get_config_var('Py_ENABLE_SHARED') or 0)))";
+        let output = Command::new(path).args(["-c", ask]).output().ok().filter(|it| it.status.success())?;
+        let told = String::from_utf8(output.stdout).ok()?;
+        let lines: Vec<_> = told.lines().collect();
+        let [path, major, minor, implementation, shared] = lines.as_slice() else { return None };
+        Some(Self {
+            path: path.into(),
+            version: (major.parse().ok()?, minor.parse().ok()?),
+            implementation: (*implementation).to_owned(),
+            shared: *shared == "1",
+        })
+    }
+
+    /// Whether apps can run on it.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.implementation == "cpython" && self.version >= (3, 10)
+    }
+
+    /// Makes a virtualenv with it.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn make_venv(&self, folder: &Path) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.path);
+        let output = command.args(["-m", "venv", "--without-pip"]).arg(folder).output();
+        let output = output.with_context(|| format!("run {}", self.path.display()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "make a virtualenv with {}: {said}", self.path.display());
+        Ok(())
+    }
+}

@@ -1,0 +1,287 @@
+//! Apps that break the rules: what their clients get, what the log says, and that nobody else is touched.
+
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+use http::Method;
+use http_body_util::BodyExt as _;
+use tests::client::{Answer, Client, Protocol, empty, request};
+use tests::load::{Kind, Load};
+use tests::place::Place;
+use tests::process;
+use tests::stack::{self, Stack};
+use tests::status::App;
+use tests::vassal::Vassal;
+use tests::wait::{PATIENCE, until};
+
+use crate::gate::Gate;
+
+/// A path, what its client gets, and what the log says; each is contained in the request that it is.
+const CONTAINED: [(&str, u16, &str); 26] = [
+    ("/no-start", 500, "without having called start_response"),
+    ("/start-twice", 500, "start_response was called twice without exc_info"),
+    ("/status?value=OK", 500, "status \"OK\" is not three digits"),
+    ("/status", 500, "status \"\" is not three digits"),
+    ("/status?value=99+Low", 500, "status \"99 Low\" is not"),
+    ("/status?value=101+Switching", 500, "status \"101 Switching\" is not"),
+    ("/status?value=1000+Long", 500, "status \"1000 Long\" is not"),
+    ("/status-injection", 500, "status \"200 OK\\r\\nX-Smuggled: two\" is not"),
+    ("/name-injection", 500, "is not a name"),
+    ("/value-injection", 500, "has a character that no header may have"),
+    ("/newline", 500, "has a character that no header may have"),
+    ("/nul", 500, "has a character that no header may have"),
+    ("/no-name", 500, "header name \"\" is not a name"),
+    ("/huge-head", 500, "the headers have more than"),
+    ("/number-as-status", 500, "TypeError"),
+    ("/number-as-value", 500, "is not a tuple of two strings"),
+    ("/tuple-of-headers", 500, "TypeError"),
+    ("/triple-header", 500, "is not a tuple of two strings"),
+    ("/nothing", 500, "'NoneType' object is not iterable"),
+    ("/number", 500, "'int' object is not iterable"),
+    ("/numbers", 500, "a piece of the response body is int, where bytes are needed"),
+    ("/text-body", 500, "a piece of the response body is str, where bytes are needed"),
+    ("/fails-first", 500, "ValueError: raised by the first piece"),
+    ("/recursion", 500, "RecursionError"),
+    ("/sys-exit", 500, "SystemExit: an app does not end its worker"),
+    ("/keyboard-interrupt", 500, "KeyboardInterrupt"),
+];
+
+#[tokio::test]
+async fn what_breaks_the_rules_fails_alone() -> anyhow::Result<()> {
+    bad(1, 2, async |stack, client| {
+        let pid = stack.ready("bad", 1).await?;
+        let load = Load::start(client, 3, Kind::Both);
+        for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("bad", protocol)?;
+            for (path, status, logged) in CONTAINED {
+                let answer = client.get(path).await.context(path)?;
+                ensure!(answer.status == status, "{path}: {status} expected, not {}", answer.status);
+                ensure!(answer.headers.get("x-smuggled").is_none(), "{path}: a header was smuggled");
+                let text = answer.text();
+                ensure!(!text.contains("never") && !text.contains("Error:"), "{path} tells {text:?}");
+                stack.logged(&[logged]).await.context(path)?;
+            }
+        }
+        stack
+            .logged(&["ERROR bad-1: the app raised an exception", "method=GET path=/recursion request="])
+            .await?;
+        load.flows(30).await?;
+        load.finish().await?.all_right()?;
+        ensure!(stack.ready("bad", 1).await? == pid, "the worker was restarted");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn headers_of_the_connection_are_not_an_apps_to_send() -> anyhow::Result<()> {
+    bad(1, 1, async |stack, _| {
+        for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("bad", protocol)?;
+            let mut connection = client.connect().await?;
+            for _ in 0..3 {
+                let response = connection.send(request(Method::GET, "/hop-by-hop", empty())).await?;
+                let answer = Answer::read(response).await?.expect(200)?;
+                ensure!(answer.text() == "fine\n" && answer.header("x-own") == "kept", "{answer:?}");
+                for name in
+                    ["keep-alive", "proxy-connection", "te", "trailer", "upgrade", "transfer-encoding"]
+                {
+                    ensure!(answer.header(name).is_empty(), "{name} came through");
+                }
+                ensure!(!answer.header("connection").contains("chunked"), "{:?}", answer.headers);
+            }
+        }
+        stack.logged(&["a header of the connection", "header=Transfer-Encoding"]).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_that_fails_half_way_is_cut_and_never_ends_as_if_it_were_whole() -> anyhow::Result<()> {
+    bad(1, 2, async |stack, client| {
+        let load = Load::start(client, 2, Kind::Gets);
+        for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("bad", protocol)?;
+            let record = stack.root().join(format!("{protocol:?}"));
+            let path = format!("/raise-midway?record={}", record.display());
+            let response = client.open(request(Method::GET, &path, empty())).await?;
+            ensure!(response.status() == 200, "{}", response.status());
+            ensure!(
+                response.into_body().collect().await.is_err(),
+                "{protocol}: half a body passed for whole"
+            );
+            until("the iterable is closed", async || {
+                Ok((fs::read_to_string(&record).unwrap_or_default() == "closed\n").then_some(()))
+            })
+            .await?;
+        }
+        stack.logged(&["RuntimeError: raised in the middle of the body"]).await?;
+        load.flows(30).await?;
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_close_that_fails_harms_no_answer() -> anyhow::Result<()> {
+    bad(1, 1, async |stack, client| {
+        ensure!(client.get("/close-fails").await?.expect(200)?.text() == "whole\n", "another body");
+        stack.logged(&["ValueError: raised by close"]).await?;
+        client.get("/hello").await?.expect(200)?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_app_that_writes_to_a_client_that_has_gone_is_told() -> anyhow::Result<()> {
+    bad(1, 2, async |stack, client| {
+        let pid = stack.ready("bad", 1).await?;
+        let load = Load::start(client, 2, Kind::Both);
+        for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
+            let record = stack.root().join(format!("{protocol:?}"));
+            let path = format!("/write-on?record={}", record.display());
+            drop(stack.client("bad", protocol)?.open(request(Method::GET, &path, empty())).await?);
+            until("the app is told", async || {
+                let told = fs::read_to_string(&record).unwrap_or_default();
+                Ok((told == "BrokenPipeError\n").then_some(()))
+            })
+            .await?;
+        }
+        load.finish().await?.all_right()?;
+        ensure!(!stack.log().contains("BrokenPipeError"), "who leaves is no failure of the app");
+        ensure!(stack.ready("bad", 1).await? == pid, "the worker was restarted");
+        Ok(())
+    })
+    .await
+}
+
+/// A path, and what the log says of the worker's end.
+const DEADLY: [(&str, &[&str]); 4] = [
+    ("/os-exit", &["worker ended unasked", "exited with status 0"]),
+    ("/abort", &["worker ended unasked", "signal 6"]),
+    ("/segfault", &["worker ended unasked", "signal 11"]),
+    ("/kill-itself", &["worker ended unasked", "signal 9"]),
+];
+
+#[tokio::test]
+async fn what_ends_its_worker_ends_no_other() -> anyhow::Result<()> {
+    bad(3, 2, async |stack, client| {
+        let load = Load::start(client, 6, Kind::Gets);
+        for (path, logged) in DEADLY {
+            let before = stack.ready("bad", 3).await?;
+            client.post(path, "text/plain", "").await?.expect(502).context(path)?;
+            stack.logged(logged).await?;
+            let replaced = |app: &App| app.is_whole() && app.ready() != before;
+            let after = stack.until("bad", "the worker is replaced", replaced).await?.ready();
+            let left = after.iter().filter(|pid| before.contains(pid)).count();
+            ensure!(left == 2, "{path}: {before:?} became {after:?}");
+            load.flows(30).await?;
+        }
+        stack.logged(&["frontd", "worker lost with the request", "path=/segfault"]).await?;
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_get_that_ends_each_worker_that_takes_it_is_given_up() -> anyhow::Result<()> {
+    bad(4, 1, async |stack, client| {
+        let before = stack.ready("bad", 4).await?;
+        client.get("/os-exit").await?.expect(502)?;
+        let whole =
+            |app: &App| app.is_whole() && app.ready().iter().filter(|it| before.contains(it)).count() == 1;
+        stack.until("bad", "three were tried, and are replaced", whole).await?;
+        client.get("/hello").await?.expect(200)?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_fork_that_comes_back_from_the_app_answers_nobody() -> anyhow::Result<()> {
+    bad(1, 1, async |stack, client| {
+        let pid = stack.ready("bad", 1).await?;
+        let load = Load::start(client, 3, Kind::Both);
+        for _ in 0..5 {
+            ensure!(client.get("/fork-and-return").await?.expect(200)?.text() == "once\n", "another answer");
+            ensure!(client.get("/fork-and-exit").await?.expect(200)?.text() == "7\n", "another status");
+        }
+        stack.logged(&["forked came back from the app"]).await?;
+        load.flows(30).await?;
+        load.finish().await?.all_right()?;
+        ensure!(stack.ready("bad", 1).await? == pid, "the worker was restarted");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_fork_that_stays_does_not_keep_its_dead_workers_requests() -> anyhow::Result<()> {
+    bad(1, 1, async |stack, client| {
+        let gate = stack.root().join("fork");
+        let pid: u32 =
+            client.get(&format!("/fork-and-stay?gate={}", gate.display())).await?.text().trim().parse()?;
+        let held = Gate::get(client, stack.root());
+        ensure!(held.begun(1).await? == [pid], "another worker");
+        stack.kill(pid)?;
+        // The worker's end of the connection is closed, though its child lives.
+        held.begun(2).await?;
+        held.pass().await?;
+        fs::write(gate, "")?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn threads_that_never_end_hold_up_no_reload() -> anyhow::Result<()> {
+    bad(1, 1, async |stack, client| {
+        let load = Load::start(client, 2, Kind::Both);
+        let pid: u32 = client.get("/endless-thread").await?.expect(200)?.text().trim().parse()?;
+        load.flows(30).await?;
+        stack.command("reload", &["bad"]).await?;
+        ensure!(process::ends(pid, PATIENCE), "{pid} lives on");
+        ensure!(!stack.ready("bad", 1).await?.contains(&pid), "{pid} lives on");
+        load.flows(30).await?;
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_app_that_leaks_is_recycled_before_it_hurts() -> anyhow::Result<()> {
+    let vassal = app(2, 1)?.key("recycle = { memory = \"100 MB\" }");
+    stack::with([vassal], async |stack| {
+        let client = stack.client("bad", Protocol::Http1)?;
+        let before = stack.ready("bad", 2).await?;
+        let load = Load::start(&client, 3, Kind::Both);
+        until("both workers are replaced", async || {
+            client.get("/leak").await?.expect(200)?;
+            let now = stack.status().await?.app("bad").map(App::ready).unwrap_or_default();
+            Ok(now.iter().all(|pid| !before.contains(pid)).then_some(()))
+        })
+        .await?;
+        stack.logged(&["recycled", "MB of memory"]).await?;
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
+fn app(workers: u32, threads: u32) -> anyhow::Result<Vassal> {
+    let vassal = Vassal::wsgi(&Place::of_tests()?).named("bad").app("bad:application").workers(workers);
+    Ok(vassal.key(&format!("threads = {threads}")))
+}
+
+async fn bad(
+    workers: u32,
+    threads: u32,
+    story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    stack::with([app(workers, threads)?.table("[timeouts]\nstop = \"2s\"")], async |stack| {
+        let client = stack.client("bad", Protocol::Http1)?;
+        story(stack, &client).await
+    })
+    .await
+}

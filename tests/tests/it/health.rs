@@ -1,0 +1,84 @@
+//! A worker takes requests only once its health path has answered 2xx inside it.
+
+use std::fs;
+
+use anyhow::ensure;
+use tests::client::Protocol;
+use tests::load::{Kind, Load};
+use tests::place::Place;
+use tests::stack;
+use tests::status::App;
+use tests::vassal::Vassal;
+
+/// Is well once a file `well` is there; `/up` streams its answer, and asks for the app's own host.
+const APP: &str = r#"
+import os
+import edges
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] != "/up":
+        return edges.application(environ, start_response)
+    assert environ["HTTP_HOST"].split(":")[0] == "ill.localhost", environ["HTTP_HOST"]
+    assert environ["wsgi.url_scheme"] == "https"
+    well = os.path.exists("well")
+    start_response("200 OK" if well else "503 Service Unavailable", [("Content-Type", "text/plain")])
+    return iter([b"x" * 200_000, b"y" * 200_000])
+"#;
+
+fn app() -> anyhow::Result<(tempfile::TempDir, Vassal)> {
+    let folder = tempfile::tempdir()?;
+    fs::copy(Place::of_tests()?.apps.join("wsgi/edges.py"), folder.path().join("edges.py"))?;
+    fs::write(folder.path().join("app.py"), APP)?;
+    let vassal = Vassal::new("ill", folder.path(), "app.py").workers(2).key("health = \"/up\"");
+    Ok((folder, vassal))
+}
+
+#[tokio::test]
+async fn nobody_is_served_before_it_is_well() -> anyhow::Result<()> {
+    let (folder, vassal) = app()?;
+    for preload in ["", "preload = true"] {
+        let _there_at_the_second = fs::remove_file(folder.path().join("well"));
+        stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+            stack.put(&vassal.clone().key(preload))?;
+            stack.logged(&["ill-2", "worker is not ready yet: its health path `/up` answers 503"]).await?;
+            let status = stack.until("ill", "it starts", |app| app.workers.len() == 2).await?;
+            ensure!(status.ready().is_empty() && status.state == "starting", "{status:#?}");
+
+            fs::write(folder.path().join("well"), "")?;
+            stack.ready("ill", 2).await?;
+            let client = stack.client("ill", Protocol::Http2)?;
+            client.get("/hello").await?.expect(200)?;
+            let up = client.get("/up").await?.expect(200)?;
+            ensure!(up.body.len() == 400_000, "{} bytes", up.body.len());
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_is_never_well_is_given_up_and_the_old_serve_on() -> anyhow::Result<()> {
+    let (folder, vassal) = app()?;
+    fs::write(folder.path().join("well"), "")?;
+    let vassal = vassal.table("[timeouts]\nstart = \"2s\"");
+    stack::with([vassal.clone()], async |stack| {
+        let load = Load::start(&stack.client("ill", Protocol::Http1)?, 4, Kind::Both);
+        let old = stack.ready("ill", 2).await?;
+        fs::remove_file(folder.path().join("well"))?;
+        stack.touch("ill")?;
+        let why = "was not ready within 2 s: its health path `/up` answers 503";
+        let status = stack.until("ill", "the reload is given up", |app| app.error().contains(why)).await?;
+        ensure!(status.ready() == old, "{old:?} do not serve on: {status:#?}");
+        load.flows(100).await?;
+        load.finish().await?.all_right()?;
+
+        stack.remove("ill")?;
+        stack.logged(&["ill-1", "worker ended"]).await?;
+        stack.put(&vassal.clone().named("alone").domain("ill.localhost"))?;
+        let failed = |app: &App| app.state == "failed" && app.error().contains(why);
+        stack.until("alone", "it has failed", failed).await?;
+        Ok(())
+    })
+    .await
+}

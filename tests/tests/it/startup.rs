@@ -1,0 +1,114 @@
+//! How an app is found, made and started, and what is told where that fails.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::ensure;
+use tests::client::Protocol;
+use tests::place::Place;
+use tests::stack::{self, Stack};
+use tests::status::App;
+use tests::vassal::Vassal;
+
+const FACTORY: &str = r#"
+def create_app():
+    def application(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"made by a factory"]
+    return application
+
+def make_nothing():
+    pass
+
+class made:
+    create = staticmethod(create_app)
+"#;
+
+#[tokio::test]
+async fn a_factory_makes_the_app() -> anyhow::Result<()> {
+    with_file("shop.py", FACTORY, async |stack, folder| {
+        for (number, app) in
+            ["shop:create_app()", "shop.py:create_app()", "shop:made.create()"].into_iter().enumerate()
+        {
+            let name = format!("shop{number}");
+            stack.put(&Vassal::new(&name, folder, app))?;
+            stack.ready(&name, 1).await?;
+            let text = stack.client(&name, Protocol::Http2)?.get("/").await?.expect(200)?.text();
+            ensure!(text == "made by a factory", "{app}: {text}");
+        }
+        fails(stack, folder, "shop:make_nothing()", "make_nothing() returned NoneType").await?;
+        fails(stack, folder, "shop:no_such()", "module shop has no `no_such`: write `create_app()`").await?;
+        fails(stack, folder, "shop", "has neither `application` nor `app`: write `create_app()`").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_app_is_found_by_itself_and_told() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let database = tempfile::NamedTempFile::new()?;
+    stack::with([Vassal::wsgi(&place)], async |stack| {
+        let flask = Vassal::flask(&place).named("found");
+        let django = Vassal::django(&place, database.path());
+        for (vassal, chosen) in [(flask, "app.py"), (django, "site_django.wsgi")] {
+            let named = |line: &&str| !line.starts_with("app = ");
+            let text: String = vassal.text().lines().filter(named).map(|line| format!("{line}\n")).collect();
+            stack.write(vassal.name(), &text)?;
+            let status = stack.until(vassal.name(), "it runs", App::is_whole).await?;
+            ensure!(status.app_was_found && status.app == chosen, "{status:#?}");
+            stack.logged(&["`app` was found in its folder", &format!("chosen={chosen}")]).await?;
+        }
+        let table = stack.command("status", &[]).await?;
+        ensure!(table.contains("app, found in its folder: app.py"), "{table}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_folder_that_makes_nothing_plain() -> anyhow::Result<()> {
+    with_file("main.py", FACTORY, async |stack, folder| {
+        let directory = folder.display();
+        stack.write("unclear", &format!("domains = [\"a.localhost\"]\ndirectory = \"{directory}\"\n"))?;
+        let told =
+            |app: &App| app.error().contains("has no wsgi.py, app.py or */wsgi.py that would make it plain");
+        stack.until("unclear", "the error tells what was looked for", told).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_import_that_hangs_is_ended() -> anyhow::Result<()> {
+    with_file("slow.py", "import time\nwhile True: time.sleep(1)\n", async |stack, folder| {
+        for preload in ["preload = false", "preload = true"] {
+            let name = preload.replace(" = ", "-");
+            let timeouts = "[timeouts]\nstart = \"1s\"";
+            stack.put(&Vassal::new(&name, folder, "slow").workers(2).key(preload).table(timeouts))?;
+            let why = "was not ready within 1 s: see what its import waits for";
+            let failed =
+                |app: &App| app.state == "failed" && app.error().contains(why) && app.workers.is_empty();
+            stack.until(&name, "it has failed", failed).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn fails(stack: &Stack, folder: &Path, app: &str, why: &str) -> anyhow::Result<()> {
+    stack.put(&Vassal::new("fails", folder, app))?;
+    let failed = |app: &App| app.state == "failed" && app.error().contains(why);
+    stack.until("fails", why, failed).await?;
+    Ok(())
+}
+
+/// A stack, and a folder with one file.
+async fn with_file(
+    name: &str,
+    text: &str,
+    story: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join(name), text)?;
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| story(stack, folder.path()).await).await
+}
