@@ -1,5 +1,7 @@
 //! gRPC on unix sockets: bind one, connect to one, and ask who is at the other end.
 
+mod calm;
+
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::{Channel, Endpoint};
+
+pub use calm::CalmStream;
 
 /// Why a socket could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +53,7 @@ pub fn channel(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel 
     let endpoint = tune(Endpoint::from_static("http://localhost"));
     endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        async move { UnixStream::connect(path).await.and_then(CalmStream::new).map(TokioIo::new) }
     }))
 }
 

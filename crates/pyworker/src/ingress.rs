@@ -10,9 +10,11 @@ use api::runner::serve_response;
 use api::runner::{
     ExchangeRequest, ExchangeResponse, Open, ServeRequest, ServeResponse, Start, Welcome, exchange_request,
 };
+use daemon::uds::CalmStream;
 use futures_util::Stream;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
@@ -41,7 +43,7 @@ pub(crate) async fn serve(listener: UnixListener, exchanges: Arc<Exchanges>, cap
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_SIZE)
         .add_service(service)
-        .serve_with_incoming(UnixListenerStream::new(listener))
+        .serve_with_incoming(UnixListenerStream::new(listener).map(|it| it.and_then(CalmStream::new)))
         .await;
     if let Err(error) = served {
         tracing::error!(cause = &error as &dyn std::error::Error, "serve requests");
