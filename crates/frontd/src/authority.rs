@@ -1,7 +1,5 @@
 //! The host that a request is for (RFC 9110, 7.2; RFC 9112, 3.2).
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::Version;
 use http::header::HOST;
@@ -15,7 +13,7 @@ pub(crate) struct Authority {
     /// As it came.
     pub(crate) text: Bytes,
     /// In lower case, without port and final dot. Empty where HTTP/1.0 named none.
-    pub(crate) host: Box<str>,
+    pub(crate) host: Bytes,
     pub(crate) port: Option<u16>,
 }
 
@@ -37,16 +35,20 @@ impl Authority {
         Self::parse(text).ok_or(Reply::BadHost)
     }
 
+    /// The host as text.
+    pub(crate) fn host(&self) -> &str {
+        // It is ASCII.
+        str::from_utf8(&self.host).unwrap_or_default()
+    }
+
     fn parse(text: Bytes) -> Option<Self> {
         let written = std::str::from_utf8(&text).ok()?;
         let (host, port) = split(written)?;
         let host = host.strip_suffix('.').unwrap_or(host);
-        let host = if host.bytes().any(|it| it.is_ascii_uppercase()) {
-            Cow::Owned(host.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(host)
+        let host = match host.bytes().any(|it| it.is_ascii_uppercase()) {
+            true => host.to_ascii_lowercase().into(),
+            false => text.slice(..host.len()),
         };
-        let host = host.into();
         Some(Self { text, host, port })
     }
 }
@@ -73,7 +75,11 @@ mod tests {
 
     fn check(text: &'static str, expected: Option<(&str, Option<u16>)>) {
         let parsed = Authority::parse(Bytes::from_static(text.as_bytes()));
-        assert_eq!(parsed.as_ref().map(|it| (&*it.host, it.port)), expected, "{text}");
+        assert_eq!(
+            parsed.as_ref().map(|it| (&*it.host, it.port)),
+            expected.map(|(host, port)| (host.as_bytes(), port)),
+            "{text}"
+        );
     }
 
     #[test]

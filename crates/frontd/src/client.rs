@@ -9,6 +9,7 @@ use crate::early_hints::EarlyHints;
 /// The downstream end of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
+    address: IpAddr,
     local: IpAddr,
     connection: Connection,
     early_hints: EarlyHints,
@@ -27,14 +28,20 @@ impl Client {
         let address = peer.ip().to_canonical();
         let tls = transport == Transport::Tls;
         Self {
+            address,
             local: local.to_canonical(),
             connection: Connection {
-                remote_address: address.to_string(),
+                remote_address: address.to_string().into(),
                 remote_port: peer.port().into(),
                 tls,
             },
             early_hints: EarlyHints::default(),
         }
+    }
+
+    /// Its own address.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
     }
 
     pub(crate) fn connection(&self) -> &Connection {

@@ -6,9 +6,13 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValu
 
 /// The request's headers for the app: without those of the connection (RFC 9110, 7.6.1) and those that a client
 /// could pass for frontd's own or for environment variables, with the host and the length that are true.
-pub(crate) fn for_app(headers: &HeaderMap, host: &Bytes, body_length: Option<u64>) -> Vec<Header> {
+pub(crate) fn for_app(
+    headers: &HeaderMap,
+    host: &Bytes,
+    body_length: Option<u64>,
+    arena: &mut Arena,
+) -> Vec<Header> {
     let mut out = Vec::with_capacity(headers.len() + 2);
-    let mut arena = Arena::for_headers(headers);
     let named = Named::by_connection(headers);
     for (name, value) in headers {
         if goes_to_app(name.as_str()) && !named.contains(name) {
@@ -30,16 +34,16 @@ pub(crate) fn for_app(headers: &HeaderMap, host: &Bytes, body_length: Option<u64
     out
 }
 
-/// One allocation for the names and values of all headers.
-struct Arena(BytesMut);
+/// One allocation for the names and values of all headers, and more.
+pub(crate) struct Arena(BytesMut);
 
 impl Arena {
-    fn for_headers(headers: &HeaderMap) -> Self {
-        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        Self(BytesMut::with_capacity(bytes))
+    pub(crate) fn for_headers(headers: &HeaderMap, more: usize) -> Self {
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        Self(BytesMut::with_capacity(bytes + more))
     }
 
-    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Bytes {
         self.0.extend_from_slice(bytes);
         self.0.split().freeze()
     }
@@ -120,7 +124,9 @@ mod tests {
     }
 
     fn check_app(headers: &[(&'static str, &'static str)], expected: &[(&str, &str)]) {
-        let out = for_app(&map(headers), &Bytes::from_static(b"a.example"), None);
+        let headers = map(headers);
+        let mut arena = Arena::for_headers(&headers, 0);
+        let out = for_app(&headers, &Bytes::from_static(b"a.example"), None, &mut arena);
         let own = [("host", "a.example")];
         let text = |it: &Bytes| String::from_utf8_lossy(it).into_owned();
         let out: Vec<_> = out.iter().map(|it| (text(&it.name), text(&it.value))).collect();

@@ -342,6 +342,11 @@ impl<L: Clone> Lease<L> {
         &self.link
     }
 
+    /// When the room was given.
+    pub(crate) fn granted(&self) -> Instant {
+        self.granted
+    }
+
     /// Where the exchange is at the worker.
     pub(crate) fn place(&self) -> Place {
         self.place

@@ -18,7 +18,7 @@ use tracing::{debug, error, warn};
 use crate::authority::Authority;
 use crate::body::Body;
 use crate::client::Client;
-use crate::headers;
+use crate::headers::{self, Arena};
 use crate::pool::Refused;
 use crate::replies::Reply;
 use crate::request_body::{RequestBody, RequestBodyError};
@@ -97,7 +97,8 @@ impl Exchange<'_> {
             let patience = self.app.limits.queue;
             let lease = self.app.pool().acquire(self.shard.number(), &mut ticket, patience).await?;
             let link = Arc::clone(lease.link());
-            let pending = link.begin(lease, self.message());
+            let limit = self.app.limits.request.map(|it| it + BACKSTOP);
+            let pending = link.begin(lease, limit, self.message());
             match self.attempt(pending, &mut tries).await {
                 Next::Again => self.shard.metrics().retries.inc(),
                 Next::Answer(answer) => return answer,
@@ -107,19 +108,13 @@ impl Exchange<'_> {
 
     async fn attempt(&self, mut pending: Pending, tries: &mut u32) -> Next {
         let (mut call, mut hinted) = (None, false);
-        let outcome = {
-            let need_body = |link: &Arc<Link>, id| {
-                let upload = chunks(self.body.reader());
-                let link = Arc::clone(link);
-                let open = async move { link.bodies().open(id, upload).await };
-                call = Some(AbortOnDropHandle::new(self.shard.tasks().spawn(open)));
-            };
-            let outcome = pending.outcome(need_body, |headers| hinted |= self.hint(headers));
-            match within(self.app.limits.request.map(|it| it + BACKSTOP), outcome).await {
-                Some(outcome) => outcome,
-                None => return Next::Answer(Err(self.too_slow())),
-            }
+        let need_body = |link: &Arc<Link>, id| {
+            let upload = chunks(self.body.reader());
+            let link = Arc::clone(link);
+            let open = async move { link.bodies().open(id, upload).await };
+            call = Some(AbortOnDropHandle::new(self.shard.tasks().spawn(open)));
         };
+        let outcome = pending.outcome(need_body, |headers| hinted |= self.hint(headers)).await;
         if hinted {
             self.client.early_hints().withdraw();
         }
@@ -141,6 +136,7 @@ impl Exchange<'_> {
             }
             Outcome::HandedBack => Next::Again,
             Outcome::TimedOut => Next::Answer(Err(Reply::AppTimeout)),
+            Outcome::NoAnswer => Next::Answer(Err(self.too_slow())),
             Outcome::Broken(broken) => self.after(broken, pending.worker(), tries),
         }
     }
@@ -192,28 +188,30 @@ impl Exchange<'_> {
             SpooledBody::Inline(bytes) => (bytes.clone(), 0),
             SpooledBody::File(_) => (Bytes::new(), body.len()),
         };
+        let id = self.id.digits();
+        let mut arena = Arena::for_headers(&head.headers, target.len() + id.len());
         Message {
             id: 0,
-            method: head.method.as_str().to_owned(),
-            target: Bytes::copy_from_slice(target.as_bytes()),
+            method: method(&head.method),
+            target: arena.copy(target.as_bytes()),
             version: version(head.version),
-            headers: headers::for_app(&head.headers, &authority.text, length),
+            headers: headers::for_app(&head.headers, &authority.text, length, &mut arena),
             body,
             body_length,
             connection: Some(client.connection().clone()),
-            script_name: app.mount().to_owned(),
+            script_name: app.mount().clone(),
             server_name: self.server_name(),
             server_port: authority.port.unwrap_or_else(|| client.default_port()).into(),
-            request_id: self.id.to_string(),
+            request_id: arena.copy(&id),
             limit_milliseconds: self.app.limits.request.map_or(0, milliseconds),
         }
     }
 
     /// Where the client named no host, the address that it connected to: PEP 3333 has it never empty.
-    fn server_name(&self) -> String {
-        match &*self.authority.host {
-            "" => self.client.local().to_string(),
-            host => host.to_owned(),
+    fn server_name(&self) -> Bytes {
+        match &self.authority.host {
+            unknown if unknown.is_empty() => self.client.local().to_string().into(),
+            host => host.clone(),
         }
     }
 
@@ -309,6 +307,15 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Op
     match limit {
         Some(limit) => tokio::time::timeout(limit, work).await.ok(),
         None => Some(work.await),
+    }
+}
+
+fn method(method: &Method) -> Bytes {
+    match *method {
+        Method::GET => Bytes::from_static(b"GET"),
+        Method::POST => Bytes::from_static(b"POST"),
+        Method::HEAD => Bytes::from_static(b"HEAD"),
+        _ => Bytes::copy_from_slice(method.as_str().as_bytes()),
     }
 }
 

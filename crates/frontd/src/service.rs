@@ -24,9 +24,9 @@ pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Inc
     let began = std::time::Instant::now();
     let response = answer(shard, client, request).await;
     let Line { method, target, host } = line;
-    let (status, client) = (response.status().as_u16(), &client.connection().remote_address);
+    let (status, client) = (response.status().as_u16(), client.address());
     let milliseconds = began.elapsed().as_millis();
-    info!(target: "access", client, %method, host, target, status, milliseconds, "request");
+    info!(target: "access", %client, %method, host, target, status, milliseconds, "request");
     response
 }
 
@@ -70,7 +70,7 @@ async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestB
     let routed = match Authority::of(head) {
         _ if head.method == Method::CONNECT => Err(Reply::NoTunnel),
         Err(reply) => Err(reply),
-        Ok(authority) => match shard.route(&authority.host, path) {
+        Ok(authority) => match shard.route(authority.host(), path) {
             Some(app) => Ok((authority, app)),
             None if shard.is_ready() => Err(Reply::NoApp),
             None => Err(Reply::NotReady),

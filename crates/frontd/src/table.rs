@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::routes;
+use bytes::Bytes;
 
 use crate::metrics::{AppMetrics, Metrics};
 use crate::pool::{Admission, Pool};
@@ -30,7 +31,7 @@ pub(crate) struct App {
     name: String,
     domains: Vec<String>,
     /// Without a trailing slash: empty at the root.
-    mount: String,
+    mount: Bytes,
     workers: Vec<Worker>,
     static_folders: Folders,
     /// What the app may have sent.
@@ -131,7 +132,7 @@ impl App {
         Self {
             name: app.name.clone(),
             domains: app.domains.clone(),
-            mount: app.path.trim_end_matches('/').to_owned(),
+            mount: Bytes::copy_from_slice(app.path.trim_end_matches('/').as_bytes()),
             workers: app.workers.iter().map(Worker::from).collect(),
             static_folders,
             sendfile_folders,
@@ -147,7 +148,7 @@ impl App {
     }
 
     fn contains(&self, path: &str) -> bool {
-        path.strip_prefix(self.mount.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.as_bytes().strip_prefix(&*self.mount).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -155,7 +156,7 @@ impl App {
     }
 
     /// The prefix that the app is mounted at, without a trailing slash: WSGI's `SCRIPT_NAME`.
-    pub(crate) fn mount(&self) -> &str {
+    pub(crate) fn mount(&self) -> &Bytes {
         &self.mount
     }
 

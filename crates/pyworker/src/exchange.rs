@@ -70,7 +70,12 @@ impl Exchange {
 
     /// As it is logged.
     pub(crate) fn method(&self) -> &str {
-        &self.request.method
+        str::from_utf8(&self.request.method).unwrap_or_default()
+    }
+
+    /// As it is logged, and as the app is told.
+    pub(crate) fn request_id(&self) -> &str {
+        str::from_utf8(&self.request.request_id).unwrap_or_default()
     }
 
     /// As it is logged: without its query, which may hold what nobody else is to read.

@@ -91,15 +91,19 @@ fn request(spec: &Spec) -> Request {
     };
     Request {
         id: 1,
-        method: "GET".to_owned(),
+        method: Bytes::from_static(b"GET"),
         target: Bytes::copy_from_slice(spec.health.as_bytes()),
         version: VERSION,
         headers: vec![header("host", &spec.host), header("user-agent", "imperium")],
-        connection: Some(Connection { remote_address: "127.0.0.1".to_owned(), remote_port: 0, tls: true }),
-        script_name: spec.script_name.clone(),
-        server_name: spec.host.clone(),
+        connection: Some(Connection {
+            remote_address: Bytes::from_static(b"127.0.0.1"),
+            remote_port: 0,
+            tls: true,
+        }),
+        script_name: spec.script_name.clone().into(),
+        server_name: spec.host.clone().into(),
         server_port: HTTPS,
-        request_id: "health".to_owned(),
+        request_id: Bytes::from_static(b"health"),
         ..Request::default()
     }
 }

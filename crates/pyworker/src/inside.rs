@@ -86,7 +86,7 @@ pub(crate) fn worker_id() -> Option<u32> {
 
 #[pyfunction]
 pub(crate) fn request_id() -> Option<String> {
-    this_request().map(|(exchange, _)| exchange.request.request_id.clone())
+    this_request().map(|(exchange, _)| exchange.request_id().to_owned())
 }
 
 #[pyfunction]

@@ -114,7 +114,7 @@ fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
     let stack = stack.unwrap_or_else(|| Ok("it has not reached the app".to_owned()));
     let stack = stack.unwrap_or_else(|error| format!("its stack cannot be read: {error}"));
     let (method, path) = (exchange.method(), exchange.path());
-    let (request, limit) = (&exchange.request.request_id, exchange.deadline.limit());
+    let (request, limit) = (exchange.request_id(), exchange.deadline.limit());
     tracing::warn!(
         method,
         path,

@@ -77,7 +77,7 @@ impl Watch {
             _ => "its stack is logged above".to_owned(),
         };
         let (method, path) = (exchange.method(), exchange.path());
-        let request = &exchange.request.request_id;
+        let request = exchange.request_id();
         tracing::error!(
             method,
             path,

@@ -30,8 +30,9 @@ pub struct Request {
     /// Unique among the exchanges of this stream that are under way.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(string, tag = "2")]
-    pub method: ::prost::alloc::string::String,
+    /// ASCII, as all text here: in bytes, it is taken over and not copied.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub method: ::prost::bytes::Bytes,
     /// As it stood on the request line: percent-encoded, with its query, never empty.
     #[prost(bytes = "bytes", tag = "3")]
     pub target: ::prost::bytes::Bytes,
@@ -50,16 +51,16 @@ pub struct Request {
     #[prost(message, optional, tag = "8")]
     pub connection: ::core::option::Option<Connection>,
     /// The prefix that the app is mounted at, without a trailing slash; empty at the root.
-    #[prost(string, tag = "9")]
-    pub script_name: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "9")]
+    pub script_name: ::prost::bytes::Bytes,
     /// Host name and port that the client asked for, from the authority of the request.
-    #[prost(string, tag = "10")]
-    pub server_name: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "10")]
+    pub server_name: ::prost::bytes::Bytes,
     #[prost(uint32, tag = "11")]
     pub server_port: u32,
     /// Random, printable; the app's X-Request-Id, and in the logs of both sides.
-    #[prost(string, tag = "12")]
-    pub request_id: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "12")]
+    pub request_id: ::prost::bytes::Bytes,
     /// How long the response may take to begin, from the moment the exchange begins; 0 is no limit.
     #[prost(uint32, tag = "13")]
     pub limit_milliseconds: u32,
@@ -68,8 +69,8 @@ pub struct Request {
 /// X-Forwarded-Proto and X-Forwarded-Host of it and of the Host: they are not among the headers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Connection {
-    #[prost(string, tag = "1")]
-    pub remote_address: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub remote_address: ::prost::bytes::Bytes,
     #[prost(uint32, tag = "2")]
     pub remote_port: u32,
     #[prost(bool, tag = "3")]

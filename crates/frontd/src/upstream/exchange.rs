@@ -1,8 +1,9 @@
 //! The exchanges that are under way on one link.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::runner::{ExchangeResponse, File, Header, Response};
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub(crate) enum Outcome {
     HandedBack,
     /// The worker is over the limit, and still at it.
     TimedOut,
+    /// The worker is over the limit, and does not say so.
+    NoAnswer,
     /// The worker is gone.
     Broken(Broken),
 }
@@ -46,8 +49,8 @@ pub(crate) enum Broken {
     NotKnownToHaveBegun,
 }
 
-/// The exchanges of one link by their ids, which are never used twice. A handful at most, as many as the
-/// worker has threads: a list that is searched is the fastest map.
+/// The exchanges of one link by their ids, which only grow. They end in about the order in which they began, so
+/// that nearly all are found and removed at the front.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
     state: Mutex<State>,
@@ -56,7 +59,7 @@ pub(super) struct Exchanges {
 #[derive(Debug, Default)]
 struct State {
     last_id: u64,
-    under_way: Vec<Exchange>,
+    under_way: VecDeque<Exchange>,
     /// Nothing new is begun: the link is retired or broken.
     ended: bool,
 }
@@ -66,6 +69,8 @@ struct Exchange {
     id: u64,
     begun: bool,
     recalled: bool,
+    /// When its client is told that the worker does not answer.
+    deadline: Option<Instant>,
     /// Nobody, once the head was passed on or the client has gone.
     reply: Option<oneshot::Sender<Event>>,
     lease: Lease<Arc<Link>>,
@@ -79,6 +84,13 @@ pub(super) enum Entry {
     HandedBack,
 }
 
+/// Whether there is anything left to look after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watch {
+    Nothing,
+    More,
+}
+
 /// Whether the link can be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
@@ -90,18 +102,23 @@ pub(super) enum Rest {
 impl Exchanges {
     /// Takes an exchange in; its lease is held until the worker is done with it, whether the client waits or not.
     /// A link that came to its end since the lease was granted hands it back, and nothing is to be sent.
-    pub(super) fn begin(&self, lease: Lease<Arc<Link>>) -> (u64, Entry, oneshot::Receiver<Event>) {
+    pub(super) fn begin(
+        &self,
+        lease: Lease<Arc<Link>>,
+        limit: Option<Duration>,
+    ) -> (u64, Entry, oneshot::Receiver<Event>) {
         let (reply, events) = oneshot::channel();
         let mut state = self.state.lock();
         state.last_id += 1;
         let id = state.last_id;
-        let exchange = Exchange { id, begun: false, recalled: false, reply: Some(reply), lease };
+        let deadline = limit.map(|it| lease.granted() + it);
+        let exchange = Exchange { id, begun: false, recalled: false, deadline, reply: Some(reply), lease };
         if state.ended {
             drop(state);
             exchange.tell(Outcome::HandedBack);
             return (id, Entry::HandedBack, events);
         }
-        state.under_way.push(exchange);
+        state.under_way.push_back(exchange);
         (id, Entry::Taken, events)
     }
 
@@ -180,6 +197,23 @@ impl Exchanges {
         )
     }
 
+    /// Tells the clients of those that are over their limit; whether any may come to be.
+    pub(super) fn expire(&self, now: Instant) -> Watch {
+        let mut state = self.state.lock();
+        let timed = |it: &&mut Exchange| it.reply.is_some() && it.deadline.is_some();
+        let mut timed = state.under_way.iter_mut().filter(timed).peekable();
+        if timed.peek().is_none() {
+            return Watch::Nothing;
+        }
+        let late = timed.filter(|it| it.deadline.is_some_and(|it| it <= now));
+        let replies: Vec<_> = late.filter_map(|it| it.reply.take()).collect();
+        drop(state);
+        for reply in replies {
+            let _client_has_gone = reply.send(Event::Settled(Outcome::NoAnswer));
+        }
+        Watch::More
+    }
+
     fn end(&self, id: u64, outcome: Outcome) -> Rest {
         let mut state = self.state.lock();
         let ended = state.remove(id);
@@ -218,12 +252,16 @@ impl Exchanges {
 
 impl State {
     fn find(&mut self, id: u64) -> Option<&mut Exchange> {
-        self.under_way.iter_mut().find(|it| it.id == id)
+        let at = self.position(id)?;
+        self.under_way.get_mut(at)
     }
 
     fn remove(&mut self, id: u64) -> Option<Exchange> {
-        let at = self.under_way.iter().position(|it| it.id == id)?;
-        Some(self.under_way.swap_remove(at))
+        self.under_way.remove(self.position(id)?)
+    }
+
+    fn position(&self, id: u64) -> Option<usize> {
+        self.under_way.binary_search_by_key(&id, |it| it.id).ok()
     }
 
     fn rest(&self) -> Rest {
@@ -281,7 +319,8 @@ impl Pending {
                     early_hints(headers);
                 }
                 Event::Settled(outcome) => {
-                    self.settled = !matches!(outcome, Outcome::Response { streamed: true, .. });
+                    self.settled =
+                        !matches!(outcome, Outcome::Response { streamed: true, .. } | Outcome::NoAnswer);
                     return outcome;
                 }
             }

@@ -15,12 +15,15 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-use super::exchange::{Entry, Exchanges, Pending, Rest};
+use super::exchange::{Entry, Exchanges, Pending, Rest, Watch};
 use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::pool::{Lease, Place};
 
 /// How often it is looked whether a request waits at the worker for too long.
 const RECALL_TICK: Duration = Duration::from_millis(4);
+
+/// How often it is looked whether a worker is over the limit of a request and does not say so.
+const EXPIRY_TICK: Duration = Duration::from_millis(500);
 
 /// The sending half, which all exchanges share.
 #[derive(Debug)]
@@ -30,14 +33,42 @@ pub(crate) struct Link {
     exchanges: Exchanges,
     bodies: Bodies,
     /// Something may wait at the worker behind others.
-    ahead: Ahead,
+    ahead: Alarm,
+    /// Something is under way that has a limit.
+    timed: Alarm,
 }
 
-/// Wakes the task that recalls what waits at the worker for too long.
+/// Has a look taken from time to time, for as long as there is anything to look after: a timer for all, where
+/// one for each exchange would cost more than the rest of its wait.
 #[derive(Debug, Default)]
-struct Ahead {
-    watched: AtomicBool,
+struct Alarm {
+    set: AtomicBool,
     wake: Notify,
+}
+
+impl Alarm {
+    /// There is something to look after.
+    fn set(&self) {
+        if !self.set.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Never returns.
+    async fn ring(&self, tick: Duration, look: impl Fn() -> Watch) {
+        loop {
+            self.wake.notified().await;
+            loop {
+                tokio::time::sleep(tick).await;
+                // Before the look, so that what comes after it is not overlooked.
+                self.set.store(false, Ordering::Relaxed);
+                if look() == Watch::Nothing {
+                    break;
+                }
+                self.set.store(true, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// The receiving half, which one task owns.
@@ -91,39 +122,47 @@ impl Link {
             requests,
             exchanges: Exchanges::default(),
             bodies: Bodies::new(stream, RunnerServiceClient::new(daemon::uds::channel(socket, tune))),
-            ahead: Ahead::default(),
+            ahead: Alarm::default(),
+            timed: Alarm::default(),
         });
         link.say(serve_request::Message::Open(Open { stream }));
         (link, outgoing)
     }
 
-    /// Hands a request to the worker.
-    pub(crate) fn begin(self: &Arc<Self>, lease: Lease<Arc<Self>>, mut request: Request) -> Pending {
+    /// Hands a request to the worker. Its client is told after `limit` that there is no answer.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        lease: Lease<Arc<Self>>,
+        limit: Option<Duration>,
+        mut request: Request,
+    ) -> Pending {
         let place = lease.place();
-        let (id, entry, events) = self.exchanges.begin(lease);
+        let (id, entry, events) = self.exchanges.begin(lease, limit);
         if entry == Entry::Taken {
             request.id = id;
             self.say(serve_request::Message::Request(request));
         }
-        if place == Place::Ahead && !self.ahead.watched.swap(true, Ordering::Relaxed) {
-            self.ahead.wake.notify_one();
+        if place == Place::Ahead {
+            self.ahead.set();
+        }
+        if limit.is_some() {
+            self.timed.set();
         }
         Pending { link: Arc::clone(self), id, events, settled: false }
     }
 
+    /// Looks after what waits at the worker, for as long as the link lives. Never returns.
+    pub(super) async fn look_after(&self) {
+        let recalls = self.ahead.ring(RECALL_TICK, || self.recall_overdue());
+        let expiries = self.timed.ring(EXPIRY_TICK, || self.exchanges.expire(Instant::now()));
+        tokio::join!(recalls, expiries);
+    }
+
     /// Recalls, for good, what has waited at the worker for too long: it may go to another one.
-    pub(super) async fn recall_overdue(&self) {
-        loop {
-            self.ahead.wake.notified().await;
-            loop {
-                tokio::time::sleep(RECALL_TICK).await;
-                // Before the look, so that what comes after it is not overlooked.
-                self.ahead.watched.store(false, Ordering::Relaxed);
-                let Some(late) = self.exchanges.recall(Instant::now()) else { break };
-                self.ahead.watched.store(true, Ordering::Relaxed);
-                late.into_iter().for_each(|id| self.say(serve_request::Message::Recall(Recall { id })));
-            }
-        }
+    fn recall_overdue(&self) -> Watch {
+        let Some(late) = self.exchanges.recall(Instant::now()) else { return Watch::Nothing };
+        late.into_iter().for_each(|id| self.say(serve_request::Message::Recall(Recall { id })));
+        Watch::More
     }
 
     /// The client has gone. The exchange keeps its room until the worker says that it is done with it.
@@ -238,7 +277,7 @@ mod tests {
             let lease = pool.acquire(0, &mut None, Duration::ZERO).await.unwrap();
             pool.unlink(0, 1);
             end(&link);
-            let mut pending = link.begin(lease, Request::default());
+            let mut pending = link.begin(lease, None, Request::default());
             assert!(matches!(pending.outcome(|_, _| {}, |_| {}).await, Outcome::HandedBack));
             drop(pending);
             assert_eq!(pool.census().in_flight, 0);

@@ -126,12 +126,12 @@ impl Target {
         debug!(worker = self.worker, shard = self.shard, capacity, "linked to worker");
         self.pool.link(self.shard, self.instance, capacity, Arc::clone(&link));
         let mut end = End::Broken;
-        let mut recalls = pin!(link.recall_overdue());
+        let mut looks = pin!(link.look_after());
         loop {
             let next = tokio::select! {
                 biased;
                 next = responses.next() => next,
-                () = &mut recalls => Next::Handled,
+                () = &mut looks => Next::Handled,
                 () = retired.cancelled(), if end == End::Broken => Next::Draining,
             };
             match next {

@@ -16,14 +16,14 @@ pub(crate) struct Target<'a> {
 impl<'a> Target<'a> {
     /// Splits a target in origin form at the app's mount point. A path that is not below it, which frontd would not
     /// have sent here, is given to the app whole.
-    pub(crate) fn split(target: &'a [u8], mount: &'a str) -> Self {
+    pub(crate) fn split(target: &'a [u8], mount: &'a [u8]) -> Self {
         let (path, query) = match memchr::memchr(b'?', target) {
             Some(at) => (&target[..at], &target[at + 1..]),
             None => (target, &[][..]),
         };
         let path = percent_decode(path);
-        let below = path.strip_prefix(mount.as_bytes()).is_some_and(|it| it.is_empty() || it[0] == b'/');
-        let (script_name, cut) = if below { (mount.as_bytes(), mount.len()) } else { (&[][..], 0) };
+        let below = path.strip_prefix(mount).is_some_and(|it| it.is_empty() || it[0] == b'/');
+        let (script_name, cut) = if below { (mount, mount.len()) } else { (&[][..], 0) };
         let path_info = match path {
             Cow::Borrowed(path) => Cow::Borrowed(&path[cut..]),
             Cow::Owned(mut path) => Cow::Owned(path.split_off(cut)),
@@ -84,8 +84,8 @@ pub(crate) fn latin1(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// Whether a method is safe (RFC 9110, 9.2.1): then the request may be tried elsewhere even after it has begun.
-pub(crate) fn is_safe(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+pub(crate) fn is_safe(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
             (b"*", "", b"", b"*", b""),
         ] {
             let expected = Target { script_name, path_info: Cow::Borrowed(path_info), query };
-            assert_eq!(Target::split(target, mount), expected, "{}", target.escape_ascii());
+            assert_eq!(Target::split(target, mount.as_bytes()), expected, "{}", target.escape_ascii());
         }
     }
 
@@ -123,6 +123,6 @@ mod tests {
         {
             assert_eq!(latin1(bytes), text);
         }
-        assert!(is_safe("HEAD") && !is_safe("POST") && !is_safe("get"));
+        assert!(is_safe(b"HEAD") && !is_safe(b"POST") && !is_safe(b"get"));
     }
 }

@@ -161,7 +161,12 @@ impl Environs {
 fn set_request(environ: &Bound<'_, PyDict>, request: &Request) -> PyResult<()> {
     let py = environ.py();
     let Target { script_name, path_info, query } = Target::split(&request.target, &request.script_name);
-    environ.set_item(intern!(py, "REQUEST_METHOD"), &request.method)?;
+    let method = match &*request.method {
+        b"GET" => intern!(py, "GET").clone(),
+        b"POST" => intern!(py, "POST").clone(),
+        other => latin1(py, other),
+    };
+    environ.set_item(intern!(py, "REQUEST_METHOD"), method)?;
     environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, script_name))?;
     environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &path_info))?;
     environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query))?;
@@ -172,16 +177,16 @@ fn set_request(environ: &Bound<'_, PyDict>, request: &Request) -> PyResult<()> {
         _ => intern!(py, "HTTP/1.1"),
     };
     environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
-    environ.set_item(intern!(py, "SERVER_NAME"), &request.server_name)?;
+    environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, &request.server_name))?;
     environ.set_item(intern!(py, "SERVER_PORT"), decimal(py, request.server_port.into()))?;
-    let id = PyString::new(py, &request.request_id);
+    let id = latin1(py, &request.request_id);
     environ.set_item(intern!(py, "imperium.request_id"), &id)?;
     environ.set_item(intern!(py, "HTTP_X_REQUEST_ID"), id)
 }
 
 fn set_connection(environ: &Bound<'_, PyDict>, connection: &Connection) -> PyResult<()> {
     let py = environ.py();
-    let address = PyString::new(py, &connection.remote_address);
+    let address = latin1(py, &connection.remote_address);
     environ.set_item(intern!(py, "REMOTE_ADDR"), &address)?;
     environ.set_item(intern!(py, "HTTP_X_FORWARDED_FOR"), address)?;
     environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, connection.remote_port.into()))?;

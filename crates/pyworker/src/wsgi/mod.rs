@@ -89,7 +89,7 @@ impl Wsgi {
         };
         let input = Bound::new(py, input)?;
         let environ = self.environs.build(py, request, &input)?;
-        let method = if request.method == "HEAD" { Method::Head } else { Method::Other };
+        let method = if &*request.method == b"HEAD" { Method::Head } else { Method::Other };
         let reply = Reply::new(method, Arc::clone(exchange));
         let start = Bound::new(py, StartResponse::new(reply, Arc::clone(&self.driver)))?;
         Ok(Call { environ, input, start })
@@ -214,7 +214,7 @@ fn close_of<'py>(iterable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 /// An exception of the app, as one event. One that only tells that the client has gone is nobody's fault.
 fn log_failure(py: Python<'_>, error: &PyErr, begun: &Begun) {
     forked::end_if_forked_by(py, error);
-    let (exchange, request_id) = (&begun.exchange, &begun.request().request_id);
+    let (exchange, request_id) = (&begun.exchange, begun.exchange.request_id());
     let (method, path) = (exchange.method(), exchange.path());
     let traceback = traceback::of(py, error);
     if error.is_instance_of::<RequestTimeout>(py) {

@@ -235,7 +235,7 @@ impl Reply {
     fn log(&self, Overrun(bytes): Overrun) {
         if bytes > 0 {
             let (method, path) = (self.exchange.method(), self.exchange.path());
-            let request = &self.exchange.request.request_id;
+            let request = self.exchange.request_id();
             tracing::warn!(
                 method,
                 path,

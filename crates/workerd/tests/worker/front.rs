@@ -93,7 +93,7 @@ impl Front {
 
     /// The response to `request`, however it comes, with its body.
     pub(crate) async fn fetch(&mut self, request: Request) -> Response {
-        let is_safe = matches!(&*request.method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
+        let is_safe = matches!(&*request.method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
         let id = self.send(request).await;
         let mut next = self.next().await.unwrap();
         if !is_safe {
@@ -137,14 +137,14 @@ impl Call {
 /// A request as frontd would pass it on.
 pub(crate) fn request(method: &str, target: &str) -> Request {
     Request {
-        method: method.to_owned(),
+        method: Bytes::copy_from_slice(method.as_bytes()),
         target: Bytes::copy_from_slice(target.as_bytes()),
         version: 11,
         headers: vec![header("host", "blog.example")],
-        connection: Some(Connection { remote_address: "192.0.2.7".to_owned(), remote_port: 4711, tls: true }),
-        server_name: "blog.example".to_owned(),
+        connection: Some(Connection { remote_address: "192.0.2.7".into(), remote_port: 4711, tls: true }),
+        server_name: "blog.example".into(),
         server_port: 443,
-        request_id: "test-1".to_owned(),
+        request_id: "test-1".into(),
         ..Request::default()
     }
 }

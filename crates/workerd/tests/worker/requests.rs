@@ -38,7 +38,7 @@ def application(environ, start_response):
     let worker = App::new(app).ready().await;
     let mut front = worker.front(1).await;
     let mut sent = post("/blog/caf%C3%A9%2Fx?q=%20&r", "abc");
-    sent.script_name = "/blog".to_owned();
+    sent.script_name = "/blog".into();
     sent.headers.extend([
         header("content-type", "text/plain"),
         header("content-length", "3"),
