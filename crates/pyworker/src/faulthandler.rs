@@ -37,7 +37,7 @@ pub(crate) struct Dump {
 impl Dump {
     /// Handles the signal. For the main thread.
     pub(crate) fn install(py: Python<'_>) -> PyResult<Self> {
-        let signal: i32 = py.import("signal")?.getattr("SIGRTMAX")?.extract::<i32>()? - 2;
+        let signal: i32 = py.import("_signal")?.getattr("SIGRTMAX")?.extract::<i32>()? - 2;
         let file = rustix::fs::memfd_create("stack", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let file = File::from(file);
         let options = PyDict::new(py);

@@ -38,7 +38,7 @@ pub(crate) struct Interrupter {
 impl Interrupter {
     /// Handles the signal that ends what blocks the main thread. For the main thread.
     pub(crate) fn install(py: Python<'_>) -> PyResult<Arc<Self>> {
-        let module = py.import("signal")?;
+        let module = py.import("_signal")?;
         let signal: i32 = module.getattr("SIGRTMAX")?.extract::<i32>()? - 1;
         let interrupter = Arc::new(Self { signal, ..Self::default() });
         let handling = Arc::clone(&interrupter);
