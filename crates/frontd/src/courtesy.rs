@@ -3,20 +3,21 @@
 //! A shard that sleeps after each handful of requests is woken for the next handful a few microseconds later,
 //! by a client or a worker that is as busy: with all on the same cores, changes of threads and wake-ups were
 //! a third of frontd's time. When it steps back once instead, what it has just sent is worked on meanwhile,
-//! and it comes back to a larger batch. A shard with little to do sleeps at once, which keeps latency low.
+//! and it comes back to a larger batch. A shard with little to do, or with files only, sleeps at once, which keeps
+//! latency low.
 
 use std::cell::Cell;
 use std::thread;
 
-/// Requests in one turn of the event loop from which on a shard counts as busy.
+/// Requests for apps in one turn of the event loop from which on a shard counts as busy.
 const BUSY: u32 = 3;
 
 thread_local! {
-    /// Requests since this shard last went to sleep.
+    /// Requests for apps since this shard last went to sleep.
     static REQUESTS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// A request came in, on this thread.
+/// A request goes to an app, on this thread.
 pub(crate) fn request() {
     REQUESTS.set(REQUESTS.get() + 1);
 }

@@ -18,6 +18,7 @@ use tracing::{debug, error, warn};
 use crate::authority::Authority;
 use crate::body::Body;
 use crate::client::Client;
+use crate::courtesy;
 use crate::headers::{self, Arena};
 use crate::pool::Refused;
 use crate::replies::Reply;
@@ -65,6 +66,7 @@ pub(crate) async fn forward(
     body: &mut RequestBody,
 ) -> Result<Response<Body>, Reply> {
     let body = collect(shard, app, body).await?;
+    courtesy::request();
     let id = RequestId::new();
     Exchange { shard, app, client, authority, id, head, body }.run().await
 }

@@ -10,7 +10,6 @@ use tracing::info;
 use crate::authority::Authority;
 use crate::body::Body;
 use crate::client::Client;
-use crate::courtesy;
 use crate::proxy;
 use crate::replies::Reply;
 use crate::request_body::RequestBody;
@@ -49,7 +48,6 @@ impl Line {
 }
 
 async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
-    courtesy::request();
     let (head, body) = request.into_parts();
     let mut body = RequestBody::new(body);
     let response = route(shard, client, &head, &mut body).await;
