@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use config::{EmperordConfig, Layout, Source};
 use daemon::logging::{self, Format};
+use emperord::Launch;
 
 /// Follows the folder of vassals and keeps their workers alive.
 #[derive(Parser)]
@@ -24,6 +25,17 @@ struct Arguments {
     /// How to log: `text` or `json`.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
+    /// Who starts workers: emperord itself, as processes, or systemd, as units of workerd@.service.
+    #[arg(long, value_name = "LAUNCHER", default_value = "process", value_parser = launch)]
+    launcher: Launch,
+}
+
+fn launch(name: &str) -> Result<Launch, &'static str> {
+    match name {
+        "process" => Ok(Launch::Process),
+        "systemd" => Ok(Launch::Systemd),
+        _ => Err("must be `process` or `systemd`"),
+    }
 }
 
 fn main() -> ExitCode {
@@ -42,7 +54,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = config(arguments)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
-    runtime.block_on(emperord::run(config, arguments.log_format))
+    runtime.block_on(emperord::run(config, arguments.log_format, arguments.launcher))
 }
 
 fn config(arguments: &Arguments) -> anyhow::Result<EmperordConfig> {
