@@ -1,7 +1,7 @@
 //! Reads everything, then binds, then serves, until it is told to end.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
     let signals = Signals::new().context("install signal handlers")?;
     let children = signal(SignalKind::child()).context("listen to SIGCHLD")?;
     let lock = Lock::take(&config.state)?;
-    make_folders(&config.run)?;
+    let front = make_folders(&config.run)?;
     let state = State::open(&config.state)?;
     ensure_vassals(&config.vassals, &state)?;
     let (vassals, files) = Vassals::open(&config.vassals)?;
@@ -66,7 +66,7 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
     tasks.spawn(pass_on_ends(children, events.clone()));
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async move { drop(stopped.await) };
-    let server = tasks.spawn(rpc::serve(listener, events, tasks.clone(), stopped));
+    let server = tasks.spawn(rpc::serve(listener, events, tasks.clone(), front, stopped));
     let manager = Notify::from_env();
     manager.tell(Ready);
     tasks.spawn(manager.clone().keep_alive());
@@ -111,10 +111,13 @@ fn ensure_vassals(folder: &Path, state: &State) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn make_folders(run: &Path) -> anyhow::Result<()> {
+/// Gives the group of the workers' sockets, which is frontd's where a group of its own was given to it.
+fn make_folders(run: &Path) -> anyhow::Result<u32> {
     let folder = run.join("workers");
     let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
-    made.with_context(|| format!("make folder {}", folder.display()))
+    made.and_then(|()| folder.metadata())
+        .map(|it| it.gid())
+        .with_context(|| format!("make folder {}", folder.display()))
 }
 
 async fn pass_on_changes(mut vassals: Vassals, events: Events) {
