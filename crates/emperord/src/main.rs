@@ -8,6 +8,7 @@ use clap::Parser;
 use config::{EmperordConfig, Layout, Source};
 use daemon::logging::{self, Format};
 use emperord::Launch;
+use manual::Section;
 
 /// Follows the folder of vassals and keeps their workers alive.
 #[derive(Parser)]
@@ -39,7 +40,7 @@ fn launch(name: &str) -> Result<Launch, &'static str> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = manual::parse(Section::Daemons);
     logging::init("emperord", arguments.log_format);
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,8 +8,9 @@
 mod bus;
 mod drop_in;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use api::{VassalName, WorkerName};
@@ -80,7 +81,10 @@ fn write(folder: &Path, text: &str) -> Result<(), LaunchError> {
             return Ok(());
         }
         fs::create_dir_all(folder)?;
-        fs::write(&path, text)
+        fs::write(&path, text)?;
+        // `systemctl cat` shows it to everyone in any case, and systemd warns of a file that it alone may read.
+        fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o644))
     };
     written().map_err(|source| LaunchError::Prepare { step: "write", path, source })
 }
