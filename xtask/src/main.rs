@@ -3,7 +3,9 @@
 mod bench;
 mod codegen;
 mod demo;
+mod interrupt;
 mod setup;
+mod soak;
 mod step;
 mod test;
 
@@ -20,6 +22,8 @@ enum Command {
     Codegen(codegen::Arguments),
     /// Sets up, and serves Flask, Django and Pyramid on this machine
     Demo(demo::Arguments),
+    /// Sets up, and lets anything happen to the stack under checked load
+    Soak(soak::Arguments),
     /// Sets up, and runs all tests
     Test(test::Arguments),
 }
@@ -36,6 +40,7 @@ fn run() -> anyhow::Result<()> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Codegen(arguments) => codegen::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     }
 }
