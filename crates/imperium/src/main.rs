@@ -14,6 +14,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use manual::Section;
 use miette::MietteHandlerOpts;
 
 /// Puts Python web apps on a Linux server.
@@ -36,7 +37,7 @@ enum Command {
 fn main() -> miette::Result<ExitCode> {
     // Paths and URLs are to be copied: a line is as long as it is.
     miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())))?;
-    match Cli::parse().command {
+    match manual::parse::<Cli>(Section::Commands).command {
         Command::Up(args) => up::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
