@@ -7,6 +7,7 @@ mod interrupt;
 mod setup;
 mod soak;
 mod step;
+mod systemd_test;
 mod test;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Sets up, and lets anything happen to the stack under checked load
     Soak(soak::Arguments),
+    /// Sets up, and proves the systemd units on a Debian of its own; needs root
+    SystemdTest(systemd_test::Arguments),
     /// Sets up, and runs all tests
     Test(test::Arguments),
 }
@@ -41,6 +44,7 @@ fn run() -> anyhow::Result<()> {
         Command::Codegen(arguments) => codegen::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
+        Command::SystemdTest(arguments) => systemd_test::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     }
 }
