@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::project::Module;
-use super::source::{Binding, bindings, strings};
+use super::source::{Binding, bindings, callee, strings};
 
 /// A folder of static files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,9 @@ pub(crate) fn django(directory: &Path, settings: &Module) -> Option<Static> {
     if url.contains("://") {
         return None;
     }
-    if root.contains("env") {
+    let is_plain =
+        callee(root).is_none_or(|it| matches!(it, "join" | "str" | "Path")) && !root.contains("env");
+    if !is_plain {
         return None;
     }
     // BASE_DIR / "a" / "b", os.path.join(BASE_DIR, "a", "b") or "/a/b": all of it is in the texts.
@@ -110,6 +112,7 @@ mod tests {
             ("STATIC_URL = '/s/'\nSTATIC_ROOT = '/var/www/s'", Some(("/s/", "/var/www/s"))),
             ("STATIC_URL = 'https://cdn.example/'\nSTATIC_ROOT = '/var/www/s'", None),
             ("STATIC_ROOT = os.environ['STATIC']", None),
+            ("STATIC_ROOT = config('STATIC', 'static')", None),
             ("STATIC_URL = '/s/'", None),
         ] {
             let found = django(Path::new("/srv"), &module("shop/settings.py", text));
