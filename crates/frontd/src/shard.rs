@@ -24,6 +24,10 @@ use crate::table::{App, Table};
 use crate::tls::Certificates;
 use crate::upstream::Links;
 
+/// Threads of a shard that wait for the disk. Each keeps its own heap of pieces of bodies: without a bound there
+/// came to be 25 of them under a mixed load, with 145 MB in all and more with each minute; with this, it stays at 65 MB.
+const DISK_THREADS: usize = 4;
+
 /// What all shards share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -81,6 +85,7 @@ pub(crate) fn start(
     let doors = Arc::new(doors);
     let start = |(number, receiver)| {
         let mut builder = runtime::Builder::new_current_thread();
+        builder.max_blocking_threads(DISK_THREADS);
         let runtime = builder.enable_all().on_thread_park(courtesy::before_sleep).build()?;
         let shard = Arc::new(Shard { number, shared: Arc::clone(shared), tasks: TaskTracker::new() });
         let (bound, doors) = (Arc::clone(bound), Arc::clone(&doors));
