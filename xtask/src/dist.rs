@@ -2,6 +2,7 @@
 
 mod build;
 mod deb;
+mod debug_info;
 mod elf;
 mod installed;
 mod licences;
@@ -20,7 +21,7 @@ use flate2::{Compression, GzBuilder};
 use sha2::{Digest as _, Sha256};
 
 use self::build::{EXTENSION, PROGRAMS};
-use self::elf::Split;
+use self::debug_info::Split;
 use self::tree::{Kind, Tree};
 use self::version::Version;
 use crate::step::step;
@@ -67,7 +68,8 @@ fn check(programs: &Path) -> anyhow::Result<()> {
 
 /// The names of the files, and what is in them.
 fn pack(programs: &Path, scratch: &Path, version: &Version) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    let split = files(programs).map(|file| elf::split(&file, scratch)).collect::<anyhow::Result<Vec<_>>>()?;
+    let split =
+        files(programs).map(|file| debug_info::split(&file, scratch)).collect::<anyhow::Result<Vec<_>>>()?;
     let installed = installed::tree(&scratch.join("stripped"), scratch, &packages::packages()?, version)?;
     let debug = debug_tree(&split)?;
     let (text, archive) = (&version.text, format!("imperium-{}-x86_64-linux", version.text));

@@ -1,15 +1,12 @@
-//! What a program asks of the machine that it runs on, and its debug information in a file of its own.
+//! What a program asks of the machine that it runs on.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use object::elf::DT_NEEDED;
 use object::read::elf::{Dyn as _, ElfFile64};
-use object::{Endianness, Object as _};
-
-use crate::setup::Quietly as _;
+use object::Endianness;
 
 /// Of Debian 11 and Ubuntu 20.04.
 pub(crate) const OLDEST_GLIBC: Glibc = Glibc(2, 31);
@@ -94,38 +91,6 @@ fn symbol_versions(file: &ElfFile64<'_>) -> anyhow::Result<Vec<String>> {
 
 fn text(bytes: &[u8]) -> anyhow::Result<String> {
     Ok(String::from_utf8(bytes.to_vec())?)
-}
-
-/// What only a debugger needs of a file.
-#[derive(Debug)]
-pub(crate) struct Split {
-    pub(crate) debug: PathBuf,
-    /// Where a debugger looks for it, below its folder of debug information: `.build-id/ab/cdef.debug`.
-    pub(crate) debug_path: PathBuf,
-}
-
-/// Splits a file into two of the same name, in `stripped` and `debug` below `to`.
-pub(crate) fn split(path: &Path, to: &Path) -> anyhow::Result<Split> {
-    let name = path.file_name().context("a file without a name")?;
-    let (stripped, debug) = (to.join("stripped").join(name), to.join("debug").join(name));
-    for folder in ["stripped", "debug"] {
-        std::fs::create_dir_all(to.join(folder))?;
-    }
-    objcopy(&["--only-keep-debug"], path, &debug)?;
-    objcopy(&["--strip-all", "--remove-section=.comment"], path, &stripped)?;
-    Ok(Split { debug, debug_path: debug_path(&std::fs::read(path)?)? })
-}
-
-fn objcopy(options: &[&str], from: &Path, to: &Path) -> anyhow::Result<()> {
-    let done = Command::new("objcopy").args(options).arg(from).arg(to).quietly();
-    done.context("split the debug information off with objcopy; on Debian, install binutils")
-}
-
-fn debug_path(bytes: &[u8]) -> anyhow::Result<PathBuf> {
-    let file = object::File::parse(bytes)?;
-    let Some([first, rest @ ..]) = file.build_id()? else { bail!("it has no build id") };
-    let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!(".build-id/{first:02x}/{rest}.debug").into())
 }
 
 #[cfg(test)]
