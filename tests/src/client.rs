@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Empty, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -248,6 +248,14 @@ pub fn empty() -> Body {
 /// A body at hand.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
+/// A body at hand, in pieces, whose length shows only at its end.
+pub fn in_pieces(bytes: &Bytes, piece: usize) -> Body {
+    let starts = (0..bytes.len()).step_by(piece.max(1));
+    let frames: Vec<_> =
+        starts.map(|it| Ok(Frame::data(bytes.slice(it..bytes.len().min(it + piece))))).collect();
+    StreamBody::new(futures_util::stream::iter(frames)).boxed()
 }
 
 /// TLS that trusts the certificates in a PEM file alone, and speaks the protocol's own ALPN name.

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod connection;
+pub mod keep_alive;
 mod leftovers;
 pub mod load;
 pub mod pattern;

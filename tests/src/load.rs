@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::client::{Answer, Body, Client, empty, full, request};
-use crate::connection::{Connection, SendError};
+use crate::keep_alive::KeepAlive;
 use crate::wait::until;
 
 /// Between two requests of one connection: the load is steady, and leaves the machine room to work.
@@ -67,8 +67,7 @@ impl Load {
         let (stop, stopped) = watch::channel(false);
         let right = Arc::new(AtomicU64::new(0));
         let tasks = (0..connections).map(|number| {
-            let line =
-                Line { number, kind, client: client.clone(), connection: None, ledger: Ledger::default() };
+            let line = Line { number, kind, wire: KeepAlive::new(client.clone()), ledger: Ledger::default() };
             line.run(stopped.clone(), right.clone())
         });
         Self { stop, connections: tasks.collect(), right }
@@ -139,8 +138,7 @@ impl Ledger {
 struct Line {
     number: usize,
     kind: Kind,
-    client: Client,
-    connection: Option<Connection>,
+    wire: KeepAlive,
     ledger: Ledger,
 }
 
@@ -155,13 +153,16 @@ impl Line {
             right.fetch_add(self.ledger.right - before, Ordering::Relaxed);
             tokio::time::sleep(PAUSE).await;
         }
+        self.ledger.connections = self.wire.opened();
         self.ledger
     }
 
     async fn ask(&mut self, due: &str) {
         self.ledger.sent += 1;
         let begun = Instant::now();
-        match tokio::time::timeout(PATIENCE, self.exchange(due)).await {
+        let request = self.request(due);
+        let exchange = async { Answer::read(self.wire.send(request).await?).await };
+        match tokio::time::timeout(PATIENCE, exchange).await {
             Ok(Ok(answer)) => self.judge(due, &answer, begun.elapsed()),
             Ok(Err(error)) => self.lose(format!("{due}: {error:#}")),
             Err(_) => self.lose(format!("{due}: no answer within {PATIENCE:?}")),
@@ -182,31 +183,9 @@ impl Line {
     }
 
     fn lose(&mut self, sample: String) {
-        self.connection = None;
+        self.wire.close();
         self.ledger.lost += 1;
         self.ledger.sample(sample);
-    }
-
-    /// A request that the server closed the connection before is sent again: it was never sent.
-    async fn exchange(&mut self, due: &str) -> anyhow::Result<Answer> {
-        let mut request = self.request(due);
-        loop {
-            let connection = self.connected().await?;
-            match connection.send(request).await {
-                Ok(response) => return Answer::read(response).await,
-                Err(SendError::NotSent(unsent)) => request = *unsent,
-                Err(error @ SendError::Lost(_)) => return Err(error.into()),
-            }
-            self.connection = None;
-        }
-    }
-
-    async fn connected(&mut self) -> anyhow::Result<&mut Connection> {
-        if self.connection.as_ref().is_none_or(Connection::is_closed) {
-            self.ledger.connections += 1;
-            self.connection = Some(self.client.connect().await?);
-        }
-        self.connection.as_mut().context("a connection")
     }
 
     fn request(&self, due: &str) -> Request<Body> {

@@ -31,9 +31,9 @@ mod wrk;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail, ensure};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Context as _, ensure};
 
+use crate::interrupt::unless_interrupted;
 use crate::setup;
 use cases::Case;
 use course::{Course, Pace};
@@ -82,16 +82,6 @@ async fn measure(cases: Vec<Case>, mut course: Course<'_>) -> Vec<(Case, Outcome
         results.push((case, outcome));
     }
     results
-}
-
-/// Whatever is measured is dropped when a signal comes, and with it all that was started.
-async fn unless_interrupted<T>(measure: impl Future<Output = T>) -> anyhow::Result<T> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        results = measure => Ok(results),
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
-    }
 }
 
 fn tell(arguments: &Arguments, machine: &Machine, results: &[(Case, Outcome)]) -> anyhow::Result<()> {

@@ -3,8 +3,12 @@
 mod bench;
 mod codegen;
 mod demo;
+mod dist;
+mod interrupt;
 mod setup;
+mod soak;
 mod step;
+mod systemd_test;
 mod test;
 
 use std::process::ExitCode;
@@ -20,6 +24,12 @@ enum Command {
     Codegen(codegen::Arguments),
     /// Sets up, and serves Flask, Django and Pyramid on this machine
     Demo(demo::Arguments),
+    /// Makes what is released, in `target/dist`: an archive, a Debian package, checksums
+    Dist(dist::Arguments),
+    /// Sets up, and lets anything happen to the stack under checked load
+    Soak(soak::Arguments),
+    /// Sets up, and proves the systemd units on a Debian of its own; needs root
+    SystemdTest(systemd_test::Arguments),
     /// Sets up, and runs all tests
     Test(test::Arguments),
 }
@@ -36,6 +46,9 @@ fn run() -> anyhow::Result<()> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Codegen(arguments) => codegen::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
+        Command::SystemdTest(arguments) => systemd_test::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     }
 }

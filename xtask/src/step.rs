@@ -22,7 +22,7 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn heading(name: &str) -> String {
+pub(crate) fn heading(name: &str) -> String {
     if stderr().is_terminal() { format!("\x1b[1;36m{name:>10}\x1b[0m") } else { format!("{name:>10}") }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use api::WorkerName;
+use api::{VassalName, WorkerName};
 
 use crate::document::{Document, Keys, Schema};
 use crate::layout::{self, Layout, SocketPathError};
@@ -70,6 +70,12 @@ impl EmperordConfig {
             file.refuse("run", Wrong::new(format!("is too long: {error}")));
         }
         file.finish(Some(config))
+    }
+
+    /// The folder of an app's sockets.
+    #[must_use]
+    pub fn worker_folder(&self, app: &VassalName) -> PathBuf {
+        layout::worker_folder(&self.run, app)
     }
 
     /// The socket that a worker serves frontd on.

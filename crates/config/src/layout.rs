@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 
-use api::WorkerName;
+use api::{VassalName, WorkerName};
 
 /// A `sockaddr_un` holds 108 bytes, the last of which is a zero (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
@@ -107,7 +107,13 @@ pub(crate) fn emperord_socket(run: &Path) -> PathBuf {
 }
 
 pub(crate) fn worker_socket(run: &Path, worker: &WorkerName) -> Result<PathBuf, SocketPathError> {
-    socket_path(run.join("workers").join(format!("{worker}.sock")))
+    let folder = worker_folder(run, &worker.vassal);
+    socket_path(folder.join(format!("{worker}.sock")))
+}
+
+/// One for each app, so that each can be closed to the others.
+pub(crate) fn worker_folder(run: &Path, app: &VassalName) -> PathBuf {
+    run.join("workers").join(app.as_str())
 }
 
 pub(crate) fn socket_path(path: PathBuf) -> Result<PathBuf, SocketPathError> {
@@ -126,7 +132,10 @@ mod tests {
         assert_eq!(layout.emperord_socket(), Path::new("/srv/imp/run/emperord.sock"));
         assert_eq!(layout.state, Path::new("/srv/imp/run/state"));
         let worker = WorkerName::parse("blog-2").unwrap();
-        assert_eq!(layout.worker_socket(&worker).unwrap(), Path::new("/srv/imp/run/workers/blog-2.sock"));
+        assert_eq!(
+            layout.worker_socket(&worker).unwrap(),
+            Path::new("/srv/imp/run/workers/blog/blog-2.sock")
+        );
     }
 
     #[test]

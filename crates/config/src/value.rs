@@ -39,16 +39,17 @@ pub fn boolean(value: &Value) -> Result<bool, Wrong> {
     })
 }
 
-/// A percentage from `"0%"` to `"100%"`.
-///
-/// # Errors
-/// When it is anything else.
-pub fn percent(value: &Value) -> Result<u8, Wrong> {
-    let parsed = value.as_str().and_then(|text| text.trim().strip_suffix('%')?.trim_end().parse().ok());
-    parsed.filter(|percent| *percent <= 100).ok_or_else(|| {
-        Wrong::new(format!("must be a percentage from 0% to 100%, not {}", shown(value)))
-            .cure("write such as \"10%\"")
-    })
+/// Parses a percentage within bounds, such as `"10%"`.
+pub fn percent<T: TryFrom<u32>>(bounds: RangeInclusive<u32>) -> impl FnOnce(&Value) -> Result<T, Wrong> {
+    move |value| {
+        let parsed = value.as_str().and_then(|text| text.trim().strip_suffix('%')?.trim_end().parse().ok());
+        let percent = parsed.filter(|percent| bounds.contains(percent)).and_then(|it| T::try_from(it).ok());
+        percent.ok_or_else(|| {
+            let (min, max) = (bounds.start(), bounds.end());
+            Wrong::new(format!("must be a percentage from {min}% to {max}%, not {}", shown(value)))
+                .cure("write such as \"10%\"")
+        })
+    }
 }
 
 /// Parses a whole number within bounds.

@@ -1,8 +1,9 @@
-//! Life as a service: signals, logging, listening sockets, and gRPC on unix sockets.
+//! Life as a service: signals, logging, the service manager, listening sockets, and gRPC on unix sockets.
 
 pub mod backoff;
 pub mod framed;
 pub mod listen_fds;
 pub mod logging;
+pub mod notify;
 pub mod signals;
 pub mod uds;

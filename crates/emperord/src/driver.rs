@@ -7,6 +7,7 @@ mod app;
 mod attach;
 mod event;
 mod files;
+mod order;
 mod restore;
 mod status;
 mod template;
@@ -33,6 +34,7 @@ use crate::state::State;
 use crate::vassals::FileEvent;
 use admin::Shutdown;
 use app::App;
+use order::OrderId;
 
 /// Events that may wait until the driver has time for them.
 const BACKLOG: usize = 1024;
@@ -47,6 +49,7 @@ pub struct Driver {
     shutdown: Shutdown,
     events: mpsc::WeakSender<Event>,
     tasks: TaskTracker,
+    orders: OrderId,
 }
 
 /// Where events are sent to.
@@ -73,6 +76,7 @@ impl Driver {
             shutdown: Shutdown::None,
             events: sender.downgrade(),
             tasks,
+            orders: OrderId::default(),
         };
         driver.restore(files);
         driver.settle();
@@ -107,7 +111,11 @@ impl Driver {
     fn handle(&mut self, event: Event) {
         match event {
             Event::File(event) => self.file(event),
-            Event::GetSpec { worker, pid, reply } => drop(reply.send(self.spec(&worker, pid))),
+            Event::GetSpec { worker, pid, reply } => {
+                self.take_in(&worker, pid);
+                drop(reply.send(self.spec(&worker, pid)));
+            }
+            Event::Ordered { worker, order, result } => self.order_ended(&worker, order, result),
             Event::Attach(attaching) => self.attach(*attaching),
             Event::Ready { worker, attachment, serving } => self.ready(&worker, attachment, serving),
             Event::Failed { worker, attachment, failure } => self.failed(&worker, attachment, failure),

@@ -1,14 +1,19 @@
 //! Starts the processes of workers, and finds those that an earlier emperord started.
 
 mod fork;
+pub mod systemd;
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use api::{VassalName, WorkerName};
 use tokio::net::UnixStream;
+use vassal::Vassal;
 
 pub use fork::Fork;
+pub use systemd::Systemd;
 
 use crate::process::{Identity, Process};
 
@@ -18,7 +23,7 @@ pub trait Launcher {
     ///
     /// # Errors
     /// When it cannot be made.
-    fn start(&self, worker: &WorkerName) -> Result<Process, LaunchError>;
+    fn start(&self, worker: &WorkerName, vassal: &Vassal) -> Result<Start, LaunchError>;
 
     /// Starts the process that the workers of an app are forked from, and gives the way to speak with it.
     ///
@@ -26,16 +31,90 @@ pub trait Launcher {
     /// When it cannot be made.
     fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError>;
 
+    /// Whether workers can be forked from a template.
+    fn preload(&self) -> Preload {
+        Preload::Possible
+    }
+
+    /// Takes back an order to start a worker whose process has not come; the order then ends as failed.
+    fn call_off(&self, _worker: &WorkerName) -> Option<Job> {
+        None
+    }
+
+    /// Whether `process` was started for `worker` by the service manager, be it at emperord's order or the operator's.
+    fn is_of(&self, _process: &Process, _worker: &WorkerName) -> bool {
+        false
+    }
+
     /// Takes over a process that an earlier emperord started; None when it has ended.
     fn adopt(&self, identity: Identity) -> Option<Process> {
         Process::open(identity.pid).ok().filter(|it| it.identity() == identity && !it.has_ended())
     }
 }
 
+/// How the start of a worker goes on.
+pub enum Start {
+    /// This is its process.
+    Done(Process),
+    /// The service manager starts it: the process says its name itself. The job ends when the worker is ready,
+    /// or with why it will not be.
+    Ordered(Job),
+}
+
+/// What somebody else does, to its end; or why it was not done.
+pub type Job = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// Whether a launcher can fork workers from a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preload {
+    /// It can.
+    Possible,
+    /// Each worker is started by itself.
+    Impossible,
+}
+
 /// Why a process could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("start {}: {source}", program.display())]
-pub struct LaunchError {
-    program: PathBuf,
-    source: io::Error,
+pub enum LaunchError {
+    /// The program cannot be run.
+    #[error("start {}: {source}", program.display())]
+    Program {
+        /// What was to be run.
+        program: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Something that it needs cannot be put in place.
+    #[error("{step} {}: {source}", path.display())]
+    Prepare {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It would run as root.
+    #[error(
+        "run {app} as the owner of {}, who is root: set `user` in its file, or give the folder to a user of its own",
+        directory.display()
+    )]
+    Root {
+        /// The app.
+        app: VassalName,
+        /// Its directory.
+        directory: PathBuf,
+    },
+    /// Workers are no forks here.
+    #[error("start a template of {0}: systemd starts each worker by itself")]
+    NoTemplates(VassalName),
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(process) => f.debug_tuple("Done").field(process).finish(),
+            Self::Ordered(_) => f.write_str("Ordered"),
+        }
+    }
 }

@@ -24,4 +24,4 @@ pub mod state;
 mod template;
 pub mod vassals;
 
-pub use run::run;
+pub use run::{Launch, run};

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use clap::Parser;
 use config::{EmperordConfig, Layout, Source};
 use daemon::logging::{self, Format};
+use emperord::Launch;
+use manual::Section;
 
 /// Follows the folder of vassals and keeps their workers alive.
 #[derive(Parser)]
@@ -24,10 +26,21 @@ struct Arguments {
     /// How to log: `text` or `json`.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
+    /// Who starts workers: emperord itself, as processes, or systemd, as units of workerd@.service.
+    #[arg(long, value_name = "LAUNCHER", default_value = "process", value_parser = launch)]
+    launcher: Launch,
+}
+
+fn launch(name: &str) -> Result<Launch, &'static str> {
+    match name {
+        "process" => Ok(Launch::Process),
+        "systemd" => Ok(Launch::Systemd),
+        _ => Err("must be `process` or `systemd`"),
+    }
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = manual::parse(Section::Daemons);
     logging::init("emperord", arguments.log_format);
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,7 +55,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = config(arguments)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
-    runtime.block_on(emperord::run(config, arguments.log_format))
+    runtime.block_on(emperord::run(config, arguments.log_format, arguments.launcher))
 }
 
 fn config(arguments: &Arguments) -> anyhow::Result<EmperordConfig> {

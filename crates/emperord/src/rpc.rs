@@ -32,7 +32,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long it may take to answer. Workers answer while Python is busy, too.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves until `stop` is complete and every call has ended.
+/// Serves until `stop` is complete and every call has ended. Who is of the group `front` may follow the routing table.
 ///
 /// # Errors
 /// When the descriptors of the services cannot be read.
@@ -40,10 +40,12 @@ pub async fn serve(
     listener: UnixListener,
     events: Events,
     tasks: TaskTracker,
+    front: u32,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let admin = AdminServiceServer::new(admin::Admin { events: events.clone() });
-    let routes = RoutesServiceServer::new(routes::Routes { events: events.clone(), tasks: tasks.clone() });
+    let routes =
+        RoutesServiceServer::new(routes::Routes { events: events.clone(), tasks: tasks.clone(), front });
     let worker = WorkerServiceServer::new(worker::Worker::new(events, tasks));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<AdminServiceServer<admin::Admin>>().await;

@@ -1,13 +1,15 @@
 //! Reads everything, then binds, then serves, until it is told to end.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use config::EmperordConfig;
+use config::{EmperordConfig, Layout};
 use daemon::logging::Format;
+use daemon::notify::Notify;
+use daemon::notify::State::{Ready, Stopping};
 use daemon::signals::{Asked, Signals};
 use rustix::process::{getpid, set_child_subreaper};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::driver::{Driver, Event, Events};
-use crate::launcher::Fork;
+use crate::launcher::{Fork, Launcher, Systemd};
 use crate::lock::Lock;
 use crate::rpc;
 use crate::state::State;
@@ -24,21 +26,31 @@ use crate::vassals::Vassals;
 /// How long calls that are being answered have when emperord ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Who starts the processes of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Launch {
+    /// emperord itself.
+    #[default]
+    Process,
+    /// systemd: each is a unit of `workerd@.service`.
+    Systemd,
+}
+
 /// Runs emperord until SIGTERM, which leaves the workers running, or until SIGINT or the operator shuts
 /// everything down. Workers log in the same format.
 ///
 /// # Errors
 /// When something is missing or forbidden that it cannot run without.
-pub async fn run(config: EmperordConfig, log_format: Format) -> anyhow::Result<()> {
+pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> anyhow::Result<()> {
     let signals = Signals::new().context("install signal handlers")?;
     let children = signal(SignalKind::child()).context("listen to SIGCHLD")?;
     let lock = Lock::take(&config.state)?;
-    make_folders(&config.run)?;
+    let front = make_folders(&config.run)?;
     let state = State::open(&config.state)?;
     ensure_vassals(&config.vassals, &state)?;
     let (vassals, files) = Vassals::open(&config.vassals)?;
     let socket = config.socket.clone();
-    let launcher = Fork { workerd: config.workerd.clone(), socket: socket.clone(), log_format };
+    let launcher = launcher(&config, log_format, launch)?;
     let tasks = TaskTracker::new();
 
     // How a worker ends that was forked from a template is told to who has inherited it.
@@ -48,14 +60,18 @@ pub async fn run(config: EmperordConfig, log_format: Format) -> anyhow::Result<(
     // since a part of it would be taken for all.
     let listener = daemon::uds::listen(&socket)?;
     tracing::info!(socket = %socket.display(), "listening");
-    let (driver, events, received) = Driver::start(config, Box::new(launcher), state, files, tasks.clone());
+    let (driver, events, received) = Driver::start(config, launcher, state, files, tasks.clone());
     tasks.spawn(pass_on_changes(vassals, events.clone()));
     tasks.spawn(pass_on_signals(signals, events.clone()));
     tasks.spawn(pass_on_ends(children, events.clone()));
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async move { drop(stopped.await) };
-    let server = tasks.spawn(rpc::serve(listener, events, tasks.clone(), stopped));
+    let server = tasks.spawn(rpc::serve(listener, events, tasks.clone(), front, stopped));
+    let manager = Notify::from_env();
+    manager.tell(Ready);
+    tasks.spawn(manager.clone().keep_alive());
     driver.run(received).await;
+    manager.tell(Stopping);
 
     drop(stop);
     let _cut = tokio::time::timeout(LAST_WORDS, server).await;
@@ -64,6 +80,24 @@ pub async fn run(config: EmperordConfig, log_format: Format) -> anyhow::Result<(
     drop(lock);
     tracing::info!("ended");
     Ok(())
+}
+
+fn launcher(
+    config: &EmperordConfig,
+    log_format: Format,
+    launch: Launch,
+) -> anyhow::Result<Box<dyn Launcher + Send>> {
+    let (socket, sockets) = (config.socket.clone(), config.run.join("workers"));
+    let unit_has = Layout::system().emperord_socket();
+    Ok(match launch {
+        Launch::Process => Box::new(Fork { workerd: config.workerd.clone(), socket, sockets, log_format }),
+        Launch::Systemd if socket == unit_has => Box::new(Systemd { sockets }),
+        Launch::Systemd => anyhow::bail!(
+            "start workers as units: workerd@.service has {}, and emperord.toml {}: leave `run` out of it",
+            unit_has.display(),
+            socket.display()
+        ),
+    })
 }
 
 /// A folder that vanished while its apps run, such as one that is not mounted yet, ends none of them.
@@ -77,10 +111,13 @@ fn ensure_vassals(folder: &Path, state: &State) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn make_folders(run: &Path) -> anyhow::Result<()> {
+/// Gives the group of the workers' sockets, which is frontd's where a group of its own was given to it.
+fn make_folders(run: &Path) -> anyhow::Result<u32> {
     let folder = run.join("workers");
     let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
-    made.with_context(|| format!("make folder {}", folder.display()))
+    made.and_then(|()| folder.metadata())
+        .map(|it| it.gid())
+        .with_context(|| format!("make folder {}", folder.display()))
 }
 
 async fn pass_on_changes(mut vassals: Vassals, events: Events) {

@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use config::frontd::FrontdConfig;
+use daemon::notify::{Notify, State};
 use daemon::signals::{Asked, Signals};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -85,15 +86,21 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     tasks.spawn(admin::serve(admin, Arc::clone(&shared)));
     tasks.spawn(follow_domains(Arc::clone(&shared.certificates), shared.tables.clone()));
 
+    let manager = Notify::from_env();
+    manager.tell(State::Ready);
+    tasks.spawn(manager.clone().keep_alive());
     while signals.next().await == Asked::Reload {
+        manager.tell(State::Reloading);
         match shared.certificates.reload() {
             Ok(()) => info!("certificates read again"),
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "keeping the certificates that are in use");
             }
         }
+        manager.tell(State::Ready);
     }
     info!("draining");
+    manager.tell(State::Stopping);
     shared.drain.cancel();
     drop(bound);
     tokio::task::spawn_blocking(move || shards.into_iter().for_each(|it| drop(it.join())))

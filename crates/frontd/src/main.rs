@@ -7,6 +7,7 @@ use clap::Parser;
 use config::Layout;
 use config::frontd::FrontdConfig;
 use daemon::logging::{self, Format};
+use manual::Section;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,7 +28,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = manual::parse(Section::Daemons);
     logging::init("frontd", arguments.log_format);
     let layout = arguments.root.map_or_else(|| Ok(Layout::system()), |it| Layout::under(&it))?;
     let mut config = FrontdConfig::load(&layout)?;

@@ -31,7 +31,7 @@ use crate::table::App;
 use crate::upstream::{BodyCall, Broken, Link, Outcome, Pending};
 
 /// A request that may have begun is given to so many workers in all, then it is taken for what kills them.
-const TRIES: u32 = 3;
+const TRIES: u32 = 2;
 
 /// A worker ends a request at its limit by itself, and says so. One that does not for so long more cannot.
 const BACKSTOP: Duration = Duration::from_secs(1);

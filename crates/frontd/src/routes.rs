@@ -100,10 +100,11 @@ impl Routes {
         self.tables.send_modify(|table| *table = Arc::new(Table::new(&apps, table, &self.metrics)));
     }
 
-    /// Written beside and renamed, so that a crash leaves one or the other.
+    /// Written beside and renamed, so that a crash leaves one or the other; beside, too, of what another frontd
+    /// of this folder writes.
     fn keep(&self) -> io::Result<()> {
         let snapshot = Snapshot { apps: self.apps.values().cloned().collect() };
-        let fresh = self.file.with_extension("new");
+        let fresh = self.file.with_extension(format!("new-{}", std::process::id()));
         fs::write(&fresh, snapshot.encode_to_vec())?;
         fs::rename(&fresh, &self.file)
     }

@@ -19,6 +19,9 @@ use crate::at::root_from_env;
 pub(crate) struct Args {
     /// Files, or folders of them [default: all files of the installation]
     paths: Vec<PathBuf>,
+    /// Only the file of this daemon
+    #[arg(long, value_name = "DAEMON", value_parser = ["frontd", "emperord"], conflicts_with = "paths")]
+    only: Option<String>,
     /// The folder that `imperium up --root` was given [default: $IMPERIUM_ROOT, else the system's folders]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -28,7 +31,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let root = args.root.clone().or_else(root_from_env);
     let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
-    let checked = Checked::new(&args.paths, &layout);
+    let checked = match args.only.as_deref() {
+        Some("frontd") => Checked::daemon(&layout.frontd_toml(), Reader::Frontd, &layout),
+        Some(_) => Checked::daemon(&layout.emperord_toml(), Reader::Emperord, &layout),
+        None => Checked::new(&args.paths, &layout),
+    };
     let handler = MietteHandlerOpts::new().wrap_lines(false).build();
     checked.tell(&handler, &mut io::stderr().lock(), &mut io::stdout().lock()).into_diagnostic()?;
     Ok(if checked.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -62,6 +69,15 @@ impl Checked {
         }
         for conflict in conflicts(&checked.vassals) {
             checked.problems.extend(conflict.diagnostics());
+        }
+        checked
+    }
+
+    /// A daemon's own file, which may be left out.
+    fn daemon(file: &Path, reader: Reader, layout: &Layout) -> Self {
+        let mut checked = Self::default();
+        if file.exists() {
+            checked.file(file, reader, layout);
         }
         checked
     }

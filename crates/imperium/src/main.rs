@@ -1,9 +1,11 @@
-//! The operator's command line: `imperium up`, `check`, `status`, `scale`, `reload`.
+//! The operator's command line: `imperium up`, `new`, `check`, `status`, `scale`, `reload`.
 
 mod addresses;
 mod admin;
+mod app_name;
 mod at;
 mod check;
+mod new;
 mod refused;
 mod reload;
 mod scale;
@@ -14,6 +16,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use manual::Section;
 use miette::MietteHandlerOpts;
 
 /// Puts Python web apps on a Linux server.
@@ -27,6 +30,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Args),
+    New(new::Args),
     Check(check::Args),
     Status(status::Args),
     Scale(scale::Args),
@@ -36,8 +40,9 @@ enum Command {
 fn main() -> miette::Result<ExitCode> {
     // Paths and URLs are to be copied: a line is as long as it is.
     miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())))?;
-    match Cli::parse().command {
+    match manual::parse::<Cli>(Section::Commands).command {
         Command::Up(args) => up::run(&args),
+        Command::New(args) => new::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Scale(args) => scale::run(&args),

@@ -1,5 +1,6 @@
 //! The life of a worker, from the spec to the end.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
@@ -9,6 +10,7 @@ use api::WorkerName;
 use api::runner::serve_response::Message;
 use api::worker::failed::Reason;
 use api::worker::{Failed, Ready, Spec};
+use daemon::notify::{Notify as Manager, State};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
@@ -69,8 +71,9 @@ impl Arguments {
 pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
     daemon::logging::init(&arguments.worker.to_string(), arguments.log_format);
     set_title(&arguments.worker);
+    let manager = service_manager(py)?;
     let errors = set_up(py)?;
-    live(py, arguments, App::ToImport, &errors)
+    live(py, arguments, App::ToImport, &errors, &manager)
 }
 
 /// As `run`, in a process that was forked from where the app was imported.
@@ -83,7 +86,7 @@ pub(crate) fn run_forked(
     daemon::logging::rename(&arguments.worker.to_string());
     set_title(&arguments.worker);
     process::seed_random();
-    live(py, arguments, App::Imported(app), errors)
+    live(py, arguments, App::Imported(app), errors, &Manager::to(None))
 }
 
 /// What is the same for all that import an app. Starts no thread. Gives what `wsgi.errors` is.
@@ -93,6 +96,14 @@ pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     sigterm::leave_to_children(py)?;
     faulthandler::enable(py)?;
     Ok(errors)
+}
+
+/// Who started this process, where workers are units of systemd. No business of the app's.
+fn service_manager(py: Python<'_>) -> PyResult<Manager> {
+    let environ = py.import("os")?.getattr("environ")?;
+    let socket: Option<OsString> =
+        environ.call_method1("pop", ("IMPERIUM_NOTIFY_SOCKET", py.None()))?.extract()?;
+    Ok(Manager::to(socket.as_deref()))
 }
 
 fn set_title(worker: &WorkerName) {
@@ -110,6 +121,7 @@ fn live<'py>(
     arguments: &Arguments,
     app: App<'py>,
     errors: &Bound<'py, PyAny>,
+    manager: &Manager,
 ) -> PyResult<i32> {
     let (worker, spec, goodbye) = Worker::start(arguments)?;
     let spec = worker
@@ -127,7 +139,10 @@ fn live<'py>(
         worker.driver.run_many_threads();
     }
     match worker.prepare(py, &spec, app, errors) {
-        Ok(wsgi) => worker.serve(py, &wsgi, spec.threads)?,
+        Ok(wsgi) => {
+            manager.tell(State::Ready);
+            worker.serve(py, &wsgi, spec.threads)?;
+        }
         Err(failed) => worker.fail(py, failed, goodbye),
     }
     worker.end(py, goodbye);

@@ -19,7 +19,8 @@ pub enum Event {
     },
     /// The app is to have no workers: its file is gone, or everything is shut down.
     Removed,
-    /// A process of an earlier emperord was found alive. Before the first [`Event::Wanted`].
+    /// A process was found that this supervisor has not asked for: of an earlier emperord, before the first
+    /// [`Event::Wanted`], or one that the operator has started.
     Adopted {
         /// The worker's number.
         number: u16,

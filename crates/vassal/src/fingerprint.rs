@@ -2,11 +2,11 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::Vassal;
+use crate::{Confinement, Vassal};
 
 impl Vassal {
     /// A hash of what a process has to be started anew for: app, directory, python, env, threads,
-    /// preload, and the folders of `sendfile`.
+    /// preload, the folders of `sendfile`, user, and the limits of memory and cpu.
     ///
     /// It is the same in every run and version of the program, and gives no value of `env` away.
     #[must_use]
@@ -31,6 +31,12 @@ impl Vassal {
         for folder in self.sendfile_folders.values() {
             add(b"sendfile");
             add(folder.as_os_str().as_encoded_bytes());
+        }
+        let Confinement { user, memory, cpu } = &self.confinement;
+        let limits = [memory.map(|it| format!("memory={it}")), cpu.map(|it| format!("cpu={it}"))];
+        let user = user.as_ref().map(|it| format!("user={it}"));
+        for part in limits.into_iter().chain([user]).flatten() {
+            add(part.as_bytes());
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -1,6 +1,7 @@
 //! The file of one app, which is all that an operator writes: parsed and resolved, with exact errors.
 
 mod app;
+mod confinement;
 mod conflict;
 mod domain;
 mod edit;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use api::VassalName;
 
 pub use app::{App, Callable, Target};
+pub use confinement::{Confinement, UserName};
 pub use conflict::{Conflict, conflicts};
 pub use domain::Domain;
 pub use edit::SetWorkersError;
@@ -59,6 +61,8 @@ pub struct Vassal {
     pub health: Option<HealthPath>,
     /// When a process has done enough.
     pub recycle: Recycle,
+    /// As whom each of them runs, and what it may take of the machine.
+    pub confinement: Confinement,
     /// Added to the environment of each.
     pub env: BTreeMap<String, String>,
     /// Folders that are served without asking the app, by their prefixes.

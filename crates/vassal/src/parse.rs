@@ -9,8 +9,8 @@ use config::{Diagnostics, Document, Keys, Problem, Schema, Source, Wrong, value}
 use toml_edit::Value;
 
 use crate::{
-    App, ChosenBy, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Python, Queue, Recycle, StaticPrefix,
-    Target, Timeouts, Vassal, find_app::find_app, name_of,
+    App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Python, Queue, Recycle,
+    StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of,
 };
 
 pub(crate) const SCHEMA: Schema = &[
@@ -26,6 +26,7 @@ pub(crate) const SCHEMA: Schema = &[
             "threads",
             "preload",
             "health",
+            "user",
         ]),
     ),
     ("recycle", Keys::Known(&["requests", "lifetime", "memory", "jitter"])),
@@ -34,7 +35,7 @@ pub(crate) const SCHEMA: Schema = &[
     ("sendfile", Keys::Free),
     ("timeouts", Keys::Known(&["start", "request", "stop"])),
     ("queue", Keys::Known(&["size", "timeout"])),
-    ("limits", Keys::Known(&["body"])),
+    ("limits", Keys::Known(&["body", "memory", "cpu"])),
 ];
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -93,6 +94,7 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         preload: file.optional("preload", value::boolean).unwrap_or(false),
         health: health(file, &path),
         recycle: Recycle::read(file),
+        confinement: Confinement::read(file),
         env: file.entries("env", env_name, |it| value::text(it).map(str::to_owned)).into_iter().collect(),
         static_folders: static_folders(file, &path),
         sendfile_folders: file

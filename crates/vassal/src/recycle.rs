@@ -28,7 +28,7 @@ impl Recycle {
             requests: file.optional("recycle.requests", value::integer(1..=i64::MAX)),
             lifetime: file.optional("recycle.lifetime", lifetime),
             memory: file.optional("recycle.memory", value::size(1_000_000..=1 << 50)),
-            jitter: file.optional("recycle.jitter", value::percent).unwrap_or(10),
+            jitter: file.optional("recycle.jitter", value::percent(0..=100)).unwrap_or(10),
         }
     }
 }

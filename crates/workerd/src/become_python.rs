@@ -83,13 +83,18 @@ fn set_environment(command: &mut Command, env: &HashMap<String, String>) {
         command.env_remove(name);
     }
     command.envs(env);
+    // Under a name of ours: the extension takes it away before the app is imported.
+    if let Some(manager) = env::var_os("NOTIFY_SOCKET") {
+        command.env("IMPERIUM_NOTIFY_SOCKET", manager);
+    }
 }
 
 fn is_of_the_daemons(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     // The extension reads this one and takes it away before the app is imported.
     let wanted = name == b"IMPERIUM_LOG";
-    !wanted && (name == b"NOTIFY_SOCKET" || name.starts_with(b"LISTEN_") || name.starts_with(b"IMPERIUM_"))
+    let of_systemd = [b"LISTEN_".as_slice(), b"WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix));
+    !wanted && (name == b"NOTIFY_SOCKET" || of_systemd || name.starts_with(b"IMPERIUM_"))
 }
 
 #[cfg(test)]
@@ -101,6 +106,7 @@ mod tests {
         for (name, theirs) in [
             ("NOTIFY_SOCKET", true),
             ("LISTEN_FDS", true),
+            ("WATCHDOG_USEC", true),
             ("IMPERIUM_ROOT", true),
             ("IMPERIUM_LOG", false),
             ("PATH", false),

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use api::WorkerName;
 use api::worker::failed::Reason;
-use clap::Parser as _;
+use manual::Section;
 
 use crate::arguments::{Arguments, Role};
 use crate::emperor::Emperor;
@@ -22,7 +22,7 @@ use crate::template::Orders;
 const EXIT_TROUBLE: u8 = 4;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = manual::parse(Section::Daemons);
     let Some(role) = arguments.role() else { return ExitCode::from(EXIT_TROUBLE) };
     daemon::logging::init(&role.to_string(), arguments.log_format());
     // Only trouble brings us back: on success this process is Python by now.

@@ -187,12 +187,12 @@ async fn what_ends_its_worker_ends_no_other() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_get_that_ends_each_worker_that_takes_it_is_given_up() -> anyhow::Result<()> {
-    bad(4, 1, async |stack, client| {
-        let before = stack.ready("bad", 4).await?;
+    bad(3, 1, async |stack, client| {
+        let before = stack.ready("bad", 3).await?;
         client.get("/os-exit").await?.expect(502)?;
         let whole =
             |app: &App| app.is_whole() && app.ready().iter().filter(|it| before.contains(it)).count() == 1;
-        stack.until("bad", "three were tried, and are replaced", whole).await?;
+        stack.until("bad", "two were tried, and are replaced", whole).await?;
         client.get("/hello").await?.expect(200)?;
         Ok(())
     })

@@ -26,7 +26,7 @@ fn the_socket_follows_run() {
     assert_eq!(config.socket, Path::new("/r/x/emperord.sock"));
     assert_eq!(config.workerd, Path::new("/r/w"));
     let worker = WorkerName::parse("blog-2").unwrap();
-    assert_eq!(config.worker_socket(&worker).unwrap(), Path::new("/r/x/workers/blog-2.sock"));
+    assert_eq!(config.worker_socket(&worker).unwrap(), Path::new("/r/x/workers/blog/blog-2.sock"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use supervise::{Action, DrainCause, Event, Exit, KillCause, StartFailure, Termin
 use super::Driver;
 use super::app::{App, Slot};
 use super::event::{self, Command};
+use crate::launcher::{Preload, Start};
 use crate::process::Process;
 
 /// How long a process that has ended is waited for to be heard of: what it said last is still on its way.
@@ -42,10 +43,15 @@ impl Driver {
             return None;
         }
         let app = self.apps.get_mut(name)?;
-        if let Action::Terminate { number, .. } | Action::Kill { number, .. } = action
-            && app.call_off_fork(number, action)
-        {
-            return Some(Event::Exited { number, exit: Exit::Orderly });
+        if let Action::Terminate { number, .. } | Action::Kill { number, .. } = action {
+            if app.call_off_fork(number, action) {
+                return Some(Event::Exited { number, exit: Exit::Orderly });
+            }
+            if app.call_off_order(number, action) {
+                let worker = app.worker(number);
+                self.call_off(worker);
+                return None;
+            }
         }
         match action {
             Action::Publish => {}
@@ -71,13 +77,18 @@ impl Driver {
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
         app.awaited.insert(number, Instant::now());
-        let vassal = app.specs.get(&generation);
-        if vassal.is_some_and(|it| it.preload) {
+        let Some(vassal) = app.specs.get(&generation) else { return Some(Event::SpawnFailed { number }) };
+        if vassal.preload && self.launcher.preload() == Preload::Possible {
             return self.order_fork(name, number, generation);
         }
-        let fingerprint = vassal.map(|it| it.process_fingerprint()).unwrap_or_default();
-        match self.launcher.start(&worker) {
-            Ok(process) => {
+        let fingerprint = vassal.process_fingerprint();
+        match self.launcher.start(&worker, vassal) {
+            Ok(Start::Ordered(job)) => {
+                tracing::info!(%worker, generation, "worker ordered");
+                self.order(worker, job);
+                None
+            }
+            Ok(Start::Done(process)) => {
                 let pid = process.identity().pid;
                 tracing::info!(%worker, pid, generation, "worker started");
                 app.slots.insert(number, Slot::new(process.clone(), fingerprint, None));

@@ -12,6 +12,7 @@ use vassal::Vassal;
 
 use super::admin::{AdminError, Follower};
 use super::event::{AttachmentId, Command, Failure, Load};
+use super::order::Order;
 use super::template::Template;
 use crate::process::{Ending, Process};
 use crate::routes::{Route, RouteState};
@@ -46,6 +47,8 @@ pub(super) struct App {
     pub(super) recycled: Recycled,
     /// Since when each worker that is not ready is awaited.
     pub(super) awaited: BTreeMap<u16, Instant>,
+    /// The workers whose processes the service manager was asked for, and which have not come.
+    pub(super) ordered: BTreeMap<u16, Order>,
     /// What its workers are forked from, where its file asks for that.
     pub(super) template: Option<Template>,
     /// Those of its processes that are no workers (any more): templates of before, forks that came too late.
@@ -99,6 +102,7 @@ impl App {
             followers: Vec::new(),
             recycled: Recycled::default(),
             awaited: BTreeMap::new(),
+            ordered: BTreeMap::new(),
             template: None,
             leaving: BTreeSet::new(),
         }
@@ -160,7 +164,7 @@ impl App {
 
     /// Whether nothing of it runs.
     pub(super) fn has_no_process(&self) -> bool {
-        self.slots.is_empty() && self.template.is_none() && self.leaving.is_empty()
+        self.slots.is_empty() && self.ordered.is_empty() && self.template.is_none() && self.leaving.is_empty()
     }
 
     fn answer_followers(&mut self) {

@@ -213,7 +213,7 @@ impl Driver {
     }
 
     /// The process of a worker is no more, and its number is free.
-    fn gone(&mut self, worker: &WorkerName, ending: Ending) {
+    pub(super) fn gone(&mut self, worker: &WorkerName, ending: Ending) {
         let stage = self.stage_of(worker);
         let Some(slot) = self.app_of(worker).and_then(|app| app.slots.remove(&worker.number)) else { return };
         self.remove_socket(worker);
@@ -246,7 +246,7 @@ impl Driver {
     }
 
     /// The worker of that name, if that process is it.
-    fn slot_of(&mut self, worker: &WorkerName, pid: u32) -> Option<&mut Slot> {
+    pub(super) fn slot_of(&mut self, worker: &WorkerName, pid: u32) -> Option<&mut Slot> {
         self.slot(worker).filter(|slot| slot.process.identity().pid == pid)
     }
 

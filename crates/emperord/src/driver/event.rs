@@ -8,6 +8,7 @@ use api::{VassalName, WorkerName};
 use tokio::sync::{mpsc, oneshot};
 use vassal::Vassal;
 
+use super::order::OrderId;
 use super::{AdminError, SpecError, Status};
 use crate::process::{Ending, Identity};
 use crate::routes::Watch;
@@ -28,6 +29,15 @@ pub enum Event {
         pid: u32,
         /// What it runs.
         reply: oneshot::Sender<Result<WorkerSpec, SpecError>>,
+    },
+    /// An order to start a worker has ended: it is ready, or why it will not be.
+    Ordered {
+        /// Its name.
+        worker: WorkerName,
+        /// Which order.
+        order: OrderId,
+        /// How it ended.
+        result: Result<(), String>,
     },
     /// A worker has opened its control stream.
     Attach(Box<Attaching>),

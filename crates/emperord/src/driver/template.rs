@@ -13,6 +13,7 @@ use super::Driver;
 use super::app::{App, Slot};
 use super::attach::exit;
 use super::event::{self, Attaching, Failure, WorkerSpec};
+use crate::launcher::Preload;
 use crate::process::{Ending, Process};
 use crate::template::{Orders, Said, speak};
 
@@ -50,6 +51,9 @@ impl Driver {
         let wants_one = app.vassal.as_ref().is_some_and(|it| it.preload);
         if !wants_one {
             return self.end_template(name);
+        }
+        if self.launcher.preload() == Preload::Impossible {
+            return tracing::info!(app = %name, "`preload` is passed over: systemd starts each worker by itself");
         }
         if let Err(error) = self.ensure_template(name, generation) {
             tracing::error!(app = %name, error, "template not started");

@@ -1,8 +1,10 @@
 //! Starts workers by fork and exec, detached, so that they outlive emperord.
 #![expect(unsafe_code, reason = "std has no stable way to call setsid(2) in a child")]
 
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -11,8 +13,9 @@ use std::process::{Command, Stdio};
 use api::{VassalName, WorkerName};
 use daemon::logging::Format;
 use tokio::net::UnixStream;
+use vassal::Vassal;
 
-use super::{LaunchError, Launcher};
+use super::{LaunchError, Launcher, Start};
 use crate::process::Process;
 
 /// Runs `workerd <name>|--template <app> --emperord <socket> --log-format <format>`.
@@ -22,18 +25,23 @@ pub struct Fork {
     pub workerd: PathBuf,
     /// emperord's socket.
     pub socket: PathBuf,
+    /// Holds the folders of the workers' sockets, one for each app.
+    pub sockets: PathBuf,
     /// How workers log.
     pub log_format: Format,
 }
 
 impl Launcher for Fork {
-    fn start(&self, worker: &WorkerName) -> Result<Process, LaunchError> {
+    fn start(&self, worker: &WorkerName, _vassal: &Vassal) -> Result<Start, LaunchError> {
+        self.make_folder(&worker.vassal)?;
         let worker = worker.to_string();
         // Outputs are inherited: a pipe to emperord would break with it.
-        self.spawn(&[&worker], Stdio::null()).map_err(|source| self.failed(source))
+        let process = self.spawn(&[&worker], Stdio::null());
+        process.map(Start::Done).map_err(|source| self.failed(source))
     }
 
     fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError> {
+        self.make_folder(app)?;
         let start = || {
             let (ours, theirs) = StdUnixStream::pair()?;
             ours.set_nonblocking(true)?;
@@ -46,7 +54,14 @@ impl Launcher for Fork {
 
 impl Fork {
     fn failed(&self, source: io::Error) -> LaunchError {
-        LaunchError { program: self.workerd.clone(), source }
+        LaunchError::Program { program: self.workerd.clone(), source }
+    }
+
+    /// That of an app's sockets.
+    fn make_folder(&self, app: &VassalName) -> Result<(), LaunchError> {
+        let path = self.sockets.join(app.as_str());
+        let made = DirBuilder::new().recursive(true).mode(0o750).create(&path);
+        made.map_err(|source| LaunchError::Prepare { step: "make folder", path, source })
     }
 
     fn spawn(&self, role: &[&str], input: Stdio) -> io::Result<Process> {

@@ -35,6 +35,11 @@ impl Peer {
         }
     }
 
+    /// Lets those pass, and frontd's group: who may reach the workers may know where they are.
+    pub(super) fn check_may_route(self, front: u32) -> Result<(), Status> {
+        if self.gid == front { Ok(()) } else { self.check_may_rule() }
+    }
+
     fn rules(self, own: Self) -> bool {
         self.uid == 0 || self.uid == own.uid || self.gid == own.gid
     }
@@ -52,5 +57,13 @@ mod tests {
         for (uid, gid, rules) in cases {
             assert_eq!(Peer { pid: Some(7), uid, gid }.rules(own), rules, "{uid}:{gid}");
         }
+    }
+
+    #[test]
+    fn the_group_of_frontd_may_follow_the_table_and_nothing_more() {
+        let nobody = Peer { pid: Some(7), uid: u32::MAX - 1, gid: u32::MAX - 1 };
+        assert!(nobody.check_may_route(nobody.gid).is_ok());
+        assert!(nobody.check_may_route(nobody.gid - 1).is_err());
+        assert!(nobody.check_may_rule().is_err());
     }
 }

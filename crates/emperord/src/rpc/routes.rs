@@ -24,6 +24,8 @@ const BACKLOG: usize = 16;
 pub(super) struct Routes {
     pub(super) events: Events,
     pub(super) tasks: TaskTracker,
+    /// The group of frontd.
+    pub(super) front: u32,
 }
 
 type Updates = mpsc::Sender<Result<WatchResponse, Status>>;
@@ -33,7 +35,7 @@ impl RoutesService for Routes {
     type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Peer::of(&request)?.check_may_rule()?;
+        Peer::of(&request)?.check_may_route(self.front)?;
         let front = request.into_inner().front;
         let watch = ask(&self.events, |reply| Event::Watch { reply }).await?;
         tracing::info!(front, version = watch.version, "frontd follows the routing table");

@@ -35,7 +35,7 @@ fn serve_one_app() -> Served {
     let socket = folder.path().join("emperord.sock");
     let listener = daemon::uds::listen(&socket).unwrap();
     let tasks = TaskTracker::new();
-    tasks.spawn(serve(listener, emperor.events(), tasks.clone(), std::future::pending()));
+    tasks.spawn(serve(listener, emperor.events(), tasks.clone(), 0, std::future::pending()));
     Served {
         _root: root,
         _emperor: emperor,

@@ -109,3 +109,14 @@ fn files_that_are_no_vassals() {
 ";
     check(&files, &["vassals/a.toml~", "nono"], (refused, "2 files checked, 2 errors\n"));
 }
+
+#[test]
+fn one_daemon_s_file_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let layout = Layout::under(root.path()).unwrap();
+    let check = || Checked::daemon(&layout.frontd_toml(), Reader::Frontd, &layout);
+    assert_eq!((check().files, check().problems.len()), (0, 0));
+    fs::write(layout.emperord_toml(), "rum = 1").unwrap();
+    fs::write(layout.frontd_toml(), "shard = 1").unwrap();
+    assert_eq!((check().files, check().problems.len()), (1, 1));
+}

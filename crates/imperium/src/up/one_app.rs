@@ -102,10 +102,7 @@ fn name_of(app: &str, directory: &Path) -> Result<VassalName, AppError> {
             Path::new(&file).with_extension("").file_name().map(lossy).ok_or_else(refused)?
         }
     };
-    let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
-    let plain = stem.to_lowercase().replace(|c| !allowed(c), "-");
-    let name: String = plain.trim_start_matches(['-', '_']).chars().take(64).collect();
-    VassalName::parse(if name.is_empty() { "app" } else { &name }).map_err(|_| refused())
+    crate::app_name::app_name(&stem).ok_or_else(refused)
 }
 
 fn lossy(name: &std::ffi::OsStr) -> String {

@@ -81,3 +81,17 @@ fn the_code_that_serves_is_known_to_start() {
         (1100, Event::Tick, "spawn 3@5", Phase::Reloading),
     ]);
 }
+
+#[test]
+fn one_that_the_operator_restarts_takes_its_place_again() {
+    check(&[
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (500, ready(1), "publish", Phase::Running),
+        (500, ready(2), "publish", Phase::Running),
+        (900, Event::Draining { number: 1 }, "publish, spawn 3@1", Phase::Running),
+        (950, ended(1), "", Phase::Running),
+        (960, adopted_as(1, 1, Adoption::Starting), "terminate 3 Superfluous", Phase::Running),
+        (1_000, ended(3), "", Phase::Running),
+        (1_400, ready(1), "publish", Phase::Running),
+    ]);
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::{Callable, Conflict, conflicts};
+use crate::{Callable, Conflict, UserName, conflicts};
 
 /// A folder with an app, a virtualenv and a static folder, and `blog.toml` to be.
 struct Place(tempfile::TempDir);
@@ -83,6 +83,7 @@ fn the_least_that_an_app_needs() {
         preload: false,
         health: None,
         recycle: Recycle { requests: None, lifetime: None, memory: None, jitter: 10 },
+        confinement: Confinement::default(),
         env: BTreeMap::new(),
         static_folders: BTreeMap::new(),
         sendfile_folders: BTreeMap::new(),
@@ -110,6 +111,7 @@ fn every_key() {
         threads = 8
         preload = true
         health = "/blog/up"
+        user = "blog"
         recycle = { requests = 1000, lifetime = "1h", memory = "300 MB", jitter = "20%" }
         [env]
         DEBUG = ""
@@ -127,6 +129,8 @@ fn every_key() {
         timeout = "1s"
         [limits]
         body = "300 MB"
+        memory = "1 GB"
+        cpu = "150%"
     "#;
     let vassal = place.parse(text).unwrap();
     let domains: Vec<_> = vassal.domains.iter().map(Domain::as_str).collect();
@@ -153,6 +157,8 @@ fn every_key() {
     assert_eq!(vassal.timeouts, timeouts);
     assert_eq!(vassal.queue, Queue { size: 0, timeout: Duration::from_secs(1) });
     assert_eq!(vassal.limits, Limits { body: 300_000_000 });
+    let user = Some(UserName::parse("blog").unwrap());
+    assert_eq!(vassal.confinement, Confinement { user, memory: Some(1_000_000_000), cpu: Some(150) });
 }
 
 #[test]
@@ -389,6 +395,10 @@ fn the_fingerprint_is_of_what_a_process_sees() {
         "[env]\nAb = ''",
         "[env]\nA = ''\nb = ''",
         "[sendfile]\n'/s/' = 'blog'",
+        "user = 'a'",
+        "user = 'b'",
+        "[limits]\nmemory = '1 GB'",
+        "[limits]\ncpu = '1%'",
     ];
     let mut prints: Vec<_> = changes.iter().map(|rest| print(rest)).chain([before]).collect();
     prints.sort();
@@ -502,4 +512,24 @@ fn the_example() {
     );
     assert_eq!(shown, default);
     assert_ne!(uncommented, example);
+}
+
+#[test]
+fn users_and_limits() {
+    for user in ["", "a b", "a\\nUser=root", "-a", "1000", "ü", &"x".repeat(33)] {
+        let told = format!("4:8: `user` must be the name of a user, not \"{user}\": write such as \"blog\"");
+        check_rest(&format!("user = \"{user}\""), &[&told.replace("\\n", "\n")]);
+    }
+    check_rest(
+        "user = 'root'",
+        &[
+            "4:8: `user` must not be root: who breaks into the app would have the machine: make a user for it, \
+           such as with `adduser --system --group blog`",
+        ],
+    );
+    check_rest(
+        "[limits]\ncpu = 50",
+        &["5:7: `limits.cpu` must be a percentage from 1% to 100000%, not 50: write such as \"10%\""],
+    );
+    check_rest("[limits]\nmemory = 3", &["5:10: `limits.memory` must be from 1 MB to 1024 TiB, not 3"]);
 }

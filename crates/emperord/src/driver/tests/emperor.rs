@@ -94,7 +94,8 @@ fn text(domain: &str, workers: u16) -> String {
 }
 
 fn launcher(config: &EmperordConfig) -> Fork {
-    Fork { workerd: config.workerd.clone(), socket: config.socket.clone(), log_format: Format::Text }
+    let sockets = config.run.join("workers");
+    Fork { workerd: config.workerd.clone(), socket: config.socket.clone(), sockets, log_format: Format::Text }
 }
 
 /// One that runs.

@@ -1,0 +1,139 @@
+//! Tells the service manager how this process is doing (`sd_notify(3)`), or nobody where there is none.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The way to the service manager.
+#[derive(Debug, Clone)]
+pub struct Notify {
+    manager: Option<SocketAddr>,
+    watchdog: Option<Duration>,
+}
+
+/// What there is to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It serves.
+    Ready,
+    /// It reads its configuration again; `Ready` follows.
+    Reloading,
+    /// It is ending.
+    Stopping,
+    /// It is alive.
+    Alive,
+}
+
+impl Notify {
+    /// As the environment says: `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let of_another = env::var("WATCHDOG_PID").is_ok_and(|pid| pid != std::process::id().to_string());
+        let interval = env::var("WATCHDOG_USEC").ok().and_then(|it| it.parse().ok());
+        Self {
+            watchdog: interval.filter(|_| !of_another).map(Duration::from_micros),
+            ..Self::to(env::var_os("NOTIFY_SOCKET").as_deref())
+        }
+    }
+
+    /// To a socket: a path, or `@` and a name. Without a watchdog.
+    #[must_use]
+    pub fn to(socket: Option<&OsStr>) -> Self {
+        Self { manager: socket.and_then(address), watchdog: None }
+    }
+
+    /// Tells it. That nobody hears is no reason to serve no more: it is logged.
+    pub fn tell(&self, state: State) {
+        if let Some(manager) = &self.manager
+            && let Err(error) = send(manager, &state.to_string())
+        {
+            tracing::warn!(?state, %error, "the service manager cannot be told");
+        }
+    }
+
+    /// Tells that this process is alive, twice as often as is asked for; for good, where nobody asks for it.
+    pub async fn keep_alive(self) {
+        let Some(watchdog) = self.watchdog else { return std::future::pending().await };
+        let mut ticks = tokio::time::interval(watchdog / 2);
+        loop {
+            ticks.tick().await;
+            self.tell(State::Alive);
+        }
+    }
+}
+
+fn address(socket: &OsStr) -> Option<SocketAddr> {
+    match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name).ok(),
+        None => SocketAddr::from_pathname(socket).ok(),
+    }
+}
+
+fn send(manager: &SocketAddr, message: &str) -> io::Result<()> {
+    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), manager)?;
+    Ok(())
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("READY=1"),
+            Self::Stopping => f.write_str("STOPPING=1"),
+            Self::Alive => f.write_str("WATCHDOG=1"),
+            Self::Reloading => {
+                let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+                write!(f, "RELOADING=1\nMONOTONIC_USEC={}", now.as_micros())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(socket: &UnixDatagram) -> String {
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_manager_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let notify = Notify::to(Some(path.as_os_str()));
+        for (state, told) in
+            [(State::Ready, "READY=1"), (State::Stopping, "STOPPING=1"), (State::Alive, "WATCHDOG=1")]
+        {
+            notify.tell(state);
+            assert_eq!(received(&manager), told);
+        }
+        notify.tell(State::Reloading);
+        let told = received(&manager);
+        let microseconds = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(microseconds.parse::<u64>().unwrap() > 0, "{told}");
+    }
+
+    #[test]
+    fn a_name_without_a_file_is_reached() {
+        let name = format!("imperium-notify-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        Notify::to(Some(OsStr::new(&format!("@{name}")))).tell(State::Ready);
+        assert_eq!(received(&manager), "READY=1");
+    }
+
+    #[test]
+    fn that_nobody_hears_harms_nobody() {
+        Notify::to(None).tell(State::Ready);
+        Notify::to(Some(OsStr::new("/nonexistent/notify"))).tell(State::Ready);
+    }
+}

@@ -1,0 +1,128 @@
+//! Workers whose processes the service manager starts: what was asked of it, and who comes of that.
+
+use std::time::Duration;
+
+use api::WorkerName;
+use supervise::{Action, Adoption, Event, Exit, KillCause};
+
+use super::Driver;
+use super::app::{App, Slot};
+use super::event;
+use crate::launcher::Job;
+use crate::process::{Ending, Process};
+
+/// Tells two orders of one number apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OrderId(u64);
+
+/// What was asked for, and has not come.
+///
+/// ```text
+///   underway ──its process asks what to run──▶ a worker like any other
+///     │   └──── failed ────▶ not started
+///     └─ no longer wanted ─▶ called off ── failed ──▶ gone
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order {
+    id: OrderId,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Underway,
+    CalledOff,
+}
+
+impl Driver {
+    /// Takes note of an order, and has its end told as an event.
+    pub(super) fn order(&mut self, worker: WorkerName, job: Job) {
+        self.orders.0 += 1;
+        let order = self.orders;
+        let Some(app) = self.apps.get_mut(&worker.vassal) else { return };
+        app.ordered.insert(worker.number, Order { id: order, stage: Stage::Underway });
+        let events = self.events.clone();
+        self.tasks.spawn(async move {
+            let result = job.await;
+            if let Some(events) = events.upgrade() {
+                let _nobody_left = events.send(event::Event::Ordered { worker, order, result }).await;
+            }
+        });
+    }
+
+    /// Nobody wants what was ordered.
+    pub(super) fn call_off(&self, worker: WorkerName) {
+        let Some(job) = self.launcher.call_off(&worker) else { return };
+        self.tasks.spawn(async move {
+            if let Err(error) = job.await {
+                tracing::warn!(%worker, error, "an order cannot be called off");
+            }
+        });
+    }
+
+    /// One that ended well has had its process come, or will have: its start has a limit.
+    pub(super) fn order_ended(&mut self, worker: &WorkerName, id: OrderId, result: Result<(), String>) {
+        let Err(error) = result else { return };
+        let Some(app) = self.apps.get_mut(&worker.vassal) else { return };
+        let Some(order) = app.ordered.get(&worker.number).copied().filter(|it| it.id == id) else { return };
+        app.ordered.remove(&worker.number);
+        let number = worker.number;
+        match order.stage {
+            Stage::CalledOff => self.tell(&worker.vassal, Event::Exited { number, exit: Exit::Orderly }),
+            Stage::Underway => {
+                tracing::error!(%worker, error, "worker not started");
+                app.worker_error = Some(format!("worker {worker} was not started: {error}"));
+                self.tell(&worker.vassal, Event::SpawnFailed { number });
+            }
+        }
+    }
+
+    /// Takes a process for a worker that the service manager has started: at an order of ours, or because the
+    /// operator told it to.
+    pub(super) fn take_in(&mut self, worker: &WorkerName, pid: u32) {
+        if self.slot_of(worker, pid).is_some() {
+            return;
+        }
+        let Ok(process) = Process::open(pid) else { return };
+        if !self.launcher.is_of(&process, worker) || !self.is_vacant(worker) {
+            return;
+        }
+        let Some(app) = self.apps.get_mut(&worker.vassal).filter(|it| it.vassal.is_some()) else { return };
+        let number = worker.number;
+        app.ordered.remove(&number);
+        let generation = match app.supervisor.worker(number) {
+            Some(ordered) => ordered.generation,
+            None => app.supervisor.generation(),
+        };
+        let fingerprint = app.specs.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
+        tracing::info!(%worker, pid, generation, "worker started");
+        app.slots.insert(number, Slot::new(process.clone(), fingerprint, None));
+        if app.supervisor.worker(number).is_none() {
+            let stage = Adoption::Starting;
+            self.tell(&worker.vassal, Event::Adopted { number, generation, stage, age: Duration::ZERO });
+        }
+        self.await_end(worker.clone(), process);
+    }
+
+    /// Whether nobody has the name. Who had it may have ended without it having been heard.
+    fn is_vacant(&mut self, worker: &WorkerName) -> bool {
+        let slot = self.apps.get(&worker.vassal).and_then(|app| app.slots.get(&worker.number));
+        let Some(holder) = slot.map(|it| it.process.clone()) else { return true };
+        if holder.has_ended() {
+            self.gone(worker, Ending::Unknown);
+        }
+        holder.has_ended()
+    }
+}
+
+impl App {
+    /// Whether that was an order; it then ends soon.
+    pub(super) fn call_off_order(&mut self, number: u16, action: Action) -> bool {
+        let Some(order) = self.ordered.get_mut(&number) else { return false };
+        order.stage = Stage::CalledOff;
+        if let Action::Kill { cause: KillCause::StartTimeout, .. } = action {
+            self.note_timeout(number);
+        }
+        true
+    }
+}

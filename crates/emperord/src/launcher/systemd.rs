@@ -1,0 +1,125 @@
+//! Starts workers as units of systemd, `workerd@blog-1.service`: each in a cgroup of its own, as its app's user, with
+//! its log in the journal; the operator's `systemctl restart` of one does what it says.
+//!
+//! What the unit file cannot know stands in a drop-in that is written before each start. What it is started as is not
+//! told by systemd but by the process itself, when it asks what to run: the kernel says who asks, and its cgroup,
+//! which only root can choose, of which unit it is.
+
+mod bus;
+mod drop_in;
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use api::{VassalName, WorkerName};
+use tokio::net::UnixStream;
+use vassal::Vassal;
+
+use super::{Job, LaunchError, Launcher, Preload, Start};
+use crate::process::Process;
+use drop_in::DropIn;
+
+/// Units that last until the next boot (systemd.unit(5)).
+const UNITS: &str = "/run/systemd/system";
+
+/// The machine's systemd.
+#[derive(Debug)]
+pub struct Systemd {
+    /// Holds the folders of the workers' sockets, one for each app.
+    pub sockets: PathBuf,
+}
+
+impl Launcher for Systemd {
+    fn start(&self, worker: &WorkerName, vassal: &Vassal) -> Result<Start, LaunchError> {
+        let drop_in = DropIn::new(vassal, &self.sockets)?;
+        let unit = unit(worker);
+        let folder = Path::new(UNITS).join(format!("{unit}.d"));
+        write(&folder, &drop_in.to_string())?;
+        Ok(Start::Ordered(Box::pin(bus::start(unit))))
+    }
+
+    fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError> {
+        Err(LaunchError::NoTemplates(app.clone()))
+    }
+
+    fn preload(&self) -> Preload {
+        Preload::Impossible
+    }
+
+    fn call_off(&self, worker: &WorkerName) -> Option<Job> {
+        Some(Box::pin(bus::stop(unit(worker))))
+    }
+
+    fn is_of(&self, process: &Process, worker: &WorkerName) -> bool {
+        let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", process.identity().pid));
+        // Read while the process is held: if it has not ended since, the text is of this one.
+        cgroup.is_ok_and(|it| is_in(&it, &unit(worker))) && !process.has_ended()
+    }
+}
+
+fn unit(worker: &WorkerName) -> String {
+    format!("workerd@{worker}.service")
+}
+
+/// Whether a cgroup(7) file names the unit in systemd's own hierarchy.
+fn is_in(cgroup: &str, unit: &str) -> bool {
+    let of_systemd = |line: &str| {
+        let (_, controllers_and_path) = line.split_once(':')?;
+        let (controllers, path) = controllers_and_path.split_once(':')?;
+        matches!(controllers, "" | "name=systemd").then(|| path.to_owned())
+    };
+    cgroup.lines().filter_map(of_systemd).any(|path| path.split('/').any(|part| part == unit))
+}
+
+/// A file that says already what it should is left as it is, so that systemd need not read it again.
+fn write(folder: &Path, text: &str) -> Result<(), LaunchError> {
+    let path = folder.join("50-emperord.conf");
+    let written = || -> io::Result<()> {
+        if fs::read_to_string(&path).is_ok_and(|it| it == text) {
+            return Ok(());
+        }
+        fs::create_dir_all(folder)?;
+        fs::write(&path, text)?;
+        // `systemctl cat` shows it to everyone in any case, and systemd warns of a file that it alone may read.
+        fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o644))
+    };
+    written().map_err(|source| LaunchError::Prepare { step: "write", path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_of_a_process_is_known_by_its_cgroup() {
+        let unit = "workerd@blog-1.service";
+        for (cgroup, is_of_it) in [
+            ("0::/imperium.slice/workerd@blog-1.service\n", true),
+            ("12:memory:/\n1:name=systemd:/imperium.slice/workerd@blog-1.service\n0::/\n", true),
+            ("0::/imperium.slice/workerd@blog-1.service/below\n", true),
+            ("0::/imperium.slice/workerd@blog-11.service\n", false),
+            ("7:memory:/workerd@blog-1.service\n0::/user.slice\n", false),
+            ("0::/user.slice/xworkerd@blog-1.service\n", false),
+            ("", false),
+            ("0", false),
+        ] {
+            assert_eq!(is_in(cgroup, unit), is_of_it, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn a_drop_in_that_is_right_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("workerd@blog-1.service.d");
+        let written = || fs::metadata(folder.join("50-emperord.conf")).unwrap().modified().unwrap();
+        write(&folder, "[Service]\n").unwrap();
+        let before = written();
+        write(&folder, "[Service]\n").unwrap();
+        assert_eq!(written(), before);
+        write(&folder, "[Unit]\n").unwrap();
+        assert_eq!(fs::read_to_string(folder.join("50-emperord.conf")).unwrap(), "[Unit]\n");
+    }
+}

@@ -1,0 +1,115 @@
+//! What an app's file says of its workers, in the words of systemd.
+
+use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::VassalName;
+use vassal::Vassal;
+
+use super::super::LaunchError;
+
+/// What a worker takes for its drain after SIGTERM, at least.
+const DRAIN: Duration = Duration::from_secs(30);
+/// What it is given beyond that.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// A drop-in of `workerd@.service` (systemd.unit(5)).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DropIn {
+    app: VassalName,
+    /// A name or a number.
+    user: String,
+    /// Where its sockets are to be.
+    folder: PathBuf,
+    /// That of frontd: who owns the folder of all sockets.
+    front: u32,
+    memory: Option<u64>,
+    cpu: Option<u32>,
+    stop: Duration,
+}
+
+impl DropIn {
+    /// For the workers of `vassal`, whose sockets are to be in a folder of their own below `sockets`.
+    ///
+    /// # Errors
+    /// When nobody can be found to run it as.
+    pub(super) fn new(vassal: &Vassal, sockets: &Path) -> Result<Self, LaunchError> {
+        let user = match &vassal.confinement.user {
+            Some(user) => user.to_string(),
+            None => owner(vassal, look_at(&vassal.directory)?.uid())?,
+        };
+        Ok(Self {
+            app: vassal.name.clone(),
+            user,
+            folder: sockets.join(vassal.name.as_str()),
+            front: look_at(sockets)?.gid(),
+            memory: vassal.confinement.memory,
+            cpu: vassal.confinement.cpu,
+            stop: vassal.timeouts.stop.max(DRAIN) + MARGIN,
+        })
+    }
+}
+
+fn look_at(folder: &Path) -> Result<Metadata, LaunchError> {
+    let failed = |source| LaunchError::Prepare { step: "look at", path: folder.to_owned(), source };
+    folder.metadata().map_err(failed)
+}
+
+fn owner(vassal: &Vassal, uid: u32) -> Result<String, LaunchError> {
+    match uid {
+        0 => Err(LaunchError::Root { app: vassal.name.clone(), directory: vassal.directory.clone() }),
+        uid => Ok(uid.to_string()),
+    }
+}
+
+impl fmt::Display for DropIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { app, user, folder, front, memory, cpu, stop } = self;
+        writeln!(f, "# Written by emperord from what the file of {app} says. Changes here are lost.")?;
+        writeln!(f, "[Service]\nUser={user}")?;
+        // The app's own, where frontd may enter and no other app: what is made in it has frontd's group.
+        let folder = folder.display();
+        writeln!(f, "ExecStartPre=+/usr/bin/install -d -o {user} -g {front} -m 2750 {folder}")?;
+        writeln!(f, "TimeoutStopSec={}", stop.as_secs())?;
+        memory.map_or(Ok(()), |it| writeln!(f, "MemoryMax={it}"))?;
+        cpu.map_or(Ok(()), |it| writeln!(f, "CPUQuota={it}%"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vassal(more: &str) -> Vassal {
+        let text = format!("domains = ['a']\napp = 'a:a'\ndirectory = '/proc/self'\n{more}");
+        Vassal::parse(Path::new("/v/blog.toml"), &text).unwrap()
+    }
+
+    fn drop_in(more: &str) -> Result<String, LaunchError> {
+        let mut drop_in = DropIn::new(&vassal(more), Path::new("/proc/self"))?;
+        drop_in.front = 990;
+        Ok(drop_in.to_string())
+    }
+
+    #[test]
+    fn a_file_in_the_words_of_systemd() {
+        let told = drop_in("user = 'web'\n[limits]\nmemory = '300 MB'\ncpu = '150%'\n[timeouts]\nstop = 60")
+            .unwrap();
+        let expected = "# Written by emperord from what the file of blog says. Changes here are lost.\n[Service]\nUser=web\n\
+            ExecStartPre=+/usr/bin/install -d -o web -g 990 -m 2750 /proc/self/blog\nTimeoutStopSec=65\n\
+            MemoryMax=300000000\nCPUQuota=150%\n";
+        assert_eq!(told, expected);
+        let least = drop_in("user = 'web'").unwrap();
+        assert!(least.ends_with("\nTimeoutStopSec=35\n"), "{least}");
+    }
+
+    #[test]
+    fn the_owner_of_the_directory_runs_the_app_unless_that_is_root() {
+        assert_eq!(owner(&vassal(""), 1001).unwrap(), "1001");
+        let error = owner(&vassal(""), 0).unwrap_err().to_string();
+        assert!(error.starts_with("run blog as the owner of /proc/self, who is root: set `user`"), "{error}");
+    }
+}

@@ -1,0 +1,11 @@
+//! Names an app after a file, a module or a folder.
+
+use api::VassalName;
+
+/// As much of `text` as a name may have; `app` if nothing is left of it.
+pub(crate) fn app_name(text: &str) -> Option<VassalName> {
+    let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
+    let plain = text.to_lowercase().replace(|c| !allowed(c), "-");
+    let name: String = plain.trim_start_matches(['-', '_']).chars().take(64).collect();
+    VassalName::parse(if name.is_empty() { "app" } else { &name }).ok()
+}

@@ -1,0 +1,139 @@
+//! `imperium new PATH`: writes the vassal file of a project, explains it, and checks it.
+
+mod draft;
+mod find;
+mod project;
+mod source;
+mod statics;
+mod virtualenv;
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use api::VassalName;
+use config::{Layout, Problem};
+use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
+use vassal::{Vassal, conflicts, name_of};
+
+use self::draft::Draft;
+use crate::app_name::app_name;
+use crate::at::root_from_env;
+use crate::refused::Refused;
+
+/// Write the file of an app from what its folder has: Django, Flask, Pyramid, any WSGI
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The project's folder
+    path: PathBuf,
+    /// What the app is to be called [default: the folder's name]
+    #[arg(long, value_name = "NAME", value_parser = VassalName::parse)]
+    name: Option<VassalName>,
+    /// A host that it answers for; may be given several times [default: Django's ALLOWED_HOSTS, else NAME.localhost]
+    #[arg(long = "domain", value_name = "HOST")]
+    domains: Vec<String>,
+    /// Only show what would be written
+    #[arg(long)]
+    dry_run: bool,
+    /// The folder that `imperium up --root` was given [default: $IMPERIUM_ROOT, else the system's folders]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error, Diagnostic)]
+enum NewError {
+    #[error("look at {}: {why}", .path.display())]
+    NoApp { path: PathBuf, why: config::Wrong },
+    #[error("write {}: there is such a file", .0.display())]
+    #[diagnostic(help("choose another name by `--name`, or edit that file"))]
+    Exists(PathBuf),
+    #[error("name an app after {}: no name can be made of it", .0.display())]
+    #[diagnostic(help("name it by `--name`"))]
+    NoName(PathBuf),
+}
+
+/// Looks, checks, writes, and tells; nothing is written that would be refused.
+pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
+    let root = args.root.clone().or_else(root_from_env);
+    let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
+    let project = fs::canonicalize(&args.path)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("look at {}", args.path.display()))?;
+    let name = name(args, &project)?;
+    let draft = Draft::new(&project, name.clone(), &args.domains)
+        .map_err(|why| NewError::NoApp { path: project.clone(), why })?;
+    let (file, text) = (layout.vassals().join(format!("{name}.toml")), draft.to_string());
+    check(&file, &text, &layout)?;
+    let shown = if args.dry_run { "would be" } else { "is now" };
+    if !args.dry_run {
+        write(&file, &text)?;
+    }
+    let mut notes = draft.notes();
+    if layout == Layout::system() && draft.is_roots() {
+        let directory = draft.directory().display();
+        notes.push(format!(
+            "{directory} is root's, as whom no app runs: give it to a user of its own, or set user"
+        ));
+    }
+    tell(&format!("{} {shown}", file.display()), &text, &notes, &mut io::stdout().lock())
+        .into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the file, and what is left to do.
+fn tell(heading: &str, text: &str, notes: &[String], to: &mut impl io::Write) -> io::Result<()> {
+    writeln!(to, "{heading}:\n")?;
+    for line in text.lines() {
+        writeln!(to, "{}", format!("    {line}").trim_end())?;
+    }
+    if !notes.is_empty() {
+        writeln!(to, "\nStill to do:")?;
+    }
+    notes.iter().try_for_each(|note| writeln!(to, "- {note}"))
+}
+
+fn name(args: &Args, project: &Path) -> Result<VassalName, NewError> {
+    let of_folder = || app_name(&project.file_name()?.to_string_lossy());
+    args.name.clone().or_else(of_folder).ok_or_else(|| NewError::NoName(project.to_owned()))
+}
+
+/// As emperord will: alone, and among the apps that are there.
+fn check(file: &Path, text: &str, layout: &Layout) -> miette::Result<()> {
+    let refused = |problems: Vec<Problem>| Refused::new(file.display().to_string(), problems);
+    let vassal = Vassal::parse(file, text).map_err(|it| refused(it.into_iter().collect()))?;
+    let entries = fs::read_dir(layout.vassals()).into_iter().flatten().flatten().map(|it| it.path());
+    let others: Vec<_> =
+        entries.filter(|it| name_of(it).is_some()).filter_map(|it| Vassal::load(&it).ok()).collect();
+    let taken: Vec<_> =
+        conflicts(others.iter().chain([&vassal])).into_iter().filter(|it| it.file == vassal.file).collect();
+    let problems = taken.iter().map(|it| Problem::of_file(file, it.to_string())).collect::<Vec<_>>();
+    if problems.is_empty() { Ok(()) } else { Err(refused(problems).into()) }
+}
+
+/// Appears whole: emperord follows the folder.
+fn write(file: &Path, text: &str) -> miette::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let failed = || format!("write {}", file.display());
+    fs::create_dir_all(folder).into_diagnostic().wrap_err_with(failed)?;
+    let mut draft = tempfile::Builder::new();
+    // Its environment may come to hold secrets.
+    draft.prefix(".new-").permissions(Permissions::from_mode(0o640));
+    let mut draft = draft.tempfile_in(folder).into_diagnostic().wrap_err_with(failed)?;
+    draft
+        .write_all(text.as_bytes())
+        .and_then(|()| draft.as_file().sync_all())
+        .into_diagnostic()
+        .wrap_err_with(failed)?;
+    match draft.persist_noclobber(file) {
+        Ok(File { .. }) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(NewError::Exists(file.to_owned()).into())
+        }
+        Err(error) => Err(error.error).into_diagnostic().wrap_err_with(failed),
+    }
+}
+
+#[cfg(test)]
+mod tests;

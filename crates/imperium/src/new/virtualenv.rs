@@ -1,0 +1,96 @@
+//! Finds the virtualenv of a project, and whether what the app needs is in it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::project::read;
+
+/// Where it usually is, in the project's folder.
+const USUAL: [&str; 4] = [".venv", "venv", "env", ".virtualenv"];
+/// The oldest Python that a worker can be (see docs/python.md).
+const OLDEST: (u32, u32) = (3, 10);
+
+/// A virtualenv.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Virtualenv {
+    pub(crate) path: PathBuf,
+    /// Such as `3.11.2`; empty where it does not say.
+    pub(crate) version: String,
+}
+
+/// The one that lies in one of the folders, the first before the others, or the one that is active.
+pub(crate) fn find(folders: &[&Path]) -> Option<Virtualenv> {
+    let usual = folders.iter().flat_map(|folder| USUAL.map(|name| folder.join(name)));
+    let active = env::var_os("VIRTUAL_ENV").filter(|it| !it.is_empty()).map(PathBuf::from);
+    let path = usual.chain(active).find(|it| it.join("bin/python").exists())?;
+    let config = read(&path.join("pyvenv.cfg")).unwrap_or_default();
+    Some(Virtualenv { version: version(&config).unwrap_or_default(), path })
+}
+
+/// `version` of venv, `version_info` of uv and virtualenv.
+fn version(config: &str) -> Option<String> {
+    let mut settings = config.lines().filter_map(|line| line.split_once('='));
+    let (_, version) = settings.find(|(key, _)| matches!(key.trim(), "version" | "version_info"))?;
+    Some(version.trim().to_owned())
+}
+
+impl Virtualenv {
+    /// Why the app will not run in it, if that can be seen: its Python is too old, or the framework is missing.
+    pub(crate) fn lacks(&self, framework: &str) -> Option<String> {
+        let mut numbers = self.version.split('.').map(str::parse);
+        if let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next())
+            && (major, minor) < OLDEST
+        {
+            let (major, minor) = OLDEST;
+            let (path, version) = (self.path.display(), &self.version);
+            return Some(format!(
+                "{path} has Python {version}, and {major}.{minor} or newer is needed: make it anew"
+            ));
+        }
+        let (path, package) = (self.path.display(), framework.to_lowercase());
+        let is_missing = framework != "WSGI" && !self.has(&package);
+        is_missing.then(|| {
+            format!("{framework} is not installed in {path}: {path}/bin/pip install {package}, or what the project says")
+        })
+    }
+
+    /// Whether a package is in it; true where packages may be elsewhere.
+    fn has(&self, package: &str) -> bool {
+        let lib = fs::read_dir(self.path.join("lib")).into_iter().flatten().flatten();
+        let mut packages = lib.map(|it| it.path().join("site-packages")).filter(|it| it.is_dir()).peekable();
+        let is_there = |packages: PathBuf| {
+            packages.join(package).exists() || packages.join(package).with_extension("py").exists()
+        };
+        self.sees_the_systems() || packages.peek().is_none() || packages.any(is_there)
+    }
+
+    fn sees_the_systems(&self) -> bool {
+        let config = read(&self.path.join("pyvenv.cfg")).unwrap_or_default();
+        config.lines().any(|it| it.replace(' ', "") == "include-system-site-packages=true")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let venv = folder.path().join("venv");
+        fs::create_dir_all(venv.join("bin")).unwrap();
+        fs::create_dir_all(venv.join("lib/python3.11/site-packages/flask")).unwrap();
+        fs::write(venv.join("bin/python"), "").unwrap();
+        let mut found = find(&[folder.path()]).unwrap();
+        assert_eq!(found, Virtualenv { path: venv.clone(), version: String::new() });
+        assert_eq!(found.lacks("Flask"), None);
+        assert!(found.lacks("Django").unwrap().starts_with("Django is not installed in "));
+        fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nversion = 3.9.2\n").unwrap();
+        found = find(&[folder.path()]).unwrap();
+        assert!(found.lacks("Flask").unwrap().contains("has Python 3.9.2, and 3.10 or newer is needed"));
+        fs::write(venv.join("pyvenv.cfg"), "version_info = 3.12.1\ninclude-system-site-packages = true\n")
+            .unwrap();
+        assert_eq!(find(&[folder.path()]).unwrap().lacks("Django"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Lets a program write its own man pages and completions, so that a package's are those of the very programs in it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io, process};
+
+use clap::{Command, Parser};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+/// The option that is asked for them. It stands alone and first, and no help tells of it: packages use it, people do not.
+const OPTION: &str = "--write-manual";
+
+/// The section of the manual that a program belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// 1: what anybody may call.
+    Commands,
+    /// 8: daemons.
+    Daemons,
+}
+
+/// Parses the command line; `PROGRAM --write-manual DIR` writes man pages and completions into DIR, and ends the program.
+#[must_use]
+pub fn parse<P: Parser>(section: Section) -> P {
+    let Some(folder) = asked_for(env::args_os().skip(1)) else { return P::parse() };
+    match write(P::command(), section, &folder) {
+        Ok(()) => process::exit(0),
+        Err(error) => failed(&folder, &error),
+    }
+}
+
+fn asked_for(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    arguments.next().filter(|it| it == OPTION)?;
+    arguments.next().map(PathBuf::from)
+}
+
+#[expect(clippy::print_stderr, reason = "no log is there yet, and a packager waits")]
+fn failed(folder: &Path, error: &io::Error) -> ! {
+    eprintln!("write man pages and completions into {}: {error}", folder.display());
+    process::exit(1)
+}
+
+/// Writes `NAME.1` for a program and each of its commands, and `NAME.bash`, `_NAME` and `NAME.fish`.
+///
+/// # Errors
+/// When the folder cannot be made or written into.
+pub fn write(command: Command, section: Section, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        let name = command.get_name().to_owned();
+        clap_complete::generate_to(shell, &mut command, name, folder)?;
+    }
+    pages(&command, section, folder)
+}
+
+fn pages(command: &Command, section: Section, folder: &Path) -> io::Result<()> {
+    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    let mut page = Vec::new();
+    let version = command.get_version().unwrap_or(env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone());
+    let man = man.section(section.number()).manual("Imperium").source(format!("Imperium {version}"));
+    man.render(&mut page)?;
+    fs::write(folder.join(format!("{name}.{}", section.number())), page)?;
+    let shown = |it: &&Command| !it.is_hide_set() && it.get_name() != "help";
+    command.get_subcommands().filter(shown).try_for_each(|it| pages(it, section, folder))
+}
+
+impl Section {
+    fn number(self) -> &'static str {
+        match self {
+            Self::Commands => "1",
+            Self::Daemons => "8",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds the tests.
+    #[derive(Parser)]
+    #[command(name = "mill", version)]
+    struct Mill {
+        #[command(subcommand)]
+        command: Option<What>,
+    }
+
+    #[derive(clap::Subcommand)]
+    enum What {
+        /// Grind it
+        Grind {
+            /// How fine
+            #[arg(long)]
+            fine: bool,
+        },
+    }
+
+    #[test]
+    fn pages_of_a_program_and_its_commands() {
+        let folder = tempfile::tempdir().unwrap();
+        write(<Mill as clap::CommandFactory>::command(), Section::Commands, folder.path()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["_mill", "mill-grind.1", "mill.1", "mill.bash", "mill.fish"]);
+        let page = fs::read_to_string(folder.path().join("mill-grind.1")).unwrap();
+        assert!(page.contains(".TH mill-grind 1") && page.contains("How fine"), "{page}");
+    }
+
+    #[test]
+    fn only_the_first_argument_asks_for_it() {
+        let asked = |arguments: &[&str]| asked_for(arguments.iter().map(OsString::from));
+        assert_eq!(asked(&["--write-manual", "out"]), Some("out".into()));
+        assert_eq!(asked(&["--write-manual"]), None);
+        assert_eq!(asked(&["check", "--write-manual"]), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! As whom an app's processes run, and what each may take of the machine: what systemd sees to.
+
+use std::fmt;
+
+use config::{Document, Wrong, value};
+
+/// Names are as long as `useradd` lets them be.
+const MAX_NAME: usize = 32;
+
+/// How each process of an app is confined. Followed where workers are units of systemd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// As whom it runs; None is the owner of the app's directory.
+    pub user: Option<UserName>,
+    /// The memory that it may take, in bytes; None is no limit.
+    pub memory: Option<u64>,
+    /// Its share of the processors in percent: 100 is the whole of one. None is no limit.
+    pub cpu: Option<u32>,
+}
+
+impl Confinement {
+    /// Reads `user`, `limits.memory` and `limits.cpu`.
+    pub(crate) fn read(file: &mut Document) -> Self {
+        Self {
+            user: file.optional("user", |it| UserName::parse(value::text(it)?)),
+            memory: file.optional("limits.memory", value::size(1_000_000..=1 << 50)),
+            cpu: file.optional("limits.cpu", value::percent(1..=100_000)),
+        }
+    }
+}
+
+/// The name of a user who is not root, as every system can write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserName(String);
+
+impl UserName {
+    /// Parses a name of letters, digits, `_`, `-` and `.`.
+    ///
+    /// # Errors
+    /// When it is none, or root's.
+    pub fn parse(text: &str) -> Result<Self, Wrong> {
+        let other = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
+        let first = |c: char| c == '_' || c.is_ascii_alphabetic();
+        if text == "root" {
+            let wrong = Wrong::new("must not be root: who breaks into the app would have the machine");
+            return Err(wrong.cure("make a user for it, such as with `adduser --system --group blog`"));
+        }
+        if !text.starts_with(first) || text.contains(other) || text.len() > MAX_NAME {
+            let wrong = Wrong::new(format!("must be the name of a user, not \"{text}\""));
+            return Err(wrong.cure("write such as \"blog\""));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

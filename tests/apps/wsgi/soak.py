@@ -1,0 +1,81 @@
+"""What `cargo xtask soak` asks: every request bears an `id`, and each process writes down which it began.
+
+What it has written outlives a `kill -9`, so that the journals and the client's ledger can be compared.
+"""
+
+import hashlib
+import os
+import time
+
+from edges import TEXT, query
+
+BLOCK = 65536
+PATTERN = bytes((n * 7 + (n >> 8)) & 0xFF for n in range(BLOCK))
+
+
+def begun(environ):
+    """One write of one line, which threads and crashes leave whole; forked processes have one file each."""
+    path = os.path.join(os.environ["JOURNALS"], str(os.getpid()))
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, (query(environ, "id") + "\n").encode())
+    os.close(file)
+
+
+def echo(environ):
+    """The query of a GET, the body of a POST."""
+    if environ["REQUEST_METHOD"] == "GET":
+        return [environ["QUERY_STRING"].encode("latin-1")]
+    return [environ["wsgi.input"].read()]
+
+
+def digest(environ):
+    body, length, total = environ["wsgi.input"], 0, hashlib.sha256()
+    while piece := body.read(BLOCK):
+        length += len(piece)
+        total.update(piece)
+    return [f"{length} {total.hexdigest()}".encode()]
+
+
+def whole(environ):
+    return [b"".join(blocks(int(query(environ, "bytes"))))]
+
+
+def stream(environ):
+    return blocks(int(query(environ, "bytes")))
+
+
+def blocks(left):
+    """Each block is its number in eight bytes, big-endian, and then the pattern from there on."""
+    number = 0
+    while left > 0:
+        block = (number.to_bytes(8, "big") + PATTERN[8:])[:left]
+        yield block
+        left -= len(block)
+        number += 1
+
+
+def drip(environ):
+    for number in range(5):
+        yield f"{query(environ, 'id')}:{number}\n".encode()
+        time.sleep(0.05)
+
+
+def sleep(environ):
+    time.sleep(10_000)
+
+
+def os_exit(environ):
+    os._exit(9)
+
+
+BY_PATH = {
+    "/echo": echo, "/digest": digest, "/whole": whole, "/stream": stream, "/drip": drip, "/sleep": sleep,
+    "/exit": os_exit,
+}  # fmt: skip
+
+
+def application(environ, start_response):
+    begun(environ)
+    body = BY_PATH[environ["PATH_INFO"]](environ)
+    start_response("200 OK", TEXT)
+    return body

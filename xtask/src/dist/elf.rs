@@ -1,0 +1,119 @@
+//! What a program asks of the machine that it runs on.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use object::Endianness;
+use object::elf::DT_NEEDED;
+use object::read::elf::{Dyn as _, ElfFile64};
+
+/// Of Debian 11 and Ubuntu 20.04.
+pub(crate) const OLDEST_GLIBC: Glibc = Glibc(2, 31);
+
+/// The libraries that are there wherever glibc is.
+const LIBRARIES: [&str; 7] = [
+    "ld-linux-x86-64.so.2",
+    "libc.so.6",
+    "libdl.so.2",
+    "libgcc_s.so.1",
+    "libm.so.6",
+    "libpthread.so.0",
+    "librt.so.1",
+];
+
+/// A version of glibc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Glibc(pub(crate) u32, pub(crate) u32);
+
+impl Glibc {
+    /// Parses `GLIBC_2.31`, or with a third number; None for what is no version of glibc.
+    fn of_symbol(version: &str) -> Option<Self> {
+        let mut numbers = version.strip_prefix("GLIBC_")?.split('.').map(str::parse);
+        Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+}
+
+impl fmt::Display for Glibc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// The newest glibc that a file asks for, by the versions of its symbols.
+///
+/// # Errors
+/// When that is newer than `OLDEST_GLIBC`, or the file needs a library that not every machine has.
+pub(crate) fn check(path: &Path) -> anyhow::Result<Glibc> {
+    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let newest = newest_glibc(&bytes).with_context(|| format!("check {}", path.display()))?;
+    ensure!(
+        newest <= OLDEST_GLIBC,
+        "{} needs glibc {newest}, and must run with {OLDEST_GLIBC}",
+        path.display()
+    );
+    Ok(newest)
+}
+
+fn newest_glibc(bytes: &[u8]) -> anyhow::Result<Glibc> {
+    let file = ElfFile64::<Endianness>::parse(bytes)?;
+    for library in libraries(&file)? {
+        ensure!(LIBRARIES.contains(&library.as_str()), "it needs {library}, which not every machine has");
+    }
+    let versions = symbol_versions(&file)?;
+    versions.iter().filter_map(|it| Glibc::of_symbol(it)).max().context("it names no version of glibc")
+}
+
+/// What the loader has to find (`DT_NEEDED`).
+fn libraries(file: &ElfFile64<'_>) -> anyhow::Result<Vec<String>> {
+    let (endian, sections) = (file.endian(), file.elf_section_table());
+    let (entries, strings) = sections.dynamic(endian, file.data())?.context("it has no dynamic section")?;
+    let strings = sections.strings(endian, file.data(), strings)?;
+    let needed = entries.iter().filter(|it| it.tag(endian) == DT_NEEDED);
+    needed.map(|it| text(it.string(endian, strings)?)).collect()
+}
+
+/// Each version of a symbol that another library has to have (`SHT_GNU_verneed`).
+fn symbol_versions(file: &ElfFile64<'_>) -> anyhow::Result<Vec<String>> {
+    let (endian, sections) = (file.endian(), file.elf_section_table());
+    let Some((mut needs, strings)) = sections.gnu_verneed(endian, file.data())? else {
+        return Ok(Vec::new());
+    };
+    let strings = sections.strings(endian, file.data(), strings)?;
+    let mut versions = Vec::new();
+    while let Some((_, mut symbols)) = needs.next()? {
+        while let Some(symbol) = symbols.next()? {
+            versions.push(text(symbol.name(endian, strings)?)?);
+        }
+    }
+    Ok(versions)
+}
+
+fn text(bytes: &[u8]) -> anyhow::Result<String> {
+    Ok(String::from_utf8(bytes.to_vec())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for (symbol, expected) in [
+            ("GLIBC_2.2.5", Some(Glibc(2, 2))),
+            ("GLIBC_2.31", Some(Glibc(2, 31))),
+            ("GCC_3.0", None),
+            ("GLIBC_PRIVATE", None),
+        ] {
+            assert_eq!(Glibc::of_symbol(symbol), expected, "{symbol}");
+        }
+        assert!(Glibc(2, 4) < Glibc(2, 31));
+    }
+
+    #[test]
+    fn this_very_program_tells_what_it_needs() {
+        let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(newest_glibc(&bytes).unwrap() >= Glibc(2, 2));
+        assert!(newest_glibc(b"no program").is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! The files of an archive, in the order of their paths, with nothing in them of when and by whom they were made.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+/// Files by their paths; the folders follow from these.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tree(BTreeMap<PathBuf, File>);
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    pub(crate) kind: Kind,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What its mode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// 0755
+    Program,
+    /// 0644
+    Plain,
+}
+
+impl Kind {
+    fn mode(self) -> u32 {
+        match self {
+            Self::Program => 0o755,
+            Self::Plain => 0o644,
+        }
+    }
+}
+
+impl Tree {
+    /// Puts a file at a path without a leading slash.
+    pub(crate) fn put(&mut self, path: impl Into<PathBuf>, kind: Kind, bytes: impl Into<Vec<u8>>) {
+        self.0.insert(path.into(), File { kind, bytes: bytes.into() });
+    }
+
+    /// Puts what lies on disk.
+    pub(crate) fn put_file(
+        &mut self,
+        path: impl Into<PathBuf>,
+        kind: Kind,
+        from: &Path,
+    ) -> anyhow::Result<()> {
+        let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
+        self.put(path, kind, bytes);
+        Ok(())
+    }
+
+    /// Puts the files of a folder on disk, without its folders.
+    pub(crate) fn put_folder(&mut self, path: &str, from: &Path) -> anyhow::Result<()> {
+        for file in files_of(from)? {
+            let name = file.file_name().context("a file without a name")?;
+            self.put_file(Path::new(path).join(name), Kind::Plain, &file)?;
+        }
+        Ok(())
+    }
+
+    /// The files, in the order of their paths.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, &File)> {
+        self.0.iter().map(|(path, file)| (path.as_path(), file))
+    }
+
+    /// Writes a tar whose paths begin with `prefix`; everything is root's, and of `epoch` (seconds of Unix time).
+    pub(crate) fn write_tar<W: Write>(&self, prefix: &str, epoch: u64, to: W) -> io::Result<W> {
+        let mut tar = tar::Builder::new(to);
+        let mut made: Option<PathBuf> = None;
+        for (path, file) in self.files() {
+            let path = Path::new(prefix).join(path);
+            let folder = path.parent().unwrap_or(Path::new(""));
+            for folder in new_folders(made.as_deref(), folder) {
+                let mut header = header(tar::EntryType::Directory, 0o755, 0, epoch);
+                tar.append_data(&mut header, format!("{}/", folder.display()), io::empty())?;
+            }
+            made = Some(folder.to_owned());
+            let mut header =
+                header(tar::EntryType::Regular, file.kind.mode(), file.bytes.len() as u64, epoch);
+            tar.append_data(&mut header, path, file.bytes.as_slice())?;
+        }
+        tar.into_inner()
+    }
+}
+
+/// The folders down to `folder` that are not above `made`, which came just before it.
+fn new_folders<'a>(made: Option<&Path>, folder: &'a Path) -> Vec<&'a Path> {
+    let is_new = |it: &&Path| !it.as_os_str().is_empty() && made.is_none_or(|made| !made.starts_with(it));
+    let mut folders: Vec<_> = folder.ancestors().filter(is_new).collect();
+    folders.reverse();
+    folders
+}
+
+fn header(kind: tar::EntryType, mode: u32, size: u64, epoch: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(epoch);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+/// The files of a folder, by name.
+pub(crate) fn files_of(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("read the folder {}", folder.display()))?;
+    let mut files = entries.map(|it| it.map(|it| it.path())).collect::<io::Result<Vec<_>>>()?;
+    files.retain(|it| it.is_file());
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(tar: &[u8]) -> Vec<(String, u32, u64)> {
+        let mut archive = tar::Archive::new(tar);
+        let entry = |it: tar::Entry<'_, _>| {
+            let path = String::from_utf8_lossy(&it.path_bytes()).into_owned();
+            (path, it.header().mode().unwrap(), it.header().mtime().unwrap())
+        };
+        archive.entries().unwrap().map(|it| entry(it.unwrap())).collect()
+    }
+
+    #[test]
+    fn folders_come_once_and_before_their_files() {
+        let mut tree = Tree::default();
+        tree.put("usr/lib/b", Kind::Plain, "2");
+        tree.put("usr/bin/a", Kind::Program, "1");
+        tree.put("usr/lib/c", Kind::Plain, "3");
+        let tar = tree.write_tar("x", 7, Vec::new()).unwrap();
+        let expected = [
+            ("x/", 0o755),
+            ("x/usr/", 0o755),
+            ("x/usr/bin/", 0o755),
+            ("x/usr/bin/a", 0o755),
+            ("x/usr/lib/", 0o755),
+            ("x/usr/lib/b", 0o644),
+            ("x/usr/lib/c", 0o644),
+        ];
+        assert_eq!(entries(&tar), expected.map(|(path, mode)| (path.to_owned(), mode, 7)));
+        assert_eq!(tar, tree.write_tar("x", 7, Vec::new()).unwrap());
+    }
+}

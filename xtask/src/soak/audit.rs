@@ -1,0 +1,196 @@
+//! Compares the clients' ledger with the workers' journals: which failures are allowed, and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use super::harm::{Cause, Harm, Harms};
+use super::journals::Journals;
+use super::ledger::{Entry, Outcome};
+use super::site::{App, LIMIT};
+
+const SAMPLES: usize = 20;
+/// A request that may be done twice is given to so many workers in all.
+const TRIES: usize = 2;
+
+/// What came of all requests.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    pub(crate) asked: u64,
+    pub(crate) right: u64,
+    pub(crate) excused: BTreeMap<Excuse, u64>,
+    pub(crate) broken: u64,
+    /// Some that were broken, with the promise.
+    pub(crate) samples: Vec<String>,
+    /// By app, the longest time without an answer that was right.
+    pub(crate) pauses: BTreeMap<App, Pause>,
+    pub(crate) slowest: Duration,
+    pub(crate) exits: usize,
+}
+
+/// A time without an answer that was right.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Pause {
+    /// Since the soak began.
+    pub(crate) from: Duration,
+    pub(crate) length: Duration,
+}
+
+impl fmt::Display for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2?} from {:.1} s on", self.length, self.from.as_secs_f64())
+    }
+}
+
+/// Why a failure is none of the stack's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Excuse {
+    /// 502 to what may be done once only.
+    Begun,
+    /// 502 to what may be done once only, where the worker died between saying so and calling the app.
+    Beginning,
+    /// 502 to what may be done twice, and two workers died with it.
+    Twice,
+    /// The response had begun.
+    Cut,
+    /// 504, as a frozen worker had it.
+    Frozen,
+}
+
+impl fmt::Display for Excuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Begun => "502, an unsafe request begun by a worker that was killed",
+            Self::Beginning => "502, an unsafe request that a killed worker was about to begin",
+            Self::Twice => "502, a safe request that lost two workers",
+            Self::Cut => "cut, as its worker was killed in the middle of the response",
+            Self::Frozen => "504, as its worker was frozen",
+        })
+    }
+}
+
+/// What one request is to be taken for.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Right,
+    Excused(Excuse),
+    Broken(&'static str),
+}
+
+/// Judges every request, up to the time `until`.
+pub(crate) fn audit(entries: &[Entry], journals: &Journals, harms: &[Harm], until: Duration) -> Audit {
+    let exits = exits(entries, journals);
+    let mut audit = Audit { exits: exits.len(), pauses: pauses(entries, until), ..Audit::default() };
+    let harms = Harms::new(harms.iter().cloned().chain(exits).collect());
+    for entry in entries {
+        audit.take(entry, journals.begun(entry.id), &harms);
+    }
+    audit
+}
+
+impl Audit {
+    fn take(&mut self, entry: &Entry, begun: &[u32], harms: &Harms) {
+        self.asked += 1;
+        match judge(entry, begun, harms) {
+            Verdict::Right => {
+                self.right += 1;
+                self.slowest = self.slowest.max(entry.done.saturating_sub(entry.sent));
+            }
+            Verdict::Excused(excuse) => *self.excused.entry(excuse).or_default() += 1,
+            Verdict::Broken(promise) => {
+                self.broken += 1;
+                if self.samples.len() < SAMPLES {
+                    let harmed = harms.during(entry);
+                    self.samples
+                        .push(format!("{promise}: {entry}; begun by {begun:?}, of those {harmed:?} died"));
+                }
+            }
+        }
+    }
+}
+
+/// Those who ended at a request did so at its journal's word.
+fn exits(entries: &[Entry], journals: &Journals) -> Vec<Harm> {
+    let deadly = entries.iter().filter(|entry| entry.question.is_deadly());
+    let harm = |entry: &Entry, pid: u32| Harm {
+        app: entry.app,
+        pid,
+        cause: Cause::Exited,
+        from: entry.sent,
+        to: entry.done,
+    };
+    deadly.flat_map(|entry| journals.begun(entry.id).iter().map(|pid| harm(entry, *pid))).collect()
+}
+
+fn judge(entry: &Entry, begun: &[u32], harms: &Harms) -> Verdict {
+    if begun.len() > 1 && !entry.question.is_safe() {
+        return Verdict::Broken("an unsafe request was begun more than once");
+    }
+    if begun.len() > TRIES {
+        return Verdict::Broken("a request was begun by more workers than it may be given to");
+    }
+    match &entry.outcome {
+        Outcome::Right if begun.is_empty() && !entry.question.has_no_answer() => {
+            Verdict::Broken("an answer that no worker has made")
+        }
+        Outcome::Right => Verdict::Right,
+        Outcome::Wrong(_) => Verdict::Broken("a wrong answer"),
+        Outcome::NoResponse(_) => Verdict::Broken("no answer"),
+        Outcome::Cut(_) => cut(begun, &harms.during(entry)),
+        Outcome::Status(502) if entry.question.is_safe() => safe_and_lost(&harms.during(entry)),
+        Outcome::Status(502) => unsafe_and_lost(begun, &harms.during(entry)),
+        Outcome::Status(504) => given_up(entry, begun, harms),
+        Outcome::Status(_) => Verdict::Broken("a status that was not due"),
+    }
+}
+
+fn cut(begun: &[u32], harmed: &BTreeSet<u32>) -> Verdict {
+    if begun.iter().any(|pid| harmed.contains(pid)) {
+        Verdict::Excused(Excuse::Cut)
+    } else {
+        Verdict::Broken("a response was cut though its worker lived")
+    }
+}
+
+fn safe_and_lost(harmed: &BTreeSet<u32>) -> Verdict {
+    if harmed.len() >= TRIES {
+        Verdict::Excused(Excuse::Twice)
+    } else {
+        Verdict::Broken("a safe request failed that had not lost two workers")
+    }
+}
+
+fn unsafe_and_lost(begun: &[u32], harmed: &BTreeSet<u32>) -> Verdict {
+    match begun {
+        [] if !harmed.is_empty() => Verdict::Excused(Excuse::Beginning),
+        [pid] if harmed.contains(pid) => Verdict::Excused(Excuse::Begun),
+        _ => Verdict::Broken("a request failed though its worker lived"),
+    }
+}
+
+fn given_up(entry: &Entry, begun: &[u32], harms: &Harms) -> Verdict {
+    let harmed = harms.during(entry);
+    let waited = entry.done.saturating_sub(entry.sent) >= LIMIT;
+    if waited && harms.froze_during(entry) && begun.iter().all(|pid| harmed.contains(pid)) {
+        Verdict::Excused(Excuse::Frozen)
+    } else {
+        Verdict::Broken("a request was given up though its worker was not frozen")
+    }
+}
+
+/// By app, the longest time between two answers that were right.
+fn pauses(entries: &[Entry], until: Duration) -> BTreeMap<App, Pause> {
+    App::ALL.map(|app| (app, longest_pause(entries.iter().filter(|entry| entry.app == app), until))).into()
+}
+
+fn longest_pause<'a>(entries: impl Iterator<Item = &'a Entry>, until: Duration) -> Pause {
+    let right = entries.filter(|entry| entry.outcome == Outcome::Right);
+    let mut times: Vec<_> = right.map(|entry| entry.done).chain([Duration::ZERO, until]).collect();
+    times.sort_unstable();
+    let pauses =
+        times.windows(2).map(|pair| Pause { from: pair[0], length: pair[1].saturating_sub(pair[0]) });
+    pauses.max_by_key(|pause| pause.length).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Each failure that is allowed, and what looks like it and is not.
+
+use super::super::question::Question;
+use super::*;
+
+const KILLED: u32 = 7;
+const FROZEN: u32 = 8;
+const WELL: u32 = 9;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn harm(pid: u32, cause: Cause, from: u64, to: u64) -> Harm {
+    Harm { app: App::Single, pid, cause, from: seconds(from), to: seconds(to) }
+}
+
+fn harms() -> Harms {
+    Harms::new(vec![harm(KILLED, Cause::Killed, 10, 10), harm(FROZEN, Cause::Frozen, 20, 30)])
+}
+
+fn entry(question: Question, [sent, done]: [u64; 2], outcome: Outcome) -> Entry {
+    Entry { id: 1, app: App::Single, question, sent: seconds(sent), done: seconds(done), outcome }
+}
+
+#[track_caller]
+fn check(question: Question, span: [u64; 2], outcome: Outcome, begun: &[u32], expected: &Verdict) {
+    assert_eq!(&judge(&entry(question, span, outcome), begun, &harms()), expected);
+}
+
+#[track_caller]
+fn broken(question: Question, span: [u64; 2], outcome: Outcome, begun: &[u32]) {
+    let verdict = judge(&entry(question, span, outcome), begun, &harms());
+    assert!(matches!(verdict, Verdict::Broken(_)), "{verdict:?}");
+}
+
+use Outcome::{Right, Status};
+use Question::{Deadly, Echo, EchoBody, Stream, TooLong};
+use Verdict::Excused;
+
+fn cut() -> Outcome {
+    Outcome::Cut("cut".into())
+}
+
+fn stream() -> Question {
+    let mut random = fastrand::Rng::with_seed(3);
+    std::iter::repeat_with(|| Question::any(&mut random)).find(|it| matches!(it, Stream(_))).unwrap()
+}
+
+#[test]
+fn answered() {
+    check(Echo, [1, 2], Right, &[WELL], &Verdict::Right);
+    check(Echo, [9, 11], Right, &[KILLED, WELL], &Verdict::Right);
+    check(TooLong, [20, 24], Right, &[], &Verdict::Right);
+    broken(Echo, [1, 2], Right, &[]);
+    broken(Echo, [1, 2], Right, &[KILLED, FROZEN, WELL]);
+    broken(EchoBody, [9, 11], Right, &[KILLED, WELL]);
+    broken(EchoBody, [1, 2], Outcome::Wrong("other".into()), &[WELL]);
+}
+
+#[test]
+fn an_unsafe_request_fails_with_its_worker_alone() {
+    check(EchoBody, [9, 11], Status(502), &[KILLED], &Excused(Excuse::Begun));
+    check(EchoBody, [9, 11], Status(502), &[], &Excused(Excuse::Beginning));
+    broken(EchoBody, [9, 11], Status(502), &[WELL]);
+    broken(EchoBody, [11, 12], Status(502), &[KILLED]);
+    broken(EchoBody, [1, 2], Status(502), &[]);
+    broken(EchoBody, [9, 11], Status(503), &[KILLED]);
+    broken(EchoBody, [9, 11], Outcome::NoResponse("reset".into()), &[KILLED]);
+}
+
+#[test]
+fn a_safe_request_fails_with_two_workers() {
+    broken(Echo, [9, 11], Status(502), &[KILLED]);
+    check(Echo, [9, 21], Status(502), &[KILLED], &Excused(Excuse::Twice));
+}
+
+#[test]
+fn a_response_is_cut_with_its_worker() {
+    check(stream(), [9, 11], cut(), &[KILLED], &Excused(Excuse::Cut));
+    broken(stream(), [9, 11], cut(), &[WELL]);
+    broken(stream(), [1, 2], cut(), &[KILLED]);
+}
+
+#[test]
+fn a_frozen_worker_keeps_what_it_has() {
+    check(Echo, [20, 24], Status(504), &[], &Excused(Excuse::Frozen));
+    check(EchoBody, [19, 24], Status(504), &[FROZEN], &Excused(Excuse::Frozen));
+    broken(Echo, [20, 22], Status(504), &[FROZEN]);
+    broken(Echo, [20, 24], Status(504), &[WELL]);
+    broken(Echo, [8, 12], Status(504), &[KILLED]);
+}
+
+#[test]
+fn who_exits_is_harmed_by_the_request() {
+    let mut journals = Journals::default();
+    journals.note(WELL, "1\n2\n").unwrap();
+    let deadly = entry(Deadly, [1, 3], Right);
+    let neighbour = Entry { id: 2, ..entry(EchoBody, [1, 3], Status(502)) };
+    let audit = audit(&[deadly, neighbour], &journals, &[], seconds(5));
+    assert_eq!((audit.right, audit.exits, audit.broken), (1, 1, 0), "{audit:?}");
+    assert_eq!(audit.excused, BTreeMap::from([(Excuse::Begun, 1)]));
+}
+
+#[test]
+fn a_pause_is_a_time_without_a_right_answer() {
+    let entries = [[0, 2], [0, 3], [2, 9]].map(|span| entry(Echo, span, Right));
+    let failed = entry(Echo, [3, 5], Status(502));
+    let pauses = pauses(&[&entries[..], &[failed]].concat(), seconds(11));
+    assert_eq!(pauses[&App::Single], Pause { from: seconds(3), length: seconds(6) });
+    assert_eq!(pauses[&App::Forked].length, seconds(11));
+}

@@ -1,0 +1,228 @@
+//! Makes happen what the schedule says, and writes down what harm was done.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+use tests::client::Protocol;
+use tests::keep_alive::KeepAlive;
+use tests::process::{self, Process};
+use tests::stack::Stack;
+use tests::wait::{PATIENCE, until};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::action::Action;
+use super::book::Book;
+use super::harm::{Cause, Harm};
+use super::ledger::Entry;
+use super::line::Line;
+use super::question::Question;
+use super::schedule::{Schedule, Step};
+use super::site::{App, Site};
+
+/// Shorter than any limit: nobody may notice.
+const NAP: Duration = Duration::from_millis(300);
+const NO_TOML: &str = "wokers = 3\n";
+
+/// Does things to a stack.
+pub(crate) struct Chaos<'a> {
+    stack: &'a Stack,
+    site: &'a mut Site,
+    book: Book,
+    past: Past,
+    frozen: JoinSet<anyhow::Result<Harm>>,
+}
+
+/// What has happened.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    pub(crate) done: Vec<Action>,
+    pub(crate) harms: Vec<Harm>,
+    /// Requests that were made to do harm.
+    pub(crate) asked: Vec<Entry>,
+}
+
+impl<'a> Chaos<'a> {
+    pub(crate) fn new(stack: &'a Stack, site: &'a mut Site, book: Book) -> Self {
+        Self { stack, site, book, past: Past::default(), frozen: JoinSet::new() }
+    }
+
+    /// Plays the schedule for so long, and lets all settle.
+    ///
+    /// # Errors
+    /// With what an action waited for in vain, which ends the play.
+    pub(crate) async fn play(&mut self, schedule: Schedule, length: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + length;
+        for Step { pause, action, which } in schedule {
+            if Instant::now() + pause >= end {
+                break;
+            }
+            sleep(pause).await;
+            self.timed(action, which).await?;
+        }
+        self.timed(Action::Settle, 0).await
+    }
+
+    /// Waits until every frozen worker is dead, and tells what has happened.
+    ///
+    /// # Errors
+    /// Beside what has happened, when one of them lives on.
+    pub(crate) async fn finish(mut self) -> (Past, anyhow::Result<()>) {
+        let mut outcome = Ok(());
+        while let Some(harm) = self.frozen.join_next().await {
+            match harm.context("wait for a frozen worker").flatten() {
+                Ok(harm) => self.past.harms.push(harm),
+                Err(error) => outcome = Err(error),
+            }
+        }
+        (self.past, outcome)
+    }
+
+    async fn timed(&mut self, action: Action, which: usize) -> anyhow::Result<()> {
+        let begun = self.book.now();
+        let done = Box::pin(self.act(action, which)).await;
+        say(begun, &format!("{action}, {:.1?}", self.book.now().saturating_sub(begun)));
+        self.past.done.push(action);
+        done.with_context(|| format!("{action}, {begun:.1?} after the begin"))
+    }
+
+    async fn act(&mut self, action: Action, which: usize) -> anyhow::Result<()> {
+        match action {
+            Action::Kill(app) => self.kill(app, which).await,
+            Action::Exit(app) => self.ask(app, Question::Deadly).await,
+            Action::ExitTwice(app) => self.ask(app, Question::DeadlyTwice).await,
+            Action::Freeze(app) => self.freeze(app, which).await,
+            Action::Nap(app) => self.nap(app, which).await,
+            Action::Reload(app) => self.stack.touch(app.name()),
+            Action::Scale(app, workers) => self.scale(app, workers).await,
+            Action::Edit(app, workers) => {
+                self.site.settings(app).workers = workers;
+                self.put(app)
+            }
+            Action::Preload(app) => {
+                let settings = self.site.settings(app);
+                settings.import = settings.import.other();
+                self.put(app)
+            }
+            Action::Misspell(app) => self.misspell(app).await,
+            Action::KillEmperord => self.end_emperord(Signal::KILL).await,
+            Action::RestartEmperord => self.end_emperord(Signal::TERM).await,
+            Action::RestartFrontd => self.restart_frontd().await,
+            Action::Settle => self.settle().await,
+        }
+    }
+
+    async fn kill(&mut self, app: App, which: usize) -> anyhow::Result<()> {
+        let (from, worker) = (self.book.now(), self.worker(app, which).await?);
+        let _it_may_have_ended = process::signal(worker.pid, Signal::KILL);
+        self.ends(&worker).await?;
+        self.harmed(app, worker.pid, Cause::Killed, from);
+        Ok(())
+    }
+
+    async fn ask(&mut self, app: App, question: Question) -> anyhow::Result<()> {
+        let wire = KeepAlive::new(self.stack.client(app.name(), Protocol::Http1)?);
+        let entry = Line::new(app, wire, self.book.clone()).ask(question).await;
+        self.past.asked.push(entry);
+        Ok(())
+    }
+
+    /// The supervisor has to find out and to kill it, which is waited for beside all that happens next.
+    async fn freeze(&mut self, app: App, which: usize) -> anyhow::Result<()> {
+        let (from, worker) = (self.book.now(), self.worker(app, which).await?);
+        if process::signal(worker.pid, Signal::STOP).is_err() {
+            return Ok(());
+        }
+        let book = self.book.clone();
+        self.frozen.spawn_blocking(move || {
+            ensure!(
+                process::ends(worker.pid, PATIENCE),
+                "the frozen worker {} of {app} lives on",
+                worker.pid
+            );
+            Ok(Harm { app, pid: worker.pid, cause: Cause::Frozen, from, to: book.now() })
+        });
+        Ok(())
+    }
+
+    async fn nap(&mut self, app: App, which: usize) -> anyhow::Result<()> {
+        let worker = self.worker(app, which).await?;
+        if process::signal(worker.pid, Signal::STOP).is_ok() {
+            sleep(NAP).await;
+            let _it_may_have_been_killed = process::signal(worker.pid, Signal::CONT);
+        }
+        Ok(())
+    }
+
+    async fn scale(&mut self, app: App, workers: u32) -> anyhow::Result<()> {
+        self.site.settings(app).workers = workers;
+        self.stack.command("scale", &[app.name(), &workers.to_string()]).await?;
+        Ok(())
+    }
+
+    async fn misspell(&mut self, app: App) -> anyhow::Result<()> {
+        self.stack.write(app.name(), NO_TOML)?;
+        self.stack.until(app.name(), "the mistake is told", |app| app.error().contains("wokers")).await?;
+        self.put(app)
+    }
+
+    fn put(&self, app: App) -> anyhow::Result<()> {
+        self.stack.put(&self.site.vassal(&self.stack.place, app))
+    }
+
+    async fn end_emperord(&self, signal: Signal) -> anyhow::Result<()> {
+        let emperord = self.stack.daemon("emperord").await?;
+        process::signal(emperord, signal)?;
+        let next = async || {
+            let status = self.stack.status().await;
+            Ok(status.is_ok_and(|status| status.emperord.pid != emperord).then_some(()))
+        };
+        until("the next emperord answers", next).await
+    }
+
+    async fn restart_frontd(&self) -> anyhow::Result<()> {
+        let frontd = self.stack.daemon("frontd").await?;
+        process::signal(frontd, Signal::TERM)?;
+        let next = async || {
+            let ready = self.stack.probe("/-/ready").await.is_ok_and(|answer| answer.status == 200);
+            Ok((ready && self.stack.daemon("frontd").await? != frontd).then_some(()))
+        };
+        until("the next frontd serves", next).await
+    }
+
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        for app in App::ALL {
+            let workers = self.site.settings(app).workers as usize;
+            let what = format!("{app} has {workers} workers and no other");
+            let whole = |app: &tests::status::App| app.is_whole() && app.workers.len() == workers;
+            self.stack.until(app.name(), &what, whole).await?;
+        }
+        ensure!(Process::of(self.stack.up()).is_some(), "`imperium up` has ended");
+        Ok(())
+    }
+
+    /// One of the workers that serve.
+    async fn worker(&self, app: App, which: usize) -> anyhow::Result<Process> {
+        until(&format!("{app} has a worker"), async || {
+            let Ok(status) = self.stack.status().await else { return Ok(None) };
+            let ready = status.app(app.name()).map(tests::status::App::ready).unwrap_or_default();
+            let chosen = which.checked_rem(ready.len()).map(|which| ready[which]);
+            Ok(chosen.and_then(Process::of))
+        })
+        .await
+    }
+
+    async fn ends(&self, worker: &Process) -> anyhow::Result<()> {
+        until("a killed worker is dead", async || Ok((!worker.lives()).then_some(()))).await
+    }
+
+    fn harmed(&mut self, app: App, pid: u32, cause: Cause, from: Duration) {
+        self.past.harms.push(Harm { app, pid, cause, from, to: self.book.now() });
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
+fn say(time: Duration, text: &str) {
+    eprintln!("{:>8.1} s {text}", time.as_secs_f64());
+}

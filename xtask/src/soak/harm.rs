@@ -1,0 +1,55 @@
+//! What was done to workers, and which of their requests it may have cost.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::ledger::Entry;
+use super::site::App;
+
+/// A worker that ended unasked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Harm {
+    pub(crate) app: App,
+    pub(crate) pid: u32,
+    pub(crate) cause: Cause,
+    /// Since the soak began.
+    pub(crate) from: Duration,
+    /// By then it was dead.
+    pub(crate) to: Duration,
+}
+
+/// Why it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// By SIGKILL.
+    Killed,
+    /// It was stopped by SIGSTOP, and the supervisor killed it in the end.
+    Frozen,
+    /// By a request.
+    Exited,
+}
+
+/// All that was done.
+#[derive(Debug, Default)]
+pub(crate) struct Harms(Vec<Harm>);
+
+impl Harms {
+    pub(crate) fn new(harms: Vec<Harm>) -> Self {
+        Self(harms)
+    }
+
+    /// The workers of its app that were harmed while the request was under way.
+    pub(crate) fn during(&self, entry: &Entry) -> BTreeSet<u32> {
+        self.meeting(entry).map(|harm| harm.pid).collect()
+    }
+
+    /// Whether one of them was frozen.
+    pub(crate) fn froze_during(&self, entry: &Entry) -> bool {
+        self.meeting(entry).any(|harm| harm.cause == Cause::Frozen)
+    }
+
+    fn meeting<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a Harm> {
+        let meets = |harm: &&Harm| harm.from <= entry.done && harm.to >= entry.sent;
+        self.0.iter().filter(|harm| harm.app == entry.app).filter(meets)
+    }
+}

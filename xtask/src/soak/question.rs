@@ -1,0 +1,224 @@
+//! What an app is asked, and what it must answer.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use ::tests::client::{Answer, Body, empty, full, in_pieces, request};
+use ::tests::pattern::{Pattern, sha256};
+use bytes::Bytes;
+use fastrand::Rng;
+use http::{Method, Request};
+
+use super::ledger::Outcome;
+
+const PIECE: usize = 10_000;
+
+/// One request of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// A GET whose query comes back.
+    Echo,
+    /// A POST whose body comes back.
+    EchoBody,
+    /// A large answer of a known length.
+    Whole(Size),
+    /// A large answer in pieces.
+    Stream(Size),
+    /// A few lines, some time after one another.
+    Drip,
+    /// A large body of a known length.
+    Upload(Size),
+    /// A large body in pieces.
+    UploadInPieces(Size),
+    /// A GET that takes too long.
+    TooLong,
+    /// A POST that takes too long.
+    TooLongBody,
+    /// A POST that ends its worker.
+    Deadly,
+    /// A GET that ends its worker, and is tried on another.
+    DeadlyTwice,
+}
+
+/// One of the sizes of large bodies; they lie about where one way of carrying them ends and another begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(u8);
+
+struct Large {
+    bytes: Bytes,
+    sha256: String,
+}
+
+/// Made once, as they are many and long.
+static LARGE: LazyLock<[Large; 4]> = LazyLock::new(|| {
+    [65_000, 66_000, 300_000, 1_500_000].map(|length| {
+        let bytes: Bytes = Pattern::of(length).flatten().collect::<Vec<u8>>().into();
+        Large { sha256: sha256(&bytes), bytes }
+    })
+});
+
+impl Size {
+    fn any(random: &mut Rng) -> Self {
+        Self(random.u8(..4))
+    }
+
+    fn large(self) -> &'static Large {
+        &LARGE[usize::from(self.0)]
+    }
+
+    fn bytes(self) -> Bytes {
+        self.large().bytes.clone()
+    }
+}
+
+impl Question {
+    /// Any of those that do no harm, most of them small.
+    pub(crate) fn any(random: &mut Rng) -> Self {
+        match random.u16(..1000) {
+            0..550 => Self::Echo,
+            550..850 => Self::EchoBody,
+            850..890 => Self::Whole(Size::any(random)),
+            890..930 => Self::Stream(Size::any(random)),
+            930..945 => Self::Drip,
+            945..970 => Self::Upload(Size::any(random)),
+            970..998 => Self::UploadInPieces(Size::any(random)),
+            998 => Self::TooLong,
+            _ => Self::TooLongBody,
+        }
+    }
+
+    /// Whether it may be done twice (RFC 9110, 9.2.1).
+    pub(crate) fn is_safe(self) -> bool {
+        self.method() == Method::GET
+    }
+
+    /// Whether its answer is due of the server, and the app's own never comes.
+    pub(crate) fn has_no_answer(self) -> bool {
+        self.due() != 200
+    }
+
+    /// Whether it ends who begins it.
+    pub(crate) fn is_deadly(self) -> bool {
+        self.due() == 502
+    }
+
+    fn due(self) -> u16 {
+        match self {
+            Self::TooLong | Self::TooLongBody => 504,
+            Self::Deadly | Self::DeadlyTwice => 502,
+            _ => 200,
+        }
+    }
+
+    fn method(self) -> Method {
+        match self {
+            Self::EchoBody | Self::Upload(_) | Self::UploadInPieces(_) | Self::TooLongBody | Self::Deadly => {
+                Method::POST
+            }
+            _ => Method::GET,
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Echo | Self::EchoBody => "/echo",
+            Self::Whole(_) => "/whole",
+            Self::Stream(_) => "/stream",
+            Self::Drip => "/drip",
+            Self::Upload(_) | Self::UploadInPieces(_) => "/digest",
+            Self::TooLong | Self::TooLongBody => "/sleep",
+            Self::Deadly | Self::DeadlyTwice => "/exit",
+        }
+    }
+
+    /// The request of that number.
+    pub(crate) fn request(self, id: u64) -> Request<Body> {
+        let body = match self {
+            Self::EchoBody => full(body(id)),
+            Self::Upload(size) => full(size.bytes()),
+            Self::UploadInPieces(size) => in_pieces(&size.bytes(), PIECE),
+            _ => empty(),
+        };
+        request(self.method(), &format!("{}?{}", self.path(), self.query(id)), body)
+    }
+
+    fn query(self, id: u64) -> String {
+        match self {
+            Self::Whole(size) | Self::Stream(size) => format!("id={id}&bytes={}", size.large().bytes.len()),
+            _ => format!("id={id}"),
+        }
+    }
+
+    /// Whether that is the answer to the request of that number.
+    pub(crate) fn judge(self, id: u64, answer: &Answer) -> Outcome {
+        let status = answer.status.as_u16();
+        if status != self.due() {
+            Outcome::Status(status)
+        } else if self.has_no_answer() || answer.body == self.content(id) {
+            Outcome::Right
+        } else {
+            let begin: String = answer.text().chars().take(60).collect();
+            Outcome::Wrong(format!("{} bytes: {begin:?}", answer.body.len()).into())
+        }
+    }
+
+    fn content(self, id: u64) -> Bytes {
+        match self {
+            Self::EchoBody => body(id),
+            Self::Whole(size) | Self::Stream(size) => size.bytes(),
+            Self::Drip => (0..5).map(|number| format!("{id}:{number}\n")).collect::<String>().into(),
+            Self::Upload(size) | Self::UploadInPieces(size) => {
+                let Large { bytes, sha256 } = size.large();
+                format!("{} {sha256}", bytes.len()).into()
+            }
+            _ => self.query(id).into(),
+        }
+    }
+}
+
+/// Of another length each time.
+fn body(id: u64) -> Bytes {
+    format!("{id};").repeat(usize::try_from(id % 97).unwrap_or_default()).into()
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {self:?}", self.method())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, StatusCode, Version};
+
+    fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
+        let status = StatusCode::from_u16(status).unwrap();
+        Answer { status, version: Version::HTTP_11, headers: HeaderMap::new(), body: body.into() }
+    }
+
+    #[test]
+    fn anothers_content_is_wrong() {
+        assert_eq!(Question::Echo.judge(7, &answer(200, "id=7")), Outcome::Right);
+        assert!(matches!(Question::Echo.judge(7, &answer(200, "id=8")), Outcome::Wrong(_)));
+        assert_eq!(Question::Echo.judge(7, &answer(502, "id=7")), Outcome::Status(502));
+        assert_eq!(Question::TooLong.judge(7, &answer(504, "too long")), Outcome::Right);
+        assert_eq!(Question::TooLong.judge(7, &answer(200, "id=7")), Outcome::Status(200));
+    }
+
+    #[test]
+    fn a_byte_less_is_wrong() {
+        let size = Size(2);
+        assert_eq!(Question::Stream(size).judge(1, &answer(200, size.bytes())), Outcome::Right);
+        let less = size.bytes().slice(1..);
+        assert!(matches!(Question::Whole(size).judge(1, &answer(200, less)), Outcome::Wrong(_)));
+    }
+
+    #[test]
+    fn all_are_asked() {
+        let mut random = Rng::with_seed(1);
+        let asked: Vec<_> = (0..20_000).map(|_| Question::any(&mut random)).collect();
+        assert!(asked.contains(&Question::TooLong) && asked.contains(&Question::Upload(Size(3))));
+        assert!(asked.iter().all(|it| !it.is_deadly()));
+    }
+}

@@ -1,0 +1,117 @@
+//! The apps that are soaked, as they stand at the moment.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+use tests::place::Place;
+use tests::vassal::Vassal;
+
+/// How long a request may take until its response begins.
+pub(crate) const LIMIT: Duration = Duration::from_secs(3);
+
+/// The apps are the same program, run in different ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum App {
+    /// One thread a worker, recycled by their requests.
+    Single,
+    /// Several threads a worker, recycled by their age.
+    Threads,
+    /// Forked from a template, recycled by their requests.
+    Forked,
+}
+
+impl App {
+    pub(crate) const ALL: [Self; 3] = [Self::Single, Self::Threads, Self::Forked];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Threads => "threads",
+            Self::Forked => "forked",
+        }
+    }
+
+    fn keys(self) -> &'static str {
+        match self {
+            Self::Single => "recycle = { requests = 1500, jitter = \"30%\" }",
+            Self::Threads => "threads = 4\nrecycle = { lifetime = \"12s\", jitter = \"30%\" }",
+            Self::Forked => "recycle = { requests = 800, jitter = \"50%\" }",
+        }
+    }
+}
+
+impl fmt::Display for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The apps' files, as they are meant to be.
+pub(crate) struct Site {
+    folder: TempDir,
+    settings: [Settings; App::ALL.len()],
+}
+
+/// What is changed in an app's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) workers: u32,
+    pub(crate) import: Import,
+}
+
+/// Where an app is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Import {
+    InEachWorker,
+    InATemplate,
+}
+
+impl Import {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::InEachWorker => Self::InATemplate,
+            Self::InATemplate => Self::InEachWorker,
+        }
+    }
+}
+
+impl Site {
+    /// With a folder for what the workers write down.
+    pub(crate) fn make() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("imperium-soak-").tempdir();
+        let settings = App::ALL.map(|app| {
+            let import = if app == App::Forked { Import::InATemplate } else { Import::InEachWorker };
+            Settings { workers: 3, import }
+        });
+        Ok(Self { folder: folder.context("make a folder for the journals")?, settings })
+    }
+
+    /// Where each worker writes down what it begins.
+    pub(crate) fn journals(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    pub(crate) fn settings(&mut self, app: App) -> &mut Settings {
+        &mut self.settings[app as usize]
+    }
+
+    /// The files of all apps.
+    pub(crate) fn vassals(&self, place: &Place) -> [Vassal; App::ALL.len()] {
+        App::ALL.map(|app| self.vassal(place, app))
+    }
+
+    /// The file of an app.
+    pub(crate) fn vassal(&self, place: &Place, app: App) -> Vassal {
+        let Settings { workers, import } = self.settings[app as usize];
+        let preload = import == Import::InATemplate;
+        Vassal::new(app.name(), &place.apps.join("wsgi"), "soak")
+            .workers(workers)
+            .env("JOURNALS", &self.folder.path().display().to_string())
+            .key(&format!("preload = {preload}"))
+            .key(app.keys())
+            .table(&format!("[timeouts]\nrequest = \"{}s\"\nstop = \"10s\"", LIMIT.as_secs()))
+    }
+}

@@ -1,0 +1,82 @@
+//! `cargo xtask systemd-test`: installs Imperium into a Debian of its own, which a real systemd boots, and proves under
+//! load through TLS that each part can be restarted, killed and upgraded without a request lost.
+
+mod apps;
+mod container;
+mod debian;
+mod install;
+mod proofs;
+
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+use crate::interrupt::unless_interrupted;
+use crate::setup;
+use crate::step::step;
+use container::Container;
+use debian::Debian;
+
+/// What has to be installed here, by the package of Debian that has it.
+const TOOLS: [(&str, &str); 3] =
+    [("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container"), ("nsenter", "util-linux")];
+
+/// What `cargo xtask systemd-test` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave the Debian as it is at the end, to be looked at, until the next run
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Sets up, and proves. It is an error when something that it needs is missing.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    ensure_able()?;
+    let place = setup::run()?;
+    let debian =
+        step("debian", "a Debian of its own, in target/systemd-test", || Debian::make(&crate::root()))?;
+    let root = debian.layer()?;
+    step("install", "binaries, units, users and folders", || install::files(&root.path(), &place))?;
+    apps::files(&root.path(), &place)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let proven = runtime.block_on(unless_interrupted(async {
+        let mut container = Container::boot(root.path()).await?;
+        let proven = proofs::run(&mut container, &place).await;
+        match proven {
+            Ok(()) => container.power_off().await,
+            Err(error) => {
+                container.show_journal();
+                Err(error)
+            }
+        }
+    }));
+    if arguments.keep {
+        root.keep();
+    }
+    proven?
+}
+
+fn ensure_able() -> anyhow::Result<()> {
+    let is_root = rustix::process::geteuid().is_root();
+    ensure!(
+        is_root,
+        "systemd-test needs root: it mounts, and boots a system in namespaces; run it with sudo"
+    );
+    let missing: Vec<_> =
+        TOOLS.iter().filter(|(tool, _)| !is_there(tool)).map(|(_, package)| *package).collect();
+    ensure!(missing.is_empty(), "systemd-test needs more: `apt-get install {}`", missing.join(" "));
+    Ok(())
+}
+
+fn is_there(tool: &str) -> bool {
+    Command::new(tool).arg("--version").output().is_ok()
+}
+
+/// Runs a program of this machine to its end.
+fn here(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    use crate::setup::Quietly as _;
+    Command::new(program)
+        .args(arguments)
+        .quietly()
+        .with_context(|| format!("{program} {}", arguments.join(" ")))
+}

@@ -1,0 +1,145 @@
+//! A Debian that a systemd of its own has booted, with a network of its own.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tests::wait::until;
+
+/// A container that runs; it ends when this is dropped.
+pub(crate) struct Container {
+    root: PathBuf,
+    nspawn: Child,
+    /// Its process 1, as it is called here.
+    leader: Pid,
+}
+
+impl Container {
+    /// Boots what is in `root`, and takes this thread into its network.
+    pub(crate) async fn boot(root: PathBuf) -> anyhow::Result<Self> {
+        let nspawn = nspawn(&root)?;
+        let leader = Pid::from_raw(1).context("a process id")?;
+        let mut container = Self { root, nspawn, leader };
+        container.booted().await?;
+        Ok(container)
+    }
+
+    /// The root of its file system.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Runs a command line of its shell; gives what it printed.
+    pub(crate) fn run(&self, command: &str) -> anyhow::Result<String> {
+        said_by(command, &self.command(command).output().context("run nsenter")?)
+    }
+
+    /// As `run`, while other things go on.
+    pub(crate) async fn run_beside(&self, command: &str) -> anyhow::Result<String> {
+        let output = tokio::process::Command::from(self.command(command)).output();
+        said_by(command, &output.await.context("run nsenter")?)
+    }
+
+    fn command(&self, command: &str) -> Command {
+        let leader = self.leader.as_raw_nonzero().to_string();
+        let mut enter = Command::new("nsenter");
+        enter.args(["--target", &leader, "--all", "--wd=/", "env", "-i", "LANG=C.UTF-8"]);
+        enter.args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_PAGER=", "sh", "-ec", command]);
+        enter.stdin(Stdio::null());
+        enter
+    }
+
+    /// Ends it in order, and boots it anew. Not by `systemctl reboot`: nspawn does not get over that where `/run` of
+    /// this machine is no tmpfs.
+    pub(crate) async fn reboot(&mut self) -> anyhow::Result<()> {
+        self.off().await?;
+        self.nspawn = nspawn(&self.root)?;
+        self.booted().await
+    }
+
+    /// Ends it in order.
+    pub(crate) async fn power_off(mut self) -> anyhow::Result<()> {
+        self.off().await
+    }
+
+    async fn off(&mut self) -> anyhow::Result<()> {
+        self.run("systemctl poweroff")?;
+        until("the container is off", async || Ok(self.nspawn.try_wait()?)).await?;
+        Ok(())
+    }
+
+    /// Prints the end of its journal.
+    #[expect(clippy::print_stderr, reason = "who looks for the cause of a failure reads it")]
+    pub(crate) fn show_journal(&self) {
+        match self.run("journalctl --no-pager --lines 150") {
+            Ok(journal) => eprintln!("{journal}"),
+            Err(error) => eprintln!("{error:#}"),
+        }
+    }
+
+    async fn booted(&mut self) -> anyhow::Result<()> {
+        self.leader = until("the container has a process 1", async || {
+            ensure!(self.nspawn.try_wait()?.is_none(), "systemd-nspawn has ended: {}", self.console());
+            Ok(self.child())
+        })
+        .await?;
+        let up = until("the container has booted", async || {
+            let state = self.run("systemctl is-system-running || true").unwrap_or_default();
+            Ok(["running", "degraded"].contains(&state.as_str()).then_some(state))
+        });
+        let state = up.await.with_context(|| self.console())?;
+        ensure!(state == "running", "units have failed: {}", self.run("systemctl --failed --no-legend")?);
+        self.enter_network()
+    }
+
+    /// The one child of nspawn is the first process of the container.
+    fn child(&self) -> Option<Pid> {
+        let pid = self.nspawn.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+    }
+
+    fn enter_network(&self) -> anyhow::Result<()> {
+        let network = File::open(format!("/proc/{}/ns/net", self.leader.as_raw_nonzero()))?;
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+            .context("enter the network of the container")
+    }
+
+    fn console(&self) -> String {
+        fs::read_to_string(self.root.with_file_name("console.log")).unwrap_or_default()
+    }
+}
+
+fn nspawn(root: &Path) -> anyhow::Result<Child> {
+    let console = File::create(root.with_file_name("console.log"))?;
+    let mut nspawn = Command::new("systemd-nspawn");
+    nspawn.args(["--quiet", "--boot", "--machine=imperium-test", "--private-network", "--console=pipe"]);
+    // There need not be a systemd here that could be told of it.
+    nspawn.args(["--register=no", "--keep-unit", "--directory"]).arg(root);
+    nspawn.stdin(Stdio::null()).stderr(console.try_clone()?).stdout(console);
+    nspawn.spawn().context("run systemd-nspawn")
+}
+
+fn said_by(command: &str, output: &Output) -> anyhow::Result<String> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{command}` ended with {}: {said}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if matches!(self.nspawn.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        // Its process 1 takes all others along.
+        if let Some(leader) = self.child() {
+            let _ended = kill_process(leader, Signal::KILL);
+        }
+        let _ended = self.nspawn.kill();
+        let _reaped = self.nspawn.wait();
+    }
+}
