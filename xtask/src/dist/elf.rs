@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use object::Endianness;
 use object::elf::DT_NEEDED;
 use object::read::elf::{Dyn as _, ElfFile64};
-use object::Endianness;
 
 /// Of Debian 11 and Ubuntu 20.04.
 pub(crate) const OLDEST_GLIBC: Glibc = Glibc(2, 31);
