@@ -36,8 +36,9 @@ pub trait Launcher {
         Preload::Possible
     }
 
-    /// Takes back an order to start a worker whose process has not come; the order then ends as failed.
-    fn call_off(&self, _worker: &WorkerName) -> Option<Job> {
+    /// Has the service manager stop a worker: SIGTERM for its process, and an order that has not brought one ends as
+    /// failed. None where there is no manager.
+    fn stop(&self, _worker: &WorkerName) -> Option<Job> {
         None
     }
 

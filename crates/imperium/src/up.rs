@@ -110,7 +110,8 @@ async fn end(stack: &mut Stack, plan: &Plan) {
 
 /// Removes what daemons that were killed could not.
 fn remove_sockets(run: &Path) {
-    for folder in [run.to_owned(), run.join("workers")] {
+    let of_apps = fs::read_dir(run.join("workers")).into_iter().flatten().flatten().map(|it| it.path());
+    for folder in of_apps.chain([run.to_owned()]) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         for socket in entries.filter(|it| it.file_type().is_ok_and(|kind| kind.is_socket())) {
             let _gone_already = fs::remove_file(socket.path());

@@ -3,7 +3,13 @@
 import json
 import os
 import socket
+import time
 from urllib.parse import unquote
+
+if os.environ.get("IMPORT") == "fails":
+    1 / 0
+while os.environ.get("IMPORT") == "hangs":
+    time.sleep(1)
 
 
 def application(environ, start_response):

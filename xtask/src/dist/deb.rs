@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use super::gzip;
-use super::tree::{Kind, Tree};
+use super::tree::{File, Kind, Tree};
 use super::version::Version;
 
 const MAINTAINER: &str = "Imperium <packages@imperium.example>";
@@ -62,7 +62,8 @@ fn control_tree(package: &Package<'_>, version: &Version) -> anyhow::Result<Tree
 /// What `dpkg --verify` compares with; configuration is the operator's.
 fn md5sums(data: &Tree) -> anyhow::Result<String> {
     let mut sums = String::new();
-    for (path, file) in data.files().filter(|(path, _)| !path.starts_with("etc")) {
+    let is_summed = |path: &Path, file: &File| !path.starts_with("etc") && file.kind != Kind::Link;
+    for (path, file) in data.files().filter(|(path, file)| is_summed(path, file)) {
         let sum = Md5::digest(&file.bytes);
         sum.iter().try_for_each(|byte| write!(sums, "{byte:02x}"))?;
         writeln!(sums, "  {}", path.display())?;
@@ -102,10 +103,12 @@ pub(crate) fn imperium(installed: &Tree, version: &Version) -> anyhow::Result<Ve
     build(&Package { control: &control, scripts: &scripts, data: &data }, version)
 }
 
-/// What a debugger needs, as Debian's own packages of debug symbols have it: without documents.
+/// What a debugger needs, as Debian's own packages of debug symbols have it: the documents are the programs'.
 pub(crate) fn debug_symbols(debug: &Tree, version: &Version) -> anyhow::Result<Vec<u8>> {
     let control = String::from_utf8(read("dbgsym.control")?)?;
-    build(&Package { control: &control, scripts: &[], data: &below_usr(debug)? }, version)
+    let mut data = below_usr(debug)?;
+    data.put("usr/share/doc/imperium-dbgsym", Kind::Link, "imperium");
+    build(&Package { control: &control, scripts: &[], data: &data }, version)
 }
 
 fn read(name: &str) -> anyhow::Result<Vec<u8>> {

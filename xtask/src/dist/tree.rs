@@ -1,8 +1,10 @@
 //! The files of an archive, in the order of their paths, with nothing in them of when and by whom they were made.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -25,6 +27,8 @@ pub(crate) enum Kind {
     Program,
     /// 0644
     Plain,
+    /// A symbolic link; its bytes are where it leads.
+    Link,
 }
 
 impl Kind {
@@ -32,6 +36,7 @@ impl Kind {
         match self {
             Self::Program => 0o755,
             Self::Plain => 0o644,
+            Self::Link => 0o777,
         }
     }
 }
@@ -80,12 +85,20 @@ impl Tree {
                 tar.append_data(&mut header, format!("{}/", folder.display()), io::empty())?;
             }
             made = Some(folder.to_owned());
-            let mut header =
-                header(tar::EntryType::Regular, file.kind.mode(), file.bytes.len() as u64, epoch);
-            tar.append_data(&mut header, path, file.bytes.as_slice())?;
+            append(&mut tar, &path, file, epoch)?;
         }
         tar.into_inner()
     }
+}
+
+fn append<W: Write>(tar: &mut tar::Builder<W>, path: &Path, file: &File, epoch: u64) -> io::Result<()> {
+    if file.kind == Kind::Link {
+        let mut header = header(tar::EntryType::Symlink, file.kind.mode(), 0, epoch);
+        return tar.append_link(&mut header, path, Path::new(OsStr::from_bytes(&file.bytes)));
+    }
+    let size = file.bytes.len() as u64;
+    let mut header = header(tar::EntryType::Regular, file.kind.mode(), size, epoch);
+    tar.append_data(&mut header, path, file.bytes.as_slice())
 }
 
 /// The folders down to `folder` that are not above `made`, which came just before it.
@@ -134,7 +147,7 @@ mod tests {
         let mut tree = Tree::default();
         tree.put("usr/lib/b", Kind::Plain, "2");
         tree.put("usr/bin/a", Kind::Program, "1");
-        tree.put("usr/lib/c", Kind::Plain, "3");
+        tree.put("usr/lib/c", Kind::Link, "b");
         let tar = tree.write_tar("x", 7, Vec::new()).unwrap();
         let expected = [
             ("x/", 0o755),
@@ -143,7 +156,7 @@ mod tests {
             ("x/usr/bin/a", 0o755),
             ("x/usr/lib/", 0o755),
             ("x/usr/lib/b", 0o644),
-            ("x/usr/lib/c", 0o644),
+            ("x/usr/lib/c", 0o777),
         ];
         assert_eq!(entries(&tar), expected.map(|(path, mode)| (path.to_owned(), mode, 7)));
         assert_eq!(tar, tree.write_tar("x", 7, Vec::new()).unwrap());

@@ -1,4 +1,4 @@
-//! The apps of the test: two of one code, each with a user, a folder and a secret of its own.
+//! The apps of the test: of one code, each with a user, a folder and a secret of its own.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use super::container::Container;
 use super::install::put;
 
 /// Their names; hosts are `NAME.example`.
-pub(crate) const APPS: [&str; 2] = ["blog", "shop"];
+pub(crate) const APPS: [&str; 3] = ["blog", "shop", "third"];
 
 /// Writes their code, and a certificate for both.
 pub(crate) fn files(root: &Path, place: &Place) -> anyhow::Result<()> {
@@ -50,4 +50,10 @@ pub(crate) fn deploy(container: &Container, app: &str, more: &str) -> anyhow::Re
     let file = container.root().join("etc/imperium/vassals").join(format!("{app}.toml"));
     let fresh = file.with_extension("new");
     fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &file)).context("write the app's file")
+}
+
+/// Takes the file of an app away.
+pub(crate) fn remove(container: &Container, app: &str) -> anyhow::Result<()> {
+    let file = container.root().join("etc/imperium/vassals").join(format!("{app}.toml"));
+    fs::remove_file(file).context("remove the app's file")
 }

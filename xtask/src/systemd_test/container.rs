@@ -82,16 +82,19 @@ impl Container {
     }
 
     async fn booted(&mut self) -> anyhow::Result<()> {
-        self.leader = until("the container has a process 1", async || {
-            ensure!(self.nspawn.try_wait()?.is_none(), "systemd-nspawn has ended: {}", self.console());
-            Ok(self.child())
-        })
-        .await?;
+        let mut last = String::new();
         let up = until("the container has booted", async || {
-            let state = self.run("systemctl is-system-running || true").unwrap_or_default();
-            Ok(["running", "degraded"].contains(&state.as_str()).then_some(state))
+            ensure!(self.nspawn.try_wait()?.is_none(), "systemd-nspawn has ended");
+            // At first its child is one that makes process 1 and ends.
+            if let Some(child) = self.child() {
+                self.leader = child;
+                last = self.run("systemctl is-system-running || true").unwrap_or_else(|it| it.to_string());
+            }
+            Ok(["running", "degraded"].contains(&last.as_str()).then_some(()))
         });
-        let state = up.await.with_context(|| self.console())?;
+        let up = up.await;
+        up.with_context(|| format!("boot: {last} {}", self.console()))?;
+        let state = last;
         ensure!(state == "running", "units have failed: {}", self.run("systemctl --failed --no-legend")?);
         self.enter_network()
     }

@@ -34,6 +34,7 @@ pub(crate) async fn run(container: &mut Container, place: &Place) -> anyhow::Res
     upgrade(container, place).await?;
     kills(container).await?;
     apps_are_apart(container).await?;
+    apps_that_cannot_start(container).await?;
 
     container.reboot().await?;
     answers(container, "blog").await?;
@@ -77,11 +78,25 @@ fn units(container: &Container) -> anyhow::Result<()> {
     ensure!(told == ["CPUQuotaPerSecUSec=1.500000s", "MemoryMax=300000000", &user], "{properties}");
     let journal = container.run("journalctl -u 'workerd@blog-*' -o cat")?;
     ensure!(journal.contains("blog-1: serving") && journal.contains("blog-2: serving"), "{journal}");
+    memory_is_bounded(container)?;
     for (unit, most) in
         [("frontd@1.service", 2.5), ("emperord.service", 4.0), ("workerd@blog-1.service", 4.0)]
     {
         let exposure = exposure(container, unit)?;
         ensure!(exposure < most, "`systemd-analyze security {unit}` says {exposure}, not less than {most}");
+    }
+    Ok(())
+}
+
+/// What the kernel says, where cgroup v2 has the controller; of the older one nspawn gives none to a container.
+fn memory_is_bounded(container: &Container) -> anyhow::Result<()> {
+    let limit = "cat /sys/fs/cgroup/imperium.slice/workerd@blog-1.service/memory.max 2>/dev/null || true";
+    match container.run(limit)?.parse::<u64>() {
+        // In whole pages.
+        Ok(bytes) => ensure!((299_000_000..=300_000_000).contains(&bytes), "the kernel allows {bytes} bytes"),
+        Err(_) => {
+            told("not here", "that the kernel holds the limits: cgroup v2 has no memory controller");
+        }
     }
     Ok(())
 }
@@ -127,7 +142,8 @@ async fn restarts(container: &Container) -> anyhow::Result<()> {
 /// Waits until an app has these workers, which are units, and no others.
 async fn workers(container: &Container, app: &str, names: &[&str]) -> anyhow::Result<()> {
     let expected: Vec<_> = names.iter().map(|name| format!("workerd@{name}.service")).collect();
-    let list = format!("systemctl list-units --plain --no-legend 'workerd@{app}-*'");
+    let list =
+        format!("systemctl list-units --plain --no-legend --state=activating,active 'workerd@{app}-*'");
     let mut last = String::new();
     let what = format!("{app} has the workers {names:?}");
     let settled = until(&what, async || {
@@ -193,6 +209,31 @@ async fn apps_are_apart(container: &Container) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each is told of plainly, is tried in no loop, and harms nobody.
+async fn apps_that_cannot_start(container: &Container) -> anyhow::Result<()> {
+    for (more, told) in [
+        ("user = \"nobody-is-called-so\"\n", "systemd says `failed` of workerd@third-1.service"),
+        ("env.IMPORT = \"fails\"\n", "ZeroDivisionError"),
+    ] {
+        let what = format!("the status says {told}");
+        apps::deploy(container, "third", more)?;
+        let mut last = String::new();
+        let heard = until(&what, async || {
+            last = container.run("imperium status || true")?;
+            Ok(last.contains(told).then_some(()))
+        });
+        heard.await.context(last)?;
+        answers(container, "blog").await?;
+    }
+    // Started, and no longer wanted before it was ready.
+    apps::deploy(container, "third", "env.IMPORT = \"hangs\"\n")?;
+    workers(container, "third", &["third-1", "third-2"]).await?;
+    apps::remove(container, "third")?;
+    workers(container, "third", &[]).await?;
+    said("apps that cannot start: the status says why, and the others serve on");
+    Ok(())
+}
+
 async fn without_loss_of_first(container: &Container) -> anyhow::Result<()> {
     let load = Load::start(&client(container, "blog", Protocol::Http1)?, CONNECTIONS, Kind::Both);
     load.flows(ANSWERS).await?;
@@ -225,7 +266,11 @@ fn removal(container: &Container) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
 fn said(what: &str) {
-    eprintln!("{} {what}", heading("proven"));
+    told("proven", what);
+}
+
+#[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
+fn told(name: &str, what: &str) {
+    eprintln!("{} {what}", heading(name));
 }

@@ -49,7 +49,7 @@ impl Driver {
             }
             if app.call_off_order(number, action) {
                 let worker = app.worker(number);
-                self.call_off(worker);
+                let _by_its_manager = self.stop_unit(worker);
                 return None;
             }
         }
@@ -57,7 +57,13 @@ impl Driver {
             Action::Publish => {}
             Action::Spawn { number, generation } => return self.spawn(name, number, generation),
             Action::Drain { number, cause } => app.drain(number, cause),
-            Action::Terminate { number, cause } => app.terminate(number, cause),
+            Action::Terminate { number, cause } => {
+                app.note_terminated(number, cause);
+                let worker = app.worker(number);
+                if !self.stop_unit(worker) {
+                    self.apps.get(name)?.signal(number, Signal::TERM);
+                }
+            }
             Action::Kill { number, cause } => app.kill(number, cause),
             Action::GiveUp { failure } => app.gave_up(failure),
             Action::AbandonReload { failure } => app.abandoned_reload(failure),
@@ -143,14 +149,13 @@ impl App {
         }
     }
 
-    fn terminate(&mut self, number: u16, cause: TerminateCause) {
+    fn note_terminated(&self, number: u16, cause: TerminateCause) {
         let worker = self.worker(number);
         match cause {
             TerminateCause::Superfluous => tracing::info!(%worker, "worker stopped before it was ready"),
             TerminateCause::GraceOver => tracing::warn!(%worker, "worker stopped: its grace is over"),
             TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it does not answer"),
         }
-        self.signal(number, Signal::TERM);
     }
 
     fn kill(&mut self, number: u16, cause: KillCause) {

@@ -50,14 +50,16 @@ impl Driver {
         });
     }
 
-    /// Nobody wants what was ordered.
-    pub(super) fn call_off(&self, worker: WorkerName) {
-        let Some(job) = self.launcher.call_off(&worker) else { return };
+    /// Has the service manager stop a worker, be its process there or only ordered; whether there is a manager. To it
+    /// a process that ends by itself before it was ready has failed.
+    pub(super) fn stop_unit(&self, worker: WorkerName) -> bool {
+        let Some(job) = self.launcher.stop(&worker) else { return false };
         self.tasks.spawn(async move {
             if let Err(error) = job.await {
-                tracing::warn!(%worker, error, "an order cannot be called off");
+                tracing::warn!(%worker, error, "worker cannot be stopped");
             }
         });
+        true
     }
 
     /// One that ended well has had its process come, or will have: its start has a limit.

@@ -48,7 +48,7 @@ impl Launcher for Systemd {
         Preload::Impossible
     }
 
-    fn call_off(&self, worker: &WorkerName) -> Option<Job> {
+    fn stop(&self, worker: &WorkerName) -> Option<Job> {
         Some(Box::pin(bus::stop(unit(worker))))
     }
 
