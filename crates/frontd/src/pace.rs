@@ -1,28 +1,28 @@
 //! How far ahead of its workers an app is given requests.
 //!
 //! Strictly one request at a time costs a change of threads for each, and leaves the worker idle for the way
-//! there and back. A worker that answers in microseconds is given a batch ahead, one that answers in
-//! milliseconds the next request; one that takes long is given nothing, as what waits at a worker cannot go
-//! to another one without being recalled first.
+//! there and back. A worker that answers within milliseconds is given some ahead, one that answers in microseconds
+//! a batch; one that takes long is given nothing, as what waits at a worker cannot go to another one without
+//! being recalled first.
 
 use std::time::Duration;
 
 /// The work that may wait at one thread of a worker.
-const AHEAD: Duration = Duration::from_millis(1);
+const AHEAD: Duration = Duration::from_millis(8);
 
 /// The most requests that may wait there: so many that a few hundred clients of a bare app hardly ever wait in
 /// the queue, where it takes a wake-up of another shard to be let out.
 const DEPTH: u32 = 128;
 
-/// Up to this time of service, one request may wait whatever its work.
-const QUICK: Duration = Duration::from_millis(5);
-
 /// The time of service that is assumed of an app until it is known, and after a request had to be recalled.
 const SLOW: Duration = Duration::from_millis(10);
 
-/// How long a request may wait at a worker: some times the usual, but never so short that a change of threads
-/// on a busy machine takes it, nor so long that somebody would notice.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(20));
+/// How long a worker may be at one request until it counts as held up: some times the usual, but never so short
+/// that a change of threads on a busy machine takes it, nor so long that somebody would notice.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(20));
+
+/// How long a request may wait at a worker that gets on with others.
+pub(crate) const WAIT: Duration = AHEAD.saturating_mul(3);
 
 /// The recent time of service of one app, as a moving average.
 #[derive(Debug, Clone, Copy)]
@@ -44,11 +44,10 @@ impl Pace {
     /// How many requests may wait at each thread of a worker.
     pub(crate) fn ahead(&self) -> usize {
         let fit = AHEAD.as_nanos() / self.service.as_nanos().max(1);
-        let fit = usize::try_from(fit.min(DEPTH.into())).unwrap_or(0);
-        fit.max(usize::from(self.service <= QUICK))
+        usize::try_from(fit.min(DEPTH.into())).unwrap_or(0)
     }
 
-    /// How long a request may wait there, and a worker be at one request until it counts as held up.
+    /// How long a worker may be at one request until it counts as held up.
     pub(crate) fn patience(&self) -> Duration {
         (self.service * 4).clamp(PATIENCE.0, PATIENCE.1)
     }
@@ -73,10 +72,10 @@ mod tests {
     #[test]
     fn the_quick_are_given_requests_ahead_and_the_slow_none() {
         assert_eq!(after([]), (0, 20), "not known yet");
-        assert_eq!(after([5; 100]), (128, 4));
-        assert_eq!(after([20; 100]), (49, 4));
-        assert_eq!(after([200; 100]), (4, 4));
-        assert_eq!(after([2_000; 100]).0, 1);
+        assert_eq!(after([20; 100]), (128, 8));
+        assert_eq!(after([200; 100]), (39, 8));
+        assert_eq!(after([2_000; 100]), (3, 8));
+        assert_eq!(after([7_000; 100]).0, 1);
         assert_eq!(after([20_000; 100]), (0, 20));
         assert_eq!(after(std::iter::repeat_n(20, 100).chain([100_000])).0, 0, "one slow one is enough");
     }

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::pace::Pace;
+use crate::pace::{self, Pace};
 
 /// The workers of one app, what each is doing, and who waits for one.
 ///
 /// **Invariant**: while a request waits, no worker that its shard is linked to has room.
 ///
 /// A worker is given more than it has threads only when every other one is busy too, and only as far as the
-/// app's pace says. What waits at a worker for too long is recalled (`upstream::link`).
+/// app's pace says. What waits at one that is held up, or waits for too long, is recalled (`upstream::link`).
 #[derive(Debug)]
 pub(crate) struct Pool<L: Clone> {
     state: Mutex<State<L>>,
@@ -69,8 +69,6 @@ pub(crate) struct Lease<L: Clone> {
     pool: Arc<Pool<L>>,
     instance: u64,
     granted: Instant,
-    /// When it has waited at the worker for too long.
-    overdue: Instant,
     place: Place,
     link: L,
 }
@@ -222,7 +220,7 @@ impl<L: Clone> State<L> {
     fn lease_least_busy(&mut self, pool: &Arc<Pool<L>>, shard: usize) -> Option<Lease<L>> {
         let (pace, now) = (self.pace, Instant::now());
         let free = self.members.iter_mut().filter(|it| it.has_room(pace, now) && it.is_linked(shard));
-        free.min_by_key(|it| it.in_flight)?.lease(pool, shard, pace, now)
+        free.min_by_key(|it| it.in_flight)?.lease(pool, shard, now)
     }
 
     fn next_ticket(&mut self) -> Ticket {
@@ -244,7 +242,7 @@ impl<L: Clone> State<L> {
         let member = self.members.iter_mut().find(|it| it.instance == instance && it.has_room(pace, now))?;
         let (&ticket, _) = self.waiting.iter().find(|(_, it)| member.is_linked(it.shard))?;
         let Waiting { shard, reply } = self.waiting.remove(&ticket)?;
-        Some(Grant { reply, lease: member.lease(pool, shard, pace, now)? })
+        Some(Grant { reply, lease: member.lease(pool, shard, now)? })
     }
 
     fn has_workers(&self) -> bool {
@@ -273,8 +271,11 @@ impl<L: Clone> Member<L> {
     /// Whether it can be given one more: to a free thread, or to wait there unless it is held up.
     fn has_room(&self, pace: Pace, now: Instant) -> bool {
         let may_wait = || self.in_flight < self.capacity * (1 + pace.ahead());
-        let is_held_up = || now > self.progress + pace.patience();
-        self.in_flight < self.capacity || may_wait() && !is_held_up()
+        self.in_flight < self.capacity || may_wait() && !self.is_held_up(pace, now)
+    }
+
+    fn is_held_up(&self, pace: Pace, now: Instant) -> bool {
+        now > self.progress + pace.patience()
     }
 
     /// Whether any shard is linked to it.
@@ -286,21 +287,14 @@ impl<L: Clone> Member<L> {
         self.links.get(shard).is_some_and(Option::is_some)
     }
 
-    fn lease(&mut self, pool: &Arc<Pool<L>>, shard: usize, pace: Pace, now: Instant) -> Option<Lease<L>> {
+    fn lease(&mut self, pool: &Arc<Pool<L>>, shard: usize, now: Instant) -> Option<Lease<L>> {
         let link = self.links.get(shard)?.clone()?;
         if self.in_flight == 0 {
             self.progress = now;
         }
         let place = if self.in_flight < self.capacity { Place::Free } else { Place::Ahead };
         self.in_flight += 1;
-        Some(Lease {
-            pool: Arc::clone(pool),
-            instance: self.instance,
-            granted: now,
-            overdue: now + pace.patience(),
-            place,
-            link,
-        })
+        Some(Lease { pool: Arc::clone(pool), instance: self.instance, granted: now, place, link })
     }
 }
 
@@ -354,7 +348,14 @@ impl<L: Clone> Lease<L> {
 
     /// Whether it has waited at the worker for too long, if it still does.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
-        now > self.overdue
+        now > self.granted + pace::WAIT
+    }
+
+    /// Whether the worker is at one request for too long.
+    pub(crate) fn is_held_up(&self, now: Instant) -> bool {
+        let state = self.pool.state.lock();
+        let member = state.members.iter().find(|it| it.instance == self.instance);
+        member.is_some_and(|it| it.is_held_up(state.pace, now))
     }
 
     /// The worker has handed the exchange back, as it waited there for too long.
@@ -526,7 +527,7 @@ mod tests {
         let pool = pool();
         pool.link(0, 1, 1, "a");
         pool.link(0, 2, 1, "b");
-        (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_millis(1)));
+        (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_millis(5)));
         let busy = [acquire(&pool, 0).await.unwrap(), acquire(&pool, 0).await.unwrap()];
         pool.state.lock().members[0].progress -= Duration::from_secs(1);
         let ahead = acquire(&pool, 0).await.unwrap();

@@ -87,6 +87,13 @@ pub(crate) struct Look {
     pub(crate) rest: Rest,
 }
 
+/// Whether requests wait to be begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Others {
+    None,
+    Wait,
+}
+
 /// What has begun and not ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rest {
@@ -206,12 +213,13 @@ impl Exchanges {
         Some(Begun { exchange })
     }
 
-    /// An exchange is over: its room is free.
-    pub(crate) fn end(&self, exchange: &Arc<Exchange>) {
+    /// An exchange is over: its room is free. Tells whether others wait for it.
+    pub(crate) fn end(&self, exchange: &Arc<Exchange>) -> Others {
         exchange.end();
         let mut state = self.state.lock();
         state.begun.retain(|it| !Arc::ptr_eq(it, exchange));
         state.ended += 1;
+        if state.waiting.is_empty() { Others::None } else { Others::Wait }
     }
 
     /// Looks after the limits of all that has begun, and gives back what waits for too long; `now` is the watch's
@@ -351,7 +359,7 @@ mod tests {
         }
         assert_eq!(sent(&mut outgoing), [handed_back(2)]);
         assert_eq!((first.exchange.id, exchanges.next().await.unwrap().exchange.id), (1, 3));
-        exchanges.end(&first.exchange);
+        let _others = exchanges.end(&first.exchange);
         assert_eq!(exchanges.work(), Work { busy: 1, ended: 1 });
     }
 

@@ -2,6 +2,7 @@
 //! from frontd over gRPC, and is attached to emperord. Only this crate knows Python.
 
 mod attach;
+mod batch;
 mod body;
 mod control;
 mod deadline;

@@ -18,10 +18,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::attach::{Attachment, End, Life};
+use crate::batch::{Batch, Batched};
 use crate::control::Control;
 use crate::driver::Driver;
 use crate::exchange::Exchange;
-use crate::exchanges::{Begun, Exchanges};
+use crate::exchanges::{Begun, Exchanges, Others};
 use crate::faulthandler::{self, Dump};
 use crate::forked;
 use crate::ingress;
@@ -47,8 +48,6 @@ const EXIT_SYSTEM: i32 = 4;
 pub(crate) const DESERTED_LIMIT: Duration = Duration::from_secs(1);
 /// How long it tries to tell emperord of its end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
-/// Requests that may be served in a row before what they sent is flushed and I/O is looked after.
-const TURNS: u32 = 16;
 
 /// What workerd told the interpreter on its command line.
 pub(crate) struct Arguments {
@@ -334,11 +333,12 @@ impl Worker {
 
     /// Calls the app for one request after the other.
     fn work(&self, py: Python<'_>, wsgi: &Wsgi, thread: &Thread) {
-        let (mut last, mut turns) = (None, 0);
+        let (mut last, mut batch) = (None, Batch::default());
         let this_thread = interrupt::this_thread();
         loop {
-            match self.driver.wait(py, self.next(last.take(), &mut turns, thread)) {
+            match self.driver.wait(py, self.next(last.take(), &mut batch, thread)) {
                 Next::Request(begun) => {
+                    batch.begin();
                     begun.exchange.deadline.run_by(this_thread);
                     let inside = self.driver.enter();
                     let message = wsgi.serve(py, &begun);
@@ -357,15 +357,15 @@ impl Worker {
     ///
     /// Sending from here, inside of the runtime, wakes who sends by a push to a queue; from anywhere else it
     /// would take a system call.
-    async fn next(&self, last: Option<Last>, turns: &mut u32, thread: &Thread) -> Next {
+    async fn next(&self, last: Option<Last>, batch: &mut Batch, thread: &Thread) -> Next {
         if let Some((exchange, message)) = last {
-            self.exchanges.end(&exchange);
+            let others = self.exchanges.end(&exchange);
             exchange.session.send(message);
-        }
-        *turns += 1;
-        if *turns >= TURNS {
-            *turns = 0;
-            tokio::task::yield_now().await;
+            match others {
+                Others::None => batch.rest(),
+                Others::Wait if batch.answered() == Batched::Send => tokio::task::yield_now().await,
+                Others::Wait => {}
+            }
         }
         let begun = tokio::select! {
             biased;

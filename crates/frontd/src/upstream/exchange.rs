@@ -182,12 +182,12 @@ impl Exchanges {
         ids.iter().fold(Rest::Busy, |_, id| self.end(*id, Outcome::HandedBack))
     }
 
-    /// The exchanges that have waited at the worker for too long, each once; `None` when none waits.
+    /// The exchanges that wait at a worker that is held up, or for too long, each once; `None` when none waits.
     pub(super) fn recall(&self, now: Instant) -> Option<Vec<u64>> {
         let mut state = self.state.lock();
         let mut waiting = state.under_way.iter_mut().filter(|it| it.waits()).peekable();
-        waiting.peek()?;
-        let late = waiting.filter(|it| it.lease.is_overdue(now));
+        let held_up = waiting.peek()?.lease.is_held_up(now);
+        let late = waiting.filter(|it| held_up || it.lease.is_overdue(now));
         Some(
             late.map(|it| {
                 it.recalled = true;

@@ -59,6 +59,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": place("DJANGO_DB", "db.sqlite3"),
+        # A connection lasts: the last one that is closed takes the journal away, and the next waits until it is made anew.
+        "CONN_MAX_AGE": 600,
         # Several processes write: readers go on meanwhile, and a writer waits for its turn.
         "OPTIONS": {
             "timeout": 20,
