@@ -14,8 +14,11 @@ const AHEAD: Duration = Duration::from_millis(8);
 /// the queue, where it takes a wake-up of another shard to be let out.
 const DEPTH: u32 = 128;
 
-/// The time of service that is assumed of an app until it is known, and after a request had to be recalled.
+/// A request that took so long is a slow one.
 const SLOW: Duration = Duration::from_millis(10);
+
+/// As many requests are given to nobody ahead after a slow one: another may be among them.
+const WARY: u32 = 64;
 
 /// How long a worker may be at one request until it counts as held up: some times the usual, but never so short
 /// that a change of threads on a busy machine takes it, nor so long that somebody would notice.
@@ -24,25 +27,32 @@ const PATIENCE: (Duration, Duration) = (Duration::from_millis(8), Duration::from
 /// How long a request may wait at a worker that gets on with others.
 pub(crate) const WAIT: Duration = AHEAD.saturating_mul(3);
 
-/// The recent time of service of one app, as a moving average.
+/// The recent time of service of one app.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
+    /// A moving average.
     service: Duration,
+    /// Requests until the last slow one is forgotten.
+    wary: u32,
 }
 
 impl Pace {
     /// A request was served in that time, the wait for others before it apart.
     pub(crate) fn served(&mut self, took: Duration) {
         self.service = (self.service * 7 + took.min(SLOW * 10)) / 8;
+        self.wary = if took >= SLOW { WARY } else { self.wary.saturating_sub(1) };
     }
 
     /// A request waited at a worker for too long.
     pub(crate) fn recalled(&mut self) {
-        self.service = self.service.max(SLOW);
+        self.wary = WARY;
     }
 
     /// How many requests may wait at each thread of a worker.
     pub(crate) fn ahead(&self) -> usize {
+        if self.wary > 0 {
+            return 0;
+        }
         let fit = AHEAD.as_nanos() / self.service.as_nanos().max(1);
         usize::try_from(fit.min(DEPTH.into())).unwrap_or(0)
     }
@@ -55,7 +65,7 @@ impl Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { service: SLOW }
+        Self { service: SLOW, wary: 0 }
     }
 }
 
@@ -77,7 +87,9 @@ mod tests {
         assert_eq!(after([2_000; 100]), (3, 8));
         assert_eq!(after([7_000; 100]).0, 1);
         assert_eq!(after([20_000; 100]), (0, 20));
-        assert_eq!(after(std::iter::repeat_n(20, 100).chain([100_000])).0, 0, "one slow one is enough");
+        let slow_one_and_quick = |quick| [100_000].into_iter().chain(std::iter::repeat_n(20, quick));
+        assert_eq!(after(slow_one_and_quick(63)).0, 0, "one slow one is remembered");
+        assert_eq!(after(slow_one_and_quick(100)).0, 128);
     }
 
     #[test]
