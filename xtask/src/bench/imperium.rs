@@ -44,9 +44,11 @@ impl Imperium {
         Ok(Self { up: Guard::start("imperium", &up, &root)?, program, root, app })
     }
 
-    /// frontd, and all others.
+    /// frontd; emperord and the workers. `imperium up` itself is not among them: on a server systemd does its work, as
+    /// it does that of what started nginx and uWSGI here.
     pub(crate) fn processes(&self) -> Processes {
-        let (front, back) = self.up.processes().into_iter().partition(|it| it.command == "frontd");
+        let daemons = self.up.processes().into_iter().filter(|it| it.command != "imperium");
+        let (front, back) = daemons.partition(|it| it.command == "frontd");
         Processes { front, back }
     }
 
