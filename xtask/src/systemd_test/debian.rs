@@ -7,11 +7,10 @@ use anyhow::Context as _;
 
 use super::here;
 
-/// glibc of it is not older than that of the machine that builds.
 const SUITE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
-/// What a bare server has, and the Python that apps run on.
-const PACKAGES: &str = "systemd-sysv,dbus,procps,python3,python3-venv";
+/// What a bare server has, and what the guide asks apt for.
+const PACKAGES: &str = "systemd-sysv,dbus,procps,python3-venv,curl,openssl";
 
 /// The folder that is kept.
 pub(crate) struct Debian {
