@@ -36,13 +36,15 @@ pub(crate) struct App<'a> {
     pub(crate) threads: u32,
     /// As in a spec.
     pub(crate) python: String,
+    /// As in a spec.
+    pub(crate) stop_milliseconds: u32,
 }
 
 impl<'a> App<'a> {
     pub(crate) fn new(source: &'a str) -> Self {
         // The tests can be run with each Python there is.
         let python = std::env::var("IMPERIUM_TEST_PYTHON").unwrap_or_default();
-        Self { source, app: "app:application", threads: 1, python }
+        Self { source, app: "app:application", threads: 1, python, stop_milliseconds: 0 }
     }
 
     /// Starts a worker, up to the moment when it is attached.
@@ -61,6 +63,7 @@ impl<'a> App<'a> {
             threads: self.threads,
             socket: root.join("blog-2.sock").to_str().unwrap().to_owned(),
             workers: 2,
+            stop_milliseconds: self.stop_milliseconds,
             ..Spec::default()
         };
         let emperor = Emperor::serve(&root.join("emperord.sock"), spec.clone());
