@@ -15,7 +15,9 @@ mod wheel;
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::panic;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::Context as _;
 use flate2::{Compression, GzBuilder};
@@ -90,11 +92,12 @@ impl Built {
         step("pack", &format!("imperium {}", version.text), || {
             let (installed, debug) = (self.installed(version)?, debug_tree(&self.split)?);
             let archive = format!("imperium-{}-x86_64-linux", version.text);
-            Ok(vec![
-                (format!("{archive}.tar.zst"), zstd(&installed, &archive, version)?),
-                (format!("{archive}-debug.tar.zst"), zstd(&debug, &format!("{archive}-debug"), version)?),
-                (deb::name("imperium", version), deb::imperium(&installed, version)?),
-                (deb::name("imperium-dbgsym", version), deb::debug_symbols(&debug, version)?),
+            let debug_archive = format!("{archive}-debug");
+            beside_each_other([
+                (format!("{archive}.tar.zst"), &|| zstd(&installed, &archive, version)),
+                (format!("{debug_archive}.tar.zst"), &|| zstd(&debug, &debug_archive, version)),
+                (deb::name("imperium", version), &|| deb::imperium(&installed, version)),
+                (deb::name("imperium-dbgsym", version), &|| deb::debug_symbols(&debug, version)),
             ])
         })
     }
@@ -111,6 +114,23 @@ fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
 
 fn check(programs: &Path) -> anyhow::Result<()> {
     files(programs).try_for_each(|file| elf::check(&file).map(drop))
+}
+
+/// Makes the bytes of each file.
+type Packer<'a> = &'a (dyn Fn() -> anyhow::Result<Vec<u8>> + Sync);
+
+/// Each in a thread of its own, as packing well takes long.
+fn beside_each_other<const N: usize>(
+    files: [(String, Packer<'_>); N],
+) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    thread::scope(|scope| {
+        let threads = files.map(|(name, packer)| (name, scope.spawn(packer)));
+        let packed = threads.map(|(name, thread)| match thread.join() {
+            Ok(bytes) => Ok((name, bytes?)),
+            Err(panic) => panic::resume_unwind(panic),
+        });
+        packed.into_iter().collect()
+    })
 }
 
 /// Where gdb looks for it below `/usr`, by the id of each build.

@@ -9,20 +9,24 @@ mod server;
 mod units;
 mod visitors;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
 use crate::dist::Built;
 use crate::interrupt::unless_interrupted;
-use crate::step::step;
+use crate::step::{heading, step};
 use container::Container;
 use debian::Debian;
 
 /// What has to be installed here, by the package of Debian that has it.
-const TOOLS: [(&str, &str); 3] =
-    [("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container"), ("nsenter", "util-linux")];
+const TOOLS: [(&str, &str); 4] = [
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+];
 
 /// What `cargo xtask systemd-test` takes.
 #[derive(clap::Args)]
@@ -42,9 +46,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let root = debian.layer()?;
     let proven = runtime.block_on(unless_interrupted(prove(root.path(), &built)));
     if arguments.keep {
-        root.keep();
+        kept(&root.keep());
     }
     proven?
+}
+
+#[expect(clippy::print_stderr, reason = "it was asked for")]
+fn kept(root: &Path) {
+    eprintln!(
+        "{} until the next run, to be looked at by `systemd-nspawn --directory {}`",
+        heading("kept"),
+        root.display()
+    );
 }
 
 async fn prove(root: PathBuf, built: &Built) -> anyhow::Result<()> {

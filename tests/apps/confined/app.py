@@ -40,6 +40,16 @@ def connect():
         return attempt(lambda: client.connect(request.args["path"]))
 
 
+@app.get("/held")
+def held():
+    """Is answered once there is a file of that name; says that it has begun by one beside it."""
+    path = request.args["until"]
+    open(f"{path}.begun", "w").close()
+    while not os.path.exists(path):
+        time.sleep(0.05)
+    return "released"
+
+
 def attempt(work):
     try:
         work()

@@ -94,9 +94,10 @@ impl Layer {
         self.folder.join("root")
     }
 
-    /// Leaves it mounted.
-    pub(crate) fn keep(mut self) {
+    /// Leaves it mounted; returns the root of the file system.
+    pub(crate) fn keep(mut self) -> PathBuf {
         self.end = End::Keep;
+        self.path()
     }
 }
 

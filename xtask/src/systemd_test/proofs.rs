@@ -82,8 +82,7 @@ async fn followed(container: &Container, chapter: &Chapter) -> anyhow::Result<()
 }
 
 async fn workers_are_units(container: &Container) -> anyhow::Result<()> {
-    units::workers_are(container, "blog", 2).await?;
-    let workers = units::workers(container, "blog")?;
+    let workers = units::ready(container, "blog", 2).await?;
     for worker in &workers {
         units::has_its_user_and_limits(container, worker)?;
         let journal = container.run(&format!("journalctl -o cat -u {worker}"))?;

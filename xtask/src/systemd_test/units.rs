@@ -5,6 +5,9 @@ use tests::wait::until;
 
 use super::container::Container;
 
+/// States of a unit that has a process, and is not about to end.
+const STARTED: &str = "activating,active";
+
 /// The process of a unit; 0 is none.
 pub(crate) fn main_pid(container: &Container, unit: &str) -> anyhow::Result<u32> {
     Ok(container.run(&format!("systemctl show -p MainPID --value {unit}"))?.parse()?)
@@ -16,21 +19,27 @@ pub(crate) async fn another_pid(container: &Container, unit: &str, before: u32) 
     until(&what, async || Ok((![0, before].contains(&main_pid(container, unit)?)).then_some(()))).await
 }
 
-/// The workers of an app that start or run.
-pub(crate) fn workers(container: &Container, app: &str) -> anyhow::Result<Vec<String>> {
-    let list =
-        format!("systemctl list-units --plain --no-legend --state=activating,active 'workerd@{app}-*'");
+/// The workers of an app, as far as they are in one of these states.
+fn workers(container: &Container, app: &str, states: &str) -> anyhow::Result<Vec<String>> {
+    let list = format!("systemctl list-units --plain --no-legend --state={states} 'workerd@{app}-*'");
     let units = container.run(&list)?;
     Ok(units.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
 
-/// Waits until an app has so many workers.
+/// Waits until so many workers of an app start or run.
 pub(crate) async fn workers_are(container: &Container, app: &str, count: usize) -> anyhow::Result<()> {
-    let mut last = Vec::new();
     let what = format!("{app} has {count} workers");
+    until(&what, async || Ok((workers(container, app, STARTED)?.len() == count).then_some(()))).await
+}
+
+/// Waits until an app has so many workers, all of them ready; returns their units.
+pub(crate) async fn ready(container: &Container, app: &str, count: usize) -> anyhow::Result<Vec<String>> {
+    let mut last = Vec::new();
+    let what = format!("{app} has {count} workers that are ready");
     let settled = until(&what, async || {
-        last = workers(container, app)?;
-        Ok((last.len() == count).then_some(()))
+        last = workers(container, app, STARTED)?;
+        let is_whole = last.len() == count && workers(container, app, "active")? == last;
+        Ok(is_whole.then(|| last.clone()))
     });
     settled.await.with_context(|| format!("it has {last:?}"))
 }

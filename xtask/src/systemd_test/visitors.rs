@@ -12,7 +12,7 @@ use super::container::Container;
 /// Keep-alive connections through TLS; as many more are opened anew for each request.
 pub(crate) const CONNECTIONS: usize = 4;
 /// Answers before, and again after, each thing that is done under load.
-const ANSWERS: u64 = 100;
+pub(crate) const ANSWERS: u64 = 100;
 
 /// A client of an app's site, that trusts the certificate which the guide had made for it.
 pub(crate) fn client(container: &Container, app: &str, protocol: Protocol) -> anyhow::Result<Client> {
@@ -41,9 +41,14 @@ pub(crate) async fn ask_all(container: &Container, app: &str) -> anyhow::Result<
     Ok(())
 }
 
+/// Requests to blog that go on until they are told to end.
+pub(crate) fn load(container: &Container, kind: Kind) -> anyhow::Result<Load> {
+    Ok(Load::start_mixed(&client(container, "blog", Protocol::Http1)?, CONNECTIONS, kind))
+}
+
 /// Does something while requests to blog are under way; returns what became of them.
 pub(crate) async fn under_load(container: &Container, kind: Kind, done: &str) -> anyhow::Result<Ledger> {
-    let load = Load::start_mixed(&client(container, "blog", Protocol::Http1)?, CONNECTIONS, kind);
+    let load = load(container, kind)?;
     load.flows(ANSWERS).await?;
     container.run_beside(done).await?;
     load.flows(ANSWERS).await?;

@@ -12,7 +12,7 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     answers(container, "shop").await?;
     let (blog_uid, shop_uid) = (uid(container, "blog").await?, uid(container, "shop").await?);
     ensure!(blog_uid != shop_uid && blog_uid != 0 && shop_uid != 0, "users: {blog_uid} and {shop_uid}");
-    let worker = units::workers(container, "blog")?.pop().context("blog has no worker")?;
+    let worker = units::ready(container, "blog", 2).await?.remove(0);
     let socket = worker.replace("workerd@", "/run/imperium/workers/blog/").replace(".service", ".sock");
     container.run(&format!("test -S {socket}"))?;
     let shop = client(container, "shop", Protocol::Http1)?;

@@ -1,6 +1,6 @@
 //! `kill -9` of each daemon: what is lost is what the killed process had, and no more.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use tests::load::{Kind, Ledger};
 use tests::wait::until;
 
@@ -22,8 +22,7 @@ fn kill(unit: &str) -> String {
 }
 
 async fn of_a_worker(container: &Container, kind: Kind) -> anyhow::Result<()> {
-    units::workers_are(container, "blog", 2).await?;
-    let worker = units::workers(container, "blog")?.pop().context("blog has no worker")?;
+    let worker = units::ready(container, "blog", 2).await?.remove(0);
     let pid = main_pid(container, &worker)?;
     let ledger = under_load(container, kind, &kill(&worker)).await?;
     container.run(&format!("test ! -e /proc/{pid}"))?;

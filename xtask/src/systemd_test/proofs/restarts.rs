@@ -10,15 +10,13 @@ use super::said;
 
 pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     container.run("systemctl start frontd@2")?;
-    units::workers_are(container, "blog", 2).await?;
-    let workers = units::workers(container, "blog")?;
-    let [one, two] = workers.as_slice() else { unreachable!("there are two") };
-    for unit in ["emperord", "frontd@1", "frontd@2", one, two] {
+    let workers = units::ready(container, "blog", 2).await?;
+    for unit in ["emperord", "frontd@1", "frontd@2"].into_iter().chain(workers.iter().map(String::as_str)) {
         let before = main_pid(container, unit)?;
         under_load(container, &format!("systemctl restart {unit}")).await?;
         ensure!(![0, before].contains(&main_pid(container, unit)?), "{unit} was not restarted");
     }
-    units::workers_are(container, "blog", 2).await?;
+    units::ready(container, "blog", 2).await?;
     container.run("systemctl stop frontd@2")?;
     under_load(container, "systemctl restart frontd@1").await.context("the only front server")?;
     under_load(container, "systemctl reload frontd@1").await
