@@ -17,6 +17,7 @@ mod ingress;
 mod inside;
 mod interrupt;
 mod log;
+mod peers;
 mod process;
 mod seat;
 mod session;
