@@ -39,6 +39,8 @@ pub struct Stack {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
     Runs,
+    /// It was asked to end: to be asked again would kill it.
+    Ends,
     Ended,
 }
 
@@ -319,7 +321,16 @@ impl Stack {
         show(&self.log());
     }
 
-    /// Asks the stack to end, and looks for what it leaves behind.
+    /// Asks the stack to end, and does not wait for it.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn ask_to_end(&mut self) -> anyhow::Result<()> {
+        self.life = Life::Ends;
+        process::signal(self.up(), Signal::TERM)
+    }
+
+    /// Asks the stack to end where that was not done, and looks for what it leaves behind.
     ///
     /// # Errors
     /// When it does not end, ends badly, or leaves a process or a socket.
@@ -341,9 +352,11 @@ impl Stack {
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
-        self.life = Life::Ended;
         let pids = Process::descendants(self.up());
-        process::signal(self.up(), Signal::TERM)?;
+        if self.life == Life::Runs {
+            self.ask_to_end()?;
+        }
+        self.life = Life::Ended;
         let ended = process::ends(self.up(), PATIENCE);
         let mark = format!("{MARK}={}", self.root().display());
         let left = leftovers::processes(pids, &mark);

@@ -14,15 +14,29 @@ use crate::gate::Gate;
 /// That nothing is left is what every test asks when its stack ends; here it ends amidst work.
 #[tokio::test]
 async fn a_stack_told_to_end_finishes_what_it_has_begun() -> anyhow::Result<()> {
-    let stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
+    let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
     stack.whole().await?;
     let client = stack.client("wsgi", Protocol::Http1)?;
     let held = Gate::get(&client, stack.root());
     let begun = held.begun(1).await?[0];
-    process::signal(stack.up(), Signal::TERM)?;
+    stack.ask_to_end()?;
     stack.logged(&["frontd", "drain"]).await?;
     ensure!(held.pass().await? == begun, "another answered");
-    stack.stop()
+    stack.end_beside_clients().await
+}
+
+#[tokio::test]
+async fn a_stack_told_twice_to_end_is_killed_and_leaves_nothing() -> anyhow::Result<()> {
+    let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
+    stack.whole().await?;
+    let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
+    held.begun(1).await?;
+    stack.ask_to_end()?;
+    stack.logged(&["frontd", "drain"]).await?;
+    stack.ask_to_end()?;
+    stack.logged(&["killing everything"]).await?;
+    ensure!(held.answer().await.is_err(), "nobody is there to answer");
+    stack.end_beside_clients().await
 }
 
 #[tokio::test]
