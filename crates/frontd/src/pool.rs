@@ -3,6 +3,8 @@
 //! One pool an app, shared by all shards, so that a worker's room is counted once. It knows nothing of what
 //! a link is: it hands out the one that the asking shard has to the chosen worker.
 
+mod alone;
+
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
@@ -11,11 +13,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use self::alone::{Company, Tenancy};
 use crate::pace::Pace;
 
 /// The workers of one app, what each is doing, and who waits for one.
 ///
-/// **Invariant**: while a request waits, no worker that its shard is linked to has room.
+/// **Invariant**: while a request waits, no worker that its shard is linked to has room for it.
 ///
 /// A worker is given more than it has threads only when every other one is busy too, and only as far as the
 /// app's pace says. What waits at a worker for too long is recalled (`upstream::link`).
@@ -28,6 +31,8 @@ pub(crate) struct Pool<L: Clone> {
 struct State<L: Clone> {
     members: Vec<Member<L>>,
     waiting: BTreeMap<Ticket, Waiting<L>>,
+    /// How many of them are to be alone.
+    waiting_alone: usize,
     last_ticket: u64,
     pace: Pace,
     admission: Admission,
@@ -51,6 +56,7 @@ struct Member<L: Clone> {
     instance: u64,
     capacity: usize,
     in_flight: usize,
+    tenancy: Tenancy,
     /// When its last exchange ended, or it was given one after it had none.
     progress: Instant,
     /// By shard.
@@ -60,6 +66,7 @@ struct Member<L: Clone> {
 #[derive(Debug)]
 struct Waiting<L: Clone> {
     shard: usize,
+    company: Company,
     reply: oneshot::Sender<Lease<L>>,
 }
 
@@ -109,6 +116,7 @@ impl<L: Clone> Pool<L> {
         let state = State {
             members: Vec::new(),
             waiting: BTreeMap::new(),
+            waiting_alone: 0,
             last_ticket: 0,
             pace: Pace::default(),
             admission,
@@ -127,23 +135,23 @@ impl<L: Clone> Pool<L> {
         ticket: &mut Option<Ticket>,
         patience: Duration,
     ) -> Result<Lease<L>, Refused> {
-        let mut wait = match self.begin(shard, ticket)? {
-            Begin::Leased(lease) => return Ok(lease),
-            Begin::Wait(wait) => wait,
-        };
-        match tokio::time::timeout(patience, &mut wait.granted).await {
-            Ok(Ok(lease)) => Ok(lease),
-            Ok(Err(_dropped)) => Err(Refused::Failed),
-            Err(_elapsed) => Err(Refused::TimedOut),
+        match self.begin(shard, Company::Others, ticket)? {
+            Begin::Leased(lease) => Ok(lease),
+            Begin::Wait(wait) => wait.within(patience).await,
         }
     }
 
-    fn begin(self: &Arc<Self>, shard: usize, ticket: &mut Option<Ticket>) -> Result<Begin<L>, Refused> {
+    fn begin(
+        self: &Arc<Self>,
+        shard: usize,
+        company: Company,
+        ticket: &mut Option<Ticket>,
+    ) -> Result<Begin<L>, Refused> {
         let mut state = self.state.lock();
         let is_new = ticket.is_none();
         // Also of one that is leased at once: if it is handed back, it came before those that wait.
         let ticket = *ticket.get_or_insert_with(|| state.next_ticket());
-        if let Some(lease) = state.lease_least_busy(self, shard) {
+        if let Some(lease) = state.lease_least_busy(self, shard, company) {
             return Ok(Begin::Leased(lease));
         }
         match state.admission {
@@ -152,7 +160,11 @@ impl<L: Clone> Pool<L> {
             _ => {}
         }
         let (reply, granted) = oneshot::channel();
-        state.waiting.insert(ticket, Waiting { shard, reply });
+        state.waiting.insert(ticket, Waiting { shard, company, reply });
+        if company == Company::Nobody {
+            state.waiting_alone += 1;
+            state.keep_one(self);
+        }
         Ok(Begin::Wait(Wait { pool: Arc::clone(self), ticket, granted }))
     }
 
@@ -164,7 +176,8 @@ impl<L: Clone> Pool<L> {
             state.members.push(Member::new(instance, capacity));
             state.members.len() - 1
         });
-        let links = &mut state.members[at].links;
+        let Member { links, tenancy, .. } = &mut state.members[at];
+        tenancy.linked();
         links.resize_with(links.len().max(shard + 1), || None);
         links[shard] = Some(link);
         let grants = state.grants(self, instance);
@@ -207,6 +220,7 @@ impl<L: Clone> Pool<L> {
         let mut state = self.state.lock();
         let Some(member) = state.members.iter_mut().find(|it| it.instance == instance) else { return };
         member.in_flight -= 1;
+        member.tenancy.end();
         let now = Instant::now();
         let began = granted.max(mem::replace(&mut member.progress, now));
         state.pace.served(now - began);
@@ -219,10 +233,10 @@ impl<L: Clone> Pool<L> {
 
 impl<L: Clone> State<L> {
     /// The member with room that has the least to do; of several, the first, whose caches are warm.
-    fn lease_least_busy(&mut self, pool: &Arc<Pool<L>>, shard: usize) -> Option<Lease<L>> {
+    fn lease_least_busy(&mut self, pool: &Arc<Pool<L>>, shard: usize, company: Company) -> Option<Lease<L>> {
         let (pace, now) = (self.pace, Instant::now());
-        let free = self.members.iter_mut().filter(|it| it.has_room(pace, now) && it.is_linked(shard));
-        free.min_by_key(|it| it.in_flight)?.lease(pool, shard, pace, now)
+        let free = self.members.iter_mut().filter(|it| it.takes(company, pace, now) && it.is_linked(shard));
+        free.min_by_key(|it| it.in_flight)?.lease(pool, shard, company, pace, now)
     }
 
     fn next_ticket(&mut self) -> Ticket {
@@ -232,7 +246,12 @@ impl<L: Clone> State<L> {
 
     /// Takes out of the queue all that `instance` has room for: more than one when the app was found quicker.
     fn grants(&mut self, pool: &Arc<Pool<L>>, instance: u64) -> Vec<Grant<L>> {
-        std::iter::from_fn(|| self.grant(pool, instance)).collect()
+        let alone = self.waiting_alone;
+        let mut grants: Vec<_> = std::iter::from_fn(|| self.grant(pool, instance)).collect();
+        if alone > 0 {
+            grants.extend(self.keep_one(pool));
+        }
+        grants
     }
 
     /// Takes out of the queue the first that `instance` has room for.
@@ -242,9 +261,12 @@ impl<L: Clone> State<L> {
         }
         let (pace, now) = (self.pace, Instant::now());
         let member = self.members.iter_mut().find(|it| it.instance == instance && it.has_room(pace, now))?;
-        let (&ticket, _) = self.waiting.iter().find(|(_, it)| member.is_linked(it.shard))?;
-        let Waiting { shard, reply } = self.waiting.remove(&ticket)?;
-        Some(Grant { reply, lease: member.lease(pool, shard, pace, now)? })
+        let fits = |it: &Waiting<L>| member.is_linked(it.shard) && member.takes(it.company, pace, now);
+        let (&ticket, _) = self.waiting.iter().find(|(_, it)| fits(it))?;
+        let Waiting { shard, company, reply } = self.waiting.remove(&ticket)?;
+        let lease = member.lease(pool, shard, company, pace, now)?;
+        self.waiting_alone -= usize::from(company == Company::Nobody);
+        Some(Grant { reply, lease })
     }
 
     fn has_workers(&self) -> bool {
@@ -259,7 +281,10 @@ impl<L: Clone> State<L> {
 
     fn refuse_if_hopeless(&mut self) -> BTreeMap<Ticket, Waiting<L>> {
         match self.admission {
-            Admission::Refuse if !self.has_workers() => mem::take(&mut self.waiting),
+            Admission::Refuse if !self.has_workers() => {
+                self.waiting_alone = 0;
+                mem::take(&mut self.waiting)
+            }
             _ => BTreeMap::new(),
         }
     }
@@ -267,14 +292,19 @@ impl<L: Clone> State<L> {
 
 impl<L: Clone> Member<L> {
     fn new(instance: u64, capacity: usize) -> Self {
-        Self { instance, capacity, in_flight: 0, progress: Instant::now(), links: Vec::new() }
+        let (tenancy, progress) = (Tenancy::Shared, Instant::now());
+        Self { instance, capacity, in_flight: 0, tenancy, progress, links: Vec::new() }
     }
 
     /// Whether it can be given one more: to a free thread, or to wait there unless it is held up.
     fn has_room(&self, pace: Pace, now: Instant) -> bool {
         let may_wait = || self.in_flight < self.capacity * (1 + pace.ahead());
         let is_held_up = || now > self.progress + pace.patience();
-        self.in_flight < self.capacity || may_wait() && !is_held_up()
+        match self.tenancy {
+            Tenancy::Shared => self.in_flight < self.capacity || may_wait() && !is_held_up(),
+            Tenancy::Kept => self.in_flight == 0,
+            Tenancy::Alone | Tenancy::Lost => false,
+        }
     }
 
     /// Whether any shard is linked to it.
@@ -286,8 +316,16 @@ impl<L: Clone> Member<L> {
         self.links.get(shard).is_some_and(Option::is_some)
     }
 
-    fn lease(&mut self, pool: &Arc<Pool<L>>, shard: usize, pace: Pace, now: Instant) -> Option<Lease<L>> {
+    fn lease(
+        &mut self,
+        pool: &Arc<Pool<L>>,
+        shard: usize,
+        company: Company,
+        pace: Pace,
+        now: Instant,
+    ) -> Option<Lease<L>> {
         let link = self.links.get(shard)?.clone()?;
+        self.tenancy.begin(company);
         if self.in_flight == 0 {
             self.progress = now;
         }
@@ -329,10 +367,24 @@ struct Wait<L: Clone> {
     granted: oneshot::Receiver<Lease<L>>,
 }
 
+impl<L: Clone> Wait<L> {
+    async fn within(mut self, patience: Duration) -> Result<Lease<L>, Refused> {
+        match tokio::time::timeout(patience, &mut self.granted).await {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(_dropped)) => Err(Refused::Failed),
+            Err(_elapsed) => Err(Refused::TimedOut),
+        }
+    }
+}
+
 impl<L: Clone> Drop for Wait<L> {
     fn drop(&mut self) {
-        let gone = self.pool.state.lock().waiting.remove(&self.ticket);
+        let mut state = self.pool.state.lock();
+        let gone = state.waiting.remove(&self.ticket);
+        let grants = gone.as_ref().map(|it| state.discount(it, &self.pool)).unwrap_or_default();
+        drop(state);
         drop(gone);
+        grants.into_iter().for_each(Grant::deliver);
     }
 }
 

@@ -218,17 +218,17 @@ async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()>
 /// What a frontd that drains already has begun is waited for at the end of the stack, too.
 #[tokio::test]
 async fn a_stack_told_to_end_waits_for_a_frontd_that_drains() -> anyhow::Result<()> {
-    let stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
+    let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
     stack.whole().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
     held.begun(1).await?;
     process::signal(stack.daemon("frontd").await?, Signal::TERM)?;
     stack.logged(&["frontd", "drains beside the next"]).await?;
     stack.whole().await?;
-    process::signal(stack.up(), Signal::TERM)?;
+    stack.ask_to_end()?;
     stack.logged(&["imperium", "ended", "daemon=frontd"]).await?;
     held.pass().await?;
-    stack.stop()
+    stack.end_beside_clients().await
 }
 
 /// A client may open a connection and say nothing on it: that holds up no restart.
