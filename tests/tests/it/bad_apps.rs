@@ -204,7 +204,7 @@ async fn a_get_that_ends_each_worker_that_takes_it_is_given_up() -> anyhow::Resu
 async fn gets_that_end_their_workers_among_others_fail_alone() -> anyhow::Result<()> {
     bad(4, 1, async |stack, client| {
         let load = Load::start(client, 12, Kind::Gets);
-        for _ in 0..6 {
+        for _ in 0..4 {
             load.flows(100).await?;
             let (one, other) = tokio::join!(client.get("/os-exit"), client.get("/os-exit"));
             one?.expect(502)?;
