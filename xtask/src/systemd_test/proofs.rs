@@ -3,6 +3,7 @@
 mod apart;
 mod failing;
 mod kills;
+mod ports;
 mod removal;
 mod restarts;
 mod upgrade;
@@ -26,7 +27,8 @@ pub(crate) async fn run(container: &mut Container, built: &Built) -> anyhow::Res
     let bare = removal::files(container)?;
     the_site_answers(container, &guide.chapter("From a bare server to your site")?).await?;
     a_renewed_certificate(container, &guide.chapter("A certificate of a public authority")?).await?;
-    followed(container, &guide.chapter("Moving from nginx + uWSGI")?).await?;
+    let moving = guide.chapter("Moving from nginx + uWSGI")?;
+    followed(container, &moving).await?;
     followed(container, &guide.chapter("Several apps on one box")?).await?;
     apart::prove(container).await?;
     workers_are_units(container).await?;
@@ -39,7 +41,8 @@ pub(crate) async fn run(container: &mut Container, built: &Built) -> anyhow::Res
     kills::prove(container).await?;
     a_reboot(container).await?;
     removal::prove(container, &guide.chapter("Removing it")?, &bare)?;
-    guide.ensure_followed()
+    guide.ensure_followed()?;
+    ports::prove(container, &moving).await
 }
 
 async fn the_site_answers(container: &Container, chapter: &Chapter) -> anyhow::Result<()> {
