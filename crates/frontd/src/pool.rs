@@ -59,6 +59,8 @@ struct Member<L: Clone> {
     tenancy: Tenancy,
     /// When its last exchange ended, or it was given one after it had none.
     progress: Instant,
+    /// Others are chosen before it until then.
+    avoided: Instant,
     /// By shard.
     links: Vec<Option<L>>,
 }
@@ -101,6 +103,10 @@ pub(crate) enum Refused {
     #[error("the app has no worker and failed to start one")]
     Failed,
 }
+
+/// How long a worker is the last to be chosen that has handed back what it had a free thread for, as far as is known
+/// here: another frontd keeps it busy.
+const AVOIDED: Duration = Duration::from_secs(1);
 
 /// What a look at the pool is for, as metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -232,11 +238,12 @@ impl<L: Clone> Pool<L> {
 }
 
 impl<L: Clone> State<L> {
-    /// The member with room that has the least to do; of several, the first, whose caches are warm.
+    /// The member with room that has the least to do; of several, the first, whose caches are warm. Those that are
+    /// to be avoided come after all others.
     fn lease_least_busy(&mut self, pool: &Arc<Pool<L>>, shard: usize, company: Company) -> Option<Lease<L>> {
         let (pace, now) = (self.pace, Instant::now());
         let free = self.members.iter_mut().filter(|it| it.takes(company, pace, now) && it.is_linked(shard));
-        free.min_by_key(|it| it.in_flight)?.lease(pool, shard, company, pace, now)
+        free.min_by_key(|it| (now < it.avoided, it.in_flight))?.lease(pool, shard, company, pace, now)
     }
 
     fn next_ticket(&mut self) -> Ticket {
@@ -292,8 +299,8 @@ impl<L: Clone> State<L> {
 
 impl<L: Clone> Member<L> {
     fn new(instance: u64, capacity: usize) -> Self {
-        let (tenancy, progress) = (Tenancy::Shared, Instant::now());
-        Self { instance, capacity, in_flight: 0, tenancy, progress, links: Vec::new() }
+        let (tenancy, now) = (Tenancy::Shared, Instant::now());
+        Self { instance, capacity, in_flight: 0, tenancy, progress: now, avoided: now, links: Vec::new() }
     }
 
     /// Whether it can be given one more: to a free thread, or to wait there unless it is held up.
@@ -407,6 +414,15 @@ impl<L: Clone> Lease<L> {
     /// Whether it has waited at the worker for too long, if it still does.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         now > self.overdue
+    }
+
+    /// The worker has handed the exchange back by itself. It would again, at once: who tries anew goes to another.
+    pub(crate) fn declined(self) {
+        let mut state = self.pool.state.lock();
+        if let Some(member) = state.members.iter_mut().find(|it| it.instance == self.instance) {
+            member.avoided = Instant::now() + AVOIDED;
+        }
+        drop(state);
     }
 
     /// The worker has handed the exchange back, as it waited there for too long.
@@ -588,5 +604,17 @@ mod tests {
             "a is held up, b has one that waits"
         );
         drop(busy);
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_declines_goes_to_another_while_there_is_one() {
+        let pool = pool();
+        pool.link(0, 1, 1, "a");
+        pool.link(0, 2, 1, "b");
+        let lease = acquire(&pool, 0).await.unwrap();
+        assert_eq!(*lease.link(), "a");
+        lease.declined();
+        let leases = [acquire(&pool, 0).await.unwrap(), acquire(&pool, 0).await.unwrap()];
+        assert_eq!(leases.each_ref().map(|it| *it.link()), ["b", "a"]);
     }
 }

@@ -197,8 +197,10 @@ async fn frontd_told_to_end_loses_no_request() -> anyhow::Result<()> {
 #[tokio::test]
 async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()> {
     wsgi(3, async |stack, client| {
-        let held = Gate::get(client, stack.root());
+        // The next frontd does not know which workers they hold.
+        let (held, other) = (Gate::get(client, stack.root()), Gate::get(client, stack.root()));
         held.begun(1).await?;
+        other.begun(1).await?;
         let old = Process::of(stack.daemon("frontd").await?).context("frontd has ended")?;
         process::signal(old.pid, Signal::TERM)?;
         stack.logged(&["frontd", "drains beside the next"]).await?;
@@ -208,6 +210,7 @@ async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()>
         stack.whole().await.context("the next frontd answers probes")?;
         ensure!(old.lives() && !held.is_answered(), "the old frontd did not wait for its request");
         held.pass().await?;
+        other.pass().await?;
         stack.logged(&["drained", "exited with 0"]).await?;
         ensure!(!old.lives(), "the old frontd lives on");
         Ok(())
