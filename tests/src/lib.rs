@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod connection;
+pub mod container;
+pub mod containerfile;
 pub mod keep_alive;
 mod leftovers;
 pub mod load;

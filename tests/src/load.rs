@@ -17,8 +17,8 @@ use crate::wait::until;
 
 /// Between two requests of one connection: the load is steady, and leaves the machine room to work.
 const PAUSE: Duration = Duration::from_millis(2);
-/// An answer that takes longer is lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// An answer that takes longer is lost: sooner than a server's own limits, of 30 s and more, can hide a hang.
+const PATIENCE: Duration = Duration::from_secs(25);
 const SAMPLES: usize = 5;
 
 /// What is asked of the `/echo` of the bare WSGI app.
@@ -30,6 +30,15 @@ pub enum Kind {
     Posts,
     /// GET over one connection, POST over the next.
     Both,
+}
+
+/// How long a connection of the load lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lasts {
+    /// For as long as the server keeps it.
+    Kept,
+    /// For one request.
+    OneRequest,
 }
 
 /// Load that goes on until `finish`.
@@ -64,10 +73,23 @@ impl Load {
     /// Starts load over `connections` keep-alive connections.
     #[must_use]
     pub fn start(client: &Client, connections: usize, kind: Kind) -> Self {
+        Self::over(client, kind, (0..connections).map(|_| Lasts::Kept))
+    }
+
+    /// Starts load over as many keep-alive connections, and as many times over one connection after the other,
+    /// each of which is for a single request.
+    #[must_use]
+    pub fn start_mixed(client: &Client, connections: usize, kind: Kind) -> Self {
+        let each = |lasts| (0..connections).map(move |_| lasts);
+        Self::over(client, kind, each(Lasts::Kept).chain(each(Lasts::OneRequest)))
+    }
+
+    fn over(client: &Client, kind: Kind, connections: impl Iterator<Item = Lasts>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let right = Arc::new(AtomicU64::new(0));
-        let tasks = (0..connections).map(|number| {
-            let line = Line { number, kind, wire: KeepAlive::new(client.clone()), ledger: Ledger::default() };
+        let tasks = connections.enumerate().map(|(number, lasts)| {
+            let wire = KeepAlive::new(client.clone());
+            let line = Line { number, kind, lasts, wire, ledger: Ledger::default() };
             line.run(stopped.clone(), right.clone())
         });
         Self { stop, connections: tasks.collect(), right }
@@ -134,10 +156,11 @@ impl Ledger {
     }
 }
 
-/// One keep-alive connection of the load.
+/// One connection of the load, or one after the other.
 struct Line {
     number: usize,
     kind: Kind,
+    lasts: Lasts,
     wire: KeepAlive,
     ledger: Ledger,
 }
@@ -150,6 +173,9 @@ impl Line {
             let due = format!("c={}&n={count}&{:016x}", self.number, fastrand::u64(..));
             let before = self.ledger.right;
             self.ask(&due).await;
+            if self.lasts == Lasts::OneRequest {
+                self.wire.close();
+            }
             right.fetch_add(self.ledger.right - before, Ordering::Relaxed);
             tokio::time::sleep(PAUSE).await;
         }

@@ -6,6 +6,7 @@ mod debug_info;
 mod elf;
 mod installed;
 mod licences;
+mod lint;
 mod packages;
 mod sbom;
 mod tree;
@@ -14,7 +15,9 @@ mod wheel;
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::panic;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::Context as _;
 use flate2::{Compression, GzBuilder};
@@ -32,30 +35,77 @@ pub(crate) struct Arguments {
     /// Marks a later build of the same version: 0.1.0+N
     #[arg(long, value_name = "N")]
     build: Option<u32>,
+    /// Have lintian look at the packages: an error when it finds one
+    #[arg(long)]
+    lint: bool,
 }
 
 /// Makes everything in `target/dist`, and prints what it is.
 #[expect(clippy::print_stdout, reason = "it is what was asked for")]
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    for file in release(arguments.build)? {
+    let version = Version::new(arguments.build)?;
+    let packed = Built::new()?.pack(&version)?;
+    let files = write(&target(), packed)?;
+    for file in &files {
         println!("{}", file.display());
+    }
+    if arguments.lint {
+        step("lint", "what lintian says of the packages", || lint::check(&files))?;
     }
     Ok(())
 }
 
-/// Makes everything; returns the paths.
-fn release(build: Option<u32>) -> anyhow::Result<Vec<PathBuf>> {
-    let version = Version::new(build)?;
-    let target = crate::root().join("target/dist");
-    let scratch = target.join("scratch");
-    fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
-    let tools = step("tools", "cargo-zigbuild and zig, target/dist/tools", || build::tools(&target))?;
-    let programs = step("build", "what is released, target/dist", || {
-        build::build(&tools, &target.join("build"), version.epoch)
-    })?;
-    step("check", "that all of it runs with glibc 2.31", || check(&programs))?;
-    let packed = step("pack", &format!("imperium {}", version.text), || pack(&programs, &scratch, &version))?;
-    write(&target, packed)
+fn target() -> PathBuf {
+    crate::root().join("target/dist")
+}
+
+/// What was built, to be packed as one version or another.
+#[derive(Debug)]
+pub(crate) struct Built {
+    scratch: PathBuf,
+    split: Vec<Split>,
+}
+
+impl Built {
+    /// Builds what is missing or stale, and splits the debug information off.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let (target, epoch) = (target(), Version::new(None)?.epoch);
+        let scratch = target.join("scratch");
+        fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
+        let tools = step("tools", "cargo-zigbuild and zig, target/dist/tools", || build::tools(&target))?;
+        let programs = step("build", "what is released, target/dist", || {
+            build::build(&tools, &target.join("build"), epoch)
+        })?;
+        step("check", "that all of it runs with glibc 2.31", || check(&programs))?;
+        let split = files(&programs).map(|file| debug_info::split(&file, &scratch));
+        Ok(Self { split: split.collect::<anyhow::Result<_>>()?, scratch })
+    }
+
+    /// The Debian package alone: its name, and what is in it.
+    pub(crate) fn debian_package(&self, build: Option<u32>) -> anyhow::Result<(String, Vec<u8>)> {
+        let version = Version::new(build)?;
+        Ok((deb::name("imperium", &version), deb::imperium(&self.installed(&version)?, &version)?))
+    }
+
+    /// The names of the files, and what is in them.
+    fn pack(&self, version: &Version) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        step("pack", &format!("imperium {}", version.text), || {
+            let (installed, debug) = (self.installed(version)?, debug_tree(&self.split)?);
+            let archive = format!("imperium-{}-x86_64-linux", version.text);
+            let debug_archive = format!("{archive}-debug");
+            beside_each_other([
+                (format!("{archive}.tar.zst"), &|| zstd(&installed, &archive, version)),
+                (format!("{debug_archive}.tar.zst"), &|| zstd(&debug, &debug_archive, version)),
+                (deb::name("imperium", version), &|| deb::imperium(&installed, version)),
+                (deb::name("imperium-dbgsym", version), &|| deb::debug_symbols(&debug, version)),
+            ])
+        })
+    }
+
+    fn installed(&self, version: &Version) -> anyhow::Result<Tree> {
+        let stripped = self.scratch.join("stripped");
+        installed::tree(&stripped, &self.scratch, &packages::packages()?, version)
+    }
 }
 
 fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
@@ -66,19 +116,21 @@ fn check(programs: &Path) -> anyhow::Result<()> {
     files(programs).try_for_each(|file| elf::check(&file).map(drop))
 }
 
-/// The names of the files, and what is in them.
-fn pack(programs: &Path, scratch: &Path, version: &Version) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    let split =
-        files(programs).map(|file| debug_info::split(&file, scratch)).collect::<anyhow::Result<Vec<_>>>()?;
-    let installed = installed::tree(&scratch.join("stripped"), scratch, &packages::packages()?, version)?;
-    let debug = debug_tree(&split)?;
-    let (text, archive) = (&version.text, format!("imperium-{}-x86_64-linux", version.text));
-    Ok(vec![
-        (format!("{archive}.tar.zst"), zstd(&installed, &archive, version)?),
-        (format!("{archive}-debug.tar.zst"), zstd(&debug, &format!("{archive}-debug"), version)?),
-        (format!("imperium_{text}_amd64.deb"), deb::imperium(&installed, version)?),
-        (format!("imperium-dbgsym_{text}_amd64.deb"), deb::debug_symbols(&debug, version)?),
-    ])
+/// Makes the bytes of each file.
+type Packer<'a> = &'a (dyn Fn() -> anyhow::Result<Vec<u8>> + Sync);
+
+/// Each in a thread of its own, as packing well takes long.
+fn beside_each_other<const N: usize>(
+    files: [(String, Packer<'_>); N],
+) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    thread::scope(|scope| {
+        let threads = files.map(|(name, packer)| (name, scope.spawn(packer)));
+        let packed = threads.map(|(name, thread)| match thread.join() {
+            Ok(bytes) => Ok((name, bytes?)),
+            Err(panic) => panic::resume_unwind(panic),
+        });
+        packed.into_iter().collect()
+    })
 }
 
 /// Where gdb looks for it below `/usr`, by the id of each build.

@@ -1,25 +1,32 @@
-//! `cargo xtask systemd-test`: installs Imperium into a Debian of its own, which a real systemd boots, and proves under
+//! `cargo xtask systemd-test`: follows the guide on a Debian of its own, which a real systemd boots, and proves under
 //! load through TLS that each part can be restarted, killed and upgraded without a request lost.
 
-mod apps;
 mod container;
 mod debian;
-mod install;
+mod guide;
 mod proofs;
+mod server;
+mod units;
+mod visitors;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
+use crate::dist::Built;
 use crate::interrupt::unless_interrupted;
-use crate::setup;
-use crate::step::step;
+use crate::step::{heading, step};
 use container::Container;
 use debian::Debian;
 
 /// What has to be installed here, by the package of Debian that has it.
-const TOOLS: [(&str, &str); 3] =
-    [("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container"), ("nsenter", "util-linux")];
+const TOOLS: [(&str, &str); 4] = [
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+];
 
 /// What `cargo xtask systemd-test` takes.
 #[derive(clap::Args)]
@@ -29,31 +36,43 @@ pub(crate) struct Arguments {
     keep: bool,
 }
 
-/// Sets up, and proves. It is an error when something that it needs is missing.
+/// Builds, installs, and proves. It is an error when something that it needs is missing.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure_able()?;
-    let place = setup::run()?;
+    let built = Built::new()?;
     let debian =
         step("debian", "a Debian of its own, in target/systemd-test", || Debian::make(&crate::root()))?;
-    let root = debian.layer()?;
-    step("install", "binaries, units, users and folders", || install::files(&root.path(), &place))?;
-    apps::files(&root.path(), &place)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let proven = runtime.block_on(unless_interrupted(async {
-        let mut container = Container::boot(root.path()).await?;
-        let proven = proofs::run(&mut container, &place).await;
-        match proven {
-            Ok(()) => container.power_off().await,
-            Err(error) => {
-                container.show_journal();
-                Err(error)
-            }
-        }
-    }));
+    let root = debian.layer()?;
+    let proven = runtime.block_on(unless_interrupted(prove(root.path(), &built)));
     if arguments.keep {
-        root.keep();
+        kept(&root.keep());
     }
     proven?
+}
+
+#[expect(clippy::print_stderr, reason = "it was asked for")]
+fn kept(root: &Path) {
+    eprintln!(
+        "{} until the next run, to be looked at by `systemd-nspawn --directory {}`",
+        heading("kept"),
+        root.display()
+    );
+}
+
+async fn prove(root: PathBuf, built: &Built) -> anyhow::Result<()> {
+    step("furnish", "the package and two projects, as a guest of the guide has them", || {
+        server::furnish(&root)?;
+        server::put_package(&root, built, None)
+    })?;
+    let mut container = Container::boot(root).await?;
+    match proofs::run(&mut container, built).await {
+        Ok(()) => container.power_off().await,
+        Err(error) => {
+            container.show_journal();
+            Err(error)
+        }
+    }
 }
 
 fn ensure_able() -> anyhow::Result<()> {

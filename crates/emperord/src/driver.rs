@@ -150,7 +150,12 @@ impl Driver {
         for app in self.apps.values_mut() {
             app.settle();
         }
-        self.apps.retain(|_, app| !app.is_over());
+        let over: Vec<VassalName> =
+            self.apps.iter().filter(|(_, app)| app.is_over()).map(|(name, _)| name.clone()).collect();
+        for name in over {
+            self.apps.remove(&name);
+            self.forget_units(&name);
+        }
         let workers = self.apps.values().flat_map(App::records).collect();
         if let Err(error) = self.state.save(workers) {
             let error = anyhow::Error::from(error);

@@ -15,7 +15,7 @@ use vassal::Vassal;
 pub use fork::Fork;
 pub use systemd::Systemd;
 
-use crate::process::{Identity, Process};
+use crate::process::{Ending, Identity, Process};
 
 /// A way to start processes.
 pub trait Launcher {
@@ -42,6 +42,21 @@ pub trait Launcher {
         None
     }
 
+    /// Has the service manager follow what a running worker's app says now.
+    fn change(&self, _worker: &WorkerName, _vassal: &Vassal) -> Option<Job> {
+        None
+    }
+
+    /// Has the service manager forget the workers of an app that is no more, those too that it says have failed.
+    fn forget(&self, _app: &VassalName) -> Option<Job> {
+        None
+    }
+
+    /// Asks the service manager how a process that is no child of emperord has ended. Not done before it is awaited.
+    fn ending(&self, _worker: &WorkerName, _identity: Identity) -> Option<Inquiry> {
+        None
+    }
+
     /// Whether `process` was started for `worker` by the service manager, be it at emperord's order or the operator's.
     fn is_of(&self, _process: &Process, _worker: &WorkerName) -> bool {
         false
@@ -64,6 +79,9 @@ pub enum Start {
 
 /// What somebody else does, to its end; or why it was not done.
 pub type Job = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// How a process ended, once the service manager has told.
+pub type Inquiry = Pin<Box<dyn Future<Output = Ending> + Send>>;
 
 /// Whether a launcher can fork workers from a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

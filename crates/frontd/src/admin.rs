@@ -1,9 +1,7 @@
 //! The admin listener: probes and metrics, on a runtime of its own that no load of requests reaches.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,25 +10,24 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use crate::listener::Admin;
 use crate::shard::Shared;
 
-/// Listens on `address`.
-///
-/// # Errors
-/// When it is taken.
-pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let taken = || format!("listen on {address} for probes and metrics: set another `admin` in frontd.toml");
-    TcpListener::bind(address).await.with_context(taken)
-}
-
-/// Answers for good.
-pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<()> {
+/// Answers for good; on a socket that others have too, until the drain, as the next frontd answers from then on.
+pub(crate) async fn serve(admin: Admin, shared: Arc<Shared>) -> std::io::Result<()> {
+    let drain = shared.drain.clone();
     let router = Router::new()
         .route("/-/live", get(|| async { "live\n" }))
         .route("/-/ready", get(ready))
         .route("/-/metrics", get(metrics))
         .with_state(shared);
-    axum::serve(listener, router).await
+    match admin {
+        Admin::Bound(socket) => axum::serve(TcpListener::from_std(socket)?, router).await,
+        Admin::Inherited(socket) => {
+            let serving = axum::serve(TcpListener::from_std(socket)?, router);
+            serving.with_graceful_shutdown(drain.cancelled_owned()).await
+        }
+    }
 }
 
 /// Ready is: listening, with a routing table, and not about to stop.

@@ -40,6 +40,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::client::Transport;
+use crate::listener::Sockets;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::shard::Shared;
@@ -61,8 +62,8 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
             "no certificates: every TLS handshake will fail until `tls.certificates` in frontd.toml names a folder of them"
         );
     }
-    let bound = Arc::new(listener::bind(&config)?);
-    let admin = admin::bind(config.admin).await?;
+    let Sockets { bound, admin } = listener::bind(&config)?;
+    let bound = Arc::new(bound);
     let mut signals = Signals::new().context("receive signals")?;
 
     let metrics = Metrics::new();
@@ -100,9 +101,10 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
         manager.tell(State::Ready);
     }
     info!("draining");
-    manager.tell(State::Stopping);
     shared.drain.cancel();
     drop(bound);
+    // `imperium up` starts the next one upon this.
+    manager.tell(State::Stopping);
     tokio::task::spawn_blocking(move || shards.into_iter().for_each(|it| drop(it.join())))
         .await
         .context("wait for the shards")?;

@@ -32,51 +32,65 @@ pub(crate) enum BindError {
     Bind { address: SocketAddr, cure: &'static str, source: io::Error },
     #[error("take over the listening sockets")]
     Inherit(#[from] ListenFdsError),
-    #[error("take over socket `{name}` of LISTEN_FDNAMES: it is named neither `http` nor `https`")]
+    #[error(
+        "take over socket `{name}` of LISTEN_FDNAMES: it is named neither `http` nor `https` nor `admin`"
+    )]
     Name { name: String },
     #[error("make socket `{name}` of LISTEN_FDS non-blocking")]
     Socket { name: String, source: io::Error },
 }
 
-/// The sockets that were handed over, or else those of the configuration.
+/// All that is listened on.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// For clients.
+    pub(crate) bound: Vec<Bound>,
+    /// For probes and metrics.
+    pub(crate) admin: Admin,
+}
+
+/// The admin socket, before a runtime has it.
+#[derive(Debug)]
+pub(crate) enum Admin {
+    /// Bound here, and served to the very end.
+    Bound(StdListener),
+    /// Handed over, as it will be to the next frontd, who answers on it while this one drains.
+    Inherited(StdListener),
+}
+
+/// The sockets that were handed over, and those of the configuration in place of what was not.
 ///
 /// # Errors
 /// When one cannot be had.
-pub(crate) fn bind(config: &FrontdConfig) -> Result<Vec<Bound>, BindError> {
-    let inherited = daemon::listen_fds::take()?;
-    if !inherited.is_empty() {
-        return inherited.into_iter().map(Bound::inherit).collect();
-    }
+pub(crate) fn bind(config: &FrontdConfig) -> Result<Sockets, BindError> {
+    let (admin, clients): (Vec<_>, Vec<_>) =
+        daemon::listen_fds::take()?.into_iter().partition(|it| it.name == "admin");
+    let admin = match admin.into_iter().next() {
+        Some(socket) => Admin::Inherited(inherit(socket)?),
+        None => Admin::Bound(listen(config.admin)?),
+    };
+    let bound = if clients.is_empty() { bind_clients(config)? } else { inherit_clients(clients)? };
+    Ok(Sockets { bound, admin })
+}
+
+fn inherit_clients(sockets: Vec<Listening>) -> Result<Vec<Bound>, BindError> {
+    sockets.into_iter().map(Bound::inherit).collect()
+}
+
+fn bind_clients(config: &FrontdConfig) -> Result<Vec<Bound>, BindError> {
     let plain = config.http.iter().map(|it| (*it, Transport::Plain));
     let tls = config.https.iter().map(|it| (*it, Transport::Tls));
-    plain.chain(tls).map(|(address, transport)| Bound::bind(address, transport)).collect()
+    plain.chain(tls).map(|(it, transport)| Ok(Bound { socket: listen(it)?, transport })).collect()
 }
 
 impl Bound {
-    fn inherit(Listening { name, fd }: Listening) -> Result<Self, BindError> {
-        let transport = match name.as_str() {
+    fn inherit(socket: Listening) -> Result<Self, BindError> {
+        let transport = match socket.name.as_str() {
             "http" => Transport::Plain,
             "https" => Transport::Tls,
-            _ => return Err(BindError::Name { name }),
+            _ => return Err(BindError::Name { name: socket.name }),
         };
-        let socket = StdListener::from(fd);
-        socket.set_nonblocking(true).map_err(|source| BindError::Socket { name, source })?;
-        Ok(Self { socket, transport })
-    }
-
-    fn bind(address: SocketAddr, transport: Transport) -> Result<Self, BindError> {
-        let bind = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            if address.is_ipv6() {
-                socket.set_only_v6(false)?;
-            }
-            socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
-            socket.set_nonblocking(true)?;
-            Ok(Self { socket: socket.into(), transport })
-        };
-        bind().map_err(|source: io::Error| BindError::Bind { address, cure: cure(&source), source })
+        Ok(Self { socket: inherit(socket)?, transport })
     }
 
     /// Where it listens.
@@ -92,6 +106,27 @@ impl Bound {
     pub(crate) fn listener(&self) -> io::Result<Listener> {
         Ok(Listener { socket: TcpListener::from_std(self.socket.try_clone()?)?, transport: self.transport })
     }
+}
+
+fn inherit(Listening { name, fd }: Listening) -> Result<StdListener, BindError> {
+    let socket = StdListener::from(fd);
+    socket.set_nonblocking(true).map_err(|source| BindError::Socket { name, source })?;
+    Ok(socket)
+}
+
+fn listen(address: SocketAddr) -> Result<StdListener, BindError> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    bind().map_err(|source: io::Error| BindError::Bind { address, cure: cure(&source), source })
 }
 
 fn cure(error: &io::Error) -> &'static str {

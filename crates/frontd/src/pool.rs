@@ -3,6 +3,8 @@
 //! One pool an app, shared by all shards, so that a worker's room is counted once. It knows nothing of what
 //! a link is: it hands out the one that the asking shard has to the chosen worker.
 
+mod alone;
+
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
@@ -11,11 +13,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use self::alone::{Company, Tenancy};
 use crate::pace::{self, Pace};
 
 /// The workers of one app, what each is doing, and who waits for one.
 ///
-/// **Invariant**: while a request waits, no worker that its shard is linked to has room.
+/// **Invariant**: while a request waits, no worker that its shard is linked to has room for it.
 ///
 /// A worker is given more than it has threads only when every other one is busy too, and only as far as the
 /// app's pace says. What waits at one that is held up, or waits for too long, is recalled (`upstream::link`).
@@ -28,6 +31,8 @@ pub(crate) struct Pool<L: Clone> {
 struct State<L: Clone> {
     members: Vec<Member<L>>,
     waiting: BTreeMap<Ticket, Waiting<L>>,
+    /// How many of them are to be alone.
+    waiting_alone: usize,
     last_ticket: u64,
     pace: Pace,
     admission: Admission,
@@ -51,8 +56,11 @@ struct Member<L: Clone> {
     instance: u64,
     capacity: usize,
     in_flight: usize,
+    tenancy: Tenancy,
     /// When its last exchange ended, or it was given one after it had none.
     progress: Instant,
+    /// Others are chosen before it until then.
+    avoided: Instant,
     /// By shard.
     links: Vec<Option<L>>,
 }
@@ -60,6 +68,7 @@ struct Member<L: Clone> {
 #[derive(Debug)]
 struct Waiting<L: Clone> {
     shard: usize,
+    company: Company,
     reply: oneshot::Sender<Lease<L>>,
 }
 
@@ -93,6 +102,10 @@ pub(crate) enum Refused {
     Failed,
 }
 
+/// How long a worker is the last to be chosen that has handed back what it had a free thread for, as far as is known
+/// here: another frontd keeps it busy.
+const AVOIDED: Duration = Duration::from_secs(1);
+
 /// What a look at the pool is for, as metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Census {
@@ -107,6 +120,7 @@ impl<L: Clone> Pool<L> {
         let state = State {
             members: Vec::new(),
             waiting: BTreeMap::new(),
+            waiting_alone: 0,
             last_ticket: 0,
             pace: Pace::default(),
             admission,
@@ -125,23 +139,23 @@ impl<L: Clone> Pool<L> {
         ticket: &mut Option<Ticket>,
         patience: Duration,
     ) -> Result<Lease<L>, Refused> {
-        let mut wait = match self.begin(shard, ticket)? {
-            Begin::Leased(lease) => return Ok(lease),
-            Begin::Wait(wait) => wait,
-        };
-        match tokio::time::timeout(patience, &mut wait.granted).await {
-            Ok(Ok(lease)) => Ok(lease),
-            Ok(Err(_dropped)) => Err(Refused::Failed),
-            Err(_elapsed) => Err(Refused::TimedOut),
+        match self.begin(shard, Company::Others, ticket)? {
+            Begin::Leased(lease) => Ok(lease),
+            Begin::Wait(wait) => wait.within(patience).await,
         }
     }
 
-    fn begin(self: &Arc<Self>, shard: usize, ticket: &mut Option<Ticket>) -> Result<Begin<L>, Refused> {
+    fn begin(
+        self: &Arc<Self>,
+        shard: usize,
+        company: Company,
+        ticket: &mut Option<Ticket>,
+    ) -> Result<Begin<L>, Refused> {
         let mut state = self.state.lock();
         let is_new = ticket.is_none();
         // Also of one that is leased at once: if it is handed back, it came before those that wait.
         let ticket = *ticket.get_or_insert_with(|| state.next_ticket());
-        if let Some(lease) = state.lease_least_busy(self, shard) {
+        if let Some(lease) = state.lease_least_busy(self, shard, company) {
             return Ok(Begin::Leased(lease));
         }
         match state.admission {
@@ -150,7 +164,11 @@ impl<L: Clone> Pool<L> {
             _ => {}
         }
         let (reply, granted) = oneshot::channel();
-        state.waiting.insert(ticket, Waiting { shard, reply });
+        state.waiting.insert(ticket, Waiting { shard, company, reply });
+        if company == Company::Nobody {
+            state.waiting_alone += 1;
+            state.keep_one(self);
+        }
         Ok(Begin::Wait(Wait { pool: Arc::clone(self), ticket, granted }))
     }
 
@@ -162,7 +180,8 @@ impl<L: Clone> Pool<L> {
             state.members.push(Member::new(instance, capacity));
             state.members.len() - 1
         });
-        let links = &mut state.members[at].links;
+        let Member { links, tenancy, .. } = &mut state.members[at];
+        tenancy.linked();
         links.resize_with(links.len().max(shard + 1), || None);
         links[shard] = Some(link);
         let grants = state.grants(self, instance);
@@ -205,6 +224,7 @@ impl<L: Clone> Pool<L> {
         let mut state = self.state.lock();
         let Some(member) = state.members.iter_mut().find(|it| it.instance == instance) else { return };
         member.in_flight -= 1;
+        member.tenancy.end();
         let now = Instant::now();
         let began = granted.max(mem::replace(&mut member.progress, now));
         state.pace.served(now - began);
@@ -216,11 +236,12 @@ impl<L: Clone> Pool<L> {
 }
 
 impl<L: Clone> State<L> {
-    /// The member with room that has the least to do; of several, the first, whose caches are warm.
-    fn lease_least_busy(&mut self, pool: &Arc<Pool<L>>, shard: usize) -> Option<Lease<L>> {
+    /// The member with room that has the least to do; of several, the first, whose caches are warm. Those that are
+    /// to be avoided come after all others.
+    fn lease_least_busy(&mut self, pool: &Arc<Pool<L>>, shard: usize, company: Company) -> Option<Lease<L>> {
         let (pace, now) = (self.pace, Instant::now());
-        let free = self.members.iter_mut().filter(|it| it.has_room(pace, now) && it.is_linked(shard));
-        free.min_by_key(|it| it.in_flight)?.lease(pool, shard, now)
+        let free = self.members.iter_mut().filter(|it| it.takes(company, pace, now) && it.is_linked(shard));
+        free.min_by_key(|it| (now < it.avoided, it.in_flight))?.lease(pool, shard, company, now)
     }
 
     fn next_ticket(&mut self) -> Ticket {
@@ -230,7 +251,12 @@ impl<L: Clone> State<L> {
 
     /// Takes out of the queue all that `instance` has room for: more than one when the app was found quicker.
     fn grants(&mut self, pool: &Arc<Pool<L>>, instance: u64) -> Vec<Grant<L>> {
-        std::iter::from_fn(|| self.grant(pool, instance)).collect()
+        let alone = self.waiting_alone;
+        let mut grants: Vec<_> = std::iter::from_fn(|| self.grant(pool, instance)).collect();
+        if alone > 0 {
+            grants.extend(self.keep_one(pool));
+        }
+        grants
     }
 
     /// Takes out of the queue the first that `instance` has room for.
@@ -240,9 +266,12 @@ impl<L: Clone> State<L> {
         }
         let (pace, now) = (self.pace, Instant::now());
         let member = self.members.iter_mut().find(|it| it.instance == instance && it.has_room(pace, now))?;
-        let (&ticket, _) = self.waiting.iter().find(|(_, it)| member.is_linked(it.shard))?;
-        let Waiting { shard, reply } = self.waiting.remove(&ticket)?;
-        Some(Grant { reply, lease: member.lease(pool, shard, now)? })
+        let fits = |it: &Waiting<L>| member.is_linked(it.shard) && member.takes(it.company, pace, now);
+        let (&ticket, _) = self.waiting.iter().find(|(_, it)| fits(it))?;
+        let Waiting { shard, company, reply } = self.waiting.remove(&ticket)?;
+        let lease = member.lease(pool, shard, company, now)?;
+        self.waiting_alone -= usize::from(company == Company::Nobody);
+        Some(Grant { reply, lease })
     }
 
     fn has_workers(&self) -> bool {
@@ -257,7 +286,10 @@ impl<L: Clone> State<L> {
 
     fn refuse_if_hopeless(&mut self) -> BTreeMap<Ticket, Waiting<L>> {
         match self.admission {
-            Admission::Refuse if !self.has_workers() => mem::take(&mut self.waiting),
+            Admission::Refuse if !self.has_workers() => {
+                self.waiting_alone = 0;
+                mem::take(&mut self.waiting)
+            }
             _ => BTreeMap::new(),
         }
     }
@@ -265,13 +297,18 @@ impl<L: Clone> State<L> {
 
 impl<L: Clone> Member<L> {
     fn new(instance: u64, capacity: usize) -> Self {
-        Self { instance, capacity, in_flight: 0, progress: Instant::now(), links: Vec::new() }
+        let (tenancy, now) = (Tenancy::Shared, Instant::now());
+        Self { instance, capacity, in_flight: 0, tenancy, progress: now, avoided: now, links: Vec::new() }
     }
 
     /// Whether it can be given one more: to a free thread, or to wait there unless it is held up.
     fn has_room(&self, pace: Pace, now: Instant) -> bool {
         let may_wait = || self.in_flight < self.capacity * (1 + pace.ahead());
-        self.in_flight < self.capacity || may_wait() && !self.is_held_up(pace, now)
+        match self.tenancy {
+            Tenancy::Shared => self.in_flight < self.capacity || may_wait() && !self.is_held_up(pace, now),
+            Tenancy::Kept => self.in_flight == 0,
+            Tenancy::Alone | Tenancy::Lost => false,
+        }
     }
 
     fn is_held_up(&self, pace: Pace, now: Instant) -> bool {
@@ -287,8 +324,15 @@ impl<L: Clone> Member<L> {
         self.links.get(shard).is_some_and(Option::is_some)
     }
 
-    fn lease(&mut self, pool: &Arc<Pool<L>>, shard: usize, now: Instant) -> Option<Lease<L>> {
+    fn lease(
+        &mut self,
+        pool: &Arc<Pool<L>>,
+        shard: usize,
+        company: Company,
+        now: Instant,
+    ) -> Option<Lease<L>> {
         let link = self.links.get(shard)?.clone()?;
+        self.tenancy.begin(company);
         if self.in_flight == 0 {
             self.progress = now;
         }
@@ -323,10 +367,24 @@ struct Wait<L: Clone> {
     granted: oneshot::Receiver<Lease<L>>,
 }
 
+impl<L: Clone> Wait<L> {
+    async fn within(mut self, patience: Duration) -> Result<Lease<L>, Refused> {
+        match tokio::time::timeout(patience, &mut self.granted).await {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(_dropped)) => Err(Refused::Failed),
+            Err(_elapsed) => Err(Refused::TimedOut),
+        }
+    }
+}
+
 impl<L: Clone> Drop for Wait<L> {
     fn drop(&mut self) {
-        let gone = self.pool.state.lock().waiting.remove(&self.ticket);
+        let mut state = self.pool.state.lock();
+        let gone = state.waiting.remove(&self.ticket);
+        let grants = gone.as_ref().map(|it| state.discount(it, &self.pool)).unwrap_or_default();
+        drop(state);
         drop(gone);
+        grants.into_iter().for_each(Grant::deliver);
     }
 }
 
@@ -358,6 +416,15 @@ impl<L: Clone> Lease<L> {
         member.is_some_and(|it| it.is_held_up(state.pace, now))
     }
 
+    /// The worker has handed the exchange back by itself. It would again, at once: who tries anew goes to another.
+    pub(crate) fn declined(self) {
+        let mut state = self.pool.state.lock();
+        if let Some(member) = state.members.iter_mut().find(|it| it.instance == self.instance) {
+            member.avoided = Instant::now() + AVOIDED;
+        }
+        drop(state);
+    }
+
     /// The worker has handed the exchange back, as it waited there for too long.
     pub(crate) fn recalled(self) {
         self.pool.state.lock().pace.recalled();
@@ -371,171 +438,4 @@ impl<L: Clone> Drop for Lease<L> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(3600);
-
-    fn pool() -> Arc<Pool<&'static str>> {
-        Pool::new(Admission::Queue(2))
-    }
-
-    async fn acquire(pool: &Arc<Pool<&'static str>>, shard: usize) -> Result<Lease<&'static str>, Refused> {
-        pool.acquire(shard, &mut None, PATIENCE).await
-    }
-
-    #[tokio::test]
-    async fn the_least_busy_is_chosen_and_none_is_given_more_than_its_capacity() {
-        let pool = pool();
-        pool.link(0, 1, 2, "a");
-        pool.link(0, 2, 1, "b");
-        let leases = [
-            acquire(&pool, 0).await.unwrap(),
-            acquire(&pool, 0).await.unwrap(),
-            acquire(&pool, 0).await.unwrap(),
-        ];
-        assert_eq!(leases.each_ref().map(|it| *it.link()), ["a", "b", "a"]);
-        assert_eq!(pool.census(), Census { workers: 2, capacity: 3, in_flight: 3, waiting: 0 });
-    }
-
-    #[tokio::test]
-    async fn room_is_counted_across_shards() {
-        let pool = pool();
-        pool.link(0, 1, 1, "a from 0");
-        pool.link(1, 1, 1, "a from 1");
-        let first = acquire(&pool, 0).await.unwrap();
-        let waiting = acquire(&pool, 1);
-        tokio::pin!(waiting);
-        assert!(futures_util::poll!(&mut waiting).is_pending());
-        drop(first);
-        assert_eq!(*waiting.await.unwrap().link(), "a from 1");
-    }
-
-    #[tokio::test]
-    async fn the_queue_is_left_in_order_and_keeps_the_place_of_a_second_try() {
-        let pool = pool();
-        pool.link(0, 1, 1, "a");
-        let (mut early, mut late) = (None, None);
-        let first = acquire(&pool, 0).await.unwrap();
-        {
-            let taken_back = pool.acquire(0, &mut early, PATIENCE);
-            tokio::pin!(taken_back);
-            assert!(futures_util::poll!(&mut taken_back).is_pending());
-        }
-        let second = pool.acquire(0, &mut late, PATIENCE);
-        tokio::pin!(second);
-        assert!(futures_util::poll!(&mut second).is_pending());
-        let again = pool.acquire(0, &mut early, PATIENCE);
-        tokio::pin!(again);
-        assert!(futures_util::poll!(&mut again).is_pending());
-        drop(first);
-        assert!(futures_util::poll!(&mut second).is_pending());
-        drop(again.await.unwrap());
-        second.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_refuses_and_one_who_left_makes_room() {
-        let pool = pool();
-        let mut first = Box::pin(acquire(&pool, 0));
-        let mut second = Box::pin(acquire(&pool, 0));
-        assert!(futures_util::poll!(&mut first).is_pending());
-        assert!(futures_util::poll!(&mut second).is_pending());
-        assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Full);
-        drop(first);
-        let mut third = Box::pin(acquire(&pool, 0));
-        assert!(futures_util::poll!(&mut third).is_pending());
-        pool.link(0, 1, 2, "a");
-        drop((second.await.unwrap(), third.await.unwrap()));
-        assert_eq!(pool.census(), Census { workers: 1, capacity: 2, in_flight: 0, waiting: 0 });
-    }
-
-    #[tokio::test]
-    async fn what_is_handed_back_comes_before_those_that_wait_even_when_the_queue_is_full() {
-        let pool = pool();
-        pool.link(0, 1, 1, "a");
-        let mut ticket = None;
-        let first = pool.acquire(0, &mut ticket, PATIENCE).await.unwrap();
-        let mut second = Box::pin(acquire(&pool, 0));
-        let mut third = Box::pin(acquire(&pool, 0));
-        assert!(futures_util::poll!(&mut second).is_pending());
-        assert!(futures_util::poll!(&mut third).is_pending());
-        pool.unlink(0, 1);
-        drop(first);
-        let mut again = Box::pin(pool.acquire(0, &mut ticket, PATIENCE));
-        assert!(futures_util::poll!(&mut again).is_pending(), "neither refused nor granted");
-        pool.link(0, 2, 1, "b");
-        assert!(futures_util::poll!(&mut second).is_pending(), "it came later");
-        drop(again.await.unwrap());
-        drop(second.await.unwrap());
-        third.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_worker_that_is_linked_to_again_is_as_busy_as_it_was() {
-        let pool = pool();
-        pool.link(0, 1, 1, "a");
-        let lease = acquire(&pool, 0).await.unwrap();
-        pool.unlink(0, 1);
-        pool.link(0, 1, 1, "a again");
-        let mut waiting = Box::pin(acquire(&pool, 0));
-        assert!(futures_util::poll!(&mut waiting).is_pending());
-        drop(lease);
-        drop(waiting.await.unwrap());
-        assert_eq!(pool.census(), Census { workers: 1, capacity: 1, in_flight: 0, waiting: 0 });
-    }
-
-    #[tokio::test]
-    async fn all_that_wait_get_the_room_of_an_app_that_turns_out_to_be_quick() {
-        let pool = pool();
-        pool.link(0, 1, 1, "a");
-        let first = acquire(&pool, 0).await.unwrap();
-        let mut second = Box::pin(acquire(&pool, 0));
-        let mut third = Box::pin(acquire(&pool, 0));
-        assert!(futures_util::poll!(&mut second).is_pending());
-        assert!(futures_util::poll!(&mut third).is_pending());
-        (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_micros(20)));
-        drop(first);
-        let _both_at_once = (second.await.unwrap(), third.await.unwrap());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn patience_ends() {
-        let pool = pool();
-        let refused = pool.acquire(0, &mut None, Duration::from_secs(30)).await.unwrap_err();
-        assert_eq!((refused, pool.census().waiting), (Refused::TimedOut, 0));
-    }
-
-    #[tokio::test]
-    async fn a_failed_app_refuses_those_that_wait_unless_it_has_workers() {
-        let pool = pool();
-        pool.link(0, 1, 1, "a");
-        let lease = acquire(&pool, 0).await.unwrap();
-        let mut waiting = Box::pin(acquire(&pool, 0));
-        assert!(futures_util::poll!(&mut waiting).is_pending());
-        pool.admit(Admission::Refuse);
-        assert!(futures_util::poll!(&mut waiting).is_pending());
-        pool.unlink(0, 1);
-        assert_eq!(waiting.await.unwrap_err(), Refused::Failed);
-        assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Failed);
-        drop(lease);
-        assert_eq!(pool.census(), Census::default());
-    }
-
-    #[tokio::test]
-    async fn what_is_given_ahead_goes_to_none_that_is_held_up() {
-        let pool = pool();
-        pool.link(0, 1, 1, "a");
-        pool.link(0, 2, 1, "b");
-        (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_millis(5)));
-        let busy = [acquire(&pool, 0).await.unwrap(), acquire(&pool, 0).await.unwrap()];
-        pool.state.lock().members[0].progress -= Duration::from_secs(1);
-        let ahead = acquire(&pool, 0).await.unwrap();
-        assert_eq!((*ahead.link(), ahead.place()), ("b", Place::Ahead));
-        assert!(
-            futures_util::poll!(Box::pin(acquire(&pool, 0))).is_pending(),
-            "a is held up, b has one that waits"
-        );
-        drop(busy);
-    }
-}
+mod tests;

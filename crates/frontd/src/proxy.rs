@@ -96,8 +96,12 @@ impl Exchange<'_> {
     async fn run(&self) -> Result<Response<Body>, Reply> {
         let (mut ticket, mut tries) = (None, 0);
         loop {
-            let patience = self.app.limits.queue;
-            let lease = self.app.pool().acquire(self.shard.number(), &mut ticket, patience).await?;
+            let (pool, shard, patience) = (self.app.pool(), self.shard.number(), self.app.limits.queue);
+            let lease = match tries {
+                0 => pool.acquire(shard, &mut ticket, patience).await?,
+                // It may be what ended its worker: it is to take no other request with it, nor the other way round.
+                _ => pool.acquire_alone(shard, &mut ticket, patience).await?,
+            };
             let link = Arc::clone(lease.link());
             let limit = self.app.limits.request.map(|it| it + BACKSTOP);
             let pending = link.begin(lease, limit, self.message());

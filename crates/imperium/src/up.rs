@@ -3,6 +3,7 @@
 mod announce;
 mod children;
 mod listeners;
+mod notices;
 mod one_app;
 mod plan;
 mod programs;
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 
 use self::announce::Announcer;
 use self::listeners::Listeners;
+use self::notices::Notices;
 use self::one_app::OneApp;
 use self::plan::Plan;
 use self::programs::{EMPEROR, FRONT, Told};
@@ -64,7 +66,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let addresses = Addresses {
         http: listeners.addresses("http"),
         https: listeners.addresses("https"),
-        admin: listeners::free(plan.frontd.admin)?,
+        admin: listeners.addresses("admin").first().copied().unwrap_or(plan.frontd.admin),
     };
     addresses
         .write(&plan.emperord.socket)
@@ -72,7 +74,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         .wrap_err("tell the addresses to `imperium status`")?;
     info!(root = %plan.layout.etc.display(), "starting");
     let told = Told { root: &plan.layout.etc, log_format: args.log_format };
-    let frontd = plan.programs.frontd(told, listeners, addresses.admin);
+    let frontd = plan.programs.frontd(told, listeners);
     let programs = vec![plan.programs.emperord(told), frontd];
     let announcer =
         Announcer { addresses, socket: plan.emperord.socket.clone(), authority: plan.authority() };
@@ -86,7 +88,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
 /// Runs until it is told to stop, and ends everything in the reverse order; a second signal ends it at once.
 async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> miette::Result<()> {
     let mut signals = Signals::new().into_diagnostic().wrap_err("receive signals")?;
-    let mut stack = Stack::new(programs).into_diagnostic().wrap_err("watch over processes")?;
+    let notices = plan.emperord.run.join("notify.sock");
+    let notices = Notices::bind(notices).into_diagnostic().wrap_err("listen for what the daemons tell")?;
+    let mut stack = Stack::new(programs, notices).into_diagnostic().wrap_err("watch over processes")?;
     tokio::select! {
         never = stack.keep_running() => match never {},
         never = announcer.run() => match never {},

@@ -15,7 +15,7 @@ use crate::exchanges::Exchanges;
 use crate::process;
 use crate::socket::Place;
 
-/// How long what has begun may take after SIGTERM, where nobody says.
+/// How long what has begun may take after SIGTERM, until emperord has said.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// What ends this worker.
@@ -32,6 +32,8 @@ pub(crate) struct Control {
     spec: Option<oneshot::Sender<Spec>>,
     /// How many run the app.
     workers: Arc<AtomicU32>,
+    /// What SIGTERM leaves to what has begun.
+    grace: Duration,
     /// When what is still under way is cut.
     deadline: Option<Instant>,
 }
@@ -46,7 +48,7 @@ impl Control {
         spec: oneshot::Sender<Spec>,
         workers: Arc<AtomicU32>,
     ) -> Self {
-        Self { exchanges, life, place, spec: Some(spec), workers, deadline: None }
+        Self { exchanges, life, place, spec: Some(spec), workers, grace: DEFAULT_GRACE, deadline: None }
     }
 
     /// Obeys until the process ends. `end_asked` asks for what SIGTERM would.
@@ -76,6 +78,7 @@ impl Control {
         match command {
             Command::Run(spec) => {
                 self.workers.store(spec.workers, Ordering::Relaxed);
+                self.grace = grace(&spec);
                 if let Some(waiting) = self.spec.take() {
                     let _ending = waiting.send(*spec);
                 }
@@ -90,7 +93,7 @@ impl Control {
 
     fn terminate(&mut self) {
         match self.deadline {
-            None => self.drain(DEFAULT_GRACE),
+            None => self.drain(self.grace),
             Some(_) => {
                 tracing::warn!("terminated while draining: what is still under way is cut");
                 self.end_now();
@@ -116,5 +119,13 @@ impl Control {
             place.remove();
         }
         process::exit_now(0)
+    }
+}
+
+/// As the app's file says.
+fn grace(spec: &Spec) -> Duration {
+    match spec.stop_milliseconds {
+        0 => DEFAULT_GRACE,
+        milliseconds => Duration::from_millis(milliseconds.into()),
     }
 }

@@ -10,7 +10,6 @@ use api::runner::serve_response;
 use api::runner::{
     ExchangeRequest, ExchangeResponse, Open, ServeRequest, ServeResponse, Start, Welcome, exchange_request,
 };
-use daemon::uds::CalmStream;
 use futures_util::Stream;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -21,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::exchange::NotJoined;
 use crate::exchanges::Exchanges;
+use crate::peers::Peers;
 use crate::session::Session;
 
 /// What one `Serve` or `Exchange` may have sent without being read; a body waits at frontd beyond that.
@@ -33,8 +33,9 @@ const MESSAGE_SIZE: usize = 2 << 20;
 /// Chunks of a response's body that wait for frontd.
 const CHUNKS_AHEAD: usize = 4;
 
-/// Serves until the process ends.
-pub(crate) async fn serve(listener: UnixListener, exchanges: Arc<Exchanges>, capacity: u32) {
+/// Serves `peers` until the process ends.
+pub(crate) async fn serve(listener: UnixListener, peers: Peers, exchanges: Arc<Exchanges>, capacity: u32) {
+    let accepted = UnixListenerStream::new(listener).filter_map(move |it| peers.admit(it));
     let service = RunnerServiceServer::new(Runner { exchanges, capacity })
         .max_decoding_message_size(MESSAGE_SIZE)
         .max_encoding_message_size(usize::MAX);
@@ -43,7 +44,7 @@ pub(crate) async fn serve(listener: UnixListener, exchanges: Arc<Exchanges>, cap
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_SIZE)
         .add_service(service)
-        .serve_with_incoming(UnixListenerStream::new(listener).map(|it| it.and_then(CalmStream::new)))
+        .serve_with_incoming(accepted)
         .await;
     if let Err(error) = served {
         tracing::error!(cause = &error as &dyn std::error::Error, "serve requests");

@@ -18,6 +18,7 @@ mod ingress;
 mod inside;
 mod interrupt;
 mod log;
+mod peers;
 mod process;
 mod seat;
 mod session;

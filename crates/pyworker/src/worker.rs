@@ -28,6 +28,7 @@ use crate::forked;
 use crate::ingress;
 use crate::inside;
 use crate::interrupt::{self, Interrupter};
+use crate::peers::Peers;
 use crate::signals::{self, Handled, Signals};
 use crate::socket::Place;
 use crate::watch::Watch;
@@ -280,9 +281,11 @@ impl Worker {
     }
 
     fn listen(&self, py: Python<'_>, spec: &Spec) -> Result<(), daemon::uds::ListenError> {
-        let (listener, place) = self.driver.wait(py, async { Place::bind(Path::new(&spec.socket)) })?;
+        let socket = Path::new(&spec.socket);
+        let (listener, place) = self.driver.wait(py, async { Place::bind(socket) })?;
         let _once = self.place.set(place);
-        self.driver.spawn(ingress::serve(listener, Arc::clone(&self.exchanges), spec.threads.max(1)));
+        let (peers, exchanges) = (Peers::of(socket), Arc::clone(&self.exchanges));
+        self.driver.spawn(ingress::serve(listener, peers, exchanges, spec.threads.max(1)));
         Ok(())
     }
 

@@ -1,40 +1,53 @@
-"""Tells what it sees and what it can reach from where it runs."""
+"""A project as a stranger has it, which tells what it sees and what it can reach from where it runs."""
 
-import json
 import os
 import socket
 import time
-from urllib.parse import unquote
+
+from flask import Flask, jsonify, request
 
 if os.environ.get("IMPORT") == "fails":
     1 / 0
 while os.environ.get("IMPORT") == "hangs":
     time.sleep(1)
 
-
-def application(environ, start_response):
-    query = environ["QUERY_STRING"]
-    if environ["REQUEST_METHOD"] == "POST":
-        body = environ["wsgi.input"].read()
-    elif environ["PATH_INFO"] == "/echo":
-        body = query.encode()
-    else:
-        body = json.dumps(ANSWERS[environ["PATH_INFO"]](unquote(query))).encode()
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
-    return [body]
+app = Flask(__name__)
 
 
-def who(_):
-    return {"uid": os.getuid(), "pid": os.getpid()}
+@app.get("/")
+def home():
+    return f"This is {os.path.basename(os.getcwd())}.\n"
 
 
-def read(path):
-    return attempt(lambda: open(path).read())
+@app.route("/echo", methods=["GET", "POST"])
+def echo():
+    return request.get_data() if request.method == "POST" else request.query_string
 
 
-def connect(path):
+@app.get("/who")
+def who():
+    return jsonify(uid=os.getuid(), pid=os.getpid())
+
+
+@app.get("/read")
+def read():
+    return attempt(lambda: open(request.args["path"]).read())
+
+
+@app.get("/connect")
+def connect():
     with socket.socket(socket.AF_UNIX) as client:
-        return attempt(lambda: client.connect(path))
+        return attempt(lambda: client.connect(request.args["path"]))
+
+
+@app.get("/held")
+def held():
+    """Is answered once there is a file of that name; says that it has begun by one beside it."""
+    path = request.args["until"]
+    open(f"{path}.begun", "w").close()
+    while not os.path.exists(path):
+        time.sleep(0.05)
+    return "released"
 
 
 def attempt(work):
@@ -43,6 +56,3 @@ def attempt(work):
     except OSError as error:
         return type(error).__name__
     return "done"
-
-
-ANSWERS = {"/who": who, "/read": read, "/connect": connect}

@@ -199,6 +199,24 @@ async fn a_get_that_ends_each_worker_that_takes_it_is_given_up() -> anyhow::Resu
     .await
 }
 
+/// Each costs two workers, in which there are other requests at that time: those have their answers all the same.
+#[tokio::test]
+async fn gets_that_end_their_workers_among_others_fail_alone() -> anyhow::Result<()> {
+    bad(4, 1, async |stack, client| {
+        let load = Load::start(client, 12, Kind::Gets);
+        for _ in 0..4 {
+            load.flows(100).await?;
+            let (one, other) = tokio::join!(client.get("/os-exit"), client.get("/os-exit"));
+            one?.expect(502)?;
+            other?.expect(502)?;
+            stack.ready("bad", 4).await?;
+        }
+        load.flows(100).await?;
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_fork_that_comes_back_from_the_app_answers_nobody() -> anyhow::Result<()> {
     bad(1, 1, async |stack, client| {

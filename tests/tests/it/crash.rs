@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use http::Method;
 use rustix::process::Signal;
 use tests::client::{Client, Protocol};
@@ -191,6 +191,47 @@ async fn frontd_told_to_end_loses_no_request() -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Who comes while the old one waits for a slow answer is served by the next, and does not wait for that answer.
+#[tokio::test]
+async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()> {
+    wsgi(3, async |stack, client| {
+        // The next frontd does not know which workers they hold.
+        let (held, other) = (Gate::get(client, stack.root()), Gate::get(client, stack.root()));
+        held.begun(1).await?;
+        other.begun(1).await?;
+        let old = Process::of(stack.daemon("frontd").await?).context("frontd has ended")?;
+        process::signal(old.pid, Signal::TERM)?;
+        stack.logged(&["frontd", "drains beside the next"]).await?;
+        for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
+            stack.client("wsgi", protocol)?.get("/hello").await?.expect(200)?;
+        }
+        stack.whole().await.context("the next frontd answers probes")?;
+        ensure!(old.lives() && !held.is_answered(), "the old frontd did not wait for its request");
+        held.pass().await?;
+        other.pass().await?;
+        stack.logged(&["drained", "exited with 0"]).await?;
+        ensure!(!old.lives(), "the old frontd lives on");
+        Ok(())
+    })
+    .await
+}
+
+/// What a frontd that drains already has begun is waited for at the end of the stack, too.
+#[tokio::test]
+async fn a_stack_told_to_end_waits_for_a_frontd_that_drains() -> anyhow::Result<()> {
+    let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
+    stack.whole().await?;
+    let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
+    held.begun(1).await?;
+    process::signal(stack.daemon("frontd").await?, Signal::TERM)?;
+    stack.logged(&["frontd", "drains beside the next"]).await?;
+    stack.whole().await?;
+    stack.ask_to_end()?;
+    stack.logged(&["imperium", "ended", "daemon=frontd"]).await?;
+    held.pass().await?;
+    stack.end_beside_clients().await
 }
 
 /// A client may open a connection and say nothing on it: that holds up no restart.

@@ -4,6 +4,7 @@ mod bad_apps;
 mod bodies;
 mod client_gone;
 mod command;
+mod container;
 mod crash;
 mod dispatch;
 mod early_hints;

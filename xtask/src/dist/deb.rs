@@ -30,6 +30,11 @@ pub(crate) struct Package<'a> {
     pub(crate) data: &'a Tree,
 }
 
+/// What the file of a package is called.
+pub(crate) fn name(package: &str, version: &Version) -> String {
+    format!("{package}_{}_amd64.deb", version.text)
+}
+
 /// The bytes of the package.
 pub(crate) fn build(package: &Package<'_>, version: &Version) -> anyhow::Result<Vec<u8>> {
     let control = control_tree(package, version)?.write_tar(".", version.epoch, Vec::new())?;

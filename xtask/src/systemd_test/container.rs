@@ -47,7 +47,7 @@ impl Container {
     fn command(&self, command: &str) -> Command {
         let leader = self.leader.as_raw_nonzero().to_string();
         let mut enter = Command::new("nsenter");
-        enter.args(["--target", &leader, "--all", "--wd=/", "env", "-i", "LANG=C.UTF-8"]);
+        enter.args(["--target", &leader, "--all", "--wd", "env", "-i", "LANG=C.UTF-8"]);
         enter.args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_PAGER=", "sh", "-ec", command]);
         enter.stdin(Stdio::null());
         enter
@@ -119,7 +119,9 @@ impl Container {
 
 fn nspawn(root: &Path) -> anyhow::Result<Child> {
     let console = File::create(root.with_file_name("console.log"))?;
-    let mut nspawn = Command::new("systemd-nspawn");
+    let mut nspawn = Command::new("setpriv");
+    // Should this be killed, the container is powered off.
+    nspawn.args(["--pdeathsig=TERM", "systemd-nspawn"]);
     nspawn.args(["--quiet", "--boot", "--machine=imperium-test", "--private-network", "--console=pipe"]);
     // There need not be a systemd here that could be told of it.
     nspawn.args(["--register=no", "--keep-unit", "--directory"]).arg(root);

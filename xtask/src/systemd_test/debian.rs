@@ -7,11 +7,10 @@ use anyhow::Context as _;
 
 use super::here;
 
-/// glibc of it is not older than that of the machine that builds.
 const SUITE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
-/// What a bare server has, and the Python that apps run on.
-const PACKAGES: &str = "systemd-sysv,dbus,procps,python3,python3-venv";
+/// What a bare server has, and what the guide asks apt for.
+const PACKAGES: &str = "systemd-sysv,dbus,procps,python3-venv,curl,openssl";
 
 /// The folder that is kept.
 pub(crate) struct Debian {
@@ -95,9 +94,10 @@ impl Layer {
         self.folder.join("root")
     }
 
-    /// Leaves it mounted.
-    pub(crate) fn keep(mut self) {
+    /// Leaves it mounted; returns the root of the file system.
+    pub(crate) fn keep(mut self) -> PathBuf {
         self.end = End::Keep;
+        self.path()
     }
 }
 

@@ -56,6 +56,9 @@ pub struct Spec {
     /// Absolute; files in these can be left to frontd to send.
     #[prost(string, repeated, tag = "14")]
     pub sendfile_folders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What SIGTERM leaves to what has begun, in milliseconds; 0 is 30 s.
+    #[prost(uint32, tag = "15")]
+    pub stop_milliseconds: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {

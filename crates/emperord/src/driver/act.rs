@@ -12,7 +12,7 @@ use super::Driver;
 use super::app::{App, Slot};
 use super::event::{self, Command};
 use crate::launcher::{Preload, Start};
-use crate::process::Process;
+use crate::process::{Ending, Process};
 
 /// How long a process that has ended is waited for to be heard of: what it said last is still on its way.
 pub(super) const LINGER: Duration = Duration::from_millis(250);
@@ -112,8 +112,12 @@ impl Driver {
     /// Has the end of a process told as an event.
     pub(super) fn await_end(&self, worker: api::WorkerName, process: Process) {
         let events = self.events.clone();
+        let inquiry = self.launcher.ending(&worker, process.identity());
         self.tasks.spawn(async move {
-            let ending = process.ended().await;
+            let ending = match (process.ended().await, inquiry) {
+                (Ending::Unknown, Some(inquiry)) => inquiry.await,
+                (ending, _) => ending,
+            };
             if let Some(events) = events.upgrade() {
                 let identity = process.identity();
                 let _nobody_left = events.send(event::Event::Ended { worker, identity, ending }).await;

@@ -87,14 +87,19 @@ impl Driver {
             tracing::info!(app = %name, chosen = %vassal.app, %directory, "`app` was found in its folder");
         }
         app.specs.insert(generation, Arc::clone(&vassal));
-        let workers_before = app.vassal.as_ref().map(|it| it.workers);
-        let are_others = workers_before.is_some_and(|before| before != vassal.workers);
+        let before = app.vassal.as_ref().map(|it| (it.workers, it.timeouts.stop));
+        let (are_others, is_another_stop) = before.map_or((false, false), |(workers, stop)| {
+            (workers != vassal.workers, stop != vassal.timeouts.stop)
+        });
         app.vassal = Some(vassal);
         app.file_error = None;
         self.tell(name, wanted);
         self.follow_preload(name);
-        if are_others {
+        if are_others || is_another_stop {
             self.repeat_specs(name);
+        }
+        if is_another_stop {
+            self.change_units(name);
         }
         self.publish(name);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::WorkerName;
+use api::{VassalName, WorkerName};
 use supervise::{Action, Adoption, Event, Exit, KillCause};
 
 use super::Driver;
@@ -60,6 +60,31 @@ impl Driver {
             }
         });
         true
+    }
+
+    /// Has the service manager follow what an app's file says of the workers that run.
+    pub(super) fn change_units(&self, name: &VassalName) {
+        let Some(app) = self.apps.get(name) else { return };
+        let Some(vassal) = &app.vassal else { return };
+        for worker in app.slots.keys().map(|it| app.worker(*it)) {
+            let Some(job) = self.launcher.change(&worker, vassal) else { continue };
+            self.tasks.spawn(async move {
+                if let Err(error) = job.await {
+                    tracing::warn!(%worker, error, "the worker's limits stay as they were");
+                }
+            });
+        }
+    }
+
+    /// Has the service manager forget the workers of an app that is no more.
+    pub(super) fn forget_units(&self, app: &VassalName) {
+        let Some(job) = self.launcher.forget(app) else { return };
+        let app = app.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = job.await {
+                tracing::warn!(%app, error, "its units that failed stay in systemd's list");
+            }
+        });
     }
 
     /// One that ended well has had its process come, or will have: its start has a limit.

@@ -1,6 +1,8 @@
 //! The driver with real processes, a real folder and real state; the test says what the workers would say.
 
 pub(crate) mod emperor;
+mod manager;
+mod orders;
 
 use supervise::{Phase, Stage};
 

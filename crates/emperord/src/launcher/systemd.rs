@@ -9,6 +9,7 @@ mod bus;
 mod drop_in;
 
 use std::fs::{self, Permissions};
+use std::future::ready;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,8 @@ use api::{VassalName, WorkerName};
 use tokio::net::UnixStream;
 use vassal::Vassal;
 
-use super::{Job, LaunchError, Launcher, Preload, Start};
-use crate::process::Process;
+use super::{Inquiry, Job, LaunchError, Launcher, Preload, Start};
+use crate::process::{Identity, Process};
 use drop_in::DropIn;
 
 /// Units that last until the next boot (systemd.unit(5)).
@@ -33,11 +34,8 @@ pub struct Systemd {
 
 impl Launcher for Systemd {
     fn start(&self, worker: &WorkerName, vassal: &Vassal) -> Result<Start, LaunchError> {
-        let drop_in = DropIn::new(vassal, &self.sockets)?;
-        let unit = unit(worker);
-        let folder = Path::new(UNITS).join(format!("{unit}.d"));
-        write(&folder, &drop_in.to_string())?;
-        Ok(Start::Ordered(Box::pin(bus::start(unit))))
+        self.write_drop_in(worker, vassal)?;
+        Ok(Start::Ordered(Box::pin(bus::start(unit(worker)))))
     }
 
     fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError> {
@@ -52,6 +50,21 @@ impl Launcher for Systemd {
         Some(Box::pin(bus::stop(unit(worker))))
     }
 
+    fn change(&self, worker: &WorkerName, vassal: &Vassal) -> Option<Job> {
+        match self.write_drop_in(worker, vassal) {
+            Ok(()) => Some(Box::pin(bus::refresh(unit(worker)))),
+            Err(error) => Some(Box::pin(ready(Err(error.to_string())))),
+        }
+    }
+
+    fn forget(&self, app: &VassalName) -> Option<Job> {
+        Some(Box::pin(bus::reset_failed(app.clone())))
+    }
+
+    fn ending(&self, worker: &WorkerName, identity: Identity) -> Option<Inquiry> {
+        Some(Box::pin(bus::ending(unit(worker), identity.pid)))
+    }
+
     fn is_of(&self, process: &Process, worker: &WorkerName) -> bool {
         let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", process.identity().pid));
         // Read while the process is held: if it has not ended since, the text is of this one.
@@ -59,8 +72,21 @@ impl Launcher for Systemd {
     }
 }
 
+impl Systemd {
+    fn write_drop_in(&self, worker: &WorkerName, vassal: &Vassal) -> Result<(), LaunchError> {
+        let drop_in = DropIn::new(vassal, &self.sockets)?;
+        let folder = Path::new(UNITS).join(format!("{}.d", unit(worker)));
+        write(&folder, &drop_in.to_string())
+    }
+}
+
 fn unit(worker: &WorkerName) -> String {
     format!("workerd@{worker}.service")
+}
+
+/// Whose unit it is; none where it is no worker's.
+fn worker(unit: &str) -> Option<WorkerName> {
+    WorkerName::parse(unit.strip_prefix("workerd@")?.strip_suffix(".service")?).ok()
 }
 
 /// Whether a cgroup(7) file names the unit in systemd's own hierarchy.
@@ -107,6 +133,16 @@ mod tests {
             ("0", false),
         ] {
             assert_eq!(is_in(cgroup, unit), is_of_it, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn whose_unit_it_is() {
+        let of = |unit| worker(unit).map(|it| (it.vassal.to_string(), it.number));
+        assert_eq!(of("workerd@blog-1.service"), Some(("blog".to_owned(), 1)));
+        assert_eq!(of("workerd@blog-admin-12.service"), Some(("blog-admin".to_owned(), 12)));
+        for other in ["workerd@blog.service", "frontd@1.service", "workerd@blog-1.socket", ""] {
+            assert_eq!(of(other), None, "{other}");
         }
     }
 

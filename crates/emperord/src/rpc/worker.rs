@@ -194,6 +194,7 @@ pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
         host: host(vassal),
         script_name: vassal.path.as_str().trim_end_matches('/').to_owned(),
         sendfile_folders: vassal.sendfile_folders.values().map(|it| it.display().to_string()).collect(),
+        stop_milliseconds: u32::try_from(vassal.timeouts.stop.as_millis()).unwrap_or(u32::MAX).max(1),
     }
 }
 

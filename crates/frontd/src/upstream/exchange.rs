@@ -279,6 +279,7 @@ impl Exchange {
         // The room first: who is told may come back for more.
         match outcome {
             Outcome::HandedBack if self.recalled => self.lease.recalled(),
+            Outcome::HandedBack => self.lease.declined(),
             _ => drop(self.lease),
         }
         if let Some(reply) = self.reply {

@@ -155,7 +155,11 @@ impl Target {
                 }
             }
         }
-        self.pool.unlink(self.shard, self.instance);
+        match end {
+            End::Retired => self.pool.unlink(self.shard, self.instance),
+            // Before what was under way is told, which ends with this: it would be tried there again by others.
+            End::Broken => self.pool.lose(self.shard, self.instance),
+        }
         info!(worker = self.worker, shard = self.shard, "link to worker ended");
         end
     }

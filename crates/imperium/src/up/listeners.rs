@@ -32,7 +32,7 @@ pub(crate) struct BindError {
 }
 
 impl Listeners {
-    /// Binds each address, under the name that frontd knows it by: `http` or `https`.
+    /// Binds each address, under the name that frontd knows it by: `http`, `https` or `admin`.
     ///
     /// # Errors
     /// When one of them is taken, forbidden, or not of this machine.
@@ -85,12 +85,6 @@ impl BindError {
             _ => other(port),
         }
     }
-}
-
-/// An address for the admin listener, which frontd binds itself: tells now if it cannot, and chooses a port for 0.
-pub(crate) fn free(admin: SocketAddr) -> Result<SocketAddr, BindError> {
-    let probe = Listeners::bind(&[("admin", admin)])?;
-    Ok(probe.addresses("admin").first().copied().unwrap_or(admin))
 }
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {

@@ -68,7 +68,8 @@ impl Plan {
     pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let named =
             |name, addresses: &[SocketAddr]| addresses.iter().map(move |it| (name, *it)).collect::<Vec<_>>();
-        [named("http", &self.frontd.http), named("https", &self.frontd.https)].concat()
+        let Self { frontd, .. } = self;
+        [named("http", &frontd.http), named("https", &frontd.https), named("admin", &[frontd.admin])].concat()
     }
 
     /// The certificate of the local CA, where one is used.

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use daemon::logging::Format;
@@ -10,7 +9,7 @@ use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use rustix::process::Signal;
 
 use super::listeners::Listeners;
-use super::stack::Program;
+use super::stack::{Program, Succession};
 
 /// The names of the daemons, in the log too.
 pub(crate) const EMPEROR: &str = "emperord";
@@ -60,18 +59,19 @@ impl Programs {
             arguments: told.arguments().collect(),
             listeners: Listeners::default(),
             stop: Signal::INT,
+            succession: Succession::AtEnd,
         }
     }
 
     /// The front, which serves `listeners`.
-    pub(crate) fn frontd(&self, told: Told<'_>, listeners: Listeners, admin: SocketAddr) -> Program {
-        let admin = [OsString::from("--admin"), admin.to_string().into()];
+    pub(crate) fn frontd(&self, told: Told<'_>, listeners: Listeners) -> Program {
         Program {
             name: FRONT,
             path: self.frontd.clone(),
-            arguments: told.arguments().chain(admin).collect(),
+            arguments: told.arguments().collect(),
             listeners,
             stop: Signal::TERM,
+            succession: Succession::AtDrain,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::children::{Children, Exit};
 use super::listeners::Listeners;
+use super::notices::Notices;
 use super::restart::Restart;
 use super::spawn::spawn;
 
@@ -30,12 +31,23 @@ pub(crate) struct Program {
     pub(crate) listeners: Listeners,
     /// What makes it end in order; sent to it also when this process dies.
     pub(crate) stop: Signal,
+    pub(crate) succession: Succession,
+}
+
+/// When the next process of a daemon is started, after one that somebody else told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Succession {
+    /// Once it has ended.
+    AtEnd,
+    /// As soon as it says that it takes nothing new: it ends what it has begun beside the next.
+    AtDrain,
 }
 
 /// The daemons, and whatever processes they leave behind.
 #[derive(Debug)]
 pub(crate) struct Stack {
     children: Children,
+    notices: Notices,
     daemons: Vec<Daemon>,
 }
 
@@ -44,11 +56,13 @@ struct Daemon {
     program: Program,
     restart: Restart,
     state: State,
+    /// Its former processes that still end what they have begun.
+    draining: Vec<Pid>,
 }
 
 /// ```text
-/// Down ── its time has come ──▶ Running
-///      ◀── it ended ───────────
+/// Down ── its time has come ───────────────▶ Running
+///      ◀── it ended, or left it to the next ─
 /// ```
 #[derive(Debug, Clone, Copy)]
 enum State {
@@ -56,26 +70,37 @@ enum State {
     Running { pid: Pid, since: Instant },
 }
 
+/// What it means that a process has ended.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    /// A daemon is down.
+    Daemon { name: &'static str, restart_in: Duration },
+    /// A daemon that had left its work to the next is done.
+    Drained { name: &'static str },
+    /// It had lost its parent.
+    Orphan,
+}
+
 impl Stack {
     /// Starts nothing yet.
     ///
     /// # Errors
     /// When the kernel refuses to tell of ended processes.
-    pub(crate) fn new(programs: Vec<Program>) -> io::Result<Self> {
-        let down = State::Down { until: Instant::now() };
-        let daemon = |program| Daemon { program, restart: Restart::default(), state: down };
-        Ok(Self { children: Children::new()?, daemons: programs.into_iter().map(daemon).collect() })
+    pub(crate) fn new(programs: Vec<Program>, notices: Notices) -> io::Result<Self> {
+        let daemons = programs.into_iter().map(Daemon::new).collect();
+        Ok(Self { children: Children::new()?, notices, daemons })
     }
 
     /// Starts the daemons, each again when it has ended, until this future is dropped.
     pub(crate) async fn keep_running(&mut self) -> Infallible {
         loop {
             for daemon in &mut self.daemons {
-                daemon.start_if_due();
+                daemon.start_if_due(self.notices.path());
             }
             let due = self.daemons.iter().filter_map(Daemon::due).min();
             tokio::select! {
                 exit = self.children.next() => self.died(exit),
+                pid = self.notices.stopping() => self.drains(pid),
                 () = until(due) => {}
             }
         }
@@ -86,10 +111,13 @@ impl Stack {
     pub(crate) async fn stop(&mut self, name: &str, limit: Duration) {
         let Some(daemon) = self.daemons.iter_mut().find(|it| it.program.name == name) else { return };
         daemon.program.listeners = Listeners::default();
-        let State::Running { pid, .. } = daemon.state else { return };
-        info!(daemon = name, "stopping");
-        signal(pid, daemon.program.stop);
-        if timeout(limit, self.end_of(pid)).await.is_err() {
+        let mut left = HashSet::from_iter(daemon.draining.iter().copied());
+        if let State::Running { pid, .. } = daemon.state {
+            info!(daemon = name, "stopping");
+            signal(pid, daemon.program.stop);
+            left.insert(pid);
+        }
+        if timeout(limit, self.end_of(left)).await.is_err() {
             warn!(daemon = name, ?limit, "it did not end in time and is killed");
         }
     }
@@ -137,42 +165,54 @@ impl Stack {
         }
     }
 
-    async fn end_of(&mut self, pid: Pid) {
-        while self.next_end().await != pid {}
+    async fn end_of(&mut self, mut left: HashSet<Pid>) {
+        while !left.is_empty() {
+            left.remove(&self.next_end().await);
+        }
     }
 
     /// The next process that ends after it was asked to.
     async fn next_end(&mut self) -> Pid {
         let exit = self.children.next().await;
-        match self.ended(exit) {
-            Some((daemon, _)) => info!(daemon, how = exit.how(), "ended"),
-            None => debug!(pid = %exit.pid, how = exit.how(), "reaped"),
+        match self.ended(exit.pid) {
+            Ended::Daemon { name, .. } => info!(daemon = name, how = exit.how(), "ended"),
+            Ended::Drained { name } => info!(daemon = name, how = exit.how(), "drained"),
+            Ended::Orphan => debug!(pid = %exit.pid, how = exit.how(), "reaped"),
         }
         exit.pid
     }
 
     /// A process ended unasked.
     fn died(&mut self, exit: Exit) {
-        match self.ended(exit) {
-            Some((daemon, restart_in)) => {
-                warn!(daemon, pid = %exit.pid, how = exit.how(), ?restart_in, "died");
+        match self.ended(exit.pid) {
+            Ended::Daemon { name, restart_in } => {
+                warn!(daemon = name, pid = %exit.pid, how = exit.how(), ?restart_in, "died");
             }
-            None => debug!(pid = %exit.pid, how = exit.how(), "reaped"),
+            Ended::Drained { name } => info!(daemon = name, pid = %exit.pid, how = exit.how(), "drained"),
+            Ended::Orphan => debug!(pid = %exit.pid, how = exit.how(), "reaped"),
         }
     }
 
-    /// Notes the end of a daemon; tells its name, and when its next start is due.
-    fn ended(&mut self, exit: Exit) -> Option<(&'static str, Duration)> {
-        self.daemons.iter_mut().find_map(|daemon| match daemon.state {
-            State::Running { pid, since } if pid == exit.pid => {
-                Some((daemon.program.name, daemon.down(since.elapsed())))
+    /// A process says that it takes nothing new, though nobody here has told it to end.
+    fn drains(&mut self, pid: Pid) {
+        for daemon in &mut self.daemons {
+            if daemon.program.succession == Succession::AtDrain {
+                daemon.leave_to_next(pid);
             }
-            _ => None,
-        })
+        }
+    }
+
+    fn ended(&mut self, pid: Pid) -> Ended {
+        self.daemons.iter_mut().find_map(|it| it.ended(pid)).unwrap_or(Ended::Orphan)
     }
 }
 
 impl Daemon {
+    fn new(program: Program) -> Self {
+        let state = State::Down { until: Instant::now() };
+        Self { program, restart: Restart::default(), state, draining: Vec::new() }
+    }
+
     fn due(&self) -> Option<Instant> {
         match self.state {
             State::Down { until } => Some(until),
@@ -180,12 +220,12 @@ impl Daemon {
         }
     }
 
-    fn start_if_due(&mut self) {
+    fn start_if_due(&mut self, notices: &Path) {
         if self.due().is_none_or(|due| due > Instant::now()) {
             return;
         }
         let program = &self.program;
-        match program.start() {
+        match program.start(notices) {
             Ok(pid) => {
                 info!(daemon = program.name, %pid, "started");
                 self.state = State::Running { pid, since: Instant::now() };
@@ -197,7 +237,33 @@ impl Daemon {
         }
     }
 
-    /// It has ended after it `ran` for so long; tells for how long it stays down.
+    /// Where this process is the one that runs, the next is started beside it.
+    fn leave_to_next(&mut self, leaving: Pid) {
+        if let State::Running { pid, since } = self.state
+            && pid == leaving
+        {
+            let next_in = self.down(since.elapsed());
+            info!(daemon = self.program.name, %pid, ?next_in, "drains beside the next");
+            self.draining.push(pid);
+        }
+    }
+
+    /// Notes the end of a process, if it was one of this daemon.
+    fn ended(&mut self, ended: Pid) -> Option<Ended> {
+        let name = self.program.name;
+        if let Some(at) = self.draining.iter().position(|it| *it == ended) {
+            self.draining.swap_remove(at);
+            return Some(Ended::Drained { name });
+        }
+        match self.state {
+            State::Running { pid, since } if pid == ended => {
+                Some(Ended::Daemon { name, restart_in: self.down(since.elapsed()) })
+            }
+            _ => None,
+        }
+    }
+
+    /// It takes nothing any more, after it `ran` for so long; tells for how long it stays down.
     fn down(&mut self, ran: Duration) -> Duration {
         let delay = self.restart.delay(ran);
         self.state = State::Down { until: Instant::now() + delay };
@@ -206,14 +272,15 @@ impl Daemon {
 }
 
 impl Program {
-    fn start(&self) -> io::Result<Pid> {
+    fn start(&self, notices: &Path) -> io::Result<Pid> {
         let sockets = self.listeners.fds();
         let mut command = Command::new(&self.path);
         command.args(&self.arguments);
         // Whatever this process was handed itself is not meant for the daemons.
-        for key in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
+        for key in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"] {
             command.env_remove(key);
         }
+        command.env("NOTIFY_SOCKET", notices);
         if !sockets.is_empty() {
             command
                 .env("LISTEN_FDS", sockets.len().to_string())

@@ -253,8 +253,10 @@ def application(environ, start_response):
     while True:
         pass
 "#;
-    for by_signal in [false, true] {
-        let mut worker = App::new(app).ready().await;
+    // By emperord, by a second signal, by the time that the app's file gives after the first.
+    for way in ["drain", "signals", "stop"] {
+        let stop_milliseconds = u32::from(way == "stop");
+        let mut worker = App { stop_milliseconds, ..App::new(app) }.ready().await;
         let mut front = worker.front(1).await;
         let begun = worker.path("begun");
         front.send(get(&format!("/?{}", begun.display()))).await;
@@ -264,15 +266,19 @@ def application(environ, start_response):
             }
         })
         .await;
-        if by_signal {
-            terminate(&worker);
-            assert!(matches!(within(front.next()).await, Some(Message::Draining(_))));
-            terminate(&worker);
-        } else {
-            worker.emperor.drain(1).await;
+        match way {
+            "drain" => worker.emperor.drain(1).await,
+            "stop" => terminate(&worker),
+            _ => {
+                terminate(&worker);
+                assert!(matches!(within(front.next()).await, Some(Message::Draining(_))));
+                terminate(&worker);
+            }
         }
         assert_eq!(worker.exit_code().await, Some(0));
-        assert!(worker.log().await.contains("what is still under way is cut"));
+        let log = worker.log().await;
+        assert!(log.contains("what is still under way is cut"), "{way}: {log}");
+        assert_eq!(log.contains("grace=1ms"), way != "signals", "{way}: {log}");
     }
 }
 

@@ -7,5 +7,6 @@ mod dispatch;
 mod emperor;
 mod front;
 mod life;
+mod peers;
 mod process;
 mod requests;

@@ -1,6 +1,7 @@
 //! A real worker: `workerd`, and the `python3` that it becomes.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -36,13 +37,17 @@ pub(crate) struct App<'a> {
     pub(crate) threads: u32,
     /// As in a spec.
     pub(crate) python: String,
+    /// As in a spec.
+    pub(crate) stop_milliseconds: u32,
+    /// The group that frontd has, if it is another user.
+    pub(crate) front: Option<u32>,
 }
 
 impl<'a> App<'a> {
     pub(crate) fn new(source: &'a str) -> Self {
         // The tests can be run with each Python there is.
         let python = std::env::var("IMPERIUM_TEST_PYTHON").unwrap_or_default();
-        Self { source, app: "app:application", threads: 1, python }
+        Self { source, app: "app:application", threads: 1, python, stop_milliseconds: 0, front: None }
     }
 
     /// Starts a worker, up to the moment when it is attached.
@@ -50,6 +55,10 @@ impl<'a> App<'a> {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::write(root.join("app.py"), self.source).unwrap();
+        if let Some(group) = self.front {
+            chown(root, None, Some(group)).unwrap();
+            fs::set_permissions(root, Permissions::from_mode(0o2750)).unwrap();
+        }
         let spec = Spec {
             vassal: "blog".to_owned(),
             number: 2,
@@ -61,6 +70,7 @@ impl<'a> App<'a> {
             threads: self.threads,
             socket: root.join("blog-2.sock").to_str().unwrap().to_owned(),
             workers: 2,
+            stop_milliseconds: self.stop_milliseconds,
             ..Spec::default()
         };
         let emperor = Emperor::serve(&root.join("emperord.sock"), spec.clone());

@@ -18,7 +18,7 @@ use crate::driver::{
     AdminError, AppStatus, Attaching, AttachmentId, Command, Driver, Event, Events, Failure, Reason,
     SpecError, Status, Taking, WorkerSpec,
 };
-use crate::launcher::{Fork, Launcher as _};
+use crate::launcher::{Fork, Launcher};
 use crate::process::Process;
 use crate::routes::Watch;
 use crate::state::{Serving, State};
@@ -106,11 +106,15 @@ pub(crate) struct Emperor {
 
 impl Emperor {
     pub(crate) fn start(root: &Root) -> Self {
+        Self::start_with(root, Box::new(launcher(&root.config)))
+    }
+
+    /// With another way to start processes.
+    pub(super) fn start_with(root: &Root, launcher: Box<dyn Launcher + Send>) -> Self {
         let tasks = TaskTracker::new();
         let config = root.config.clone();
         let state = State::open(&config.state).unwrap();
         let (mut vassals, files) = Vassals::open(&config.vassals).unwrap();
-        let launcher = Box::new(launcher(&config));
         let (driver, events, received) = Driver::start(config, launcher, state, files, tasks.clone());
         let changes = events.clone();
         tasks.spawn(async move {

@@ -2,9 +2,23 @@
 //!
 //! Each job has a connection of its own, so that none depends on one that broke.
 
+use std::time::Duration;
+
+use api::VassalName;
 use tokio_stream::StreamExt as _;
 use zbus::Connection;
 use zbus::zvariant::{ObjectPath, OwnedObjectPath};
+
+use super::worker;
+use crate::process::Ending;
+
+/// systemd hears of the end of a process when emperord does: how often it is asked again, and after what time.
+const TRIES: usize = 20;
+const GAP: Duration = Duration::from_millis(50);
+
+const CLD_EXITED: i32 = 1;
+const CLD_KILLED: i32 = 2;
+const CLD_DUMPED: i32 = 3;
 
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -16,6 +30,9 @@ trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     #[zbus(signal)]
@@ -31,6 +48,25 @@ trait Unit {
     #[zbus(property(emits_changed_signal = "false"))]
     fn need_daemon_reload(&self) -> zbus::Result<bool>;
 }
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Service",
+    default_service = "org.freedesktop.systemd1",
+    gen_blocking = false
+)]
+trait Service {
+    #[zbus(property(emits_changed_signal = "false"), name = "ExecMainPID")]
+    fn exec_main_pid(&self) -> zbus::Result<u32>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_main_exit_timestamp_monotonic(&self) -> zbus::Result<u64>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_main_code(&self) -> zbus::Result<i32>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_main_status(&self) -> zbus::Result<i32>;
+}
+
+/// Name, description, how its file was loaded, its state; what is below that; the unit it follows; its path; its job.
+type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 #[derive(Debug, Clone, Copy)]
 enum Verb {
@@ -48,8 +84,82 @@ pub(super) async fn stop(unit: String) -> Result<(), String> {
     run(Verb::Stop, &unit).await
 }
 
+/// Has a unit that runs follow its drop-in.
+pub(super) async fn refresh(unit: String) -> Result<(), String> {
+    let refreshed = async {
+        let bus = Connection::system().await?;
+        reload_if_changed(&bus, &ManagerProxy::new(&bus).await?, &unit).await
+    };
+    refreshed.await.map_err(|it| asking(&it))
+}
+
+/// Has systemd forget that units of an app have failed. Those that are at their end are waited for.
+pub(super) async fn reset_failed(app: VassalName) -> Result<(), String> {
+    reset_all_failed(&app).await.map_err(|it| asking(&it))
+}
+
+/// How the process of a unit has ended; unknown where the unit is gone already, as after every end in good order.
+pub(super) async fn ending(unit: String, pid: u32) -> Ending {
+    last_ending(&unit, pid).await.unwrap_or_else(|error| {
+        tracing::debug!(unit, %error, "systemd does not tell how it ended");
+        Ending::Unknown
+    })
+}
+
+async fn reset_all_failed(app: &VassalName) -> zbus::Result<()> {
+    let bus = Connection::system().await?;
+    let manager = ManagerProxy::new(&bus).await?;
+    let pattern = format!("workerd@{app}-*.service");
+    for _ in 0..TRIES {
+        let listed = manager.list_units_by_patterns(&[], &[&pattern]).await?.into_iter();
+        let of_app = listed.filter(|it| worker(&it.0).is_some_and(|it| it.vassal == *app));
+        let mut are_ending = false;
+        for (unit, _, _, state, ..) in of_app {
+            match state.as_str() {
+                "failed" => manager.reset_failed_unit(&unit).await?,
+                "inactive" => {}
+                _ => are_ending = true,
+            }
+        }
+        if !are_ending {
+            break;
+        }
+        tokio::time::sleep(GAP).await;
+    }
+    Ok(())
+}
+
+async fn last_ending(unit: &str, pid: u32) -> zbus::Result<Ending> {
+    let bus = Connection::system().await?;
+    let path = ManagerProxy::new(&bus).await?.get_unit(unit).await?;
+    let service = ServiceProxy::builder(&bus).path(path)?.build().await?;
+    for _ in 0..TRIES {
+        if service.exec_main_pid().await? != pid {
+            break;
+        }
+        if service.exec_main_exit_timestamp_monotonic().await? != 0 {
+            return Ok(ended(service.exec_main_code().await?, service.exec_main_status().await?));
+        }
+        tokio::time::sleep(GAP).await;
+    }
+    Ok(Ending::Unknown)
+}
+
+/// `si_code` and `si_status` of waitid(2), for SIGCHLD.
+fn ended(code: i32, status: i32) -> Ending {
+    match code {
+        CLD_EXITED => Ending::Status(status),
+        CLD_KILLED | CLD_DUMPED => Ending::Signal(status),
+        _ => Ending::Unknown,
+    }
+}
+
+fn asking(error: &zbus::Error) -> String {
+    format!("ask systemd over D-Bus: {error}")
+}
+
 async fn run(verb: Verb, unit: &str) -> Result<(), String> {
-    let result = job(verb, unit).await.map_err(|error| format!("ask systemd over D-Bus: {error}"))?;
+    let result = job(verb, unit).await.map_err(|it| asking(&it))?;
     match result.as_str() {
         "done" => Ok(()),
         result => Err(format!("systemd says `{result}` of {unit}: see `systemctl status {unit}`")),
@@ -87,4 +197,21 @@ async fn reload_if_changed(bus: &Connection, manager: &ManagerProxy<'_>, unit: &
         manager.reload().await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_process_ended() {
+        for (code, status, expected) in [
+            (CLD_EXITED, 3, Ending::Status(3)),
+            (CLD_KILLED, 9, Ending::Signal(9)),
+            (CLD_DUMPED, 11, Ending::Signal(11)),
+            (0, 0, Ending::Unknown),
+        ] {
+            assert_eq!(ended(code, status), expected, "{code} {status}");
+        }
+    }
 }

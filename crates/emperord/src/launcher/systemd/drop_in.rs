@@ -11,9 +11,7 @@ use vassal::Vassal;
 
 use super::super::LaunchError;
 
-/// What a worker takes for its drain after SIGTERM, at least.
-const DRAIN: Duration = Duration::from_secs(30);
-/// What it is given beyond that.
+/// What a worker is given beyond its drain after SIGTERM, which takes `timeouts.stop`.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// A drop-in of `workerd@.service` (systemd.unit(5)).
@@ -48,7 +46,7 @@ impl DropIn {
             front: look_at(sockets)?.gid(),
             memory: vassal.confinement.memory,
             cpu: vassal.confinement.cpu,
-            stop: vassal.timeouts.stop.max(DRAIN) + MARGIN,
+            stop: vassal.timeouts.stop + MARGIN,
         })
     }
 }
@@ -73,7 +71,7 @@ impl fmt::Display for DropIn {
         // The app's own, where frontd may enter and no other app: what is made in it has frontd's group.
         let folder = folder.display();
         writeln!(f, "ExecStartPre=+/usr/bin/install -d -o {user} -g {front} -m 2750 {folder}")?;
-        writeln!(f, "TimeoutStopSec={}", stop.as_secs())?;
+        writeln!(f, "TimeoutStopSec={}", stop.as_secs_f64())?;
         memory.map_or(Ok(()), |it| writeln!(f, "MemoryMax={it}"))?;
         cpu.map_or(Ok(()), |it| writeln!(f, "CPUQuota={it}%"))
     }
@@ -102,8 +100,10 @@ mod tests {
             ExecStartPre=+/usr/bin/install -d -o web -g 990 -m 2750 /proc/self/blog\nTimeoutStopSec=65\n\
             MemoryMax=300000000\nCPUQuota=150%\n";
         assert_eq!(told, expected);
-        let least = drop_in("user = 'web'").unwrap();
-        assert!(least.ends_with("\nTimeoutStopSec=35\n"), "{least}");
+        for (stop, limit) in [("", 35), ("[timeouts]\nstop = 1", 6)] {
+            let told = drop_in(&format!("user = 'web'\n{stop}")).unwrap();
+            assert!(told.ends_with(&format!("\nTimeoutStopSec={limit}\n")), "{told}");
+        }
     }
 
     #[test]

@@ -1,0 +1,87 @@
+//! A service manager whose part the test takes.
+
+use std::collections::BTreeMap;
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{VassalName, WorkerName};
+use parking_lot::Mutex;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use vassal::Vassal;
+
+use crate::launcher::{Inquiry, Job, LaunchError, Launcher, Start};
+use crate::process::{Ending, Identity, Process};
+
+/// What every process that it is asked about has ended with.
+pub(super) const STATUS: i32 = 7;
+
+/// Notes what it is asked for; an order ends when the test says so.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Manager(Arc<Mutex<Asked>>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    orders: BTreeMap<String, oneshot::Sender<Result<(), String>>>,
+    /// In order.
+    all: Vec<String>,
+}
+
+impl Manager {
+    /// Waits until it has been asked for all of this, in this order, and nothing else.
+    pub(super) async fn asked(&self, expected: &[&str]) {
+        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+            while self.0.lock().all != expected {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "asked for {:?}, not for {expected:?}", self.0.lock().all);
+    }
+
+    /// Ends an order, as systemd does where a start was cancelled.
+    pub(super) fn cancels(&self, worker: &str) {
+        let order = self.0.lock().orders.remove(worker).unwrap();
+        order.send(Err("canceled".to_owned())).unwrap();
+    }
+
+    fn note(&self, what: &str, whom: &dyn ToString) {
+        self.0.lock().all.push(format!("{what} {}", whom.to_string()));
+    }
+}
+
+impl Launcher for Manager {
+    fn start(&self, worker: &WorkerName, _vassal: &Vassal) -> Result<Start, LaunchError> {
+        self.note("start", worker);
+        let (end, ended) = oneshot::channel();
+        self.0.lock().orders.insert(worker.to_string(), end);
+        Ok(Start::Ordered(Box::pin(async { ended.await.unwrap_or(Ok(())) })))
+    }
+
+    fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError> {
+        Err(LaunchError::NoTemplates(app.clone()))
+    }
+
+    fn stop(&self, worker: &WorkerName) -> Option<Job> {
+        self.note("stop", worker);
+        Some(Box::pin(ready(Ok(()))))
+    }
+
+    fn change(&self, worker: &WorkerName, _vassal: &Vassal) -> Option<Job> {
+        self.note("change", worker);
+        Some(Box::pin(ready(Ok(()))))
+    }
+
+    fn forget(&self, app: &VassalName) -> Option<Job> {
+        self.note("forget", app);
+        Some(Box::pin(ready(Ok(()))))
+    }
+
+    fn ending(&self, _worker: &WorkerName, _identity: Identity) -> Option<Inquiry> {
+        Some(Box::pin(ready(Ending::Status(STATUS))))
+    }
+
+    fn is_of(&self, _process: &Process, _worker: &WorkerName) -> bool {
+        true
+    }
+}

@@ -1,0 +1,64 @@
+//! Workers that a service manager starts.
+
+use std::process::Command;
+
+use supervise::Phase;
+
+use super::emperor::{Emperor, Root};
+use super::manager::{Manager, STATUS};
+use crate::process::Process;
+
+#[tokio::test]
+async fn an_order_that_is_called_off_holds_its_number_until_it_has_ended() {
+    let (root, manager) = (Root::new(), Manager::default());
+    root.write("blog", 2, "");
+    let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+    manager.asked(&["start blog-1", "start blog-2"]).await;
+    root.write("blog", 1, "");
+    manager.asked(&["start blog-1", "start blog-2", "stop blog-2"]).await;
+
+    // The order may still bring a process: until it has ended, its number is given to no other.
+    root.write("blog", 2, "");
+    manager.asked(&["start blog-1", "start blog-2", "stop blog-2", "start blog-3"]).await;
+    manager.cancels("blog-2");
+    let status = emperor.app_until("blog", |it| it.wanted == 2).await;
+    assert_eq!((status.phase, status.last_error.as_str()), (Phase::Starting, ""), "it was called off");
+}
+
+#[tokio::test]
+async fn an_app_is_over_once_what_was_ordered_for_it_has_ended() {
+    let (root, manager) = (Root::new(), Manager::default());
+    root.write("blog", 1, "");
+    let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+    manager.asked(&["start blog-1"]).await;
+    root.delete("blog");
+    manager.asked(&["start blog-1", "stop blog-1"]).await;
+    emperor.app_until("blog", |_| true).await;
+    manager.cancels("blog-1");
+    emperor.until(|status| status.apps.is_empty()).await;
+    manager.asked(&["start blog-1", "stop blog-1", "forget blog"]).await;
+}
+
+#[tokio::test]
+async fn another_stop_is_told_to_the_manager_and_how_a_worker_ended_is_heard_of_it() {
+    let (root, manager) = (Root::new(), Manager::default());
+    root.write("blog", 1, "");
+    let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+    manager.asked(&["start blog-1"]).await;
+    let pid = no_child();
+    emperor.spec("blog", 1, pid).await.unwrap();
+    root.write("blog", 1, "[timeouts]\nstop = 60\n");
+    manager.asked(&["start blog-1", "change blog-1"]).await;
+
+    Process::open(pid).unwrap().signal(rustix::process::Signal::KILL);
+    let status = emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
+    let told = format!("worker blog-1 exited with status {STATUS}");
+    assert!(status.last_error.starts_with(&told), "{}", status.last_error);
+}
+
+/// A process whose status this one is not told, as those of systemd are.
+fn no_child() -> u32 {
+    let script = "sleep 1000 >/dev/null 2>&1 & echo $!";
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}

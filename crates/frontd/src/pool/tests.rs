@@ -1,0 +1,180 @@
+//! What the pool promises.
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+fn pool() -> Arc<Pool<&'static str>> {
+    Pool::new(Admission::Queue(2))
+}
+
+async fn acquire(pool: &Arc<Pool<&'static str>>, shard: usize) -> Result<Lease<&'static str>, Refused> {
+    pool.acquire(shard, &mut None, PATIENCE).await
+}
+
+#[tokio::test]
+async fn the_least_busy_is_chosen_and_none_is_given_more_than_its_capacity() {
+    let pool = pool();
+    pool.link(0, 1, 2, "a");
+    pool.link(0, 2, 1, "b");
+    let leases = [
+        acquire(&pool, 0).await.unwrap(),
+        acquire(&pool, 0).await.unwrap(),
+        acquire(&pool, 0).await.unwrap(),
+    ];
+    assert_eq!(leases.each_ref().map(|it| *it.link()), ["a", "b", "a"]);
+    assert_eq!(pool.census(), Census { workers: 2, capacity: 3, in_flight: 3, waiting: 0 });
+}
+
+#[tokio::test]
+async fn room_is_counted_across_shards() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a from 0");
+    pool.link(1, 1, 1, "a from 1");
+    let first = acquire(&pool, 0).await.unwrap();
+    let waiting = acquire(&pool, 1);
+    tokio::pin!(waiting);
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(first);
+    assert_eq!(*waiting.await.unwrap().link(), "a from 1");
+}
+
+#[tokio::test]
+async fn the_queue_is_left_in_order_and_keeps_the_place_of_a_second_try() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    let (mut early, mut late) = (None, None);
+    let first = acquire(&pool, 0).await.unwrap();
+    {
+        let taken_back = pool.acquire(0, &mut early, PATIENCE);
+        tokio::pin!(taken_back);
+        assert!(futures_util::poll!(&mut taken_back).is_pending());
+    }
+    let second = pool.acquire(0, &mut late, PATIENCE);
+    tokio::pin!(second);
+    assert!(futures_util::poll!(&mut second).is_pending());
+    let again = pool.acquire(0, &mut early, PATIENCE);
+    tokio::pin!(again);
+    assert!(futures_util::poll!(&mut again).is_pending());
+    drop(first);
+    assert!(futures_util::poll!(&mut second).is_pending());
+    drop(again.await.unwrap());
+    second.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_one_who_left_makes_room() {
+    let pool = pool();
+    let mut first = Box::pin(acquire(&pool, 0));
+    let mut second = Box::pin(acquire(&pool, 0));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert!(futures_util::poll!(&mut second).is_pending());
+    assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Full);
+    drop(first);
+    let mut third = Box::pin(acquire(&pool, 0));
+    assert!(futures_util::poll!(&mut third).is_pending());
+    pool.link(0, 1, 2, "a");
+    drop((second.await.unwrap(), third.await.unwrap()));
+    assert_eq!(pool.census(), Census { workers: 1, capacity: 2, in_flight: 0, waiting: 0 });
+}
+
+#[tokio::test]
+async fn what_is_handed_back_comes_before_those_that_wait_even_when_the_queue_is_full() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    let mut ticket = None;
+    let first = pool.acquire(0, &mut ticket, PATIENCE).await.unwrap();
+    let mut second = Box::pin(acquire(&pool, 0));
+    let mut third = Box::pin(acquire(&pool, 0));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    assert!(futures_util::poll!(&mut third).is_pending());
+    pool.unlink(0, 1);
+    drop(first);
+    let mut again = Box::pin(pool.acquire(0, &mut ticket, PATIENCE));
+    assert!(futures_util::poll!(&mut again).is_pending(), "neither refused nor granted");
+    pool.link(0, 2, 1, "b");
+    assert!(futures_util::poll!(&mut second).is_pending(), "it came later");
+    drop(again.await.unwrap());
+    drop(second.await.unwrap());
+    third.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_is_linked_to_again_is_as_busy_as_it_was() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    let lease = acquire(&pool, 0).await.unwrap();
+    pool.unlink(0, 1);
+    pool.link(0, 1, 1, "a again");
+    let mut waiting = Box::pin(acquire(&pool, 0));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(lease);
+    drop(waiting.await.unwrap());
+    assert_eq!(pool.census(), Census { workers: 1, capacity: 1, in_flight: 0, waiting: 0 });
+}
+
+#[tokio::test]
+async fn all_that_wait_get_the_room_of_an_app_that_turns_out_to_be_quick() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    let first = acquire(&pool, 0).await.unwrap();
+    let mut second = Box::pin(acquire(&pool, 0));
+    let mut third = Box::pin(acquire(&pool, 0));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    assert!(futures_util::poll!(&mut third).is_pending());
+    (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_micros(20)));
+    drop(first);
+    let _both_at_once = (second.await.unwrap(), third.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_ends() {
+    let pool = pool();
+    let refused = pool.acquire(0, &mut None, Duration::from_secs(30)).await.unwrap_err();
+    assert_eq!((refused, pool.census().waiting), (Refused::TimedOut, 0));
+}
+
+#[tokio::test]
+async fn a_failed_app_refuses_those_that_wait_unless_it_has_workers() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    let lease = acquire(&pool, 0).await.unwrap();
+    let mut waiting = Box::pin(acquire(&pool, 0));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    pool.admit(Admission::Refuse);
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    pool.unlink(0, 1);
+    assert_eq!(waiting.await.unwrap_err(), Refused::Failed);
+    assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Failed);
+    drop(lease);
+    assert_eq!(pool.census(), Census::default());
+}
+
+#[tokio::test]
+async fn what_is_given_ahead_goes_to_none_that_is_held_up() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    pool.link(0, 2, 1, "b");
+    (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_millis(5)));
+    let busy = [acquire(&pool, 0).await.unwrap(), acquire(&pool, 0).await.unwrap()];
+    pool.state.lock().members[0].progress -= Duration::from_secs(1);
+    let ahead = acquire(&pool, 0).await.unwrap();
+    assert_eq!((*ahead.link(), ahead.place()), ("b", Place::Ahead));
+    assert!(
+        futures_util::poll!(Box::pin(acquire(&pool, 0))).is_pending(),
+        "a is held up, b has one that waits"
+    );
+    drop(busy);
+}
+
+#[tokio::test]
+async fn what_a_worker_declines_goes_to_another_while_there_is_one() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    pool.link(0, 2, 1, "b");
+    let lease = acquire(&pool, 0).await.unwrap();
+    assert_eq!(*lease.link(), "a");
+    lease.declined();
+    let leases = [acquire(&pool, 0).await.unwrap(), acquire(&pool, 0).await.unwrap()];
+    assert_eq!(leases.each_ref().map(|it| *it.link()), ["b", "a"]);
+}

@@ -1,0 +1,92 @@
+//! Hears what the daemons tell of themselves, as a service manager does (`sd_notify(3)`).
+
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+use rustix::process::Pid;
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+
+/// What fits is more than any daemon says.
+const LONGEST: usize = 4096;
+
+/// The socket of `NOTIFY_SOCKET`. The kernel tells who sends.
+#[derive(Debug)]
+pub(crate) struct Notices {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Notices {
+    /// Listens at `path`, in place of what an earlier run left there.
+    ///
+    /// # Errors
+    /// When the path is too long or in a folder that cannot be written.
+    pub(crate) fn bind(path: PathBuf) -> io::Result<Self> {
+        let _nothing_left = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path)?;
+        sockopt::set_socket_passcred(&socket, true)?;
+        Ok(Self { socket, path })
+    }
+
+    /// Where it listens.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next process that says it is ending. Nothing is lost when the wait is given up.
+    pub(crate) async fn stopping(&self) -> Pid {
+        loop {
+            // What cannot be read is of no daemon of ours, and gone with the attempt.
+            let received = self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await;
+            if let Ok(Some(pid)) = received {
+                return pid;
+            }
+        }
+    }
+}
+
+/// Reads one message: the sender, where it is `STOPPING=1`.
+fn receive(socket: &UnixDatagram) -> io::Result<Option<Pid>> {
+    let (mut text, mut space) =
+        ([0; LONGEST], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))]);
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let length =
+        recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let sender = ancillary.drain().find_map(|it| match it {
+        RecvAncillaryMessage::ScmCredentials(sender) => Some(sender.pid),
+        _ => None,
+    });
+    let is_stopping = text[..length].split(|byte| *byte == b'\n').any(|line| line == b"STOPPING=1");
+    Ok(sender.filter(|_| is_stopping))
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::notify::{Notify, State};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_all_that_is_told_only_an_end_is_heard_and_of_whom() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify.sock");
+        let notices = Notices::bind(path.clone()).unwrap();
+        let daemon = Notify::to(Some(path.as_os_str()));
+        for state in [State::Ready, State::Reloading, State::Alive, State::Stopping] {
+            daemon.tell(state);
+        }
+        assert_eq!(notices.stopping().await, rustix::process::getpid());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_behind_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify.sock");
+        drop(Notices::bind(path.clone()).unwrap());
+        assert_eq!(Notices::bind(path.clone()).unwrap().path(), path);
+    }
+}

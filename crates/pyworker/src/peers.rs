@@ -1,0 +1,90 @@
+//! Who may give requests to this worker: frontd, root, and whoever this process is itself.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use daemon::uds::CalmStream;
+use tokio::net::UnixStream;
+use tokio::net::unix::UCred;
+
+/// What is made in such a folder has the group of the folder (inode(7), `S_ISGID`).
+const SET_GROUP: u32 = 0o2000;
+
+/// Those who may, as the kernel names them (unix(7), `SO_PEERCRED`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peers {
+    own: u32,
+    /// frontd's group, where frontd is another user.
+    front: Option<u32>,
+}
+
+impl Peers {
+    /// Of a worker that listens at `socket`. Where apps have users of their own, emperord has given the folder to
+    /// frontd's group, with all that is made in it.
+    pub(crate) fn of(socket: &Path) -> Self {
+        let folder = socket.parent().and_then(|it| it.metadata().ok());
+        let given = folder.filter(|it| it.mode() & SET_GROUP != 0);
+        Self { own: rustix::process::geteuid().as_raw(), front: given.map(|it| it.gid()) }
+    }
+
+    /// The stream of a connection, unless it is somebody else's: that one is closed.
+    pub(crate) fn admit(self, accepted: io::Result<UnixStream>) -> Option<io::Result<CalmStream>> {
+        let checked = accepted.and_then(|stream| Ok((stream.peer_cred()?, stream)));
+        match checked {
+            Ok((peer, stream)) if self.are(peer) => Some(CalmStream::new(stream)),
+            Ok((peer, _)) => {
+                tracing::warn!(
+                    uid = peer.uid(),
+                    gid = peer.gid(),
+                    pid = peer.pid(),
+                    "connection refused: not frontd's"
+                );
+                None
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn are(self, peer: UCred) -> bool {
+        self.include(peer.uid(), peer.gid())
+    }
+
+    fn include(self, uid: u32, gid: u32) -> bool {
+        uid == 0 || uid == self.own || self.front == Some(gid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn root_the_own_user_and_the_group_of_frontd() {
+        for (front, uid, gid, admitted) in [
+            (None, 0, 7, true),
+            (None, 100, 7, true),
+            (None, 101, 100, false),
+            (None, 101, 0, false),
+            (Some(200), 101, 200, true),
+            (Some(200), 101, 201, false),
+            (Some(200), 200, 100, false),
+        ] {
+            let peers = Peers { own: 100, front };
+            assert_eq!(peers.include(uid, gid), admitted, "{uid}:{gid} of {peers:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_frontds_if_what_is_made_in_it_has_its_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = folder.path().metadata().unwrap().gid();
+        for (mode, front) in [(0o750, None), (0o2750, Some(group))] {
+            set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Peers::of(&folder.path().join("blog-1.sock")).front, front);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Apps that cannot start: each is told of plainly, is tried in no loop, and harms nobody.
+
+use std::fs;
+
+use anyhow::Context as _;
+use tests::wait::until;
+
+use super::super::container::Container;
+use super::super::units;
+use super::super::visitors::answers;
+use super::said;
+
+pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
+    for (more, told) in [
+        ("user = \"nobody-is-called-so\"\n", "systemd says `failed` of workerd@third-1.service"),
+        ("env.IMPORT = \"fails\"\n", "ZeroDivisionError"),
+    ] {
+        deploy(container, more)?;
+        let what = format!("the status says {told}");
+        let mut last = String::new();
+        let heard = until(&what, async || {
+            last = container.run("imperium status || true")?;
+            Ok(last.contains(told).then_some(()))
+        });
+        heard.await.context(last)?;
+        answers(container, "blog").await?;
+    }
+    // Started, and no longer wanted before it was ready.
+    deploy(container, "env.IMPORT = \"hangs\"\n")?;
+    units::workers_are(container, "third", 2).await?;
+    container.run("rm /etc/imperium/vassals/third.toml")?;
+    units::workers_are(container, "third", 0).await?;
+    said("apps that cannot start: the status says why, and the others serve on");
+    Ok(())
+}
+
+/// Writes the file of one more app, whole at once, which has the project of shop.
+fn deploy(container: &Container, more: &str) -> anyhow::Result<()> {
+    let file = container.root().join("etc/imperium/vassals/third.toml");
+    let text = format!(
+        "domains = [\"third.example\"]\napp = \"app:app\"\n\
+         directory = \"/srv/shop\"\npython = \"/srv/shop/.venv\"\n{more}"
+    );
+    let fresh = file.with_extension("new");
+    fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &file)).context("write the app's file")
+}

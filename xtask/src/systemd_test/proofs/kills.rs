@@ -1,0 +1,78 @@
+//! `kill -9` of each daemon: what is lost is what the killed process had, and no more.
+
+use anyhow::ensure;
+use tests::load::{Kind, Ledger};
+use tests::wait::until;
+
+use super::super::container::Container;
+use super::super::units::{self, another_pid, main_pid};
+use super::super::visitors::{CONNECTIONS, answers, ask_all, under_load, without_loss};
+use super::said;
+
+pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
+    of_a_worker(container, Kind::Gets).await?;
+    of_a_worker(container, Kind::Posts).await?;
+    of_emperord(container).await?;
+    of_one_front_server(container).await?;
+    of_the_only_front_server(container).await
+}
+
+fn kill(unit: &str) -> String {
+    format!("kill -9 $(systemctl show -p MainPID --value {unit})")
+}
+
+async fn of_a_worker(container: &Container, kind: Kind) -> anyhow::Result<()> {
+    let worker = units::ready(container, "blog", 2).await?.remove(0);
+    let pid = main_pid(container, &worker)?;
+    let ledger = under_load(container, kind, &kill(&worker)).await?;
+    container.run(&format!("test ! -e /proc/{pid}"))?;
+    let (sent, begun) = (ledger.sent, ledger.status(502));
+    // It works on one request at a time. A GET is tried elsewhere, a POST may not be.
+    let most = if kind == Kind::Gets { 0 } else { 1 };
+    ensure!(begun <= most && ledger.right + begun == sent, "kill -9 of a worker: {ledger:#?}");
+    said(&format!("kill -9 of a worker: {sent} {kind:?}, {begun} lost, which it had begun"));
+    Ok(())
+}
+
+async fn of_emperord(container: &Container) -> anyhow::Result<()> {
+    let before = main_pid(container, "emperord")?;
+    let sent = without_loss(container, Kind::Both, &kill("emperord")).await?;
+    another_pid(container, "emperord", before).await?;
+    said(&format!("kill -9 of emperord: {sent} requests, none lost"));
+    Ok(())
+}
+
+/// Its connections break. Whoever connects is served by the other, and then by its successor.
+async fn of_one_front_server(container: &Container) -> anyhow::Result<()> {
+    container.run("systemctl start frontd@2")?;
+    let before = main_pid(container, "frontd@1")?;
+    let ledger = under_load(container, Kind::Both, &kill("frontd@1")).await?;
+    let Ledger { sent, right, lost, .. } = ledger;
+    // Of each line of the load one connection is open at a time, with one request under way at most.
+    let most = 2 * u64::try_from(CONNECTIONS)?;
+    ensure!(lost <= most && right + lost == sent, "kill -9 of frontd@1: {ledger:#?}");
+    another_pid(container, "frontd@1", before).await?;
+    let again = without_loss(container, Kind::Both, "true").await?;
+    said(&format!(
+        "kill -9 of frontd@1: {sent} requests, {lost} lost, which its connections had under way; \
+         after it {again}, none lost"
+    ));
+    Ok(())
+}
+
+/// Who connects before its successor is there waits in the socket, which is systemd's: nobody is refused.
+async fn of_the_only_front_server(container: &Container) -> anyhow::Result<()> {
+    container.run("systemctl stop frontd@2")?;
+    let before = main_pid(container, "frontd@1")?;
+    container.run(&kill("frontd@1"))?;
+    ask_all(container, "blog").await?;
+    another_pid(container, "frontd@1", before).await?;
+    until("frontd@1 is ready", async || {
+        let state = container.run("systemctl is-active frontd@1 || true")?;
+        Ok((state == "active").then_some(()))
+    })
+    .await?;
+    answers(container, "blog").await?;
+    said("kill -9 of the only frontd: who connects next is answered");
+    Ok(())
+}

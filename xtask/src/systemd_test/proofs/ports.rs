@@ -1,0 +1,27 @@
+//! An installation where another server has the ports, as who moves has it.
+
+use anyhow::ensure;
+use tests::client::Protocol;
+use tests::wait::until;
+
+use super::super::container::Container;
+use super::super::guide::{Chapter, at_home};
+use super::super::visitors::client;
+use super::said;
+
+pub(crate) async fn prove(container: &Container, moving: &Chapter) -> anyhow::Result<()> {
+    let front = client(container, "blog", Protocol::Plain)?;
+    container.run(
+        "systemd-run --quiet --unit=other-http python3 -m http.server 80
+         systemd-run --quiet --unit=other-https python3 -m http.server 443",
+    )?;
+    until("the other server answers", async || Ok(front.get("/").await.ok())).await?;
+    let told = container.run(&at_home("apt install --yes ./imperium_*_amd64.deb 2>&1"))?;
+    ensure!(told.contains("the ports 80 and 443 could not be taken"), "apt says {told}");
+    container.run("systemctl is-active emperord && imperium status")?;
+    container.run("systemctl stop other-http other-https")?;
+    container.run(&moving.script())?;
+    front.get("/").await?.expect(404)?;
+    said("where another server has the ports, all else is installed; then the guide leads over to frontd");
+    Ok(())
+}
