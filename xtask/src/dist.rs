@@ -69,13 +69,12 @@ pub(crate) struct Built {
 impl Built {
     /// Builds what is missing or stale, and splits the debug information off.
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let (target, epoch) = (target(), Version::new(None)?.epoch);
+        let target = target();
         let scratch = target.join("scratch");
         fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
         let tools = step("tools", "cargo-zigbuild and zig, target/dist/tools", || build::tools(&target))?;
-        let programs = step("build", "what is released, target/dist", || {
-            build::build(&tools, &target.join("build"), epoch)
-        })?;
+        let programs =
+            step("build", "what is released, target/dist", || build::build(&tools, &target.join("build")))?;
         step("check", "that all of it runs with glibc 2.31", || check(&programs))?;
         let split = files(&programs).map(|file| debug_info::split(&file, &scratch));
         Ok(Self { split: split.collect::<anyhow::Result<_>>()?, scratch })

@@ -38,14 +38,18 @@ pub(crate) fn tools(target: &Path) -> anyhow::Result<PathBuf> {
     Ok(venv.join("bin"))
 }
 
+/// What C's `__DATE__` and `__TIME__` come from, and of which mimalloc tells. Not the time of the commit: what was compiled
+/// for an earlier one is not compiled again.
+const NO_TIME: &str = "0";
+
 /// Builds the programs and the extension; returns the folder that they are in.
-pub(crate) fn build(tools: &Path, target: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(tools: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(tools.join("cargo-zigbuild"));
     cargo.current_dir(crate::root()).args(["zigbuild", "--locked", "--release", "--package", "pyworker"]);
     cargo.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
     cargo.arg("--target").arg(format!("{TARGET}.{}.{}", OLDEST_GLIBC.0, OLDEST_GLIBC.1));
     cargo.arg("--target-dir").arg(target);
-    cargo.env("PATH", path_with(tools)?).env(SOURCE_DATE_EPOCH, epoch.to_string());
+    cargo.env("PATH", path_with(tools)?).env(SOURCE_DATE_EPOCH, NO_TIME);
     cargo.env("RUSTFLAGS", rust_flags(target)?).env("CFLAGS", c_flags(target)?);
     let status = cargo.status().context("run cargo-zigbuild")?;
     ensure!(status.success(), "the build failed");
