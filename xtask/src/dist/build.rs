@@ -50,6 +50,8 @@ pub(crate) fn build(tools: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     cargo.arg("--target").arg(format!("{TARGET}.{}.{}", OLDEST_GLIBC.0, OLDEST_GLIBC.1));
     cargo.arg("--target-dir").arg(target);
     cargo.env("PATH", path_with(tools)?).env(SOURCE_DATE_EPOCH, NO_TIME);
+    // The cache of a user's home may have what was compiled at another time: it is not looked at.
+    cargo.env("ZIG_GLOBAL_CACHE_DIR", target.join("zig"));
     cargo.env("RUSTFLAGS", rust_flags(target)?).env("CFLAGS", c_flags(target)?);
     let status = cargo.status().context("run cargo-zigbuild")?;
     ensure!(status.success(), "the build failed");
