@@ -43,7 +43,7 @@ impl Pace {
         self.wary = if took >= SLOW { WARY } else { self.wary.saturating_sub(1) };
     }
 
-    /// A request waited at a worker for too long.
+    /// A request had to be recalled from a worker.
     pub(crate) fn recalled(&mut self) {
         self.wary = WARY;
     }

@@ -79,7 +79,16 @@ pub(crate) struct Lease<L: Clone> {
     instance: u64,
     granted: Instant,
     place: Place,
+    ending: Ending,
     link: L,
+}
+
+/// What a worker did with what it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Served,
+    /// Nothing, which tells neither how quick it is nor that it gets on.
+    HandedBack,
 }
 
 /// Where an exchange is at its worker when it is given to it.
@@ -105,6 +114,9 @@ pub(crate) enum Refused {
 /// How long a worker is the last to be chosen that has handed back what it had a free thread for, as far as is known
 /// here: another frontd keeps it busy.
 const AVOIDED: Duration = Duration::from_secs(1);
+
+/// Requests that may wait at one worker in all, whatever its threads: it hands back what is beyond a thousand.
+const MOST_AHEAD: usize = 512;
 
 /// What a look at the pool is for, as metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -190,14 +202,17 @@ impl<L: Clone> Pool<L> {
     }
 
     /// `shard` gives nothing more to that worker. Its leases go on.
-    pub(crate) fn unlink(&self, shard: usize, instance: u64) {
+    pub(crate) fn unlink(self: &Arc<Self>, shard: usize, instance: u64) {
         let mut state = self.state.lock();
         let Some(member) = state.members.iter_mut().find(|it| it.instance == instance) else { return };
         let gone = member.links.get_mut(shard).and_then(Option::take);
+        member.keep_only_if_linked();
         state.forget_gone();
         let refused = state.refuse_if_hopeless();
+        let grants = state.keep_one(self);
         drop(state);
         drop((gone, refused));
+        grants.into_iter().for_each(Grant::deliver);
     }
 
     /// Changes what is done with requests that find no room.
@@ -220,14 +235,15 @@ impl<L: Clone> Pool<L> {
         }
     }
 
-    fn release(self: &Arc<Self>, instance: u64, granted: Instant) {
+    fn release(self: &Arc<Self>, instance: u64, granted: Instant, ending: Ending) {
         let mut state = self.state.lock();
-        let Some(member) = state.members.iter_mut().find(|it| it.instance == instance) else { return };
+        let State { members, pace, .. } = &mut *state;
+        let Some(member) = members.iter_mut().find(|it| it.instance == instance) else { return };
+        if ending == Ending::Served {
+            pace.served(member.served(granted, Instant::now()));
+        }
         member.in_flight -= 1;
         member.tenancy.end();
-        let now = Instant::now();
-        let began = granted.max(mem::replace(&mut member.progress, now));
-        state.pace.served(now - began);
         state.forget_gone();
         let grants = state.grants(self, instance);
         drop(state);
@@ -239,6 +255,9 @@ impl<L: Clone> State<L> {
     /// The member with room that has the least to do; of several, the first, whose caches are warm. Those that are
     /// to be avoided come after all others.
     fn lease_least_busy(&mut self, pool: &Arc<Pool<L>>, shard: usize, company: Company) -> Option<Lease<L>> {
+        if company == Company::Nobody && self.one_is_alone() {
+            return None;
+        }
         let (pace, now) = (self.pace, Instant::now());
         let free = self.members.iter_mut().filter(|it| it.takes(company, pace, now) && it.is_linked(shard));
         free.min_by_key(|it| (now < it.avoided, it.in_flight))?.lease(pool, shard, company, now)
@@ -265,8 +284,12 @@ impl<L: Clone> State<L> {
             return None;
         }
         let (pace, now) = (self.pace, Instant::now());
+        let one_is_alone = self.waiting_alone > 0 && self.one_is_alone();
         let member = self.members.iter_mut().find(|it| it.instance == instance && it.has_room(pace, now))?;
-        let fits = |it: &Waiting<L>| member.is_linked(it.shard) && member.takes(it.company, pace, now);
+        let fits = |it: &Waiting<L>| {
+            let may_be_alone = it.company == Company::Others || !one_is_alone;
+            may_be_alone && member.is_linked(it.shard) && member.takes(it.company, pace, now)
+        };
         let (&ticket, _) = self.waiting.iter().find(|(_, it)| fits(it))?;
         let Waiting { shard, company, reply } = self.waiting.remove(&ticket)?;
         let lease = member.lease(pool, shard, company, now)?;
@@ -288,6 +311,7 @@ impl<L: Clone> State<L> {
         match self.admission {
             Admission::Refuse if !self.has_workers() => {
                 self.waiting_alone = 0;
+                self.members.iter_mut().for_each(Member::keep_only_if_linked);
                 mem::take(&mut self.waiting)
             }
             _ => BTreeMap::new(),
@@ -303,12 +327,19 @@ impl<L: Clone> Member<L> {
 
     /// Whether it can be given one more: to a free thread, or to wait there unless it is held up.
     fn has_room(&self, pace: Pace, now: Instant) -> bool {
-        let may_wait = || self.in_flight < self.capacity * (1 + pace.ahead());
+        let may_wait = || self.in_flight < self.capacity + (self.capacity * pace.ahead()).min(MOST_AHEAD);
         match self.tenancy {
             Tenancy::Shared => self.in_flight < self.capacity || may_wait() && !self.is_held_up(pace, now),
             Tenancy::Kept => self.in_flight == 0,
             Tenancy::Alone | Tenancy::Lost => false,
         }
+    }
+
+    /// One was served; tells for how long a thread was at it.
+    fn served(&mut self, granted: Instant, now: Instant) -> Duration {
+        let since = now - granted.max(mem::replace(&mut self.progress, now));
+        let threads = self.in_flight.min(self.capacity);
+        since.saturating_mul(u32::try_from(threads).unwrap_or(u32::MAX)).min(now - granted)
     }
 
     fn is_held_up(&self, pace: Pace, now: Instant) -> bool {
@@ -338,7 +369,8 @@ impl<L: Clone> Member<L> {
         }
         let place = if self.in_flight < self.capacity { Place::Free } else { Place::Ahead };
         self.in_flight += 1;
-        Some(Lease { pool: Arc::clone(pool), instance: self.instance, granted: now, place, link })
+        let (pool, ending) = (Arc::clone(pool), Ending::Served);
+        Some(Lease { pool, instance: self.instance, granted: now, place, ending, link })
     }
 }
 
@@ -416,8 +448,20 @@ impl<L: Clone> Lease<L> {
         member.is_some_and(|it| it.is_held_up(state.pace, now))
     }
 
-    /// The worker has handed the exchange back by itself. It would again, at once: who tries anew goes to another.
-    pub(crate) fn declined(self) {
+    /// The worker has answered, and goes on with a body that may have no end: who was to be alone need not be so longer.
+    pub(crate) fn has_answered(&self) {
+        let mut state = self.pool.state.lock();
+        if let Some(member) = state.members.iter_mut().find(|it| it.instance == self.instance) {
+            member.tenancy.end();
+        }
+        let grants = state.grants(&self.pool, self.instance);
+        drop(state);
+        grants.into_iter().for_each(Grant::deliver);
+    }
+
+    /// The exchange comes back unasked. It would again, at once: who tries anew goes to another worker.
+    pub(crate) fn declined(mut self) {
+        self.ending = Ending::HandedBack;
         let mut state = self.pool.state.lock();
         if let Some(member) = state.members.iter_mut().find(|it| it.instance == self.instance) {
             member.avoided = Instant::now() + AVOIDED;
@@ -425,15 +469,16 @@ impl<L: Clone> Lease<L> {
         drop(state);
     }
 
-    /// The worker has handed the exchange back, as it waited there for too long.
-    pub(crate) fn recalled(self) {
+    /// The worker has handed the exchange back as it was asked to.
+    pub(crate) fn recalled(mut self) {
+        self.ending = Ending::HandedBack;
         self.pool.state.lock().pace.recalled();
     }
 }
 
 impl<L: Clone> Drop for Lease<L> {
     fn drop(&mut self) {
-        self.pool.release(self.instance, self.granted);
+        self.pool.release(self.instance, self.granted, self.ending);
     }
 }
 

@@ -28,7 +28,7 @@ use crate::sendfile;
 use crate::shard::Shard;
 use crate::spool::{self, ChannelLimits, PushError, SpoolBodyError, SpooledBody, SpooledReader};
 use crate::table::App;
-use crate::upstream::{BodyCall, Broken, Link, Outcome, Pending};
+use crate::upstream::{BodyCall, Broken, Link, Outcome, Pending, Receiving};
 
 /// A request that may have begun is given to so many workers in all, then it is taken for what kills them.
 const TRIES: u32 = 2;
@@ -132,11 +132,13 @@ impl Exchange<'_> {
                         Next::Answer(sendfile::send(self.app, self.head, response, &file).await)
                     }
                     Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),
-                    Ok(response) if streamed => match self.stream(response, call, &mut pending).await {
-                        Some(response) => Next::Answer(Ok(response)),
-                        // Nothing of it is with the client yet.
-                        None => self.after(self.broken(), pending.worker(), tries),
-                    },
+                    Ok(response) if let Some(receiving) = streamed => {
+                        match self.stream(response, receiving, call, &mut pending).await {
+                            Some(response) => Next::Answer(Ok(response)),
+                            // Nothing of it is with the client yet.
+                            None => self.after(self.broken(), pending.worker(), tries),
+                        }
+                    }
                     Ok(response) => Next::Answer(Ok(inline(response, body))),
                 }
             }
@@ -243,6 +245,7 @@ impl Exchange<'_> {
     async fn stream(
         &self,
         response: Response<Body>,
+        receiving: Receiving,
         call: Option<BodyCall>,
         pending: &mut Pending,
     ) -> Option<Response<Body>> {
@@ -255,6 +258,7 @@ impl Exchange<'_> {
         let (mut writer, reader) = spool::channel(self.shard.spool().clone(), ChannelLimits::default());
         let (app, id) = (self.app.name().to_owned(), self.id);
         self.shard.tasks().spawn(async move {
+            let _until_it_ends = receiving;
             loop {
                 let message = tokio::select! {
                     message = chunks.message() => message,

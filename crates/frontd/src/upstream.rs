@@ -6,7 +6,7 @@ mod link;
 mod links;
 
 pub(crate) use bodies::Bodies;
-pub(crate) use exchange::{BodyCall, Broken, Outcome, Pending};
+pub(crate) use exchange::{BodyCall, Broken, Outcome, Pending, Receiving};
 pub(crate) use link::Link;
 pub(crate) use links::Links;
 

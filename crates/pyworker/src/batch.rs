@@ -1,7 +1,8 @@
 //! How many answers are sent at once.
 //!
 //! To send each by itself costs a system call, and wakes frontd for one answer where it could deal with several. So
-//! while more requests wait here an answer is held for a moment, and no longer: its client waits for it.
+//! while more requests wait here an answer is held for a moment: its client waits for it. Should the next request
+//! take long, the minder sends it (`driver`).
 
 use std::time::{Duration, Instant};
 

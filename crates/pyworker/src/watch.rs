@@ -13,12 +13,13 @@ use crate::exchange::Exchange;
 use crate::exchanges::{Exchanges, Rest};
 use crate::faulthandler::Dump;
 use crate::interrupt::Interrupter;
-use crate::worker::DESERTED_LIMIT;
 
 /// How often it looks, and how late a limit may be noticed.
 const TICK: Duration = Duration::from_millis(50);
 /// Looks that find nothing under way, until it sleeps.
 const IDLE_TICKS: u32 = 20;
+/// How long frontd may take to read what was answered before the rest got stuck.
+const DESERTED_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is done for each request that is late:
 ///

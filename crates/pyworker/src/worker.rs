@@ -45,8 +45,6 @@ pub(crate) const EXIT_IMPORT: i32 = 3;
 /// Of a worker that the machine does not let run.
 const EXIT_SYSTEM: i32 = 4;
 
-/// How long a drained worker waits for frontd to have read all.
-pub(crate) const DESERTED_LIMIT: Duration = Duration::from_secs(1);
 /// How long it tries to tell emperord of its end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -400,10 +398,10 @@ impl Worker {
         process::exit_now(code)
     }
 
-    /// The drain is complete.
+    /// The app is done with all. frontd may not have read all of it, and a client that reads slowly holds it up: the
+    /// drain's own deadline ends that (`control`).
     fn end(&self, py: Python<'_>, goodbye: Goodbye) {
-        let _overdue =
-            self.driver.wait(py, async { timeout(DESERTED_LIMIT, self.exchanges.deserted()).await });
+        self.driver.wait(py, self.exchanges.deserted());
         self.say_goodbye(py, End::Drained, goodbye);
         if let Some(place) = self.place.get() {
             place.remove();

@@ -18,10 +18,13 @@ pub(super) enum Company {
 /// ```text
 ///            one waits to be alone          it is granted
 ///   Shared ────────────────────────▶ Kept ────────────────▶ Alone
-///     ▲  ◀── none waits any more ─────┘                       │
-///     ├── it has ended ───────────────────────────────────────┘
+///     ▲ │◀── none waits any more ─────┘                       ▲ │
+///     │ └── it is idle, and granted at once ──────────────────┘ │
+///     ├── it has answered, or ended ────────────────────────────┘
 ///     └── linked to again ── Lost ◀── a link to it broke ── any of them
 /// ```
+///
+/// One member at most is kept or has one alone, so that those who wait to be alone take no more of the app than that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tenancy {
     Shared,
@@ -53,7 +56,7 @@ impl<L: Clone> Pool<L> {
 
     /// The link of `shard` to a worker broke, and so may those of the others soon: the worker is given nothing more before
     /// it is linked to again.
-    pub(crate) fn lose(&self, shard: usize, instance: u64) {
+    pub(crate) fn lose(self: &Arc<Self>, shard: usize, instance: u64) {
         if let Some(member) = self.state.lock().members.iter_mut().find(|it| it.instance == instance) {
             member.tenancy = Tenancy::Lost;
         }
@@ -65,7 +68,7 @@ impl<L: Clone> State<L> {
     /// While any waits to be alone, one member is kept for them, and none when none does; what the member can be
     /// given that is kept no more.
     pub(super) fn keep_one(&mut self, pool: &Arc<Pool<L>>) -> Vec<Grant<L>> {
-        let waits = self.first_alone();
+        let (waits, one_is_alone) = (self.first_alone(), self.one_is_alone());
         let kept = self.members.iter_mut().find(|it| it.tenancy == Tenancy::Kept);
         match (waits, kept) {
             (None, Some(member)) => {
@@ -73,7 +76,7 @@ impl<L: Clone> State<L> {
                 let instance = member.instance;
                 std::iter::from_fn(|| self.grant(pool, instance)).collect()
             }
-            (Some(shard), None) => {
+            (Some(shard), None) if !one_is_alone => {
                 let linked = self.members.iter_mut().filter(|it| it.is_linked(shard));
                 let shared = linked.filter(|it| it.tenancy == Tenancy::Shared);
                 if let Some(member) = shared.min_by_key(|it| it.in_flight) {
@@ -85,10 +88,17 @@ impl<L: Clone> State<L> {
         }
     }
 
+    /// Whether any member has one that is to be alone.
+    pub(super) fn one_is_alone(&self) -> bool {
+        self.members.iter().any(|it| it.tenancy == Tenancy::Alone)
+    }
+
     /// The shard of the first that waits to be alone.
     fn first_alone(&self) -> Option<usize> {
-        let mut waiting = self.waiting.values();
-        waiting.find(|it| it.company == Company::Nobody).map(|it| it.shard).filter(|_| self.waiting_alone > 0)
+        if self.waiting_alone == 0 {
+            return None;
+        }
+        self.waiting.values().find(|it| it.company == Company::Nobody).map(|it| it.shard)
     }
 
     /// One waits no more; what can be given therefore.
@@ -112,6 +122,13 @@ impl<L: Clone> Member<L> {
                 Company::Nobody => self.in_flight == 0,
             }
     }
+
+    /// One that has gone can be given nothing, and is kept for nobody.
+    pub(super) fn keep_only_if_linked(&mut self) {
+        if self.tenancy == Tenancy::Kept && !self.takes_requests() {
+            self.tenancy = Tenancy::Shared;
+        }
+    }
 }
 
 impl Tenancy {
@@ -129,7 +146,7 @@ impl Tenancy {
         }
     }
 
-    /// One has ended at the member.
+    /// One has answered, or ended, at the member.
     pub(super) fn end(&mut self) {
         if *self == Self::Alone {
             *self = Self::Shared;
@@ -236,6 +253,47 @@ mod tests {
         drop(had);
         drop(second.await);
         drop(beside_others(&pool).await);
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_to_be_alone_take_one_worker_from_the_others() {
+        let pool = pool(2, 1);
+        let busy = [beside_others(&pool).await, beside_others(&pool).await];
+        let (mut first, mut second) = (Box::pin(alone(&pool)), Box::pin(alone(&pool)));
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        let mut later = Box::pin(beside_others(&pool));
+        assert!(poll!(&mut later).is_pending());
+        drop(busy);
+        let had = first.await;
+        assert!(poll!(&mut second).is_pending());
+        assert_ne!(later.await.link(), had.link());
+        drop(had);
+        second.await;
+    }
+
+    #[tokio::test]
+    async fn who_has_answered_is_alone_no_longer() {
+        let pool = pool(1, 2);
+        let streams = alone(&pool).await;
+        let mut later = Box::pin(beside_others(&pool));
+        assert!(poll!(&mut later).is_pending());
+        streams.has_answered();
+        later.await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_goes_is_kept_for_nobody() {
+        let pool = pool(2, 2);
+        let busy = [(); 4].map(|()| pool.state.lock().lease_least_busy(&pool, 0, Company::Others).unwrap());
+        let [streams, b, c, d] = busy;
+        let mut waits = Box::pin(alone(&pool));
+        assert!(poll!(&mut waits).is_pending());
+        pool.unlink(0, *streams.link());
+        let mut later = Box::pin(beside_others(&pool));
+        drop(b);
+        assert!(poll!(&mut later).is_pending(), "the other is kept in its place");
+        drop((c, d));
+        assert_eq!(*waits.await.link(), 2);
     }
 
     #[tokio::test]

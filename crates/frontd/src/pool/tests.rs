@@ -178,3 +178,43 @@ async fn what_a_worker_declines_goes_to_another_while_there_is_one() {
     let leases = [acquire(&pool, 0).await.unwrap(), acquire(&pool, 0).await.unwrap()];
     assert_eq!(leases.each_ref().map(|it| *it.link()), ["b", "a"]);
 }
+
+#[tokio::test]
+async fn what_is_handed_back_is_no_progress() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_micros(20)));
+    let _stuck = acquire(&pool, 0).await.unwrap();
+    let ahead = [acquire(&pool, 0).await.unwrap(), acquire(&pool, 0).await.unwrap()];
+    pool.state.lock().members[0].progress -= Duration::from_secs(1);
+    let [first, second] = ahead;
+    first.recalled();
+    assert!(second.is_held_up(Instant::now()), "it is no further than before");
+    assert!(futures_util::poll!(Box::pin(acquire(&pool, 0))).is_pending());
+}
+
+#[test]
+fn the_time_of_service_is_that_of_a_thread() {
+    let (began, ms) = (Instant::now(), Duration::from_millis);
+    let member = |in_flight| Member::<()> { in_flight, progress: began, ..Member::new(1, 16) };
+    let took = |in_flight, granted, now| member(in_flight).served(began + granted, began + now);
+    assert_eq!(took(1, ms(0), ms(40)), ms(40), "it was alone");
+    assert_eq!(took(16, ms(0), ms(2)), ms(2), "not more than since it was given");
+    assert_eq!(
+        member(40).served(began.checked_sub(ms(60)).unwrap(), began + ms(3)),
+        ms(48),
+        "one of 16 ends each 3 ms"
+    );
+}
+
+#[tokio::test]
+async fn so_many_wait_at_one_worker_at_most() {
+    let pool = pool();
+    pool.link(0, 1, 16, "a");
+    (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_micros(20)));
+    let mut leases = Vec::new();
+    while let std::task::Poll::Ready(lease) = futures_util::poll!(Box::pin(acquire(&pool, 0))) {
+        leases.push(lease.unwrap());
+    }
+    assert_eq!(leases.len(), 16 + MOST_AHEAD);
+}

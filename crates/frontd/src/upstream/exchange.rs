@@ -29,7 +29,14 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The head of the response, and its body where it is small.
-    Response { status: u32, headers: Vec<Header>, body: Bytes, streamed: bool, file: Option<Box<File>> },
+    Response {
+        status: u32,
+        headers: Vec<Header>,
+        body: Bytes,
+        /// Its body comes by the exchange's own call.
+        streamed: Option<Receiving>,
+        file: Option<Box<File>>,
+    },
     /// The worker has not begun it and never will.
     HandedBack,
     /// The worker is over the limit, and still at it.
@@ -60,6 +67,8 @@ pub(super) struct Exchanges {
 struct State {
     last_id: u64,
     under_way: VecDeque<Exchange>,
+    /// Bodies of responses that may not be here whole. A worker is done with an exchange before that.
+    receiving: usize,
     /// Nothing new is begun: the link is retired or broken.
     ended: bool,
 }
@@ -154,6 +163,12 @@ impl Exchanges {
         let mut state = self.state.lock();
         let Some(exchange) = state.find(id) else { return state.rest() };
         let reply = exchange.reply.take();
+        if !done {
+            exchange.lease.has_answered();
+        }
+        let link = (streamed && reply.is_some()).then(|| Arc::clone(exchange.lease.link()));
+        state.receiving += usize::from(link.is_some());
+        let streamed = link.map(Receiving);
         let ended = done.then(|| state.remove(id)).flatten();
         let rest = state.rest();
         drop(state);
@@ -164,6 +179,13 @@ impl Exchanges {
         }
         drop(ended);
         rest
+    }
+
+    /// The body of a response is here, or not wanted any more.
+    pub(super) fn received(&self) -> Rest {
+        let mut state = self.state.lock();
+        state.receiving -= 1;
+        state.rest()
     }
 
     /// The client is told at once; the room is taken until the worker is done.
@@ -265,7 +287,8 @@ impl State {
     }
 
     fn rest(&self) -> Rest {
-        if self.ended && self.under_way.is_empty() { Rest::Idle } else { Rest::Busy }
+        let idle = self.ended && self.under_way.is_empty() && self.receiving == 0;
+        if idle { Rest::Idle } else { Rest::Busy }
     }
 }
 
@@ -285,6 +308,17 @@ impl Exchange {
         if let Some(reply) = self.reply {
             let _client_has_gone = reply.send(Event::Settled(outcome));
         }
+    }
+}
+
+/// The body of a response is being received: until this is dropped the link stays open, as a worker that drains ends
+/// once all of its links are closed.
+#[derive(Debug)]
+pub(crate) struct Receiving(Arc<Link>);
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.0.received();
     }
 }
 
@@ -321,7 +355,7 @@ impl Pending {
                 }
                 Event::Settled(outcome) => {
                     self.settled =
-                        !matches!(outcome, Outcome::Response { streamed: true, .. } | Outcome::NoAnswer);
+                        !matches!(outcome, Outcome::Response { streamed: Some(_), .. } | Outcome::NoAnswer);
                     return outcome;
                 }
             }

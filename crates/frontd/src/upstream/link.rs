@@ -158,7 +158,7 @@ impl Link {
         tokio::join!(recalls, expiries);
     }
 
-    /// Recalls, for good, what has waited at the worker for too long: it may go to another one.
+    /// Recalls, for good, what waits at the worker while that is held up, or for too long: it may go to another one.
     fn recall_overdue(&self) -> Watch {
         let Some(late) = self.exchanges.recall(Instant::now()) else { return Watch::Nothing };
         late.into_iter().for_each(|id| self.say(serve_request::Message::Recall(Recall { id })));
@@ -170,6 +170,11 @@ impl Link {
         if self.exchanges.is_under_way(id) {
             self.say(serve_request::Message::Cancel(Cancel { id }));
         }
+    }
+
+    /// The body of a response needs the link no longer.
+    pub(super) fn received(&self) {
+        self.close_if(self.exchanges.received());
     }
 
     /// Gives the worker nothing more, and closes once nothing is under way.
@@ -262,6 +267,8 @@ fn tune(endpoint: Endpoint) -> Endpoint {
 
 #[cfg(test)]
 mod tests {
+    use api::runner::Response;
+
     use super::*;
     use crate::pool::{Admission, Pool};
     use crate::upstream::Outcome;
@@ -285,5 +292,25 @@ mod tests {
             let sent: Vec<_> = outgoing.collect().await;
             assert_eq!(sent.len(), 1, "no more than the opening: {sent:?}");
         }
+    }
+
+    /// A worker that drains ends once its links are closed, and would take along what is still on its way.
+    #[tokio::test]
+    async fn it_is_closed_when_the_body_of_the_last_response_is_here() {
+        let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+        let pool = Pool::new(Admission::Queue(1));
+        pool.link(0, 1, 1, Arc::clone(&link));
+        let lease = pool.acquire(0, &mut None, Duration::ZERO).await.unwrap();
+        let mut pending = link.begin(lease, None, Request::default());
+        let response = Response { id: pending.id, streamed: true, done: true, ..Response::default() };
+        link.exchanges.response(response);
+        assert_eq!(pool.census().in_flight, 0, "the worker is free for the next");
+        link.retire();
+        let outcome = pending.outcome(|_, _| {}, |_| {}).await;
+        let sent = outgoing.map(|_| ()).collect::<Vec<_>>();
+        tokio::pin!(sent);
+        assert!(futures_util::poll!(&mut sent).is_pending(), "its body is not here");
+        drop(outcome);
+        assert_eq!(sent.await.len(), 2, "the opening and the request");
     }
 }
