@@ -1,6 +1,7 @@
 //! Workers that a service manager starts.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use supervise::Phase;
 
@@ -54,6 +55,26 @@ async fn another_stop_is_told_to_the_manager_and_how_a_worker_ended_is_heard_of_
     let status = emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
     let told = format!("worker blog-1 exited with status {STATUS}");
     assert!(status.last_error.starts_with(&told), "{}", status.last_error);
+}
+
+#[tokio::test]
+async fn a_worker_that_its_manager_does_not_stop_is_told_itself() {
+    let (root, manager) = (Root::new(), Manager::default());
+    root.write("blog", 1, "");
+    let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+    manager.asked(&["start blog-1"]).await;
+    let mut shell = Command::new("sh");
+    let shell = shell.args(["-c", "sleep 1000 & echo $!; wait $!; echo $?"]).stdout(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    let mut told = BufReader::new(shell.stdout.take().unwrap()).lines().map(Result::unwrap);
+    emperor.spec("blog", 1, told.next().unwrap().parse().unwrap()).await.unwrap();
+
+    manager.breaks();
+    root.delete("blog");
+    manager.asked(&["start blog-1", "stop blog-1", "forget blog"]).await;
+    let sigterm = 128 + 15;
+    assert_eq!(told.next(), Some(sigterm.to_string()));
+    shell.wait().unwrap();
 }
 
 /// A process whose status this one is not told, as those of systemd are.
