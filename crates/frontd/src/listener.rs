@@ -54,7 +54,7 @@ pub(crate) struct Sockets {
 pub(crate) enum Admin {
     /// Bound here, and served to the very end.
     Bound(StdListener),
-    /// Handed over, as it will be to the next frontd, who answers on it while this one drains.
+    /// Handed over, as it will be to the next frontd, where one follows: it answers while this one drains.
     Inherited(StdListener),
 }
 
