@@ -1,7 +1,7 @@
 //! Workers that a service manager starts.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, pipe};
+use std::process::Command;
 
 use supervise::Phase;
 
@@ -59,14 +59,16 @@ async fn another_stop_is_told_to_the_manager_and_how_a_worker_ended_is_heard_of_
 
 #[tokio::test]
 async fn a_worker_that_its_manager_does_not_stop_is_told_itself() {
+    // Its parent tells how it ends, and is no child of this process either: that would be reaped as a stranger.
+    let script = "(sleep 1000 & echo $!; wait $!; echo $?) &";
+    let (told, shell) = pipe().unwrap();
+    assert!(Command::new("sh").args(["-c", script]).stdout(shell).status().unwrap().success());
+    let mut told = BufReader::new(told).lines().map(Result::unwrap);
+
     let (root, manager) = (Root::new(), Manager::default());
     root.write("blog", 1, "");
     let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
     manager.asked(&["start blog-1"]).await;
-    let mut shell = Command::new("sh");
-    let shell = shell.args(["-c", "sleep 1000 & echo $!; wait $!; echo $?"]).stdout(Stdio::piped());
-    let mut shell = shell.spawn().unwrap();
-    let mut told = BufReader::new(shell.stdout.take().unwrap()).lines().map(Result::unwrap);
     emperor.spec("blog", 1, told.next().unwrap().parse().unwrap()).await.unwrap();
 
     manager.breaks();
@@ -74,7 +76,6 @@ async fn a_worker_that_its_manager_does_not_stop_is_told_itself() {
     manager.asked(&["start blog-1", "stop blog-1", "forget blog"]).await;
     let sigterm = 128 + 15;
     assert_eq!(told.next(), Some(sigterm.to_string()));
-    shell.wait().unwrap();
 }
 
 /// A process whose status this one is not told, as those of systemd are.
