@@ -8,6 +8,7 @@ mod installed;
 mod licences;
 mod lint;
 mod packages;
+mod pages;
 mod sbom;
 mod tree;
 mod version;

@@ -49,12 +49,16 @@ impl Notify {
         Self { manager: socket.and_then(address), watchdog: None }
     }
 
-    /// Tells it. That nobody hears is no reason to serve no more: it is logged.
+    /// Tells it. That nobody hears is no reason to serve no more: it is logged, and a manager that does not read is
+    /// not waited for.
     pub fn tell(&self, state: State) {
-        if let Some(manager) = &self.manager
-            && let Err(error) = send(manager, &state.to_string())
-        {
-            tracing::warn!(?state, %error, "the service manager cannot be told");
+        let Some(manager) = &self.manager else { return };
+        match send(manager, &state.to_string()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tracing::debug!(?state, "the service manager does not read, and is not told");
+            }
+            Err(error) => tracing::warn!(?state, %error, "the service manager cannot be told"),
         }
     }
 
@@ -77,7 +81,9 @@ fn address(socket: &OsStr) -> Option<SocketAddr> {
 }
 
 fn send(manager: &SocketAddr, message: &str) -> io::Result<()> {
-    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), manager)?;
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(message.as_bytes(), manager)?;
     Ok(())
 }
 
@@ -129,6 +135,17 @@ mod tests {
         let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         Notify::to(Some(OsStr::new(&format!("@{name}")))).tell(State::Ready);
         assert_eq!(received(&manager), "READY=1");
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let _manager = UnixDatagram::bind(&path).unwrap();
+        let address = SocketAddr::from_pathname(&path).unwrap();
+        let full = std::iter::repeat_with(|| send(&address, "READY=1")).find_map(Result::err).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        Notify::to(Some(path.as_os_str())).tell(State::Ready);
     }
 
     #[test]

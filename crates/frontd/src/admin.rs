@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use crate::listener::Admin;
 use crate::shard::Shared;
 
-/// Answers for good; on a socket that others have too, until the drain, as the next frontd answers from then on.
+/// Answers for good; on a socket that others have too, until the drain, as the next frontd answers from then on. Where
+/// `imperium up` itself ends there is no next one, which a frontd is not told: nobody answers while the last one drains.
 pub(crate) async fn serve(admin: Admin, shared: Arc<Shared>) -> std::io::Result<()> {
     let drain = shared.drain.clone();
     let router = Router::new()

@@ -40,7 +40,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::client::Transport;
-use crate::listener::Sockets;
+use crate::listener::{BindError, Sockets};
 use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::shard::Shared;
@@ -110,6 +110,12 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
         .context("wait for the shards")?;
     info!("stopped");
     Ok(())
+}
+
+/// Whether `run` failed because a port for clients cannot be had: another server has it, or it was to be handed over.
+#[must_use]
+pub fn is_without_ports(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(BindError::Bind { .. }))
 }
 
 /// Has a certificate made for each domain of the routing table that has none.

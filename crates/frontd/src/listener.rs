@@ -30,6 +30,8 @@ pub(crate) struct Bound {
 pub(crate) enum BindError {
     #[error("listen on {address}: {cure}")]
     Bind { address: SocketAddr, cure: &'static str, source: io::Error },
+    #[error("answer probes")]
+    Admin(#[source] Box<Self>),
     #[error("take over the listening sockets")]
     Inherit(#[from] ListenFdsError),
     #[error(
@@ -54,7 +56,7 @@ pub(crate) struct Sockets {
 pub(crate) enum Admin {
     /// Bound here, and served to the very end.
     Bound(StdListener),
-    /// Handed over, as it will be to the next frontd, who answers on it while this one drains.
+    /// Handed over, as it will be to the next frontd, where one follows: it answers while this one drains.
     Inherited(StdListener),
 }
 
@@ -67,7 +69,7 @@ pub(crate) fn bind(config: &FrontdConfig) -> Result<Sockets, BindError> {
         daemon::listen_fds::take()?.into_iter().partition(|it| it.name == "admin");
     let admin = match admin.into_iter().next() {
         Some(socket) => Admin::Inherited(inherit(socket)?),
-        None => Admin::Bound(listen(config.admin)?),
+        None => Admin::Bound(listen(config.admin).map_err(|it| BindError::Admin(Box::new(it)))?),
     };
     let bound = if clients.is_empty() { bind_clients(config)? } else { inherit_clients(clients)? };
     Ok(Sockets { bound, admin })

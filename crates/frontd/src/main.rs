@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use config::Layout;
@@ -11,6 +12,10 @@ use manual::Section;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The status when a port cannot be had. systemd does not try again then, as it would take the port in the moment in which
+/// the server that has it is restarted.
+const WITHOUT_PORTS: u8 = 3;
 
 /// The front server: TLS, static files, the queue of each app and the choice of worker.
 #[derive(Parser)]
@@ -27,12 +32,18 @@ struct Arguments {
     log_format: Format,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let arguments: Arguments = manual::parse(Section::Daemons);
     logging::init("frontd", arguments.log_format);
     let layout = arguments.root.map_or_else(|| Ok(Layout::system()), |it| Layout::under(&it))?;
     let mut config = FrontdConfig::load(&layout)?;
     config.admin = arguments.admin.unwrap_or(config.admin);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(frontd::run(config))
+    match runtime.block_on(frontd::run(config)) {
+        Err(error) if frontd::is_without_ports(&error) => {
+            tracing::error!("{error:#}");
+            Ok(ExitCode::from(WITHOUT_PORTS))
+        }
+        ended => ended.map(|()| ExitCode::SUCCESS),
+    }
 }

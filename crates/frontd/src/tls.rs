@@ -1,7 +1,8 @@
 //! TLS for every listener: one configuration, and the certificates that it chooses from.
 //!
 //! Certificates come from a folder of PEM files, and on a development machine from an authority of its
-//! own. Both can be replaced while connections go on; handshakes take what is there at the moment.
+//! own. Both can be replaced while connections go on; handshakes take what is there at the moment. A file that is bad
+//! costs nobody else a certificate, nor a running frontd the one that it has.
 
 mod development;
 mod error;
@@ -23,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use development::Authority;
 pub(crate) use error::TlsError;
+use folder::Folder;
 use names::{Choice, Names, Resolver};
 
 /// The certificates of all hosts, and the TLS configuration that shows them.
@@ -37,7 +39,8 @@ pub(crate) struct Certificates {
 /// What the present choice was made of.
 #[derive(Default)]
 struct Known {
-    files: Arc<Names>,
+    files: Folder,
+    names: Arc<Names>,
     domains: Vec<String>,
 }
 
@@ -45,7 +48,8 @@ impl Certificates {
     /// Reads the certificates, and makes the development authority where one is wanted and not yet there.
     ///
     /// # Errors
-    /// The first thing that is wrong with a file, with its path.
+    /// When the folder cannot be read, or the authority not be had. A certificate that cannot be used is logged and
+    /// passed over.
     pub(crate) fn new(sources: &Tls) -> Result<Self, TlsError> {
         let resolver = Arc::new(Resolver::default());
         let certificates = Self {
@@ -59,14 +63,18 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Reads all files again.
+    /// Reads all files again. A certificate that cannot be used is logged, and what was read from its files before
+    /// stays in use.
     ///
     /// # Errors
-    /// The first thing that is wrong with a file; what was in use before stays in use.
+    /// When the folder cannot be read; all that was in use stays in use.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        let files = self.folder.as_deref().map(folder::read).transpose()?.unwrap_or_default();
         let mut known = self.known.lock();
-        known.files = Arc::new(files);
+        if let Some(folder) = &self.folder {
+            known.files = Folder::read(folder, &known.files)?;
+            known.files.warn();
+            known.names = Arc::new(known.files.names(folder));
+        }
         self.choose(&known)
     }
 
@@ -90,7 +98,7 @@ impl Certificates {
     }
 
     fn choose(&self, known: &Known) -> Result<(), TlsError> {
-        let files = Arc::clone(&known.files);
+        let files = Arc::clone(&known.names);
         let missing = known.domains.iter().map(String::as_str).filter(|domain| !files.covers(domain));
         let (development, outcome) = match &self.authority {
             Some(authority) => authority.certify(missing),

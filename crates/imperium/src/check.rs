@@ -15,6 +15,9 @@ use vassal::{ChosenBy, Vassal, conflicts, name_of};
 use crate::at::root_from_env;
 
 /// Read vassal and daemon files, and show what is wrong with them
+///
+/// Certificates are not read here. frontd uses all that are good, and its log names each that is not, with what is
+/// wrong and the cure, at every start and reload.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Files, or folders of them [default: all files of the installation]

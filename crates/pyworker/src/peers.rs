@@ -6,7 +6,6 @@ use std::path::Path;
 
 use daemon::uds::CalmStream;
 use tokio::net::UnixStream;
-use tokio::net::unix::UCred;
 
 /// What is made in such a folder has the group of the folder (inode(7), `S_ISGID`).
 const SET_GROUP: u32 = 0o2000;
@@ -32,7 +31,7 @@ impl Peers {
     pub(crate) fn admit(self, accepted: io::Result<UnixStream>) -> Option<io::Result<CalmStream>> {
         let checked = accepted.and_then(|stream| Ok((stream.peer_cred()?, stream)));
         match checked {
-            Ok((peer, stream)) if self.are(peer) => Some(CalmStream::new(stream)),
+            Ok((peer, stream)) if self.admits(peer.uid(), peer.gid()) => Some(CalmStream::new(stream)),
             Ok((peer, _)) => {
                 tracing::warn!(
                     uid = peer.uid(),
@@ -46,11 +45,7 @@ impl Peers {
         }
     }
 
-    fn are(self, peer: UCred) -> bool {
-        self.include(peer.uid(), peer.gid())
-    }
-
-    fn include(self, uid: u32, gid: u32) -> bool {
+    fn admits(self, uid: u32, gid: u32) -> bool {
         uid == 0 || uid == self.own || self.front == Some(gid)
     }
 }
@@ -74,7 +69,7 @@ mod tests {
             (Some(200), 200, 100, false),
         ] {
             let peers = Peers { own: 100, front };
-            assert_eq!(peers.include(uid, gid), admitted, "{uid}:{gid} of {peers:?}");
+            assert_eq!(peers.admits(uid, gid), admitted, "{uid}:{gid} of {peers:?}");
         }
     }
 

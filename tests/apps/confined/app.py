@@ -50,6 +50,16 @@ def held():
     return "released"
 
 
+@app.get("/upload")
+def upload():
+    """Writes a file into a folder that it makes, as an app does with what is sent to it."""
+    folder = request.args["folder"]
+    os.makedirs(folder)
+    with open(f"{folder}/file.txt", "w") as file:
+        file.write("uploaded")
+    return "done"
+
+
 def attempt(work):
     try:
         work()

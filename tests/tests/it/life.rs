@@ -1,5 +1,9 @@
 //! How the stack begins and ends.
 
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
 use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
 use tests::client::Protocol;
@@ -8,6 +12,7 @@ use tests::place::Place;
 use tests::process;
 use tests::stack::{self, Stack};
 use tests::vassal::Vassal;
+use tests::wait::PATIENCE;
 
 use crate::gate::Gate;
 
@@ -21,8 +26,21 @@ async fn a_stack_told_to_end_finishes_what_it_has_begun() -> anyhow::Result<()> 
     let begun = held.begun(1).await?[0];
     stack.ask_to_end()?;
     stack.logged(&["frontd", "drain"]).await?;
+    let notices = stack.root().join("run/notify.sock");
+    tokio::task::spawn_blocking(move || fill(&notices)).await?.context("tell `imperium up` while it ends")?;
     ensure!(held.pass().await? == begun, "another answered");
     stack.end_beside_clients().await
+}
+
+/// Says more than the kernel keeps for somebody who does not listen.
+fn fill(notices: &Path) -> anyhow::Result<()> {
+    let limit: usize = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen")?.trim().parse()?;
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    for _ in 0..limit + 2 {
+        socket.send_to(b"READY=1", notices)?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

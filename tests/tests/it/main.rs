@@ -2,6 +2,7 @@
 
 mod bad_apps;
 mod bodies;
+mod certificates;
 mod client_gone;
 mod command;
 mod container;

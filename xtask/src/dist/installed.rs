@@ -11,7 +11,7 @@ use super::build::{EXTENSION, PROGRAMS};
 use super::packages::Package;
 use super::tree::{Kind, Tree, files_of};
 use super::version::Version;
-use super::{gzip, licences, sbom, wheel};
+use super::{gzip, licences, pages, sbom, wheel};
 use crate::setup::Quietly as _;
 
 pub(crate) const DOC: &str = "share/doc/imperium";
@@ -53,15 +53,11 @@ fn units(tree: &mut Tree) -> anyhow::Result<()> {
 fn documents(tree: &mut Tree) -> anyhow::Result<()> {
     let root = crate::root();
     tree.put_folder(&format!("{DOC}/examples"), &root.join("deploy/examples"))?;
-    tree.put_folder(DOC, &root.join("docs"))?;
+    pages::put(tree)?;
     for name in ["LICENSE", "LICENSE-APACHE", "LICENSE-MIT"] {
         tree.put_file(format!("{DOC}/{name}"), Kind::Plain, &root.join(name))?;
     }
-    let guide = root.join("deploy/README.md");
-    if guide.is_file() {
-        tree.put_file(format!("{DOC}/guide.md"), Kind::Plain, &guide)?;
-    }
-    tree.put_file(format!("{DOC}/README.md"), Kind::Plain, &root.join("README.md"))
+    Ok(())
 }
 
 /// The programs write their man pages and completions themselves.

@@ -70,6 +70,10 @@ mod tests {
     /// Those that are programs of ours or systemd's; others may be told of and not be run.
     const PROGRAMS: [&str; 6] = ["imperium ", "systemctl ", "journalctl ", "apt ", "chmod ", "curl "];
 
+    /// What is told of and is not run: it needs the world outside, or opens an editor.
+    const NOT_RUN: [&str; 3] =
+        ["apt install --yes certbot", "systemctl edit emperord", "systemctl edit workerd@.service"];
+
     #[test]
     fn chapters_and_their_commands() {
         let text = "# T\n\n```sh\na\nb\n```\n\n## One\n\n```toml\nx = 1\n```\n\n## Two\n### Part\n\n```sh\nc\n```\nand\n\n```sh\nd\n```\n";
@@ -89,7 +93,8 @@ mod tests {
         let outside = text.split("\n```").step_by(2);
         let told = outside.flat_map(|text| text.split('`').skip(1).step_by(2));
         for command in told.filter(|told| PROGRAMS.iter().any(|it| told.starts_with(it))) {
-            assert!(commands.iter().any(|it| it.contains(command)), "`{command}` is told of, and never run");
+            let is_run = commands.iter().any(|it| it.contains(command));
+            assert!(is_run || NOT_RUN.contains(&command), "`{command}` is told of, and never run");
         }
     }
 }

@@ -54,6 +54,10 @@ async fn the_site_answers(container: &Container, chapter: &Chapter) -> anyhow::R
     let style = blog.get("/static/site.css").await?.expect(200)?;
     ensure!(style.text().starts_with("body"), "the style sheet is {}", style.text());
     said("the guide leads from a bare server to a site over HTTP, HTTPS and HTTP/2, with its static files");
+    blog.get("/upload?folder=/srv/blog/static/made/by/it").await?.expect(200)?;
+    let upload = blog.get("/static/made/by/it/file.txt").await?.expect(200)?;
+    ensure!(upload.text() == "uploaded", "the upload is {}", upload.text());
+    said("what the app writes, into folders that it makes, is served by frontd");
     Ok(())
 }
 

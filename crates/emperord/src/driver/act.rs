@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use api::VassalName;
 use rustix::process::Signal;
 use supervise::{Action, DrainCause, Event, Exit, KillCause, StartFailure, TerminateCause};
+use tokio::time::timeout;
 
 use super::Driver;
 use super::app::{App, Slot};
 use super::event::{self, Command};
-use crate::launcher::{Preload, Start};
+use crate::launcher::{Inquiry, Preload, Start};
 use crate::process::{Ending, Process};
+
+/// How long the service manager may take to tell how a process has ended, which its successor waits for.
+const INQUIRY: Duration = Duration::from_secs(2);
 
 /// How long a process that has ended is waited for to be heard of: what it said last is still on its way.
 pub(super) const LINGER: Duration = Duration::from_millis(250);
@@ -49,7 +53,7 @@ impl Driver {
             }
             if app.call_off_order(number, action) {
                 let worker = app.worker(number);
-                let _by_its_manager = self.stop_unit(worker);
+                self.stop(worker);
                 return None;
             }
         }
@@ -60,9 +64,7 @@ impl Driver {
             Action::Terminate { number, cause } => {
                 app.note_terminated(number, cause);
                 let worker = app.worker(number);
-                if !self.stop_unit(worker) {
-                    self.apps.get(name)?.signal(number, Signal::TERM);
-                }
+                self.stop(worker);
             }
             Action::Kill { number, cause } => app.kill(number, cause),
             Action::GiveUp { failure } => app.gave_up(failure),
@@ -115,7 +117,7 @@ impl Driver {
         let inquiry = self.launcher.ending(&worker, process.identity());
         self.tasks.spawn(async move {
             let ending = match (process.ended().await, inquiry) {
-                (Ending::Unknown, Some(inquiry)) => inquiry.await,
+                (Ending::Unknown, Some(inquiry)) => answer(inquiry).await,
                 (ending, _) => ending,
             };
             if let Some(events) = events.upgrade() {
@@ -131,6 +133,10 @@ impl Driver {
             let _it_had_time = fs::remove_file(socket);
         }
     }
+}
+
+async fn answer(inquiry: Inquiry) -> Ending {
+    timeout(INQUIRY, inquiry).await.unwrap_or(Ending::Unknown)
 }
 
 impl App {
@@ -198,5 +204,18 @@ impl App {
     fn abandoned_reload(&self, failure: StartFailure) {
         let app = &self.name;
         tracing::error!(%app, ?failure, "reload abandoned: the workers of before serve on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_manager_that_hangs_does_not_hide_an_end() {
+        assert_eq!(answer(Box::pin(ready(Ending::Status(3)))).await, Ending::Status(3));
+        assert_eq!(answer(Box::pin(pending())).await, Ending::Unknown);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::{VassalName, WorkerName};
+use rustix::process::Signal;
 use supervise::{Action, Adoption, Event, Exit, KillCause};
 
 use super::Driver;
@@ -50,30 +51,36 @@ impl Driver {
         });
     }
 
-    /// Has the service manager stop a worker, be its process there or only ordered; whether there is a manager. To it
-    /// a process that ends by itself before it was ready has failed.
-    pub(super) fn stop_unit(&self, worker: WorkerName) -> bool {
-        let Some(job) = self.launcher.stop(&worker) else { return false };
+    /// Stops a worker, be its process there or only ordered: through the service manager, to which a process that ends
+    /// by itself before it was ready has failed; with SIGTERM where there is none, or it does not do it.
+    pub(super) fn stop(&self, worker: WorkerName) {
+        let slot = self.apps.get(&worker.vassal).and_then(|app| app.slots.get(&worker.number));
+        let process = slot.map(|it| it.process.clone());
+        let terminate = move || process.iter().for_each(|it| it.signal(Signal::TERM));
+        let Some(job) = self.launcher.stop(&worker) else { return terminate() };
         self.tasks.spawn(async move {
             if let Err(error) = job.await {
-                tracing::warn!(%worker, error, "worker cannot be stopped");
+                tracing::warn!(%worker, error, "worker cannot be stopped as a unit");
+                terminate();
             }
         });
-        true
     }
 
-    /// Has the service manager follow what an app's file says of the workers that run.
+    /// Has the service manager follow what an app's file says of the workers that run. One after the other, when all of
+    /// them are written down: what it reads again for the first one holds for all.
     pub(super) fn change_units(&self, name: &VassalName) {
         let Some(app) = self.apps.get(name) else { return };
         let Some(vassal) = &app.vassal else { return };
-        for worker in app.slots.keys().map(|it| app.worker(*it)) {
-            let Some(job) = self.launcher.change(&worker, vassal) else { continue };
-            self.tasks.spawn(async move {
+        let workers = app.slots.keys().map(|it| app.worker(*it));
+        let jobs: Vec<_> =
+            workers.filter_map(|worker| Some((self.launcher.change(&worker, vassal)?, worker))).collect();
+        self.tasks.spawn(async move {
+            for (job, worker) in jobs {
                 if let Err(error) = job.await {
                     tracing::warn!(%worker, error, "the worker's limits stay as they were");
                 }
-            });
-        }
+            }
+        });
     }
 
     /// Has the service manager forget the workers of an app that is no more.

@@ -65,15 +65,22 @@ impl Fork {
     }
 
     fn spawn(&self, role: &[&str], input: Stdio) -> io::Result<Process> {
-        let mut command = Command::new(&self.workerd);
-        command.args(role).arg("--emperord").arg(&self.socket);
-        command.args(["--log-format", format_name(self.log_format)]);
+        let mut command = self.command(role);
         command.stdin(input);
         // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe.
         unsafe { command.pre_exec(detach) };
         // A child that is not waited for here is reaped by its pidfd.
         let child = command.spawn()?;
         Process::open(child.id())
+    }
+
+    fn command(&self, role: &[&str]) -> Command {
+        let mut command = Command::new(&self.workerd);
+        command.args(role).arg("--emperord").arg(&self.socket);
+        command.args(["--log-format", format_name(self.log_format)]);
+        // Whoever started emperord waits to hear of it alone.
+        command.env_remove("NOTIFY_SOCKET");
+        command
     }
 }
 
@@ -88,4 +95,20 @@ fn format_name(format: Format) -> &'static str {
 fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_does_not_speak_for_emperord() {
+        let path = PathBuf::from("/nonexistent");
+        let fork =
+            Fork { workerd: path.clone(), socket: path.clone(), sockets: path, log_format: Format::Text };
+        let command = fork.command(&["blog-1"]);
+        assert!(command.get_envs().any(|it| it == (OsStr::new("NOTIFY_SOCKET"), None)));
+    }
 }

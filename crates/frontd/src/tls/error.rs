@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 /// Why certificates cannot be used. Never tells anything of a private key but its path.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("read {}: {source}", .path.display())]
+    #[error("read {}: {source}; put it there, and let frontd's user read it", .path.display())]
     Read { path: PathBuf, source: io::Error },
 
-    #[error("read {}: it is larger than a certificate can be", .path.display())]
+    #[error("read {}: it is larger than a certificate can be; put only the chain and the key there", .path.display())]
     TooLarge { path: PathBuf },
 
     #[error(

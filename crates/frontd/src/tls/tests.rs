@@ -1,7 +1,7 @@
 //! Real handshakes: a rustls client that trusts only what it should, against a folder on disk.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -139,7 +139,11 @@ async fn shake(certificates: &Certificates, client: ClientConfig, host: &str) ->
 
 #[track_caller]
 fn assert_fails<T>(result: Result<T, TlsError>, parts: &[&str]) {
-    let error = result.err().expect("it was taken").to_string();
+    assert_says(&result.err().expect("it was taken").to_string(), parts);
+}
+
+#[track_caller]
+fn assert_says(error: &str, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "`{part}` is not in: {error}");
     }
@@ -227,25 +231,69 @@ async fn speaks_http2_and_both_versions_and_resumes() {
 }
 
 #[tokio::test]
-async fn reload_takes_the_new_and_keeps_the_old_when_that_is_broken() {
+async fn reload_takes_the_new_and_keeps_the_old_of_what_is_broken() {
     let world = World::new();
-    world.put("a.pem", &["a.example"]);
+    for name in ["a", "b", "c"] {
+        world.put(&format!("{name}.pem"), &[&format!("{name}.example")]);
+    }
     let certificates = Certificates::new(&world.files()).unwrap();
-    let before = shake(&certificates, world.client(), "a.example").await.unwrap();
-
-    world.put("a.pem", &["a.example"]);
-    world.put("b.pem", &["b.example"]);
-    certificates.reload().unwrap();
-    let renewed = shake(&certificates, world.client(), "a.example").await.unwrap();
-    assert_ne!(before.certificate, renewed.certificate);
-    shake(&certificates, world.client(), "b.example").await.unwrap();
+    let shown = async |host: &str| shake(&certificates, world.client(), host).await.map(|it| it.certificate);
+    let (a, b) = (shown("a.example").await.unwrap(), shown("b.example").await.unwrap());
 
     world.write("a.pem", "torn");
-    fs::remove_file(world.folder().join("b.pem")).unwrap();
-    assert_fails(certificates.reload(), &["a.pem"]);
-    let kept = shake(&certificates, world.client(), "a.example").await.unwrap();
-    assert_eq!(kept.certificate, renewed.certificate);
-    shake(&certificates, world.client(), "b.example").await.unwrap();
+    world.put("b.pem", &["b.example"]);
+    fs::remove_file(world.folder().join("c.pem")).unwrap();
+    world.put("d.pem", &["d.example"]);
+    for _ in 0..2 {
+        certificates.reload().unwrap();
+        assert_eq!(shown("a.example").await.unwrap(), a, "the broken one is kept");
+        assert_ne!(shown("b.example").await.unwrap(), b, "the renewed one is taken");
+        shown("c.example").await.expect_err("what was taken away is shown");
+        shown("d.example").await.unwrap();
+    }
+
+    world.put("a.pem", &["a.example"]);
+    certificates.reload().unwrap();
+    assert_ne!(shown("a.example").await.unwrap(), a, "the mended one is taken");
+
+    fs::remove_dir_all(world.folder()).unwrap();
+    assert_fails(certificates.reload(), &["read", "certificates", "No such file"]);
+    shown("a.example").await.unwrap();
+}
+
+/// A pair is replaced one file after the other: who reads in between keeps what there was.
+#[tokio::test]
+async fn half_a_renewal_changes_nothing() {
+    let world = World::new();
+    let (chain, key) = world.issue(&["a.example"]);
+    world.write("a.example/fullchain.pem", &chain);
+    world.write("a.example/privkey.pem", &key);
+    let certificates = Certificates::new(&world.files()).unwrap();
+    let before = shake(&certificates, world.client(), "a.example").await.unwrap().certificate;
+
+    let (chain, key) = world.issue(&["a.example"]);
+    world.write("a.example/fullchain.pem", &chain);
+    certificates.reload().unwrap();
+    assert_eq!(shake(&certificates, world.client(), "a.example").await.unwrap().certificate, before);
+    world.write("a.example/privkey.pem", &key);
+    certificates.reload().unwrap();
+    assert_ne!(shake(&certificates, world.client(), "a.example").await.unwrap().certificate, before);
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_passed_over() {
+    let world = World::new();
+    world.write("a-torn.pem", "torn");
+    world.write("b-alone.crt", &world.issue(&["b.example"]).0);
+    world.write("default.pem", "");
+    world.put("good.pem", &["good.example"]);
+    world.put("next.pem", &["next.example"]);
+    let certificates = Certificates::new(&world.files()).unwrap();
+    for host in ["good.example", "next.example"] {
+        shake(&certificates, world.client(), host).await.unwrap();
+    }
+    let error = shake(&certificates, world.client(), "b.example").await.unwrap_err();
+    assert!(error.contains("good.example"), "the first good one is the default: {error}");
 }
 
 #[test]
@@ -273,13 +321,32 @@ fn what_is_wrong_is_told_with_file_and_cure() {
     ] {
         world.write("a.crt", certificate);
         world.write("a.key", key);
-        assert_fails(Certificates::new(&world.files()), &parts);
+        assert_refused(&world, &parts);
     }
     world.write("a.crt", &chain);
     fs::remove_file(world.folder().join("a.key")).unwrap();
-    assert_fails(Certificates::new(&world.files()), &["read", "a.key", "No such file"]);
+    assert_refused(&world, &["read", "a.key", "No such file", "let frontd's user read it"]);
+    world.write("a.key", &"x".repeat(1024 * 1024 + 1));
+    assert_refused(&world, &["read", "a.key", "larger", "only the chain and the key"]);
+
+    for file in ["a.crt", "b/fullchain.pem"] {
+        fs::remove_file(world.folder().join("a.crt")).unwrap();
+        let link = world.folder().join(file);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(world.folder().join("gone.pem"), link).unwrap();
+        assert_refused(&world, &["read", file, "No such file"]);
+    }
     fs::remove_dir_all(world.folder()).unwrap();
     assert_fails(Certificates::new(&world.files()), &["read", "certificates", "No such file"]);
+}
+
+/// Demands that one certificate is refused, with these words.
+#[track_caller]
+fn assert_refused(world: &World, parts: &[&str]) {
+    let folder = Folder::read(&world.folder(), &Folder::default()).unwrap();
+    let refused: Vec<_> = folder.refused.values().map(ToString::to_string).collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_says(&refused[0], parts);
 }
 
 #[tokio::test]

@@ -173,7 +173,13 @@ impl Stack {
 
     /// The next process that ends after it was asked to.
     async fn next_end(&mut self) -> Pid {
-        let exit = self.children.next().await;
+        let exit = loop {
+            tokio::select! {
+                exit = self.children.next() => break exit,
+                // Nothing follows from it any more, but a queue that is full would hold up who tells it.
+                _ = self.notices.stopping() => {}
+            }
+        };
         match self.ended(exit.pid) {
             Ended::Daemon { name, .. } => info!(daemon = name, how = exit.how(), "ended"),
             Ended::Drained { name } => info!(daemon = name, how = exit.how(), "drained"),

@@ -1,5 +1,7 @@
 //! `kill -9` of each daemon: what is lost is what the killed process had, and no more.
 
+use std::fs;
+
 use anyhow::ensure;
 use tests::load::{Kind, Ledger};
 use tests::wait::until;
@@ -14,7 +16,8 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     of_a_worker(container, Kind::Posts).await?;
     of_emperord(container).await?;
     of_one_front_server(container).await?;
-    of_the_only_front_server(container).await
+    of_the_only_front_server(container).await?;
+    of_a_front_server_that_cannot_start(container).await
 }
 
 fn kill(unit: &str) -> String {
@@ -74,5 +77,25 @@ async fn of_the_only_front_server(container: &Container) -> anyhow::Result<()> {
     .await?;
     answers(container, "blog").await?;
     said("kill -9 of the only frontd: who connects next is answered");
+    Ok(())
+}
+
+/// More often than systemd tries by default, after which it would close the ports.
+const TRIES: u32 = 6;
+
+async fn of_a_front_server_that_cannot_start(container: &Container) -> anyhow::Result<()> {
+    let tries = || -> anyhow::Result<u32> {
+        Ok(container.run("systemctl show -p NRestarts --value frontd@1")?.parse()?)
+    };
+    let (file, before) = (container.root().join("etc/imperium/frontd.toml"), tries()?);
+    fs::write(&file, "shards = \"many\"\n")?;
+    container.run(&kill("frontd@1"))?;
+    until("frontd@1 was tried again and again", async || Ok((tries()? > before + TRIES).then_some(())))
+        .await?;
+    fs::remove_file(&file)?;
+    ask_all(container, "blog").await?;
+    said(
+        "a frontd that cannot start: the ports stay open, and once its file is mended, who waits is answered",
+    );
     Ok(())
 }

@@ -19,6 +19,13 @@ pub(crate) async fn prove(container: &Container, moving: &Chapter) -> anyhow::Re
     let told = container.run(&at_home("apt install --yes ./imperium_*_amd64.deb 2>&1"))?;
     ensure!(told.contains("the ports 80 and 443 could not be taken"), "apt says {told}");
     container.run("systemctl is-active emperord && imperium status")?;
+    until("frontd@1 has given up", async || {
+        let state = container.run("systemctl is-active frontd@1 || true")?;
+        Ok((state == "failed").then_some(()))
+    })
+    .await?;
+    let restarts = container.run("systemctl show -p NRestarts --value frontd@1")?;
+    ensure!(restarts == "0", "frontd@1 was started again {restarts} times, and might take the ports");
     container.run("systemctl stop other-http other-https")?;
     container.run(&moving.script())?;
     front.get("/").await?.expect(404)?;

@@ -26,6 +26,8 @@ struct Asked {
     orders: BTreeMap<String, oneshot::Sender<Result<(), String>>>,
     /// In order.
     all: Vec<String>,
+    /// Why it stops nothing.
+    broken: Option<String>,
 }
 
 impl Manager {
@@ -43,6 +45,11 @@ impl Manager {
     pub(super) fn cancels(&self, worker: &str) {
         let order = self.0.lock().orders.remove(worker).unwrap();
         order.send(Err("canceled".to_owned())).unwrap();
+    }
+
+    /// From here on it stops nothing.
+    pub(super) fn breaks(&self) {
+        self.0.lock().broken = Some("the bus has ended".to_owned());
     }
 
     fn note(&self, what: &str, whom: &dyn ToString) {
@@ -64,7 +71,7 @@ impl Launcher for Manager {
 
     fn stop(&self, worker: &WorkerName) -> Option<Job> {
         self.note("stop", worker);
-        Some(Box::pin(ready(Ok(()))))
+        Some(Box::pin(ready(self.0.lock().broken.clone().map_or(Ok(()), Err))))
     }
 
     fn change(&self, worker: &WorkerName, _vassal: &Vassal) -> Option<Job> {

@@ -1,5 +1,6 @@
 //! Workers that a service manager starts.
 
+use std::io::{BufRead as _, BufReader, pipe};
 use std::process::Command;
 
 use supervise::Phase;
@@ -54,6 +55,27 @@ async fn another_stop_is_told_to_the_manager_and_how_a_worker_ended_is_heard_of_
     let status = emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
     let told = format!("worker blog-1 exited with status {STATUS}");
     assert!(status.last_error.starts_with(&told), "{}", status.last_error);
+}
+
+#[tokio::test]
+async fn a_worker_that_its_manager_does_not_stop_is_told_itself() {
+    // Its parent tells how it ends, and is no child of this process either: that would be reaped as a stranger.
+    let script = "(sleep 1000 & echo $!; wait $!; echo $?) &";
+    let (told, shell) = pipe().unwrap();
+    assert!(Command::new("sh").args(["-c", script]).stdout(shell).status().unwrap().success());
+    let mut told = BufReader::new(told).lines().map(Result::unwrap);
+
+    let (root, manager) = (Root::new(), Manager::default());
+    root.write("blog", 1, "");
+    let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+    manager.asked(&["start blog-1"]).await;
+    emperor.spec("blog", 1, told.next().unwrap().parse().unwrap()).await.unwrap();
+
+    manager.breaks();
+    root.delete("blog");
+    manager.asked(&["start blog-1", "stop blog-1", "forget blog"]).await;
+    let sigterm = 128 + 15;
+    assert_eq!(told.next(), Some(sigterm.to_string()));
 }
 
 /// A process whose status this one is not told, as those of systemd are.

@@ -1,0 +1,99 @@
+//! A folder of certificates in which some are bad: the others are served, and no restart fails.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use rustix::process::Signal;
+use tempfile::NamedTempFile;
+use tests::client::{Client, Protocol};
+use tests::place::Place;
+use tests::process;
+use tests::stack::{self, Stack};
+use tests::vassal::Vassal;
+use tests::wait::until;
+
+const BAD: &str = "torn";
+
+#[tokio::test]
+async fn a_bad_file_costs_no_other_its_certificate() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        fs::create_dir(folder(stack))?;
+        let [first, other, mended] = [issue("wsgi")?, issue("other")?, issue("wsgi")?];
+        put(stack, "bad.pem", BAD)?;
+        put(stack, "alone.crt", &other.chain)?;
+        put(stack, "good.pem", &first.whole())?;
+        restart(stack).await?;
+        first.client(stack)?.get("/hello").await?.expect(200)?;
+        stack.logged(&["ERROR frontd", "passed over", "bad.pem", "put the whole chain there"]).await?;
+        stack.logged(&["ERROR frontd", "passed over", "alone.crt", "alone.key", "put it there"]).await?;
+
+        put(stack, "good.pem", BAD)?;
+        put(stack, "other.pem", &other.whole())?;
+        reload(stack).await?;
+        other.is_shown(stack).await?;
+        stack.logged(&["WARN frontd", "stays in use", "good.pem"]).await?;
+        first.client(stack)?.get("/hello").await?.expect(200)?;
+
+        put(stack, "good.pem", &mended.whole())?;
+        reload(stack).await?;
+        mended.is_shown(stack).await?;
+        ensure!(first.client(stack)?.connect().await.is_err(), "the former certificate is shown yet");
+        mended.client(stack)?.get("/hello").await?.expect(200).map(drop)
+    })
+    .await
+}
+
+/// A certificate that only its own clients trust.
+struct Issued {
+    host: String,
+    chain: String,
+    key: String,
+    trusted: NamedTempFile,
+}
+
+fn issue(app: &str) -> anyhow::Result<Issued> {
+    let host = format!("{app}.localhost");
+    let made = rcgen::generate_simple_self_signed([host.clone()])?;
+    let mut trusted = NamedTempFile::new()?;
+    trusted.write_all(made.cert.pem().as_bytes())?;
+    Ok(Issued { host, chain: made.cert.pem(), key: made.signing_key.serialize_pem(), trusted })
+}
+
+impl Issued {
+    fn whole(&self) -> String {
+        [self.chain.as_str(), &self.key].concat()
+    }
+
+    /// One that was never here: where a session is resumed, no certificate is shown.
+    fn client(&self, stack: &Stack) -> anyhow::Result<Client> {
+        Client::new(self.trusted.path(), &self.host, stack.https, Protocol::Http2)
+    }
+
+    async fn is_shown(&self, stack: &Stack) -> anyhow::Result<()> {
+        let what = format!("the new certificate of {} is shown", self.host);
+        until(&what, async || Ok(self.client(stack)?.connect().await.ok().map(drop))).await
+    }
+}
+
+/// What a stack takes for its certificates, where there is such a folder.
+fn folder(stack: &Stack) -> PathBuf {
+    stack.root().join("certificates")
+}
+
+fn put(stack: &Stack, file: &str, text: &str) -> anyhow::Result<()> {
+    Ok(fs::write(folder(stack).join(file), text)?)
+}
+
+async fn reload(stack: &Stack) -> anyhow::Result<()> {
+    process::signal(stack.daemon("frontd").await?, Signal::HUP)
+}
+
+async fn restart(stack: &Stack) -> anyhow::Result<()> {
+    let frontd = stack.daemon("frontd").await?;
+    stack.kill(frontd)?;
+    let another = async || Ok((stack.daemon("frontd").await? != frontd).then_some(()));
+    until("another frontd runs", another).await?;
+    stack.whole().await
+}
