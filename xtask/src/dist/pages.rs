@@ -7,12 +7,13 @@ use anyhow::Context as _;
 use super::installed::DOC;
 use super::tree::{Kind, Tree};
 
-/// The pages, and what each is called in the package.
-const PAGES: [(&str, &str); 4] = [
+/// The pages with their picture, and what each is called in the package.
+const PAGES: [(&str, &str); 5] = [
     ("README.md", "README.md"),
     ("deploy/README.md", "guide.md"),
     ("docs/preload.md", "preload.md"),
     ("docs/python.md", "python.md"),
+    ("docs/speed.svg", "speed.svg"),
 ];
 /// What else is installed that pages link to, as seen from them.
 const FOLDERS: [(&str, &str); 2] =
