@@ -451,9 +451,9 @@ impl<L: Clone> Lease<L> {
     /// The worker has answered, and goes on with a body that may have no end: who was to be alone need not be so longer.
     pub(crate) fn has_answered(&self) {
         let mut state = self.pool.state.lock();
-        if let Some(member) = state.members.iter_mut().find(|it| it.instance == self.instance) {
-            member.tenancy.end();
-        }
+        let member = state.members.iter_mut().find(|it| it.instance == self.instance);
+        let Some(member) = member.filter(|it| it.tenancy == Tenancy::Alone) else { return };
+        member.tenancy.end();
         let grants = state.grants(&self.pool, self.instance);
         drop(state);
         grants.into_iter().for_each(Grant::deliver);
