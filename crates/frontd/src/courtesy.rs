@@ -5,26 +5,106 @@
 //! a third of frontd's time. When it steps back once instead, what it has just sent is worked on meanwhile,
 //! and it comes back to a larger batch. A shard with little to do, or with files only, sleeps at once, which keeps
 //! latency low.
+//!
+//! What is there besides may be no worker and no client, but a neighbour that computes: to step back is then to wait
+//! for the end of its slice, milliseconds each time. So a shard that has to wait for long stops doing so for a while.
 
 use std::cell::Cell;
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Requests for apps in one turn of the event loop from which on a shard counts as busy.
 const BUSY: u32 = 3;
 
+/// How long stepping back may take on average. Among workers and clients alone it takes 0.05 to 0.3 ms, beside a
+/// neighbour a slice of the scheduler's, about 3 ms.
+const COSTLY: Duration = Duration::from_millis(1);
+
+/// How long a shard does not step back after it was costly.
+const PAUSE: Duration = Duration::from_millis(100);
+
 thread_local! {
-    /// Requests for apps since this shard last went to sleep.
-    static REQUESTS: Cell<u32> = const { Cell::new(0) };
+    static COURTESY: Cell<Courtesy> = const { Cell::new(Courtesy::NEW) };
+}
+
+/// What a shard knows of stepping back.
+#[derive(Debug, Clone, Copy)]
+struct Courtesy {
+    /// Requests for apps since it last went to sleep.
+    requests: u32,
+    /// How long it took to come back, a moving average.
+    cost: Duration,
+    /// Until when it was too costly.
+    paused: Option<Instant>,
 }
 
 /// A request goes to an app, on this thread.
 pub(crate) fn request() {
-    REQUESTS.set(REQUESTS.get() + 1);
+    COURTESY.with(|it| it.set(it.get().after_request()));
 }
 
 /// This thread is about to sleep.
 pub(crate) fn before_sleep() {
-    if REQUESTS.take() >= BUSY {
-        thread::yield_now();
+    COURTESY.with(|it| it.set(it.get().before_sleep(thread::yield_now)));
+}
+
+impl Courtesy {
+    const NEW: Self = Self { requests: 0, cost: Duration::ZERO, paused: None };
+
+    fn after_request(self) -> Self {
+        Self { requests: self.requests + 1, ..self }
+    }
+
+    fn before_sleep(self, step_back: impl FnOnce()) -> Self {
+        let rested = Self { requests: 0, ..self };
+        if self.requests < BUSY {
+            return rested;
+        }
+        let now = Instant::now();
+        if self.paused.is_some_and(|it| now < it) {
+            return rested;
+        }
+        step_back();
+        rested.came_back(now.elapsed(), now)
+    }
+
+    fn came_back(self, took: Duration, now: Instant) -> Self {
+        let cost = (self.cost * 7 + took) / 8;
+        Self { cost, paused: (cost > COSTLY).then(|| now + PAUSE), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_little_does_not_step_back() {
+        let check = |requests: u32, expected: bool| {
+            let mut stepped_back = false;
+            let courtesy = (0..requests).fold(Courtesy::NEW, |it, _| it.after_request());
+            let after = courtesy.before_sleep(|| stepped_back = true);
+            assert_eq!((stepped_back, after.requests), (expected, 0), "{requests}");
+        };
+        check(0, false);
+        check(BUSY - 1, false);
+        check(BUSY, true);
+    }
+
+    #[test]
+    fn who_waits_for_long_pauses() {
+        let now = Instant::now();
+        let after = |times: &[u64]| {
+            let took = times.iter().map(|it| Duration::from_micros(*it));
+            took.fold(Courtesy::NEW, |it, took| it.came_back(took, now))
+        };
+        assert!(after(&[300; 100]).paused.is_none(), "workers and clients");
+        assert!(after(&[50, 4_000, 50, 50, 50]).paused.is_none(), "once");
+        let beside_a_neighbour = after(&[3_000; 4]);
+        assert_eq!(beside_a_neighbour.paused, Some(now + PAUSE));
+        let busy = Courtesy { requests: BUSY, ..beside_a_neighbour };
+        busy.before_sleep(|| panic!("it pauses"));
+        let alone = (0..4).fold(beside_a_neighbour, |it, _| it.came_back(Duration::from_micros(50), now));
+        assert!(alone.paused.is_none(), "the neighbour is gone");
     }
 }

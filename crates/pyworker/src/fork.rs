@@ -45,8 +45,8 @@ fn between(py: Python<'_>, told: PipeReader, mut tell: PipeWriter) -> PyResult<S
     match py.import("os").and_then(|os| os.call_method0("fork")?.extract::<u32>()) {
         Ok(0) => {
             drop(tell);
-            // A session of its own, as one that emperord starts has.
-            rustix::process::setsid().map_err(io::Error::from)?;
+            // A group of its own, as one that emperord starts has.
+            rustix::process::setpgid(None, None).map_err(io::Error::from)?;
             Ok(Side::Worker)
         }
         Ok(worker) => {

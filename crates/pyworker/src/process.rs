@@ -1,8 +1,9 @@
-//! This process as the system sees it: its title, its memory, and ending it at once.
-#![expect(unsafe_code, reason = "argv's memory is reachable by address only, and `_exit` is C's")]
+//! This process as the system sees it: its title, its terminal, its memory, and ending it at once.
+#![expect(unsafe_code, reason = "argv's memory is reachable by address only; `ioctl` and `_exit` are C's")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::ops::Range;
+use std::os::fd::AsRawFd as _;
 
 use crate::log;
 
@@ -18,6 +19,14 @@ pub(crate) fn set_title(title: &str, comm: &str) {
     // SAFETY: the kernel's own `arg_start` and `arg_end` bound the memory where it put the arguments, which is
     // writable and stays mapped as long as the process lives. Python has copied them before it ran any code.
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), area.start as *mut u8, area.len()) };
+}
+
+/// Gives up the terminal of who started this process, if it is in a terminal's session: an app that asks for a
+/// password finds none, rather than being stopped as a process in the background that reads from one.
+pub(crate) fn leave_terminal() {
+    let Ok(terminal) = File::open("/dev/tty") else { return };
+    // SAFETY: TIOCNOTTY takes no argument, and the descriptor is open.
+    let _it_stays = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCNOTTY) };
 }
 
 /// A fork has the random state of what it was forked from: this makes it its own.

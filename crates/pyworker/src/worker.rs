@@ -89,6 +89,7 @@ pub(crate) fn run_forked(
 
 /// What is the same for all that import an app. Starts no thread. Gives what `wsgi.errors` is.
 pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    process::leave_terminal();
     let errors = log::replace_standard_files(py)?;
     py.import("os")?.getattr("environ")?.call_method1("pop", ("IMPERIUM_LOG", py.None()))?;
     sigterm::leave_to_children(py)?;

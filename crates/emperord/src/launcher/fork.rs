@@ -1,5 +1,4 @@
 //! Starts workers by fork and exec, detached, so that they outlive emperord.
-#![expect(unsafe_code, reason = "std has no stable way to call setsid(2) in a child")]
 
 use std::fs::DirBuilder;
 use std::io;
@@ -66,9 +65,10 @@ impl Fork {
 
     fn spawn(&self, role: &[&str], input: Stdio) -> io::Result<Process> {
         let mut command = self.command(role);
-        command.stdin(input);
-        // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe.
-        unsafe { command.pre_exec(detach) };
+        // A group of its own: no signal of a terminal reaches the worker, and what it starts is told from others.
+        // In a session of its own the kernel would weigh it against all others together (sched(7), autogroup), and
+        // let it wait for tens of milliseconds where others are busy. It leaves the terminal itself.
+        command.stdin(input).process_group(0);
         // A child that is not waited for here is reaped by its pidfd.
         let child = command.spawn()?;
         Process::open(child.id())
@@ -89,12 +89,6 @@ fn format_name(format: Format) -> &'static str {
         Format::Text => "text",
         Format::Json => "json",
     }
-}
-
-/// A session of its own: neither a terminal's signals nor its end reach the worker.
-fn detach() -> io::Result<()> {
-    rustix::process::setsid()?;
-    Ok(())
 }
 
 #[cfg(test)]
