@@ -90,11 +90,26 @@ pub(crate) fn run_forked(
 /// What is the same for all that import an app. Starts no thread. Gives what `wsgi.errors` is.
 pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     process::leave_terminal();
+    if let Err(error) = schedule_as_batch(py) {
+        tracing::debug!(%error, "scheduled like any process: the kernel refuses SCHED_BATCH");
+    }
     let errors = log::replace_standard_files(py)?;
     py.import("os")?.getattr("environ")?.call_method1("pop", ("IMPERIUM_LOG", py.None()))?;
     sigterm::leave_to_children(py)?;
     faulthandler::enable(py)?;
     Ok(errors)
+}
+
+/// Has the kernel treat this process, its threads and what it forks as work that computes (sched(7)): it has the
+/// same share, but when it is woken it lets who runs go on for the rest of its slice. So frontd deals with all that has come
+/// before a worker runs. Whoever chose another policy for it is obeyed.
+fn schedule_as_batch(py: Python<'_>) -> PyResult<()> {
+    let os = py.import("os")?;
+    if os.call_method1("sched_getscheduler", (0,))?.eq(os.getattr("SCHED_OTHER")?)? {
+        let no_priority = os.call_method1("sched_param", (0,))?;
+        os.call_method1("sched_setscheduler", (0, os.getattr("SCHED_BATCH")?, no_priority))?;
+    }
+    Ok(())
 }
 
 /// Who started this process, where workers are units of systemd. No business of the app's.
