@@ -14,6 +14,14 @@ pub struct Process {
     pub pid: u32,
     /// The first 15 bytes of its program's name.
     pub command: String,
+    /// Its process group.
+    pub group: u32,
+    /// Its session.
+    pub session: u32,
+    /// The device of its controlling terminal; 0 where it has none.
+    pub terminal: i32,
+    /// How it is scheduled: 0 as any process, 3 as batch work (sched(7)).
+    pub policy: u32,
     parent: u32,
     started: u64,
     state: char,
@@ -32,6 +40,10 @@ impl Process {
         let process = Self {
             pid,
             command,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            terminal: fields.get(4)?.parse().ok()?,
+            policy: fields.get(38)?.parse().ok()?,
             parent: fields.get(1)?.parse().ok()?,
             started: fields.get(19)?.parse().ok()?,
             state,

@@ -21,6 +21,16 @@ use crate::{leftovers, ports};
 /// Every process of a stack has this in its environment, with the stack's folder.
 const MARK: &str = "TEST_STACK";
 
+/// Becomes the program that it is given, in a session with a terminal of its own, whose other end it holds itself.
+const IN_A_TERMINAL: &str = "
+import fcntl, os, pty, sys, termios
+os.setsid()
+master, terminal = pty.openpty()
+os.set_inheritable(master, True)
+fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
 /// A running stack. Dropping it stops it, and panics when anything of it is left.
 pub struct Stack {
     /// What it is made of.
@@ -71,12 +81,30 @@ impl Stack {
     /// # Errors
     /// When a file cannot be written, or `imperium` not be started.
     pub fn start(place: Place, vassals: impl IntoIterator<Item = Vassal>) -> anyhow::Result<Self> {
+        let up = up(&place);
+        Self::start_by(up, place, vassals)
+    }
+
+    /// Starts a stack of these apps as a shell in a terminal does.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or Python not be started, which becomes `imperium`.
+    pub fn in_a_terminal(place: Place, vassals: impl IntoIterator<Item = Vassal>) -> anyhow::Result<Self> {
+        let mut up = Command::new(place.venv.join("bin/python"));
+        up.args(["-c", IN_A_TERMINAL]).arg(place.binaries.join("imperium")).arg("up");
+        Self::start_by(up, place, vassals)
+    }
+
+    fn start_by(
+        mut up: Command,
+        place: Place,
+        vassals: impl IntoIterator<Item = Vassal>,
+    ) -> anyhow::Result<Self> {
         let root = folder()?;
         fs::create_dir(root.path().join("vassals"))?;
         for vassal in vassals {
             fs::write(root.path().join("vassals").join(format!("{}.toml", vassal.name())), vassal.text())?;
         }
-        let mut up = up(&place);
         up.arg("--root").arg(root.path());
         Self::spawn(place, root, up)
     }

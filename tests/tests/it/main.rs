@@ -22,6 +22,7 @@ mod scaling;
 mod sendfile;
 mod serving;
 mod signals;
+mod standing;
 mod startup;
 mod static_files;
 mod threads;

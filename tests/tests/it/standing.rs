@@ -1,0 +1,33 @@
+//! How a worker stands to the rest of the machine: its group, its terminal, its share of the processors.
+
+use anyhow::{Context as _, ensure};
+use tests::place::Place;
+use tests::process::Process;
+use tests::stack::Stack;
+use tests::vassal::Vassal;
+
+/// As batch work, sched(7).
+const BATCH: u32 = 3;
+
+#[tokio::test]
+async fn a_worker_is_a_group_without_a_terminal_and_scheduled_behind_frontd() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let forked = Vassal::wsgi(&place).named("forked").key("preload = true");
+    let stack = Stack::in_a_terminal(place.clone(), [Vassal::wsgi(&place).named("started"), forked])?;
+    stack.whole().await?;
+    let process = |pid| Process::of(pid).context("it has ended");
+    let [emperord, frontd] = [stack.daemon("emperord").await?, stack.daemon("frontd").await?].map(process);
+    let (emperord, frontd) = (emperord?, frontd?);
+    ensure!(emperord.terminal != 0, "the test has no terminal: {emperord:?}");
+    ensure!(frontd.policy == 0, "{frontd:?}");
+    for app in ["started", "forked"] {
+        for pid in stack.ready(app, 1).await? {
+            let worker = process(pid)?;
+            ensure!(worker.group == pid && worker.terminal == 0, "{app}: {worker:?}");
+            // A session of its own would be weighed against all of the stack: sched(7), autogroup.
+            ensure!(worker.session == emperord.session, "{app}: {worker:?}, {emperord:?}");
+            ensure!(worker.policy == BATCH, "{app}: {worker:?}");
+        }
+    }
+    stack.end_beside_clients().await
+}
