@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Requests for apps in one turn of the event loop from which on a shard counts as busy.
-const BUSY: u32 = 3;
+const BUSY: u32 = 2;
 
 /// How long stepping back may take on average. Among workers and clients alone it takes 0.05 to 0.3 ms, beside a
 /// neighbour a slice of the scheduler's, about 3 ms.
