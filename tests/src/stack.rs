@@ -21,7 +21,7 @@ use crate::{leftovers, ports};
 /// Every process of a stack has this in its environment, with the stack's folder.
 const MARK: &str = "TEST_STACK";
 
-/// Becomes the program that it is given, in a session with a terminal of its own, whose other end it holds itself.
+/// Becomes the program that it is given, as the leader of a session with a terminal, whose other end it keeps open.
 const IN_A_TERMINAL: &str = "
 import fcntl, os, pty, sys, termios
 os.setsid()
@@ -85,7 +85,7 @@ impl Stack {
         Self::start_by(up, place, vassals)
     }
 
-    /// Starts a stack of these apps as a shell in a terminal does.
+    /// Starts a stack of these apps in a terminal of its own.
     ///
     /// # Errors
     /// When a file cannot be written, or Python not be started, which becomes `imperium`.

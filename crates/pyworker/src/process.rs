@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 
+use rustix::process::{getpid, getsid};
+
 use crate::log;
 
 /// Shown by `ps` from here on, in place of the interpreter's command line; `comm` is the name of the thread.
@@ -22,8 +24,12 @@ pub(crate) fn set_title(title: &str, comm: &str) {
 }
 
 /// Gives up the terminal of who started this process, if it is in a terminal's session: an app that asks for a
-/// password finds none, rather than being stopped as a process in the background that reads from one.
+/// password finds none, rather than being stopped as a process in the background that reads from one. Who leads its
+/// session keeps it, as all in its foreground, itself first, would be sent SIGHUP.
 pub(crate) fn leave_terminal() {
+    if getsid(None).is_ok_and(|leader| leader == getpid()) {
+        return;
+    }
     let Ok(terminal) = File::open("/dev/tty") else { return };
     // SAFETY: TIOCNOTTY takes no argument, and the descriptor is open.
     let _it_stays = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCNOTTY) };

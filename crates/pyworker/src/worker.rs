@@ -90,9 +90,6 @@ pub(crate) fn run_forked(
 /// What is the same for all that import an app. Starts no thread. Gives what `wsgi.errors` is.
 pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     process::leave_terminal();
-    if let Err(error) = schedule_as_batch(py) {
-        tracing::debug!(%error, "scheduled like any process: the kernel refuses SCHED_BATCH");
-    }
     let errors = log::replace_standard_files(py)?;
     py.import("os")?.getattr("environ")?.call_method1("pop", ("IMPERIUM_LOG", py.None()))?;
     sigterm::leave_to_children(py)?;
@@ -100,9 +97,9 @@ pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(errors)
 }
 
-/// Has the kernel treat this process, its threads and what it forks as work that computes (sched(7)): it has the
-/// same share, but when it is woken it lets who runs go on for the rest of its slice. So frontd deals with all that has come
-/// before a worker runs. Whoever chose another policy for it is obeyed.
+/// Has the kernel treat this thread, and what it starts, as work that computes (sched(7)): it has the same share, but
+/// when it is woken it lets who runs go on for the rest of its slice. So frontd deals with all that has come before a
+/// worker runs. The minder, who does I/O, is no such thread. Whoever chose another policy for it is obeyed.
 fn schedule_as_batch(py: Python<'_>) -> PyResult<()> {
     let os = py.import("os")?;
     if os.call_method1("sched_getscheduler", (0,))?.eq(os.getattr("SCHED_OTHER")?)? {
@@ -352,6 +349,9 @@ impl Worker {
     fn work(&self, py: Python<'_>, wsgi: &Wsgi, thread: &Thread) {
         let (mut last, mut batch) = (None, Batch::default());
         let this_thread = interrupt::this_thread();
+        if let Err(error) = schedule_as_batch(py) {
+            tracing::debug!(%error, "scheduled like any thread: the kernel refuses SCHED_BATCH");
+        }
         loop {
             match self.driver.wait(py, self.next(last.take(), &mut batch, thread)) {
                 Next::Request(begun) => {

@@ -5,6 +5,7 @@ use tests::place::Place;
 use tests::process::Process;
 use tests::stack::Stack;
 use tests::vassal::Vassal;
+use tests::wait::until;
 
 /// As batch work, sched(7).
 const BATCH: u32 = 3;
@@ -19,14 +20,15 @@ async fn a_worker_is_a_group_without_a_terminal_and_scheduled_behind_frontd() ->
     let [emperord, frontd] = [stack.daemon("emperord").await?, stack.daemon("frontd").await?].map(process);
     let (emperord, frontd) = (emperord?, frontd?);
     ensure!(emperord.terminal != 0, "the test has no terminal: {emperord:?}");
-    ensure!(frontd.policy == 0, "{frontd:?}");
+    ensure!(frontd.policy == emperord.policy, "{frontd:?}, {emperord:?}");
     for app in ["started", "forked"] {
         for pid in stack.ready(app, 1).await? {
-            let worker = process(pid)?;
+            // Ready is told before the thread that runs the app comes to it.
+            let scheduled = async || Ok(Process::of(pid).filter(|it| it.policy == BATCH));
+            let worker = until("it is batch work", scheduled).await.context(app)?;
             ensure!(worker.group == pid && worker.terminal == 0, "{app}: {worker:?}");
             // A session of its own would be weighed against all of the stack: sched(7), autogroup.
             ensure!(worker.session == emperord.session, "{app}: {worker:?}, {emperord:?}");
-            ensure!(worker.policy == BATCH, "{app}: {worker:?}");
         }
     }
     stack.end_beside_clients().await

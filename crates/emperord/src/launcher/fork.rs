@@ -65,9 +65,9 @@ impl Fork {
 
     fn spawn(&self, role: &[&str], input: Stdio) -> io::Result<Process> {
         let mut command = self.command(role);
-        // A group of its own: no signal of a terminal reaches the worker, and what it starts is told from others.
-        // In a session of its own the kernel would weigh it against all others together (sched(7), autogroup), and
-        // let it wait for tens of milliseconds where others are busy. It leaves the terminal itself.
+        // A group of its own, which no signal of a terminal reaches; it leaves the terminal itself. No session of
+        // its own: the kernel weighs sessions against each other, which let workers wait (ARCHITECTURE.md, "Who
+        // runs next").
         command.stdin(input).process_group(0);
         // A child that is not waited for here is reaped by its pidfd.
         let child = command.spawn()?;
