@@ -99,7 +99,8 @@ pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 
 /// Has the kernel treat this thread, and what it starts, as work that computes (sched(7)): it has the same share, but
 /// when it is woken it lets who runs go on for the rest of its slice. So frontd deals with all that has come before a
-/// worker runs. The minder, who does I/O, is no such thread. Whoever chose another policy for it is obeyed.
+/// worker runs. The minder, who does I/O, is no such thread, nor are several that wait for each other's GIL. Whoever
+/// chose another policy for it is obeyed.
 fn schedule_as_batch(py: Python<'_>) -> PyResult<()> {
     let os = py.import("os")?;
     if os.call_method1("sched_getscheduler", (0,))?.eq(os.getattr("SCHED_OTHER")?)? {
@@ -306,6 +307,11 @@ impl Worker {
             (2..=threads).map(|number| self.start_thread(py, wsgi, number)).collect::<PyResult<Vec<_>>>()?;
         let signals = Signals::listen(py, &self.driver)?;
         self.watch_limits(py)?;
+        if threads <= 1
+            && let Err(error) = schedule_as_batch(py)
+        {
+            tracing::debug!(%error, "scheduled like any thread: the kernel refuses SCHED_BATCH");
+        }
         self.work(py, wsgi, &Thread::Main(signals));
         for thread in others {
             thread.call_method0("join")?;
@@ -349,9 +355,6 @@ impl Worker {
     fn work(&self, py: Python<'_>, wsgi: &Wsgi, thread: &Thread) {
         let (mut last, mut batch) = (None, Batch::default());
         let this_thread = interrupt::this_thread();
-        if let Err(error) = schedule_as_batch(py) {
-            tracing::debug!(%error, "scheduled like any thread: the kernel refuses SCHED_BATCH");
-        }
         loop {
             match self.driver.wait(py, self.next(last.take(), &mut batch, thread)) {
                 Next::Request(begun) => {
