@@ -12,6 +12,7 @@ mod life;
 mod load;
 mod machine;
 mod metric;
+mod neighbours;
 mod nginx;
 mod outcome;
 mod peers;

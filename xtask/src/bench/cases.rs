@@ -35,6 +35,8 @@ pub(crate) struct Scene {
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
     Wrk(Plan),
+    /// While others compute on all processors.
+    BesideNeighbours(Plan),
     Http2,
     Handshakes,
     SlowAndQuick,
@@ -72,12 +74,13 @@ pub(crate) fn chosen(only: &[String]) -> anyhow::Result<Vec<Case>> {
 fn all() -> Vec<Case> {
     let mut cases = vec![memory()];
     cases.extend(CONNECTIONS.map(bare));
-    cases.extend([tls(), http2(), post()]);
+    cases.extend([beside_neighbours(App::Bare), tls(), http2(), post()]);
     for (file, connections) in [("1k", 64), ("100k", 64), ("10m", 8)] {
         cases.extend([Protocol::Plain, Protocol::Http1].map(|it| static_file(file, connections, it)));
     }
     cases.extend([handshakes(), killed(), reload(Reload::AllAtOnce), reload(Reload::OneByOne)]);
     cases.extend(CONNECTIONS.map(|connections| framework(App::Flask, connections)));
+    cases.push(beside_neighbours(App::Flask));
     cases.extend(CONNECTIONS.map(|connections| framework(App::Django, connections)));
     cases.push(slow_and_quick());
     cases
@@ -111,6 +114,19 @@ fn app_case(app: App, connections: usize, targets: Vec<Target>) -> Case {
         headline: if app == App::Bare && connections <= 4 { Metric::P50 } else { Metric::Throughput },
         sides: SERVERS,
         targets,
+    }
+}
+
+fn beside_neighbours(app: App) -> Case {
+    let plan = Plan { path: "/", connections: 16, protocol: Protocol::Plain, method: Method::Get };
+    Case {
+        name: format!("{}-neighbours", app.name()),
+        title: format!("{}, 16 connections, beside loops on all processors", app.title()),
+        scene: Scene { app, workers: 2 },
+        work: Work::BesideNeighbours(plan),
+        headline: Metric::Throughput,
+        sides: FRONTS,
+        targets: vec![at_least(1.0), Target::NONE_FAILED],
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use super::cases::{Case, Scene, Work};
 use super::load::{Load, float};
 use super::metric::{Metric, Sample};
+use super::neighbours::Neighbours;
 use super::outcome::Outcome;
 use super::peers::{self, Peers};
 use super::progress::say;
@@ -81,6 +82,10 @@ impl<'a> Course<'a> {
         let stack = self.stack(side, case.scene).await?;
         match &case.work {
             Work::Wrk(plan) => costing(stack, plan.run(stack, lasting, site.path())).await,
+            Work::BesideNeighbours(plan) => {
+                let _they_compute = Neighbours::start(site)?;
+                costing(stack, plan.run(stack, lasting, site.path())).await
+            }
             Work::Http2 => costing(stack, h2load::run(stack, lasting, site.path())).await,
             Work::Handshakes => costing(stack, handshakes::run(stack, lasting)).await,
             Work::SlowAndQuick => costing(stack, slow_and_quick::run(stack, 2 * lasting)).await,

@@ -47,7 +47,7 @@ impl Peers {
 /// Demands the client that makes the load of a case.
 pub(crate) fn client(case: &Case) -> anyhow::Result<()> {
     let program = match case.work {
-        Work::Wrk(_) => "wrk",
+        Work::Wrk(_) | Work::BesideNeighbours(_) => "wrk",
         Work::Http2 => "h2load",
         Work::Handshakes | Work::SlowAndQuick | Work::IdleMemory | Work::KilledWorker | Work::Reload(_) => {
             return Ok(());
