@@ -1,10 +1,11 @@
-//! This process as the system sees it: its title, its terminal, its memory, and ending it at once.
+//! This process as the system sees it: its title, its terminal, its share of the processors, its memory, and ending it at once.
 #![expect(unsafe_code, reason = "argv's memory is reachable by address only; `ioctl` and `_exit` are C's")]
 
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 
+use pyo3::prelude::*;
 use rustix::process::{getpid, getsid};
 
 use crate::log;
@@ -33,6 +34,19 @@ pub(crate) fn leave_terminal() {
     let Ok(terminal) = File::open("/dev/tty") else { return };
     // SAFETY: TIOCNOTTY takes no argument, and the descriptor is open.
     let _it_stays = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCNOTTY) };
+}
+
+/// Has the kernel treat this thread, and what it starts, as work that computes (sched(7)): it has the same share, but
+/// when it is woken it lets who runs go on for the rest of its slice. So frontd deals with all that has come before a
+/// worker runs. The minder, who does I/O, is no such thread, nor are several that wait for each other's GIL. Whoever
+/// chose another policy for it is obeyed.
+pub(crate) fn schedule_as_batch(py: Python<'_>) -> PyResult<()> {
+    let os = py.import("os")?;
+    if os.call_method1("sched_getscheduler", (0,))?.eq(os.getattr("SCHED_OTHER")?)? {
+        let no_priority = os.call_method1("sched_param", (0,))?;
+        os.call_method1("sched_setscheduler", (0, os.getattr("SCHED_BATCH")?, no_priority))?;
+    }
+    Ok(())
 }
 
 /// A fork has the random state of what it was forked from: this makes it its own.

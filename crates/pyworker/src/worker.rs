@@ -97,19 +97,6 @@ pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(errors)
 }
 
-/// Has the kernel treat this thread, and what it starts, as work that computes (sched(7)): it has the same share, but
-/// when it is woken it lets who runs go on for the rest of its slice. So frontd deals with all that has come before a
-/// worker runs. The minder, who does I/O, is no such thread, nor are several that wait for each other's GIL. Whoever
-/// chose another policy for it is obeyed.
-fn schedule_as_batch(py: Python<'_>) -> PyResult<()> {
-    let os = py.import("os")?;
-    if os.call_method1("sched_getscheduler", (0,))?.eq(os.getattr("SCHED_OTHER")?)? {
-        let no_priority = os.call_method1("sched_param", (0,))?;
-        os.call_method1("sched_setscheduler", (0, os.getattr("SCHED_BATCH")?, no_priority))?;
-    }
-    Ok(())
-}
-
 /// Who started this process, where workers are units of systemd. No business of the app's.
 fn service_manager(py: Python<'_>) -> PyResult<Manager> {
     let environ = py.import("os")?.getattr("environ")?;
@@ -308,7 +295,7 @@ impl Worker {
         let signals = Signals::listen(py, &self.driver)?;
         self.watch_limits(py)?;
         if threads <= 1
-            && let Err(error) = schedule_as_batch(py)
+            && let Err(error) = process::schedule_as_batch(py)
         {
             tracing::debug!(%error, "scheduled like any thread: the kernel refuses SCHED_BATCH");
         }
