@@ -1,4 +1,4 @@
-//! This process as the system sees it: its title, its terminal, its share of the processors, its memory, and ending it at once.
+//! This process as the system sees it: its title, terminal, share of the processors and memory, and ending it at once.
 #![expect(unsafe_code, reason = "argv's memory is reachable by address only; `ioctl` and `_exit` are C's")]
 
 use std::fs::{self, File};
