@@ -1,12 +1,14 @@
 //! This process as the system sees it: its title, terminal, share of the processors and memory, and ending it at once.
-#![expect(unsafe_code, reason = "argv's memory is reachable by address only; `ioctl` and `_exit` are C's")]
+#![expect(
+    unsafe_code,
+    reason = "argv's memory is reachable by address only; `ioctl`, `getsid` and `_exit` are C's"
+)]
 
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 
 use pyo3::prelude::*;
-use rustix::process::{getpid, getsid};
 
 use crate::log;
 
@@ -28,12 +30,19 @@ pub(crate) fn set_title(title: &str, comm: &str) {
 /// password finds none, rather than being stopped as a process in the background that reads from one. Who leads its
 /// session keeps it, as all in its foreground, itself first, would be sent SIGHUP.
 pub(crate) fn leave_terminal() {
-    if getsid(None).is_ok_and(|leader| leader == getpid()) {
+    if leads_its_session() {
         return;
     }
     let Ok(terminal) = File::open("/dev/tty") else { return };
     // SAFETY: TIOCNOTTY takes no argument, and the descriptor is open.
     let _it_stays = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCNOTTY) };
+}
+
+/// Not so either where the leader is outside of this PID namespace, which shows as 0 (`unshare --pid`): an ID that
+/// `rustix::process::getsid` takes to be impossible.
+fn leads_its_session() -> bool {
+    // SAFETY: has no precondition.
+    unsafe { libc::getsid(0) == libc::getpid() }
 }
 
 /// Has the kernel treat this thread, and what it starts, as work that computes (sched(7)): it has the same share, but

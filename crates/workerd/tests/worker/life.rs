@@ -53,6 +53,12 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
+async fn it_serves_in_a_pid_namespace_that_its_session_was_not_made_in() {
+    let worker = App { own_pids: true, ..App::new(HELLO) }.ready().await;
+    assert_eq!(within(worker.front(1).await.fetch(get("/"))).await.body, "hello");
+}
+
+#[tokio::test]
 async fn a_virtualenv_is_honoured() {
     let app = r#"
 import sys

@@ -41,13 +41,23 @@ pub(crate) struct App<'a> {
     pub(crate) stop_milliseconds: u32,
     /// The group that frontd has, if it is another user.
     pub(crate) front: Option<u32>,
+    /// In a PID namespace of its own, with its session's leader outside.
+    pub(crate) own_pids: bool,
 }
 
 impl<'a> App<'a> {
     pub(crate) fn new(source: &'a str) -> Self {
         // The tests can be run with each Python there is.
         let python = std::env::var("IMPERIUM_TEST_PYTHON").unwrap_or_default();
-        Self { source, app: "app:application", threads: 1, python, stop_milliseconds: 0, front: None }
+        Self {
+            source,
+            app: "app:application",
+            threads: 1,
+            python,
+            stop_milliseconds: 0,
+            front: None,
+            own_pids: false,
+        }
     }
 
     /// Starts a worker, up to the moment when it is attached.
@@ -74,7 +84,15 @@ impl<'a> App<'a> {
             ..Spec::default()
         };
         let emperor = Emperor::serve(&root.join("emperord.sock"), spec.clone());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_workerd"))
+        let workerd = env!("CARGO_BIN_EXE_workerd");
+        let mut command = Command::new(if self.own_pids { "unshare" } else { workerd });
+        if self.own_pids {
+            if !rustix::process::geteuid().is_root() {
+                command.args(["--user", "--map-root-user"]);
+            }
+            command.args(["--pid", "--fork", "--kill-child", workerd]);
+        }
+        let mut child = command
             .args(["blog-2", "--emperord"])
             .arg(root.join("emperord.sock"))
             .arg("--extension")
