@@ -19,6 +19,9 @@ use crate::front::Front;
 /// Longer than anything takes on the slowest machine: what waits longer hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Longer than what a worker said before it ended takes to arrive.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
 /// A worker with its emperord, in a folder of their own.
 pub(crate) struct Worker {
     pub(crate) child: Child,
@@ -122,23 +125,35 @@ fn extension() -> PathBuf {
 
 impl Worker {
     pub(crate) async fn hello(&mut self) -> Hello {
-        match within(self.emperor.told()).await {
+        match self.told().await {
             Message::Hello(hello) => hello,
             other => panic!("{other:?} is no hello"),
         }
     }
 
     pub(crate) async fn becomes_ready(&mut self) -> Ready {
-        match within(self.emperor.told()).await {
+        match self.told().await {
             Message::Ready(ready) => ready,
             other => panic!("{other:?} is not ready"),
         }
     }
 
     pub(crate) async fn fails(&mut self) -> Failed {
-        match within(self.emperor.told()).await {
+        match self.told().await {
             Message::Failed(failed) => failed,
             other => panic!("{other:?} is no failure"),
+        }
+    }
+
+    /// What it says next. One that has ended has said why in its log.
+    async fn told(&mut self) -> Message {
+        let ended = tokio::select! {
+            told = within(self.emperor.told()) => return told,
+            ended = self.child.wait() => ended.unwrap(),
+        };
+        match timeout(ON_ITS_WAY, self.emperor.told()).await {
+            Ok(told) => told,
+            Err(_) => panic!("it ended with {ended}:\n{}", self.log().await),
         }
     }
 
