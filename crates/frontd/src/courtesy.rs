@@ -3,8 +3,7 @@
 //! A shard that sleeps after each handful of requests is woken for the next handful a few microseconds later,
 //! by a client or a worker that is as busy: with all on the same cores, changes of threads and wake-ups were
 //! a third of frontd's time. When it steps back once instead, what it has just sent is worked on meanwhile,
-//! and it comes back to a larger batch. A shard with little to do, or with files only, sleeps at once, which keeps
-//! latency low.
+//! and it comes back to a larger batch. A shard with little to do sleeps at once, which keeps latency low.
 //!
 //! What is there besides may be no worker and no client, but a neighbour that computes: to step back is then to
 //! wait for the end of its slice, milliseconds each time (Linux 6.18). So a shard that has to wait for long stops
@@ -14,8 +13,10 @@ use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Requests for apps in one turn of the event loop from which on a shard counts as busy.
-const BUSY: u32 = 2;
+/// Work in one turn of the event loop from which on a shard counts as busy: two requests for apps, or eight for files.
+const BUSY: u32 = 2 * APP;
+const APP: u32 = 4;
+const FILE: u32 = 1;
 
 /// How long stepping back may take on average. Among workers and clients alone it takes 0.05 to 0.3 ms, beside a
 /// neighbour a slice of the scheduler's, about 3 ms.
@@ -34,8 +35,8 @@ thread_local! {
 /// What a shard knows of stepping back.
 #[derive(Debug, Clone, Copy)]
 struct Courtesy {
-    /// Requests for apps since it last went to sleep.
-    requests: u32,
+    /// Work since it last went to sleep.
+    work: u32,
     /// How long it took to come back, a moving average.
     cost: Duration,
     /// Until when it was too costly.
@@ -43,8 +44,13 @@ struct Courtesy {
 }
 
 /// A request goes to an app, on this thread.
-pub(crate) fn request() {
-    COURTESY.with(|it| it.set(it.get().after_request()));
+pub(crate) fn app() {
+    COURTESY.with(|it| it.set(it.get().after(APP)));
+}
+
+/// A request is for a file, on this thread.
+pub(crate) fn file() {
+    COURTESY.with(|it| it.set(it.get().after(FILE)));
 }
 
 /// This thread is about to sleep.
@@ -53,15 +59,15 @@ pub(crate) fn before_sleep() {
 }
 
 impl Courtesy {
-    const NEW: Self = Self { requests: 0, cost: Duration::ZERO, paused: None };
+    const NEW: Self = Self { work: 0, cost: Duration::ZERO, paused: None };
 
-    fn after_request(self) -> Self {
-        Self { requests: self.requests + 1, ..self }
+    fn after(self, work: u32) -> Self {
+        Self { work: self.work.saturating_add(work), ..self }
     }
 
     fn before_sleep(self, step_back: impl FnOnce()) -> Self {
-        let rested = Self { requests: 0, ..self };
-        if self.requests < BUSY {
+        let rested = Self { work: 0, ..self };
+        if self.work < BUSY {
             return rested;
         }
         let left = Instant::now();
@@ -85,20 +91,23 @@ mod tests {
 
     #[test]
     fn who_does_little_does_not_step_back() {
-        let check = |requests: u32, expected: bool| {
+        let check = |work: &[u32], expected: bool| {
             let mut stepped_back = false;
-            let courtesy = (0..requests).fold(Courtesy::NEW, |it, _| it.after_request());
+            let courtesy = work.iter().fold(Courtesy::NEW, |it, work| it.after(*work));
             let after = courtesy.before_sleep(|| stepped_back = true);
-            assert_eq!((stepped_back, after.requests), (expected, 0), "{requests}");
+            assert_eq!((stepped_back, after.work), (expected, 0), "{work:?}");
         };
-        check(0, false);
-        check(BUSY - 1, false);
-        check(BUSY, true);
+        check(&[], false);
+        check(&[APP], false);
+        check(&[FILE; 7], false);
+        check(&[APP, FILE, FILE, FILE], false);
+        check(&[APP, APP], true);
+        check(&[FILE; 8], true);
     }
 
     #[test]
     fn a_pause_is_counted_from_the_return() {
-        let busy = Courtesy { requests: BUSY, cost: 4 * COSTLY, ..Courtesy::NEW };
+        let busy = Courtesy { work: BUSY, cost: 4 * COSTLY, ..Courtesy::NEW };
         let mut back = None;
         let after = busy.before_sleep(|| {
             let left = Instant::now();
@@ -122,7 +131,7 @@ mod tests {
         assert!(after(&[3_000; 4]).paused.is_some(), "soon");
         let beside_a_neighbour = after(&[3_000; 100]);
         assert_eq!(beside_a_neighbour.paused, Some(now + PAUSE));
-        let busy = Courtesy { requests: BUSY, ..beside_a_neighbour };
+        let busy = Courtesy { work: BUSY, ..beside_a_neighbour };
         busy.before_sleep(|| panic!("it pauses"));
         let alone = (0..10).fold(beside_a_neighbour, |it, _| it.came_back(Duration::from_micros(50), now));
         assert!(alone.paused.is_none(), "the neighbour is gone");

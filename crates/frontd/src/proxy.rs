@@ -66,7 +66,7 @@ pub(crate) async fn forward(
     body: &mut RequestBody,
 ) -> Result<Response<Body>, Reply> {
     let body = collect(shard, app, body).await?;
-    courtesy::request();
+    courtesy::app();
     let id = RequestId::new();
     Exchange { shard, app, client, authority, id, head, body }.run().await
 }

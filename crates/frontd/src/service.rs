@@ -10,6 +10,7 @@ use tracing::info;
 use crate::authority::Authority;
 use crate::body::Body;
 use crate::client::Client;
+use crate::courtesy;
 use crate::proxy;
 use crate::replies::Reply;
 use crate::request_body::RequestBody;
@@ -82,7 +83,10 @@ async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestB
         }
     };
     let response = match app.static_file(path) {
-        Some((folder, rest)) => folder.serve(&head.method, rest, &head.headers).await.map(Body::file),
+        Some((folder, rest)) => {
+            courtesy::file();
+            folder.serve(&head.method, rest, &head.headers).await.map(Body::file)
+        }
         None => {
             let answered = proxy::forward(shard, &app, client, &authority, head, body).await;
             answered.unwrap_or_else(Reply::response)
