@@ -3,7 +3,8 @@
 //! A shard that sleeps after each handful of requests is woken for the next handful a few microseconds later,
 //! by a client or a worker that is as busy: with all on the same cores, changes of threads and wake-ups were
 //! a third of frontd's time. When it steps back once instead, what it has just sent is worked on meanwhile,
-//! and it comes back to a larger batch. A shard with little to do sleeps at once, which keeps latency low.
+//! and it comes back to a larger batch; nor do some clients wait for a slice of the scheduler's while it serves files to
+//! others. A shard with little to do sleeps at once, which keeps latency low.
 //!
 //! What is there besides may be no worker and no client, but a neighbour that computes: to step back is then to
 //! wait for the end of its slice, milliseconds each time (Linux 6.18). So a shard that has to wait for long stops
@@ -15,7 +16,11 @@ use std::time::{Duration, Instant};
 
 /// Work in one turn of the event loop from which on a shard counts as busy: two requests for apps, or eight for files.
 const BUSY: u32 = 2 * APP;
+
+/// What a request for an app counts for.
 const APP: u32 = 4;
+
+/// What a request for a file counts for.
 const FILE: u32 = 1;
 
 /// How long stepping back may take on average. Among workers and clients alone it takes 0.05 to 0.3 ms, beside a
