@@ -63,7 +63,6 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
         );
     }
     let Sockets { bound, admin } = listener::bind(&config)?;
-    let bound = Arc::new(bound);
     let mut signals = Signals::new().context("receive signals")?;
 
     let metrics = Metrics::new();
@@ -77,11 +76,13 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
         spool,
     });
     certify(&shared.certificates, &shared.tables.borrow());
-    for socket in bound.iter() {
+    for socket in &bound {
         let tls = socket.transport() == Transport::Tls;
         info!(address = %socket.address()?, tls, shards = shared.config.shards, "listening");
     }
     let shards = shard::start(&shared, &bound).context("start the shards")?;
+    // In a drain, the shards are the last to close them.
+    drop(bound);
     let tasks = TaskTracker::new();
     tasks.spawn(routes.follow());
     tasks.spawn(admin::serve(admin, Arc::clone(&shared)));
@@ -102,7 +103,6 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     }
     info!("draining");
     shared.drain.cancel();
-    drop(bound);
     // `imperium up` starts the next one upon this.
     manager.tell(State::Stopping);
     tokio::task::spawn_blocking(move || shards.into_iter().for_each(|it| drop(it.join())))

@@ -13,7 +13,7 @@ use tracing::{debug, error};
 use crate::client::Transport;
 
 /// Connections that wait to be accepted, at most; the kernel's `net.core.somaxconn` bounds it further.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: u16 = 4096;
 
 /// How long a client may take nothing of what is sent to it, or be unreachable, before the kernel gives it up.
 const STALLED: Duration = Duration::from_secs(60);
@@ -79,7 +79,8 @@ fn inherit_clients(sockets: Vec<Listening>) -> Result<Vec<Bound>, BindError> {
     sockets.into_iter().map(Bound::inherit).collect()
 }
 
-fn bind_clients(config: &FrontdConfig) -> Result<Vec<Bound>, BindError> {
+/// Sockets of this process's own.
+pub(crate) fn bind_clients(config: &FrontdConfig) -> Result<Vec<Bound>, BindError> {
     let plain = config.http.iter().map(|it| (*it, Transport::Plain));
     let tls = config.https.iter().map(|it| (*it, Transport::Tls));
     plain.chain(tls).map(|(it, transport)| Ok(Bound { socket: listen(it)?, transport })).collect()
@@ -104,9 +105,14 @@ impl Bound {
         self.transport
     }
 
-    /// The same socket for the runtime of the current shard.
-    pub(crate) fn listener(&self) -> io::Result<Listener> {
-        Ok(Listener { socket: TcpListener::from_std(self.socket.try_clone()?)?, transport: self.transport })
+    /// The same socket, for another shard.
+    pub(crate) fn share(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()?, transport: self.transport })
+    }
+
+    /// The socket, for the runtime of the current shard.
+    pub(crate) fn listener(self) -> io::Result<Listener> {
+        Ok(Listener { socket: TcpListener::from_std(self.socket)?, transport: self.transport })
     }
 }
 
@@ -124,7 +130,7 @@ fn listen(address: SocketAddr) -> Result<StdListener, BindError> {
             socket.set_only_v6(false)?;
         }
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(BACKLOG.into())?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
@@ -171,6 +177,23 @@ impl Listener {
                     error!(%error, "cannot accept connections: raise LimitNOFILE, or lower limits.connections");
                     tokio::time::sleep(Self::PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// A connection that the kernel has accepted already, if there is one. Once this socket and its clones are
+    /// closed, the kernel resets those that are left.
+    pub(crate) fn accept_waiting(&self) -> Option<(TcpStream, SocketAddr)> {
+        loop {
+            match SockRef::from(&self.socket).accept() {
+                Ok((stream, peer)) => {
+                    stream.set_nonblocking(true).ok()?;
+                    let stream = TcpStream::from_std(stream.into()).ok()?;
+                    let _gone = tune(&stream);
+                    return Some((stream, peer.as_socket()?));
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(_) => return None,
             }
         }
     }

@@ -1,10 +1,10 @@
 //! One core's share of the work: a thread with a runtime, an accept loop and links of its own.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::{io, iter};
 
 use config::frontd::{AccessLog, FrontdConfig};
 use tokio::net::TcpStream;
@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use crate::client::Transport;
 use crate::connection;
 use crate::courtesy;
-use crate::listener::{Bound, Listener};
+use crate::listener::{BACKLOG, Bound, Listener};
 use crate::metrics::Metrics;
 use crate::spool::SpoolFolder;
 use crate::table::{App, Table};
@@ -72,14 +72,12 @@ struct Place {
     shared: Arc<Shared>,
 }
 
-/// Starts a thread for each shard. A thread ends once it has drained.
+/// Starts a thread for each shard. A thread ends once it has drained. Each has clones of the sockets, and closes them
+/// when the drain begins.
 ///
 /// # Errors
-/// When the kernel gives no thread or no runtime.
-pub(crate) fn start(
-    shared: &Arc<Shared>,
-    bound: &Arc<Vec<Bound>>,
-) -> io::Result<Vec<thread::JoinHandle<()>>> {
+/// When the kernel gives no thread, no runtime or no descriptor.
+pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thread::JoinHandle<()>>> {
     let shards = shared.config.shards.get();
     let (doors, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| Door::new()).unzip();
     let doors = Arc::new(doors);
@@ -88,9 +86,10 @@ pub(crate) fn start(
         builder.max_blocking_threads(DISK_THREADS);
         let runtime = builder.enable_all().on_thread_park(courtesy::before_sleep).build()?;
         let shard = Arc::new(Shard { number, shared: Arc::clone(shared), tasks: TaskTracker::new() });
-        let (bound, doors) = (Arc::clone(bound), Arc::clone(&doors));
+        let bound = bound.iter().map(Bound::share).collect::<io::Result<_>>()?;
+        let doors = Arc::clone(&doors);
         let thread = thread::Builder::new().name(format!("shard-{number}"));
-        thread.spawn(move || runtime.block_on(shard.run(&bound, doors, receiver)))
+        thread.spawn(move || runtime.block_on(shard.run(bound, doors, receiver)))
     };
     receivers.into_iter().enumerate().map(start).collect()
 }
@@ -98,7 +97,7 @@ pub(crate) fn start(
 impl Shard {
     async fn run(
         self: Arc<Self>,
-        bound: &[Bound],
+        bound: Vec<Bound>,
         doors: Arc<Vec<Door>>,
         mut receiver: mpsc::UnboundedReceiver<Accepted>,
     ) {
@@ -133,23 +132,28 @@ impl Shard {
     }
 
     async fn accept(self: Arc<Self>, listener: Listener, doors: Arc<Vec<Door>>) {
+        let transport = listener.transport();
         let drain = self.shared.drain.clone();
         while let Some((stream, peer)) = drain.run_until_cancelled(listener.accept()).await {
-            let Some((door, place)) = self.choose(&doors) else {
-                debug!(%peer, "connection closed: limits.connections is reached");
-                continue;
-            };
-            let transport = listener.transport();
-            let handed_over = match (door == self.number, stream) {
-                (true, stream) => {
-                    self.serve(stream, peer, transport, place);
-                    continue;
-                }
-                (false, stream) => stream.into_std(),
-            };
-            if let Ok(stream) = handed_over {
-                let _shard_has_ended = doors[door].accepted.send(Accepted { stream, peer, transport, place });
-            }
+            self.place(stream, peer, transport, &doors);
+        }
+        // To their clients these are connected: a close of the socket would reset them. Bounded, as others may go on
+        // listening on this socket.
+        for (stream, peer) in iter::from_fn(|| listener.accept_waiting()).take(BACKLOG.into()) {
+            self.place(stream, peer, transport, &doors);
+        }
+    }
+
+    /// Gives a connection to the shard that will serve it.
+    fn place(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, transport: Transport, doors: &[Door]) {
+        let Some((door, place)) = self.choose(doors) else {
+            return debug!(%peer, "connection closed: limits.connections is reached");
+        };
+        if door == self.number {
+            return self.serve(stream, peer, transport, place);
+        }
+        if let Ok(stream) = stream.into_std() {
+            let _shard_has_ended = doors[door].accepted.send(Accepted { stream, peer, transport, place });
         }
     }
 
@@ -242,6 +246,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Duration;
 
     use config::Layout;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -268,7 +273,7 @@ mod tests {
         let doors = Arc::new(vec![door]);
         let shard = Arc::new(Shard { number: 0, shared: Arc::clone(&shared), tasks: TaskTracker::new() });
         shared.drain.cancel();
-        let run = TaskTracker::new().spawn(shard.run(&[], Arc::clone(&doors), receiver));
+        let run = TaskTracker::new().spawn(shard.run(Vec::new(), Arc::clone(&doors), receiver));
         tokio::task::yield_now().await;
 
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -283,5 +288,62 @@ mod tests {
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         run.await.unwrap();
+    }
+
+    /// Two shards that listen on a socket of their own, as in a frontd without systemd.
+    fn listening(folder: &std::path::Path) -> (Arc<Shared>, SocketAddr, Vec<Bound>) {
+        let mut shared = Arc::into_inner(shared(folder)).unwrap();
+        shared.config.shards = std::num::NonZeroUsize::new(2).unwrap();
+        shared.config.http = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        shared.config.https = Vec::new();
+        let bound = crate::listener::bind_clients(&shared.config).unwrap();
+        (Arc::new(shared), bound[0].address().unwrap(), bound)
+    }
+
+    #[tokio::test]
+    async fn clients_that_the_kernel_has_accepted_are_served_in_a_drain() {
+        let folder = tempfile::tempdir().unwrap();
+        let (shared, address, bound) = listening(folder.path());
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        shared.drain.cancel();
+        let shards = start(&shared, &bound).unwrap();
+        drop(bound);
+        for mut client in clients {
+            client.write_all(b"GET / HTTP/1.1\r\nHost: blog.example\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        }
+        shards.into_iter().for_each(|it| it.join().unwrap());
+    }
+
+    #[tokio::test]
+    async fn new_clients_are_refused_while_old_ones_keep_a_drain_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let (shared, address, bound) = listening(folder.path());
+        let shards = start(&shared, &bound).unwrap();
+        drop(bound);
+        let mut old = TcpStream::connect(address).await.unwrap();
+        old.write_all(b"GET / HTTP/1.1\r\nHost: blog.example\r\n").await.unwrap();
+        while shared.metrics.connections.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        shared.drain.cancel();
+        let refused = async {
+            while let Ok(accepted) = TcpStream::connect(address).await {
+                drop(accepted);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), refused).await.expect("a new client is still accepted");
+        assert!(shards.iter().any(|it| !it.is_finished()), "the drain did not wait");
+        old.write_all(b"\r\n").await.unwrap();
+        let mut answer = String::new();
+        old.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        shards.into_iter().for_each(|it| it.join().unwrap());
     }
 }
