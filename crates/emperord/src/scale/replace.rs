@@ -1,0 +1,181 @@
+//! Replaces the text of an operator's file in one step, and keeps everything else about it.
+
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, Mode, OFlags, XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, openat, renameat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+/// As much as the kernel gives for all names, and for one value (`xattr(7)`).
+const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
+
+/// Why a file was left as it was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplaceError {
+    /// Another name leads to the same file, and would go on leading to the old text.
+    #[error("it has {0} names (hard links), which a replacement would part: edit it by hand")]
+    HardLinks(u64),
+    /// Someone else wrote it since it was read.
+    #[error("it was changed at the same moment: try again")]
+    Changed,
+    /// The replacement cannot be given what the file has.
+    #[error("keep {what} of the file: {source}: edit it by hand")]
+    Keep {
+        /// Such as its owner.
+        what: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file cannot be read, or its folder not be written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Gives `path` the text `after`, if its text is `before`; a symbolic link keeps leading to the same file.
+///
+/// Owner, group, mode, access control lists and all other extended attributes are kept.
+///
+/// # Errors
+/// When any of that is not possible. The file is untouched then.
+pub(crate) fn replace(path: &Path, before: &str, after: &str) -> Result<(), ReplaceError> {
+    let path = fs::canonicalize(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
+    };
+    // From here on by descriptor: nobody can put another folder in its place.
+    let folder = File::open(folder)?;
+    let original = open_original(&folder, name)?;
+    let state = original.metadata()?;
+    if state.nlink() > 1 {
+        return Err(ReplaceError::HardLinks(state.nlink()));
+    }
+    if read(&original, before.len())? != before.as_bytes() {
+        return Err(ReplaceError::Changed);
+    }
+    let mut draft = Draft::create(&folder)?;
+    draft.file.write_all(after.as_bytes())?;
+    keep_all(&original, &state, &draft.file)?;
+    draft.file.sync_all()?;
+    if !is_unchanged(&open_original(&folder, name)?.metadata()?, &state) {
+        return Err(ReplaceError::Changed);
+    }
+    draft.rename_to(name)?;
+    Ok(())
+}
+
+fn open_original(folder: &File, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(openat(folder, name, flags, Mode::empty())?.into())
+}
+
+/// One byte more than is expected tells a longer file.
+fn read(file: &File, expected: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(expected + 1);
+    file.take(expected as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn is_unchanged(now: &fs::Metadata, before: &fs::Metadata) -> bool {
+    let state = |it: &fs::Metadata| (it.dev(), it.ino(), it.nlink(), it.size(), it.ctime(), it.ctime_nsec());
+    state(now) == state(before)
+}
+
+/// In an order in which no step undoes an earlier one: a change of owner clears capabilities and set-user-id bits,
+/// and an access control list sets the bits of the group.
+fn keep_all(from: &File, state: &fs::Metadata, to: &File) -> Result<(), ReplaceError> {
+    let now = to.metadata()?;
+    let uid = (now.uid() != state.uid()).then_some(state.uid());
+    let gid = (now.gid() != state.gid()).then_some(state.gid());
+    if uid.is_some() || gid.is_some() {
+        let owner = || format!("the owner {} and group {}", state.uid(), state.gid());
+        fchown(to, uid, gid).map_err(|source| ReplaceError::Keep { what: owner(), source })?;
+    }
+    keep_attributes(from, to)?;
+    let mode = state.mode() & 0o7777;
+    to.set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(|source| ReplaceError::Keep { what: format!("the mode {mode:o}"), source })
+}
+
+/// An access control list is one of them, and the folder may have given the draft one that the file does not have.
+fn keep_attributes(from: &File, to: &File) -> Result<(), ReplaceError> {
+    let keep = |name: &CString, source: Errno| ReplaceError::Keep {
+        what: format!("the extended attribute {}", name.to_string_lossy()),
+        source: source.into(),
+    };
+    let (wanted, given) = (attributes(from)?, attributes(to)?);
+    for name in given.iter().filter(|name| !wanted.contains(name)) {
+        fremovexattr(to, name.as_c_str()).map_err(|error| keep(name, error))?;
+    }
+    for name in &wanted {
+        let value = value(from, name).map_err(|error| keep(name, error))?;
+        if given.contains(name) && value_is(to, name, &value) {
+            continue;
+        }
+        fsetxattr(to, name.as_c_str(), &value, XattrFlags::empty()).map_err(|error| keep(name, error))?;
+    }
+    Ok(())
+}
+
+/// The names of all that are there; none where the file system has none.
+fn attributes(file: &File) -> io::Result<Vec<CString>> {
+    let mut names = vec![0_u8; MAX_ATTRIBUTE_BYTES];
+    let length = match flistxattr(file, &mut names[..]) {
+        Err(Errno::NOTSUP) => 0,
+        length => length?,
+    };
+    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| Ok(CString::new(name)?)).collect()
+}
+
+fn value(file: &File, name: &CString) -> Result<Vec<u8>, Errno> {
+    let mut value = vec![0_u8; MAX_ATTRIBUTE_BYTES];
+    let length = fgetxattr(file, name.as_c_str(), &mut value[..])?;
+    value.truncate(length);
+    Ok(value)
+}
+
+fn value_is(file: &File, name: &CString, wanted: &[u8]) -> bool {
+    value(file, name).is_ok_and(|it| it == wanted)
+}
+
+/// A file beside the one that it will replace; removed unless it has.
+struct Draft<'a> {
+    folder: &'a File,
+    name: String,
+    file: File,
+    is_renamed: bool,
+}
+
+impl<'a> Draft<'a> {
+    fn create(folder: &'a File) -> io::Result<Self> {
+        // Hidden, so that it is no vassal file. `EXCL` tells if there is such a file after all.
+        let name = format!(".scale-{:016x}", fastrand::u64(..));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file: OwnedFd = openat(folder, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(Self { folder, name, file: file.into(), is_renamed: false })
+    }
+
+    fn rename_to(mut self, name: &OsStr) -> io::Result<()> {
+        renameat(self.folder, self.name.as_str(), self.folder, name)?;
+        self.is_renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.is_renamed {
+            let _gone_already = unlinkat(self.folder, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

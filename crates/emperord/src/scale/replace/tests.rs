@@ -1,0 +1,177 @@
+//! What an operator gave a file stays with it, or the file stays as it is.
+
+use std::os::unix::fs::{chown, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::fs::{getxattr, setxattr};
+use tempfile::TempDir;
+
+use super::*;
+
+const BEFORE: &str = "workers = 2\n";
+const AFTER: &str = "workers = 3\n";
+/// `user:daemon:rw-` beside `rw-r-----`, with a mask of `rw-`: the kernel's form of an access control list (`acl(5)`).
+const ACL: &[u8] = b"\x02\0\0\0\
+    \x01\0\x06\0\xff\xff\xff\xff\
+    \x02\0\x06\0\x01\0\0\0\
+    \x04\0\x04\0\xff\xff\xff\xff\
+    \x10\0\x06\0\xff\xff\xff\xff\
+    \x20\0\0\0\xff\xff\xff\xff";
+
+/// A folder with a file.
+fn file() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("blog.toml");
+    fs::write(&path, BEFORE).unwrap();
+    (folder, path)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Sets an attribute; false where the file system has none of that kind.
+fn set(path: &Path, name: &str, value: &[u8]) -> bool {
+    match setxattr(path, name, value, XattrFlags::empty()) {
+        Err(Errno::NOTSUP) => false,
+        set => set.map(|()| true).unwrap(),
+    }
+}
+
+fn get(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 1024];
+    let length = getxattr(path, name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+#[track_caller]
+fn assert_text(path: &Path, text: &str) {
+    assert_eq!(fs::read_to_string(path).unwrap(), text);
+}
+
+#[test]
+fn the_mode_is_kept() {
+    for mode in [0o600, 0o640, 0o664, 0o444] {
+        let (folder, path) = file();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        replace(&path, BEFORE, AFTER).unwrap();
+        assert_text(&path, AFTER);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn the_group_is_kept_where_the_owner_is_the_same() {
+    if !is_root() {
+        return;
+    }
+    for (uid, gid) in [(0, 1), (1, 1), (1, 0)] {
+        let (_folder, path) = file();
+        chown(&path, Some(uid), Some(gid)).unwrap();
+        replace(&path, BEFORE, AFTER).unwrap();
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!((after.uid(), after.gid()), (uid, gid));
+        assert_text(&path, AFTER);
+    }
+}
+
+#[test]
+fn extended_attributes_and_access_control_lists_are_kept() {
+    let (_folder, path) = file();
+    let has_attributes = set(&path, "user.origin", b"ansible");
+    let has_lists = set(&path, "system.posix_acl_access", ACL);
+    let mode = fs::metadata(&path).unwrap().mode();
+    replace(&path, BEFORE, AFTER).unwrap();
+    assert_text(&path, AFTER);
+    assert_eq!(fs::metadata(&path).unwrap().mode(), mode);
+    if has_attributes {
+        assert_eq!(get(&path, "user.origin").as_deref(), Some(&b"ansible"[..]));
+    }
+    if has_lists {
+        assert_eq!(get(&path, "system.posix_acl_access").as_deref(), Some(ACL));
+    }
+}
+
+#[test]
+fn a_list_that_the_folder_gives_to_new_files_is_not_added() {
+    let (folder, path) = file();
+    if !set(folder.path(), "system.posix_acl_default", ACL) {
+        return;
+    }
+    replace(&path, BEFORE, AFTER).unwrap();
+    assert_eq!(get(&path, "system.posix_acl_access"), None);
+}
+
+#[test]
+fn a_symbolic_link_stays_one() {
+    let (folder, path) = file();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    symlink("blog.toml", &first).unwrap();
+    symlink(&first, &second).unwrap();
+    replace(&second, BEFORE, AFTER).unwrap();
+    assert!(fs::symlink_metadata(&first).unwrap().is_symlink());
+    assert!(fs::symlink_metadata(&second).unwrap().is_symlink());
+    assert_text(&path, AFTER);
+}
+
+#[test]
+fn names_of_one_file_are_not_parted() {
+    let (folder, path) = file();
+    let other = folder.path().join("other");
+    fs::hard_link(&path, &other).unwrap();
+    let told = replace(&path, BEFORE, AFTER).unwrap_err().to_string();
+    assert_eq!(told, "it has 2 names (hard links), which a replacement would part: edit it by hand");
+    assert_text(&path, BEFORE);
+    assert_eq!(fs::metadata(&path).unwrap().ino(), fs::metadata(&other).unwrap().ino());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn what_was_written_meanwhile_is_kept() {
+    let (folder, path) = file();
+    for text in ["workers = 9\n", "workers = 2\n# new\n", ""] {
+        fs::write(&path, text).unwrap();
+        assert!(matches!(replace(&path, BEFORE, AFTER), Err(ReplaceError::Changed)));
+        assert_text(&path, text);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// Another user may write the folder, and yet not give a file away.
+#[test]
+fn an_owner_that_cannot_be_kept_leaves_the_file_untouched() {
+    let (folder, path) = file();
+    if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        return;
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let before = fs::metadata(&path).unwrap().ino();
+    let test = std::env::current_exe().unwrap();
+    let as_another = || {
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--reuid=1", "--regid=1", "--clear-groups"]);
+        command
+    };
+    if !as_another().args(["test", "-x"]).arg(&test).status().unwrap().success() {
+        return;
+    }
+    let name = "scale::replace::tests::as_another_user";
+    let mut command = as_another();
+    command.arg(test).args([name, "--exact", "--ignored", "--nocapture"]).env("REPLACED", &path);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_text(&path, BEFORE);
+    assert_eq!(fs::metadata(&path).unwrap().ino(), before);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+#[ignore = "run by the test above, as another user"]
+fn as_another_user() {
+    let path = PathBuf::from(std::env::var_os("REPLACED").unwrap());
+    let told = replace(&path, BEFORE, AFTER).unwrap_err().to_string();
+    assert!(told.starts_with("keep the owner 0 and group 0 of the file: "), "{told}");
+}
