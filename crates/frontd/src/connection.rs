@@ -171,25 +171,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use hyper::rt::Executor as _;
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(75);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_is_idle_when_its_last_exchange_has_ended_for_long_enough() {
-        let (streams, mut open) = Streams::new(TaskTracker::new());
-        let (end, ended) = oneshot::channel::<()>();
-        streams.execute(async { drop(ended.await) });
-        streams.execute(async {});
-        assert!(tokio::time::timeout(PATIENCE * 10, idle(&mut open, PATIENCE)).await.is_err());
-        drop(end);
-        assert!(tokio::time::timeout(PATIENCE / 2, idle(&mut open, PATIENCE)).await.is_err());
-        streams.execute(async {});
-        assert!(tokio::time::timeout(PATIENCE / 2, idle(&mut open, PATIENCE)).await.is_err());
-        assert!(tokio::time::timeout(PATIENCE * 2, idle(&mut open, PATIENCE)).await.is_ok());
-    }
-}
+mod tests;

@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// For a client to see the answer and stop sending, at most.
 const LINGER: Duration = Duration::from_secs(30);
 
+/// Bytes that are read meanwhile, at most.
+const LINGER_BYTES: usize = 32 << 20;
+
 /// A body that fails when the client sends nothing for too long.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
@@ -38,10 +41,20 @@ impl RequestBody {
         Self { incoming, deadline: None }
     }
 
-    /// Reads and forgets what is left, for a while: a connection that is closed on a client which is still
-    /// sending is reset, and the client may never see the answer.
+    /// Reads and forgets what is left, for a while: over HTTP/1.1, a connection that is closed on a client which is
+    /// still sending is reset, and the client may never see the answer; over HTTP/2 many clients take the reset of the
+    /// stream for an error, though it says that there is none.
     pub(crate) async fn linger(mut self) {
-        let rest = async { while let Some(Ok(_)) = self.frame().await {} };
+        let rest = async {
+            let mut left = LINGER_BYTES;
+            while let Some(Ok(frame)) = self.frame().await {
+                let read = frame.data_ref().map_or(0, Bytes::len);
+                match left.checked_sub(read) {
+                    Some(less) => left = less,
+                    None => return,
+                }
+            }
+        };
         let _client_sends_on = tokio::time::timeout(LINGER, rest).await;
     }
 }

@@ -52,8 +52,8 @@ async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> R
     let (head, body) = request.into_parts();
     let mut body = RequestBody::new(body);
     let response = route(shard, client, &head, &mut body).await;
-    // HTTP/2 ends the stream by itself, and who was to be told to continue has not begun.
-    let sends = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
+    // Over HTTP/1.1, who was to be told to continue has not begun.
+    let sends = head.version == Version::HTTP_2 || !head.headers.contains_key(EXPECT);
     if sends && !body.is_end_stream() {
         shard.tasks().spawn(body.linger());
     }

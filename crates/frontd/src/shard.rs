@@ -244,34 +244,24 @@ impl Drop for Place {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::time::Duration;
 
-    use config::Layout;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
-    fn shared(folder: &std::path::Path) -> Arc<Shared> {
-        let config = FrontdConfig::new(&Layout::under(folder).unwrap());
-        Arc::new(Shared {
-            metrics: Metrics::new(),
-            certificates: Arc::new(Certificates::new(&config.tls).unwrap()),
-            tables: watch::channel(Arc::new(Table::default())).1,
-            drain: CancellationToken::new(),
-            spool: SpoolFolder::create(&folder.join("spool"), config.limits.spool_bytes).unwrap(),
-            config,
-        })
-    }
-
     #[tokio::test]
     async fn a_connection_that_another_shard_hands_over_in_a_drain_is_served() {
         let folder = tempfile::tempdir().unwrap();
-        let shared = shared(folder.path());
+        let shared = Arc::new(testing::shared(folder.path(), &[]));
         let (door, receiver) = Door::new();
         let doors = Arc::new(vec![door]);
-        let shard = Arc::new(Shard { number: 0, shared: Arc::clone(&shared), tasks: TaskTracker::new() });
+        let shard = testing::shard(&shared);
         shared.drain.cancel();
         let run = TaskTracker::new().spawn(shard.run(Vec::new(), Arc::clone(&doors), receiver));
         tokio::task::yield_now().await;
@@ -292,7 +282,7 @@ mod tests {
 
     /// Two shards that listen on a socket of their own, as in a frontd without systemd.
     fn listening(folder: &std::path::Path) -> (Arc<Shared>, SocketAddr, Vec<Bound>) {
-        let mut shared = Arc::into_inner(shared(folder)).unwrap();
+        let mut shared = testing::shared(folder, &[]);
         shared.config.shards = std::num::NonZeroUsize::new(2).unwrap();
         shared.config.http = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         shared.config.https = Vec::new();

@@ -1,0 +1,40 @@
+//! A shard without a thread of its own, for tests.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use api::routes;
+use config::Layout;
+use config::frontd::FrontdConfig;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Shard, Shared};
+use crate::metrics::Metrics;
+use crate::spool::SpoolFolder;
+use crate::table::Table;
+use crate::tls::Certificates;
+
+/// What shards share, with these apps; its files are in `folder`.
+pub(crate) fn shared(folder: &Path, apps: &[routes::App]) -> Shared {
+    let config = FrontdConfig::new(&Layout::under(folder).unwrap());
+    let metrics = Metrics::new();
+    let table = match apps {
+        [] => Table::default(),
+        apps => Table::new(apps, &Table::default(), &metrics),
+    };
+    Shared {
+        metrics,
+        certificates: Arc::new(Certificates::new(&config.tls).unwrap()),
+        tables: watch::channel(Arc::new(table)).1,
+        drain: CancellationToken::new(),
+        spool: SpoolFolder::create(&folder.join("spool"), config.limits.spool_bytes).unwrap(),
+        config,
+    }
+}
+
+/// The first shard.
+pub(crate) fn shard(shared: &Arc<Shared>) -> Arc<Shard> {
+    Arc::new(Shard { number: 0, shared: Arc::clone(shared), tasks: TaskTracker::new() })
+}
