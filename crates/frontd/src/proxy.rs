@@ -20,7 +20,7 @@ use crate::body::Body;
 use crate::client::Client;
 use crate::courtesy;
 use crate::headers::{self, Arena};
-use crate::pool::Refused;
+use crate::pool::{Mode, Refused, Turn};
 use crate::replies::Reply;
 use crate::request_body::{RequestBody, RequestBodyError};
 use crate::request_id::RequestId;
@@ -31,7 +31,7 @@ use crate::table::App;
 use crate::upstream::{BodyCall, Broken, Link, Outcome, Pending, Receiving};
 
 /// A request that may have begun is given to so many workers in all, then it is taken for what kills them.
-const TRIES: u32 = 2;
+const MOST_LOST: u32 = 2;
 
 /// A worker ends a request at its limit by itself, and says so. One that does not for so long more cannot.
 const BACKSTOP: Duration = Duration::from_secs(1);
@@ -49,7 +49,10 @@ struct Exchange<'a> {
 
 /// What is to be done with a request after a try.
 enum Next {
-    Again,
+    /// Its worker handed it back: it takes its old place in the queue.
+    Requeue,
+    /// Its worker was lost with it.
+    Retry,
     Answer(Result<Response<Body>, Reply>),
 }
 
@@ -65,17 +68,24 @@ pub(crate) async fn forward(
     head: &Parts,
     body: &mut RequestBody,
 ) -> Result<Response<Body>, Reply> {
-    let body = collect(shard, app, body).await?;
+    let (body, turn) = take_in(shard, app, body).await?;
     courtesy::app();
     let id = RequestId::new();
-    Exchange { shard, app, client, authority, id, head, body }.run().await
+    Exchange { shard, app, client, authority, id, head, body }.run(turn).await
+}
+
+/// Admits the request, then takes its body in. A client that waits to be told to continue is told with the first read.
+async fn take_in(shard: &Shard, app: &App, body: &mut RequestBody) -> Result<(SpooledBody, Turn), Reply> {
+    let turn = Turn::new(app.limits.queue);
+    if body.is_end_stream() {
+        return Ok((SpooledBody::Inline(Bytes::new()), turn));
+    }
+    let _until_it_is_here = app.pool().admit_upload()?;
+    Ok((collect(shard, app, body).await?, turn.admitted()))
 }
 
 /// Takes the whole body in before a worker is asked: none is ever bound to a slow client.
 async fn collect(shard: &Shard, app: &App, body: &mut RequestBody) -> Result<SpooledBody, Reply> {
-    if body.is_end_stream() {
-        return Ok(SpooledBody::Inline(Bytes::new()));
-    }
     let read = SpooledBody::read(body, app.limits.body, shard.spool());
     read.await.map_err(|error| match error {
         SpoolBodyError::TooLarge { .. } => Reply::BodyTooLarge,
@@ -93,26 +103,33 @@ async fn collect(shard: &Shard, app: &App, body: &mut RequestBody) -> Result<Spo
 }
 
 impl Exchange<'_> {
-    async fn run(&self) -> Result<Response<Body>, Reply> {
-        let (mut ticket, mut tries) = (None, 0);
+    async fn run(&self, mut turn: Turn) -> Result<Response<Body>, Reply> {
+        let (pool, shard) = (self.app.pool(), self.shard.number());
+        let limit = self.app.limits.request.map(|it| it + BACKSTOP);
+        let mut lost = 0;
         loop {
-            let (pool, shard, patience) = (self.app.pool(), self.shard.number(), self.app.limits.queue);
-            let lease = match tries {
-                0 => pool.acquire(shard, &mut ticket, patience).await?,
-                // It may be what ended its worker: it is to take no other request with it, nor the other way round.
-                _ => pool.acquire_alone(shard, &mut ticket, patience).await?,
-            };
-            let link = Arc::clone(lease.link());
-            let limit = self.app.limits.request.map(|it| it + BACKSTOP);
+            let mode = if lost == 0 { Mode::Shared } else { Mode::Exclusive };
+            let lease = pool.acquire(shard, mode, &mut turn).await.map_err(|it| self.refused(it))?;
+            let (link, granted) = (Arc::clone(lease.link()), lease.granted());
             let pending = link.begin(lease, limit, self.message());
-            match self.attempt(pending, &mut tries).await {
-                Next::Again => self.shard.metrics().retries.inc(),
+            match self.attempt(pending, &mut lost).await {
+                Next::Requeue => {}
+                Next::Retry => turn.extend(granted.elapsed()),
                 Next::Answer(answer) => return answer,
-            };
+            }
+            self.shard.metrics().retries.inc();
         }
     }
 
-    async fn attempt(&self, mut pending: Pending, tries: &mut u32) -> Next {
+    fn refused(&self, refused: Refused) -> Reply {
+        if refused == Refused::HandedBack {
+            let Self { app, head, .. } = self;
+            warn!(app = app.name(), request = %self.id, method = %head.method, path = head.uri.path(), reason = %refused, "request given up");
+        }
+        refused.into()
+    }
+
+    async fn attempt(&self, mut pending: Pending, lost: &mut u32) -> Next {
         let (mut call, mut hinted) = (None, false);
         let need_body = |link: &Arc<Link>, id| {
             let upload = chunks(self.body.reader());
@@ -136,16 +153,16 @@ impl Exchange<'_> {
                         match self.stream(response, receiving, call, &mut pending).await {
                             Some(response) => Next::Answer(Ok(response)),
                             // Nothing of it is with the client yet.
-                            None => self.after(self.broken(), pending.worker(), tries),
+                            None => self.after(self.broken(), pending.worker(), lost),
                         }
                     }
                     Ok(response) => Next::Answer(Ok(inline(response, body))),
                 }
             }
-            Outcome::HandedBack => Next::Again,
+            Outcome::HandedBack => Next::Requeue,
             Outcome::TimedOut => Next::Answer(Err(Reply::AppTimeout)),
             Outcome::NoAnswer => Next::Answer(Err(self.too_slow())),
-            Outcome::Broken(broken) => self.after(broken, pending.worker(), tries),
+            Outcome::Broken(broken) => self.after(broken, pending.worker(), lost),
         }
     }
 
@@ -164,11 +181,11 @@ impl Exchange<'_> {
 
     /// A request that no worker has begun is never lost; one that has begun is tried again only when doing
     /// it twice does no harm (RFC 9110, 9.2.1).
-    fn after(&self, broken: Broken, worker: &str, tries: &mut u32) -> Next {
+    fn after(&self, broken: Broken, worker: &str, lost: &mut u32) -> Next {
         let safe = self.head.method.is_safe();
-        *tries += u32::from(safe);
+        *lost += u32::from(safe);
         match broken {
-            Broken::NotKnownToHaveBegun if *tries < TRIES => Next::Again,
+            Broken::NotKnownToHaveBegun if *lost < MOST_LOST => Next::Retry,
             _ => {
                 let Self { app, head, .. } = self;
                 warn!(app = app.name(), worker, request = %self.id, method = %head.method, path = head.uri.path(), "worker lost with the request");
@@ -291,7 +308,7 @@ impl Exchange<'_> {
 impl From<Refused> for Reply {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Full | Refused::TimedOut => Self::Overloaded,
+            Refused::Full | Refused::TimedOut | Refused::HandedBack => Self::Overloaded,
             Refused::Failed => Self::AppFailed,
         }
     }

@@ -1,5 +1,13 @@
 //! What the pool promises.
 
+mod exclusive;
+mod property;
+mod upload;
+
+use std::time::Duration;
+
+use super::member::MOST_AHEAD;
+use super::queue::MOST_TRIES;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -9,7 +17,7 @@ fn pool() -> Arc<Pool<&'static str>> {
 }
 
 async fn acquire(pool: &Arc<Pool<&'static str>>, shard: usize) -> Result<Lease<&'static str>, Refused> {
-    pool.acquire(shard, &mut None, PATIENCE).await
+    pool.acquire(shard, Mode::Shared, &mut Turn::new(PATIENCE)).await
 }
 
 #[tokio::test]
@@ -43,17 +51,17 @@ async fn room_is_counted_across_shards() {
 async fn the_queue_is_left_in_order_and_keeps_the_place_of_a_second_try() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
-    let (mut early, mut late) = (None, None);
+    let (mut early, mut late) = (Turn::new(PATIENCE), Turn::new(PATIENCE));
     let first = acquire(&pool, 0).await.unwrap();
     {
-        let taken_back = pool.acquire(0, &mut early, PATIENCE);
+        let taken_back = pool.acquire(0, Mode::Shared, &mut early);
         tokio::pin!(taken_back);
         assert!(futures_util::poll!(&mut taken_back).is_pending());
     }
-    let second = pool.acquire(0, &mut late, PATIENCE);
+    let second = pool.acquire(0, Mode::Shared, &mut late);
     tokio::pin!(second);
     assert!(futures_util::poll!(&mut second).is_pending());
-    let again = pool.acquire(0, &mut early, PATIENCE);
+    let again = pool.acquire(0, Mode::Shared, &mut early);
     tokio::pin!(again);
     assert!(futures_util::poll!(&mut again).is_pending());
     drop(first);
@@ -82,15 +90,15 @@ async fn a_full_queue_refuses_and_one_who_left_makes_room() {
 async fn what_is_handed_back_comes_before_those_that_wait_even_when_the_queue_is_full() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
-    let mut ticket = None;
-    let first = pool.acquire(0, &mut ticket, PATIENCE).await.unwrap();
+    let mut turn = Turn::new(PATIENCE);
+    let first = pool.acquire(0, Mode::Shared, &mut turn).await.unwrap();
     let mut second = Box::pin(acquire(&pool, 0));
     let mut third = Box::pin(acquire(&pool, 0));
     assert!(futures_util::poll!(&mut second).is_pending());
     assert!(futures_util::poll!(&mut third).is_pending());
     pool.unlink(0, 1);
     drop(first);
-    let mut again = Box::pin(pool.acquire(0, &mut ticket, PATIENCE));
+    let mut again = Box::pin(pool.acquire(0, Mode::Shared, &mut turn));
     assert!(futures_util::poll!(&mut again).is_pending(), "neither refused nor granted");
     pool.link(0, 2, 1, "b");
     assert!(futures_util::poll!(&mut second).is_pending(), "it came later");
@@ -130,8 +138,53 @@ async fn all_that_wait_get_the_room_of_an_app_that_turns_out_to_be_quick() {
 #[tokio::test(start_paused = true)]
 async fn patience_ends() {
     let pool = pool();
-    let refused = pool.acquire(0, &mut None, Duration::from_secs(30)).await.unwrap_err();
+    let refused = pool.acquire(0, Mode::Shared, &mut Turn::new(Duration::from_secs(30))).await.unwrap_err();
     assert_eq!((refused, pool.census().waiting), (Refused::TimedOut, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_tries_of_a_request_share_its_time_in_the_queue() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    let mut turn = Turn::new(Duration::from_secs(30));
+    let first = pool.acquire(0, Mode::Shared, &mut turn).await.unwrap();
+    turn.pass(Duration::from_secs(20));
+    first.declined();
+    let _busy = acquire(&pool, 0).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(pool.acquire(0, Mode::Shared, &mut turn).await.unwrap_err(), Refused::TimedOut);
+    let waited = began.elapsed();
+    assert!(
+        waited <= Duration::from_secs(11),
+        "20 of its 30 seconds were over, and it waited for {waited:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_comes_back_too_late_is_not_tried_again() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    let mut turn = Turn::new(Duration::ZERO);
+    pool.acquire(0, Mode::Shared, &mut turn).await.unwrap().declined();
+    pool.acquire(0, Mode::Shared, &mut turn)
+        .await
+        .expect("a limit of 0 loses nothing that comes back")
+        .declined();
+    turn.pass(Duration::from_secs(2));
+    assert_eq!(pool.acquire(0, Mode::Shared, &mut turn).await.unwrap_err(), Refused::TimedOut);
+    turn.extend(Duration::from_secs(10));
+    pool.acquire(0, Mode::Shared, &mut turn).await.expect("a worker was at it meanwhile");
+}
+
+#[tokio::test]
+async fn what_is_handed_back_each_time_is_given_up() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    let mut turn = Turn::new(PATIENCE);
+    for _ in 0..MOST_TRIES {
+        pool.acquire(0, Mode::Shared, &mut turn).await.unwrap().declined();
+    }
+    assert_eq!(pool.acquire(0, Mode::Shared, &mut turn).await.unwrap_err(), Refused::HandedBack);
 }
 
 #[tokio::test]
@@ -196,7 +249,11 @@ async fn what_is_handed_back_is_no_progress() {
 #[test]
 fn the_time_of_service_is_that_of_a_thread() {
     let (began, ms) = (Instant::now(), Duration::from_millis);
-    let member = |in_flight| Member::<()> { in_flight, progress: began, ..Member::new(1, 16) };
+    let member = |in_flight| {
+        let mut member = Member::<()>::new(1, 16);
+        (member.in_flight, member.progress) = (in_flight, began);
+        member
+    };
     let took = |in_flight, granted, now| member(in_flight).served(began + granted, began + now);
     assert_eq!(took(1, ms(0), ms(40)), ms(40), "it was alone");
     assert_eq!(took(16, ms(0), ms(2)), ms(2), "not more than since it was given");

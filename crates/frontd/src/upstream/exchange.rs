@@ -77,12 +77,22 @@ struct State {
 struct Exchange {
     id: u64,
     begun: bool,
-    recalled: bool,
+    /// Why the worker was told to give it back.
+    asked_back: Option<AskedBack>,
     /// When its client is told that the worker does not answer.
     deadline: Option<Instant>,
     /// Nobody, once the head was passed on or the client has gone.
     reply: Option<oneshot::Sender<Event>>,
     lease: Lease<Arc<Link>>,
+}
+
+/// Why frontd wants an exchange back that its worker has not begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AskedBack {
+    /// It waits there for too long, and is to go to another worker.
+    Recalled,
+    /// Its client has gone, or it was never sent.
+    Cancelled,
 }
 
 /// Whether an exchange came in.
@@ -121,9 +131,11 @@ impl Exchanges {
         state.last_id += 1;
         let id = state.last_id;
         let deadline = limit.map(|it| lease.granted() + it);
-        let exchange = Exchange { id, begun: false, recalled: false, deadline, reply: Some(reply), lease };
+        let mut exchange =
+            Exchange { id, begun: false, asked_back: None, deadline, reply: Some(reply), lease };
         if state.ended {
             drop(state);
+            exchange.asked_back = Some(AskedBack::Cancelled);
             exchange.tell(Outcome::HandedBack);
             return (id, Entry::HandedBack, events);
         }
@@ -212,7 +224,7 @@ impl Exchanges {
         let late = waiting.filter(|it| held_up || it.lease.is_overdue(now));
         Some(
             late.map(|it| {
-                it.recalled = true;
+                it.asked_back = Some(AskedBack::Recalled);
                 it.id
             })
             .collect(),
@@ -247,9 +259,11 @@ impl Exchanges {
         rest
     }
 
-    /// Whether an exchange is still the worker's.
-    pub(super) fn is_under_way(&self, id: u64) -> bool {
-        self.state.lock().find(id).is_some()
+    /// The client has gone; whether the exchange is still the worker's.
+    pub(super) fn cancel(&self, id: u64) -> bool {
+        let mut state = self.state.lock();
+        let exchange = state.find(id);
+        exchange.map(|it| it.asked_back = Some(AskedBack::Cancelled)).is_some()
     }
 
     /// Nothing new is begun here.
@@ -295,14 +309,15 @@ impl State {
 impl Exchange {
     /// Whether others were before it, as far as is known here.
     fn waits(&self) -> bool {
-        self.lease.place() == Place::Ahead && !self.begun && !self.recalled
+        self.lease.place() == Place::Ahead && !self.begun && self.asked_back.is_none()
     }
 
     fn tell(self, outcome: Outcome) {
         // The room first: who is told may come back for more.
-        match outcome {
-            Outcome::HandedBack if self.recalled => self.lease.recalled(),
-            Outcome::HandedBack => self.lease.declined(),
+        match (&outcome, self.asked_back) {
+            (Outcome::HandedBack, None) => self.lease.declined(),
+            (Outcome::HandedBack, Some(AskedBack::Recalled)) => self.lease.recalled(),
+            (Outcome::HandedBack, Some(AskedBack::Cancelled)) => self.lease.cancelled(),
             _ => drop(self.lease),
         }
         if let Some(reply) = self.reply {

@@ -167,7 +167,7 @@ impl Link {
 
     /// The client has gone. The exchange keeps its room until the worker says that it is done with it.
     pub(super) fn cancel(&self, id: u64) {
-        if self.exchanges.is_under_way(id) {
+        if self.exchanges.cancel(id) {
             self.say(serve_request::Message::Cancel(Cancel { id }));
         }
     }
@@ -270,7 +270,7 @@ mod tests {
     use api::runner::Response;
 
     use super::*;
-    use crate::pool::{Admission, Pool};
+    use crate::pool::{Admission, Mode, Pool, Turn};
     use crate::upstream::Outcome;
 
     /// The end of a link can overtake a lease that was granted before it.
@@ -281,7 +281,7 @@ mod tests {
             let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
             let pool = Pool::new(Admission::Queue(1));
             pool.link(0, 1, 1, Arc::clone(&link));
-            let lease = pool.acquire(0, &mut None, Duration::ZERO).await.unwrap();
+            let lease = pool.acquire(0, Mode::Shared, &mut Turn::new(Duration::ZERO)).await.unwrap();
             pool.unlink(0, 1);
             end(&link);
             let mut pending = link.begin(lease, None, Request::default());
@@ -294,13 +294,29 @@ mod tests {
         }
     }
 
+    /// What a worker was told to forget says nothing about it.
+    #[tokio::test]
+    async fn a_worker_is_not_avoided_for_what_its_client_cancelled() {
+        let pool = Pool::new(Admission::Queue(1));
+        let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+        pool.link(0, 1, 1, Arc::clone(&link));
+        pool.link(0, 2, 1, Link::new("blog-2", Path::new("/nowhere")).0);
+        let lease = async || pool.acquire(0, Mode::Shared, &mut Turn::new(Duration::ZERO)).await.unwrap();
+        let pending = link.begin(lease().await, None, Request::default());
+        let id = pending.id;
+        drop(pending);
+        link.exchanges.handed_back(&[id]);
+        assert_eq!(pool.census().in_flight, 0);
+        assert_eq!(lease().await.link().worker(), "blog-1", "it comes first as ever");
+    }
+
     /// A worker that drains ends once its links are closed, and would take along what is still on its way.
     #[tokio::test]
     async fn it_is_closed_when_the_body_of_the_last_response_is_here() {
         let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         let pool = Pool::new(Admission::Queue(1));
         pool.link(0, 1, 1, Arc::clone(&link));
-        let lease = pool.acquire(0, &mut None, Duration::ZERO).await.unwrap();
+        let lease = pool.acquire(0, Mode::Shared, &mut Turn::new(Duration::ZERO)).await.unwrap();
         let mut pending = link.begin(lease, None, Request::default());
         let response = Response { id: pending.id, streamed: true, done: true, ..Response::default() };
         link.exchanges.response(response);

@@ -1,0 +1,321 @@
+//! Random histories of a pool: after each step nothing waits that could be granted, and every count is right.
+//!
+//! A failure prints the seed of its history; `POOL_SEED=…` replays that one.
+
+use std::collections::HashSet;
+use std::{fmt, mem};
+
+use super::*;
+
+const HISTORIES: u32 = 300;
+const STEPS: u32 = 250;
+const SHARDS: usize = 3;
+/// The most requests that are in a pool at once, so that some worker is often idle and some queue often empty.
+const REQUESTS: usize = 12;
+const QUEUE: usize = 8;
+
+type Link = (usize, u64);
+
+#[test]
+fn nothing_waits_while_a_linked_worker_has_room_for_it() {
+    if let Ok(seed) = std::env::var("POOL_SEED") {
+        return run(seed.parse().expect("POOL_SEED is a number"));
+    }
+    for _ in 0..HISTORIES {
+        run(fastrand::u64(..));
+    }
+}
+
+fn run(seed: u64) {
+    let mut history = History::new(seed);
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        (0..STEPS).for_each(|_| history.step());
+        history.end();
+    }));
+    if let Err(failure) = ended {
+        eprintln!("POOL_SEED={seed} fails after: {:#?}", history.log);
+        std::panic::resume_unwind(failure);
+    }
+}
+
+struct History {
+    random: fastrand::Rng,
+    pool: Arc<Pool<Link>>,
+    waiting: Vec<(Request, Wait<Link>)>,
+    running: Vec<(Request, Lease<Link>)>,
+    /// Requests that came back, to be tried again.
+    returned: Vec<Request>,
+    linked: HashSet<Link>,
+    lost: HashSet<u64>,
+    next_instance: u64,
+    requests: u32,
+    log: Vec<String>,
+}
+
+struct Request {
+    id: u32,
+    shard: usize,
+    mode: Mode,
+    turn: Turn,
+    answered: bool,
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request {} ({:?}, by shard {})", self.id, self.mode, self.shard)
+    }
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            pool: Pool::new(Admission::Queue(QUEUE)),
+            waiting: Vec::new(),
+            running: Vec::new(),
+            returned: Vec::new(),
+            linked: HashSet::new(),
+            lost: HashSet::new(),
+            next_instance: 1,
+            requests: 0,
+            log: Vec::new(),
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.u32(..100) {
+            0..30 => self.arrive(),
+            30..37 => self.retry(),
+            37..42 => self.cancel(),
+            42..62 => self.serve(),
+            62..66 => self.answer(),
+            66..70 => self.hand_back(),
+            70..82 => self.link(),
+            82..88 => self.unlink(),
+            88..92 => self.lose(),
+            92..97 => self.pass_time(),
+            _ => self.fail_and_recover(),
+        }
+        self.collect();
+        self.check();
+    }
+
+    /// Every worker stays and serves what there is: then nothing may be left.
+    fn end(&mut self) {
+        self.note("end");
+        let instance = self.next_instance;
+        for shard in 0..SHARDS {
+            self.pool.link(shard, instance, 1, (shard, instance));
+            self.linked.insert((shard, instance));
+        }
+        self.collect();
+        while let Some((_, lease)) = self.running.pop() {
+            drop(lease);
+            self.collect();
+            self.check();
+        }
+        assert!(self.waiting.is_empty(), "left in the queue: {:?}", self.pool.census());
+        assert_eq!(self.pool.census().in_flight, 0);
+    }
+
+    fn arrive(&mut self) {
+        if self.waiting.len() + self.running.len() < REQUESTS {
+            let shard = self.random.usize(..SHARDS);
+            let mode = if self.random.u32(..4) == 0 { Mode::Exclusive } else { Mode::Shared };
+            self.requests += 1;
+            self.begin(Request {
+                id: self.requests,
+                shard,
+                mode,
+                turn: Turn::new(Duration::MAX),
+                answered: false,
+            });
+        }
+    }
+
+    fn retry(&mut self) {
+        if let Some(request) = self.returned.pop() {
+            self.begin(request);
+        }
+    }
+
+    fn begin(&mut self, mut request: Request) {
+        self.note(format_args!("begin {request}"));
+        let (full, is_new) = (self.waiting.len() >= QUEUE, request.turn.is_new());
+        match self.pool.begin(request.shard, request.mode, &mut request.turn) {
+            Ok(Begin::Leased(lease)) => self.running.push((request, lease)),
+            Ok(Begin::Wait(wait)) => self.waiting.push((request, wait)),
+            Err(refused) => assert!(refused == Refused::Full && full && is_new, "{refused}"),
+        }
+    }
+
+    fn cancel(&mut self) {
+        if let Some((request, wait)) = pick(&mut self.random, &mut self.waiting) {
+            self.note(format_args!("cancel {request}"));
+            drop(wait);
+        }
+    }
+
+    fn serve(&mut self) {
+        if let Some((request, lease)) = pick(&mut self.random, &mut self.running) {
+            self.note(format_args!("served at {}: {request}", lease.instance()));
+            drop(lease);
+        }
+    }
+
+    /// A response begins whose body may have no end.
+    fn answer(&mut self) {
+        if self.running.is_empty() {
+            return;
+        }
+        let at = self.random.usize(..self.running.len());
+        let (request, lease) = &mut self.running[at];
+        request.answered = true;
+        let instance = lease.instance();
+        lease.has_answered();
+        self.note(format_args!("answered at {instance}"));
+    }
+
+    fn hand_back(&mut self) {
+        let Some((mut request, lease)) = pick(&mut self.random, &mut self.running) else { return };
+        self.note(format_args!("handed back by {}: {request}", lease.instance()));
+        match self.random.u32(..3) {
+            0 => lease.declined(),
+            1 => lease.recalled(),
+            _ => lease.cancelled(),
+        }
+        if self.random.bool() {
+            request.mode = Mode::Exclusive;
+        }
+        request.answered = false;
+        self.returned.push(request);
+    }
+
+    /// To a worker that is there already, or to another one.
+    fn link(&mut self) {
+        let known: Vec<_> = self.pool.state.lock().members.iter().map(|it| it.instance).collect();
+        let instance = match known.get(self.random.usize(..4)) {
+            Some(known) => *known,
+            None => {
+                self.next_instance += 1;
+                self.next_instance
+            }
+        };
+        let shard = self.random.usize(..SHARDS);
+        let capacity = self.random.usize(1..4);
+        self.note(format_args!("link {shard} to {instance}, which has {capacity}"));
+        self.lost.remove(&instance);
+        self.linked.insert((shard, instance));
+        self.pool.link(shard, instance, capacity, (shard, instance));
+    }
+
+    fn unlink(&mut self) {
+        let Some((shard, instance)) = self.any_link() else { return };
+        self.note(format_args!("unlink {shard} from {instance}"));
+        self.linked.remove(&(shard, instance));
+        self.pool.unlink(shard, instance);
+    }
+
+    /// A worker dies, as one shard finds first; what it had is tried again.
+    fn lose(&mut self) {
+        let Some((shard, instance)) = self.any_link() else { return };
+        self.note(format_args!("{shard} loses {instance}"));
+        self.linked.remove(&(shard, instance));
+        self.lost.insert(instance);
+        self.pool.lose(shard, instance);
+        let gone = |it: &mut (Request, Lease<Link>)| *it.1.link() == (shard, instance);
+        for (mut request, lease) in self.running.extract_if(.., gone) {
+            drop(lease);
+            request.mode = Mode::Exclusive;
+            request.answered = false;
+            self.returned.push(request);
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let time = Duration::from_millis(self.random.u64(1..60));
+        self.note(format_args!("{time:?} pass"));
+        for member in &mut self.pool.state.lock().members {
+            member.progress -= time;
+            member.avoided -= time;
+        }
+        self.running.iter_mut().for_each(|(_, lease)| lease.granted -= time);
+    }
+
+    fn fail_and_recover(&mut self) {
+        self.note("fail and recover");
+        self.pool.admit(Admission::Refuse);
+        let has_workers = self.pool.state.lock().has_workers();
+        self.collect();
+        assert!(has_workers || self.waiting.is_empty());
+        self.pool.admit(Admission::Queue(QUEUE));
+    }
+
+    fn any_link(&mut self) -> Option<Link> {
+        let mut linked: Vec<_> = self.linked.iter().copied().collect();
+        linked.sort_unstable();
+        self.random.choice(linked)
+    }
+
+    /// Takes what was granted, and forgets what was refused.
+    fn collect(&mut self) {
+        use tokio::sync::oneshot::error::TryRecvError;
+        for (request, mut wait) in mem::take(&mut self.waiting) {
+            match wait.granted.try_recv() {
+                Ok(lease) => self.running.push((request, lease)),
+                Err(TryRecvError::Empty) => self.waiting.push((request, wait)),
+                Err(TryRecvError::Closed) => {}
+            }
+        }
+    }
+
+    fn check(&self) {
+        let state = self.pool.state.lock();
+        let exclusive = |it: &Request| it.mode == Mode::Exclusive;
+        assert_eq!(state.queue.len(), self.waiting.len(), "waiting");
+        let waits_exclusive = self.waiting.iter().filter(|(it, _)| exclusive(it)).count();
+        assert_eq!(state.queue.shards(Mode::Exclusive).count(), waits_exclusive, "waiting exclusively");
+        let mut by_itself = self.running.iter().filter(|(it, _)| exclusive(it) && !it.answered);
+        let owner = by_itself.next().map(|(_, it)| it.instance());
+        assert!(by_itself.next().is_none(), "two are to be the only one of their workers at once");
+        let draining = match state.reservation {
+            Reservation::Draining(instance) => Some(instance),
+            Reservation::Serving(_) | Reservation::None => None,
+        };
+        match owner {
+            Some(owner) => assert_eq!(state.reservation, Reservation::Serving(owner)),
+            None => assert!(draining.is_none() || waits_exclusive > 0, "reserved for nobody"),
+        }
+        for member in &state.members {
+            let running = self.running.iter().filter(|(_, it)| it.instance() == member.instance).count();
+            assert_eq!(member.in_flight, running, "in flight at {}", member.instance);
+            assert!(owner != Some(member.instance) || running == 1, "beside one that is to be the only one");
+            let links = |shard| member.is_linked(shard);
+            assert!((0..SHARDS).all(|it| links(it) == self.linked.contains(&(it, member.instance))), "links");
+            assert!(running > 0 || (0..SHARDS).any(links), "{} is gone", member.instance);
+        }
+        let now = Instant::now();
+        for (request, _) in &self.waiting {
+            let linked = state.members.iter().filter(|it| {
+                it.is_linked(request.shard) && !self.lost.contains(&it.instance) && owner != Some(it.instance)
+            });
+            let with_room = linked.filter(|it| match request.mode {
+                Mode::Exclusive => owner.is_none() && it.in_flight == 0,
+                Mode::Shared => Some(it.instance) != draining && it.has_room(state.pace, now),
+            });
+            let with_room: Vec<_> = with_room.map(|it| it.instance).collect();
+            assert!(with_room.is_empty(), "{request} waits, and there is room at {with_room:?}");
+        }
+    }
+
+    fn note(&mut self, step: impl fmt::Display) {
+        self.log.push(step.to_string());
+    }
+}
+
+fn pick<T>(random: &mut fastrand::Rng, from: &mut Vec<T>) -> Option<T> {
+    if from.is_empty() {
+        return None;
+    }
+    Some(from.swap_remove(random.usize(..from.len())))
+}
