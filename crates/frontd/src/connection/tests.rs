@@ -91,7 +91,8 @@ async fn upload(stream: &mut SendStream<Bytes>, mut bytes: usize) -> bool {
 
 #[tokio::test]
 async fn an_upload_that_is_refused_is_read_for_a_while_so_that_the_answer_is_seen() {
-    let mut world = World::new(routes::App { body_limit: 1000, ..routes::App::default() }).await;
+    let mut world =
+        World::new(routes::App { body_limit: 1000, queue_size: 1, ..routes::App::default() }).await;
     let (response, mut stream) = world.send(Method::POST, "/");
     assert!(upload(&mut stream, 2000).await);
     let response = response.await.unwrap();
