@@ -16,11 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::client::{Client, Transport};
 use crate::early_hints::Hinted;
 use crate::head_guard::HeadGuard;
+use crate::resets::{self, Guarded, Resets};
 use crate::service;
 use crate::shard::Shard;
 
@@ -106,10 +107,11 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &shard.config().limits;
-    let client = Arc::new(client);
-    let service = service_fn(move |request| {
-        let (shard, client) = (Arc::clone(shard), Arc::clone(&client));
-        async move { Ok::<_, Infallible>(service::respond(&shard, &client, request).await) }
+    let (client, resets) = (Arc::new(client), Arc::new(Resets::default()));
+    let io = Guarded::new(io, Arc::clone(&resets));
+    let service = service_fn(|request| {
+        let (shard, client, resets) = (Arc::clone(shard), Arc::clone(&client), Arc::clone(&resets));
+        async move { Ok::<_, Infallible>(resets.watch(service::respond(&shard, &client, request)).await) }
     });
     let (streams, mut open) = Streams::new(shard.tasks().clone());
     let connection = http2::Builder::new(streams)
@@ -119,18 +121,32 @@ where
         .keep_alive_interval(limits.keep_alive)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
-    tokio::select! {
+    let served = async {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended,
+            () = shard.drain().cancelled() => {}
+            () = idle(&mut open, limits.keep_alive) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = idle(&mut open, FAREWELL) => Ok(()),
+        }
+    };
+    let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => return Ok(ended?),
-        () = shard.drain().cancelled() => {}
-        () = idle(&mut open, limits.keep_alive) => {}
+        ended = served => ended,
+        // The connection's next read has told the client, unless it takes nothing.
+        () = resets.exceeded() => Ok(()),
+    };
+    if resets.are_too_many() || ended.as_ref().is_err_and(resets::is_calmed) {
+        shard.metrics().floods.inc();
+        warn!(client = %client.address(), "connection closed: its client resets requests all the time");
+        return Ok(());
     }
-    connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => Ok(ended?),
-        () = idle(&mut open, FAREWELL) => Ok(()),
-    }
+    Ok(ended?)
 }
 
 /// Returns when no exchange has been under way for so long: pings alone keep no connection open.

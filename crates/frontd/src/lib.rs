@@ -17,6 +17,7 @@ mod proxy;
 mod replies;
 mod request_body;
 mod request_id;
+mod resets;
 mod routes;
 mod sendfile;
 mod service;

@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub(crate) unrouted: Counter,
     /// Requests that were given to another worker after the first was lost or handed them back.
     pub(crate) retries: Counter,
+    /// Connections of HTTP/2 that were closed because their clients reset too many requests.
+    pub(crate) floods: Counter,
     /// Connections of clients that are open.
     pub(crate) connections: Gauge,
     pools: Pools,
@@ -51,6 +53,7 @@ impl Metrics {
             responses: Family::default(),
             unrouted: Counter::default(),
             retries: Counter::default(),
+            floods: Counter::default(),
             connections: Gauge::default(),
             pools: Pools::default(),
         };
@@ -66,6 +69,11 @@ impl Metrics {
         );
         registry.register("responses_unrouted", "Responses to requests of no app", self.unrouted.clone());
         registry.register("retries", "Requests that were given to another worker", self.retries.clone());
+        registry.register(
+            "http2_reset_floods",
+            "Connections of HTTP/2 closed because their clients reset too many requests",
+            self.floods.clone(),
+        );
         registry.register("connections", "Open connections of clients", self.connections.clone());
         registry.register("workers", "Workers that take requests", self.pools.workers.clone());
         registry.register(

@@ -193,6 +193,12 @@ impl<L: Clone> Pool<L> {
         }
     }
 
+    /// How many requests have asked for a worker.
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> u64 {
+        self.state.lock().queue.tickets()
+    }
+
     fn release(self: &Arc<Self>, instance: u64, granted: Instant, ending: Ending) {
         self.change(|state| {
             let State { members, pace, reservation, .. } = state;

@@ -358,3 +358,6 @@ fn version(version: Version) -> u32 {
         _ => 11,
     }
 }
+
+#[cfg(test)]
+mod tests;

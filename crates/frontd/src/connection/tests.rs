@@ -1,5 +1,7 @@
 //! Connections whose clients are told frame by frame what to do.
 
+mod resets;
+
 use std::net::Ipv4Addr;
 
 use api::routes;

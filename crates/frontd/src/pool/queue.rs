@@ -110,6 +110,11 @@ impl<L: Clone> Queue<L> {
         Ticket(self.last_ticket)
     }
 
+    #[cfg(test)]
+    pub(super) fn tickets(&self) -> u64 {
+        self.last_ticket
+    }
+
     /// Where the lease comes that it waits for.
     pub(super) fn join(&mut self, ticket: Ticket, shard: usize, mode: Mode) -> oneshot::Receiver<Lease<L>> {
         let (reply, granted) = oneshot::channel();

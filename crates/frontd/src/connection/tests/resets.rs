@@ -1,0 +1,95 @@
+//! Clients that reset what they have asked for.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::pool::Pool;
+use crate::shard::testing;
+use crate::upstream::Link;
+
+/// An app that has no worker yet: its requests wait.
+fn starting() -> routes::App {
+    routes::App { queue_size: 1000, queue_milliseconds: 60_000, ..routes::App::default() }
+}
+
+/// A connection of HTTP/2 to a shard with that app, of which the test writes each byte itself.
+async fn serving(app: routes::App) -> (TempDir, Arc<Shard>, TcpStream) {
+    let folder = tempfile::tempdir().unwrap();
+    let domains = vec!["blog.example".to_owned()];
+    let app = routes::App { name: "blog".to_owned(), domains, path: "/".to_owned(), ..app };
+    let shard = testing::shard(&Arc::new(testing::shared(folder.path(), &[app])));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (near, peer) = listener.accept().await.unwrap();
+    let serving = Arc::clone(&shard);
+    shard.tasks().spawn(async move {
+        let client = Client::new(peer, peer.ip(), Transport::Tls);
+        let _ended = http2(&serving, client, near).await;
+    });
+    (folder, shard, far)
+}
+
+fn pool(shard: &Shard) -> Arc<Pool<Arc<Link>>> {
+    Arc::clone(shard.route("blog.example", "/").unwrap().pool())
+}
+
+/// Returns once so many requests have asked for a worker.
+async fn asked(pool: &Arc<Pool<Arc<Link>>>, requests: u64) {
+    while pool.asked() < requests {
+        tokio::task::yield_now().await;
+    }
+}
+
+const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// The frame of a GET.
+fn get(stream: u32) -> Vec<u8> {
+    let fields = [b"\x82\x87\x84\x01\x0c", b"blog.example".as_slice()].concat();
+    let length = u8::try_from(fields.len()).unwrap();
+    [[0, 0, length, 1, 5].as_slice(), &stream.to_be_bytes(), fields.as_slice()].concat()
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    [[0, 0, 4, 3, 0].as_slice(), &stream.to_be_bytes(), &[0, 0, 0, 8]].concat()
+}
+
+/// Returns once the server has closed.
+async fn closed(stream: &mut TcpStream, received: &mut Vec<u8>) {
+    while stream.read_buf(received).await.is_ok_and(|read| read > 0) {}
+}
+
+#[tokio::test]
+async fn a_client_that_resets_request_after_request_is_cut_off() {
+    let (_folder, shard, mut stream) = serving(starting()).await;
+    let pool = pool(&shard);
+    stream.write_all(OPENING).await.unwrap();
+    let mut received = Vec::new();
+    for id in (1..).step_by(2) {
+        assert!(id < 2000, "it goes on");
+        let _closed_is_seen_when_read = stream.write_all(&get(id)).await;
+        tokio::select! {
+            () = asked(&pool, u64::from(id / 2) + 1) => {}
+            () = closed(&mut stream, &mut received) => break,
+        }
+        let _closed_is_seen_when_read = stream.write_all(&reset(id)).await;
+    }
+    let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0x0b];
+    assert!(received.ends_with(&goaway), "{received:?}");
+    shard.tasks().close();
+    shard.tasks().wait().await;
+    assert_eq!(shard.metrics().floods.get(), 1);
+    assert_eq!(pool.census().waiting, 0, "they wait on");
+}
+
+#[tokio::test]
+async fn a_request_that_comes_with_its_reset_costs_nothing_once_there_was_one() {
+    let (_folder, shard, mut stream) = serving(starting()).await;
+    let pool = pool(&shard);
+    stream.write_all(OPENING).await.unwrap();
+    stream.write_all(&[get(1), reset(1), get(3)].concat()).await.unwrap();
+    asked(&pool, 2).await;
+    let both = (5..25).step_by(2).flat_map(|it| [get(it), reset(it)].concat());
+    stream.write_all(&both.chain(get(25)).collect::<Vec<_>>()).await.unwrap();
+    asked(&pool, 3).await;
+    assert_eq!((pool.census().waiting, pool.asked()), (2, 3), "those that were reset asked for a worker");
+}

@@ -1,0 +1,205 @@
+//! Ends a connection of HTTP/2 whose client resets too many of its requests ("rapid reset", CVE-2023-44487).
+//!
+//! h2 bounds what is reset before hyper has accepted it, and the streams that are open at once; neither bounds requests that
+//! are accepted, given to an app, and reset at once. hyper has no way to end a connection with an error code of one's own:
+//! so [`Guarded`] writes that frame between those of h2.
+
+use std::error::Error;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use h2::Reason;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+/// How many unanswered requests a connection may reset within [`PERIOD`]. A browser that leaves a page resets all that it
+/// has under way, a hundred and some at most, and may do so a few times in a row.
+const MOST: u32 = 500;
+
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8). Of all its requests the client is told that they may have been served:
+/// those that were reset are not to be sent again.
+const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0x0b];
+
+/// What is read and dropped at the end, in bytes: a close would reset the connection otherwise, and the client might never see why.
+const UNREAD: usize = 256 * 1024;
+
+/// The requests of one connection that its client has reset.
+#[derive(Debug, Default)]
+pub(crate) struct Resets {
+    recent: Mutex<Option<Recent>>,
+    exceeded: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Recent {
+    since: Instant,
+    count: u32,
+}
+
+impl Resets {
+    /// Answers a request, unless its client resets it. After a first reset each request steps back once before it costs
+    /// anything: one whose reset came along with it ends there.
+    pub(crate) async fn watch<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut unanswered = Unanswered(Some(self));
+        if self.any_recent() {
+            tokio::task::yield_now().await;
+        }
+        let answer = answer.await;
+        unanswered.0 = None;
+        answer
+    }
+
+    /// Returns once there were too many.
+    pub(crate) async fn exceeded(&self) {
+        self.exceeded.cancelled().await;
+    }
+
+    pub(crate) fn are_too_many(&self) -> bool {
+        self.exceeded.is_cancelled()
+    }
+
+    fn any_recent(&self) -> bool {
+        self.recent.lock().is_some_and(|it| it.since.elapsed() < PERIOD)
+    }
+
+    fn count(&self, now: Instant) {
+        let mut recent = self.recent.lock();
+        let former = recent.filter(|it| now.duration_since(it.since) < PERIOD);
+        let Recent { since, count } = former.unwrap_or(Recent { since: now, count: 0 });
+        *recent = Some(Recent { since, count: count + 1 });
+        if count == MOST {
+            self.exceeded.cancel();
+        }
+    }
+}
+
+/// Counts a request that ends before it is answered.
+struct Unanswered<'a>(Option<&'a Resets>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(resets) = self.0 {
+            resets.count(Instant::now());
+        }
+    }
+}
+
+/// Whether h2 has ended the connection because of what its client did too often.
+pub(crate) fn is_calmed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+    cause.is_some_and(|it| it.is_library() && it.reason() == Some(Reason::ENHANCE_YOUR_CALM))
+}
+
+/// A connection that ends with a GOAWAY frame once its client has reset too many requests. Nothing else of it is changed.
+#[derive(Debug)]
+pub(crate) struct Guarded<IO> {
+    io: IO,
+    resets: Arc<Resets>,
+    /// Whether the last write was not taken whole: then the next byte belongs to the middle of a frame.
+    partial: bool,
+}
+
+impl<IO> Guarded<IO> {
+    pub(crate) fn new(io: IO, resets: Arc<Resets>) -> Self {
+        Self { io, resets, partial: false }
+    }
+
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>, length: usize) {
+        self.partial = !matches!(written, Poll::Ready(Ok(written)) if *written == length);
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Guarded<IO> {
+    /// Tells the client, as far as that takes no waiting for it.
+    fn end(&mut self, cx: &mut Context<'_>) {
+        if !self.partial {
+            let _told = Pin::new(&mut self.io).poll_write(cx, &GOAWAY);
+            let _sent = Pin::new(&mut self.io).poll_flush(cx);
+        }
+        let _closed = Pin::new(&mut self.io).poll_shutdown(cx);
+        let (mut unread, mut block) = (0, [0; 4096]);
+        while unread < UNREAD {
+            let mut buf = ReadBuf::new(&mut block);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => unread += buf.filled().len(),
+                _ => return,
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.resets.are_too_many() {
+            self.end(cx);
+            let source = io::Error::new(io::ErrorKind::ConnectionAborted, "too many requests were reset");
+            return Poll::Ready(Err(source));
+        }
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, data);
+        self.wrote(&written, data.len());
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+        self.wrote(&written, parts.iter().map(|it| it.len()).sum());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_resets_now_and_then_are_allowed() {
+        let (resets, began) = (Resets::default(), Instant::now());
+        for period in 0..10 {
+            (0..MOST).for_each(|_| resets.count(began + PERIOD * period));
+        }
+        assert!(!resets.are_too_many());
+        resets.count(began + PERIOD * 9);
+        assert!(resets.are_too_many());
+    }
+
+    #[tokio::test]
+    async fn an_answered_request_is_no_reset() {
+        let resets = Resets::default();
+        resets.watch(async {}).await;
+        assert!(!resets.any_recent());
+        drop(tokio::time::timeout(Duration::ZERO, resets.watch(std::future::pending::<()>())).await);
+        assert!(resets.any_recent());
+    }
+}
