@@ -1,5 +1,6 @@
 //! Life as a service: signals, logging, the service manager, listening sockets, and gRPC on unix sockets.
 
+pub mod accept;
 pub mod backoff;
 pub mod framed;
 pub mod listen_fds;

@@ -25,7 +25,9 @@ use tokio_util::task::TaskTracker;
 pub use admin::AdminError;
 pub use app::Recycled;
 pub use attach::SpecError;
-pub use event::{Attaching, AttachmentId, Command, Event, Failure, Load, Reason, Reply, Taking, WorkerSpec};
+pub use event::{
+    Attaching, AttachmentId, Command, Event, Failure, Load, Reason, Reply, Served, Taking, WorkerSpec,
+};
 pub use status::{AppStatus, Status, WorkerStatus};
 
 use crate::launcher::Launcher;
@@ -111,13 +113,13 @@ impl Driver {
     fn handle(&mut self, event: Event) {
         match event {
             Event::File(event) => self.file(event),
-            Event::GetSpec { worker, pid, reply } => {
-                self.take_in(&worker, pid);
-                drop(reply.send(self.spec(&worker, pid)));
+            Event::GetSpec { worker, caller, reply } => {
+                self.take_in(&worker, caller);
+                drop(reply.send(self.spec_for(&worker, caller)));
             }
             Event::Ordered { worker, order, result } => self.order_ended(&worker, order, result),
             Event::Attach(attaching) => self.attach(*attaching),
-            Event::Ready { worker, attachment, serving } => self.ready(&worker, attachment, serving),
+            Event::Ready { worker, attachment, served } => self.ready(&worker, attachment, served),
             Event::Failed { worker, attachment, failure } => self.failed(&worker, attachment, failure),
             Event::Unwell { worker, attachment, message } => self.unwell(&worker, attachment, message),
             Event::Stuck { worker, attachment } => self.stuck(&worker, attachment),

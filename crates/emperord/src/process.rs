@@ -18,6 +18,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::readiness;
 
+mod peer;
+
+pub(crate) use peer::PeerProcess;
+
 /// A pid and its start: a pid is used again, the two together are not, until the machine is booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
@@ -33,6 +37,26 @@ impl Identity {
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some(Self { pid, started: start_time(&stat)? })
+    }
+
+    /// Whether the process runs as this user: its real, effective or saved one.
+    #[must_use]
+    pub fn has_user(&self, uid: u32) -> bool {
+        self.users().contains(&uid)
+    }
+
+    /// Its real, effective, saved and file system user; empty when it has ended.
+    pub(crate) fn users(&self) -> Vec<u32> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+        users.split_ascii_whitespace().filter_map(|it| it.parse().ok()).collect()
+    }
+
+    /// The process that is told of its end.
+    pub(crate) fn parent(&self) -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let (_, rest) = stat.rsplit_once(')')?;
+        rest.split_ascii_whitespace().nth(1)?.parse().ok()
     }
 
     /// Since the process was started.
@@ -58,6 +82,15 @@ impl Identity {
 fn start_time(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The process that asks for something, which is there while it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// Which process.
+    pub identity: Identity,
+    /// Its user when it made the connection.
+    pub uid: u32,
 }
 
 /// A process that runs, or has ended and is not forgotten yet.
@@ -101,8 +134,13 @@ impl Process {
     /// Whether it has ended, be it reaped or not.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        let mut polled = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
-        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        is_readable(self.pidfd.get_ref())
+    }
+
+    /// Whether it is `caller`: the same process, and of the same user.
+    #[must_use]
+    pub fn is(&self, caller: Caller) -> bool {
+        self.identity == caller.identity && self.identity.has_user(caller.uid) && !self.has_ended()
     }
 
     /// Sends a signal. One to a process that has ended does nothing.
@@ -127,6 +165,12 @@ impl Process {
             Ok(None) | Err(_) => Ending::Unknown,
         }
     }
+}
+
+/// A pidfd is, once its process has ended.
+fn is_readable(pidfd: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 impl fmt::Display for Ending {
@@ -156,6 +200,12 @@ mod tests {
     fn this_process_is_known() {
         let identity = Identity::of(std::process::id()).unwrap();
         assert!(identity.memory() > 0);
+        assert!(identity.has_user(rustix::process::geteuid().as_raw()));
+        assert!(!identity.has_user(u32::MAX - 1));
+        assert_eq!(
+            identity.parent(),
+            rustix::process::getppid().and_then(|it| it.as_raw_pid().try_into().ok())
+        );
         assert!(identity.age() < Duration::from_secs(86_400));
         assert_eq!(Identity::of(u32::MAX), None);
         assert!(Process::open(u32::MAX).is_err());

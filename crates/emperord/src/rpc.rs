@@ -2,6 +2,7 @@
 //! event, and what it answers is put into words.
 
 mod admin;
+mod incoming;
 mod peer;
 mod routes;
 #[cfg(test)]
@@ -11,19 +12,21 @@ mod worker;
 pub(crate) use worker::{failure as worker_failure, spec as worker_spec};
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::admin::admin_service_server::AdminServiceServer;
 use api::routes::routes_service_server::RoutesServiceServer;
 use api::worker::worker_service_server::WorkerServiceServer;
+use daemon::accept::Tally;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::transport::Server;
 
 use crate::driver::{Event, Events};
+use incoming::Incoming;
 
 /// The largest message that is taken from anyone, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
@@ -63,7 +66,7 @@ pub async fn serve(
         .add_service(worker.max_decoding_message_size(MAX_MESSAGE))
         .add_service(health_service)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
+        .serve_with_incoming_shutdown(Incoming::new(listener, Arc::new(Tally::default())), stop)
         .await?;
     Ok(())
 }

@@ -60,18 +60,38 @@ pub enum Said {
     Ended(Ending),
 }
 
-impl From<Report> for Said {
-    fn from(report: Report) -> Self {
+/// The process that speaks. It runs the app's code, so that what it says is checked.
+struct Template {
+    process: Process,
+    /// Its users when it was started.
+    users: Vec<u32>,
+}
+
+impl Template {
+    fn said(&self, report: Report) -> Said {
         match report {
-            Report::Imported(_) => Self::Imported,
-            Report::Failed(failed) => Self::Failed(rpc::worker_failure(failed)),
-            Report::Forked(Forked { id, pid: 0, error }) => Self::Forked { id, forked: Err(error) },
-            Report::Forked(Forked { id, pid, .. }) => Self::Forked {
-                id,
-                forked: Process::open(pid).map_err(|it| format!("watch process {pid}: {it}")),
-            },
+            Report::Imported(_) => Said::Imported,
+            Report::Failed(failed) => Said::Failed(rpc::worker_failure(failed)),
+            Report::Forked(Forked { id, pid: 0, error }) => Said::Forked { id, forked: Err(error) },
+            Report::Forked(Forked { id, pid, .. }) => Said::Forked { id, forked: self.fork(pid) },
         }
     }
+
+    /// What it has forked is a child of emperord, who takes in orphans, and has the same user.
+    fn fork(&self, pid: u32) -> Result<Process, String> {
+        let fork = Process::open(pid).map_err(|it| format!("watch process {pid}: {it}"))?;
+        let identity = fork.identity();
+        let now = self.process.identity().users();
+        let has_its_user = self.users.iter().chain(&now).any(|user| identity.has_user(*user));
+        match has_its_user && identity.parent() == Some(std::process::id()) {
+            true => Ok(fork),
+            false => Err(no_fork(&fork)),
+        }
+    }
+}
+
+pub(crate) fn no_fork(process: &Process) -> String {
+    format!("process {} is no fork of its template", process.identity().pid)
 }
 
 /// Speaks with the template that is `process`; all that it says goes to `said`, its end last.
@@ -84,8 +104,10 @@ where
     // Bounded by the workers that an app may have.
     let (sender, waiting) = mpsc::unbounded_channel();
     tasks.spawn(send(orders, waiting));
+    let users = process.identity().users();
+    let template = Template { process, users };
     tasks.spawn(async move {
-        let ending = hear(reports, process, &said).await;
+        let ending = hear(reports, template, &said).await;
         said(Said::Ended(ending)).await;
     });
     Orders(sender)
@@ -103,23 +125,46 @@ async fn send(mut orders: OwnedWriteHalf, mut waiting: mpsc::UnboundedReceiver<O
 
 async fn hear<F: Future<Output = ()>>(
     mut reports: OwnedReadHalf,
-    process: Process,
+    template: Template,
     said: &impl Fn(Said) -> F,
 ) -> Ending {
     let listen = async {
         // An error is the end of a process that was killed.
         while let Ok(Some(TemplateReport { message })) = daemon::framed::receive_async(&mut reports).await {
             if let Some(report) = message {
-                said(Said::from(report)).await;
+                said(template.said(report)).await;
             }
         }
     };
     tokio::pin!(listen);
     tokio::select! {
-        () = &mut listen => process.ended().await,
-        ending = process.ended() => {
+        () = &mut listen => template.process.ended().await,
+        ending = template.process.ended() => {
             let _it_holds_our_end = tokio::time::timeout(LAST_WORDS, listen).await;
             ending
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_template_cannot_name_a_process_that_is_none_of_its_forks() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let process = Process::open(child.id()).unwrap();
+        let users = process.identity().users();
+        let template = Template { process, users };
+        assert!(template.fork(child.id()).is_ok(), "a child of this process, as forks are");
+        for other in [1, std::process::id()] {
+            let said = template.said(Report::Forked(Forked { id: 7, pid: other, error: String::new() }));
+            let Said::Forked { id: 7, forked: Err(error) } = said else { panic!("{said:?}") };
+            assert_eq!(error, format!("process {other} is no fork of its template"));
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }

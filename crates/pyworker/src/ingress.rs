@@ -10,11 +10,12 @@ use api::runner::serve_response;
 use api::runner::{
     ExchangeRequest, ExchangeResponse, Open, ServeRequest, ServeResponse, Start, Welcome, exchange_request,
 };
-use futures_util::Stream;
+use daemon::accept::{Acceptor, Tally};
+use futures_util::{Stream, stream};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -35,7 +36,9 @@ const CHUNKS_AHEAD: usize = 4;
 
 /// Serves `peers` until the process ends.
 pub(crate) async fn serve(listener: UnixListener, peers: Peers, exchanges: Arc<Exchanges>, capacity: u32) {
-    let accepted = UnixListenerStream::new(listener).filter_map(move |it| peers.admit(it));
+    let mut acceptor = Acceptor::new(listener, Arc::new(Tally::default()));
+    let accepted = stream::poll_fn(move |context| acceptor.poll_accept(context).map(Some));
+    let accepted = accepted.filter_map(move |it| peers.admit(it));
     let service = RunnerServiceServer::new(Runner { exchanges, capacity })
         .max_decoding_message_size(MESSAGE_SIZE)
         .max_encoding_message_size(usize::MAX);

@@ -28,11 +28,10 @@ impl Peers {
     }
 
     /// The stream of a connection, unless it is somebody else's: that one is closed.
-    pub(crate) fn admit(self, accepted: io::Result<UnixStream>) -> Option<io::Result<CalmStream>> {
-        let checked = accepted.and_then(|stream| Ok((stream.peer_cred()?, stream)));
-        match checked {
-            Ok((peer, stream)) if self.admits(peer.uid(), peer.gid()) => Some(CalmStream::new(stream)),
-            Ok((peer, _)) => {
+    pub(crate) fn admit(self, accepted: UnixStream) -> Option<io::Result<CalmStream>> {
+        match accepted.peer_cred() {
+            Ok(peer) if self.admits(peer.uid(), peer.gid()) => Some(CalmStream::new(accepted)),
+            Ok(peer) => {
                 tracing::warn!(
                     uid = peer.uid(),
                     gid = peer.gid(),

@@ -8,8 +8,10 @@ use supervise::{Event, Exit, Stage, Usage};
 use super::Driver;
 use super::act::LINGER;
 use super::app::{Attachment, Slot};
-use super::event::{self, Attaching, AttachmentId, Command, Failure, Load, Reason, Taking, WorkerSpec};
-use crate::process::{Ending, Identity};
+use super::event::{
+    self, Attaching, AttachmentId, Command, Failure, Load, Reason, Served, Taking, WorkerSpec,
+};
+use crate::process::{Caller, Ending, Identity};
 use crate::state::Serving;
 
 /// Why a process is not told what to run.
@@ -28,21 +30,39 @@ pub enum SpecError {
         /// Who asked.
         asked: u32,
     },
+    /// The process is that worker, and made the connection as somebody else.
+    #[error("worker {worker} does not run as user {uid}, who asks")]
+    User {
+        /// The name.
+        worker: WorkerName,
+        /// Who asked.
+        uid: u32,
+    },
     /// It would listen where no socket can be.
     #[error(transparent)]
     Socket(#[from] config::SocketPathError),
 }
 
 impl Driver {
+    /// What a worker runs, for the process that is it and no other.
+    pub(super) fn spec_for(&self, worker: &WorkerName, caller: Caller) -> Result<WorkerSpec, SpecError> {
+        let slot = self.apps.get(&worker.vassal).and_then(|app| app.slots.get(&worker.number));
+        let process = &slot.ok_or_else(|| SpecError::NotWanted(worker.clone()))?.process;
+        match process.identity() {
+            holder if holder != caller.identity => Err(SpecError::Taken {
+                worker: worker.clone(),
+                holder: holder.pid,
+                asked: caller.identity.pid,
+            }),
+            _ if !process.is(caller) => Err(SpecError::User { worker: worker.clone(), uid: caller.uid }),
+            _ => self.spec(worker),
+        }
+    }
+
     /// What a worker runs.
-    pub(super) fn spec(&self, worker: &WorkerName, pid: u32) -> Result<WorkerSpec, SpecError> {
+    fn spec(&self, worker: &WorkerName) -> Result<WorkerSpec, SpecError> {
         let not_wanted = || SpecError::NotWanted(worker.clone());
         let app = self.apps.get(&worker.vassal).ok_or_else(not_wanted)?;
-        let slot = app.slots.get(&worker.number).ok_or_else(not_wanted)?;
-        let holder = slot.process.identity().pid;
-        if holder != pid {
-            return Err(SpecError::Taken { worker: worker.clone(), holder, asked: pid });
-        }
         let generation = app.supervisor.worker(worker.number).ok_or_else(not_wanted)?.generation;
         let vassal = app.specs.get(&generation).map(Arc::clone).ok_or_else(not_wanted)?;
         let socket = self.config.worker_socket(worker)?;
@@ -52,14 +72,16 @@ impl Driver {
     /// A worker that has no number any more is told to stop. One that is to drain is told so again, since
     /// the order may have been lost with the stream before.
     pub(super) fn attach(&mut self, attaching: Attaching) {
-        let attaching = match self.slot_of(&attaching.worker, attaching.pid) {
+        let attaching = match self.slot_of(&attaching.worker, attaching.caller.identity) {
             Some(_) => Some(attaching),
             None => self.keep_early(attaching),
         };
-        let Some(Attaching { worker, pid, serving, taking, attachment, commands }) = attaching else {
+        let Some(Attaching { worker, caller, served, taking, attachment, commands }) = attaching else {
             return;
         };
-        let Some(slot) = self.slot_of(&worker, pid) else {
+        let pid = caller.identity.pid;
+        let slot = self.slot_of(&worker, caller.identity).filter(|slot| slot.process.is(caller));
+        let Some(slot) = slot else {
             tracing::warn!(%worker, pid, "worker told to stop: it is not wanted");
             let _gone = commands.try_send(Command::Stop("it is not wanted any more".to_owned()));
             return;
@@ -68,24 +90,24 @@ impl Driver {
         tracing::debug!(%worker, pid, "worker attached");
         let number = worker.number;
         self.tell(&worker.vassal, Event::Attached { number });
-        match (taking, self.stage_of(&worker), serving) {
+        match (taking, self.stage_of(&worker), served) {
             (Taking::NothingMore, _, _) => self.tell(&worker.vassal, Event::Draining { number }),
             (Taking::Requests, Some(Stage::Draining { .. }), _) => self.repeat_drain(&worker),
-            (Taking::Requests, _, Some(serving)) => {
-                self.repeat_spec(&worker, pid);
-                self.serves(&worker, serving);
+            (Taking::Requests, _, Some(served)) => {
+                self.repeat_spec(&worker);
+                self.serves(&worker, served);
             }
-            (Taking::Requests, _, None) => self.send_spec(&worker, pid),
+            (Taking::Requests, _, None) => self.send_spec(&worker),
         }
     }
 
-    pub(super) fn ready(&mut self, worker: &WorkerName, id: AttachmentId, serving: Serving) {
+    pub(super) fn ready(&mut self, worker: &WorkerName, id: AttachmentId, served: Served) {
         if self.attached(worker, id).is_some() {
-            let Serving { capacity, python, .. } = &serving;
+            let Served { capacity, python, .. } = &served;
             let awaited = self.app_of(worker).and_then(|app| app.awaited.remove(&worker.number));
             let after = awaited.map(|it| it.elapsed().as_millis());
             tracing::info!(%worker, after_ms = after, capacity, python, "worker is ready");
-            self.serves(worker, serving);
+            self.serves(worker, served);
         }
     }
 
@@ -148,7 +170,7 @@ impl Driver {
     /// A worker that was starting may have said why it ends: that is waited for.
     pub(super) fn ended(&mut self, worker: &WorkerName, identity: Identity, ending: Ending) {
         let is_starting = matches!(self.stage_of(worker), Some(Stage::Starting { .. }));
-        let Some(slot) = self.slot_of(worker, identity.pid) else { return };
+        let Some(slot) = self.slot_of(worker, identity) else { return };
         if !is_starting || slot.attachment.is_none() || slot.failure.is_some() {
             return self.gone(worker, ending);
         }
@@ -163,13 +185,18 @@ impl Driver {
     }
 
     pub(super) fn lingered(&mut self, worker: &WorkerName, identity: Identity) {
-        let Some(slot) = self.slot_of(worker, identity.pid) else { return };
+        let Some(slot) = self.slot_of(worker, identity) else { return };
         if let Some(ending) = slot.ending {
             self.gone(worker, ending);
         }
     }
 
-    fn serves(&mut self, worker: &WorkerName, serving: Serving) {
+    /// It is reached where it was told to listen, and nowhere else.
+    fn serves(&mut self, worker: &WorkerName, served: Served) {
+        // A worker whose socket would have no room was told nothing to run.
+        let Ok(socket) = self.config.worker_socket(worker) else { return };
+        let Served { instance, capacity, python } = served;
+        let serving = Serving { instance, socket: socket.display().to_string(), capacity, python };
         let Some(slot) = self.slot(worker) else { return };
         slot.serving = Some(serving);
         self.tell(&worker.vassal, Event::Ready { number: worker.number });
@@ -181,21 +208,20 @@ impl Driver {
     pub(super) fn repeat_specs(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get(name) else { return };
         let attached = app.slots.iter().filter(|(_, slot)| slot.attachment.is_some());
-        let workers: Vec<_> =
-            attached.map(|(number, slot)| (app.worker(*number), slot.process.identity().pid)).collect();
-        for (worker, pid) in workers {
-            self.repeat_spec(&worker, pid);
+        let workers: Vec<_> = attached.map(|(number, _)| app.worker(*number)).collect();
+        for worker in workers {
+            self.repeat_spec(&worker);
         }
     }
 
-    fn repeat_spec(&mut self, worker: &WorkerName, pid: u32) {
-        if let (Ok(spec), Some(slot)) = (self.spec(worker, pid), self.slot(worker)) {
+    fn repeat_spec(&mut self, worker: &WorkerName) {
+        if let (Ok(spec), Some(slot)) = (self.spec(worker), self.slot(worker)) {
             slot.command(Command::Run(spec));
         }
     }
 
-    fn send_spec(&mut self, worker: &WorkerName, pid: u32) {
-        let command = match self.spec(worker, pid) {
+    fn send_spec(&mut self, worker: &WorkerName) {
+        let command = match self.spec(worker) {
             Ok(spec) => Command::Run(spec),
             Err(error) => Command::Stop(error.to_string()),
         };
@@ -246,8 +272,8 @@ impl Driver {
     }
 
     /// The worker of that name, if that process is it.
-    pub(super) fn slot_of(&mut self, worker: &WorkerName, pid: u32) -> Option<&mut Slot> {
-        self.slot(worker).filter(|slot| slot.process.identity().pid == pid)
+    pub(super) fn slot_of(&mut self, worker: &WorkerName, process: Identity) -> Option<&mut Slot> {
+        self.slot(worker).filter(|slot| slot.process.identity() == process)
     }
 
     /// The worker of that name, if that stream is its current one.

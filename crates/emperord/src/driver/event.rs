@@ -10,9 +10,8 @@ use vassal::Vassal;
 
 use super::order::OrderId;
 use super::{AdminError, SpecError, Status};
-use crate::process::{Ending, Identity};
+use crate::process::{Caller, Ending, Identity};
 use crate::routes::Watch;
-use crate::state::Serving;
 use crate::template::Said;
 use crate::vassals::FileEvent;
 
@@ -26,7 +25,7 @@ pub enum Event {
         /// Its name.
         worker: WorkerName,
         /// The process that asks.
-        pid: u32,
+        caller: Caller,
         /// What it runs.
         reply: oneshot::Sender<Result<WorkerSpec, SpecError>>,
     },
@@ -47,8 +46,8 @@ pub enum Event {
         worker: WorkerName,
         /// On which stream it was said.
         attachment: AttachmentId,
-        /// How it is reached.
-        serving: Serving,
+        /// What it says of itself.
+        served: Served,
     },
     /// A worker cannot run its app, and ends.
     Failed {
@@ -175,15 +174,26 @@ pub struct Attaching {
     /// Its name.
     pub worker: WorkerName,
     /// The process, as the kernel names it.
-    pub pid: u32,
-    /// How it is reached, if it serves already.
-    pub serving: Option<Serving>,
+    pub caller: Caller,
+    /// What it says of itself, if it serves already.
+    pub served: Option<Served>,
     /// What it takes.
     pub taking: Taking,
     /// This stream.
     pub attachment: AttachmentId,
     /// Where commands to it go.
     pub commands: mpsc::Sender<Command>,
+}
+
+/// What a worker that serves says of itself. Where it is reached is known without it: it listens where it was told to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// Tells two processes of one name apart.
+    pub instance: u64,
+    /// How many requests it works on at once.
+    pub capacity: u32,
+    /// Such as `CPython 3.11.7`.
+    pub python: String,
 }
 
 /// Whether a worker takes requests.

@@ -10,7 +10,7 @@ use super::Driver;
 use super::app::{App, Slot};
 use super::event;
 use crate::launcher::Job;
-use crate::process::{Ending, Process};
+use crate::process::{Caller, Ending, Process};
 
 /// Tells two orders of one number apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,12 +113,13 @@ impl Driver {
 
     /// Takes a process for a worker that the service manager has started: at an order of ours, or because the
     /// operator told it to.
-    pub(super) fn take_in(&mut self, worker: &WorkerName, pid: u32) {
-        if self.slot_of(worker, pid).is_some() {
+    pub(super) fn take_in(&mut self, worker: &WorkerName, caller: Caller) {
+        if self.slot_of(worker, caller.identity).is_some() {
             return;
         }
+        let pid = caller.identity.pid;
         let Ok(process) = Process::open(pid) else { return };
-        if !self.launcher.is_of(&process, worker) || !self.is_vacant(worker) {
+        if !process.is(caller) || !self.launcher.is_of(&process, worker) || !self.is_vacant(worker) {
             return;
         }
         let Some(app) = self.apps.get_mut(&worker.vassal).filter(|it| it.vassal.is_some()) else { return };

@@ -15,7 +15,10 @@ use super::attach::exit;
 use super::event::{self, Attaching, Failure, WorkerSpec};
 use crate::launcher::Preload;
 use crate::process::{Ending, Process};
-use crate::template::{Orders, Said, speak};
+use crate::template::{Orders, Said, no_fork, speak};
+
+/// Workers of one template that may wait until it is heard that they were forked.
+const MAX_EARLY: usize = 256;
 
 /// The process that an app's workers are forked from.
 ///
@@ -171,6 +174,9 @@ impl Driver {
     fn forked(&mut self, name: &VassalName, template: u32, order: u64, process: Result<Process, String>) {
         let template = self.apps.get_mut(name).and_then(|app| app.template.as_mut()?.if_process(template));
         let number = template.and_then(|it| it.ordered.remove(&order));
+        // A template runs the app's code, and could name the process of another app.
+        let is_known = |it: &Process| self.apps.values().any(|app| app.has_process(it.identity().pid));
+        let process = process.and_then(|it| if is_known(&it) { Err(no_fork(&it)) } else { Ok(it) });
         match (number, process) {
             (Some(number), Ok(process)) => self.take_on(name, number, process),
             (Some(number), Err(error)) => {
@@ -193,7 +199,7 @@ impl Driver {
         let (generation, pid) = (template.generation, process.identity().pid);
         // Another that bears its name attaches again, and is told to stop then.
         let of_the_name: Vec<_> = template.early.extract_if(.., |it| it.worker.number == number).collect();
-        let early = of_the_name.into_iter().find(|it| it.pid == pid);
+        let early = of_the_name.into_iter().find(|it| it.caller.identity == process.identity());
         let worker = app.worker(number);
         tracing::info!(%worker, pid, generation, "worker forked");
         let fingerprint = app.specs.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
@@ -222,7 +228,12 @@ impl Driver {
     pub(super) fn keep_early(&mut self, attaching: Attaching) -> Option<Attaching> {
         let number = attaching.worker.number;
         let template = self.app_of(&attaching.worker).and_then(|app| app.template.as_mut());
-        match template.filter(|it| it.ordered.values().any(|ordered| *ordered == number)) {
+        let awaits = |it: &Template| {
+            it.ordered.values().any(|ordered| *ordered == number)
+                && it.early.len() < MAX_EARLY
+                && it.process.identity().has_user(attaching.caller.uid)
+        };
+        match template.filter(|it| awaits(it)) {
             Some(template) => {
                 template.early.push(attaching);
                 None

@@ -7,8 +7,9 @@ mod orders;
 use supervise::{Phase, Stage};
 
 use super::{AdminError, Command, Reason, SpecError};
+use crate::process::{Caller, Identity};
 use crate::routes::{Changed, RouteState};
-use emperor::{Emperor, Root, Worker};
+use emperor::{Emperor, Root, Worker, caller};
 
 #[tokio::test]
 async fn workers_that_are_ready_are_published() {
@@ -23,6 +24,9 @@ async fn workers_that_are_ready_are_published() {
         let change = watch.changes.recv().await.unwrap();
         let Changed::Route(route) = change.what else { panic!("{change:?}") };
         assert_eq!((route.state, route.workers.len()), (RouteState::Serving, usize::from(number)));
+        // Where it was told to listen.
+        let socket = &route.workers.last().unwrap().1.socket;
+        assert!(socket.ends_with(&format!("/run/workers/blog/blog-{number}.sock")), "{socket}");
     }
     let status = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
     assert_eq!((status.wanted, status.last_error.as_str()), (2, ""));
@@ -295,4 +299,19 @@ async fn a_worker_that_is_not_wanted_is_told_to_stop() {
     }
     assert!(matches!(emperor.spec("blog", 1, 1).await, Err(SpecError::Taken { .. })));
     assert!(matches!(emperor.spec("shop", 1, 1).await, Err(SpecError::NotWanted(_))));
+}
+
+#[tokio::test]
+async fn a_worker_is_known_by_its_pid_its_start_and_its_user() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    let status = emperor.app_until("blog", |it| !it.workers.is_empty()).await;
+    let worker = caller(status.workers[0].pid);
+    let later = Identity { started: worker.identity.started + 1, ..worker.identity };
+    let is_taken = emperor.spec_for("blog", 1, Caller { identity: later, ..worker }).await;
+    assert!(matches!(is_taken, Err(SpecError::Taken { .. })), "{is_taken:?}");
+    let other_user = emperor.spec_for("blog", 1, Caller { uid: worker.uid + 1, ..worker }).await;
+    assert!(matches!(other_user, Err(SpecError::User { .. })), "{other_user:?}");
+    assert!(emperor.spec_for("blog", 1, worker).await.is_ok());
 }

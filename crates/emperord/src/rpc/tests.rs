@@ -1,5 +1,7 @@
 //! The services over a real socket, in front of a real driver.
 
+use std::path::PathBuf;
+
 use api::admin::admin_service_client::AdminServiceClient;
 use api::admin::{ReloadRequest, StatusRequest};
 use api::routes::WatchRequest;
@@ -20,9 +22,12 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use super::*;
 use crate::driver::tests::emperor::{Emperor, Root};
 
+mod reuse;
+
 struct Served {
-    _root: Root,
-    _emperor: Emperor,
+    root: Root,
+    emperor: Emperor,
+    socket: PathBuf,
     _folder: tempfile::TempDir,
     channel: Channel,
 }
@@ -36,12 +41,7 @@ fn serve_one_app() -> Served {
     let listener = daemon::uds::listen(&socket).unwrap();
     let tasks = TaskTracker::new();
     tasks.spawn(serve(listener, emperor.events(), tasks.clone(), 0, std::future::pending()));
-    Served {
-        _root: root,
-        _emperor: emperor,
-        _folder: folder,
-        channel: daemon::uds::channel(&socket, |it| it),
-    }
+    Served { root, emperor, _folder: folder, channel: daemon::uds::channel(&socket, |it| it), socket }
 }
 
 #[tokio::test]

@@ -21,14 +21,19 @@ use vassal::{Domain, Vassal};
 use super::peer::Peer;
 use super::{ask, ending};
 use crate::driver::{
-    Attaching, AttachmentId, Command, Event, Events, Failure, Load, Reason, SpecError, Taking, WorkerSpec,
+    Attaching, AttachmentId, Command, Event, Events, Failure, Load, Reason, Served, SpecError, Taking,
+    WorkerSpec,
 };
-use crate::state::Serving;
+use crate::process::Caller;
 
 /// Commands that may wait for a worker that does not read them.
 const BACKLOG: usize = 8;
 /// The longest text that is kept of what a worker says, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
+/// The longest name of an interpreter that is kept, in characters.
+const MAX_PYTHON: usize = 64;
+/// The most requests that a worker can say it works on at once: no file asks for more threads.
+const MAX_CAPACITY: u32 = u16::MAX as u32;
 
 /// The service.
 pub(super) struct Worker {
@@ -49,27 +54,31 @@ type Orders =
 #[tonic::async_trait]
 impl WorkerService for Worker {
     async fn get_spec(&self, request: Request<GetSpecRequest>) -> Result<Response<GetSpecResponse>, Status> {
-        let pid = pid(&request)?;
+        let caller = Peer::of(&request)?.caller()?;
         let worker = name(&request.into_inner().worker)?;
-        let spec = ask(&self.events, |reply| Event::GetSpec { worker, pid, reply }).await?;
+        let spec = ask(&self.events, |reply| Event::GetSpec { worker, caller, reply }).await?;
         Ok(Response::new(GetSpecResponse { spec: Some(self::spec(&spec.map_err(|it| refusal(&it))?)) }))
     }
 
     type AttachStream = Orders;
 
     async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Orders>, Status> {
-        let pid = pid(&request)?;
+        let peer = Peer::of(&request)?;
+        let caller = peer.caller()?;
         let mut messages = request.into_inner();
         let Some(Message::Hello(hello)) = messages.message().await?.and_then(|it| it.message) else {
             return Err(Status::invalid_argument("the first message is no `Hello`"));
         };
+        // It may have taken its time to say so.
+        peer.check_is_there()?;
+        let pid = caller.identity.pid;
         if hello.pid != pid {
             return Err(Status::permission_denied(format!("process {pid} says that it is {}", hello.pid)));
         }
         let attachment = AttachmentId(self.attachments.fetch_add(1, Ordering::Relaxed));
         let (commands, orders) = mpsc::channel(BACKLOG);
         let stream = Attached { worker: name(&hello.worker)?, attachment, instance: hello.instance };
-        let attaching = stream.attaching(pid, hello, commands);
+        let attaching = stream.attaching(caller, hello, commands);
         self.events.send(Event::Attach(Box::new(attaching))).await.map_err(|_| ending())?;
         self.tasks.spawn(stream.listen(messages, self.events.downgrade()));
         Ok(Response::new(ReceiverStream::new(orders).map(order as fn(_) -> _)))
@@ -84,11 +93,11 @@ struct Attached {
 }
 
 impl Attached {
-    fn attaching(&self, pid: u32, hello: Hello, commands: mpsc::Sender<Command>) -> Attaching {
+    fn attaching(&self, caller: Caller, hello: Hello, commands: mpsc::Sender<Command>) -> Attaching {
         Attaching {
             worker: self.worker.clone(),
-            pid,
-            serving: hello.ready.map(|ready| serving(self.instance, ready)),
+            caller,
+            served: hello.ready.map(|ready| served(self.instance, ready)),
             taking: if hello.draining { Taking::NothingMore } else { Taking::Requests },
             attachment: self.attachment,
             commands,
@@ -116,7 +125,7 @@ impl Attached {
         Some(match message {
             Message::Hello(_) => return None,
             Message::Ready(ready) => {
-                Event::Ready { worker, attachment, serving: serving(self.instance, ready) }
+                Event::Ready { worker, attachment, served: served(self.instance, ready) }
             }
             Message::Failed(failed) => Event::Failed { worker, attachment, failure: failure(failed) },
             Message::Load(load) => {
@@ -130,10 +139,6 @@ impl Attached {
     }
 }
 
-fn pid<T>(request: &Request<T>) -> Result<u32, Status> {
-    Peer::of(request)?.pid.ok_or_else(|| Status::permission_denied("the peer is in another pid namespace"))
-}
-
 fn name(worker: &str) -> Result<WorkerName, Status> {
     WorkerName::parse(worker).map_err(|error| Status::invalid_argument(error.to_string()))
 }
@@ -141,14 +146,15 @@ fn name(worker: &str) -> Result<WorkerName, Status> {
 fn refusal(error: &SpecError) -> Status {
     match error {
         SpecError::NotWanted(_) => Status::not_found(error.to_string()),
-        SpecError::Taken { .. } => Status::permission_denied(error.to_string()),
+        SpecError::Taken { .. } | SpecError::User { .. } => Status::permission_denied(error.to_string()),
         SpecError::Socket(_) => Status::failed_precondition(error.to_string()),
     }
 }
 
-fn serving(instance: u64, ready: Ready) -> Serving {
+fn served(instance: u64, ready: Ready) -> Served {
     // A worker that takes nothing would be of no use: it is taken for one that takes one at a time.
-    Serving { instance, socket: ready.socket, capacity: ready.capacity.max(1), python: ready.python }
+    let capacity = ready.capacity.clamp(1, MAX_CAPACITY);
+    Served { instance, capacity, python: ready.python.chars().take(MAX_PYTHON).collect() }
 }
 
 pub(crate) fn failure(failed: Failed) -> Failure {

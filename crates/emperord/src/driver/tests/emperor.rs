@@ -15,13 +15,13 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::driver::{
-    AdminError, AppStatus, Attaching, AttachmentId, Command, Driver, Event, Events, Failure, Reason,
+    AdminError, AppStatus, Attaching, AttachmentId, Command, Driver, Event, Events, Failure, Reason, Served,
     SpecError, Status, Taking, WorkerSpec,
 };
 use crate::launcher::{Fork, Launcher};
-use crate::process::Process;
+use crate::process::{Caller, Identity, Process};
 use crate::routes::Watch;
-use crate::state::{Serving, State};
+use crate::state::State;
 use crate::vassals::Vassals;
 
 /// A folder with vassals and state; its processes end with it.
@@ -50,7 +50,7 @@ impl Root {
         self.write_text(app, &text(domain, workers));
     }
 
-    pub(super) fn delete(&self, app: &str) {
+    pub(crate) fn delete(&self, app: &str) {
         fs::remove_file(self.file(app)).unwrap();
     }
 
@@ -157,7 +157,16 @@ impl Emperor {
     }
 
     pub(super) async fn spec(&self, app: &str, number: u16, pid: u32) -> Result<WorkerSpec, SpecError> {
-        self.ask(|reply| Event::GetSpec { worker: worker(app, number), pid, reply }).await
+        self.spec_for(app, number, caller(pid)).await
+    }
+
+    pub(super) async fn spec_for(
+        &self,
+        app: &str,
+        number: u16,
+        caller: Caller,
+    ) -> Result<WorkerSpec, SpecError> {
+        self.ask(|reply| Event::GetSpec { worker: worker(app, number), caller, reply }).await
     }
 
     pub(super) async fn scale(&self, app: &str, workers: u32) -> oneshot::Receiver<Result<(), AdminError>> {
@@ -173,7 +182,7 @@ impl Emperor {
     }
 
     /// Waits until things are as they should be.
-    pub(super) async fn until(&self, reached: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) async fn until(&self, reached: impl Fn(&Status) -> bool) -> Status {
         let mut last = None;
         let waited = tokio::time::timeout(Duration::from_secs(20), async {
             loop {
@@ -188,7 +197,7 @@ impl Emperor {
         waited.await.unwrap_or_else(|_| panic!("still {last:#?}"))
     }
 
-    pub(super) async fn app_until(&self, app: &str, reached: impl Fn(&AppStatus) -> bool) -> AppStatus {
+    pub(crate) async fn app_until(&self, app: &str, reached: impl Fn(&AppStatus) -> bool) -> AppStatus {
         let find = |status: &Status| status.apps.iter().find(|it| it.name == app).cloned();
         find(&self.until(|status| find(status).is_some_and(|it| reached(&it))).await).unwrap()
     }
@@ -217,7 +226,7 @@ impl<'a> Worker<'a> {
     /// The same, of a process that serves already.
     pub(super) async fn attach_serving(emperor: &'a Emperor, app: &str, number: u16) -> Self {
         let pid = started(emperor, app, number).await;
-        Self::attach_with(emperor, app, number, pid, Some(serving(number))).await
+        Self::attach_with(emperor, app, number, pid, Some(served(number))).await
     }
 
     /// Attaches for any process.
@@ -230,14 +239,14 @@ impl<'a> Worker<'a> {
         app: &str,
         number: u16,
         pid: u32,
-        serving: Option<Serving>,
+        served: Option<Served>,
     ) -> Self {
         let (sender, commands) = mpsc::channel(8);
         let name = worker(app, number);
         let attaching = Attaching {
             worker: name.clone(),
-            pid,
-            serving,
+            caller: caller(pid),
+            served,
             taking: Taking::Requests,
             attachment: STREAM,
             commands: sender,
@@ -247,8 +256,8 @@ impl<'a> Worker<'a> {
     }
 
     pub(super) async fn ready(&self) {
-        let (worker, serving) = (self.name.clone(), serving(self.name.number));
-        self.emperor.events.send(Event::Ready { worker, attachment: STREAM, serving }).await.unwrap();
+        let (worker, served) = (self.name.clone(), served(self.name.number));
+        self.emperor.events.send(Event::Ready { worker, attachment: STREAM, served }).await.unwrap();
     }
 
     pub(super) async fn fails(&self, reason: Reason, message: &str, traceback: &str) {
@@ -268,9 +277,14 @@ async fn started(emperor: &Emperor, app: &str, number: u16) -> u32 {
     status.workers.iter().find(|it| it.name == name).unwrap().pid
 }
 
-fn serving(number: u16) -> Serving {
-    let socket = format!("/run/{number}.sock");
-    Serving { instance: number.into(), socket, capacity: 1, python: "CPython 3.11.7".to_owned() }
+fn served(number: u16) -> Served {
+    Served { instance: number.into(), capacity: 1, python: "CPython 3.11.7".to_owned() }
+}
+
+/// The process as the kernel names it when it connects.
+pub(super) fn caller(pid: u32) -> Caller {
+    let identity = Identity::of(pid).unwrap_or(Identity { pid, started: 0 });
+    Caller { identity, uid: rustix::process::geteuid().as_raw() }
 }
 
 fn name(app: &str) -> VassalName {

@@ -1,0 +1,111 @@
+//! Which process made a connection to a unix socket.
+#![expect(unsafe_code, reason = "no crate knows SO_PEERPIDFD, and libc gives plain integers")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::{Identity, is_readable};
+
+/// As in the kernel's `asm-generic/socket.h`, which holds for every platform that Imperium runs on.
+const SO_PEERPIDFD: libc::c_int = 77;
+
+/// The process that made a connection, held so that no other passes for it.
+///
+/// Its pid alone does not name it: the kernel keeps the pid of who made the connection, and gives it to another process
+/// once that one has ended, be the connection open or not.
+#[derive(Debug)]
+pub(crate) struct PeerProcess {
+    identity: Identity,
+    pidfd: OwnedFd,
+}
+
+impl PeerProcess {
+    /// Asks the kernel who made the connection; `pid` and `uid` are what `SO_PEERCRED` says. None when that process has
+    /// ended.
+    ///
+    /// Before Linux 6.5 only the pid can be asked for. Then the process that has it now is taken if it has that user:
+    /// one that has got the pid meanwhile is another app's only where both have the same user, and has to have been
+    /// started between the connection and its acceptance.
+    pub(crate) fn of(socket: impl AsFd, pid: u32, uid: u32) -> Option<Self> {
+        let pidfd = match peer_pidfd(socket) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::NOPROTOOPT) => return Self::of_pid(pid, uid),
+            Err(_has_ended) => return None,
+        };
+        Self::holding(pidfd, pid)
+    }
+
+    fn of_pid(pid: u32, uid: u32) -> Option<Self> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+        let peer = Self::holding(pidfd_open(raw, PidfdFlags::empty()).ok()?, pid)?;
+        peer.identity.has_user(uid).then_some(peer)
+    }
+
+    /// What is read by pid is of that process if it has not ended afterwards.
+    fn holding(pidfd: OwnedFd, pid: u32) -> Option<Self> {
+        let peer = Self { identity: Identity::of(pid)?, pidfd };
+        (!peer.has_ended()).then_some(peer)
+    }
+
+    /// Which process it is.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether it has ended, be it reaped or not.
+    pub(crate) fn has_ended(&self) -> bool {
+        is_readable(&self.pidfd)
+    }
+}
+
+/// `SO_PEERPIDFD` (unix(7)).
+fn peer_pidfd(socket: impl AsFd) -> Result<OwnedFd, Errno> {
+    let socket = socket.as_fd().as_raw_fd();
+    let mut pidfd: libc::c_int = -1;
+    let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or_default();
+    // SAFETY: `pidfd` and `length` are valid for writes, and `length` is the size of `pidfd`.
+    let result = unsafe {
+        libc::getsockopt(socket, libc::SOL_SOCKET, SO_PEERPIDFD, (&raw mut pidfd).cast(), &raw mut length)
+    };
+    match result {
+        // SAFETY: the kernel has just made this descriptor, which nobody else knows.
+        0 if pidfd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
+        0 => Err(Errno::SRCH),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::SRCH)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn who_made_a_connection_is_known_with_and_without_the_kernels_help() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let (pid, uid) = (std::process::id(), rustix::process::geteuid().as_raw());
+        let own = Identity::of(pid);
+        assert_eq!(PeerProcess::of(&one, pid, uid).map(|it| it.identity()), own);
+        let by_pid = PeerProcess::of_pid(pid, uid).unwrap();
+        assert_eq!(Some(by_pid.identity()), own);
+        assert!(!by_pid.has_ended());
+        assert!(PeerProcess::of_pid(pid, uid + 1).is_none(), "somebody else has the pid");
+        assert!(PeerProcess::of_pid(u32::MAX, uid).is_none());
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "one that is not reaped has ended all the same")]
+    fn one_that_has_ended_is_not_known() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let raw = Pid::from_child(&child);
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).unwrap();
+        let peer = PeerProcess { identity: Identity::of(child.id()).unwrap(), pidfd };
+        child.wait().unwrap();
+        assert!(peer.has_ended());
+        assert!(PeerProcess::holding(peer.pidfd, std::process::id()).is_none());
+    }
+}
