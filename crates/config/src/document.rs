@@ -1,5 +1,6 @@
 //! Reads a TOML file key by key and collects everything that is wrong with it.
 
+mod secrets;
 mod syntax;
 
 use std::ops::Range;
@@ -12,6 +13,7 @@ use toml_edit::{Array, Item, Table, TableLike, Value};
 use crate::diagnostics::{Diagnostics, Problem, Wrong};
 use crate::source::Source;
 use crate::value;
+use secrets::Secrets;
 
 /// The tables that a file may have, each with its keys. The first is the root, named by `""`.
 pub type Schema = &'static [(&'static str, Keys)];
@@ -23,6 +25,8 @@ pub enum Keys {
     Known(&'static [&'static str]),
     /// The operator's own, read with [`Document::entries`].
     Free,
+    /// The same; their values are in no diagnostic.
+    Secret,
 }
 
 impl Keys {
@@ -39,6 +43,7 @@ pub struct Document {
     shown: Arc<NamedSource<String>>,
     root: Table,
     schema: Schema,
+    secrets: Secrets,
     problems: Vec<Problem>,
 }
 
@@ -48,17 +53,26 @@ impl Document {
     /// # Errors
     /// When it is not TOML. Keys that are not in the schema are remembered for [`Document::finish`].
     pub fn parse(source: Source, schema: Schema) -> Result<Self, Diagnostics> {
-        let shown = Arc::new(NamedSource::new(source.path.display().to_string(), source.text.clone()));
+        let shown = |secrets: &Secrets| {
+            Arc::new(NamedSource::new(source.path.display().to_string(), secrets.mask(&source.text)))
+        };
         let parsed = toml_edit::Document::parse(source.text.as_str()).map(toml_edit::Document::into_table);
         match parsed {
             Ok(root) => {
-                let mut document = Self { source, shown, root, schema, problems: Vec::new() };
+                let secrets = Secrets::of_table(&root, &source.text, schema);
+                let shown = shown(&secrets);
+                let mut document = Self { source, shown, root, schema, secrets, problems: Vec::new() };
                 document.refuse_unknown();
                 Ok(document)
             }
             Err(error) => {
-                let wrong = syntax::explain(&error, &source.text);
-                Err(Problem::at(&source, &shown, error.span().unwrap_or(0..0), wrong).into())
+                let secrets = Secrets::of_broken(&source.text, schema);
+                let span = error.span().unwrap_or(0..0);
+                let wrong = match secrets.touch(&span) {
+                    true => syntax::explain_secret(&error),
+                    false => syntax::explain(&error, &source.text),
+                };
+                Err(Problem::at(&source, &shown(&secrets), secrets.narrowed(span), wrong).into())
             }
         }
     }
@@ -162,8 +176,10 @@ impl Document {
         let mut entries = Vec::new();
         for entry in self.entries_of(table) {
             let parsed = parse_key(&entry.key).map_err(|wrong| (entry.key_span, wrong));
+            let is_secret = matches!(self.keys_of(table), Some(Keys::Secret));
             let parsed = parsed.and_then(|key| match parse_value(&entry.value) {
                 Ok(value) => Ok((key, value)),
+                Err(_) if is_secret => Err((entry.value_span, value::secret(&entry.value))),
                 Err(wrong) => Err((entry.value_span, wrong)),
             });
             match parsed {
@@ -200,6 +216,7 @@ impl Document {
     fn refuse_at<T>(&mut self, span: Range<usize>, wrong: Wrong) -> Option<T> {
         let told = |problem: &Problem| !span.is_empty() && problem.start() == span.start;
         if self.problems.len() < MAX_PROBLEMS && !self.problems.iter().any(told) {
+            let span = self.secrets.narrowed(span);
             self.problems.push(Problem::at(&self.source, &self.shown, span, wrong));
         }
         None
@@ -245,6 +262,10 @@ impl Document {
             Some(Entry { key: name.to_owned(), key_span, value: item.clone().into_value().ok()?, value_span })
         };
         table.iter().filter_map(entry).collect()
+    }
+
+    fn keys_of(&self, table: &str) -> Option<Keys> {
+        self.schema.iter().find(|(name, _)| *name == table).map(|(_, keys)| *keys)
     }
 
     fn keys(&self, table: &str) -> Vec<&'static str> {

@@ -25,6 +25,16 @@ pub fn text(value: &Value) -> Result<&str, Wrong> {
     }
 }
 
+/// What is wrong with a value that is not shown and cannot be a string as [`text`] takes it.
+pub(crate) fn secret(value: &Value) -> Wrong {
+    match value.as_str() {
+        Some(_) => Wrong::new("must not hold a zero byte"),
+        None => {
+            Wrong::new(format!("must be a string, not {}", kind(value))).cure("write the value in quotes")
+        }
+    }
+}
+
 /// `true` or `false`.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Writes the number of workers into a vassal file, and leaves every other byte as the operator wrote it.
 
-use toml_edit::{Document, Item, Table, TomlError};
+use toml_edit::{Document, Item, Table};
 
 use crate::{MAX_WORKERS, Vassal};
 
@@ -10,9 +10,10 @@ pub enum SetWorkersError {
     /// It is out of bounds.
     #[error("{0} workers are not possible: choose from 1 to {MAX_WORKERS}")]
     Count(u32),
-    /// The text is not TOML, so that nothing can be written into it safely.
-    #[error("the file is not TOML: repair it first")]
-    Syntax(#[from] TomlError),
+    /// The text is not TOML, so that nothing can be written into it safely. What the parser says of it would show the
+    /// line, and with it what may be a secret.
+    #[error("the file is not TOML: repair it first, with the help of `imperium check`")]
+    Syntax,
     /// The file has the key, but for something else.
     #[error("`workers` is a table in the file: repair it first")]
     Table,
@@ -27,7 +28,7 @@ impl Vassal {
         if count == 0 || count > u32::from(MAX_WORKERS) {
             return Err(SetWorkersError::Count(count));
         }
-        let document = Document::parse(text)?;
+        let document = Document::parse(text).map_err(|_| SetWorkersError::Syntax)?;
         match document.get("workers") {
             Some(Item::Value(value)) => {
                 let span = value.span().ok_or(SetWorkersError::Table)?;
@@ -79,7 +80,10 @@ mod tests {
         let told = |text: &str, count| Vassal::set_workers(text, count).unwrap_err().to_string();
         assert_eq!(told("", 0), "0 workers are not possible: choose from 1 to 1000");
         assert_eq!(told("", 1001), "1001 workers are not possible: choose from 1 to 1000");
-        assert_eq!(told("workers", 3), "the file is not TOML: repair it first");
+        assert_eq!(
+            told("workers", 3),
+            "the file is not TOML: repair it first, with the help of `imperium check`"
+        );
         assert_eq!(told("[workers]", 3), "`workers` is a table in the file: repair it first");
     }
 }

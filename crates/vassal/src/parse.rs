@@ -30,7 +30,7 @@ pub(crate) const SCHEMA: Schema = &[
         ]),
     ),
     ("recycle", Keys::Known(&["requests", "lifetime", "memory", "jitter"])),
-    ("env", Keys::Free),
+    ("env", Keys::Secret),
     ("static", Keys::Free),
     ("sendfile", Keys::Free),
     ("timeouts", Keys::Known(&["start", "request", "stop"])),
@@ -202,5 +202,7 @@ fn queue(file: &mut Document) -> Queue {
     }
 }
 
+#[cfg(test)]
+mod secret_tests;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,15 @@ use toml_edit::TomlError;
 
 use crate::diagnostics::Wrong;
 
+/// Without a word of the text.
+pub(super) fn explain_secret(error: &TomlError) -> Wrong {
+    match error.message() {
+        "key with no value" => Wrong::new("the key has no value").cure("write `KEY = \"value\"`"),
+        "duplicate key" => Wrong::new("the key stands here a second time").cure("keep one of the two"),
+        _ => Wrong::new("this is no TOML").cure("write `KEY = \"value\"`, with the value in quotes"),
+    }
+}
+
 /// The parser's own words, and better ones for the slips that are made most.
 pub(super) fn explain(error: &TomlError, text: &str) -> Wrong {
     let (message, expected) = match error.message().split_once(", expected ") {
