@@ -148,6 +148,10 @@ impl Vassal {
             "domains = [\"{domain}\"]\napp = \"{app}\"\ndirectory = \"{}\"\nworkers = {workers}\n{keys}",
             directory.display()
         );
+        // Root runs an app as root only where its file says so, and in these folders no other user could run it.
+        if rustix::process::geteuid().is_root() && !keys.lines().any(|line| line.starts_with("user")) {
+            text += "user = \"root\"\n";
+        }
         if let Some(python) = &self.python {
             let _never = writeln!(text, "python = \"{}\"", python.display());
         }

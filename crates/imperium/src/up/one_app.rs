@@ -11,6 +11,7 @@ use api::VassalName;
 use config::Layout;
 use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 use tempfile::TempDir;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 use tracing::warn;
@@ -58,7 +59,11 @@ impl OneApp {
         let root = temporary_folder().into_diagnostic().wrap_err("make a folder for the time of this run")?;
         let layout = Layout::under(root.path()).into_diagnostic()?;
         let file = layout.vassals().join(format!("{name}.toml"));
-        let text = self.vassal_file(app, &directory, python(&directory).as_deref());
+        let runs_as = RunsAs::of(geteuid().is_root());
+        if runs_as == RunsAs::Root {
+            warn!("{app} runs as root, as you do: who breaks into it has the machine");
+        }
+        let text = self.vassal_file(app, &directory, python(&directory).as_deref(), runs_as);
         fs::create_dir(layout.vassals())
             .and_then(|()| fs::write(&file, text))
             .into_diagnostic()
@@ -69,13 +74,16 @@ impl OneApp {
         Ok(root)
     }
 
-    fn vassal_file(&self, app: &str, directory: &Path, python: Option<&Path>) -> String {
+    fn vassal_file(&self, app: &str, directory: &Path, python: Option<&Path>, runs_as: RunsAs) -> String {
         let mut file = DocumentMut::new();
         file["domains"] = value(Array::from_iter(["*"]));
         file["app"] = value(app);
         file["directory"] = path(directory);
         if let Some(python) = python {
             file["python"] = path(python);
+        }
+        if runs_as == RunsAs::Root {
+            file["user"] = value("root");
         }
         for (key, count) in [("workers", self.workers), ("threads", self.threads)] {
             if let Some(count) = count {
@@ -87,6 +95,21 @@ impl OneApp {
             file["static"] = Item::Table(folders.collect::<Table>());
         }
         file.to_string()
+    }
+}
+
+/// As whom the app runs: whoever has started this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RunsAs {
+    /// Who need not be named.
+    Starter,
+    /// Who has to be.
+    Root,
+}
+
+impl RunsAs {
+    fn of(is_root: bool) -> Self {
+        if is_root { Self::Root } else { Self::Starter }
     }
 }
 
@@ -191,8 +214,13 @@ mod tests {
             threads: Some(4),
             static_folders: vec![parse_static("/static/=assets").unwrap()],
         };
-        let text = said.vassal_file("app.py", folder.path(), None);
-        let vassal = Vassal::parse(Path::new("app.toml"), &text).unwrap();
+        let text = |runs_as| said.vassal_file("app.py", folder.path(), None, runs_as);
+        let parse = |text: &str| Vassal::parse(Path::new("app.toml"), text).unwrap();
+        // Only what is said counts as root's.
+        let by_root = parse(&text(RunsAs::of(true)));
+        assert_eq!(by_root.confinement.user.map(|it| it.to_string()).as_deref(), Some("root"));
+        let vassal = parse(&text(RunsAs::of(false)));
+        assert_eq!(vassal.confinement.user, None);
         assert_eq!((vassal.workers, vassal.threads, vassal.python), (3, 4, Python::Default));
         assert_eq!(vassal.directory, folder.path());
         let folders: Vec<_> =
