@@ -32,7 +32,8 @@ impl Vassal {
             add(b"sendfile");
             add(folder.as_os_str().as_encoded_bytes());
         }
-        let Confinement { user, memory, cpu } = &self.confinement;
+        // Whoever compares versions compares `owner`, which is not of the file.
+        let Confinement { user, owner: _, memory, cpu } = &self.confinement;
         let limits = [memory.map(|it| format!("memory={it}")), cpu.map(|it| format!("cpu={it}"))];
         let user = user.as_ref().map(|it| format!("user={it}"));
         for part in limits.into_iter().chain([user]).flatten() {

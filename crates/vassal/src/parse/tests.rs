@@ -158,7 +158,10 @@ fn every_key() {
     assert_eq!(vassal.queue, Queue { size: 0, timeout: Duration::from_secs(1) });
     assert_eq!(vassal.limits, Limits { body: 300_000_000 });
     let user = Some(UserName::parse("blog").unwrap());
-    assert_eq!(vassal.confinement, Confinement { user, memory: Some(1_000_000_000), cpu: Some(150) });
+    assert_eq!(
+        vassal.confinement,
+        Confinement { user, owner: None, memory: Some(1_000_000_000), cpu: Some(150) }
+    );
 }
 
 #[test]
@@ -520,13 +523,7 @@ fn users_and_limits() {
         let told = format!("4:8: `user` must be the name of a user, not \"{user}\": write such as \"blog\"");
         check_rest(&format!("user = \"{user}\""), &[&told.replace("\\n", "\n")]);
     }
-    check_rest(
-        "user = 'root'",
-        &[
-            "4:8: `user` must not be root: who breaks into the app would have the machine: make a user for it, \
-           such as with `adduser --system --group blog`",
-        ],
-    );
+    check_rest("user = 'root'", &[]);
     check_rest(
         "[limits]\ncpu = 50",
         &["5:7: `limits.cpu` must be a percentage from 1% to 100000%, not 50: write such as \"10%\""],
