@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use api::runner::Connection;
 
 use crate::early_hints::EarlyHints;
+use crate::head_guard::Refusal;
 
 /// The downstream end of a connection.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(crate) struct Client {
     local: IpAddr,
     connection: Connection,
     early_hints: EarlyHints,
+    refusal: Refusal,
 }
 
 /// What lies between the client and HTTP.
@@ -23,7 +25,7 @@ pub(crate) enum Transport {
 }
 
 impl Client {
-    pub(crate) fn new(peer: SocketAddr, local: IpAddr, transport: Transport) -> Self {
+    pub(crate) fn new(peer: SocketAddr, local: IpAddr, transport: Transport, refusal: Refusal) -> Self {
         // An IPv4 client of a socket that takes both is told as what it is.
         let address = peer.ip().to_canonical();
         let tls = transport == Transport::Tls;
@@ -36,7 +38,13 @@ impl Client {
                 tls,
             },
             early_hints: EarlyHints::default(),
+            refusal,
         }
+    }
+
+    /// Why it may send no more over HTTP/1.1, if that is so.
+    pub(crate) fn refusal(&self) -> &Refusal {
+        &self.refusal
     }
 
     /// Its own address.

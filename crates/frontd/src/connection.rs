@@ -20,13 +20,16 @@ use tracing::{debug, warn};
 
 use crate::client::{Client, Transport};
 use crate::early_hints::Hinted;
-use crate::head_guard::HeadGuard;
+use crate::head_guard::{HeadGuard, HeadLimits, Refusal};
 use crate::resets::{self, Guarded, Resets};
 use crate::service;
 use crate::shard::Shard;
 
 /// Exchanges that one HTTP/2 connection may have under way.
 const STREAMS: u32 = 128;
+
+/// Of a connection of HTTP/1.1, in bytes: hyper's own default.
+const READ_BUFFER_MAX: usize = 8192 + 4096 * 100;
 
 /// For the next request of a client of HTTP/1.1 to arrive, once a drain has begun.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
@@ -38,12 +41,15 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
     // A connection that is gone already says so when it is read.
     let local = stream.local_addr().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |it| it.ip());
-    let client = Client::new(peer, local, transport);
+    let client = Client::new(peer, local, transport, Refusal::none(shard.shared_metrics()));
     let served = match transport {
         Transport::Plain => http1(&shard, &client, stream).await,
         Transport::Tls => tls(&shard, client, stream).await,
     };
     if let Err(error) = served {
+        if error.downcast_ref().is_some_and(|it: &hyper::Error| it.is_parse() || it.is_parse_too_large()) {
+            shard.metrics().refused("parser");
+        }
         // Whatever ends a connection early is the client's doing, or its network's.
         debug!(%peer, error = &*error as &dyn Error, "connection ended early");
     }
@@ -76,6 +82,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &shard.config().limits;
+    let head = HeadLimits { time: limits.header_timeout, bytes: limits.header_bytes };
     let io = Hinted::new(io, client.early_hints().clone());
     let service = service_fn(async |request| {
         let mut response = service::respond(shard, client, request).await;
@@ -86,10 +93,13 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .title_case_headers(true)
         // hyper counts the idle time before a head to the head's; the guard knows them apart.
         .header_read_timeout(limits.keep_alive)
-        .max_header_size(limits.header_bytes)
-        .serve_connection(TokioIo::new(HeadGuard::new(io, limits.header_timeout)), service);
+        // The guard has refused what is longer, and a target of odd characters is three times as long once encoded.
+        .max_header_size(limits.header_bytes * 3 + 1024)
+        .max_buf_size((limits.header_bytes * 4).max(READ_BUFFER_MAX))
+        .serve_connection(TokioIo::new(HeadGuard::new(io, head, client.refusal().clone())), service);
     let mut connection = pin!(connection);
     tokio::select! {
         // First, so that a request which is there already is read.

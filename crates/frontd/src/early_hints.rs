@@ -39,7 +39,8 @@ impl EarlyHints {
         }
         text.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
         for (name, value) in headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
-            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            push_title_case(&mut text, name.as_str());
+            for part in [b": ", value.as_bytes(), b"\r\n"] {
                 text.extend_from_slice(part);
             }
         }
@@ -61,6 +62,16 @@ impl EarlyHints {
         self.0.any.store(false, Ordering::Relaxed);
         Some(std::mem::take(&mut *self.0.text.lock()).freeze())
     }
+}
+
+/// As hyper writes names to clients of HTTP/1.1.
+fn push_title_case(text: &mut BytesMut, name: &str) {
+    let mut after = b'-';
+    text.extend(name.bytes().map(|byte| {
+        let cased = if after == b'-' { byte.to_ascii_uppercase() } else { byte };
+        after = byte;
+        cased
+    }));
 }
 
 /// A connection that sends them; nothing else of it is changed.
@@ -148,7 +159,7 @@ mod tests {
             .collect()
     }
 
-    const SENT: &[u8] = b"HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n";
+    const SENT: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n";
 
     #[tokio::test]
     async fn hints_go_out_with_a_flush_and_never_amidst_of_what_is_written() {

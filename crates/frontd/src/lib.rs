@@ -10,6 +10,7 @@ mod early_hints;
 mod head_guard;
 mod headers;
 mod listener;
+mod log_limit;
 mod metrics;
 mod pace;
 mod pool;
@@ -27,6 +28,7 @@ mod static_files;
 mod table;
 mod tls;
 mod upstream;
+mod url_path;
 
 use std::fs;
 use std::sync::Arc;

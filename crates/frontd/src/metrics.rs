@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     responses: Family<Labels, Counter>,
     /// Answers that no app had a part in: bad requests, unknown hosts.
     pub(crate) unrouted: Counter,
+    refused: Family<Labels, Counter>,
     /// Requests that were given to another worker after the first was lost or handed them back.
     pub(crate) retries: Counter,
     /// Connections of HTTP/2 that were closed because their clients reset too many requests.
@@ -52,6 +53,7 @@ impl Metrics {
             registry: Mutex::new(Registry::with_prefix("imperium")),
             responses: Family::default(),
             unrouted: Counter::default(),
+            refused: Family::default(),
             retries: Counter::default(),
             floods: Counter::default(),
             connections: Gauge::default(),
@@ -68,6 +70,11 @@ impl Metrics {
             self.responses.clone(),
         );
         registry.register("responses_unrouted", "Responses to requests of no app", self.unrouted.clone());
+        registry.register(
+            "refused",
+            "Requests that frontd itself refused, or answered in an app's stead, by reason",
+            self.refused.clone(),
+        );
         registry.register("retries", "Requests that were given to another worker", self.retries.clone());
         registry.register(
             "http2_reset_floods",
@@ -83,6 +90,11 @@ impl Metrics {
         );
         registry.register("in_flight", "Requests that workers are working on", self.pools.in_flight.clone());
         registry.register("queue", "Requests that wait for a worker", self.pools.waiting.clone());
+    }
+
+    /// Counts a request that no app has answered.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&vec![("reason", reason.to_owned())]).inc();
     }
 
     /// The counters of an app.

@@ -1,14 +1,17 @@
 //! The reply desk: every answer that frontd gives in its own name.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
+use crate::head_guard::Violation;
 
 /// Why a request is not answered by its app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply {
+    /// A request that breaks the rules of HTTP.
+    Malformed(Violation),
     /// No host, or one that is none (RFC 9112, 3.2).
     BadHost,
     /// A body that did not arrive as announced.
@@ -40,6 +43,7 @@ pub(crate) enum Reply {
 impl Reply {
     fn status(self) -> StatusCode {
         match self {
+            Self::Malformed(violation) => violation.status(),
             Self::BadHost | Self::BadBody => StatusCode::BAD_REQUEST,
             Self::NoApp => StatusCode::NOT_FOUND,
             Self::NoTunnel => StatusCode::METHOD_NOT_ALLOWED,
@@ -55,6 +59,7 @@ impl Reply {
     /// What a person reads. It says nothing of the inside.
     fn text(self) -> &'static str {
         match self {
+            Self::Malformed(_) => "The request was refused",
             Self::BadHost => "The request names no host that could be understood.",
             Self::BadBody => "The request's body did not arrive as it was announced.",
             Self::NotReady => "The server is starting. Please try again in a moment.",
@@ -71,9 +76,38 @@ impl Reply {
         }
     }
 
+    /// Its name in the log and among the metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Malformed(violation) => violation.name(),
+            Self::BadHost => "bad_host",
+            Self::BadBody => "bad_body",
+            Self::NotReady => "not_ready",
+            Self::NoApp => "no_app",
+            Self::NoTunnel => "no_tunnel",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::Internal => "internal",
+            Self::WorkerLost => "worker_lost",
+            Self::BadResponse => "bad_response",
+            Self::Overloaded => "overloaded",
+            Self::AppFailed => "app_failed",
+            Self::AppTimeout => "app_timeout",
+        }
+    }
+
+    /// Whether the client can do something about it, and nobody else.
+    pub(crate) fn is_of_client(self) -> bool {
+        self.status().is_client_error() || matches!(self, Self::Malformed(_))
+    }
+
     pub(crate) fn response(self) -> Response<Body> {
         let status = self.status();
         let text = self.text();
+        let text = match self {
+            Self::Malformed(violation) => format!("{text}: {violation}."),
+            _ => text.to_owned(),
+        };
         let page = format!("<!doctype html>\n<title>{status}</title>\n<h1>{status}</h1>\n<p>{text}</p>\n");
         let length = HeaderValue::from(page.len());
         let mut response = Response::new(Body::full(Bytes::from(page)));
@@ -87,4 +121,13 @@ impl Reply {
         }
         response
     }
+}
+
+/// To `OPTIONS *`, which asks about the server as a whole (RFC 9110, 9.3.7).
+pub(crate) fn options() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
 }

@@ -5,20 +5,22 @@ use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::authority::Authority;
 use crate::body::Body;
 use crate::client::Client;
 use crate::courtesy;
+use crate::log_limit::LogLimit;
 use crate::proxy;
-use crate::replies::Reply;
+use crate::replies::{self, Reply};
 use crate::request_body::RequestBody;
 use crate::shard::Shard;
+use crate::url_path;
 
 /// Answers `request`, and writes it into the access log if there is one.
 pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
-    let Some(line) = shard.access_log().then(|| Line::of(&request)) else {
+    let Some(line) = shard.access_log().then(|| Line::of(client, &request)) else {
         return answer(shard, client, request).await;
     };
     let began = std::time::Instant::now();
@@ -38,7 +40,11 @@ struct Line {
 }
 
 impl Line {
-    fn of(request: &Request<Incoming>) -> Self {
+    fn of(client: &Client, request: &Request<Incoming>) -> Self {
+        if client.refusal().of(request).is_some() {
+            let method = Method::from_bytes(b"-").unwrap_or_default();
+            return Self { method, target: "-".to_owned(), host: String::new() };
+        }
         let host = request.headers().get(http::header::HOST).and_then(|it| it.to_str().ok());
         Self {
             method: request.method().clone(),
@@ -49,8 +55,12 @@ impl Line {
 }
 
 async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
-    let (head, body) = request.into_parts();
+    if let Some(violation) = client.refusal().of(&request) {
+        return Reply::Malformed(violation).response();
+    }
+    let (mut head, body) = request.into_parts();
     let mut body = RequestBody::new(body);
+    url_path::normalize(&mut head.uri);
     let response = route(shard, client, &head, &mut body).await;
     // Over HTTP/1.1, who was to be told to continue has not begun.
     let sends = head.version == Version::HTTP_2 || !head.headers.contains_key(EXPECT);
@@ -69,6 +79,7 @@ async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestB
     let routed = match Authority::of(head) {
         _ if head.method == Method::CONNECT => Err(Reply::NoTunnel),
         Err(reply) => Err(reply),
+        Ok(_) if head.method == Method::OPTIONS && path == "*" => return replies::options(),
         Ok(authority) => match shard.route(authority.host(), path) {
             Some(app) => Ok((authority, app)),
             None if shard.is_ready() => Err(Reply::NoApp),
@@ -79,7 +90,7 @@ async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestB
         Ok(routed) => routed,
         Err(reply) => {
             shard.metrics().unrouted.inc();
-            return reply.response();
+            return refuse(shard, client, None, reply);
         }
     };
     let response = match app.static_file(path) {
@@ -89,9 +100,30 @@ async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestB
         }
         None => {
             let answered = proxy::forward(shard, &app, client, &authority, head, body).await;
-            answered.unwrap_or_else(Reply::response)
+            answered.unwrap_or_else(|reply| refuse(shard, client, Some(app.name()), reply))
         }
     };
     app.metrics().responded(response.status());
     response
+}
+
+/// Answers in frontd's own name. Each such answer is counted, and written into the log: what a client did wrong where
+/// somebody looks for it, what an operator should know at most once a second.
+fn refuse(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply) -> Response<Body> {
+    static NOT_SERVED: LogLimit = LogLimit::new();
+    let reply = match client.refusal().violation() {
+        // Which the guard has counted.
+        Some(violation) if reply == Reply::BadBody => Reply::Malformed(violation),
+        _ => {
+            shard.metrics().refused(reply.name());
+            reply
+        }
+    };
+    let (reason, client) = (reply.name(), client.address());
+    if reply.is_of_client() {
+        debug!(%client, app, reason, "refused a request");
+    } else if let Some(withheld) = NOT_SERVED.pass() {
+        info!(%client, app, reason, withheld, "a request was not served");
+    }
+    reply.response()
 }

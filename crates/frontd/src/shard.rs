@@ -196,6 +196,10 @@ impl Shard {
         &self.shared.metrics
     }
 
+    pub(crate) fn shared_metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.shared.metrics)
+    }
+
     pub(crate) fn spool(&self) -> &SpoolFolder {
         &self.shared.spool
     }

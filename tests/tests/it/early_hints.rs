@@ -20,7 +20,7 @@ async fn hints_come_before_the_app_has_answered() -> anyhow::Result<()> {
         wire.write(format!("GET {path} HTTP/1.1\r\nHost: wsgi.localhost\r\n\r\n").as_bytes()).await?;
         for hint in ["</style.css>; rel=preload; as=style", "</app.js>; rel=preload; as=script"] {
             let interim = next(&mut wire).await?;
-            let expected = format!("HTTP/1.1 103 Early Hints\r\nlink: {hint}\r\n\r\n");
+            let expected = format!("HTTP/1.1 103 Early Hints\r\nLink: {hint}\r\n\r\n");
             ensure!(interim.head == expected, "{:?}", interim.head);
         }
         ensure!(!gate.exists(), "the app was not waited for");

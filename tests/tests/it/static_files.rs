@@ -24,6 +24,9 @@ async fn get_and_head() -> anyhow::Result<()> {
             ("/static/unknown.qqq", "application/octet-stream"),
             ("/static/with%20space.txt?v=1", "text/plain"),
             ("/static/%C3%BCml%C3%A4ut.txt", "text/plain"),
+            ("/%73tatic/%74ext.txt", "text/plain"),
+            ("/static/deep/../text.txt", "text/plain"),
+            ("/other/%2e%2E/static/./text.txt", "text/plain"),
         ] {
             let whole = client.get(path).await?.expect(200)?;
             ensure!(whole.text() == TEXT, "{path}: {}", whole.text());

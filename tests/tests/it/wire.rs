@@ -2,10 +2,11 @@
 //!
 //! `requests/{valid,invalid}/NAME.http` holds the bytes: line ends of the file mean nothing, `\r`,
 //! `\n`, `\0`, `\\` and `\xHH` are bytes, and `\{a*1000}` is a thousand of them. `NAME.expect`
-//! tells, a line each, the answers that must come: `200 its whole body`, `400`, `400|501` for
-//! either, `HEAD 200` where no body may follow, with `-` among the choices where closing without
-//! a word will do. The last line is what becomes of the connection: `open`, and a victim that
-//! asks next on it gets an answer of its own, or `closed`, and it gets none.
+//! tells, a line each, the answers that must come: `200 its whole body`, `200 ~a part of its body`,
+//! `400`, `400|501` for either, `HEAD 200` where no body may follow, with `-` among the choices where
+//! closing without a word will do. An indented line is one that the head of the answer above must have.
+//! The last line is what becomes of the connection: `open`, and a victim that asks next on it gets an
+//! answer of its own, or `closed`, and it gets none. An error without a body is never right.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -131,6 +132,7 @@ struct Due {
     asked: Asked,
     choices: Vec<String>,
     body: Option<String>,
+    head: Vec<String>,
 }
 
 impl Expected {
@@ -141,7 +143,14 @@ impl Expected {
             Some("closed") => Then::Closed,
             other => bail!("`open` or `closed` expected in the last line, not {other:?}"),
         };
-        Ok(Self { answers: lines.into_iter().map(Due::parse).collect(), then })
+        let mut answers: Vec<Due> = Vec::new();
+        for line in lines {
+            match (line.strip_prefix("  "), answers.last_mut()) {
+                (Some(line), Some(answer)) => answer.head.push(line.to_owned()),
+                _ => answers.push(Due::parse(line)),
+            }
+        }
+        Ok(Self { answers, then })
     }
 }
 
@@ -151,13 +160,23 @@ impl Due {
             line.strip_prefix("HEAD ").map_or((Asked::Body, line), |rest| (Asked::Head, rest));
         let (choices, body) = rest.split_once(' ').map_or((rest, None), |(first, body)| (first, Some(body)));
         let choices = choices.split('|').map(str::to_owned).collect();
-        Self { line: line.to_owned(), asked, choices, body: body.map(str::to_owned) }
+        Self { line: line.to_owned(), asked, choices, body: body.map(str::to_owned), head: Vec::new() }
     }
 
     fn allows(&self, reply: Option<&Reply>) -> bool {
         let Some(reply) = reply else { return self.choices.iter().any(|it| it == "-") };
         let status = self.choices.contains(&reply.status.to_string());
-        status && self.body.as_ref().is_none_or(|body| body.as_bytes() == reply.body)
+        let is_explained = reply.status < 400 || self.asked == Asked::Head || !reply.body.is_empty();
+        let has_line = |line: &String| reply.head.lines().any(|it| it == line);
+        status && is_explained && self.has_body(&reply.body) && self.head.iter().all(has_line)
+    }
+
+    fn has_body(&self, body: &[u8]) -> bool {
+        match self.body.as_deref().map(|it| it.strip_prefix('~').ok_or(it)) {
+            None => true,
+            Some(Ok(part)) => String::from_utf8_lossy(body).contains(part),
+            Some(Err(whole)) => whole.as_bytes() == body,
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl World {
         let (near, peer) = listener.accept().await.unwrap();
         let serving = Arc::clone(&shard);
         shard.tasks().spawn(async move {
-            let client = Client::new(peer, peer.ip(), Transport::Tls);
+            let client = Client::new(peer, peer.ip(), Transport::Tls, Refusal::none(serving.shared_metrics()));
             let _ended = http2(&serving, client, near).await;
         });
         let (requests, connection) = settings.handshake(far).await.unwrap();

@@ -11,22 +11,34 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use super::HeadGuard;
+use super::{HeadGuard, HeadLimits, Refusal};
+use crate::metrics::Metrics;
+use crate::table::Table;
 
 const BEFORE: &str = "GET /before HTTP/1.1\r\nHost: a\r\n\r\n";
 const VICTIM: &str = "GET /victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// The head size that hyper is told to refuse.
-const HEADER_MAX: usize = 64 * 1024;
-const HEADERS_MAX: usize = 100;
-
 /// For one head.
 const PATIENCE: Duration = Duration::from_secs(30);
+const LIMITS: HeadLimits = HeadLimits { time: PATIENCE, bytes: 64 * 1024 };
 
-/// Answers `PATH LENGTH-OF-BODY`, or 400 when the body cannot be read to its end.
-async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = request.uri().path().to_owned();
+fn refusal() -> Refusal {
+    Refusal::none(Metrics::new())
+}
+
+fn guard<IO>(io: IO) -> HeadGuard<IO> {
+    HeadGuard::new(io, LIMITS, refusal())
+}
+
+/// Answers `TARGET LENGTH-OF-BODY`, or 400 when the body cannot be read to its end, or why the guard refuses it.
+async fn echo(refusal: &Refusal, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::default();
+    if let Some(violation) = refusal.of(&request) {
+        *response.status_mut() = violation.status();
+        *response.body_mut() = violation.name().into();
+        return Ok(response);
+    }
+    let path = request.uri().to_string();
     match request.into_body().collect().await {
         Ok(body) => *response.body_mut() = format!("{path} {}", body.to_bytes().len()).into(),
         Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
@@ -37,10 +49,11 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 /// All that the server answers to `input`, which reaches it in reads of at most `split` bytes, until it closes.
 async fn answer(input: &[u8], split: usize) -> String {
     let (client, server) = duplex(split);
-    let guarded = HeadGuard::new(server, PATIENCE);
+    let refusal = refusal();
+    let guarded = HeadGuard::new(server, LIMITS, refusal.clone());
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.header_read_timeout(None).max_header_size(HEADER_MAX).auto_date_header(false);
-    let serve = http.serve_connection(TokioIo::new(guarded), service_fn(echo));
+    http.header_read_timeout(None).max_header_size(LIMITS.bytes * 3).auto_date_header(false);
+    let serve = http.serve_connection(TokioIo::new(guarded), service_fn(|request| echo(&refusal, request)));
     let (mut reader, mut writer) = tokio::io::split(client);
     let write = async {
         // The server may rightly close before it has read everything.
@@ -62,7 +75,8 @@ fn statuses(answer: &str) -> Vec<&str> {
 /// `request` gets `status`, in its turn, and then the connection closes: what is pipelined behind is not served.
 #[track_caller]
 fn check_refused(name: &str, request: &str, status: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let input = [BEFORE, request, VICTIM].concat();
     for split in [1, 2, 7, 64 * 1024] {
         let answer = runtime.block_on(answer(input.as_bytes(), split));
@@ -75,7 +89,8 @@ fn check_refused(name: &str, request: &str, status: &str) {
 /// `request` is served with a body of `length` bytes, and so is the one behind it.
 #[track_caller]
 fn check_served(name: &str, request: &str, length: usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let input = [BEFORE, request, VICTIM].concat();
     for split in [1, 2, 7, 64 * 1024] {
         let answer = runtime.block_on(answer(input.as_bytes(), split));
@@ -137,13 +152,10 @@ fn ambiguous_heads_get_400_and_a_close() {
             "Transfer-Encoding twice",
             "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         ),
-        ("gzip, chunked", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
         (
             "chunked, identity",
             "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
         ),
-        ("identity", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n"),
-        ("xchunked", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
         ("an empty Transfer-Encoding", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n"),
         (
             "vertical tab before chunked",
@@ -164,13 +176,39 @@ fn ambiguous_heads_get_400_and_a_close() {
         ("NUL in a name", "GET /x HTTP/1.1\r\nHost: a\r\nA\0: b\r\n\r\n"),
         ("NUL in a value", "GET /x HTTP/1.1\r\nHost: a\r\nA: b\0\r\n\r\n"),
         ("no version", "GET /x\r\nHost: a\r\n\r\n"),
-        ("unknown version", "GET /x HTTP/3.7\r\nHost: a\r\n\r\n"),
         ("two spaces in the request line", "GET  /x HTTP/1.1\r\nHost: a\r\n\r\n"),
         ("tabs in the request line", "GET\t/x\tHTTP/1.1\r\nHost: a\r\n\r\n"),
         ("a space in the path", "GET /x y HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("a fragment", "DELETE /x#y HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("a tab in the query", "GET /x?a\tb HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("DEL in the path", "GET /x\x7f HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("what the guard itself says", "GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("an asterisk to HEAD", "HEAD * HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("no target", "GET  HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("a path without a slash", "GET ?x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("a version in lower case", "GET /x http/1.1\r\nHost: a\r\n\r\n"),
+        ("a version of two digits", "GET /x HTTP/1.10\r\nHost: a\r\n\r\n"),
         ("not HTTP at all", "\x16\x03\x01 hello\r\n\r\n"),
     ] {
         check_refused(name, request, "400");
+    }
+}
+
+#[test]
+fn what_is_not_known_here_is_told_from_what_is_wrong() {
+    for (name, status, request) in [
+        (
+            "gzip, chunked",
+            "501",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("gzip", "501", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n"),
+        ("identity", "501", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n"),
+        ("xchunked", "501", "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+        ("version", "505", "GET /x HTTP/3.7\r\nHost: a\r\n\r\n"),
+        ("HTTP/2 on a plain port", "505", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    ] {
+        check_refused(name, request, status);
     }
 }
 
@@ -211,12 +249,56 @@ fn extensions_and_trailers_have_a_bound() {
 }
 
 #[test]
-fn what_hyper_limits_is_answered_by_hyper() {
+fn heads_have_bounds() {
     let long = "a".repeat(100 * 1024);
-    let many = "A: b\r\n".repeat(HEADERS_MAX + 1);
+    let many = "A: b\r\n".repeat(100);
+    check_served("100 fields", &format!("GET /x HTTP/1.1\r\n{many}\r\n"), 0);
+    check_refused("101 fields", &format!("GET /x HTTP/1.1\r\nHost: a\r\n{many}\r\n"), "431");
     check_refused("100 KiB header", &format!("GET /x HTTP/1.1\r\nHost: a\r\nA: {long}\r\n\r\n"), "431");
     check_refused("100 KiB path", &format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), "431");
-    check_refused("101 fields", &format!("GET /x HTTP/1.1\r\n{many}\r\n"), "431");
+    check_refused("100 KiB without an end", &long, "431");
+    // As long as `limits.header` allows, to the byte.
+    let request = |over: usize| {
+        let rest = "GET /x HTTP/1.1\r\nHost: a\r\nA: \r\n\r\n".len();
+        format!("GET /x HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "a".repeat(LIMITS.bytes - rest + over))
+    };
+    check_served("as long as it may be", &request(0), 0);
+    check_refused("one byte longer", &request(1), "431");
+    check_refused(
+        "a long target",
+        &format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "<".repeat(30_000)),
+        "414",
+    );
+}
+
+#[test]
+fn odd_targets_are_encoded_and_what_surrounds_them_is_not() {
+    let before = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n<1>";
+    let request = "POST /<>?\" HTTP/1.9\r\nHost: a\r\nContent-Length: 3\r\n\r\n<2>\r\n\r\nGET /`?` HTTP/1.1\r\nHost: a\r\n\r\n";
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    for split in [1, 2, 7, 64 * 1024] {
+        let answer = runtime.block_on(answer([before, request, VICTIM].concat().as_bytes(), split));
+        assert_eq!(statuses(&answer), ["200"; 4], "reads of {split}: {answer}");
+        for told in ["/1 3", "/%3C%3E?%22 3", "/%60?` 0", "/victim 0"] {
+            assert!(answer.contains(told), "{told}, reads of {split}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_violation_is_counted_and_a_head_has_its_time() {
+    let metrics = Metrics::new();
+    let (mut client, server) = duplex(256);
+    let limits = HeadLimits { time: Duration::from_millis(1), ..LIMITS };
+    let refusal = Refusal::none(std::sync::Arc::clone(&metrics));
+    let mut guarded = HeadGuard::new(server, limits, refusal);
+    client.write_all(b"HEAD / HTTP/1.1\r\n").await.unwrap();
+    let mut read = vec![0; super::REFUSED_HEAD.len()];
+    guarded.read_exact(&mut read).await.unwrap();
+    assert_eq!(read, super::REFUSED_HEAD);
+    let text = metrics.render(&Table::default());
+    assert!(text.contains("imperium_refused_total{reason=\"head_timeout\"} 1"), "{text}");
 }
 
 #[test]
@@ -224,6 +306,12 @@ fn plain_requests_pass() {
     let long = "a".repeat(2000);
     for (name, request, length) in [
         ("no body", "GET /x HTTP/1.1\r\nHost: a\r\n\r\n", 0),
+        ("a version above 1.1", "GET /x HTTP/1.7\r\nHost: a\r\n\r\n", 0),
+        (
+            "many empty lines before",
+            &format!("{}GET /x HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(40_000)),
+            0,
+        ),
         ("empty lines before", "\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n", 0),
         ("long field", &format!("GET /x HTTP/1.1\r\nHost: a\r\nCookie: {long}\r\n\r\n"), 0),
         (
@@ -279,13 +367,16 @@ async fn a_head_that_has_begun_must_end_in_time() {
         ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nbody", false),
     ] {
         let (mut client, server) = duplex(256);
-        let mut guarded = HeadGuard::new(server, PATIENCE);
+        let mut guarded = guard(server);
         client.write_all(received.as_bytes()).await.unwrap();
-        let mut read = vec![0; received.len()];
-        guarded.read_exact(&mut read).await.unwrap();
-        let ended = tokio::time::timeout(PATIENCE * 2, guarded.read_u8()).await;
-        let timed_out = ended.is_ok_and(|it| it.unwrap_err().kind() == std::io::ErrorKind::TimedOut);
-        assert_eq!(timed_out, ends, "{received:?}");
+        let mut read = Vec::new();
+        let all = async {
+            while !read.ends_with(super::REFUSED) {
+                read.push(guarded.read_u8().await.unwrap());
+            }
+        };
+        let refused = tokio::time::timeout(PATIENCE * 2, all).await.is_ok();
+        assert_eq!(refused, ends, "{received:?}");
     }
 }
 
@@ -293,7 +384,7 @@ async fn a_head_that_has_begun_must_end_in_time() {
 #[tokio::test(start_paused = true)]
 async fn each_head_has_its_own_time_however_it_comes() {
     let (mut client, server) = duplex(256);
-    let mut guarded = HeadGuard::new(server, PATIENCE);
+    let mut guarded = guard(server);
     let send = async {
         for byte in [&b"GET / HTTP/1.1\r\n\r\nGE"[..], b"T / HTTP/1.1\r\n\r\nG", b"E", b"T", b" "] {
             client.write_all(byte).await.unwrap();
@@ -301,24 +392,37 @@ async fn each_head_has_its_own_time_however_it_comes() {
         }
     };
     let receive = async {
-        let mut count = 0;
-        while guarded.read_u8().await.is_ok() {
-            count += 1;
+        let mut read = Vec::new();
+        while !read.ends_with(super::REFUSED) {
+            read.push(guarded.read_u8().await.unwrap());
         }
-        count
+        read
     };
-    let (count, ()) = tokio::join!(receive, send);
-    assert_eq!(count, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\nGE".len());
+    let (read, ()) = tokio::join!(receive, send);
+    let served = b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+    assert_eq!(read, [&served[..], super::REFUSED].concat());
 }
 
 #[tokio::test]
-async fn the_poison_comes_whole_through_the_smallest_reads() {
-    let (mut client, server) = duplex(64);
-    let mut guarded = HeadGuard::new(server, PATIENCE);
-    client.write_all(b"GET / HTTP/1.1\n\nmore").await.unwrap();
-    let mut read = Vec::new();
-    while !read.ends_with(super::POISON) {
-        read.push(guarded.read_u8().await.unwrap());
+async fn a_refusal_comes_whole_through_the_smallest_reads_and_nothing_after_it() {
+    for (sent, read_first, refused) in [
+        (&b"GET / HTTP/1.1\n\nmore"[..], &b""[..], super::REFUSED),
+        (
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            super::POISON,
+        ),
+    ] {
+        let (mut client, server) = duplex(256);
+        let mut guarded = guard(server);
+        client.write_all(sent).await.unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(refused) {
+            read.push(guarded.read_u8().await.unwrap());
+        }
+        assert_eq!(read, [read_first, refused].concat());
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        drop(client);
+        assert!(guarded.read_u8().await.is_err());
     }
-    assert_eq!(read, [b"GET / HTTP/1.1", super::POISON].concat());
 }

@@ -1,0 +1,189 @@
+//! Judges one head line by line: the request line, and the fields that frame the body.
+//!
+//! It refuses all that hyper would refuse, so that each refusal can be told in words, and more: what a lenient parser
+//! takes and another one takes for something else.
+
+use std::ops::Range;
+
+use super::target;
+use super::violation::Violation;
+
+/// Header lines that one request may have: as many as hyper parses without an allocation.
+pub(super) const FIELDS_MAX: usize = 100;
+
+/// Bytes that a method seldom exceeds.
+const METHOD_USUAL: usize = 32;
+
+/// What the lines of the present head have said so far.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    request: Option<RequestLine>,
+    body: Option<Body>,
+    has_host: bool,
+    fields: usize,
+}
+
+#[derive(Debug)]
+struct RequestLine {
+    is_http10: bool,
+    rewrite: Option<Rewrite>,
+}
+
+/// A part of a head that is to be replaced before hyper reads it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Rewrite {
+    /// Where it stands, from the beginning of the head.
+    pub(super) place: Range<usize>,
+    pub(super) by: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    Length(u64),
+    Chunked,
+}
+
+impl Head {
+    /// Whether the request line is yet to come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.request.is_none()
+    }
+
+    /// What the head comes to, at its end.
+    pub(super) fn end(self) -> (Option<Body>, Option<Rewrite>) {
+        (self.body, self.request.and_then(|it| it.rewrite))
+    }
+
+    /// Takes the request line, which begins at `start` of the head. A minor version that is not known here becomes
+    /// the highest that is (RFC 9110 section 2.5).
+    pub(super) fn request_line(&mut self, line: &mut [u8], start: usize) -> Result<(), Violation> {
+        let method_end = memchr::memchr(b' ', line).ok_or(Violation::RequestLine)?;
+        let target_end = memchr::memrchr(b' ', line).ok_or(Violation::RequestLine)?;
+        check_method(&line[..method_end])?;
+        let is_http10 = version(&mut line[target_end + 1..])?;
+        if target_end <= method_end + 1 {
+            return Err(Violation::RequestLine);
+        }
+        let encoded = target::check(&line[..method_end], &line[method_end + 1..target_end])?;
+        let rewrite = encoded.map(|by| Rewrite { place: start + method_end + 1..start + target_end, by });
+        self.request = Some(RequestLine { is_http10, rewrite });
+        Ok(())
+    }
+
+    /// Takes a field line.
+    pub(super) fn field(&mut self, line: &[u8]) -> Result<(), Violation> {
+        self.fields += 1;
+        if self.fields > FIELDS_MAX {
+            return Err(Violation::TooManyFields);
+        }
+        let colon = line.iter().position(|byte| !is_token(*byte));
+        let colon = colon.filter(|at| *at > 0 && line[*at] == b':').ok_or(Violation::FieldName)?;
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        let is_control = |byte: &u8| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f;
+        // Without an early end, so that many bytes are looked at at once.
+        if value.iter().fold(false, |found, byte| found | is_control(byte)) {
+            return Err(Violation::FieldValue);
+        }
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                if std::mem::replace(&mut self.has_host, true) {
+                    return Err(Violation::RepeatedHost);
+                }
+                Ok(())
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                self.frame(Body::Length(number(trim(value)).ok_or(Violation::InvalidContentLength)?))
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(trim(value)),
+            _ => Ok(()),
+        }
+    }
+
+    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Violation> {
+        if self.request.as_ref().is_some_and(|it| it.is_http10) {
+            return Err(Violation::InvalidTransferEncoding);
+        }
+        if value.eq_ignore_ascii_case(b"chunked") {
+            return self.frame(Body::Chunked);
+        }
+        let codings = || value.split(|byte| *byte == b',').map(trim);
+        let chunked = codings().filter(|it| it.eq_ignore_ascii_case(b"chunked")).count();
+        let ends_in_chunked = codings().next_back().is_some_and(|it| it.eq_ignore_ascii_case(b"chunked"));
+        Err(match (chunked, ends_in_chunked) {
+            _ if value.is_empty() => Violation::InvalidTransferEncoding,
+            (0, _) | (1, true) => Violation::UnknownTransferEncoding,
+            _ => Violation::InvalidTransferEncoding,
+        })
+    }
+
+    fn frame(&mut self, body: Body) -> Result<(), Violation> {
+        match (self.body.replace(body), body) {
+            (None, _) => Ok(()),
+            (Some(Body::Length(_)), Body::Length(_)) => Err(Violation::RepeatedContentLength),
+            (Some(Body::Chunked), Body::Chunked) => Err(Violation::InvalidTransferEncoding),
+            _ => Err(Violation::TwoFramings),
+        }
+    }
+}
+
+/// What there is of a request line that is not complete: noise is told from a slow client at once.
+pub(super) fn check_begun(line: &[u8]) -> Result<(), Violation> {
+    // No further, as it may be looked at for each of its bytes.
+    let begin = &line[..line.len().min(METHOD_USUAL)];
+    let method = begin.split(|byte| matches!(byte, b' ' | b'\r')).next().unwrap_or_default();
+    if method.is_empty() && !begin.starts_with(b" ") { Ok(()) } else { check_method(method) }
+}
+
+fn check_method(method: &[u8]) -> Result<(), Violation> {
+    let is_good = !method.is_empty() && method.iter().all(|byte| is_token(*byte));
+    if is_good { Ok(()) } else { Err(Violation::Method) }
+}
+
+/// Whether it is HTTP/1.0.
+fn version(version: &mut [u8]) -> Result<bool, Violation> {
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => {
+            let is_http10 = *minor == b'0';
+            *minor = (*minor).min(b'1');
+            Ok(is_http10)
+        }
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(Violation::Version),
+        _ => Err(Violation::RequestLine),
+    }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    const TOKEN: [bool; 256] = {
+        let mut token = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            token[byte as usize] = matches!(byte,
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-'
+                | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+            byte += 1_u8;
+        }
+        token
+    };
+    TOKEN[usize::from(byte)]
+}
+
+/// Without optional whitespace (RFC 9110 section 5.6.3), which is SP and HTAB only.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// Decimal digits and nothing else: `FromStr` would take a sign. Of 63 bits, as hyper keeps some numbers for itself.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let number = digits.iter().try_fold(0_u64, |number, digit| match digit {
+        b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
+        _ => None,
+    });
+    number.filter(|it| it.leading_zeros() > 0)
+}

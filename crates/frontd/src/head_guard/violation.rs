@@ -1,0 +1,110 @@
+//! Why a request was refused before hyper saw it.
+
+use http::StatusCode;
+
+use super::head::FIELDS_MAX;
+
+/// Why a request was refused. Its text goes to the client and to the log, its name to the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Violation {
+    /// RFC 9112 section 2.2 lets a recipient take it for a line end, and so do not all.
+    #[error("a line ends in a bare LF")]
+    BareLf,
+    /// A request line that is not `METHOD TARGET VERSION`.
+    #[error("the request line is not a method, a target and a version with one space between them")]
+    RequestLine,
+    /// RFC 9110 section 9.1.
+    #[error("the method is no token")]
+    Method,
+    /// A space, a control character, or no form that RFC 9112 section 3.2 has.
+    #[error("the request target has a space or a control character in it, or is none")]
+    Target,
+    /// RFC 9112 section 3.2: a target has none.
+    #[error("the request target has a fragment: write # as %23")]
+    Fragment,
+    /// A target that is longer than can be parsed.
+    #[error("the request target is too long")]
+    TargetTooLong,
+    /// RFC 9110 section 15.6.6.
+    #[error("the version is not HTTP/1.0 or HTTP/1.1")]
+    Version,
+    /// The request line and the headers are over `limits.header`.
+    #[error("the request line and the headers are too long")]
+    HeadTooLong,
+    /// More header lines than hyper takes.
+    #[error("more than {FIELDS_MAX} header lines")]
+    TooManyFields,
+    /// RFC 9112 section 5: also obs-fold, and whitespace before the colon.
+    #[error("a header line is not a name, a colon and a value")]
+    FieldName,
+    /// RFC 9110 section 5.5.
+    #[error("a header value has a control character in it")]
+    FieldValue,
+    /// The head has not come within `limits.header_timeout`.
+    #[error("the request took too long to arrive")]
+    HeadTimeout,
+    /// RFC 9112 section 6.3: even when all are equal.
+    #[error("more than one Content-Length")]
+    RepeatedContentLength,
+    /// Not a plain decimal number that fits 64 bits.
+    #[error("a Content-Length that is no length")]
+    InvalidContentLength,
+    /// RFC 9112 section 6.1.
+    #[error("both Content-Length and Transfer-Encoding")]
+    TwoFramings,
+    /// RFC 9112 section 6.1: codings that are not known here.
+    #[error("a Transfer-Encoding other than chunked")]
+    UnknownTransferEncoding,
+    /// RFC 9112 section 6.3: where the body ends cannot be told.
+    #[error("a Transfer-Encoding that does not end in one chunked, or of HTTP/1.0")]
+    InvalidTransferEncoding,
+    /// RFC 9112 section 3.2.
+    #[error("more than one Host")]
+    RepeatedHost,
+    /// RFC 9112 section 7.1.
+    #[error("a malformed chunked body")]
+    MalformedChunk,
+    /// More than 16 KiB of chunk extensions and trailers.
+    #[error("too much in chunk extensions or trailers")]
+    ChunkExtraTooLong,
+}
+
+impl Violation {
+    /// What the client is answered.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLong | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UnknownTransferEncoding => StatusCode::NOT_IMPLEMENTED,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Its name among the metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::BareLf => "bare_lf",
+            Self::RequestLine => "request_line",
+            Self::Method => "method",
+            Self::Target => "target",
+            Self::Fragment => "fragment",
+            Self::TargetTooLong => "target_too_long",
+            Self::Version => "version",
+            Self::HeadTooLong => "head_too_long",
+            Self::TooManyFields => "too_many_fields",
+            Self::FieldName => "field_name",
+            Self::FieldValue => "field_value",
+            Self::HeadTimeout => "head_timeout",
+            Self::RepeatedContentLength => "repeated_content_length",
+            Self::InvalidContentLength => "invalid_content_length",
+            Self::TwoFramings => "two_framings",
+            Self::UnknownTransferEncoding => "unknown_transfer_encoding",
+            Self::InvalidTransferEncoding => "invalid_transfer_encoding",
+            Self::RepeatedHost => "repeated_host",
+            Self::MalformedChunk => "malformed_chunk",
+            Self::ChunkExtraTooLong => "chunk_extra_too_long",
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Lets one log line of a kind through each second, and counts the others.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// The limit of one kind of line; of all threads together.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimit {
+    /// The second of the last line, counted from 1; 0 is none yet.
+    last: AtomicU64,
+    withheld: AtomicU64,
+}
+
+impl LogLimit {
+    pub(crate) const fn new() -> Self {
+        Self { last: AtomicU64::new(0), withheld: AtomicU64::new(0) }
+    }
+
+    /// Whether a line may be written now; with the number of those that were not since the last one.
+    pub(crate) fn pass(&self) -> Option<u64> {
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        self.pass_at(BEGAN.get_or_init(Instant::now).elapsed().as_secs() + 1)
+    }
+
+    fn pass_at(&self, now: u64) -> Option<u64> {
+        let last = self.last.load(Ordering::Relaxed);
+        let is_first =
+            last < now && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_first {
+            return Some(self.withheld.swap(0, Ordering::Relaxed));
+        }
+        self.withheld.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_second_which_tells_of_the_others() {
+        let limit = LogLimit::new();
+        assert_eq!(
+            [1, 1, 1, 2, 2, 5, 6].map(|now| limit.pass_at(now)),
+            [Some(0), None, None, Some(2), None, Some(1), Some(0)]
+        );
+    }
+}

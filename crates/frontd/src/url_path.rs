@@ -1,0 +1,203 @@
+//! The path of a URL in its normal form (RFC 3986, section 6.2.2), by which requests are routed and handed on.
+//!
+//! `/%7Ejoe/` and `/~joe/` are one path, and so are `/a/./b`, `/a/x/../b` and `/a/b`. What is routed is what the app and
+//! the disk get: a path that is read in one way here and in another one there would lead around a rule.
+
+use std::borrow::Cow;
+
+use http::Uri;
+use http::uri::PathAndQuery;
+use memchr::memchr2_iter;
+
+/// Brings the path of `uri` into its normal form. Nothing is allocated for one that is in it already.
+pub(crate) fn normalize(uri: &mut Uri) {
+    let Cow::Owned(path) = normal(uri.path()) else { return };
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(text).ok();
+    // It has no byte that was not there before: it can be parsed.
+    if let Ok(normal) = Uri::from_parts(parts) {
+        *uri = normal;
+    }
+}
+
+/// With what needs no encoding decoded, the digits of the rest in upper case, and without dot segments.
+fn normal(path: &str) -> Cow<'_, str> {
+    if is_normal(path.as_bytes()) {
+        return Cow::Borrowed(path);
+    }
+    let decoded = decode(path);
+    let mut out = String::with_capacity(decoded.len());
+    let mut segments = decoded.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            ".." => out.truncate(out.rfind('/').unwrap_or(0)),
+            "." => {}
+            other => {
+                out.push('/');
+                out.push_str(other);
+                continue;
+            }
+        }
+        if segments.peek().is_none() {
+            out.push('/');
+        }
+    }
+    if out.is_empty() {
+        out.push('/');
+    }
+    Cow::Owned(out)
+}
+
+fn is_normal(path: &[u8]) -> bool {
+    memchr2_iter(b'%', b'.', path).all(|at| match path[at] {
+        b'%' => encoded(&path[at + 1..]).is_none_or(|byte| {
+            !is_unreserved(byte) && !path[at + 1..at + 3].iter().any(u8::is_ascii_lowercase)
+        }),
+        _ => {
+            let begins = at > 0 && path[at - 1] == b'/';
+            let rest = &path[at + 1..];
+            let rest = rest.strip_prefix(b".").unwrap_or(rest);
+            !(begins && matches!(rest.first(), None | Some(b'/')))
+        }
+    })
+}
+
+/// Each encoded byte once. A `%` that encodes nothing is encoded itself, so that no new encoding comes of what follows.
+fn decode(path: &str) -> String {
+    let mut out = String::with_capacity(path.len() + 8);
+    let mut rest = path;
+    while let Some((plain, after)) = rest.split_once('%') {
+        out.push_str(plain);
+        rest = after;
+        match encoded(after.as_bytes()) {
+            Some(byte) if is_unreserved(byte) => {
+                out.push(char::from(byte));
+                rest = &after[2..];
+            }
+            Some(_) => {
+                out.push('%');
+                out.extend(after.chars().take(2).map(|it| it.to_ascii_uppercase()));
+                rest = &after[2..];
+            }
+            None => out.push_str("%25"),
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The byte that the two digits stand for that `text` begins with.
+fn encoded(text: &[u8]) -> Option<u8> {
+    let digit = |at: usize| text.get(at).and_then(|it| char::from(*it).to_digit(16));
+    u8::try_from(digit(0)? << 4 | digit(1)?).ok()
+}
+
+/// RFC 3986, section 2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::percent_decode_str;
+
+    use super::*;
+
+    #[test]
+    fn normal_forms() {
+        for (path, expected) in [
+            ("/%7Ejoe/x", "/~joe/x"),
+            ("/%7ejoe/%78", "/~joe/x"),
+            ("/%73tatic/", "/static/"),
+            ("/a%2fb%3f", "/a%2Fb%3F"),
+            ("/%c3%a4", "/%C3%A4"),
+            ("/a/./b", "/a/b"),
+            ("/a/x/../b", "/a/b"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/.%2e", "/"),
+            ("/a/b/..", "/a/"),
+            ("/a/.", "/a/"),
+            ("/..", "/"),
+            ("/../../b", "/b"),
+            ("/a//../b", "/a/b"),
+            ("//a/../b", "//b"),
+            ("/%2e", "/"),
+            // Decoded once only.
+            ("/%252e%252e/a/.", "/%252e%252e/a/"),
+            ("/%%32e%%32e/a", "/%252e%252e/a"),
+            ("/%%37E", "/%257E"),
+            ("/\u{e4}/%7e", "/\u{e4}/~"),
+        ] {
+            assert_eq!(normal(path), expected, "{path}");
+        }
+        for path in [
+            "/",
+            "/a.b/.c/..d/...",
+            "/a//b",
+            "/%20%2F%C3",
+            "/100%",
+            "/%zz",
+            "/%7",
+            "/..;/",
+            "/a/..%2Fb",
+            "/.well-known/x",
+        ] {
+            assert!(matches!(normal(path), Cow::Borrowed(_)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_uri_keeps_what_is_no_path() {
+        for (uri, expected) in [
+            ("/%7Ea/../b?c=%7E&d=..", "/b?c=%7E&d=.."),
+            ("http://a.example:80/x/./y?", "http://a.example:80/x/y?"),
+            ("/plain?%7e", "/plain?%7e"),
+        ] {
+            let mut uri = uri.parse().unwrap();
+            normalize(&mut uri);
+            assert_eq!(uri.to_string(), expected);
+        }
+    }
+
+    /// Paths of the pieces that traversals are made of.
+    fn hostile(random: &mut fastrand::Rng) -> String {
+        const PIECES: &[&str] = &[
+            "/", "/", "//", ".", "..", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", "%25", "%", "%%32e", "2e",
+            "a", "static", "%00", ";", "%c0%ae", "\u{e4}", "%7E", "~", "%73",
+        ];
+        let count = random.usize(1..14);
+        let pieces = (0..count).map(|_| PIECES[random.usize(..PIECES.len())]);
+        std::iter::once("/").chain(pieces).collect()
+    }
+
+    /// The segments that a reader sees who decodes a path, and then takes it apart: the last of the way there.
+    fn climbs(path: &[u8]) -> bool {
+        path.split(|byte| *byte == b'/').any(|it| it == b"..")
+    }
+
+    #[test]
+    fn nothing_climbs_and_nothing_is_decoded_twice() {
+        let mut random = fastrand::Rng::with_seed(28);
+        for _ in 0..50_000 {
+            let path = hostile(&mut random);
+            let normal = normal(&path).into_owned();
+            assert!(normal.starts_with('/'), "{path} {normal}");
+            assert!(!normal.split('/').any(|it| matches!(it, "." | "..")), "{path} {normal}");
+            assert_eq!(super::normal(&normal), normal, "{path}");
+            let decoded: Vec<u8> = percent_decode_str(&normal).collect();
+            // Only behind an encoded slash, where no rule was looked for, and static files refuse it.
+            assert!(!climbs(&decoded) || normal.to_ascii_lowercase().contains("%2f"), "{path} {normal}");
+            // Without dot segments, a reader gets what the client meant, byte for byte.
+            if !climbs(&percent_decode_str(&path).collect::<Vec<_>>())
+                && !path.contains("/.")
+                && !path.contains("/%2")
+            {
+                assert_eq!(decoded, percent_decode_str(&path).collect::<Vec<_>>(), "{path} {normal}");
+            }
+        }
+    }
+}
