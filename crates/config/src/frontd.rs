@@ -27,7 +27,22 @@ const SCHEMA: Schema = &[
         ]),
     ),
     ("tls", Keys::Known(&["certificates", "development"])),
-    ("limits", Keys::Known(&["connections", "header", "header_timeout", "keep_alive", "spool"])),
+    (
+        "limits",
+        Keys::Known(&[
+            "connections",
+            "header",
+            "header_timeout",
+            "keep_alive",
+            "body_rate",
+            "body_timeout",
+            "send_timeout",
+            "send_memory",
+            "spool",
+            "spool_per_app",
+            "spool_per_client",
+        ]),
+    ),
 ];
 
 /// How frontd serves; all paths are absolute.
@@ -86,8 +101,20 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
+    /// Bytes a second that a request's body has to come at, on average; 0 is no limit.
+    pub body_rate: u64,
+    /// How long a request's body may take in all.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of a response.
+    pub send_timeout: Duration,
+    /// Bytes in memory, about, of all responses that wait for their clients.
+    pub send_memory: u64,
     /// Bytes in all files of the spool together.
     pub spool_bytes: u64,
+    /// Bytes of them for the requests and responses of one app.
+    pub spool_per_app: u64,
+    /// Bytes of them for the clients of one address.
+    pub spool_per_client: u64,
 }
 
 impl FrontdConfig {
@@ -179,16 +206,29 @@ impl Default for Limits {
             header_bytes: 32 * 1024,
             header_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
-            spool_bytes: 16 << 30,
+            body_rate: 1024,
+            body_timeout: HOUR,
+            send_timeout: Duration::from_secs(60),
+            send_memory: 512 << 20,
+            spool_bytes: SPOOL,
+            spool_per_app: SPOOL / 2,
+            spool_per_client: SPOOL / 4,
         }
     }
 }
+
+/// The default of `limits.spool`.
+const SPOOL: u64 = 16 << 30;
 
 impl Limits {
     fn read(file: &mut Document) -> Self {
         let default = Self::default();
         let timeout = || value::duration(Duration::from_millis(100)..=HOUR);
         let header = file.optional("limits.header", value::size(1024..=1024 * 1024));
+        let mut spool = |key, default| file.optional(key, value::size(0..=1 << 50)).unwrap_or(default);
+        let spool_bytes = spool("limits.spool", default.spool_bytes);
+        let spool_per_app = spool("limits.spool_per_app", spool_bytes / 2);
+        let spool_per_client = spool("limits.spool_per_client", spool_bytes / 4);
         Self {
             connections: file
                 .optional("limits.connections", value::integer(1..=1_000_000))
@@ -198,14 +238,25 @@ impl Limits {
                 .optional("limits.header_timeout", timeout())
                 .unwrap_or(default.header_timeout),
             keep_alive: file.optional("limits.keep_alive", timeout()).unwrap_or(default.keep_alive),
-            spool_bytes: file
-                .optional("limits.spool", value::size(0..=1 << 50))
-                .unwrap_or(default.spool_bytes),
+            body_rate: file
+                .optional("limits.body_rate", value::size(0..=1 << 30))
+                .unwrap_or(default.body_rate),
+            body_timeout: file
+                .optional("limits.body_timeout", value::duration(Duration::from_millis(100)..=DAY))
+                .unwrap_or(default.body_timeout),
+            send_timeout: file.optional("limits.send_timeout", timeout()).unwrap_or(default.send_timeout),
+            send_memory: file
+                .optional("limits.send_memory", value::size(1 << 20..=1 << 40))
+                .unwrap_or(default.send_memory),
+            spool_bytes,
+            spool_per_app,
+            spool_per_client,
         }
     }
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn shards(value: &toml_edit::Value) -> Result<NonZeroUsize, Wrong> {
     let shards = value::integer::<usize>(1..=256)(value)?;

@@ -1,24 +1,52 @@
 //! The body of a response, wherever it comes from.
 
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::{io, mem};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http::Version;
+use http_body::{Body as _, Frame, SizeHint};
 
+use crate::quota::{Held, Quota};
+use crate::send_timeout;
 use crate::spool::SpoolReader;
 use crate::static_files::FileBody;
 
+/// Bytes that are worth being counted while they wait for their client.
+const COUNTED: usize = 16 * 1024;
+
+/// Bytes that hyper is given at a time over HTTP/2: as many as are in a frame. It holds one such piece until the window of
+/// the stream is open.
+const FRAME: usize = 16 * 1024;
+
+/// The last bytes of what is split into frames, on their own: once hyper has sent them off to wait for the window, nobody
+/// but the connection watches over them.
+const TAIL: usize = 1024;
+
 /// What is sent to the client after the head.
 #[derive(Debug)]
-pub(crate) struct Body(Kind);
+pub(crate) struct Body {
+    source: Source,
+    /// What the source gave, and hyper has not been given.
+    rest: Bytes,
+    delivery: Delivery,
+    _held: Option<Held>,
+}
 
 #[derive(Debug)]
-enum Kind {
+enum Source {
     Full(Bytes),
     Spooled(SpoolReader),
     File(FileBody),
+}
+
+/// How hyper is given it.
+#[derive(Debug, Clone, Copy)]
+enum Delivery {
+    Whole,
+    Frames,
 }
 
 impl Body {
@@ -28,17 +56,94 @@ impl Body {
 
     /// A body that is at hand.
     pub(crate) fn full(bytes: Bytes) -> Self {
-        Self(Kind::Full(bytes))
+        Self::of(Source::Full(bytes))
     }
 
     /// A body that comes from a worker in pieces.
     pub(crate) fn spooled(reader: SpoolReader) -> Self {
-        Self(Kind::Spooled(reader))
+        Self::of(Source::Spooled(reader))
     }
 
     /// A file from disk.
     pub(crate) fn file(file: FileBody) -> Self {
-        Self(Kind::File(file))
+        Self::of(Source::File(file))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, rest: Bytes::new(), delivery: Delivery::Whole, _held: None }
+    }
+
+    /// This body on its way to a client, who has `memory` for what waits for it.
+    pub(crate) fn to(mut self, version: Version, memory: &Arc<Quota>) -> Self {
+        if version == Version::HTTP_2 {
+            self.delivery = Delivery::Frames;
+        }
+        match &mut self.source {
+            Source::Full(bytes) if bytes.len() > COUNTED => {
+                let held = memory.hold(bytes.len() as u64);
+                *bytes = Bytes::from_owner(Counted { bytes: std::mem::take(bytes), _held: held });
+            }
+            Source::File(file) => {
+                let block = match self.delivery {
+                    Delivery::Whole => FileBody::BLOCK,
+                    Delivery::Frames => FRAME,
+                };
+                self._held = file.read_in(block).then(|| memory.hold(2 * block as u64));
+            }
+            Source::Full(_) | Source::Spooled(_) => {}
+        }
+        self
+    }
+}
+
+/// Bytes that count until the last part of them is sent.
+struct Counted {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self {
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Spooled(reader) => Pin::new(reader).poll_frame(cx).map_err(io::Error::other),
+            Self::File(file) => Pin::new(file).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Spooled(_) => false,
+            Self::File(file) => file.is_end_stream(),
+        }
+    }
+
+    /// Bytes that are left, where that is known.
+    fn left(&self) -> Option<u64> {
+        match self {
+            Self::Full(bytes) => Some(bytes.len() as u64),
+            Self::Spooled(_) => None,
+            Self::File(file) => file.size_hint().exact(),
+        }
+    }
+}
+
+impl Delivery {
+    /// The next piece of `rest`, of which there is some.
+    fn piece(self, rest: &mut Bytes) -> Bytes {
+        match (self, rest.len()) {
+            (Self::Whole, len) | (Self::Frames, len @ ..=TAIL) => rest.split_to(len),
+            (Self::Frames, len @ ..=FRAME) => rest.split_to(len - TAIL),
+            (Self::Frames, _) => rest.split_to(FRAME),
+        }
     }
 }
 
@@ -47,27 +152,63 @@ impl http_body::Body for Body {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut self.0 {
-            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(mem::take(bytes))))),
-            Kind::Spooled(reader) => Pin::new(reader).poll_frame(cx).map_err(io::Error::other),
-            Kind::File(file) => Pin::new(file).poll_frame(cx),
+        let Self { source, rest, delivery, .. } = &mut *self;
+        if rest.is_empty() {
+            match source.poll(cx) {
+                Poll::Pending => {
+                    send_timeout::awaited();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => *rest = frame.into_data().unwrap_or_default(),
+                Poll::Ready(end) => return Poll::Ready(end),
+            }
         }
+        send_timeout::offered();
+        Poll::Ready(Some(Ok(Frame::data(delivery.piece(rest)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Spooled(_) => false,
-            Kind::File(file) => file.is_end_stream(),
-        }
+        self.rest.is_empty() && self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Spooled(_) => SizeHint::default(),
-            Kind::File(file) => file.size_hint(),
+        let left = self.source.left().map(|it| it + self.rest.len() as u64);
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn over_http_2_a_body_comes_in_frames_and_counts_until_all_of_it_is_sent() {
+        let memory = Quota::new(1 << 20);
+        for (size, expected) in [
+            (0, vec![]),
+            (1, vec![1]),
+            (1024, vec![1024]),
+            (1025, vec![1, 1024]),
+            (FRAME, vec![FRAME - TAIL, TAIL]),
+            (FRAME + 1, vec![FRAME, 1]),
+            (40_000, vec![FRAME, FRAME, 40_000 - 2 * FRAME - TAIL, TAIL]),
+        ] {
+            let mut body = Body::full(vec![b'a'; size].into()).to(Version::HTTP_2, &memory);
+            assert_eq!(body.size_hint().exact(), Some(size as u64));
+            let mut frames = Vec::new();
+            while let Some(frame) = body.frame().await {
+                frames.push(frame.unwrap().into_data().unwrap());
+                assert_eq!(body.is_end_stream(), frames.iter().map(Bytes::len).sum::<usize>() == size);
+            }
+            assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), expected, "{size}");
+            drop(body);
+            assert_eq!(memory.used(), if size > COUNTED { size as u64 } else { 0 });
+            drop(frames);
+            assert_eq!(memory.used(), 0);
         }
+        let mut body = Body::full(vec![b'a'; 40_000].into()).to(Version::HTTP_11, &memory);
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), 40_000);
     }
 }

@@ -1,11 +1,15 @@
 //! What is the same for all requests of one client's connection.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use api::runner::Connection;
 
+use crate::clients::{Clients, Share};
 use crate::early_hints::EarlyHints;
 use crate::head_guard::Refusal;
+use crate::quota::Quota;
+use crate::send_timeout::Backlog;
 
 /// The downstream end of a connection.
 #[derive(Debug)]
@@ -15,6 +19,9 @@ pub(crate) struct Client {
     connection: Connection,
     early_hints: EarlyHints,
     refusal: Refusal,
+    share: Arc<Share>,
+    memory: Arc<Quota>,
+    backlog: Backlog,
 }
 
 /// What lies between the client and HTTP.
@@ -25,10 +32,17 @@ pub(crate) enum Transport {
 }
 
 impl Client {
-    pub(crate) fn new(peer: SocketAddr, local: IpAddr, transport: Transport, refusal: Refusal) -> Self {
+    pub(crate) fn new(
+        peer: SocketAddr,
+        local: IpAddr,
+        transport: Transport,
+        clients: &Clients,
+        refusal: Refusal,
+    ) -> Self {
         // An IPv4 client of a socket that takes both is told as what it is.
         let address = peer.ip().to_canonical();
         let tls = transport == Transport::Tls;
+        let share = clients.of(address);
         Self {
             address,
             local: local.to_canonical(),
@@ -39,12 +53,30 @@ impl Client {
             },
             early_hints: EarlyHints::default(),
             refusal,
+            memory: share.connection(),
+            share,
+            backlog: Backlog::default(),
         }
     }
 
     /// Why it may send no more over HTTP/1.1, if that is so.
     pub(crate) fn refusal(&self) -> &Refusal {
         &self.refusal
+    }
+
+    /// What all clients of its address have together.
+    pub(crate) fn share(&self) -> &Arc<Share> {
+        &self.share
+    }
+
+    /// Bytes of responses in memory that wait for this connection.
+    pub(crate) fn memory(&self) -> &Arc<Quota> {
+        &self.memory
+    }
+
+    /// Whether its connection is full.
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Its own address.

@@ -15,21 +15,24 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::client::{Client, Transport};
 use crate::early_hints::Hinted;
 use crate::head_guard::{HeadGuard, HeadLimits, Refusal};
 use crate::resets::{self, Guarded, Resets};
+use crate::send_timeout::{End, SendTimeout, Watch};
 use crate::service;
 use crate::shard::Shard;
 
 /// Exchanges that one HTTP/2 connection may have under way.
 const STREAMS: u32 = 128;
 
-/// Of a connection of HTTP/1.1, in bytes: hyper's own default.
-const READ_BUFFER_MAX: usize = 8192 + 4096 * 100;
+/// Bytes of a response of HTTP/1.1 that hyper holds beyond the piece that it was given last; and of what a client sends.
+const BUFFER: usize = 128 * 1024;
+
+/// Bytes of a response of HTTP/2 that are in line for the connection.
+const STREAM_BUFFER: usize = 32 * 1024;
 
 /// For the next request of a client of HTTP/1.1 to arrive, once a drain has begun.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
@@ -41,7 +44,10 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
     // A connection that is gone already says so when it is read.
     let local = stream.local_addr().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |it| it.ip());
-    let client = Client::new(peer, local, transport, Refusal::none(shard.shared_metrics()));
+    let refusal = Refusal::none(shard.shared_metrics());
+    let client = Client::new(peer, local, transport, shard.clients(), refusal);
+    let timeout = shard.config().limits.send_timeout;
+    let stream = SendTimeout::new(stream, timeout, client.backlog().clone());
     let served = match transport {
         Transport::Plain => http1(&shard, &client, stream).await,
         Transport::Tls => tls(&shard, client, stream).await,
@@ -57,7 +63,7 @@ pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, peer: SocketAddr
 
 type Served = Result<(), Box<dyn Error + Send + Sync>>;
 
-async fn tls(shard: &Arc<Shard>, client: Client, stream: TcpStream) -> Served {
+async fn tls(shard: &Arc<Shard>, client: Client, stream: SendTimeout) -> Served {
     let acceptor = shard.certificates().acceptor();
     let patience = shard.config().limits.header_timeout;
     let stream = tokio::select! {
@@ -98,7 +104,7 @@ where
         .header_read_timeout(limits.keep_alive)
         // The guard has refused what is longer, and a target of odd characters is three times as long once encoded.
         .max_header_size(limits.header_bytes * 3 + 1024)
-        .max_buf_size((limits.header_bytes * 4).max(READ_BUFFER_MAX))
+        .max_buf_size((limits.header_bytes * 4).max(BUFFER))
         .serve_connection(TokioIo::new(HeadGuard::new(io, head, client.refusal().clone())), service);
     let mut connection = pin!(connection);
     tokio::select! {
@@ -118,16 +124,17 @@ where
 {
     let limits = &shard.config().limits;
     let (client, resets) = (Arc::new(client), Arc::new(Resets::default()));
+    let (streams, mut open) = Streams::new(shard, &client);
     let io = Guarded::new(io, Arc::clone(&resets));
     let service = service_fn(|request| {
         let (shard, client, resets) = (Arc::clone(shard), Arc::clone(&client), Arc::clone(&resets));
         async move { Ok::<_, Infallible>(resets.watch(service::respond(&shard, &client, request)).await) }
     });
-    let (streams, mut open) = Streams::new(shard.tasks().clone());
     let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(STREAM_BUFFER)
         .keep_alive_interval(limits.keep_alive)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
@@ -171,14 +178,15 @@ async fn idle(open: &mut watch::Receiver<usize>, patience: Duration) {
 /// Spawns and counts the exchanges of one HTTP/2 connection, where a drain waits for them.
 #[derive(Debug, Clone)]
 struct Streams {
-    tasks: TaskTracker,
+    shard: Arc<Shard>,
+    client: Arc<Client>,
     open: watch::Sender<usize>,
 }
 
 impl Streams {
-    fn new(tasks: TaskTracker) -> (Self, watch::Receiver<usize>) {
+    fn new(shard: &Arc<Shard>, client: &Arc<Client>) -> (Self, watch::Receiver<usize>) {
         let (open, count) = watch::channel(0);
-        (Self { tasks, open }, count)
+        (Self { shard: Arc::clone(shard), client: Arc::clone(client), open }, count)
     }
 }
 
@@ -187,10 +195,15 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, exchange: F) {
-        let open = self.open.clone();
+        let Self { shard, client, open } = self.clone();
         open.send_modify(|it| *it += 1);
-        self.tasks.spawn(async move {
-            exchange.await;
+        self.shard.tasks().spawn(async move {
+            let timeout = shard.config().limits.send_timeout;
+            let watch = Watch { timeout, backlog: client.backlog().clone() };
+            if watch.run(exchange, || client.memory().is_full()).await == End::Stalled {
+                shard.metrics().stalled.inc();
+                debug!(client = %client.address(), "stream reset: its client took nothing of it");
+            }
             open.send_modify(|it| *it -= 1);
         });
     }

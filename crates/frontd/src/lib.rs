@@ -4,8 +4,10 @@ mod admin;
 mod authority;
 mod body;
 mod client;
+mod clients;
 mod connection;
 mod courtesy;
+mod descriptors;
 mod early_hints;
 mod head_guard;
 mod headers;
@@ -15,11 +17,13 @@ mod metrics;
 mod pace;
 mod pool;
 mod proxy;
+mod quota;
 mod replies;
 mod request_body;
 mod request_id;
 mod resets;
 mod routes;
+mod send_timeout;
 mod sendfile;
 mod service;
 mod shard;
@@ -43,6 +47,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::client::Transport;
+use crate::clients::Clients;
+use crate::descriptors::Descriptors;
 use crate::listener::{BindError, Sockets};
 use crate::metrics::Metrics;
 use crate::routes::Routes;
@@ -58,7 +64,7 @@ use crate::tls::Certificates;
 pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     let state = &config.state;
     fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
-    let spool = SpoolFolder::create(&config.spool, config.limits.spool_bytes)?;
+    let spool = SpoolFolder::create(&config.spool, config.limits.spool_per_app)?;
     let certificates = Arc::new(Certificates::new(&config.tls).context("read certificates")?);
     if !config.https.is_empty() && config.tls.is_empty() {
         warn!(
@@ -70,7 +76,10 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
 
     let metrics = Metrics::new();
     let routes = Routes::new(config.emperord.clone(), &config.state, Arc::clone(&metrics));
+    let Descriptors { connections, files } = Descriptors::new(config.limits.connections);
     let shared = Arc::new(Shared {
+        clients: Clients::new(&config.limits, files),
+        connections,
         config,
         metrics,
         certificates,

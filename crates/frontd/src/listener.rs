@@ -1,22 +1,34 @@
 //! Listening sockets: bound here, or handed over by systemd or `imperium up`.
 
-use std::io;
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
 use std::time::Duration;
+use std::{io, iter};
 
 use config::frontd::FrontdConfig;
+use daemon::backoff::Backoff;
 use daemon::listen_fds::{ListenFdsError, Listening};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, error};
 
 use crate::client::Transport;
+use crate::log_limit::LogLimit;
+use crate::metrics::Metrics;
 
 /// Connections that wait to be accepted, at most; the kernel's `net.core.somaxconn` bounds it further.
 pub(crate) const BACKLOG: u16 = 4096;
 
-/// How long a client may take nothing of what is sent to it, or be unreachable, before the kernel gives it up.
-const STALLED: Duration = Duration::from_secs(60);
+/// How long a client may be unreachable before the kernel gives it up, at least; the timeout of sends, where that is longer.
+const UNREACHABLE: Duration = Duration::from_secs(60);
+
+/// Whether a client that says nothing is still there is asked after so long, and then as often as makes `UNREACHABLE`.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 
 /// A socket that listens, before a runtime has it.
 #[derive(Debug)]
@@ -71,19 +83,30 @@ pub(crate) fn bind(config: &FrontdConfig) -> Result<Sockets, BindError> {
         Some(socket) => Admin::Inherited(inherit(socket)?),
         None => Admin::Bound(listen(config.admin).map_err(|it| BindError::Admin(Box::new(it)))?),
     };
-    let bound = if clients.is_empty() { bind_clients(config)? } else { inherit_clients(clients)? };
+    let bound = if clients.is_empty() { bind_clients(config)? } else { inherit_clients(clients, config)? };
     Ok(Sockets { bound, admin })
 }
 
-fn inherit_clients(sockets: Vec<Listening>) -> Result<Vec<Bound>, BindError> {
-    sockets.into_iter().map(Bound::inherit).collect()
+fn inherit_clients(sockets: Vec<Listening>, config: &FrontdConfig) -> Result<Vec<Bound>, BindError> {
+    let inherit = |it| {
+        let bound = Bound::inherit(it)?;
+        // Where the kernel has no such options, vanished clients are noticed later.
+        let _unset = tune(&bound.socket, config.limits.send_timeout);
+        Ok(bound)
+    };
+    sockets.into_iter().map(inherit).collect()
 }
 
 /// Sockets of this process's own.
 pub(crate) fn bind_clients(config: &FrontdConfig) -> Result<Vec<Bound>, BindError> {
     let plain = config.http.iter().map(|it| (*it, Transport::Plain));
     let tls = config.https.iter().map(|it| (*it, Transport::Tls));
-    plain.chain(tls).map(|(it, transport)| Ok(Bound { socket: listen(it)?, transport })).collect()
+    let bind = |(it, transport)| {
+        let socket = listen(it)?;
+        let _unset = tune(&socket, config.limits.send_timeout);
+        Ok(Bound { socket, transport })
+    };
+    plain.chain(tls).map(bind).collect()
 }
 
 impl Bound {
@@ -111,8 +134,13 @@ impl Bound {
     }
 
     /// The socket, for the runtime of the current shard.
-    pub(crate) fn listener(self) -> io::Result<Listener> {
-        Ok(Listener { socket: TcpListener::from_std(self.socket)?, transport: self.transport })
+    pub(crate) fn listener(self, metrics: &Arc<Metrics>) -> io::Result<Listener> {
+        Ok(Listener {
+            socket: TcpListener::from_std(self.socket)?,
+            transport: self.transport,
+            reserve: reserve(),
+            metrics: Arc::clone(metrics),
+        })
     }
 }
 
@@ -155,29 +183,43 @@ fn cure(error: &io::Error) -> &'static str {
 pub(crate) struct Listener {
     socket: TcpListener,
     transport: Transport,
+    /// A descriptor to accept with, so as to close, where no other is left.
+    reserve: Option<File>,
+    metrics: Arc<Metrics>,
 }
 
-impl Listener {
-    /// How long accepting pauses when the process has no descriptors or memory left.
-    const PAUSE: Duration = Duration::from_millis(100);
+/// Connections that are closed in one go where no descriptor is left for them.
+const SHED: usize = 64;
 
-    /// The next connection.
-    pub(crate) async fn accept(&self) -> (TcpStream, SocketAddr) {
+impl Listener {
+    /// The next connection. Waits, longer each time, while the process has no descriptors or memory left.
+    pub(crate) async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        let mut backoff = Backoff::new();
         loop {
             match self.socket.accept().await {
-                Ok((stream, peer)) => {
-                    // A connection that is gone already says so when it is read.
-                    let _gone = tune(&stream);
-                    return (stream, peer);
-                }
+                Ok(accepted) => return accepted,
                 Err(error) if is_of_the_connection(&error) => {
                     debug!(%error, "client left before it was accepted");
                 }
                 Err(error) => {
-                    error!(%error, "cannot accept connections: raise LimitNOFILE, or lower limits.connections");
-                    tokio::time::sleep(Self::PAUSE).await;
+                    self.failed(&error);
+                    backoff.wait().await;
                 }
             }
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        static LOGGED: LogLimit = LogLimit::every(30);
+        self.metrics.accept_errors.inc();
+        if let Some(withheld) = LOGGED.pass() {
+            error!(%error, withheld, "cannot accept connections: raise LimitNOFILE, or lower limits.connections");
+        }
+        if let Some(Errno::MFILE | Errno::NFILE) = Errno::from_io_error(error) {
+            // Who waits would wait for as long as others stay.
+            self.reserve = None;
+            iter::from_fn(|| self.accept_waiting()).take(SHED).for_each(drop);
+            self.reserve = reserve();
         }
     }
 
@@ -189,7 +231,6 @@ impl Listener {
                 Ok((stream, peer)) => {
                     stream.set_nonblocking(true).ok()?;
                     let stream = TcpStream::from_std(stream.into()).ok()?;
-                    let _gone = tune(&stream);
                     return Some((stream, peer.as_socket()?));
                 }
                 Err(error) if is_of_the_connection(&error) => {}
@@ -203,14 +244,73 @@ impl Listener {
     }
 }
 
-/// Answers go out at once, and who takes none is not waited for.
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Answers go out at once, and who is not there any more is not waited for. What is accepted has the options of the
+/// socket that it came by.
+fn tune(socket: &StdListener, send_timeout: Duration) -> io::Result<()> {
+    let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(STALLED))
+    socket.set_tcp_keepalive(&KEEP_ALIVE)?;
+    socket.set_tcp_user_timeout(Some(UNREACHABLE.max(send_timeout)))
 }
 
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{Ipv4Addr, TcpStream as Client};
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::*;
+
+    fn listening() -> (Bound, SocketAddr) {
+        let socket = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        tune(&socket, Duration::from_secs(90)).unwrap();
+        let bound = Bound { socket, transport: Transport::Plain };
+        let address = bound.address().unwrap();
+        (bound, address)
+    }
+
+    #[tokio::test]
+    async fn what_is_accepted_notices_that_its_client_has_vanished() {
+        let (bound, address) = listening();
+        let mut listener = bound.share().unwrap().listener(&Metrics::new()).unwrap();
+        let _clients = [Client::connect(address).unwrap(), Client::connect(address).unwrap()];
+        let (first, _) = listener.accept().await;
+        let (second, _) = listener.accept_waiting().unwrap();
+        for stream in [first, second] {
+            let socket = SockRef::from(&stream);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(90)));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_descriptors_clients_are_closed_and_accepting_goes_on_afterwards() {
+        let (bound, address) = listening();
+        let metrics = Metrics::new();
+        let mut listener = bound.share().unwrap().listener(&metrics).unwrap();
+        let mut early = Client::connect(address).unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..limit }).unwrap();
+        let all: Vec<_> = iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        assert!(!all.is_empty() && File::open("/dev/null").is_err());
+        let accepting = tokio_util::task::TaskTracker::new().spawn(async move { listener.accept().await.1 });
+        let closed = tokio::task::spawn_blocking(move || early.read(&mut [0]).map_or(0, |it| it));
+        assert_eq!(closed.await.unwrap(), 0);
+        drop(all);
+        let late = Client::connect(address).unwrap();
+        assert_eq!(accepting.await.unwrap(), late.local_addr().unwrap());
+        assert!((1..10).contains(&metrics.accept_errors.get()));
+    }
 }

@@ -1,12 +1,14 @@
-//! Lets one log line of a kind through each second, and counts the others.
+//! Lets one log line of a kind through each second, or each period, and counts the others.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The limit of one kind of line; of all threads together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LogLimit {
+    /// In seconds.
+    period: u64,
     /// The second of the last line, counted from 1; 0 is none yet.
     last: AtomicU64,
     withheld: AtomicU64,
@@ -14,7 +16,12 @@ pub(crate) struct LogLimit {
 
 impl LogLimit {
     pub(crate) const fn new() -> Self {
-        Self { last: AtomicU64::new(0), withheld: AtomicU64::new(0) }
+        Self::every(1)
+    }
+
+    /// One line in so many seconds: for what may go on for hours.
+    pub(crate) const fn every(seconds: u64) -> Self {
+        Self { period: seconds, last: AtomicU64::new(0), withheld: AtomicU64::new(0) }
     }
 
     /// Whether a line may be written now; with the number of those that were not since the last one.
@@ -25,8 +32,9 @@ impl LogLimit {
 
     fn pass_at(&self, now: u64) -> Option<u64> {
         let last = self.last.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.saturating_sub(last) >= self.period;
         let is_first =
-            last < now && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            is_due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if is_first {
             return Some(self.withheld.swap(0, Ordering::Relaxed));
         }
@@ -45,6 +53,11 @@ mod tests {
         assert_eq!(
             [1, 1, 1, 2, 2, 5, 6].map(|now| limit.pass_at(now)),
             [Some(0), None, None, Some(2), None, Some(1), Some(0)]
+        );
+        let limit = LogLimit::every(30);
+        assert_eq!(
+            [1, 2, 30, 31, 60, 61].map(|now| limit.pass_at(now)),
+            [Some(0), None, None, Some(2), None, Some(1)]
         );
     }
 }

@@ -26,6 +26,10 @@ pub(crate) struct Metrics {
     pub(crate) retries: Counter,
     /// Connections of HTTP/2 that were closed because their clients reset too many requests.
     pub(crate) floods: Counter,
+    /// Responses over HTTP/2 that ended because their clients took nothing of them.
+    pub(crate) stalled: Counter,
+    /// Times that a connection could not be accepted for want of descriptors or memory.
+    pub(crate) accept_errors: Counter,
     /// Connections of clients that are open.
     pub(crate) connections: Gauge,
     pools: Pools,
@@ -56,6 +60,8 @@ impl Metrics {
             refused: Family::default(),
             retries: Counter::default(),
             floods: Counter::default(),
+            stalled: Counter::default(),
+            accept_errors: Counter::default(),
             connections: Gauge::default(),
             pools: Pools::default(),
         };
@@ -80,6 +86,16 @@ impl Metrics {
             "http2_reset_floods",
             "Connections of HTTP/2 closed because their clients reset too many requests",
             self.floods.clone(),
+        );
+        registry.register(
+            "responses_stalled",
+            "HTTP/2 responses that were reset because their clients took nothing of them",
+            self.stalled.clone(),
+        );
+        registry.register(
+            "accept_errors",
+            "Times that a connection could not be accepted for want of descriptors or memory",
+            self.accept_errors.clone(),
         );
         registry.register("connections", "Open connections of clients", self.connections.clone());
         registry.register("workers", "Workers that take requests", self.pools.workers.clone());

@@ -20,13 +20,14 @@ use crate::body::Body;
 use crate::client::Client;
 use crate::courtesy;
 use crate::headers::{self, Arena};
+use crate::log_limit::LogLimit;
 use crate::pool::{Mode, Refused, Turn};
 use crate::replies::Reply;
 use crate::request_body::{RequestBody, RequestBodyError};
 use crate::request_id::RequestId;
 use crate::sendfile;
 use crate::shard::Shard;
-use crate::spool::{self, ChannelLimits, PushError, SpoolBodyError, SpooledBody, SpooledReader};
+use crate::spool::{self, Account, ChannelLimits, PushError, SpoolBodyError, SpooledBody, SpooledReader};
 use crate::table::App;
 use crate::upstream::{BodyCall, Broken, Link, Outcome, Pending, Receiving};
 
@@ -48,6 +49,10 @@ struct Exchange<'a> {
 }
 
 /// What is to be done with a request after a try.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are answers, and a box would be an allocation for each"
+)]
 enum Next {
     /// Its worker handed it back: it takes its old place in the queue.
     Requeue,
@@ -68,31 +73,46 @@ pub(crate) async fn forward(
     head: &Parts,
     body: &mut RequestBody,
 ) -> Result<Response<Body>, Reply> {
-    let (body, turn) = take_in(shard, app, body).await?;
+    let (body, turn) = take_in(shard, app, client, body).await?;
     courtesy::app();
     let id = RequestId::new();
     Exchange { shard, app, client, authority, id, head, body }.run(turn).await
 }
 
 /// Admits the request, then takes its body in. A client that waits to be told to continue is told with the first read.
-async fn take_in(shard: &Shard, app: &App, body: &mut RequestBody) -> Result<(SpooledBody, Turn), Reply> {
+async fn take_in(
+    shard: &Shard,
+    app: &App,
+    client: &Client,
+    body: &mut RequestBody,
+) -> Result<(SpooledBody, Turn), Reply> {
     let turn = Turn::new(app.limits.queue);
     if body.is_end_stream() {
         return Ok((SpooledBody::Inline(Bytes::new()), turn));
     }
     let _until_it_is_here = app.pool().admit_upload()?;
-    Ok((collect(shard, app, body).await?, turn.admitted()))
+    Ok((collect(shard, app, client, body).await?, turn.admitted()))
 }
 
 /// Takes the whole body in before a worker is asked: none is ever bound to a slow client.
-async fn collect(shard: &Shard, app: &App, body: &mut RequestBody) -> Result<SpooledBody, Reply> {
-    let read = SpooledBody::read(body, app.limits.body, shard.spool());
+async fn collect(
+    shard: &Shard,
+    app: &App,
+    client: &Client,
+    body: &mut RequestBody,
+) -> Result<SpooledBody, Reply> {
+    let account = account(shard, app, client);
+    let read = SpooledBody::read(body, app.limits.body, &account);
     read.await.map_err(|error| match error {
         SpoolBodyError::TooLarge { .. } => Reply::BodyTooLarge,
-        SpoolBodyError::Client(RequestBodyError::Stalled) => Reply::BodyTimeout,
+        SpoolBodyError::Client(RequestBodyError::TooSlow) => Reply::BodyTimeout,
         SpoolBodyError::Client(RequestBodyError::Broken(_)) => Reply::BadBody,
         SpoolBodyError::Disk(error) if error.is_full() => {
-            warn!(app = app.name(), error = &error as &dyn Error, "request body refused");
+            static LOGGED: LogLimit = LogLimit::every(30);
+            if let Some(withheld) = LOGGED.pass() {
+                let client = client.address();
+                warn!(app = app.name(), %client, withheld, error = &error as &dyn Error, "request body refused");
+            }
             Reply::Overloaded
         }
         SpoolBodyError::Disk(error) => {
@@ -100,6 +120,16 @@ async fn collect(shard: &Shard, app: &App, body: &mut RequestBody) -> Result<Spo
             Reply::Internal
         }
     })
+}
+
+/// On whose account the bodies of an exchange are spooled.
+fn account(shard: &Shard, app: &App, client: &Client) -> Account {
+    Account {
+        folder: shard.spool().clone(),
+        app: Arc::clone(app.shared_name()),
+        client: Arc::clone(client.share()),
+        memory: Arc::clone(client.memory()),
+    }
 }
 
 impl Exchange<'_> {
@@ -146,7 +176,7 @@ impl Exchange<'_> {
                 match self.head_of(status, headers) {
                     Err(reply) => Next::Answer(Err(reply)),
                     Ok(response) if let Some(file) = file => {
-                        Next::Answer(sendfile::send(self.app, self.head, response, &file).await)
+                        Next::Answer(sendfile::send(self.app, self.client, self.head, response, &file).await)
                     }
                     Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),
                     Ok(response) if let Some(receiving) = streamed => {
@@ -272,7 +302,8 @@ impl Exchange<'_> {
             warn!(app = self.app.name(), request = %self.id, reason = status.message(), "no response body");
         };
         let mut chunks = opened.inspect_err(refused).ok()?;
-        let (mut writer, reader) = spool::channel(self.shard.spool().clone(), ChannelLimits::default());
+        let (mut writer, reader) =
+            spool::channel(account(self.shard, self.app, self.client), ChannelLimits::default());
         let (app, id) = (self.app.name().to_owned(), self.id);
         self.shard.tasks().spawn(async move {
             let _until_it_ends = receiving;

@@ -1,17 +1,21 @@
 //! A client's request body, which has to keep coming.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use config::frontd::Limits;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 /// Between two reads of a client's body, at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What a body may take beyond the time that its rate allows.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// For a client to see the answer and stop sending, at most.
 const LINGER: Duration = Duration::from_secs(30);
@@ -19,26 +23,47 @@ const LINGER: Duration = Duration::from_secs(30);
 /// Bytes that are read meanwhile, at most.
 const LINGER_BYTES: usize = 32 << 20;
 
-/// A body that fails when the client sends nothing for too long.
+/// A body that fails when the client sends nothing for too long, or too slowly.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Incoming,
+    pace: Pace,
+    received: u64,
     /// Made with the first wait: most bodies are there at once.
-    deadline: Option<Pin<Box<Sleep>>>,
+    wait: Option<Wait>,
+    failed: bool,
+}
+
+/// How fast a body has to come.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// In bytes a second; 0 is any.
+    rate: u64,
+    /// In all.
+    timeout: Duration,
+}
+
+/// The time that was spent in waiting for the client: what frontd itself does meanwhile is not the client's.
+#[derive(Debug)]
+struct Wait {
+    timer: Pin<Box<Sleep>>,
+    since: Option<Instant>,
+    before: Duration,
 }
 
 /// Why a body did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestBodyError {
-    #[error("the client sent nothing of it for {} seconds", PATIENCE.as_secs())]
-    Stalled,
+    #[error("the client sent it too slowly")]
+    TooSlow,
     #[error(transparent)]
     Broken(#[from] hyper::Error),
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming) -> Self {
-        Self { incoming, deadline: None }
+    pub(crate) fn new(incoming: Incoming, limits: &Limits) -> Self {
+        let pace = Pace { rate: limits.body_rate, timeout: limits.body_timeout };
+        Self { incoming, pace, received: 0, wait: None, failed: false }
     }
 
     /// Reads and forgets what is left, for a while: over HTTP/1.1, a connection that is closed on a client which is
@@ -59,6 +84,43 @@ impl RequestBody {
     }
 }
 
+impl Pace {
+    /// When a wait that has begun at `since` is too long, after others of `before`.
+    fn deadline(self, since: Instant, before: Duration, received: u64) -> Instant {
+        let by_rate = received.checked_div(self.rate).map(|it| GRACE.saturating_add(Duration::from_secs(it)));
+        let in_all = by_rate.unwrap_or(Duration::MAX).min(self.timeout);
+        since + in_all.saturating_sub(before).min(SILENCE)
+    }
+}
+
+impl Wait {
+    fn new() -> Self {
+        Self { timer: Box::pin(tokio::time::sleep(SILENCE)), since: None, before: Duration::ZERO }
+    }
+
+    /// Ready when the wait is too long. `deadline` tells when that is, by its beginning and the time of former ones.
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: impl Fn(Instant, Duration) -> Instant) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let deadline = deadline(since, self.before);
+        if self.timer.deadline() > deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn end(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.before += since.elapsed();
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = RequestBodyError;
@@ -67,22 +129,55 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            if let Some(deadline) = &mut self.deadline {
-                deadline.as_mut().reset(Instant::now() + PATIENCE);
+        let Self { incoming, pace, received, wait, failed } = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) {
+            if let Some(wait) = wait {
+                wait.end();
+            }
+            if let Some(Ok(frame)) = &frame {
+                *received += frame.data_ref().map_or(0, Bytes::len) as u64;
             }
             return Poll::Ready(frame.map(|it| Ok(it?)));
         }
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
-        ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Some(Err(RequestBodyError::Stalled)))
+        let wait = wait.get_or_insert_with(Wait::new);
+        wait.poll(cx, |since, before| pace.deadline(since, before, *received)).map(|()| {
+            *failed = true;
+            Some(Err(RequestBodyError::TooSlow))
+        })
     }
 
+    /// One that came too slowly is not waited for any longer.
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.failed || self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_to_come_at_its_rate_and_in_its_time() {
+        let second = Duration::from_secs(1);
+        let pace = Pace { rate: 1000, timeout: second * 3600 };
+        let now = Instant::now();
+        for (before, received, left) in [
+            (0, 0, 30),
+            (0, 10_000, 40),
+            (0, 1_000_000, 60),
+            (29, 0, 1),
+            (31, 0, 0),
+            (1000, 1_000_000, 30),
+            (3590, 100_000_000, 10),
+        ] {
+            let deadline = pace.deadline(now, second * before, received);
+            assert_eq!(deadline - now, second * left, "{received} bytes in {before} s");
+        }
+        let pace = Pace { rate: 0, ..pace };
+        assert_eq!(pace.deadline(now, second * 100, 0) - now, SILENCE);
     }
 }

@@ -13,8 +13,9 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use tracing::warn;
 
 use crate::body::Body;
+use crate::client::Client;
 use crate::replies::Reply;
-use crate::static_files::StaticFolder;
+use crate::static_files::{OpenError, PartError, StaticFolder};
 use crate::table::App;
 
 /// What stands for something else in a URL's path; all beyond ASCII is encoded anyway.
@@ -26,6 +27,7 @@ const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b'%');
 /// When the file is not one to be sent, or has changed meanwhile.
 pub(crate) async fn send(
     app: &App,
+    client: &Client,
     head: &Parts,
     response: Response<Body>,
     file: &File,
@@ -40,15 +42,18 @@ pub(crate) async fn send(
     };
     match &file.part {
         Some(part) => {
-            let body = folder.part(&rest, part).await.map_err(|error| {
+            let body = folder.part(&rest, part, &client.share().files).await.map_err(|error| {
                 warn!(app = app.name(), file = %shown(file), %error, "the app's file cannot be sent");
-                Reply::Internal
+                match error {
+                    PartError::Open(OpenError::TooMany) => Reply::Overloaded,
+                    _ => Reply::Internal,
+                }
             })?;
             let mut response = response.map(|_| Body::file(body));
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(part.length));
             Ok(response)
         }
-        None => Ok(whole(folder, &rest, head, response).await),
+        None => Ok(whole(folder, &rest, client, head, response).await),
     }
 }
 
@@ -72,13 +77,19 @@ fn find<'a>(app: &'a App, file: &File) -> Option<(&'a StaticFolder, String)> {
 }
 
 /// As a static file, with what the app says of it beside what the disk does.
-async fn whole(folder: &StaticFolder, rest: &str, head: &Parts, response: Response<Body>) -> Response<Body> {
+async fn whole(
+    folder: &StaticFolder,
+    rest: &str,
+    client: &Client,
+    head: &Parts,
+    response: Response<Body>,
+) -> Response<Body> {
     let is_read = head.method == Method::GET || head.method == Method::HEAD;
     let method = if is_read { &head.method } else { &Method::GET };
     let is_usual = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
     let none = HeaderMap::new();
     let conditions = if is_read && is_usual { &head.headers } else { &none };
-    let sent = folder.serve(method, rest, conditions).await.map(Body::file);
+    let sent = folder.serve(method, rest, conditions, &client.share().files).await.map(Body::file);
     if sent.status() == StatusCode::NOT_FOUND {
         let folder = folder.folder().display();
         warn!(%folder, file = rest, "the file that the app asks to send does not exist");

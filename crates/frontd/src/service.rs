@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::authority::Authority;
 use crate::body::Body;
@@ -59,7 +59,7 @@ async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> R
         return Reply::Malformed(violation).response();
     }
     let (mut head, body) = request.into_parts();
-    let mut body = RequestBody::new(body);
+    let mut body = RequestBody::new(body, &shard.config().limits);
     url_path::normalize(&mut head.uri);
     let response = route(shard, client, &head, &mut body).await;
     // Over HTTP/1.1, who was to be told to continue has not begun.
@@ -70,7 +70,7 @@ async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> R
     match head.method {
         // hyper would send it over HTTP/2.
         Method::HEAD => response.map(|_| Body::empty()),
-        _ => response,
+        _ => response.map(|body| body.to(head.version, client.memory())),
     }
 }
 
@@ -94,9 +94,11 @@ async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestB
         }
     };
     let response = match app.static_file(path) {
+        _ if !has_room(shard, client).await => refuse(shard, client, Some(app.name()), Reply::Overloaded),
         Some((folder, rest)) => {
             courtesy::file();
-            folder.serve(&head.method, rest, &head.headers).await.map(Body::file)
+            let files = &client.share().files;
+            folder.serve(&head.method, rest, &head.headers, files).await.map(Body::file)
         }
         None => {
             let answered = proxy::forward(shard, &app, client, &authority, head, body).await;
@@ -126,4 +128,25 @@ fn refuse(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply) -> Re
         info!(%client, app, reason, withheld, "a request was not served");
     }
     reply.response()
+}
+
+/// Waits while too much of what was answered before is in memory, for the client to take it; it has to in the time of a
+/// send. Tells whether it has.
+async fn has_room(shard: &Shard, client: &Client) -> bool {
+    if !client.memory().is_full() {
+        return true;
+    }
+    let limit = shard.config().limits.send_timeout;
+    let has_room = tokio::time::timeout(limit, client.memory().room()).await.is_ok();
+    if !has_room {
+        static LOGGED: LogLimit = LogLimit::every(30);
+        if let Some(withheld) = LOGGED.pass() {
+            warn!(
+                client = %client.address(),
+                withheld,
+                "request refused: responses that wait for their clients take all of limits.send_memory, or of this client's part"
+            );
+        }
+    }
+    has_room
 }

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::client::Transport;
+use crate::clients::Clients;
 use crate::connection;
 use crate::courtesy;
 use crate::listener::{BACKLOG, Bound, Listener};
@@ -38,6 +39,9 @@ pub(crate) struct Shared {
     /// Cancelled when it is time to take no more requests.
     pub(crate) drain: CancellationToken,
     pub(crate) spool: SpoolFolder,
+    pub(crate) clients: Clients,
+    /// Connections of clients that may be open.
+    pub(crate) connections: usize,
 }
 
 /// One shard, as its tasks see it.
@@ -104,7 +108,7 @@ impl Shard {
         let background = TaskTracker::new();
         background.spawn(Links::new(self.number, background.clone()).follow(self.shared.tables.clone()));
         for bound in bound {
-            match bound.listener() {
+            match bound.listener(&self.shared.metrics) {
                 Ok(listener) => {
                     let accept = Arc::clone(&self).accept(listener, Arc::clone(&doors));
                     drop(background.spawn(accept));
@@ -131,7 +135,7 @@ impl Shard {
         }
     }
 
-    async fn accept(self: Arc<Self>, listener: Listener, doors: Arc<Vec<Door>>) {
+    async fn accept(self: Arc<Self>, mut listener: Listener, doors: Arc<Vec<Door>>) {
         let transport = listener.transport();
         let drain = self.shared.drain.clone();
         while let Some((stream, peer)) = drain.run_until_cancelled(listener.accept()).await {
@@ -162,7 +166,7 @@ impl Shard {
         let open = |it: usize| doors[it].open.load(Ordering::Relaxed);
         let all: usize = (0..doors.len()).map(open).sum();
         let fewest = (0..doors.len()).min_by_key(|it| (open(*it), *it != self.number))?;
-        (all < self.shared.config.limits.connections).then(|| (fewest, doors[fewest].enter(&self.shared)))
+        (all < self.shared.connections).then(|| (fewest, doors[fewest].enter(&self.shared)))
     }
 
     fn take(self: &Arc<Self>, Accepted { stream, peer, transport, place }: Accepted) {
@@ -202,6 +206,10 @@ impl Shard {
 
     pub(crate) fn spool(&self) -> &SpoolFolder {
         &self.shared.spool
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.shared.clients
     }
 
     pub(crate) fn tasks(&self) -> &TaskTracker {

@@ -18,57 +18,39 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use body::{SpoolBodyError, SpooledBody, SpooledReader};
 pub(crate) use fifo::{ChannelLimits, PushError, SpoolReader, channel};
 
-/// What each file may hold beyond the folder's limit, so that every response goes on, if slowly. In bytes.
+use crate::clients::Share;
+use crate::quota::{Quota, Shares};
+
+/// What each file may hold beyond all limits, so that every response goes on, if slowly. In bytes.
 const FREE: u64 = 64 * 1024;
 
-/// Where the files are, and how much there may be in all of them; cheap to clone.
+/// Where the files are, and what each app has of it; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct SpoolFolder(Arc<Folder>);
 
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
-    /// In bytes.
-    limit: u64,
-    used: AtomicU64,
+    /// What one app may have, in bytes.
+    per_app: u64,
+    apps: Shares<Arc<str>, Quota>,
 }
 
 impl SpoolFolder {
-    /// Makes the folder when it is not there, readable by its owner only. Its files hold `limit` bytes at most.
+    /// Makes the folder when it is not there, readable by its owner only. The files of one app hold `per_app` bytes at
+    /// most.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(crate) fn create(path: &Path, limit: u64) -> Result<Self, SpoolError> {
+    pub(crate) fn create(path: &Path, per_app: u64) -> Result<Self, SpoolError> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        let folder = Self(Arc::new(Folder { path: path.to_owned(), limit, used: AtomicU64::new(0) }));
+        let folder = Self(Arc::new(Folder { path: path.to_owned(), per_app, apps: Shares::new() }));
         made.map_err(|source| folder.error("create", source))?;
         Ok(folder)
-    }
-
-    /// Takes up to `bytes` of what is left of the limit; tells how many.
-    fn take(&self, bytes: u64) -> u64 {
-        let Folder { limit, used, .. } = &*self.0;
-        let more = |used: u64| Some(used.saturating_add(bytes).min((*limit).max(used)));
-        match used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(before) => bytes.min(limit.saturating_sub(before)),
-            Err(_) => 0,
-        }
-    }
-
-    /// Gives back what was taken.
-    fn give(&self, bytes: u64) {
-        self.0.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// As much is spooled as may be.
-    fn full(&self) -> SpoolError {
-        let source = io::Error::new(io::ErrorKind::QuotaExceeded, "all that may be spooled is");
-        SpoolError { action: "write", folder: self.clone(), cure: Cure::Limit, source }
     }
 
     fn error(&self, action: &'static str, source: io::Error) -> SpoolError {
@@ -85,6 +67,64 @@ impl SpoolFolder {
     }
 }
 
+/// On whose account bodies are spooled. What is in the files counts for the app, for the client's address, and in total.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) folder: SpoolFolder,
+    pub(crate) app: Arc<str>,
+    pub(crate) client: Arc<Share>,
+    /// What waits in memory counts for the client's connection.
+    pub(crate) memory: Arc<Quota>,
+}
+
+impl Account {
+    fn quotas(&self) -> Quotas {
+        let Folder { per_app, apps, .. } = &*self.folder.0;
+        let app = apps.of(Arc::clone(&self.app), || Quota::new(*per_app));
+        Quotas { app, client: Arc::clone(&self.client.spool) }
+    }
+
+    /// As much is spooled as may be.
+    fn full(&self, cure: Cure) -> SpoolError {
+        let source = io::Error::new(io::ErrorKind::QuotaExceeded, "all that may be spooled is");
+        SpoolError { action: "write", folder: self.folder.clone(), cure, source }
+    }
+}
+
+/// What a file's bytes are taken of.
+#[derive(Debug)]
+struct Quotas {
+    app: Arc<Quota>,
+    client: Arc<Quota>,
+}
+
+impl Quotas {
+    /// Takes up to `bytes` of what is left; tells how many.
+    fn take(&self, bytes: u64) -> u64 {
+        let taken = self.app.take_up_to(bytes);
+        let granted = self.client.take_up_to(taken);
+        self.app.give(taken - granted);
+        granted
+    }
+
+    /// Gives back what was taken.
+    fn give(&self, bytes: u64) {
+        self.app.give(bytes);
+        self.client.give(bytes);
+    }
+
+    /// Which limit is reached.
+    fn cure(&self) -> Cure {
+        if self.app.is_used_up() {
+            Cure::App
+        } else if self.client.is_used_up() {
+            Cure::Client
+        } else {
+            Cure::Limit
+        }
+    }
+}
+
 /// The disk could not hold or give back what was spooled.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} a spool file in {}: {source}; {cure}", .folder.0.path.display())]
@@ -98,7 +138,7 @@ pub(crate) struct SpoolError {
 impl SpoolError {
     /// Whether it is over when others are done.
     pub(crate) fn is_full(&self) -> bool {
-        matches!(self.cure, Cure::Limit)
+        matches!(self.cure, Cure::Limit | Cure::App | Cure::Client | Cure::Files)
     }
 }
 
@@ -106,6 +146,14 @@ impl SpoolError {
 enum Cure {
     #[error("raise `limits.spool` in frontd.toml if its disk has the room")]
     Limit,
+    #[error("the app has its part: raise `limits.spool_per_app` in frontd.toml if it needs more")]
+    App,
+    #[error(
+        "the client's address has its part: raise `limits.spool_per_client` in frontd.toml if it needs more"
+    )]
+    Client,
+    #[error("too many files are open for clients: raise LimitNOFILE")]
+    Files,
     #[error("free some space there, or set `spool` in frontd.toml to a folder on a larger disk")]
     Space,
     #[error("make it a folder that frontd may write to, or set `spool` in frontd.toml to one")]

@@ -25,6 +25,9 @@ use open::Target;
 use path::{FilePath, Names};
 use representation::Representation;
 
+use crate::log_limit::LogLimit;
+use crate::quota::Quota;
+
 /// A folder, and the URL path that it is served at.
 #[derive(Debug)]
 pub(crate) struct StaticFolder {
@@ -78,14 +81,21 @@ impl StaticFolder {
 
     /// Answers a request for `rest`: what follows the prefix in the URL's path, percent-encoded as it came.
     ///
-    /// A change on disk is seen after a second at the latest, a new file at once.
-    pub(crate) async fn serve(&self, method: &Method, rest: &str, headers: &HeaderMap) -> Response<FileBody> {
+    /// A change on disk is seen after a second at the latest, a new file at once. A large file is one of `files` while it
+    /// is sent.
+    pub(crate) async fn serve(
+        &self,
+        method: &Method,
+        rest: &str,
+        headers: &HeaderMap,
+        files: &Arc<Quota>,
+    ) -> Response<FileBody> {
         if method != Method::GET && method != Method::HEAD {
             let mut response = refusal(method, StatusCode::METHOD_NOT_ALLOWED);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match self.find(rest).await {
+        match self.find(rest, files).await {
             Ok(Found::File(file)) => respond(method, headers, &file),
             Ok(Found::Redirect) => self.redirect(method, rest),
             Err(error) => refusal(method, self.status(rest, &error)),
@@ -96,7 +106,12 @@ impl StaticFolder {
     ///
     /// # Errors
     /// When it is not, or cannot be opened.
-    pub(crate) async fn part(&self, rest: &str, part: &Part) -> Result<FileBody, PartError> {
+    pub(crate) async fn part(
+        &self,
+        rest: &str,
+        part: &Part,
+        files: &Arc<Quota>,
+    ) -> Result<FileBody, PartError> {
         let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
         let Target::File(open) = open::open(&self.folder, &path).await? else {
             return Err(OpenError::NotFound.into());
@@ -104,20 +119,22 @@ impl StaticFolder {
         if !open.stamp.is_of(part.device, part.inode) {
             return Err(PartError::Replaced);
         }
-        Ok(FileBody::disk(Arc::new(open.file), part.offset..part.offset.saturating_add(part.length)))
+        let slot = files.take_one().ok_or(OpenError::TooMany)?;
+        let range = part.offset..part.offset.saturating_add(part.length);
+        Ok(FileBody::disk(Arc::new(open.file), range, Arc::new(slot)))
     }
 
-    async fn find(&self, rest: &str) -> Result<Found, OpenError> {
+    async fn find(&self, rest: &str, files: &Arc<Quota>) -> Result<Found, OpenError> {
         // What an app has sent it may have written just now, in less time than a stamp can tell.
         if self.names == Names::Any {
-            return Ok(Found::File(Arc::new(self.load(rest).await?)));
+            return Ok(Found::File(Arc::new(self.load(rest, files).await?)));
         }
         let known = match cache::get(self.id, rest) {
             Cached::Fresh(file) => return Ok(Found::File(file)),
             Cached::Stale(file) => Some(file),
             Cached::Absent => None,
         };
-        let found = self.look(rest, known).await;
+        let found = self.look(rest, known, files).await;
         if !matches!(found, Ok(Found::File(_))) {
             cache::remove(self.id, rest);
         }
@@ -125,16 +142,21 @@ impl StaticFolder {
     }
 
     /// A file as it is now.
-    async fn load(&self, rest: &str) -> Result<Representation, OpenError> {
+    async fn load(&self, rest: &str, files: &Arc<Quota>) -> Result<Representation, OpenError> {
         let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
         match open::open(&self.folder, &path).await? {
-            Target::File(open) => Representation::load(open, path.as_path()).await.map_err(OpenError::Failed),
+            Target::File(open) => Representation::load(open, path.as_path(), files).await,
             Target::FolderWithPage => Err(OpenError::NotFound),
         }
     }
 
     /// Asks the disk; `known` is what was there before.
-    async fn look(&self, rest: &str, known: Option<Arc<Representation>>) -> Result<Found, OpenError> {
+    async fn look(
+        &self,
+        rest: &str,
+        known: Option<Arc<Representation>>,
+        files: &Arc<Quota>,
+    ) -> Result<Found, OpenError> {
         let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
         let open = match open::open(&self.folder, &path).await? {
             Target::File(open) => open,
@@ -143,8 +165,7 @@ impl StaticFolder {
         if let Some(known) = known.filter(|known| known.stamp == open.stamp) {
             return Ok(Found::File(known));
         }
-        let loaded = Representation::load(open, path.as_path()).await.map_err(OpenError::Failed)?;
-        let loaded = Arc::new(loaded);
+        let loaded = Arc::new(Representation::load(open, path.as_path(), files).await?);
         cache::insert(self.id, rest, &loaded);
         Ok(Found::File(loaded))
     }
@@ -171,6 +192,13 @@ impl StaticFolder {
                 tracing::warn!(%folder, path = rest, "static file may not be read: let frontd's user read it");
                 StatusCode::FORBIDDEN
             }
+            OpenError::TooMany => {
+                static LOGGED: LogLimit = LogLimit::every(30);
+                if let Some(withheld) = LOGGED.pass() {
+                    tracing::warn!(%folder, path = rest, withheld, "static files are refused: {error}, raise LimitNOFILE");
+                }
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             OpenError::Failed(error) => {
                 tracing::warn!(%folder, path = rest, %error, "static file cannot be read");
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -179,7 +207,7 @@ impl StaticFolder {
     }
 }
 
-fn respond(method: &Method, headers: &HeaderMap, file: &Representation) -> Response<FileBody> {
+fn respond(method: &Method, headers: &HeaderMap, file: &Arc<Representation>) -> Response<FileBody> {
     let size = file.stamp.size;
     let (status, headers, range) = match conditional::decide(method, headers, file.validators()) {
         Decision::Whole => (StatusCode::OK, file.headers().clone(), 0..size),

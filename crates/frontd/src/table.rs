@@ -28,7 +28,7 @@ type Routes = Vec<Arc<App>>;
 /// One app, as frontd knows it.
 #[derive(Debug)]
 pub(crate) struct App {
-    name: String,
+    name: Arc<str>,
     domains: Vec<String>,
     /// Without a trailing slash: empty at the root.
     mount: Bytes,
@@ -67,7 +67,7 @@ impl Table {
     /// Makes the table of `apps`, in which those that `former` has under the same name keep their pools, and
     /// what has not changed of them.
     pub(crate) fn new(apps: &[routes::App], former: &Self, metrics: &Metrics) -> Self {
-        let kept: HashMap<&str, &Arc<App>> = former.apps.iter().map(|it| (it.name.as_str(), it)).collect();
+        let kept: HashMap<&str, &Arc<App>> = former.apps.iter().map(|it| (&*it.name, it)).collect();
         let apps: Vec<_> = apps
             .iter()
             .map(|it| Arc::new(App::new(it, kept.get(it.name.as_str()).copied(), metrics)))
@@ -130,7 +130,7 @@ impl App {
         let sendfile_folders =
             folders(&app.sendfile_folders, former.map(|it| &it.sendfile_folders), StaticFolder::private);
         Self {
-            name: app.name.clone(),
+            name: app.name.as_str().into(),
             domains: app.domains.clone(),
             mount: Bytes::copy_from_slice(app.path.trim_end_matches('/').as_bytes()),
             workers: app.workers.iter().map(Worker::from).collect(),
@@ -152,6 +152,10 @@ impl App {
     }
 
     pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
         &self.name
     }
 

@@ -57,7 +57,12 @@ fn every_key() {
         header = "8 KiB"
         header_timeout = "1s"
         keep_alive = "2m"
+        body_rate = "2 KiB"
+        body_timeout = "10m"
+        send_timeout = "7s"
+        send_memory = "64 MiB"
         spool = "1 GB"
+        spool_per_client = "1 MB"
     "#;
     let expected = FrontdConfig {
         http: vec![],
@@ -72,7 +77,13 @@ fn every_key() {
             header_bytes: 8192,
             header_timeout: Duration::from_secs(1),
             keep_alive: Duration::from_secs(120),
+            body_rate: 2048,
+            body_timeout: Duration::from_secs(600),
+            send_timeout: Duration::from_secs(7),
+            send_memory: 64 << 20,
             spool_bytes: 1_000_000_000,
+            spool_per_app: 500_000_000,
+            spool_per_client: 1_000_000,
         },
         spool: "/r/s/spool".into(),
         state: "/r/s".into(),

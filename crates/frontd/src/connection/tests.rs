@@ -21,7 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(75);
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_idle_when_its_last_exchange_has_ended_for_long_enough() {
-    let (streams, mut open) = Streams::new(TaskTracker::new());
+    let folder = tempfile::tempdir().unwrap();
+    let shared = Arc::new(crate::shard::testing::shared(folder.path(), &[]));
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let refusal = Refusal::none(Arc::clone(&shared.metrics));
+    let client = Arc::new(Client::new(peer, peer.ip(), Transport::Tls, &shared.clients, refusal));
+    let (streams, mut open) = Streams::new(&crate::shard::testing::shard(&shared), &client);
     let (end, ended) = oneshot::channel::<()>();
     streams.execute(async { drop(ended.await) });
     streams.execute(async {});
@@ -55,13 +60,15 @@ impl World {
         let app = routes::App { name: "blog".to_owned(), domains, path: "/".to_owned(), ..app };
         let mut shared = crate::shard::testing::shared(folder.path(), &[app]);
         set(&mut shared.config);
+        shared.clients = crate::clients::Clients::new(&shared.config.limits, 1000);
         let shard = crate::shard::testing::shard(&Arc::new(shared));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (near, peer) = listener.accept().await.unwrap();
         let serving = Arc::clone(&shard);
         shard.tasks().spawn(async move {
-            let client = Client::new(peer, peer.ip(), Transport::Tls, Refusal::none(serving.shared_metrics()));
+            let refusal = Refusal::none(serving.shared_metrics());
+            let client = Client::new(peer, peer.ip(), Transport::Tls, serving.clients(), refusal);
             let _ended = http2(&serving, client, near).await;
         });
         let (requests, connection) = settings.handshake(far).await.unwrap();
@@ -111,6 +118,123 @@ async fn an_upload_that_is_refused_is_read_for_a_while_so_that_the_answer_is_see
     assert!(upload(&mut stream, 2000).await);
     assert_eq!(response.await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert!(!upload(&mut stream, 256 << 20).await, "it is read without an end");
+    let reason = std::future::poll_fn(|cx| stream.poll_reset(cx)).await.unwrap();
+    assert_eq!(reason, Reason::NO_ERROR);
+}
+
+/// An app with static files: `n.bin` of so many KiB, for each of these.
+fn with_files(folder: &std::path::Path, kib: &[usize]) -> routes::App {
+    for kib in kib {
+        std::fs::write(folder.join(format!("{kib}.bin")), vec![b'f'; kib * 1024]).unwrap();
+    }
+    let folder = routes::StaticFolder { prefix: "/f/".to_owned(), folder: folder.display().to_string() };
+    routes::App { static_folders: vec![folder], ..routes::App::default() }
+}
+
+fn window(size: u32) -> h2::client::Builder {
+    let mut settings = h2::client::Builder::new();
+    settings.initial_window_size(size);
+    settings
+}
+
+/// What comes of a response: its length, or why it ended early.
+async fn read(response: ResponseFuture) -> Result<usize, h2::Error> {
+    let mut body = response.await?.into_body();
+    let mut length = 0;
+    while let Some(part) = body.data().await {
+        let part = part?.len();
+        length += part;
+        body.flow_control().release_capacity(part)?;
+    }
+    Ok(length)
+}
+
+#[tokio::test]
+async fn a_stream_whose_window_stays_closed_is_reset_and_others_are_not() {
+    let files = tempfile::tempdir().unwrap();
+    let app = with_files(files.path(), &[1, 60, 300]);
+    let short = |config: &mut config::frontd::FrontdConfig| {
+        config.limits.send_timeout = Duration::from_millis(200);
+    };
+    for size in [0, 1, 20_000] {
+        let mut world = World::with(app.clone(), short, window(size)).await;
+        for file in ["/f/60.bin", "/f/300.bin"] {
+            let (response, _) = world.send(Method::GET, file);
+            let response = response.await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            let mut body = response.into_body();
+            let error = loop {
+                match body.data().await.expect("the whole of it came") {
+                    // Never released: the window stays as it is.
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.reason(), Some(Reason::CANCEL), "{file} with a window of {size}");
+        }
+        assert_eq!(world.shard.metrics().stalled.get(), 2);
+        if size > 1 {
+            let (response, _) = world.send(Method::GET, "/f/300.bin");
+            assert_eq!(read(response).await.unwrap(), 300 * 1024);
+        }
+    }
+}
+
+#[tokio::test]
+async fn stalled_streams_share_files_and_hold_a_bounded_part_of_them() {
+    let files = tempfile::tempdir().unwrap();
+    let app = with_files(files.path(), &[10_000]);
+    let mut world = World::with(app, |_| (), window(1)).await;
+    let before = open_files(files.path());
+    let mut stalled = Vec::new();
+    for _ in 0..100 {
+        let (response, _) = world.send(Method::GET, "/f/10000.bin");
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let mut body = response.into_body();
+        assert_eq!(body.data().await.unwrap().unwrap().len(), 1);
+        stalled.push(body);
+    }
+    assert_eq!(open_files(files.path()) - before, 1);
+    let clients = world.shard.clients().of([127, 0, 0, 1].into());
+    assert_eq!(clients.files.used(), 1);
+    assert!(clients.memory.used() <= 100 * 32 * 1024, "{}", clients.memory.used());
+    drop(stalled);
+    while clients.memory.used() + clients.files.used() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn open_files(folder: &std::path::Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    open.filter(|it| std::fs::read_link(it.as_ref().unwrap().path()).is_ok_and(|it| it.starts_with(folder)))
+        .count()
+}
+
+#[tokio::test]
+async fn requests_wait_while_too_much_waits_for_the_client() {
+    let files = tempfile::tempdir().unwrap();
+    let app = with_files(files.path(), &[300, 1]);
+    let little = |config: &mut config::frontd::FrontdConfig| config.limits.send_memory = 2;
+    let mut world = World::with(app, little, window(1)).await;
+    let (response, _) = world.send(Method::GET, "/f/300.bin");
+    let held = response.await.unwrap();
+    let (mut response, _) = world.send(Method::GET, "/f/1.bin");
+    let waits = tokio::time::timeout(Duration::from_millis(100), &mut response).await;
+    assert!(waits.is_err(), "it did not wait");
+    drop(held);
+    assert_eq!(read(response).await.unwrap(), 1024);
+}
+
+#[tokio::test]
+async fn an_upload_that_takes_too_long_is_told_so() {
+    let app = routes::App { queue_size: 10, body_limit: 1 << 30, ..routes::App::default() };
+    let short =
+        |config: &mut config::frontd::FrontdConfig| config.limits.body_timeout = Duration::from_millis(200);
+    let mut world = World::with(app, short, h2::client::Builder::new()).await;
+    let (response, mut stream) = world.send(Method::POST, "/");
+    assert!(upload(&mut stream, 2000).await);
+    assert_eq!(response.await.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
     let reason = std::future::poll_fn(|cx| stream.poll_reset(cx)).await.unwrap();
     assert_eq!(reason, Reason::NO_ERROR);
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Shard, Shared};
+use crate::clients::Clients;
 use crate::metrics::Metrics;
 use crate::spool::SpoolFolder;
 use crate::table::Table;
@@ -29,7 +30,9 @@ pub(crate) fn shared(folder: &Path, apps: &[routes::App]) -> Shared {
         certificates: Arc::new(Certificates::new(&config.tls).unwrap()),
         tables: watch::channel(Arc::new(table)).1,
         drain: CancellationToken::new(),
-        spool: SpoolFolder::create(&folder.join("spool"), config.limits.spool_bytes).unwrap(),
+        spool: SpoolFolder::create(&folder.join("spool"), config.limits.spool_per_app).unwrap(),
+        clients: Clients::new(&config.limits, 1000),
+        connections: 1000,
         config,
     }
 }

@@ -8,14 +8,17 @@ use http_body::Body;
 use http_body_util::BodyExt;
 
 use super::file::SpoolFile;
-use super::{SpoolError, SpoolFolder};
+use super::{Account, SpoolError};
+use crate::quota::Held;
 
 /// The most bytes of a body that stay in memory; larger ones are in a file.
 pub(crate) const INLINE_MAX: usize = 64 * 1024;
-/// Bytes that are written or read in one go.
+/// Bytes that are read in one go.
 const BLOCK: usize = 256 * 1024;
 /// Bytes that a reader gives at a time.
 const CHUNK: usize = 64 * 1024;
+/// A body of which more waits in memory counts for its client.
+const COUNTED: usize = 16 * 1024;
 
 /// A complete body.
 #[derive(Clone, Debug)]
@@ -58,7 +61,7 @@ impl SpooledBody {
     pub(crate) async fn read<B>(
         mut body: B,
         limit: u64,
-        folder: &SpoolFolder,
+        account: &Account,
     ) -> Result<Self, SpoolBodyError<B::Error>>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -67,7 +70,7 @@ impl SpooledBody {
         if body.size_hint().lower() > limit {
             return Err(SpoolBodyError::TooLarge { limit });
         }
-        let mut sink = Sink::new(folder);
+        let mut sink = Sink::new(account);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(SpoolBodyError::Client)?.into_data() else { continue };
             if sink.len().saturating_add(data.len() as u64) > limit {
@@ -139,17 +142,18 @@ impl SpooledReader {
 
 /// What has been read of a body: in memory as long as it may be, then in a file.
 struct Sink<'a> {
-    folder: &'a SpoolFolder,
+    account: &'a Account,
     /// The first frame that waits, as it came: most bodies have no other.
     first: Bytes,
     /// All that waits once there is a second one. Copied, as a frame of one byte holds on to far more memory.
     joined: BytesMut,
     file: Option<SpooledFile>,
+    held: Option<Held>,
 }
 
 impl<'a> Sink<'a> {
-    fn new(folder: &'a SpoolFolder) -> Self {
-        Self { folder, first: Bytes::new(), joined: BytesMut::new(), file: None }
+    fn new(account: &'a Account) -> Self {
+        Self { account, first: Bytes::new(), joined: BytesMut::new(), file: None, held: None }
     }
 
     fn len(&self) -> u64 {
@@ -168,8 +172,10 @@ impl<'a> Sink<'a> {
             self.joined.extend_from_slice(&mem::take(&mut self.first));
             self.joined.extend_from_slice(&data);
         }
-        if self.waiting() >= BLOCK {
+        if self.waiting() > INLINE_MAX {
             self.write().await?;
+        } else if self.waiting() > COUNTED && self.held.is_none() {
+            self.held = Some(self.account.memory.hold(INLINE_MAX as u64));
         }
         Ok(())
     }
@@ -183,11 +189,11 @@ impl<'a> Sink<'a> {
         let data = self.gather();
         let spooled = match &mut self.file {
             Some(spooled) => spooled,
-            none => none.insert(SpooledFile { file: SpoolFile::create(self.folder).await?, len: 0 }),
+            none => none.insert(SpooledFile { file: SpoolFile::create(self.account).await?, len: 0 }),
         };
         let at = spooled.len;
         if spooled.file.room(at, data.len()) < data.len() {
-            return Err(self.folder.full());
+            return Err(self.account.full(spooled.file.cure()));
         }
         spooled.len += data.len() as u64;
         spooled.file.write(at, data).await

@@ -17,7 +17,8 @@ use http_body::{Body, Frame};
 use parking_lot::Mutex;
 
 use super::file::{Reading, SpoolFile};
-use super::{SpoolError, SpoolFolder};
+use super::{Account, SpoolError};
+use crate::quota::Quota;
 
 /// Bytes that are written or read in one go.
 const BLOCK: usize = 64 * 1024;
@@ -37,18 +38,18 @@ impl Default for ChannelLimits {
     }
 }
 
-/// Makes a channel that spills into `folder`.
+/// Makes a channel that spills on `account`.
 #[must_use]
-pub(crate) fn channel(folder: SpoolFolder, limits: ChannelLimits) -> (SpoolWriter, SpoolReader) {
-    let shared = Arc::new(Mutex::new(State::default()));
-    (SpoolWriter { shared: shared.clone(), folder, limits }, SpoolReader { shared, reading: None })
+pub(crate) fn channel(account: Account, limits: ChannelLimits) -> (SpoolWriter, SpoolReader) {
+    let shared = Arc::new(Mutex::new(State::new(Arc::clone(&account.memory))));
+    (SpoolWriter { shared: shared.clone(), account, limits }, SpoolReader { shared, reading: None })
 }
 
 /// The worker's end. Dropped without [`SpoolWriter::finish`], it cuts the response off.
 #[derive(Debug)]
 pub(crate) struct SpoolWriter {
     shared: Arc<Mutex<State>>,
-    folder: SpoolFolder,
+    account: Account,
     limits: ChannelLimits,
 }
 
@@ -81,8 +82,12 @@ pub(crate) enum Cut {
     Disk(#[from] SpoolError),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// What is in memory counts for the client's connection.
+    memory: Arc<Quota>,
+    /// How much of it is counted.
+    counted: u64,
     head: VecDeque<Bytes>,
     head_len: usize,
     ring: Option<Ring>,
@@ -97,9 +102,8 @@ struct State {
     writer_waker: Option<Waker>,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WriterState {
-    #[default]
     Open,
     Finished,
     Cut,
@@ -163,7 +167,9 @@ impl SpoolWriter {
         }
         state.wake_reader();
         state.spilling = state.tail.len() >= BLOCK;
-        Ok(state.spilling.then(|| state.tail.split().freeze()))
+        let spilled = state.spilling.then(|| state.tail.split().freeze());
+        state.count();
+        Ok(spilled)
     }
 
     /// Writes all of `data` to the file, as room comes free.
@@ -187,7 +193,12 @@ impl SpoolWriter {
     /// Makes the file when there is none. While a spill is on, the reader does not let it go.
     async fn open(&self) -> Result<(), PushError> {
         if self.shared.lock().ring.is_none() {
-            let file = SpoolFile::create(&self.folder).await?;
+            // It is as good as full until others are done with their files.
+            tokio::select! {
+                () = self.account.client.files.room() => {}
+                () = self.closed() => return Err(PushError::Closed),
+            }
+            let file = SpoolFile::create(&self.account).await?;
             let size = self.limits.disk.max(BLOCK as u64);
             self.shared.lock().ring = Some(Ring { file, size, start: 0, len: 0 });
         }
@@ -206,6 +217,32 @@ impl Drop for SpoolWriter {
 }
 
 impl State {
+    fn new(memory: Arc<Quota>) -> Self {
+        Self {
+            memory,
+            counted: 0,
+            head: VecDeque::new(),
+            head_len: 0,
+            ring: None,
+            spilling: false,
+            tail: BytesMut::new(),
+            writer: WriterState::Open,
+            reader_gone: false,
+            reader_waker: None,
+            writer_waker: None,
+        }
+    }
+
+    /// Counts what is in memory now.
+    fn count(&mut self) {
+        let now = (self.head_len + self.tail.len()) as u64;
+        match now.checked_sub(self.counted) {
+            Some(more) => self.memory.charge(more),
+            None => self.memory.give(self.counted - now),
+        }
+        self.counted = now;
+    }
+
     fn wake_reader(&mut self) {
         if let Some(reader) = self.reader_waker.take() {
             reader.wake();
@@ -245,6 +282,12 @@ impl State {
 
     /// What the reader does next.
     fn next(&mut self, cx: &Context<'_>) -> Next {
+        let next = self.take(cx);
+        self.count();
+        next
+    }
+
+    fn take(&mut self, cx: &Context<'_>) -> Next {
         if let Some(chunk) = self.head.pop_front() {
             self.head_len -= chunk.len();
             return Next::Chunk(chunk);
@@ -282,6 +325,12 @@ impl State {
         if let Some(writer) = self.writer_waker.take() {
             writer.wake();
         }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.memory.give(self.counted);
     }
 }
 

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{FREE, SpoolError, SpoolFolder};
+use super::{Account, Cure, FREE, Quotas, SpoolError, SpoolFolder};
+use crate::quota::Held;
 
 /// Deleted with its last clone, for it has no name.
 #[derive(Clone, Debug)]
@@ -23,8 +24,9 @@ pub(super) struct SpoolFile {
 #[derive(Debug)]
 struct Handed {
     file: Option<File>,
-    folder: SpoolFolder,
-    /// How far it may be written, and how much of that was taken of the folder's limit.
+    quotas: Quotas,
+    _slot: Held,
+    /// How far it may be written, and how much of that was taken of the limits.
     granted: AtomicU64,
 }
 
@@ -32,23 +34,32 @@ struct Handed {
 pub(super) type Reading = JoinHandle<Result<Bytes, SpoolError>>;
 
 impl SpoolFile {
-    pub(super) async fn create(folder: &SpoolFolder) -> Result<Self, SpoolError> {
+    /// Makes a file; fails when too many are open for the client.
+    pub(super) async fn create(account: &Account) -> Result<Self, SpoolError> {
+        let slot = account.client.files.take_one().ok_or_else(|| account.full(Cure::Files))?;
+        let folder = &account.folder;
         let path = folder.0.path.clone();
         let made = spawn_blocking(move || tempfile::tempfile_in(path)).await;
         let file = flatten(made).map_err(|error| folder.error("create", error))?;
-        let file = Handed { file: Some(file), folder: folder.clone(), granted: AtomicU64::new(FREE) };
+        let (quotas, granted) = (account.quotas(), AtomicU64::new(FREE));
+        let file = Handed { file: Some(file), quotas, _slot: slot, granted };
         Ok(Self { file: Arc::new(file), folder: folder.clone() })
     }
 
-    /// How much of `len` bytes at offset `at` may be written, by the limit of the folder. One writer asks.
+    /// How much of `len` bytes at offset `at` may be written, by all limits. One writer asks.
     pub(super) fn room(&self, at: u64, len: usize) -> usize {
-        let Handed { granted, folder, .. } = &*self.file;
+        let Handed { granted, quotas, .. } = &*self.file;
         let before = granted.load(Ordering::Relaxed);
         let end = at.saturating_add(len as u64);
-        let taken = folder.take(end.saturating_sub(before));
+        let taken = quotas.take(end.saturating_sub(before));
         granted.store(before + taken, Ordering::Relaxed);
         let room = (before + taken).saturating_sub(at);
         usize::try_from(room).map_or(len, |room| room.min(len))
+    }
+
+    /// Which limit leaves no room.
+    pub(super) fn cure(&self) -> Cure {
+        self.file.quotas.cure()
     }
 
     /// Writes all of `data` at offset `at`.
@@ -87,7 +98,7 @@ impl Handed {
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        self.folder.give(self.granted.load(Ordering::Relaxed) - FREE);
+        self.quotas.give(self.granted.load(Ordering::Relaxed) - FREE);
         let file = self.file.take();
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn_blocking(move || drop(file));

@@ -1,16 +1,38 @@
 //! What the tests of both spools share.
 
+use std::path::Path;
+
+use config::frontd::Limits;
 use tempfile::TempDir;
 
-use super::SpoolFolder;
+use super::{Account, SpoolFolder};
+use crate::clients::Clients;
 
 pub(super) const KIB: usize = 1024;
 
-/// A folder that did not exist before, and where it is.
-pub(super) fn folder() -> (TempDir, SpoolFolder) {
+/// An account without limits on a folder that did not exist before, and where it is.
+pub(super) fn folder() -> (TempDir, Account) {
     let temp = TempDir::new().unwrap();
-    let folder = SpoolFolder::create(&temp.path().join("made/spool"), u64::MAX).unwrap();
-    (temp, folder)
+    let [account, _] = accounts(&temp.path().join("made/spool"), [u64::MAX; 3]);
+    (temp, account)
+}
+
+/// Those of two apps, used by one address, by the limits in total, of each app and of each address.
+pub(super) fn accounts(path: &Path, [total, per_app, per_client]: [u64; 3]) -> [Account; 2] {
+    let limits = Limits {
+        spool_bytes: total,
+        spool_per_app: per_app,
+        spool_per_client: per_client,
+        ..Limits::default()
+    };
+    let folder = SpoolFolder::create(path, per_app).unwrap();
+    let client = Clients::new(&limits, 1000).of([127, 0, 0, 1].into());
+    ["blog", "shop"].map(|app| Account {
+        folder: folder.clone(),
+        app: app.into(),
+        client: client.clone(),
+        memory: client.connection(),
+    })
 }
 
 /// Bytes that tell their place.

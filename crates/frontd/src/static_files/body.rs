@@ -1,5 +1,6 @@
 //! The bytes of a file, from memory or from disk.
 
+use std::any::Any;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
@@ -12,9 +13,6 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::task::{JoinHandle, spawn_blocking};
-
-/// Bytes that are read from disk at a time.
-const BLOCK: usize = 256 * 1024;
 
 /// The body of an answer. It never has more bytes than its head said; a file that has shrunk meanwhile is an
 /// error, by which the answer is cut off.
@@ -30,7 +28,11 @@ enum Source {
 #[derive(Debug)]
 struct DiskReader {
     file: Arc<File>,
+    /// What goes with the open file, and is to be kept for as long: others that send it may share it.
+    _kept: Arc<dyn Any + Send + Sync>,
     left: Range<u64>,
+    /// Bytes that are read at a time.
+    block: usize,
     /// What was sent last: when the client's connection has let go of it, its memory is used again.
     sent: Bytes,
     /// On its way, because the disk has to be waited for.
@@ -38,6 +40,20 @@ struct DiskReader {
 }
 
 impl FileBody {
+    /// Bytes that are read from disk at a time, where nothing else is said.
+    pub(crate) const BLOCK: usize = 128 * 1024;
+
+    /// Has `block` bytes read at a time; tells whether it is read from disk at all.
+    pub(crate) fn read_in(&mut self, block: usize) -> bool {
+        match &mut self.0 {
+            Source::Memory(_) => false,
+            Source::Disk(reader) => {
+                reader.block = block;
+                true
+            }
+        }
+    }
+
     pub(super) fn empty() -> Self {
         Self::memory(Bytes::new())
     }
@@ -46,8 +62,10 @@ impl FileBody {
         Self(Source::Memory(data))
     }
 
-    pub(super) fn disk(file: Arc<File>, range: Range<u64>) -> Self {
-        let reader = DiskReader { file, left: range, sent: Bytes::new(), reading: None };
+    /// A part of an open file. `kept` is dropped with it.
+    pub(super) fn disk(file: Arc<File>, range: Range<u64>, kept: Arc<dyn Any + Send + Sync>) -> Self {
+        let (block, sent) = (Self::BLOCK, Bytes::new());
+        let reader = DiskReader { file, _kept: kept, left: range, block, sent, reading: None };
         Self(Source::Disk(Box::new(reader)))
     }
 
@@ -114,7 +132,7 @@ impl DiskReader {
     /// As long as the next block may be.
     fn buffer(&mut self) -> BytesMut {
         let left = self.left.end - self.left.start;
-        let len = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
+        let len = usize::try_from(left).map_or(self.block, |left| left.min(self.block));
         let mut buffer = std::mem::take(&mut self.sent).try_into_mut().unwrap_or_default();
         buffer.resize(len, 0);
         buffer

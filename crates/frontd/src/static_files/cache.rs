@@ -2,11 +2,13 @@
 //!
 //! It belongs to the thread, so that shards share no lock. What is used again survives what was asked for
 //! once: a second chance in the order of arrival.
+//!
+//! A large file is known only while somebody sends it: all who do share its descriptor.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::representation::Representation;
@@ -60,12 +62,28 @@ struct Cache {
 
 #[derive(Debug)]
 struct Entry {
-    file: Arc<Representation>,
+    file: Kept,
     size: usize,
     checked: Instant,
     was_used: bool,
     /// Tells it from a former entry for the same path.
     arrival: u64,
+}
+
+/// A small file, or a large one that others have open.
+#[derive(Debug)]
+enum Kept {
+    Small(Arc<Representation>),
+    Large(Weak<Representation>),
+}
+
+impl Kept {
+    fn get(&self) -> Option<Arc<Representation>> {
+        match self {
+            Self::Small(file) => Some(Arc::clone(file)),
+            Self::Large(file) => file.upgrade(),
+        }
+    }
 }
 
 impl Cache {
@@ -77,22 +95,26 @@ impl Cache {
         let Some(entry) = self.folders.get_mut(&folder).and_then(|files| files.get_mut(path)) else {
             return Cached::Absent;
         };
+        let Some(file) = entry.file.get() else { return Cached::Absent };
         entry.was_used = true;
         if now.saturating_duration_since(entry.checked) < FRESH {
-            return Cached::Fresh(Arc::clone(&entry.file));
+            return Cached::Fresh(file);
         }
         entry.checked = now;
-        Cached::Stale(Arc::clone(&entry.file))
+        Cached::Stale(file)
     }
 
     fn insert(&mut self, folder: FolderId, path: &str, file: &Arc<Representation>, now: Instant) {
         self.remove(folder, path);
-        let Some(len) = file.cacheable_len() else { return };
+        let (file, len) = match file.cacheable_len() {
+            Some(len) => (Kept::Small(Arc::clone(file)), len),
+            None => (Kept::Large(Arc::downgrade(file)), 0),
+        };
         let path: Rc<str> = path.into();
         let size = len + path.len() + OVERHEAD;
         self.arrivals += 1;
         let arrival = self.arrivals;
-        let entry = Entry { file: Arc::clone(file), size, checked: now, was_used: false, arrival };
+        let entry = Entry { file, size, checked: now, was_used: false, arrival };
         self.size += size;
         self.queue.push_back((folder, Rc::clone(&path), arrival));
         self.folders.entry(folder).or_default().insert(path, entry);
@@ -140,7 +162,7 @@ mod tests {
         std::fs::write(temp.path().join("a.txt"), vec![b'a'; size]).unwrap();
         let path = FilePath::parse("a.txt", Names::Public).unwrap();
         let Target::File(open) = open::open(temp.path(), &path).await.unwrap() else { panic!("a folder") };
-        Arc::new(Representation::load(open, path.as_path()).await.unwrap())
+        Arc::new(Representation::load(open, path.as_path(), &crate::quota::Quota::new(1)).await.unwrap())
     }
 
     fn has(cache: &mut Cache, path: &str, now: Instant) -> bool {
@@ -187,9 +209,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_file_is_not_kept() {
+    async fn a_large_file_is_known_while_it_is_used() {
         let (mut cache, now) = (Cache::new(CAPACITY), Instant::now());
-        cache.insert(FOLDER, "a", &file(1024 * 1024).await, now);
+        let file = file(1024 * 1024).await;
+        cache.insert(FOLDER, "a", &file, now);
+        assert!(has(&mut cache, "a", now) && cache.size < 2 * OVERHEAD);
+        drop(file);
         assert!(!has(&mut cache, "a", now));
     }
 }

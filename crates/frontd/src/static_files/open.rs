@@ -50,8 +50,11 @@ pub(crate) enum OpenError {
     NotFound,
     #[error("the file may not be read")]
     Forbidden,
+    /// Until others are done with theirs.
+    #[error("too many files are open")]
+    TooMany,
     #[error(transparent)]
-    Failed(io::Error),
+    Failed(#[from] io::Error),
 }
 
 /// Whether an open may wait for the disk.
@@ -195,6 +198,7 @@ impl From<Errno> for OpenError {
             | Errno::INVAL
             | Errno::ILSEQ => Self::NotFound,
             Errno::ACCESS | Errno::PERM => Self::Forbidden,
+            Errno::MFILE | Errno::NFILE => Self::TooMany,
             other => Self::Failed(other.into()),
         }
     }

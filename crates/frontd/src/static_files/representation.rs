@@ -15,7 +15,8 @@ use tokio::task::spawn_blocking;
 
 use super::body::{FileBody, read_cached};
 use super::conditional::Validators;
-use super::open::{OpenFile, Stamp};
+use super::open::{OpenError, OpenFile, Stamp};
+use crate::quota::{Held, Quota};
 
 /// The largest file that is held in memory, in bytes.
 const MEMORY_MAX: u64 = 256 * 1024;
@@ -30,6 +31,8 @@ pub(super) struct Representation {
     /// In seconds since 1970.
     modified: u64,
     content: Content,
+    /// Its place among the open files.
+    _slot: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -39,17 +42,18 @@ enum Content {
 }
 
 impl Representation {
-    /// Reads a small file whole, and keeps a large one open.
-    pub(super) async fn load(open: OpenFile, path: &Path) -> io::Result<Self> {
+    /// Reads a small file whole, and keeps a large one open, which is one of `files`.
+    pub(super) async fn load(open: OpenFile, path: &Path, files: &Arc<Quota>) -> Result<Self, OpenError> {
         let stamp = open.stamp;
         if stamp.size > MEMORY_MAX {
-            return Ok(Self::new(stamp, path, Content::Disk(Arc::new(open.file))));
+            let slot = files.take_one().ok_or(OpenError::TooMany)?;
+            return Ok(Self::new(stamp, path, Content::Disk(Arc::new(open.file)), Some(slot)));
         }
         let (data, stamp) = read(open).await?;
-        Ok(Self::new(stamp, path, Content::Memory(data)))
+        Ok(Self::new(stamp, path, Content::Memory(data), None))
     }
 
-    fn new(stamp: Stamp, path: &Path, content: Content) -> Self {
+    fn new(stamp: Stamp, path: &Path, content: Content, slot: Option<Held>) -> Self {
         // In the future no file has been modified (RFC 9110, 8.8.2.1).
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let modified = u64::try_from(stamp.modified / 1_000_000_000).unwrap_or(u64::MAX).min(now.as_secs());
@@ -61,7 +65,7 @@ impl Representation {
         headers.insert(LAST_MODIFIED, last_modified.clone());
         headers.insert(ETAG, etag.clone());
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        Self { stamp, headers, etag, last_modified, modified, content }
+        Self { stamp, headers, etag, last_modified, modified, content, _slot: slot }
     }
 
     /// The headers of a 200, and of a 206 but for its length.
@@ -89,10 +93,10 @@ impl Representation {
         }
     }
 
-    pub(super) fn body(&self, range: Range<u64>) -> FileBody {
+    pub(super) fn body(self: &Arc<Self>, range: Range<u64>) -> FileBody {
         match &self.content {
             Content::Memory(data) => FileBody::memory(part(data, &range)),
-            Content::Disk(file) => FileBody::disk(Arc::clone(file), range),
+            Content::Disk(file) => FileBody::disk(Arc::clone(file), range, Arc::clone(self) as _),
         }
     }
 }

@@ -17,6 +17,10 @@ struct World {
     site: StaticFolder,
 }
 
+fn files() -> Arc<Quota> {
+    Quota::new(100)
+}
+
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from((at * 31 + at / 251) % 256).unwrap()).collect()
 }
@@ -67,7 +71,7 @@ impl World {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        let response = self.site.serve(&method, rest, &map).await;
+        let response = self.site.serve(&method, rest, &map, &files()).await;
         let (head, body) = response.into_parts();
         let hint = http_body::Body::size_hint(&body).exact().unwrap();
         let body = body.collect().await.unwrap().to_bytes().to_vec();
@@ -248,9 +252,9 @@ async fn a_folder_without_its_slash_is_redirected_when_it_has_a_page() {
 
     world.write("evil.example/index.html", b"");
     let site = StaticFolder::new("/", world.site.folder());
-    let answer = site.serve(&Method::GET, "/evil.example", &HeaderMap::new()).await;
+    let answer = site.serve(&Method::GET, "/evil.example", &HeaderMap::new(), &files()).await;
     assert_eq!(answer.status(), 404, "it would lead to another host");
-    let answer = site.serve(&Method::GET, "evil.example", &HeaderMap::new()).await;
+    let answer = site.serve(&Method::GET, "evil.example", &HeaderMap::new(), &files()).await;
     assert_eq!(answer.headers()["location"], "/evil.example/");
 }
 
@@ -384,10 +388,10 @@ async fn a_folder_that_comes_later_is_served() {
     let world = World::new();
     let later = world.temp.path().join("later");
     let site = StaticFolder::new("/static/", &later);
-    assert_eq!(site.serve(&Method::GET, "a.txt", &HeaderMap::new()).await.status(), 404);
+    assert_eq!(site.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files()).await.status(), 404);
     fs::create_dir(&later).unwrap();
     fs::write(later.join("a.txt"), "a").unwrap();
-    assert_eq!(site.serve(&Method::GET, "a.txt", &HeaderMap::new()).await.status(), 200);
+    assert_eq!(site.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files()).await.status(), 200);
 }
 
 #[tokio::test]
@@ -395,7 +399,7 @@ async fn a_file_that_changes_while_it_is_sent_keeps_to_its_length() {
     let world = World::new();
     let open = fs::File::options().append(true).open(world.path("large.bin")).unwrap();
 
-    let mut body = world.site.serve(&Method::GET, "large.bin", &HeaderMap::new()).await.into_body();
+    let mut body = world.site.serve(&Method::GET, "large.bin", &HeaderMap::new(), &files()).await.into_body();
     let mut sent = body.frame().await.unwrap().unwrap().into_data().unwrap().len();
     std::io::Write::write_all(&mut &open, &[0; 100_000]).unwrap();
     while let Some(frame) = body.frame().await {
@@ -403,7 +407,7 @@ async fn a_file_that_changes_while_it_is_sent_keeps_to_its_length() {
     }
     assert_eq!(sent, LARGE, "what was appended is not sent");
 
-    let mut body = world.site.serve(&Method::GET, "large.bin", &HeaderMap::new()).await.into_body();
+    let mut body = world.site.serve(&Method::GET, "large.bin", &HeaderMap::new(), &files()).await.into_body();
     body.frame().await.unwrap().unwrap();
     open.set_len(300_000).unwrap();
     let cut = loop {
@@ -421,7 +425,25 @@ async fn folders_do_not_share_their_files() {
     let world = World::new();
     let other = StaticFolder::new("/static/", &world.temp.path().join("outside"));
     assert_eq!(world.get("a.txt").await.status, 200);
-    assert_eq!(other.serve(&Method::GET, "a.txt", &HeaderMap::new()).await.status(), 404);
+    assert_eq!(other.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files()).await.status(), 404);
     assert_eq!(world.get("secret.txt").await.status, 404);
-    assert_eq!(other.serve(&Method::GET, "secret.txt", &HeaderMap::new()).await.status(), 200);
+    assert_eq!(other.serve(&Method::GET, "secret.txt", &HeaderMap::new(), &files()).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_large_file_is_open_once_however_many_send_it_and_files_are_bounded() {
+    let world = World::new();
+    world.write("other.bin", &pattern(LARGE));
+    let files = Quota::new(1);
+    let get = async |file: &str| world.site.serve(&Method::GET, file, &HeaderMap::new(), &files).await;
+    let bodies = [get("large.bin").await, get("large.bin").await, get("large.bin").await];
+    assert!(bodies.iter().all(|it| it.status() == 200));
+    assert_eq!(files.used(), 1);
+    assert_eq!(get("other.bin").await.status(), 503);
+    assert_eq!(get("a.txt").await.status(), 200);
+    for body in bodies {
+        assert_eq!(body.into_body().collect().await.unwrap().to_bytes(), pattern(LARGE));
+    }
+    assert_eq!(files.used(), 0);
+    assert_eq!(get("other.bin").await.status(), 200);
 }

@@ -23,7 +23,8 @@ async fn serving(app: routes::App) -> (TempDir, Arc<Shard>, TcpStream) {
     let (near, peer) = listener.accept().await.unwrap();
     let serving = Arc::clone(&shard);
     shard.tasks().spawn(async move {
-        let client = Client::new(peer, peer.ip(), Transport::Tls, Refusal::none(serving.shared_metrics()));
+        let refusal = Refusal::none(serving.shared_metrics());
+        let client = Client::new(peer, peer.ip(), Transport::Tls, serving.clients(), refusal);
         let _ended = http2(&serving, client, near).await;
     });
     (folder, shard, far)

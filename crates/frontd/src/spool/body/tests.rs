@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::{Full, StreamBody};
 
-use super::super::testing::{KIB, folder, pattern};
+use super::super::testing::{KIB, accounts, folder, pattern};
 use super::*;
 
 /// A body of frames of these lengths.
@@ -120,7 +120,8 @@ async fn a_folder_that_went_away_is_told_with_its_cure() {
 #[tokio::test]
 async fn a_full_disk_is_told_with_its_cure() {
     let (_temp, folder) = folder();
-    let error = folder.error("write", io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error()));
+    let error =
+        folder.folder.error("write", io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error()));
     assert!(error.to_string().contains("No space left on device"), "{error}");
     assert!(error.to_string().contains("free some space there"), "{error}");
 }
@@ -128,7 +129,7 @@ async fn a_full_disk_is_told_with_its_cure() {
 #[tokio::test]
 async fn a_body_that_the_folder_has_no_room_for_is_told_from_a_full_disk() {
     let temp = tempfile::TempDir::new().unwrap();
-    let folder = SpoolFolder::create(temp.path(), 1000 * KIB as u64).unwrap();
+    let [folder, _] = accounts(temp.path(), [1000 * KIB as u64, u64::MAX, u64::MAX]);
     let first = SpooledBody::read(body(&[800 * KIB]), 1 << 30, &folder).await.unwrap();
     let Err(SpoolBodyError::Disk(error)) = SpooledBody::read(body(&[800 * KIB]), 1 << 30, &folder).await
     else {
@@ -138,4 +139,52 @@ async fn a_body_that_the_folder_has_no_room_for_is_told_from_a_full_disk() {
     SpooledBody::read(body(&[60 * KIB]), 1 << 30, &folder).await.unwrap();
     drop(first);
     SpooledBody::read(body(&[800 * KIB]), 1 << 30, &folder).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_app_that_has_its_part_of_the_spool_leaves_room_to_another() {
+    let temp = tempfile::TempDir::new().unwrap();
+    let [blog, shop] = accounts(temp.path(), [u64::MAX, 1000 * KIB as u64, 1500 * KIB as u64]);
+    let upload = async |account, kib: usize| SpooledBody::read(body(&[kib * KIB]), 1 << 30, account).await;
+    let _kept = upload(&blog, 900).await.unwrap();
+    let error = upload(&blog, 900).await.unwrap_err();
+    assert!(error.to_string().contains("`limits.spool_per_app`"), "{error}");
+    let _kept = upload(&shop, 600).await.unwrap();
+    let error = upload(&shop, 300).await.unwrap_err();
+    assert!(error.to_string().contains("`limits.spool_per_client`"), "{error}");
+    assert!(matches!(error, SpoolBodyError::Disk(error) if error.is_full()));
+}
+
+/// A client that has sent so much, and sends no more.
+struct Trickles(Option<Bytes>);
+
+impl Body for Trickles {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.0.take().map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::data(data)))))
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_what_goes_inline_waits_in_memory() {
+    let temp = tempfile::TempDir::new().unwrap();
+    let [account, _] = accounts(temp.path(), [u64::MAX; 3]);
+    for (kib, files) in [(10, 0), (64, 0), (65, 1)] {
+        let read = SpooledBody::read(Trickles(Some(pattern(0, kib * KIB).into())), 1 << 30, &account);
+        let mut read = std::pin::pin!(read);
+        tokio::select! {
+            biased;
+            _ = read.as_mut() => panic!("it is not whole"),
+            () = async {
+                while account.client.files.used() != files {
+                    tokio::task::yield_now().await;
+                }
+            } => {}
+        }
+    }
 }

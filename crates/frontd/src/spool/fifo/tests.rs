@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use http_body_util::BodyExt;
 
-use super::super::testing::{KIB, folder, pattern};
+use super::super::testing::{KIB, accounts, folder, pattern};
 use super::*;
 
 const SMALL: ChannelLimits = ChannelLimits { memory: 256 * KIB, disk: 512 * KIB as u64 };
@@ -211,7 +211,7 @@ async fn a_writer_learns_that_the_client_went_away() {
 #[tokio::test]
 async fn a_full_folder_slows_a_response_and_never_stops_it() {
     let temp = tempfile::TempDir::new().unwrap();
-    let folder = SpoolFolder::create(temp.path(), 0).unwrap();
+    let [folder, _] = accounts(temp.path(), [0; 3]);
     let (mut writer, mut reader) = channel(folder.clone(), SMALL);
     let all = pattern(0, 2000 * KIB);
     let write = async {
@@ -228,7 +228,7 @@ async fn a_full_folder_slows_a_response_and_never_stops_it() {
 #[tokio::test]
 async fn what_a_folder_may_hold_is_shared_and_given_back() {
     let temp = tempfile::TempDir::new().unwrap();
-    let folder = SpoolFolder::create(temp.path(), 512 * KIB as u64).unwrap();
+    let [folder, _] = accounts(temp.path(), [512 * KIB as u64, u64::MAX, u64::MAX]);
     let file = SpoolFile::create(&folder).await.unwrap();
     let other = SpoolFile::create(&folder).await.unwrap();
     for (of, at, len, room) in [
@@ -242,4 +242,19 @@ async fn what_a_folder_may_hold_is_shared_and_given_back() {
     }
     drop(other);
     assert_eq!(file.room(300 * KIB as u64, 1000 * KIB), 276 * KIB);
+}
+
+#[tokio::test]
+async fn what_waits_in_memory_counts_for_the_client_until_it_is_read_or_dropped() {
+    let (_temp, folder) = folder();
+    let memory = folder.memory.clone();
+    let (mut writer, mut reader) = channel(folder.clone(), SMALL);
+    writer.push(Bytes::from(pattern(0, 40 * KIB))).await.unwrap();
+    writer.push(Bytes::from(pattern(0, KIB))).await.unwrap();
+    assert!(memory.used() >= 40 * KIB as u64);
+    take(&mut reader, 41 * KIB).await;
+    assert_eq!(memory.used(), 0);
+    writer.push(Bytes::from(pattern(0, 40 * KIB))).await.unwrap();
+    drop((writer, reader));
+    assert_eq!(memory.used(), 0);
 }

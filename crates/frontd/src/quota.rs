@@ -1,0 +1,200 @@
+//! How much of something may be in use: by one client, by all of an address, by one app, in total.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// A limit, and what is in use of it. What is taken of a part is taken of the whole too.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    limit: u64,
+    used: AtomicU64,
+    freed: Notify,
+    whole: Option<Arc<Self>>,
+}
+
+impl Quota {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicU64::new(0), freed: Notify::new(), whole: None })
+    }
+
+    /// A part of this one, of at most `limit`.
+    pub(crate) fn part(self: &Arc<Self>, limit: u64) -> Arc<Self> {
+        let whole = Some(Arc::clone(self));
+        Arc::new(Self { limit, used: AtomicU64::new(0), freed: Notify::new(), whole })
+    }
+
+    /// Takes up to `wanted` of what is left; tells how much.
+    pub(crate) fn take_up_to(&self, wanted: u64) -> u64 {
+        let more = |used: u64| Some(used.saturating_add(wanted).min(self.limit.max(used)));
+        let before = match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(before) | Err(before) => before,
+        };
+        let taken = wanted.min(self.limit.saturating_sub(before));
+        let Some(whole) = &self.whole else { return taken };
+        let granted = whole.take_up_to(taken);
+        self.release(taken - granted);
+        granted
+    }
+
+    /// Takes one, until the result is dropped; `None` when none is left.
+    pub(crate) fn take_one(self: &Arc<Self>) -> Option<Held> {
+        (self.take_up_to(1) == 1).then(|| Held { quota: Arc::clone(self), amount: 1 })
+    }
+
+    /// Counts `amount` as used until the result is dropped, whatever the limit: for what is there already.
+    pub(crate) fn hold(self: &Arc<Self>, amount: u64) -> Held {
+        self.charge(amount);
+        Held { quota: Arc::clone(self), amount }
+    }
+
+    /// Counts `amount` as used, whatever the limit.
+    pub(crate) fn charge(&self, amount: u64) {
+        self.used.fetch_add(amount, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.charge(amount);
+        }
+    }
+
+    /// Gives back what was taken or charged.
+    pub(crate) fn give(&self, amount: u64) {
+        self.release(amount);
+        if let Some(whole) = &self.whole {
+            whole.give(amount);
+        }
+    }
+
+    fn release(&self, amount: u64) {
+        let before = self.used.fetch_sub(amount, Ordering::Relaxed);
+        if before >= self.limit && amount > 0 {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// Whether nothing is left of this part itself.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.limit
+    }
+
+    /// Whether nothing can be taken: of this part, or of the whole.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_used_up() || self.whole.as_ref().is_some_and(|it| it.is_full())
+    }
+
+    /// Waits until something is left.
+    pub(crate) async fn room(&self) {
+        while self.is_full() {
+            let mut level = self;
+            while let Some(whole) = level.whole.as_deref().filter(|_| !level.is_used_up()) {
+                level = whole;
+            }
+            let mut freed = pin!(level.freed.notified());
+            freed.as_mut().enable();
+            if level.is_used_up() {
+                freed.await;
+            }
+        }
+    }
+
+    /// What is in use.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// A part of a quota that is in use, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    quota: Arc<Quota>,
+    amount: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.quota.give(self.amount);
+    }
+}
+
+/// What belongs to each of many, such as addresses or apps, for as long as anybody uses it.
+#[derive(Debug)]
+pub(crate) struct Shares<K, V>(Mutex<Known<K, V>>);
+
+#[derive(Debug)]
+struct Known<K, V> {
+    values: HashMap<K, Weak<V>>,
+    /// When there are so many, those that nobody uses are forgotten.
+    purge_at: usize,
+}
+
+impl<K: Hash + Eq, V> Shares<K, V> {
+    const FEW: usize = 256;
+
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Known { values: HashMap::new(), purge_at: Self::FEW }))
+    }
+
+    /// That of `key`, made where there is none.
+    pub(crate) fn of(&self, key: K, make: impl FnOnce() -> Arc<V>) -> Arc<V> {
+        let mut known = self.0.lock();
+        if let Some(value) = known.values.get(&key).and_then(Weak::upgrade) {
+            return value;
+        }
+        if known.values.len() >= known.purge_at {
+            known.values.retain(|_, it| it.strong_count() > 0);
+            known.purge_at = (known.values.len() * 2).max(Self::FEW);
+        }
+        let value = make();
+        known.values.insert(key, Arc::downgrade(&value));
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_bounded_by_itself_and_by_the_whole() {
+        let whole = Quota::new(10);
+        let (a, b) = (whole.part(6), whole.part(6));
+        assert_eq!((a.take_up_to(7), b.take_up_to(7)), (6, 4));
+        assert!(a.is_used_up() && !b.is_used_up() && b.is_full());
+        assert_eq!((b.used(), whole.used()), (4, 10));
+        a.give(6);
+        assert_eq!((b.take_up_to(7), whole.used()), (2, 6));
+    }
+
+    #[tokio::test]
+    async fn what_is_held_beyond_the_limit_is_waited_for() {
+        let whole = Quota::new(10);
+        let (a, b) = (whole.part(6), whole.part(6));
+        let held = (a.hold(8), b.hold(4));
+        assert_eq!((a.take_up_to(1), b.take_up_to(1)), (0, 0));
+        let free = async {
+            drop(held.1);
+            tokio::task::yield_now().await;
+            assert!(!b.is_full() && a.is_full());
+            drop(held.0);
+        };
+        tokio::join!(a.room(), b.room(), free);
+        assert_eq!(whole.used(), 0);
+    }
+
+    #[test]
+    fn a_share_is_forgotten_with_its_last_user() {
+        let shares = Shares::new();
+        let first = shares.of(0, || Arc::new(0));
+        assert!(Arc::ptr_eq(&first, &shares.of(0, || Arc::new(1))));
+        for key in 1..10_000 {
+            shares.of(key, || Arc::new(key));
+        }
+        assert!(shares.0.lock().values.len() <= 256);
+        assert!(Arc::ptr_eq(&first, &shares.of(0, || Arc::new(1))));
+    }
+}

@@ -1,0 +1,268 @@
+//! Ends what a client does not take: a connection whose socket accepts nothing, a stream of HTTP/2 whose window stays
+//! closed.
+//!
+//! hyper waits for a window out of our sight, in the task of the exchange. So the body tells, in a value of that
+//! task, whose turn it is: ours, while the app or the disk has to be waited for, or the client's, from the moment in
+//! which hyper has been given something. No timer runs but while the client's turn lasts.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+/// While memory for responses is short, a send may make no progress for this part of the timeout alone.
+const SHORT: u32 = 10;
+
+/// A stream that waits for its turn on a slow connection is given so many timeouts.
+const BACKLOGGED: u32 = 5;
+
+/// Whether the socket of a connection is full, as its streams see it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Backlog(Arc<AtomicBool>);
+
+/// A connection that fails when its client takes nothing for too long.
+#[derive(Debug)]
+pub(crate) struct SendTimeout {
+    stream: TcpStream,
+    timeout: Duration,
+    backlog: Backlog,
+    /// Made with the first wait; armed while one lasts.
+    timer: Option<Pin<Box<Sleep>>>,
+    waits: bool,
+}
+
+impl SendTimeout {
+    pub(crate) fn new(stream: TcpStream, timeout: Duration, backlog: Backlog) -> Self {
+        Self { stream, timeout, backlog, timer: None, waits: false }
+    }
+
+    fn check<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            if self.waits {
+                self.waits = false;
+                self.backlog.0.store(false, Ordering::Relaxed);
+            }
+            return written;
+        }
+        let Self { timeout, .. } = *self;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        if !self.waits {
+            self.waits = true;
+            self.backlog.0.store(true, Ordering::Relaxed);
+            timer.as_mut().reset(Instant::now() + timeout);
+        }
+        ready!(timer.as_mut().poll(cx));
+        // What the kernel holds for it is dropped too.
+        let _gone = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let reason = "the client takes nothing of what is sent to it";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
+    }
+}
+
+impl AsyncRead for SendTimeout {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for SendTimeout {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, data);
+        self.check(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.check(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Who has to do something before an exchange goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The app, the disk, or frontd.
+    Ours,
+    /// The client, which has to open its window, for so many pieces by now.
+    Client(u32),
+}
+
+tokio::task_local! {
+    static TURN: Cell<Turn>;
+}
+
+/// hyper has a piece of a response to send.
+pub(crate) fn offered() {
+    // Over HTTP/1.1 nothing watches.
+    let _unwatched = TURN.try_with(|it| {
+        it.set(match it.get() {
+            Turn::Ours => Turn::Client(0),
+            Turn::Client(pieces) => Turn::Client(pieces.wrapping_add(1)),
+        });
+    });
+}
+
+/// hyper waits for the next piece of a response.
+pub(crate) fn awaited() {
+    let _unwatched = TURN.try_with(|it| it.set(Turn::Ours));
+}
+
+/// How the sends of one connection of HTTP/2 end.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    pub(crate) timeout: Duration,
+    pub(crate) backlog: Backlog,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Done,
+    /// Its client took nothing for too long: what is dropped with it resets the stream.
+    Stalled,
+}
+
+impl Watch {
+    /// Runs an exchange to its end, or until its client has taken nothing for too long. `is_short` tells whether memory is.
+    pub(crate) async fn run(&self, exchange: impl Future, is_short: impl Fn() -> bool) -> End {
+        let watched = async {
+            let mut exchange = pin!(exchange);
+            let (mut turn, mut since) = (Turn::Ours, Instant::now());
+            let mut timer: Option<Pin<Box<Sleep>>> = None;
+            poll_fn(move |cx| {
+                if exchange.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(End::Done);
+                }
+                let before = std::mem::replace(&mut turn, TURN.with(Cell::get));
+                if turn == Turn::Ours {
+                    return Poll::Pending;
+                }
+                if turn != before {
+                    since = Instant::now();
+                }
+                let tick = self.timeout / SHORT;
+                let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(tick)));
+                if before == Turn::Ours {
+                    timer.as_mut().reset(since + tick);
+                }
+                while timer.as_mut().poll(cx).is_ready() {
+                    if since.elapsed() >= self.limit(&is_short) {
+                        return Poll::Ready(End::Stalled);
+                    }
+                    timer.as_mut().reset(Instant::now() + tick);
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        TURN.scope(Cell::new(Turn::Ours), watched).await
+    }
+
+    fn limit(&self, is_short: impl Fn() -> bool) -> Duration {
+        if is_short() {
+            self.timeout / SHORT
+        } else if self.backlog.0.load(Ordering::Relaxed) {
+            self.timeout * BACKLOGGED
+        } else {
+            self.timeout
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    fn watch() -> Watch {
+        Watch { timeout: TIMEOUT, backlog: Backlog::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_send_ends_when_its_client_takes_nothing_and_not_before() {
+        let began = Instant::now();
+        let exchange = async {
+            // The app takes its time.
+            tokio::time::sleep(TIMEOUT * 10).await;
+            for _ in 0..20 {
+                offered();
+                tokio::time::sleep(TIMEOUT / 2).await;
+            }
+            awaited();
+            tokio::time::sleep(TIMEOUT * 10).await;
+            offered();
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(watch().run(exchange, || false).await, End::Stalled);
+        let took = began.elapsed();
+        assert!((TIMEOUT * 31..TIMEOUT * 31 + TIMEOUT / 5).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_send_is_given_less_while_memory_is_short_and_more_while_the_connection_is_full() {
+        let stalled = async |watch: &Watch, is_short: bool| {
+            let began = Instant::now();
+            let exchange = async {
+                offered();
+                std::future::pending::<()>().await;
+            };
+            assert_eq!(watch.run(exchange, || is_short).await, End::Stalled);
+            began.elapsed()
+        };
+        let watch = watch();
+        assert!(stalled(&watch, true).await < TIMEOUT / 5);
+        watch.backlog.0.store(true, Ordering::Relaxed);
+        let took = stalled(&watch, false).await;
+        assert!((TIMEOUT * 5..TIMEOUT * 6).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_client_reads_nothing_fails() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = SendTimeout::new(stream, Duration::from_millis(200), Backlog::default());
+        let block = vec![0; 1 << 20];
+        let failed = async {
+            loop {
+                if let Err(error) = stream.write_all(&block).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::time::timeout(Duration::from_secs(20), failed).await.unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}
