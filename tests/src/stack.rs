@@ -354,8 +354,27 @@ impl Stack {
     /// # Errors
     /// When it has ended already.
     pub fn ask_to_end(&mut self) -> anyhow::Result<()> {
+        self.ask_to_end_by(Signal::TERM)
+    }
+
+    /// As `ask_to_end`, by another signal.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn ask_to_end_by(&mut self, signal: Signal) -> anyhow::Result<()> {
         self.life = Life::Ends;
-        process::signal(self.up(), Signal::TERM)
+        process::signal(self.up(), signal)
+    }
+
+    /// Kills `imperium up` alone. What it leaves is the caller's to look after.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn kill_up(&mut self) -> anyhow::Result<()> {
+        self.life = Life::Ended;
+        self.up.kill()?;
+        self.up.wait()?;
+        Ok(())
     }
 
     /// Asks the stack to end where that was not done, and looks for what it leaves behind.

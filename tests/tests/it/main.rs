@@ -9,6 +9,7 @@ mod container;
 mod crash;
 mod dispatch;
 mod early_hints;
+mod ends;
 mod failing;
 mod gate;
 mod health;
