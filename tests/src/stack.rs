@@ -85,6 +85,23 @@ impl Stack {
         Self::start_by(up, place, vassals)
     }
 
+    /// Starts a stack of these apps, with other files in its folder, such as `emperord.toml`.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or `imperium` not be started.
+    pub fn start_with_files(
+        place: Place,
+        vassals: impl IntoIterator<Item = Vassal>,
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let up = up(&place);
+        let root = folder()?;
+        for (name, text) in files {
+            fs::write(root.path().join(name), text)?;
+        }
+        Self::start_in(root, up, place, vassals)
+    }
+
     /// Starts a stack of these apps in a terminal of its own.
     ///
     /// # Errors
@@ -96,11 +113,19 @@ impl Stack {
     }
 
     fn start_by(
+        up: Command,
+        place: Place,
+        vassals: impl IntoIterator<Item = Vassal>,
+    ) -> anyhow::Result<Self> {
+        Self::start_in(folder()?, up, place, vassals)
+    }
+
+    fn start_in(
+        root: TempDir,
         mut up: Command,
         place: Place,
         vassals: impl IntoIterator<Item = Vassal>,
     ) -> anyhow::Result<Self> {
-        let root = folder()?;
         fs::create_dir(root.path().join("vassals"))?;
         for vassal in vassals {
             fs::write(root.path().join("vassals").join(format!("{}.toml", vassal.name())), vassal.text())?;

@@ -46,6 +46,8 @@ pub struct App {
     pub recycled: u64,
     /// Which one last, and why.
     pub last_recycled: String,
+    /// What is missing or held back.
+    pub notices: Vec<String>,
     /// Its processes.
     pub workers: Vec<Worker>,
 }

@@ -1,6 +1,7 @@
 //! emperord's own file, resolved.
 
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 
 use api::{VassalName, WorkerName};
 
@@ -9,7 +10,7 @@ use crate::layout::{self, Layout, SocketPathError};
 use crate::source::Source;
 use crate::{Diagnostics, Wrong, value};
 
-const SCHEMA: Schema = &[("", Keys::Known(&["vassals", "run", "state", "workerd"]))];
+const SCHEMA: Schema = &[("", Keys::Known(&["vassals", "run", "state", "workerd", "concurrent_starts"]))];
 
 /// Where emperord finds and keeps things; all paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct EmperordConfig {
     pub state: PathBuf,
     /// The program that becomes a worker.
     pub workerd: PathBuf,
+    /// How many workers start at once, over all apps.
+    pub concurrent_starts: usize,
 }
 
 impl EmperordConfig {
@@ -36,6 +39,7 @@ impl EmperordConfig {
             run: layout.run.clone(),
             state: layout.state.clone(),
             workerd: workerd.to_owned(),
+            concurrent_starts: available_parallelism().map_or(2, |cores| 2 * cores.get()),
         }
     }
 
@@ -65,6 +69,9 @@ impl EmperordConfig {
             run,
             state: file.optional("state", &path).unwrap_or(default.state),
             workerd: file.optional("workerd", &path).unwrap_or(default.workerd),
+            concurrent_starts: file
+                .optional("concurrent_starts", value::integer(1..=10_000))
+                .unwrap_or(default.concurrent_starts),
         };
         if let Err(error) = layout::socket_path(config.socket.clone()) {
             file.refuse("run", Wrong::new(format!("is too long: {error}")));

@@ -5,10 +5,12 @@ mod act;
 mod admin;
 mod app;
 mod attach;
+mod edits;
 mod event;
 mod files;
 mod order;
 mod restore;
+mod starts;
 mod status;
 mod template;
 #[cfg(test)]
@@ -19,6 +21,7 @@ use std::time::Instant;
 
 use api::{VassalName, WorkerName};
 use config::EmperordConfig;
+use supervise::StartQueue;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +39,7 @@ use crate::state::State;
 use crate::vassals::FileEvent;
 use admin::Shutdown;
 use app::App;
+use edits::WatchId;
 use order::OrderId;
 
 /// Events that may wait until the driver has time for them.
@@ -52,6 +56,8 @@ pub struct Driver {
     events: mpsc::WeakSender<Event>,
     tasks: TaskTracker,
     orders: OrderId,
+    starts: StartQueue<VassalName>,
+    watches: WatchId,
 }
 
 /// Where events are sent to.
@@ -69,6 +75,7 @@ impl Driver {
         tasks: TaskTracker,
     ) -> (Self, Events, mpsc::Receiver<Event>) {
         let (sender, receiver) = mpsc::channel(BACKLOG);
+        let starts = StartQueue::new(config.concurrent_starts);
         let mut driver = Self {
             config,
             launcher,
@@ -79,6 +86,8 @@ impl Driver {
             events: sender.downgrade(),
             tasks,
             orders: OrderId::default(),
+            starts,
+            watches: WatchId::default(),
         };
         driver.restore(files);
         driver.settle();
@@ -134,6 +143,7 @@ impl Driver {
             Event::Scale { app, workers, reply } => self.scale(&app, workers, reply),
             Event::Reload { app, reply } => self.reload(&app, reply),
             Event::Shutdown { reply } => self.shut_down(reply),
+            Event::SourcesChanged { app, watch } => self.sources_changed(&app, watch),
             Event::Tick => self.tick(),
             Event::Load { .. } | Event::Stop => {}
         }
@@ -146,9 +156,11 @@ impl Driver {
         }
     }
 
-    /// What follows from every event: who waits is answered, what is over is forgotten, and who is alive
-    /// is written down.
+    /// What follows from every event: processes are started that may be, who waits is answered, what is over is
+    /// forgotten, and who is alive is written down.
     fn settle(&mut self) {
+        self.start_more();
+        self.watch_for_edits();
         for app in self.apps.values_mut() {
             app.settle();
         }
@@ -156,6 +168,7 @@ impl Driver {
             self.apps.iter().filter(|(_, app)| app.is_over()).map(|(name, _)| name.clone()).collect();
         for name in over {
             self.apps.remove(&name);
+            self.starts.forget(&name);
             self.forget_units(&name);
         }
         let workers = self.apps.values().flat_map(App::records).collect();
@@ -166,7 +179,8 @@ impl Driver {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        self.apps.values().filter_map(|app| app.supervisor.next_wake()).min()
+        let now = Instant::now();
+        self.apps.values().filter_map(|app| app.supervisor.next_wake(now)).min()
     }
 
     fn app_of(&mut self, worker: &WorkerName) -> Option<&mut App> {

@@ -20,6 +20,7 @@ pub mod routes;
 pub mod rpc;
 mod run;
 mod scale;
+mod sources;
 pub mod state;
 mod template;
 pub mod vassals;

@@ -86,8 +86,9 @@ impl State {
     /// # Errors
     /// When it cannot be made, or its file of workers cannot be read.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
-        let vassals = folder.join("vassals");
-        fs::create_dir_all(&vassals).map_err(failed("make folder", &vassals))?;
+        for versions in ["vassals", "proven"].map(|it| folder.join(it)) {
+            fs::create_dir_all(&versions).map_err(failed("make folder", &versions))?;
+        }
         let mut state = Self { folder: folder.to_owned(), boot: boot_id(), saved: Vec::new() };
         state.saved = state.read()?;
         Ok(state)
@@ -131,9 +132,26 @@ impl State {
         replace(&path, text.as_bytes()).map_err(failed("write", &path))
     }
 
+    /// The version of an app's file whose workers were ready last.
+    #[must_use]
+    pub fn proven_version(&self, name: &VassalName) -> Option<String> {
+        fs::read_to_string(self.proven_path(name)).ok()
+    }
+
+    /// Keeps the last good version of an app's file as one whose workers were ready.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn keep_proven(&self, name: &VassalName) -> Result<(), StateError> {
+        let (good, proven) = (self.vassal_path(name), self.proven_path(name));
+        let text = fs::read(&good).map_err(failed("read", &good))?;
+        replace(&proven, &text).map_err(failed("write", &proven))
+    }
+
     /// Forgets an app whose file is gone.
     pub fn forget_version(&self, name: &VassalName) {
         let _was_never_good = fs::remove_file(self.vassal_path(name));
+        let _never_worked = fs::remove_file(self.proven_path(name));
     }
 
     fn read(&self) -> Result<Vec<WorkerRecord>, StateError> {
@@ -160,6 +178,10 @@ impl State {
 
     fn vassal_path(&self, name: &VassalName) -> PathBuf {
         self.folder.join("vassals").join(format!("{name}.toml"))
+    }
+
+    fn proven_path(&self, name: &VassalName) -> PathBuf {
+        self.folder.join("proven").join(format!("{name}.toml"))
     }
 }
 
@@ -243,7 +265,10 @@ mod tests {
         assert_eq!(state.good_version(&blog), None);
         state.keep_version(&blog, "workers = 2").unwrap();
         assert_eq!(state.good_version(&blog).as_deref(), Some("workers = 2"));
+        state.keep_proven(&blog).unwrap();
+        state.keep_version(&blog, "workers = 3").unwrap();
+        assert_eq!(state.proven_version(&blog).as_deref(), Some("workers = 2"));
         state.forget_version(&blog);
-        assert_eq!(state.good_version(&blog), None);
+        assert_eq!((state.good_version(&blog), state.proven_version(&blog)), (None, None));
     }
 }

@@ -1,10 +1,12 @@
 //! Imports the app.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 
 use api::worker::Failed;
 use api::worker::Spec;
 use api::worker::failed::Reason;
+use pyo3::exceptions::PySyntaxError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -24,13 +26,28 @@ pub(crate) fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, P
     Ok(app)
 }
 
-/// What emperord is told of an exception of the app.
-pub(crate) fn failed(py: Python<'_>, error: &PyErr) -> Failed {
+/// What emperord is told of an exception of the app in `directory`.
+pub(crate) fn failed(py: Python<'_>, error: &PyErr, directory: &str) -> Failed {
+    let reason = match is_of_source(py, error, Path::new(directory)) {
+        Ok(true) => Reason::Source,
+        Ok(false) | Err(_) => Reason::Import,
+    };
     Failed {
-        reason: Reason::Import.into(),
+        reason: reason.into(),
         message: traceback::last_line(py, error),
         traceback: traceback::of(py, error),
     }
+}
+
+/// Whether a file of the app's own cannot be compiled. What fails in a package may pass when that is installed anew.
+fn is_of_source(py: Python<'_>, error: &PyErr, directory: &Path) -> PyResult<bool> {
+    if !error.is_instance_of::<PySyntaxError>(py) {
+        return Ok(false);
+    }
+    let file: Option<PathBuf> = error.value(py).getattr("filename")?.extract()?;
+    let is_package =
+        |part: Component<'_>| ["site-packages", "dist-packages"].map(OsStr::new).contains(&part.as_os_str());
+    Ok(file.is_some_and(|it| it.starts_with(directory) && !it.components().any(is_package)))
 }
 
 /// Puts the app's directory where Python, having been started with `-c`, put the current one.

@@ -32,7 +32,7 @@ pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str
     let imported = import::import(py, &spec).and_then(|app| refuse_threads(py).map(|()| app));
     let loaded = match imported {
         Ok(loaded) => loaded,
-        Err(error) => fail(&mut emperor, import::failed(py, &error)),
+        Err(error) => fail(&mut emperor, import::failed(py, &error, &spec.directory)),
     };
     tracing::info!(app = spec.app, "imported: workers are forked from here");
     emperor.report(Report::Imported(Imported {}))?;

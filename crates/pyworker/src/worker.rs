@@ -248,11 +248,11 @@ impl Worker {
         };
         // Forked or not, so that an app works with `preload` and without it.
         let app = app.and_then(|app| self.run_fork_hooks(py).map(|()| app));
-        let app = app.map_err(|error| import::failed(py, &error))?;
+        let app = app.map_err(|error| import::failed(py, &error, &spec.directory))?;
         let concurrency = Concurrency { threads: spec.threads, workers: Arc::clone(&self.workers) };
         let wsgi = Wsgi::new(app, &concurrency, errors, Arc::clone(&self.driver))
             .map(|it| it.with_sendfile(&spec.sendfile_folders));
-        let wsgi = wsgi.map_err(|error| import::failed(py, &error))?;
+        let wsgi = wsgi.map_err(|error| import::failed(py, &error, &spec.directory))?;
         if !spec.health.is_empty() {
             health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life);
         }
@@ -398,7 +398,11 @@ impl Worker {
     fn fail(&self, py: Python<'_>, failed: Failed, goodbye: Goodbye) -> ! {
         let traceback = if failed.traceback.is_empty() { &failed.message } else { &failed.traceback };
         tracing::error!("the app cannot be run\n{traceback}");
-        let code = if failed.reason() == Reason::Import { EXIT_IMPORT } else { EXIT_SYSTEM };
+        let code = if matches!(failed.reason(), Reason::Import | Reason::Source) {
+            EXIT_IMPORT
+        } else {
+            EXIT_SYSTEM
+        };
         self.say_goodbye(py, End::Failed(failed), goodbye);
         // In good order would mean to wait for threads that the app has started.
         process::exit_now(code)

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(30);
-/// The shortest wait after a start that failed for a reason that is unlikely to pass by itself.
-const SLOW: Duration = Duration::from_secs(1);
+/// The first wait after a start that failed for a reason that does not pass at once.
+const FIRST_SLOW: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
 /// A worker that served for so long before it ended is no sign of a crash loop.
 const RAN_WELL: Duration = Duration::from_secs(10);
 
-/// None after the first failure, then 100 ms, doubling up to 30 s.
+/// None after the first crash, then 100 ms, doubling up to a minute. Starts that fail slowly begin at a second.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Backoff {
     failures: u32,
@@ -32,35 +32,35 @@ impl Backoff {
         if now.duration_since(since) >= RAN_WELL {
             *self = Self::default();
         }
-        self.wait(Duration::ZERO, now);
+        self.wait(FIRST, now);
     }
 
-    /// A worker ended before it was ready.
+    /// A process ended before it was ready.
     pub(crate) fn failed_to_start(&mut self, now: Instant) {
         self.failures = self.failures.max(1);
-        self.wait(Duration::ZERO, now);
+        self.wait(FIRST, now);
     }
 
-    /// As [`Self::failed_to_start`], for a reason that is unlikely to pass by itself.
-    pub(crate) fn failed_for_good(&mut self, now: Instant) {
+    /// As [`Self::failed_to_start`], for a reason that does not pass at once.
+    pub(crate) fn failed_slowly(&mut self, now: Instant) {
         self.failures = self.failures.max(1);
-        self.wait(SLOW, now);
+        self.wait(FIRST_SLOW, now);
     }
 
     /// Failures that come together, while one of them is waited for already, are one.
-    fn wait(&mut self, at_least: Duration, now: Instant) {
+    fn wait(&mut self, first: Duration, now: Instant) {
         if self.is_waiting(now) {
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        self.until = Some(now + delay(self.failures).max(at_least));
+        self.until = Some(now + delay(first, self.failures));
     }
 }
 
-fn delay(failures: u32) -> Duration {
+fn delay(first: Duration, failures: u32) -> Duration {
     match failures.checked_sub(2) {
         None => Duration::ZERO,
-        Some(doublings) => FIRST.saturating_mul(1 << doublings.min(16)).min(LONGEST),
+        Some(doublings) => first.saturating_mul(1 << doublings.min(16)).min(LONGEST),
     }
 }
 
@@ -69,11 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_limit() {
-        let waits: Vec<u128> = (1..=12).map(|it| delay(it).as_millis()).collect();
+    fn waits_double_up_to_a_minute() {
+        let waits: Vec<u128> = (1..=13).map(|it| delay(FIRST, it).as_millis()).collect();
         assert_eq!(waits[..5], [0, 100, 200, 400, 800]);
-        assert_eq!(waits[8..], [12_800, 25_600, 30_000, 30_000]);
-        assert_eq!(delay(u32::MAX), LONGEST);
+        assert_eq!(waits[9..], [25_600, 51_200, 60_000, 60_000]);
+        assert_eq!(delay(FIRST, u32::MAX), LONGEST);
+        let slow: Vec<u64> = (2..=9).map(|it| delay(FIRST_SLOW, it).as_secs()).collect();
+        assert_eq!(slow, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]

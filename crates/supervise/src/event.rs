@@ -31,6 +31,11 @@ pub enum Event {
         /// Since its process was started.
         age: Duration,
     },
+    /// Workers of this generation were ready before, as an earlier supervisor has written down.
+    Proven {
+        /// Which.
+        generation: u64,
+    },
     /// A worker has opened its control stream.
     Attached {
         /// The worker's number.
@@ -77,6 +82,10 @@ pub enum Event {
     },
     /// Time has passed.
     Tick,
+    /// One process may be started now, of those that [`crate::Supervisor::demand`] asks for.
+    MayStart,
+    /// The app's own files have changed since a start failed: what failed may work now.
+    SourcesChanged,
 }
 
 /// How far an adopted worker has come.
@@ -95,9 +104,10 @@ pub enum Adoption {
 pub enum Exit {
     /// With status 0.
     Orderly,
-    /// It said that its app cannot be imported or its interpreter cannot be used: trying again without
-    /// a change is of no use.
+    /// It said that its app could not be imported: what it needs may come later.
     Unusable,
+    /// It said that its app cannot be run before somebody edits a file or mends the interpreter.
+    NeedsEdit,
     /// By a signal, or with any other status.
     Crashed,
 }
@@ -146,12 +156,14 @@ pub enum Action {
         /// Why.
         cause: KillCause,
     },
-    /// No worker serves and none can start. Nothing is tried until the next generation.
+    /// No worker serves, and only an edit helps. Nothing is tried until [`Event::SourcesChanged`] or the next
+    /// generation.
     GiveUp {
         /// What went wrong with the last one that was tried.
         failure: StartFailure,
     },
-    /// The first worker of a new generation failed to start: the older ones serve on.
+    /// The first worker of a new generation failed to start: the one that worked last serves on, and the new one
+    /// is tried again beside it.
     AbandonReload {
         /// What went wrong with it.
         failure: StartFailure,
@@ -198,16 +210,17 @@ pub enum StartFailure {
     NotSpawned,
     /// It was not ready in time.
     TimedOut,
-    /// The app cannot be imported, or the interpreter cannot be used.
+    /// The app could not be imported.
     Unusable,
+    /// The app cannot be run before somebody edits a file or mends the interpreter.
+    NeedsEdit,
     /// The process ended before it was ready.
     Exited,
 }
 
 impl StartFailure {
-    /// Whether another try without any change may end better.
-    #[must_use]
-    pub fn is_worth_a_retry(self) -> bool {
+    /// Whether the reason may pass within moments.
+    pub(crate) fn may_pass_soon(self) -> bool {
         matches!(self, Self::NotSpawned | Self::Exited)
     }
 }

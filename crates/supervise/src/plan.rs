@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use crate::event::{Action, DrainCause, TerminateCause};
-use crate::supervisor::{Supervisor, Trust, Want};
+use crate::supervisor::{Supervisor, Want};
+use crate::trust::Trust;
 use crate::worker::{Stage, Worker};
 
-/// Brings the workers nearer to what is wanted.
+/// Ends what is too many.
 pub(crate) fn reconcile(it: &mut Supervisor, now: Instant, actions: &mut Vec<Action>) {
     match it.want {
         Want::Unknown => {}
@@ -15,7 +16,6 @@ pub(crate) fn reconcile(it: &mut Supervisor, now: Instant, actions: &mut Vec<Act
             stop_superfluous_starts(it, usize::from(wanted), now, actions);
             drain_superfluous(it, usize::from(wanted), now, actions);
             give_up_where_nothing_helps(it, actions);
-            start_missing(it, usize::from(wanted), now, actions);
         }
     }
 }
@@ -34,16 +34,18 @@ fn retire_all(it: &mut Supervisor, now: Instant, actions: &mut Vec<Action>) {
     }
 }
 
-/// Starts of an older generation, and of the current one those beyond what is wanted.
+/// Starts that fill no place, and of those that do, the ones beyond what is wanted.
 fn stop_superfluous_starts(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
     let mut too_many = committed(it).saturating_sub(wanted);
-    let current = it.generation;
+    let (filling, trial) = (filling(it), trial(it));
     for (number, worker) in it.workers.iter_mut().rev().filter(|(_, worker)| worker.is_starting()) {
-        if worker.generation == current {
+        if worker.generation == filling {
             if too_many == 0 {
                 continue;
             }
             too_many -= 1;
+        } else if Some(worker.generation) == trial {
+            continue;
         }
         actions.push(worker.terminate(*number, now, TerminateCause::Superfluous));
     }
@@ -76,15 +78,38 @@ fn give_up_where_nothing_helps(it: &mut Supervisor, actions: &mut Vec<Action>) {
     }
 }
 
-fn start_missing(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
-    if it.backoff.is_waiting(now) {
-        return;
+/// Starts a process, if one is to be started now.
+pub(crate) fn start_one(it: &mut Supervisor, now: Instant, actions: &mut Vec<Action>) {
+    let Some(generation) = next_start(it, now) else { return };
+    let Some(number) = (1..=u16::MAX).find(|number| !it.workers.contains_key(number)) else { return };
+    it.workers.insert(number, Worker::starting(generation, now, it.limits.start));
+    actions.push(Action::Spawn { number, generation });
+}
+
+/// What the next process is to run, if one is to be started now.
+pub(crate) fn next_start(it: &Supervisor, now: Instant) -> Option<u64> {
+    let Want::Workers(wanted) = it.want else { return None };
+    if missing(it, usize::from(wanted)) > 0 && !it.backoff.is_waiting(now) {
+        return Some(filling(it));
     }
-    for _ in 0..missing(it, wanted) {
-        let Some(number) = (1..=u16::MAX).find(|number| !it.workers.contains_key(number)) else { return };
-        it.workers.insert(number, Worker::starting(it.generation, now, it.limits.start));
-        actions.push(Action::Spawn { number, generation: it.generation });
+    trial(it).filter(|_| !has_trial(it) && !it.needs_edit && !it.trial.is_waiting(now))
+}
+
+/// What a process runs that fills a place.
+pub(crate) fn filling(it: &Supervisor) -> u64 {
+    match it.trust {
+        Trust::Abandoned => it.fallback().unwrap_or(it.generation),
+        _ => it.generation,
     }
+}
+
+/// What is tried beside those that fill the places.
+pub(crate) fn trial(it: &Supervisor) -> Option<u64> {
+    (it.trust == Trust::Abandoned && filling(it) != it.generation).then_some(it.generation)
+}
+
+pub(crate) fn has_trial(it: &Supervisor) -> bool {
+    it.workers.values().any(|worker| worker.is_starting() && Some(worker.generation) == trial(it))
 }
 
 /// How many starts are missing and may go at once, but for the backoff.
@@ -94,21 +119,24 @@ pub(crate) fn missing(it: &Supervisor, wanted: usize) -> usize {
         Trust::Shaken | Trust::Abandoned => 1,
         Trust::Doubted(_) | Trust::GivenUp => 0,
     };
-    let starting = it.workers.values().filter(|worker| worker.is_starting()).count();
+    let filling = filling(it);
+    let starts = |worker: &&Worker| worker.is_starting() && worker.generation == filling;
+    let starting = it.workers.values().filter(starts).count();
     wanted.saturating_sub(committed(it)).min(at_once.saturating_sub(starting))
 }
 
 /// How many fill a place that is wanted. Older ones do where they are not to be replaced; of those that have
 /// done enough, a few are replaced at a time.
 fn committed(it: &Supervisor) -> usize {
+    let filling = filling(it);
     let fills = |worker: &&Worker| match worker.stage {
-        Stage::Starting { .. } => worker.generation == it.generation,
+        Stage::Starting { .. } => worker.generation == filling,
         Stage::Ready { .. } => worker.generation == it.generation || it.trust == Trust::Abandoned,
         Stage::Draining { .. } | Stage::Stopping { .. } => false,
     };
-    let filling = || it.workers.values().filter(fills);
-    let due = filling().filter(|worker| worker.due.is_some()).count();
-    filling().count() - due.min(recycled_at_once(filling().count()))
+    let filled = || it.workers.values().filter(fills);
+    let due = filled().filter(|worker| worker.due.is_some()).count();
+    filled().count() - due.min(recycled_at_once(filled().count()))
 }
 
 /// How many of so many are replaced at once for having done enough: one, or an eighth.

@@ -7,6 +7,7 @@ use crate::backoff::Backoff;
 use crate::event::{Action, Adoption, DrainCause, Event, Exit, Limits, StartFailure};
 use crate::plan;
 use crate::recycle::Usage;
+use crate::trust::Trust;
 use crate::worker::{Stage, Worker};
 
 /// How long an adopted worker has to attach again.
@@ -21,7 +22,16 @@ pub struct Supervisor {
     pub(crate) generation: u64,
     pub(crate) limits: Limits,
     pub(crate) trust: Trust,
+    /// The newest generation of which a worker was ready.
+    pub(crate) proven: Option<u64>,
+    /// When the next place is filled.
     pub(crate) backoff: Backoff,
+    /// When a generation that was abandoned is tried again.
+    pub(crate) trial: Backoff,
+    /// Only an edit helps the current generation.
+    pub(crate) needs_edit: bool,
+    /// The last start failed for what does not pass at once, and none has served since.
+    pub(crate) refusing: bool,
     pub(crate) workers: BTreeMap<u16, Worker>,
     pub(crate) start_failures: u64,
 }
@@ -36,36 +46,6 @@ pub(crate) enum Want {
     None,
 }
 
-/// What is known of the current generation's ability to start.
-///
-/// ```text
-///  from                            cause                                          to
-///  any                             a new generation is wanted                     Untried
-///  any                             one of its workers is ready                    Proven
-///  Untried                         a start fails, older ones serve                Abandoned
-///  Untried, Proven, Shaken         a start fails, others serve                    Shaken
-///  Untried, Proven, Shaken         a start crashes, none serves                   Shaken
-///  Untried, Proven, Shaken,        a start cannot succeed (import, interpreter,   Doubted
-///  Abandoned                       time), none serves
-///  Doubted                         no other start is under way any more           GivenUp
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// None of its workers has become ready or failed.
-    Untried,
-    /// One of its workers became ready.
-    Proven,
-    /// The last start failed: they go one at a time, with a backoff.
-    Shaken,
-    /// Its first worker failed while older ones served: those stay, and it is only used, slowly, to
-    /// replace what crashes.
-    Abandoned,
-    /// The app cannot start and none serves: only starts that are under way may still prove otherwise.
-    Doubted(StartFailure),
-    /// They did not. Nothing is tried.
-    GivenUp,
-}
-
 impl Supervisor {
     /// An app without workers, of which nothing is wanted yet.
     #[must_use]
@@ -75,14 +55,19 @@ impl Supervisor {
             generation: 0,
             limits,
             trust: Trust::Untried,
+            proven: None,
             backoff: Backoff::default(),
+            trial: Backoff::default(),
+            needs_edit: false,
+            refusing: false,
             workers: BTreeMap::new(),
             start_failures: 0,
         }
     }
 
     /// Takes note of what happened, and tells what is to be done, in order. An event that does not fit
-    /// the state, such as one of a worker that is gone, does nothing.
+    /// the state, such as one of a worker that is gone, does nothing. A process is started only by
+    /// [`Event::MayStart`].
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let before = self.published();
         let mut actions = Vec::new();
@@ -90,6 +75,9 @@ impl Supervisor {
         self.expire(now, &mut actions);
         self.check_due(now);
         plan::reconcile(self, now, &mut actions);
+        if event == Event::MayStart {
+            plan::start_one(self, now, &mut actions);
+        }
         if self.published() != before {
             actions.insert(0, Action::Publish);
         }
@@ -99,10 +87,11 @@ impl Supervisor {
     fn apply(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
         match event {
             Event::Wanted { generation, workers, limits } => self.wanted(generation, workers, limits),
-            Event::Removed => self.want = Want::None,
+            Event::Removed => self.removed(),
             Event::Adopted { number, generation, stage, age } => {
                 self.adopt(number, generation, stage, age, now);
             }
+            Event::Proven { generation } => self.proven = self.proven.max(Some(generation)),
             Event::Attached { number } => self.attached(number),
             Event::Ready { number } => self.became_ready(number, now),
             Event::Draining { number } => self.draining(number, now),
@@ -111,7 +100,8 @@ impl Supervisor {
             Event::Used { number, usage } => self.used(number, usage),
             Event::SpawnFailed { number } => self.spawn_failed(number, now, actions),
             Event::Exited { number, exit } => self.exited(number, exit, now, actions),
-            Event::Tick => {}
+            Event::SourcesChanged => self.sources_changed(),
+            Event::Tick | Event::MayStart => {}
         }
     }
 
@@ -122,11 +112,13 @@ impl Supervisor {
         }
         self.limits = limits;
         if generation > self.generation {
-            self.generation = generation;
-            self.backoff = Backoff::default();
-            let proven = self.workers.values().any(|it| it.generation == generation && it.is_ready());
-            self.trust = if proven { Trust::Proven } else { Trust::Untried };
+            self.new_generation(generation);
         }
+    }
+
+    fn removed(&mut self) {
+        self.want = Want::None;
+        self.proven = None;
     }
 
     fn adopt(&mut self, number: u16, generation: u64, adoption: Adoption, age: Duration, now: Instant) {
@@ -138,6 +130,9 @@ impl Supervisor {
         let born = now.checked_sub(age).unwrap_or(now);
         let worker = Worker { attach_by: Some(now + ATTACH_WITHIN), ..Worker::new(generation, stage, born) };
         self.workers.insert(number, worker);
+        if adoption == Adoption::Ready {
+            self.proven = self.proven.max(Some(generation));
+        }
     }
 
     fn attached(&mut self, number: u16) {
@@ -149,9 +144,8 @@ impl Supervisor {
     fn became_ready(&mut self, number: u16, now: Instant) {
         let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_starting()) else { return };
         worker.stage = Stage::Ready { since: now };
-        if worker.generation == self.generation {
-            self.trust = Trust::Proven;
-        }
+        let generation = worker.generation;
+        self.proved(generation);
     }
 
     fn draining(&mut self, number: u16, now: Instant) {
@@ -200,6 +194,9 @@ impl Supervisor {
             (Stage::Starting { .. }, Exit::Unusable) => {
                 self.start_failed(worker.generation, StartFailure::Unusable, now, actions);
             }
+            (Stage::Starting { .. }, Exit::NeedsEdit) => {
+                self.start_failed(worker.generation, StartFailure::NeedsEdit, now, actions);
+            }
             (Stage::Starting { .. }, Exit::Orderly | Exit::Crashed) => {
                 self.start_failed(worker.generation, StartFailure::Exited, now, actions);
             }
@@ -221,36 +218,5 @@ impl Supervisor {
         if let Some(generation) = timed_out {
             self.start_failed(generation, StartFailure::TimedOut, now, actions);
         }
-    }
-
-    /// A worker did not become ready. What that means depends on who serves meanwhile.
-    fn start_failed(
-        &mut self,
-        generation: u64,
-        failure: StartFailure,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        if generation != self.generation {
-            return;
-        }
-        self.start_failures += 1;
-        let serving = self.workers.values().any(Worker::is_ready);
-        match failure.is_worth_a_retry() {
-            true => self.backoff.failed_to_start(now),
-            false => self.backoff.failed_for_good(now),
-        }
-        self.trust = match self.trust {
-            Trust::Untried if self.has_older_ready() => {
-                actions.push(Action::AbandonReload { failure });
-                Trust::Abandoned
-            }
-            Trust::Abandoned if serving => Trust::Abandoned,
-            _ if serving => Trust::Shaken,
-            Trust::Doubted(first) => Trust::Doubted(first),
-            Trust::GivenUp => Trust::GivenUp,
-            _ if failure.is_worth_a_retry() => Trust::Shaken,
-            _ => Trust::Doubted(failure),
-        };
     }
 }

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod crashes;
+mod queue;
 mod recycling;
 mod reloads;
 mod scaling;
@@ -29,7 +30,11 @@ fn check(steps: &[Step]) -> Supervisor {
     let mut supervisor = Supervisor::new(LIMITS);
     for (at, event, expected, phase) in steps {
         let now = began + Duration::from_millis(*at);
-        let actions: Vec<String> = supervisor.handle(*event, now).iter().map(text).collect();
+        let mut actions = supervisor.handle(*event, now);
+        while supervisor.demand(now).is_some() {
+            actions.extend(supervisor.handle(Event::MayStart, now));
+        }
+        let actions: Vec<String> = actions.iter().map(text).collect();
         assert_eq!(actions.join(", "), *expected, "at {at} ms, {event:?}: {supervisor:#?}");
         assert_eq!(supervisor.phase(now), *phase, "at {at} ms, {event:?}: {supervisor:#?}");
     }
@@ -43,7 +48,8 @@ fn check_wake(steps: &[Step], expected: Option<u64>) {
     let before = Instant::now();
     let supervisor = check(steps);
     let slack = before.elapsed();
-    let wake = supervisor.next_wake().map(|it| it - before);
+    let at = steps.last().map_or(0, |(at, ..)| *at);
+    let wake = supervisor.next_wake(before + Duration::from_millis(at)).map(|it| it - before);
     let exact = expected.map(Duration::from_millis);
     let matches = match (wake, exact) {
         (Some(wake), Some(exact)) => wake >= exact && wake <= exact + slack,
@@ -80,6 +86,10 @@ fn crashed(number: u16) -> Event {
 
 fn unusable(number: u16) -> Event {
     Event::Exited { number, exit: Exit::Unusable }
+}
+
+fn needs_edit(number: u16) -> Event {
+    Event::Exited { number, exit: Exit::NeedsEdit }
 }
 
 fn ended(number: u16) -> Event {

@@ -1,10 +1,11 @@
 //! What others may see of a supervisor's state.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::event::Limits;
 use crate::plan;
-use crate::supervisor::{Supervisor, Trust, Want};
+use crate::supervisor::{Supervisor, Want};
+use crate::trust::Trust;
 use crate::worker::Worker;
 
 /// The state of an app, in a word.
@@ -18,7 +19,7 @@ pub enum Phase {
     Reloading,
     /// Too few serve, and the next start waits.
     BackingOff,
-    /// None serves, and none is tried until the next generation.
+    /// None serves, and only an edit or the next generation helps.
     Failed,
     /// None is wanted.
     Stopping,
@@ -31,6 +32,35 @@ pub enum Progress {
     Done,
     /// Not yet.
     Underway,
+}
+
+/// For whom a process is to be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Its generation is known to start.
+    pub is_proven: bool,
+    /// A worker of the app serves already.
+    pub is_serving: bool,
+}
+
+/// What is missing of what is wanted, where a start has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outlook {
+    /// How many workers do not serve that should.
+    pub missing: u16,
+    /// Until the next start; None when it is under way, has its turn, or awaits an edit.
+    pub next_start: Option<Duration>,
+    /// The current generation could not start, and an older one serves.
+    pub abandoned: Option<Abandoned>,
+}
+
+/// What is done in place of a generation that could not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abandoned {
+    /// The generation that fills the places.
+    pub serving: u64,
+    /// Until the current one is tried again; None when it is being tried, has its turn, or awaits an edit.
+    pub next_trial: Option<Duration>,
 }
 
 impl Supervisor {
@@ -90,10 +120,47 @@ impl Supervisor {
         self.limits
     }
 
-    /// Whether the current generation has failed to start, and does not serve: another try takes a new one.
+    /// Whether the current generation has failed to start, and does not serve: another try at once takes a new one.
     #[must_use]
     pub fn needs_new_generation(&self) -> bool {
-        matches!(self.trust, Trust::Abandoned | Trust::Doubted(_) | Trust::GivenUp)
+        self.refusing || matches!(self.trust, Trust::Abandoned | Trust::Doubted(_) | Trust::GivenUp)
+    }
+
+    /// Whether a process is to be started now, and for whom. It waits for [`crate::Event::MayStart`].
+    #[must_use]
+    pub fn demand(&self, now: Instant) -> Option<Demand> {
+        plan::next_start(self, now)?;
+        let ready = self.ready().next().is_some();
+        Some(Demand { is_proven: self.is_proven(), is_serving: ready })
+    }
+
+    /// Whether the current generation is known to start.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.trust == Trust::Proven
+    }
+
+    /// How many processes have not become ready yet.
+    #[must_use]
+    pub fn starting(&self) -> usize {
+        self.workers.values().filter(|it| it.is_starting()).count()
+    }
+
+    /// What is missing at `now`, and what is done about it.
+    #[must_use]
+    pub fn outlook(&self, now: Instant) -> Outlook {
+        let Want::Workers(wanted) = self.want else { return Outlook::default() };
+        let ready = u16::try_from(self.ready().count()).unwrap_or(u16::MAX);
+        let has_failed =
+            matches!(self.trust, Trust::Shaken | Trust::Abandoned) || self.backoff.is_waiting(now);
+        Outlook {
+            missing: if has_failed { wanted.saturating_sub(ready) } else { 0 },
+            next_start: self.backoff_end().filter(|it| *it > now).map(|it| it - now),
+            abandoned: (self.trust == Trust::Abandoned).then_some(Abandoned {
+                serving: plan::filling(self),
+                next_trial: self.trial_end().filter(|it| *it > now).map(|it| it - now),
+            }),
+        }
     }
 
     /// All processes, by number.
@@ -112,10 +179,19 @@ impl Supervisor {
         self.workers.iter().filter(|(_, worker)| worker.is_ready()).map(|(number, _)| *number)
     }
 
-    /// Whether none serves and none will until the next generation.
+    /// Whether none serves, and the next one is not expected soon: requests are better refused than queued.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        self.trust == Trust::GivenUp && self.ready().next().is_none()
+        let none_will = self.refusing || self.trust == Trust::GivenUp;
+        none_will && self.ready().next().is_none()
+    }
+
+    /// Whether as many serve as are wanted, of whichever generation works.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let Want::Workers(wanted) = self.want else { return false };
+        let ready = self.ready().count() == usize::from(wanted);
+        ready && (self.trust == Trust::Abandoned || !self.has_older_ready())
     }
 
     /// Whether no worker is wanted and none is left.
@@ -124,18 +200,26 @@ impl Supervisor {
         self.want == Want::None && self.workers.is_empty()
     }
 
-    /// When [`crate::Event::Tick`] is due if nothing happens before.
+    /// When [`crate::Event::Tick`] is due if nothing happens before. A start that only waits for
+    /// [`crate::Event::MayStart`] needs none.
     #[must_use]
-    pub fn next_wake(&self) -> Option<Instant> {
+    pub fn next_wake(&self, now: Instant) -> Option<Instant> {
         let deadlines = self.workers.values().filter_map(Worker::deadline);
         let recycle = &self.limits.recycle;
         let ends = self.workers.iter().filter_map(|(number, it)| it.end_of_life(*number, recycle));
-        deadlines.chain(ends).chain(self.backoff_end()).min()
+        let starts = [self.backoff_end(), self.trial_end()].into_iter().flatten().filter(|it| *it > now);
+        deadlines.chain(ends).chain(starts).min()
     }
 
     fn backoff_end(&self) -> Option<Instant> {
         let Want::Workers(wanted) = self.want else { return None };
         self.backoff.until().filter(|_| plan::missing(self, usize::from(wanted)) > 0)
+    }
+
+    fn trial_end(&self) -> Option<Instant> {
+        let Want::Workers(_) = self.want else { return None };
+        let is_due = plan::trial(self).is_some() && !plan::has_trial(self) && !self.needs_edit;
+        self.trial.until().filter(|_| is_due)
     }
 
     pub(crate) fn has_older_ready(&self) -> bool {

@@ -6,7 +6,7 @@ use crate::{Confinement, Vassal};
 
 impl Vassal {
     /// A hash of what a process has to be started anew for: app, directory, python, env, threads,
-    /// preload, the folders of `sendfile`, user, and the limits of memory and cpu.
+    /// preload, health, the folders of `sendfile`, user, and the limits of memory and cpu.
     ///
     /// It is the same in every run and version of the program, and gives no value of `env` away.
     #[must_use]
@@ -27,6 +27,10 @@ impl Vassal {
         }
         if self.preload {
             add(b"preload");
+        }
+        if let Some(health) = &self.health {
+            add(b"health");
+            add(health.as_str().as_bytes());
         }
         for folder in self.sendfile_folders.values() {
             add(b"sendfile");

@@ -147,6 +147,37 @@ async fn a_worker_dies_while_emperord_is_dead() -> anyhow::Result<()> {
     .await
 }
 
+/// A reload that cannot start, then one worker after the other is killed: each is replaced by what worked.
+#[tokio::test]
+async fn workers_killed_after_an_abandoned_reload_are_replaced() -> anyhow::Result<()> {
+    let vassal = Vassal::wsgi(&Place::of_tests()?).workers(3);
+    stack::with([vassal.clone()], async |stack| {
+        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 4, Kind::Gets);
+        let old = stack.ready("wsgi", 3).await?;
+        stack.put(&vassal.app("edges:no_such_callable"))?;
+        let abandoned = |app: &App| app.notices.iter().any(|it| it.contains("could not start"));
+        stack.until("wsgi", "the reload is abandoned", abandoned).await?;
+        for pid in old {
+            stack.kill(pid)?;
+            let replaced = |app: &App| app.ready().len() == 3 && !app.ready().contains(&pid);
+            let status = stack.until("wsgi", "the dead worker is replaced", replaced).await?;
+            ensure!(abandoned(&status), "it does not say what is held back: {status:#?}");
+            load.flows(30).await?;
+        }
+        // The next emperord knows what worked, too.
+        let emperord = stack.daemon("emperord").await?;
+        let before = stack.status().await?.app("wsgi").map(App::ready).unwrap_or_default();
+        stack.kill(emperord)?;
+        stack.until("wsgi", "the reload is abandoned again", abandoned).await?;
+        stack.kill(before[0])?;
+        let replaced = |app: &App| app.ready().len() == 3 && !app.ready().contains(&before[0]);
+        stack.until("wsgi", "the dead worker is replaced", replaced).await?;
+        load.flows(30).await?;
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
 #[tokio::test]
 async fn frontd_dies_and_serves_again() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {

@@ -1,5 +1,7 @@
 //! Apps that fail, and what their operators are told.
 
+use std::fs;
+
 use anyhow::ensure;
 use tests::client::Protocol;
 use tests::load::{Kind, Load};
@@ -46,7 +48,7 @@ async fn what_an_app_prints_is_in_the_log() -> anyhow::Result<()> {
 #[tokio::test]
 async fn an_app_that_cannot_be_called_is_named() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
-        std::fs::write(stack.root().join("number.py"), "application = 42\n")?;
+        fs::write(stack.root().join("number.py"), "application = 42\n")?;
         for (app, name) in [("number", "the app"), ("number:application", "application")] {
             stack.put(&Vassal::new("number", stack.root(), app))?;
             let error = format!("TypeError: {name} of module number is not callable");
@@ -57,54 +59,103 @@ async fn an_app_that_cannot_be_called_is_named() -> anyhow::Result<()> {
     .await
 }
 
+/// As a database that comes up after the app.
 #[tokio::test]
-async fn an_app_that_cannot_be_imported_fails_alone_and_is_tried_again_when_its_file_changes()
--> anyhow::Result<()> {
+async fn an_app_whose_import_fails_for_a_while_comes_up_by_itself() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
-        let app = stack.root().join("broken");
-        std::fs::create_dir(&app)?;
-        std::fs::write(app.join("late.py"), "import no_such_module_at_all\n")?;
-        let vassal = Vassal::new("broken", &app, "late:application").workers(2);
+        let app = stack.root().join("late");
+        fs::create_dir(&app)?;
+        fs::copy(stack.place.apps.join("wsgi/edges.py"), app.join("edges.py"))?;
+        fs::write(app.join("late.py"), "open('database').close()\nfrom edges import application\n")?;
+        let vassal = Vassal::new("late", &app, "late:application").workers(2);
         stack.put(&vassal)?;
-        let failed = stack.until("broken", "the app has failed", |app| app.state == "failed").await?;
-        told(stack, &failed).await?;
+        let waits = |app: &App| app.state == "backing_off" && app.notices.len() == 1;
+        let status = stack.until("late", "its next start waits", waits).await?;
+        told(stack, &status, &["FileNotFoundError", "database"]).await?;
+        ensure!(
+            status.notices[0].starts_with("2 of 2 workers missing: the next start is in "),
+            "{status:#?}"
+        );
+        let client = stack.client("late", Protocol::Http2)?;
+        client.get("/hello").await?.expect(503)?;
 
-        let tries = tracebacks(stack);
-        load.flows(200).await?;
-        let still = stack.until("broken", "the app has failed", |app| app.state == "failed").await?;
-        ensure!(still.workers.is_empty(), "it is started again and again: {:#?}", still.workers);
-        ensure!(tracebacks(stack) == tries, "it is started again and again: {tries} tracebacks and more");
-        stack.client("broken", Protocol::Http2)?.get("/").await?.expect(503)?;
-
-        std::fs::copy(stack.place.apps.join("wsgi/edges.py"), app.join("late.py"))?;
-        stack.touch("broken")?;
-        stack.ready("broken", 2).await?;
-        stack.client("broken", Protocol::Http2)?.get("/hello").await?.expect(200)?;
+        fs::write(app.join("database"), "")?;
+        let healed = stack.until("late", "it serves", App::is_whole).await?;
+        ensure!(healed.notices.is_empty() && healed.error().is_empty(), "{healed:#?}");
+        client.get("/hello").await?.expect(200)?;
         load.finish().await?.all_right()
     })
     .await
 }
 
-async fn told(stack: &Stack, failed: &App) -> anyhow::Result<()> {
-    for words in ["ModuleNotFoundError", "no_such_module_at_all"] {
-        ensure!(failed.error().contains(words), "{words} expected in {:?}", failed.error());
+#[tokio::test]
+async fn an_app_with_a_syntax_error_is_tried_again_only_when_its_own_files_change() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
+        let app = stack.root().join("broken");
+        fs::create_dir(&app)?;
+        fs::write(app.join("late.py"), "application = (\n")?;
+        // An interpreter that can be watched, as one of PATH cannot.
+        let python = stack.place.venv.clone();
+        for preload in ["preload = false", "preload = true"] {
+            let name = preload.replace(" = ", "-");
+            stack
+                .put(&Vassal::new(&name, &app, "late:application").workers(2).python(&python).key(preload))?;
+            let failed = |app: &App| app.state == "failed" && app.notices.len() == 1;
+            let status = stack.until(&name, "the app has failed", failed).await?;
+            told(stack, &status, &["SyntaxError"]).await?;
+            ensure!(status.notices[0].ends_with("is when the app's own files change"), "{status:#?}");
+        }
+        let tries = stack.log().matches("SyntaxError").count();
+        load.flows(300).await?;
+        ensure!(stack.log().matches("SyntaxError").count() == tries, "it is started again and again");
+        stack.client("preload-false", Protocol::Http2)?.get("/").await?.expect(503)?;
+
+        fs::copy(stack.place.apps.join("wsgi/edges.py"), app.join("late.py"))?;
+        for name in ["preload-false", "preload-true"] {
+            stack.until(name, "the edit is noticed", |app| app.is_whole() && app.error().is_empty()).await?;
+            stack.client(name, Protocol::Http2)?.get("/hello").await?.expect(200)?;
+        }
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
+async fn told(stack: &Stack, status: &App, words: &[&str]) -> anyhow::Result<()> {
+    for words in words {
+        ensure!(status.error().contains(words), "{words} expected in {:?}", status.error());
         stack.logged(&[words]).await?;
     }
     stack.logged(&["late.py", "line 1"]).await?;
     Ok(())
 }
 
-fn tracebacks(stack: &Stack) -> usize {
-    stack.log().matches("no_such_module_at_all").count()
+/// Fewer starts at once than there are apps, and each takes a good part of the time that it may take.
+#[tokio::test]
+async fn many_apps_start_in_turn_and_all_in_time() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let folder = tempfile::tempdir()?;
+    fs::copy(place.apps.join("wsgi/edges.py"), folder.path().join("edges.py"))?;
+    let slow = "import time\nfrom edges import application\ntime.sleep(1)\n";
+    fs::write(folder.path().join("slow.py"), slow)?;
+    let apps = (1..=10).map(|number| {
+        Vassal::new(&format!("slow{number}"), folder.path(), "slow").table("[timeouts]\nstart = \"8s\"")
+    });
+    let stack = Stack::start_with_files(place, apps, &[("emperord.toml", "concurrent_starts = 1\n")])?;
+    stack.whole().await?;
+    let log = stack.log();
+    ensure!(!log.contains("was not ready within"), "a start was ended while it waited for its turn");
+    ensure!(log.matches("worker is ready").count() == 10, "some were started twice");
+    stack.end_beside_clients().await
 }
 
 #[tokio::test]
 async fn an_app_whose_process_ends_at_once_is_not_started_in_a_loop() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         let app = stack.root().join("mortal");
-        std::fs::create_dir(&app)?;
-        std::fs::write(app.join("mortal.py"), "import os\nos._exit(9)\n")?;
+        fs::create_dir(&app)?;
+        fs::write(app.join("mortal.py"), "import os\nos._exit(9)\n")?;
         stack.put(&Vassal::new("mortal", &app, "mortal:application"))?;
         let waits =
             |app: &App| ["backing_off", "failed"].contains(&app.state.as_str()) && !app.error().is_empty();

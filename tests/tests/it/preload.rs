@@ -160,7 +160,7 @@ async fn what_cannot_be_imported_has_its_traceback_in_the_status() -> anyhow::Re
             ),
         ] {
             stack.put(&Vassal::new(name, folder.path(), name).workers(3).key("preload = true"))?;
-            let failed = |app: &App| app.state == "failed" && app.error().contains(why);
+            let failed = |app: &App| app.state == "backing_off" && app.error().contains(why);
             stack.until(name, "it has failed", failed).await?;
         }
         fs::write(folder.path().join("broken.py"), "from edges import application\n")?;
@@ -183,7 +183,7 @@ async fn a_hook_that_raises_is_told() -> anyhow::Result<()> {
         for preload in ["true", "false"] {
             let name = format!("hooked-{preload}");
             stack.put(&Vassal::new(&name, folder.path(), "hooked").key(&format!("preload = {preload}")))?;
-            let told = |app: &App| app.state == "failed" && app.error().contains("in connect\n");
+            let told = |app: &App| app.state == "backing_off" && app.error().contains("in connect\n");
             let status = stack.until(&name, "it has failed", told).await?;
             ensure!(status.error().contains("ConnectionError: no broker"), "{}", status.error());
         }

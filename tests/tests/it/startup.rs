@@ -86,9 +86,9 @@ async fn an_import_that_hangs_is_ended() -> anyhow::Result<()> {
             let timeouts = "[timeouts]\nstart = \"1s\"";
             stack.put(&Vassal::new(&name, folder, "slow").workers(2).key(preload).table(timeouts))?;
             let why = "was not ready within 1 s: see what its import waits for";
-            let failed =
-                |app: &App| app.state == "failed" && app.error().contains(why) && app.workers.is_empty();
-            stack.until(&name, "it has failed", failed).await?;
+            let ended =
+                |app: &App| app.state == "backing_off" && app.error().contains(why) && app.workers.is_empty();
+            stack.until(&name, "it is ended, and tried again later", ended).await?;
         }
         Ok(())
     })
@@ -97,7 +97,7 @@ async fn an_import_that_hangs_is_ended() -> anyhow::Result<()> {
 
 async fn fails(stack: &Stack, folder: &Path, app: &str, why: &str) -> anyhow::Result<()> {
     stack.put(&Vassal::new("fails", folder, app))?;
-    let failed = |app: &App| app.state == "failed" && app.error().contains(why);
+    let failed = |app: &App| app.state == "backing_off" && app.error().contains(why);
     stack.until("fails", why, failed).await?;
     Ok(())
 }

@@ -46,6 +46,9 @@ pub struct App {
     /// Which worker was recycled last, and why; empty when none was.
     #[prost(string, tag = "13")]
     pub last_recycled: ::prost::alloc::string::String,
+    /// What is missing or held back, and what is done about it, each in a line; none when all is as its file asks.
+    #[prost(string, repeated, tag = "14")]
+    pub notices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Nested message and enum types in `App`.
 pub mod app {
@@ -67,9 +70,9 @@ pub mod app {
         Running = 2,
         /// Serving, while new workers take over.
         Reloading = 3,
-        /// Workers keep ending; the next start waits for its backoff.
+        /// Too few workers serve; the next start waits for its backoff.
         BackingOff = 4,
-        /// Given up until its file changes or it is reloaded.
+        /// None serves, and only an edit or a reload helps.
         Failed = 5,
         Stopping = 6,
     }

@@ -87,7 +87,7 @@ pub mod app {
         /// No worker is ready yet: requests wait.
         Starting = 1,
         Serving = 2,
-        /// No worker will become ready until the app is changed: requests are refused.
+        /// No worker is ready, and the last start failed: requests are refused.
         Failed = 3,
     }
     impl State {

@@ -150,6 +150,8 @@ pub mod failed {
         Import = 2,
         /// Anything of the machine: socket, memory, files.
         System = 3,
+        /// A file of the app's own folder cannot be compiled: only an edit helps.
+        Source = 4,
     }
     impl Reason {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -162,6 +164,7 @@ pub mod failed {
                 Self::Interpreter => "REASON_INTERPRETER",
                 Self::Import => "REASON_IMPORT",
                 Self::System => "REASON_SYSTEM",
+                Self::Source => "REASON_SOURCE",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -171,6 +174,7 @@ pub mod failed {
                 "REASON_INTERPRETER" => Some(Self::Interpreter),
                 "REASON_IMPORT" => Some(Self::Import),
                 "REASON_SYSTEM" => Some(Self::System),
+                "REASON_SOURCE" => Some(Self::Source),
                 _ => None,
             }
         }

@@ -16,6 +16,7 @@ fn nothing_means_the_defaults() {
         run: "/r/run".into(),
         state: "/r/run/state".into(),
         workerd: "/bin/workerd".into(),
+        concurrent_starts: 2 * available_parallelism().unwrap().get(),
     };
     assert_eq!(parse("").unwrap(), expected);
 }
@@ -48,5 +49,8 @@ fn the_example() {
     };
     let default = |workerd: &str| EmperordConfig::new(&layout, Path::new(workerd));
     assert_eq!(parse(example.to_owned(), "/bin/workerd"), default("/bin/workerd"));
-    assert_eq!(parse(uncommented(example), "/bin/workerd"), default("/usr/bin/workerd"));
+    let uncommented = parse(uncommented(example), "/bin/workerd");
+    // The default depends on the machine.
+    let expected = EmperordConfig { concurrent_starts: 8, ..default("/usr/bin/workerd") };
+    assert_eq!(uncommented, expected);
 }

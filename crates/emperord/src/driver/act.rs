@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use api::VassalName;
 use rustix::process::Signal;
@@ -85,8 +85,14 @@ impl Driver {
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
         app.awaited.insert(number, Instant::now());
-        let Some(vassal) = app.specs.get(&generation) else { return Some(Event::SpawnFailed { number }) };
-        if vassal.preload && self.launcher.preload() == Preload::Possible {
+        let Some(vassal) = app.specs.get(&generation) else {
+            tracing::error!(%worker, generation, "worker not started: what it is to run is not known any more");
+            return Some(Event::SpawnFailed { number });
+        };
+        app.last_start = SystemTime::now();
+        // The template is of the current generation: another's worker is started by itself.
+        let is_current = generation == app.supervisor.generation();
+        if vassal.preload && is_current && self.launcher.preload() == Preload::Possible {
             return self.order_fork(name, number, generation);
         }
         let fingerprint = vassal.process_fingerprint();
@@ -198,12 +204,19 @@ impl App {
 
     fn gave_up(&self, failure: StartFailure) {
         let app = &self.name;
-        tracing::error!(%app, ?failure, "app given up: it is tried again when its file changes or it is reloaded");
+        tracing::error!(
+            %app, ?failure,
+            "app given up: it is tried again when its files or its vassal file change, or it is reloaded"
+        );
     }
 
-    fn abandoned_reload(&self, failure: StartFailure) {
+    fn abandoned_reload(&mut self, failure: StartFailure) {
         let app = &self.name;
-        tracing::error!(%app, ?failure, "reload abandoned: the workers of before serve on");
+        tracing::error!(
+            %app, ?failure,
+            "reload abandoned: the version that worked serves on, and the new one is tried again beside it"
+        );
+        self.abandoned_error.clone_from(&self.worker_error);
     }
 }
 

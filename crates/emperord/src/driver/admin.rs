@@ -186,11 +186,15 @@ impl Follower {
 
 impl Goal {
     fn is_reached(&self, app: &App) -> bool {
-        let is_asked_for = match self {
-            Self::Workers(workers) => app.vassal.as_ref().is_some_and(|it| u32::from(it.workers) == *workers),
-            Self::Generation(generation) => app.supervisor.generation() >= *generation,
-        };
-        is_asked_for && app.supervisor.progress() == Progress::Done
+        match self {
+            Self::Workers(workers) => {
+                let is_asked_for = app.vassal.as_ref().is_some_and(|it| u32::from(it.workers) == *workers);
+                is_asked_for && app.supervisor.is_full()
+            }
+            Self::Generation(generation) => {
+                app.supervisor.generation() >= *generation && app.supervisor.progress() == Progress::Done
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use api::{VassalName, WorkerName};
 use supervise::{Limits, Recycle, Stage, Supervisor};
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use vassal::Vassal;
 
 use super::admin::{AdminError, Follower};
+use super::edits::Edits;
 use super::event::{AttachmentId, Command, Failure, Load};
 use super::order::Order;
 use super::template::Template;
@@ -37,11 +38,13 @@ pub(super) struct App {
     pub(super) file_error: Option<String>,
     /// What went wrong last with a worker.
     pub(super) worker_error: Option<String>,
+    /// Why the current generation could not start, where one that worked serves in its place.
+    pub(super) abandoned_error: Option<String>,
     pub(super) supervisor: Supervisor,
     /// What the workers of an earlier emperord run, or what is newer than that.
     pub(super) restored_generation: u64,
     pub(super) slots: BTreeMap<u16, Slot>,
-    /// What each generation runs that still has workers, and the current one.
+    /// What each generation runs that still has workers, the one that worked last, and the current one.
     pub(super) specs: BTreeMap<u64, Arc<Vassal>>,
     pub(super) followers: Vec<Follower>,
     pub(super) recycled: Recycled,
@@ -51,6 +54,12 @@ pub(super) struct App {
     pub(super) ordered: BTreeMap<u16, Order>,
     /// What its workers are forked from, where its file asks for that.
     pub(super) template: Option<Template>,
+    /// When a process of it was started last.
+    pub(super) last_start: SystemTime,
+    /// The generation whose text was written down as one that works.
+    pub(super) proven_saved: Option<u64>,
+    /// Watches its own files while only an edit helps.
+    pub(super) edits: Option<Edits>,
     /// Those of its processes that are no workers (any more): templates of before, forks that came too late.
     pub(super) leaving: BTreeSet<u32>,
 }
@@ -95,6 +104,7 @@ impl App {
             rejected: None,
             file_error: None,
             worker_error: None,
+            abandoned_error: None,
             supervisor: Supervisor::new(LIMITS),
             restored_generation: 0,
             slots: BTreeMap::new(),
@@ -104,6 +114,9 @@ impl App {
             awaited: BTreeMap::new(),
             ordered: BTreeMap::new(),
             template: None,
+            last_start: SystemTime::UNIX_EPOCH,
+            proven_saved: None,
+            edits: None,
             leaving: BTreeSet::new(),
         }
     }
@@ -149,10 +162,14 @@ impl App {
     pub(super) fn settle(&mut self) {
         if self.supervisor.is_at_rest() {
             self.worker_error = None;
+            self.abandoned_error = None;
         }
         let current = self.supervisor.generation();
         let in_use: Vec<u64> = self.supervisor.workers().map(|(_, worker)| worker.generation).collect();
-        self.specs.retain(|generation, _| *generation == current || in_use.contains(generation));
+        let fallback = self.supervisor.fallback();
+        self.specs.retain(|generation, _| {
+            *generation == current || Some(*generation) == fallback || in_use.contains(generation)
+        });
         self.answer_followers();
     }
 

@@ -1,6 +1,7 @@
 //! What workers say, and how they end.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::{VassalName, WorkerName};
 use supervise::{Event, Exit, Stage, Usage};
@@ -123,7 +124,7 @@ impl Driver {
         }
     }
 
-    /// Takes note of what a worker is doing; gives the number of things that were done about it.
+    /// Takes note of what a worker is doing; gives the number of things that were done, or are to be done, about it.
     pub(super) fn load(&mut self, worker: &WorkerName, id: AttachmentId, load: Load) -> usize {
         let Some(slot) = self.attached(worker, id) else { return 0 };
         slot.load = load;
@@ -132,7 +133,9 @@ impl Driver {
             return 0;
         }
         let usage = Usage { requests: load.requests, memory: load.memory };
-        self.count_consequences(&worker.vassal, Event::Used { number: worker.number, usage })
+        let done = self.count_consequences(&worker.vassal, Event::Used { number: worker.number, usage });
+        let app = self.apps.get(&worker.vassal);
+        done + usize::from(app.is_some_and(|it| it.supervisor.demand(Instant::now()).is_some()))
     }
 
     /// A worker that starts is not as it should be yet: that is told as the reason if it never is.
@@ -200,6 +203,7 @@ impl Driver {
         let Some(slot) = self.slot(worker) else { return };
         slot.serving = Some(serving);
         self.tell(&worker.vassal, Event::Ready { number: worker.number });
+        self.keep_proven(&worker.vassal);
         // One that was ready already may be reached in another way now.
         self.publish(&worker.vassal);
     }
@@ -290,7 +294,8 @@ impl Driver {
 /// cannot be imported, as gunicorn's is.
 pub(super) fn exit(ending: Ending, failure: Option<&Failure>) -> Exit {
     match (failure.map(|it| it.reason), ending) {
-        (Some(Reason::Interpreter | Reason::Import), _) | (None, Ending::Status(3)) => Exit::Unusable,
+        (Some(Reason::Interpreter | Reason::Source), _) => Exit::NeedsEdit,
+        (Some(Reason::Import), _) | (None, Ending::Status(3)) => Exit::Unusable,
         (None, Ending::Status(0)) => Exit::Orderly,
         _ => Exit::Crashed,
     }

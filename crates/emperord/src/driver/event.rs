@@ -8,6 +8,7 @@ use api::{VassalName, WorkerName};
 use tokio::sync::{mpsc, oneshot};
 use vassal::Vassal;
 
+use super::edits::WatchId;
 use super::order::OrderId;
 use super::{AdminError, SpecError, Status};
 use crate::process::{Caller, Ending, Identity};
@@ -155,6 +156,13 @@ pub enum Event {
         /// Answered once all have gone.
         reply: oneshot::Sender<()>,
     },
+    /// The own files of an app have changed, which only an edit could help.
+    SourcesChanged {
+        /// Which.
+        app: VassalName,
+        /// Who has watched them.
+        watch: WatchId,
+    },
     /// Time has passed.
     Tick,
     /// emperord is to end, and to leave the workers as they are.
@@ -247,6 +255,8 @@ pub enum Reason {
     Interpreter,
     /// The app cannot be imported.
     Import,
+    /// A file of its own cannot be compiled.
+    Source,
     /// Anything of the machine.
     System,
 }

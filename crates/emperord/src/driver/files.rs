@@ -87,6 +87,11 @@ impl Driver {
             tracing::info!(app = %name, chosen = %vassal.app, %directory, "`app` was found in its folder");
         }
         app.specs.insert(generation, Arc::clone(&vassal));
+        if generation != app.supervisor.generation() {
+            // What went wrong with the one before says nothing of this one.
+            app.worker_error = None;
+            app.abandoned_error = None;
+        }
         let before = app.vassal.as_ref().map(|it| (it.workers, it.timeouts.stop));
         let (are_others, is_another_stop) = before.map_or((false, false), |(workers, stop)| {
             (workers != vassal.workers, stop != vassal.timeouts.stop)

@@ -55,10 +55,32 @@ impl Driver {
     /// The last good version of an app's file, if it can still be used.
     fn restore_version(&mut self, name: &VassalName) {
         let Some(text) = self.state.good_version(name) else { return };
+        let proven = self.state.proven_version(name);
         let app = self.app_or_new(name);
         match Vassal::parse(&app.file, &text) {
             Ok(vassal) => app.restore(vassal),
-            Err(error) => tracing::warn!(app = %name, %error, "the last good version can be used no more"),
+            Err(error) => {
+                tracing::warn!(app = %name, %error, "the last good version can be used no more");
+                return;
+            }
+        }
+        let proven = proven.and_then(|text| Vassal::parse(&app.file, &text).ok());
+        if let Some(generation) = proven.and_then(|it| app.restore_proven(it)) {
+            self.tell(name, Event::Proven { generation });
+        }
+    }
+
+    /// Writes down that the current version works, once it does.
+    pub(super) fn keep_proven(&mut self, name: &VassalName) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let generation = app.supervisor.generation();
+        if !app.supervisor.is_proven() || app.proven_saved == Some(generation) {
+            return;
+        }
+        app.proven_saved = Some(generation);
+        if let Err(error) = self.state.keep_proven(name) {
+            let error = anyhow::Error::from(error);
+            tracing::error!(app = %name, error = format!("{error:#}"), "after a restart of emperord there is no way back to this version");
         }
     }
 
@@ -91,6 +113,23 @@ impl App {
             self.slots.iter().any(|(number, it)| is_newest(*number) && it.fingerprint == fingerprint);
         self.restored_generation = if runs_it { newest } else { newest + 1 };
         self.vassal = Some(Arc::new(vassal));
+    }
+
+    /// The version that worked last, where it is another: it serves if the current one does not. Gives its generation.
+    fn restore_proven(&mut self, proven: Vassal) -> Option<u64> {
+        let fingerprint = proven.process_fingerprint();
+        if self.vassal.as_ref().is_some_and(|it| it.process_fingerprint() == fingerprint) {
+            return None;
+        }
+        let runs_it = |(number, slot): (&u16, &Slot)| {
+            let worker = self.supervisor.worker(*number).filter(|_| slot.fingerprint == fingerprint)?;
+            Some(worker.generation)
+        };
+        let running = self.slots.iter().filter_map(runs_it).max();
+        self.restored_generation = self.restored_generation.max(2);
+        let generation = running.unwrap_or(self.restored_generation - 1);
+        self.specs.insert(generation, Arc::new(proven));
+        Some(generation)
     }
 }
 

@@ -43,6 +43,8 @@ pub struct AppStatus {
     pub app: Option<(String, ChosenBy)>,
     /// Those of its workers that had done enough.
     pub recycled: Recycled,
+    /// What is missing or held back, and what is done about it.
+    pub notices: Vec<String>,
 }
 
 /// One worker.
@@ -75,6 +77,30 @@ impl Driver {
 }
 
 impl App {
+    fn notices(&self, now: Instant) -> Vec<String> {
+        let outlook = self.supervisor.outlook(now);
+        let awaits_edit = self.supervisor.awaits_edit();
+        let missing = (outlook.missing > 0).then(|| {
+            let (missing, next) =
+                (outlook.missing, next(outlook.next_start, awaits_edit && outlook.abandoned.is_none()));
+            format!("{missing} of {} workers missing: the next start {next}", self.wanted())
+        });
+        let abandoned = outlook.abandoned.map(|it| {
+            let (current, next) = (self.supervisor.generation(), next(it.next_trial, awaits_edit));
+            let why = self.abandoned_error.as_deref().and_then(|it| it.lines().next());
+            let why = why.map_or_else(String::new, |it| format!(" ({it})"));
+            let serving = it.serving;
+            format!(
+                "generation {current} could not start{why}, {serving} serves in its place: the next try {next}"
+            )
+        });
+        missing.into_iter().chain(abandoned).collect()
+    }
+
+    fn wanted(&self) -> u16 {
+        self.vassal.as_deref().map_or(0, |it| it.workers)
+    }
+
     fn status(&self) -> AppStatus {
         let vassal = self.vassal.as_deref();
         let workers = self.supervisor.workers();
@@ -84,12 +110,13 @@ impl App {
             file: self.file.clone(),
             domains: vassal.map_or_else(Vec::new, |it| it.domains.iter().map(ToString::to_string).collect()),
             path: vassal.map_or_else(String::new, |it| it.path.to_string()),
-            wanted: vassal.map_or(0, |it| it.workers),
+            wanted: self.wanted(),
             workers: workers.filter_map(|(number, it)| self.worker_status(number, it)).collect(),
             last_error: self.last_error().unwrap_or_default().to_owned(),
             generation: self.supervisor.generation(),
             app: vassal.map(|it| (it.app.to_string(), it.app_chosen_by)),
             recycled: self.recycled.clone(),
+            notices: self.notices(Instant::now()),
         }
     }
 
@@ -115,6 +142,15 @@ impl App {
             age: identity.age(),
             leaving: leaving(slot, worker),
         })
+    }
+}
+
+/// When something is tried that has failed.
+fn next(wait: Option<Duration>, awaits_edit: bool) -> String {
+    match wait {
+        _ if awaits_edit => "is when the app's own files change".to_owned(),
+        Some(wait) => format!("is in {} s", wait.as_secs() + 1),
+        None => "is due".to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod emperor;
 mod manager;
 mod orders;
+mod starts;
 
 use supervise::{Phase, Stage};
 
@@ -42,7 +43,7 @@ async fn an_app_that_cannot_be_imported_has_failed_with_its_traceback() {
     let worker = Worker::attach(&emperor, "blog", 1).await;
     worker.fails(Reason::Import, "No module named x", "Traceback\nImportError: x").await;
     worker.kill();
-    let status = emperor.app_until("blog", |it| it.phase == Phase::Failed).await;
+    let status = emperor.app_until("blog", |it| it.phase == Phase::BackingOff).await;
     let error = "worker blog-1 cannot run its app: No module named x\nTraceback\nImportError: x";
     assert_eq!(status.last_error, error);
     assert_eq!(emperor.watch().await.routes[0].state, RouteState::Failed);

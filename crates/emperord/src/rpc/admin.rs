@@ -90,6 +90,7 @@ fn app(app: AppStatus) -> App {
         workers: app.workers.into_iter().map(worker).collect(),
         last_error: app.last_error,
         generation: app.generation,
+        notices: app.notices,
     }
 }
 

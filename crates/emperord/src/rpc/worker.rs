@@ -161,6 +161,7 @@ pub(crate) fn failure(failed: Failed) -> Failure {
     let reason = match failed.reason() {
         failed::Reason::Interpreter => Reason::Interpreter,
         failed::Reason::Import => Reason::Import,
+        failed::Reason::Source => Reason::Source,
         failed::Reason::System | failed::Reason::Unspecified => Reason::System,
     };
     Failure { reason, message: bounded(failed.message), traceback: bounded(failed.traceback) }

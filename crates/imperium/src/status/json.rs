@@ -33,6 +33,7 @@ struct AppStatus<'a> {
     app_was_found: bool,
     recycled: u64,
     last_recycled: &'a str,
+    notices: &'a [String],
     workers: Vec<WorkerStatus<'a>>,
 }
 
@@ -77,6 +78,7 @@ impl<'a> AppStatus<'a> {
             app_was_found: app.app_was_found,
             recycled: app.recycled,
             last_recycled: &app.last_recycled,
+            notices: &app.notices,
             workers: app.workers.iter().map(WorkerStatus::new).collect(),
         }
     }
@@ -135,6 +137,7 @@ mod tests {
             app_was_found: true,
             recycled: 1,
             last_recycled: "worker blog-2 was recycled: it is 60 s old".to_owned(),
+            notices: vec!["1 of 2 workers missing: the next start is in 3 s".to_owned()],
         };
         let status = StatusResponse { apps: vec![app], pid: 7, version: "0.1.0".to_owned() };
         let addresses = Addresses {
@@ -150,6 +153,7 @@ mod tests {
                 "wanted": 2, "generation": 2, "last_error": "it broke",
                 "app": "app.py", "app_was_found": true,
                 "recycled": 1, "last_recycled": "worker blog-2 was recycled: it is 60 s old",
+                "notices": ["1 of 2 workers missing: the next start is in 3 s"],
                 "workers": [{
                     "name": "blog-1", "state": "ready", "pid": 12, "busy": 1, "capacity": 4, "requests": 9,
                     "memory": 1024, "age_milliseconds": 5000, "generation": 2, "python": "CPython 3.11.7",

@@ -60,6 +60,9 @@ fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
     if app.recycled > 0 {
         let _infallible = writeln!(text, "  recycled: {}, last: {}", app.recycled, app.last_recycled);
     }
+    for notice in &app.notices {
+        let _infallible = writeln!(text, "  {notice}");
+    }
     if !app.last_error.is_empty() {
         text.push_str("  last error:\n");
         for line in app.last_error.lines() {
@@ -143,6 +146,11 @@ mod tests {
             app_was_found: name == "shop",
             recycled: 3,
             last_recycled: format!("worker {name}-3 was recycled: it is 60 s old"),
+            notices: if name == "shop" {
+                vec!["2 of 2 workers missing: the next start is when the app's own files change".to_owned()]
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -209,6 +217,7 @@ shop  failed  0 of 2 workers ready  /r/vassals/shop.toml
   http://shop.localhost:8080/
   app, found in its folder: app.py
   recycled: 3, last: worker shop-3 was recycled: it is 60 s old
+  2 of 2 workers missing: the next start is when the app's own files change
   last error:
     shop-1: import `shop`
     Traceback:

@@ -74,8 +74,9 @@ fn code_that_broke_under_running_workers_is_retried_slowly() {
         (1599, Event::Tick, "", Phase::BackingOff),
         (1600, Event::Tick, "spawn 1@1", Phase::Running),
         (1700, unusable(1), "", Phase::BackingOff),
-        (2700, Event::Tick, "spawn 1@1", Phase::Running),
-        (2800, ready(1), "publish", Phase::Running),
+        (3699, Event::Tick, "", Phase::BackingOff),
+        (3700, Event::Tick, "spawn 1@1", Phase::Running),
+        (3800, ready(1), "publish", Phase::Running),
     ]);
 }
 
@@ -85,6 +86,6 @@ fn code_that_broke_is_given_up_once_none_serves() {
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
         (500, crashed(1), "publish, spawn 1@1", Phase::Starting),
-        (600, unusable(1), "publish, give up Unusable", Phase::Failed),
+        (600, needs_edit(1), "publish, give up NeedsEdit", Phase::Failed),
     ]);
 }

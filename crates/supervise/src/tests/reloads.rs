@@ -40,15 +40,35 @@ fn large_apps_are_replaced_in_steps() {
 }
 
 #[test]
-fn a_new_generation_that_cannot_start_is_abandoned() {
+fn a_new_generation_that_cannot_start_is_abandoned_and_tried_again_slowly() {
     let supervisor = check_serving(&[
         (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
         (200, unusable(3), "abandon reload Unusable, terminate 4 Superfluous", Phase::Running),
         (210, ended(4), "", Phase::Running),
-        (90_000, Event::Tick, "", Phase::Running),
+        (1199, Event::Tick, "", Phase::Running),
+        (1200, Event::Tick, "spawn 3@2", Phase::Running),
+        (1300, unusable(3), "", Phase::Running),
+        (3300, Event::Tick, "spawn 3@2", Phase::Running),
+        // What it needs is there now: the reload goes on where it was left.
+        (3400, ready(3), "publish, drain 2, spawn 4@2", Phase::Reloading),
+        (3500, ready(4), "publish, drain 1", Phase::Running),
     ]);
-    assert_eq!(supervisor.next_wake(), None);
-    assert_eq!(supervisor.start_failures(), 1);
+    assert_eq!(supervisor.start_failures(), 2);
+}
+
+#[test]
+fn a_new_generation_that_only_an_edit_helps_is_tried_again_when_there_is_one() {
+    let mut steps = vec![
+        (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
+        (200, needs_edit(3), "abandon reload NeedsEdit, terminate 4 Superfluous", Phase::Running),
+        (210, ended(4), "", Phase::Running),
+        (90_000, Event::Tick, "", Phase::Running),
+    ];
+    assert_eq!(check_serving(&steps).next_wake(Instant::now()), None);
+    assert!(check_serving(&steps).awaits_edit());
+    steps.push((90_001, Event::SourcesChanged, "spawn 3@2", Phase::Running));
+    steps.push((90_100, ready(3), "publish, drain 2, spawn 4@2", Phase::Reloading));
+    check_serving(&steps);
 }
 
 #[test]
@@ -74,28 +94,77 @@ fn a_new_generation_that_cannot_be_spawned_is_abandoned() {
     ]);
 }
 
+/// The first place is filled at once, the next crash waits as any does.
 #[test]
-fn after_an_abandoned_reload_a_crash_is_replaced_slowly_with_the_new_one() {
-    check_serving(&[
+fn after_an_abandoned_reload_killed_workers_are_replaced_with_the_version_that_worked() {
+    let supervisor = check_serving(&[
+        (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
+        (200, needs_edit(3), "abandon reload NeedsEdit, terminate 4 Superfluous", Phase::Running),
+        (210, ended(4), "", Phase::Running),
+        (300, crashed(1), "publish, spawn 1@1", Phase::Running),
+        (400, ready(1), "publish", Phase::Running),
+        (500, crashed(1), "publish", Phase::BackingOff),
+        (600, Event::Tick, "spawn 1@1", Phase::Running),
+        (700, ready(1), "publish", Phase::Running),
+        (60_000, crashed(1), "publish, spawn 1@1", Phase::Running),
+        (60_000, crashed(2), "publish", Phase::Starting),
+        (60_100, ready(1), "publish, spawn 2@1", Phase::Running),
+        (60_200, ready(2), "publish", Phase::Running),
+    ]);
+    assert!(supervisor.is_full());
+    assert_eq!(supervisor.progress(), Progress::Underway);
+}
+
+#[test]
+fn what_is_missing_after_an_abandoned_reload_is_told() {
+    let began = Instant::now();
+    let supervisor = check_serving(&[
         (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
         (200, unusable(3), "abandon reload Unusable, terminate 4 Superfluous", Phase::Running),
         (210, ended(4), "", Phase::Running),
-        (300, crashed(1), "publish", Phase::BackingOff),
-        (1200, Event::Tick, "spawn 1@2", Phase::Running),
-        (1300, unusable(1), "", Phase::BackingOff),
-        (2300, Event::Tick, "spawn 1@2", Phase::Running),
-        // Mended meanwhile: the reload goes on where it was left.
-        (2400, ready(1), "publish, spawn 3@2", Phase::Reloading),
-        (2500, ready(3), "publish, drain 2", Phase::Running),
+        (300, crashed(1), "publish, spawn 1@1", Phase::Running),
+        (400, unusable(1), "", Phase::BackingOff),
+    ]);
+    let outlook = supervisor.outlook(began + Duration::from_millis(400));
+    assert_eq!((outlook.missing, outlook.abandoned.map(|it| it.serving)), (1, Some(1)));
+    let waits = [outlook.next_start, outlook.abandoned.and_then(|it| it.next_trial)];
+    assert!(waits.iter().all(|it| it.is_some_and(|it| it > Duration::from_millis(500))), "{waits:?}");
+}
+
+/// When no worker serves any more, the version that worked is tried again and again.
+#[test]
+fn an_app_whose_old_workers_die_during_a_reload_goes_back_to_them() {
+    check_serving(&[
+        (100, want(2, 1), "publish, drain 2, spawn 3@2", Phase::Reloading),
+        (200, crashed(1), "publish", Phase::Starting),
+        (300, needs_edit(3), "abandon reload NeedsEdit, spawn 1@1", Phase::Starting),
+        (400, unusable(1), "publish", Phase::BackingOff),
+        (1400, Event::Tick, "spawn 1@1", Phase::Starting),
+        (1500, ready(1), "publish", Phase::Running),
     ]);
 }
 
 #[test]
-fn an_app_with_neither_old_nor_new_is_given_up() {
+fn fewer_and_more_workers_after_an_abandoned_reload() {
     check_serving(&[
-        (100, want(2, 1), "publish, drain 2, spawn 3@2", Phase::Reloading),
-        (200, crashed(1), "publish", Phase::Starting),
-        (300, unusable(3), "publish, give up Unusable", Phase::Failed),
+        (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
+        (200, needs_edit(3), "abandon reload NeedsEdit, terminate 4 Superfluous", Phase::Running),
+        (300, want(2, 3), "spawn 3@1", Phase::Running),
+        (400, want(2, 2), "terminate 3 Superfluous", Phase::Running),
+        (500, want(2, 1), "publish, drain 2", Phase::Running),
+    ]);
+}
+
+#[test]
+fn a_reload_after_an_abandoned_one_falls_back_to_the_same_version() {
+    check_serving(&[
+        (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
+        (200, needs_edit(3), "abandon reload NeedsEdit, terminate 4 Superfluous", Phase::Running),
+        (210, ended(4), "", Phase::Running),
+        (300, want(3, 2), "spawn 3@3, spawn 4@3", Phase::Reloading),
+        (400, crashed(3), "abandon reload Exited, terminate 4 Superfluous", Phase::Running),
+        (410, ended(4), "", Phase::Running),
+        (500, crashed(1), "publish, spawn 1@1", Phase::Running),
     ]);
 }
 

@@ -13,7 +13,7 @@ fn all_start_and_become_ready() {
         (960, ready(1), "", Phase::Running),
     ]);
     assert_eq!(supervisor.progress(), Progress::Done);
-    assert_eq!(supervisor.next_wake(), None);
+    assert_eq!(supervisor.next_wake(Instant::now()), None);
 }
 
 #[test]
@@ -27,26 +27,54 @@ fn many_start_a_few_at_a_time() {
 }
 
 #[test]
-fn an_app_that_cannot_be_imported_is_given_up() {
+fn what_only_an_edit_helps_is_given_up() {
     let supervisor = check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
-        (500, unusable(1), "", Phase::Starting),
-        (510, unusable(2), "publish, give up Unusable", Phase::Failed),
+        (500, needs_edit(1), "", Phase::Starting),
+        (510, needs_edit(2), "publish, give up NeedsEdit", Phase::Failed),
         (60_000, Event::Tick, "", Phase::Failed),
         (60_001, want(1, 5), "", Phase::Failed),
     ]);
     assert_eq!(supervisor.start_failures(), 2);
-    assert_eq!(supervisor.next_wake(), None);
+    assert!(supervisor.awaits_edit() && supervisor.is_failed());
+    assert_eq!(supervisor.next_wake(Instant::now()), None);
 }
 
 #[test]
 fn what_was_given_up_is_tried_again_in_a_new_generation() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
-        (500, unusable(1), "publish, give up Unusable", Phase::Failed),
+        (500, needs_edit(1), "publish, give up NeedsEdit", Phase::Failed),
         (900, want(2, 1), "publish, spawn 1@2", Phase::Starting),
         (999, ready(1), "publish", Phase::Running),
     ]);
+}
+
+#[test]
+fn what_was_given_up_is_tried_again_when_the_apps_files_have_changed() {
+    let supervisor = check(&[
+        (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
+        (500, needs_edit(1), "", Phase::Starting),
+        (510, needs_edit(2), "publish, give up NeedsEdit", Phase::Failed),
+        (900, Event::SourcesChanged, "spawn 1@1", Phase::Starting),
+        (950, needs_edit(1), "give up NeedsEdit", Phase::Failed),
+        (990, Event::SourcesChanged, "spawn 1@1", Phase::Starting),
+        (999, ready(1), "publish, spawn 2@1", Phase::Running),
+    ]);
+    assert!(!supervisor.awaits_edit());
+}
+
+/// Requests are refused at once while it waits, rather than held until they time out.
+#[test]
+fn an_app_whose_imports_fail_refuses_until_a_worker_is_ready() {
+    let mut steps = vec![
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (500, unusable(1), "publish", Phase::BackingOff),
+        (1500, Event::Tick, "spawn 1@1", Phase::Starting),
+    ];
+    assert!(check(&steps).is_failed());
+    steps.push((1600, ready(1), "publish", Phase::Running));
+    assert!(!check(&steps).is_failed());
 }
 
 #[test]
@@ -61,13 +89,14 @@ fn one_that_starts_after_all_disproves_the_doubt() {
 }
 
 #[test]
-fn a_start_that_takes_too_long_is_killed_and_given_up() {
+fn a_start_that_takes_too_long_is_killed_and_tried_again() {
     check_wake(&[(0, want(1, 1), "spawn 1@1", Phase::Starting)], Some(60_000));
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (59_999, Event::Tick, "", Phase::Starting),
-        (60_000, Event::Tick, "publish, kill 1 StartTimeout, give up TimedOut", Phase::Failed),
-        (60_001, crashed(1), "", Phase::Failed),
+        (60_000, Event::Tick, "publish, kill 1 StartTimeout", Phase::BackingOff),
+        (60_001, crashed(1), "", Phase::BackingOff),
+        (61_000, Event::Tick, "spawn 1@1", Phase::Starting),
     ]);
 }
 
@@ -109,4 +138,18 @@ fn what_is_said_of_a_worker_that_is_gone_does_nothing() {
         (1, Event::Draining { number: 7 }, "", Phase::Starting),
         (1, Event::Attached { number: 7 }, "", Phase::Starting),
     ]);
+}
+
+#[test]
+fn an_import_that_fails_is_retried_forever_with_a_wait_of_up_to_a_minute() {
+    let mut steps = vec![(0, want(1, 1), "spawn 1@1", Phase::Starting)];
+    let mut at = 0;
+    for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+        steps.push((at, unusable(1), if at == 0 { "publish" } else { "" }, Phase::BackingOff));
+        at += wait * 1000;
+        steps.push((at - 1, Event::Tick, "", Phase::BackingOff));
+        steps.push((at, Event::Tick, "spawn 1@1", Phase::Starting));
+    }
+    steps.push((at + 10, ready(1), "publish", Phase::Running));
+    check(&steps);
 }

@@ -12,7 +12,7 @@ fn a_removed_app_drains_all_and_is_gone() {
         (120, ended(1), "", Phase::Stopping),
     ]);
     assert!(supervisor.is_gone());
-    assert_eq!(supervisor.next_wake(), None);
+    assert_eq!(supervisor.next_wake(Instant::now()), None);
 }
 
 #[test]

@@ -393,6 +393,8 @@ fn the_fingerprint_is_of_what_a_process_sees() {
     }
     let changes = [
         "threads = 2",
+        "health = '/up'",
+        "health = '/down'",
         "python = 'blog/.venv'",
         "[env]\nA = 'b'",
         "[env]\nAb = ''",

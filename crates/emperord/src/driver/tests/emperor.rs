@@ -50,6 +50,20 @@ impl Root {
         self.write_text(app, &text(domain, workers));
     }
 
+    /// An app in a folder of its own, which is made.
+    pub(super) fn write_in_folder(&self, app: &str, more: &str) -> PathBuf {
+        let folder = self.folder.path().join(app);
+        fs::create_dir_all(&folder).unwrap();
+        let text = text(&format!("{app}.example"), 1);
+        self.write_text(app, &format!("{}{more}", text.replace("\"/\"", &format!("{folder:?}"))));
+        folder
+    }
+
+    /// How many processes may start at once.
+    pub(super) fn limit_starts(&mut self, limit: usize) {
+        self.config.concurrent_starts = limit;
+    }
+
     pub(crate) fn delete(&self, app: &str) {
         fs::remove_file(self.file(app)).unwrap();
     }

@@ -1,0 +1,40 @@
+//! Starts processes, one by one, as the queue that all apps share allows.
+
+use std::time::Instant;
+
+use api::VassalName;
+use supervise::{Demand, Event, Running, Supervisor};
+
+use super::Driver;
+
+impl Driver {
+    /// Starts what may be started now. Each app asks again until it has all that it wants.
+    pub(super) fn start_more(&mut self) {
+        loop {
+            let now = Instant::now();
+            let demand = |(name, supervisor): (&VassalName, &Supervisor)| -> Option<(VassalName, Demand)> {
+                Some((name.clone(), supervisor.demand(now)?))
+            };
+            let running = running(self.supervisors().map(|(_, it)| it));
+            let waiting: Vec<_> = self.supervisors().filter_map(demand).collect();
+            let Some(app) = self.starts.next(running, waiting) else { return };
+            if self.count_consequences(&app, Event::MayStart) == 0 {
+                return;
+            }
+        }
+    }
+
+    fn supervisors(&self) -> impl Iterator<Item = (&VassalName, &Supervisor)> {
+        self.apps.iter().map(|(name, app)| (name, &app.supervisor))
+    }
+}
+
+fn running<'a>(supervisors: impl Iterator<Item = &'a Supervisor>) -> Running {
+    supervisors.fold(Running::default(), |mut running, it| {
+        match it.is_proven() {
+            true => running.proven += it.starting(),
+            false => running.unproven += it.starting(),
+        }
+        running
+    })
+}

@@ -1,0 +1,54 @@
+//! Chooses which app starts the next process, so that many at once do not keep each other from becoming ready in time.
+
+use std::collections::BTreeMap;
+
+use crate::view::Demand;
+
+/// Whose turn it is, over all apps.
+///
+/// So many processes start at once that the processors are busy, and no more: a start's time is counted from when it
+/// really begins. Of two apps that wait, the one without any worker goes first, then the one whose last start is
+/// the longest ago. Starts of code that is not known to start never take the last place: an app that hangs while
+/// it is imported keeps no other from replacing a worker.
+#[derive(Debug)]
+pub struct StartQueue<K> {
+    limit: usize,
+    turn: u64,
+    last: BTreeMap<K, u64>,
+}
+
+/// How many processes are starting, over all apps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Running {
+    /// Of generations that are known to start.
+    pub proven: usize,
+    /// Of all others.
+    pub unproven: usize,
+}
+
+impl<K: Ord + Clone> StartQueue<K> {
+    /// At most so many starts at once, and at least one.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit: limit.max(1), turn: 0, last: BTreeMap::new() }
+    }
+
+    /// The app that may start a process now, of those that want to.
+    pub fn next(&mut self, running: Running, waiting: impl IntoIterator<Item = (K, Demand)>) -> Option<K> {
+        if running.proven + running.unproven >= self.limit {
+            return None;
+        }
+        let may_be_unproven = running.unproven < (self.limit - 1).max(1);
+        let may_start = waiting.into_iter().filter(|(_, it)| it.is_proven || may_be_unproven);
+        let first = may_start.min_by_key(|(app, it)| (it.is_serving, self.last.get(app).copied()));
+        let (app, _) = first?;
+        self.turn += 1;
+        self.last.insert(app.clone(), self.turn);
+        Some(app)
+    }
+
+    /// Forgets an app that is gone.
+    pub fn forget(&mut self, app: &K) {
+        self.last.remove(app);
+    }
+}

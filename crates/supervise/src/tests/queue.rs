@@ -1,0 +1,150 @@
+//! Many apps that start at once.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{Running, StartQueue};
+
+/// Several apps on a machine of few cores, where an import takes longer the more of them are under way.
+struct Machine {
+    apps: BTreeMap<usize, Supervisor>,
+    queue: StartQueue<usize>,
+    /// Of each start that is under way, the work that is left, in milliseconds of one core.
+    left: BTreeMap<(usize, u16), u64>,
+    cores: u64,
+    killed: usize,
+    most_at_once: usize,
+    /// In the order of their first worker.
+    first_ready: Vec<usize>,
+}
+
+impl Machine {
+    fn new(cores: u64, apps: usize, workers: u16, limits: Limits, now: Instant) -> Self {
+        let limit = usize::try_from(2 * cores).unwrap();
+        let mut machine = Self {
+            apps: (0..apps).map(|app| (app, Supervisor::new(limits))).collect(),
+            queue: StartQueue::new(limit),
+            left: BTreeMap::new(),
+            cores,
+            killed: 0,
+            most_at_once: 0,
+            first_ready: Vec::new(),
+        };
+        for app in 0..apps {
+            machine.tell(app, Event::Wanted { generation: 1, workers, limits }, 1500, now);
+        }
+        machine
+    }
+
+    fn tell(&mut self, app: usize, event: Event, work: u64, now: Instant) {
+        for action in self.apps.get_mut(&app).unwrap().handle(event, now) {
+            match action {
+                Action::Spawn { number, .. } => drop(self.left.insert((app, number), work)),
+                Action::Kill { number, .. } => {
+                    self.killed += 1;
+                    self.left.remove(&(app, number));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn running(&self) -> Running {
+        let count =
+            |proven| self.apps.values().filter(|it| it.is_proven() == proven).map(Supervisor::starting).sum();
+        Running { proven: count(true), unproven: count(false) }
+    }
+
+    fn start_more(&mut self, work: impl Fn(usize) -> u64, now: Instant) {
+        loop {
+            let demand: Vec<_> =
+                self.apps.iter().filter_map(|(app, it)| Some((*app, it.demand(now)?))).collect();
+            let Some(app) = self.queue.next(self.running(), demand) else { break };
+            self.tell(app, Event::MayStart, work(app), now);
+        }
+        self.most_at_once = self.most_at_once.max(self.left.len());
+    }
+
+    /// Lets 100 ms pass.
+    fn step(&mut self, work: impl Fn(usize) -> u64, now: Instant) {
+        self.start_more(work, now);
+        let at_once = u64::try_from(self.left.len()).unwrap().max(1);
+        let done = 100 * self.cores.min(at_once) / at_once;
+        self.left.values_mut().for_each(|left| *left = left.saturating_sub(done));
+        for (app, number) in
+            self.left.extract_if(.., |_, left| *left == 0).map(|(who, _)| who).collect::<Vec<_>>()
+        {
+            if !self.first_ready.contains(&app) {
+                self.first_ready.push(app);
+            }
+            self.tell(app, Event::Ready { number }, 0, now);
+        }
+        for app in 0..self.apps.len() {
+            self.tell(app, Event::Tick, 0, now);
+        }
+    }
+}
+
+/// 200 imports of 1.5 s on 2 cores take 150 s, more than twice the time that each has.
+#[test]
+fn a_hundred_apps_boot_on_two_cores_within_the_time_that_each_has() {
+    let began = Instant::now();
+    let mut machine = Machine::new(2, 100, 2, LIMITS, began);
+    for step in 0..2000_u64 {
+        machine.step(|_| 1500, began + Duration::from_millis(100 * step));
+    }
+    assert_eq!(machine.killed, 0, "starts were killed");
+    assert_eq!(machine.most_at_once, 4);
+    assert!(machine.apps.values().all(|it| it.ready().count() == 2), "some are not whole");
+    let mut first: Vec<_> = machine.first_ready.clone();
+    first.sort_unstable();
+    assert_eq!(first, (0..100).collect::<Vec<_>>());
+}
+
+/// Three of four places go to apps without a worker, in turn: none waits because another wants many.
+#[test]
+fn turns_are_fair() {
+    let began = Instant::now();
+    let mut machine = Machine::new(2, 12, 4, LIMITS, began);
+    let mut step = 0_u64;
+    while machine.first_ready.len() < 12 {
+        machine.step(|_| 1500, began + Duration::from_millis(100 * step));
+        step += 1;
+    }
+    let served: usize = machine.apps.values().map(|it| it.ready().count()).sum();
+    assert!(served <= 16, "{served} were started before the last app had its first");
+}
+
+/// Half of the apps hang while they are imported: the others come up, and replace a worker at once.
+#[test]
+fn apps_that_hang_keep_no_other_from_replacing_a_worker() {
+    let began = Instant::now();
+    let mut machine = Machine::new(2, 10, 1, LIMITS, began);
+    let work = |app: usize| if app.is_multiple_of(2) { u64::MAX } else { 500 };
+    let at = |step: u64| began + Duration::from_millis(100 * step);
+    let mut step = 0;
+    while machine.first_ready.len() < 5 {
+        machine.step(work, at(step));
+        step += 1;
+        assert!(step < 10_000, "the apps that work never came up");
+    }
+    machine.step(work, at(step));
+    machine.tell(1, Event::Exited { number: 1, exit: Exit::Crashed }, 0, at(step));
+    machine.step(work, at(step));
+    assert!(machine.left.contains_key(&(1, 1)), "it waits for those that hang");
+}
+
+#[test]
+fn whose_turn_it_is() {
+    let mut queue = StartQueue::new(2);
+    let demand = |is_proven, is_serving| crate::Demand { is_proven, is_serving };
+    let running = |proven, unproven| Running { proven, unproven };
+    let waiting = [("a", demand(true, true)), ("b", demand(false, false)), ("c", demand(true, true))];
+    // Who has no worker goes first, unless the last place is left that is kept for code that works.
+    assert_eq!(queue.next(running(0, 0), waiting), Some("b"));
+    assert_eq!(queue.next(running(0, 1), waiting), Some("a"));
+    assert_eq!(queue.next(running(0, 1), waiting), Some("c"));
+    assert_eq!(queue.next(running(0, 1), waiting), Some("a"));
+    assert_eq!(queue.next(running(1, 1), waiting), None);
+    assert_eq!(StartQueue::new(0).next(running(0, 0), [("b", demand(false, false))]), Some("b"));
+}
