@@ -64,11 +64,19 @@ impl Notify {
 
     /// Tells that this process is alive, twice as often as is asked for; for good, where nobody asks for it.
     pub async fn keep_alive(self) {
+        self.keep_alive_while(|| true).await;
+    }
+
+    /// The same, but passes over each time at which `is_alive` says otherwise: a manager that is not told for too long
+    /// ends this process.
+    pub async fn keep_alive_while(self, is_alive: impl Fn() -> bool) {
         let Some(watchdog) = self.watchdog else { return std::future::pending().await };
         let mut ticks = tokio::time::interval(watchdog / 2);
         loop {
             ticks.tick().await;
-            self.tell(State::Alive);
+            if is_alive() {
+                self.tell(State::Alive);
+            }
         }
     }
 }
@@ -127,6 +135,22 @@ mod tests {
         let told = received(&manager);
         let microseconds = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
         assert!(microseconds.parse::<u64>().unwrap() > 0, "{told}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_manager_is_not_told_that_what_hangs_is_alive() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let watchdog = Some(Duration::from_secs(30));
+        let notify = Notify { watchdog, ..Notify::to(Some(path.as_os_str())) };
+        for (is_alive, told) in [(true, 5), (false, 0)] {
+            let watched = notify.clone().keep_alive_while(|| is_alive);
+            assert!(tokio::time::timeout(Duration::from_secs(70), watched).await.is_err());
+            let heard = std::iter::from_fn(|| manager.recv(&mut [0; 64]).ok()).count();
+            assert_eq!(heard, told, "alive: {is_alive}");
+        }
     }
 
     #[test]

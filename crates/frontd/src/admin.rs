@@ -1,5 +1,7 @@
 //! The admin listener: probes and metrics, on a runtime of its own that no load of requests reaches.
 
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,25 +10,61 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use daemon::accept::Acceptor;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::listener::Admin;
+use crate::metrics::Metrics;
 use crate::shard::Shared;
 
 /// Answers for good; on a socket that others have too, until the drain, as the next frontd answers from then on. Where
 /// `imperium up` itself ends there is no next one, which a frontd is not told: nobody answers while the last one drains.
-pub(crate) async fn serve(admin: Admin, shared: Arc<Shared>) -> std::io::Result<()> {
+pub(crate) async fn serve(admin: Admin, shared: Arc<Shared>) -> io::Result<()> {
     let drain = shared.drain.clone();
+    let counting = Arc::clone(&shared.metrics);
     let router = Router::new()
-        .route("/-/live", get(|| async { "live\n" }))
+        .route("/-/live", get(live))
         .route("/-/ready", get(ready))
         .route("/-/metrics", get(metrics))
         .with_state(shared);
     match admin {
-        Admin::Bound(socket) => axum::serve(TcpListener::from_std(socket)?, router).await,
+        Admin::Bound(socket) => axum::serve(Probes::new(socket, &counting)?, router).await,
         Admin::Inherited(socket) => {
-            let serving = axum::serve(TcpListener::from_std(socket)?, router);
+            let serving = axum::serve(Probes::new(socket, &counting)?, router);
             serving.with_graceful_shutdown(drain.cancelled_owned()).await
+        }
+    }
+}
+
+/// Where probes arrive; without descriptors it waits ever longer, as those of clients do.
+struct Probes(Acceptor<TcpListener>);
+
+impl Probes {
+    fn new(socket: StdListener, metrics: &Metrics) -> io::Result<Self> {
+        Ok(Self(Acceptor::new(TcpListener::from_std(socket)?, metrics.accepting())))
+    }
+}
+
+impl axum::serve::Listener for Probes {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.listener().local_addr()
+    }
+}
+
+/// Live is: this thread answers, and no shard hangs.
+async fn live(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    match shared.pulse.hung() {
+        None => (StatusCode::OK, "live\n".to_owned()),
+        Some((shard, since)) => {
+            let told = format!("shard {shard} hangs for {} s\n", since.as_secs());
+            (StatusCode::SERVICE_UNAVAILABLE, told)
         }
     }
 }

@@ -8,6 +8,7 @@ mod clients;
 mod connection;
 mod courtesy;
 mod descriptors;
+mod disk;
 mod early_hints;
 mod head_guard;
 mod headers;
@@ -17,6 +18,7 @@ mod metrics;
 mod pace;
 mod pool;
 mod proxy;
+mod pulse;
 mod quota;
 mod replies;
 mod request_body;
@@ -51,6 +53,7 @@ use crate::clients::Clients;
 use crate::descriptors::Descriptors;
 use crate::listener::{BindError, Sockets};
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::routes::Routes;
 use crate::shard::Shared;
 use crate::spool::SpoolFolder;
@@ -64,7 +67,7 @@ use crate::tls::Certificates;
 pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     let state = &config.state;
     fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
-    let spool = SpoolFolder::create(&config.spool, config.limits.spool_per_app)?;
+    let spool = SpoolFolder::create(&config.spool, config.limits.spool_per_app, config.shards)?;
     let certificates = Arc::new(Certificates::new(&config.tls).context("read certificates")?);
     if !config.https.is_empty() && config.tls.is_empty() {
         warn!(
@@ -79,6 +82,7 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     let Descriptors { connections, files } = Descriptors::new(config.limits.connections);
     let shared = Arc::new(Shared {
         clients: Clients::new(&config.limits, files),
+        pulse: Pulse::new(config.shards.get()),
         connections,
         config,
         metrics,
@@ -102,7 +106,10 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
 
     let manager = Notify::from_env();
     manager.tell(State::Ready);
-    tasks.spawn(manager.clone().keep_alive());
+    let watched = Arc::clone(&shared);
+    tasks.spawn(manager.clone().keep_alive_while(move || watched.pulse.hung().is_none()));
+    let watched = Arc::clone(&shared);
+    tasks.spawn(async move { watched.pulse.watch().await });
     while signals.next().await == Asked::Reload {
         manager.tell(State::Reloading);
         match shared.certificates.reload() {

@@ -1,21 +1,16 @@
 //! Listening sockets: bound here, or handed over by systemd or `imperium up`.
 
-use std::fs::File;
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
 use std::time::Duration;
-use std::{io, iter};
 
 use config::frontd::FrontdConfig;
-use daemon::backoff::Backoff;
+use daemon::accept::Acceptor;
 use daemon::listen_fds::{ListenFdsError, Listening};
-use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{debug, error};
 
 use crate::client::Transport;
-use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
 /// Connections that wait to be accepted, at most; the kernel's `net.core.somaxconn` bounds it further.
@@ -134,13 +129,9 @@ impl Bound {
     }
 
     /// The socket, for the runtime of the current shard.
-    pub(crate) fn listener(self, metrics: &Arc<Metrics>) -> io::Result<Listener> {
-        Ok(Listener {
-            socket: TcpListener::from_std(self.socket)?,
-            transport: self.transport,
-            reserve: reserve(),
-            metrics: Arc::clone(metrics),
-        })
+    pub(crate) fn listener(self, metrics: &Metrics) -> io::Result<Listener> {
+        let acceptor = Acceptor::new(TcpListener::from_std(self.socket)?, metrics.accepting());
+        Ok(Listener { acceptor, transport: self.transport })
     }
 }
 
@@ -181,59 +172,27 @@ fn cure(error: &io::Error) -> &'static str {
 /// A socket whose `accept` cannot fail.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: TcpListener,
+    acceptor: Acceptor<TcpListener>,
     transport: Transport,
-    /// A descriptor to accept with, so as to close, where no other is left.
-    reserve: Option<File>,
-    metrics: Arc<Metrics>,
 }
 
-/// Connections that are closed in one go where no descriptor is left for them.
-const SHED: usize = 64;
-
 impl Listener {
-    /// The next connection. Waits, longer each time, while the process has no descriptors or memory left.
+    /// The next connection.
     pub(crate) async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        let mut backoff = Backoff::new();
-        loop {
-            match self.socket.accept().await {
-                Ok(accepted) => return accepted,
-                Err(error) if is_of_the_connection(&error) => {
-                    debug!(%error, "client left before it was accepted");
-                }
-                Err(error) => {
-                    self.failed(&error);
-                    backoff.wait().await;
-                }
-            }
-        }
-    }
-
-    fn failed(&mut self, error: &io::Error) {
-        static LOGGED: LogLimit = LogLimit::every(30);
-        self.metrics.accept_errors.inc();
-        if let Some(withheld) = LOGGED.pass() {
-            error!(%error, withheld, "cannot accept connections: raise LimitNOFILE, or lower limits.connections");
-        }
-        if let Some(Errno::MFILE | Errno::NFILE) = Errno::from_io_error(error) {
-            // Who waits would wait for as long as others stay.
-            self.reserve = None;
-            iter::from_fn(|| self.accept_waiting()).take(SHED).for_each(drop);
-            self.reserve = reserve();
-        }
+        self.acceptor.accept().await
     }
 
     /// A connection that the kernel has accepted already, if there is one. Once this socket and its clones are
     /// closed, the kernel resets those that are left.
     pub(crate) fn accept_waiting(&self) -> Option<(TcpStream, SocketAddr)> {
         loop {
-            match SockRef::from(&self.socket).accept() {
+            match SockRef::from(self.acceptor.listener()).accept() {
                 Ok((stream, peer)) => {
                     stream.set_nonblocking(true).ok()?;
                     let stream = TcpStream::from_std(stream.into()).ok()?;
                     return Some((stream, peer.as_socket()?));
                 }
-                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(_) => return None,
             }
         }
@@ -242,10 +201,6 @@ impl Listener {
     pub(crate) fn transport(&self) -> Transport {
         self.transport
     }
-}
-
-fn reserve() -> Option<File> {
-    File::open("/dev/null").ok()
 }
 
 /// Answers go out at once, and who is not there any more is not waited for. What is accepted has the options of the
@@ -257,14 +212,11 @@ fn tune(socket: &StdListener, send_timeout: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(UNREACHABLE.max(send_timeout)))
 }
 
-fn is_of_the_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Read as _;
+    use std::iter;
     use std::net::{Ipv4Addr, TcpStream as Client};
 
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -311,6 +263,6 @@ mod tests {
         drop(all);
         let late = Client::connect(address).unwrap();
         assert_eq!(accepting.await.unwrap(), late.local_addr().unwrap());
-        assert!((1..10).contains(&metrics.accept_errors.get()));
+        assert!((1..20).contains(&metrics.accepting().failed()) && metrics.accepting().closed() == 1);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daemon::accept::Tally;
 use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus_client::encoding::text;
@@ -28,8 +29,9 @@ pub(crate) struct Metrics {
     pub(crate) floods: Counter,
     /// Responses over HTTP/2 that ended because their clients took nothing of them.
     pub(crate) stalled: Counter,
-    /// Times that a connection could not be accepted for want of descriptors or memory.
-    pub(crate) accept_errors: Counter,
+    /// What could not be accepted; read when somebody asks.
+    accepting: Arc<Tally>,
+    accept_errors: Counter,
     /// Connections of clients that are open.
     pub(crate) connections: Gauge,
     pools: Pools,
@@ -61,6 +63,7 @@ impl Metrics {
             retries: Counter::default(),
             floods: Counter::default(),
             stalled: Counter::default(),
+            accepting: Arc::default(),
             accept_errors: Counter::default(),
             connections: Gauge::default(),
             pools: Pools::default(),
@@ -121,9 +124,15 @@ impl Metrics {
         }
     }
 
+    /// Counts what cannot be accepted.
+    pub(crate) fn accepting(&self) -> Arc<Tally> {
+        Arc::clone(&self.accepting)
+    }
+
     /// The text, with the pools as they are now.
     pub(crate) fn render(&self, table: &Table) -> String {
         self.pools.read(table);
+        self.accept_errors.inc_by(self.accepting.failed().saturating_sub(self.accept_errors.get()));
         let mut out = String::new();
         text::encode(&mut out, &self.registry.lock()).expect("a string takes all that is written to it");
         out

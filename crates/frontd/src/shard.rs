@@ -20,14 +20,11 @@ use crate::connection;
 use crate::courtesy;
 use crate::listener::{BACKLOG, Bound, Listener};
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::spool::SpoolFolder;
 use crate::table::{App, Table};
 use crate::tls::Certificates;
 use crate::upstream::Links;
-
-/// Threads of a shard that wait for the disk. Each keeps its own heap of pieces of bodies: without a bound there
-/// came to be 25 of them under a mixed load, with 145 MB in all and more with each minute; with this, it stays at 65 MB.
-const DISK_THREADS: usize = 4;
 
 /// What all shards share.
 #[derive(Debug)]
@@ -42,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) clients: Clients,
     /// Connections of clients that may be open.
     pub(crate) connections: usize,
+    pub(crate) pulse: Pulse,
 }
 
 /// One shard, as its tasks see it.
@@ -87,7 +85,8 @@ pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thr
     let doors = Arc::new(doors);
     let start = |(number, receiver)| {
         let mut builder = runtime::Builder::new_current_thread();
-        builder.max_blocking_threads(DISK_THREADS);
+        // Whatever waits for a disk does so on threads of its own.
+        builder.max_blocking_threads(1);
         let runtime = builder.enable_all().on_thread_park(courtesy::before_sleep).build()?;
         let shard = Arc::new(Shard { number, shared: Arc::clone(shared), tasks: TaskTracker::new() });
         let bound = bound.iter().map(Bound::share).collect::<io::Result<_>>()?;
@@ -106,6 +105,8 @@ impl Shard {
         mut receiver: mpsc::UnboundedReceiver<Accepted>,
     ) {
         let background = TaskTracker::new();
+        let beating = Arc::clone(&self);
+        background.spawn(async move { beating.shared.pulse.beat(beating.number).await });
         background.spawn(Links::new(self.number, background.clone()).follow(self.shared.tables.clone()));
         for bound in bound {
             match bound.listener(&self.shared.metrics) {
@@ -133,6 +134,7 @@ impl Shard {
                 "drain took too long: cutting what is left"
             );
         }
+        self.shared.pulse.end(self.number);
     }
 
     async fn accept(self: Arc<Self>, mut listener: Listener, doors: Arc<Vec<Door>>) {

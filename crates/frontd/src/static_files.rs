@@ -3,6 +3,7 @@
 mod body;
 mod cache;
 mod conditional;
+mod mounts;
 mod open;
 mod path;
 mod representation;
@@ -25,6 +26,7 @@ use open::Target;
 use path::{FilePath, Names};
 use representation::Representation;
 
+use crate::disk::Disk;
 use crate::log_limit::LogLimit;
 use crate::quota::Quota;
 
@@ -35,7 +37,13 @@ pub(crate) struct StaticFolder {
     folder: PathBuf,
     names: Names,
     id: FolderId,
+    /// Of its own, as it may be on a network.
+    disk: Disk,
 }
+
+/// Threads that wait for the disk of one folder, and jobs that wait for one of them.
+const THREADS: usize = 4;
+const WAITING: usize = 256;
 
 /// Why a part of a file cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +74,13 @@ impl StaticFolder {
     fn with(prefix: &str, folder: &Path, names: Names) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
-        Self { prefix: prefix.to_owned(), folder: folder.to_owned(), names, id }
+        Self {
+            prefix: prefix.to_owned(),
+            folder: folder.to_owned(),
+            names,
+            id,
+            disk: Disk::new("static", THREADS, WAITING),
+        }
     }
 
     /// The URL path that it is served at.
@@ -113,7 +127,7 @@ impl StaticFolder {
         files: &Arc<Quota>,
     ) -> Result<FileBody, PartError> {
         let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
-        let Target::File(open) = open::open(&self.folder, &path).await? else {
+        let Target::File(open) = open::open(&self.folder, &path, &self.disk).await? else {
             return Err(OpenError::NotFound.into());
         };
         if !open.stamp.is_of(part.device, part.inode) {
@@ -121,7 +135,7 @@ impl StaticFolder {
         }
         let slot = files.take_one().ok_or(OpenError::TooMany)?;
         let range = part.offset..part.offset.saturating_add(part.length);
-        Ok(FileBody::disk(Arc::new(open.file), range, Arc::new(slot)))
+        Ok(FileBody::disk(open.file, range, Arc::new(slot)))
     }
 
     async fn find(&self, rest: &str, files: &Arc<Quota>) -> Result<Found, OpenError> {
@@ -144,7 +158,7 @@ impl StaticFolder {
     /// A file as it is now.
     async fn load(&self, rest: &str, files: &Arc<Quota>) -> Result<Representation, OpenError> {
         let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
-        match open::open(&self.folder, &path).await? {
+        match open::open(&self.folder, &path, &self.disk).await? {
             Target::File(open) => Representation::load(open, path.as_path(), files).await,
             Target::FolderWithPage => Err(OpenError::NotFound),
         }
@@ -158,7 +172,7 @@ impl StaticFolder {
         files: &Arc<Quota>,
     ) -> Result<Found, OpenError> {
         let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
-        let open = match open::open(&self.folder, &path).await? {
+        let open = match open::open(&self.folder, &path, &self.disk).await? {
             Target::File(open) => open,
             Target::FolderWithPage => return Ok(Found::Redirect),
         };
@@ -191,6 +205,13 @@ impl StaticFolder {
             OpenError::Forbidden => {
                 tracing::warn!(%folder, path = rest, "static file may not be read: let frontd's user read it");
                 StatusCode::FORBIDDEN
+            }
+            OpenError::Disk(error) => {
+                static LOGGED: LogLimit = LogLimit::every(30);
+                if let Some(withheld) = LOGGED.pass() {
+                    tracing::error!(%folder, path = rest, withheld, "static files are refused: {error}");
+                }
+                StatusCode::SERVICE_UNAVAILABLE
             }
             OpenError::TooMany => {
                 static LOGGED: LogLimit = LogLimit::every(30);

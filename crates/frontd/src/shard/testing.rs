@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::{Shard, Shared};
 use crate::clients::Clients;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::spool::SpoolFolder;
 use crate::table::Table;
 use crate::tls::Certificates;
@@ -30,9 +31,11 @@ pub(crate) fn shared(folder: &Path, apps: &[routes::App]) -> Shared {
         certificates: Arc::new(Certificates::new(&config.tls).unwrap()),
         tables: watch::channel(Arc::new(table)).1,
         drain: CancellationToken::new(),
-        spool: SpoolFolder::create(&folder.join("spool"), config.limits.spool_per_app).unwrap(),
+        spool: SpoolFolder::create(&folder.join("spool"), config.limits.spool_per_app, config.shards)
+            .unwrap(),
         clients: Clients::new(&config.limits, 1000),
         connections: 1000,
+        pulse: Pulse::new(1),
         config,
     }
 }

@@ -1,4 +1,4 @@
-//! One file without a name, read and written on tokio's blocking threads.
+//! One file without a name, read and written on the threads of the spool.
 
 use std::fs::File;
 use std::io;
@@ -6,12 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use tokio::runtime::Handle;
-use tokio::task::{JoinHandle, spawn_blocking};
-
 use super::{Account, Cure, FREE, Quotas, SpoolError, SpoolFolder};
+use crate::disk::{Disk, DiskError, Job};
 use crate::quota::Held;
+use bytes::Bytes;
 
 /// Deleted with its last clone, for it has no name.
 #[derive(Clone, Debug)]
@@ -20,10 +18,11 @@ pub(super) struct SpoolFile {
     folder: SpoolFolder,
 }
 
-/// A file that is closed on a blocking thread: to free the blocks of a large one takes milliseconds.
+/// A file that is closed on such a thread: to free the blocks of a large one takes milliseconds.
 #[derive(Debug)]
 struct Handed {
     file: Option<File>,
+    disk: Disk,
     quotas: Quotas,
     _slot: Held,
     /// How far it may be written, and how much of that was taken of the limits.
@@ -31,7 +30,7 @@ struct Handed {
 }
 
 /// A read on its way.
-pub(super) type Reading = JoinHandle<Result<Bytes, SpoolError>>;
+pub(super) type Reading = Job<Result<Bytes, SpoolError>>;
 
 impl SpoolFile {
     /// Makes a file; fails when too many are open for the client.
@@ -39,10 +38,10 @@ impl SpoolFile {
         let slot = account.client.files.take_one().ok_or_else(|| account.full(Cure::Files))?;
         let folder = &account.folder;
         let path = folder.0.path.clone();
-        let made = spawn_blocking(move || tempfile::tempfile_in(path)).await;
+        let made = folder.0.disk.run(move || tempfile::tempfile_in(path)).await;
         let file = flatten(made).map_err(|error| folder.error("create", error))?;
         let (quotas, granted) = (account.quotas(), AtomicU64::new(FREE));
-        let file = Handed { file: Some(file), quotas, _slot: slot, granted };
+        let file = Handed { file: Some(file), disk: folder.0.disk.clone(), quotas, _slot: slot, granted };
         Ok(Self { file: Arc::new(file), folder: folder.clone() })
     }
 
@@ -65,14 +64,14 @@ impl SpoolFile {
     /// Writes all of `data` at offset `at`.
     pub(super) async fn write(&self, at: u64, data: Bytes) -> Result<(), SpoolError> {
         let file = self.file.clone();
-        let written = spawn_blocking(move || file.get()?.write_all_at(&data, at)).await;
+        let written = self.file.disk.run(move || file.get()?.write_all_at(&data, at)).await;
         flatten(written).map_err(|error| self.folder.error("write", error))
     }
 
     /// Reads exactly `len` bytes from offset `at`.
     pub(super) fn read(&self, at: u64, len: usize) -> Reading {
         let this = self.clone();
-        spawn_blocking(move || {
+        self.file.disk.run(move || {
             let mut data = vec![0; len];
             let read = this.file.get().and_then(|file| file.read_exact_at(&mut data, at));
             read.map_err(|error| this.folder.error("read", error))?;
@@ -83,7 +82,7 @@ impl SpoolFile {
     /// What became of a read.
     pub(super) fn outcome(
         &self,
-        read: Result<Result<Bytes, SpoolError>, tokio::task::JoinError>,
+        read: Result<Result<Bytes, SpoolError>, DiskError>,
     ) -> Result<Bytes, SpoolError> {
         read.unwrap_or_else(|stopped| Err(self.folder.error("read", stopped.into())))
     }
@@ -99,14 +98,11 @@ impl Handed {
 impl Drop for Handed {
     fn drop(&mut self) {
         self.quotas.give(self.granted.load(Ordering::Relaxed) - FREE);
-        let file = self.file.take();
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn_blocking(move || drop(file));
-        }
+        self.disk.close(self.file.take());
     }
 }
 
-/// A blocking task that did not end is a runtime that stops.
-fn flatten<T>(joined: Result<io::Result<T>, tokio::task::JoinError>) -> io::Result<T> {
+/// What came of a job.
+fn flatten<T>(joined: Result<io::Result<T>, DiskError>) -> io::Result<T> {
     joined.unwrap_or_else(|stopped| Err(stopped.into()))
 }

@@ -25,7 +25,7 @@ pub(super) fn accounts(path: &Path, [total, per_app, per_client]: [u64; 3]) -> [
         spool_per_client: per_client,
         ..Limits::default()
     };
-    let folder = SpoolFolder::create(path, per_app).unwrap();
+    let folder = SpoolFolder::create(path, per_app, std::num::NonZeroUsize::MIN).unwrap();
     let client = Clients::new(&limits, 1000).of([127, 0, 0, 1].into());
     ["blog", "shop"].map(|app| Account {
         folder: folder.clone(),

@@ -1,10 +1,9 @@
 //! The bytes of a file, from memory or from disk.
 
 use std::any::Any;
-use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,7 +11,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::open::DiskFile;
+use crate::disk::Job;
 
 /// The body of an answer. It never has more bytes than its head said; a file that has shrunk meanwhile is an
 /// error, by which the answer is cut off.
@@ -27,7 +28,7 @@ enum Source {
 
 #[derive(Debug)]
 struct DiskReader {
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     /// What goes with the open file, and is to be kept for as long: others that send it may share it.
     _kept: Arc<dyn Any + Send + Sync>,
     left: Range<u64>,
@@ -36,7 +37,7 @@ struct DiskReader {
     /// What was sent last: when the client's connection has let go of it, its memory is used again.
     sent: Bytes,
     /// On its way, because the disk has to be waited for.
-    reading: Option<JoinHandle<io::Result<BytesMut>>>,
+    reading: Option<Job<io::Result<BytesMut>>>,
 }
 
 impl FileBody {
@@ -63,7 +64,7 @@ impl FileBody {
     }
 
     /// A part of an open file. `kept` is dropped with it.
-    pub(super) fn disk(file: Arc<File>, range: Range<u64>, kept: Arc<dyn Any + Send + Sync>) -> Self {
+    pub(super) fn disk(file: Arc<DiskFile>, range: Range<u64>, kept: Arc<dyn Any + Send + Sync>) -> Self {
         let (block, sent) = (Self::BLOCK, Bytes::new());
         let reader = DiskReader { file, _kept: kept, left: range, block, sent, reading: None };
         Self(Source::Disk(Box::new(reader)))
@@ -118,8 +119,8 @@ impl DiskReader {
                 // Not cached, or not known of this filesystem.
                 Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                     let (file, at) = (Arc::clone(&self.file), self.left.start);
-                    self.reading = Some(spawn_blocking(move || {
-                        let count = file.read_at(&mut block, at)?;
+                    self.reading = Some(self.file.disk.run(move || {
+                        let count = file.get()?.read_at(&mut block, at)?;
                         block.truncate(count);
                         Ok(block)
                     }));
@@ -150,6 +151,7 @@ impl DiskReader {
 }
 
 /// Reads what can be had without waiting for the disk; EAGAIN when that is nothing.
-pub(super) fn read_cached(file: &File, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+pub(super) fn read_cached(file: &DiskFile, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+    let file = file.get().map_err(|_| Errno::BADF)?;
     preadv2(file, &mut [IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT)
 }

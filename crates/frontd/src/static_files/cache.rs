@@ -161,7 +161,11 @@ mod tests {
         let temp = tempfile::TempDir::new().unwrap();
         std::fs::write(temp.path().join("a.txt"), vec![b'a'; size]).unwrap();
         let path = FilePath::parse("a.txt", Names::Public).unwrap();
-        let Target::File(open) = open::open(temp.path(), &path).await.unwrap() else { panic!("a folder") };
+        let Target::File(open) =
+            open::open(temp.path(), &path, &crate::disk::Disk::new("test", 1, 1)).await.unwrap()
+        else {
+            panic!("a folder")
+        };
         Arc::new(Representation::load(open, path.as_path(), &crate::quota::Quota::new(1)).await.unwrap())
     }
 

@@ -11,12 +11,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
+use super::mounts;
 use super::path::FilePath;
+use crate::disk::{Disk, DiskError};
 
 /// What a path leads to.
 #[derive(Debug)]
@@ -29,8 +32,37 @@ pub(super) enum Target {
 /// A regular file, and what it was when it was opened.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    pub(super) file: File,
+    pub(super) file: Arc<DiskFile>,
     pub(super) stamp: Stamp,
+}
+
+/// A file that is read, and where need be closed, on threads of its folder's disk.
+#[derive(Debug)]
+pub(super) struct DiskFile {
+    file: Option<File>,
+    pub(super) disk: Disk,
+    /// It was opened on such a thread: what is done with it may wait for another machine.
+    waits: bool,
+}
+
+impl DiskFile {
+    /// The file, which is there until the drop.
+    pub(super) fn get(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether its disk had to be waited for, and may have to be again.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+}
+
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        if self.waits {
+            self.disk.close(self.file.take());
+        }
+    }
 }
 
 /// A file whose stamp is unchanged has the same content.
@@ -54,6 +86,8 @@ pub(crate) enum OpenError {
     #[error("too many files are open")]
     TooMany,
     #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
     Failed(#[from] io::Error),
 }
 
@@ -64,24 +98,28 @@ enum Patience {
     Never,
 }
 
-/// Opens `path` below `folder`, on a blocking thread when it is not in the kernel's caches.
-pub(super) async fn open(folder: &Path, path: &FilePath) -> Result<Target, OpenError> {
-    match target(folder, path, Patience::Never) {
+/// Opens `path` below `folder`, on a thread of `disk` when it is not in the kernel's caches.
+pub(super) async fn open(folder: &Path, path: &FilePath, disk: &Disk) -> Result<Target, OpenError> {
+    match target(folder, path, disk, Patience::Never) {
         Err(Errno::AGAIN) => {}
         at_once => return at_once.map_err(OpenError::from),
     }
-    let (folder, path) = (folder.to_owned(), path.clone());
-    let opened = tokio::task::spawn_blocking(move || target(&folder, &path, Patience::Wait)).await;
-    opened.map_err(|stopped| OpenError::Failed(stopped.into()))?.map_err(OpenError::from)
+    let (folder, path, its_disk) = (folder.to_owned(), path.clone(), disk.clone());
+    disk.run(move || target(&folder, &path, &its_disk, Patience::Wait)).await?.map_err(OpenError::from)
 }
 
-fn target(folder: &Path, path: &FilePath, patience: Patience) -> Result<Target, Errno> {
+fn target(folder: &Path, path: &FilePath, disk: &Disk, patience: Patience) -> Result<Target, Errno> {
     // Anew each time: a deploy may have put another folder into its place.
     let root = open_root(folder, patience)?;
+    if patience == Patience::Never && !mounts::is_local(&root) {
+        return Err(Errno::AGAIN);
+    }
     let file = File::from(open_below(&root, path, patience)?);
     let metadata = file.metadata().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     if metadata.is_file() {
         let stamp = Stamp::new(&metadata);
+        let waits = patience == Patience::Wait;
+        let file = Arc::new(DiskFile { file: Some(file), disk: disk.clone(), waits });
         return Ok(Target::File(OpenFile { file, stamp }));
     }
     if !metadata.is_dir() {
@@ -105,7 +143,12 @@ fn open_root(folder: &Path, patience: Patience) -> Result<OwnedFd, Errno> {
 fn open_below(root: &OwnedFd, path: &FilePath, patience: Patience) -> Result<OwnedFd, Errno> {
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     if patience == Patience::Never {
-        return resolve(root, path.as_path(), READ, beneath | ResolveFlags::CACHED);
+        // What is mounted below may be on a network.
+        let here = beneath | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
+        return match resolve(root, path.as_path(), READ, here) {
+            Err(Errno::XDEV) => Err(Errno::AGAIN),
+            opened => opened,
+        };
     }
     // EAGAIN: something was renamed meanwhile, and the kernel cannot tell whether the path led out.
     for _ in 0..8 {
@@ -180,7 +223,7 @@ impl Stamp {
 impl OpenFile {
     /// What the file is now.
     pub(super) fn stamp_now(&self) -> io::Result<Stamp> {
-        Ok(Stamp::new(&self.file.metadata()?))
+        Ok(Stamp::new(&self.file.get()?.metadata()?))
     }
 }
 

@@ -1,6 +1,5 @@
 //! A file as it is served: its bytes, and the headers that go with them.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -11,11 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue};
-use tokio::task::spawn_blocking;
 
 use super::body::{FileBody, read_cached};
 use super::conditional::Validators;
-use super::open::{OpenError, OpenFile, Stamp};
+use super::open::{DiskFile, OpenError, OpenFile, Stamp};
 use crate::quota::{Held, Quota};
 
 /// The largest file that is held in memory, in bytes.
@@ -38,7 +36,7 @@ pub(super) struct Representation {
 #[derive(Debug)]
 enum Content {
     Memory(Bytes),
-    Disk(Arc<File>),
+    Disk(Arc<DiskFile>),
 }
 
 impl Representation {
@@ -47,7 +45,7 @@ impl Representation {
         let stamp = open.stamp;
         if stamp.size > MEMORY_MAX {
             let slot = files.take_one().ok_or(OpenError::TooMany)?;
-            return Ok(Self::new(stamp, path, Content::Disk(Arc::new(open.file)), Some(slot)));
+            return Ok(Self::new(stamp, path, Content::Disk(open.file), Some(slot)));
         }
         let (data, stamp) = read(open).await?;
         Ok(Self::new(stamp, path, Content::Memory(data), None))
@@ -107,16 +105,18 @@ fn part(data: &Bytes, range: &Range<u64>) -> Bytes {
 }
 
 /// The whole file, and what it was at that moment. One that keeps changing under the read is an error.
-async fn read(mut open: OpenFile) -> io::Result<(Bytes, Stamp)> {
+async fn read(mut open: OpenFile) -> Result<(Bytes, Stamp), OpenError> {
     for _ in 0..3 {
         let before = open.stamp;
         let len = usize::try_from(before.size).unwrap_or(usize::MAX);
         let mut data = BytesMut::zeroed(len);
         let mut count = read_cached(&open.file, &mut data, 0).unwrap_or(0);
-        if count < len {
+        if count < len || open.file.waits() {
             (open, data, count) = read_waiting(open, data).await?;
+        } else {
+            // What could be opened and read at once is on no network.
+            open.stamp = open.stamp_now()?;
         }
-        open.stamp = open.stamp_now()?;
         if count == len && open.stamp == before {
             return Ok((data.freeze(), before));
         }
@@ -124,21 +124,27 @@ async fn read(mut open: OpenFile) -> io::Result<(Bytes, Stamp)> {
             break;
         }
     }
-    Err(io::Error::new(io::ErrorKind::ResourceBusy, "the file is being written"))
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "the file is being written").into())
 }
 
-async fn read_waiting(open: OpenFile, mut data: BytesMut) -> io::Result<(OpenFile, BytesMut, usize)> {
+/// The same on a thread of the disk. Its stamp is that of the end of the read.
+async fn read_waiting(
+    mut open: OpenFile,
+    mut data: BytesMut,
+) -> Result<(OpenFile, BytesMut, usize), OpenError> {
+    let disk = open.file.disk.clone();
     let read = move || {
         let mut count = 0;
         while count < data.len() {
-            match open.file.read_at(&mut data[count..], count as u64)? {
+            match open.file.get()?.read_at(&mut data[count..], count as u64)? {
                 0 => break,
                 more => count += more,
             }
         }
-        Ok((open, data, count))
+        open.stamp = open.stamp_now()?;
+        io::Result::Ok((open, data, count))
     };
-    spawn_blocking(read).await?
+    Ok(disk.run(read).await??)
 }
 
 /// By the name's extension, as nginx does; text is UTF-8.

@@ -1,5 +1,7 @@
 //! Requests against a real folder: status, headers and bytes of each.
 
+mod network;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};

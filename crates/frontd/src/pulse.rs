@@ -1,0 +1,125 @@
+//! Tells whether a shard still runs: each beats once a second, for as long as its thread is not held up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info};
+
+/// Between two beats.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// A shard that has not beaten for so long hangs.
+const HUNG: Duration = Duration::from_secs(10);
+
+/// The last beats of all shards.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    began: Instant,
+    /// In milliseconds since then; `ENDED` for a shard that has drained.
+    beats: Vec<AtomicU64>,
+}
+
+const ENDED: u64 = u64::MAX;
+
+impl Pulse {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self { began: Instant::now(), beats: (0..shards).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Beats for a shard, for as long as it is polled.
+    pub(crate) async fn beat(&self, shard: usize) {
+        let mut ticks = tokio::time::interval(BEAT);
+        loop {
+            ticks.tick().await;
+            self.set(shard, self.now());
+        }
+    }
+
+    /// The shard has ended as it should.
+    pub(crate) fn end(&self, shard: usize) {
+        self.set(shard, ENDED);
+    }
+
+    /// The first shard that hangs, and for how long.
+    pub(crate) fn hung(&self) -> Option<(usize, Duration)> {
+        let now = self.now();
+        let since =
+            |beat: &AtomicU64| Duration::from_millis(now.saturating_sub(beat.load(Ordering::Relaxed)));
+        self.beats.iter().map(since).enumerate().find(|(_, it)| *it > HUNG)
+    }
+
+    /// Logs when a shard begins to hang, and when none does any more. Never returns.
+    pub(crate) async fn watch(&self) {
+        let mut hangs = false;
+        let mut ticks = tokio::time::interval(BEAT);
+        loop {
+            ticks.tick().await;
+            match self.hung() {
+                Some((shard, since)) if !hangs => {
+                    hangs = true;
+                    error!(shard, seconds = since.as_secs(), "a shard hangs: its clients are not served");
+                }
+                None if hangs => {
+                    hangs = false;
+                    info!("all shards go on");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn set(&self, shard: usize, beat: u64) {
+        if let Some(last) = self.beats.get(shard) {
+            last.store(beat, Ordering::Relaxed);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(ENDED - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    use super::*;
+
+    /// A runtime of one thread, as a shard is, that is really held up.
+    #[test]
+    fn a_thread_that_is_held_up_hangs_until_it_goes_on() {
+        let pulse = Pulse::new(2);
+        let pulse = Arc::new(Pulse { began: pulse.began.checked_sub(HUNG * 2).unwrap(), ..pulse });
+        assert!(pulse.hung().is_some_and(|(shard, since)| shard == 0 && since >= HUNG * 2));
+        pulse.end(1);
+        let (hang, hung) = mpsc::channel::<()>();
+        let shard = Arc::clone(&pulse);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let held_up = async {
+                    let _released = hung.recv();
+                    tokio::task::yield_now().await;
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    biased;
+                    () = held_up => {}
+                    () = shard.beat(0) => {}
+                    () = async {
+                        while shard.hung().is_some() {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                    } => {}
+                }
+            });
+        });
+        for _ in 0..100 {
+            assert!(pulse.hung().is_some());
+        }
+        drop(hang);
+        thread.join().unwrap();
+        assert_eq!(pulse.hung(), None);
+    }
+}

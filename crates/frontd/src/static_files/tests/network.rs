@@ -1,0 +1,70 @@
+//! Folders on a network whose server hangs: a filesystem in user space that never answers.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use tokio_util::task::TaskTracker;
+
+use super::*;
+
+/// A folder whose files nobody ever tells about, until this is dropped.
+struct Hung {
+    server: Child,
+    folder: PathBuf,
+}
+
+const SERVER: &str = "exec 3<>/dev/fuse && \
+    mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 hung \"$0\" && echo mounted && exec sleep 600";
+
+impl Hung {
+    /// `None` where this user may not mount.
+    fn new(folder: &Path) -> Option<Self> {
+        fs::create_dir(folder).unwrap();
+        let mut server = Command::new("sh");
+        server.args(["-c", SERVER]).arg(folder).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = server.spawn().unwrap();
+        let mut told = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut told).unwrap();
+        let hung = Self { server, folder: folder.to_owned() };
+        (told == "mounted\n").then_some(hung)
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        // The kernel fails whatever waits for it.
+        let _gone = self.server.kill().and_then(|()| self.server.wait());
+        let _unmounted = Command::new("umount").arg("-l").arg(&self.folder).stderr(Stdio::null()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_hangs_holds_up_neither_its_shard_nor_another_folder() {
+    let world = World::new();
+    let folder = world.temp.path().join("hung");
+    let Some(server) = Hung::new(&folder) else {
+        return eprintln!("skipped: no filesystem in user space can be mounted here");
+    };
+    let hung = Arc::new(StaticFolder::new("/hung/", &folder));
+    let requests = TaskTracker::new();
+    let waiting: Vec<_> = (0..WAITING + THREADS + 10)
+        .map(|number| {
+            let hung = Arc::clone(&hung);
+            requests.spawn(async move {
+                hung.serve(&Method::GET, &format!("{number}.txt"), &HeaderMap::new(), &files()).await.status()
+            })
+        })
+        .collect();
+    // What does not fit is refused at once.
+    while !waiting.iter().any(tokio::task::JoinHandle::is_finished) {
+        tokio::task::yield_now().await;
+    }
+    for file in ["a.txt", "large.bin", "docs/index.html"] {
+        assert_eq!(world.site.serve(&Method::GET, file, &HeaderMap::new(), &files()).await.status(), 200);
+    }
+    assert!(waiting.iter().filter(|it| !it.is_finished()).count() >= WAITING);
+    drop(server);
+    for answer in waiting {
+        assert_ne!(answer.await.unwrap(), 200);
+    }
+}
