@@ -160,7 +160,7 @@ where
     };
     if resets.are_too_many() || ended.as_ref().is_err_and(resets::is_calmed) {
         shard.metrics().floods.inc();
-        warn!(client = %client.address(), "connection closed: its client resets requests all the time");
+        warn!(client = %client.address(), "connection closed: its client floods it with resets or frames");
         return Ok(());
     }
     Ok(ended?)

@@ -25,7 +25,7 @@ pub(crate) struct Metrics {
     refused: Family<Labels, Counter>,
     /// Requests that were given to another worker after the first was lost or handed them back.
     pub(crate) retries: Counter,
-    /// Connections of HTTP/2 that were closed because their clients reset too many requests.
+    /// Connections of HTTP/2 that were closed because of what their clients reset or sent too often.
     pub(crate) floods: Counter,
     /// Responses over HTTP/2 that ended because their clients took nothing of them.
     pub(crate) stalled: Counter,
@@ -86,8 +86,8 @@ impl Metrics {
         );
         registry.register("retries", "Requests that were given to another worker", self.retries.clone());
         registry.register(
-            "http2_reset_floods",
-            "Connections of HTTP/2 closed because their clients reset too many requests",
+            "http2_floods",
+            "Connections of HTTP/2 closed because of what their clients reset or sent too often",
             self.floods.clone(),
         );
         registry.register(

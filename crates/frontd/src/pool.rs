@@ -51,8 +51,8 @@ struct State<L: Clone> {
 pub(crate) enum Admission {
     /// Lets as many wait.
     Queue(usize),
-    /// Refuses it for as long as there is no worker: the app has failed.
-    Refuse,
+    /// Refuses it for as long as there is no worker: the app has failed. While there is one, lets as many wait.
+    Refuse(usize),
 }
 
 /// Whether a request may be at a worker together with others.
@@ -134,12 +134,9 @@ impl<L: Clone> Pool<L> {
         let begun = match state.lease(self, shard, mode, now) {
             Some(lease) => Begin::Leased(lease),
             None => {
-                match state.admission {
-                    Admission::Refuse if !state.has_workers() => return Err(Refused::Failed),
-                    Admission::Queue(size) if is_new && state.queue.len() >= size => {
-                        return Err(Refused::Full);
-                    }
-                    _ => {}
+                let size = state.queue_size()?;
+                if is_new && state.queue.len() >= size {
+                    return Err(Refused::Full);
                 }
                 let granted = state.queue.join(ticket, shard, mode);
                 Begin::Wait(Wait::new(Arc::clone(self), mode, ticket, granted))
@@ -243,12 +240,20 @@ impl<L: Clone> State<L> {
         self.members.retain(|it| it.takes_requests() || it.in_flight > 0);
     }
 
+    /// How many requests may wait.
+    ///
+    /// # Errors
+    /// When none may: the app has failed, and has no worker.
+    fn queue_size(&self) -> Result<usize, Refused> {
+        match self.admission {
+            Admission::Refuse(_) if !self.has_workers() => Err(Refused::Failed),
+            Admission::Queue(size) | Admission::Refuse(size) => Ok(size),
+        }
+    }
+
     /// Takes out of the queue those that nobody will ever serve.
     fn refuse_if_hopeless(&mut self) -> Queue<L> {
-        match self.admission {
-            Admission::Refuse if !self.has_workers() => self.queue.clear(),
-            _ => Queue::default(),
-        }
+        if self.queue_size().is_err() { self.queue.clear() } else { Queue::default() }
     }
 }
 

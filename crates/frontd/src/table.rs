@@ -73,7 +73,7 @@ impl Table {
             .map(|it| Arc::new(App::new(it, kept.get(it.name.as_str()).copied(), metrics)))
             .collect();
         for gone in former.apps.iter().filter(|old| apps.iter().all(|new| new.name != old.name)) {
-            gone.pool.admit(Admission::Refuse);
+            gone.pool.admit(Admission::Refuse(0));
         }
         let mut hosts: HashMap<Box<str>, Routes> = HashMap::new();
         for app in &apps {
@@ -120,7 +120,7 @@ impl Table {
 impl App {
     fn new(app: &routes::App, former: Option<&Arc<Self>>, metrics: &Metrics) -> Self {
         let admission = match app.state() {
-            routes::app::State::Failed => Admission::Refuse,
+            routes::app::State::Failed => Admission::Refuse(app.queue_size as usize),
             _ => Admission::Queue(app.queue_size as usize),
         };
         let pool = former.map_or_else(|| Pool::new(admission), |it| Arc::clone(&it.pool));

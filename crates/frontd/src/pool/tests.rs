@@ -194,13 +194,23 @@ async fn a_failed_app_refuses_those_that_wait_unless_it_has_workers() {
     let lease = acquire(&pool, 0).await.unwrap();
     let mut waiting = Box::pin(acquire(&pool, 0));
     assert!(futures_util::poll!(&mut waiting).is_pending());
-    pool.admit(Admission::Refuse);
+    pool.admit(Admission::Refuse(2));
     assert!(futures_util::poll!(&mut waiting).is_pending());
     pool.unlink(0, 1);
     assert_eq!(waiting.await.unwrap_err(), Refused::Failed);
     assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Failed);
     drop(lease);
     assert_eq!(pool.census(), Census::default());
+}
+
+#[tokio::test]
+async fn the_queue_of_a_failed_app_that_has_workers_is_bounded() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    pool.admit(Admission::Refuse(0));
+    let _busy = acquire(&pool, 0).await.unwrap();
+    assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Full);
+    assert_eq!(pool.admit_upload().unwrap_err(), Refused::Full);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Admission, Mode, Pool, Refused};
+use super::{Mode, Pool, Refused};
 
 /// A request body that is being read, of one that was admitted; it counts until this is dropped.
 #[derive(Debug)]
@@ -17,16 +17,11 @@ impl<L: Clone> Pool<L> {
     /// When the request would be refused if it asked for a worker now, or when too many bodies are being read.
     pub(crate) fn admit_upload(self: &Arc<Self>) -> Result<Upload<L>, Refused> {
         let mut state = self.state.lock();
-        match state.admission {
-            Admission::Refuse if !state.has_workers() => return Err(Refused::Failed),
-            Admission::Queue(size) => {
-                let is_full = state.queue.len() >= size && !state.has_room(Mode::Shared, Instant::now());
-                let capacity: usize = state.members.iter().map(|it| it.capacity).sum();
-                if is_full || state.uploads >= size.saturating_add(capacity) {
-                    return Err(Refused::Full);
-                }
-            }
-            Admission::Refuse => {}
+        let size = state.queue_size()?;
+        let is_full = state.queue.len() >= size && !state.has_room(Mode::Shared, Instant::now());
+        let capacity: usize = state.members.iter().map(|it| it.capacity).sum();
+        if is_full || state.uploads >= size.saturating_add(capacity) {
+            return Err(Refused::Full);
         }
         state.uploads += 1;
         Ok(Upload(Arc::clone(self)))

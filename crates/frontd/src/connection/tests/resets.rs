@@ -94,3 +94,14 @@ async fn a_request_that_comes_with_its_reset_costs_nothing_once_there_was_one() 
     asked(&pool, 3).await;
     assert_eq!((pool.census().waiting, pool.asked()), (2, 3), "those that were reset asked for a worker");
 }
+
+#[tokio::test]
+async fn requests_that_are_reset_before_they_are_accepted_are_a_flood_too() {
+    let (_folder, shard, mut stream) = serving(starting()).await;
+    let all = (1..100).step_by(2).flat_map(|it| [get(it), reset(it)].concat());
+    stream.write_all(&OPENING.iter().copied().chain(all).collect::<Vec<_>>()).await.unwrap();
+    closed(&mut stream, &mut Vec::new()).await;
+    shard.tasks().close();
+    shard.tasks().wait().await;
+    assert_eq!(shard.metrics().floods.get(), 1);
+}

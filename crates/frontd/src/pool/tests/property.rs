@@ -244,7 +244,7 @@ impl History {
 
     fn fail_and_recover(&mut self) {
         self.note("fail and recover");
-        self.pool.admit(Admission::Refuse);
+        self.pool.admit(Admission::Refuse(QUEUE));
         let has_workers = self.pool.state.lock().has_workers();
         self.collect();
         assert!(has_workers || self.waiting.is_empty());

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn a_failed_app_admits_no_upload_unless_it_has_workers() {
     let pool = pool();
-    pool.admit(Admission::Refuse);
+    pool.admit(Admission::Refuse(2));
     assert_eq!(pool.admit_upload().unwrap_err(), Refused::Failed);
     pool.link(0, 1, 1, "a");
     pool.admit_upload().unwrap();
