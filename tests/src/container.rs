@@ -49,7 +49,7 @@ impl Container {
         let root = tempfile::Builder::new().prefix("imperium-").tempdir()?;
         fs::create_dir(root.path().join("vassals"))?;
         for vassal in vassals {
-            fs::write(root.path().join(format!("vassals/{}.toml", vassal.name())), vassal.text())?;
+            fs::write(root.path().join(format!("vassals/{}.toml", vassal.name())), vassal.text_for(true))?;
         }
         let [http, https, admin] = ports::free()?;
         let path = path(&place.binaries)?;

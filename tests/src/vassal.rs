@@ -143,13 +143,19 @@ impl Vassal {
     /// The text of the file.
     #[must_use]
     pub fn text(&self) -> String {
+        self.text_for(rustix::process::geteuid().is_root())
+    }
+
+    /// The text of the file, for an emperord that is root or is not.
+    #[must_use]
+    pub fn text_for(&self, is_root: bool) -> String {
         let Self { domain, directory, app, workers, keys, tables, .. } = self;
         let mut text = format!(
             "domains = [\"{domain}\"]\napp = \"{app}\"\ndirectory = \"{}\"\nworkers = {workers}\n{keys}",
             directory.display()
         );
         // Root runs an app as root only where its file says so, and in these folders no other user could run it.
-        if rustix::process::geteuid().is_root() && !keys.lines().any(|line| line.starts_with("user")) {
+        if is_root && !keys.lines().any(|line| line.starts_with("user")) {
             text += "user = \"root\"\n";
         }
         if let Some(python) = &self.python {

@@ -1,6 +1,9 @@
 //! Starts the processes of workers, and finds those that an earlier emperord started.
 
+mod account;
+mod cgroup;
 mod fork;
+mod owner;
 pub mod systemd;
 
 use std::fmt;
@@ -12,6 +15,7 @@ use api::{VassalName, WorkerName};
 use tokio::net::UnixStream;
 use vassal::Vassal;
 
+pub use cgroup::Cgroups;
 pub use fork::Fork;
 pub use systemd::Systemd;
 
@@ -19,6 +23,15 @@ use crate::process::{Ending, Identity, Process};
 
 /// A way to start processes.
 pub trait Launcher {
+    /// Whether the workers of an app can be started as its file says, before that version of it is followed; gives who
+    /// owns its directory, where that is who runs it. From then on it is: a later owner runs nothing.
+    ///
+    /// # Errors
+    /// With the key that cannot be followed, why, and what to do.
+    fn admit(&self, _vassal: &Vassal) -> Result<Option<u32>, String> {
+        Ok(None)
+    }
+
     /// Starts the process of a worker.
     ///
     /// # Errors
@@ -29,7 +42,20 @@ pub trait Launcher {
     ///
     /// # Errors
     /// When it cannot be made.
-    fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError>;
+    fn start_template(&self, vassal: &Vassal) -> Result<(Process, UnixStream), LaunchError>;
+
+    /// Takes over a worker that a template has forked.
+    ///
+    /// # Errors
+    /// When its limits cannot be set.
+    fn take_fork(
+        &self,
+        _worker: &WorkerName,
+        _vassal: &Vassal,
+        _process: &Process,
+    ) -> Result<(), LaunchError> {
+        Ok(())
+    }
 
     /// Whether workers can be forked from a template.
     fn preload(&self) -> Preload {
@@ -113,20 +139,30 @@ pub enum LaunchError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// It would run as root.
-    #[error(
-        "run {app} as the owner of {}, who is root: set `user` in its file, or give the folder to a user of its own",
-        directory.display()
-    )]
-    Root {
-        /// The app.
-        app: VassalName,
-        /// Its directory.
-        directory: PathBuf,
-    },
+    /// It is not known as whom, or nobody can be that.
+    #[error("{0}")]
+    User(String),
+    /// Its limits cannot be set.
+    #[error("set the limits of memory and processors: {0}")]
+    Limits(#[source] io::Error),
     /// Workers are no forks here.
     #[error("start a template of {0}: systemd starts each worker by itself")]
     NoTemplates(VassalName),
+}
+
+/// Who owns the directory of an app, and so runs it.
+fn owner_of(vassal: &Vassal) -> Result<u32, String> {
+    let directory = vassal.directory.display();
+    match owner::owner(&vassal.directory) {
+        Ok(0) => Err(format!(
+            "`directory` {directory} belongs to root: set `user`, or give the folder to a user of its own; \
+             `user = \"root\"` runs the app as root"
+        )),
+        Ok(uid) => Ok(uid),
+        Err(error) => {
+            Err(format!("`directory` does not tell as whom to run the app: {error}, or set `user`"))
+        }
+    }
 }
 
 impl fmt::Debug for Start {

@@ -2,6 +2,7 @@
 //! event, and what it answers is put into words.
 
 mod admin;
+mod admission;
 mod incoming;
 mod peer;
 mod routes;
@@ -18,7 +19,6 @@ use std::time::Duration;
 use api::admin::admin_service_server::AdminServiceServer;
 use api::routes::routes_service_server::RoutesServiceServer;
 use api::worker::worker_service_server::WorkerServiceServer;
-use daemon::accept::Tally;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -26,6 +26,7 @@ use tonic::Status;
 use tonic::transport::Server;
 
 use crate::driver::{Event, Events};
+use admission::{Admission, Limits};
 use incoming::Incoming;
 
 /// The largest message that is taken from anyone, in bytes.
@@ -46,7 +47,9 @@ pub async fn serve(
     front: u32,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let admin = AdminServiceServer::new(admin::Admin { events: events.clone() });
+    let admission = Admission::new(Limits::of_this_process(), front);
+    let admin = admin::Admin { events: events.clone(), admission: Arc::clone(&admission) };
+    let admin = AdminServiceServer::new(admin);
     let routes =
         RoutesServiceServer::new(routes::Routes { events: events.clone(), tasks: tasks.clone(), front });
     let worker = WorkerServiceServer::new(worker::Worker::new(events, tasks));
@@ -66,7 +69,7 @@ pub async fn serve(
         .add_service(worker.max_decoding_message_size(MAX_MESSAGE))
         .add_service(health_service)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(Incoming::new(listener, Arc::new(Tally::default())), stop)
+        .serve_with_incoming_shutdown(Incoming::new(listener, admission), stop)
         .await?;
     Ok(())
 }

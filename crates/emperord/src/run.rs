@@ -1,7 +1,8 @@
 //! Reads everything, then binds, then serves, until it is told to end.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,13 +12,13 @@ use daemon::logging::Format;
 use daemon::notify::Notify;
 use daemon::notify::State::{Ready, Stopping};
 use daemon::signals::{Asked, Signals};
-use rustix::process::{getpid, set_child_subreaper};
+use rustix::process::{geteuid, getpid, set_child_subreaper};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::driver::{Driver, Event, Events};
-use crate::launcher::{Fork, Launcher, Systemd};
+use crate::launcher::{Cgroups, Fork, Launcher, Systemd};
 use crate::lock::Lock;
 use crate::rpc;
 use crate::state::State;
@@ -59,6 +60,9 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
     // Bound before the first worker is started, who looks for it; served when the routing table is whole,
     // since a part of it would be taken for all.
     let listener = daemon::uds::listen(&socket)?;
+    if launch == Launch::Process && geteuid().is_root() {
+        open_to_apps(&config).context("let apps' users reach emperord and their sockets")?;
+    }
     tracing::info!(socket = %socket.display(), "listening");
     let (driver, events, received) = Driver::start(config, launcher, state, files, tasks.clone());
     tasks.spawn(pass_on_changes(vassals, events.clone()));
@@ -90,7 +94,10 @@ fn launcher(
     let (socket, sockets) = (config.socket.clone(), config.run.join("workers"));
     let unit_has = Layout::system().emperord_socket();
     Ok(match launch {
-        Launch::Process => Box::new(Fork { workerd: config.workerd.clone(), socket, sockets, log_format }),
+        Launch::Process => {
+            let (workerd, cgroups) = (config.workerd.clone(), Cgroups::default());
+            Box::new(Fork { workerd, socket, sockets, log_format, cgroups })
+        }
         Launch::Systemd if socket == unit_has => Box::new(Systemd { sockets }),
         Launch::Systemd => anyhow::bail!(
             "start workers as units: workerd@.service has {}, and emperord.toml {}: leave `run` out of it",
@@ -118,6 +125,17 @@ fn make_folders(run: &Path) -> anyhow::Result<u32> {
     made.and_then(|()| folder.metadata())
         .map(|it| it.gid())
         .with_context(|| format!("make folder {}", folder.display()))
+}
+
+/// Lets workers that run as their apps' users pass to emperord's socket and to the folders of their own. Who calls is
+/// checked at each call; what else is there, nobody can list.
+fn open_to_apps(config: &EmperordConfig) -> io::Result<()> {
+    for (path, mode) in [(&config.run, 0o711), (&config.run.join("workers"), 0o751), (&config.socket, 0o666)]
+    {
+        let before = path.metadata()?.permissions().mode() & 0o7777;
+        fs::set_permissions(path, Permissions::from_mode(before | mode))?;
+    }
+    Ok(())
 }
 
 async fn pass_on_changes(mut vassals: Vassals, events: Events) {

@@ -123,13 +123,24 @@ impl State {
         fs::read_to_string(self.vassal_path(name)).ok()
     }
 
-    /// Keeps a version of an app's file that is good.
+    /// Who owned the app's directory when that version was accepted; None where its file says as whom it runs.
+    #[must_use]
+    pub fn owner(&self, name: &VassalName) -> Option<u32> {
+        read_owner(&self.owner_path(name))
+    }
+
+    /// The same of the proven version.
+    #[must_use]
+    pub fn proven_owner(&self, name: &VassalName) -> Option<u32> {
+        read_owner(&self.proven_owner_path(name))
+    }
+
+    /// Keeps a version of an app's file that is good, and as whom it runs where it does not say so.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn keep_version(&self, name: &VassalName, text: &str) -> Result<(), StateError> {
-        let path = self.vassal_path(name);
-        replace(&path, text.as_bytes()).map_err(failed("write", &path))
+    pub fn keep_version(&self, name: &VassalName, text: &str, owner: Option<u32>) -> Result<(), StateError> {
+        keep(&self.vassal_path(name), text.as_bytes(), &self.owner_path(name), owner)
     }
 
     /// The version of an app's file whose workers were ready last.
@@ -145,13 +156,16 @@ impl State {
     pub fn keep_proven(&self, name: &VassalName) -> Result<(), StateError> {
         let (good, proven) = (self.vassal_path(name), self.proven_path(name));
         let text = fs::read(&good).map_err(failed("read", &good))?;
-        replace(&proven, &text).map_err(failed("write", &proven))
+        keep(&proven, &text, &self.proven_owner_path(name), self.owner(name))
     }
 
     /// Forgets an app whose file is gone.
     pub fn forget_version(&self, name: &VassalName) {
         let _was_never_good = fs::remove_file(self.vassal_path(name));
         let _never_worked = fs::remove_file(self.proven_path(name));
+        for owner in [self.owner_path(name), self.proven_owner_path(name)] {
+            let _was_not_needed = fs::remove_file(owner);
+        }
     }
 
     fn read(&self) -> Result<Vec<WorkerRecord>, StateError> {
@@ -176,6 +190,14 @@ impl State {
         self.folder.join("workers.json")
     }
 
+    fn proven_owner_path(&self, name: &VassalName) -> PathBuf {
+        self.folder.join("vassals").join(format!("{name}.proven-owner"))
+    }
+
+    fn owner_path(&self, name: &VassalName) -> PathBuf {
+        self.folder.join("vassals").join(format!("{name}.owner"))
+    }
+
     fn vassal_path(&self, name: &VassalName) -> PathBuf {
         self.folder.join("vassals").join(format!("{name}.toml"))
     }
@@ -183,6 +205,19 @@ impl State {
     fn proven_path(&self, name: &VassalName) -> PathBuf {
         self.folder.join("proven").join(format!("{name}.toml"))
     }
+}
+
+/// Keeps a version, and who its owner is. A version whose owner is not there is asked for it again, and never has another
+/// one's.
+fn keep(path: &Path, text: &[u8], owner_path: &Path, owner: Option<u32>) -> Result<(), StateError> {
+    let _was_none = fs::remove_file(owner_path);
+    replace(path, text).map_err(failed("write", path))?;
+    let Some(owner) = owner else { return Ok(()) };
+    replace(owner_path, owner.to_string().as_bytes()).map_err(failed("write", owner_path))
+}
+
+fn read_owner(path: &Path) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Puts a file in place at once: a reader finds the former text or the new one, never a part. Readable by
@@ -263,12 +298,14 @@ mod tests {
         let state = State::open(folder.path()).unwrap();
         let blog = VassalName::parse("blog").unwrap();
         assert_eq!(state.good_version(&blog), None);
-        state.keep_version(&blog, "workers = 2").unwrap();
+        state.keep_version(&blog, "workers = 2", Some(1001)).unwrap();
         assert_eq!(state.good_version(&blog).as_deref(), Some("workers = 2"));
         state.keep_proven(&blog).unwrap();
-        state.keep_version(&blog, "workers = 3").unwrap();
+        state.keep_version(&blog, "workers = 3", None).unwrap();
         assert_eq!(state.proven_version(&blog).as_deref(), Some("workers = 2"));
+        assert_eq!((state.owner(&blog), state.proven_owner(&blog)), (None, Some(1001)));
         state.forget_version(&blog);
         assert_eq!((state.good_version(&blog), state.proven_version(&blog)), (None, None));
+        assert_eq!((state.owner(&blog), state.proven_owner(&blog)), (None, None));
     }
 }

@@ -28,6 +28,7 @@ mod startup;
 mod static_files;
 mod threads;
 mod timeouts;
+mod users;
 mod vassals;
 mod wire;
 mod wsgi;

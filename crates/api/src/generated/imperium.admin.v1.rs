@@ -10,6 +10,9 @@ pub struct StatusResponse {
     pub pid: u32,
     #[prost(string, tag = "3")]
     pub version: ::prost::alloc::string::String,
+    /// Connections to emperord that were closed because their user, or all, had too many.
+    #[prost(uint64, tag = "20")]
+    pub refused_connections: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct App {

@@ -41,12 +41,27 @@ impl Driver {
     /// A version without mistakes serves, unless something outside of its file forbids it.
     fn version(&mut self, name: &VassalName, version: Version, workers: Workers) {
         match self.obstacle(&version.vassal) {
-            None => self.accept(name, version, workers),
+            None => self.admit(name, version, workers),
             Some(obstacle) => {
                 self.broken(name, &obstacle);
                 self.reject(name, version);
             }
         }
+    }
+
+    /// A version whose workers can be started as it says serves. As whom, is known from here on: it is asked again only
+    /// for another version, or when the operator wants this one read anew.
+    fn admit(&mut self, name: &VassalName, mut version: Version, workers: Workers) {
+        let is_known = workers == Workers::AsNeeded
+            && self.state.good_version(name).is_some_and(|text| text == version.text);
+        let known = self.state.owner(name).filter(|_| is_known);
+        match self.launcher.admit(&version.vassal) {
+            // What has changed since around a version that serves stops its next worker, if anything.
+            Err(_) if known.is_some() => version.vassal.confinement.owner = known,
+            Err(why) => return self.broken(name, &Problem::of_file(&version.vassal.file, why).into()),
+            Ok(owner) => version.vassal.confinement.owner = known.or(owner),
+        }
+        self.accept(name, version, workers);
     }
 
     /// Another app was there first, or its workers would listen where no socket can be.
@@ -66,7 +81,7 @@ impl Driver {
 
     /// Makes a version the one that serves.
     fn accept(&mut self, name: &VassalName, version: Version, workers: Workers) {
-        if let Err(error) = self.state.keep_version(name, &version.text) {
+        if let Err(error) = self.state.keep_version(name, &version.text, version.vassal.confinement.owner) {
             let error = anyhow::Error::from(error);
             tracing::error!(app = %name, error = format!("{error:#}"), "this version is lost when emperord restarts");
         }
@@ -141,7 +156,7 @@ impl Driver {
                 continue;
             };
             match self.obstacle(&version.vassal) {
-                None => self.accept(&name, version, Workers::AsNeeded),
+                None => self.admit(&name, version, Workers::AsNeeded),
                 Some(_) => self.reject(&name, version),
             }
         }
@@ -165,8 +180,10 @@ impl App {
     /// have to be started anew for.
     fn next_generation(&self, vassal: &Vassal, workers: Workers) -> u64 {
         let current = self.supervisor.generation().max(self.restored_generation);
-        let runs_it =
-            self.vassal.as_ref().is_some_and(|it| it.process_fingerprint() == vassal.process_fingerprint());
+        let runs_it = self.vassal.as_ref().is_some_and(|it| {
+            it.process_fingerprint() == vassal.process_fingerprint()
+                && it.confinement.owner == vassal.confinement.owner
+        });
         match runs_it && workers == Workers::AsNeeded && !self.supervisor.needs_new_generation() {
             true => current.max(1),
             false => current + 1,

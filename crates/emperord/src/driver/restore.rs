@@ -56,15 +56,20 @@ impl Driver {
     fn restore_version(&mut self, name: &VassalName) {
         let Some(text) = self.state.good_version(name) else { return };
         let proven = self.state.proven_version(name);
+        let (owner, proven_owner) = (self.state.owner(name), self.state.proven_owner(name));
         let app = self.app_or_new(name);
         match Vassal::parse(&app.file, &text) {
-            Ok(vassal) => app.restore(vassal),
+            Ok(mut vassal) => {
+                vassal.confinement.owner = owner;
+                app.restore(vassal);
+            }
             Err(error) => {
                 tracing::warn!(app = %name, %error, "the last good version can be used no more");
                 return;
             }
         }
-        let proven = proven.and_then(|text| Vassal::parse(&app.file, &text).ok());
+        let mut proven = proven.and_then(|text| Vassal::parse(&app.file, &text).ok());
+        proven.iter_mut().for_each(|it| it.confinement.owner = proven_owner);
         if let Some(generation) = proven.and_then(|it| app.restore_proven(it)) {
             self.tell(name, Event::Proven { generation });
         }

@@ -10,6 +10,8 @@ use vassal::ChosenBy;
 use super::Driver;
 use super::app::{App, Recycled, Slot};
 use super::event::Load;
+use super::template::NO_PRELOAD;
+use crate::launcher::Preload;
 
 /// All apps.
 #[derive(Debug, Clone)]
@@ -72,12 +74,13 @@ pub struct WorkerStatus {
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
-        Status { apps: self.apps.values().map(App::status).collect() }
+        let preload = self.launcher.preload();
+        Status { apps: self.apps.values().map(|app| app.status(preload)).collect() }
     }
 }
 
 impl App {
-    fn notices(&self, now: Instant) -> Vec<String> {
+    fn notices(&self, preload: Preload, now: Instant) -> Vec<String> {
         let outlook = self.supervisor.outlook(now);
         let awaits_edit = self.supervisor.awaits_edit();
         let missing = (outlook.missing > 0).then(|| {
@@ -94,14 +97,16 @@ impl App {
                 "generation {current} could not start{why}, {serving} serves in its place: the next try {next}"
             )
         });
-        missing.into_iter().chain(abandoned).collect()
+        let asks = self.vassal.as_ref().is_some_and(|it| it.preload);
+        let passed_over = (asks && preload == Preload::Impossible).then(|| NO_PRELOAD.to_owned());
+        missing.into_iter().chain(abandoned).chain(passed_over).collect()
     }
 
     fn wanted(&self) -> u16 {
         self.vassal.as_deref().map_or(0, |it| it.workers)
     }
 
-    fn status(&self) -> AppStatus {
+    fn status(&self, preload: Preload) -> AppStatus {
         let vassal = self.vassal.as_deref();
         let workers = self.supervisor.workers();
         AppStatus {
@@ -116,7 +121,7 @@ impl App {
             generation: self.supervisor.generation(),
             app: vassal.map(|it| (it.app.to_string(), it.app_chosen_by)),
             recycled: self.recycled.clone(),
-            notices: self.notices(Instant::now()),
+            notices: self.notices(preload, Instant::now()),
         }
     }
 

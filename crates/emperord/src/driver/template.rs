@@ -20,6 +20,10 @@ use crate::template::{Orders, Said, no_fork, speak};
 /// Workers of one template that may wait until it is heard that they were forked.
 const MAX_EARLY: usize = 256;
 
+/// What is told of an app whose file asks for `preload` where there is none.
+pub(super) const NO_PRELOAD: &str =
+    "`preload` is not followed: systemd starts each worker by itself. Leave it out";
+
 /// The process that an app's workers are forked from.
 ///
 /// ```text
@@ -56,7 +60,7 @@ impl Driver {
             return self.end_template(name);
         }
         if self.launcher.preload() == Preload::Impossible {
-            return tracing::info!(app = %name, "`preload` is passed over: systemd starts each worker by itself");
+            return tracing::warn!(app = %name, "{NO_PRELOAD}");
         }
         if let Err(error) = self.ensure_template(name, generation) {
             tracing::error!(app = %name, error, "template not started");
@@ -71,7 +75,7 @@ impl Driver {
         self.end_template(name);
         let app = self.apps.get(name).ok_or("its app is gone")?;
         let vassal = app.specs.get(&generation).map(Arc::clone).ok_or("its generation is gone")?;
-        let (process, stream) = self.launcher.start_template(name).map_err(|it| it.to_string())?;
+        let (process, stream) = self.launcher.start_template(&vassal).map_err(|it| it.to_string())?;
         let pid = process.identity().pid;
         tracing::info!(app = %name, pid, generation, "template started");
         let (events, app) = (self.events.clone(), name.clone());
@@ -201,8 +205,15 @@ impl Driver {
         let of_the_name: Vec<_> = template.early.extract_if(.., |it| it.worker.number == number).collect();
         let early = of_the_name.into_iter().find(|it| it.caller.identity == process.identity());
         let worker = app.worker(number);
+        let Some(vassal) = app.specs.get(&generation) else { return self.discard(name, process) };
+        if let Err(error) = self.launcher.take_fork(&worker, vassal, &process) {
+            tracing::error!(%worker, %error, "worker not forked");
+            app.worker_error = Some(format!("worker {worker} was not forked: {error}"));
+            self.discard(name, process);
+            return self.tell(name, Event::SpawnFailed { number });
+        }
         tracing::info!(%worker, pid, generation, "worker forked");
-        let fingerprint = app.specs.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
+        let fingerprint = vassal.process_fingerprint();
         app.slots.insert(number, Slot::new(process.clone(), fingerprint, None));
         self.await_end(worker, process);
         if let Some(attaching) = early {

@@ -3,6 +3,7 @@
 pub(crate) mod emperor;
 mod manager;
 mod orders;
+mod owner;
 mod starts;
 
 use supervise::{Phase, Stage};

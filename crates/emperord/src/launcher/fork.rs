@@ -1,20 +1,26 @@
-//! Starts workers by fork and exec, detached, so that they outlive emperord.
+//! Starts workers by fork and exec, detached, so that they outlive emperord: each as its app's user, with its limits.
+#![expect(unsafe_code, reason = "a process can become another user only between fork and exec")]
 
-use std::fs::DirBuilder;
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, Permissions, set_permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use api::{VassalName, WorkerName};
 use daemon::logging::Format;
+use rustix::process::{Gid, Uid, geteuid};
+use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
 use tokio::net::UnixStream;
 use vassal::Vassal;
 
-use super::{LaunchError, Launcher, Start};
+use super::account::Account;
+use super::cgroup::{self, Cgroups, Limits};
+use super::{LaunchError, Launcher, Start, owner_of};
 use crate::process::Process;
 
 /// Runs `workerd <name>|--template <app> --emperord <socket> --log-format <format>`.
@@ -28,26 +34,62 @@ pub struct Fork {
     pub sockets: PathBuf,
     /// How workers log.
     pub log_format: Format,
+    /// Where the limits of their memory and processors are set.
+    pub cgroups: Cgroups,
+}
+
+/// As whom a process runs, and what it may take.
+struct Confined {
+    /// None is as emperord does.
+    account: Option<Account>,
+    /// The cgroup that it enters.
+    cgroup: Option<File>,
 }
 
 impl Launcher for Fork {
-    fn start(&self, worker: &WorkerName, _vassal: &Vassal) -> Result<Start, LaunchError> {
-        self.make_folder(&worker.vassal)?;
-        let worker = worker.to_string();
+    fn admit(&self, vassal: &Vassal) -> Result<Option<u32>, String> {
+        let owner = match &vassal.confinement.user {
+            None if geteuid().is_root() => Some(owner_of(vassal)?),
+            _ => None,
+        };
+        if let Some(account) = account(vassal, owner)? {
+            [&self.socket, &self.sockets.join("x"), &self.workerd]
+                .into_iter()
+                .try_for_each(|path| check_reach(&account, path))?;
+        }
+        self.cgroups.check(limits(vassal))?;
+        Ok(owner)
+    }
+
+    fn start(&self, worker: &WorkerName, vassal: &Vassal) -> Result<Start, LaunchError> {
+        let name = worker.to_string();
+        let confined = self.confined(vassal, &name)?;
         // Outputs are inherited: a pipe to emperord would break with it.
-        let process = self.spawn(&[&worker], Stdio::null());
+        let process = self.spawn(&[&name], Stdio::null(), confined);
         process.map(Start::Done).map_err(|source| self.failed(source))
     }
 
-    fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError> {
-        self.make_folder(app)?;
+    fn start_template(&self, vassal: &Vassal) -> Result<(Process, UnixStream), LaunchError> {
+        let app = vassal.name.as_str();
+        let confined = self.confined(vassal, &format!("{app}-template"))?;
         let start = || {
             let (ours, theirs) = StdUnixStream::pair()?;
             ours.set_nonblocking(true)?;
-            let process = self.spawn(&["--template", app.as_str()], OwnedFd::from(theirs).into())?;
+            let input = OwnedFd::from(theirs).into();
+            let process = self.spawn(&["--template", app], input, confined)?;
             Ok((process, UnixStream::from_std(ours)?))
         };
         start().map_err(|source| self.failed(source))
+    }
+
+    /// It has the user of its template already, and its limits in common with all of its forks until here.
+    fn take_fork(&self, worker: &WorkerName, vassal: &Vassal, process: &Process) -> Result<(), LaunchError> {
+        let limits = limits(vassal);
+        if limits.is_none() {
+            return Ok(());
+        }
+        let made = self.cgroups.make(&worker.to_string(), limits);
+        made.and_then(|procs| cgroup::enter(&procs, process.identity().pid)).map_err(LaunchError::Limits)
     }
 }
 
@@ -56,19 +98,39 @@ impl Fork {
         LaunchError::Program { program: self.workerd.clone(), source }
     }
 
-    /// That of an app's sockets.
-    fn make_folder(&self, app: &VassalName) -> Result<(), LaunchError> {
-        let path = self.sockets.join(app.as_str());
-        let made = DirBuilder::new().recursive(true).mode(0o750).create(&path);
-        made.map_err(|source| LaunchError::Prepare { step: "make folder", path, source })
+    fn confined(&self, vassal: &Vassal, name: &str) -> Result<Confined, LaunchError> {
+        let account = account(vassal, vassal.confinement.owner).map_err(LaunchError::User)?;
+        self.make_folder(&vassal.name, account.as_ref())?;
+        let limits = limits(vassal);
+        let cgroup = match limits.is_none() {
+            true => None,
+            false => Some(self.cgroups.make(name, limits).map_err(LaunchError::Limits)?),
+        };
+        Ok(Confined { account, cgroup })
     }
 
-    fn spawn(&self, role: &[&str], input: Stdio) -> io::Result<Process> {
+    /// That of an app's sockets. With a user of its own, the app's, where frontd may enter and no other app: what is made
+    /// in it has frontd's group.
+    fn make_folder(&self, app: &VassalName, account: Option<&Account>) -> Result<(), LaunchError> {
+        let path = self.sockets.join(app.as_str());
+        let make = || -> io::Result<()> {
+            DirBuilder::new().recursive(true).mode(0o750).create(&path)?;
+            if let Some(account) = account {
+                chown(&path, Some(account.uid), Some(self.sockets.metadata()?.gid()))?;
+                set_permissions(&path, Permissions::from_mode(0o2750))?;
+            }
+            Ok(())
+        };
+        make().map_err(|source| LaunchError::Prepare { step: "make folder", path, source })
+    }
+
+    fn spawn(&self, role: &[&str], input: Stdio, confined: Confined) -> io::Result<Process> {
         let mut command = self.command(role);
         // A group of its own, which no signal of a terminal reaches; it leaves the terminal itself. No session of
         // its own: the kernel weighs sessions against each other, which let workers wait (ARCHITECTURE.md, "Who
         // runs next").
         command.stdin(input).process_group(0);
+        confined.apply(&mut command);
         // A child that is not waited for here is reaped by its pidfd.
         let child = command.spawn()?;
         Process::open(child.id())
@@ -84,6 +146,90 @@ impl Fork {
     }
 }
 
+impl Confined {
+    fn apply(self, command: &mut Command) {
+        let Self { account, cgroup } = self;
+        if let Some(account) = &account {
+            let name = OsString::from(&account.name);
+            command.env("USER", &name).env("LOGNAME", &name).env("HOME", &account.home);
+        }
+        let groups: Vec<Gid> =
+            account.iter().flat_map(|it| &it.groups).map(|gid| Gid::from_raw(*gid)).collect();
+        let ids = account.map(|it| (Uid::from_raw(it.uid), Gid::from_raw(it.gid)));
+        let confine = move || {
+            // First: only root may enter a cgroup that is not its own.
+            if let Some(procs) = &cgroup {
+                cgroup::enter(procs, 0)?;
+            }
+            if let Some((uid, gid)) = ids {
+                // This process has one thread: what holds for the thread holds for all of it.
+                set_thread_groups(&groups)?;
+                set_thread_gid(gid)?;
+                set_thread_uid(uid)?;
+                set_no_new_privs(true)?;
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec there are but system calls; nothing is allocated or locked.
+        unsafe { command.pre_exec(confine) };
+    }
+}
+
+fn limits(vassal: &Vassal) -> Limits {
+    Limits { memory: vassal.confinement.memory, cpu: vassal.confinement.cpu }
+}
+
+/// As whom an app runs: its `user`, or else the owner of its directory; None is as emperord itself does.
+fn account(vassal: &Vassal, owner: Option<u32>) -> Result<Option<Account>, String> {
+    let own = geteuid();
+    let (said, found) = match (&vassal.confinement.user, owner) {
+        (Some(user), _) => (format!("`user` is {user}"), Account::named(user.as_str())),
+        (None, Some(uid)) => (format!("`directory` belongs to user {uid}"), Account::numbered(uid)),
+        (None, None) if own.is_root() => {
+            return Err(format!("it is not known as whom {} runs: set `user` in its file", vassal.name));
+        }
+        (None, None) => return Ok(None),
+    };
+    let found = found.map_err(|error| format!("{said}, who cannot be looked up: {error}"))?;
+    let account = found.ok_or_else(|| {
+        format!(
+            "{said}, whom this machine does not know: make one, such as with `adduser --system --group {}`, and set \
+             `user`",
+            vassal.name
+        )
+    })?;
+    match own.as_raw() {
+        own if own == account.uid => Ok(None),
+        0 => Ok(Some(account)),
+        own => Err(format!(
+            "{said}, and emperord runs as user {own}, who cannot become another: run it as root, or leave `user` out"
+        )),
+    }
+}
+
+/// Whether a user may pass all folders on the way to a file.
+fn check_reach(account: &Account, path: &Path) -> Result<(), String> {
+    for folder in path.ancestors().skip(1) {
+        // One that is not there yet is made so that apps can pass.
+        let Ok(it) = folder.metadata() else { continue };
+        let bit = match (it.uid() == account.uid, account.groups.contains(&it.gid())) {
+            (true, _) => 0o100,
+            (false, true) => 0o010,
+            (false, false) => 0o001,
+        };
+        if it.mode() & bit == 0 {
+            return Err(format!(
+                "it runs as user {}, who cannot reach {}: {} is closed: `chmod o+x {}`, or choose another place",
+                account.name,
+                path.display(),
+                folder.display(),
+                folder.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn format_name(format: Format) -> &'static str {
     match format {
         Format::Text => "text",
@@ -92,17 +238,4 @@ fn format_name(format: Format) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ffi::OsStr;
-
-    use super::*;
-
-    #[test]
-    fn a_worker_does_not_speak_for_emperord() {
-        let path = PathBuf::from("/nonexistent");
-        let fork =
-            Fork { workerd: path.clone(), socket: path.clone(), sockets: path, log_format: Format::Text };
-        let command = fork.command(&["blog-1"]);
-        assert!(command.get_envs().any(|it| it == (OsStr::new("NOTIFY_SOCKET"), None)));
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ use api::{VassalName, WorkerName};
 use tokio::net::UnixStream;
 use vassal::Vassal;
 
-use super::{Inquiry, Job, LaunchError, Launcher, Preload, Start};
+use super::{Inquiry, Job, LaunchError, Launcher, Preload, Start, owner_of};
 use crate::process::{Identity, Process};
 use drop_in::DropIn;
 
@@ -33,13 +33,17 @@ pub struct Systemd {
 }
 
 impl Launcher for Systemd {
+    fn admit(&self, vassal: &Vassal) -> Result<Option<u32>, String> {
+        vassal.confinement.user.is_none().then(|| owner_of(vassal)).transpose()
+    }
+
     fn start(&self, worker: &WorkerName, vassal: &Vassal) -> Result<Start, LaunchError> {
         self.write_drop_in(worker, vassal)?;
         Ok(Start::Ordered(Box::pin(bus::start(unit(worker)))))
     }
 
-    fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError> {
-        Err(LaunchError::NoTemplates(app.clone()))
+    fn start_template(&self, vassal: &Vassal) -> Result<(Process, UnixStream), LaunchError> {
+        Err(LaunchError::NoTemplates(vassal.name.clone()))
     }
 
     fn preload(&self) -> Preload {

@@ -1,5 +1,7 @@
 //! The service for the command line.
 
+use std::sync::Arc;
+
 use api::VassalName;
 use api::admin::admin_service_server::AdminService;
 use api::admin::app::State as AppState;
@@ -12,6 +14,7 @@ use supervise::{Phase, Stage};
 use tonic::{Request, Response, Status};
 use vassal::ChosenBy;
 
+use super::admission::Admission;
 use super::ask;
 use super::peer::Peer;
 use crate::driver::{AdminError, AppStatus, Event, Events, WorkerStatus};
@@ -19,6 +22,7 @@ use crate::driver::{AdminError, AppStatus, Event, Events, WorkerStatus};
 /// The service.
 pub(super) struct Admin {
     pub(super) events: Events,
+    pub(super) admission: Arc<Admission>,
 }
 
 #[tonic::async_trait]
@@ -30,6 +34,7 @@ impl AdminService for Admin {
             apps: status.apps.into_iter().map(app).collect(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            refused_connections: self.admission.refused(),
         }))
     }
 

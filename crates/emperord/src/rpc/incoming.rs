@@ -11,16 +11,28 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
+use super::admission::{Admission, Admitted};
 use super::peer::Peer;
 
 /// A stream of connections that never ends.
 pub(super) struct Incoming {
     acceptor: Acceptor<UnixListener>,
+    admission: Arc<Admission>,
 }
 
 impl Incoming {
-    pub(super) fn new(listener: UnixListener, tally: Arc<Tally>) -> Self {
-        Self { acceptor: Acceptor::new(listener, tally) }
+    pub(super) fn new(listener: UnixListener, admission: Arc<Admission>) -> Self {
+        Self { acceptor: Acceptor::new(listener, Arc::new(Tally::default())), admission }
+    }
+}
+
+impl Incoming {
+    /// None, and it is closed, where its user has too many, or has gone.
+    fn connection(&self, stream: UnixStream) -> Option<Connection> {
+        let credentials = stream.peer_cred().ok()?;
+        let admitted = self.admission.admit(credentials.uid(), credentials.gid())?;
+        let peer = Peer::of_connection(&stream).ok()?;
+        Some(Connection { stream, peer: Arc::new(peer), _admitted: admitted })
     }
 }
 
@@ -28,9 +40,12 @@ impl Stream for Incoming {
     type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let stream = ready!(self.acceptor.poll_accept(context));
-        let peer = Peer::of_connection(&stream);
-        Poll::Ready(Some(peer.map(|peer| Connection { stream, peer: Arc::new(peer) })))
+        loop {
+            let stream = ready!(self.acceptor.poll_accept(context));
+            if let Some(connection) = self.connection(stream) {
+                return Poll::Ready(Some(Ok(connection)));
+            }
+        }
     }
 }
 
@@ -38,6 +53,8 @@ impl Stream for Incoming {
 pub(super) struct Connection {
     stream: UnixStream,
     peer: Arc<Peer>,
+    /// Counts as long as it is open.
+    _admitted: Admitted,
 }
 
 impl Connected for Connection {

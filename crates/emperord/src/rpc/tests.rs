@@ -22,6 +22,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use super::*;
 use crate::driver::tests::emperor::{Emperor, Root};
 
+mod flood;
 mod reuse;
 
 struct Served {

@@ -16,6 +16,7 @@ struct Status<'a> {
 struct Emperord<'a> {
     pid: u32,
     version: &'a str,
+    refused_connections: u64,
 }
 
 #[derive(Serialize)]
@@ -57,7 +58,11 @@ struct WorkerStatus<'a> {
 /// # Errors
 /// When it cannot be said in JSON.
 pub(super) fn render(status: &StatusResponse, addresses: &Addresses) -> serde_json::Result<String> {
-    let emperord = Emperord { pid: status.pid, version: &status.version };
+    let emperord = Emperord {
+        pid: status.pid,
+        version: &status.version,
+        refused_connections: status.refused_connections,
+    };
     let apps = status.apps.iter().map(|it| AppStatus::new(it, addresses)).collect();
     Ok(serde_json::to_string_pretty(&Status { emperord, apps })? + "\n")
 }
@@ -139,14 +144,15 @@ mod tests {
             last_recycled: "worker blog-2 was recycled: it is 60 s old".to_owned(),
             notices: vec!["1 of 2 workers missing: the next start is in 3 s".to_owned()],
         };
-        let status = StatusResponse { apps: vec![app], pid: 7, version: "0.1.0".to_owned() };
+        let status =
+            StatusResponse { apps: vec![app], pid: 7, version: "0.1.0".to_owned(), refused_connections: 3 };
         let addresses = Addresses {
             http: Vec::new(),
             https: vec!["127.0.0.1:8443".parse().unwrap()],
             admin: "127.0.0.1:9180".parse().unwrap(),
         };
         let expected = serde_json::json!({
-            "emperord": { "pid": 7, "version": "0.1.0" },
+            "emperord": { "pid": 7, "version": "0.1.0", "refused_connections": 3 },
             "apps": [{
                 "name": "blog", "state": "backing_off", "file": "/r/vassals/blog.toml",
                 "urls": ["https://blog.localhost:8443/"], "domains": ["blog.localhost"], "path": "/",

@@ -185,7 +185,7 @@ mod tests {
             https: vec!["127.0.0.1:8443".parse().unwrap()],
             admin: "127.0.0.1:9180".parse().unwrap(),
         };
-        let status = StatusResponse { apps, pid: 1, version: String::new() };
+        let status = StatusResponse { apps, ..StatusResponse::default() };
         assert_eq!(render(&status, &addresses, colors), expected);
     }
 

@@ -1,9 +1,9 @@
 //! Everything that `up` reads before it takes anything: what to run, where, and whether its files are right.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -129,7 +129,13 @@ fn make_folders(layout: &Layout, emperord: &EmperordConfig) -> miette::Result<()
 
 fn lock(layout: &Layout) -> miette::Result<File> {
     let path = layout.run.join("up.lock");
-    let file = File::create(&path).into_diagnostic().wrap_err_with(|| format!("make {}", path.display()))?;
+    // Nobody else can lock it who passes this folder to reach emperord.
+    let made = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
+    let made = made.and_then(|file| {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        Ok(file)
+    });
+    let file = made.into_diagnostic().wrap_err_with(|| format!("make {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(PlanError::Runs(layout.etc.clone()).into()),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{VassalName, WorkerName};
@@ -18,7 +18,7 @@ use crate::driver::{
     AdminError, AppStatus, Attaching, AttachmentId, Command, Driver, Event, Events, Failure, Reason, Served,
     SpecError, Status, Taking, WorkerSpec,
 };
-use crate::launcher::{Fork, Launcher};
+use crate::launcher::{Cgroups, Fork, Launcher};
 use crate::process::{Caller, Identity, Process};
 use crate::routes::Watch;
 use crate::state::State;
@@ -32,7 +32,35 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// One that all users can reach, and only root can write into, on the way there too.
+    pub(super) fn open_to_all() -> Self {
+        let folder = tempfile::Builder::new().prefix("imperium-test-").tempdir_in("/var/lib").unwrap();
+        let root = Self::within(folder);
+        let sockets = root.config.run.join("workers");
+        fs::create_dir_all(&sockets).unwrap();
+        for folder in [root.path(), &root.config.run, &sockets] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        root
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// For an app of this folder, whose file does not say who runs it.
+    pub(super) fn write_without_user(&self, app: &str, directory: &Path, more: &str) {
+        let directory = directory.display();
+        let text = format!(
+            "domains = ['{app}.example']\napp = 'a:a'\ndirectory = '{directory}'\nworkers = 1\n{more}"
+        );
+        self.write_text(app, &text);
+    }
+
+    fn within(folder: TempDir) -> Self {
         let program = folder.path().join("workerd");
         fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -104,12 +132,20 @@ impl Drop for Root {
 }
 
 fn text(domain: &str, workers: u16) -> String {
-    format!("domains = [\"{domain}\"]\napp = \"a:a\"\ndirectory = \"/\"\nworkers = {workers}\n")
+    // Root runs an app as root only where its file says so.
+    let user = if rustix::process::geteuid().is_root() { "user = \"root\"\n" } else { "" };
+    format!("domains = [\"{domain}\"]\napp = \"a:a\"\ndirectory = \"/\"\nworkers = {workers}\n{user}")
 }
 
 fn launcher(config: &EmperordConfig) -> Fork {
     let sockets = config.run.join("workers");
-    Fork { workerd: config.workerd.clone(), socket: config.socket.clone(), sockets, log_format: Format::Text }
+    Fork {
+        workerd: config.workerd.clone(),
+        socket: config.socket.clone(),
+        sockets,
+        log_format: Format::Text,
+        cgroups: Cgroups::default(),
+    }
 }
 
 /// One that runs.

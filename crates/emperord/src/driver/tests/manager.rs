@@ -65,8 +65,8 @@ impl Launcher for Manager {
         Ok(Start::Ordered(Box::pin(async { ended.await.unwrap_or(Ok(())) })))
     }
 
-    fn start_template(&self, app: &VassalName) -> Result<(Process, UnixStream), LaunchError> {
-        Err(LaunchError::NoTemplates(app.clone()))
+    fn start_template(&self, vassal: &Vassal) -> Result<(Process, UnixStream), LaunchError> {
+        Err(LaunchError::NoTemplates(vassal.name.clone()))
     }
 
     fn stop(&self, worker: &WorkerName) -> Option<Job> {

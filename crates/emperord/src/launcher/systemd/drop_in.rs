@@ -33,11 +33,13 @@ impl DropIn {
     /// For the workers of `vassal`, whose sockets are to be in a folder of their own below `sockets`.
     ///
     /// # Errors
-    /// When nobody can be found to run it as.
+    /// When it is not known as whom it runs.
     pub(super) fn new(vassal: &Vassal, sockets: &Path) -> Result<Self, LaunchError> {
-        let user = match &vassal.confinement.user {
-            Some(user) => user.to_string(),
-            None => owner(vassal, look_at(&vassal.directory)?.uid())?,
+        let user = match (&vassal.confinement.user, vassal.confinement.owner) {
+            (Some(user), _) => user.to_string(),
+            // As it was when this version of the file was accepted.
+            (None, Some(uid)) if uid != 0 => uid.to_string(),
+            (None, _) => return Err(unknown(vassal)),
         };
         Ok(Self {
             app: vassal.name.clone(),
@@ -56,11 +58,8 @@ fn look_at(folder: &Path) -> Result<Metadata, LaunchError> {
     folder.metadata().map_err(failed)
 }
 
-fn owner(vassal: &Vassal, uid: u32) -> Result<String, LaunchError> {
-    match uid {
-        0 => Err(LaunchError::Root { app: vassal.name.clone(), directory: vassal.directory.clone() }),
-        uid => Ok(uid.to_string()),
-    }
+fn unknown(vassal: &Vassal) -> LaunchError {
+    LaunchError::User(format!("it is not known as whom {} runs: set `user` in its file", vassal.name))
 }
 
 impl fmt::Display for DropIn {
@@ -107,9 +106,16 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_of_the_directory_runs_the_app_unless_that_is_root() {
-        assert_eq!(owner(&vassal(""), 1001).unwrap(), "1001");
-        let error = owner(&vassal(""), 0).unwrap_err().to_string();
-        assert!(error.starts_with("run blog as the owner of /proc/self, who is root: set `user`"), "{error}");
+    fn the_owner_at_the_time_of_the_version_runs_the_app() {
+        let user = |owner| {
+            let mut vassal = vassal("");
+            vassal.confinement.owner = owner;
+            DropIn::new(&vassal, Path::new("/proc/self")).map(|it| it.user)
+        };
+        assert_eq!(user(Some(1001)).unwrap(), "1001");
+        for owner in [None, Some(0)] {
+            let error = user(owner).unwrap_err().to_string();
+            assert_eq!(error, "it is not known as whom blog runs: set `user` in its file");
+        }
     }
 }

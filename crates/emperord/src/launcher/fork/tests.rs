@@ -1,0 +1,119 @@
+//! Real processes, looked at from outside.
+
+use std::ffi::OsStr;
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const NOBODY: u32 = 65_534;
+
+fn fork(place: &Path) -> Fork {
+    let program = place.join("workerd");
+    fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    Fork {
+        workerd: program,
+        socket: place.join("emperord.sock"),
+        sockets: place.join("workers"),
+        log_format: Format::Text,
+        cgroups: Cgroups::default(),
+    }
+}
+
+/// A folder that all users can reach, and only root can write.
+fn open_place() -> TempDir {
+    let place = tempfile::Builder::new().prefix("imperium-fork-").tempdir_in("/var/lib").unwrap();
+    set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    place
+}
+
+fn vassal(directory: &Path, more: &str) -> Vassal {
+    let directory = directory.display();
+    let text = format!("domains = ['a']\napp = 'a:a'\ndirectory = '{directory}'\n{more}");
+    Vassal::parse(Path::new("/v/blog.toml"), &text).unwrap()
+}
+
+fn status(pid: u32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+    line.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_worker_does_not_speak_for_emperord() {
+    let place = tempfile::tempdir().unwrap();
+    let command = fork(place.path()).command(&["blog-1"]);
+    assert!(command.get_envs().any(|it| it == (OsStr::new("NOTIFY_SOCKET"), None)));
+}
+
+#[tokio::test]
+async fn root_starts_each_worker_as_its_apps_user() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let place = open_place();
+    let fork = fork(place.path());
+    fs::create_dir(&fork.sockets).unwrap();
+    let site = place.path().join("site");
+    fs::create_dir(&site).unwrap();
+    chown(&site, Some(NOBODY), None).unwrap();
+    for more in ["user = 'nobody'", ""] {
+        let mut vassal = vassal(&site, more);
+        vassal.confinement.owner = fork.admit(&vassal).unwrap();
+        // Who owns the folder later does not matter.
+        chown(&site, Some(1), None).unwrap();
+        let (template, _stream) = fork.start_template(&vassal).unwrap();
+        let Start::Done(worker) = fork.start(&WorkerName::parse("blog-1").unwrap(), &vassal).unwrap() else {
+            panic!("it is started here")
+        };
+        chown(&site, Some(NOBODY), None).unwrap();
+        let account = Account::numbered(NOBODY).unwrap().unwrap();
+        for process in [template, worker] {
+            let pid = process.identity().pid;
+            assert_eq!(status(pid, "Uid:"), [NOBODY; 4].map(|it| it.to_string()).join(" "));
+            assert_eq!(status(pid, "Gid:"), [account.gid; 4].map(|it| it.to_string()).join(" "));
+            let groups = account.groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+            assert_eq!(status(pid, "Groups:"), groups);
+            assert_eq!(status(pid, "NoNewPrivs:"), "1");
+            process.signal(rustix::process::Signal::KILL);
+            process.ended().await;
+        }
+        let folder = fork.sockets.join("blog").metadata().unwrap();
+        assert_eq!((folder.uid(), folder.gid(), folder.mode() & 0o7777), (NOBODY, 0, 0o2750));
+    }
+}
+
+#[tokio::test]
+async fn root_runs_an_app_as_root_only_if_its_file_says_so() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let place = open_place();
+    let fork = fork(place.path());
+    let error = fork.admit(&vassal(place.path(), "")).unwrap_err();
+    assert!(error.contains("belongs to root: set `user`"), "{error}");
+    assert_eq!(fork.admit(&vassal(place.path(), "user = 'root'")), Ok(None));
+    let unknown = fork.start(&WorkerName::parse("blog-1").unwrap(), &vassal(place.path(), "")).unwrap_err();
+    assert!(unknown.to_string().contains("it is not known as whom blog runs"), "{unknown}");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_fix() {
+    let place = tempfile::tempdir().unwrap();
+    set_permissions(place.path(), Permissions::from_mode(0o700)).unwrap();
+    let fork = fork(place.path());
+    let refused = |more: &str| fork.admit(&vassal(place.path(), more)).unwrap_err();
+    let error = refused("user = 'no-such-user'");
+    assert!(
+        error.starts_with("`user` is no-such-user, whom this machine does not know: make one"),
+        "{error}"
+    );
+    let error = refused("user = 'nobody'");
+    match geteuid().is_root() {
+        // The folder is root's alone.
+        true => assert!(error.contains("is closed: `chmod o+x "), "{error}"),
+        false => assert!(error.contains("who cannot become another: run it as root"), "{error}"),
+    }
+}

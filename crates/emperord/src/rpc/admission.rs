@@ -1,0 +1,169 @@
+//! How many connections each user may have at once, so that no app leaves the others, frontd and the operator without.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit};
+
+/// What a process may have where it has no limit of descriptors.
+const MANY: u64 = 65_536;
+/// A user who is refused connections again after so long is told of again.
+const INCIDENT: Duration = Duration::from_secs(60);
+
+/// The most connections at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Of all users. What is beyond `others` is kept for root and frontd.
+    pub(super) all: usize,
+    /// Of all users but root and frontd.
+    pub(super) others: usize,
+    /// Of each of those.
+    pub(super) each: usize,
+}
+
+impl Limits {
+    /// Each takes two descriptors, one of the process that made it. A third of them is for processes and files.
+    pub(super) fn of_this_process() -> Self {
+        Self::of_descriptors(getrlimit(Resource::Nofile).current.unwrap_or(MANY))
+    }
+
+    fn of_descriptors(descriptors: u64) -> Self {
+        let all = usize::try_from(descriptors.min(MANY) / 3).unwrap_or(341).max(8);
+        let others = all / 4 * 3;
+        Self { all, others, each: others / 2 }
+    }
+}
+
+/// The connections that there are.
+#[derive(Debug)]
+pub(super) struct Admission {
+    limits: Limits,
+    /// Who is of this group is frontd.
+    front: u32,
+    held: Mutex<Held>,
+    refused: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    others: usize,
+    users: HashMap<u32, User>,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    held: usize,
+    told: Option<Instant>,
+}
+
+/// Counts until it is dropped.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    admission: Arc<Admission>,
+    uid: u32,
+    is_other: bool,
+}
+
+impl Admission {
+    pub(super) fn new(limits: Limits, front: u32) -> Arc<Self> {
+        Arc::new(Self { limits, front, held: Mutex::default(), refused: AtomicU64::new(0) })
+    }
+
+    /// How many connections were closed because their user had too many, or all had.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// None where the user has too many.
+    pub(super) fn admit(self: &Arc<Self>, uid: u32, gid: u32) -> Option<Admitted> {
+        // Where emperord is not root's, all that it has to do with is its own user's.
+        let own = rustix::process::geteuid().as_raw();
+        let is_other = uid != 0 && (gid != self.front || own != 0);
+        let mut held = self.held();
+        let (all, others) = (held.all, held.others);
+        let user = held.users.entry(uid).or_default();
+        let each = if uid == own { self.limits.others } else { self.limits.each };
+        if all >= self.limits.all || is_other && (others >= self.limits.others || user.held >= each) {
+            self.refuse(uid, user);
+            return None;
+        }
+        user.held += 1;
+        held.all += 1;
+        held.others += usize::from(is_other);
+        drop(held);
+        Some(Admitted { admission: Arc::clone(self), uid, is_other })
+    }
+
+    fn refuse(&self, uid: u32, user: &mut User) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        if user.told.is_none_or(|told| now - told > INCIDENT) {
+            user.told = Some(now);
+            tracing::warn!(
+                uid,
+                connections = user.held,
+                "connections refused: the user has too many, or all users together: see what opens them, and `ulimit -n`"
+            );
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut held = self.admission.held();
+        held.all -= 1;
+        held.others -= usize::from(self.is_other);
+        if let Some(user) = held.users.get_mut(&self.uid) {
+            user.held -= 1;
+        }
+        // Who was told of lately is remembered, as far as there are few.
+        held.users
+            .retain(|_, user| user.held > 0 || user.told.is_some_and(|told| told.elapsed() <= INCIDENT));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRONT: u32 = 990;
+
+    #[test]
+    fn two_thirds_of_the_descriptors() {
+        assert_eq!(Limits::of_descriptors(1024), Limits { all: 341, others: 255, each: 127 });
+        assert_eq!(Limits::of_descriptors(4), Limits { all: 8, others: 6, each: 3 });
+        assert_eq!(Limits::of_descriptors(u64::MAX).all, 21_845);
+    }
+
+    #[test]
+    fn no_user_takes_what_the_others_need() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let admission = Admission::new(Limits { all: 8, others: 6, each: 3 }, FRONT);
+        let take = |uid, gid, count: usize| {
+            let taken: Vec<_> = (0..count).filter_map(|_| admission.admit(uid, gid)).collect();
+            taken
+        };
+        let first = take(1001, 1001, 100);
+        assert_eq!((first.len(), admission.refused()), (3, 97));
+        let second = take(1002, 1002, 3);
+        assert_eq!(second.len(), 3, "the first has not taken these");
+        assert_eq!(take(1003, 1003, 1).len(), 0, "all others together");
+        let (front, root) = (take(1004, FRONT, 1), take(0, 0, 100));
+        assert_eq!((front.len(), root.len()), (1, 1), "of the reserve");
+        drop(first);
+        assert_eq!(take(1001, 1001, 100).len(), 3);
+        drop((second, front, root));
+        let held = admission.held();
+        assert_eq!((held.all, held.others), (0, 0));
+        assert!(held.users.values().all(|it| it.told.is_some()));
+    }
+}
