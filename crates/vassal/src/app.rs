@@ -1,12 +1,16 @@
-//! Names the callable that answers: `module:callable`, `file.py:callable`, or a factory, `module:create()`.
+//! Names the callable that answers: `module:callable`, `file.py:callable`, a factory, `module:create("prod")`, or a
+//! Paste `.ini` file.
 
 use std::fmt;
+use std::path::Path;
 
 use config::Wrong;
 
+use crate::call::check_arguments;
+
 /// What to import, and which of its names to call.
 ///
-/// Displayed as the worker is told it: `module:callable`, `module:factory()`, or `module` alone.
+/// Displayed as the worker is told it: `module:callable`, `module:factory(arguments)`, or `module` alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// What to import.
@@ -18,12 +22,17 @@ pub struct App {
 /// What in a module answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Callable {
-    /// `application`, and `app` where that is not there.
+    /// `application`, and `app` where that is not there; `main` of a Paste file.
     Usual,
-    /// A name in it, or names with dots between.
+    /// A name in it, or names with dots between; the name of a section of a Paste file.
     Name(String),
-    /// The same, of a function that returns the app when it is called without arguments.
-    Factory(String),
+    /// The name of a function that returns the app.
+    Factory {
+        /// The same, of the function.
+        name: String,
+        /// What it is called with, as Python writes it: literals, checked when they were parsed. Empty for none.
+        arguments: String,
+    },
 }
 
 /// What to import.
@@ -31,57 +40,104 @@ pub enum Callable {
 pub enum Target {
     /// A module of `sys.path`, such as `blog.wsgi`.
     Module(String),
-    /// A file that ends in `.py`; relative to the app's directory.
+    /// A file of Python; relative to the app's directory. It ends in `.py`, or in `.wsgi` and has a slash.
     File(String),
+    /// A Paste file, which ends in `.ini`; relative to the app's directory.
+    Paste(String),
 }
 
 impl App {
-    /// Parses `module:callable`, `file.py:callable`, either with `()` at the end, or without its callable.
+    /// Parses `module:callable`, `file.py:callable`, either with arguments in parentheses, or without its callable;
+    /// or `production.ini`, perhaps with `:name`.
     ///
     /// # Errors
-    /// When the module or the callable is no name of Python's.
+    /// When the module or the callable is no name of Python's, or an argument is no literal.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
-        let (target, callable) = match text.rsplit_once(':') {
-            Some((target, callable)) => (target, Some(callable)),
-            None => (text, None),
-        };
+        let (target, callable) = split(text);
         let callable = callable.map_or(Ok(Callable::Usual), Callable::parse)?;
-        Ok(Self { target: Target::parse(target)?, callable })
+        let target = Target::parse(target)?;
+        if let (Target::Paste(file), Callable::Factory { name, .. }) = (&target, &callable) {
+            let wrong =
+                Wrong::new(format!("calls `{name}` of the Paste file {file}, which has no functions"));
+            return Err(wrong.cure(format!("write \"{file}\", or \"{file}:NAME\" for its [app:NAME]")));
+        }
+        Ok(Self { target, callable })
+    }
+
+    /// Tells the file `site.wsgi` from a module of that name, which the text alone cannot: the module goes first.
+    ///
+    /// The file is displayed as `./site.wsgi`, so that the worker need not look.
+    pub(crate) fn in_directory(self, directory: &Path) -> Self {
+        let is_file = |name: &str| {
+            let module = directory.join(name.replace('.', "/"));
+            name.ends_with(".wsgi")
+                && directory.join(name).is_file()
+                && !module.is_dir()
+                && !module.with_extension("py").is_file()
+        };
+        match self.target {
+            Target::Module(name) if is_file(&name) => {
+                Self { target: Target::File(format!("./{name}")), ..self }
+            }
+            target => Self { target, ..self },
+        }
+    }
+}
+
+/// At the last `:`, but not within the arguments of a call, which may have it in a string.
+fn split(text: &str) -> (&str, Option<&str>) {
+    let call = text.strip_suffix(')').and_then(|_| text.find('('));
+    let name = &text[..call.unwrap_or(text.len())];
+    match name.rfind(':') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
     }
 }
 
 impl Target {
     fn parse(text: &str) -> Result<Self, Wrong> {
         let example = "write such as \"blog.wsgi:application\" or \"app.py:app\"";
-        match text.strip_suffix(".py") {
-            Some(stem) if !stem.is_empty() && !stem.ends_with('/') => Ok(Self::File(text.to_owned())),
-            None if is_dotted_name(text) => Ok(Self::Module(text.to_owned())),
-            None if text.contains('/') => {
-                Err(Wrong::new(format!("must name a module or a file that ends in `.py`, not \"{text}\""))
-                    .cure(example))
+        let is_file =
+            |end: &str| text.strip_suffix(end).is_some_and(|stem| !stem.is_empty() && !stem.ends_with('/'));
+        if is_file(".py") || is_file(".wsgi") && text.contains('/') {
+            return Ok(Self::File(text.to_owned()));
+        }
+        if is_file(".wsgi") && !is_dotted_name(text) {
+            return Ok(Self::File(format!("./{text}")));
+        }
+        if is_file(".ini") {
+            return Ok(Self::Paste(text.to_owned()));
+        }
+        if text.contains('/') {
+            let wrong =
+                format!("must name a module or a file that ends in `.py`, `.wsgi` or `.ini`, not \"{text}\"");
+            return Err(Wrong::new(wrong).cure(example));
+        }
+        match is_dotted_name(text) {
+            true => Ok(Self::Module(text.to_owned())),
+            false => {
+                Err(Wrong::new(format!("must name a Python module, which \"{text}\" is not")).cure(example))
             }
-            _ => Err(Wrong::new(format!("must name a Python module, which \"{text}\" is not")).cure(example)),
         }
     }
 }
 
 impl Callable {
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let (name, kind): (&str, fn(String) -> Self) = match text.strip_suffix("()") {
-            Some(name) => (name, Self::Factory),
-            None => (text, Self::Name),
-        };
-        if is_dotted_name(name) {
-            return Ok(kind(name.to_owned()));
+        let call = text.strip_suffix(')').and_then(|it| it.split_once('('));
+        let name = call.map_or(text, |(name, _)| name);
+        if !is_dotted_name(name) {
+            return Err(Wrong::new(format!("must name a callable after the `:`, which \"{text}\" is not"))
+                .cure("write such as \"blog.wsgi:application\""));
         }
-        let wrong = Wrong::new(format!("must name a callable after the `:`, which \"{text}\" is not"));
-        Err(match name.split_once('(') {
-            Some((name, _)) => wrong.cure(format!(
-                "write \"{name}()\": a factory is called without arguments; \
-                 pass what it needs in [env]"
-            )),
-            None => wrong.cure("write such as \"blog.wsgi:application\""),
-        })
+        let Some((_, arguments)) = call else { return Ok(Self::Name(text.to_owned())) };
+        let arguments = arguments.trim_matches(' ').to_owned();
+        check_arguments(&arguments).map_err(|error| {
+            Wrong::new(format!("must call `{name}` with literals only, and {error}")).cure(format!(
+                "write such as \"{name}('prod', debug=False)\", or pass what it needs in [env]"
+            ))
+        })?;
+        Ok(Self::Factory { name: name.to_owned(), arguments })
     }
 }
 
@@ -95,12 +151,12 @@ fn is_dotted_name(text: &str) -> bool {
 
 impl fmt::Display for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Target::Module(target) | Target::File(target)) = &self.target;
+        let (Target::Module(target) | Target::File(target) | Target::Paste(target)) = &self.target;
         f.write_str(target)?;
         match &self.callable {
             Callable::Usual => Ok(()),
             Callable::Name(name) => write!(f, ":{name}"),
-            Callable::Factory(name) => write!(f, ":{name}()"),
+            Callable::Factory { name, arguments } => write!(f, ":{name}({arguments})"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The file of one app, which is all that an operator writes: parsed and resolved, with exact errors.
 
 mod app;
+mod call;
 mod confinement;
 mod conflict;
 mod domain;

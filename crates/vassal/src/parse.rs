@@ -144,12 +144,13 @@ fn app(file: &mut Document, directory: Option<&Path>) -> Option<(App, ChosenBy)>
         return Some((found.ok()?, ChosenBy::Folder));
     }
     let app = file.required("app", "app = \"module:callable\"", |it| App::parse(value::text(it)?))?;
+    let app = app.in_directory(directory?);
     check_app_file(file, &app, directory?);
     Some((app, ChosenBy::Operator))
 }
 
 fn check_app_file(file: &mut Document, app: &App, directory: &Path) {
-    if let Target::File(name) = &app.target {
+    if let Target::File(name) | Target::Paste(name) = &app.target {
         let path = directory.join(name);
         if !path.is_file() {
             let wrong = Wrong::new(format!("names the file {}, which does not exist", path.display()));

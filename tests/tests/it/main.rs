@@ -1,5 +1,6 @@
 //! The stack as a whole: real daemons, real apps; a subject a file.
 
+mod app_names;
 mod bad_apps;
 mod bodies;
 mod certificates;

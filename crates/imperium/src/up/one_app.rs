@@ -118,10 +118,10 @@ fn name_of(app: &str, directory: &Path) -> Result<VassalName, AppError> {
     let refused = || AppError::Target(app.to_owned());
     let stem = match App::parse(app).map_err(|_| refused())?.target {
         Target::Module(module) => module,
-        Target::File(file) if !directory.join(&file).is_file() => {
+        Target::File(file) | Target::Paste(file) if !directory.join(&file).is_file() => {
             return Err(AppError::NoFile(directory.join(file)));
         }
-        Target::File(file) => {
+        Target::File(file) | Target::Paste(file) => {
             Path::new(&file).with_extension("").file_name().map(lossy).ok_or_else(refused)?
         }
     };

@@ -1,6 +1,11 @@
-//! Finds the app that a spec names: `module:callable`, `file.py:callable`, or either with a factory's `()`.
+//! Finds the app that a spec names: `module:callable`, `file.py:callable`, either with a factory's arguments, or a
+//! Paste file.
 
-use std::path::{Path, PathBuf};
+mod factory;
+mod file;
+mod paste;
+
+use std::path::Path;
 
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
@@ -24,26 +29,38 @@ enum Callable<'a> {
     /// One of the usual names.
     Usual,
     Name(&'a str),
-    /// What returns it when it is called.
-    Factory(&'a str),
+    /// What returns it when it is called, and the whole call.
+    Factory {
+        name: &'a str,
+        call: &'a str,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Module<'a> {
     Name(&'a str),
-    /// Relative to the app's directory.
+    /// Relative to the app's directory, as all files.
     File(&'a Path),
+    /// A configuration of Paste's, which is no module.
+    Paste(&'a Path),
 }
 
 impl<'a> Location<'a> {
     /// Parses what the spec says.
     pub(crate) fn parse(app: &'a str) -> Self {
-        let (module, callable) = match app.rsplit_once(':') {
-            Some((module, callable)) => (module, Callable::parse(callable)),
+        // A call may have any character in its strings.
+        let call = app.strip_suffix(')').and_then(|_| app.find('('));
+        let (module, callable) = match app[..call.unwrap_or(app.len())].rfind(':') {
+            Some(at) => (&app[..at], Callable::parse(&app[at + 1..])),
             None => (app, Callable::Usual),
         };
-        let is_file = module.contains('/') || Path::new(module).extension().is_some_and(|it| it == "py");
-        let module = if is_file { Module::File(Path::new(module)) } else { Module::Name(module) };
+        let path = Path::new(module);
+        let module = match path.extension().and_then(|it| it.to_str()) {
+            Some("ini") => Module::Paste(path),
+            Some("py") => Module::File(path),
+            _ if module.contains('/') => Module::File(path),
+            _ => Module::Name(module),
+        };
         Self { module, callable }
     }
 
@@ -51,11 +68,12 @@ impl<'a> Location<'a> {
     pub(crate) fn load<'py>(&self, py: Python<'py>, directory: &Path) -> PyResult<Bound<'py, PyAny>> {
         let module = match self.module {
             Module::Name(name) => py.import(name)?.into_any(),
-            Module::File(file) => import_file(py, &directory.join(file))?,
+            Module::File(file) => file::import(py, &directory.join(file))?,
+            Module::Paste(file) => return paste::load(py, &directory.join(file), self.callable.section()),
         };
         let app = match self.callable {
             Callable::Name(name) => attribute(&module, name)?,
-            Callable::Factory(name) => return made_by(&attribute(&module, name)?, name),
+            Callable::Factory { name, call } => return factory::call(&attribute(&module, name)?, name, call),
             Callable::Usual => usual(&module)?,
         };
         if app.is_callable() {
@@ -72,35 +90,17 @@ impl<'a> Location<'a> {
 
 impl<'a> Callable<'a> {
     fn parse(text: &'a str) -> Self {
-        match (text, text.strip_suffix("()")) {
-            ("", _) => Self::Usual,
-            (_, Some(name)) => Self::Factory(name),
-            (name, None) => Self::Name(name),
+        match text.strip_suffix(')').and_then(|it| it.split_once('(')) {
+            _ if text.is_empty() => Self::Usual,
+            Some((name, _)) => Self::Factory { name, call: text },
+            None => Self::Name(text),
         }
     }
-}
 
-fn made_by<'py>(factory: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    let app = factory.call0()?;
-    if app.is_callable() {
-        return Ok(app);
+    /// Of a Paste file: None is `main`.
+    fn section(self) -> Option<&'a str> {
+        if let Self::Name(name) = self { Some(name) } else { None }
     }
-    let kind = app.get_type().name()?;
-    Err(PyTypeError::new_err(format!("{name}() returned {kind}, which cannot be called as an app")))
-}
-
-/// Imports a file under its own name, as `python FILE` would find it when another module imports it.
-fn import_file<'py>(py: Python<'py>, file: &Path) -> PyResult<Bound<'py, PyAny>> {
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let util = py.import("importlib.util")?;
-    let path: PathBuf = file.components().collect();
-    let spec = util.call_method1("spec_from_file_location", (&name, path))?;
-    let module = util.call_method1("module_from_spec", (&spec,))?;
-    let modules = py.import("sys")?.getattr("modules")?;
-    modules.set_item(&name, &module)?;
-    spec.getattr("loader")?.call_method1("exec_module", (&module,))?;
-    // A module may put something else in its place while it is imported.
-    modules.get_item(&name)
 }
 
 fn attribute<'py>(module: &Bound<'py, PyAny>, dotted: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -177,10 +177,17 @@ mod tests {
     #[test]
     fn locations() {
         let file = |path| Module::File(Path::new(path));
+        let factory = |name, call| Callable::Factory { name, call };
         for (app, module, callable) in [
             ("blog.wsgi:application", Module::Name("blog.wsgi"), Callable::Name("application")),
             ("blog:site.app", Module::Name("blog"), Callable::Name("site.app")),
-            ("blog:create_app()", Module::Name("blog"), Callable::Factory("create_app")),
+            ("blog:create_app()", Module::Name("blog"), factory("create_app", "create_app()")),
+            ("blog:make('a:b(c)')", Module::Name("blog"), factory("make", "make('a:b(c)')")),
+            ("app.py:make(1)", file("app.py"), factory("make", "make(1)")),
+            ("./site.wsgi:app", file("./site.wsgi"), Callable::Name("app")),
+            ("site.wsgi:app", Module::Name("site.wsgi"), Callable::Name("app")),
+            ("production.ini", Module::Paste(Path::new("production.ini")), Callable::Usual),
+            ("etc/a.ini:admin", Module::Paste(Path::new("etc/a.ini")), Callable::Name("admin")),
             ("blog", Module::Name("blog"), Callable::Usual),
             ("blog:", Module::Name("blog"), Callable::Usual),
             ("app.py:app", file("app.py"), Callable::Name("app")),

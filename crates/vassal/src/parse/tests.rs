@@ -15,7 +15,8 @@ impl Place {
         for folder in ["blog/static", "blog/.venv/bin", "bin"] {
             fs::create_dir_all(place.path(folder)).unwrap();
         }
-        for file in ["blog/app.py", "blog/.venv/bin/python", "bin/python3.12"] {
+        let apps = ["blog/app.py", "blog/site.wsgi", "blog/old-site.wsgi", "blog/production.ini"];
+        for file in apps.into_iter().chain(["blog/.venv/bin/python", "bin/python3.12"]) {
             fs::write(place.path(file), "").unwrap();
         }
         for program in ["blog/.venv/bin/python", "bin/python3.12"] {
@@ -220,8 +221,21 @@ fn domains() {
 
 #[test]
 fn apps() {
-    let good =
-        ["blog.wsgi:application", "app", "app:a.b", "app.py", "./app.py:app", "größe:app", "app:create()"];
+    let good = [
+        "blog.wsgi:application",
+        "app",
+        "app:a.b",
+        "app.py",
+        "./app.py:app",
+        "größe:app",
+        "app:create()",
+        "app:create(\"prod\", url=\"redis://cache:6379\")",
+        "app.py:create(debug=False)",
+        "site.wsgi:application",
+        "old-site.wsgi",
+        "production.ini",
+        "production.ini:admin",
+    ];
     good.iter().for_each(|app| check_value("app", &format!("'{app}'"), &[]));
 
     let check = |app: &str, expected: &str| {
@@ -235,11 +249,23 @@ fn apps() {
     check("a..b:app", &format!("must name a Python module, which \"a..b\" is not: {such_as}"));
     check(
         "blog/wsgi:app",
-        &format!("must name a module or a file that ends in `.py`, not \"blog/wsgi\": {such_as}"),
+        &format!(
+            "must name a module or a file that ends in `.py`, `.wsgi` or `.ini`, not \"blog/wsgi\": {such_as}"
+        ),
     );
+    let only = "write such as \"b('prod', debug=False)\", or pass what it needs in [env]";
     check(
-        "a:b(\"x\")",
-        "must name a callable after the `:`, which \"b(\"x\")\" is not: write \"b()\": a factory is called without arguments; pass what it needs in [env]",
+        "a:b(os.environ[\"X\"])",
+        &format!(
+            "must call `b` with literals only, and a literal is missing (a string, a number, True, False, None, \
+             a list, a tuple or a dictionary) at `os.environ[\"X\"]`: {only}"
+        ),
+    );
+    check("a:b(\"x)", &format!("must call `b` with literals only, and a string has no end at `\"x`: {only}"));
+    check(
+        "production.ini:main()",
+        "calls `main` of the Paste file production.ini, which has no functions: write \"production.ini\", \
+         or \"production.ini:NAME\" for its [app:NAME]",
     );
     check(
         "a:",
@@ -249,6 +275,35 @@ fn apps() {
         "nono.py",
         "names the file ROOT/blog/nono.py, which does not exist: write its path from `directory`, or such as \"blog.wsgi:application\"",
     );
+}
+
+#[test]
+fn a_wsgi_file_is_told_from_a_module() {
+    let place = Place::new();
+    let app = |text: &str| {
+        let text = format!("domains = ['a']\ndirectory = 'blog'\napp = '{text}'");
+        place.parse(&text).unwrap().app
+    };
+    let file = App { target: Target::File("./site.wsgi".into()), callable: Callable::Name("site".into()) };
+    assert_eq!(app("site.wsgi:site"), file);
+    assert_eq!(app("./site.wsgi:site"), file);
+    assert_eq!(app("blog.wsgi:site").target, Target::Module("blog.wsgi".into()));
+    fs::create_dir(place.path("blog/site")).unwrap();
+    fs::write(place.path("blog/site/wsgi.py"), "").unwrap();
+    assert_eq!(app("site.wsgi:site").target, Target::Module("site.wsgi".into()));
+}
+
+#[test]
+fn calls_are_shown_as_the_worker_is_told_them() {
+    for (text, expected) in [
+        ("shop:create( 'prod', debug=False )", "shop:create('prod', debug=False)"),
+        ("shop:create()", "shop:create()"),
+        ("shop.py:make(url='a:b(c)')", "shop.py:make(url='a:b(c)')"),
+    ] {
+        assert_eq!(App::parse(text).unwrap().to_string(), expected);
+    }
+    let Callable::Factory { name, arguments } = App::parse("shop:a.b(1)").unwrap().callable else { panic!() };
+    assert_eq!((name.as_str(), arguments.as_str()), ("a.b", "1"));
 }
 
 #[test]

@@ -1,0 +1,54 @@
+//! Makes the app of a Paste configuration, as `pserve` does: its logging first, then the app.
+
+use std::path::Path;
+
+use pyo3::exceptions::{PyImportError, PyModuleNotFoundError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// Loads `[app:name]` of a file, or `main`.
+pub(super) fn load<'py>(py: Python<'py>, file: &Path, name: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
+    // It is made the name of a configuration, and what follows a `#` there would be that of a section.
+    let path = file.to_string_lossy();
+    match py.import("pyramid.paster") {
+        Ok(paster) => {
+            paster.call_method1("setup_logging", (&path,))?;
+            paster.call_method1("get_app", (&path, name))
+        }
+        Err(error) if error.is_instance_of::<PyModuleNotFoundError>(py) => by_paste(py, file, name),
+        Err(error) => Err(error),
+    }
+}
+
+fn by_paste<'py>(py: Python<'py>, file: &Path, name: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
+    let deploy = py.import("paste.deploy").map_err(|error| {
+        let path = file.display();
+        let told =
+            format!("load {path}: neither pyramid nor paste.deploy can be imported: install pastedeploy");
+        let told = PyImportError::new_err(told);
+        told.set_cause(py, Some(error));
+        told
+    })?;
+    set_up_logging(py, file)?;
+    let keywords = PyDict::new(py);
+    keywords.set_item("name", name)?;
+    deploy.call_method("loadapp", (format!("config:{}", file.display()),), Some(&keywords))
+}
+
+/// As the file says it, if it does.
+fn set_up_logging(py: Python<'_>, file: &Path) -> PyResult<()> {
+    let parser = py.import("configparser")?.call_method0("RawConfigParser")?;
+    parser.call_method1("read", (file.to_string_lossy(),))?;
+    if !parser.call_method1("has_section", ("loggers",))?.is_truthy()? {
+        return Ok(());
+    }
+    let defaults = PyDict::new(py);
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    defaults.set_item("__file__", file.to_string_lossy())?;
+    defaults.set_item("here", folder.to_string_lossy())?;
+    let keywords = PyDict::new(py);
+    keywords.set_item("disable_existing_loggers", false)?;
+    let config = py.import("logging.config")?;
+    config.call_method("fileConfig", (file.to_string_lossy(), defaults), Some(&keywords))?;
+    Ok(())
+}
