@@ -1,10 +1,19 @@
 //! `imperium new PATH`: writes the vassal file of a project, explains it, and checks it.
 
+mod candidates;
+mod django;
 mod draft;
 mod find;
+mod ini;
+mod installed;
+mod names;
+mod paste;
 mod project;
+mod python_path;
+mod root;
 mod source;
 mod statics;
+mod uwsgi;
 mod virtualenv;
 
 use std::fs::{self, File, Permissions};
@@ -16,9 +25,9 @@ use std::process::ExitCode;
 use api::VassalName;
 use config::{Layout, Problem};
 use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
-use vassal::{Vassal, conflicts, name_of};
+use vassal::{App, Vassal, conflicts, name_of};
 
-use self::draft::Draft;
+use self::draft::{Draft, Source};
 use crate::app_name::app_name;
 use crate::at::root_from_env;
 use crate::refused::Refused;
@@ -26,8 +35,11 @@ use crate::refused::Refused;
 /// Write the file of an app from what its folder has: Django, Flask, Pyramid, any WSGI
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The project's folder
+    /// The project's folder; or the file that has the app, such as `app.py`, `site.wsgi` or `uwsgi.ini`
     path: PathBuf,
+    /// The app, where it is not to be looked for: `module:callable`, `file.py:callable` or `module:factory("prod")`
+    #[arg(long, value_name = "APP", value_parser = parse_app)]
+    app: Option<App>,
     /// What the app is to be called [default: the folder's name]
     #[arg(long, value_name = "NAME", value_parser = VassalName::parse)]
     name: Option<VassalName>,
@@ -58,12 +70,13 @@ enum NewError {
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let root = args.root.clone().or_else(root_from_env);
     let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
-    let project = fs::canonicalize(&args.path)
+    let path = fs::canonicalize(&args.path)
         .into_diagnostic()
         .wrap_err_with(|| format!("look at {}", args.path.display()))?;
+    let (project, source) = source(args, &path);
     let name = name(args, &project)?;
-    let draft = Draft::new(&project, name.clone(), &args.domains)
-        .map_err(|why| NewError::NoApp { path: project.clone(), why })?;
+    let draft = Draft::new(&project, &source, name.clone(), &args.domains)
+        .map_err(|why| NewError::NoApp { path, why })?;
     let (file, text) = (layout.vassals().join(format!("{name}.toml")), draft.to_string());
     check(&file, &text, &layout)?;
     let shown = if args.dry_run { "would be" } else { "is now" };
@@ -80,6 +93,25 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     tell(&format!("{} {shown}", file.display()), &text, &notes, &mut io::stdout().lock())
         .into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The project's folder, and what in it is looked at. That of a file is the nearest which is no package.
+fn source(args: &Args, path: &Path) -> (PathBuf, Source) {
+    let is_file = path.is_file();
+    let folder = if is_file { path.parent().unwrap_or(Path::new("/")) } else { path };
+    let is_package = |it: &&Path| it.join("__init__.py").is_file();
+    let packages = if is_file { folder.ancestors().take_while(is_package).count() } else { 0 };
+    let project = folder.ancestors().nth(packages).unwrap_or(folder).to_owned();
+    let source = match &args.app {
+        Some(app) => Source::App(app.clone()),
+        None if is_file => Source::File(path.to_owned()),
+        None => Source::Folder,
+    };
+    (project, source)
+}
+
+fn parse_app(text: &str) -> Result<App, String> {
+    App::parse(text).map_err(|wrong| wrong.to_string())
 }
 
 /// Shows the file, and what is left to do.

@@ -16,6 +16,7 @@ mod gate;
 mod health;
 mod inside_python;
 mod life;
+mod new_projects;
 mod preload;
 mod pythons;
 mod recycling;

@@ -7,21 +7,37 @@ use std::path::{Path, PathBuf};
 use api::VassalName;
 use config::Wrong;
 use toml_edit::Value;
+use vassal::App;
 
+use super::django;
 use super::find::{self, Found};
-use super::project::{Module, modules};
-use super::statics::{self, Static};
+use super::paste;
+use super::project::{Module, Project};
+use super::statics::{self, Static, Statics};
+use super::uwsgi::Uwsgi;
 use super::virtualenv::{self, Virtualenv};
 
 /// What a file shall say.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Draft {
     name: VassalName,
+    /// The project's folder.
+    project: PathBuf,
     found: Found,
-    directory: PathBuf,
     python: Option<Virtualenv>,
     domains: Domains,
-    statics: Vec<Static>,
+    statics: Statics,
+}
+
+/// What is looked at.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A folder, and all that is in it.
+    Folder,
+    /// One file, in the project's folder or below.
+    File(PathBuf),
+    /// What the operator says is the app.
+    App(App),
 }
 
 /// The hosts, and who says so.
@@ -37,23 +53,32 @@ impl Draft {
     ///
     /// # Errors
     /// When there is no app in it.
-    pub(crate) fn new(project: &Path, name: VassalName, domains: &[String]) -> Result<Self, Wrong> {
-        let directory = source_folder(project);
-        let modules = modules(&directory);
-        let found = find::find(&directory, &modules)?;
-        let settings = django_settings(&modules);
-        let allowed = settings.map(statics::allowed_hosts).unwrap_or_default();
+    pub(crate) fn new(
+        folder: &Path,
+        source: &Source,
+        name: VassalName,
+        domains: &[String],
+    ) -> Result<Self, Wrong> {
+        let project = Project::look(folder);
+        let nearby = virtualenv::find(&[folder]);
+        let found = match source {
+            Source::Folder => find::find(&project, nearby.as_ref())?,
+            Source::File(file) => find::in_file(&project, file)?,
+            Source::App(app) => find::named(&project, app),
+        };
+        let allowed = found.settings.as_ref().map(django::allowed_hosts).unwrap_or_default();
+        let by_uwsgi = found.uwsgi.as_ref().and_then(|it| Virtualenv::at(it.virtualenv.as_deref()?));
         Ok(Self {
             name,
-            python: virtualenv::find(&[project, &directory]),
+            project: folder.to_owned(),
+            python: by_uwsgi.or_else(|| virtualenv::find(&[folder, &found.directory])),
             domains: match (domains.is_empty(), allowed.is_empty()) {
                 (false, _) => Domains::Given(domains.to_owned()),
                 (true, false) => Domains::Allowed(allowed),
                 (true, true) => Domains::None,
             },
-            statics: static_folders(&directory, &found, settings, &modules),
+            statics: statics(&found, &project),
             found,
-            directory,
         })
     }
 
@@ -65,12 +90,20 @@ impl Draft {
             None => notes.push(format!(
                 "there is no virtualenv: make one by `python3 -m venv {}/.venv`, install what the app needs into it, \
                  and set python",
-                self.directory.display()
+                self.project.display()
             )),
         }
-        for missing in self.statics.iter().filter(|it| !it.folder.is_dir()) {
+        if let (Some(egg), Some(python)) = (&self.found.egg, &self.python) {
+            notes.extend(paste::missing(egg, &self.project, python));
+        }
+        for missing in self.statics.served.iter().filter(|it| !it.folder.is_dir()) {
             let folder = missing.folder.display();
             notes.push(format!("{folder} is not there: run collectstatic, and take the `#` from [static]"));
+        }
+        notes.extend(self.found.settings.iter().filter_map(|it| it.note.clone()));
+        notes.extend(self.found.uwsgi.iter().flat_map(|it| it.notes.clone()));
+        if let Some(other) = &self.found.other {
+            notes.push(format!("{other} looks like an app too: if that is the one, name its file"));
         }
         if let Domains::None = self.domains {
             notes.push("no domain was given: set domains to the hosts of the site".to_owned());
@@ -80,66 +113,95 @@ impl Draft {
 
     /// Why no worker may run for it under systemd, if so.
     pub(crate) fn is_roots(&self) -> bool {
-        self.directory.metadata().is_ok_and(|it| it.uid() == 0)
+        self.found.directory.metadata().is_ok_and(|it| it.uid() == 0)
     }
 
     /// The folder that the app is in.
     pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+        &self.found.directory
+    }
+
+    fn uwsgi(&self) -> Option<&Uwsgi> {
+        self.found.uwsgi.as_ref()
+    }
+
+    /// With the reason for each.
+    fn env(&self) -> Vec<(String, String, String)> {
+        let by_uwsgi = self.uwsgi().into_iter().flat_map(|uwsgi| {
+            let why = format!("As {} sets it.", uwsgi.file);
+            uwsgi.env.iter().map(move |(name, value)| (name.clone(), value.clone(), why.clone()))
+        });
+        let mut env: Vec<_> = by_uwsgi.collect();
+        let named = "DJANGO_SETTINGS_MODULE";
+        if let Some(settings) = &self.found.settings
+            && let Some(why) = &settings.chosen
+            && !env.iter().any(|(name, ..)| name == named)
+        {
+            env.push((named.to_owned(), settings.name.clone(), why.clone()));
+        }
+        env
     }
 }
 
-/// `src`, where a project keeps its packages in it.
-fn source_folder(project: &Path) -> PathBuf {
-    let source = project.join("src");
-    let is_plain = |folder: &Path| {
-        ["manage.py", "wsgi.py", "app.py", "main.py"].iter().any(|name| folder.join(name).is_file())
+/// What the project's own files serve; those of uWSGI's file, where it names some.
+fn statics(found: &Found, project: &Project) -> Statics {
+    let modules: Vec<&Module> =
+        project.modules.iter().filter(|it| it.path.starts_with(&found.directory)).collect();
+    let own = match found.framework {
+        "Django" => found.settings.as_ref().map(|it| statics::django(&found.directory, it, &modules)),
+        "Flask" => Some(statics::flask(&modules)),
+        "Pyramid" => Some(statics::pyramid(&found.directory, &modules)),
+        _ => Some(statics::other(&modules)),
     };
-    match source.is_dir() && !source.join("__init__.py").exists() && !is_plain(project) {
-        true => source,
-        false => project.to_owned(),
-    }
-}
-
-/// The module that `manage.py` names.
-fn django_settings(modules: &[Module]) -> Option<&Module> {
-    let manage = modules.iter().find(|it| it.path == Path::new("manage.py"))?;
-    let path = format!("{}.py", find::settings_module(manage)?.replace('.', "/"));
-    modules.iter().find(|it| it.path == Path::new(&path))
-}
-
-fn static_folders(
-    directory: &Path,
-    found: &Found,
-    settings: Option<&Module>,
-    modules: &[Module],
-) -> Vec<Static> {
-    match found.framework {
-        "Django" => settings.and_then(|it| statics::django(directory, it)).into_iter().collect(),
-        "Flask" => statics::flask(directory, modules).into_iter().collect(),
-        "Pyramid" => statics::pyramid(directory, modules),
-        _ => Vec::new(),
+    match &found.uwsgi {
+        Some(uwsgi) if !uwsgi.statics.is_empty() => {
+            Statics { served: uwsgi.statics.clone(), left: Vec::new() }
+        }
+        _ => own.unwrap_or_default(),
     }
 }
 
 /// The text of the file: each setting below the reason for it.
 impl fmt::Display for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, found, directory, python, domains, statics } = self;
-        writeln!(f, "# The app {name}, in {}.\n", directory.display())?;
+        let Self { name, found, python, domains, statics, .. } = self;
+        writeln!(f, "# The app {name}, in {}.\n", self.project.display())?;
         domains.write(name, f)?;
         writeln!(f, "# {}: {}", found.framework, found.evidence)?;
         writeln!(f, "app = {}", text(&found.app))?;
-        writeln!(f, "directory = {}\n", path(directory))?;
-        write_python(python.as_ref(), directory, f)?;
-        writeln!(f, "# Processes; `imperium scale {name} N` changes it while the app runs.\nworkers = 2")?;
+        writeln!(f, "directory = {}\n", path(&found.directory))?;
+        write_python(python.as_ref(), &self.project, f)?;
+        let of_uwsgi = self.uwsgi().filter(|it| it.workers.is_some());
+        let why = of_uwsgi.map(|it| format!(", as many as {} has", it.file)).unwrap_or_default();
+        writeln!(f, "# Processes{why}; `imperium scale {name} N` changes it while the app runs.")?;
+        writeln!(f, "workers = {}", of_uwsgi.and_then(|it| it.workers).unwrap_or(2))?;
+        if let Some((threads, uwsgi)) = self.uwsgi().and_then(|it| Some((it.threads?, it))) {
+            writeln!(f, "\n# Requests that one process works on at once, as {} has it.", uwsgi.file)?;
+            writeln!(f, "threads = {threads}")?;
+        }
+        write_env(&self.env(), f)?;
         write_statics(statics, f)
     }
 }
 
-fn write_python(python: Option<&Virtualenv>, directory: &Path, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_env(env: &[(String, String, String)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if !env.is_empty() {
+        writeln!(f, "\n[env]")?;
+    }
+    let mut last = "";
+    for (name, value, why) in env {
+        if why != last {
+            writeln!(f, "# {why}")?;
+        }
+        last = why;
+        writeln!(f, "{name} = {}", text(value))?;
+    }
+    Ok(())
+}
+
+fn write_python(python: Option<&Virtualenv>, project: &Path, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let Some(Virtualenv { path: folder, version }) = python else {
-        let usual = path(&directory.join(".venv"));
+        let usual = path(&project.join(".venv"));
         return writeln!(
             f,
             "# No virtualenv is in the folder, so python3 of PATH runs it.\n#python = {usual}\n"
@@ -149,14 +211,22 @@ fn write_python(python: Option<&Virtualenv>, directory: &Path, f: &mut fmt::Form
     writeln!(f, "# A virtualenv{of}.\npython = {}\n", path(folder))
 }
 
-fn write_statics(statics: &[Static], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if statics.is_empty() {
+fn write_statics(statics: &Statics, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for why in &statics.left {
+        writeln!(f, "\n# No [static] line: {why}.")?;
+        writeln!(
+            f,
+            "# frontd would send them without the headers and the compression that they have there."
+        )?;
+    }
+    let served = &statics.served;
+    if served.is_empty() {
         return Ok(());
     }
-    let all_there = statics.iter().all(|it| it.folder.is_dir());
+    let all_there = served.iter().all(|it| it.folder.is_dir());
     let comment = if all_there { "" } else { "#" };
     writeln!(f, "\n# Served straight from disk.\n{comment}[static]")?;
-    for Static { prefix, folder, evidence } in statics {
+    for Static { prefix, folder, evidence } in served {
         let comment = if folder.is_dir() && all_there { "" } else { "#" };
         writeln!(f, "# {evidence}\n{comment}{} = {}", text(prefix), path(folder))?;
     }

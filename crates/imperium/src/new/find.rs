@@ -1,218 +1,208 @@
-//! Finds the app of a project by its source: Django's project, Flask's or Pyramid's app or factory, any WSGI callable.
+//! Finds the app of a project: what a file of uWSGI's names, Django's project, an app or a factory in its source, a
+//! Paste file, an installed package.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::Wrong;
+use vassal::{App, Target};
 
-use super::project::{Module, module_name};
-use super::source::{Binding, bindings, callee, statements, strings};
-
-/// Files that are named so to be served, the plainest first.
-const USUAL: [&str; 5] = ["wsgi.py", "app.py", "application.py", "main.py", "__init__.py"];
-
-/// What makes an app, by who makes it.
-const MAKERS: [(&str, &str); 8] = [
-    ("Flask", "Flask"),
-    ("make_wsgi_app", "Pyramid"),
-    ("get_wsgi_application", "Django"),
-    ("Bottle", "Bottle"),
-    ("default_app", "Bottle"),
-    ("App", "Falcon"),
-    ("WSGIApplication", "WSGI"),
-    ("get_app", "Pyramid"),
-];
-/// What makes an app that speaks ASGI alone.
-const ASGI: [&str; 6] = ["FastAPI", "Starlette", "Quart", "Litestar", "get_asgi_application", "Sanic"];
-/// Functions that make an app, by custom.
-const FACTORIES: [&str; 3] = ["create_app", "make_app", "app_factory"];
+use super::candidates::{FACTORY, Rank, Verdict, candidates, framework};
+use super::django::{self, Settings};
+use super::project::{Module, Project, read};
+use super::root::{module_name, place};
+use super::uwsgi::{self, Uwsgi};
+use super::virtualenv::Virtualenv;
+use super::{installed, paste};
 
 /// An app, and how it was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Found {
     /// Such as `Flask`, or `WSGI` where it is none that is known.
     pub(crate) framework: &'static str,
     /// As the vassal file says it.
     pub(crate) app: String,
+    /// What is first in `sys.path`.
+    pub(crate) directory: PathBuf,
     /// Where it stands, and how.
     pub(crate) evidence: String,
+    /// The file that has it, where it is one of the project.
+    pub(crate) module: Option<PathBuf>,
+    /// Of Django.
+    pub(crate) settings: Option<Settings>,
+    /// Where a file of uWSGI's names the app.
+    pub(crate) uwsgi: Option<Uwsgi>,
+    /// The package that a Paste file names.
+    pub(crate) egg: Option<String>,
+    /// Another that looks as much like the app.
+    pub(crate) other: Option<String>,
 }
 
-/// The app of a project, whose own files come in the order of their nearness.
+impl Found {
+    pub(crate) fn new(framework: &'static str, app: &str, directory: &Path, evidence: String) -> Self {
+        Self {
+            framework,
+            app: app.to_owned(),
+            directory: directory.to_owned(),
+            evidence,
+            module: None,
+            settings: None,
+            uwsgi: None,
+            egg: None,
+            other: None,
+        }
+    }
+}
+
+/// The app of a project's folder.
 ///
 /// # Errors
 /// When there is none that can be served, with what to do.
-pub(crate) fn find(directory: &Path, modules: &[Module]) -> Result<Found, Wrong> {
-    if let Some(django) = django(modules) {
-        return Ok(django);
+pub(crate) fn find(project: &Project, python: Option<&Virtualenv>) -> Result<Found, Wrong> {
+    if let Some(found) = uwsgi::find(project)? {
+        return Ok(with_settings(found, project));
     }
-    let best = modules.iter().flat_map(candidates).min_by_key(|it| it.rank);
-    match best.map(|it| it.what) {
-        Some(What::Served(found)) => Ok(with_framework(found, modules)),
-        Some(What::Refused(wrong)) => Err(wrong),
-        None => Err(none(directory)),
+    if let Some(found) = django::find(project)? {
+        return Ok(found);
     }
+    let mut refused = None;
+    match in_source(project, &project.modules, false) {
+        // What a function makes of a configuration is made as the Paste file says, if there is one.
+        Some(Ok((found, rank))) if rank.0 < FACTORY || !paste::is_there(project) => {
+            return Ok(with_settings(found, project));
+        }
+        Some(Err(wrong)) => refused = Some(wrong),
+        _ => {}
+    }
+    if let Some(found) = paste::find(project) {
+        return Ok(found);
+    }
+    if let Some(wrong) = refused {
+        return Err(wrong);
+    }
+    python.and_then(|it| installed::find(project, it)).ok_or_else(|| none(project))
+}
+
+/// The app of one file that the operator named.
+///
+/// # Errors
+/// As for `find`.
+pub(crate) fn in_file(project: &Project, file: &Path) -> Result<Found, Wrong> {
+    let shown = project.shown(file).display().to_string();
+    let nothing = || {
+        Wrong::new(format!("{shown} has no WSGI callable that can be seen in its source"))
+            .cure(format!("name it by `--app {shown}:NAME`"))
+    };
+    if file.extension().is_some_and(|it| it == "ini") {
+        let text = read(file).unwrap_or_default();
+        let by_uwsgi = uwsgi::of_file(project, file, &text)?.map(|it| with_settings(it, project));
+        return by_uwsgi.or_else(|| paste::of_file(project, file, &text)).ok_or_else(|| {
+            Wrong::new(format!("{shown} has neither [uwsgi] with a module nor [app:main]"))
+                .cure("name the folder, or the file that has the app")
+        });
+    }
+    let module = Module::read(file.to_owned(), &project.folder).ok_or_else(nothing)?;
+    if module.is_named("manage.py") {
+        let found = django::of_manage(project, &module);
+        if found.settings.as_ref().is_some_and(|it| !it.name.is_empty()) {
+            return Ok(found);
+        }
+    }
+    match in_source(project, std::slice::from_ref(&module), true) {
+        Some(found) => Ok(with_settings(found?.0, project)),
+        None => Err(nothing()),
+    }
+}
+
+/// What the operator named, with the folder that it is imported from.
+pub(crate) fn named(project: &Project, app: &App) -> Found {
+    let found = |framework, directory: &Path| {
+        Found::new(framework, &app.to_string(), directory, "as it was given".to_owned())
+    };
+    let Target::Module(name) = &app.target else { return found("WSGI", &project.folder) };
+    let is_it = |module: &&Module| {
+        let place = place(module);
+        module.path.strip_prefix(&place.directory).ok().and_then(module_name).as_ref() == Some(name)
+    };
+    match project.modules.iter().find(is_it) {
+        Some(module) => {
+            let mut found = found(framework(module), &place(module).directory);
+            found.module = Some(module.path.clone());
+            with_settings(with_framework(found, &project.modules), project)
+        }
+        None => found("WSGI", &project.folder),
+    }
+}
+
+fn in_source(project: &Project, modules: &[Module], chosen: bool) -> Option<Result<(Found, Rank), Wrong>> {
+    let all =
+        modules.iter().flat_map(|module| candidates(module, chosen).into_iter().map(move |it| (module, it)));
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|(_, it)| it.rank);
+    let served = all.iter().find_map(|(module, it)| match &it.verdict {
+        Verdict::Served { framework, callable } => Some((it.rank, *module, it.line, *framework, callable)),
+        Verdict::Refused(_) => None,
+    });
+    let Some((rank, module, line, framework, callable)) = served else {
+        let refused = all.into_iter().find_map(|(_, it)| match it.verdict {
+            Verdict::Refused(wrong) => Some(wrong),
+            Verdict::Served { .. } => None,
+        });
+        return refused.map(Err);
+    };
+    let place = place(module);
+    let by_path = if place.by_path.is_empty() { String::new() } else { format!(" ({})", place.by_path) };
+    let evidence = format!("{}, line {line}: {}{by_path}", module.shown.display(), module.line(line));
+    let app = format!("{}:{callable}", place.target);
+    let other = |(other, it): &&(&Module, super::candidates::Candidate)| {
+        is_equal(it.rank, rank)
+            && other.path.parent() != module.path.parent()
+            && matches!(it.verdict, Verdict::Served { .. })
+    };
+    let found = Found {
+        module: Some(module.path.clone()),
+        other: all
+            .iter()
+            .find(other)
+            .map(|(other, it)| format!("{}, line {}", other.shown.display(), it.line)),
+        ..Found::new(framework, &app, &place.directory, evidence)
+    };
+    Some(Ok((with_framework(found, &project.modules), rank)))
+}
+
+/// What it is, and how deep it lies.
+fn is_equal(one: Rank, other: Rank) -> bool {
+    (one.0, one.1) == (other.0, other.1)
 }
 
 /// A `wsgi.py` may only import the app: then the framework is that of the project.
 fn with_framework(found: Found, modules: &[Module]) -> Found {
     match found.framework {
-        "WSGI" => Found {
-            framework: modules.iter().map(framework).find(|it| *it != "WSGI").unwrap_or("WSGI"),
-            ..found
-        },
+        "WSGI" => {
+            let near = modules.iter().filter(|it| it.path.starts_with(&found.directory));
+            Found { framework: near.map(framework).find(|it| *it != "WSGI").unwrap_or("WSGI"), ..found }
+        }
         _ => found,
     }
 }
 
-/// `manage.py` names the settings; the app is in the `wsgi.py` of the same package, or of one above.
-fn django(modules: &[Module]) -> Option<Found> {
-    let manage = modules.iter().find(|it| it.path == Path::new("manage.py"))?;
-    let settings = settings_module(manage)?;
-    let package = settings.match_indices('.').rev().map(|(at, _)| &settings[..at]);
-    let has_wsgi = |package: &&str| {
-        let path = format!("{}/wsgi.py", package.replace('.', "/"));
-        modules.iter().any(|it| it.path == Path::new(&path))
-    };
-    let package = package.into_iter().find(has_wsgi)?;
-    let evidence = format!("manage.py, which names the settings {settings}");
-    Some(Found { framework: "Django", app: format!("{package}.wsgi:application"), evidence })
-}
-
-/// What `manage.py` names as the settings.
-pub(crate) fn settings_module(manage: &Module) -> Option<&str> {
-    let line = manage.text.lines().find(|it| it.contains("DJANGO_SETTINGS_MODULE"))?;
-    strings(line).find(|it| it.contains('.'))
-}
-
-/// The lower, the plainer.
-type Rank = (u8, usize);
-
-#[derive(Debug)]
-struct Candidate {
-    rank: Rank,
-    what: What,
-}
-
-#[derive(Debug)]
-enum What {
-    Served(Found),
-    Refused(Wrong),
-}
-
-fn candidates(module: &Module) -> Vec<Candidate> {
-    let usual = USUAL.iter().position(|name| module.path.ends_with(name));
-    let candidate = |(line, binding)| {
-        let (kind, what) = what(module, usual, line, binding)?;
-        Some(Candidate { rank: (kind, usual.unwrap_or(USUAL.len())), what })
-    };
-    bindings(&module.text).filter_map(candidate).collect()
-}
-
-fn what(module: &Module, usual: Option<usize>, line: usize, binding: Binding<'_>) -> Option<(u8, What)> {
-    let served = |framework, name: &str| {
-        let evidence = format!("{}, line {line}: {}", module.path.display(), shown(&module.text, line));
-        Some(What::Served(Found { framework, app: format!("{}:{name}", target(&module.path)), evidence }))
-    };
-    match binding {
-        Binding::Assigned { name, value } => match callee(value) {
-            Some(called) if ASGI.contains(&called) => {
-                Some((1, What::Refused(asgi(&module.path, line, called))))
-            }
-            Some("Celery") => None,
-            called => match maker(module, called) {
-                Some(framework) => Some((1, served(framework, name)?)),
-                None if is_app(name, usual) => {
-                    Some((u8::from(usual.is_none()), served(framework(module), name)?))
-                }
-                None => None,
-            },
-        },
-        Binding::Imported { name } if is_app(name, usual) && usual < Some(4) => {
-            Some((0, served(framework(module), name)?))
+/// The settings of a Django project that is known by its `wsgi.py` alone.
+fn with_settings(found: Found, project: &Project) -> Found {
+    let wsgi = found.module.as_deref().and_then(|it| project.module(it));
+    match (found.framework, &found.settings, wsgi) {
+        ("Django", None, Some(wsgi)) => {
+            let settings = django::settings(project, &found.directory, Some(wsgi), None);
+            Found { settings: Some(settings), ..found }
         }
-        Binding::Function { name, parameters } if parameters.starts_with("environ, start_response") => {
-            Some((if name == "application" { 1 } else { 4 }, served("WSGI", name)?))
-        }
-        Binding::Function { name, parameters } if FACTORIES.contains(&name) => {
-            match needs_nothing(parameters) {
-                true => Some((2, served(framework(module), &format!("{name}()"))?)),
-                false => Some((3, What::Refused(arguments(&module.path, line, name)))),
-            }
-        }
-        _ => None,
+        _ => found,
     }
 }
 
-/// `application` is one anywhere, `app` where an app is usual.
-fn is_app(name: &str, usual: Option<usize>) -> bool {
-    name == "application" || name == "app" && usual.is_some()
-}
-
-/// `falcon.App(…)` is an app, and any other `App(…)` may be anything.
-fn maker(module: &Module, called: Option<&str>) -> Option<&'static str> {
-    let (_, framework) = MAKERS.into_iter().find(|(name, _)| Some(*name) == called)?;
-    let is_known = framework == "WSGI" || imports(module, framework);
-    is_known.then_some(framework)
-}
-
-fn framework(module: &Module) -> &'static str {
-    let known = ["Flask", "Pyramid", "Django", "Bottle", "Falcon"];
-    known.into_iter().find(|it| imports(module, it)).unwrap_or("WSGI")
-}
-
-fn imports(module: &Module, framework: &str) -> bool {
-    let package = framework.to_lowercase();
-    let imports = |statement: &str| {
-        let rest = statement.strip_prefix("from ").or_else(|| statement.strip_prefix("import "));
-        rest.and_then(|it| it.split([' ', '.', ',']).next()) == Some(&package)
-    };
-    statements(&module.text).any(|(_, statement)| imports(statement))
-}
-
-/// Whether a function can be called without arguments.
-fn needs_nothing(parameters: &str) -> bool {
-    let list = parameters.rsplit_once(')').map_or(parameters, |(list, _)| list);
-    list.split(',').map(str::trim).all(|it| it.is_empty() || it.starts_with('*') || it.contains('='))
-}
-
-fn target(path: &Path) -> String {
-    module_name(path).unwrap_or_else(|| path.display().to_string())
-}
-
-fn shown(text: &str, line: usize) -> String {
-    text.lines().nth(line - 1).unwrap_or_default().trim().chars().take(80).collect()
-}
-
-fn asgi(path: &Path, line: usize, called: &str) -> Wrong {
-    Wrong::new(format!(
-        "{}, line {line}: {called} makes an ASGI app, and WSGI is what is served",
-        path.display()
-    ))
-    .cure("serve it by another server, or name its WSGI app in a vassal file of your own")
-}
-
-fn arguments(path: &Path, line: usize, name: &str) -> Wrong {
-    let path = path.display();
-    Wrong::new(format!("{path}, line {line}: {name} needs arguments, and a factory is called without any"))
-        .cure(format!("write a wsgi.py with `application = {name}(…)`"))
-}
-
-/// Pyramid's own projects are named by an ini file alone.
-fn none(directory: &Path) -> Wrong {
-    let shown = directory.display();
-    let ini = ["production.ini", "development.ini"].into_iter().find(|name| directory.join(name).is_file());
-    match ini {
-        Some(ini) => {
-            Wrong::new(format!("{shown} has {ini}, and no module that makes an app of it")).cure(format!(
-                "write a wsgi.py with two lines: `from pyramid.paster import get_app` and \
-             `application = get_app(\"{ini}\")`"
-            ))
-        }
-        None => {
-            Wrong::new(format!("{shown} has no Django project, no Flask or Pyramid app and no WSGI callable"))
-                .cure("name the folder that has wsgi.py, app.py or manage.py in it")
-        }
-    }
+fn none(project: &Project) -> Wrong {
+    let shown = project.folder.display();
+    Wrong::new(format!("{shown} has no Django project, no Flask or Pyramid app and no WSGI callable")).cure(
+        "name the folder or the file that has it; or, for an app that pip installed, name what its documentation has for \
+         WSGI servers, such as `--app module:callable`",
+    )
 }
 
 #[cfg(test)]

@@ -1,49 +1,134 @@
-//! The Python files of a project's folder, within bounds.
+//! The files of a project's folder that can say what its app is, within bounds.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-/// How far below the folder.
-const MAX_DEPTH: usize = 3;
+use super::names::{Binding, bindings};
+use super::source::{Statement, statements};
+
+/// How many folders deep, the project's own being the first.
+const MAX_DEPTH: usize = 4;
 /// How many files are read, and how much of each: what makes an app stands near the top of few files.
-const MAX_FILES: usize = 500;
+const MAX_FILES: usize = 1000;
 const MAX_BYTES: u64 = 256 * 1024;
 
 /// Folders where no app is that is meant to be served.
-const ASIDE: [&str; 9] =
-    ["tests", "test", "testing", "docs", "examples", "migrations", "node_modules", "__pycache__", "scripts"];
+const ASIDE: [&str; 14] = [
+    "tests",
+    "test",
+    "testing",
+    "docs",
+    "doc",
+    "examples",
+    "migrations",
+    "node_modules",
+    "site-packages",
+    "__pycache__",
+    "scripts",
+    "benchmarks",
+    "build",
+    "dist",
+];
 
-/// A Python file.
-#[derive(Clone, Debug)]
+/// A file of Python's.
+#[derive(Debug)]
 pub(crate) struct Module {
-    /// From the folder that it is imported from.
+    /// Absolute.
     pub(crate) path: PathBuf,
-    pub(crate) text: String,
+    /// From the project's folder: how it is shown.
+    pub(crate) shown: PathBuf,
+    text: String,
+    statements: OnceCell<Vec<Statement>>,
+    bindings: OnceCell<Vec<Binding>>,
 }
 
-/// The Python files of a folder and of those in it, by path; what is near comes first.
-pub(crate) fn modules(directory: &Path) -> Vec<Module> {
-    let mut modules = Vec::new();
-    let mut level = vec![PathBuf::new()];
-    for _ in 0..MAX_DEPTH {
-        let mut below = Vec::new();
-        for folder in level {
-            look(directory, &folder, &mut modules, &mut below);
-        }
-        level = below;
+impl Module {
+    pub(crate) fn new(path: PathBuf, shown: PathBuf, text: String) -> Self {
+        Self { path, shown, text, statements: OnceCell::new(), bindings: OnceCell::new() }
     }
-    modules
+
+    /// Reads one; None where there is none.
+    pub(crate) fn read(path: PathBuf, project: &Path) -> Option<Self> {
+        let text = read(&path)?;
+        let shown = path.strip_prefix(project).unwrap_or(&path).to_owned();
+        Some(Self::new(path, shown, text))
+    }
+
+    /// All of its statements, however deep.
+    pub(crate) fn statements(&self) -> &[Statement] {
+        self.statements.get_or_init(|| statements(&self.text))
+    }
+
+    /// The names that it has once it is imported.
+    pub(crate) fn bindings(&self) -> &[Binding] {
+        self.bindings.get_or_init(|| bindings(self.statements()))
+    }
+
+    /// A line of the file, as far as it is shown.
+    pub(crate) fn line(&self, number: usize) -> String {
+        self.text.lines().nth(number.saturating_sub(1)).unwrap_or_default().trim().chars().take(80).collect()
+    }
+
+    /// How many folders lie between it and the project's.
+    pub(crate) fn depth(&self) -> usize {
+        self.shown.components().count()
+    }
+
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        self.path.file_name().is_some_and(|it| it == name)
+    }
 }
 
-fn look(directory: &Path, folder: &Path, modules: &mut Vec<Module>, below: &mut Vec<PathBuf>) {
-    for name in names(&directory.join(folder)) {
-        let path = folder.join(&name);
-        let full = directory.join(&path);
-        if full.is_dir() && !is_aside(&full, &name) {
-            below.push(path);
-        } else if full.is_file() && name.ends_with(".py") && modules.len() < MAX_FILES {
-            modules.extend(read(&full).map(|text| Module { path, text }));
+/// What a project's folder has.
+#[derive(Debug, Default)]
+pub(crate) struct Project {
+    /// Absolute.
+    pub(crate) folder: PathBuf,
+    /// What is near comes first.
+    pub(crate) modules: Vec<Module>,
+    /// Files of settings that end in `.ini`, with their texts; what is near comes first.
+    pub(crate) settings: Vec<(PathBuf, String)>,
+}
+
+impl Project {
+    /// Looks at a folder, which is absolute, and at those in it.
+    pub(crate) fn look(folder: &Path) -> Self {
+        let mut project = Self { folder: folder.to_owned(), ..Self::default() };
+        let mut level = vec![folder.to_owned()];
+        for _ in 0..MAX_DEPTH {
+            let mut below = Vec::new();
+            for folder in level {
+                project.look_into(&folder, &mut below);
+            }
+            level = below;
+        }
+        project
+    }
+
+    /// The module of a path.
+    pub(crate) fn module(&self, path: &Path) -> Option<&Module> {
+        self.modules.iter().find(|it| it.path == path)
+    }
+
+    /// As it is shown: from the project's folder.
+    pub(crate) fn shown<'p>(&self, path: &'p Path) -> &'p Path {
+        path.strip_prefix(&self.folder).unwrap_or(path)
+    }
+
+    fn look_into(&mut self, folder: &Path, below: &mut Vec<PathBuf>) {
+        for name in names(folder) {
+            let path = folder.join(&name);
+            let end = Path::new(&name).extension().and_then(|it| it.to_str());
+            if path.is_dir() {
+                below.extend((!is_aside(&path, &name)).then_some(path));
+            } else if !path.is_file() || self.modules.len() + self.settings.len() >= MAX_FILES {
+            } else if matches!(end, Some("py" | "wsgi")) && !is_of_tests(&name) {
+                self.modules.extend(Module::read(path, &self.folder));
+            } else if end == Some("ini") {
+                self.settings.extend(read(&path).map(|text| (path, text)));
+            }
         }
     }
 }
@@ -60,23 +145,20 @@ fn is_aside(folder: &Path, name: &str) -> bool {
     ASIDE.contains(&name) || folder.join("pyvenv.cfg").exists()
 }
 
-/// The beginning of a file; None for what cannot be read, or is no text.
+/// Apps that tests make for themselves, and files that are run to build or to install.
+fn is_of_tests(name: &str) -> bool {
+    let stem = name.trim_end_matches(".py");
+    matches!(stem, "test" | "tests" | "conftest" | "setup" | "noxfile" | "fabfile")
+        || stem.starts_with("test_")
+        || stem.ends_with("_test")
+        || stem.ends_with("_tests")
+}
+
+/// The beginning of a file; None for what cannot be read.
 pub(crate) fn read(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// As `import` names it: `shop/site.py` is `shop.site`. None where a name is no Python name.
-pub(crate) fn module_name(path: &Path) -> Option<String> {
-    let path = path.with_extension("");
-    let mut names: Vec<_> = path.iter().map(|it| it.to_str()).collect::<Option<_>>()?;
-    if names.len() > 1 && names.last() == Some(&"__init__") {
-        names.pop();
-    }
-    let name = names.join(".");
-    let is_module = vassal::App::parse(&name).is_ok_and(|it| matches!(it.target, vassal::Target::Module(_)));
-    is_module.then_some(name)
 }
 
 #[cfg(test)]
@@ -89,31 +171,28 @@ mod tests {
         for file in [
             "zoo.py",
             "shop/wsgi.py",
+            "shop/tests.py",
             "shop/deep/x.py",
             "shop/deep/er/y.py",
+            "shop/deep/er/st/z.py",
+            "site.wsgi",
+            "setup.py",
+            "test_zoo.py",
             "tests/app.py",
             ".git/a.py",
             "env/pyvenv.cfg",
             "env/app.py",
             "notes.txt",
+            "production.ini",
         ] {
             let path = folder.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        let paths: Vec<_> = modules(folder.path()).into_iter().map(|it| it.path).collect();
-        assert_eq!(paths, ["zoo.py", "shop/wsgi.py", "shop/deep/x.py"].map(PathBuf::from));
-    }
-
-    #[test]
-    fn names_of_modules() {
-        for (path, expected) in [
-            ("app.py", Some("app")),
-            ("shop/site.py", Some("shop.site")),
-            ("shop/__init__.py", Some("shop")),
-            ("my-app.py", None),
-        ] {
-            assert_eq!(module_name(Path::new(path)).as_deref(), expected, "{path}");
-        }
+        let project = Project::look(folder.path());
+        let modules: Vec<_> = project.modules.iter().map(|it| it.shown.to_str().unwrap()).collect();
+        assert_eq!(modules, ["site.wsgi", "zoo.py", "shop/wsgi.py", "shop/deep/x.py", "shop/deep/er/y.py"]);
+        let settings: Vec<_> = project.settings.iter().map(|(path, _)| project.shown(path)).collect();
+        assert_eq!(settings, [Path::new("production.ini")]);
     }
 }

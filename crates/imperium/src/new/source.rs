@@ -1,69 +1,142 @@
-//! Reads Python's source as far as the names that a module has: nothing of the app is run.
+//! Reads Python's source as far as its statements: nothing of the app is run.
 
-/// How a module comes by a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Binding<'a> {
-    /// `name = value`
-    Assigned { name: &'a str, value: &'a str },
-    /// `def name(parameters`
-    Function { name: &'a str, parameters: &'a str },
-    /// `from module import name`, or `… as name`
-    Imported { name: &'a str },
+/// A logical line (the language reference, section 2.1): without comments, and with what brackets join on one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// Where it begins, counted from 1.
+    pub(crate) line: usize,
+    /// How many columns come before it.
+    pub(crate) indent: usize,
+    pub(crate) text: String,
 }
 
-/// Each name of the module itself, with its line, counted from 1.
-pub(crate) fn bindings(text: &str) -> impl Iterator<Item = (usize, Binding<'_>)> {
-    statements(text).filter_map(|(line, statement)| Some((line, binding(statement)?)))
-}
-
-/// The lines that begin a statement of the module itself: not indented, in no text of several lines.
-pub(crate) fn statements(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut open: Option<&str> = None;
-    (1..).zip(text.lines()).filter(move |(_, line)| {
-        let inside = open.is_some();
-        open = quote_after(line, open);
-        !inside && line.starts_with(|c: char| c == '_' || c.is_alphabetic())
-    })
-}
-
-/// The triple quote that is open at the end of a line.
-fn quote_after<'q>(line: &str, open: Option<&'q str>) -> Option<&'q str> {
-    let mut open = open;
-    let mut rest = line;
-    while let Some((at, quote)) = next_quote(rest, open) {
-        rest = &rest[at + quote.len()..];
-        open = if open.is_some() { None } else { Some(quote) };
+/// All statements of a text, in order.
+pub(crate) fn statements(text: &str) -> Vec<Statement> {
+    let mut lines = Lines::default();
+    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+        lines.take(number, line);
     }
-    open
+    lines.finish()
 }
 
-/// The next that opens, or the next that closes what is open.
-fn next_quote<'q>(line: &str, open: Option<&'q str>) -> Option<(usize, &'q str)> {
-    let quotes = match open {
-        Some(quote) => [quote, quote],
-        None => ["\"\"\"", "'''"],
-    };
-    quotes.into_iter().filter_map(|quote| Some((line.find(quote)?, quote))).min()
+#[derive(Default)]
+struct Lines {
+    done: Vec<Statement>,
+    open: Option<Statement>,
+    brackets: usize,
+    /// The quote of a string that goes on in the next line.
+    quote: Option<&'static str>,
 }
 
-fn binding(statement: &str) -> Option<Binding<'_>> {
-    if let Some(rest) = statement.strip_prefix("def ") {
-        let (name, parameters) = rest.split_once('(')?;
-        return Some(Binding::Function { name: name.trim(), parameters });
+impl Lines {
+    fn take(&mut self, line: usize, text: &str) {
+        let content = text.trim_start_matches([' ', '\t', '\u{c}']);
+        if self.open.is_none() {
+            if content.is_empty() || content.starts_with('#') {
+                return;
+            }
+            let indent =
+                text[..text.len() - content.len()].chars().map(|c| if c == '\t' { 8 } else { 1 }).sum();
+            self.open = Some(Statement { line, indent, text: String::new() });
+        }
+        let text = if self.quote.is_some() { text } else { content };
+        let (kept, goes_on) = self.scan(text);
+        if let Some(open) = &mut self.open {
+            if !open.text.is_empty() {
+                open.text.push(' ');
+            }
+            open.text.push_str(kept.trim_end());
+        }
+        if !goes_on && self.brackets == 0 && self.quote.is_none() {
+            self.done.extend(self.open.take());
+        }
     }
-    if let Some((_, imported)) = statement.strip_prefix("from ").and_then(|it| it.split_once(" import ")) {
-        let imported = imported.split('#').next().unwrap_or_default().trim();
-        let name = imported.rsplit_once(" as ").map_or(imported, |(_, name)| name);
-        return is_name(name).then_some(Binding::Imported { name });
+
+    /// The text without its comment, and whether a backslash joins the next line.
+    fn scan<'t>(&mut self, text: &'t str) -> (&'t str, bool) {
+        let mut at = 0;
+        while let Some(c) = text[at..].chars().next() {
+            if let Some(quote) = self.quote {
+                if c == '\\' {
+                    at += 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8);
+                } else if text[at..].starts_with(quote) {
+                    at += quote.len();
+                    self.quote = None;
+                } else {
+                    at += c.len_utf8();
+                }
+                continue;
+            }
+            match c {
+                '#' => return (&text[..at], false),
+                '"' | '\'' => {
+                    let quotes = ["\"\"\"", "'''", "\"", "'"];
+                    self.quote = quotes.into_iter().find(|quote| text[at..].starts_with(quote));
+                    at += self.quote.map_or(1, str::len);
+                    continue;
+                }
+                '(' | '[' | '{' => self.brackets += 1,
+                ')' | ']' | '}' => self.brackets = self.brackets.saturating_sub(1),
+                '\\' if text[at..].trim_end() == "\\" => return (&text[..at], true),
+                _ => {}
+            }
+            at += c.len_utf8();
+        }
+        // Only three quotes go over several lines.
+        self.quote = self.quote.filter(|quote| quote.len() == 3);
+        (text, false)
     }
-    let (name, value) = statement.split_once('=').filter(|(_, value)| !value.starts_with('='))?;
-    let name = name.split(':').next().unwrap_or_default().trim();
-    is_name(name).then_some(Binding::Assigned { name, value: value.trim() })
+
+    fn finish(mut self) -> Vec<Statement> {
+        self.done.extend(self.open.take());
+        self.done
+    }
 }
 
-fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c == '_' || c.is_alphabetic())
-        && text.chars().all(|c| c == '_' || c.is_alphanumeric())
+/// The parts of a text between a separator that stands outside of brackets and strings.
+pub(crate) fn split(text: &str, separator: char) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut begin, mut depth, mut quote) = (0, 0_usize, None);
+    let mut characters = text.char_indices();
+    while let Some((at, c)) = characters.next() {
+        match (quote, c) {
+            (Some(_), '\\') => drop(characters.next()),
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, _) if c == separator && depth == 0 => {
+                parts.push(text[begin..at].trim());
+                begin = at + c.len_utf8();
+            }
+            (None, '(' | '[' | '{') => depth += 1,
+            (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
+            (None, _) => {}
+        }
+    }
+    parts.push(text[begin..].trim());
+    parts
+}
+
+/// What is between the first `(` of a text and its own `)`, and what comes after that.
+pub(crate) fn parentheses(text: &str) -> Option<(&str, &str)> {
+    let begin = text.find('(')? + 1;
+    let (mut depth, mut quote) = (1_usize, None);
+    let mut characters = text[begin..].char_indices();
+    while let Some((at, c)) = characters.next() {
+        match (quote, c) {
+            (Some(_), '\\') => drop(characters.next()),
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '(' | '[' | '{') => depth += 1,
+            (None, ')' | ']' | '}') => depth -= 1,
+            (None, _) => {}
+        }
+        if depth == 0 {
+            return Some((&text[begin..begin + at], &text[begin + at + 1..]));
+        }
+    }
+    None
 }
 
 /// What `value` calls: the last name before its first `(`, as `Flask` of `flask.Flask(__name__)`.
@@ -85,22 +158,43 @@ pub(crate) fn strings(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+pub(crate) fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c == '_' || c.is_alphabetic())
+        && text.chars().all(|c| c == '_' || c.is_alphanumeric())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_of_a_module() {
-        let text = "\"\"\"An app.\n\napp = nothing\n\"\"\"\nfrom shop import site as app  # ours\n\
-                    if True:\n    inner = 1\napplication: Any = flask.Flask(\n# app = 2\n\
-                    def create_app(config=None):\nif a == b: pass\nx = '''\ny = 1\n'''; z\n";
+    fn logical_lines() {
+        let text = "\"\"\"An app.\n\napp = nothing\n\"\"\"\nx = f(1,  # one\n      2)\nif a and \\\n   b:\n    y = '#'  # c\n\
+                    \tz = '''\n  w = 1\n'''\n# end\nlast = 'it\\'s'";
         let expected = [
-            (5, Binding::Imported { name: "app" }),
-            (8, Binding::Assigned { name: "application", value: "flask.Flask(" }),
-            (10, Binding::Function { name: "create_app", parameters: "config=None):" }),
-            (12, Binding::Assigned { name: "x", value: "'''" }),
+            (1, 0, "\"\"\"An app.  app = nothing \"\"\""),
+            (5, 0, "x = f(1, 2)"),
+            (7, 0, "if a and b:"),
+            (9, 4, "y = '#'"),
+            (10, 8, "z = '''   w = 1 '''"),
+            (14, 0, "last = 'it\\'s'"),
         ];
-        assert_eq!(bindings(text).collect::<Vec<_>>(), expected);
+        let found: Vec<_> = statements(text);
+        let found: Vec<_> = found.iter().map(|it| (it.line, it.indent, it.text.as_str())).collect();
+        assert_eq!(found, expected);
+        assert_eq!(statements("x = (\n1").len(), 1);
+        assert_eq!(statements("\u{feff}x = 1")[0].text, "x = 1");
+    }
+
+    #[test]
+    fn parts() {
+        assert_eq!(
+            split("a: Callable[[str], int], b=(1, 2), c=','", ','),
+            ["a: Callable[[str], int]", "b=(1, 2)", "c=','"]
+        );
+        assert_eq!(split("", ','), [""]);
+        assert_eq!(parentheses("def f(a=')', b=(1,)) -> int:"), Some(("a=')', b=(1,)", " -> int:")));
+        assert_eq!(parentheses("f(a"), None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Finds the folders of static files that a project names itself, as far as its source says it plainly.
+//! Finds the folders of static files that a project names itself, and whether frontd may serve them in its place.
 
 use std::path::{Path, PathBuf};
 
+use super::django::{Settings, static_url};
 use super::project::Module;
-use super::source::{Binding, bindings, callee, strings};
+use super::python_path::path;
+use super::source::{parentheses, split, strings};
 
 /// A folder of static files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,126 +17,136 @@ pub(crate) struct Static {
     pub(crate) evidence: String,
 }
 
+/// The static files of a project.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Statics {
+    /// Those that frontd serves.
+    pub(crate) served: Vec<Static>,
+    /// Those that the app goes on serving itself, and why: with headers or a compression that frontd does not give them.
+    pub(crate) left: Vec<String>,
+}
+
 /// `STATIC_URL` and `STATIC_ROOT` of Django's settings.
-pub(crate) fn django(directory: &Path, settings: &Module) -> Option<Static> {
-    let root = setting(settings, "STATIC_ROOT")?;
-    let url = setting(settings, "STATIC_URL").and_then(|it| strings(it).next().map(str::to_owned));
-    let url = url.unwrap_or_else(|| "static/".to_owned());
-    if url.contains("://") {
-        return None;
+pub(crate) fn django(directory: &Path, settings: &Settings, modules: &[&Module]) -> Statics {
+    if let Some(by) = settings.mention("whitenoise.middleware").or_else(|| wrapped(modules)) {
+        return Statics::left_to_whitenoise(by);
     }
-    let is_plain =
-        callee(root).is_none_or(|it| matches!(it, "join" | "str" | "Path")) && !root.contains("env");
-    if !is_plain {
-        return None;
-    }
-    // BASE_DIR / "a" / "b", os.path.join(BASE_DIR, "a", "b") or "/a/b": all of it is in the texts.
-    let folder = strings(root).fold(directory.to_owned(), |folder, part| folder.join(part));
-    (folder != directory).then(|| Static {
+    let served = folder_of_django(directory, settings);
+    Statics { served: served.into_iter().collect(), ..Statics::default() }
+}
+
+fn folder_of_django(directory: &Path, settings: &Settings) -> Option<Static> {
+    let (module, root) = settings.get("STATIC_ROOT")?;
+    let url = static_url(settings)?;
+    let folder = path(root, module, &settings.modules, directory)?;
+    (folder != directory && folder.is_absolute()).then(|| Static {
         prefix: prefix(&url),
         folder,
-        evidence: format!("STATIC_URL and STATIC_ROOT in {}", settings.path.display()),
+        evidence: format!("STATIC_URL and STATIC_ROOT in {}", module.shown.display()),
     })
 }
 
-/// The hosts of `ALLOWED_HOSTS` that are names of sites; one that begins with a dot is that and all below it.
-pub(crate) fn allowed_hosts(settings: &Module) -> Vec<String> {
-    let hosts = setting(settings, "ALLOWED_HOSTS").into_iter().flat_map(strings);
-    let is_site = |host: &&str| host.trim_start_matches('.').contains('.') && !host.starts_with("127.");
-    let domains = hosts.filter(is_site).flat_map(|host| match host.strip_prefix('.') {
-        Some(name) => vec![name.to_owned(), format!("*.{name}")],
-        None => vec![host.to_owned()],
-    });
-    domains.filter(|it| vassal::Domain::parse(it).is_ok()).collect()
+/// The module that wraps its app in whitenoise.
+fn wrapped<'m>(modules: &[&'m Module]) -> Option<&'m Module> {
+    let wraps = |module: &Module| module.statements().iter().any(|it| it.text.contains("WhiteNoise("));
+    modules.iter().find(|it| wraps(it)).copied()
 }
 
 /// The folder `static` beside an app of Flask's, which Flask serves at `/static/` by itself.
-pub(crate) fn flask(directory: &Path, modules: &[Module]) -> Option<Static> {
-    modules.iter().filter(|it| it.text.contains("Flask(")).find_map(|module| {
-        let folder = directory.join(&module.path).with_file_name("static");
-        let evidence = format!("The folder static beside {}, as Flask has it", module.path.display());
-        folder.is_dir().then(|| Static { prefix: "/static/".to_owned(), folder, evidence })
-    })
+pub(crate) fn flask(modules: &[&Module]) -> Statics {
+    let folder = |module: &&&Module| {
+        let folder = module.path.with_file_name("static");
+        (makes_flask(module) && folder.is_dir()).then_some(folder)
+    };
+    let Some((module, folder)) = modules.iter().find_map(|it| Some((it, folder(&it)?))) else {
+        return Statics::default();
+    };
+    if let Some(by) = wrapped(modules) {
+        return Statics::left_to_whitenoise(by);
+    }
+    if let Some((by, line)) = sends_more(modules) {
+        let left = format!("Flask serves the static files, and {}, line {line} says how", by.shown.display());
+        return Statics { left: vec![left], ..Statics::default() };
+    }
+    let evidence = format!("The folder static beside {}, as Flask has it", module.shown.display());
+    Statics { served: vec![Static { prefix: "/static/".to_owned(), folder, evidence }], ..Statics::default() }
+}
+
+/// With its own folder and URL of static files.
+fn makes_flask(module: &Module) -> bool {
+    let call = module.statements().iter().find(|it| it.text.contains("Flask("));
+    call.is_some_and(|it| !it.text.contains("static_folder") && !it.text.contains("static_url_path"))
+}
+
+/// Where a Flask app sets what its static files are sent with, or has an extension for it.
+fn sends_more<'m>(modules: &[&'m Module]) -> Option<(&'m Module, usize)> {
+    const MARKS: [&str; 5] =
+        ["SEND_FILE_MAX_AGE_DEFAULT", "get_send_file_max_age", "Talisman(", "Compress(", ".after_request"];
+    let line = |module: &Module| {
+        let statement =
+            module.statements().iter().find(|it| MARKS.iter().any(|mark| it.text.contains(mark)))?;
+        Some(statement.line)
+    };
+    modules.iter().find_map(|it| Some((*it, line(it)?)))
 }
 
 /// `config.add_static_view("static", "shop:static")`, or with a path from the module.
-pub(crate) fn pyramid(directory: &Path, modules: &[Module]) -> Vec<Static> {
-    let of = |module: &Module| {
-        let views = module.text.lines().filter(|it| it.contains(".add_static_view("));
-        views.filter_map(|line| static_view(directory, module, line)).collect::<Vec<_>>()
-    };
-    modules.iter().flat_map(of).collect()
+pub(crate) fn pyramid(directory: &Path, modules: &[&Module]) -> Statics {
+    let mut statics = Statics::default();
+    if let Some(by) = wrapped(modules) {
+        return Statics::left_to_whitenoise(by);
+    }
+    for module in modules {
+        let views = module.statements().iter().filter(|it| it.text.contains(".add_static_view("));
+        for view in views {
+            let Some((call, _)) =
+                view.text.split_once(".add_static_view").and_then(|(_, it)| parentheses(it))
+            else {
+                continue;
+            };
+            let Some(found) = static_view(directory, module, call) else { continue };
+            match split(call, ',').iter().any(|it| it.starts_with("cache_max_age")) {
+                true => statics.left.push(format!(
+                    "Pyramid serves {} with the cache_max_age of {}, line {}",
+                    found.prefix,
+                    module.shown.display(),
+                    view.line
+                )),
+                false => statics.served.push(found),
+            }
+        }
+    }
+    statics
 }
 
-fn static_view(directory: &Path, module: &Module, line: &str) -> Option<Static> {
-    let mut texts = strings(line);
+fn static_view(directory: &Path, module: &Module, call: &str) -> Option<Static> {
+    let mut texts = strings(call);
     let (name, path) = (texts.next()?, texts.next()?);
     let folder = match path.split_once(':') {
         Some((package, path)) => directory.join(package.replace('.', "/")).join(path),
-        None => directory.join(&module.path).with_file_name(path),
+        None => module.path.with_file_name(path),
     };
-    let evidence = format!("add_static_view in {}", module.path.display());
+    let evidence = format!("add_static_view in {}", module.shown.display());
     (folder.is_dir() && !name.contains("//")).then(|| Static { prefix: prefix(name), folder, evidence })
 }
 
-fn setting<'a>(settings: &'a Module, wanted: &str) -> Option<&'a str> {
-    let values = bindings(&settings.text).filter_map(|(_, binding)| match binding {
-        Binding::Assigned { name, value } if name == wanted => Some(value),
-        _ => None,
-    });
-    // As Python has it: what is said last holds.
-    values.last()
+/// Whitenoise around a WSGI app of any kind.
+pub(crate) fn other(modules: &[&Module]) -> Statics {
+    wrapped(modules).map(Statics::left_to_whitenoise).unwrap_or_default()
 }
 
-fn prefix(url: &str) -> String {
+impl Statics {
+    fn left_to_whitenoise(by: &Module) -> Self {
+        Self {
+            left: vec![format!("whitenoise serves the static files ({})", by.shown.display())],
+            served: Vec::new(),
+        }
+    }
+}
+
+pub(crate) fn prefix(url: &str) -> String {
     match url.trim_matches('/') {
         "" => "/".to_owned(),
         path => format!("/{path}/"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn module(path: &str, text: &str) -> Module {
-        Module { path: path.into(), text: text.to_owned() }
-    }
-
-    #[test]
-    fn django_settings() {
-        for (text, expected) in [
-            (
-                "STATIC_URL = 'static/'\nSTATIC_ROOT = BASE_DIR / \"public\" / 'static'",
-                Some(("/static/", "/srv/public/static")),
-            ),
-            ("STATIC_ROOT = os.path.join(BASE_DIR, 'assets')", Some(("/static/", "/srv/assets"))),
-            ("STATIC_URL = '/s/'\nSTATIC_ROOT = '/var/www/s'", Some(("/s/", "/var/www/s"))),
-            ("STATIC_URL = 'https://cdn.example/'\nSTATIC_ROOT = '/var/www/s'", None),
-            ("STATIC_ROOT = os.environ['STATIC']", None),
-            ("STATIC_ROOT = config('STATIC', 'static')", None),
-            ("STATIC_URL = '/s/'", None),
-        ] {
-            let found = django(Path::new("/srv"), &module("shop/settings.py", text));
-            let found = found.map(|it| (it.prefix, it.folder));
-            assert_eq!(found, expected.map(|(prefix, folder)| (prefix.to_owned(), folder.into())), "{text}");
-        }
-    }
-
-    #[test]
-    fn hosts_of_django() {
-        let hosts = "ALLOWED_HOSTS = ['shop.example', '.b.example', 'localhost', '*', '127.0.0.1']";
-        assert_eq!(allowed_hosts(&module("s.py", hosts)), ["shop.example", "b.example", "*.b.example"]);
-    }
-
-    #[test]
-    fn static_views_of_pyramid() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("shop/static")).unwrap();
-        let text = "    config.add_static_view('s', 'shop:static')\n    config.add_static_view(name, path)\n";
-        let beside = "    config.add_static_view('/files/', 'static', cache_max_age=3600)";
-        let modules = [module("shop/__init__.py", text), module("shop/routes.py", beside)];
-        let found: Vec<_> = pyramid(folder.path(), &modules).into_iter().map(|it| it.prefix).collect();
-        assert_eq!(found, ["/s/", "/files/"]);
     }
 }

@@ -23,9 +23,7 @@ pub(crate) struct Virtualenv {
 pub(crate) fn find(folders: &[&Path]) -> Option<Virtualenv> {
     let usual = folders.iter().flat_map(|folder| USUAL.map(|name| folder.join(name)));
     let active = env::var_os("VIRTUAL_ENV").filter(|it| !it.is_empty()).map(PathBuf::from);
-    let path = usual.chain(active).find(|it| it.join("bin/python").exists())?;
-    let config = read(&path.join("pyvenv.cfg")).unwrap_or_default();
-    Some(Virtualenv { version: version(&config).unwrap_or_default(), path })
+    usual.chain(active).find_map(|it| Virtualenv::at(&it))
 }
 
 /// `version` of venv, `version_info` of uv and virtualenv.
@@ -36,6 +34,13 @@ fn version(config: &str) -> Option<String> {
 }
 
 impl Virtualenv {
+    /// The one of a folder; None where there is none.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        let config = read(&path.join("pyvenv.cfg")).unwrap_or_default();
+        let is_there = path.join("bin/python").exists();
+        is_there.then(|| Self { version: version(&config).unwrap_or_default(), path: path.to_owned() })
+    }
+
     /// Why the app will not run in it, if that can be seen: its Python is too old, or the framework is missing.
     pub(crate) fn lacks(&self, framework: &str) -> Option<String> {
         let mut numbers = self.version.split('.').map(str::parse);
@@ -49,16 +54,39 @@ impl Virtualenv {
             ));
         }
         let (path, package) = (self.path.display(), framework.to_lowercase());
-        let is_missing = framework != "WSGI" && !self.has(&package);
+        let imported = if framework == "web.py" { "web" } else { &package };
+        let is_missing = framework != "WSGI" && !self.has(imported);
         is_missing.then(|| {
             format!("{framework} is not installed in {path}: {path}/bin/pip install {package}, or what the project says")
         })
     }
 
+    /// The folders of what is installed in it.
+    pub(crate) fn site_packages(&self) -> Vec<PathBuf> {
+        let lib = fs::read_dir(self.path.join("lib")).into_iter().flatten().flatten();
+        lib.map(|it| it.path().join("site-packages")).filter(|it| it.is_dir()).collect()
+    }
+
+    /// Whether a distribution of that name is installed in it; true where it may be elsewhere.
+    pub(crate) fn has_distribution(&self, name: &str) -> bool {
+        let normal = |it: &str| it.to_lowercase().replace(['-', '.'], "_");
+        let is_it = |file: &str| {
+            let info = file.strip_suffix(".dist-info").or_else(|| file.strip_suffix(".egg-info"));
+            let link = file.strip_suffix(".egg-link");
+            let named = info.and_then(|it| it.split('-').next()).or(link);
+            named.is_some_and(|it| normal(it) == normal(name))
+        };
+        let has = |packages: &PathBuf| {
+            let mut entries = fs::read_dir(packages).into_iter().flatten().flatten();
+            entries.any(|it| it.file_name().to_str().is_some_and(is_it))
+        };
+        let packages = self.site_packages();
+        self.sees_the_systems() || packages.is_empty() || packages.iter().any(has)
+    }
+
     /// Whether a package is in it; true where packages may be elsewhere.
     fn has(&self, package: &str) -> bool {
-        let lib = fs::read_dir(self.path.join("lib")).into_iter().flatten().flatten();
-        let mut packages = lib.map(|it| it.path().join("site-packages")).filter(|it| it.is_dir()).peekable();
+        let mut packages = self.site_packages().into_iter().peekable();
         let is_there = |packages: PathBuf| {
             packages.join(package).exists() || packages.join(package).with_extension("py").exists()
         };

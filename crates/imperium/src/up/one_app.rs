@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf, absolute};
 
 use api::VassalName;
-use config::Layout;
+use config::{Layout, Wrong};
 use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
@@ -46,6 +46,8 @@ enum AppError {
         "write `imperium up app.py`, `imperium up app.py:callable` or `imperium up module:callable`"
     ))]
     Target(String),
+    #[error("run `{app}`: it {why}")]
+    Call { app: String, why: Wrong },
     #[error("run {}: there is no such file", .0.display())]
     #[diagnostic(help("go to the folder of the app, or write the path of the file from here"))]
     NoFile(PathBuf),
@@ -116,7 +118,11 @@ impl RunsAs {
 /// The name of an app: that of its file or module, as far as a name may have its characters.
 fn name_of(app: &str, directory: &Path) -> Result<VassalName, AppError> {
     let refused = || AppError::Target(app.to_owned());
-    let stem = match App::parse(app).map_err(|_| refused())?.target {
+    let wrong = |why: Wrong| match app.contains('(') {
+        true => AppError::Call { app: app.to_owned(), why },
+        false => refused(),
+    };
+    let stem = match App::parse(app).map_err(wrong)?.target {
         Target::Module(module) => module,
         Target::File(file) | Target::Paste(file) if !directory.join(&file).is_file() => {
             return Err(AppError::NoFile(directory.join(file)));
@@ -198,6 +204,13 @@ mod tests {
         check("blog.wsgi:application", "blog-wsgi");
         check("blog_2:app", "blog_2");
         check("blog", "blog");
+        check("shop:create_app(\"prod\", debug=False)", "shop");
+        check(
+            "shop:create_app(config)",
+            "run `shop:create_app(config)`: it must call `create_app` with literals only, and a literal is missing (a \
+             string, a number, True, False, None, a list, a tuple or a dictionary) at `config`: write such as \
+             \"create_app('prod', debug=False)\", or pass what it needs in [env]",
+        );
         check("none.py", "run /none.py: there is no such file");
         check("no/such", "run `no/such`: it is neither a Python file nor a module");
         check("", "run ``: it is neither a Python file nor a module");

@@ -1,18 +1,24 @@
-//! Projects as their authors write them, and what is found in each.
+//! Projects as their authors write them, and what is found in each. Whole skeletons are in `tests/corpus`.
 
-use std::path::PathBuf;
+use std::fs;
 
 use super::*;
 
 #[track_caller]
 fn check(files: &[(&str, &str)], expected: &str) {
-    let modules: Vec<_> = files
-        .iter()
-        .map(|(path, text)| Module { path: PathBuf::from(path), text: (*text).to_owned() })
-        .collect();
-    let told = match find(Path::new("/srv/shop"), &modules) {
-        Ok(found) => format!("{} {}", found.framework, found.app),
-        Err(wrong) => wrong.to_string(),
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let told = match find(&Project::look(folder.path()), None) {
+        Ok(found) => {
+            let directory = found.directory.strip_prefix(folder.path()).unwrap().display().to_string();
+            let directory = if directory.is_empty() { directory } else { format!(" in {directory}") };
+            format!("{} {}{directory}", found.framework, found.app)
+        }
+        Err(wrong) => wrong.to_string().replace(folder.path().to_str().unwrap(), "/srv/shop"),
     };
     assert_eq!(told, expected);
 }
@@ -27,8 +33,17 @@ fn django_projects() {
         &[("manage.py", manage), ("shop/celery.py", "app = Celery('shop')"), ("shop/wsgi.py", "")],
         "Django shop.wsgi:application",
     );
+    check(
+        &[("manage.py", manage), ("shop/settings.py", "")],
+        "Django django.core.wsgi:get_wsgi_application()",
+    );
+    check(&[("a/b/manage.py", manage), ("a/b/shop/wsgi.py", "")], "Django shop.wsgi:application in a/b");
     let wsgi = "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()";
-    check(&[("shop/wsgi.py", wsgi)], "Django shop.wsgi:application");
+    check(&[("shop/wsgi.py", wsgi), ("shop/__init__.py", "")], "Django shop.wsgi:application");
+    check(
+        &[("a/manage.py", manage), ("b/manage.py", manage)],
+        "it has several projects of Django's: a/manage.py and b/manage.py: name the folder of one of them",
+    );
 }
 
 #[test]
@@ -49,8 +64,13 @@ fn flask_apps() {
     );
     check(
         &[("shop.py", "from flask import Flask\ndef create_app(config, debug=False):")],
-        "shop.py, line 2: create_app needs arguments, and a factory is called without any: \
-         write a wsgi.py with `application = create_app(…)`",
+        "shop.py, line 2: create_app needs arguments, and nothing says which: \
+         give them by `--app 'module:create_app(\"prod\")'`: strings, numbers and other literals",
+    );
+    check(
+        &[("app.py", "from flask import Flask\napp = Flask(__name__)\napp.run(debug=True)")],
+        "app.py, line 3: `app.run(debug=True)` starts a server of its own when the file is imported: \
+         put it below `if __name__ == \"__main__\":`",
     );
 }
 
@@ -66,19 +86,20 @@ fn pyramid_and_others() {
     check(&[("wsgi.py", "from shop.site import app as application")], "WSGI wsgi:application");
     check(&[("hello.py", "def application(environ, start_response):")], "WSGI hello:application");
     check(&[("api.py", "import falcon\napi = falcon.App()")], "Falcon api:api");
-    check(&[("tool.py", "window = App()"), ("z.py", "application = 1")], "WSGI z:application");
+    check(&[("tool.py", "window = App()"), ("z.py", "application = make()")], "WSGI z:application");
 }
 
 #[test]
 fn what_cannot_be_served() {
     check(
         &[("main.py", "from fastapi import FastAPI\napp = FastAPI()")],
-        "main.py, line 2: FastAPI makes an ASGI app, and WSGI is what is served: \
-         serve it by another server, or name its WSGI app in a vassal file of your own",
+        "main.py, line 2: FastAPI makes an app that is none of WSGI's, and WSGI is what is served: \
+         serve it by another server, or name its WSGI app by `--app module:callable`",
     );
     check(
         &[("setup.py", "name = 'shop'")],
-        "/srv/shop has no Django project, no Flask or Pyramid app and no WSGI callable: \
-         name the folder that has wsgi.py, app.py or manage.py in it",
+        "/srv/shop has no Django project, no Flask or Pyramid app and no WSGI callable: name the folder or the file that \
+         has it; or, for an app that pip installed, name what its documentation has for WSGI servers, such as \
+         `--app module:callable`",
     );
 }

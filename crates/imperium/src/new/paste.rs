@@ -1,0 +1,95 @@
+//! Finds the Paste file of a project, which names the app of Pyramid's own layouts and of many older ones.
+
+use std::path::{Path, PathBuf};
+
+use super::candidates::imports;
+use super::find::Found;
+use super::ini::{sections, settings};
+use super::project::Project;
+use super::virtualenv::Virtualenv;
+
+/// What makes the app `main`.
+const SECTIONS: [&str; 4] = ["app:main", "composite:main", "pipeline:main", "composit:main"];
+
+/// How far above its file the app's module is looked for.
+const MAX_ABOVE: usize = 3;
+
+/// The app of the plainest file: that for production, and none for tests.
+pub(crate) fn find(project: &Project) -> Option<Found> {
+    plainest(project).and_then(|(path, text)| of_file(project, path, text))
+}
+
+/// Whether the project has such a file.
+pub(crate) fn is_there(project: &Project) -> bool {
+    plainest(project).is_some()
+}
+
+fn plainest(project: &Project) -> Option<(&Path, &str)> {
+    let files = project.settings.iter().filter(|(_, text)| sections(text).any(|it| SECTIONS.contains(&it)));
+    let ranked = files.filter_map(|(path, text)| Some((rank(path)?, path, text)));
+    let (_, path, text) = ranked.min_by_key(|(rank, path, _)| (*rank, path.components().count()))?;
+    Some((path, text))
+}
+
+/// The app of one file; None where it makes none.
+pub(crate) fn of_file(project: &Project, path: &Path, text: &str) -> Option<Found> {
+    let section = sections(text).find(|it| SECTIONS.contains(it))?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let directory = factory(text, section).and_then(|name| directory(project, folder, name));
+    let directory = directory.unwrap_or_else(|| folder.to_owned());
+    let target = path.strip_prefix(&directory).unwrap_or(path).display().to_string();
+    let shown = project.shown(path).display();
+    let evidence = format!("{shown}, which has [{section}]; its logging is set up too");
+    let of_pyramid = text.contains("pyramid") || project.modules.iter().any(|it| imports(it, "pyramid"));
+    let framework = if of_pyramid { "Pyramid" } else { "WSGI" };
+    Some(Found { egg: egg(text, section), ..Found::new(framework, &target, &directory, evidence) })
+}
+
+/// The folder that a module is imported from.
+fn directory(project: &Project, folder: &Path, name: &str) -> Option<PathBuf> {
+    let file = Path::new(&name.replace('.', "/")).to_owned();
+    let files = [file.with_extension("py"), file.join("__init__.py")];
+    let is_it = |path: &Path| files.iter().any(|it| path.ends_with(it));
+    let above =
+        || folder.ancestors().take(MAX_ABOVE).find(|it| files.iter().any(|file| it.join(file).is_file()));
+    match project.modules.iter().find(|it| is_it(&it.path)) {
+        Some(module) => Some(super::root::place(module).directory),
+        None => above().map(Path::to_owned),
+    }
+}
+
+/// The lower, the plainer.
+fn rank(path: &Path) -> Option<u8> {
+    match path.file_stem()?.to_str()? {
+        "production" => Some(0),
+        name if name.contains("test") => None,
+        name if name.contains("prod") || name.contains("live") => Some(1),
+        name if name.contains("dev") || name.contains("local") => Some(3),
+        _ => Some(2),
+    }
+}
+
+/// The module of `paste.app_factory = shop:main`, or of `use = call:shop:main`.
+fn factory<'t>(text: &'t str, section: &str) -> Option<&'t str> {
+    let of_section = |it: &super::ini::Setting<'_>| it.section == section;
+    settings(text).filter(of_section).find_map(|it| match it.key {
+        "paste.app_factory" | "paste.composite_factory" => it.value.split(':').next(),
+        "use" => it.value.strip_prefix("call:")?.split(':').next(),
+        _ => None,
+    })
+}
+
+/// The package of `use = egg:shop`, which has to be installed.
+fn egg(text: &str, section: &str) -> Option<String> {
+    let mut of_section = settings(text).filter(|it| it.section == section && it.key == "use");
+    let name = of_section.find_map(|it| it.value.strip_prefix("egg:"))?;
+    Some(name.split(['#', ' ']).next()?.to_owned())
+}
+
+/// What is left to be done when the package of the file is not installed.
+pub(crate) fn missing(egg: &str, project: &Path, python: &Virtualenv) -> Option<String> {
+    let (path, project) = (python.path.display(), project.display());
+    (!python.has_distribution(egg)).then(|| {
+        format!("the package {egg}, which the Paste file names, is not installed in {path}: {path}/bin/pip install -e {project}")
+    })
+}

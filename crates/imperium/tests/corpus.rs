@@ -1,0 +1,80 @@
+//! What `imperium new` writes for each project skeleton of `tests/corpus`, word by word.
+//!
+//! A case is a folder: `project` is what is looked at, `arguments` is what else is on the command line, one a line, and
+//! `expected.toml` is what is written, with what is left to be done as comments below. The case is named as the app is.
+//! `IMPERIUM_CORPUS=write` writes that file anew: read the difference before you keep it.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[test]
+fn every_skeleton_gets_the_file_that_is_expected() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let writes = std::env::var_os("IMPERIUM_CORPUS").is_some_and(|it| it == "write");
+    let mut wrong = BTreeMap::new();
+    let cases: Vec<PathBuf> = fs::read_dir(&corpus).unwrap().map(|it| it.unwrap().path()).collect();
+    for case in &cases {
+        let (told, expected) = (told(case), case.join("expected.toml"));
+        if writes {
+            fs::write(&expected, &told).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != told {
+            wrong.insert(case.file_name().unwrap().to_owned(), told);
+        }
+    }
+    let wrong: Vec<_> = wrong.iter().map(|(name, told)| format!("--- {}\n{told}", name.display())).collect();
+    assert!(wrong.is_empty(), "{} are not as expected:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(cases.len() >= 40, "the corpus has shrunk to {}", cases.len());
+}
+
+/// What is written, or why nothing is. Paths are from the project.
+fn told(case: &Path) -> String {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().canonicalize().unwrap();
+    let project = folder.join(case.file_name().unwrap());
+    copy(&case.join("project"), &project);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imperium"));
+    command.env_remove("VIRTUAL_ENV").env_remove("IMPERIUM_ROOT").env("NO_COLOR", "1").env("COLUMNS", "400");
+    command.args(["new", "--root"]).arg(&folder).args(arguments(case, &project)).current_dir(&folder);
+    let output = command.output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let vassals = fs::read_dir(folder.join("vassals")).into_iter().flatten().flatten();
+    let written: String = vassals.map(|it| fs::read_to_string(it.path()).unwrap()).collect();
+    let told = if output.status.success() {
+        let left = printed.split_once("\nStill to do:\n").map(|(_, it)| it).unwrap_or_default();
+        let left: String =
+            left.lines().map(|it| format!("# still to do: {}\n", it.trim_start_matches("- "))).collect();
+        if left.is_empty() { written } else { format!("{written}\n{left}") }
+    } else {
+        assert_eq!(written, "", "it failed, and wrote a file");
+        let said = String::from_utf8(output.stderr).unwrap();
+        said.lines().map(|it| format!("# {it}").trim_end().to_owned() + "\n").collect()
+    };
+    told.replace(project.to_str().unwrap(), "PROJECT")
+}
+
+/// The project's folder, or a file or folder in it that the case names; and what comes with it.
+fn arguments(case: &Path, project: &Path) -> Vec<String> {
+    let given = fs::read_to_string(case.join("arguments")).unwrap_or_default();
+    let given: Vec<_> = given.lines().map(str::to_owned).collect();
+    let (path, rest) = match given.as_slice() {
+        [path, rest @ ..] if !path.starts_with('-') => (project.join(path), rest.to_owned()),
+        _ => (project.to_owned(), given),
+    };
+    [path.display().to_string()].into_iter().chain(rest).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => assert!(fs::copy(&from, &to).is_ok(), "copy {}", from.display()),
+        }
+    }
+}

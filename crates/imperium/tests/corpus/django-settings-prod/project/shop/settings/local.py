@@ -1,0 +1,3 @@
+from shop.settings.common import *  # noqa: F403
+
+DEBUG = True

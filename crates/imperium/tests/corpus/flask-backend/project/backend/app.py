@@ -1,0 +1,10 @@
+from flask import Flask
+
+import models
+
+app = Flask(__name__)
+
+
+@app.get("/")
+def index():
+    return models.NAME

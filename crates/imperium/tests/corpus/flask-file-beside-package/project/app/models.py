@@ -1,0 +1,1 @@
+NAME = "flask-file-beside-package"

@@ -1,0 +1,1 @@
+NAME = "flask-one-file-in-package"

@@ -1,0 +1,1 @@
+NAME = "flask-package-itself"

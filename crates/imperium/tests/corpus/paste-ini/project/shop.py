@@ -1,0 +1,6 @@
+def main(global_config):
+    def application(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"paste-ini"]
+
+    return application

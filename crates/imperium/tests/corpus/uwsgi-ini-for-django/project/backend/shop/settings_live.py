@@ -1,0 +1,1 @@
+from shop.settings import *  # noqa: F403

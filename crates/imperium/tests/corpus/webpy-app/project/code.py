@@ -1,0 +1,5 @@
+import web
+
+urls = ("/", "index")
+app = web.application(urls, globals())
+application = app.wsgifunc()
