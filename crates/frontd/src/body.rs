@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 
+use crate::cut::{Cutter, Uncut};
 use crate::quota::{Held, Quota};
 use crate::send_timeout;
 use crate::spool::SpoolReader;
@@ -38,7 +39,7 @@ pub(crate) struct Body {
 #[derive(Debug)]
 enum Source {
     Full(Bytes),
-    Spooled(SpoolReader),
+    Spooled(Uncut<SpoolReader>),
     File(FileBody),
 }
 
@@ -60,8 +61,8 @@ impl Body {
     }
 
     /// A body that comes from a worker in pieces.
-    pub(crate) fn spooled(reader: SpoolReader) -> Self {
-        Self::of(Source::Spooled(reader))
+    pub(crate) fn spooled(reader: SpoolReader, cutter: Cutter) -> Self {
+        Self::of(Source::Spooled(Uncut::new(reader, cutter)))
     }
 
     /// A file from disk.
@@ -113,9 +114,14 @@ impl Source {
         match self {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Spooled(reader) => Pin::new(reader).poll_frame(cx).map_err(io::Error::other),
+            Self::Spooled(reader) => Pin::new(reader).poll_frame(cx),
             Self::File(file) => Pin::new(file).poll_frame(cx),
         }
+    }
+
+    /// Whether it broke off, and the client has still to take what came before.
+    fn is_cut(&self) -> bool {
+        matches!(self, Self::Spooled(reader) if reader.is_cut())
     }
 
     fn is_end_stream(&self) -> bool {
@@ -156,7 +162,9 @@ impl http_body::Body for Body {
         if rest.is_empty() {
             match source.poll(cx) {
                 Poll::Pending => {
-                    send_timeout::awaited();
+                    if !source.is_cut() {
+                        send_timeout::awaited();
+                    }
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => *rest = frame.into_data().unwrap_or_default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::runner::Connection;
 
 use crate::clients::{Clients, Share};
+use crate::cut::ConnectionCut;
 use crate::early_hints::EarlyHints;
 use crate::head_guard::Refusal;
 use crate::quota::Quota;
@@ -18,6 +19,7 @@ pub(crate) struct Client {
     local: IpAddr,
     connection: Connection,
     early_hints: EarlyHints,
+    connection_cut: ConnectionCut,
     refusal: Refusal,
     share: Arc<Share>,
     memory: Arc<Quota>,
@@ -52,6 +54,7 @@ impl Client {
                 tls,
             },
             early_hints: EarlyHints::default(),
+            connection_cut: ConnectionCut::default(),
             refusal,
             memory: share.connection(),
             share,
@@ -91,6 +94,11 @@ impl Client {
     /// What goes to it before its response, over HTTP/1.1.
     pub(crate) fn early_hints(&self) -> &EarlyHints {
         &self.early_hints
+    }
+
+    /// Ends its connection amidst a response, over HTTP/1.1.
+    pub(crate) fn connection_cut(&self) -> &ConnectionCut {
+        &self.connection_cut
     }
 
     /// The address that it connected to.

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::client::{Client, Transport};
+use crate::cut::Cuttable;
 use crate::early_hints::Hinted;
 use crate::head_guard::{HeadGuard, HeadLimits, Refusal};
 use crate::resets::{self, Guarded, Resets};
@@ -89,7 +90,7 @@ where
 {
     let limits = &shard.config().limits;
     let head = HeadLimits { time: limits.header_timeout, bytes: limits.header_bytes };
-    let io = Hinted::new(io, client.early_hints().clone());
+    let io = Cuttable::new(Hinted::new(io, client.early_hints().clone()), client.connection_cut().clone());
     let service = service_fn(async |request| {
         let mut response = service::respond(shard, client, request).await;
         if shard.drain().is_cancelled() {

@@ -7,6 +7,7 @@ mod client;
 mod clients;
 mod connection;
 mod courtesy;
+mod cut;
 mod descriptors;
 mod disk;
 mod early_hints;

@@ -161,7 +161,8 @@ impl Pools {
 impl AppMetrics {
     /// Counts a response.
     pub(crate) fn responded(&self, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100);
+        // What no class is for is an error of the app's.
+        let class = usize::from(status.as_u16() / 100).min(5);
         if let Some(counter) = self.responses.get(class.wrapping_sub(1)) {
             counter.inc();
         }

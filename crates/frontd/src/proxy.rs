@@ -10,6 +10,7 @@ use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
+use hyper::ext::ReasonPhrase;
 use tokio_stream::Stream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
@@ -19,6 +20,7 @@ use crate::authority::Authority;
 use crate::body::Body;
 use crate::client::Client;
 use crate::courtesy;
+use crate::cut::Cutter;
 use crate::headers::{self, Arena};
 use crate::log_limit::LogLimit;
 use crate::pool::{Mode, Refused, Turn};
@@ -161,8 +163,8 @@ impl Exchange<'_> {
 
     async fn attempt(&self, mut pending: Pending, lost: &mut u32) -> Next {
         let (mut call, mut hinted) = (None, false);
-        let need_body = |link: &Arc<Link>, id| {
-            let upload = chunks(self.body.reader());
+        let need_body = |link: &Arc<Link>, id, offset| {
+            let upload = chunks(self.body.reader_at(offset));
             let link = Arc::clone(link);
             let open = async move { link.bodies().open(id, upload).await };
             call = Some(AbortOnDropHandle::new(self.shard.tasks().spawn(open)));
@@ -172,11 +174,13 @@ impl Exchange<'_> {
             self.client.early_hints().withdraw();
         }
         match outcome {
-            Outcome::Response { status, headers, body, streamed, file } => {
-                match self.head_of(status, headers) {
+            Outcome::Response { status, headers, body, streamed, reason, file } => {
+                match self.head_of(status, reason, headers) {
                     Err(reply) => Next::Answer(Err(reply)),
                     Ok(response) if let Some(file) = file => {
-                        Next::Answer(sendfile::send(self.app, self.client, self.head, response, &file).await)
+                        let sent =
+                            sendfile::send(self.app, self.client, self.head, response, file.file()).await;
+                        Next::Answer(sent)
                     }
                     Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),
                     Ok(response) if let Some(receiving) = streamed => {
@@ -259,6 +263,7 @@ impl Exchange<'_> {
             server_port: authority.port.unwrap_or_else(|| client.default_port()).into(),
             request_id: arena.copy(&id),
             limit_milliseconds: self.app.limits.request.map_or(0, milliseconds),
+            idle_milliseconds: self.app.limits.idle.map_or(0, milliseconds),
         }
     }
 
@@ -271,7 +276,7 @@ impl Exchange<'_> {
     }
 
     /// The response without its body.
-    fn head_of(&self, status: u32, headers: Vec<Header>) -> Result<Response<Body>, Reply> {
+    fn head_of(&self, status: u32, reason: Bytes, headers: Vec<Header>) -> Result<Response<Body>, Reply> {
         let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
         let status =
             status.filter(|it| !it.is_informational()).ok_or_else(|| self.bad_response("its status"))?;
@@ -279,6 +284,12 @@ impl Exchange<'_> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
+        // HTTP/2 has none (RFC 9113, 8.3.2).
+        if !reason.is_empty() && self.head.version < Version::HTTP_2 {
+            let reason =
+                ReasonPhrase::try_from(reason).map_err(|_| self.bad_response("its reason phrase"))?;
+            response.extensions_mut().insert(reason);
+        }
         Ok(response)
     }
 
@@ -327,7 +338,11 @@ impl Exchange<'_> {
                 }
             }
         });
-        Some(response.map(|_| Body::spooled(reader)))
+        let cutter = match self.head.version {
+            Version::HTTP_2 => Cutter::stream(),
+            _ => Cutter::Connection(self.client.connection_cut().clone()),
+        };
+        Some(response.map(|_| Body::spooled(reader, cutter)))
     }
 
     fn bad_response(&self, what: &'static str) -> Reply {

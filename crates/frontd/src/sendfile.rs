@@ -9,6 +9,7 @@ use api::runner::{File, file};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use tracing::warn;
 
@@ -113,8 +114,10 @@ fn merged(response: Response<Body>, sent: Response<Body>) -> Response<Body> {
             head.headers.insert(name, value.clone());
         }
     }
-    if matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+    if matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) && head.status != file.status {
         head.status = file.status;
+        // It was of the other status.
+        head.extensions.remove::<ReasonPhrase>();
     }
     Response::from_parts(head, body)
 }

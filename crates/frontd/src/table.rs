@@ -51,6 +51,8 @@ pub(crate) struct Limits {
     pub(crate) queue: Duration,
     /// How long the worker may take until its response begins.
     pub(crate) request: Option<Duration>,
+    /// How long a response that has begun may go on without a further piece of its body.
+    pub(crate) idle: Option<Duration>,
     /// Bytes of its body.
     pub(crate) body: u64,
 }
@@ -140,8 +142,8 @@ impl App {
             metrics: former.map_or_else(|| metrics.app(&app.name), |it| it.metrics.clone()),
             limits: Limits {
                 queue: Duration::from_millis(app.queue_milliseconds.into()),
-                request: (app.request_milliseconds > 0)
-                    .then(|| Duration::from_millis(app.request_milliseconds.into())),
+                request: limit(app.request_milliseconds),
+                idle: limit(app.idle_milliseconds),
                 body: app.body_limit,
             },
         }
@@ -198,6 +200,11 @@ fn folders(
     let mut folders: Vec<_> = folders.iter().map(folder).collect();
     folders.sort_by_key(|it| std::cmp::Reverse(it.prefix().len()));
     folders
+}
+
+/// In milliseconds; 0 is none.
+fn limit(milliseconds: u32) -> Option<Duration> {
+    Some(Duration::from_millis(milliseconds.into())).filter(|it| !it.is_zero())
 }
 
 impl From<&routes::Worker> for Worker {

@@ -2,7 +2,7 @@
 //!
 //! To send each by itself costs a system call, and wakes frontd for one answer where it could deal with several. So
 //! while more requests wait here an answer is held for a moment: its client waits for it. Should the next request
-//! take long, the minder sends it (`driver`).
+//! take long, the helper sends it (`driver`).
 
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,7 @@ use api::runner::serve_response;
 use api::runner::{ExchangeRequest, ExchangeResponse, NeedBody};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use crate::exchange::{ChunkSender, ClientGone, Exchange};
 
@@ -21,6 +21,9 @@ pub(crate) enum ReadError {
     /// The body ended before its length.
     #[error("read the request body: it was cut with {0} bytes missing")]
     Cut(u64),
+    /// The response has begun since it was asked whether to go back.
+    #[error("read the request body: a large body cannot go back once the response has begun")]
+    NoWayBack,
 }
 
 /// A request's body, asked for when the app first reads it, and taken in no faster than the app reads.
@@ -28,23 +31,37 @@ pub(crate) enum ReadError {
 pub(crate) struct Upload {
     /// Never locked: it makes the stream shareable, as a Python object must be.
     incoming: Option<Mutex<Box<Streaming<ExchangeRequest>>>>,
-    left: u64,
+    length: u64,
+    /// Where in the body the next bytes are from.
+    position: u64,
 }
 
 impl Upload {
     /// A body of that many bytes.
     pub(crate) fn new(length: u64) -> Self {
-        Self { incoming: None, left: length }
+        Self { incoming: None, length, position: 0 }
+    }
+
+    /// Where in the body the next bytes are from.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes on at `position` of the body. What frontd has sent already of the rest is dropped.
+    pub(crate) fn seek(&mut self, position: u64) {
+        if position != self.position {
+            (self.position, self.incoming) = (position, None);
+        }
     }
 
     /// The next bytes, which are never empty; `None` at the end of the body.
     pub(crate) async fn next(&mut self, exchange: &Exchange) -> Result<Option<Bytes>, ReadError> {
-        while self.left > 0 {
+        while self.position < self.length {
             // All of it may be at hand still.
             if exchange.is_gone() {
                 return Err(ClientGone.into());
             }
-            let left = self.left;
+            let left = self.length - self.position;
             let stream = self.stream(exchange).await?;
             let message = exchange.unless_gone(stream.message()).await?;
             let Some(ExchangeRequest { message: Some(Message::Chunk(mut chunk)) }) = message.ok().flatten()
@@ -52,7 +69,7 @@ impl Upload {
                 return Err(ReadError::Cut(left));
             };
             chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            self.left -= chunk.len() as u64;
+            self.position += chunk.len() as u64;
             if !chunk.is_empty() {
                 return Ok(Some(chunk));
             }
@@ -64,7 +81,9 @@ impl Upload {
         let incoming = match self.incoming.take() {
             Some(incoming) => incoming,
             None => {
-                exchange.session.send(serve_response::Message::NeedBody(NeedBody { id: exchange.id }));
+                exchange.expect_call();
+                let need = NeedBody { id: exchange.id, offset: self.position };
+                exchange.session.send(serve_response::Message::NeedBody(need));
                 Mutex::new(exchange.incoming().await?)
             }
         };
@@ -95,7 +114,8 @@ impl Download {
         let overrun = self.budget.spend(&mut piece);
         while !piece.is_empty() {
             let chunk = piece.split_to(piece.len().min(CHUNK_SIZE));
-            let sent = self.outgoing.send(Ok(ExchangeResponse { chunk }));
+            let _counts_as_progress = exchange.deadline.send();
+            let sent = self.outgoing.send(ExchangeResponse { chunk });
             if exchange.unless_gone(sent).await?.is_err() {
                 exchange.cancel();
                 return Err(ClientGone);
@@ -107,19 +127,14 @@ impl Download {
     }
 
     /// The body is whole; an error if it is not.
-    pub(crate) async fn finish(self, exchange: &Exchange) -> Result<(), Shortfall> {
+    pub(crate) fn finish(self, exchange: &Exchange) -> Result<(), Shortfall> {
         match self.budget.shortfall() {
             None => Ok(()),
             Some(shortfall) => {
-                self.cut(exchange, "the app sent less than its Content-Length").await;
+                exchange.cut("the app sent less than its Content-Length");
                 Err(shortfall)
             }
         }
-    }
-
-    /// Nothing more comes, and what came is not the whole.
-    pub(crate) async fn cut(self, exchange: &Exchange, why: &'static str) {
-        let _nobody_to_tell = exchange.unless_gone(self.outgoing.send(Err(Status::aborted(why)))).await;
     }
 }
 

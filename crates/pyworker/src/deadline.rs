@@ -1,34 +1,68 @@
-//! How long one request may take until its response begins, and what has come of that.
+//! How long one request may take until its response begins, and then from piece to piece; and what has come of that.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a request may go on after its limit, at most, before its thread is taken for stuck.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The deadline of one request. The thread that runs the app costs it two stores; who watches all of them
-/// ([`crate::watch`]) has the clock.
+/// How long a response may go on whose client has gone, at most, before its app is interrupted.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The deadline of one request. The thread that runs the app costs it two stores, and two additions for each piece of
+/// a response; who watches all of them ([`crate::watch`]) has the clock.
 ///
 /// ```text
-///            the response begins in pieces
-///   Running ──────────────────────────────▶ Answering ──┐
-///      │                                                │ leave
-///      ├────────────────────────────────────────────────┼──────▶ Left
-///      │ limit over                                     │
-///      └───────────▶ Expired ──grace over──▶ Stuck ─────┘
+///            the response begins in pieces              its body has ended
+///   Running ──────────────────────────────▶ Answering ────────────────────▶ Closing ──┐
+///      │ limit over                             │ idle, or its client gone   │ idle    │ leave
+///      └───────────▶ Expired ◀──────────────────┴────────────────────────────┘         ├─────▶ Left
+///                      └──────grace over──▶ Stuck ─────────────────────────────────────┘
 /// ```
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
-    /// None is no limit.
-    limit: Option<Duration>,
-    /// When it was seen first, in milliseconds of the watch's clock and one; 0 before that.
-    seen: AtomicU64,
+    limits: Limits,
     phase: AtomicU8,
+    /// Raised before and after each piece is sent: odd while one is.
+    progress: AtomicU32,
+    clock: Clock,
+    cause: AtomicU8,
     runner: Runner,
-    /// `RequestTimeout` was raised.
+    /// The exception was raised.
     raised: AtomicBool,
     /// The stack of its thread is in the log.
     logged: AtomicBool,
+}
+
+/// How long things may take; none is no limit.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Until the response begins.
+    request: Option<Duration>,
+    /// From one piece of a response to the next.
+    idle: Option<Duration>,
+}
+
+/// What the watch saw, which alone writes to it. Times are in milliseconds of its clock and one; 0 is none yet.
+#[derive(Debug, Default)]
+struct Clock {
+    /// Since when there was no progress.
+    since: AtomicU64,
+    /// The progress then.
+    progress: AtomicU32,
+    /// Since when its client was gone.
+    gone: AtomicU64,
+}
+
+/// Why a request is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Its response did not begin in time.
+    Request,
+    /// Its response gave nothing for too long.
+    Idle,
+    /// Its client has gone, and the app goes on with the response.
+    ClientGone,
 }
 
 /// The thread that runs the app for one request.
@@ -49,17 +83,20 @@ pub(crate) struct ThreadId {
 
 const RUNNING: u8 = 0;
 const ANSWERING: u8 = 1;
-const EXPIRED: u8 = 2;
-const STUCK: u8 = 3;
-const LEFT: u8 = 4;
+const CLOSING: u8 = 2;
+const EXPIRED: u8 = 3;
+const STUCK: u8 = 4;
+const LEFT: u8 = 5;
 
 /// What a look found, told once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
     /// Nothing new.
     Nothing,
-    /// The limit is over, and nothing was answered.
-    Expired,
+    /// A limit is over.
+    Expired(Cause),
+    /// The app gave a piece that its client has not made room for, for as long as a response may be idle.
+    Unread,
     /// The grace is over, too.
     Stuck,
 }
@@ -69,11 +106,26 @@ pub(crate) enum Found {
 #[error("the request took longer than its limit")]
 pub(crate) struct TooLate;
 
+impl Limits {
+    /// In milliseconds; 0 is none.
+    pub(crate) fn new(request: u32, idle: u32) -> Self {
+        let limit = |it: u32| Some(Duration::from_millis(it.into())).filter(|it| !it.is_zero());
+        Self { request: limit(request), idle: limit(idle) }
+    }
+
+    fn of(self, cause: Cause) -> Duration {
+        match cause {
+            Cause::Request => self.request.unwrap_or_default(),
+            Cause::Idle => self.idle.unwrap_or_default(),
+            Cause::ClientGone => self.idle.map_or(GONE_LIMIT, |it| GONE_LIMIT.min(it / 2)),
+        }
+    }
+}
+
 impl Deadline {
-    /// A limit in milliseconds; 0 is none.
-    pub(crate) fn new(limit: u32) -> Self {
-        let limit = Some(Duration::from_millis(limit.into())).filter(|it| !it.is_zero());
-        Self { limit, ..Self::default() }
+    /// A deadline that begins with the first look.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
     }
 
     /// A thread runs the app for it, from here on.
@@ -88,52 +140,103 @@ impl Deadline {
         (id != 0).then(|| ThreadId { ident: self.runner.ident.load(Ordering::Relaxed), id })
     }
 
-    /// The limit.
-    pub(crate) fn limit(&self) -> Duration {
-        self.limit.unwrap_or_default()
+    /// Which limit is over, once one is.
+    pub(crate) fn cause(&self) -> Cause {
+        match self.cause.load(Ordering::SeqCst) {
+            1 => Cause::Idle,
+            2 => Cause::ClientGone,
+            _ => Cause::Request,
+        }
     }
 
-    /// How long it goes on, by what `look` saw.
+    /// The limit that is over.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limits.of(self.cause())
+    }
+
+    /// How long it makes no progress, by what `look` saw.
     pub(crate) fn age(&self, now: Duration) -> Duration {
-        match self.seen.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            seen => Duration::from_millis(milliseconds(now).saturating_sub(seen - 1)),
-        }
+        since(&self.clock.since, now)
     }
 
     /// A look at `now`. The first one starts the clock: nobody has read it when the request began.
-    pub(crate) fn look(&self, now: Duration) -> Found {
-        let Some(limit) = self.limit else { return Found::Nothing };
-        if self.seen.load(Ordering::Relaxed) == 0 {
-            self.seen.store(milliseconds(now) + 1, Ordering::Relaxed);
-        }
+    pub(crate) fn look(&self, now: Duration, client: Client) -> Found {
+        let (phase, progress) = (self.phase(), self.progress.load(Ordering::Relaxed));
+        self.see(now, phase, progress, client);
         let age = self.age(now);
-        if age >= limit && self.turn(RUNNING, EXPIRED) {
-            Found::Expired
-        } else if age >= limit + limit.min(GRACE) && self.turn(EXPIRED, STUCK) {
-            Found::Stuck
-        } else {
-            Found::Nothing
+        match phase {
+            RUNNING if self.limits.request.is_some_and(|it| age >= it) => self.expire(phase, Cause::Request),
+            ANSWERING if since(&self.clock.gone, now) >= self.limits.of(Cause::ClientGone) => {
+                let gone = self.clock.gone.load(Ordering::Relaxed);
+                self.clock.since.store(gone, Ordering::Relaxed);
+                self.expire(phase, Cause::ClientGone)
+            }
+            ANSWERING | CLOSING if self.limits.idle.is_some_and(|it| age >= it) => {
+                if progress % 2 == 0 {
+                    return self.expire(phase, Cause::Idle);
+                }
+                start(&self.clock.since, now);
+                Found::Unread
+            }
+            EXPIRED if age >= self.limit() + self.limit().min(GRACE) && self.turn(EXPIRED, STUCK) => {
+                Found::Stuck
+            }
+            _ => Found::Nothing,
         }
     }
 
-    /// The response begins, and may go on for as long as it likes.
+    fn see(&self, now: Duration, phase: u8, progress: u32, client: Client) {
+        let Clock { since, progress: seen, gone } = &self.clock;
+        let goes_on = phase < EXPIRED && seen.swap(progress, Ordering::Relaxed) != progress;
+        if goes_on || since.load(Ordering::Relaxed) == 0 {
+            start(since, now);
+        }
+        if phase == ANSWERING && client == Client::Gone && gone.load(Ordering::Relaxed) == 0 {
+            start(gone, now);
+        }
+    }
+
+    fn expire(&self, phase: u8, cause: Cause) -> Found {
+        self.cause.store(cause as u8, Ordering::SeqCst);
+        if self.turn(phase, EXPIRED) { Found::Expired(cause) } else { Found::Nothing }
+    }
+
+    /// The response begins, and may go on for as long as it gives something.
     pub(crate) fn answer(&self) -> Result<(), TooLate> {
         let is_in_time = self.turn(RUNNING, ANSWERING) || self.phase() == ANSWERING;
+        self.progress.fetch_add(2, Ordering::Relaxed);
         if is_in_time { Ok(()) } else { Err(TooLate) }
     }
 
-    /// The thread is done with the app. Tells whether the limit was over before.
+    /// A piece of the response is about to be sent.
+    pub(crate) fn send(&self) -> Sending<'_> {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        Sending(&self.progress)
+    }
+
+    /// The body of the response has ended.
+    pub(crate) fn close(&self) {
+        if self.turn(ANSWERING, CLOSING) {
+            self.progress.fetch_add(2, Ordering::Relaxed);
+        }
+    }
+
+    /// The thread is done with the app. Tells whether a limit was over before.
     pub(crate) fn leave(&self) -> bool {
         matches!(self.phase.swap(LEFT, Ordering::SeqCst), EXPIRED | STUCK)
     }
 
-    /// Whether the limit is over, and the thread still in the app.
+    /// Whether a limit is over, and the thread still in the app.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase(), EXPIRED | STUCK)
     }
 
-    /// Whether `RequestTimeout` is to be raised by whoever asks: the first, and no one before or after.
+    /// Whether the response has not begun, and the request has not expired.
+    pub(crate) fn is_running(&self) -> bool {
+        self.phase() == RUNNING
+    }
+
+    /// Whether the exception is to be raised by whoever asks: the first, and no one before or after.
     pub(crate) fn is_to_be_raised(&self) -> bool {
         self.is_over() && !self.raised.swap(true, Ordering::SeqCst)
     }
@@ -157,6 +260,34 @@ impl Deadline {
     }
 }
 
+/// Whether the client of a request waits for the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    Waits,
+    Gone,
+}
+
+/// A piece of a response is being sent, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Sending<'a>(&'a AtomicU32);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn start(time: &AtomicU64, now: Duration) {
+    time.store(milliseconds(now) + 1, Ordering::Relaxed);
+}
+
+fn since(time: &AtomicU64, now: Duration) -> Duration {
+    match time.load(Ordering::Relaxed) {
+        0 => Duration::ZERO,
+        seen => Duration::from_millis(milliseconds(now).saturating_sub(seen - 1)),
+    }
+}
+
 fn milliseconds(now: Duration) -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1)
 }
@@ -166,19 +297,29 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const EXPIRED: Found = Found::Expired(Cause::Request);
+    const IDLE: Found = Found::Expired(Cause::Idle);
+
+    fn deadline(request: u32, idle: u32) -> Deadline {
+        Deadline::new(Limits::new(request * 1000, idle * 1000))
+    }
+
+    fn look(deadline: &Deadline, second: u32) -> Found {
+        deadline.look(SECOND * second, Client::Waits)
+    }
 
     #[test]
     fn each_end_is_found_once_and_counted_from_the_first_look() {
-        let deadline = Deadline::new(60_000);
+        let deadline = deadline(60, 60);
         for (second, found) in [
             (100, Found::Nothing),
             (159, Found::Nothing),
-            (160, Found::Expired),
+            (160, EXPIRED),
             (164, Found::Nothing),
             (165, Found::Stuck),
             (1000, Found::Nothing),
         ] {
-            assert_eq!(deadline.look(SECOND * second), found, "after {second} s");
+            assert_eq!(look(&deadline, second), found, "after {second} s");
         }
         assert_eq!(deadline.age(SECOND * 170), SECOND * 70);
         assert!(deadline.is_stuck());
@@ -186,34 +327,95 @@ mod tests {
 
     #[test]
     fn the_grace_is_no_longer_than_the_limit() {
-        let deadline = Deadline::new(1000);
-        let looks = [0, 1, 2].map(|second| deadline.look(SECOND * second));
-        assert_eq!(looks, [Found::Nothing, Found::Expired, Found::Stuck]);
+        let deadline = deadline(1, 0);
+        let looks = [0, 1, 2].map(|second| look(&deadline, second));
+        assert_eq!(looks, [Found::Nothing, EXPIRED, Found::Stuck]);
     }
 
     #[test]
     fn a_response_that_began_in_time_may_go_on() {
-        let deadline = Deadline::new(1000);
-        assert_eq!(deadline.look(SECOND), Found::Nothing);
+        let deadline = deadline(1, 0);
+        assert_eq!(look(&deadline, 1), Found::Nothing);
         assert_eq!((deadline.answer(), deadline.answer()), (Ok(()), Ok(())));
-        assert_eq!(deadline.look(SECOND * 9), Found::Nothing);
+        assert_eq!(look(&deadline, 9), Found::Nothing);
         assert!(!deadline.leave());
     }
 
     #[test]
     fn one_that_comes_late_does_not_begin() {
-        let deadline = Deadline::new(1000);
-        assert_eq!((deadline.look(SECOND), deadline.look(SECOND * 2)), (Found::Nothing, Found::Expired));
+        let deadline = deadline(1, 60);
+        assert_eq!((look(&deadline, 1), look(&deadline, 2)), (Found::Nothing, EXPIRED));
         assert_eq!(deadline.answer(), Err(TooLate));
         assert!(deadline.is_to_be_raised() && !deadline.is_to_be_raised(), "raised once");
         assert!(deadline.is_over() && deadline.leave() && !deadline.is_over());
-        assert_eq!(deadline.look(SECOND * 9), Found::Nothing, "who has left is not stuck");
+        assert_eq!(look(&deadline, 9), Found::Nothing, "who has left is not stuck");
     }
 
     #[test]
     fn without_a_limit_nothing_is_late() {
-        let deadline = Deadline::new(0);
-        assert_eq!((deadline.look(SECOND), deadline.look(SECOND * 9999)), (Found::Nothing, Found::Nothing));
+        let deadline = deadline(0, 0);
+        assert_eq!((look(&deadline, 1), look(&deadline, 9999)), (Found::Nothing, Found::Nothing));
+        assert_eq!(deadline.answer(), Ok(()));
+        assert_eq!((look(&deadline, 10_000), look(&deadline, 99_999)), (Found::Nothing, Found::Nothing));
         assert_eq!(deadline.runner(), None);
+    }
+
+    #[test]
+    fn each_piece_begins_the_idle_time_anew_and_the_first_does() {
+        let deadline = deadline(100, 10);
+        assert_eq!(look(&deadline, 1), Found::Nothing);
+        deadline.answer().unwrap();
+        assert_eq!((look(&deadline, 50), look(&deadline, 59)), (Found::Nothing, Found::Nothing));
+        drop(deadline.send());
+        assert_eq!((look(&deadline, 60), look(&deadline, 69)), (Found::Nothing, Found::Nothing));
+        assert_eq!((look(&deadline, 70), look(&deadline, 74)), (IDLE, Found::Nothing));
+        assert_eq!((deadline.cause(), deadline.limit()), (Cause::Idle, SECOND * 10));
+        assert_eq!(look(&deadline, 75), Found::Stuck);
+    }
+
+    #[test]
+    fn what_waits_for_a_slow_client_is_not_idle() {
+        let deadline = deadline(100, 10);
+        deadline.answer().unwrap();
+        let sending = deadline.send();
+        let looks = [1, 10, 11, 12, 21].map(|second| look(&deadline, second));
+        let nothing = Found::Nothing;
+        assert_eq!(looks, [nothing, nothing, Found::Unread, nothing, Found::Unread]);
+        drop(sending);
+        assert!(!deadline.is_over());
+        assert_eq!((look(&deadline, 22), look(&deadline, 32)), (nothing, IDLE));
+    }
+
+    #[test]
+    fn what_comes_after_the_body_has_the_idle_time_too() {
+        let deadline = deadline(100, 10);
+        deadline.answer().unwrap();
+        assert_eq!(look(&deadline, 1), Found::Nothing);
+        deadline.close();
+        assert_eq!((look(&deadline, 9), look(&deadline, 18)), (Found::Nothing, Found::Nothing));
+        assert_eq!(look(&deadline, 19), IDLE);
+    }
+
+    #[test]
+    fn a_response_without_a_client_is_interrupted_and_nothing_else_is() {
+        let gone = |deadline: &Deadline, second| deadline.look(SECOND * second, Client::Gone);
+        let answering = || {
+            let deadline = deadline(100, 60);
+            deadline.answer().unwrap();
+            deadline
+        };
+        let deadline = deadline(100, 60);
+        assert_eq!((gone(&deadline, 1), gone(&deadline, 99)), (Found::Nothing, Found::Nothing));
+        let deadline = answering();
+        assert_eq!(
+            (look(&deadline, 1), gone(&deadline, 8), gone(&deadline, 12)),
+            (Found::Nothing, Found::Nothing, Found::Nothing)
+        );
+        assert_eq!(gone(&deadline, 13), Found::Expired(Cause::ClientGone));
+        assert_eq!((gone(&deadline, 17), gone(&deadline, 18)), (Found::Nothing, Found::Stuck));
+        let deadline = answering();
+        assert_eq!(gone(&deadline, 1), Found::Nothing);
+        deadline.close();
+        assert_eq!(gone(&deadline, 9), Found::Nothing, "the app was told, and cleans up");
     }
 }

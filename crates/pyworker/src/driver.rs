@@ -1,10 +1,13 @@
 //! Drives all I/O of the worker, on one single-threaded runtime.
 //!
 //! With one Python thread, that thread drives as long as it waits, which saves the change of threads that
-//! a request would cost otherwise. While it is inside the app a small thread, the minder, takes over, so
-//! that heartbeats, cancels, recalls and answers go on. With several Python threads the minder drives always.
+//! a request would cost otherwise. While it is inside the app, or waits for the GIL to enter it, a small thread, the
+//! helper, takes over, so that heartbeats, cancels, recalls and answers go on. With several Python threads the helper
+//! drives always.
 //!
 //! **Invariant:** nobody holds the GIL while waiting for the runtime, and no task of the runtime takes it.
+//! **Invariant:** Python's thread never waits for the GIL while it has the right to drive: C code of another thread may
+//! hold it for as long as it likes.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,47 +22,47 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::forked;
-use crate::seat::{Entered, Left, Seat, Seen};
+use crate::handoff::{Entered, Handoff, Left, Seen};
 
-/// How often the minder looks; a call that it sees twice is taken over.
+/// How often the helper looks; a call that it sees twice is taken over.
 const TICK: Duration = Duration::from_millis(5);
-/// Looks that find nothing to mind, until the minder sleeps.
+/// Looks that find no call, until the helper sleeps.
 const IDLE_TICKS: u32 = 4;
 
 /// The runtime, and who drives it.
 pub(crate) struct Driver {
     runtime: Runtime,
     tasks: TaskTracker,
-    /// Several threads run Python: the seat is the minder's.
+    /// Several threads run Python: the helper drives.
     many_threads: AtomicBool,
-    seat: Seat,
+    handoff: Handoff,
     /// Calls into the app so far.
     calls: AtomicU64,
-    /// The minder is asked to leave the seat.
-    leave_seat: Notify,
+    /// The helper is asked to drive no longer.
+    stop_driving: Notify,
     stopped: AtomicBool,
-    minder: Mutex<Option<JoinHandle<()>>>,
-    minder_thread: OnceLock<Thread>,
+    helper: Mutex<Option<JoinHandle<()>>>,
+    helper_thread: OnceLock<Thread>,
 }
 
 impl Driver {
-    /// A runtime with its minder, for one Python thread.
+    /// A runtime with its helper, for one Python thread.
     pub(crate) fn start() -> io::Result<Arc<Self>> {
         let driver = Arc::new(Self {
             runtime: Builder::new_current_thread().enable_all().build()?,
             tasks: TaskTracker::new(),
             many_threads: AtomicBool::new(false),
-            seat: Seat::default(),
+            handoff: Handoff::default(),
             calls: AtomicU64::new(0),
-            leave_seat: Notify::new(),
+            stop_driving: Notify::new(),
             stopped: AtomicBool::new(false),
-            minder: Mutex::new(None),
-            minder_thread: OnceLock::new(),
+            helper: Mutex::new(None),
+            helper_thread: OnceLock::new(),
         });
-        let minded = Arc::clone(&driver);
-        let minder = thread::Builder::new().name("minder".to_owned()).spawn(move || minded.mind())?;
-        driver.minder_thread.get_or_init(|| minder.thread().clone());
-        *driver.minder.lock() = Some(minder);
+        let driven = Arc::clone(&driver);
+        let helper = thread::Builder::new().name("io-helper".to_owned()).spawn(move || driven.help())?;
+        driver.helper_thread.get_or_init(|| helper.thread().clone());
+        *driver.helper.lock() = Some(helper);
         Ok(driver)
     }
 
@@ -68,10 +71,32 @@ impl Driver {
         self.tasks.spawn_on(task, self.runtime.handle());
     }
 
-    /// Waits for `future` with the GIL released; drives I/O meanwhile if nobody else does.
+    /// Waits for `future` with the GIL released; drives I/O meanwhile if nobody else does. For whatever is called from
+    /// inside the app, in whichever thread.
     pub(crate) fn wait<F: Future<Output: Send> + Send>(&self, py: Python<'_>, future: F) -> F::Output {
         forked::end_if_forked();
         py.detach(|| self.runtime.block_on(future))
+    }
+
+    /// As `wait`, for the thread that calls the app, outside of it: what comes back is to be dealt with inside.
+    pub(crate) fn wait_to_enter<F: Future<Output: Send> + Send>(
+        &self,
+        py: Python<'_>,
+        future: F,
+    ) -> (F::Output, Inside<'_>) {
+        forked::end_if_forked();
+        // Before the GIL is waited for, as nobody would drive meanwhile.
+        py.detach(|| (self.runtime.block_on(future), self.enter()))
+    }
+
+    /// As `wait`, for the thread that calls the app, outside of it.
+    pub(crate) fn wait_outside<F: Future<Output: Send> + Send>(
+        &self,
+        py: Python<'_>,
+        future: F,
+    ) -> F::Output {
+        let (output, _inside) = self.wait_to_enter(py, future);
+        output
     }
 
     /// Waits until what was sent so far is with the kernel, whoever drives.
@@ -87,45 +112,46 @@ impl Driver {
         }
         let count = self.calls.load(Ordering::Relaxed);
         self.calls.store(count + 1, Ordering::Relaxed);
-        if self.seat.enter(count) == Entered::WakeMinder {
-            self.wake_minder();
+        if self.handoff.enter(count) == Entered::WakeHelper {
+            self.wake_helper();
         }
         Inside(Some(self))
     }
 
-    /// From here on several threads run Python: the minder takes the seat for good. Not to be called inside.
+    /// From here on several threads run Python: the helper drives for good. Not to be called inside.
     pub(crate) fn run_many_threads(&self) {
         self.many_threads.store(true, Ordering::SeqCst);
-        self.wake_minder();
+        self.wake_helper();
     }
 
-    /// Ends the minder and waits for it. To be called when nothing is left to be driven.
+    /// Ends the helper and waits for it. To be called when nothing is left to be driven.
     pub(crate) fn stop(&self, py: Python<'_>) {
         self.stopped.store(true, Ordering::SeqCst);
-        self.leave_seat.notify_one();
-        self.wake_minder();
-        if let Some(minder) = self.minder.lock().take() {
-            let _panicked = py.detach(|| minder.join());
+        self.stop_driving.notify_one();
+        self.wake_helper();
+        let helper = self.helper.lock().take();
+        if let Some(helper) = helper {
+            let _panicked = py.detach(|| helper.join());
         }
     }
 
-    fn wake_minder(&self) {
-        if let Some(minder) = self.minder_thread.get() {
-            minder.unpark();
+    fn wake_helper(&self) {
+        if let Some(helper) = self.helper_thread.get() {
+            helper.unpark();
         }
     }
 
-    fn mind(&self) {
+    fn help(&self) {
         let mut idle = 0;
         while !self.stopped.load(Ordering::SeqCst) {
             if self.many_threads.load(Ordering::SeqCst) {
-                self.runtime.block_on(self.leave_seat.notified());
-            } else if self.mind_call() == Minded::Call {
+                self.runtime.block_on(self.stop_driving.notified());
+            } else if self.help_call() == Helped::Call {
                 idle = 0;
             } else if idle < IDLE_TICKS {
                 idle += 1;
                 thread::park_timeout(TICK);
-            } else if self.seat.park() {
+            } else if self.handoff.park() {
                 thread::park();
                 idle = 0;
             }
@@ -133,18 +159,18 @@ impl Driver {
     }
 
     /// Looks after the call that is under way, if there is one.
-    fn mind_call(&self) -> Minded {
-        let Seen::Inside(call) = self.seat.look() else { return Minded::Nothing };
+    fn help_call(&self) -> Helped {
+        let Seen::InCall(call) = self.handoff.look() else { return Helped::Nothing };
         thread::park_timeout(TICK);
-        if self.seat.take_over(call) {
-            self.runtime.block_on(self.leave_seat.notified());
+        if self.handoff.take_over(call) {
+            self.runtime.block_on(self.stop_driving.notified());
         }
-        Minded::Call
+        Helped::Call
     }
 }
 
 #[derive(PartialEq, Eq)]
-enum Minded {
+enum Helped {
     Call,
     Nothing,
 }
@@ -155,9 +181,9 @@ pub(crate) struct Inside<'a>(Option<&'a Driver>);
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
         if let Some(driver) = self.0
-            && driver.seat.leave() == Left::AskBack
+            && driver.handoff.leave() == Left::AskBack
         {
-            driver.leave_seat.notify_one();
+            driver.stop_driving.notify_one();
         }
     }
 }

@@ -1,16 +1,18 @@
 //! One request that has begun: whether its client is still there, and the call that carries its bodies.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use api::runner::serve_response::Message;
 use api::runner::{Begun, ExchangeRequest, ExchangeResponse, Request};
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
-use crate::deadline::Deadline;
+use crate::deadline::{Client, Deadline, Limits};
 use crate::session::Session;
 
 /// The client has left, or its frontd has: nobody waits for the rest.
@@ -19,7 +21,7 @@ use crate::session::Session;
 pub(crate) struct ClientGone;
 
 /// What the worker sends on an `Exchange` call.
-pub(crate) type ChunkSender = mpsc::Sender<Result<ExchangeResponse, Status>>;
+pub(crate) type ChunkSender = mpsc::Sender<ExchangeResponse>;
 
 /// Shared by the thread that runs the app and the tasks that talk to frontd.
 #[derive(Debug)]
@@ -33,6 +35,12 @@ pub(crate) struct Exchange {
     /// How long it may take, and what has come of that.
     pub(crate) deadline: Deadline,
     gone: AtomicBool,
+    /// frontd has opened the file that the response names, or will not.
+    file_opened: AtomicBool,
+    /// Why the body of the response ends before it is whole.
+    cut: OnceLock<&'static str>,
+    /// Who sends that body is told so.
+    sender: AtomicWaker,
     call: Mutex<Call>,
     changed: Notify,
 }
@@ -43,6 +51,13 @@ enum Call {
     NotOpened,
     Opened { incoming: Option<Box<Streaming<ExchangeRequest>>>, outgoing: Option<ChunkSender> },
     Over,
+}
+
+impl Call {
+    /// Whether the body of a response is sent on it.
+    fn is_answering(&self) -> bool {
+        matches!(self, Self::Opened { outgoing: None, .. })
+    }
 }
 
 /// Why a call does not belong to this exchange.
@@ -59,10 +74,13 @@ impl Exchange {
     pub(crate) fn new(request: Request, session: Arc<Session>) -> Self {
         Self {
             id: request.id,
-            deadline: Deadline::new(request.limit_milliseconds),
+            deadline: Deadline::new(Limits::new(request.limit_milliseconds, request.idle_milliseconds)),
             request,
             session,
             gone: AtomicBool::new(false),
+            file_opened: AtomicBool::new(false),
+            cut: OnceLock::new(),
+            sender: AtomicWaker::new(),
             call: Mutex::new(Call::NotOpened),
             changed: Notify::new(),
         }
@@ -104,6 +122,56 @@ impl Exchange {
     /// Whether the client has left.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
+    }
+
+    /// Whether its client waits for the rest.
+    pub(crate) fn client(&self) -> Client {
+        if self.is_gone() { Client::Gone } else { Client::Waits }
+    }
+
+    /// The body of the response ends here, before it is whole: its client is to see that. What was sent before goes out.
+    pub(crate) fn cut(&self, why: &'static str) {
+        self.cut.get_or_init(|| why);
+        self.sender.wake();
+    }
+
+    /// Why the body of the response ended before it was whole, if it did.
+    pub(crate) fn why_cut(&self) -> Option<&'static str> {
+        self.cut.get().copied()
+    }
+
+    /// Waits until the body of the response is cut.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        self.sender.register(cx.waker());
+        if self.why_cut().is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The call that carries the bodies broke: whoever waits for a response on it has gone.
+    pub(crate) fn lose_call(&self) {
+        let is_answering = self.call.lock().is_answering();
+        if is_answering {
+            self.cancel();
+        }
+    }
+
+    /// frontd has opened the file that the response names, or will not.
+    pub(crate) fn file_opened(&self) {
+        self.file_opened.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the app may do what it likes with the file that its response names.
+    pub(crate) async fn until_file_opened(&self) {
+        let opened = self.when(|_| self.file_opened.load(Ordering::SeqCst).then_some(()));
+        let _nobody_opens_it = opened.await;
+    }
+
+    /// frontd is about to be asked for another call in place of the one that carried the request's body.
+    pub(crate) fn expect_call(&self) {
+        let mut call = self.call.lock();
+        if !matches!(*call, Call::Over) {
+            *call = Call::NotOpened;
+        }
     }
 
     /// frontd opened the call that carries the bodies.
@@ -172,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_learns_that_the_client_has_gone() {
-        let (session, _outgoing) = Session::new(1);
+        let (session, _outgoing) = Session::new(1, 0);
         let exchange = Exchange::new(Request { id: 7, ..Request::default() }, Arc::new(session));
         let waiting = exchange.unless_gone(std::future::pending::<()>());
         let (waited, ()) = tokio::join!(waiting, async { exchange.cancel() });

@@ -10,7 +10,7 @@ use api::runner::{Done, Draining, Request};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::deadline::{Found, ThreadId};
+use crate::deadline::{Cause, Found, ThreadId};
 use crate::exchange::Exchange;
 use crate::session::Session;
 
@@ -79,10 +79,12 @@ pub(crate) struct Work {
 /// What a look at all that has begun finds.
 #[derive(Debug, Default)]
 pub(crate) struct Look {
-    /// Those that are over their limit, each once.
-    pub(crate) expired: Vec<Arc<Exchange>>,
+    /// Those that are over a limit, each once.
+    pub(crate) expired: Vec<(Arc<Exchange>, Cause)>,
     /// Those that go on all the same, each once.
     pub(crate) stuck: Vec<Arc<Exchange>>,
+    /// Those whose clients make no room for what the app gives.
+    pub(crate) unread: Vec<Arc<Exchange>>,
     /// What there is besides.
     pub(crate) rest: Rest,
 }
@@ -229,10 +231,11 @@ impl Exchanges {
         state.hand_back_late();
         let mut look = Look { rest: state.rest(), ..Look::default() };
         for exchange in &state.begun {
-            match exchange.deadline.look(now) {
+            match exchange.deadline.look(now, exchange.client()) {
                 Found::Nothing => {}
-                Found::Expired => look.expired.push(Arc::clone(exchange)),
+                Found::Expired(cause) => look.expired.push((Arc::clone(exchange), cause)),
                 Found::Stuck => look.stuck.push(Arc::clone(exchange)),
+                Found::Unread => look.unread.push(Arc::clone(exchange)),
             }
         }
         look
@@ -328,7 +331,7 @@ mod tests {
     type Outgoing = UnboundedReceiver<ServeResponse>;
 
     fn session(exchanges: &Exchanges, stream: u64) -> (Arc<Session>, Outgoing) {
-        let (session, outgoing) = Session::new(stream);
+        let (session, outgoing) = Session::new(stream, 0);
         let session = Arc::new(session);
         exchanges.open(&session);
         (session, outgoing)

@@ -43,14 +43,14 @@ pub(crate) fn wait_until_well(
         let unwell = format!("its health path `{}` answers {status}", spec.health);
         life.send_if_modified(|life| life.unwell.replace(unwell.clone()).as_ref() != Some(&unwell));
         // A timer can be made only where tasks run.
-        driver.wait(py, async { tokio::time::sleep(wait).await });
+        driver.wait_outside(py, async { tokio::time::sleep(wait).await });
         wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 
 /// The status of one answer; 0 when there was none.
 fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec) -> u32 {
-    let (session, sent) = Session::new(0);
+    let (session, sent) = Session::new(0, 0);
     let begun = Begun { exchange: Arc::new(Exchange::new(request(spec), Arc::new(session))) };
     let (told, status) = oneshot::channel();
     let listening = Arc::clone(&begun.exchange);
@@ -61,7 +61,7 @@ fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec) -> u32 {
     let last = wsgi.serve(py, &begun);
     drop(inside);
     begun.exchange.session.send(last);
-    let status = driver.wait(py, status).unwrap_or_default();
+    let status = driver.wait_outside(py, status).unwrap_or_default();
     begun.exchange.end();
     status
 }

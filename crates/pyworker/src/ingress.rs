@@ -7,18 +7,16 @@ use std::task::{Context, Poll};
 use api::runner::runner_service_server::{RunnerService, RunnerServiceServer};
 use api::runner::serve_request::Message;
 use api::runner::serve_response;
-use api::runner::{
-    ExchangeRequest, ExchangeResponse, Open, ServeRequest, ServeResponse, Start, Welcome, exchange_request,
-};
+use api::runner::{ExchangeRequest, Open, ServeRequest, ServeResponse, Start, Welcome, exchange_request};
 use daemon::accept::{Acceptor, Tally};
 use futures_util::{Stream, stream};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::chunks::Chunks;
 use crate::exchange::NotJoined;
 use crate::exchanges::Exchanges;
 use crate::peers::Peers;
@@ -31,8 +29,6 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 const FRAME_SIZE: u32 = 1 << 18;
 /// A request with its inline body. frontd bounds both far below.
 const MESSAGE_SIZE: usize = 2 << 20;
-/// Chunks of a response's body that wait for frontd.
-const CHUNKS_AHEAD: usize = 4;
 
 /// Serves `peers` until the process ends.
 pub(crate) async fn serve(listener: UnixListener, peers: Peers, exchanges: Arc<Exchanges>, capacity: u32) {
@@ -62,14 +58,16 @@ struct Runner {
 #[tonic::async_trait]
 impl RunnerService for Runner {
     type ServeStream = Serve;
-    type ExchangeStream = ReceiverStream<Result<ExchangeResponse, Status>>;
+    type ExchangeStream = Chunks;
 
     async fn serve(&self, request: Request<Streaming<ServeRequest>>) -> Result<Response<Serve>, Status> {
         let mut incoming = request.into_inner();
-        let Some(Message::Open(Open { stream })) = incoming.message().await?.and_then(|it| it.message) else {
+        let Some(Message::Open(Open { stream, revision })) =
+            incoming.message().await?.and_then(|it| it.message)
+        else {
             return Err(Status::invalid_argument("the first message of a Serve is Open"));
         };
-        let (session, outgoing) = Session::new(stream);
+        let (session, outgoing) = Session::new(stream, revision);
         session.send(serve_response::Message::Welcome(Welcome { capacity: self.capacity }));
         let session = Arc::new(session);
         self.exchanges.open(&session);
@@ -88,12 +86,12 @@ impl RunnerService for Runner {
         };
         let over = || Status::not_found("the exchange has ended");
         let exchange = self.exchanges.find(stream, id).ok_or_else(over)?;
-        let (chunks, outgoing) = mpsc::channel(CHUNKS_AHEAD);
-        exchange.join(incoming, chunks).map_err(|refused| match refused {
+        let (sender, chunks) = Chunks::new(Arc::clone(&exchange));
+        exchange.join(incoming, sender).map_err(|refused| match refused {
             NotJoined::Twice => Status::already_exists("the exchange has its call already"),
             NotJoined::Over => over(),
         })?;
-        Ok(Response::new(ReceiverStream::new(outgoing)))
+        Ok(Response::new(chunks))
     }
 }
 
@@ -136,6 +134,11 @@ impl Serve {
             Some(Message::Request(request)) => self.exchanges.submit(session, request),
             Some(Message::Cancel(cancel)) => self.exchanges.cancel(session, cancel.id),
             Some(Message::Recall(recall)) => self.exchanges.recall(session, recall.id),
+            Some(Message::FileOpened(opened)) => {
+                if let Some(exchange) = self.exchanges.find(session.stream, opened.id) {
+                    exchange.file_opened();
+                }
+            }
             // A second Open, or what a newer frontd says, changes nothing.
             Some(Message::Open(_)) | None => {}
         }

@@ -14,16 +14,25 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 
-use crate::deadline::ThreadId;
+use crate::deadline::{Cause, ThreadId};
 use crate::exchange::Exchange;
 
 pyo3::create_exception!(
     imperium,
     RequestTimeout,
     PyBaseException,
-    "The request took longer than its limit (`timeouts.request`), and its client was told so.\n\n\
+    "The request took longer than its limit (`timeouts.request`), and its client was told so; or its response gave \
+     nothing for too long (`timeouts.idle`), and was cut.\n\n\
      Raised inside of the app, wherever it was. Not an `Exception`, so that no `except Exception` of a retry or \
      of a framework goes on with what nobody waits for; `finally` and `with` clean up as ever."
+);
+
+pyo3::create_exception!(
+    imperium,
+    ClientGone,
+    RequestTimeout,
+    "The client of a response that had begun left some seconds ago, and the app has not noticed.\n\n\
+     Raised as `RequestTimeout` is, of which it is a kind: what cleans up after that cleans up after this."
 );
 
 /// Raises in a thread.
@@ -71,7 +80,11 @@ impl Interrupter {
             *self.for_main.lock() = Arc::downgrade(exchange);
             signal(thread, self.signal);
         } else if exchange.deadline.is_to_be_raised() {
-            set_pending(thread, py.get_type::<RequestTimeout>().as_ptr());
+            let class = match exchange.deadline.cause() {
+                Cause::Request | Cause::Idle => py.get_type::<RequestTimeout>(),
+                Cause::ClientGone => py.get_type::<ClientGone>(),
+            };
+            set_pending(thread, class.as_ptr());
         }
     }
 
@@ -103,7 +116,12 @@ pub(crate) fn leave(_py: Python<'_>, exchange: &Exchange) {
 
 /// The exception for `exchange`.
 pub(crate) fn error(exchange: &Exchange) -> PyErr {
-    RequestTimeout::new_err(format!("the request took longer than {:?}", exchange.deadline.limit()))
+    let limit = exchange.deadline.limit();
+    match exchange.deadline.cause() {
+        Cause::Request => RequestTimeout::new_err(format!("the request took longer than {limit:?}")),
+        Cause::Idle => RequestTimeout::new_err(format!("the response gave nothing for {limit:?}")),
+        Cause::ClientGone => ClientGone::new_err("the client has gone"),
+    }
 }
 
 fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
@@ -115,13 +133,30 @@ fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
     let stack = stack.unwrap_or_else(|error| format!("its stack cannot be read: {error}"));
     let (method, path) = (exchange.method(), exchange.path());
     let (request, limit) = (exchange.request_id(), exchange.deadline.limit());
-    tracing::warn!(
-        method,
-        path,
-        request,
-        ?age,
-        "a request is over its limit of {limit:?}: it is ended\n{stack}"
-    );
+    match exchange.deadline.cause() {
+        Cause::Request => tracing::warn!(
+            method,
+            path,
+            request,
+            ?age,
+            "a request is over its limit of {limit:?}: it is ended\n{stack}"
+        ),
+        Cause::Idle => tracing::warn!(
+            method,
+            path,
+            request,
+            ?age,
+            "a response has given nothing for {limit:?}: it is ended\n{stack}"
+        ),
+        // Clients leave all the time.
+        Cause::ClientGone => tracing::debug!(
+            method,
+            path,
+            request,
+            ?age,
+            "the client of a response has gone, and its app goes on: it is ended\n{stack}"
+        ),
+    }
 }
 
 /// Where a thread is, as Python's tracebacks tell it.

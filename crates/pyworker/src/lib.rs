@@ -4,14 +4,17 @@
 mod attach;
 mod batch;
 mod body;
+mod chunks;
 mod control;
 mod deadline;
+
 mod driver;
 mod exchange;
 mod exchanges;
 mod faulthandler;
 mod fork;
 mod forked;
+mod handoff;
 mod health;
 mod import;
 mod ingress;
@@ -20,7 +23,6 @@ mod interrupt;
 mod log;
 mod peers;
 mod process;
-mod seat;
 mod session;
 mod signals;
 mod sigterm;
@@ -41,7 +43,7 @@ mod _imperium {
     #[pymodule_export]
     use crate::inside::{app_name, on_fork, request_id, worker_id, worker_name};
     #[pymodule_export]
-    use crate::interrupt::RequestTimeout;
+    use crate::interrupt::{ClientGone, RequestTimeout};
     use crate::template;
     use crate::worker::{self, Arguments};
 

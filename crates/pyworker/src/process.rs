@@ -47,7 +47,7 @@ fn leads_its_session() -> bool {
 
 /// Has the kernel treat this thread, and what it starts, as work that computes (sched(7)): it has the same share, but
 /// when it is woken it lets who runs go on for the rest of its slice. So frontd deals with all that has come before a
-/// worker runs. The minder, who does I/O, is no such thread, nor are several that wait for each other's GIL. Whoever
+/// worker runs. The helper, which does I/O, is no such thread, nor are several that wait for each other's GIL. Whoever
 /// chose another policy for it is obeyed.
 pub(crate) fn schedule_as_batch(py: Python<'_>) -> PyResult<()> {
     let os = py.import("os")?;

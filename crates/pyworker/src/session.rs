@@ -9,15 +9,27 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub(crate) struct Session {
     /// Chosen by frontd; unique among all streams.
     pub(crate) stream: u64,
+    /// What that frontd understands, as its `Open` says.
+    revision: u32,
     /// Bounded by what is under way, as frontd gets a few messages for each request at most.
     out: UnboundedSender<ServeResponse>,
 }
 
 impl Session {
     /// A session, and what is to be sent on its stream.
-    pub(crate) fn new(stream: u64) -> (Self, UnboundedReceiver<ServeResponse>) {
+    pub(crate) fn new(stream: u64, revision: u32) -> (Self, UnboundedReceiver<ServeResponse>) {
         let (out, outgoing) = unbounded_channel();
-        (Self { stream, out }, outgoing)
+        (Self { stream, revision, out }, outgoing)
+    }
+
+    /// Whether its frontd says when it has opened a file that a response named.
+    pub(crate) fn tells_of_files(&self) -> bool {
+        self.revision >= 1
+    }
+
+    /// Whether its frontd sends the body of a request again, from any offset on.
+    pub(crate) fn sends_bodies_again(&self) -> bool {
+        self.revision >= 1
     }
 
     /// Sends; a stream that broke has no reader any more, and needs none.

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::attach::Life;
+use crate::deadline::Cause;
 use crate::exchange::Exchange;
 use crate::exchanges::{Exchanges, Rest};
 use crate::faulthandler::Dump;
@@ -24,7 +25,7 @@ const DESERTED_LIMIT: Duration = Duration::from_secs(1);
 /// What is done for each request that is late:
 ///
 /// ```text
-///   limit over ─▶ the client is told ─▶ stack logged, RequestTimeout raised, as soon as the GIL allows it
+///   limit over ─▶ the client is told, or cut ─▶ stack logged, RequestTimeout raised, as soon as the GIL allows it
 ///   grace over ─▶ stack logged without the GIL ─▶ emperord is told: this worker is to be replaced
 /// ```
 pub(crate) struct Watch {
@@ -61,10 +62,17 @@ impl Watch {
 
     async fn look(&self, now: Duration) -> Rest {
         let look = self.exchanges.look(now);
-        for exchange in look.expired {
+        for (exchange, cause) in look.expired {
             let age = exchange.deadline.age(now);
-            exchange.session.send(Message::TimedOut(TimedOut { id: exchange.id }));
+            match cause {
+                Cause::Request => exchange.session.send(Message::TimedOut(TimedOut { id: exchange.id })),
+                Cause::Idle => exchange.cut("the app gave nothing for too long"),
+                Cause::ClientGone => {}
+            }
             self.interrupter.interrupt(exchange, age);
+        }
+        for exchange in look.unread {
+            give_client_up(&exchange);
         }
         for exchange in look.stuck {
             self.give_up(&exchange, exchange.deadline.age(now)).await;
@@ -88,4 +96,17 @@ impl Watch {
         );
         self.life.send_if_modified(|life| !std::mem::replace(&mut life.is_stuck, true));
     }
+}
+
+/// The app is told what it would be told of a client that has gone.
+fn give_client_up(exchange: &Exchange) {
+    let (method, path) = (exchange.method(), exchange.path());
+    tracing::info!(
+        method,
+        path,
+        request = exchange.request_id(),
+        "the client does not read its response: it is cut"
+    );
+    exchange.cut("its client does not read it");
+    exchange.cancel();
 }

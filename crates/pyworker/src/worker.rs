@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::attach::{Attachment, End, Life};
 use crate::batch::{Batch, Batched};
 use crate::control::Control;
+use crate::deadline::ThreadId;
 use crate::driver::Driver;
 use crate::exchange::Exchange;
 use crate::exchanges::{Begun, Exchanges, Others};
@@ -125,7 +126,7 @@ fn live<'py>(
     let (worker, spec, goodbye) = Worker::start(arguments)?;
     let spec = worker
         .driver
-        .wait(py, spec)
+        .wait_outside(py, spec)
         .map_err(|_| PyRuntimeError::new_err("wait for the spec: no one asks"))?;
     if spec.generation != arguments.generation {
         tracing::warn!(
@@ -281,7 +282,7 @@ impl Worker {
 
     fn listen(&self, py: Python<'_>, spec: &Spec) -> Result<(), daemon::uds::ListenError> {
         let socket = Path::new(&spec.socket);
-        let (listener, place) = self.driver.wait(py, async { Place::bind(socket) })?;
+        let (listener, place) = self.driver.wait_outside(py, async { Place::bind(socket) })?;
         let _once = self.place.set(place);
         let (peers, exchanges) = (Peers::of(socket), Arc::clone(&self.exchanges));
         self.driver.spawn(ingress::serve(listener, peers, exchanges, spec.threads.max(1)));
@@ -343,15 +344,14 @@ impl Worker {
         let (mut last, mut batch) = (None, Batch::default());
         let this_thread = interrupt::this_thread();
         loop {
-            match self.driver.wait(py, self.next(last.take(), &mut batch, thread)) {
+            let next = self.next(last.take(), &mut batch, thread, this_thread);
+            let (next, _inside) = self.driver.wait_to_enter(py, next);
+            match next {
                 Next::Request(begun) => {
                     batch.begin();
-                    begun.exchange.deadline.run_by(this_thread);
-                    let inside = self.driver.enter();
                     let message = wsgi.serve(py, &begun);
                     interrupt::leave(py, &begun.exchange);
                     log::settle();
-                    drop(inside);
                     last = Some((begun.exchange, message));
                 }
                 Next::Signal => self.handle_signals(py),
@@ -364,7 +364,13 @@ impl Worker {
     ///
     /// Sending from here, inside of the runtime, wakes who sends by a push to a queue; from anywhere else it
     /// would take a system call.
-    async fn next(&self, last: Option<Last>, batch: &mut Batch, thread: &Thread) -> Next {
+    async fn next(
+        &self,
+        last: Option<Last>,
+        batch: &mut Batch,
+        thread: &Thread,
+        this_thread: ThreadId,
+    ) -> Next {
         if let Some((exchange, message)) = last {
             let others = self.exchanges.end(&exchange);
             exchange.session.send(message);
@@ -380,6 +386,8 @@ impl Worker {
             () = thread.signal() => return Next::Signal,
         };
         let Some(begun) = begun else { return Next::Drained };
+        // Before the GIL is waited for, which counts.
+        begun.exchange.deadline.run_by(this_thread);
         if !wsgi::is_safe(&begun.request().method) {
             begun.exchange.tell_begun();
             self.driver.flushed().await;
@@ -388,7 +396,6 @@ impl Worker {
     }
 
     fn handle_signals(&self, py: Python<'_>) {
-        let _inside = self.driver.enter();
         if signals::handle(py) == Handled::End {
             self.end_asked.notify_one();
         }
@@ -411,7 +418,7 @@ impl Worker {
     /// The app is done with all. frontd may not have read all of it, and a client that reads slowly holds it up: the
     /// drain's own deadline ends that (`control`).
     fn end(&self, py: Python<'_>, goodbye: Goodbye) {
-        self.driver.wait(py, self.exchanges.deserted());
+        self.driver.wait_outside(py, self.exchanges.deserted());
         self.say_goodbye(py, End::Drained, goodbye);
         if let Some(place) = self.place.get() {
             place.remove();
@@ -422,7 +429,8 @@ impl Worker {
 
     fn say_goodbye(&self, py: Python<'_>, end: End, goodbye: Goodbye) {
         self.life.send_modify(|life| life.end = Some(end));
-        let _emperord_is_away = self.driver.wait(py, async { timeout(GOODBYE_LIMIT, goodbye).await });
+        let told = self.driver.wait_outside(py, async { timeout(GOODBYE_LIMIT, goodbye).await });
+        let _emperord_is_away = told;
     }
 }
 

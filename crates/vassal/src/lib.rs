@@ -94,6 +94,8 @@ pub struct Timeouts {
     pub start: Duration,
     /// From the moment a worker has a request until its response begins; None is no limit.
     pub request: Option<Duration>,
+    /// From one piece of a response that has begun to the next; None is no limit.
+    pub idle: Option<Duration>,
     /// For the requests that are under way when a worker is told to stop.
     pub stop: Duration,
 }

@@ -33,7 +33,7 @@ pub(crate) const SCHEMA: Schema = &[
     ("env", Keys::Secret),
     ("static", Keys::Free),
     ("sendfile", Keys::Free),
-    ("timeouts", Keys::Known(&["start", "request", "stop"])),
+    ("timeouts", Keys::Known(&["start", "request", "idle", "stop"])),
     ("queue", Keys::Known(&["size", "timeout"])),
     ("limits", Keys::Known(&["body", "memory", "cpu"])),
 ];
@@ -187,10 +187,15 @@ fn static_folders(file: &mut Document, path: &MountPath) -> BTreeMap<StaticPrefi
 
 fn timeouts(file: &mut Document) -> Timeouts {
     let second = Duration::from_secs(1);
-    let request = file.optional("timeouts.request", value::duration(Duration::ZERO..=DAY));
+    let mut limit = |key| {
+        let limit = file.optional(key, value::duration(Duration::ZERO..=DAY)).unwrap_or(second * 60);
+        Some(limit).filter(|it| !it.is_zero())
+    };
+    let (request, idle) = (limit("timeouts.request"), limit("timeouts.idle"));
     Timeouts {
         start: file.optional("timeouts.start", value::duration(second..=DAY)).unwrap_or(second * 60),
-        request: Some(request.unwrap_or(second * 60)).filter(|it| !it.is_zero()),
+        request,
+        idle,
         stop: file.optional("timeouts.stop", value::duration(Duration::ZERO..=DAY)).unwrap_or(second * 30),
     }
 }

@@ -110,8 +110,56 @@ def events(environ, start_response):
     yield b"data: last\n\n"
 
 
+def stalled(wait):
+    """A stream that stalls after its first piece, and records the exception that ends it."""
+
+    def app(environ, start_response):
+        record(environ, f"begun {edges.os.getpid()}")
+        start_response("200 OK", TEXT)
+        yield b"first\n"
+        try:
+            yield from wait(environ)
+        except BaseException as error:
+            record(environ, f"{type(error).__name__}: {error}")
+            raise
+
+    return app
+
+
+def stalled_sleep(environ):
+    time.sleep(10_000)
+    yield b"never\n"
+
+
+def stalled_spin(environ):
+    while True:
+        pass
+    yield b"never\n"
+
+
+def stalled_empty(environ):
+    """Gives pieces that are none."""
+    while True:
+        time.sleep(0.01)
+        yield b""
+
+
+def stalled_deadlock(environ):
+    deadlock(environ)
+    yield b"never\n"
+
+
+def stalled_not(environ):
+    """Each piece comes in time, and all of them together do not."""
+    for number in range(8):
+        time.sleep(0.3)
+        yield b"piece %d\n" % number
+
+
+STALLED = [stalled_sleep, stalled_spin, stalled_empty, stalled_deadlock, stalled_not]
 WAITS = [spin, sleep, lock, read_more, retry, deadlock, deadlock_with_gil]
 BY_PATH = {"/" + each.__name__.replace("_", "-"): watched(each) for each in WAITS}
+BY_PATH |= {"/" + each.__name__.replace("_", "-"): stalled(each) for each in STALLED}
 BY_PATH |= {"/by-name": by_name, "/close-hangs": close_hangs, "/events": events}
 
 

@@ -149,6 +149,7 @@ async fn an_app_that_writes_to_a_client_that_has_gone_is_told() -> anyhow::Resul
             })
             .await?;
         }
+        load.flows(30).await?;
         load.finish().await?.all_right()?;
         ensure!(!stack.log().contains("BrokenPipeError"), "who leaves is no failure of the app");
         ensure!(stack.ready("bad", 1).await? == pid, "the worker was restarted");

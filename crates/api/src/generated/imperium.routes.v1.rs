@@ -67,6 +67,9 @@ pub struct App {
     /// Files in these are sent when the app asks for it, and not otherwise. Prefixes are of no URL that a client sees.
     #[prost(message, repeated, tag = "11")]
     pub sendfile_folders: ::prost::alloc::vec::Vec<StaticFolder>,
+    /// How long a response that has begun may go on without a further piece of its body; 0 is no limit.
+    #[prost(uint32, tag = "12")]
+    pub idle_milliseconds: u32,
 }
 /// Nested message and enum types in `App`.
 pub mod app {

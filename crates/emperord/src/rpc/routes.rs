@@ -111,6 +111,7 @@ fn app(route: &Route) -> App {
         queue_milliseconds: milliseconds(vassal.queue.timeout),
         // A limit is at least a millisecond: 0 is none.
         request_milliseconds: vassal.timeouts.request.map_or(0, |it| milliseconds(it).max(1)),
+        idle_milliseconds: vassal.timeouts.idle.map_or(0, |it| milliseconds(it).max(1)),
         body_limit: vassal.limits.body,
         sendfile_folders: vassal.sendfile_folders.iter().map(folder).collect(),
     }

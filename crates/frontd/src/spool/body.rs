@@ -96,12 +96,18 @@ impl SpooledBody {
         self.len() == 0
     }
 
-    /// Reads it from the start.
+    /// Reads it from `offset` on, in bytes.
     #[must_use]
-    pub(crate) fn reader(&self) -> SpooledReader {
+    pub(crate) fn reader_at(&self, offset: u64) -> SpooledReader {
+        let offset = offset.min(self.len());
         match self {
-            Self::Inline(data) => SpooledReader { block: data.clone(), rest: None },
-            Self::File(spooled) => SpooledReader { block: Bytes::new(), rest: Some((spooled.clone(), 0)) },
+            Self::Inline(data) => {
+                let offset = usize::try_from(offset).unwrap_or(data.len());
+                SpooledReader { block: data.slice(offset..), rest: None }
+            }
+            Self::File(spooled) => {
+                SpooledReader { block: Bytes::new(), rest: Some((spooled.clone(), offset)) }
+            }
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::pool::{Lease, Place};
 /// What a worker says of an exchange.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The worker has begun and asks for the body; the next event comes by the receiver.
-    NeedBody(oneshot::Receiver<Event>),
+    /// The worker has begun and asks for the body from an offset on; the next event comes by the receiver.
+    NeedBody(u64, oneshot::Receiver<Event>),
     /// What the client may load meanwhile; the next event comes by the receiver.
     EarlyHints(Vec<Header>, oneshot::Receiver<Event>),
     Settled(Outcome),
@@ -35,7 +35,9 @@ pub(crate) enum Outcome {
         body: Bytes,
         /// Its body comes by the exchange's own call.
         streamed: Option<Receiving>,
-        file: Option<Box<File>>,
+        /// The reason phrase, where it is not the usual one.
+        reason: Bytes,
+        file: Option<NamedFile>,
     },
     /// The worker has not begun it and never will.
     HandedBack,
@@ -149,14 +151,14 @@ impl Exchanges {
         }
     }
 
-    pub(super) fn need_body(&self, id: u64) {
+    pub(super) fn need_body(&self, id: u64, offset: u64) {
         let mut state = self.state.lock();
         let Some(exchange) = state.find(id) else { return };
         exchange.begun = true;
         let (next, events) = oneshot::channel();
         if let Some(reply) = exchange.reply.replace(next) {
             drop(state);
-            let _client_has_gone = reply.send(Event::NeedBody(events));
+            let _client_has_gone = reply.send(Event::NeedBody(offset, events));
         }
     }
 
@@ -171,23 +173,32 @@ impl Exchanges {
     }
 
     pub(super) fn response(&self, response: Response) -> Rest {
-        let Response { id, status, headers, body, streamed, done, file } = response;
+        let Response { id, status, headers, body, streamed, done, file, reason } = response;
         let mut state = self.state.lock();
         let Some(exchange) = state.find(id) else { return state.rest() };
         let reply = exchange.reply.take();
         if !done {
             exchange.lease.has_answered();
         }
-        let link = (streamed && reply.is_some()).then(|| Arc::clone(exchange.lease.link()));
-        state.receiving += usize::from(link.is_some());
-        let streamed = link.map(Receiving);
+        let link = |wanted: bool| wanted.then(|| Arc::clone(exchange.lease.link()));
+        let opening = link(!done && file.is_some()).map(|link| Opening { link, id });
+        let receiving = link(streamed && reply.is_some());
+        let file = file.map(|file| NamedFile { file, _opening: opening });
+        state.receiving += usize::from(receiving.is_some());
+        let streamed = receiving.map(Receiving);
         let ended = done.then(|| state.remove(id)).flatten();
         let rest = state.rest();
         drop(state);
         // The answer first: giving room back may hand the worker's next request out.
         if let Some(reply) = reply {
-            let _client_has_gone =
-                reply.send(Event::Settled(Outcome::Response { status, headers, body, streamed, file }));
+            let _client_has_gone = reply.send(Event::Settled(Outcome::Response {
+                status,
+                headers,
+                body,
+                streamed,
+                reason,
+                file,
+            }));
         }
         drop(ended);
         rest
@@ -337,6 +348,34 @@ impl Drop for Receiving {
     }
 }
 
+/// A file that a response names in place of its body.
+#[derive(Debug)]
+pub(crate) struct NamedFile {
+    file: Box<File>,
+    /// Dropped after the file was opened, or will not be: on every way.
+    _opening: Option<Opening>,
+}
+
+impl NamedFile {
+    /// What the worker says of it.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// The app keeps a file until this is dropped.
+#[derive(Debug)]
+struct Opening {
+    link: Arc<Link>,
+    id: u64,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.link.file_opened(self.id);
+    }
+}
+
 /// The call that carries the bodies of an exchange.
 pub(crate) type BodyCall = AbortOnDropHandle<Result<Streaming<ExchangeResponse>, Status>>;
 
@@ -355,14 +394,14 @@ impl Pending {
     /// `early_hints` with what it has for the client meanwhile.
     pub(crate) async fn outcome(
         &mut self,
-        mut need_body: impl FnMut(&Arc<Link>, u64),
+        mut need_body: impl FnMut(&Arc<Link>, u64, u64),
         mut early_hints: impl FnMut(Vec<Header>),
     ) -> Outcome {
         loop {
             match (&mut self.events).await.unwrap_or(Event::Settled(Outcome::Broken(Broken::Begun))) {
-                Event::NeedBody(next) => {
+                Event::NeedBody(offset, next) => {
                     self.events = next;
-                    need_body(&self.link, self.id);
+                    need_body(&self.link, self.id, offset);
                 }
                 Event::EarlyHints(headers, next) => {
                     self.events = next;

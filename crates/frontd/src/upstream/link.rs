@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use api::runner::runner_service_client::RunnerServiceClient;
 use api::runner::{
-    Cancel, Open, Recall, Request, ServeRequest, ServeResponse, Welcome, serve_request, serve_response,
+    Cancel, FileOpened, Open, Recall, Request, ServeRequest, ServeResponse, Welcome, serve_request,
+    serve_response,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -18,6 +19,9 @@ use tonic::{Status, Streaming};
 use super::exchange::{Entry, Exchanges, Pending, Rest, Watch};
 use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::pool::{Lease, Place};
+
+/// What is understood here, as `Open` in the protocol has it.
+const REVISION: u32 = 1;
 
 /// How often it is looked whether a request waits at the worker for too long.
 const RECALL_TICK: Duration = Duration::from_millis(4);
@@ -125,7 +129,7 @@ impl Link {
             ahead: Alarm::default(),
             timed: Alarm::default(),
         });
-        link.say(serve_request::Message::Open(Open { stream }));
+        link.say(serve_request::Message::Open(Open { stream, revision: REVISION }));
         (link, outgoing)
     }
 
@@ -170,6 +174,11 @@ impl Link {
         if self.exchanges.cancel(id) {
             self.say(serve_request::Message::Cancel(Cancel { id }));
         }
+    }
+
+    /// The file that a response named is open, or will not be sent: its app may remove it.
+    pub(super) fn file_opened(&self, id: u64) {
+        self.say(serve_request::Message::FileOpened(FileOpened { id }));
     }
 
     /// The body of a response needs the link no longer.
@@ -237,7 +246,7 @@ impl Responses {
                 Rest::Busy
             }
             Some(Message::NeedBody(need)) => {
-                exchanges.need_body(need.id);
+                exchanges.need_body(need.id, need.offset);
                 Rest::Busy
             }
             Some(Message::EarlyHints(hints)) => {
@@ -285,7 +294,7 @@ mod tests {
             pool.unlink(0, 1);
             end(&link);
             let mut pending = link.begin(lease, None, Request::default());
-            assert!(matches!(pending.outcome(|_, _| {}, |_| {}).await, Outcome::HandedBack));
+            assert!(matches!(pending.outcome(|_, _, _| {}, |_| {}).await, Outcome::HandedBack));
             drop(pending);
             assert_eq!(pool.census().in_flight, 0);
             drop(link);
@@ -322,7 +331,7 @@ mod tests {
         link.exchanges.response(response);
         assert_eq!(pool.census().in_flight, 0, "the worker is free for the next");
         link.retire();
-        let outcome = pending.outcome(|_, _| {}, |_| {}).await;
+        let outcome = pending.outcome(|_, _, _| {}, |_| {}).await;
         let sent = outgoing.map(|_| ()).collect::<Vec<_>>();
         tokio::pin!(sent);
         assert!(futures_util::poll!(&mut sent).is_pending(), "its body is not here");

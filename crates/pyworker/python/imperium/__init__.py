@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Hook = TypeVar("Hook", bound=Callable[[], object])
 
-__all__ = ["RequestTimeout", "app_name", "on_fork", "request_id", "worker_id", "worker_name"]
+__all__ = ["ClientGone", "RequestTimeout", "app_name", "on_fork", "request_id", "worker_id", "worker_name"]
 
 # Put there by the process that runs the app.
 _worker = sys.modules.get("_imperium")
@@ -29,14 +29,21 @@ _worker = sys.modules.get("_imperium")
 if TYPE_CHECKING or _worker is None:
 
     class RequestTimeout(BaseException):
-        """The request took longer than its limit (`timeouts.request`), and its client was told so.
+        """The request took longer than its limit (`timeouts.request`), and its client was told so; or its response
+        gave nothing for too long (`timeouts.idle`), and was cut.
 
         Raised inside of the app, wherever it was. Not an `Exception`, so that no `except Exception` of a retry
         or of a framework goes on with what nobody waits for; `finally` and `with` clean up as ever.
         """
 
+    class ClientGone(RequestTimeout):
+        """The client of a response that had begun left some seconds ago, and the app has not noticed.
+
+        Raised as `RequestTimeout` is, of which it is a kind: what cleans up after that cleans up after this.
+        """
+
 else:
-    RequestTimeout = _worker.RequestTimeout
+    RequestTimeout, ClientGone = _worker.RequestTimeout, _worker.ClientGone
 
 
 def app_name() -> str | None:

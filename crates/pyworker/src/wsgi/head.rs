@@ -2,6 +2,7 @@
 
 use api::runner::{File, Header, file};
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 
 /// All names and values together; what is more is a mistake of the app.
 const SIZE_LIMIT: usize = 128 << 10;
@@ -9,8 +10,10 @@ const SIZE_LIMIT: usize = 128 << 10;
 /// A response's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// From 200 to 599.
+    /// From 200 to 999.
     pub(crate) status: u16,
+    /// The reason phrase, where it is not the usual one of the status.
+    pub(crate) reason: Bytes,
     /// Names in lower case, without those of the connection.
     pub(crate) headers: Vec<Header>,
     /// From the header of that name, which stays among the headers.
@@ -23,7 +26,7 @@ pub(crate) struct Head {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
     /// Not a status line's rest.
-    #[error("status {0:?} is not three digits from 200 to 599, a space and a reason")]
+    #[error("status {0:?} is not three digits from 200 to 999, a space and a reason")]
     Status(String),
     /// Not a token (RFC 9110, 5.1).
     #[error("header name {0:?} is not a name")]
@@ -51,8 +54,14 @@ pub(crate) struct HeadBuilder {
 impl HeadBuilder {
     /// Begins with the status, such as `200 OK`.
     pub(crate) fn new(status: &str) -> Result<Self, HeadError> {
-        let status = parse_status(status).ok_or_else(|| HeadError::Status(shortened(status)))?;
-        Ok(Self::with_status(status))
+        let (number, reason) = parse_status(status).ok_or_else(|| HeadError::Status(shortened(status)))?;
+        let mut builder = Self::with_status(number);
+        if !reason.is_empty() && usual_reason(number) != Some(reason) {
+            builder.size += reason.len();
+            // One that cannot be sent says nothing that the number does not.
+            builder.head.reason = latin1(reason).unwrap_or_default();
+        }
+        Ok(builder)
     }
 
     /// Begins one that comes before the response (RFC 9110, 15.2).
@@ -61,7 +70,8 @@ impl HeadBuilder {
     }
 
     fn with_status(status: u16) -> Self {
-        let head = Head { status, headers: Vec::with_capacity(8), content_length: None, file: None };
+        let headers = Vec::with_capacity(8);
+        let head = Head { status, reason: Bytes::new(), headers, content_length: None, file: None };
         Self { head, text: BytesMut::with_capacity(256), size: 0 }
     }
 
@@ -84,7 +94,12 @@ impl HeadBuilder {
         let name = self.lower_case(name);
         let value = self.value(value).ok_or_else(|| HeadError::Value(name.escape_ascii().to_string()))?;
         match &*name {
-            b"content-length" => self.content_length(&value)?,
+            b"content-length" => {
+                if let Some(value) = self.content_length(&value)? {
+                    self.head.headers.push(Header { name, value });
+                }
+                return Ok(None);
+            }
             b"x-sendfile" => return Ok(self.file(file::Name::Path(value))),
             b"x-accel-redirect" => return Ok(self.file(file::Name::Location(value))),
             _ => {}
@@ -114,20 +129,27 @@ impl HeadBuilder {
         if value.is_ascii() {
             self.text.extend_from_slice(value.as_bytes());
         } else {
-            let bytes: Option<Vec<u8>> = value.chars().map(|it| u32::from(it).try_into().ok()).collect();
-            self.text.extend_from_slice(&bytes?);
+            self.text.extend_from_slice(&latin1(value)?);
         }
         let text = self.text.split().freeze();
         let allowed = |it: &u8| *it >= b' ' && *it != 0x7f || *it == b'\t';
         text.iter().all(allowed).then_some(text)
     }
 
-    fn content_length(&mut self, value: &[u8]) -> Result<(), HeadError> {
+    /// Takes a length in, and gives what is to be told of it: nothing where it was told before. The same number may come
+    /// again, in a header of its own or after a comma (RFC 9110, 8.6).
+    fn content_length(&mut self, value: &Bytes) -> Result<Option<Bytes>, HeadError> {
         let wrong = || HeadError::ContentLength(value.escape_ascii().to_string());
-        let text = str::from_utf8(value).ok().filter(|it| it.bytes().all(|it| it.is_ascii_digit()));
+        let mut parts = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let first = parts.next().ok_or_else(wrong)?;
+        let text = str::from_utf8(first).ok().filter(|it| it.bytes().all(|it| it.is_ascii_digit()));
         let length = text.and_then(|it| it.parse().ok()).ok_or_else(wrong)?;
+        if parts.any(|it| it != first) {
+            return Err(wrong());
+        }
         match self.head.content_length.replace(length) {
-            None => Ok(()),
+            None => Ok(Some(value.slice_ref(first))),
+            Some(before) if before == length => Ok(None),
             Some(_) => Err(wrong()),
         }
     }
@@ -137,11 +159,22 @@ impl HeadBuilder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HopByHop<'a>(pub(crate) &'a str);
 
-fn parse_status(status: &str) -> Option<u16> {
-    let (digits, reason) = status.split_at_checked(3)?;
+/// The number and the reason phrase.
+fn parse_status(status: &str) -> Option<(u16, &str)> {
+    let (digits, rest) = status.split_at_checked(3)?;
     let number = digits.bytes().all(|it| it.is_ascii_digit()).then(|| digits.parse().ok())??;
-    let reason = (reason.is_empty() || reason.starts_with(' ')) && !reason.contains(char::is_control);
-    (reason && (200..=599).contains(&number)).then_some(number)
+    let reason = if rest.is_empty() { rest } else { rest.strip_prefix(' ')? };
+    let good = (200..=999).contains(&number) && !reason.contains(char::is_control);
+    good.then(|| (number, reason.trim_matches(' ')))
+}
+
+fn usual_reason(status: u16) -> Option<&'static str> {
+    StatusCode::from_u16(status).ok()?.canonical_reason()
+}
+
+/// Characters up to 255 as the bytes of the same numbers, which is how PEP 3333 carries bytes in strings.
+fn latin1(text: &str) -> Option<Bytes> {
+    text.chars().map(|it| u8::try_from(u32::from(it)).ok()).collect()
 }
 
 fn is_token(name: &str) -> bool {
@@ -206,8 +239,20 @@ mod tests {
 
     #[test]
     fn statuses() {
-        for (status, expected) in [("200 OK", 200), ("204", 204), ("404 Not Found", 404), ("599 ", 599)] {
-            assert_eq!(head(status, &[]).map(|it| it.status), Ok(expected), "{status}");
+        for (status, expected, reason) in [
+            ("200 OK", 200, ""),
+            ("204", 204, ""),
+            ("404 Not Found", 404, ""),
+            ("404 Nothing here ", 404, "Nothing here"),
+            ("499 Gone Away", 499, "Gone Away"),
+            ("599 ", 599, ""),
+            ("600 Beyond", 600, "Beyond"),
+            ("999 \u{e9}", 999, "\u{e9}"),
+            ("500 €", 500, ""),
+        ] {
+            let head = head(status, &[]).unwrap();
+            let told: String = head.reason.iter().copied().map(char::from).collect();
+            assert_eq!((head.status, &*told), (expected, reason), "{status}");
         }
         for bad in [
             "",
@@ -217,7 +262,6 @@ mod tests {
             "99 x",
             "100 Continue",
             "101 Switching",
-            "600 x",
             "+20 x",
             "200OK",
             "200 \r\n",
@@ -253,11 +297,23 @@ mod tests {
             ("content-length", "+1"),
             ("content-length", ""),
             ("content-length", "99999999999999999999"),
+            ("content-length", "1, 2"),
+            ("content-length", "1,"),
             ("a", &"x".repeat(SIZE_LIMIT)),
         ] {
             assert!(head("200 OK", &[(name, value)]).is_err(), "{name:?}: {value:?} was taken");
         }
-        assert!(head("200 OK", &[("Content-Length", "1"), ("content-length", "1")]).is_err());
+        assert!(head("200 OK", &[("Content-Length", "1"), ("content-length", "2")]).is_err());
+    }
+
+    #[test]
+    fn a_length_may_be_told_more_than_once() {
+        for lengths in [&["12", "12"][..], &["12, 12"], &["12 ,12", "12"]] {
+            let lengths: Vec<_> = lengths.iter().map(|it| ("Content-Length", *it)).collect();
+            let head = head("200 OK", &lengths).unwrap();
+            let told: Vec<_> = head.headers.iter().map(|it| &*it.value).collect();
+            assert_eq!((head.content_length, &*told), (Some(12), &[&b"12"[..]][..]), "{lengths:?}");
+        }
     }
 
     #[test]

@@ -8,29 +8,31 @@ mod file_wrapper;
 mod head;
 mod input;
 mod reply;
+mod request_body;
 mod start_response;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use api::runner::serve_response::Message;
 use api::runner::{Done, Response};
 use bytes::{Bytes, BytesMut};
+use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 
 pub(crate) use self::cgi::is_safe;
 pub(crate) use self::environ::Concurrency;
 use self::environ::Environs;
 use self::file_wrapper::{FileWrapper, Folder};
 use self::input::Input;
-use self::reply::{INLINE_LIMIT, Method, Reply};
+use self::reply::{INLINE_LIMIT, Method, Reply, ReplyError};
 use self::start_response::StartResponse;
 use crate::driver::Driver;
 use crate::exchanges::Begun;
 use crate::forked;
-use crate::interrupt::RequestTimeout;
+use crate::interrupt::{ClientGone, RequestTimeout};
 use crate::traceback;
 
 /// An app, ready to be called.
@@ -83,11 +85,7 @@ impl Wsgi {
 
     fn prepare<'py>(&self, py: Python<'py>, begun: &Begun) -> PyResult<Call<'py>> {
         let (exchange, request) = (&begun.exchange, begun.request());
-        let input = match request.body_length {
-            0 => Input::inline(request.body.clone()),
-            length => Input::streamed(length, Arc::clone(exchange), Arc::clone(&self.driver)),
-        };
-        let input = Bound::new(py, input)?;
+        let input = Bound::new(py, Input::new(exchange, &self.driver))?;
         let environ = self.environs.build(py, request, &input)?;
         let method = if &*request.method == b"HEAD" { Method::Head } else { Method::Other };
         let reply = Reply::new(method, Arc::clone(exchange));
@@ -102,62 +100,98 @@ impl Wsgi {
         call: &Call<'py>,
         begun: &Begun,
     ) -> (Option<Response>, Option<Bound<'py, PyAny>>) {
+        let reply = call.start.get();
         let (delivered, iterable) = match self.app.bind(py).call1((&call.environ, &call.start)) {
-            Ok(iterable) => (self.deliver(py, &iterable, &call.start, begun), Some(iterable)),
+            Ok(iterable) => (self.deliver(py, &iterable, reply, begun), Some(iterable)),
             Err(error) => (Err(error), None),
         };
         let response = delivered.unwrap_or_else(|error| {
             log_failure(py, &error, begun);
-            self.driver.wait(py, call.start.borrow_mut().reply.fail())
+            reply.inside(py, Reply::fail)
         });
-        // Held by another thread it fails there, as the exchange has ended.
-        if let Ok(mut input) = call.input.try_borrow_mut() {
-            input.close();
-        }
+        reply.with(py, Reply::end);
+        call.input.get().end();
         (response, iterable)
     }
 
     /// Sends what the app returned, piece by piece; a small whole is left to be sent.
-    fn deliver<'py>(
+    fn deliver(
         &self,
-        py: Python<'py>,
-        iterable: &Bound<'py, PyAny>,
-        start: &Bound<'py, StartResponse>,
+        py: Python<'_>,
+        iterable: &Bound<'_, PyAny>,
+        reply: &StartResponse,
         begun: &Begun,
     ) -> PyResult<Option<Response>> {
-        if start.borrow().reply.is_unsent()
-            && let Some(body) = small_body(iterable)?
+        if let Some(body) = small_body(iterable)?
+            && let Some(whole) = reply.with(py, |it| it.is_unsent().then(|| it.whole(body)))
         {
-            return Ok(Some(start.borrow_mut().reply.whole(body)?));
+            return Ok(Some(whole?));
         }
-        if let Ok(wrapper) = iterable.cast::<FileWrapper>() {
-            let file = |length| wrapper.get().left_to_frontd(py, &self.sendfile, length);
-            let mut start = start.borrow_mut();
-            start.reply.leave_to_frontd(file);
-            if start.reply.is_unsent() && !start.reply.wants_body() {
-                return Ok(Some(start.reply.whole(Bytes::new())?));
-            }
+        if let Some(whole) = self.left_to_frontd(py, iterable, reply) {
+            return Ok(Some(whole?));
         }
+        if let Some(block) = one_block(iterable) {
+            reply.send(py, Bytes::copy_from_slice(block.as_bytes()))?;
+        } else {
+            self.deliver_pieces(py, iterable, reply, begun)?;
+        }
+        reply.inside(py, Reply::finish).map_err(|error| reply.error(py, error))
+    }
+
+    fn deliver_pieces(
+        &self,
+        py: Python<'_>,
+        iterable: &Bound<'_, PyAny>,
+        reply: &StartResponse,
+        begun: &Begun,
+    ) -> PyResult<()> {
         for piece in iterable.try_iter()? {
             let piece = piece?;
             let piece = bytes_of(&piece)?.as_bytes();
-            if !piece.is_empty() && start.borrow().reply.is_whole(piece) {
-                let response = start.borrow_mut().reply.whole(Bytes::copy_from_slice(piece))?;
-                self.send(py, begun, response);
-            } else if !piece.is_empty() {
-                start.borrow_mut().send(py, Bytes::copy_from_slice(piece))?;
-                if !start.borrow().reply.wants_body() {
-                    break;
-                }
+            if piece.is_empty() {
+                reply.with(py, |it| it.check_client()).map_err(|error| reply.error(py, error))?;
+                continue;
+            }
+            let whole = |it: &mut Reply| it.is_whole(piece).then(|| it.whole(Bytes::copy_from_slice(piece)));
+            if let Some(whole) = reply.with(py, whole) {
+                self.send(py, begun, whole?);
+                continue;
+            }
+            reply.send(py, Bytes::copy_from_slice(piece))?;
+            if !reply.with(py, |it| it.wants_body()) {
+                break;
             }
         }
-        let mut start = start.borrow_mut();
-        Ok(self.driver.wait(py, start.reply.finish())?)
+        Ok(())
     }
 
+    /// The response whose body is a wrapped file that need not be read here.
+    fn left_to_frontd(
+        &self,
+        py: Python<'_>,
+        iterable: &Bound<'_, PyAny>,
+        reply: &StartResponse,
+    ) -> Option<Result<Response, ReplyError>> {
+        let wrapper = iterable.cast::<FileWrapper>().ok()?;
+        if let Some(length) = reply.with(py, |it| it.wants_file())
+            && let Some(file) = wrapper.get().left_to_frontd(py, &self.sendfile, length)
+        {
+            reply.with(py, |it| it.leave_to_frontd(file));
+        }
+        let is_whole = |it: &Reply| it.is_unsent() && !it.wants_body();
+        reply.with(py, |it| is_whole(it).then(|| it.whole(Bytes::new())))
+    }
+
+    /// Sends a response while the app is still at it. A file that it names is the app's again after that.
     fn send(&self, py: Python<'_>, begun: &Begun, response: Response) {
-        let message = Message::Response(response);
-        self.driver.wait(py, async { begun.exchange.session.send(message) });
+        let exchange = &begun.exchange;
+        let names_file = response.file.is_some() && exchange.session.tells_of_files();
+        self.driver.wait(py, async {
+            exchange.session.send(Message::Response(response));
+            if names_file {
+                exchange.until_file_opened().await;
+            }
+        });
     }
 }
 
@@ -176,12 +210,15 @@ fn last(begun: &Begun, response: Option<Response>) -> Message {
     }
 }
 
-/// The body, if it is a list or a tuple and small: then nothing has to be waited for.
+/// The body, if it is a list or a tuple and small, or bytes: then nothing has to be waited for.
 fn small_body(iterable: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
     let pieces: Vec<Bound<'_, PyAny>> = match (iterable.cast::<PyList>(), iterable.cast::<PyTuple>()) {
-        (Ok(list), _) => list.iter().collect(),
-        (_, Ok(tuple)) => tuple.iter().collect(),
-        _ => return Ok(None),
+        (Ok(list), _) if is_iterated_as::<PyList>(iterable) => list.iter().collect(),
+        (_, Ok(tuple)) if is_iterated_as::<PyTuple>(iterable) => tuple.iter().collect(),
+        _ => {
+            let small = one_block(iterable).filter(|it| it.as_bytes().len() <= INLINE_LIMIT);
+            return Ok(small.map(|it| Bytes::copy_from_slice(it.as_bytes())));
+        }
     };
     let mut size = 0;
     for piece in &pieces {
@@ -195,6 +232,28 @@ fn small_body(iterable: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
         body.extend_from_slice(bytes_of(piece)?.as_bytes());
     }
     Ok(Some(body.freeze()))
+}
+
+/// The body, if it is bytes where a list of them was meant: to be iterated they would be numbers.
+fn one_block<'a, 'py>(iterable: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyBytes>> {
+    static TOLD: Once = Once::new();
+    let block = iterable.cast::<PyBytes>().ok().filter(|_| is_iterated_as::<PyBytes>(iterable))?;
+    TOLD.call_once(|| {
+        tracing::warn!(
+            "the app returned bytes as its body, which is sent as one block: let it return [body], a list"
+        );
+    });
+    Some(block)
+}
+
+/// Whether `value`, which may be of a subclass, is iterated as a plain `T` is.
+fn is_iterated_as<T: PyTypeInfo>(value: &Bound<'_, PyAny>) -> bool {
+    let (own, plain) = (value.get_type(), value.py().get_type::<T>());
+    own.is(&plain) || iter_of(&own).zip(iter_of(&plain)).is_some_and(|(own, plain)| own.is(&plain))
+}
+
+fn iter_of<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyAny>> {
+    class.getattr(intern!(class.py(), "__iter__")).ok()
 }
 
 fn bytes_of<'a, 'py>(piece: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyBytes>> {
@@ -217,7 +276,9 @@ fn log_failure(py: Python<'_>, error: &PyErr, begun: &Begun) {
     let (exchange, request_id) = (&begun.exchange, begun.exchange.request_id());
     let (method, path) = (exchange.method(), exchange.path());
     let traceback = traceback::of(py, error);
-    if error.is_instance_of::<RequestTimeout>(py) {
+    if error.is_instance_of::<ClientGone>(py) {
+        tracing::debug!(%method, %path, request = %request_id, "the request whose client has gone has ended");
+    } else if error.is_instance_of::<RequestTimeout>(py) {
         tracing::info!(%method, %path, request = %request_id, "the request that was over its limit has ended");
     } else if begun.exchange.is_gone() && !begun.exchange.deadline.is_over() {
         tracing::debug!(%method, %path, request = %request_id, "the client has gone\n{traceback}");

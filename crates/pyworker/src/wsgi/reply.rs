@@ -52,6 +52,8 @@ enum Progress {
     Streaming(Download),
     /// All was sent that will be.
     Over,
+    /// The app has returned, and its body was taken: what gives more is too late.
+    Ended,
 }
 
 /// Why a response cannot go on.
@@ -60,6 +62,9 @@ pub(crate) enum ReplyError {
     /// A body without a head.
     #[error("the app gave a body without having called start_response")]
     NotStarted,
+    /// The app has given all of its body before.
+    #[error("send the response body: the response has ended")]
+    Ended,
     /// A body shorter than promised.
     #[error(transparent)]
     Short(#[from] Shortfall),
@@ -100,13 +105,15 @@ impl Reply {
         match (&self.progress, start) {
             (Progress::Nothing, _) | (Progress::Started(_), Start::Exception) => Ok(()),
             (Progress::Started(_), Start::First) => Err(AgainError::NoException),
-            (Progress::Streaming(_) | Progress::Over, _) => Err(AgainError::HeadSent),
+            (Progress::Streaming(_) | Progress::Over | Progress::Ended, _) => Err(AgainError::HeadSent),
         }
     }
 
     /// The app gave its head, which goes out with the first piece of the body.
-    pub(crate) fn start(&mut self, head: Head) {
+    pub(crate) fn start(&mut self, head: Head, start: Start) -> Result<(), AgainError> {
+        self.may_start(start)?;
         self.progress = Progress::Started(head);
+        Ok(())
     }
 
     /// Whether more of the body would be sent; for HEAD and some statuses what the app gives is dropped.
@@ -114,7 +121,7 @@ impl Reply {
         match &self.progress {
             Progress::Started(head) => self.has_body(head),
             Progress::Nothing | Progress::Streaming(_) => true,
-            Progress::Over => false,
+            Progress::Over | Progress::Ended => false,
         }
     }
 
@@ -143,20 +150,26 @@ impl Reply {
             Response { id: self.exchange.id, status: head.status.into(), body, ..Response::default() };
         match std::mem::replace(&mut self.progress, Progress::Over) {
             Progress::Started(head) => Ok(Response {
+                reason: head.reason,
                 headers: head.headers,
                 file: head.file.filter(|_| head::has_body(head.status)),
                 ..response
             }),
-            Progress::Nothing | Progress::Streaming(_) | Progress::Over => Err(ReplyError::NotStarted),
+            _ => Err(ReplyError::NotStarted),
         }
     }
 
     /// Sends one piece of the body, after the head if that was not sent. Waits as long as the client is slow.
     pub(crate) async fn send(&mut self, piece: Bytes) -> Result<(), ReplyError> {
-        if matches!(self.progress, Progress::Nothing) {
-            return Err(ReplyError::NotStarted);
+        match self.progress {
+            Progress::Nothing => return Err(ReplyError::NotStarted),
+            Progress::Ended => return Err(ReplyError::Ended),
+            Progress::Started(_) | Progress::Streaming(_) | Progress::Over => {}
         }
-        if piece.is_empty() || !self.wants_body() {
+        if piece.is_empty() {
+            return self.check_client();
+        }
+        if !self.wants_body() {
             return Ok(());
         }
         self.open().await?;
@@ -164,44 +177,59 @@ impl Reply {
             let overrun = download.send(&self.exchange, piece).await?;
             if overrun != Overrun(0) {
                 self.log(overrun);
-                return self.finish().await.map(drop);
+                return self.finish().map(drop);
             }
         }
         Ok(())
     }
 
-    /// Leaves the body to frontd, if there is to be one; `file` is asked with the length that it should have.
-    pub(crate) fn leave_to_frontd(&mut self, file: impl FnOnce(Option<u64>) -> Option<File>) {
-        let has_body = matches!(&self.progress, Progress::Started(head) if self.has_body(head));
-        if let Progress::Started(head) = &mut self.progress
-            && has_body
-        {
-            head.file = file(head.content_length).map(Box::new);
+    /// Whether the client waits for the rest: an app asks by an empty piece.
+    pub(crate) fn check_client(&self) -> Result<(), ReplyError> {
+        if self.exchange.is_gone() { Err(ClientGone.into()) } else { Ok(()) }
+    }
+
+    /// Whether a file may be sent in place of the body, and the length that it is to have, if the head tells one.
+    pub(crate) fn wants_file(&self) -> Option<Option<u64>> {
+        match &self.progress {
+            Progress::Started(head) if self.has_body(head) => Some(head.content_length),
+            _ => None,
+        }
+    }
+
+    /// Leaves the body to frontd, which sends the file in its place.
+    pub(crate) fn leave_to_frontd(&mut self, file: File) {
+        if let Progress::Started(head) = &mut self.progress {
+            head.file = Some(Box::new(file));
         }
     }
 
     /// The app has given all of its body. What was not sent at all yet is for the caller to send.
-    pub(crate) async fn finish(&mut self) -> Result<Option<Response>, ReplyError> {
+    pub(crate) fn finish(&mut self) -> Result<Option<Response>, ReplyError> {
         if self.is_unsent() {
             return self.whole(Bytes::new()).map(Some);
         }
-        match std::mem::replace(&mut self.progress, Progress::Over) {
-            Progress::Streaming(download) => download.finish(&self.exchange).await?,
-            Progress::Nothing | Progress::Started(_) | Progress::Over => {}
+        if let Progress::Streaming(download) = std::mem::replace(&mut self.progress, Progress::Over) {
+            download.finish(&self.exchange)?;
         }
         Ok(None)
     }
 
     /// The app failed: an error for the caller to send, or the end of what was being sent.
-    pub(crate) async fn fail(&mut self) -> Option<Response> {
+    pub(crate) fn fail(&mut self) -> Option<Response> {
         match std::mem::replace(&mut self.progress, Progress::Over) {
             Progress::Nothing | Progress::Started(_) => Some(server_error(self.exchange.id)),
-            Progress::Streaming(download) => {
-                download.cut(&self.exchange, "the app failed").await;
+            Progress::Streaming(_) => {
+                self.exchange.cut("the app failed");
                 None
             }
-            Progress::Over => None,
+            Progress::Over | Progress::Ended => None,
         }
+    }
+
+    /// The app has returned, and its body was taken: whatever of it gives more, such as a thread, is told so.
+    pub(crate) fn end(&mut self) {
+        self.progress = Progress::Ended;
+        self.exchange.deadline.close();
     }
 
     /// Sends the head, if that has not been, and waits for the way of the body.
@@ -211,6 +239,7 @@ impl Reply {
         let response = Response {
             id: self.exchange.id,
             status: head.status.into(),
+            reason: std::mem::take(&mut head.reason),
             headers: std::mem::take(&mut head.headers),
             streamed: true,
             ..Response::default()
@@ -263,13 +292,13 @@ mod tests {
     use crate::session::Session;
 
     fn reply(method: Method) -> (Reply, UnboundedReceiver<ServeResponse>) {
-        let (session, outgoing) = Session::new(1);
+        let (session, outgoing) = Session::new(1, 0);
         let request = Request { id: 7, ..Request::default() };
         (Reply::new(method, Arc::new(Exchange::new(request, Arc::new(session)))), outgoing)
     }
 
     fn head(status: u16, content_length: Option<u64>) -> Head {
-        Head { status, headers: Vec::new(), content_length, file: None }
+        Head { status, reason: Bytes::new(), headers: Vec::new(), content_length, file: None }
     }
 
     fn body(response: Result<Response, ReplyError>) -> Result<String, ReplyError> {
@@ -289,7 +318,7 @@ mod tests {
             (Method::Other, 204, None, "abc", Some("")),
         ] {
             let (mut reply, _outgoing) = reply(method);
-            reply.start(head(status, length));
+            reply.start(head(status, length), Start::First).unwrap();
             let whole = body(reply.whole(Bytes::from_static(given.as_bytes())));
             assert_eq!(whole.ok().as_deref(), expected, "{method:?} {status} {length:?} {given}");
         }
@@ -298,10 +327,9 @@ mod tests {
     #[test]
     fn start_response_may_be_called_again_only_with_an_exception_and_before_the_head_is_sent() {
         let (mut reply, _outgoing) = reply(Method::Other);
-        assert_eq!(reply.may_start(Start::First), Ok(()));
-        reply.start(head(200, None));
-        assert_eq!(reply.may_start(Start::First), Err(AgainError::NoException));
-        assert_eq!(reply.may_start(Start::Exception), Ok(()));
+        assert_eq!(reply.start(head(200, None), Start::First), Ok(()));
+        assert_eq!(reply.start(head(200, None), Start::First), Err(AgainError::NoException));
+        assert_eq!(reply.start(head(200, None), Start::Exception), Ok(()));
         reply.whole(Bytes::new()).unwrap();
         assert_eq!(reply.may_start(Start::Exception), Err(AgainError::HeadSent));
     }
@@ -310,15 +338,26 @@ mod tests {
     async fn a_failure_before_the_head_is_a_500_and_a_body_without_a_head_is_refused() {
         let (mut reply, _outgoing) = reply(Method::Other);
         assert_eq!(reply.send(Bytes::from_static(b"x")).await, Err(ReplyError::NotStarted));
-        assert_eq!(reply.finish().await, Err(ReplyError::NotStarted));
-        assert_eq!(reply.fail().await.map(|it| it.status), Some(500));
-        assert_eq!(reply.fail().await, None);
+        assert_eq!(reply.finish(), Err(ReplyError::NotStarted));
+        assert_eq!(reply.fail().map(|it| it.status), Some(500));
+        assert_eq!(reply.fail(), None);
+    }
+
+    #[tokio::test]
+    async fn an_empty_piece_asks_for_the_client_and_one_after_the_end_is_refused() {
+        let (mut reply, _outgoing) = reply(Method::Other);
+        reply.start(head(200, None), Start::First).unwrap();
+        assert_eq!(reply.send(Bytes::new()).await, Ok(()));
+        reply.exchange.cancel();
+        assert_eq!(reply.send(Bytes::new()).await, Err(ReplyError::Gone(ClientGone)));
+        reply.end();
+        assert_eq!(reply.send(Bytes::from_static(b"x")).await, Err(ReplyError::Ended));
     }
 
     #[tokio::test]
     async fn the_head_goes_out_with_the_first_piece_and_not_again() {
         let (mut reply, mut outgoing) = reply(Method::Other);
-        reply.start(head(200, None));
+        reply.start(head(200, None), Start::First).unwrap();
         reply.send(Bytes::new()).await.unwrap();
         assert!(outgoing.try_recv().is_err(), "an empty piece is no reason to send");
         reply.exchange.cancel();
@@ -326,15 +365,15 @@ mod tests {
         let sent = outgoing.try_recv().unwrap().message.unwrap();
         assert!(matches!(sent, Message::Response(Response { id: 7, streamed: true, done: false, .. })));
         assert_eq!(reply.may_start(Start::Exception), Err(AgainError::HeadSent));
-        assert_eq!(reply.fail().await, None);
+        assert_eq!(reply.fail(), None);
     }
 
     #[test]
     fn a_first_piece_that_is_all_goes_inline() {
         let (mut reply, _outgoing) = reply(Method::Other);
-        reply.start(head(200, Some(3)));
+        reply.start(head(200, Some(3)), Start::First).unwrap();
         assert!(reply.is_whole(b"abc") && !reply.is_whole(b"ab"));
-        reply.start(head(200, None));
+        reply.start(head(200, None), Start::Exception).unwrap();
         assert!(!reply.is_whole(b"abc"));
     }
 }

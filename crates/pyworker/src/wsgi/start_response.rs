@@ -6,29 +6,49 @@ use bytes::Bytes;
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use tokio::sync::Mutex;
 
 use super::head::{Head, HeadBuilder, HeadError};
 use super::reply::{AgainError, Reply, ReplyError, Start};
 use crate::driver::Driver;
 
 /// What the app calls to begin its response.
-#[pyclass(name = "StartResponse", module = "imperium")]
+#[pyclass(name = "StartResponse", module = "imperium", frozen)]
 pub(crate) struct StartResponse {
-    /// What has become of the response.
-    pub(crate) reply: Reply,
+    /// What has become of the response. An app may use it in several threads. A thread that sends has it locked for as
+    /// long as the client is slow, and waits without the GIL, as do others for it.
+    reply: Mutex<Reply>,
     driver: Arc<Driver>,
 }
 
 impl StartResponse {
     /// No response yet.
     pub(crate) fn new(reply: Reply, driver: Arc<Driver>) -> Self {
-        Self { reply, driver }
+        Self { reply: Mutex::new(reply), driver }
+    }
+
+    /// Looks at the response, or changes it without waiting for the client. `act` runs no Python.
+    pub(crate) fn with<T: Send>(&self, py: Python<'_>, act: impl FnOnce(&mut Reply) -> T + Send) -> T {
+        match self.reply.try_lock() {
+            Ok(mut reply) => act(&mut reply),
+            Err(_) => self.inside(py, act),
+        }
+    }
+
+    /// As `with`, from inside of the runtime, where to send is cheaper.
+    pub(crate) fn inside<T: Send>(&self, py: Python<'_>, act: impl FnOnce(&mut Reply) -> T + Send) -> T {
+        self.driver.wait(py, async { act(&mut *self.reply.lock().await) })
     }
 
     /// Sends one piece of the body, and waits as long as the client is slow.
-    pub(crate) fn send(&mut self, py: Python<'_>, piece: Bytes) -> PyResult<()> {
-        let sent = self.driver.wait(py, self.reply.send(piece));
-        sent.map_err(|error| self.reply.overdue().unwrap_or_else(|| error.into()))
+    pub(crate) fn send(&self, py: Python<'_>, piece: Bytes) -> PyResult<()> {
+        let sent = self.driver.wait(py, async { self.reply.lock().await.send(piece).await });
+        sent.map_err(|error| self.error(py, error))
+    }
+
+    /// What is to be raised where the response cannot go on.
+    pub(crate) fn error(&self, py: Python<'_>, error: ReplyError) -> PyErr {
+        self.with(py, |reply| reply.overdue()).unwrap_or_else(|| error.into())
     }
 }
 
@@ -42,16 +62,10 @@ impl StartResponse {
         exc_info: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Write> {
         let start = exc_info.map_or(Start::First, |_| Start::Exception);
-        let allowed = slf.borrow().reply.may_start(start);
-        match (allowed, exc_info) {
-            (Ok(()), _) => {}
-            (Err(AgainError::HeadSent), Some(exc_info)) => return Err(raised(exc_info)?),
-            (Err(_), _) => {
-                return Err(PyAssertionError::new_err("start_response was called twice without exc_info"));
-            }
-        }
+        let (py, response) = (slf.py(), slf.get());
+        response.with(py, |reply| reply.may_start(start)).map_err(|error| again(error, exc_info))?;
         let head = parse(status, headers)?;
-        slf.borrow_mut().reply.start(head);
+        response.with(py, |reply| reply.start(head, start)).map_err(|error| again(error, exc_info))?;
         Ok(Write(slf.clone().unbind()))
     }
 }
@@ -63,13 +77,19 @@ pub(crate) struct Write(Py<StartResponse>);
 #[pymethods]
 impl Write {
     fn __call__(&self, py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
-        self.0.bind(py).borrow_mut().send(py, Bytes::copy_from_slice(data.as_bytes()))
+        self.0.get().send(py, Bytes::copy_from_slice(data.as_bytes()))
     }
 }
 
-/// The exception of an `exc_info` triple, to be raised again.
-fn raised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    Ok(PyErr::from_value(exc_info.get_item(1)?))
+/// What is to be raised where `start_response` was called before: the exception of an `exc_info` triple once the head is
+/// with the client.
+fn again(error: AgainError, exc_info: Option<&Bound<'_, PyAny>>) -> PyErr {
+    match (error, exc_info) {
+        (AgainError::HeadSent, Some(exc_info)) => {
+            exc_info.get_item(1).map_or_else(|error| error, PyErr::from_value)
+        }
+        _ => PyAssertionError::new_err("start_response was called twice without exc_info"),
+    }
 }
 
 fn parse(status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<Head> {
@@ -106,7 +126,7 @@ impl From<HeadError> for PyErr {
 impl From<ReplyError> for PyErr {
     fn from(error: ReplyError) -> Self {
         match error {
-            ReplyError::NotStarted => PyAssertionError::new_err(error.to_string()),
+            ReplyError::NotStarted | ReplyError::Ended => PyAssertionError::new_err(error.to_string()),
             ReplyError::Short(_) => PyValueError::new_err(error.to_string()),
             ReplyError::Gone(_) | ReplyError::TooLate(_) => PyBrokenPipeError::new_err(error.to_string()),
         }

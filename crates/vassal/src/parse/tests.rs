@@ -91,6 +91,7 @@ fn the_least_that_an_app_needs() {
         timeouts: Timeouts {
             start: Duration::from_secs(60),
             request: Some(Duration::from_secs(60)),
+            idle: Some(Duration::from_secs(60)),
             stop: Duration::from_secs(30),
         },
         queue: Queue { size: 1000, timeout: Duration::from_secs(30) },
@@ -124,6 +125,7 @@ fn every_key() {
         [timeouts]
         start = "2m"
         request = 0
+        idle = "10m"
         stop = "0s"
         [queue]
         size = 0
@@ -154,7 +156,8 @@ fn every_key() {
     let folders: Vec<_> =
         vassal.sendfile_folders.iter().map(|(prefix, folder)| (prefix.as_str(), folder)).collect();
     assert_eq!(folders, [("/protected/", &place.path("blog/static"))]);
-    let timeouts = Timeouts { start: Duration::from_secs(120), request: None, stop: Duration::ZERO };
+    let (start, idle) = (Duration::from_secs(120), Some(Duration::from_secs(600)));
+    let timeouts = Timeouts { start, request: None, idle, stop: Duration::ZERO };
     assert_eq!(vassal.timeouts, timeouts);
     assert_eq!(vassal.queue, Queue { size: 0, timeout: Duration::from_secs(1) });
     assert_eq!(vassal.limits, Limits { body: 300_000_000 });

@@ -26,7 +26,7 @@ fn body(frames: &[usize]) -> impl Body<Data = Bytes, Error = Infallible> + Unpin
 }
 
 async fn read_all(body: &SpooledBody) -> Vec<u8> {
-    let mut reader = body.reader();
+    let mut reader = body.reader_at(0);
     let mut all = Vec::new();
     while let Some(chunk) = reader.next().await.unwrap() {
         assert!(!chunk.is_empty() && chunk.len() <= 64 * KIB);

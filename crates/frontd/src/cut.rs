@@ -1,0 +1,238 @@
+//! Cuts a response off that breaks, once the client has what came before.
+//!
+//! Told of an error of a body, hyper drops what it has not written yet: the last pieces of an app that fails would be
+//! lost. So the error is held back: over HTTP/1.1 the connection ends by itself with its next flush, when all that hyper
+//! had is with the kernel; over HTTP/2 the stream is reset when all of its pieces are in frames.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::send_timeout;
+
+/// How a response is cut off.
+#[derive(Debug)]
+pub(crate) enum Cutter {
+    /// HTTP/1.1: with its connection.
+    Connection(ConnectionCut),
+    /// HTTP/2: alone.
+    Stream(Arc<Unsent>),
+}
+
+impl Cutter {
+    /// For a response over HTTP/2.
+    pub(crate) fn stream() -> Self {
+        Self::Stream(Arc::default())
+    }
+}
+
+/// Asks a connection to end once it has written all that it was given.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConnectionCut(Arc<AtomicBool>);
+
+/// The pieces of a response that wait for frames of HTTP/2.
+#[derive(Debug, Default)]
+pub(crate) struct Unsent {
+    pieces: AtomicUsize,
+    none_left: AtomicWaker,
+}
+
+impl Unsent {
+    /// `piece`, which is counted until it is dropped.
+    fn counted(self: &Arc<Self>, piece: Bytes) -> Bytes {
+        self.pieces.fetch_add(1, Ordering::SeqCst);
+        Bytes::from_owner(Counted { piece, unsent: Arc::clone(self) })
+    }
+
+    fn poll_none_left(&self, cx: &Context<'_>) -> Poll<()> {
+        self.none_left.register(cx.waker());
+        if self.pieces.load(Ordering::SeqCst) == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+struct Counted {
+    piece: Bytes,
+    unsent: Arc<Unsent>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.unsent.pieces.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.unsent.none_left.wake();
+        }
+    }
+}
+
+/// A body whose error comes after all that it gave is on its way.
+#[derive(Debug)]
+pub(crate) struct Uncut<B> {
+    body: B,
+    cutter: Cutter,
+    error: Option<io::Error>,
+}
+
+impl<B> Uncut<B> {
+    pub(crate) fn new(body: B, cutter: Cutter) -> Self {
+        Self { body, cutter, error: None }
+    }
+
+    /// Whether the body broke, and what it gave is not on its way yet.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.error.is_some()
+    }
+}
+
+impl<B> Body for Uncut<B>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Unpin,
+{
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.error.is_none() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let frame = match &self.cutter {
+                        Cutter::Connection(_) => frame,
+                        Cutter::Stream(unsent) => frame.map_data(|it| unsent.counted(it)),
+                    };
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Some(Err(error)) => {
+                    self.error = Some(io::Error::other(error));
+                    // From here on the client is waited for.
+                    send_timeout::offered();
+                }
+                None => return Poll::Ready(None),
+            }
+        }
+        match &self.cutter {
+            // Nobody need be woken: hyper flushes when it has nothing more to write.
+            Cutter::Connection(cut) => {
+                cut.0.store(true, Ordering::Relaxed);
+                return Poll::Pending;
+            }
+            Cutter::Stream(unsent) => ready!(unsent.poll_none_left(cx)),
+        }
+        Poll::Ready(self.error.take().map(Err))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        false
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection that can be asked to end; nothing else of it is changed.
+#[derive(Debug)]
+pub(crate) struct Cuttable<IO> {
+    io: IO,
+    cut: ConnectionCut,
+}
+
+impl<IO> Cuttable<IO> {
+    pub(crate) fn new(io: IO, cut: ConnectionCut) -> Self {
+        Self { io, cut }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Cuttable<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Cuttable<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        match self.cut.0.load(Ordering::Relaxed) {
+            true => Poll::Ready(Err(io::Error::other("a response broke off"))),
+            false => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn broken(cutter: Cutter) -> Uncut<impl Body<Data = Bytes, Error = io::Error> + Unpin> {
+        let frames = [Ok(Frame::data(Bytes::from_static(b"last"))), Err(io::Error::other("it broke"))];
+        Uncut::new(StreamBody::new(stream::iter(frames)), cutter)
+    }
+
+    #[test]
+    fn a_stream_is_cut_once_its_last_piece_is_gone() {
+        let mut body = broken(Cutter::stream());
+        let piece = body.frame().now_or_never().unwrap().unwrap().unwrap().into_data().unwrap();
+        let rest = piece.slice(2..);
+        drop(piece);
+        assert!(body.frame().now_or_never().is_none(), "it is not sent");
+        assert_eq!(rest, "st");
+        drop(rest);
+        assert!(body.frame().now_or_never().unwrap().unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_cut_by_its_next_flush_after_all_that_was_written() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let cut = ConnectionCut::default();
+        let mut io = Cuttable::new(near, cut.clone());
+        let mut body = broken(Cutter::Connection(cut));
+        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        io.write_all(&piece).await.unwrap();
+        io.flush().await.unwrap();
+        assert!(body.frame().now_or_never().is_none());
+        io.write_all(b" words").await.unwrap();
+        assert!(io.flush().await.is_err());
+        drop(io);
+        let mut read = Vec::new();
+        far.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"last words");
+    }
+}

@@ -1,0 +1,139 @@
+//! Who drives the I/O of a worker with one Python thread, as one atomic word.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The right to drive the runtime. Python's thread has it while it waits for a request. While that thread is in a call
+/// of the app, or waits for the GIL before one, the helper may take it, once the call has lasted long enough to be worth
+/// a change of threads.
+///
+/// ```text
+///             enter                      take_over (same call as seen before)
+///   Waiting ─────────▶ InCall(call) ──────────────────▶ Driven(call)
+///    │   ▲ ▲ leave          │                                │
+///    │   │ └────────────────┘          leave: asks it back   │
+///    │   └───────────────────────────────────────────────────┘
+///    ▼ park (the helper sleeps)
+///   Parked ──enter: wake the helper──▶ InCall(call)
+/// ```
+#[derive(Debug, Default)]
+pub(crate) struct Handoff(AtomicU64);
+
+const WAITING: u64 = 0;
+const PARKED: u64 = 1;
+const DRIVEN: u64 = 1;
+
+/// What the helper finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Python's thread drives.
+    Waiting,
+    /// It is in this call.
+    InCall(Call),
+}
+
+/// One call of the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call(u64);
+
+/// What has to be done on entering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Entered {
+    /// Nothing.
+    HelperIsAwake,
+    /// The helper sleeps: wake it.
+    WakeHelper,
+}
+
+/// What has to be done on leaving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Left {
+    /// Nothing.
+    NotTaken,
+    /// The helper drives: ask it to stop.
+    AskBack,
+}
+
+impl Handoff {
+    /// Python's thread begins a call, the `count`th.
+    pub(crate) fn enter(&self, count: u64) -> Entered {
+        match self.0.swap((count + 1) << 1, Ordering::SeqCst) {
+            PARKED => Entered::WakeHelper,
+            _ => Entered::HelperIsAwake,
+        }
+    }
+
+    /// The call has ended.
+    pub(crate) fn leave(&self) -> Left {
+        match self.0.swap(WAITING, Ordering::SeqCst) & DRIVEN {
+            0 => Left::NotTaken,
+            _ => Left::AskBack,
+        }
+    }
+
+    /// A look, by the helper.
+    pub(crate) fn look(&self) -> Seen {
+        match self.0.load(Ordering::SeqCst) {
+            WAITING | PARKED => Seen::Waiting,
+            call => Seen::InCall(Call(call)),
+        }
+    }
+
+    /// The helper drives from here on, if Python's thread is still in `call`.
+    pub(crate) fn take_over(&self, call: Call) -> bool {
+        self.exchange(call.0, call.0 | DRIVEN)
+    }
+
+    /// The helper goes to sleep (again), if Python's thread drives.
+    pub(crate) fn park(&self) -> bool {
+        self.exchange(WAITING, PARKED) || self.0.load(Ordering::SeqCst) == PARKED
+    }
+
+    fn exchange(&self, from: u64, to: u64) -> bool {
+        self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_call(handoff: &Handoff) -> Call {
+        match handoff.look() {
+            Seen::InCall(call) => call,
+            Seen::Waiting => panic!("in no call"),
+        }
+    }
+
+    #[test]
+    fn a_short_call_is_left_alone() {
+        let handoff = Handoff::default();
+        assert_eq!(handoff.enter(0), Entered::HelperIsAwake);
+        let call = in_call(&handoff);
+        assert_eq!(handoff.leave(), Left::NotTaken);
+        assert_eq!(handoff.enter(1), Entered::HelperIsAwake);
+        assert!(!handoff.take_over(call), "that was another call");
+    }
+
+    #[test]
+    fn in_a_long_call_the_helper_drives_until_it_is_asked_to_stop() {
+        let handoff = Handoff::default();
+        assert_eq!(handoff.enter(0), Entered::HelperIsAwake);
+        assert!(handoff.take_over(in_call(&handoff)));
+        assert_eq!(handoff.leave(), Left::AskBack);
+        assert_eq!(handoff.look(), Seen::Waiting);
+    }
+
+    #[test]
+    fn a_sleeping_helper_is_woken_by_the_next_call_only() {
+        let handoff = Handoff::default();
+        assert!(handoff.park());
+        assert!(handoff.park(), "woken for nothing");
+        assert_eq!(handoff.look(), Seen::Waiting);
+        assert_eq!(handoff.enter(0), Entered::WakeHelper);
+        assert!(!handoff.park(), "nobody sleeps while a call is under way");
+        assert_eq!(handoff.leave(), Left::NotTaken);
+        assert_eq!(handoff.enter(1), Entered::HelperIsAwake);
+    }
+}

@@ -1,0 +1,177 @@
+//! Responses that have begun, and then give nothing: the client is cut, the app is told, and its thread is free again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use http::Method;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tests::client::{Client, Protocol, empty, request};
+use tests::place::Place;
+use tests::process;
+use tests::stack::{self, Stack};
+use tests::status::App;
+use tests::vassal::Vassal;
+use tests::wait::{PATIENCE, until};
+
+const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
+
+#[tokio::test]
+async fn a_response_that_stalls_is_cut_and_its_app_is_interrupted() -> anyhow::Result<()> {
+    stalling("'1s'", 1, 1, async |stack| {
+        let pid = stack.ready("slow", 1).await?;
+        for (protocol, path) in
+            PROTOCOLS.into_iter().zip(["/stalled-sleep", "/stalled-spin", "/stalled-empty"])
+        {
+            let client = stack.client("slow", protocol)?;
+            let mut stalled = Stalled::open(&client, stack, path).await?;
+            ensure!(stalled.is_cut().await, "{protocol} {path}: a stalled body passed for whole");
+            // What gives pieces can be told between two of them, and is closed then.
+            let told = ["RequestTimeout: the response gave nothing for 1s", "GeneratorExit"];
+            let told = if path == "/stalled-empty" { &told[..] } else { &told[..1] };
+            until("the app is told", async || {
+                let record = fs::read_to_string(&stalled.record).unwrap_or_default();
+                Ok(told.iter().any(|it| record.contains(it)).then_some(()))
+            })
+            .await?;
+            let line = stack.logged(&["slow-1", "has given nothing for 1s", "method=GET", path]).await?;
+            ensure!(line.contains("request="), "{line}");
+            stack.logged(&["slow.py", &format!("in {}", path[1..].replace('-', "_"))]).await?;
+            client.get("/hello").await?.expect(200)?;
+        }
+        ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
+        ensure!(!stack.log().contains("the app raised an exception"), "an exception of ours is the app's");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn threads_of_one_worker_stall_each_for_itself() -> anyhow::Result<()> {
+    stalling("'1s'", 1, 2, async |stack| {
+        let pid = stack.ready("slow", 1).await?;
+        let client = stack.client("slow", Protocol::Http1)?;
+        let mut stalled = Stalled::open(&client, stack, "/stalled-spin").await?;
+        let record = stack.root().join("neighbour");
+        let whole = client.get(&format!("/stalled-not?record={}", record.display())).await?.expect(200)?;
+        ensure!(whole.text().ends_with("piece 7\n"), "it was cut: {:?}", whole.text());
+        ensure!(stalled.is_cut().await, "a stalled body passed for whole");
+        stalled.recorded("RequestTimeout").await?;
+        ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_worker_that_is_stuck_amidst_a_response_is_replaced() -> anyhow::Result<()> {
+    stalling("'1s'", 1, 2, async |stack| {
+        let pid = stack.ready("slow", 1).await?[0];
+        let client = stack.client("slow", Protocol::Http2)?;
+        let mut stalled = Stalled::open(&client, stack, "/stalled-deadlock").await?;
+        ensure!(stalled.is_cut().await, "a stalled body passed for whole");
+        stack.logged(&["a request does not end", "/stalled-deadlock"]).await?;
+        let replaced = |app: &App| app.is_whole() && !app.ready().contains(&pid);
+        stack.until("slow", "another has taken its place", replaced).await?;
+        ensure!(process::ends(pid, PATIENCE), "{pid} lives on");
+        Ok(())
+    })
+    .await
+}
+
+/// With an empty piece an app asks whether the client is there.
+#[tokio::test]
+async fn an_app_that_gives_empty_pieces_learns_that_its_client_has_left() -> anyhow::Result<()> {
+    stalling("0", 1, 1, async |stack| {
+        let pid = stack.ready("slow", 1).await?;
+        for protocol in PROTOCOLS {
+            let client = stack.client("slow", protocol)?;
+            let stalled = Stalled::open(&client, stack, "/stalled-empty").await?;
+            let record = stalled.leave();
+            recorded(&record, "GeneratorExit").await?;
+            client.get("/hello").await?.expect(200)?;
+        }
+        ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
+        ensure!(!stack.log().contains("ERROR"), "a client that left is called an error");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_app_that_waits_for_something_else_is_interrupted_when_its_client_has_left() -> anyhow::Result<()>
+{
+    stalling("'2s'", 1, 1, async |stack| {
+        let pid = stack.ready("slow", 1).await?;
+        for protocol in PROTOCOLS {
+            let client = stack.client("slow", protocol)?;
+            let stalled = Stalled::open(&client, stack, "/stalled-sleep").await?;
+            let record = stalled.leave();
+            recorded(&record, "ClientGone: the client has gone").await?;
+            client.get("/hello").await?.expect(200)?;
+        }
+        ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
+        for word in ["ERROR", "given nothing"] {
+            ensure!(!stack.log().contains(word), "a client that left is called {word:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// A response whose first piece has come.
+struct Stalled {
+    record: PathBuf,
+    body: Incoming,
+}
+
+impl Stalled {
+    async fn open(client: &Client, stack: &Stack, path: &str) -> anyhow::Result<Self> {
+        let record = stack.root().join(format!("stalled-{:016x}", fastrand::u64(..)));
+        let asked = request(Method::GET, &format!("{path}?record={}", record.display()), empty());
+        let mut body = client.open(asked).await?.into_body();
+        let first = body.frame().await.transpose()?.and_then(|it| it.into_data().ok());
+        ensure!(first.as_deref() == Some(b"first\n"), "{first:?}");
+        Ok(Self { record, body })
+    }
+
+    /// Waits for the end of the body, which is to be none.
+    async fn is_cut(&mut self) -> bool {
+        loop {
+            match self.body.frame().await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return true,
+                None => return false,
+            }
+        }
+    }
+
+    /// The client leaves.
+    fn leave(self) -> PathBuf {
+        self.record
+    }
+
+    async fn recorded(&self, text: &str) -> anyhow::Result<()> {
+        recorded(&self.record, text).await
+    }
+}
+
+async fn recorded(record: &Path, text: &str) -> anyhow::Result<()> {
+    until(&format!("the app records {text:?}"), async || {
+        Ok(fs::read_to_string(record).unwrap_or_default().contains(text).then_some(()))
+    })
+    .await
+}
+
+async fn stalling(
+    idle: &str,
+    workers: u32,
+    threads: u32,
+    story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let table = format!("[timeouts]\nidle = {idle}\nstop = \"60s\"");
+    let vassal = Vassal::wsgi(&Place::of_tests()?).named("slow").app("slow:application").table(&table);
+    let vassal = vassal.workers(workers).key(&format!("threads = {threads}"));
+    stack::with([vassal], async |stack| story(stack).await).await
+}
