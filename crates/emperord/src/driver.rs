@@ -8,6 +8,7 @@ mod attach;
 mod edits;
 mod event;
 mod files;
+mod missing;
 mod order;
 mod restore;
 mod starts;
@@ -35,8 +36,8 @@ pub use status::{AppStatus, Status, WorkerStatus};
 
 use crate::launcher::Launcher;
 use crate::routes::Table;
-use crate::state::State;
-use crate::vassals::FileEvent;
+use crate::state::{Alive, State};
+use crate::vassals::{FileEvent, FolderIdentity};
 use admin::Shutdown;
 use app::App;
 use edits::WatchId;
@@ -58,6 +59,8 @@ pub struct Driver {
     orders: OrderId,
     starts: StartQueue<VassalName>,
     watches: WatchId,
+    /// The folder that the apps' files were read from last.
+    folder: Option<FolderIdentity>,
 }
 
 /// Where events are sent to.
@@ -88,6 +91,7 @@ impl Driver {
             orders: OrderId::default(),
             starts,
             watches: WatchId::default(),
+            folder: None,
         };
         driver.restore(files);
         driver.settle();
@@ -142,6 +146,7 @@ impl Driver {
             Event::Status { reply } => drop(reply.send(self.status())),
             Event::Scale { app, workers, reply } => self.scale(&app, workers, reply),
             Event::Reload { app, reply } => self.reload(&app, reply),
+            Event::Forget { apps, reply } => drop(reply.send(self.forget(&apps))),
             Event::Shutdown { reply } => self.shut_down(reply),
             Event::SourcesChanged { app, watch } => self.sources_changed(&app, watch),
             Event::Tick => self.tick(),
@@ -172,7 +177,9 @@ impl Driver {
             self.forget_units(&name);
         }
         let workers = self.apps.values().flat_map(App::records).collect();
-        if let Err(error) = self.state.save(workers) {
+        let missing = |app: &App| Some((app.name.to_string(), app.missing?));
+        let missing = self.apps.values().filter_map(missing).collect();
+        if let Err(error) = self.state.save(Alive { workers, folder: self.folder, missing }) {
             let error = anyhow::Error::from(error);
             tracing::error!(error = format!("{error:#}"), "who is alive cannot be written down");
         }

@@ -1,5 +1,6 @@
 //! What must outlive emperord: which workers are alive, and the last good version of each vassal file.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::process::Identity;
+use crate::vassals::{FolderIdentity, Missing};
 
 /// The folder that holds it.
 #[derive(Debug)]
@@ -16,7 +18,20 @@ pub struct State {
     folder: PathBuf,
     boot: String,
     /// What the file of workers holds, as far as this process has read or written it.
-    saved: Vec<WorkerRecord>,
+    saved: Alive,
+}
+
+/// What runs, and where it comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    /// The workers that are alive.
+    pub workers: Vec<WorkerRecord>,
+    /// The folder that the apps' files were in.
+    #[serde(default)]
+    pub folder: Option<FolderIdentity>,
+    /// The apps that serve on though their files are missing.
+    #[serde(default)]
+    pub missing: BTreeMap<String, Missing>,
 }
 
 /// One worker that is alive.
@@ -68,7 +83,8 @@ pub struct Serving {
 struct WorkersFile {
     /// Pids and start times mean nothing after the next boot.
     boot: String,
-    workers: Vec<WorkerRecord>,
+    #[serde(flatten)]
+    alive: Alive,
 }
 
 /// Why the state cannot be used.
@@ -89,7 +105,7 @@ impl State {
         for versions in ["vassals", "proven"].map(|it| folder.join(it)) {
             fs::create_dir_all(&versions).map_err(failed("make folder", &versions))?;
         }
-        let mut state = Self { folder: folder.to_owned(), boot: boot_id(), saved: Vec::new() };
+        let mut state = Self { folder: folder.to_owned(), boot: boot_id(), saved: Alive::default() };
         state.saved = state.read()?;
         Ok(state)
     }
@@ -97,23 +113,35 @@ impl State {
     /// The workers that were alive when this was last written.
     #[must_use]
     pub fn workers(&self) -> &[WorkerRecord] {
-        &self.saved
+        &self.saved.workers
+    }
+
+    /// The folder that the apps' files were in when this was last written.
+    #[must_use]
+    pub fn folder(&self) -> Option<FolderIdentity> {
+        self.saved.folder
+    }
+
+    /// The app's file was missing when this was last written.
+    #[must_use]
+    pub fn missing(&self, name: &VassalName) -> Option<Missing> {
+        self.saved.missing.get(name.as_str()).copied()
     }
 
     /// Writes who is alive, if that has changed.
     ///
     /// # Errors
     /// When it cannot be written; what was written before is still there then.
-    pub fn save(&mut self, workers: Vec<WorkerRecord>) -> Result<(), StateError> {
-        if workers == self.saved {
+    pub fn save(&mut self, alive: Alive) -> Result<(), StateError> {
+        if alive == self.saved {
             return Ok(());
         }
         let path = self.workers_path();
-        let file = WorkersFile { boot: self.boot.clone(), workers };
+        let file = WorkersFile { boot: self.boot.clone(), alive };
         let text =
             serde_json::to_vec_pretty(&file).map_err(io::Error::from).map_err(failed("write", &path))?;
         replace(&path, &text).map_err(failed("write", &path))?;
-        self.saved = file.workers;
+        self.saved = file.alive;
         Ok(())
     }
 
@@ -168,20 +196,20 @@ impl State {
         }
     }
 
-    fn read(&self) -> Result<Vec<WorkerRecord>, StateError> {
+    fn read(&self) -> Result<Alive, StateError> {
         let path = self.workers_path();
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Alive::default()),
             Err(error) => return Err(failed("read", &path)(error)),
         };
         match serde_json::from_slice::<WorkersFile>(&text) {
-            Ok(file) if file.boot == self.boot => Ok(file.workers),
-            Ok(_) => Ok(Vec::new()),
+            Ok(file) if file.boot == self.boot => Ok(file.alive),
+            Ok(_) => Ok(Alive::default()),
             Err(error) => {
                 // Workers that are alive all the same attach, and are told to stop.
                 tracing::error!(path = %path.display(), %error, "the file of workers is no such file: going on without");
-                Ok(Vec::new())
+                Ok(Alive::default())
             }
         }
     }
@@ -260,15 +288,22 @@ mod tests {
         }
     }
 
+    fn alive(workers: Vec<WorkerRecord>) -> Alive {
+        let missing = BTreeMap::from([("blog".to_owned(), Missing::Emptied)]);
+        Alive { workers, folder: FolderIdentity::of(Path::new("/")), missing }
+    }
+
     #[test]
     fn what_was_saved_is_read_by_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::open(folder.path()).unwrap();
         assert!(state.workers().is_empty());
         let workers = vec![record("blog-1"), WorkerRecord { serving: None, ..record("blog-2") }];
-        state.save(workers.clone()).unwrap();
-        assert_eq!(State::open(folder.path()).unwrap().workers(), workers);
-        state.save(Vec::new()).unwrap();
+        state.save(alive(workers.clone())).unwrap();
+        let read = State::open(folder.path()).unwrap();
+        assert_eq!((read.workers(), read.folder()), (&*workers, FolderIdentity::of(Path::new("/"))));
+        assert_eq!(read.missing(&VassalName::parse("blog").unwrap()), Some(Missing::Emptied));
+        state.save(Alive::default()).unwrap();
         assert!(State::open(folder.path()).unwrap().workers().is_empty());
     }
 
@@ -277,7 +312,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::open(folder.path()).unwrap();
         state.boot = "another".into();
-        state.save(vec![record("blog-1")]).unwrap();
+        state.save(alive(vec![record("blog-1")])).unwrap();
         assert!(State::open(folder.path()).unwrap().workers().is_empty());
     }
 

@@ -1,10 +1,11 @@
-//! The operator's command line: `imperium up`, `new`, `check`, `status`, `scale`, `reload`.
+//! The operator's command line: `imperium up`, `new`, `check`, `status`, `scale`, `reload`, `forget`.
 
 mod addresses;
 mod admin;
 mod app_name;
 mod at;
 mod check;
+mod forget;
 mod new;
 mod refused;
 mod reload;
@@ -35,6 +36,7 @@ enum Command {
     Status(status::Args),
     Scale(scale::Args),
     Reload(reload::Args),
+    Forget(forget::Args),
 }
 
 fn main() -> miette::Result<ExitCode> {
@@ -47,6 +49,7 @@ fn main() -> miette::Result<ExitCode> {
         Command::Status(args) => status::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Forget(args) => forget::run(&args),
     }
 }
 

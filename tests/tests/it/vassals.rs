@@ -136,3 +136,55 @@ async fn files_that_are_none_of_its_own_are_left_alone() -> anyhow::Result<()> {
     })
     .await
 }
+
+/// As a deployment that fails half-way, or a file system that is unmounted.
+#[tokio::test]
+async fn an_emptied_folder_ends_no_app() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let vassals = [Vassal::wsgi(&place).workers(2), Vassal::wsgi(&place).named("other")];
+    stack::with(vassals.clone(), async |stack| {
+        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
+        let before = stack.ready("wsgi", 2).await?;
+        stack.remove("wsgi")?;
+        stack.remove("other")?;
+        let missing = |app: &App| app.notices.iter().any(|it| it.contains("wsgi.toml is missing: all files"));
+        stack.until("wsgi", "the status tells that its file is missing", missing).await?;
+        stack.logged(&["its file is missing and it serves on", "imperium forget wsgi"]).await?;
+        load.flows(50).await?;
+
+        stack.put(&vassals[0])?;
+        let back = |app: &App| app.is_whole() && app.notices.is_empty();
+        let after = stack.until("wsgi", "its file is there again", back).await?;
+        ensure!(after.ready() == before, "{before:?} became {:?}", after.ready());
+        let told = stack.command("forget", &["--all"]).await?;
+        ensure!(told == "other: its workers end\n", "{told:?}");
+        let forgotten = async || Ok(stack.status().await?.app("other").is_none().then_some(()));
+        until("the status forgets the app", forgotten).await?;
+        load.finish().await?.all_right()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn another_folder_in_its_place_ends_no_app() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
+        let before = stack.ready("wsgi", 1).await?;
+        let (folder, away) = (stack.root().join("vassals"), stack.root().join("away"));
+        std::fs::rename(&folder, &away)?;
+        std::fs::create_dir(&folder)?;
+        let missing = |app: &App| app.notices.iter().any(|it| it.contains("wsgi.toml is missing"));
+        stack.until("wsgi", "the status tells that its file is missing", missing).await?;
+        stack.kill(stack.daemon("emperord").await?)?;
+        stack.until("wsgi", "the next emperord tells it, too", missing).await?;
+        load.flows(50).await?;
+
+        std::fs::remove_dir(&folder)?;
+        std::fs::rename(&away, &folder)?;
+        let back = |app: &App| app.is_whole() && app.notices.is_empty();
+        let after = stack.until("wsgi", "its file is there again", back).await?;
+        ensure!(after.ready() == before, "{before:?} became {:?}", after.ready());
+        load.finish().await?.all_right()
+    })
+    .await
+}

@@ -1,5 +1,7 @@
 //! What the operator asks for: done at once, answered when it has come about.
 
+use std::path::PathBuf;
+
 use api::VassalName;
 use supervise::{Event, Progress};
 use tokio::sync::oneshot;
@@ -30,6 +32,14 @@ pub enum AdminError {
     /// Its workers do not start.
     #[error("{0}")]
     Start(String),
+    /// Its file is there.
+    #[error("the file of app `{app}` is not missing: delete {} to end the app", file.display())]
+    NotMissing {
+        /// Which.
+        app: VassalName,
+        /// Its file.
+        file: PathBuf,
+    },
     /// Its file was deleted meanwhile.
     #[error("app `{0}` was removed")]
     Removed(VassalName),
@@ -141,7 +151,7 @@ impl Driver {
         }
     }
 
-    fn known(&self) -> String {
+    pub(super) fn known(&self) -> String {
         let names: Vec<&str> = self.apps.keys().map(VassalName::as_str).collect();
         match names.is_empty() {
             true => format!("{} has no vassal files", self.config.vassals.display()),

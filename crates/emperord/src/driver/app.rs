@@ -18,7 +18,7 @@ use super::template::Template;
 use crate::process::{Ending, Process};
 use crate::routes::{Route, RouteState};
 use crate::state::{Serving, StageRecord, WorkerRecord};
-use crate::vassals::Version;
+use crate::vassals::{Missing, Version};
 
 /// Until its file was read: how long those that were adopted may take.
 const LIMITS: Limits =
@@ -34,6 +34,8 @@ pub(super) struct App {
     pub(super) vassal: Option<Arc<Vassal>>,
     /// A good version that cannot serve because another app has its place.
     pub(super) rejected: Option<Version>,
+    /// Why its file is not there, though nobody deleted it; it serves on.
+    pub(super) missing: Option<Missing>,
     /// What is wrong with the file as it is now.
     pub(super) file_error: Option<String>,
     /// What went wrong last with a worker.
@@ -102,6 +104,7 @@ impl App {
             file,
             vassal: None,
             rejected: None,
+            missing: None,
             file_error: None,
             worker_error: None,
             abandoned_error: None,

@@ -151,6 +151,13 @@ pub enum Event {
         /// Answered once they have taken over.
         reply: Reply,
     },
+    /// Apps whose files are missing are to end.
+    Forget {
+        /// Which; all of those where none is named.
+        apps: Vec<VassalName>,
+        /// Which were ended.
+        reply: oneshot::Sender<Result<Vec<VassalName>, AdminError>>,
+    },
     /// Every worker is to be drained, and emperord to end.
     Shutdown {
         /// Answered once all have gone.

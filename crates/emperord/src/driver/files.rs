@@ -10,7 +10,7 @@ use vassal::{ChosenBy, Conflict, Vassal, conflicts};
 use super::Driver;
 use super::admin::{AdminError, Shutdown};
 use super::app::App;
-use crate::vassals::{FileEvent, Reading, Version};
+use crate::vassals::{FileEvent, FolderIdentity, Reading, Version};
 
 /// Whether an operator's wish calls for new workers even where nothing that concerns them has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +27,19 @@ impl Driver {
             return;
         }
         let FileEvent { name, path, reading } = event;
+        self.folder = FolderIdentity::of(&self.config.vassals);
         let app = self.apps.entry(name.clone()).or_insert_with(|| App::new(name.clone(), path));
+        if let Reading::Missing(why) = reading {
+            return self.miss(&name, why);
+        }
         app.rejected = None;
+        app.is_there();
         match reading {
             Reading::Edited(version) => self.version(&name, *version, Workers::AsNeeded),
             Reading::Touched(version) => self.version(&name, *version, Workers::Anew),
             Reading::Broken(diagnostics) => self.broken(&name, &diagnostics),
             Reading::Gone => self.removed(&name),
+            Reading::Missing(_) => {}
         }
         self.retry_rejected();
     }
@@ -140,6 +146,8 @@ impl Driver {
         let Some(app) = self.apps.get_mut(name) else { return };
         tracing::info!(app = %name, "app ends: its file is gone");
         app.vassal = None;
+        app.rejected = None;
+        app.missing = None;
         app.file_error = None;
         app.refuse_followers(&AdminError::Removed(name.clone()));
         self.state.forget_version(name);

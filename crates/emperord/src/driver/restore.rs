@@ -11,7 +11,7 @@ use super::Driver;
 use super::app::{App, Slot};
 use super::files::Workers;
 use crate::state::{StageRecord, WorkerRecord};
-use crate::vassals::FileEvent;
+use crate::vassals::{FileEvent, FolderIdentity};
 
 impl Driver {
     /// Adopts the workers that are alive, then takes the folder's files for edits of the versions that
@@ -24,13 +24,18 @@ impl Driver {
         for name in self.apps.keys().chain(&there).cloned().collect::<BTreeSet<_>>() {
             self.restore_version(&name);
         }
+        let files_there = files.len();
         for name in self.apps.keys().filter(|it| !there.contains(it)).cloned().collect::<Vec<_>>() {
-            self.removed(&name);
+            match self.missing_since_before(&name, files_there) {
+                Some(why) => self.miss(&name, why),
+                None => self.removed(&name),
+            }
         }
+        self.folder = FolderIdentity::of(&self.config.vassals);
         for file in files {
             self.file(file);
         }
-        for name in there {
+        for name in self.apps.keys().cloned().collect::<Vec<_>>() {
             self.keep_restored(&name);
         }
     }

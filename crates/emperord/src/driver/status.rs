@@ -99,7 +99,7 @@ impl App {
         });
         let asks = self.vassal.as_ref().is_some_and(|it| it.preload);
         let passed_over = (asks && preload == Preload::Impossible).then(|| NO_PRELOAD.to_owned());
-        missing.into_iter().chain(abandoned).chain(passed_over).collect()
+        self.missing_notice().into_iter().chain(missing).chain(abandoned).chain(passed_over).collect()
     }
 
     fn wanted(&self) -> u16 {

@@ -2,6 +2,7 @@
 
 pub(crate) mod emperor;
 mod manager;
+mod missing;
 mod orders;
 mod owner;
 mod starts;

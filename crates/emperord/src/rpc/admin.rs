@@ -7,8 +7,8 @@ use api::admin::admin_service_server::AdminService;
 use api::admin::app::State as AppState;
 use api::admin::worker::State as WorkerState;
 use api::admin::{
-    App, ReloadRequest, ReloadResponse, ScaleRequest, ScaleResponse, ShutdownRequest, ShutdownResponse,
-    StatusRequest, StatusResponse, Worker,
+    App, ForgetRequest, ForgetResponse, ReloadRequest, ReloadResponse, ScaleRequest, ScaleResponse,
+    ShutdownRequest, ShutdownResponse, StatusRequest, StatusResponse, Worker,
 };
 use supervise::{Phase, Stage};
 use tonic::{Request, Response, Status};
@@ -53,6 +53,14 @@ impl AdminService for Admin {
         Ok(Response::new(ReloadResponse {}))
     }
 
+    async fn forget(&self, request: Request<ForgetRequest>) -> Result<Response<ForgetResponse>, Status> {
+        Peer::of(&request)?.check_may_rule()?;
+        let apps = request.into_inner().apps.iter().map(|it| name(it)).collect::<Result<_, _>>()?;
+        let forgotten = ask(&self.events, |reply| Event::Forget { apps, reply }).await?;
+        let apps = forgotten.map_err(|it| refusal(&it))?.iter().map(ToString::to_string).collect();
+        Ok(Response::new(ForgetResponse { apps }))
+    }
+
     async fn shutdown(
         &self,
         request: Request<ShutdownRequest>,
@@ -73,6 +81,7 @@ fn refusal(error: &AdminError) -> Status {
         AdminError::NoSuchApp { .. } => Status::not_found(text),
         AdminError::ShuttingDown => Status::unavailable(text),
         AdminError::Superseded { .. } => Status::aborted(text),
+        AdminError::NotMissing { .. } => Status::failed_precondition(text),
         AdminError::File(_) | AdminError::Scale(_) | AdminError::Start(_) | AdminError::Removed(_) => {
             Status::failed_precondition(text)
         }

@@ -9,15 +9,30 @@ use std::time::SystemTime;
 
 use api::VassalName;
 use config::{Diagnostics, Source};
+use tokio::time::Instant;
 use vassal::{Vassal, name_of};
 
-use super::{FileEvent, Reading, Version};
+use super::leaving::Leaving;
+use super::{FileEvent, FolderIdentity, Missing, Reading, Version};
 
 /// The files of one folder.
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
+    /// That of the folder that was read last.
+    identity: Option<FolderIdentity>,
     seen: BTreeMap<VassalName, Seen>,
+    /// Those that are not there, and have been told as missing.
+    missing: BTreeMap<VassalName, Missing>,
+    leaving: Leaving,
+    times: Times,
+}
+
+/// Whether another time of a file is an operator's wish for a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Times {
+    OfThisFolder,
+    OfAnotherFolder,
 }
 
 /// What is compared to tell a change.
@@ -30,15 +45,96 @@ struct Seen {
 
 impl Files {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), seen: BTreeMap::new() }
+        Self {
+            folder: folder.to_owned(),
+            identity: None,
+            seen: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            leaving: Leaving::default(),
+            times: Times::OfThisFolder,
+        }
     }
 
     /// Compares every file with what was seen last.
     pub(super) fn scan(&mut self) -> io::Result<Vec<FileEvent>> {
         let mut names: BTreeSet<OsString> =
             fs::read_dir(&self.folder)?.map(|it| it.map(|it| it.file_name())).collect::<io::Result<_>>()?;
-        names.extend(self.seen.keys().map(|name| format!("{name}.toml").into()));
-        Ok(names.iter().filter_map(|name| self.look(name)).collect())
+        names.extend(self.seen.keys().map(|name| file_of(name).into()));
+        let identity = FolderIdentity::of(&self.folder);
+        let is_another = self.identity.is_some() && identity != self.identity;
+        self.identity = identity;
+        self.times = if is_another { Times::OfAnotherFolder } else { Times::OfThisFolder };
+        let there: Vec<_> = names.iter().filter_map(|name| self.look(name, Instant::now())).collect();
+        self.times = Times::OfThisFolder;
+        let mut events = match is_another {
+            true => self.told_missing(Missing::Replaced),
+            false => self.judge(),
+        };
+        if !is_another {
+            events.extend(self.deleted_while_away());
+        }
+        events.extend(there);
+        Ok(events)
+    }
+
+    /// The folder cannot be read: tells it of each file, once.
+    pub(super) fn vanished(&mut self) -> Vec<FileEvent> {
+        let names: Vec<_> = self.seen.keys().cloned().collect();
+        names.into_iter().for_each(|name| self.leaving.note(name, Instant::now()));
+        self.told_missing(Missing::Vanished)
+    }
+
+    /// Whether another folder is in the place of the one that was read last.
+    pub(super) fn is_another_folder(&self) -> bool {
+        FolderIdentity::of(&self.folder) != self.identity
+    }
+
+    /// When those that left are to be judged.
+    pub(super) fn judged_at(&self) -> Option<Instant> {
+        self.leaving.due()
+    }
+
+    /// Tells of the files that left: as deleted, or as missing where all left together.
+    pub(super) fn judge(&mut self) -> Vec<FileEvent> {
+        let left = self.leaving.take();
+        let remaining = self.seen.keys().filter(|it| !left.contains(it)).count();
+        let reading =
+            |name: VassalName, reading| FileEvent { path: self.folder.join(file_of(&name)), name, reading };
+        match remaining == 0 && left.len() >= 2 {
+            true => {
+                left.iter().for_each(|name| self.leaving.note(name.clone(), Instant::now()));
+                self.told_missing(Missing::Emptied)
+            }
+            false => {
+                let events = left.iter().map(|name| reading(name.clone(), Reading::Gone)).collect();
+                self.seen.retain(|name, _| !left.contains(name));
+                events
+            }
+        }
+    }
+
+    fn told_missing(&mut self, why: Missing) -> Vec<FileEvent> {
+        let left = self.leaving.take();
+        self.seen.retain(|name, _| !left.contains(name));
+        self.missing.extend(left.iter().map(|name| (name.clone(), why)));
+        let event = |name: VassalName| FileEvent {
+            path: self.folder.join(file_of(&name)),
+            name,
+            reading: Reading::Missing(why),
+        };
+        left.into_iter().map(event).collect()
+    }
+
+    /// The same folder is back: what it does not have any more was deleted, unless it has nothing at all.
+    fn deleted_while_away(&mut self) -> Vec<FileEvent> {
+        if self.seen.is_empty() {
+            return Vec::new();
+        }
+        let deleted = self.missing.extract_if(.., |_, why| *why == Missing::Vanished);
+        let folder = &self.folder;
+        deleted
+            .map(|(name, _)| FileEvent { path: folder.join(file_of(&name)), name, reading: Reading::Gone })
+            .collect()
     }
 
     /// The links that lead to a file of another time than was seen last.
@@ -55,7 +151,9 @@ impl Files {
     }
 
     /// Compares one file with what was seen last.
-    pub(super) fn look(&mut self, file: &OsString) -> Option<FileEvent> {
+    ///
+    /// One that is not there is told by [`Self::judge`], which is due at [`Self::judged_at`].
+    pub(super) fn look(&mut self, file: &OsString, now: Instant) -> Option<FileEvent> {
         let path = self.folder.join(file);
         let name = match name_of(&path)? {
             Ok(name) => name,
@@ -64,17 +162,28 @@ impl Files {
                 return None;
             }
         };
-        let reading = self.compare(&name, &path)?;
+        let reading = self.compare(&name, &path, now)?;
         Some(FileEvent { name, path, reading })
     }
 
-    fn compare(&mut self, name: &VassalName, path: &Path) -> Option<Reading> {
+    /// Whether a file is there that was not seen yet.
+    pub(super) fn is_new(&self, file: &OsString) -> bool {
+        let path = self.folder.join(file);
+        matches!(name_of(&path), Some(Ok(name)) if !self.seen.contains_key(&name)) && path.exists()
+    }
+
+    fn compare(&mut self, name: &VassalName, path: &Path, now: Instant) -> Option<Reading> {
         let modified = match modified(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return self.seen.remove(name).map(|_| Reading::Gone);
+                if self.seen.contains_key(name) {
+                    self.leaving.note(name.clone(), now);
+                }
+                return None;
             }
             it => it.ok(),
         };
+        self.leaving.is_back(name);
+        self.missing.remove(name);
         let source = Source::read(path);
         let content = match &source {
             Ok(source) => Ok(source.text.clone()),
@@ -87,8 +196,15 @@ impl Files {
         }
         let same_text = before.is_some_and(|it| it.content == now.content);
         self.seen.insert(name.clone(), now);
+        if same_text && self.times == Times::OfAnotherFolder {
+            return None;
+        }
         Some(read(path, source, same_text))
     }
+}
+
+fn file_of(name: &VassalName) -> String {
+    format!("{name}.toml")
 }
 
 fn modified(path: &Path) -> io::Result<SystemTime> {

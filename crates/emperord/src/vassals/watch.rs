@@ -31,6 +31,8 @@ pub struct Vassals {
     files: Files,
     due: Due,
     links_due: Instant,
+    /// It cannot be followed, which was told.
+    is_lost: bool,
 }
 
 /// What is looked at, and when.
@@ -55,7 +57,7 @@ impl Vassals {
         let events = files.scan().map_err(failed("read folder", folder))?;
         let due = Due::Files(BTreeMap::new());
         let links_due = Instant::now() + LOOK_AT_LINKS;
-        Ok((Self { folder: folder.to_owned(), inotify, files, due, links_due }, events))
+        Ok((Self { folder: folder.to_owned(), inotify, files, due, links_due, is_lost: false }, events))
     }
 
     /// The files that have changed since the last call, those that are gone first; waits until there is
@@ -68,21 +70,26 @@ impl Vassals {
                     continue;
                 }
                 () = sleep_until(self.due.first()) => {}
-                () = sleep_until(self.links_due) => self.note_links(),
+                () = wait_until(self.files.judged_at()) => {}
+                () = sleep_until(self.links_due) => self.look_around(),
             }
             let mut events = self.look();
             if !events.is_empty() {
                 // A renamed file is not in the way of its new name.
-                events.sort_by_key(|it| !matches!(it.reading, Reading::Gone));
+                events.sort_by_key(|it| !matches!(it.reading, Reading::Gone | Reading::Missing(_)));
                 return events;
             }
         }
     }
 
-    /// The folder does not tell of a write to what its links lead to: they are looked at now and then.
-    fn note_links(&mut self) {
+    /// The folder tells neither of a write to what its links lead to, nor of another folder that is mounted over it, or
+    /// that a link to it leads to now: both are looked at now and then.
+    fn look_around(&mut self) {
         let now = Instant::now();
         self.links_due = now + LOOK_AT_LINKS;
+        if matches!(self.due, Due::Files(_)) && self.files.is_another_folder() {
+            self.due = Due::Everything(now);
+        }
         if let Due::Files(due) = &mut self.due {
             for file in self.files.changed_links() {
                 due.entry(file).or_insert(now + LEFT_ALONE_FOR);
@@ -94,30 +101,49 @@ impl Vassals {
         match &mut self.due {
             Due::Files(due) => {
                 let now = Instant::now();
-                due.extract_if(.., |_, at| *at <= now)
-                    .filter_map(|(file, _)| self.files.look(&file))
-                    .collect()
+                let files: Vec<_> = due.extract_if(.., |_, at| *at <= now).map(|(file, _)| file).collect();
+                // One of them may be there under a new name: nobody emptied the folder then.
+                let has_new = files.iter().any(|it| self.files.is_new(it));
+                let mut events: Vec<_> = files.iter().filter_map(|it| self.files.look(it, now)).collect();
+                if has_new || self.files.judged_at().is_some_and(|it| it <= now) {
+                    events.extend(self.files.judge());
+                }
+                events
             }
+            Due::Everything(at) if *at > Instant::now() => Vec::new(),
             Due::Everything(_) => self.start_over(),
         }
     }
 
-    /// A folder that has vanished leaves its apps as they are: they are told to go by deleting their files.
+    /// A folder that has vanished leaves its apps as they are: they are told to go by deleting their files. It is told
+    /// once, and looked for until it is back.
     fn start_over(&mut self) -> Vec<FileEvent> {
         let opened = watch(&self.folder).and_then(|inotify| Ok((inotify, self.files.scan()?)));
         match opened {
             Ok((inotify, events)) => {
+                if std::mem::replace(&mut self.is_lost, false) {
+                    tracing::info!(folder = %self.folder.display(), "the folder of vassals is followed again");
+                }
                 self.inotify = inotify;
                 self.due = Due::Files(BTreeMap::new());
                 events
             }
             Err(error) => {
-                let folder = self.folder.display();
-                tracing::error!(%folder, %error, "the folder of vassals cannot be followed: looking for it again");
+                if !std::mem::replace(&mut self.is_lost, true) {
+                    let folder = self.folder.display();
+                    tracing::error!(%folder, %error, "the folder of vassals cannot be followed: looking for it again");
+                }
                 self.due = Due::Everything(Instant::now() + LOOK_FOR_FOLDER);
-                Vec::new()
+                self.files.vanished()
             }
         }
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -87,6 +87,14 @@ impl Root {
         folder
     }
 
+    /// Another folder in the place of that of the apps' files, empty.
+    pub(super) fn replace_vassals(&self) {
+        let fresh = self.folder.path().join("other-vassals");
+        fs::create_dir(&fresh).unwrap();
+        fs::remove_dir_all(&self.config.vassals).unwrap();
+        fs::rename(fresh, &self.config.vassals).unwrap();
+    }
+
     /// How many processes may start at once.
     pub(super) fn limit_starts(&mut self, limit: usize) {
         self.config.concurrent_starts = limit;
@@ -225,6 +233,11 @@ impl Emperor {
 
     pub(super) async fn reload(&self, app: &str) -> oneshot::Receiver<Result<(), AdminError>> {
         self.begin(|reply| Event::Reload { app: name(app), reply }).await
+    }
+
+    pub(super) async fn forget(&self, apps: &[&str]) -> Result<Vec<VassalName>, AdminError> {
+        let apps = apps.iter().map(|it| name(it)).collect();
+        self.ask(|reply| Event::Forget { apps, reply }).await
     }
 
     pub(super) async fn shutdown(&self) -> oneshot::Receiver<()> {

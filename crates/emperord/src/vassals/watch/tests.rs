@@ -45,6 +45,7 @@ fn text(event: &FileEvent) -> String {
         Reading::Touched(_) => "touched".to_owned(),
         Reading::Broken(diagnostics) => format!("broken: {}", diagnostics.problems()[0]),
         Reading::Gone => "gone".to_owned(),
+        Reading::Missing(why) => format!("missing: {why:?}").to_lowercase(),
     };
     format!("{} {what}", event.name)
 }
@@ -167,7 +168,66 @@ async fn a_folder_that_vanishes_leaves_its_apps_until_it_is_back() {
         .vassals
         .due
         .note(&away, Ok(heard.unwrap().into_iter().filter(|it| matches!(it, Heard::Lost)).collect()));
-    assert!(folder.vassals.look().is_empty());
+    assert_eq!(folder.next().await, "a missing: vanished, b missing: vanished");
     fs::rename(&away, folder.path.path()).unwrap();
     assert_eq!(folder.next().await, "b gone, a edited to 5");
+}
+
+/// As a folder that is emptied by mistake.
+#[tokio::test]
+async fn files_that_all_disappear_together_are_missing_and_not_gone() {
+    let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD)]);
+    for name in ["a.toml", "b.toml"] {
+        fs::remove_file(folder.path.path().join(name)).unwrap();
+    }
+    assert_eq!(folder.next().await, "a missing: emptied, b missing: emptied");
+    folder.write("a.toml", GOOD);
+    assert_eq!(folder.next().await, "a edited to 2");
+    folder.write("b.toml", &format!("{GOOD}workers = 3"));
+    assert_eq!(folder.next().await, "b edited to 3");
+}
+
+/// As a file system that is no longer mounted there, or a link that leads elsewhere.
+#[tokio::test]
+async fn files_that_another_folder_does_not_have_are_missing_and_not_gone() {
+    let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD)]);
+    let away = folder.path.path().with_extension("away");
+    fs::rename(folder.path.path(), &away).unwrap();
+    fs::create_dir(folder.path.path()).unwrap();
+    folder.write("b.toml", &format!("{GOOD}workers = 3"));
+    assert_eq!(folder.next().await, "a missing: replaced, b edited to 3");
+    fs::remove_dir_all(&away).unwrap();
+}
+
+#[tokio::test]
+async fn files_that_leave_one_by_one_and_an_only_file_are_deleted() {
+    let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD), ("c.toml", GOOD)]);
+    for name in ["a", "b", "c"] {
+        fs::remove_file(folder.path.path().join(format!("{name}.toml"))).unwrap();
+        assert_eq!(folder.next().await, format!("{name} gone"));
+    }
+}
+
+/// As a deployment that swaps a link, or a mount over the folder.
+#[tokio::test]
+async fn a_link_to_another_folder_is_followed() {
+    let root = tempfile::tempdir().unwrap();
+    for release in ["one", "two"] {
+        fs::create_dir(root.path().join(release)).unwrap();
+        fs::write(root.path().join(release).join("a.toml"), GOOD).unwrap();
+    }
+    fs::write(root.path().join("one/b.toml"), GOOD).unwrap();
+    fs::write(root.path().join("two/c.toml"), GOOD).unwrap();
+    let (link, fresh) = (root.path().join("current"), root.path().join("fresh"));
+    std::os::unix::fs::symlink("one", &link).unwrap();
+    let (mut vassals, _) = Vassals::open(&link).unwrap();
+    std::os::unix::fs::symlink("two", &fresh).unwrap();
+    fs::rename(&fresh, &link).unwrap();
+    let mut told = Vec::new();
+    while !told.contains(&"c edited to 2".to_owned()) {
+        told.extend(vassals.changes().await.iter().map(text));
+    }
+    assert!(told.contains(&"b missing: replaced".to_owned()), "{told:?}");
+    fs::remove_file(root.path().join("two/c.toml")).unwrap();
+    assert_eq!(vassals.changes().await.iter().map(text).collect::<Vec<_>>(), ["c gone"]);
 }
