@@ -84,10 +84,10 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         write(&file, &text)?;
     }
     let mut notes = draft.notes();
-    if layout == Layout::system() && draft.is_roots() {
+    if draft.is_roots() && (layout == Layout::system() || rustix::process::geteuid().is_root()) {
         let directory = draft.directory().display();
         notes.push(format!(
-            "{directory} is root's, as whom no app runs: give it to a user of its own, or set user"
+            "{directory} is root's, and no app runs as root unless its file says so: give it to a user of its own, or set user"
         ));
     }
     tell(&format!("{} {shown}", file.display()), &text, &notes, &mut io::stdout().lock())

@@ -45,8 +45,10 @@ fn told(case: &Path) -> String {
     let written: String = vassals.map(|it| fs::read_to_string(it.path()).unwrap()).collect();
     let told = if output.status.success() {
         let left = printed.split_once("\nStill to do:\n").map(|(_, it)| it).unwrap_or_default();
+        // Where root runs the tests, the skeletons are root's.
+        let left = left.lines().filter(|it| !it.contains(" is root's"));
         let left: String =
-            left.lines().map(|it| format!("# still to do: {}\n", it.trim_start_matches("- "))).collect();
+            left.map(|it| format!("# still to do: {}\n", it.trim_start_matches("- "))).collect();
         if left.is_empty() { written } else { format!("{written}\n{left}") }
     } else {
         assert_eq!(written, "", "it failed, and wrote a file");
