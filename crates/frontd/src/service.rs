@@ -16,6 +16,7 @@ use crate::proxy;
 use crate::replies::{self, Reply};
 use crate::request_body::RequestBody;
 use crate::shard::Shard;
+use crate::static_files;
 use crate::url_path;
 
 /// Answers `request`, and writes it into the access log if there is one.
@@ -98,7 +99,9 @@ async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestB
         Some((folder, rest)) => {
             courtesy::file();
             let files = &client.share().files;
-            folder.serve(&head.method, rest, &head.headers, files).await.map(Body::file)
+            let mut response = folder.serve(&head.method, rest, &head.headers, files).await;
+            static_files::keep_query(&mut response, head.uri.query());
+            response.map(Body::file)
         }
         None => {
             let answered = proxy::forward(shard, &app, client, &authority, head, body).await;

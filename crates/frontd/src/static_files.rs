@@ -10,6 +10,7 @@ mod representation;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +19,13 @@ use api::runner::Part;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
+use parking_lot::Mutex;
+
 pub(crate) use body::FileBody;
 use cache::{Cached, FolderId};
 use conditional::Decision;
-pub(crate) use open::OpenError;
 use open::Target;
+pub(crate) use open::{OpenError, Symlinks};
 use path::{FilePath, Names};
 use representation::Representation;
 
@@ -30,15 +33,18 @@ use crate::disk::Disk;
 use crate::log_limit::LogLimit;
 use crate::quota::Quota;
 
-/// A folder, and the URL path that it is served at.
+/// A folder or a file, and the URL path that it is served at: that of a folder ends in a slash.
 #[derive(Debug)]
 pub(crate) struct StaticFolder {
     prefix: String,
     folder: PathBuf,
     names: Names,
+    symlinks: Symlinks,
     id: FolderId,
     /// Of its own, as it may be on a network.
     disk: Disk,
+    /// What was logged already.
+    told: ToldOnce,
 }
 
 /// Threads that wait for the disk of one folder, and jobs that wait for one of them.
@@ -61,25 +67,27 @@ enum Found {
 }
 
 impl StaticFolder {
-    /// `prefix` begins and ends with a slash; the folder may come into being later.
-    pub(crate) fn new(prefix: &str, folder: &Path) -> Self {
-        Self::with(prefix, folder, Names::Public)
+    /// `prefix` begins with a slash, and ends with one if it is that of a folder, which may come into being later.
+    pub(crate) fn new(prefix: &str, folder: &Path, symlinks: Symlinks) -> Self {
+        Self::with(prefix, folder, Names::Public, symlinks)
     }
 
     /// A folder that no client sees: the app says what to send of it.
-    pub(crate) fn private(prefix: &str, folder: &Path) -> Self {
-        Self::with(prefix, folder, Names::Any)
+    pub(crate) fn private(prefix: &str, folder: &Path, symlinks: Symlinks) -> Self {
+        Self::with(prefix, folder, Names::Any, symlinks)
     }
 
-    fn with(prefix: &str, folder: &Path, names: Names) -> Self {
+    fn with(prefix: &str, folder: &Path, names: Names, symlinks: Symlinks) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         Self {
             prefix: prefix.to_owned(),
             folder: folder.to_owned(),
             names,
+            symlinks,
             id,
             disk: Disk::new("static", THREADS, WAITING),
+            told: ToldOnce::default(),
         }
     }
 
@@ -91,6 +99,20 @@ impl StaticFolder {
     /// Where it is on disk.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// How far its symlinks are followed.
+    pub(crate) fn symlinks(&self) -> Symlinks {
+        self.symlinks
+    }
+
+    /// What follows the prefix in a URL's path, if it is served from here.
+    pub(crate) fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix(self.prefix.as_str()).filter(|rest| rest.is_empty() || self.is_folder())
+    }
+
+    fn is_folder(&self) -> bool {
+        self.prefix.ends_with('/')
     }
 
     /// Answers a request for `rest`: what follows the prefix in the URL's path, percent-encoded as it came.
@@ -126,8 +148,7 @@ impl StaticFolder {
         part: &Part,
         files: &Arc<Quota>,
     ) -> Result<FileBody, PartError> {
-        let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
-        let Target::File(open) = open::open(&self.folder, &path, &self.disk).await? else {
+        let (Target::File(open), _) = self.open(rest).await? else {
             return Err(OpenError::NotFound.into());
         };
         if !open.stamp.is_of(part.device, part.inode) {
@@ -157,11 +178,19 @@ impl StaticFolder {
 
     /// A file as it is now.
     async fn load(&self, rest: &str, files: &Arc<Quota>) -> Result<Representation, OpenError> {
-        let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
-        match open::open(&self.folder, &path, &self.disk).await? {
-            Target::File(open) => Representation::load(open, path.as_path(), files).await,
-            Target::FolderWithPage => Err(OpenError::NotFound),
+        match self.open(rest).await? {
+            (Target::File(open), path) => Representation::load(open, &path, files).await,
+            (Target::FolderWithPage, _) => Err(OpenError::NotFound),
         }
+    }
+
+    /// What `rest` leads to, and a path that tells its type.
+    async fn open(&self, rest: &str) -> Result<(Target, PathBuf), OpenError> {
+        if !self.is_folder() {
+            return Ok((open::open_named(&self.folder, &self.disk).await?, self.folder.clone()));
+        }
+        let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
+        Ok((open::open(&self.folder, &path, self.symlinks, &self.disk).await?, path.as_path().to_owned()))
     }
 
     /// Asks the disk; `known` is what was there before.
@@ -171,15 +200,14 @@ impl StaticFolder {
         known: Option<Arc<Representation>>,
         files: &Arc<Quota>,
     ) -> Result<Found, OpenError> {
-        let path = FilePath::parse(rest, self.names).ok_or(OpenError::NotFound)?;
-        let open = match open::open(&self.folder, &path, &self.disk).await? {
-            Target::File(open) => open,
-            Target::FolderWithPage => return Ok(Found::Redirect),
+        let (open, path) = match self.open(rest).await? {
+            (Target::File(open), path) => (open, path),
+            (Target::FolderWithPage, _) => return Ok(Found::Redirect),
         };
         if let Some(known) = known.filter(|known| known.stamp == open.stamp) {
             return Ok(Found::File(known));
         }
-        let loaded = Arc::new(Representation::load(open, path.as_path(), files).await?);
+        let loaded = Arc::new(Representation::load(open, &path, files).await?);
         cache::insert(self.id, rest, &loaded);
         Ok(Found::File(loaded))
     }
@@ -202,8 +230,16 @@ impl StaticFolder {
         let folder = self.folder.display();
         match error {
             OpenError::NotFound => StatusCode::NOT_FOUND,
+            OpenError::LeadsOut => {
+                if self.told.is_first(rest) {
+                    tracing::warn!(%folder, path = rest, "static file not served: {error}; `symlinks = true` for it in [static] allows that");
+                }
+                StatusCode::NOT_FOUND
+            }
             OpenError::Forbidden => {
-                tracing::warn!(%folder, path = rest, "static file may not be read: let frontd's user read it");
+                if self.told.is_first(rest) {
+                    tracing::warn!(%folder, path = rest, "static file may not be read: let frontd's user read it");
+                }
                 StatusCode::FORBIDDEN
             }
             OpenError::Disk(error) => {
@@ -221,9 +257,38 @@ impl StaticFolder {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             OpenError::Failed(error) => {
-                tracing::warn!(%folder, path = rest, %error, "static file cannot be read");
+                static FAILED: LogLimit = LogLimit::new();
+                if let Some(withheld) = FAILED.pass() {
+                    tracing::warn!(%folder, path = rest, %error, withheld, "static file cannot be read");
+                }
                 StatusCode::INTERNAL_SERVER_ERROR
             }
+        }
+    }
+}
+
+/// Has each file logged once, and no more than so many of them.
+#[derive(Debug, Default)]
+struct ToldOnce(Mutex<HashSet<Box<str>>>);
+
+impl ToldOnce {
+    const FILES_MAX: usize = 100;
+
+    fn is_first(&self, path: &str) -> bool {
+        let mut told = self.0.lock();
+        told.len() < Self::FILES_MAX && told.insert(path.into())
+    }
+}
+
+/// Carries the query of a request over into the answer, if that sends the client to the same folder elsewhere.
+pub(crate) fn keep_query(response: &mut Response<FileBody>, query: Option<&str>) {
+    if response.status() != StatusCode::MOVED_PERMANENTLY {
+        return;
+    }
+    if let (Some(location), Some(query)) = (response.headers_mut().get_mut(LOCATION), query) {
+        let whole = [location.as_bytes(), b"?", query.as_bytes()].concat();
+        if let Ok(whole) = HeaderValue::try_from(whole) {
+            *location = whole;
         }
     }
 }

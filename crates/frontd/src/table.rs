@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::metrics::{AppMetrics, Metrics};
 use crate::pool::{Admission, Pool};
-use crate::static_files::StaticFolder;
+use crate::static_files::{StaticFolder, Symlinks};
 use crate::upstream::Link;
 
 /// All routes. A change makes a new table, in which the pools of the apps that stayed go on.
@@ -91,10 +91,11 @@ impl Table {
 
     /// The app for a host, in lower case and without port, and a path as it stood on the request line.
     pub(crate) fn route(&self, host: &str, path: &str) -> Option<&Arc<App>> {
-        let wider = host.match_indices('.').map(|(dot, _)| &host[dot..]).chain([""]);
-        [host]
+        // A star stands for one label, or for all of it.
+        let wider = host.find('.').map(|dot| &host[dot..]);
+        [Some(host), wider, Some("")]
             .into_iter()
-            .chain(wider)
+            .flatten()
             .find_map(|it| self.hosts.get(it)?.iter().find(|app| app.contains(path)))
     }
 
@@ -181,7 +182,7 @@ impl App {
 
     /// The folder that a path is served from, and the path within it.
     pub(crate) fn static_file<'a>(&'a self, path: &'a str) -> Option<(&'a Arc<StaticFolder>, &'a str)> {
-        self.static_folders.iter().find_map(|it| Some((it, path.strip_prefix(it.prefix())?)))
+        self.static_folders.iter().find_map(|it| Some((it, it.rest(path)?)))
     }
 }
 
@@ -189,13 +190,16 @@ impl App {
 fn folders(
     folders: &[routes::StaticFolder],
     former: Option<&Folders>,
-    make: fn(&str, &Path) -> StaticFolder,
+    make: fn(&str, &Path, Symlinks) -> StaticFolder,
 ) -> Folders {
     let folder = |it: &routes::StaticFolder| {
         let (prefix, folder) = (it.prefix.as_str(), Path::new(&it.folder));
-        let is_same = |it: &&Arc<StaticFolder>| it.prefix() == prefix && it.folder() == folder;
+        let symlinks = if it.symlinks { Symlinks::Anywhere } else { Symlinks::Inside };
+        let is_same = |it: &&Arc<StaticFolder>| {
+            it.prefix() == prefix && it.folder() == folder && it.symlinks() == symlinks
+        };
         let kept = former.and_then(|former| former.iter().find(is_same).cloned());
-        kept.unwrap_or_else(|| Arc::new(make(prefix, folder)))
+        kept.unwrap_or_else(|| Arc::new(make(prefix, folder, symlinks)))
     };
     let mut folders: Vec<_> = folders.iter().map(folder).collect();
     folders.sort_by_key(|it| std::cmp::Reverse(it.prefix().len()));
@@ -241,7 +245,8 @@ mod tests {
             ("example.org", "/blog/drafts/1", Some("drafts")),
             ("example.org", "/blogs", Some("site")),
             ("a.example.org", "/", Some("tenants")),
-            ("a.b.example.org", "/", Some("tenants")),
+            ("a.b.example.org", "/", None),
+            ("a.b.example.org", "/any", Some("any")),
             ("example.com", "/", None),
             ("example.com", "/any/thing", Some("any")),
             ("a.example.org", "/any", Some("tenants")),

@@ -13,6 +13,7 @@ mod parse;
 mod path;
 mod python;
 mod recycle;
+mod static_files;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub use file_name::{FileNameError, name_of};
 pub use path::{HealthPath, MountPath, StaticPrefix};
 pub use python::Python;
 pub use recycle::Recycle;
+pub use static_files::{StaticSource, Symlinks};
 
 /// The most workers that one app may have.
 pub const MAX_WORKERS: u16 = 1000;
@@ -66,8 +68,8 @@ pub struct Vassal {
     pub confinement: Confinement,
     /// Added to the environment of each.
     pub env: BTreeMap<String, String>,
-    /// Folders that are served without asking the app, by their prefixes.
-    pub static_folders: BTreeMap<StaticPrefix, PathBuf>,
+    /// Folders and files that are served without asking the app, by their prefixes.
+    pub static_folders: BTreeMap<StaticPrefix, StaticSource>,
     /// Folders whose files are sent when the app asks for it, by the prefixes that it uses for them.
     pub sendfile_folders: BTreeMap<StaticPrefix, PathBuf>,
     /// How long things may take.

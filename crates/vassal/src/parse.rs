@@ -1,6 +1,6 @@
 //! Reads a vassal file key by key.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use toml_edit::Value;
 
 use crate::{
     App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Python, Queue, Recycle,
-    StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of,
+    StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, static_files,
 };
 
 pub(crate) const SCHEMA: Schema = &[
@@ -96,7 +96,7 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         recycle: Recycle::read(file),
         confinement: Confinement::read(file),
         env: file.entries("env", env_name, |it| value::text(it).map(str::to_owned)).into_iter().collect(),
-        static_folders: static_folders(file, &path),
+        static_folders: static_files::read(file, &path),
         sendfile_folders: file
             .entries("sendfile", StaticPrefix::parse, folder(file.folder()))
             .into_iter()
@@ -174,15 +174,6 @@ fn env_name(name: &str) -> Result<String, Wrong> {
         return Err(Wrong::new("is no name of an environment variable").cure(rule));
     }
     Ok(name.to_owned())
-}
-
-fn static_folders(file: &mut Document, path: &MountPath) -> BTreeMap<StaticPrefix, PathBuf> {
-    let folders = file.entries("static", StaticPrefix::parse, folder(file.folder()));
-    for (prefix, _) in folders.iter().filter(|(prefix, _)| !path.holds(prefix)) {
-        let wrong = Wrong::new(format!("lies outside of the app's path `{path}`"));
-        file.refuse(&format!("static.{prefix}"), wrong.cure(format!("write \"{path}{prefix}\"")));
-    }
-    folders.into_iter().collect()
 }
 
 fn timeouts(file: &mut Document) -> Timeouts {

@@ -8,7 +8,7 @@ use config::Wrong;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MountPath(String);
 
-/// A URL path that begins and ends with a slash, such as `/static/`.
+/// A URL path that begins and ends with a slash, such as `/static/`; or that of a single file, such as `/favicon.ico`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StaticPrefix(String);
 
@@ -78,7 +78,21 @@ impl Default for MountPath {
 }
 
 impl StaticPrefix {
-    /// Parses a prefix.
+    /// Parses the prefix of a folder, or the path of a single file, which ends with no slash.
+    ///
+    /// # Errors
+    /// When it does not begin with a slash, or is no plain path.
+    pub fn parse_any(text: &str) -> Result<Self, Wrong> {
+        if !text.starts_with('/') {
+            let path = text.trim_matches('/');
+            let wrong = Wrong::new("must begin with `/`");
+            return Err(wrong.cure(format!("write \"/{path}/\" for a folder, \"/{path}\" for a file")));
+        }
+        plain(text.trim_end_matches('/'))?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Parses the prefix of a folder.
     ///
     /// # Errors
     /// When it does not begin and end with a slash, or is no plain path.
@@ -95,6 +109,14 @@ impl StaticPrefix {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl StaticPrefix {
+    /// Whether it is a folder's, and no file's.
+    #[must_use]
+    pub fn is_of_folder(&self) -> bool {
+        self.0.ends_with('/')
     }
 }
 

@@ -203,6 +203,49 @@ async fn no_way_out() -> anyhow::Result<()> {
     .await
 }
 
+/// `collectstatic --link` makes links to files elsewhere: these are served where the app's file says so.
+#[tokio::test]
+async fn symlinks_and_a_single_file() -> anyhow::Result<()> {
+    site(async |stack, client| {
+        let files = stack.root().join("files");
+        symlink(files.join("text.txt"), files.join("absolute"))?;
+        symlink(stack.root().join("secret"), files.join("link"))?;
+        ensure!(client.get("/static/absolute").await?.expect(200)?.text() == TEXT, "an absolute link within");
+        for _ in 0..3 {
+            client.get("/static/link").await?.expect(404)?;
+        }
+        stack.logged(&["WARN frontd", "link", "leads out", "`symlinks = true`"]).await?;
+        let told = stack.log().lines().filter(|line| line.contains("leads out")).count();
+        ensure!(told == 1, "{told} lines for one file");
+
+        let vassal = Vassal::wsgi(&stack.place).table(&format!(
+            "[static]\n\"/static/\" = {{ folder = \"{0}\", symlinks = true }}\n\"/icon.svg\" = \"{0}/picture.svg\"",
+            files.display()
+        ));
+        stack.put(&vassal)?;
+        tests::wait::until("the single file is served", async || {
+            Ok((client.get("/icon.svg").await?.status == 200).then_some(()))
+        })
+        .await?;
+        ensure!(client.get("/icon.svg").await?.header("content-type") == "image/svg+xml", "its type");
+        ensure!(client.get("/static/link").await?.expect(200)?.text() == SECRET, "a link that leads out");
+        client.get("/icon.svg/").await?.expect(404)?;
+        client.get("/static/../secret").await?.expect(404).map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_folder_keeps_the_query() -> anyhow::Result<()> {
+    site(async |stack, client| {
+        fs::write(stack.root().join("files/deep/index.html"), TEXT)?;
+        let answer = client.get("/static/deep?a=%20b").await?.expect(301)?;
+        ensure!(answer.header("location") == "/static/deep/?a=%20b", "{:?}", answer.headers);
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_large_file_arrives_whole() -> anyhow::Result<()> {
     site(async |stack, _| {

@@ -133,12 +133,16 @@ pub struct Worker {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StaticFolder {
-    /// A path that begins and ends with a slash; of static files, a URL path within the app's own.
+    /// A path that begins and ends with a slash; of static files, a URL path within the app's own. One that does not end
+    /// with a slash is that of a single file.
     #[prost(string, tag = "1")]
     pub prefix: ::prost::alloc::string::String,
     /// Absolute.
     #[prost(string, tag = "2")]
     pub folder: ::prost::alloc::string::String,
+    /// Whether symlinks are followed that lead out of the folder.
+    #[prost(bool, tag = "3")]
+    pub symlinks: bool,
 }
 /// Generated client implementations.
 pub mod routes_service_client {

@@ -1,5 +1,6 @@
 //! The service for frontd: the routing table, and what becomes of it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use api::routes::app::State;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
+use vassal::{StaticPrefix, Symlinks};
 
 use super::ask;
 use super::peer::Peer;
@@ -96,24 +98,29 @@ fn change(change: routes::Change) -> WatchResponse {
 
 fn app(route: &Route) -> App {
     let vassal = &route.vassal;
-    let folder = |(prefix, folder): (&vassal::StaticPrefix, &std::path::PathBuf)| StaticFolder {
+    let folder = |prefix: &StaticPrefix, folder: &Path, symlinks| StaticFolder {
         prefix: prefix.to_string(),
         folder: folder.display().to_string(),
+        symlinks,
     };
+    let static_folders = vassal.static_folders.iter();
+    let sendfile_folders = vassal.sendfile_folders.iter();
     App {
         name: vassal.name.to_string(),
         state: state(route.state).into(),
         domains: vassal.domains.iter().map(ToString::to_string).collect(),
         path: vassal.path.to_string(),
         workers: route.workers.iter().map(worker).collect(),
-        static_folders: vassal.static_folders.iter().map(folder).collect(),
+        static_folders: static_folders
+            .map(|(prefix, it)| folder(prefix, &it.path, it.symlinks == Symlinks::Anywhere))
+            .collect(),
         queue_size: vassal.queue.size,
         queue_milliseconds: milliseconds(vassal.queue.timeout),
         // A limit is at least a millisecond: 0 is none.
         request_milliseconds: vassal.timeouts.request.map_or(0, |it| milliseconds(it).max(1)),
         idle_milliseconds: vassal.timeouts.idle.map_or(0, |it| milliseconds(it).max(1)),
         body_limit: vassal.limits.body,
-        sendfile_folders: vassal.sendfile_folders.iter().map(folder).collect(),
+        sendfile_folders: sendfile_folders.map(|(prefix, it)| folder(prefix, it, false)).collect(),
     }
 }
 

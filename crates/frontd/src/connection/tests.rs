@@ -127,7 +127,11 @@ fn with_files(folder: &std::path::Path, kib: &[usize]) -> routes::App {
     for kib in kib {
         std::fs::write(folder.join(format!("{kib}.bin")), vec![b'f'; kib * 1024]).unwrap();
     }
-    let folder = routes::StaticFolder { prefix: "/f/".to_owned(), folder: folder.display().to_string() };
+    let folder = routes::StaticFolder {
+        prefix: "/f/".to_owned(),
+        folder: folder.display().to_string(),
+        ..routes::StaticFolder::default()
+    };
     routes::App { static_folders: vec![folder], ..routes::App::default() }
 }
 

@@ -150,7 +150,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::open::{self, Target};
+    use super::super::open::{self, Symlinks, Target};
     use super::super::path::{FilePath, Names};
     use super::*;
 
@@ -161,11 +161,9 @@ mod tests {
         let temp = tempfile::TempDir::new().unwrap();
         std::fs::write(temp.path().join("a.txt"), vec![b'a'; size]).unwrap();
         let path = FilePath::parse("a.txt", Names::Public).unwrap();
-        let Target::File(open) =
-            open::open(temp.path(), &path, &crate::disk::Disk::new("test", 1, 1)).await.unwrap()
-        else {
-            panic!("a folder")
-        };
+        let disk = crate::disk::Disk::new("test", 1, 1);
+        let opened = open::open(temp.path(), &path, Symlinks::Inside, &disk).await.unwrap();
+        let Target::File(open) = opened else { panic!("a folder") };
         Arc::new(Representation::load(open, path.as_path(), &crate::quota::Quota::new(1)).await.unwrap())
     }
 

@@ -9,10 +9,10 @@ use http::{HeaderMap, HeaderName, Method};
 /// What a request's preconditions are held against.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Validators<'a> {
-    /// Strong, with its quotes.
+    /// Strong, with its quotes; empty where there is none, which is what no client can send.
     pub(super) etag: &'a [u8],
-    /// Seconds since 1970.
-    pub(super) modified: u64,
+    /// Seconds since 1970, where that says anything.
+    pub(super) modified: Option<u64>,
     /// In bytes.
     pub(super) size: u64,
 }
@@ -33,17 +33,17 @@ pub(super) enum Decision {
 /// Evaluates preconditions in the order of RFC 9110 section 13.2.2. The method is GET or HEAD.
 pub(super) fn decide(method: &Method, headers: &HeaderMap, file: Validators<'_>) -> Decision {
     // Most requests have none of all this.
-    let dates = |name| date(headers, &name);
+    let dates = |name| file.modified.zip(date(headers, &name));
     let failed = match tags(headers, &IF_MATCH) {
         Some(mut tags) => !tags.any(|tag| tag.matches_strongly(file.etag)),
-        None => dates(IF_UNMODIFIED_SINCE).is_some_and(|since| file.modified > since),
+        None => dates(IF_UNMODIFIED_SINCE).is_some_and(|(modified, since)| modified > since),
     };
     if failed {
         return Decision::PreconditionFailed;
     }
     let unchanged = match tags(headers, &IF_NONE_MATCH) {
         Some(mut tags) => tags.any(|tag| tag.matches_weakly(file.etag)),
-        None => dates(IF_MODIFIED_SINCE).is_some_and(|since| file.modified <= since),
+        None => dates(IF_MODIFIED_SINCE).is_some_and(|(modified, since)| modified <= since),
     };
     if unchanged {
         return Decision::NotModified;
@@ -61,7 +61,7 @@ fn may_send_part(headers: &HeaderMap, file: Validators<'_>) -> bool {
     if value.starts_with(b"\"") || value.starts_with(b"W/") {
         return value == file.etag;
     }
-    date(headers, &IF_RANGE) == Some(file.modified)
+    file.modified.is_some_and(|modified| date(headers, &IF_RANGE) == Some(modified))
 }
 
 /// A range that is malformed, or of another unit, or one of several, is ignored.
@@ -185,7 +185,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let file = Validators { etag: b"\"a-1\"", modified: 784_111_777, size };
+        let file = Validators { etag: b"\"a-1\"", modified: Some(784_111_777), size };
         assert_eq!(decide(method, &headers, file), *expected, "{method} {fields:?} of {size}");
     }
 

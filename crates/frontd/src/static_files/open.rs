@@ -1,20 +1,23 @@
 //! Opens a file below a folder; the kernel refuses every way out of it.
 //!
-//! `openat2` with `RESOLVE_BENEATH` follows symlinks within the folder and refuses those that lead
-//! out of it. Where the kernel has none, the path is walked name by name and no symlink is followed.
+//! `openat2` with `RESOLVE_BENEATH` follows symlinks within the folder, and refuses those that lead out of it and those
+//! that are absolute. Where one of these is met, or the kernel has no `openat2`, [`through_links`] finds the file, and
+//! asks the kernel where it is.
 //!
 //! Everything is first tried without waiting for a disk (`RESOLVE_CACHED`), so that what is in the
 //! kernel's caches costs no hop to another thread.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlink};
 use rustix::io::Errno;
 
 use super::mounts;
@@ -75,11 +78,22 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
+/// How far symlinks are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Symlinks {
+    /// Within the folder.
+    Inside,
+    /// Wherever they lead.
+    Anywhere,
+}
+
 /// Why there is nothing to serve.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error("no such file")]
     NotFound,
+    #[error("a symlink leads out of the folder")]
+    LeadsOut,
     #[error("the file may not be read")]
     Forbidden,
     /// Until others are done with theirs.
@@ -99,34 +113,63 @@ enum Patience {
 }
 
 /// Opens `path` below `folder`, on a thread of `disk` when it is not in the kernel's caches.
-pub(super) async fn open(folder: &Path, path: &FilePath, disk: &Disk) -> Result<Target, OpenError> {
-    match target(folder, path, disk, Patience::Never) {
+pub(super) async fn open(
+    folder: &Path,
+    path: &FilePath,
+    symlinks: Symlinks,
+    disk: &Disk,
+) -> Result<Target, OpenError> {
+    match target(folder, path, symlinks, disk, Patience::Never) {
         Err(Errno::AGAIN) => {}
         at_once => return at_once.map_err(OpenError::from),
     }
     let (folder, path, its_disk) = (folder.to_owned(), path.clone(), disk.clone());
-    disk.run(move || target(&folder, &path, &its_disk, Patience::Wait)).await?.map_err(OpenError::from)
+    let opened = disk.run(move || target(&folder, &path, symlinks, &its_disk, Patience::Wait));
+    opened.await?.map_err(OpenError::from)
 }
 
-fn target(folder: &Path, path: &FilePath, disk: &Disk, patience: Patience) -> Result<Target, Errno> {
+/// Opens a file that the operator named, wherever its symlinks lead.
+pub(super) async fn open_named(path: &Path, disk: &Disk) -> Result<Target, OpenError> {
+    let (path, its_disk) = (path.to_owned(), disk.clone());
+    let opened = disk.run(move || {
+        let found = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let file = regular(File::from(reopen(&found)?), &its_disk, Patience::Wait)?;
+        file.ok_or(Errno::NOENT).map(Target::File)
+    });
+    opened.await?.map_err(OpenError::from)
+}
+
+fn target(
+    folder: &Path,
+    path: &FilePath,
+    symlinks: Symlinks,
+    disk: &Disk,
+    patience: Patience,
+) -> Result<Target, Errno> {
     // Anew each time: a deploy may have put another folder into its place.
     let root = open_root(folder, patience)?;
     if patience == Patience::Never && !mounts::is_local(&root) {
         return Err(Errno::AGAIN);
     }
-    let file = File::from(open_below(&root, path, patience)?);
+    match regular(File::from(open_below(&root, path, symlinks, patience)?), disk, patience)? {
+        Some(file) => Ok(Target::File(file)),
+        None => {
+            open_below(&root, &path.clone().index(), symlinks, patience)?;
+            Ok(Target::FolderWithPage)
+        }
+    }
+}
+
+/// None is a folder.
+fn regular(file: File, disk: &Disk, patience: Patience) -> Result<Option<OpenFile>, Errno> {
     let metadata = file.metadata().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     if metadata.is_file() {
         let stamp = Stamp::new(&metadata);
         let waits = patience == Patience::Wait;
         let file = Arc::new(DiskFile { file: Some(file), disk: disk.clone(), waits });
-        return Ok(Target::File(OpenFile { file, stamp }));
+        return Ok(Some(OpenFile { file, stamp }));
     }
-    if !metadata.is_dir() {
-        return Err(Errno::NOENT);
-    }
-    open_below(&root, &path.clone().index(), patience)?;
-    Ok(Target::FolderWithPage)
+    if metadata.is_dir() { Ok(None) } else { Err(Errno::NOENT) }
 }
 
 const ROOT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -140,10 +183,15 @@ fn open_root(folder: &Path, patience: Patience) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn open_below(root: &OwnedFd, path: &FilePath, patience: Patience) -> Result<OwnedFd, Errno> {
+fn open_below(
+    root: &OwnedFd,
+    path: &FilePath,
+    symlinks: Symlinks,
+    patience: Patience,
+) -> Result<OwnedFd, Errno> {
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     if patience == Patience::Never {
-        // What is mounted below may be on a network.
+        // What is mounted below may be on a network. What a link leads to is looked for by who may wait.
         let here = beneath | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
         return match resolve(root, path.as_path(), READ, here) {
             Err(Errno::XDEV) => Err(Errno::AGAIN),
@@ -153,12 +201,49 @@ fn open_below(root: &OwnedFd, path: &FilePath, patience: Patience) -> Result<Own
     // EAGAIN: something was renamed meanwhile, and the kernel cannot tell whether the path led out.
     for _ in 0..8 {
         match resolve(root, path.as_path(), READ, beneath) {
-            Err(Errno::AGAIN) if is_openat2_missing() => return walk(root, path),
+            Err(Errno::XDEV) => return through_links(root, path.as_path(), symlinks),
+            Err(Errno::AGAIN) if is_openat2_missing() => {
+                return through_links(root, path.as_path(), symlinks);
+            }
             Err(Errno::AGAIN) => {}
             opened => return opened,
         }
     }
     Err(Errno::NOENT)
+}
+
+/// Opens what a path with any links leads to, if that is where it may be: XDEV if not.
+///
+/// The file is found without being opened, judged by where the kernel says that it is, and only then opened, by its
+/// descriptor: whatever is renamed meanwhile, what was judged is what is read.
+fn through_links(root: &OwnedFd, path: &Path, symlinks: Symlinks) -> Result<OwnedFd, Errno> {
+    let find = OFlags::PATH | OFlags::CLOEXEC;
+    let found = match resolve(root, path, find, ResolveFlags::NO_MAGICLINKS) {
+        Err(Errno::AGAIN) if is_openat2_missing() => openat(root, path, find, Mode::empty())?,
+        found => found?,
+    };
+    if symlinks == Symlinks::Inside && !location(&found)?.starts_with(location(root)?) {
+        return Err(Errno::XDEV);
+    }
+    reopen(&found)
+}
+
+/// Opens what was found; a device or a socket is not touched.
+fn reopen(found: &OwnedFd) -> Result<OwnedFd, Errno> {
+    match FileType::from_raw_mode(fstat(found)?.st_mode) {
+        FileType::RegularFile | FileType::Directory => openat(CWD, by_descriptor(found), READ, Mode::empty()),
+        _ => Err(Errno::NOENT),
+    }
+}
+
+/// Where an open file or folder is, without links.
+fn location(of: &OwnedFd) -> Result<PathBuf, Errno> {
+    let location = readlink(by_descriptor(of), Vec::new())?;
+    Ok(PathBuf::from(OsString::from_vec(location.into_bytes())))
+}
+
+fn by_descriptor(of: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", of.as_raw_fd())
 }
 
 static OPENAT2_IS_MISSING: AtomicBool = AtomicBool::new(false);
@@ -189,17 +274,6 @@ fn resolve(
     }
 }
 
-/// Opens name by name and follows no symlink, so that nothing can lead out.
-fn walk(root: &OwnedFd, path: &FilePath) -> Result<OwnedFd, Errno> {
-    let mut folder = root.try_clone().map_err(|_| Errno::MFILE)?;
-    let mut segments = path.segments().peekable();
-    while let Some(segment) = segments.next() {
-        let flags = if segments.peek().is_some() { ROOT } else { READ };
-        folder = openat(&folder, segment, flags | OFlags::NOFOLLOW, Mode::empty())?;
-    }
-    Ok(folder)
-}
-
 impl Stamp {
     fn new(metadata: &std::fs::Metadata) -> Self {
         let seconds = u128::try_from(metadata.mtime()).unwrap_or(0);
@@ -214,6 +288,11 @@ impl Stamp {
 }
 
 impl Stamp {
+    /// Its number on its filesystem.
+    pub(super) fn inode(self) -> u64 {
+        self.inode.1
+    }
+
     /// Whether it is of that very file, whatever it holds.
     pub(super) fn is_of(self, device: u64, inode: u64) -> bool {
         self.inode == (device, inode)
@@ -230,11 +309,11 @@ impl OpenFile {
 impl From<Errno> for OpenError {
     fn from(errno: Errno) -> Self {
         match errno {
-            // XDEV is a symlink that leads out; NXIO a socket; INVAL a name that the filesystem cannot have.
+            Errno::XDEV => Self::LeadsOut,
+            // NXIO is a socket; INVAL a name that the filesystem cannot have.
             Errno::NOENT
             | Errno::NOTDIR
             | Errno::LOOP
-            | Errno::XDEV
             | Errno::NAMETOOLONG
             | Errno::NXIO
             | Errno::NODEV
@@ -254,28 +333,40 @@ mod tests {
     use super::super::path::Names;
     use super::*;
 
+    /// As where the kernel has no `openat2`.
     #[test]
-    fn the_walk_follows_no_symlink() {
+    fn through_links_the_location_decides() {
         let temp = tempfile::TempDir::new().unwrap();
         let (outside, root) = (temp.path().join("secret"), temp.path().join("root"));
         std::fs::create_dir_all(root.join("a/b")).unwrap();
-        std::fs::write(&outside, "secret").unwrap();
-        std::fs::write(root.join("a/b/c.txt"), "c").unwrap();
+        std::fs::create_dir(temp.path().join("root-2")).unwrap();
+        for file in [&outside, &root.join("a/b/c.txt"), &temp.path().join("root-2/c.txt")] {
+            std::fs::write(file, "c").unwrap();
+        }
         symlink(&outside, root.join("a/out")).unwrap();
         symlink(temp.path(), root.join("up")).unwrap();
         symlink("b", root.join("a/inner")).unwrap();
+        symlink(root.join("a"), root.join("absolute")).unwrap();
+        symlink(temp.path().join("root-2"), root.join("beside")).unwrap();
+        symlink("/proc/self/root", root.join("magic")).unwrap();
         let folder = open_root(&root, Patience::Wait).unwrap();
-        for (path, opens) in [
-            ("a/b/c.txt", true),
-            ("a/out", false),
-            ("up/secret", false),
-            ("a/inner/c.txt", false),
-            ("a/none", false),
-            ("a/b/c.txt/d", false),
+        for (path, inside, anywhere) in [
+            ("a/b/c.txt", Ok(()), Ok(())),
+            ("a/inner/c.txt", Ok(()), Ok(())),
+            ("absolute/b/c.txt", Ok(()), Ok(())),
+            ("a/out", Err(Errno::XDEV), Ok(())),
+            ("up/secret", Err(Errno::XDEV), Ok(())),
+            ("up/root/a/b/c.txt", Ok(()), Ok(())),
+            ("beside/c.txt", Err(Errno::XDEV), Ok(())),
+            ("magic/etc/passwd", Err(Errno::LOOP), Err(Errno::LOOP)),
+            ("a/none", Err(Errno::NOENT), Err(Errno::NOENT)),
+            ("a/b/c.txt/d", Err(Errno::NOTDIR), Err(Errno::NOTDIR)),
         ] {
-            let opened = walk(&folder, &FilePath::parse(path, Names::Public).unwrap());
-            assert_eq!(opened.is_ok(), opens, "{path}");
-            assert!(opens || matches!(OpenError::from(opened.unwrap_err()), OpenError::NotFound), "{path}");
+            let path = FilePath::parse(path, Names::Public).unwrap();
+            for (symlinks, expected) in [(Symlinks::Inside, inside), (Symlinks::Anywhere, anywhere)] {
+                let opened = through_links(&folder, path.as_path(), symlinks).map(drop);
+                assert_eq!(opened, expected, "{path:?}, {symlinks:?}");
+            }
         }
     }
 }

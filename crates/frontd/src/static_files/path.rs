@@ -63,10 +63,6 @@ impl FilePath {
     pub(super) fn as_path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.0))
     }
-
-    pub(super) fn segments(&self) -> impl Iterator<Item = &Path> {
-        self.0.split(|&byte| byte == b'/').map(|segment| Path::new(OsStr::from_bytes(segment)))
-    }
 }
 
 /// A decoded segment that holds no separator, however it was written, and is not hidden from who asks.

@@ -24,13 +24,19 @@ pub(super) struct Representation {
     pub(super) stamp: Stamp,
     /// Those of a 200, in full.
     headers: HeaderMap,
+    validators: Option<Known>,
+    content: Content,
+    /// Its place among the open files.
+    _slot: Option<Held>,
+}
+
+/// What tells this version of the file from others.
+#[derive(Debug)]
+struct Known {
     etag: HeaderValue,
     last_modified: HeaderValue,
     /// In seconds since 1970.
     modified: u64,
-    content: Content,
-    /// Its place among the open files.
-    _slot: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -52,18 +58,15 @@ impl Representation {
     }
 
     fn new(stamp: Stamp, path: &Path, content: Content, slot: Option<Held>) -> Self {
-        // In the future no file has been modified (RFC 9110, 8.8.2.1).
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let modified = u64::try_from(stamp.modified / 1_000_000_000).unwrap_or(u64::MAX).min(now.as_secs());
-        let etag = text(&format!("\"{:x}-{:x}\"", stamp.modified, stamp.size));
-        let last_modified = text(&httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(modified)));
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(CONTENT_TYPE, content_type(path));
         headers.insert(CONTENT_LENGTH, stamp.size.into());
-        headers.insert(LAST_MODIFIED, last_modified.clone());
-        headers.insert(ETAG, etag.clone());
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        Self { stamp, headers, etag, last_modified, modified, content, _slot: slot }
+        let validators = Known::of(stamp);
+        if let Some(known) = &validators {
+            known.add_to(&mut headers);
+        }
+        Self { stamp, headers, validators, content, _slot: slot }
     }
 
     /// The headers of a 200, and of a 206 but for its length.
@@ -74,13 +77,19 @@ impl Representation {
     /// Those of a 304.
     pub(super) fn validating_headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(3);
-        headers.insert(LAST_MODIFIED, self.last_modified.clone());
-        headers.insert(ETAG, self.etag.clone());
+        if let Some(known) = &self.validators {
+            known.add_to(&mut headers);
+        }
         headers
     }
 
     pub(super) fn validators(&self) -> Validators<'_> {
-        Validators { etag: self.etag.as_bytes(), modified: self.modified, size: self.stamp.size }
+        let known = self.validators.as_ref();
+        Validators {
+            etag: known.map_or(b"", |it| it.etag.as_bytes()),
+            modified: known.map(|it| it.modified),
+            size: self.stamp.size,
+        }
     }
 
     /// Bytes that it holds in memory, if it is one to be held.
@@ -96,6 +105,30 @@ impl Representation {
             Content::Memory(data) => FileBody::memory(part(data, &range)),
             Content::Disk(file) => FileBody::disk(Arc::clone(file), range, Arc::clone(self) as _),
         }
+    }
+}
+
+impl Known {
+    /// None where the time of modification is made up, as in builds that are reproducible and some images: all versions
+    /// of the file have the same then.
+    fn of(stamp: Stamp) -> Option<Self> {
+        let modified = u64::try_from(stamp.modified / 1_000_000_000).unwrap_or(u64::MAX);
+        if modified <= 1 {
+            return None;
+        }
+        // In the future no file has been modified (RFC 9110, 8.8.2.1).
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let modified = modified.min(now.as_secs());
+        Some(Self {
+            etag: text(&format!("\"{:x}-{:x}-{:x}\"", stamp.modified, stamp.inode(), stamp.size)),
+            last_modified: text(&httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(modified))),
+            modified,
+        })
+    }
+
+    fn add_to(&self, headers: &mut HeaderMap) {
+        headers.insert(LAST_MODIFIED, self.last_modified.clone());
+        headers.insert(ETAG, self.etag.clone());
     }
 }
 

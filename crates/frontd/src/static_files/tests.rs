@@ -31,7 +31,7 @@ impl World {
     fn new() -> Self {
         let temp = TempDir::new().unwrap();
         let root = temp.path().join("root");
-        let world = Self { site: StaticFolder::new("/static/", &root), temp };
+        let world = Self { site: StaticFolder::new("/static/", &root, Symlinks::Inside), temp };
         world.write("a.txt", b"0123456789");
         world.write("page.html", b"<p>");
         world.write("style.css", b"p{}");
@@ -152,7 +152,6 @@ async fn nothing_outside_is_served_nor_anything_hidden() {
     symlink(world.temp.path().join("secret.txt"), world.path("absolute-out")).unwrap();
     symlink("../outside", world.path("folder-out")).unwrap();
     symlink("/proc/self/root", world.path("magic")).unwrap();
-    symlink(world.path("a.txt"), world.path("absolute-in")).unwrap();
     symlink("loop", world.path("loop")).unwrap();
     symlink("nowhere", world.path("dangling")).unwrap();
     let full = format!("/{}", world.temp.path().join("secret.txt").display());
@@ -220,8 +219,120 @@ async fn symlinks_within_the_folder_are_followed() {
     symlink("a.txt", world.path("link")).unwrap();
     symlink("docs", world.path("manual")).unwrap();
     symlink("../a.txt", world.path("docs/up")).unwrap();
-    for (rest, body) in [("link", "0123456789"), ("manual/sub/page.html", "sub"), ("docs/up", "0123456789")] {
-        assert_eq!(world.get(rest).await.body, body.as_bytes(), "{rest}");
+    symlink(world.path("a.txt"), world.path("absolute")).unwrap();
+    symlink(world.path("docs"), world.path("absolute-folder")).unwrap();
+    symlink("../root/docs", world.path("around")).unwrap();
+    for (rest, body) in [
+        ("link", "0123456789"),
+        ("manual/sub/page.html", "sub"),
+        ("docs/up", "0123456789"),
+        ("absolute", "0123456789"),
+        ("absolute-folder/sub/page.html", "sub"),
+        ("absolute-folder/", "docs"),
+        ("around/sub/page.html", "sub"),
+    ] {
+        // From disk, and then from memory.
+        for turn in 0..2 {
+            assert_eq!(world.get(rest).await.body, body.as_bytes(), "{rest}, {turn}");
+        }
+    }
+    assert_eq!(world.get("absolute-folder").await.header("location"), "/static/absolute-folder/");
+}
+
+#[tokio::test]
+async fn symlinks_that_lead_out_are_followed_where_the_operator_says_so() {
+    let mut world = World::new();
+    symlink("../secret.txt", world.path("link-out")).unwrap();
+    symlink(world.temp.path().join("outside"), world.path("folder-out")).unwrap();
+    symlink("/proc/self/root", world.path("magic")).unwrap();
+    symlink("/dev/null", world.path("device")).unwrap();
+    for rest in ["link-out", "folder-out/secret.txt"] {
+        assert_eq!(world.get(rest).await.status, 404, "{rest}");
+    }
+    world.site = StaticFolder::new("/static/", &world.path(""), Symlinks::Anywhere);
+    for rest in ["link-out", "folder-out/secret.txt"] {
+        assert_eq!(world.get(rest).await.body, b"secret", "{rest}");
+    }
+    for rest in ["magic/etc/passwd", "device", "../secret.txt", "%2e%2e/secret.txt", ".env"] {
+        assert_eq!(world.get(rest).await.status, 404, "{rest}");
+    }
+}
+
+#[test]
+fn each_file_is_logged_once_and_so_many_at_most() {
+    let told = ToldOnce::default();
+    assert!(told.is_first("a") && !told.is_first("a"));
+    assert_eq!((0..1000).filter(|it| told.is_first(&it.to_string())).count(), ToldOnce::FILES_MAX - 1);
+}
+
+#[tokio::test]
+async fn one_file_is_served_at_its_own_path_alone() {
+    let mut world = World::new();
+    world.site = StaticFolder::new("/favicon.ico", &world.path("logo.svg"), Symlinks::Inside);
+    assert_eq!(world.site.rest("/favicon.ico"), Some(""));
+    for other in ["/favicon.icon", "/favicon.ico/", "/favicon.ico/a", "/favicon", "/"] {
+        assert_eq!(world.site.rest(other), None, "{other}");
+    }
+    let answer = world.get("").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "image/svg+xml"));
+    assert_eq!(answer.body, b"<svg/>");
+    world.write("logo.svg", b"<svg>2</svg>");
+    world.becomes("", b"<svg>2</svg>").await;
+    // The operator named it, wherever that leads, as a folder's own path may be a link.
+    fs::remove_file(world.path("logo.svg")).unwrap();
+    symlink("../secret.txt", world.path("logo.svg")).unwrap();
+    world.becomes("", b"secret").await;
+    fs::remove_file(world.path("logo.svg")).unwrap();
+    fs::create_dir(world.path("logo.svg")).unwrap();
+    while world.get("").await.status != 404 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_made_up_time_of_modification_is_no_validator() {
+    let world = World::new();
+    for seconds in [0, 1] {
+        let file = fs::File::options().write(true).open(world.path("a.txt")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+        let site = StaticFolder::new("/static/", world.site.folder(), Symlinks::Inside);
+        let mut headers = HeaderMap::new();
+        headers.insert("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        headers.insert("if-range", "Thu, 01 Jan 1970 00:00:01 GMT".parse().unwrap());
+        headers.insert("range", "bytes=0-1".parse().unwrap());
+        let answer = site.serve(&Method::GET, "a.txt", &headers, &files()).await;
+        assert_eq!(answer.status(), 200);
+        for name in ["etag", "last-modified"] {
+            assert!(!answer.headers().contains_key(name), "{name}");
+        }
+    }
+}
+
+/// A deploy may keep size and time: it does so where files are unpacked or copied.
+#[tokio::test]
+async fn another_file_of_the_same_size_and_time_has_another_tag() {
+    let world = World::new();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let mut tags = Vec::new();
+    for text in ["one", "two"] {
+        world.write("new", text.as_bytes());
+        fs::File::options().write(true).open(world.path("new")).unwrap().set_modified(time).unwrap();
+        fs::rename(world.path("new"), world.path("a.txt")).unwrap();
+        world.becomes("a.txt", text.as_bytes()).await;
+        tags.push(world.get("a.txt").await.header("etag").to_owned());
+    }
+    assert_ne!(tags[0], tags[1]);
+}
+
+#[tokio::test]
+async fn a_redirect_keeps_the_query() {
+    let world = World::new();
+    for (query, expected) in
+        [(None, "/static/docs/"), (Some("a=%20&b"), "/static/docs/?a=%20&b"), (Some(""), "/static/docs/?")]
+    {
+        let mut response = world.site.serve(&Method::GET, "docs", &HeaderMap::new(), &files()).await;
+        keep_query(&mut response, query);
+        assert_eq!(response.headers()["location"], expected);
     }
 }
 
@@ -253,7 +364,7 @@ async fn a_folder_without_its_slash_is_redirected_when_it_has_a_page() {
     assert_eq!((answer.status, answer.header("location")), (301, "/static/docs/"));
 
     world.write("evil.example/index.html", b"");
-    let site = StaticFolder::new("/", world.site.folder());
+    let site = StaticFolder::new("/", world.site.folder(), Symlinks::Inside);
     let answer = site.serve(&Method::GET, "/evil.example", &HeaderMap::new(), &files()).await;
     assert_eq!(answer.status(), 404, "it would lead to another host");
     let answer = site.serve(&Method::GET, "evil.example", &HeaderMap::new(), &files()).await;
@@ -377,7 +488,7 @@ async fn a_deploy_replaces_the_folder() {
     }
     let current = world.temp.path().join("current");
     symlink(&old, &current).unwrap();
-    let world = World { site: StaticFolder::new("/static/", &current), temp: world.temp };
+    let world = World { site: StaticFolder::new("/static/", &current, Symlinks::Inside), temp: world.temp };
     world.becomes("a.txt", b"one").await;
     let next = world.temp.path().join("next");
     symlink(&new, &next).unwrap();
@@ -389,7 +500,7 @@ async fn a_deploy_replaces_the_folder() {
 async fn a_folder_that_comes_later_is_served() {
     let world = World::new();
     let later = world.temp.path().join("later");
-    let site = StaticFolder::new("/static/", &later);
+    let site = StaticFolder::new("/static/", &later, Symlinks::Inside);
     assert_eq!(site.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files()).await.status(), 404);
     fs::create_dir(&later).unwrap();
     fs::write(later.join("a.txt"), "a").unwrap();
@@ -425,7 +536,7 @@ async fn a_file_that_changes_while_it_is_sent_keeps_to_its_length() {
 #[tokio::test]
 async fn folders_do_not_share_their_files() {
     let world = World::new();
-    let other = StaticFolder::new("/static/", &world.temp.path().join("outside"));
+    let other = StaticFolder::new("/static/", &world.temp.path().join("outside"), Symlinks::Inside);
     assert_eq!(world.get("a.txt").await.status, 200);
     assert_eq!(other.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files()).await.status(), 404);
     assert_eq!(world.get("secret.txt").await.status, 404);

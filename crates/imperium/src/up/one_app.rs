@@ -237,7 +237,7 @@ mod tests {
         assert_eq!((vassal.workers, vassal.threads, vassal.python), (3, 4, Python::Default));
         assert_eq!(vassal.directory, folder.path());
         let folders: Vec<_> =
-            vassal.static_folders.into_iter().map(|(prefix, it)| (prefix.to_string(), it)).collect();
+            vassal.static_folders.into_iter().map(|(prefix, it)| (prefix.to_string(), it.path)).collect();
         assert_eq!(folders, [("/static/".to_owned(), folder.path().join("assets"))]);
     }
 }

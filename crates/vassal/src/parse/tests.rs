@@ -1,10 +1,11 @@
 //! What each vassal file means, or is told, word by word.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::{Callable, Conflict, UserName, conflicts};
+use crate::{Callable, Conflict, Symlinks, UserName, conflicts};
 
 /// A folder with an app, a virtualenv and a static folder, and `blog.toml` to be.
 struct Place(tempfile::TempDir);
@@ -151,7 +152,7 @@ fn every_key() {
         [(&"DEBUG".into(), &"".into()), (&"_x1".into(), &"ü".into())]
     );
     let folders: Vec<_> =
-        vassal.static_folders.iter().map(|(prefix, folder)| (prefix.as_str(), folder)).collect();
+        vassal.static_folders.iter().map(|(prefix, it)| (prefix.as_str(), &it.path)).collect();
     assert_eq!(folders, [("/blog/static/", &place.path("blog/static"))]);
     let folders: Vec<_> =
         vassal.sendfile_folders.iter().map(|(prefix, folder)| (prefix.as_str(), folder)).collect();
@@ -183,9 +184,7 @@ fn keys() {
     check_rest("body = 3", &["4:1: unknown key `body`: it belongs in `[limits]`"]);
     check_rest(
         "[static]\nworkers = 3",
-        &[
-            "5:1: `static.workers` must begin and end with `/`: move it to the top of the file, above the first `[`",
-        ],
+        &["5:1: `static.workers` must begin with `/`: move it to the top of the file, above the first `[`"],
     );
 }
 
@@ -370,12 +369,22 @@ fn paths_and_static_folders() {
     let check = |prefix: &str, folder: &str, rest: &str| {
         check_rest(&format!("[static]\n'{prefix}' = '{folder}'"), &[&at(prefix, rest)]);
     };
-    check("static", "blog/static", "1: IT must begin and end with `/`: write \"/static/\"");
+    check(
+        "static",
+        "blog/static",
+        "1: IT must begin with `/`: write \"/static/\" for a folder, \"/static\" for a file",
+    );
     check("/../", "blog/static", "1: IT must not have `..` in it");
     check(
         "/s/",
         "nono",
-        "9: IT must be a folder, and ROOT/nono does not exist: make the folder, or correct the path",
+        "9: IT must be a folder or a file, and ROOT/nono does not exist: make it, or correct the path",
+    );
+    check("/s", "blog/static", "8: IT must end with `/`, as it is the path of a folder: write \"/s/\"");
+    check(
+        "/a.ico/",
+        "blog/app.py",
+        "13: IT must not end with `/`, as it is the path of a file: write \"/a.ico\"",
     );
     check_rest(
         "path = '/blog'\n[static]\n'/s/' = 'blog/static'",
@@ -433,6 +442,42 @@ fn file_names() {
     assert_eq!(told, "/v/blog: is no vassal file: its name must end in `.toml`, and not begin with a dot");
     let told = Vassal::load(Path::new("/nonexistent/blog.toml")).unwrap_err().to_string();
     assert_eq!(told, "/nonexistent/blog.toml: cannot be read: No such file or directory (os error 2)");
+}
+
+#[test]
+fn static_files_and_their_symlinks() {
+    let place = Place::new();
+    let parse = |rest: &str| place.parse(&format!("{MINIMAL}[static]\n{rest}")).map(|it| it.static_folders);
+    let served = parse(
+        "'/a/' = 'blog/static'\n'/b/' = { folder = 'blog/static', symlinks = true }\n'/c.py' = 'blog/app.py'\n\
+         '/d/' = { folder = 'blog/static', symlinks = false }\n[static.'/e.py']\nfile = 'blog/app.py'\nsymlinks = true",
+    );
+    let served = served.unwrap();
+    let served: Vec<_> = served.iter().map(|(prefix, it)| (prefix.as_str(), &it.path, it.symlinks)).collect();
+    let (folder, file) = (place.path("blog/static"), place.path("blog/app.py"));
+    assert_eq!(
+        served,
+        [
+            ("/a/", &folder, Symlinks::Inside),
+            ("/b/", &folder, Symlinks::Anywhere),
+            ("/c.py", &file, Symlinks::Inside),
+            ("/d/", &folder, Symlinks::Inside),
+            ("/e.py", &file, Symlinks::Anywhere),
+        ]
+    );
+    for (value, told) in [
+        ("{}", "must have either `folder` or `file`: the keys are `folder`, `file` and `symlinks`"),
+        ("{ folder = 'blog', file = 'blog/app.py' }", "must have either `folder` or `file`"),
+        ("{ folder = 'blog', symlink = true }", "has an unknown key `symlink`: the keys are"),
+        ("{ folder = 'blog', symlinks = 'yes' }", "must be true or false, not \"yes\""),
+        ("{ folder = 'blog/app.py' }", "must name a folder, and "),
+        ("{ file = 'blog' }", "must name a file, and "),
+        ("7", "must be a string, not an integer"),
+        ("'/dev/null'", "must be a folder or a file, and /dev/null is neither"),
+    ] {
+        let error = parse(&format!("'/a/' = {value}")).unwrap_err().to_string();
+        assert!(error.contains(&format!("`static./a/` {told}")), "{value}: {error}");
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ async fn a_folder_that_hangs_holds_up_neither_its_shard_nor_another_folder() {
     let Some(server) = Hung::new(&folder) else {
         return eprintln!("skipped: no filesystem in user space can be mounted here");
     };
-    let hung = Arc::new(StaticFolder::new("/hung/", &folder));
+    let hung = Arc::new(StaticFolder::new("/hung/", &folder, Symlinks::Inside));
     let requests = TaskTracker::new();
     let waiting: Vec<_> = (0..WAITING + THREADS + 10)
         .map(|number| {

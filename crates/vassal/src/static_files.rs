@@ -1,0 +1,118 @@
+//! What is served straight from disk, by the paths of its URLs: the table `[static]`.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use config::{Document, Wrong, value};
+use toml_edit::{InlineTable, Value};
+
+use crate::{MountPath, StaticPrefix};
+
+/// A folder, or a single file, that is served without asking the app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticSource {
+    /// Where it is; absolute.
+    pub path: PathBuf,
+    /// How far the symlinks in it are followed.
+    pub symlinks: Symlinks,
+}
+
+/// How far symlinks are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Symlinks {
+    /// Within the folder.
+    #[default]
+    Inside,
+    /// Wherever they lead.
+    Anywhere,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Folder,
+    File,
+}
+
+const KEYS: &str = "the keys are `folder`, `file` and `symlinks`";
+
+/// Reads `[static]`. A prefix that ends with a slash is a folder's, another one a file's.
+pub(crate) fn read(file: &mut Document, mount: &MountPath) -> BTreeMap<StaticPrefix, StaticSource> {
+    let path = value::path(file.folder());
+    let entries = file.entries("static", StaticPrefix::parse_any, |it| source(it, &path));
+    for (prefix, (_, kind)) in &entries {
+        if let Err(wrong) = check(prefix, *kind, mount) {
+            file.refuse(&format!("static.{prefix}"), wrong);
+        }
+    }
+    entries.into_iter().map(|(prefix, (source, _))| (prefix, source)).collect()
+}
+
+fn check(prefix: &StaticPrefix, kind: Kind, mount: &MountPath) -> Result<(), Wrong> {
+    if !mount.holds(prefix) {
+        let wrong = Wrong::new(format!("lies outside of the app's path `{mount}`"));
+        return Err(wrong.cure(format!("write \"{mount}{prefix}\"")));
+    }
+    match (prefix.is_of_folder(), kind) {
+        (false, Kind::Folder) => {
+            let wrong = Wrong::new("must end with `/`, as it is the path of a folder");
+            Err(wrong.cure(format!("write \"{prefix}/\"")))
+        }
+        (true, Kind::File) => {
+            let wrong = Wrong::new("must not end with `/`, as it is the path of a file");
+            Err(wrong.cure(format!("write \"{}\"", prefix.as_str().trim_end_matches('/'))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn source(
+    value: &Value,
+    path: impl Fn(&Value) -> Result<PathBuf, Wrong>,
+) -> Result<(StaticSource, Kind), Wrong> {
+    let (path, kind, symlinks) = match value {
+        Value::InlineTable(table) => of_table(table, path)?,
+        other => {
+            let path = path(other)?;
+            let kind = kind(&path)?;
+            (path, kind, Symlinks::default())
+        }
+    };
+    Ok((StaticSource { path, symlinks }, kind))
+}
+
+fn of_table(
+    table: &InlineTable,
+    path: impl Fn(&Value) -> Result<PathBuf, Wrong>,
+) -> Result<(PathBuf, Kind, Symlinks), Wrong> {
+    if let Some((other, _)) = table.iter().find(|(key, _)| !["folder", "file", "symlinks"].contains(key)) {
+        return Err(Wrong::new(format!("has an unknown key `{other}`")).cure(KEYS));
+    }
+    let (named, meant) = match (table.get("folder"), table.get("file")) {
+        (Some(folder), None) => (folder, Kind::Folder),
+        (None, Some(file)) => (file, Kind::File),
+        _ => return Err(Wrong::new("must have either `folder` or `file`").cure(KEYS)),
+    };
+    let path = path(named)?;
+    if kind(&path)? != meant {
+        let meant = if meant == Kind::Folder { "folder" } else { "file" };
+        return Err(Wrong::new(format!("must name a {meant}, and {} is none", path.display())));
+    }
+    let symlinks = match table.get("symlinks").map(value::boolean).transpose()? {
+        Some(true) => Symlinks::Anywhere,
+        _ => Symlinks::Inside,
+    };
+    Ok((path, meant, symlinks))
+}
+
+fn kind(path: &Path) -> Result<Kind, Wrong> {
+    let what = match path.metadata() {
+        Ok(it) if it.is_dir() => return Ok(Kind::Folder),
+        Ok(it) if it.is_file() => return Ok(Kind::File),
+        Ok(_) => "is neither".to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => "does not exist".to_owned(),
+        Err(error) => format!("cannot be looked at: {error}"),
+    };
+    let wrong = Wrong::new(format!("must be a folder or a file, and {} {what}", path.display()));
+    Err(wrong.cure("make it, or correct the path"))
+}
