@@ -1,5 +1,7 @@
 //! frontd's own file, resolved.
 
+mod reload;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use crate::document::{Document, Keys, Schema};
 use crate::layout::{Layout, Place};
 use crate::source::Source;
 use crate::{Diagnostics, Wrong, value};
+pub use reload::Reloaded;
 
 const SCHEMA: Schema = &[
     (

@@ -88,7 +88,7 @@ async fn http1<IO>(shard: &Arc<Shard>, client: &Client, io: IO) -> Served
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = &shard.config().limits;
+    let limits = shard.config().limits.clone();
     let head = HeadLimits { time: limits.header_timeout, bytes: limits.header_bytes };
     let io = Cuttable::new(Hinted::new(io, client.early_hints().clone()), client.connection_cut().clone());
     let service = service_fn(async |request| {
@@ -123,7 +123,7 @@ async fn http2<IO>(shard: &Arc<Shard>, client: Client, io: IO) -> Served
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = &shard.config().limits;
+    let limits = shard.config().limits.clone();
     let (client, resets) = (Arc::new(client), Arc::new(Resets::default()));
     let (streams, mut open) = Streams::new(shard, &client);
     let io = Guarded::new(io, Arc::clone(&resets));

@@ -21,6 +21,7 @@ mod pool;
 mod proxy;
 mod pulse;
 mod quota;
+mod reload;
 mod replies;
 mod request_body;
 mod request_id;
@@ -41,6 +42,7 @@ use std::fs;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use config::Diagnostics;
 use config::frontd::FrontdConfig;
 use daemon::notify::{Notify, State};
 use daemon::signals::{Asked, Signals};
@@ -61,11 +63,13 @@ use crate::spool::SpoolFolder;
 use crate::table::Table;
 use crate::tls::Certificates;
 
-/// Serves until told to stop, and then until what is under way has ended.
+/// Serves until told to stop, and then until what is under way has ended. `read` gives the configuration, when it
+/// starts and with each reload.
 ///
 /// # Errors
 /// When something that it needs cannot be had; nothing is served then.
-pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
+pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>) -> anyhow::Result<()> {
+    let config = read()?;
     let state = &config.state;
     fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
     let spool = SpoolFolder::create(&config.spool, config.limits.spool_per_app, config.shards)?;
@@ -84,7 +88,8 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     let shared = Arc::new(Shared {
         clients: Clients::new(&config.limits, files),
         pulse: Pulse::new(config.shards.get()),
-        connections,
+        connections: connections.into(),
+        live: watch::Sender::new(config.clone().into()),
         config,
         metrics,
         certificates,
@@ -113,12 +118,7 @@ pub async fn run(config: FrontdConfig) -> anyhow::Result<()> {
     tasks.spawn(async move { watched.pulse.watch().await });
     while signals.next().await == Asked::Reload {
         manager.tell(State::Reloading);
-        match shared.certificates.reload() {
-            Ok(()) => info!("certificates read again"),
-            Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "keeping the certificates that are in use");
-            }
-        }
+        reload::reload(&shared, read());
         manager.tell(State::Ready);
     }
     info!("draining");

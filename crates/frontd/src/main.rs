@@ -36,10 +36,12 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments: Arguments = manual::parse(Section::Daemons);
     logging::init("frontd", arguments.log_format);
     let layout = arguments.root.map_or_else(|| Ok(Layout::system()), |it| Layout::under(&it))?;
-    let mut config = FrontdConfig::load(&layout)?;
-    config.admin = arguments.admin.unwrap_or(config.admin);
+    let read = || {
+        let config = FrontdConfig::load(&layout)?;
+        Ok(FrontdConfig { admin: arguments.admin.unwrap_or(config.admin), ..config })
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(frontd::run(config)) {
+    match runtime.block_on(frontd::run(read)) {
         Err(error) if frontd::is_without_ports(&error) => {
             tracing::error!("{error:#}");
             Ok(ExitCode::from(WITHOUT_PORTS))

@@ -7,6 +7,7 @@ use std::thread;
 use std::{io, iter};
 
 use config::frontd::{AccessLog, FrontdConfig};
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
@@ -29,7 +30,10 @@ use crate::upstream::Links;
 /// What all shards share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// As it was at the start.
     pub(crate) config: FrontdConfig,
+    /// As it is now.
+    pub(crate) live: watch::Sender<Arc<FrontdConfig>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) tables: watch::Receiver<Arc<Table>>,
@@ -38,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) spool: SpoolFolder,
     pub(crate) clients: Clients,
     /// Connections of clients that may be open.
-    pub(crate) connections: usize,
+    pub(crate) connections: AtomicUsize,
     pub(crate) pulse: Pulse,
 }
 
@@ -47,6 +51,8 @@ pub(crate) struct Shared {
 pub(crate) struct Shard {
     number: usize,
     shared: Arc<Shared>,
+    /// Its own copy, so that to read it costs no other shard anything.
+    config: RwLock<Arc<FrontdConfig>>,
     /// Connections, and what they have under way: what a drain waits for.
     tasks: TaskTracker,
 }
@@ -88,7 +94,7 @@ pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thr
         // Whatever waits for a disk does so on threads of its own.
         builder.max_blocking_threads(1);
         let runtime = builder.enable_all().on_thread_park(courtesy::before_sleep).build()?;
-        let shard = Arc::new(Shard { number, shared: Arc::clone(shared), tasks: TaskTracker::new() });
+        let shard = Arc::new(Shard::new(number, Arc::clone(shared)));
         let bound = bound.iter().map(Bound::share).collect::<io::Result<_>>()?;
         let doors = Arc::clone(&doors);
         let thread = thread::Builder::new().name(format!("shard-{number}"));
@@ -98,6 +104,11 @@ pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thr
 }
 
 impl Shard {
+    fn new(number: usize, shared: Arc<Shared>) -> Self {
+        let config = RwLock::new(Arc::new(shared.config.clone()));
+        Self { number, shared, config, tasks: TaskTracker::new() }
+    }
+
     async fn run(
         self: Arc<Self>,
         bound: Vec<Bound>,
@@ -107,6 +118,7 @@ impl Shard {
         let background = TaskTracker::new();
         let beating = Arc::clone(&self);
         background.spawn(async move { beating.shared.pulse.beat(beating.number).await });
+        background.spawn(Arc::clone(&self).follow_config());
         background.spawn(Links::new(self.number, background.clone()).follow(self.shared.tables.clone()));
         for bound in bound {
             match bound.listener(&self.shared.metrics) {
@@ -127,7 +139,8 @@ impl Shard {
         }
         self.shared.drain.cancelled().await;
         self.tasks.close();
-        if tokio::time::timeout(self.shared.config.drain, self.tasks.wait()).await.is_err() {
+        let limit = self.config().drain;
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
             warn!(
                 shard = self.number,
                 connections = self.tasks.len(),
@@ -168,7 +181,8 @@ impl Shard {
         let open = |it: usize| doors[it].open.load(Ordering::Relaxed);
         let all: usize = (0..doors.len()).map(open).sum();
         let fewest = (0..doors.len()).min_by_key(|it| (open(*it), *it != self.number))?;
-        (all < self.shared.connections).then(|| (fewest, doors[fewest].enter(&self.shared)))
+        (all < self.shared.connections.load(Ordering::Relaxed))
+            .then(|| (fewest, doors[fewest].enter(&self.shared)))
     }
 
     fn take(self: &Arc<Self>, Accepted { stream, peer, transport, place }: Accepted) {
@@ -190,8 +204,18 @@ impl Shard {
         self.number
     }
 
-    pub(crate) fn config(&self) -> &FrontdConfig {
-        &self.shared.config
+    /// The configuration as it is now: not to be held for long.
+    pub(crate) fn config(&self) -> RwLockReadGuard<'_, Arc<FrontdConfig>> {
+        self.config.read()
+    }
+
+    /// Takes over each change of the configuration.
+    async fn follow_config(self: Arc<Self>) {
+        let mut live = self.shared.live.subscribe();
+        while live.changed().await.is_ok() {
+            let config = Arc::clone(&live.borrow_and_update());
+            *self.config.write() = config;
+        }
     }
 
     pub(crate) fn certificates(&self) -> &Certificates {
@@ -223,7 +247,7 @@ impl Shard {
     }
 
     pub(crate) fn access_log(&self) -> bool {
-        self.shared.config.access_log == AccessLog::Stderr
+        self.config().access_log == AccessLog::Stderr
     }
 
     /// Whether it is known what to serve.

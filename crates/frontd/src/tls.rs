@@ -29,7 +29,6 @@ use names::{Choice, Names, Resolver};
 
 /// The certificates of all hosts, and the TLS configuration that shows them.
 pub(crate) struct Certificates {
-    folder: Option<PathBuf>,
     authority: Option<Authority>,
     server: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
@@ -39,6 +38,7 @@ pub(crate) struct Certificates {
 /// What the present choice was made of.
 #[derive(Default)]
 struct Known {
+    folder: Option<PathBuf>,
     files: Folder,
     names: Arc<Names>,
     domains: Vec<String>,
@@ -53,27 +53,28 @@ impl Certificates {
     pub(crate) fn new(sources: &Tls) -> Result<Self, TlsError> {
         let resolver = Arc::new(Resolver::default());
         let certificates = Self {
-            folder: sources.certificates.clone(),
             authority: sources.development.as_deref().map(Authority::open).transpose()?,
             server: server_config(Arc::clone(&resolver))?,
             resolver,
             known: Mutex::default(),
         };
-        certificates.reload()?;
+        certificates.reload(sources)?;
         Ok(certificates)
     }
 
-    /// Reads all files again. A certificate that cannot be used is logged, and what was read from its files before
-    /// stays in use.
+    /// Reads all files again, of another folder if that is what `sources` names now. Where it names none any more, which
+    /// may be a folder that is away for a moment, it is the one from before. A certificate that cannot be used is logged,
+    /// and what was read from its files before stays in use.
     ///
     /// # Errors
     /// When the folder cannot be read; all that was in use stays in use.
-    pub(crate) fn reload(&self) -> Result<(), TlsError> {
+    pub(crate) fn reload(&self, sources: &Tls) -> Result<(), TlsError> {
         let mut known = self.known.lock();
-        if let Some(folder) = &self.folder {
-            known.files = Folder::read(folder, &known.files)?;
+        if let Some(folder) = sources.certificates.clone().or_else(|| known.folder.clone()) {
+            known.files = Folder::read(&folder, &known.files)?;
             known.files.warn();
-            known.names = Arc::new(known.files.names(folder));
+            known.names = Arc::new(known.files.names(&folder));
+            known.folder = Some(folder);
         }
         self.choose(&known)
     }
@@ -123,6 +124,6 @@ fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, TlsError>
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("Certificates").finish_non_exhaustive()
     }
 }

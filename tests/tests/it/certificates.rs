@@ -45,6 +45,58 @@ async fn a_bad_file_costs_no_other_its_certificate() -> anyhow::Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn a_folder_that_is_made_after_the_start_is_read_with_a_reload() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        let certificate = issue("wsgi")?;
+        ensure!(certificate.client(stack)?.connect().await.is_err(), "the certificate is shown already");
+        fs::create_dir(folder(stack))?;
+        put(stack, "wsgi.pem", &certificate.whole())?;
+        reload(stack).await?;
+        certificate.is_shown(stack).await
+    })
+    .await
+}
+
+/// All of frontd.toml is read, and what is wrong in it changes nothing.
+#[tokio::test]
+async fn a_reload_reads_the_whole_file_or_changes_nothing() -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
+        let client = stack.client("wsgi", Protocol::Plain)?;
+        let write = |text: &str| fs::write(stack.root().join("frontd.toml"), text);
+        client.get("/hello?before").await?.expect(200)?;
+
+        write("access_log = \"stderr\"\nwrong = 1\n")?;
+        reload(stack).await?;
+        stack.logged(&["ERROR frontd", "frontd.toml:2:1: unknown key `wrong`"]).await?;
+        stack.logged(&["WARN frontd", "the configuration from before stays in use"]).await?;
+        client.get("/hello?between").await?.expect(200)?;
+
+        write("access_log = \"stderr\"\nshards = 9\n[limits]\nheader = \"1 KiB\"\n")?;
+        reload(stack).await?;
+        stack
+            .logged(&[
+                "INFO frontd",
+                "frontd.toml and certificates read again",
+                "access_log",
+                "limits.header",
+            ])
+            .await?;
+        stack.logged(&["WARN frontd", "when frontd is started again", "shards"]).await?;
+        let is_followed = async || {
+            let path = format!("/hello?{}", "a".repeat(2000));
+            Ok((client.get(&path).await?.status == 431).then_some(()))
+        };
+        until("the new limit of a head holds", is_followed).await?;
+        client.get("/hello?after").await?.expect(200)?;
+        stack.logged(&["request", "/hello?after", "status=200"]).await?;
+        let log = stack.log();
+        ensure!(!log.contains("/hello?between"), "a broken file is followed");
+        Ok(())
+    })
+    .await
+}
+
 /// A certificate that only its own clients trust.
 struct Issued {
     host: String,

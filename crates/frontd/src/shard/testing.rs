@@ -8,7 +8,6 @@ use config::Layout;
 use config::frontd::FrontdConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{Shard, Shared};
 use crate::clients::Clients;
@@ -34,7 +33,8 @@ pub(crate) fn shared(folder: &Path, apps: &[routes::App]) -> Shared {
         spool: SpoolFolder::create(&folder.join("spool"), config.limits.spool_per_app, config.shards)
             .unwrap(),
         clients: Clients::new(&config.limits, 1000),
-        connections: 1000,
+        connections: 1000.into(),
+        live: watch::Sender::new(config.clone().into()),
         pulse: Pulse::new(1),
         config,
     }
@@ -42,5 +42,5 @@ pub(crate) fn shared(folder: &Path, apps: &[routes::App]) -> Shared {
 
 /// The first shard.
 pub(crate) fn shard(shared: &Arc<Shared>) -> Arc<Shard> {
-    Arc::new(Shard { number: 0, shared: Arc::clone(shared), tasks: TaskTracker::new() })
+    Arc::new(Shard::new(0, Arc::clone(shared)))
 }

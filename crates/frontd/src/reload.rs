@@ -1,0 +1,42 @@
+//! Reads frontd.toml again while frontd runs (SIGHUP): all of it takes effect, or none.
+
+use std::sync::atomic::Ordering;
+
+use config::Diagnostics;
+use config::frontd::{FrontdConfig, Reloaded};
+use tracing::{error, info, warn};
+
+use crate::descriptors::Descriptors;
+use crate::shard::Shared;
+
+/// Puts into effect what can change at run time, and names what takes a restart. What cannot be used changes nothing.
+pub(crate) fn reload(shared: &Shared, read: Result<FrontdConfig, Diagnostics>) {
+    let new = match read {
+        Ok(new) => new,
+        Err(diagnostics) => {
+            for problem in diagnostics.problems() {
+                error!("{}", problem.line());
+            }
+            warn!("frontd.toml is not used as it is: the configuration from before stays in use");
+            return;
+        }
+    };
+    let Reloaded { config, changed, restart } = shared.live.borrow().reloaded(&new);
+    if let Err(error) = shared.certificates.reload(&config.tls) {
+        let error = &error as &dyn std::error::Error;
+        warn!(
+            error,
+            "certificates are not read: those in use stay, and so does the configuration from before"
+        );
+        return;
+    }
+    if changed.contains(&"limits.connections") {
+        let connections = Descriptors::new(config.limits.connections).connections;
+        shared.connections.store(connections, Ordering::Relaxed);
+    }
+    shared.live.send_replace(config.into());
+    info!(changed = changed.join(", "), "frontd.toml and certificates read again");
+    if !restart.is_empty() {
+        warn!(keys = restart.join(", "), "keys of frontd.toml that take effect when frontd is started again");
+    }
+}
