@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use daemon::accept::Tally;
 use rustix::process::{Resource, getrlimit};
 
 /// What a process may have where it has no limit of descriptors.
@@ -44,6 +45,7 @@ pub(super) struct Admission {
     front: u32,
     held: Mutex<Held>,
     refused: AtomicU64,
+    tally: Arc<Tally>,
 }
 
 #[derive(Debug, Default)]
@@ -69,12 +71,23 @@ pub(super) struct Admitted {
 
 impl Admission {
     pub(super) fn new(limits: Limits, front: u32) -> Arc<Self> {
-        Arc::new(Self { limits, front, held: Mutex::default(), refused: AtomicU64::new(0) })
+        Arc::new(Self {
+            limits,
+            front,
+            held: Mutex::default(),
+            refused: AtomicU64::new(0),
+            tally: Arc::default(),
+        })
+    }
+
+    /// What the accept loop counts.
+    pub(super) fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.tally)
     }
 
     /// How many connections were closed because their user had too many, or all had.
     pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.refused.load(Ordering::Relaxed) + self.tally.closed()
     }
 
     /// None where the user has too many.

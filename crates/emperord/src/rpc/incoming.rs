@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use daemon::accept::{Acceptor, Tally};
+use daemon::accept::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::Stream;
@@ -22,7 +22,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub(super) fn new(listener: UnixListener, admission: Arc<Admission>) -> Self {
-        Self { acceptor: Acceptor::new(listener, Arc::new(Tally::default())), admission }
+        Self { acceptor: Acceptor::new(listener, admission.tally()), admission }
     }
 }
 
