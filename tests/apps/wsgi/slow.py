@@ -156,7 +156,13 @@ def stalled_not(environ):
         yield b"piece %d\n" % number
 
 
-STALLED = [stalled_sleep, stalled_spin, stalled_empty, stalled_deadlock, stalled_not]
+def stalled_endless(environ):
+    """More than anybody reads."""
+    while True:
+        yield b"x" * 65536
+
+
+STALLED = [stalled_sleep, stalled_spin, stalled_empty, stalled_deadlock, stalled_not, stalled_endless]
 WAITS = [spin, sleep, lock, read_more, retry, deadlock, deadlock_with_gil]
 BY_PATH = {"/" + each.__name__.replace("_", "-"): watched(each) for each in WAITS}
 BY_PATH |= {"/" + each.__name__.replace("_", "-"): stalled(each) for each in STALLED}

@@ -120,6 +120,30 @@ async fn an_app_that_waits_for_something_else_is_interrupted_when_its_client_has
     .await
 }
 
+#[tokio::test]
+async fn a_client_that_reads_nothing_costs_no_thread() -> anyhow::Result<()> {
+    stalling("'1s'", 1, 1, async |stack| {
+        let pid = stack.ready("slow", 1).await?;
+        fs::write(stack.root().join("frontd.toml"), "[limits]\nspool = \"1 MiB\"\n")?;
+        stack.kill(stack.daemon("frontd").await?)?;
+        stack.whole().await?;
+        for protocol in PROTOCOLS {
+            let client = stack.client("slow", protocol)?;
+            let unread = Stalled::open(&client, stack, "/stalled-endless").await?;
+            unread.recorded("GeneratorExit").await?;
+            client.get("/hello").await?.expect(200)?;
+            drop(unread);
+        }
+        stack
+            .logged(&["INFO slow-1", "the client does not read its response", "path=/stalled-endless"])
+            .await?;
+        ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
+        ensure!(!stack.log().contains("ERROR"), "a client that does not read is called an error");
+        Ok(())
+    })
+    .await
+}
+
 /// A response whose first piece has come.
 struct Stalled {
     record: PathBuf,
