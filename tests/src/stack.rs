@@ -112,6 +112,24 @@ impl Stack {
         Self::start_by(up, place, vassals)
     }
 
+    /// Starts a stack of these apps that logs what `filter` says (`IMPERIUM_LOG`) to `stderr`, and has no `log` here.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn logging_to(
+        stderr: impl Into<Stdio>,
+        filter: &str,
+        place: Place,
+        vassals: impl IntoIterator<Item = Vassal>,
+    ) -> anyhow::Result<Self> {
+        let mut up = up(&place);
+        up.env("IMPERIUM_LOG", filter).arg("--root");
+        let root = folder()?;
+        write_vassals(&root, vassals)?;
+        up.arg(root.path());
+        Self::spawn(place, root, up, stderr.into())
+    }
+
     fn start_by(
         up: Command,
         place: Place,
@@ -126,12 +144,10 @@ impl Stack {
         place: Place,
         vassals: impl IntoIterator<Item = Vassal>,
     ) -> anyhow::Result<Self> {
-        fs::create_dir(root.path().join("vassals"))?;
-        for vassal in vassals {
-            fs::write(root.path().join("vassals").join(format!("{}.toml", vassal.name())), vassal.text())?;
-        }
+        write_vassals(&root, vassals)?;
         up.arg("--root").arg(root.path());
-        Self::spawn(place, root, up)
+        let log = log_in(&root)?;
+        Self::spawn(place, root, up, log)
     }
 
     /// Starts one app of `directory` by its name alone.
@@ -141,16 +157,18 @@ impl Stack {
     pub fn one_app(place: Place, directory: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let mut up = up(&place);
         up.args(arguments).current_dir(directory);
-        Self::spawn(place, folder()?, up)
+        let root = folder()?;
+        let log = log_in(&root)?;
+        Self::spawn(place, root, up, log)
     }
 
-    fn spawn(place: Place, root: TempDir, mut up: Command) -> anyhow::Result<Self> {
+    fn spawn(place: Place, root: TempDir, mut up: Command, stderr: Stdio) -> anyhow::Result<Self> {
         let [http, https, admin] = ports::free()?;
         up.args(["--http", &http.to_string(), "--https", &https.to_string(), "--admin", &admin.to_string()])
             .env(MARK, root.path())
             .stdin(Stdio::null())
             .stdout(File::create(root.path().join("out"))?)
-            .stderr(File::create(root.path().join("log"))?);
+            .stderr(stderr);
         let up = up.spawn().context("start `imperium up`")?;
         Ok(Self { place, http, https, admin, root, up, life: Life::Runs })
     }
@@ -445,6 +463,18 @@ impl Stack {
 
 fn folder() -> anyhow::Result<TempDir> {
     tempfile::Builder::new().prefix("imperium-").tempdir().context("make a folder for the stack")
+}
+
+fn write_vassals(root: &TempDir, vassals: impl IntoIterator<Item = Vassal>) -> anyhow::Result<()> {
+    fs::create_dir(root.path().join("vassals"))?;
+    for vassal in vassals {
+        fs::write(root.path().join("vassals").join(format!("{}.toml", vassal.name())), vassal.text())?;
+    }
+    Ok(())
+}
+
+fn log_in(root: &TempDir) -> anyhow::Result<Stdio> {
+    Ok(File::create(root.path().join("log"))?.into())
 }
 
 fn up(place: &Place) -> Command {

@@ -1,10 +1,14 @@
 //! Logs to stderr, a line an event: `2026-11-22T20:56:41.123Z  INFO frontd: listening address=[::]:443`.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
+use std::panic;
 use std::str::FromStr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -17,6 +21,13 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::output;
+
+/// How long the end of a process waits for a log that is read slowly.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long a panic does, which may be the end of the process.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,20 +51,43 @@ impl FromStr for Format {
     }
 }
 
-/// What this process is called in its logs.
-static NAME: RwLock<String> = RwLock::new(String::new());
+/// What this process is called in its logs, and in which format. Locks would be a danger to a process that is forked.
+static NAME: OnceLock<String> = OnceLock::new();
+static NEW_NAME: OnceLock<String> = OnceLock::new();
+static FORMAT: OnceLock<Format> = OnceLock::new();
 
-/// This process logs under another name from here on: it was forked, and is another one.
+/// This process logs under another name from here on: it was forked, and is another one. Can be done once.
 pub fn rename(name: &str) {
-    name.clone_into(&mut NAME.write().unwrap_or_else(PoisonError::into_inner));
+    NEW_NAME.get_or_init(|| name.to_owned());
 }
 
-/// Logs of this process go to stderr from here on, under `name`. `IMPERIUM_LOG` chooses what is logged, as in
-/// `info,frontd=debug,h2=off`; without it, all from `info` up.
+fn name() -> &'static str {
+    NEW_NAME.get().or_else(|| NAME.get()).map_or("", String::as_str)
+}
+
+/// Has the last lines written when the process ends in good order: to be held by `main`.
+#[derive(Debug)]
+#[must_use]
+pub struct LastLines(());
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Waits until the lines so far are written, for a second at most. For the end of a process.
+pub fn flush() {
+    output::flush(LAST_LINES);
+}
+
+/// Logs of this process go to stderr from here on, under `name`, and so do panics. `IMPERIUM_LOG` chooses what is
+/// logged, as in `info,frontd=debug,h2=off`; without it, all from `info` up.
 ///
 /// A second call changes nothing.
-pub fn init(name: &str, format: Format) {
-    rename(name);
+pub fn init(name: &str, format: Format) -> LastLines {
+    NAME.get_or_init(|| name.to_owned());
+    FORMAT.get_or_init(|| format);
     let wanted = env::var("IMPERIUM_LOG").ok().and_then(|it| it.parse().ok());
     // `EnvFilter` knows spans and fields too, and has an engine of regular expressions in every process for it.
     let filter = wanted.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
@@ -66,10 +100,40 @@ pub fn init(name: &str, format: Format) {
         }
         Format::Json => events.with(lines.json().flatten_event(true).with_current_span(true)).try_init(),
     };
+    panic::set_hook(Box::new(log_panic));
+    LastLines(())
 }
 
-/// Collects one event and writes it with one call, so that the lines of processes that share a stderr
-/// do not mix.
+/// In place of the standard library's own hook, which waits for whoever reads stderr.
+fn log_panic(panic: &panic::PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => tracing::error!(thread, location, "panic: {message}\n{backtrace}"),
+        _ => tracing::error!(thread, location, "panic: {message}"),
+    }
+    output::flush(LAST_WORDS);
+}
+
+/// The line that tells how many were dropped. Written by hand, as `tracing` takes locks.
+pub(crate) fn dropped_line(lines: u64) -> Vec<u8> {
+    let time = OffsetDateTime::now_utc().format(TIME).unwrap_or_default();
+    let (name, what) = (name(), "lines of the log were dropped, as nobody read it");
+    match FORMAT.get().copied().unwrap_or_default() {
+        Format::Text => format!("{time}  WARN {name}: {lines} {what}\n"),
+        Format::Json => format!(
+            "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{lines} {what}\",\"lines\":{lines},\
+             \"target\":\"daemon::logging\"}}\n"
+        ),
+    }
+    .into_bytes()
+}
+
+/// Collects one event and writes it as a whole, so that the lines of threads and processes that share a stderr
+/// don't mix.
 struct Line(Vec<u8>);
 
 impl Write for Line {
@@ -85,7 +149,7 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let _nobody_left_to_tell = io::stderr().lock().write_all(&self.0);
+        output::stderr().write(std::mem::take(&mut self.0));
     }
 }
 
@@ -116,7 +180,7 @@ where
             Level::DEBUG => ("DEBUG", "34"),
             Level::TRACE => ("TRACE", "35"),
         };
-        let name = NAME.read().unwrap_or_else(PoisonError::into_inner);
+        let name = name();
         match self.color {
             true => write!(out, "\x1b[2m{time}\x1b[0m \x1b[{color}m{level}\x1b[0m {name}: ")?,
             false => write!(out, "{time} {level} {name}: ")?,

@@ -41,7 +41,7 @@ fn launch(name: &str) -> Result<Launch, &'static str> {
 
 fn main() -> ExitCode {
     let arguments: Arguments = manual::parse(Section::Daemons);
-    logging::init("emperord", arguments.log_format);
+    let _last_lines = logging::init("emperord", arguments.log_format);
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

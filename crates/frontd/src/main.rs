@@ -32,20 +32,24 @@ struct Arguments {
     log_format: Format,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments: Arguments = manual::parse(Section::Daemons);
-    logging::init("frontd", arguments.log_format);
+    let _last_lines = logging::init("frontd", arguments.log_format);
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            if frontd::is_without_ports(&error) { ExitCode::from(WITHOUT_PORTS) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
     let layout = arguments.root.map_or_else(|| Ok(Layout::system()), |it| Layout::under(&it))?;
     let read = || {
         let config = FrontdConfig::load(&layout)?;
         Ok(FrontdConfig { admin: arguments.admin.unwrap_or(config.admin), ..config })
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(frontd::run(read)) {
-        Err(error) if frontd::is_without_ports(&error) => {
-            tracing::error!("{error:#}");
-            Ok(ExitCode::from(WITHOUT_PORTS))
-        }
-        ended => ended.map(|()| ExitCode::SUCCESS),
-    }
+    runtime.block_on(frontd::run(read))
 }

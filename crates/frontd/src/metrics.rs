@@ -1,6 +1,7 @@
 //! What can be measured, in the OpenMetrics text format.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use daemon::accept::Tally;
 use http::StatusCode;
@@ -34,6 +35,8 @@ pub(crate) struct Metrics {
     accept_errors: Counter,
     /// Connections of clients that are open.
     pub(crate) connections: Gauge,
+    /// Read off the log when somebody asks.
+    dropped_lines: Counter,
     pools: Pools,
 }
 
@@ -66,6 +69,7 @@ impl Metrics {
             accepting: Arc::default(),
             accept_errors: Counter::default(),
             connections: Gauge::default(),
+            dropped_lines: Counter::default(),
             pools: Pools::default(),
         };
         metrics.register(&mut metrics.registry.lock());
@@ -101,6 +105,11 @@ impl Metrics {
             self.accept_errors.clone(),
         );
         registry.register("connections", "Open connections of clients", self.connections.clone());
+        registry.register(
+            "log_lines_dropped",
+            "Lines of frontd's log that were dropped, as nobody read it",
+            self.dropped_lines.clone(),
+        );
         registry.register("workers", "Workers that take requests", self.pools.workers.clone());
         registry.register(
             "capacity",
@@ -133,6 +142,7 @@ impl Metrics {
     pub(crate) fn render(&self, table: &Table) -> String {
         self.pools.read(table);
         self.accept_errors.inc_by(self.accepting.failed().saturating_sub(self.accept_errors.get()));
+        self.dropped_lines.inner().store(daemon::output::dropped(), Ordering::Relaxed);
         let mut out = String::new();
         text::encode(&mut out, &self.registry.lock()).expect("a string takes all that is written to it");
         out

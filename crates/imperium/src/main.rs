@@ -43,7 +43,7 @@ fn main() -> miette::Result<ExitCode> {
     // Paths and URLs are to be copied: a line is as long as it is.
     miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())))?;
     match manual::parse::<Cli>(Section::Commands).command {
-        Command::Up(args) => up::run(&args),
+        Command::Up(args) => Ok(up::run(&args)),
         Command::New(args) => new::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use daemon::logging::{self, Format};
+use daemon::output;
 use daemon::signals::Signals;
 use miette::{IntoDiagnostic as _, WrapErr as _};
 use tracing::{info, warn};
@@ -58,9 +59,20 @@ pub(crate) struct Args {
     log_format: Format,
 }
 
+/// Runs until everything has ended. An error is told here: nothing waits for whoever reads stderr.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let _last_lines = logging::init("imperium", args.log_format);
+    match run_stack(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::stderr().write(format!("Error: {error:?}\n").into_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Reads everything, then binds, then starts; returns when everything has ended.
-pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
-    logging::init("imperium", args.log_format);
+fn run_stack(args: &Args) -> miette::Result<()> {
     let plan = Plan::read(args)?;
     let listeners = Listeners::bind(&plan.addresses())?;
     let addresses = Addresses {
@@ -82,7 +94,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     remove_sockets(&plan.emperord.run);
     Addresses::remove(&plan.emperord.socket);
     info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Runs until it is told to stop, and ends everything in the reverse order; a second signal ends it at once.

@@ -25,7 +25,10 @@ const LINES: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("log/l
 pub(crate) fn replace_standard_files(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let sys = py.import("sys")?;
     for (name, descriptor) in [("stdout", 1), ("stderr", 2)] {
-        sys.setattr(name, text_file(py, LogFile { name, descriptor })?)?;
+        let file = text_file(py, LogFile { name, descriptor })?;
+        sys.setattr(name, &file)?;
+        // What a library puts back in place of its own file.
+        sys.setattr(format!("__{name}__"), file)?;
     }
     sys.getattr("stderr")
 }

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 
@@ -72,9 +73,20 @@ pub(crate) fn resident_memory() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
+/// For how long this process has run; zero where the kernel does not tell.
+pub(crate) fn age() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(22 - 3)?.parse::<u64>().ok());
+    let Some(ticks) = ticks else { return Duration::ZERO };
+    let started = Duration::from_millis(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1));
+    let now = Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime));
+    now.unwrap_or_default().saturating_sub(started)
+}
+
 /// Ends this process now, with nothing of Python's or C's run any more: other threads are amidst of Python.
 pub(crate) fn exit_now(code: i32) -> ! {
     log::settle_all();
+    daemon::logging::flush();
     // SAFETY: has no precondition.
     unsafe { libc::_exit(code) }
 }

@@ -65,6 +65,8 @@ pub(crate) fn exec(spec: &Spec, role: Role<'_>, arguments: &Arguments) -> Result
     }
     command.current_dir(directory);
     set_environment(&mut command, &spec.env);
+    // What waits for a reader would be gone with this program.
+    daemon::logging::flush();
     let source = command.exec();
     Err(ExecError::Exec { interpreter, directory: directory.to_owned(), source })
 }

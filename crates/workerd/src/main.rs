@@ -24,7 +24,7 @@ const EXIT_TROUBLE: u8 = 4;
 fn main() -> ExitCode {
     let arguments: Arguments = manual::parse(Section::Daemons);
     let Some(role) = arguments.role() else { return ExitCode::from(EXIT_TROUBLE) };
-    daemon::logging::init(&role.to_string(), arguments.log_format());
+    let _last_lines = daemon::logging::init(&role.to_string(), arguments.log_format());
     // Only trouble brings us back: on success this process is Python by now.
     let Err(error) = match role {
         Role::Worker(worker) => run(worker, role, &arguments),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -103,8 +103,7 @@ async fn watch(socket: &Path) -> Result<Streaming<api::routes::WatchResponse>, S
 }
 
 fn print(lines: &str) {
-    let mut stdout = io::stdout().lock();
-    let _nobody_reads = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
+    daemon::output::stdout().write(lines.as_bytes().to_vec());
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Everything that `up` reads before it takes anything: what to run, where, and whether its files are right.
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{EmperordConfig, FrontdConfig, Layout};
+use daemon::output;
 use miette::{Diagnostic, IntoDiagnostic as _, Report, WrapErr as _};
 use tempfile::TempDir;
 use vassal::Vassal;
@@ -90,7 +91,7 @@ impl Plan {
             if self._temporary.is_some() {
                 return Err(refused);
             }
-            let _nobody_reads = writeln!(io::stderr().lock(), "{refused:?}");
+            output::stderr().write(format!("{refused:?}\n").into_bytes());
         }
         Ok(())
     }
@@ -157,14 +158,14 @@ fn vassal_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn tell_how_to_begin(folder: &Path) {
     let file = folder.join("blog.toml");
-    let _nobody_reads = writeln!(
-        io::stderr().lock(),
+    let text = format!(
         "There is no app yet. Write one into {}, at any time:\n\n\
          \x20   domains   = [\"blog.localhost\"]\n\
          \x20   app       = \"blog.wsgi:application\"\n\
          \x20   directory = \"/srv/blog\"\n",
         file.display()
     );
+    output::stderr().write(text.into_bytes());
 }
 
 impl Args {
