@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Drain(Duration),
     /// End now.
     Stop(String),
+    /// The process of another worker has ended.
+    Ended(u32),
 }
 
 /// This worker's side of `WorkerService`.
@@ -171,6 +173,7 @@ impl Attachment {
                 Command::Drain(Duration::from_millis(drain.grace_milliseconds.into()))
             }
             Some(attach_response::Message::Stop(stop)) => Command::Stop(stop.reason),
+            Some(attach_response::Message::Ended(ended)) => Command::Ended(ended.pid),
             // What a newer emperord says changes nothing.
             None => return,
         };

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use api::worker::Spec;
 
 use crate::attach::{Command, Life};
+use crate::ended::Ended;
 use crate::exchanges::Exchanges;
 use crate::process;
 use crate::socket::Place;
@@ -30,6 +31,7 @@ pub(crate) struct Control {
     life: Arc<watch::Sender<Life>>,
     place: Arc<OnceLock<Place>>,
     spec: Option<oneshot::Sender<Spec>>,
+    ended: Arc<Ended>,
     /// How many run the app.
     workers: Arc<AtomicU32>,
     /// What SIGTERM leaves to what has begun.
@@ -46,9 +48,19 @@ impl Control {
         life: Arc<watch::Sender<Life>>,
         place: Arc<OnceLock<Place>>,
         spec: oneshot::Sender<Spec>,
+        ended: Arc<Ended>,
         workers: Arc<AtomicU32>,
     ) -> Self {
-        Self { exchanges, life, place, spec: Some(spec), workers, grace: DEFAULT_GRACE, deadline: None }
+        Self {
+            exchanges,
+            life,
+            place,
+            spec: Some(spec),
+            ended,
+            workers,
+            grace: DEFAULT_GRACE,
+            deadline: None,
+        }
     }
 
     /// Obeys until the process ends. `end_asked` asks for what SIGTERM would.
@@ -84,6 +96,7 @@ impl Control {
                 }
             }
             Command::Drain(grace) => self.drain(grace),
+            Command::Ended(pid) => self.ended.add(pid),
             Command::Stop(reason) => {
                 tracing::info!(reason, "stopped by emperord");
                 self.end_now();

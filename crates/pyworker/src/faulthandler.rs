@@ -13,7 +13,7 @@ use crate::deadline::ThreadId;
 use crate::interrupt;
 
 /// How long a thread may take to handle a signal.
-const HANDLED_WITHIN: Duration = Duration::from_millis(100);
+pub(crate) const HANDLED_WITHIN: Duration = Duration::from_millis(100);
 const STDERR: i32 = 2;
 /// The most that is read of a stack; faulthandler writes a hundred frames at most.
 const STACK_LIMIT: usize = 64 << 10;
@@ -27,7 +27,22 @@ pub(crate) fn enable(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Writes the Python stack of one thread into memory, from a signal handler.
+/// Whose stacks are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// That of the thread that is asked.
+    Asked,
+    /// All of them.
+    All,
+}
+
+/// A stack that was asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    before: u64,
+}
+
+/// Writes Python stacks into memory, from a signal handler.
 #[derive(Debug)]
 pub(crate) struct Dump {
     file: File,
@@ -35,25 +50,36 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
-    /// Handles the signal. For the main thread.
-    pub(crate) fn install(py: Python<'_>) -> PyResult<Self> {
+    /// Handles the signal, in place of an earlier `Dump`. For the main thread.
+    pub(crate) fn install(py: Python<'_>, threads: Threads) -> PyResult<Self> {
         let signal: i32 = py.import("_signal")?.getattr("SIGRTMAX")?.extract::<i32>()? - 2;
         let file = rustix::fs::memfd_create("stack", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let file = File::from(file);
         let options = PyDict::new(py);
         options.set_item("file", file.as_raw_fd())?;
-        options.set_item("all_threads", false)?;
+        options.set_item("all_threads", threads == Threads::All)?;
         py.import("faulthandler")?.call_method("register", (signal,), Some(&options))?;
         Ok(Self { file, signal })
     }
 
     /// Where a thread is, as faulthandler tells it.
     pub(crate) async fn of(&self, thread: ThreadId) -> String {
+        let asked = self.ask(thread);
+        tokio::time::sleep(HANDLED_WITHIN).await;
+        self.answer(&asked)
+    }
+
+    /// Has a thread write its stack, which takes `HANDLED_WITHIN` at most.
+    pub(crate) fn ask(&self, thread: ThreadId) -> Asked {
         let before = self.file.metadata().map_or(0, |it| it.len());
         interrupt::signal(thread, self.signal);
-        tokio::time::sleep(HANDLED_WITHIN).await;
+        Asked { before }
+    }
+
+    /// What was written since it was asked for.
+    pub(crate) fn answer(&self, asked: &Asked) -> String {
         let mut stack = vec![0; STACK_LIMIT];
-        match self.file.read_at(&mut stack, before) {
+        match self.file.read_at(&mut stack, asked.before) {
             Ok(length) if length > 0 => String::from_utf8_lossy(&stack[..length]).trim_end().to_owned(),
             _ => "its stack cannot be read: it does not handle signals".to_owned(),
         }

@@ -16,6 +16,7 @@ use crate::driver::Driver;
 use crate::exchange::Exchange;
 use crate::exchanges::Begun;
 use crate::session::Session;
+use crate::startup::{Startup, Step};
 use crate::wsgi::Wsgi;
 
 /// HTTP/1.1.
@@ -33,10 +34,11 @@ pub(crate) fn wait_until_well(
     driver: &Driver,
     spec: &Spec,
     life: &watch::Sender<Life>,
+    startup: &Startup,
 ) {
     let mut wait = FIRST_WAIT;
     loop {
-        let status = ask(py, wsgi, driver, spec);
+        let status = ask(py, wsgi, driver, spec, startup);
         if (200..300).contains(&status) {
             return;
         }
@@ -49,7 +51,7 @@ pub(crate) fn wait_until_well(
 }
 
 /// The status of one answer; 0 when there was none.
-fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec) -> u32 {
+fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec, startup: &Startup) -> u32 {
     let (session, sent) = Session::new(0, 0);
     let begun = Begun { exchange: Arc::new(Exchange::new(request(spec), Arc::new(session))) };
     let (told, status) = oneshot::channel();
@@ -57,9 +59,9 @@ fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec) -> u32 {
     driver.spawn(async move {
         let _gone = told.send(listen(sent, &listening).await);
     });
-    let inside = driver.enter();
+    let (inside, step) = (driver.enter(), startup.step(Step::Health));
     let last = wsgi.serve(py, &begun);
-    drop(inside);
+    drop((inside, step));
     begun.exchange.session.send(last);
     let status = driver.wait_outside(py, status).unwrap_or_default();
     begun.exchange.end();

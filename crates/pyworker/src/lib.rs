@@ -9,6 +9,7 @@ mod control;
 mod deadline;
 
 mod driver;
+mod ended;
 mod exchange;
 mod exchanges;
 mod faulthandler;
@@ -18,6 +19,7 @@ mod handoff;
 mod health;
 mod import;
 mod ingress;
+mod inherited;
 mod inside;
 mod interrupt;
 mod log;
@@ -27,7 +29,9 @@ mod session;
 mod signals;
 mod sigterm;
 mod socket;
+mod startup;
 mod template;
+mod thread;
 mod traceback;
 mod watch;
 mod worker;
@@ -40,6 +44,8 @@ mod _imperium {
 
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::ended::on_worker_exit;
     #[pymodule_export]
     use crate::inside::{app_name, on_fork, request_id, worker_id, worker_name};
     #[pymodule_export]

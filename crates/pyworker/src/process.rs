@@ -78,7 +78,8 @@ pub(crate) fn age() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let ticks = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(22 - 3)?.parse::<u64>().ok());
     let Some(ticks) = ticks else { return Duration::ZERO };
-    let started = Duration::from_millis(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1));
+    let started =
+        Duration::from_millis(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1));
     let now = Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime));
     now.unwrap_or_default().saturating_sub(started)
 }

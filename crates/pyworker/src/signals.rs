@@ -33,14 +33,15 @@ pub(crate) enum Handled {
 
 impl Signals {
     /// Has Python tell of each signal that it catches. For the main thread.
-    pub(crate) fn listen(py: Python<'_>, driver: &Driver) -> PyResult<Self> {
+    ///
+    /// `caught` is told of each, and may be told of other things that the main thread has to do.
+    pub(crate) fn listen(py: Python<'_>, driver: &Driver, caught: Arc<Notify>) -> PyResult<Self> {
         let (wakeup, woken) = StdUnixStream::pair()?;
         wakeup.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let options = PyDict::new(py);
         options.set_item("warn_on_full_buffer", false)?;
         py.import(sigterm::MODULE)?.call_method("set_wakeup_fd", (wakeup.as_raw_fd(),), Some(&options))?;
-        let caught = Arc::new(Notify::new());
         driver.spawn(tell(woken, Arc::clone(&caught)));
         Ok(Self { caught, _wakeup: wakeup })
     }

@@ -1,7 +1,7 @@
-//! The template of an app with `preload`: imports the app once, with no other thread, and forks a worker at
+//! The template of an app with `preload`: imports the app once, starts no thread, and forks a worker at
 //! each order of emperord. Shared pages and no import: a worker is there in milliseconds.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use api::VassalName;
 use api::worker::template_order::Message as Order;
 use api::worker::template_report::Message as Report;
-use api::worker::{Failed, Fork, Forked, Imported, TemplateOrder, TemplateReport};
+use api::worker::{Failed, Fork, Forked, Imported, Spec, TemplateOrder, TemplateReport};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::fork::{Side, fork};
+use crate::inherited::{self, Sockets};
+use crate::startup::{Startup, Step};
 use crate::worker::{self, Arguments, EXIT_IMPORT};
 use crate::{import, inside, process};
 
@@ -21,7 +23,7 @@ use crate::{import, inside, process};
 pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str) -> PyResult<i32> {
     let name = VassalName::parse(app).map_err(|error| PyValueError::new_err(error.to_string()))?;
     let format = log_format.parse().map_err(PyValueError::new_err)?;
-    daemon::logging::init(&format!("{name}-template"), format);
+    let _last_lines = daemon::logging::init(&format!("{name}-template"), format);
     process::set_title(&format!("imperium: {name} [template]"), "workerd");
     inside::is_of(app);
     let errors = worker::set_up(py)?;
@@ -29,17 +31,26 @@ pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str
     let Some(Order::Spec(spec)) = emperor.order()? else {
         return Err(PyRuntimeError::new_err("the first order is no spec"));
     };
-    let imported = import::import(py, &spec).and_then(|app| refuse_threads(py).map(|()| app));
+    let before = Sockets::now();
+    let imported =
+        import(py, &spec).and_then(|app| inherited::check_threads(py, spec.preload_threads).map(|()| app));
     let loaded = match imported {
         Ok(loaded) => loaded,
         Err(error) => fail(&mut emperor, import::failed(py, &error, &spec.directory)),
     };
+    before.warn_of_new();
     tracing::info!(app = spec.app, "imported: workers are forked from here");
     emperor.report(Report::Imported(Imported {}))?;
     let Fork { worker, .. } = follow_orders(py, &mut emperor)?;
     drop(emperor);
     let arguments = Arguments::new(&worker, emperord, log_format, spec.generation)?;
     worker::run_forked(py, &arguments, loaded, &errors)
+}
+
+fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
+    let startup = Startup::watch(py, spec)?;
+    let _step = startup.step(Step::Import);
+    import::import(py, spec)
 }
 
 /// Forks as it is told; comes back in each worker, with the order that it comes of.
@@ -77,28 +88,6 @@ fn flush(py: Python<'_>) -> PyResult<()> {
     let sys = py.import("sys")?;
     for name in ["stdout", "stderr"] {
         sys.getattr(name)?.call_method0("flush")?;
-    }
-    Ok(())
-}
-
-/// A fork has one thread: what others did would not go on, and what they had locked would stay so.
-fn refuse_threads(py: Python<'_>) -> PyResult<()> {
-    let threads = py.import("threading")?.call_method0("enumerate")?;
-    let names: Vec<String> = threads
-        .try_iter()?
-        .skip(1)
-        .map(|thread| thread?.getattr("name")?.extract())
-        .collect::<PyResult<_>>()?;
-    if !names.is_empty() {
-        return Err(PyRuntimeError::new_err(format!(
-            "the app starts threads while it is imported, which no forked worker would have ({}): start them in a \
-             function that you give to `imperium.on_fork`, or leave `preload` out",
-            names.join(", ")
-        )));
-    }
-    let others = fs::read_dir("/proc/self/task").map_or(0, Iterator::count).saturating_sub(1);
-    if others > 0 {
-        tracing::warn!(threads = others, "C code of the app runs threads, which no forked worker will have");
     }
     Ok(())
 }

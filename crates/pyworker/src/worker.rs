@@ -22,9 +22,10 @@ use crate::batch::{Batch, Batched};
 use crate::control::Control;
 use crate::deadline::ThreadId;
 use crate::driver::Driver;
+use crate::ended::Ended;
 use crate::exchange::Exchange;
 use crate::exchanges::{Begun, Exchanges, Others};
-use crate::faulthandler::{self, Dump};
+use crate::faulthandler::{self, Dump, Threads};
 use crate::forked;
 use crate::ingress;
 use crate::inside;
@@ -32,10 +33,11 @@ use crate::interrupt::{self, Interrupter};
 use crate::peers::Peers;
 use crate::signals::{self, Handled, Signals};
 use crate::socket::Place;
+use crate::startup::{Startup, Step};
 use crate::watch::Watch;
 use crate::wsgi::{self, Concurrency, Wsgi};
 use crate::{health, import};
-use crate::{log, process, sigterm};
+use crate::{log, process, sigterm, thread};
 
 /// Of a worker that ended in good order.
 const EXIT_ORDERLY: i32 = 0;
@@ -68,7 +70,7 @@ impl Arguments {
 
 /// Runs a worker to its end; gives the exit code.
 pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
-    daemon::logging::init(&arguments.worker.to_string(), arguments.log_format);
+    let _last_lines = daemon::logging::init(&arguments.worker.to_string(), arguments.log_format);
     set_title(&arguments.worker);
     let manager = service_manager(py)?;
     let errors = set_up(py)?;
@@ -158,6 +160,8 @@ struct Worker {
     place: Arc<OnceLock<Place>>,
     /// A signal handler of the app asks for what SIGTERM would.
     end_asked: Arc<Notify>,
+    /// Processes of other workers that have ended.
+    ended: Arc<Ended>,
     /// How many run the app.
     workers: Arc<AtomicU32>,
 }
@@ -183,7 +187,7 @@ impl Thread {
 enum Next {
     /// Call the app.
     Request(Begun),
-    /// Run the handlers of a signal.
+    /// Run the handlers of a signal, and what another worker's end calls for.
     Signal,
     /// End: this worker drains.
     Drained,
@@ -205,6 +209,7 @@ impl Worker {
             life: Arc::new(watch::Sender::new(life)),
             place: Arc::default(),
             end_asked: Arc::default(),
+            ended: Arc::default(),
             workers: Arc::default(),
         });
         inside::is_worker(&arguments.worker, &worker.exchanges, &worker.driver);
@@ -212,12 +217,13 @@ impl Worker {
         let (waiting, spec) = oneshot::channel();
         let (told, goodbye) = oneshot::channel();
 
-        let Self { exchanges, life, place, end_asked, workers, .. } = &*worker;
+        let Self { exchanges, life, place, end_asked, ended, workers, .. } = &*worker;
         let control = Control::new(
             Arc::clone(exchanges),
             Arc::clone(life),
             Arc::clone(place),
             waiting,
+            Arc::clone(ended),
             Arc::clone(workers),
         );
         worker.driver.spawn(control.run(obeyed, Arc::clone(end_asked)));
@@ -243,20 +249,26 @@ impl Worker {
         app: App<'py>,
         errors: &Bound<'py, PyAny>,
     ) -> Result<Arc<Wsgi>, Failed> {
+        let startup =
+            Startup::watch(py, spec).map_err(|error| import::failed(py, &error, &spec.directory))?;
         let app = match app {
             App::Imported(app) => Ok(app),
-            App::ToImport => self.import(py, spec),
+            App::ToImport => self.import(py, spec, &startup),
         };
         // Forked or not, so that an app works with `preload` and without it.
-        let app = app.and_then(|app| self.run_fork_hooks(py).map(|()| app));
+        let app = app.and_then(|app| self.run_fork_hooks(py, &startup).map(|()| app));
+        let app = app.and_then(|app| thread::check(py, spec.threads).map(|()| app));
         let app = app.map_err(|error| import::failed(py, &error, &spec.directory))?;
         let concurrency = Concurrency { threads: spec.threads, workers: Arc::clone(&self.workers) };
         let wsgi = Wsgi::new(app, &concurrency, errors, Arc::clone(&self.driver))
             .map(|it| it.with_sendfile(&spec.sendfile_folders));
         let wsgi = wsgi.map_err(|error| import::failed(py, &error, &spec.directory))?;
         if !spec.health.is_empty() {
-            health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life);
+            health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life, &startup);
         }
+        // Not dropped by a process that the app has forked: it ends in here.
+        forked::end_if_forked();
+        drop(startup);
         self.listen(py, spec).map_err(|error| Failed {
             reason: Reason::System.into(),
             message: with_causes(&error),
@@ -270,13 +282,13 @@ impl Worker {
         Ok(Arc::new(wsgi))
     }
 
-    fn import<'py>(&self, py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = self.driver.enter();
+    fn import<'py>(&self, py: Python<'py>, spec: &Spec, startup: &Startup) -> PyResult<Bound<'py, PyAny>> {
+        let (_inside, _step) = (self.driver.enter(), startup.step(Step::Import));
         import::import(py, spec)
     }
 
-    fn run_fork_hooks(&self, py: Python<'_>) -> PyResult<()> {
-        let _inside = self.driver.enter();
+    fn run_fork_hooks(&self, py: Python<'_>, startup: &Startup) -> PyResult<()> {
+        let (_inside, _step) = (self.driver.enter(), startup.step(Step::Hooks));
         inside::run_fork_hooks(py)
     }
 
@@ -293,7 +305,7 @@ impl Worker {
     fn serve(self: &Arc<Self>, py: Python<'_>, wsgi: &Arc<Wsgi>, threads: u32) -> PyResult<()> {
         let others =
             (2..=threads).map(|number| self.start_thread(py, wsgi, number)).collect::<PyResult<Vec<_>>>()?;
-        let signals = Signals::listen(py, &self.driver)?;
+        let signals = Signals::listen(py, &self.driver, self.ended.main_thread())?;
         self.watch_limits(py)?;
         if threads <= 1
             && let Err(error) = process::schedule_as_batch(py)
@@ -301,6 +313,8 @@ impl Worker {
             tracing::debug!(%error, "scheduled like any thread: the kernel refuses SCHED_BATCH");
         }
         self.work(py, wsgi, &Thread::Main(signals));
+        // What came just before the drain.
+        self.ended.run_hooks(py);
         for thread in others {
             thread.call_method0("join")?;
         }
@@ -313,7 +327,7 @@ impl Worker {
             life: Arc::clone(&self.life),
             end_asked: Arc::clone(&self.end_asked),
             interrupter: Interrupter::install(py)?,
-            dump: Dump::install(py)?,
+            dump: Dump::install(py, Threads::Asked)?,
         };
         self.driver.spawn(watch.run());
         Ok(())
@@ -399,6 +413,7 @@ impl Worker {
         if signals::handle(py) == Handled::End {
             self.end_asked.notify_one();
         }
+        self.ended.run_hooks(py);
     }
 
     /// Tells emperord why the app cannot be run, and ends.

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::{Confinement, Vassal};
+use crate::{Confinement, Preload, Vassal};
 
 impl Vassal {
     /// A hash of what a process has to be started anew for: app, directory, python, env, threads,
@@ -25,8 +25,10 @@ impl Vassal {
             add(name.as_bytes());
             add(value.as_bytes());
         }
-        if self.preload {
-            add(b"preload");
+        match self.preload {
+            Preload::Off => {}
+            Preload::On => add(b"preload"),
+            Preload::WithThreads => add(b"preload with threads"),
         }
         if let Some(health) = &self.health {
             add(b"health");

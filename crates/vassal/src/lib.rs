@@ -11,6 +11,7 @@ mod find_app;
 mod fingerprint;
 mod parse;
 mod path;
+mod preload;
 mod python;
 mod recycle;
 mod static_files;
@@ -28,6 +29,7 @@ pub use domain::Domain;
 pub use edit::SetWorkersError;
 pub use file_name::{FileNameError, name_of};
 pub use path::{HealthPath, MountPath, StaticPrefix};
+pub use preload::Preload;
 pub use python::Python;
 pub use recycle::Recycle;
 pub use static_files::{StaticSource, Symlinks};
@@ -59,7 +61,7 @@ pub struct Vassal {
     /// How many requests each of them works on at once.
     pub threads: u16,
     /// Whether the app is imported once, and its processes are forked from there.
-    pub preload: bool,
+    pub preload: Preload,
     /// What has to answer with 2xx in a process before it takes requests.
     pub health: Option<HealthPath>,
     /// When a process has done enough.

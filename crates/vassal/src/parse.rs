@@ -9,7 +9,7 @@ use config::{Diagnostics, Document, Keys, Problem, Schema, Source, Wrong, value}
 use toml_edit::Value;
 
 use crate::{
-    App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Python, Queue, Recycle,
+    App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Preload, Python, Queue, Recycle,
     StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, static_files,
 };
 
@@ -57,6 +57,22 @@ impl Vassal {
         Self::from_source(Source { path: path.to_owned(), text: text.to_owned() })
     }
 
+    /// What is wrong with a key in light of something that its file alone doesn't tell, with its line there.
+    #[must_use]
+    pub fn refuse(&self, key: &str, wrong: Wrong) -> Diagnostics {
+        let read = Source::read(&self.file).and_then(|it| Document::parse(it, SCHEMA));
+        match read {
+            Ok(mut document) => {
+                document.refuse(key, wrong.clone());
+                let refused: Result<(), Diagnostics> = document.finish(None);
+                refused
+                    .err()
+                    .unwrap_or_else(|| Problem::of_file(&self.file, wrong.of(key).to_string()).into())
+            }
+            Err(diagnostics) => diagnostics,
+        }
+    }
+
     fn from_source(source: Source) -> Result<Self, Diagnostics> {
         let name = name(&source.path)?;
         let file = absolute(&source.path).unwrap_or_else(|_| source.path.clone());
@@ -91,7 +107,7 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         python: file.optional("python", |it| Python::at(python(it)?)).unwrap_or(Python::Default),
         workers: file.optional("workers", value::integer(1..=i64::from(MAX_WORKERS))).unwrap_or(2),
         threads: file.optional("threads", value::integer(1..=256)).unwrap_or(1),
-        preload: file.optional("preload", value::boolean).unwrap_or(false),
+        preload: file.optional("preload", Preload::read).unwrap_or_default(),
         health: health(file, &path),
         recycle: Recycle::read(file),
         confinement: Confinement::read(file),

@@ -172,6 +172,88 @@ async fn what_cannot_be_imported_has_its_traceback_in_the_status() -> anyhow::Re
     .await
 }
 
+/// Its thread starts again in each fork, as OpenTelemetry's do; and it holds its lock most of the time, which is taken
+/// for the time of a fork, as that of `logging` is.
+const THREADS: &str = r#"
+import os, threading, time
+
+lock = threading.Lock()
+
+def poll():
+    while True:
+        with lock:
+            time.sleep(0.005)
+
+def start():
+    global poller
+    poller = threading.Thread(target=poll, name="poller", daemon=True)
+    poller.start()
+
+def start_again():
+    lock.release()
+    start()
+
+os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=start_again)
+start()
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"alive" if poller.is_alive() and poller in threading.enumerate() else b"dead"]
+"#;
+
+#[tokio::test]
+async fn threads_that_start_again_are_allowed_where_the_file_says_so() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("polls.py"), THREADS)?;
+    let polls = Vassal::new("polls", folder.path(), "polls").workers(3);
+    stack::with([polls.clone().key("preload = { threads = \"allow\" }")], async |stack| {
+        stack.logged(&["polls-template", "as the app's file allows", "poller"]).await?;
+        for workers in ["1", "4"] {
+            stack.command("scale", &["polls", workers]).await?;
+            let client = stack.client("polls", Protocol::Http2)?;
+            for _ in 0..20 {
+                ensure!(client.get("/").await?.expect(200)?.text() == "alive");
+            }
+        }
+        stack.put(&polls.clone().key("preload = { threads = \"refuse\" }"))?;
+        let told =
+            |app: &App| app.error().contains("write `preload = { threads = \"allow\" }` if they start again");
+        stack.until("polls", "its threads are refused", told).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn sockets_that_all_workers_would_share_are_named() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let database = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let path = folder.path().join("broker.sock");
+    let _broker = std::os::unix::net::UnixListener::bind(&path)?;
+    let text = format!(
+        "import socket\ndatabase = socket.create_connection(('127.0.0.1', {}))\n\
+         broker = socket.socket(socket.AF_UNIX)\nbroker.connect('{}')\n\
+         closed = socket.create_connection(('127.0.0.1', {}))\nclosed.close()\nfrom edges import application\n",
+        database.local_addr()?.port(),
+        path.display(),
+        database.local_addr()?.port(),
+    );
+    fs::write(folder.path().join("connected.py"), text)?;
+    fs::copy(Place::of_tests()?.apps.join("wsgi/edges.py"), folder.path().join("edges.py"))?;
+    let connected = Vassal::new("connected", folder.path(), "connected").key("preload = true");
+    stack::with([connected], async |stack| {
+        let peer = format!("connected to {}", database.local_addr()?);
+        for socket in ["tcp 127.0.0.1:", &format!("unix, connected to {}", path.display())] {
+            stack.logged(&["connected-template", "all of its workers share it", socket]).await?;
+        }
+        stack.logged(&["all of its workers share it", &peer]).await?;
+        let log = stack.log();
+        ensure!(log.matches("all of its workers share it").count() == 2, "{log}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_hook_that_raises_is_told() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;

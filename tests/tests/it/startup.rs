@@ -85,7 +85,7 @@ async fn an_import_that_hangs_is_ended() -> anyhow::Result<()> {
             let name = preload.replace(" = ", "-");
             let timeouts = "[timeouts]\nstart = \"1s\"";
             stack.put(&Vassal::new(&name, folder, "slow").workers(2).key(preload).table(timeouts))?;
-            let why = "was not ready within 1 s: see what its import waits for";
+            let why = "was not ready within 1 s: see what its start waits for";
             let ended =
                 |app: &App| app.state == "backing_off" && app.error().contains(why) && app.workers.is_empty();
             stack.until(&name, "it is ended, and tried again later", ended).await?;
@@ -111,4 +111,19 @@ async fn with_file(
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join(name), text)?;
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| story(stack, folder.path()).await).await
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_python_is_told() -> anyhow::Result<()> {
+    with_file("shop.py", FACTORY, async |stack, folder| {
+        for (number, preload) in ["preload = false", "preload = true"].into_iter().enumerate() {
+            let name = format!("ls{number}");
+            let vassal = Vassal::new(&name, folder, "shop:create_app()").python(Path::new("/bin/ls"));
+            stack.put(&vassal.key(preload))?;
+            let why = "exited with status 2 before /bin/ls had loaded the worker: `python` must be a CPython of 3.10 or";
+            stack.until(&name, "it is told", |app| app.error().contains(why)).await?;
+        }
+        Ok(())
+    })
+    .await
 }

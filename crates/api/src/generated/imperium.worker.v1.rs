@@ -59,6 +59,12 @@ pub struct Spec {
     /// What SIGTERM leaves to what has begun, in milliseconds; 0 is 30 s.
     #[prost(uint32, tag = "15")]
     pub stop_milliseconds: u32,
+    /// How long after its start a process is killed that is not ready, in milliseconds; 0 is never.
+    #[prost(uint32, tag = "16")]
+    pub start_milliseconds: u32,
+    /// Workers are forked from a template even if the app has started threads there.
+    #[prost(bool, tag = "17")]
+    pub preload_threads: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {
@@ -212,7 +218,7 @@ pub struct Drained {}
 pub struct Stuck {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachResponse {
-    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3")]
+    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4")]
     pub message: ::core::option::Option<attach_response::Message>,
 }
 /// Nested message and enum types in `AttachResponse`.
@@ -225,6 +231,8 @@ pub mod attach_response {
         Drain(super::Drain),
         #[prost(message, tag = "3")]
         Stop(super::Stop),
+        #[prost(message, tag = "4")]
+        Ended(super::Ended),
     }
 }
 /// Take nothing more, finish what has begun, then exit with 0.
@@ -239,6 +247,13 @@ pub struct Drain {
 pub struct Stop {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+}
+/// The process of another worker of the same app has ended. Told to one worker, once for each process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ended {
+    /// The process that ended.
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
 }
 /// To a template.
 #[derive(Clone, PartialEq, ::prost::Message)]

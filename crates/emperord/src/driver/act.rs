@@ -92,7 +92,7 @@ impl Driver {
         app.last_start = SystemTime::now();
         // The template is of the current generation: another's worker is started by itself.
         let is_current = generation == app.supervisor.generation();
-        if vassal.preload && is_current && self.launcher.preload() == Preload::Possible {
+        if vassal.preload.is_on() && is_current && self.launcher.preload() == Preload::Possible {
             return self.order_fork(name, number, generation);
         }
         let fingerprint = vassal.process_fingerprint();
@@ -183,12 +183,13 @@ impl App {
         self.signal(number, Signal::KILL);
     }
 
-    /// What it waits for is what it said last, or else its import.
+    /// What it waits for is what it said last, or else what the log shows.
     pub(super) fn note_timeout(&mut self, number: u16) {
         let worker = self.worker(number);
         let limit = self.supervisor.limits().start.as_secs_f64();
         let unwell = self.slots.get(&number).and_then(|slot| slot.unwell.clone());
-        let why = unwell.unwrap_or_else(|| "see what its import waits for".to_owned());
+        let why =
+            unwell.unwrap_or_else(|| "see what its start waits for (its stack is in the log)".to_owned());
         let error = format!(
             "worker {worker} was not ready within {limit} s: {why}, or raise `start` under [timeouts]"
         );

@@ -1,6 +1,6 @@
 //! One app: its file, its workers, and who waits for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,6 +25,9 @@ const LIMITS: Limits =
     Limits { start: Duration::from_secs(60), grace: Duration::from_secs(30), recycle: NO_RECYCLING };
 
 const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
+
+/// Of how many ended processes the pids are kept until a worker can be told.
+const MAX_ENDED: usize = 1000;
 
 /// One app.
 pub(super) struct App {
@@ -64,6 +67,8 @@ pub(super) struct App {
     pub(super) edits: Option<Edits>,
     /// Those of its processes that are no workers (any more): templates of before, forks that came too late.
     pub(super) leaving: BTreeSet<u32>,
+    /// Its processes that have ended, and that no worker was told of yet.
+    pub(super) ended: VecDeque<u32>,
 }
 
 /// The workers that had done enough, since this emperord was started.
@@ -121,6 +126,7 @@ impl App {
             proven_saved: None,
             edits: None,
             leaving: BTreeSet::new(),
+            ended: VecDeque::new(),
         }
     }
 
@@ -173,7 +179,52 @@ impl App {
         self.specs.retain(|generation, _| {
             *generation == current || Some(*generation) == fallback || in_use.contains(generation)
         });
+        self.tell_of_ended();
         self.answer_followers();
+    }
+
+    /// Notes the end of one of its processes, for a worker to be told of.
+    pub(super) fn has_ended(&mut self, pid: u32) {
+        self.ended.push_back(pid);
+        if self.ended.len() > MAX_ENDED {
+            self.ended.pop_front();
+        }
+    }
+
+    /// Tells a worker that serves; without one, the next.
+    fn tell_of_ended(&mut self) {
+        if self.ended.is_empty() {
+            return;
+        }
+        // The newest, which stays longest.
+        let generation = |number: &u16| self.supervisor.worker(*number).map(|it| it.generation);
+        let attached =
+            self.supervisor.ready().filter(|it| self.slots.get(it).is_some_and(|it| it.attachment.is_some()));
+        let newest = attached.max_by_key(generation).and_then(|number| self.slots.get(&number));
+        let Some(attachment) = newest.and_then(|slot| slot.attachment.as_ref()) else { return };
+        while let Some(pid) = self.ended.front() {
+            if attachment.commands.try_send(Command::Ended(*pid)).is_err() {
+                return;
+            }
+            self.ended.pop_front();
+        }
+    }
+
+    /// The interpreter that a worker runs on, for people.
+    pub(super) fn python_of(&self, number: u16) -> Option<String> {
+        self.python_of_generation(self.supervisor.worker(number)?.generation)
+    }
+
+    /// The interpreter that new workers run on, for people.
+    pub(super) fn current_python(&self) -> Option<String> {
+        self.python_of_generation(self.supervisor.generation())
+    }
+
+    fn python_of_generation(&self, generation: u64) -> Option<String> {
+        Some(match self.specs.get(&generation)?.python.path() {
+            path if path.as_os_str().is_empty() => "`python3` of PATH".to_owned(),
+            path => path.display().to_string(),
+        })
     }
 
     /// Whether its file and all of its workers are gone.

@@ -245,9 +245,11 @@ impl Driver {
     /// The process of a worker is no more, and its number is free.
     pub(super) fn gone(&mut self, worker: &WorkerName, ending: Ending) {
         let stage = self.stage_of(worker);
-        let Some(slot) = self.app_of(worker).and_then(|app| app.slots.remove(&worker.number)) else { return };
-        self.remove_socket(worker);
+        let Some(app) = self.app_of(worker) else { return };
+        let Some(slot) = app.slots.remove(&worker.number) else { return };
         let pid = slot.process.identity().pid;
+        app.has_ended(pid);
+        self.remove_socket(worker);
         match stage {
             Some(stage @ (Stage::Starting { .. } | Stage::Ready { .. })) => {
                 tracing::warn!(%worker, pid, %ending, "worker ended unasked");
@@ -262,13 +264,18 @@ impl Driver {
 
     /// What the worker itself said of its failure says more than how it ended.
     fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, stage: Stage, ending: Ending) {
-        let when = match stage {
-            Stage::Starting { .. } => " before it was ready: see the log, and `app` and `python` in its file",
-            _ => "",
-        };
-        if let (None, Some(app)) = (&slot.failure, self.app_of(worker)) {
-            app.worker_error = Some(format!("worker {worker} {ending}{when}"));
-        }
+        let Some(app) = self.app_of(worker).filter(|_| slot.failure.is_none()) else { return };
+        let is_starting = matches!(stage, Stage::Starting { .. });
+        let is_silent = slot.attachment.is_none() && matches!(ending, Ending::Status(_));
+        app.worker_error = Some(match app.python_of(worker.number) {
+            Some(python) if is_starting && is_silent => {
+                never_attached(&format!("worker {worker}"), &ending, &python)
+            }
+            _ if is_starting => format!(
+                "worker {worker} {ending} before it was ready: see the log, and `app` and `python` in its file"
+            ),
+            _ => format!("worker {worker} {ending}"),
+        });
     }
 
     fn slot(&mut self, worker: &WorkerName) -> Option<&mut Slot> {
@@ -288,6 +295,14 @@ impl Driver {
     fn stage_of(&self, worker: &WorkerName) -> Option<Stage> {
         Some(self.apps.get(&worker.vassal)?.supervisor.worker(worker.number)?.stage)
     }
+}
+
+/// What is told of a process that has become an interpreter, and has never said a word as a worker.
+pub(super) fn never_attached(who: &str, ending: &Ending, python: &str) -> String {
+    format!(
+        "{who} {ending} before {python} had loaded the worker: `python` must be a CPython of 3.10 or newer: see the \
+         log, and what `imperium check` says of it"
+    )
 }
 
 /// What a process that ended tells of the use of another try. Status 3 is a worker's word for an app that

@@ -229,6 +229,8 @@ pub enum Command {
     Drain(Duration),
     /// Exit now, for this reason.
     Stop(String),
+    /// The process of another worker has ended.
+    Ended(u32),
 }
 
 /// All that a worker needs to know.

@@ -44,6 +44,7 @@ impl Driver {
         let Ok(worker) = WorkerName::parse(&record.name) else { return };
         let Some(process) = self.launcher.adopt(record.identity) else {
             tracing::warn!(%worker, pid = record.identity.pid, "worker ended while emperord was away");
+            self.app_or_new(&worker.vassal).has_ended(record.identity.pid);
             return self.remove_socket(&worker);
         };
         tracing::info!(%worker, pid = record.identity.pid, "worker adopted");

@@ -97,7 +97,7 @@ impl App {
                 "generation {current} could not start{why}, {serving} serves in its place: the next try {next}"
             )
         });
-        let asks = self.vassal.as_ref().is_some_and(|it| it.preload);
+        let asks = self.vassal.as_ref().is_some_and(|it| it.preload.is_on());
         let passed_over = (asks && preload == Preload::Impossible).then(|| NO_PRELOAD.to_owned());
         self.missing_notice().into_iter().chain(missing).chain(abandoned).chain(passed_over).collect()
     }

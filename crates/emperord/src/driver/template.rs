@@ -11,7 +11,7 @@ use supervise::{Action, Event, KillCause};
 
 use super::Driver;
 use super::app::{App, Slot};
-use super::attach::exit;
+use super::attach::{exit, never_attached};
 use super::event::{self, Attaching, Failure, WorkerSpec};
 use crate::launcher::Preload;
 use crate::process::{Ending, Process};
@@ -55,7 +55,7 @@ impl Driver {
     pub(super) fn follow_preload(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get(name) else { return };
         let generation = app.supervisor.generation();
-        let wants_one = app.vassal.as_ref().is_some_and(|it| it.preload);
+        let wants_one = app.vassal.as_ref().is_some_and(|it| it.preload.is_on());
         if !wants_one {
             return self.end_template(name);
         }
@@ -147,15 +147,21 @@ impl Driver {
 
     fn template_ended(&mut self, name: &VassalName, pid: u32, ending: Ending) {
         let Some(app) = self.apps.get_mut(name) else { return };
+        app.has_ended(pid);
         if !app.has_template(pid) {
             app.leaving.remove(&pid);
             return;
         }
-        let Some(Template { ordered, failure, .. }) = app.template.take() else { return };
+        let python = app.current_python();
+        let Some(Template { ordered, failure, stage, .. }) = app.template.take() else { return };
         tracing::warn!(app = %name, pid, %ending, "template ended unasked");
         match &failure {
             Some(failure) => app.worker_error = Some(failure.told(&format!("the template of {name}"))),
             None if ordered.is_empty() => {}
+            None if stage == Import::Underway && matches!(ending, Ending::Status(_)) => {
+                let who = format!("the template of {name}");
+                app.worker_error = Some(never_attached(&who, &ending, &python.unwrap_or_default()));
+            }
             None => app.worker_error = Some(format!("the template of {name} {ending}: see the log")),
         }
         self.fail_ordered(name, ordered, ending, failure.as_ref());

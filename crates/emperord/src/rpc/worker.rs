@@ -8,15 +8,15 @@ use api::worker::attach_request::Message;
 use api::worker::attach_response::Message as Order;
 use api::worker::worker_service_server::WorkerService;
 use api::worker::{
-    AttachRequest, AttachResponse, Drain, Failed, GetSpecRequest, GetSpecResponse, Hello, Ready, Spec, Stop,
-    failed,
+    AttachRequest, AttachResponse, Drain, Ended, Failed, GetSpecRequest, GetSpecResponse, Hello, Ready, Spec,
+    Stop, failed,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
-use vassal::{Domain, Vassal};
+use vassal::{Domain, Preload, Vassal};
 
 use super::peer::Peer;
 use super::{ask, ending};
@@ -180,6 +180,7 @@ fn order(command: Command) -> Result<AttachResponse, Status> {
         Command::Run(run) => Order::Spec(spec(&run)),
         Command::Drain(grace) => Order::Drain(Drain { grace_milliseconds: milliseconds(grace) }),
         Command::Stop(reason) => Order::Stop(Stop { reason }),
+        Command::Ended(pid) => Order::Ended(Ended { pid }),
     };
     Ok(AttachResponse { message: Some(message) })
 }
@@ -201,6 +202,8 @@ pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
         host: host(vassal),
         script_name: vassal.path.as_str().trim_end_matches('/').to_owned(),
         sendfile_folders: vassal.sendfile_folders.values().map(|it| it.display().to_string()).collect(),
+        start_milliseconds: milliseconds(vassal.timeouts.start),
+        preload_threads: vassal.preload == Preload::WithThreads,
         stop_milliseconds: u32::try_from(vassal.timeouts.stop.as_millis()).unwrap_or(u32::MAX).max(1),
     }
 }

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     Hook = TypeVar("Hook", bound=Callable[[], object])
+    ExitHook = TypeVar("ExitHook", bound=Callable[[int], object])
 
-__all__ = ["ClientGone", "RequestTimeout", "app_name", "on_fork", "request_id", "worker_id", "worker_name"]
+__all__ = [
+    "ClientGone",
+    "RequestTimeout",
+    "app_name",
+    "on_fork",
+    "on_worker_exit",
+    "request_id",
+    "worker_id",
+    "worker_name",
+]
 
 # Put there by the process that runs the app.
 _worker = sys.modules.get("_imperium")
@@ -81,4 +91,18 @@ def on_fork(hook: Hook) -> Hook:
         raise TypeError(f"on_fork needs what can be called, not {hook!r}")
     if _worker:
         _worker.on_fork(hook)
+    return hook
+
+
+def on_worker_exit(hook: ExitHook) -> ExitHook:
+    """Has `hook` called with the process id of each worker of this app that has ended, however it did.
+
+    For what a process leaves behind, such as files named by its id. It is called in one of the workers that serve,
+    between two requests, on the main thread; with the last one gone, in the next. Hooks are called in the order in which
+    they were given, and an exception is logged. Returns `hook`, and so is a decorator as well.
+    """
+    if not callable(hook):
+        raise TypeError(f"on_worker_exit needs what can be called, not {hook!r}")
+    if _worker:
+        _worker.on_worker_exit(hook)
     return hook

@@ -82,7 +82,7 @@ fn the_least_that_an_app_needs() {
         python: Python::Default,
         workers: 2,
         threads: 1,
-        preload: false,
+        preload: Preload::Off,
         health: None,
         recycle: Recycle { requests: None, lifetime: None, memory: None, jitter: 10 },
         confinement: Confinement::default(),
@@ -142,7 +142,7 @@ fn every_key() {
     assert_eq!((vassal.path.as_str(), vassal.app.to_string().as_str()), ("/blog", "app.py:create.app"));
     assert_eq!(vassal.directory, place.path("blog"));
     assert_eq!(vassal.python, Python::Virtualenv(place.path("blog/.venv")));
-    assert_eq!((vassal.workers, vassal.threads, vassal.preload), (4, 8, true));
+    assert_eq!((vassal.workers, vassal.threads, vassal.preload), (4, 8, Preload::On));
     assert_eq!(vassal.health.as_ref().map(HealthPath::as_str), Some("/blog/up"));
     let lifetime = Some(Duration::from_secs(3600));
     let recycle = Recycle { requests: Some(1000), lifetime, memory: Some(300_000_000), jitter: 20 };
@@ -571,6 +571,11 @@ fn recycling_and_health() {
         "recycle = { jitter = 20 }",
         &["4:22: `recycle.jitter` must be a percentage from 0% to 100%, not 20: write such as \"10%\""],
     );
+    let why = "write `preload = true`, or `preload = { threads = \"allow\" }` for an app whose threads start again in \
+               a forked process";
+    let neither = "`preload` has a `threads` that is neither \"allow\" nor \"refuse\"";
+    check_rest("preload = { threads = 'yes' }", &[&format!("4:11: {neither}: {why}")]);
+    check_rest("preload = { thread = 'allow' }", &[&format!("4:11: `preload` has no key `thread`: {why}")]);
     check_rest(
         "preload = 'true'",
         &["4:11: `preload` must be true or false, not \"true\": write true without quotes"],

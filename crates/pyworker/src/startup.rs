@@ -1,0 +1,118 @@
+//! Logs where the app hangs, shortly before its process is killed for having taken too long to start.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use api::worker::Spec;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use crate::deadline::ThreadId;
+use crate::faulthandler::{Dump, HANDLED_WITHIN, Threads};
+use crate::interrupt;
+use crate::process;
+
+/// The name of the thread that waits.
+pub(crate) const WATCH: &str = "startup-watch";
+/// How long before the process is killed the stacks are logged, at most. A short limit leaves a quarter of it.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// Watches over the start of this process until it is dropped.
+///
+/// On a thread of its own that needs no GIL, which C code may hold. It is gone before anything is forked from a template.
+pub(crate) struct Startup {
+    step: Arc<Mutex<Option<Step>>>,
+    watch: Option<Watch>,
+}
+
+struct Watch {
+    process: u32,
+    _end: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// What the app does while it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is imported.
+    Import,
+    /// What it gave to `imperium.on_fork` runs.
+    Hooks,
+    /// It answers its health path.
+    Health,
+}
+
+/// The app does something, until this is dropped.
+pub(crate) struct Doing<'a>(&'a Startup);
+
+impl Startup {
+    /// Watches over the start of an app that has `start_milliseconds` for it. For the main thread.
+    pub(crate) fn watch(py: Python<'_>, spec: &Spec) -> PyResult<Self> {
+        let limit = Duration::from_millis(spec.start_milliseconds.into());
+        let step = Arc::new(Mutex::new(None));
+        if limit.is_zero() {
+            return Ok(Self { step, watch: None });
+        }
+        let dump = Dump::install(py, Threads::All)?;
+        let (end, ended) = mpsc::channel();
+        let watching = Watching { limit, step: Arc::clone(&step), main: interrupt::this_thread(), dump };
+        let thread = thread::Builder::new().name(WATCH.to_owned()).spawn(move || watching.run(&ended))?;
+        Ok(Self { step, watch: Some(Watch { process: std::process::id(), _end: end, thread }) })
+    }
+
+    /// What the app does from here on.
+    pub(crate) fn step(&self, step: Step) -> Doing<'_> {
+        *self.step.lock() = Some(step);
+        Doing(self)
+    }
+}
+
+impl Drop for Doing<'_> {
+    fn drop(&mut self) {
+        *self.0.step.lock() = None;
+    }
+}
+
+impl Drop for Startup {
+    fn drop(&mut self) {
+        let Some(Watch { process, _end, thread }) = self.watch.take() else { return };
+        drop(_end);
+        // A process that the app has forked has no such thread.
+        if process == std::process::id() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+struct Watching {
+    limit: Duration,
+    step: Arc<Mutex<Option<Step>>>,
+    main: ThreadId,
+    dump: Dump,
+}
+
+impl Watching {
+    fn run(self, ended: &mpsc::Receiver<()>) {
+        let wait = self.limit - MARGIN.min(self.limit / 4);
+        let left = wait.saturating_sub(process::age());
+        if ended.recv_timeout(left) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+        let Some(step) = *self.step.lock() else { return };
+        let asked = self.dump.ask(self.main);
+        let _ended_meanwhile = ended.recv_timeout(HANDLED_WITHIN);
+        let stacks = self.dump.answer(&asked);
+        let what = match step {
+            Step::Import => "importing the app",
+            Step::Hooks => "in a function given to `imperium.on_fork`",
+            Step::Health => "answering its health path",
+        };
+        tracing::error!(
+            age = ?process::age(),
+            limit = ?self.limit,
+            "the start takes too long (`start` under [timeouts]), and is about to be ended: it is still {what}\n{stacks}"
+        );
+    }
+}
