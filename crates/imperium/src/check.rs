@@ -1,5 +1,7 @@
 //! `imperium check`: reads files as the daemons would, and shows all that is wrong with them.
 
+mod interpreter;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
@@ -15,6 +17,8 @@ use vassal::{ChosenBy, Vassal, conflicts, name_of};
 use crate::at::root_from_env;
 
 /// Read vassal and daemon files, and show what is wrong with them
+///
+/// The interpreter of each app is asked what it is, as the app's user, and without running anything of the app's.
 ///
 /// Certificates are not read here. frontd uses all that are good, and its log names each that is not, with what is
 /// wrong and the cure, at every start and reload.
@@ -128,8 +132,10 @@ impl Checked {
                 let vassal = Vassal::load(path)?;
                 let last = WorkerName { vassal: vassal.name.clone(), number: vassal.workers };
                 let socket = layout.worker_socket(&last);
+                let python = interpreter::check(&vassal).map(|wrong| vassal.refuse("python", wrong));
                 self.vassals.push(vassal);
-                socket.map(drop).map_err(|error| Problem::of_file(path, error.to_string()).into())
+                socket.map_err(|error| Problem::of_file(path, error.to_string()))?;
+                python.map_or(Ok(()), Err)
             }
         }
     }

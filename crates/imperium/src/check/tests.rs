@@ -38,6 +38,22 @@ fn all_good() {
 }
 
 #[test]
+fn an_interpreter_that_apps_cannot_run_on() {
+    let blog = format!("{MINIMAL}domains = ['blog.example']\npython = '/bin/ls'\n");
+    let stderr =
+        "  × `python` names /bin/ls, which is no Python: it did not run a line of it (exit status: 2)
+   ╭─[ROOT/vassals/blog.toml:4:10]
+ 3 │ domains = ['blog.example']
+ 4 │ python = '/bin/ls'
+   ·          ─────────
+   ╰────
+  help: name a virtualenv's folder, or an interpreter that is CPython 3.10 or newer
+
+";
+    check(&[("vassals/blog.toml", &blog)], &[], (stderr, "1 file checked, 1 error\n"));
+}
+
+#[test]
 fn each_error_has_its_line_and_its_cure() {
     let blog = format!("{MINIMAL}domains = ['blog.example']\n\nwokers = 3\n");
     let stderr = "  × unknown key `rum`
