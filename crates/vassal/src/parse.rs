@@ -9,8 +9,8 @@ use config::{Diagnostics, Document, Keys, Problem, Schema, Source, Wrong, value}
 use toml_edit::Value;
 
 use crate::{
-    App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Preload, Python, Queue, Recycle,
-    StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, static_files,
+    App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Preload, Python, Queue,
+    Recycle, StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, static_files,
 };
 
 pub(crate) const SCHEMA: Schema = &[
