@@ -35,7 +35,7 @@ impl Front {
         let channel = daemon::uds::channel(socket, |it| it.initial_connection_window_size(1 << 30));
         let mut client = RunnerServiceClient::new(channel);
         let (requests, outgoing) = mpsc::channel(64);
-        let open = serve_request::Message::Open(Open { stream });
+        let open = serve_request::Message::Open(Open { stream, revision: 0 });
         requests.send(ServeRequest { message: Some(open) }).await.unwrap();
         let mut responses = client.serve(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
         let welcome = responses.message().await.unwrap().unwrap().message;
