@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::HeaderValue;
 use http::header::CONNECTION;
 use hyper::server::conn::{http1, http2};
@@ -198,15 +199,17 @@ where
     fn execute(&self, exchange: F) {
         let Self { shard, client, open } = self.clone();
         open.send_modify(|it| *it += 1);
-        self.shard.tasks().spawn(async move {
-            let timeout = shard.config().limits.send_timeout;
-            let watch = Watch { timeout, backlog: client.backlog().clone() };
-            if watch.run(exchange, || client.memory().is_full()).await == End::Stalled {
+        let timeout = shard.config().limits.send_timeout;
+        let watch = Watch { timeout, backlog: client.backlog().clone() };
+        let its_client = Arc::clone(&client);
+        let watched = watch.run(exchange, move || its_client.share().memory.is_full());
+        self.shard.tasks().spawn(watched.map(move |end| {
+            if end == End::Stalled {
                 shard.metrics().stalled.inc();
                 debug!(client = %client.address(), "stream reset: its client took nothing of it");
             }
             open.send_modify(|it| *it -= 1);
-        });
+        }));
     }
 }
 

@@ -6,20 +6,20 @@
 //! which hyper has been given something. No timer runs but while the client's turn lasts.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// While memory for responses is short, a send may make no progress for this part of the timeout alone.
+/// While memory for responses is short, a closed window is waited for no longer than this part of the timeout.
 const SHORT: u32 = 10;
 
 /// A stream that waits for its turn on a slow connection is given so many timeouts.
@@ -152,48 +152,68 @@ pub(crate) enum End {
 
 impl Watch {
     /// Runs an exchange to its end, or until its client has taken nothing for too long. `is_short` tells whether memory is.
-    pub(crate) async fn run(&self, exchange: impl Future, is_short: impl Fn() -> bool) -> End {
-        let watched = async {
-            let mut exchange = pin!(exchange);
-            let (mut turn, mut since) = (Turn::Ours, Instant::now());
-            let mut timer: Option<Pin<Box<Sleep>>> = None;
-            poll_fn(move |cx| {
-                if exchange.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(End::Done);
-                }
-                let before = std::mem::replace(&mut turn, TURN.with(Cell::get));
-                if turn == Turn::Ours {
-                    return Poll::Pending;
-                }
-                if turn != before {
-                    since = Instant::now();
-                }
-                let tick = self.timeout / SHORT;
-                let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(tick)));
-                if before == Turn::Ours {
-                    timer.as_mut().reset(since + tick);
-                }
-                while timer.as_mut().poll(cx).is_ready() {
-                    if since.elapsed() >= self.limit(&is_short) {
-                        return Poll::Ready(End::Stalled);
-                    }
-                    timer.as_mut().reset(Instant::now() + tick);
-                }
-                Poll::Pending
-            })
-            .await
-        };
-        TURN.scope(Cell::new(Turn::Ours), watched).await
+    pub(crate) fn run<F: Future, S: Fn() -> bool>(
+        self,
+        exchange: F,
+        is_short: S,
+    ) -> impl Future<Output = End> {
+        let (turn, since, timer) = (Turn::Ours, Instant::now(), None);
+        let watched = Watched { exchange, watch: self, is_short, turn, since, timer };
+        TURN.scope(Cell::new(Turn::Ours), watched)
     }
 
     fn limit(&self, is_short: impl Fn() -> bool) -> Duration {
-        if is_short() {
-            self.timeout / SHORT
-        } else if self.backlog.0.load(Ordering::Relaxed) {
-            self.timeout * BACKLOGGED
-        } else {
-            self.timeout
+        match (is_short(), self.backlog.0.load(Ordering::Relaxed)) {
+            (true, false) => self.timeout / SHORT,
+            (false, true) => self.timeout * BACKLOGGED,
+            _ => self.timeout,
         }
+    }
+}
+
+pin_project! {
+    /// An exchange that is watched. An async block would hold a copy of it for each time that it is moved.
+    struct Watched<F, S> {
+        #[pin]
+        exchange: F,
+        watch: Watch,
+        is_short: S,
+        // Whose it was when it was polled last.
+        turn: Turn,
+        // When the client had its turn, or took something, last.
+        since: Instant,
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F: Future, S: Fn() -> bool> Future for Watched<F, S> {
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let this = self.project();
+        if this.exchange.poll(cx).is_ready() {
+            return Poll::Ready(End::Done);
+        }
+        let turn = TURN.with(Cell::get);
+        let before = std::mem::replace(this.turn, turn);
+        if turn == Turn::Ours {
+            return Poll::Pending;
+        }
+        if turn != before {
+            *this.since = Instant::now();
+        }
+        let tick = this.watch.timeout / SHORT;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(tick)));
+        if before == Turn::Ours {
+            timer.as_mut().reset(*this.since + tick);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if this.since.elapsed() >= this.watch.limit(&*this.is_short) {
+                return Poll::Ready(End::Stalled);
+            }
+            timer.as_mut().reset(Instant::now() + tick);
+        }
+        Poll::Pending
     }
 }
 
@@ -238,7 +258,7 @@ mod tests {
                 offered();
                 std::future::pending::<()>().await;
             };
-            assert_eq!(watch.run(exchange, || is_short).await, End::Stalled);
+            assert_eq!(watch.clone().run(exchange, || is_short).await, End::Stalled);
             began.elapsed()
         };
         let watch = watch();
@@ -246,6 +266,8 @@ mod tests {
         watch.backlog.0.store(true, Ordering::Relaxed);
         let took = stalled(&watch, false).await;
         assert!((TIMEOUT * 5..TIMEOUT * 6).contains(&took), "{took:?}");
+        let took = stalled(&watch, true).await;
+        assert!((TIMEOUT..TIMEOUT * 2).contains(&took), "{took:?}");
     }
 
     #[tokio::test]

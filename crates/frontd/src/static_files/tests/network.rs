@@ -59,8 +59,14 @@ async fn a_folder_that_hangs_holds_up_neither_its_shard_nor_another_folder() {
     while !waiting.iter().any(tokio::task::JoinHandle::is_finished) {
         tokio::task::yield_now().await;
     }
-    for file in ["a.txt", "large.bin", "docs/index.html"] {
-        assert_eq!(world.site.serve(&Method::GET, file, &HeaderMap::new(), &files()).await.status(), 200);
+    for (file, expected) in [("a.txt", b"0123456789".to_vec()), ("large.bin", pattern(LARGE))] {
+        let on_disk = fs::File::open(world.path(file)).unwrap();
+        on_disk.sync_all().unwrap();
+        // Where it is dropped, the read waits for the disk.
+        rustix::fs::fadvise(&on_disk, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        let answer = world.site.serve(&Method::GET, file, &HeaderMap::new(), &files()).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), expected);
     }
     assert!(waiting.iter().filter(|it| !it.is_finished()).count() >= WAITING);
     drop(server);
