@@ -29,6 +29,7 @@ mod scaling;
 mod sendfile;
 mod serving;
 mod signals;
+mod slow_clients;
 mod standing;
 mod startup;
 mod static_files;

@@ -1,0 +1,65 @@
+//! Clients that neither read nor leave.
+
+use anyhow::ensure;
+use http::Method;
+use tests::client::{Protocol, empty, request};
+use tests::pattern;
+use tests::place::Place;
+use tests::stack::{self, Stack};
+use tests::vassal::Vassal;
+
+const MUCH: u64 = 300_000_000;
+
+#[tokio::test]
+async fn a_response_that_nobody_reads_gives_its_worker_back() -> anyhow::Result<()> {
+    limited("send_timeout = \"1s\"\nspool = \"1 MiB\"", &["flask"], async |stack| {
+        for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("flask", protocol)?;
+            let unread = client.open(request(Method::GET, &format!("/stream?bytes={MUCH}"), empty())).await?;
+            // It waits for the one thread of the one worker.
+            client.get("/pid").await?.expect(200)?;
+            ensure!(
+                pattern::read(unread.into_body()).await.is_err(),
+                "{protocol}: what was cut passes for whole"
+            );
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_app_whose_part_of_the_spool_is_full_leaves_room_to_others() -> anyhow::Result<()> {
+    let limits = "spool = \"20 MiB\"\nspool_per_app = \"5 MiB\"\nspool_per_client = \"20 MiB\"";
+    limited(limits, &["first", "second"], async |stack| {
+        let (first, second) =
+            (stack.client("first", Protocol::Http1)?, stack.client("second", Protocol::Http1)?);
+        let _unread = first.open(request(Method::GET, &format!("/stream?bytes={MUCH}"), empty())).await?;
+        let upload = vec![b'a'; 4_000_000];
+        let full = async || {
+            let refused = first.post("/hash", "text/plain", upload.clone()).await?.status == 503;
+            Ok(refused.then_some(()))
+        };
+        tests::wait::until("the part of the first is full", full).await?;
+        second.post("/hash", "text/plain", upload.clone()).await?.expect(200)?;
+        Ok(())
+    })
+    .await
+}
+
+/// Apps of one worker each, and limits of frontd.
+async fn limited(
+    limits: &str,
+    names: &[&str],
+    story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let vassals = names.iter().map(|it| Vassal::flask(&place).named(it)).collect::<Vec<_>>();
+    stack::with(vassals, async |stack| {
+        std::fs::write(stack.root().join("frontd.toml"), format!("[limits]\n{limits}\n"))?;
+        stack.kill(stack.daemon("frontd").await?)?;
+        stack.whole().await?;
+        story(stack).await
+    })
+    .await
+}
