@@ -1,5 +1,7 @@
 //! The host that a request is for (RFC 9110, 7.2; RFC 9112, 3.2).
 
+use std::net::Ipv6Addr;
+
 use bytes::Bytes;
 use http::Version;
 use http::header::HOST;
@@ -28,6 +30,10 @@ impl Authority {
             // A host alone, `GET example.org`, is for CONNECT (RFC 9112, 3.2.3).
             (Some(_), _) if head.uri.path_and_query().is_none() => return Err(Reply::BadHost),
             (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
+            // Over HTTP/1.1 they are refused before.
+            (None, Some(_)) if head.headers.get_all(HOST).iter().nth(1).is_some() => {
+                return Err(Reply::BadHost);
+            }
             (None, Some(value)) => Bytes::copy_from_slice(value.as_bytes()),
             (None, None) if head.version <= Version::HTTP_10 => Bytes::new(),
             (None, None) => return Err(Reply::BadHost),
@@ -45,6 +51,11 @@ impl Authority {
         let written = std::str::from_utf8(&text).ok()?;
         let (host, port) = split(written)?;
         let host = host.strip_suffix('.').unwrap_or(host);
+        if let Some(address) = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+            let address: Ipv6Addr = address.parse().ok()?;
+            let host = format!("[{address}]").into();
+            return Some(Self { text, host, port });
+        }
         let host = match host.bytes().any(|it| it.is_ascii_uppercase()) {
             true => host.to_ascii_lowercase().into(),
             false => text.slice(..host.len()),
@@ -64,9 +75,18 @@ fn split(text: &str) -> Option<(&str, Option<u16>)> {
         Some(number) if number.bytes().all(|it| it.is_ascii_digit()) => Some(number.parse().ok()?),
         _ => return None,
     };
-    let allowed =
-        |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_' | b'~' | b'[' | b']' | b':');
-    (host.len() <= 255 && host.bytes().all(allowed)).then_some((host, port))
+    (host.len() <= 255 && (is_name(host.as_bytes()) || host.starts_with('['))).then_some((host, port))
+}
+
+/// A reg-name (RFC 3986, 3.2.2), but for the comma, of which a proxy that joins two `Host` lines makes one host.
+fn is_name(host: &[u8]) -> bool {
+    host.iter().enumerate().all(|(at, byte)| match byte {
+        b'%' => host.get(at + 1..at + 3).is_some_and(|it| it.iter().all(u8::is_ascii_hexdigit)),
+        b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => {
+            true
+        }
+        other => other.is_ascii_alphanumeric(),
+    })
 }
 
 #[cfg(test)]
@@ -89,8 +109,32 @@ mod tests {
         check("example.org.", Some(("example.org", None)));
         check("example.org:", Some(("example.org", None)));
         check("[::1]:80", Some(("[::1]", Some(80))));
+        check("[0:0:0:0:0:0:0:1]", Some(("[::1]", None)));
+        check("[2001:DB8::1]", Some(("[2001:db8::1]", None)));
+        check("a%2db", Some(("a%2db", None)));
+        check("a%2Db.example:80", Some(("a%2db.example", Some(80))));
+        check("a!$&'()*+;=b", Some(("a!$&'()*+;=b", None)));
         check("", Some(("", None)));
-        for bad in ["a b", "a/b", "a@b", "a:b", "a:1:2", "[::1", "[::1]x", "a:99999", "a,b", "é.example"] {
+        for bad in [
+            "a b",
+            "a/b",
+            "a@b",
+            "a:b",
+            "a:1:2",
+            "[::1",
+            "[::1]x",
+            "a:99999",
+            "a,b",
+            "é.example",
+            "a%",
+            "a%2",
+            "a%zz",
+            "[a]",
+            "[::1",
+            "[]",
+            "[1.2.3.4]",
+            "a[::1]",
+        ] {
             check(bad, None);
         }
     }

@@ -135,7 +135,8 @@ where
     let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        // Beyond it h2 answers without a word, up to it the service does (`limits.header`). Each header counts 32 bytes more here.
+        .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
         .max_send_buf_size(STREAM_BUFFER)
         .keep_alive_interval(limits.keep_alive)
         .serve_connection(TokioIo::new(io), service);

@@ -284,6 +284,10 @@ impl Exchange<'_> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
+        if status == StatusCode::NO_CONTENT {
+            // RFC 9110, 8.6: not even with HEAD.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         // HTTP/2 has none (RFC 9113, 8.3.2).
         if !reason.is_empty() && self.head.version < Version::HTTP_2 {
             let reason =

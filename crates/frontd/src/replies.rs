@@ -14,6 +14,8 @@ pub(crate) enum Reply {
     Malformed(Violation),
     /// No host, or one that is none (RFC 9112, 3.2).
     BadHost,
+    /// A header of HTTP/2 that begins or ends with white space (RFC 9113, 8.2.1).
+    BadField,
     /// A body that did not arrive as announced.
     BadBody,
     /// The routing table is not known yet.
@@ -44,7 +46,7 @@ impl Reply {
     fn status(self) -> StatusCode {
         match self {
             Self::Malformed(violation) => violation.status(),
-            Self::BadHost | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::BadHost | Self::BadField | Self::BadBody => StatusCode::BAD_REQUEST,
             Self::NoApp => StatusCode::NOT_FOUND,
             Self::NoTunnel => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -61,6 +63,7 @@ impl Reply {
         match self {
             Self::Malformed(_) => "The request was refused",
             Self::BadHost => "The request names no host that could be understood.",
+            Self::BadField => "A header of the request begins or ends with white space.",
             Self::BadBody => "The request's body did not arrive as it was announced.",
             Self::NotReady => "The server is starting. Please try again in a moment.",
             Self::NoApp => "There is no site at this address.",
@@ -81,6 +84,7 @@ impl Reply {
         match self {
             Self::Malformed(violation) => violation.name(),
             Self::BadHost => "bad_host",
+            Self::BadField => "bad_field",
             Self::BadBody => "bad_body",
             Self::NotReady => "not_ready",
             Self::NoApp => "no_app",

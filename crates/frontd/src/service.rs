@@ -11,6 +11,7 @@ use crate::authority::Authority;
 use crate::body::Body;
 use crate::client::Client;
 use crate::courtesy;
+use crate::head_guard::Violation;
 use crate::log_limit::LogLimit;
 use crate::proxy;
 use crate::replies::{self, Reply};
@@ -78,6 +79,7 @@ async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> R
 async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestBody) -> Response<Body> {
     let path = head.uri.path();
     let routed = match Authority::of(head) {
+        _ if let Some(reply) = wrong_fields(shard, head) => Err(reply),
         _ if head.method == Method::CONNECT => Err(Reply::NoTunnel),
         Err(reply) => Err(reply),
         Ok(_) if head.method == Method::OPTIONS && path == "*" => return replies::options(),
@@ -110,6 +112,23 @@ async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestB
     };
     app.metrics().responded(response.status());
     response
+}
+
+/// What is wrong with the headers of a request over HTTP/2; those of HTTP/1.1 were judged before (`head_guard`).
+fn wrong_fields(shard: &Shard, head: &Parts) -> Option<Reply> {
+    if head.version != Version::HTTP_2 {
+        return None;
+    }
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut size = head.uri.path_and_query().map_or(0, |it| it.as_str().len());
+    for (name, value) in &head.headers {
+        let value = value.as_bytes();
+        if is_space(value.first()) || is_space(value.last()) {
+            return Some(Reply::BadField);
+        }
+        size += name.as_str().len() + value.len();
+    }
+    (size > shard.config().limits.header_bytes).then_some(Reply::Malformed(Violation::HeadTooLong))
 }
 
 /// Answers in frontd's own name. Each such answer is counted, and written into the log: what a client did wrong where

@@ -118,6 +118,7 @@ fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, TlsError>
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ignore_client_order = true;
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
 }

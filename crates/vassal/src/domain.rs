@@ -1,6 +1,7 @@
 //! A host name that an app answers for.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use config::Wrong;
 
@@ -17,7 +18,10 @@ impl Domain {
         let lower = text.to_ascii_lowercase();
         let name = lower.strip_suffix('.').unwrap_or(&lower);
         let host = name.strip_prefix("*.").unwrap_or(name);
-        if name == "*" || is_ipv6(name) || is_host(host) {
+        if let Some(address) = ipv6(name) {
+            return Ok(Self(format!("[{address}]")));
+        }
+        if name == "*" || is_host(host) {
             return Ok(Self(name.to_owned()));
         }
         Err(refuse(text))
@@ -48,10 +52,9 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// As it stands in an authority: within brackets (RFC 3986, section 3.2.2).
-fn is_ipv6(name: &str) -> bool {
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-    address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+/// Alone, or as it stands in an authority: within brackets (RFC 3986, section 3.2.2).
+fn ipv6(name: &str) -> Option<Ipv6Addr> {
+    name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).parse().ok()
 }
 
 fn refuse(text: &str) -> Wrong {

@@ -177,6 +177,11 @@ def no_content(environ, start_response):
     return []
 
 
+def no_content_with_length(environ, start_response):
+    start_response("204 No Content", [("Content-Length", "0")])
+    return []
+
+
 def empty(environ, start_response):
     start_response("200 OK", TEXT)
     return []
@@ -245,7 +250,7 @@ def types(environ, start_response):
 CALLABLES = [
     hello, echo, pid, gated, in_pieces, write, closing, closing_endless, raise_midway, raise_at_once,
     raise_after_start, exc_info, exc_info_late, start_twice, nothing, no_start, text_body, bad_header,
-    too_short, no_content, empty, lazy_start, file_wrapper, lines, unread, errors, environ, interpreter,
+    too_short, no_content, no_content_with_length, empty, lazy_start, file_wrapper, lines, unread, errors, environ, interpreter,
     types,
 ]  # fmt: skip
 BY_PATH = {"/": hello} | {"/" + each.__name__.replace("_", "-"): each for each in CALLABLES}

@@ -4,7 +4,8 @@
 //! `\n`, `\0`, `\\` and `\xHH` are bytes, and `\{a*1000}` is a thousand of them. `NAME.expect`
 //! tells, a line each, the answers that must come: `200 its whole body`, `200 ~a part of its body`,
 //! `400`, `400|501` for either, `HEAD 200` where no body may follow, with `-` among the choices where
-//! closing without a word will do. An indented line is one that the head of the answer above must have.
+//! closing without a word will do. An indented line is one that the head of the answer above must have,
+//! and with `!` before it the name of a header that it must not have.
 //! The last line is what becomes of the connection: `open`, and a victim that asks next on it gets an
 //! answer of its own, or `closed`, and it gets none. An error without a body is never right.
 
@@ -167,7 +168,13 @@ impl Due {
         let Some(reply) = reply else { return self.choices.iter().any(|it| it == "-") };
         let status = self.choices.contains(&reply.status.to_string());
         let is_explained = reply.status < 400 || self.asked == Asked::Head || !reply.body.is_empty();
-        let has_line = |line: &String| reply.head.lines().any(|it| it == line);
+        let has_line = |line: &String| match line.strip_prefix('!') {
+            Some(name) => {
+                let names = reply.head.lines().filter_map(|it| Some(it.split_once(':')?.0));
+                names.into_iter().all(|it| !it.eq_ignore_ascii_case(name))
+            }
+            None => reply.head.lines().any(|it| it == line),
+        };
         status && is_explained && self.has_body(&reply.body) && self.head.iter().all(has_line)
     }
 

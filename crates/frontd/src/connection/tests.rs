@@ -1,5 +1,6 @@
 //! Connections whose clients are told frame by frame what to do.
 
+mod malformed;
 mod resets;
 
 use std::net::Ipv4Addr;

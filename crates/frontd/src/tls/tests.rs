@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore};
@@ -76,13 +77,21 @@ impl World {
     }
 
     fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+        self.client_with(aws_lc_rs::default_provider(), versions)
+    }
+
+    fn client_with(
+        &self,
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority_pem.as_bytes()).unwrap()).unwrap();
         if let Ok(authority) = CertificateDer::from_pem_file(self.development().join("ca.pem")) {
             roots.add(authority).unwrap();
         }
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions);
         let mut config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config
@@ -96,6 +105,7 @@ struct Shaken {
     alpn: Option<Vec<u8>>,
     version: ProtocolVersion,
     kind: HandshakeKind,
+    suite: rustls::CipherSuite,
 }
 
 impl Shaken {
@@ -105,6 +115,7 @@ impl Shaken {
             alpn: client.alpn_protocol().map(<[u8]>::to_vec),
             version: client.protocol_version().unwrap(),
             kind: client.handshake_kind().unwrap(),
+            suite: client.negotiated_cipher_suite().unwrap().suite(),
         }
     }
 
@@ -228,6 +239,25 @@ async fn speaks_http2_and_both_versions_and_resumes() {
     let shaken = shake(&certificates, old, "a.example").await.unwrap();
     assert_eq!(shaken.alpn.as_deref(), Some(&b"http/1.1"[..]));
     assert_eq!(shaken.version, ProtocolVersion::TLSv1_2);
+}
+
+#[tokio::test]
+async fn the_server_chooses_the_cipher_suite() {
+    let world = World::new();
+    world.put("a.pem", &["a.example"]);
+    let certificates = Certificates::new(&world.files()).unwrap();
+    let suites = aws_lc_rs::default_provider().cipher_suites;
+    for version in [ProtocolVersion::TLSv1_3, ProtocolVersion::TLSv1_2] {
+        let of_version: Vec<_> =
+            suites.iter().copied().filter(|it| it.version().version == version).collect();
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites = of_version.iter().copied().rev().collect();
+        let client = world.client_with(provider, &[&version::TLS12, &version::TLS13]);
+        // Of those that the certificate's key can be used with.
+        let chosen = shake(&certificates, client, "a.example").await.unwrap().suite;
+        let usable = of_version.iter().find(|it| !format!("{:?}", it.suite()).contains("_RSA_"));
+        assert_eq!(chosen, usable.unwrap().suite(), "{version:?}");
+    }
 }
 
 #[tokio::test]

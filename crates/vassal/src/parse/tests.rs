@@ -105,7 +105,7 @@ fn the_least_that_an_app_needs() {
 fn every_key() {
     let place = Place::new();
     let text = r#"
-        domains = ["Blog.Example.", "*.blog.example", "[::1]", "127.0.0.1", "*", "blog.example"]
+        domains = ["Blog.Example.", "*.blog.example", "[::1]", "::1", "0:0::1", "2001:DB8::1", "127.0.0.1", "*", "blog.example"]
         path = "/blog/"
         app = "app.py:create.app"
         directory = "./blog/"
@@ -138,7 +138,7 @@ fn every_key() {
     "#;
     let vassal = place.parse(text).unwrap();
     let domains: Vec<_> = vassal.domains.iter().map(Domain::as_str).collect();
-    assert_eq!(domains, ["blog.example", "*.blog.example", "[::1]", "127.0.0.1", "*"]);
+    assert_eq!(domains, ["blog.example", "*.blog.example", "[::1]", "[2001:db8::1]", "127.0.0.1", "*"]);
     assert_eq!((vassal.path.as_str(), vassal.app.to_string().as_str()), ("/blog", "app.py:create.app"));
     assert_eq!(vassal.directory, place.path("blog"));
     assert_eq!(vassal.python, Python::Virtualenv(place.path("blog/.venv")));

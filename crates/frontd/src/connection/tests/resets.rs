@@ -8,12 +8,12 @@ use crate::shard::testing;
 use crate::upstream::Link;
 
 /// An app that has no worker yet: its requests wait.
-fn starting() -> routes::App {
+pub(super) fn starting() -> routes::App {
     routes::App { queue_size: 1000, queue_milliseconds: 60_000, ..routes::App::default() }
 }
 
 /// A connection of HTTP/2 to a shard with that app, of which the test writes each byte itself.
-async fn serving(app: routes::App) -> (TempDir, Arc<Shard>, TcpStream) {
+pub(super) async fn serving(app: routes::App) -> (TempDir, Arc<Shard>, TcpStream) {
     let folder = tempfile::tempdir().unwrap();
     let domains = vec!["blog.example".to_owned()];
     let app = routes::App { name: "blog".to_owned(), domains, path: "/".to_owned(), ..app };
@@ -41,7 +41,7 @@ async fn asked(pool: &Arc<Pool<Arc<Link>>>, requests: u64) {
     }
 }
 
-const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub(super) const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// The frame of a GET.
 fn get(stream: u32) -> Vec<u8> {
