@@ -7,6 +7,7 @@ pub mod containerfile;
 pub mod keep_alive;
 mod leftovers;
 pub mod load;
+pub mod log_pipe;
 pub mod pattern;
 pub mod place;
 pub mod ports;

@@ -18,6 +18,7 @@ mod site;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use tests::log_pipe::LogPipe;
 use tests::place::Place;
 use tests::stack::Stack;
 use tokio::time::timeout;
@@ -44,11 +45,15 @@ pub(crate) struct Arguments {
     /// What happens and when follows from this number; without it, it is another one each time
     #[arg(long)]
     seed: Option<u64>,
+    /// Build nothing: the daemons and the virtualenv are those that the tests would take (`TEST_BINARIES`, `TEST_VENV`,
+    /// `TEST_KEPT`)
+    #[arg(long)]
+    no_setup: bool,
 }
 
 /// Sets up, soaks, and tells. It is an error when a promise is broken.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let place = setup::run()?;
+    let place = if arguments.no_setup { Place::of_tests()? } else { setup::run()? };
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let length = Duration::from_secs(60 * arguments.minutes);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -64,20 +69,28 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn soak(place: Place, seed: u64, length: Duration) -> anyhow::Result<Report> {
     let site = Site::make()?;
-    let stack = Stack::start(place.clone(), site.vassals(&place))?;
-    let soaked = on(&stack, site, seed, length).await;
-    let kept = keep_log(&stack)?;
+    // The log outlives the stack's folder.
+    let kept = crate::root().join("target/soak.log");
+    let (log, writer) = LogPipe::into(&kept).with_context(|| format!("write {}", kept.display()))?;
+    let stack = Stack::logging_to(writer, "info", place.clone(), site.vassals(&place))?;
+    let soaked = on(&stack, site, &log, seed, length).await;
     stack.end_beside_clients().await?;
-    soaked.with_context(|| format!("seed {seed}; the log is in {kept}"))
+    soaked.with_context(|| format!("seed {seed}; the log is in {}", kept.display()))
 }
 
-async fn on(stack: &Stack, mut site: Site, seed: u64, length: Duration) -> anyhow::Result<Report> {
+async fn on(
+    stack: &Stack,
+    mut site: Site,
+    log: &LogPipe,
+    seed: u64,
+    length: Duration,
+) -> anyhow::Result<Report> {
     stack.whole().await?;
     print(&format!("      soak seed {seed}, for {length:?}"));
     let book = Book::default();
     let load = Load::start(stack, &book, seed)?;
     let memory = Memory::watch(stack.up(), length);
-    let mut chaos = Chaos::new(stack, &mut site, book.clone());
+    let mut chaos = Chaos::new(stack, &mut site, log, book.clone());
     let played = chaos.play(Schedule::new(seed), length).await;
     let (past, killed) = chaos.finish().await;
     let (mut entries, until) = (load.finish().await?, book.now());
@@ -85,13 +98,6 @@ async fn on(stack: &Stack, mut site: Site, seed: u64, length: Duration) -> anyho
     entries.extend(past.asked);
     let audit = audit::audit(&entries, &journals::read(&site.journals())?, &past.harms, until);
     Ok(Report { seed, audit, actions: past.done, memory, played: played.and(killed) })
-}
-
-/// The log outlives the stack's folder.
-fn keep_log(stack: &Stack) -> anyhow::Result<String> {
-    let path = crate::root().join("target/soak.log");
-    std::fs::write(&path, stack.log()).with_context(|| format!("write {}", path.display()))?;
-    Ok(path.display().to_string())
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what is asked for")]

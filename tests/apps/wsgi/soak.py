@@ -5,9 +5,13 @@ What it has written outlives a `kill -9`, so that the journals and the client's 
 
 import hashlib
 import os
+import sys
 import time
 
 from edges import TEXT, query
+
+if "BROKEN" in os.environ:
+    raise RuntimeError("this version is broken on purpose")
 
 BLOCK = 65536
 PATTERN = bytes((n * 7 + (n >> 8)) & 0xFF for n in range(BLOCK))
@@ -60,6 +64,13 @@ def drip(environ):
         time.sleep(0.05)
 
 
+def loud(environ):
+    """More than a pipe holds, on both ways into the log."""
+    for number in range(500):
+        print(query(environ, "id"), number, "-" * 200, file=sys.stderr if number % 2 else environ["wsgi.errors"])
+    return echo(environ)
+
+
 def sleep(environ):
     time.sleep(10_000)
 
@@ -70,7 +81,7 @@ def os_exit(environ):
 
 BY_PATH = {
     "/echo": echo, "/digest": digest, "/whole": whole, "/stream": stream, "/drip": drip, "/sleep": sleep,
-    "/exit": os_exit,
+    "/exit": os_exit, "/loud": loud,
 }  # fmt: skip
 
 

@@ -27,6 +27,22 @@ pub(crate) enum Action {
     Preload(App),
     /// A file that cannot be read, and then again one that can.
     Misspell(App),
+    /// A version that fails to start, and `kill -9` of a worker of the last good one, which has to be replaced.
+    AbandonReload(App),
+    /// Clients that send and read next to nothing for a while.
+    SlowClients(App),
+    /// Clients that reset their connections in the middle of a response.
+    VanishingClients(App),
+    /// A log that nobody reads for a while, and an app that writes more than fits.
+    FillLog(App),
+    /// The files of all apps are deleted, and come back.
+    EmptyFolder,
+    /// Another folder, which is empty, is in the place of theirs for a while.
+    ReplaceFolder,
+    /// `kill -9` of the supervisor, whose list of workers is gone.
+    LoseWorkers,
+    /// `kill -9` of the supervisor, whose list of workers is no list.
+    DamageWorkers,
     /// `kill -9` of the supervisor.
     KillEmperord,
     /// SIGTERM to the supervisor.
@@ -50,6 +66,14 @@ impl fmt::Display for Action {
             Self::Edit(app, workers) => write!(f, "write workers = {workers} into {app}.toml"),
             Self::Preload(app) => write!(f, "turn preload of {app} on or off"),
             Self::Misspell(app) => write!(f, "break and mend {app}.toml"),
+            Self::AbandonReload(app) => write!(f, "abandon a reload of {app}, and kill -9 a worker"),
+            Self::SlowClients(app) => write!(f, "slow clients of {app}"),
+            Self::VanishingClients(app) => write!(f, "clients of {app} that vanish"),
+            Self::FillLog(app) => write!(f, "nobody reads the log while {app} writes it"),
+            Self::EmptyFolder => f.write_str("delete all apps' files for a while"),
+            Self::ReplaceFolder => f.write_str("replace the folder of the apps' files for a while"),
+            Self::LoseWorkers => f.write_str("kill -9 emperord, and delete its workers.json"),
+            Self::DamageWorkers => f.write_str("kill -9 emperord, and damage its workers.json"),
             Self::KillEmperord => f.write_str("kill -9 emperord"),
             Self::RestartEmperord => f.write_str("SIGTERM to emperord"),
             Self::RestartFrontd => f.write_str("SIGTERM to frontd"),

@@ -1,11 +1,15 @@
 //! Makes happen what the schedule says, and writes down what harm was done.
 
+mod clients;
+mod files;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
 use tests::client::Protocol;
 use tests::keep_alive::KeepAlive;
+use tests::log_pipe::LogPipe;
 use tests::process::{self, Process};
 use tests::stack::Stack;
 use tests::wait::{PATIENCE, until};
@@ -29,9 +33,12 @@ const NO_TOML: &str = "wokers = 3\n";
 pub(crate) struct Chaos<'a> {
     stack: &'a Stack,
     site: &'a mut Site,
+    log: &'a LogPipe,
     book: Book,
     past: Past,
     frozen: JoinSet<anyhow::Result<Harm>>,
+    /// Clients that nobody waits for before the end.
+    crowd: JoinSet<()>,
 }
 
 /// What has happened.
@@ -44,8 +51,8 @@ pub(crate) struct Past {
 }
 
 impl<'a> Chaos<'a> {
-    pub(crate) fn new(stack: &'a Stack, site: &'a mut Site, book: Book) -> Self {
-        Self { stack, site, book, past: Past::default(), frozen: JoinSet::new() }
+    pub(crate) fn new(stack: &'a Stack, site: &'a mut Site, log: &'a LogPipe, book: Book) -> Self {
+        Self { stack, site, log, book, past: Past::default(), frozen: JoinSet::new(), crowd: JoinSet::new() }
     }
 
     /// Plays the schedule for so long, and lets all settle.
@@ -106,6 +113,14 @@ impl<'a> Chaos<'a> {
                 self.put(app)
             }
             Action::Misspell(app) => self.misspell(app).await,
+            Action::AbandonReload(app) => self.abandon_reload(app, which).await,
+            Action::SlowClients(app) => self.slow_clients(app),
+            Action::VanishingClients(app) => self.vanishing_clients(app).await,
+            Action::FillLog(app) => self.fill_log(app).await,
+            Action::EmptyFolder => self.empty_folder().await,
+            Action::ReplaceFolder => self.replace_folder().await,
+            Action::LoseWorkers => self.lose_workers(files::List::Gone).await,
+            Action::DamageWorkers => self.lose_workers(files::List::Damaged).await,
             Action::KillEmperord => self.end_emperord(Signal::KILL).await,
             Action::RestartEmperord => self.end_emperord(Signal::TERM).await,
             Action::RestartFrontd => self.restart_frontd().await,
@@ -174,6 +189,10 @@ impl<'a> Chaos<'a> {
     async fn end_emperord(&self, signal: Signal) -> anyhow::Result<()> {
         let emperord = self.stack.daemon("emperord").await?;
         process::signal(emperord, signal)?;
+        self.next_emperord(emperord).await
+    }
+
+    async fn next_emperord(&self, emperord: u32) -> anyhow::Result<()> {
         let next = async || {
             let status = self.stack.status().await;
             Ok(status.is_ok_and(|status| status.emperord.pid != emperord).then_some(()))

@@ -30,6 +30,8 @@ pub(crate) enum Question {
     Upload(Size),
     /// A large body in pieces.
     UploadInPieces(Size),
+    /// A GET whose handler logs more than a pipe holds.
+    Loud,
     /// A GET that takes too long.
     TooLong,
     /// A POST that takes too long.
@@ -125,6 +127,7 @@ impl Question {
             Self::Whole(_) => "/whole",
             Self::Stream(_) => "/stream",
             Self::Drip => "/drip",
+            Self::Loud => "/loud",
             Self::Upload(_) | Self::UploadInPieces(_) => "/digest",
             Self::TooLong | Self::TooLongBody => "/sleep",
             Self::Deadly | Self::DeadlyTwice => "/exit",

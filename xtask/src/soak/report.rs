@@ -48,6 +48,11 @@ fn name(action: Action) -> &'static str {
         Action::Misspell(_) => "broken files",
         Action::KillEmperord | Action::RestartEmperord => "ends of emperord",
         Action::RestartFrontd => "restarts of frontd",
+        Action::AbandonReload(_) => "abandoned reloads",
+        Action::SlowClients(_) | Action::VanishingClients(_) => "crowds of bad clients",
+        Action::FillLog(_) => "full log pipes",
+        Action::EmptyFolder | Action::ReplaceFolder => "emptied folders",
+        Action::LoseWorkers | Action::DamageWorkers => "lost workers.json",
         Action::Settle => "rests",
     }
 }

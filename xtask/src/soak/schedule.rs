@@ -41,7 +41,7 @@ impl Iterator for Schedule {
 fn action(random: &mut Rng) -> Action {
     let app = App::ALL[random.usize(..App::ALL.len())];
     let workers = random.u32(1..=4);
-    match random.u32(..100) {
+    match random.u32(..120) {
         0..12 => Action::Kill(app),
         12..18 => Action::Exit(app),
         18..21 => Action::ExitTwice(app),
@@ -55,6 +55,14 @@ fn action(random: &mut Rng) -> Action {
         68..75 => Action::KillEmperord,
         75..80 => Action::RestartEmperord,
         80..88 => Action::RestartFrontd,
+        88..92 => Action::AbandonReload(app),
+        92..95 => Action::SlowClients(app),
+        95..98 => Action::VanishingClients(app),
+        98..101 => Action::FillLog(app),
+        101..103 => Action::EmptyFolder,
+        103..105 => Action::ReplaceFolder,
+        105..107 => Action::LoseWorkers,
+        107..109 => Action::DamageWorkers,
         _ => Action::Settle,
     }
 }
@@ -72,7 +80,7 @@ mod tests {
 
     #[test]
     fn everything_happens_to_every_app() {
-        let actions: Vec<_> = Schedule::new(1).take(2000).map(|step| step.action).collect();
+        let actions: Vec<_> = Schedule::new(1).take(3000).map(|step| step.action).collect();
         for app in App::ALL {
             for action in [
                 Action::Kill(app),
@@ -85,11 +93,24 @@ mod tests {
                 Action::Edit(app, 4),
                 Action::Preload(app),
                 Action::Misspell(app),
+                Action::AbandonReload(app),
+                Action::SlowClients(app),
+                Action::VanishingClients(app),
+                Action::FillLog(app),
             ] {
                 assert!(actions.contains(&action), "{action}");
             }
         }
-        let rest = [Action::KillEmperord, Action::RestartEmperord, Action::RestartFrontd, Action::Settle];
+        let rest = [
+            Action::KillEmperord,
+            Action::RestartEmperord,
+            Action::RestartFrontd,
+            Action::EmptyFolder,
+            Action::ReplaceFolder,
+            Action::LoseWorkers,
+            Action::DamageWorkers,
+            Action::Settle,
+        ];
         assert!(rest.iter().all(|action| actions.contains(action)));
     }
 }

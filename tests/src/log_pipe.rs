@@ -1,0 +1,61 @@
+//! A log that goes through a pipe, and that nobody reads for as long as a test wants.
+
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Thread};
+
+/// Who reads the pipe.
+#[derive(Debug)]
+pub struct LogPipe {
+    is_held: Arc<AtomicBool>,
+    reader: Thread,
+}
+
+impl LogPipe {
+    /// Copies what is written into a file, until every end is closed that writes.
+    ///
+    /// # Errors
+    /// When there is no pipe, or no file.
+    pub fn into(path: &Path) -> io::Result<(Self, PipeWriter)> {
+        let ((from, writer), to) = (io::pipe()?, File::create(path)?);
+        let is_held = Arc::new(AtomicBool::new(false));
+        let reader = thread::Builder::new().name("log".to_owned()).spawn({
+            let is_held = Arc::clone(&is_held);
+            move || copy(from, to, &is_held)
+        })?;
+        Ok((Self { is_held, reader: reader.thread().clone() }, writer))
+    }
+
+    /// From now on nobody reads: the pipe fills up.
+    pub fn hold(&self) {
+        self.is_held.store(true, Ordering::Release);
+    }
+
+    /// All of it is read.
+    pub fn release(&self) {
+        self.is_held.store(false, Ordering::Release);
+        self.reader.unpark();
+    }
+}
+
+/// The pipe stays open while it is not read, as a reader that hangs leaves it.
+fn copy(mut from: PipeReader, mut to: File, is_held: &AtomicBool) {
+    let mut bytes = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut bytes) {
+        if to.write_all(&bytes[..length]).is_err() {
+            return;
+        }
+        while is_held.load(Ordering::Acquire) {
+            thread::park();
+        }
+    }
+}
+
+impl Drop for LogPipe {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
