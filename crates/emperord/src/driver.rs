@@ -13,6 +13,7 @@ mod order;
 mod restore;
 mod starts;
 mod status;
+mod survivors;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -42,6 +43,7 @@ use admin::Shutdown;
 use app::App;
 use edits::WatchId;
 use order::OrderId;
+use survivors::Recovery;
 
 /// Events that may wait until the driver has time for them.
 const BACKLOG: usize = 1024;
@@ -61,6 +63,7 @@ pub struct Driver {
     watches: WatchId,
     /// The folder that the apps' files were read from last.
     folder: Option<FolderIdentity>,
+    recovery: Option<Recovery>,
 }
 
 /// Where events are sent to.
@@ -92,7 +95,9 @@ impl Driver {
             starts,
             watches: WatchId::default(),
             folder: None,
+            recovery: None,
         };
+        driver.recovery = driver.state.is_lost().then(|| Recovery::begin(Instant::now()));
         driver.restore(files);
         driver.settle();
         (driver, sender, receiver)
@@ -187,7 +192,8 @@ impl Driver {
 
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
-        self.apps.values().filter_map(|app| app.supervisor.next_wake(now)).min()
+        let starts = self.recovery.map(Recovery::starts_from).filter(|it| *it > now);
+        self.apps.values().filter_map(|app| app.supervisor.next_wake(now)).chain(starts).min()
     }
 
     fn app_of(&mut self, worker: &WorkerName) -> Option<&mut App> {

@@ -8,7 +8,8 @@ pub mod systemd;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use api::{VassalName, WorkerName};
@@ -86,6 +87,13 @@ pub trait Launcher {
     /// Whether `process` was started for `worker` by the service manager, be it at emperord's order or the operator's.
     fn is_of(&self, _process: &Process, _worker: &WorkerName) -> bool {
         false
+    }
+
+    /// Whether `process`, of which nothing is written down, can be a worker that an earlier emperord started: it has
+    /// the user of its app, to whom `folder`, that of the app's sockets, was given.
+    fn is_survivor(&self, process: &Process, worker: &WorkerName, folder: &Path) -> bool {
+        let owner = folder.metadata().map(|it| it.uid());
+        self.is_of(process, worker) || owner.is_ok_and(|it| process.identity().has_user(it))
     }
 
     /// Takes over a process that an earlier emperord started; None when it has ended.

@@ -19,6 +19,8 @@ pub struct State {
     boot: String,
     /// What the file of workers holds, as far as this process has read or written it.
     saved: Alive,
+    /// Who is alive is not known: the file was damaged, or is gone though there are apps.
+    is_lost: bool,
 }
 
 /// What runs, and where it comes from.
@@ -105,9 +107,24 @@ impl State {
         for versions in ["vassals", "proven"].map(|it| folder.join(it)) {
             fs::create_dir_all(&versions).map_err(failed("make folder", &versions))?;
         }
-        let mut state = Self { folder: folder.to_owned(), boot: boot_id(), saved: Alive::default() };
-        state.saved = state.read()?;
+        let mut state =
+            Self { folder: folder.to_owned(), boot: boot_id(), saved: Alive::default(), is_lost: false };
+        match state.read()? {
+            Some(saved) => state.saved = saved,
+            None => state.is_lost = state.has_versions(),
+        }
         Ok(state)
+    }
+
+    /// Whether workers may be alive of which this knows nothing.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    fn has_versions(&self) -> bool {
+        let versions = fs::read_dir(self.folder.join("vassals"));
+        versions.is_ok_and(|mut it| it.next().is_some())
     }
 
     /// The workers that were alive when this was last written.
@@ -196,20 +213,25 @@ impl State {
         }
     }
 
-    fn read(&self) -> Result<Alive, StateError> {
+    /// None where there is no such file, or none that can be used.
+    fn read(&self) -> Result<Option<Alive>, StateError> {
         let path = self.workers_path();
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Alive::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("read", &path)(error)),
         };
         match serde_json::from_slice::<WorkersFile>(&text) {
-            Ok(file) if file.boot == self.boot => Ok(file.alive),
-            Ok(_) => Ok(Alive::default()),
+            Ok(file) if file.boot == self.boot => Ok(Some(file.alive)),
+            Ok(_) => Ok(Some(Alive::default())),
             Err(error) => {
-                // Workers that are alive all the same attach, and are told to stop.
-                tracing::error!(path = %path.display(), %error, "the file of workers is no such file: going on without");
-                Ok(Alive::default())
+                let aside = path.with_extension("json.damaged");
+                let moved = fs::rename(&path, &aside);
+                tracing::error!(
+                    path = %path.display(), moved_to = %aside.display(), moved = moved.is_ok(), %error,
+                    "the file of workers is damaged: those that are alive are adopted as they attach"
+                );
+                Ok(None)
             }
         }
     }
@@ -322,9 +344,23 @@ mod tests {
         let path = folder.path().join("workers.json");
         fs::write(&path, "{").unwrap();
         assert!(State::open(folder.path()).unwrap().workers().is_empty());
-        fs::remove_file(&path).unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("workers.json.damaged")).unwrap(), "{");
         fs::create_dir(&path).unwrap();
         assert_eq!(State::open(folder.path()).unwrap_err().to_string(), format!("read {}", path.display()));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_damaged_is_lost_only_where_there_are_apps() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        assert!(!state.is_lost());
+        state.keep_version(&VassalName::parse("blog").unwrap(), "workers = 2", None).unwrap();
+        assert!(State::open(folder.path()).unwrap().is_lost());
+        let path = folder.path().join("workers.json");
+        fs::write(&path, "{").unwrap();
+        assert!(State::open(folder.path()).unwrap().is_lost());
+        State::open(folder.path()).unwrap().save(alive(Vec::new())).unwrap();
+        assert!(!State::open(folder.path()).unwrap().is_lost());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub enum Event {
     Adopted {
         /// The worker's number.
         number: u16,
-        /// What it runs.
+        /// What it runs; 0 where that is not known, which every version replaces.
         generation: u64,
         /// How far it has come.
         stage: Adoption,

@@ -40,10 +40,10 @@ pub(crate) enum Trust {
 }
 
 impl Supervisor {
-    /// The generation that worked last, where the current one has not yet.
+    /// The generation that worked last, where the current one has not yet. Nobody knows what generation 0 runs.
     #[must_use]
     pub fn fallback(&self) -> Option<u64> {
-        self.proven.filter(|it| *it < self.generation)
+        self.proven.filter(|it| (1..self.generation).contains(it))
     }
 
     /// Whether only a change of the app's own files, its interpreter or its vassal file helps the current generation.

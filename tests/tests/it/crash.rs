@@ -178,6 +178,32 @@ async fn workers_killed_after_an_abandoned_reload_are_replaced() -> anyhow::Resu
     .await
 }
 
+/// Who is alive is not written down any more: the workers serve until others are ready in their places.
+#[tokio::test]
+async fn a_lost_and_a_damaged_file_of_workers_cost_no_request() -> anyhow::Result<()> {
+    wsgi(2, async |stack, client| {
+        let (gets, posts) = (Load::start(client, 4, Kind::Gets), Load::start(client, 2, Kind::Posts));
+        let file = stack.root().join("run/state/workers.json");
+        for damage in ["", "{"] {
+            let before = stack.ready("wsgi", 2).await?;
+            gets.flows(30).await?;
+            match damage {
+                "" => fs::remove_file(&file)?,
+                text => fs::write(&file, text)?,
+            }
+            stack.kill(stack.daemon("emperord").await?)?;
+            let replaced = |app: &App| app.is_whole() && app.ready().iter().all(|it| !before.contains(it));
+            stack.until("wsgi", "others are ready in their places", replaced).await?;
+            gets.flows(30).await?;
+        }
+        stack.logged(&["the file of workers is damaged"]).await?;
+        stack.logged(&["worker adopted, of which nothing was known", "wsgi-1"]).await?;
+        gets.finish().await?.all_right()?;
+        posts.finish().await?.all_right()
+    })
+    .await
+}
+
 #[tokio::test]
 async fn frontd_dies_and_serves_again() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {

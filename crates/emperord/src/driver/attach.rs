@@ -70,23 +70,20 @@ impl Driver {
         Ok(WorkerSpec { number: worker.number, generation, vassal, socket })
     }
 
-    /// A worker that has no number any more is told to stop. One that is to drain is told so again, since
+    /// A worker that has no number any more is told to end. One that is to drain is told so again, since
     /// the order may have been lost with the stream before.
     pub(super) fn attach(&mut self, attaching: Attaching) {
-        let attaching = match self.slot_of(&attaching.worker, attaching.caller.identity) {
-            Some(_) => Some(attaching),
-            None => self.keep_early(attaching),
+        let is_known = self.slot_of(&attaching.worker, attaching.caller.identity).is_some();
+        let attaching = match is_known || self.take_over(&attaching) {
+            true => Some(attaching),
+            false => self.keep_early(attaching),
         };
         let Some(Attaching { worker, caller, served, taking, attachment, commands }) = attaching else {
             return;
         };
         let pid = caller.identity.pid;
         let slot = self.slot_of(&worker, caller.identity).filter(|slot| slot.process.is(caller));
-        let Some(slot) = slot else {
-            tracing::warn!(%worker, pid, "worker told to stop: it is not wanted");
-            let _gone = commands.try_send(Command::Stop("it is not wanted any more".to_owned()));
-            return;
-        };
+        let Some(slot) = slot else { return self.turn_away(&worker, pid, served.is_some(), &commands) };
         slot.attachment = Some(Attachment { id: attachment, commands });
         tracing::debug!(%worker, pid, "worker attached");
         let number = worker.number;

@@ -6,6 +6,7 @@ mod missing;
 mod orders;
 mod owner;
 mod starts;
+mod survivors;
 
 use supervise::{Phase, Stage};
 

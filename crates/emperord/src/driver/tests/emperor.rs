@@ -113,6 +113,15 @@ impl Root {
         self.config.run = self.folder.path().join(folder);
     }
 
+    /// Loses or damages the file of workers.
+    pub(super) fn lose_workers(&self, text: Option<&str>) {
+        let path = self.config.state.join("workers.json");
+        match text {
+            Some(text) => fs::write(path, text).unwrap(),
+            None => fs::remove_file(path).unwrap(),
+        }
+    }
+
     /// As if it could be used no more.
     pub(super) fn forget_good_version(&self, app: &str) {
         State::open(&self.config.state).unwrap().forget_version(&name(app));
@@ -289,6 +298,11 @@ impl<'a> Worker<'a> {
     /// The same, of a process that serves already.
     pub(super) async fn attach_serving(emperor: &'a Emperor, app: &str, number: u16) -> Self {
         let pid = started(emperor, app, number).await;
+        Self::attach_with(emperor, app, number, pid, Some(served(number))).await
+    }
+
+    /// The same, of any process.
+    pub(super) async fn attach_serving_as(emperor: &'a Emperor, app: &str, number: u16, pid: u32) -> Self {
         Self::attach_with(emperor, app, number, pid, Some(served(number))).await
     }
 

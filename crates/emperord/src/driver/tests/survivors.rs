@@ -1,0 +1,73 @@
+//! Workers that are alive when the file of workers is not.
+
+use supervise::{Phase, Stage};
+
+use super::emperor::{self, Emperor, Root, Worker};
+use crate::driver::Command;
+use crate::process::Process;
+
+#[tokio::test]
+async fn workers_of_a_lost_or_damaged_file_are_adopted_and_replaced_without_a_gap() {
+    for text in [None, Some("{")] {
+        let root = Root::new();
+        root.write("blog", 1, "");
+        let emperor = Emperor::start(&root);
+        Worker::attach(&emperor, "blog", 1).await.ready().await;
+        let before = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+        let pid = emperor::pids(&before)[0];
+        emperor.stop().await;
+        root.lose_workers(text);
+
+        let emperor = Emperor::start(&root);
+        let mut old = Worker::attach_serving_as(&emperor, "blog", 1, pid).await;
+        let adopted = emperor.app_until("blog", |it| emperor::pids(it) == [pid]).await;
+        assert!(matches!(adopted.workers[0].stage, Stage::Ready { .. }), "{adopted:?}");
+        assert_eq!(emperor.watch().await.routes[0].workers.len(), 1);
+        Worker::attach(&emperor, "blog", 2).await.ready().await;
+        assert!(matches!(old.commands.recv().await, Some(Command::Drain(_))));
+        old.kill();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_serves_and_is_not_wanted_is_drained_and_never_cut() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    let mut unknown = Worker::attach_serving_as(&emperor, "blog", 7, std::process::id()).await;
+    assert!(matches!(unknown.commands.recv().await, Some(Command::Drain(_))));
+    let mut unknown = Worker::attach_serving_as(&emperor, "shop", 1, std::process::id()).await;
+    assert!(matches!(unknown.commands.recv().await, Some(Command::Drain(_))));
+}
+
+/// One of another user proves nothing.
+#[tokio::test]
+async fn a_process_of_another_user_is_not_adopted() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    let before = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    emperor.stop().await;
+    root.lose_workers(None);
+    let emperor = Emperor::start(&root);
+    // Nothing is written down of it any more: it would outlive the test.
+    Process::open(emperor::pids(&before)[0]).unwrap().signal(rustix::process::Signal::KILL);
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let nobody = std::process::Command::new("setpriv")
+        .args(["--reuid", "65534", "--clear-groups", "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let is_nobody = |pid| crate::process::Identity::of(pid).is_some_and(|it| it.users() == [65534; 4]);
+    while !is_nobody(nobody.id()) {
+        tokio::task::yield_now().await;
+    }
+    let mut stranger = Worker::attach_serving_as(&emperor, "blog", 1, nobody.id()).await;
+    assert!(matches!(stranger.commands.recv().await, Some(Command::Drain(_))));
+    let process = Process::open(nobody.id()).unwrap();
+    process.signal(rustix::process::Signal::KILL);
+    process.ended().await;
+}
