@@ -15,6 +15,7 @@
 
 mod backoff;
 mod event;
+mod memory_floor;
 mod plan;
 mod recycle;
 mod start_queue;

@@ -10,7 +10,7 @@ pub struct Recycle {
     pub requests: Option<u64>,
     /// How long it lives.
     pub lifetime: Option<Duration>,
-    /// Its resident memory, in bytes.
+    /// Its private memory, in bytes.
     pub memory: Option<u64>,
     /// By how much of themselves, in percent, the first two are raised, differently for each worker, so that
     /// not all are replaced at once.
@@ -22,7 +22,7 @@ pub struct Recycle {
 pub struct Usage {
     /// How many requests it has answered.
     pub requests: u64,
-    /// Its resident memory, in bytes.
+    /// Its private memory, in bytes: what it shares with others would not be freed by its end.
     pub memory: u64,
 }
 
@@ -38,11 +38,22 @@ pub enum RecycleCause {
 }
 
 impl Recycle {
-    /// Of what worker `number` has had enough at that usage and age, if of anything.
-    pub(crate) fn cause(&self, number: u16, usage: Usage, age: Duration) -> Option<RecycleCause> {
+    /// Whether that is more memory than a worker may have.
+    pub(crate) fn is_over_memory(&self, usage: Usage) -> bool {
+        self.memory.is_some_and(|it| usage.memory > it)
+    }
+
+    /// Of what worker `number` has had enough at that usage and age, if of anything; of memory not before `floor`.
+    pub(crate) fn cause(
+        &self,
+        number: u16,
+        usage: Usage,
+        age: Duration,
+        floor: Duration,
+    ) -> Option<RecycleCause> {
         let requests = self.requests.is_some_and(|it| usage.requests >= self.raised(it, number));
         let lifetime = self.lifetime_of(number).is_some_and(|it| age >= it);
-        let memory = self.memory.is_some_and(|it| usage.memory > it);
+        let memory = self.is_over_memory(usage) && age >= floor;
         None.or(requests.then_some(RecycleCause::Requests(usage.requests)))
             .or(memory.then_some(RecycleCause::Memory(usage.memory)))
             .or(lifetime.then_some(RecycleCause::Lifetime(age)))
@@ -103,14 +114,20 @@ mod tests {
             jitter: 0,
         };
         let cause = |requests, memory, age| {
-            recycle.cause(1, Usage { requests, memory }, Duration::from_secs(age)).map(|it| it.to_string())
+            let usage = Usage { requests, memory };
+            recycle.cause(1, usage, Duration::from_secs(age), Duration::ZERO).map(|it| it.to_string())
         };
         assert_eq!(cause(9, 1000, 59), None);
         assert_eq!(cause(10, 0, 0).as_deref(), Some("it has answered 10 requests"));
         assert_eq!(cause(0, 300_000_001, 0).as_deref(), Some("it has 301 MB of memory"));
         assert_eq!(cause(0, 0, 60).as_deref(), Some("it is 60 s old"));
         assert_eq!(
-            Recycle::default().cause(1, Usage { requests: 1 << 60, memory: 1 << 60 }, Duration::MAX),
+            Recycle::default().cause(
+                1,
+                Usage { requests: 1 << 60, memory: 1 << 60 },
+                Duration::MAX,
+                Duration::ZERO
+            ),
             None
         );
     }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 use crate::event::{Action, Adoption, DrainCause, Event, Exit, Limits, StartFailure};
+use crate::memory_floor::MemoryFloor;
 use crate::plan;
-use crate::recycle::Usage;
+use crate::recycle::{RecycleCause, Usage};
 use crate::trust::Trust;
 use crate::worker::{Stage, Worker};
 
@@ -32,6 +33,7 @@ pub struct Supervisor {
     pub(crate) needs_edit: bool,
     /// The last start failed for what does not pass at once, and none has served since.
     pub(crate) refusing: bool,
+    pub(crate) memory_floor: MemoryFloor,
     pub(crate) workers: BTreeMap<u16, Worker>,
     pub(crate) start_failures: u64,
 }
@@ -60,6 +62,7 @@ impl Supervisor {
             trial: Backoff::default(),
             needs_edit: false,
             refusing: false,
+            memory_floor: MemoryFloor::default(),
             workers: BTreeMap::new(),
             start_failures: 0,
         }
@@ -108,7 +111,8 @@ impl Supervisor {
     fn wanted(&mut self, generation: u64, workers: u16, limits: Limits) {
         self.want = Want::Workers(workers);
         if self.limits.recycle != limits.recycle {
-            self.workers.values_mut().for_each(|worker| worker.due = None);
+            self.memory_floor = MemoryFloor::default();
+            self.workers.values_mut().for_each(|worker| (worker.due, worker.over_memory) = (None, None));
         }
         self.limits = limits;
         if generation > self.generation {
@@ -178,8 +182,16 @@ impl Supervisor {
     }
 
     fn check_due(&mut self, now: Instant) {
-        let recycle = self.limits.recycle;
-        self.workers.iter_mut().for_each(|(number, worker)| worker.check_due(*number, &recycle, now));
+        let (recycle, floor) = (self.limits.recycle, self.memory_floor.age());
+        for (number, worker) in &mut self.workers {
+            let was_due = worker.due.is_some();
+            worker.check_due(*number, &recycle, floor, now);
+            if let (false, Some(RecycleCause::Memory(_)), Some(over)) =
+                (was_due, worker.due, worker.over_memory)
+            {
+                self.memory_floor.replaced(worker.born, over, now);
+            }
+        }
     }
 
     fn spawn_failed(&mut self, number: u16, now: Instant, actions: &mut Vec<Action>) {

@@ -186,6 +186,12 @@ impl Supervisor {
         none_will && self.ready().next().is_none()
     }
 
+    /// How long each worker is kept at least, where fresh ones were found to need more memory than they may have.
+    #[must_use]
+    pub fn memory_limit_is_too_low(&self) -> Option<Duration> {
+        self.memory_floor.raised()
+    }
+
     /// Whether as many serve as are wanted, of whichever generation works.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -207,8 +213,10 @@ impl Supervisor {
         let deadlines = self.workers.values().filter_map(Worker::deadline);
         let recycle = &self.limits.recycle;
         let ends = self.workers.iter().filter_map(|(number, it)| it.end_of_life(*number, recycle));
+        let floor = self.memory_floor.age();
+        let memory = self.workers.values().filter_map(|it| it.memory_due(recycle, floor));
         let starts = [self.backoff_end(), self.trial_end()].into_iter().flatten().filter(|it| *it > now);
-        deadlines.chain(ends).chain(starts).min()
+        deadlines.chain(ends).chain(memory).chain(starts).min()
     }
 
     fn backoff_end(&self) -> Option<Instant> {

@@ -66,6 +66,8 @@ pub struct Worker {
     pub(crate) born: Instant,
     /// What it has done, as far as is known.
     pub(crate) usage: Usage,
+    /// Since when it has more memory than it may.
+    pub(crate) over_memory: Option<Instant>,
     /// Of what it has had enough: it serves until another is ready in its place.
     pub due: Option<RecycleCause>,
 }
@@ -76,14 +78,32 @@ impl Worker {
     }
 
     pub(crate) fn new(generation: u64, stage: Stage, born: Instant) -> Self {
-        Self { generation, stage, attach_by: None, born, usage: Usage::default(), due: None }
+        Self {
+            generation,
+            stage,
+            attach_by: None,
+            born,
+            usage: Usage::default(),
+            over_memory: None,
+            due: None,
+        }
     }
 
     /// Finds out whether it has done enough. What it had enough of it stays so, even if that sinks again.
-    pub(crate) fn check_due(&mut self, number: u16, recycle: &Recycle, now: Instant) {
-        if self.is_ready() && self.due.is_none() {
-            self.due = recycle.cause(number, self.usage, now.duration_since(self.born));
+    pub(crate) fn check_due(&mut self, number: u16, recycle: &Recycle, floor: Duration, now: Instant) {
+        if !self.is_ready() || self.due.is_some() {
+            return;
         }
+        if recycle.is_over_memory(self.usage) {
+            self.over_memory.get_or_insert(now);
+        }
+        self.due = recycle.cause(number, self.usage, now.duration_since(self.born), floor);
+    }
+
+    /// When it is old enough to be replaced for its memory, if it has too much of it.
+    pub(crate) fn memory_due(&self, recycle: &Recycle, floor: Duration) -> Option<Instant> {
+        let is_over = self.is_ready() && self.due.is_none() && recycle.is_over_memory(self.usage);
+        self.born.checked_add(floor).filter(|_| is_over)
     }
 
     /// When it has lived long enough, if that is still to come.

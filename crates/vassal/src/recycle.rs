@@ -13,7 +13,7 @@ pub struct Recycle {
     pub requests: Option<u64>,
     /// How long it lives.
     pub lifetime: Option<Duration>,
-    /// Its resident memory, in bytes.
+    /// Its private memory, in bytes.
     pub memory: Option<u64>,
     /// By how much of themselves, in percent, the first two differ from process to process, so that not all
     /// are replaced at once.

@@ -29,7 +29,22 @@ async fn after_so_long_a_life() -> anyhow::Result<()> {
 #[tokio::test]
 async fn at_so_much_memory() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).app("leaky").key("recycle = { memory = \"90 MB\" }");
-    recycled_under_load(vassal, 3, "MB of memory").await
+    recycled_under_load(vassal, 2, "MB of memory").await
+}
+
+/// An interpreter alone has more.
+#[tokio::test]
+async fn at_less_memory_than_the_app_needs() -> anyhow::Result<()> {
+    let vassal = Vassal::wsgi(&Place::of_tests()?).key("recycle = { memory = \"1 MB\" }");
+    stack::with([vassal], async |stack| {
+        let load = load(stack)?;
+        let told = |app: &App| app.notices.iter().any(|it| it.contains("recycle.memory is below what"));
+        let status = stack.until("wsgi", "the status tells it", told).await?;
+        ensure!(status.recycled <= 1, "{} were replaced within seconds", status.recycled);
+        load.flows(100).await?;
+        load.finish().await?.all_right()
+    })
+    .await
 }
 
 #[tokio::test]

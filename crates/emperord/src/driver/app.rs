@@ -28,6 +28,8 @@ const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: 
 
 /// Of how many ended processes the pids are kept until a worker can be told.
 const MAX_ENDED: usize = 1000;
+/// How often the private memory of a worker is measured.
+const MEASURED_EVERY: Duration = Duration::from_secs(5);
 
 /// One app.
 pub(super) struct App {
@@ -87,6 +89,8 @@ pub(super) struct Slot {
     pub(super) serving: Option<Serving>,
     pub(super) attachment: Option<Attachment>,
     pub(super) load: Load,
+    /// Its private memory in bytes, and when that was measured.
+    pub(super) private: Option<(Instant, u64)>,
     pub(super) failure: Option<Failure>,
     /// What it is waiting for before it is ready, in its own words.
     pub(super) unwell: Option<String>,
@@ -262,6 +266,7 @@ impl Slot {
             serving,
             attachment: None,
             load: Load::default(),
+            private: None,
             failure: None,
             unwell: None,
             leaving: None,
@@ -274,6 +279,23 @@ impl Slot {
         if let Some(attachment) = &self.attachment {
             // A worker that does not read is ended by the signals that follow.
             let _full_or_closed = attachment.commands.try_send(command);
+        }
+    }
+
+    /// The memory that counts for `recycle.memory`. It is measured only where all that is resident is more than the
+    /// limit, and not each time.
+    pub(super) fn counted_memory(&mut self, limit: Option<u64>, now: Instant) -> u64 {
+        let resident = self.load.memory;
+        if limit.is_none_or(|it| resident <= it) {
+            return resident;
+        }
+        match self.private.filter(|(at, _)| now.duration_since(*at) < MEASURED_EVERY) {
+            Some((_, bytes)) => bytes,
+            None => {
+                let bytes = self.process.identity().private_memory().unwrap_or(resident);
+                self.private = Some((now, bytes));
+                bytes
+            }
         }
     }
 

@@ -126,10 +126,13 @@ impl Driver {
         let Some(slot) = self.attached(worker, id) else { return 0 };
         slot.load = load;
         let Some(app) = self.app_of(worker) else { return 0 };
-        if !app.supervisor.limits().recycle.depends_on_usage() {
+        let recycle = app.supervisor.limits().recycle;
+        if !recycle.depends_on_usage() {
             return 0;
         }
-        let usage = Usage { requests: load.requests, memory: load.memory };
+        let Some(slot) = app.slots.get_mut(&worker.number) else { return 0 };
+        let memory = slot.counted_memory(recycle.memory, Instant::now());
+        let usage = Usage { requests: load.requests, memory };
         let done = self.count_consequences(&worker.vassal, Event::Used { number: worker.number, usage });
         let app = self.apps.get(&worker.vassal);
         done + usize::from(app.is_some_and(|it| it.supervisor.demand(Instant::now()).is_some()))

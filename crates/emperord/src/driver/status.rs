@@ -97,9 +97,19 @@ impl App {
                 "generation {current} could not start{why}, {serving} serves in its place: the next try {next}"
             )
         });
+        let too_low = self.supervisor.memory_limit_is_too_low().map(|age| {
+            let age = age.as_secs();
+            format!("recycle.memory is below what a fresh worker needs: each is kept for {age} s at least; raise it")
+        });
         let asks = self.vassal.as_ref().is_some_and(|it| it.preload.is_on());
         let passed_over = (asks && preload == Preload::Impossible).then(|| NO_PRELOAD.to_owned());
-        self.missing_notice().into_iter().chain(missing).chain(abandoned).chain(passed_over).collect()
+        self.missing_notice()
+            .into_iter()
+            .chain(missing)
+            .chain(abandoned)
+            .chain(too_low)
+            .chain(passed_over)
+            .collect()
     }
 
     fn wanted(&self) -> u16 {

@@ -31,8 +31,8 @@ fn the_new_one_is_ready_before_the_old_one_is_drained() {
         (20, used(1, 100, 1000), "spawn 3@1", Phase::Running),
         (900, ready(3), "publish, recycle 1: it has answered 100 requests", Phase::Running),
         (950, ended(1), "", Phase::Running),
-        (960, used(2, 5, 1001), "spawn 1@1", Phase::Running),
-        (990, ready(1), "publish, recycle 2: it has 1 MB of memory", Phase::Running),
+        (10_960, used(2, 5, 1001), "spawn 1@1", Phase::Running),
+        (10_990, ready(1), "publish, recycle 2: it has 1 MB of memory", Phase::Running),
     ]);
     assert!(supervisor.is_at_rest());
 }
@@ -78,9 +78,9 @@ fn a_replacement_that_cannot_start_leaves_the_old_one_serving() {
 #[test]
 fn memory_that_sinks_again_does_not_call_it_off_and_another_limit_does() {
     check_serving(&[
-        (10, used(1, 1, 2000), "spawn 3@1", Phase::Running),
-        (20, used(1, 1, 10), "", Phase::Running),
-        (30, wanted(1, 2, NO_RECYCLING), "terminate 3 Superfluous", Phase::Running),
+        (10_010, used(1, 1, 2000), "spawn 3@1", Phase::Running),
+        (10_020, used(1, 1, 10), "", Phase::Running),
+        (10_030, wanted(1, 2, NO_RECYCLING), "terminate 3 Superfluous", Phase::Running),
     ]);
 }
 
@@ -122,4 +122,58 @@ fn the_life_of_an_adopted_one_began_before() {
         (0, adopted(1, 1), "publish", Phase::Running),
         (0, wanted(1, 1, RECYCLE), "spawn 2@1", Phase::Running),
     ]);
+}
+
+/// Each fresh worker has more than the limit at once: they are replaced ever more rarely, and it is told.
+#[test]
+fn a_memory_limit_below_what_the_app_needs_makes_no_loop() {
+    let only_memory = Recycle { memory: Some(1000), ..NO_RECYCLING };
+    let mut steps = vec![
+        (0, wanted(1, 1, only_memory), "spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+    ];
+    let (mut now, mut old, mut new) = (0, 1, 2);
+    for age in [5, 10, 20, 40, 80] {
+        let at = now + age * 1000;
+        steps.push((now + 10, used(old, 0, 2000), "", Phase::Running));
+        steps.push((at - 1, used(old, 0, 2000), "", Phase::Running));
+        let spawned = if new == 2 { "spawn 2@1" } else { "spawn 1@1" };
+        steps.push((at, Event::Tick, spawned, Phase::Running));
+        let recycled = match old {
+            1 => "publish, recycle 1: it has 1 MB of memory",
+            _ => "publish, recycle 2: it has 1 MB of memory",
+        };
+        steps.push((at, ready(new), recycled, Phase::Running));
+        steps.push((at, ended(old), "", Phase::Running));
+        now = at;
+        (old, new) = (new, old);
+    }
+    let supervisor = check(&steps);
+    assert_eq!(supervisor.memory_limit_is_too_low(), Some(Duration::from_secs(160)));
+    // Another limit begins anew.
+    steps.push((now, wanted(1, 1, NO_RECYCLING), "", Phase::Running));
+    assert_eq!(check(&steps).memory_limit_is_too_low(), None);
+}
+
+#[test]
+fn an_app_that_leaks_slowly_is_recycled_without_a_word() {
+    let only_memory = Recycle { memory: Some(1000), ..NO_RECYCLING };
+    let supervisor = check(&[
+        (0, wanted(1, 1, only_memory), "spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (60_000, used(1, 0, 1001), "spawn 2@1", Phase::Running),
+        (60_100, ready(2), "publish, recycle 1: it has 1 MB of memory", Phase::Running),
+    ]);
+    assert_eq!(supervisor.memory_limit_is_too_low(), None);
+}
+
+#[test]
+fn the_age_at_which_memory_counts_is_waited_for() {
+    let only_memory = Recycle { memory: Some(1000), ..NO_RECYCLING };
+    let steps = [
+        (0, wanted(1, 1, only_memory), "spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (10, used(1, 0, 1001), "", Phase::Running),
+    ];
+    check_wake(&steps, Some(5000));
 }
