@@ -329,6 +329,8 @@ impl<'a> Worker<'a> {
             commands: sender,
         };
         emperor.events.send(Event::Attach(Box::new(attaching))).await.unwrap();
+        // Answered after it: a process that the test ends next was alive when it attached.
+        emperor.ask(|reply| Event::Status { reply }).await;
         Self { emperor, name, pid, commands }
     }
 
