@@ -37,8 +37,8 @@ async fn an_app_whose_part_of_the_spool_is_full_leaves_room_to_others() -> anyho
         let _unread = first.open(request(Method::GET, &format!("/stream?bytes={MUCH}"), empty())).await?;
         let upload = vec![b'a'; 4_000_000];
         let full = async || {
-            let refused = first.post("/hash", "text/plain", upload.clone()).await?.status == 503;
-            Ok(refused.then_some(()))
+            first.post("/hash", "text/plain", upload.clone()).await?.expect(503)?;
+            Ok(stack.log().contains("request body refused").then_some(()))
         };
         tests::wait::until("the part of the first is full", full).await?;
         second.post("/hash", "text/plain", upload.clone()).await?.expect(200)?;
@@ -54,7 +54,10 @@ async fn limited(
     story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let place = Place::of_tests()?;
-    let vassals = names.iter().map(|it| Vassal::flask(&place).named(it)).collect::<Vec<_>>();
+    let vassals = names
+        .iter()
+        .map(|it| Vassal::flask(&place).named(it).table("[queue]\ntimeout = \"5s\""))
+        .collect::<Vec<_>>();
     stack::with(vassals, async |stack| {
         std::fs::write(stack.root().join("frontd.toml"), format!("[limits]\n{limits}\n"))?;
         stack.kill(stack.daemon("frontd").await?)?;
