@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "no crate knows SO_PEERPIDFD, and libc gives plain integers")]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -29,7 +29,7 @@ impl PeerProcess {
     /// Before Linux 6.5 only the pid can be asked for. Then the process that has it now is taken if it has that user:
     /// one that has got the pid meanwhile is another app's only where both have the same user, and has to have been
     /// started between the connection and its acceptance.
-    pub(crate) fn of(socket: impl AsFd, pid: u32, uid: u32) -> Option<Self> {
+    pub(crate) fn of(socket: BorrowedFd<'_>, pid: u32, uid: u32) -> Option<Self> {
         let pidfd = match peer_pidfd(socket) {
             Ok(pidfd) => pidfd,
             Err(Errno::NOPROTOOPT) => return Self::of_pid(pid, uid),
@@ -62,8 +62,8 @@ impl PeerProcess {
 }
 
 /// `SO_PEERPIDFD` (unix(7)).
-fn peer_pidfd(socket: impl AsFd) -> Result<OwnedFd, Errno> {
-    let socket = socket.as_fd().as_raw_fd();
+fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let socket = socket.as_raw_fd();
     let mut pidfd: libc::c_int = -1;
     let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or_default();
     // SAFETY: `pidfd` and `length` are valid for writes, and `length` is the size of `pidfd`.
@@ -80,6 +80,7 @@ fn peer_pidfd(socket: impl AsFd) -> Result<OwnedFd, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -89,7 +90,7 @@ mod tests {
         let (one, _other) = UnixStream::pair().unwrap();
         let (pid, uid) = (std::process::id(), rustix::process::geteuid().as_raw());
         let own = Identity::of(pid);
-        assert_eq!(PeerProcess::of(&one, pid, uid).map(|it| it.identity()), own);
+        assert_eq!(PeerProcess::of(one.as_fd(), pid, uid).map(|it| it.identity()), own);
         let by_pid = PeerProcess::of_pid(pid, uid).unwrap();
         assert_eq!(Some(by_pid.identity()), own);
         assert!(!by_pid.has_ended());

@@ -161,10 +161,8 @@ mod tests {
             return;
         }
         let admission = Admission::new(Limits { all: 8, others: 6, each: 3 }, FRONT);
-        let take = |uid, gid, count: usize| {
-            let taken: Vec<_> = (0..count).filter_map(|_| admission.admit(uid, gid)).collect();
-            taken
-        };
+        let take =
+            |uid, gid, count: usize| (0..count).filter_map(|_| admission.admit(uid, gid)).collect::<Vec<_>>();
         let first = take(1001, 1001, 100);
         assert_eq!((first.len(), admission.refused()), (3, 97));
         let second = take(1002, 1002, 3);

@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection, as the kernel says.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use tokio::net::UnixStream;
@@ -35,7 +36,7 @@ impl Peer {
     pub(super) fn of_connection(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
-        let process = match pid.map(|pid| PeerProcess::of(stream, pid, credentials.uid())) {
+        let process = match pid.map(|pid| PeerProcess::of(stream.as_fd(), pid, credentials.uid())) {
             None => Maker::Elsewhere,
             Some(Some(process)) => Maker::Known(process),
             Some(None) => Maker::Ended,
