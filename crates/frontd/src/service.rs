@@ -18,7 +18,7 @@ use crate::replies::{self, Reply};
 use crate::request_body::RequestBody;
 use crate::shard::Shard;
 use crate::static_files;
-use crate::url_path;
+use crate::url_path::{self, TooLong};
 
 /// Answers `request`, and writes it into the access log if there is one.
 pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
@@ -62,8 +62,10 @@ async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> R
     }
     let (mut head, body) = request.into_parts();
     let mut body = RequestBody::new(body, &shard.config().limits);
-    url_path::normalize(&mut head.uri);
-    let response = route(shard, client, &head, &mut body).await;
+    let response = match url_path::normalize(&mut head.uri) {
+        Ok(()) => route(shard, client, &head, &mut body).await,
+        Err(TooLong) => refuse(shard, client, None, Reply::Malformed(Violation::TargetTooLong)),
+    };
     // Over HTTP/1.1, who was to be told to continue has not begun.
     let sends = head.version == Version::HTTP_2 || !head.headers.contains_key(EXPECT);
     if sends && !body.is_end_stream() {

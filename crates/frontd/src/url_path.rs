@@ -1,6 +1,6 @@
 //! The path of a URL in its normal form (RFC 3986, section 6.2.2), by which requests are routed and handed on.
 //!
-//! `/%7Ejoe/` and `/~joe/` are one path, and so are `/a/./b`, `/a/x/../b` and `/a/b`. What is routed is what the app and
+//! `/%7Ejoe/` and `/~joe/` are one path, so are `/%40joe/` and `/@joe/`, and so are `/a/./b`, `/a/x/../b` and `/a/b`. What is routed is what the app and
 //! the disk get: a path that is read in one way here and in another one there would lead around a rule.
 
 use std::borrow::Cow;
@@ -9,19 +9,25 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use memchr::memchr2_iter;
 
+/// The normal form of a path is longer than any that can be handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLong;
+
 /// Brings the path of `uri` into its normal form. Nothing is allocated for one that is in it already.
-pub(crate) fn normalize(uri: &mut Uri) {
-    let Cow::Owned(path) = normal(uri.path()) else { return };
+///
+/// # Errors
+/// When it is too long then; `uri` is left as it is.
+pub(crate) fn normalize(uri: &mut Uri) -> Result<(), TooLong> {
+    let Cow::Owned(path) = normal(uri.path()) else { return Ok(()) };
     let text = match uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path,
     };
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = PathAndQuery::try_from(text).ok();
-    // It has no byte that was not there before: it can be parsed.
-    if let Ok(normal) = Uri::from_parts(parts) {
-        *uri = normal;
-    }
+    // It has no byte that cannot be there: nothing but its length is refused.
+    parts.path_and_query = Some(PathAndQuery::try_from(text).map_err(|_| TooLong)?);
+    *uri = Uri::from_parts(parts).map_err(|_| TooLong)?;
+    Ok(())
 }
 
 /// With what needs no encoding decoded, the digits of the rest in upper case, and without dot segments.
@@ -54,9 +60,8 @@ fn normal(path: &str) -> Cow<'_, str> {
 
 fn is_normal(path: &[u8]) -> bool {
     memchr2_iter(b'%', b'.', path).all(|at| match path[at] {
-        b'%' => encoded(&path[at + 1..]).is_none_or(|byte| {
-            !is_unreserved(byte) && !path[at + 1..at + 3].iter().any(u8::is_ascii_lowercase)
-        }),
+        b'%' => encoded(&path[at + 1..])
+            .is_none_or(|byte| !is_plain(byte) && !path[at + 1..at + 3].iter().any(u8::is_ascii_lowercase)),
         _ => {
             let begins = at > 0 && path[at - 1] == b'/';
             let rest = &path[at + 1..];
@@ -74,7 +79,7 @@ fn decode(path: &str) -> String {
         out.push_str(plain);
         rest = after;
         match encoded(after.as_bytes()) {
-            Some(byte) if is_unreserved(byte) => {
+            Some(byte) if is_plain(byte) => {
                 out.push(char::from(byte));
                 rest = &after[2..];
             }
@@ -96,9 +101,10 @@ fn encoded(text: &[u8]) -> Option<u8> {
     u8::try_from(digit(0)? << 4 | digit(1)?).ok()
 }
 
-/// RFC 3986, section 2.3.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+/// What an app's mount may have in it: the unreserved characters (RFC 3986, section 2.3), and those that mean nothing by
+/// themselves within a path. nginx matches them decoded, too.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:@".contains(&byte)
 }
 
 #[cfg(test)]
@@ -131,6 +137,10 @@ mod tests {
             ("/%%32e%%32e/a", "/%252e%252e/a"),
             ("/%%37E", "/%257E"),
             ("/\u{e4}/%7e", "/\u{e4}/~"),
+            // What a mount may have in it, too: `/@admin` is one app, however it is asked for.
+            ("/%40admin/%3a", "/@admin/:"),
+            ("/%21%24%26%27%28%29%2B%2C%3B%3D%3A%40", "/!$&'()+,;=:@"),
+            ("/a/..%3b/b", "/a/..;/b"),
         ] {
             assert_eq!(normal(path), expected, "{path}");
         }
@@ -158,8 +168,21 @@ mod tests {
             ("/plain?%7e", "/plain?%7e"),
         ] {
             let mut uri = uri.parse().unwrap();
-            normalize(&mut uri);
+            normalize(&mut uri).unwrap();
             assert_eq!(uri.to_string(), expected);
+        }
+    }
+
+    /// A lone `%` is encoded, and takes three bytes then.
+    #[test]
+    fn what_becomes_too_long_is_refused() {
+        let path = format!("/x/./{}", "%".repeat(22_000));
+        for prefix in ["", "http://a.example"] {
+            let mut uri = format!("{prefix}{path}").parse().unwrap();
+            assert_eq!(normalize(&mut uri), Err(TooLong));
+            let mut fits = format!("{prefix}/x/./{}", "%".repeat(21_000)).parse().unwrap();
+            assert_eq!(normalize(&mut fits), Ok(()));
+            assert_eq!(fits.path(), format!("/x/{}", "%25".repeat(21_000)));
         }
     }
 
@@ -167,7 +190,7 @@ mod tests {
     fn hostile(random: &mut fastrand::Rng) -> String {
         const PIECES: &[&str] = &[
             "/", "/", "//", ".", "..", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", "%25", "%", "%%32e", "2e",
-            "a", "static", "%00", ";", "%c0%ae", "\u{e4}", "%7E", "~", "%73",
+            "a", "static", "%00", ";", "%3b", "%40", "%c0%ae", "\u{e4}", "%7E", "~", "%73",
         ];
         let count = random.usize(1..14);
         let pieces = (0..count).map(|_| PIECES[random.usize(..PIECES.len())]);
