@@ -22,6 +22,7 @@ use crate::client::{Client, Transport};
 use crate::cut::Cuttable;
 use crate::early_hints::Hinted;
 use crate::head_guard::{HeadGuard, HeadLimits, Refusal};
+use crate::log_limit::LogLimit;
 use crate::resets::{self, Guarded, Resets};
 use crate::send_timeout::{End, SendTimeout, Watch};
 use crate::service;
@@ -163,7 +164,10 @@ where
     };
     if resets.are_too_many() || ended.as_ref().is_err_and(resets::is_calmed) {
         shard.metrics().floods.inc();
-        warn!(client = %client.address(), "connection closed: its client floods it with resets or frames");
+        static LOGGED: LogLimit = LogLimit::new();
+        if let Some(withheld) = LOGGED.pass() {
+            warn!(client = %client.address(), withheld, "connection closed: its client floods it with resets or frames");
+        }
         return Ok(());
     }
     Ok(ended?)

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 /// How many unanswered requests a connection may reset within [`PERIOD`]. A browser that leaves a page resets all that it
 /// has under way, a hundred and some at most, and may do so a few times in a row.
 const MOST: u32 = 500;
+
+/// How many more it may, of a half of those that were answered: a server in between carries the requests of many.
+const MOST_MORE: u64 = 10_000;
 
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -32,6 +36,7 @@ const UNREAD: usize = 256 * 1024;
 /// The requests of one connection that its client has reset.
 #[derive(Debug, Default)]
 pub(crate) struct Resets {
+    answered: AtomicU64,
     recent: Mutex<Option<Recent>>,
     exceeded: CancellationToken,
 }
@@ -52,6 +57,7 @@ impl Resets {
         }
         let answer = answer.await;
         unanswered.0 = None;
+        self.answered.fetch_add(1, Ordering::Relaxed);
         answer
     }
 
@@ -73,7 +79,8 @@ impl Resets {
         let former = recent.filter(|it| now.duration_since(it.since) < PERIOD);
         let Recent { since, count } = former.unwrap_or(Recent { since: now, count: 0 });
         *recent = Some(Recent { since, count: count + 1 });
-        if count == MOST {
+        let more = self.answered.load(Ordering::Relaxed) / 2;
+        if u64::from(count) >= u64::from(MOST) + more.min(MOST_MORE) {
             self.exceeded.cancel();
         }
     }
@@ -191,6 +198,29 @@ mod tests {
         }
         assert!(!resets.are_too_many());
         resets.count(began + PERIOD * 9);
+        assert!(resets.are_too_many());
+    }
+
+    /// A server in between carries the requests of many over one connection.
+    #[tokio::test]
+    async fn who_is_answered_more_may_reset_more() {
+        let (resets, now) = (Resets::default(), Instant::now());
+        for _ in 0..MOST {
+            resets.watch(async {}).await;
+        }
+        (0..MOST + MOST / 2).for_each(|_| resets.count(now));
+        assert!(!resets.are_too_many());
+        resets.count(now);
+        assert!(resets.are_too_many());
+    }
+
+    #[test]
+    fn nobody_may_reset_without_end() {
+        let (resets, now) = (Resets::default(), Instant::now());
+        resets.answered.store(u64::MAX, Ordering::Relaxed);
+        (0..u64::from(MOST) + MOST_MORE).for_each(|_| resets.count(now));
+        assert!(!resets.are_too_many());
+        resets.count(now);
         assert!(resets.are_too_many());
     }
 
