@@ -77,7 +77,7 @@ impl Share {
 }
 
 /// Whoever has one address of IPv6 has as many as there are in its network.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,

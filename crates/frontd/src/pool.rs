@@ -14,12 +14,14 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+pub(crate) use self::dispatch::EXCLUSIVE_TICK;
 use self::dispatch::Reservation;
+use self::lease::Grant;
 pub(crate) use self::lease::Lease;
-use self::lease::{Ending, Grant};
 use self::member::Member;
 pub(crate) use self::queue::Turn;
 use self::queue::{Queue, Wait};
+use self::upload::Uploads;
 use crate::pace::Pace;
 
 /// The workers of one app, what each is doing, and who waits for one.
@@ -32,6 +34,7 @@ use crate::pace::Pace;
 #[derive(Debug)]
 pub(crate) struct Pool<L: Clone> {
     state: Mutex<State<L>>,
+    uploads: Uploads,
 }
 
 #[derive(Debug)]
@@ -40,8 +43,6 @@ struct State<L: Clone> {
     queue: Queue<L>,
     /// The worker that an exclusive request has, or will have.
     reservation: Reservation,
-    /// Request bodies that are being read.
-    uploads: usize,
     pace: Pace,
     admission: Admission,
 }
@@ -59,8 +60,8 @@ pub(crate) enum Admission {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Shared,
-    /// It needs a worker that has nothing else to do, and is given nothing else meanwhile: it may be what ended
-    /// its last worker.
+    /// It needs a worker where all else has been answered, and which is given nothing else until this is: it may be what
+    /// ended its last worker. Not for long: see [`Reservation`].
     Exclusive,
 }
 
@@ -78,6 +79,8 @@ pub(crate) enum Place {
 pub(crate) enum Refused {
     #[error("the app's queue is full")]
     Full,
+    #[error("too many request bodies are being received")]
+    TooManyUploads,
     #[error("no worker had room in time")]
     TimedOut,
     #[error("workers handed the request back, again and again")]
@@ -101,11 +104,10 @@ impl<L: Clone> Pool<L> {
             members: Vec::new(),
             queue: Queue::default(),
             reservation: Reservation::None,
-            uploads: 0,
             pace: Pace::default(),
             admission,
         };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self { state: Mutex::new(state), uploads: Uploads::new() })
     }
 
     /// Leases the least busy worker that `shard` is linked to, or waits for one in the order of the tickets until
@@ -128,6 +130,11 @@ impl<L: Clone> Pool<L> {
     fn begin(self: &Arc<Self>, shard: usize, mode: Mode, turn: &mut Turn) -> Result<Begin<L>, Refused> {
         let now = Instant::now();
         let mut state = self.state.lock();
+        if state.reservation.is_over(now) {
+            drop(state);
+            self.look();
+            state = self.state.lock();
+        }
         let is_new = turn.is_new();
         // Also of one that is leased at once: if it is handed back, it came before those that wait.
         let ticket = turn.begin(&mut state.queue, now)?;
@@ -190,25 +197,22 @@ impl<L: Clone> Pool<L> {
         }
     }
 
+    /// As if the worker that is reserved had been for so much longer.
+    #[cfg(test)]
+    pub(crate) fn age_reservation(&self, time: std::time::Duration) {
+        self.state.lock().reservation.age(time);
+    }
+
     /// How many requests have asked for a worker.
     #[cfg(test)]
     pub(crate) fn asked(&self) -> u64 {
         self.state.lock().queue.tickets()
     }
 
-    fn release(self: &Arc<Self>, instance: u64, granted: Instant, ending: Ending) {
-        self.change(|state| {
-            let State { members, pace, reservation, .. } = state;
-            let Some(member) = members.iter_mut().find(|it| it.instance == instance) else { return };
-            match ending {
-                Ending::Served => pace.served(member.served(granted, Instant::now())),
-                Ending::Declined => member.avoid(Instant::now()),
-                Ending::Recalled => pace.recalled(),
-                Ending::Cancelled => {}
-            }
-            member.in_flight -= 1;
-            reservation.served_by(instance);
-        });
+    /// Ends a reservation that takes too long. To be called from time to time while an exclusive request waits, or has not
+    /// been answered.
+    fn look(self: &Arc<Self>) {
+        self.change(|_| ());
     }
 
     /// Changes the state, then refuses and grants all that can be after that. Refusals, grants and what `change`

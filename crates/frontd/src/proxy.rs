@@ -1,12 +1,15 @@
 //! Gives one request to a worker of its app, and the worker's answer to the client.
 
+use std::cell::LazyCell;
 use std::error::Error;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use api::runner::{ExchangeResponse, Header, Request as Message};
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -38,6 +41,9 @@ const MOST_LOST: u32 = 2;
 
 /// A worker ends a request at its limit by itself, and says so. One that does not for so long more cannot.
 const BACKSTOP: Duration = Duration::from_secs(1);
+
+/// A body that is here is read in so many turns: hyper passes on one piece in each, and the end in another.
+const TURNS: usize = 3;
 
 /// A request, whole, so that it can be given to a worker more than once.
 struct Exchange<'a> {
@@ -75,25 +81,56 @@ pub(crate) async fn forward(
     head: &Parts,
     body: &mut RequestBody,
 ) -> Result<Response<Body>, Reply> {
-    let (body, turn) = take_in(shard, app, client, body).await?;
+    let (body, turn) = take_in(shard, app, client, head, body).await?;
     courtesy::app();
     let id = RequestId::new();
     Exchange { shard, app, client, authority, id, head, body }.run(turn).await
 }
 
-/// Admits the request, then takes its body in. A client that waits to be told to continue is told with the first read.
+/// Takes the body in. One that has to be waited for is admitted first, as the request would be refused after the wait
+/// otherwise. A client that waits to be told to continue is told with the first read.
 async fn take_in(
     shard: &Shard,
     app: &App,
     client: &Client,
+    head: &Parts,
     body: &mut RequestBody,
 ) -> Result<(SpooledBody, Turn), Reply> {
     let turn = Turn::new(app.limits.queue);
     if body.is_end_stream() {
         return Ok((SpooledBody::Inline(Bytes::new()), turn));
     }
-    let _until_it_is_here = app.pool().admit_upload()?;
-    Ok((collect(shard, app, client, body).await?, turn.admitted()))
+    let mut reading = pin!(collect(shard, app, client, body));
+    if !head.headers.contains_key(EXPECT)
+        && let Some(body) = at_once(reading.as_mut()).await
+    {
+        return Ok((body?, turn));
+    }
+    let _until_it_is_here =
+        app.pool().admit_upload(client.address()).inspect_err(|it| too_many_uploads(app, client, *it))?;
+    Ok((reading.await?, turn.admitted()))
+}
+
+/// What `reading` gives without waiting for its client, if that is all.
+async fn at_once<T>(mut reading: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    for turn in 0..TURNS {
+        if turn > 0 {
+            tokio::task::yield_now().await;
+        }
+        if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
+            return Some(read);
+        }
+    }
+    None
+}
+
+fn too_many_uploads(app: &App, client: &Client, refused: Refused) {
+    static LOGGED: LogLimit = LogLimit::every(30);
+    if refused == Refused::TooManyUploads
+        && let Some(withheld) = LOGGED.pass()
+    {
+        warn!(app = app.name(), client = %client.address(), withheld, reason = %refused, "request refused");
+    }
 }
 
 /// Takes the whole body in before a worker is asked: none is ever bound to a slow client.
@@ -103,8 +140,9 @@ async fn collect(
     client: &Client,
     body: &mut RequestBody,
 ) -> Result<SpooledBody, Reply> {
-    let account = account(shard, app, client);
-    let read = SpooledBody::read(body, app.limits.body, &account);
+    // Most bodies are never spooled.
+    let account = LazyCell::new(|| account(shard, app, client));
+    let read = SpooledBody::read(body, app.limits.body, account);
     read.await.map_err(|error| match error {
         SpoolBodyError::TooLarge { .. } => Reply::BodyTooLarge,
         SpoolBodyError::Client(RequestBodyError::TooSlow) => Reply::BodyTimeout,
@@ -358,7 +396,9 @@ impl Exchange<'_> {
 impl From<Refused> for Reply {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Full | Refused::TimedOut | Refused::HandedBack => Self::Overloaded,
+            Refused::Full | Refused::TooManyUploads | Refused::TimedOut | Refused::HandedBack => {
+                Self::Overloaded
+            }
             Refused::Failed => Self::AppFailed,
         }
     }

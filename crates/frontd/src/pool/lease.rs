@@ -1,11 +1,12 @@
 //! Room for one exchange at one worker.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::member::Member;
 use super::queue::Waiting;
-use super::{Place, Pool};
+use super::{Mode, Place, Pool, State};
 use crate::pace;
 
 /// Room for one exchange at one worker, given back when it is dropped.
@@ -15,8 +16,18 @@ pub(crate) struct Lease<L: Clone> {
     instance: u64,
     pub(super) granted: Instant,
     place: Place,
+    phase: Phase,
     ending: Ending,
     link: L,
+}
+
+/// How far an exchange is, as far as others are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Its response has not begun. If it is exclusive, its worker is given nothing else for a while.
+    Unanswered(Mode),
+    /// Its response has begun, whose body may have no end.
+    Answered,
 }
 
 /// What a worker did with what it was given.
@@ -27,14 +38,20 @@ pub(super) enum Ending {
     Declined,
     /// It came back as it was asked to, because it waited there: the app is slower than it seemed.
     Recalled,
-    /// It came back because its client has gone, or never reached the worker: that says nothing of the worker.
+    /// It came back because its client has gone, or was never sent: that says nothing of the worker.
     Cancelled,
 }
 
 impl<L: Clone> Lease<L> {
-    pub(super) fn new(pool: Arc<Pool<L>>, member: &Member<L>, link: L, granted: Instant) -> Self {
+    pub(super) fn new(pool: Arc<Pool<L>>, member: &Member<L>, mode: Mode, link: L, granted: Instant) -> Self {
         let place = if member.in_flight < member.capacity { Place::Free } else { Place::Ahead };
-        Self { pool, instance: member.instance, granted, place, ending: Ending::Served, link }
+        let (phase, ending) = (Phase::Unanswered(mode), Ending::Cancelled);
+        Self { pool, instance: member.instance, granted, place, phase, ending, link }
+    }
+
+    /// It goes out to the worker.
+    pub(crate) fn sent(&mut self) {
+        self.ending = Ending::Served;
     }
 
     /// The asking shard's link to the worker.
@@ -68,10 +85,26 @@ impl<L: Clone> Lease<L> {
         member.is_some_and(|it| it.is_held_up(state.pace, now))
     }
 
+    /// Whether it is to be the only one of its worker, and has not been answered: then it is to be looked after.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.phase == Phase::Unanswered(Mode::Exclusive)
+    }
+
+    /// Ends what this exclusive request holds up, if that takes too long.
+    pub(crate) fn look_after(&self) {
+        self.pool.look();
+    }
+
     /// The worker has answered, and goes on with a body that may have no end: an exclusive request shares the worker
-    /// from here on.
-    pub(crate) fn has_answered(&self) {
-        self.pool.change(|state| state.reservation.served_by(self.instance));
+    /// from here on, and exclusive requests share it with this one.
+    pub(crate) fn has_answered(&mut self) {
+        let Phase::Unanswered(mode) = mem::replace(&mut self.phase, Phase::Answered) else { return };
+        self.pool.change(|state| {
+            if let Some(member) = state.member(self.instance) {
+                member.answered += 1;
+            }
+            state.settled(self.instance, mode);
+        });
     }
 
     /// The exchange comes back unasked.
@@ -96,7 +129,22 @@ impl<L: Clone> Lease<L> {
 
 impl<L: Clone> Drop for Lease<L> {
     fn drop(&mut self) {
-        self.pool.release(self.instance, self.granted, self.ending);
+        let Self { instance, granted, phase, ending, .. } = *self;
+        self.pool.change(|state| {
+            let State { members, pace, .. } = state;
+            let Some(member) = members.iter_mut().find(|it| it.instance == instance) else { return };
+            match ending {
+                Ending::Served => pace.served(member.served(granted, Instant::now())),
+                Ending::Declined => member.avoid(Instant::now()),
+                Ending::Recalled => pace.recalled(),
+                Ending::Cancelled => {}
+            }
+            member.in_flight -= 1;
+            match phase {
+                Phase::Answered => member.answered -= 1,
+                Phase::Unanswered(mode) => state.settled(instance, mode),
+            }
+        });
     }
 }
 

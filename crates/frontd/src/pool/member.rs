@@ -4,8 +4,8 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Pool;
 use super::lease::Lease;
+use super::{Mode, Pool};
 use crate::pace::Pace;
 
 /// How long a worker is the last to be chosen that has handed back what it had a free thread for, as far as is known
@@ -20,6 +20,8 @@ pub(super) struct Member<L: Clone> {
     pub(super) instance: u64,
     pub(super) capacity: usize,
     pub(super) in_flight: usize,
+    /// Those of them whose response has begun.
+    pub(super) answered: usize,
     /// When its last exchange ended, or it was given one after it had none.
     pub(super) progress: Instant,
     /// Others are chosen before it until then.
@@ -34,7 +36,16 @@ impl<L: Clone> Member<L> {
     pub(super) fn new(instance: u64, capacity: usize) -> Self {
         let now = Instant::now();
         let links = Vec::new();
-        Self { instance, capacity, in_flight: 0, progress: now, avoided: now, lost: false, links }
+        Self {
+            instance,
+            capacity,
+            in_flight: 0,
+            answered: 0,
+            progress: now,
+            avoided: now,
+            lost: false,
+            links,
+        }
     }
 
     /// The link that this one replaces, if there was one.
@@ -57,6 +68,16 @@ impl<L: Clone> Member<L> {
     pub(super) fn has_room(&self, pace: Pace, now: Instant) -> bool {
         let may_wait = || self.in_flight < self.capacity + (self.capacity * pace.ahead()).min(MOST_AHEAD);
         self.in_flight < self.capacity || may_wait() && !self.is_held_up(pace, now)
+    }
+
+    /// Those whose response has not begun.
+    pub(super) fn unanswered(&self) -> usize {
+        self.in_flight - self.answered
+    }
+
+    /// Whether it has a free thread, and nothing that is not answered.
+    pub(super) fn has_exclusive_room(&self) -> bool {
+        self.unanswered() == 0 && self.in_flight < self.capacity
     }
 
     /// Whether it can be given what comes by `shard`.
@@ -94,12 +115,18 @@ impl<L: Clone> Member<L> {
         since.saturating_mul(u32::try_from(threads).unwrap_or(u32::MAX)).min(now - granted)
     }
 
-    pub(super) fn lease(&mut self, pool: &Arc<Pool<L>>, shard: usize, now: Instant) -> Option<Lease<L>> {
+    pub(super) fn lease(
+        &mut self,
+        pool: &Arc<Pool<L>>,
+        shard: usize,
+        mode: Mode,
+        now: Instant,
+    ) -> Option<Lease<L>> {
         let link = self.links.get(shard)?.clone()?;
         if self.in_flight == 0 {
             self.progress = now;
         }
-        let lease = Lease::new(Arc::clone(pool), self, link, now);
+        let lease = Lease::new(Arc::clone(pool), self, mode, link, now);
         self.in_flight += 1;
         Some(lease)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::dispatch::EXCLUSIVE_TICK;
 use super::{Lease, Mode, Pool, Refused};
 
 /// What a worker hands back may go to another one for so long, whatever the limit of the queue: a limit of 0 loses
@@ -122,8 +123,8 @@ impl<L: Clone> Queue<L> {
         granted
     }
 
-    pub(super) fn leave(&mut self, mode: Mode, ticket: Ticket) -> Option<Waiting<L>> {
-        self.of(mode).remove(&ticket)
+    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waiting<L>> {
+        self.shared.remove(&ticket).or_else(|| self.exclusive.remove(&ticket))
     }
 
     /// The first that waits, and by which shard.
@@ -135,6 +136,11 @@ impl<L: Clone> Queue<L> {
     pub(super) fn after(&self, mode: Mode, ticket: Ticket) -> Option<(Ticket, usize)> {
         let mut rest = self.get(mode).range((Bound::Excluded(ticket), Bound::Unbounded));
         rest.next().map(|(ticket, it)| (*ticket, it.shard))
+    }
+
+    /// Those that wait exclusively go on as others do, at their places.
+    pub(super) fn share(&mut self) {
+        self.shared.append(&mut self.exclusive);
     }
 
     /// By which shards they wait, the first first.
@@ -190,16 +196,27 @@ impl<L: Clone> Wait<L> {
     /// Waits for as long as it takes where there is no `deadline`.
     pub(super) async fn until(mut self, deadline: Option<Instant>) -> Result<Lease<L>, Refused> {
         let left = deadline.map_or(Duration::MAX, |it| it.saturating_duration_since(Instant::now()));
-        match tokio::time::timeout(left, &mut self.granted).await {
+        match tokio::time::timeout(left, self.lease()).await {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(_dropped)) => Err(Refused::Failed),
             Err(_elapsed) => Err(Refused::TimedOut),
         }
     }
+
+    async fn lease(&mut self) -> Result<Lease<L>, oneshot::error::RecvError> {
+        while self.mode == Mode::Exclusive {
+            match tokio::time::timeout(EXCLUSIVE_TICK, &mut self.granted).await {
+                Ok(granted) => return granted,
+                // Nothing else may happen meanwhile.
+                Err(_elapsed) => self.pool.look(),
+            }
+        }
+        (&mut self.granted).await
+    }
 }
 
 impl<L: Clone> Drop for Wait<L> {
     fn drop(&mut self) {
-        self.pool.change(|state| state.queue.leave(self.mode, self.ticket));
+        self.pool.change(|state| state.queue.leave(self.ticket));
     }
 }

@@ -4,12 +4,14 @@ mod exclusive;
 mod property;
 mod upload;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::member::MOST_AHEAD;
 use super::queue::MOST_TRIES;
 use super::*;
 
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 fn pool() -> Arc<Pool<&'static str>> {
@@ -210,7 +212,7 @@ async fn the_queue_of_a_failed_app_that_has_workers_is_bounded() {
     pool.admit(Admission::Refuse(0));
     let _busy = acquire(&pool, 0).await.unwrap();
     assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Full);
-    assert_eq!(pool.admit_upload().unwrap_err(), Refused::Full);
+    assert_eq!(pool.admit_upload(CLIENT).unwrap_err(), Refused::Full);
 }
 
 #[tokio::test]
@@ -254,6 +256,24 @@ async fn what_is_handed_back_is_no_progress() {
     first.recalled();
     assert!(second.is_held_up(Instant::now()), "it is no further than before");
     assert!(futures_util::poll!(Box::pin(acquire(&pool, 0))).is_pending());
+}
+
+/// It says nothing of how quick the app is.
+#[tokio::test]
+async fn a_lease_that_nobody_took_is_no_service() {
+    let pool = pool();
+    pool.link(0, 1, 1, "a");
+    (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_millis(20)));
+    let _busy = acquire(&pool, 0).await.unwrap();
+    for _ in 0..200 {
+        let mut gone = Box::pin(acquire(&pool, 0));
+        assert!(futures_util::poll!(&mut gone).is_pending());
+        pool.link(0, 2, 1, "b");
+        assert_eq!(pool.census().in_flight, 2, "it is granted");
+        drop(gone);
+        pool.unlink(0, 2);
+    }
+    assert_eq!(pool.state.lock().pace.ahead(), 0);
 }
 
 #[test]

@@ -1,35 +1,59 @@
-//! Admits a request before its body is read.
+//! Admits a request before its body is received.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Mode, Pool, Refused};
+use crate::clients::network;
+use crate::quota::{Held, Quota, Shares};
 
-/// A request body that is being read, of one that was admitted; it counts until this is dropped.
+/// Bodies that one app receives at once: no worker waits for them, and what they hold has limits of its own (`spool`).
+const UPLOADS: u64 = 2048;
+
+/// Those of one address.
+pub(super) const UPLOADS_PER_CLIENT: u64 = UPLOADS / 4;
+
+/// The bodies that are being received for one app.
 #[derive(Debug)]
-pub(crate) struct Upload<L: Clone>(Arc<Pool<L>>);
+pub(super) struct Uploads {
+    all: Arc<Quota>,
+    clients: Shares<IpAddr, Quota>,
+}
 
-impl<L: Clone> Pool<L> {
-    /// Admits a request whose body is to be read before a worker is asked for. As many are read at once as could wait
-    /// or be worked on.
-    ///
-    /// # Errors
-    /// When the request would be refused if it asked for a worker now, or when too many bodies are being read.
-    pub(crate) fn admit_upload(self: &Arc<Self>) -> Result<Upload<L>, Refused> {
-        let mut state = self.state.lock();
-        let size = state.queue_size()?;
-        let is_full = state.queue.len() >= size && !state.has_room(Mode::Shared, Instant::now());
-        let capacity: usize = state.members.iter().map(|it| it.capacity).sum();
-        if is_full || state.uploads >= size.saturating_add(capacity) {
-            return Err(Refused::Full);
-        }
-        state.uploads += 1;
-        Ok(Upload(Arc::clone(self)))
+/// A body that is being received, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Upload(#[expect(dead_code, reason = "held until it is dropped")] Held);
+
+impl Uploads {
+    pub(super) fn new() -> Self {
+        Self { all: Quota::new(UPLOADS), clients: Shares::new() }
+    }
+
+    fn begin(&self, client: IpAddr) -> Option<Upload> {
+        let part = self.clients.of(network(client), || self.all.part(UPLOADS_PER_CLIENT));
+        part.take_one().map(Upload)
     }
 }
 
-impl<L: Clone> Drop for Upload<L> {
-    fn drop(&mut self) {
-        self.0.state.lock().uploads -= 1;
+impl<L: Clone> Pool<L> {
+    /// Admits a request of `client` whose body has to be waited for before a worker is asked for.
+    ///
+    /// # Errors
+    /// When the request would be refused if it asked for a worker now, or when too many bodies are being received.
+    pub(crate) fn admit_upload(&self, client: IpAddr) -> Result<Upload, Refused> {
+        let state = self.state.lock();
+        let size = state.queue_size()?;
+        if state.queue.len() >= size && !state.has_room(Mode::Shared, Instant::now()) {
+            return Err(Refused::Full);
+        }
+        drop(state);
+        self.uploads.begin(client).ok_or(Refused::TooManyUploads)
+    }
+
+    /// How many bodies are being received.
+    #[cfg(test)]
+    pub(crate) fn uploads(&self) -> u64 {
+        self.uploads.all.used()
     }
 }

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use api::routes::{self, app::State};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -10,27 +11,51 @@ use super::*;
 use crate::client::Transport;
 use crate::connection;
 use crate::shard::testing;
+use crate::table::Table;
 
-/// What is answered to a head alone, up to the end of the first answer's head.
-async fn answer(app: routes::App, head: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let domains = vec!["blog.example".to_owned()];
-    let app = routes::App { name: "blog".to_owned(), domains, path: "/".to_owned(), ..app };
-    let shard = testing::shard(&Arc::new(testing::shared(folder.path(), &[app])));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (near, peer) = listener.accept().await.unwrap();
-    let serving = connection::serve(Arc::clone(&shard), near, peer, Transport::Plain);
-    drop(shard.tasks().spawn(serving));
-    client.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    while !answer.contains("\r\n\r\n") {
-        let mut part = [0; 4096];
-        let read = client.read(&mut part).await.unwrap();
-        assert!(read > 0, "closed without an answer: {answer:?}");
-        answer += std::str::from_utf8(&part[..read]).unwrap();
+/// A shard that serves one app.
+struct Served {
+    shard: Arc<Shard>,
+    listener: TcpListener,
+    _folder: TempDir,
+}
+
+impl Served {
+    async fn new(app: routes::App) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let domains = vec!["blog.example".to_owned()];
+        let app = routes::App { name: "blog".to_owned(), domains, path: "/".to_owned(), ..app };
+        let shard = testing::shard(&Arc::new(testing::shared(folder.path(), &[app])));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self { shard, listener, _folder: folder }
     }
-    answer.lines().next().unwrap().to_owned()
+
+    /// A client that has sent that.
+    async fn client(&self, sent: &str) -> TcpStream {
+        let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap();
+        let (near, peer) = self.listener.accept().await.unwrap();
+        let serving = connection::serve(Arc::clone(&self.shard), near, peer, Transport::Plain);
+        drop(self.shard.tasks().spawn(serving));
+        client.write_all(sent.as_bytes()).await.unwrap();
+        client
+    }
+
+    /// What is answered to a head alone: the first line.
+    async fn answer(&self, head: &str) -> String {
+        let mut client = self.client(head).await;
+        let mut answer = String::new();
+        while !answer.contains("\r\n\r\n") {
+            let mut part = [0; 4096];
+            let read = client.read(&mut part).await.unwrap();
+            assert!(read > 0, "closed without an answer: {answer:?}");
+            answer += std::str::from_utf8(&part[..read]).unwrap();
+        }
+        answer.lines().next().unwrap().to_owned()
+    }
+}
+
+async fn answer(app: routes::App, head: &str) -> String {
+    Served::new(app).await.answer(head).await
 }
 
 const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: blog.example\r\nContent-Length: 500000\r\n\r\n";
@@ -54,4 +79,49 @@ async fn what_is_refused_is_refused_before_the_body_comes() {
 async fn who_is_admitted_is_told_to_continue() {
     let starting = routes::App { queue_size: 10, body_limit: 1 << 30, ..routes::App::default() };
     assert_eq!(answer(starting, ASKING).await, "HTTP/1.1 100 Continue");
+}
+
+/// Its normal form is longer than can be handed on: it is neither `/` nor taken as it is.
+#[tokio::test]
+async fn a_path_that_becomes_too_long_reaches_no_app() {
+    let app = routes::App { state: State::Failed.into(), ..routes::App::default() };
+    let served = Served::new(app).await;
+    let percents = "%".repeat(22_000);
+    for origin in ["", "http://blog.example"] {
+        let head = format!("DELETE {origin}/x/./{percents} HTTP/1.1\r\nHost: blog.example\r\n\r\n");
+        assert_eq!(served.answer(&head).await, "HTTP/1.1 414 URI Too Long");
+    }
+    let counted = served.shard.metrics().render(&Table::default());
+    assert!(counted.contains(r#"refused_total{reason="target_too_long"} 2"#), "{counted}");
+}
+
+/// They would be refused with a 503 otherwise, whatever the app has room for.
+#[tokio::test]
+async fn slow_uploads_refuse_no_small_body() {
+    let app = routes::App {
+        queue_size: 4,
+        queue_milliseconds: 60_000,
+        body_limit: 1 << 30,
+        ..routes::App::default()
+    };
+    let served = Served::new(app).await;
+    let pool = Arc::clone(served.shard.route("blog.example", "/").unwrap().pool());
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(served.client(UPLOAD).await);
+    }
+    while pool.uploads() < 8 {
+        tokio::task::yield_now().await;
+    }
+    for (before, framed) in
+        ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+            .into_iter()
+            .enumerate()
+    {
+        clients.push(served.client(&format!("POST / HTTP/1.1\r\nHost: blog.example\r\n{framed}")).await);
+        while pool.asked() == before as u64 {
+            assert_eq!(pool.uploads(), 8, "it is taken for one that is not here: {framed:?}");
+            tokio::task::yield_now().await;
+        }
+    }
 }

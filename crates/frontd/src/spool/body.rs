@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::mem;
+use std::ops::Deref;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -54,14 +55,14 @@ pub(crate) enum SpoolBodyError<E: Error + 'static> {
 }
 
 impl SpooledBody {
-    /// Reads `body` to its end; trailers are dropped.
+    /// Reads `body` to its end; trailers are dropped. `account` is looked at when more than a little waits in memory.
     ///
     /// # Errors
     /// When it is, or says to be, longer than `limit` bytes; when it breaks off; when the disk fails.
     pub(crate) async fn read<B>(
         mut body: B,
         limit: u64,
-        account: &Account,
+        account: impl Deref<Target = Account>,
     ) -> Result<Self, SpoolBodyError<B::Error>>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -147,8 +148,8 @@ impl SpooledReader {
 }
 
 /// What has been read of a body: in memory as long as it may be, then in a file.
-struct Sink<'a> {
-    account: &'a Account,
+struct Sink<A> {
+    account: A,
     /// The first frame that waits, as it came: most bodies have no other.
     first: Bytes,
     /// All that waits once there is a second one. Copied, as a frame of one byte holds on to far more memory.
@@ -157,8 +158,8 @@ struct Sink<'a> {
     held: Option<Held>,
 }
 
-impl<'a> Sink<'a> {
-    fn new(account: &'a Account) -> Self {
+impl<A: Deref<Target = Account>> Sink<A> {
+    fn new(account: A) -> Self {
         Self { account, first: Bytes::new(), joined: BytesMut::new(), file: None, held: None }
     }
 
@@ -195,7 +196,7 @@ impl<'a> Sink<'a> {
         let data = self.gather();
         let spooled = match &mut self.file {
             Some(spooled) => spooled,
-            none => none.insert(SpooledFile { file: SpoolFile::create(self.account).await?, len: 0 }),
+            none => none.insert(SpooledFile { file: SpoolFile::create(&self.account).await?, len: 0 }),
         };
         let at = spooled.len;
         if spooled.file.room(at, data.len()) < data.len() {

@@ -141,6 +141,7 @@ impl Exchanges {
             exchange.tell(Outcome::HandedBack);
             return (id, Entry::HandedBack, events);
         }
+        exchange.lease.sent();
         state.under_way.push_back(exchange);
         (id, Entry::Taken, events)
     }
@@ -257,6 +258,18 @@ impl Exchanges {
             let _client_has_gone = reply.send(Event::Settled(Outcome::NoAnswer));
         }
         Watch::More
+    }
+
+    /// Ends what an exclusive exchange holds up for too long; whether there is one.
+    pub(super) fn look_after_exclusive(&self) -> Watch {
+        let state = self.state.lock();
+        match state.under_way.iter().find(|it| it.lease.is_exclusive()) {
+            Some(exchange) => {
+                exchange.lease.look_after();
+                Watch::More
+            }
+            None => Watch::Nothing,
+        }
     }
 
     fn end(&self, id: u64, outcome: Outcome) -> Rest {

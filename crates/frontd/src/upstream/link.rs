@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 
 use super::exchange::{Entry, Exchanges, Pending, Rest, Watch};
 use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::pool::{Lease, Place};
+use crate::pool::{EXCLUSIVE_TICK, Lease, Place};
 
 /// What is understood here, as `Open` in the protocol has it.
 const REVISION: u32 = 1;
@@ -40,6 +40,8 @@ pub(crate) struct Link {
     ahead: Alarm,
     /// Something is under way that has a limit.
     timed: Alarm,
+    /// Something is under way that is to be the only one.
+    exclusive: Alarm,
 }
 
 /// Has a look taken from time to time, for as long as there is anything to look after: a timer for all, where
@@ -128,6 +130,7 @@ impl Link {
             bodies: Bodies::new(stream, RunnerServiceClient::new(daemon::uds::channel(socket, tune))),
             ahead: Alarm::default(),
             timed: Alarm::default(),
+            exclusive: Alarm::default(),
         });
         link.say(serve_request::Message::Open(Open { stream, revision: REVISION }));
         (link, outgoing)
@@ -140,7 +143,7 @@ impl Link {
         limit: Option<Duration>,
         mut request: Request,
     ) -> Pending {
-        let place = lease.place();
+        let (place, exclusive) = (lease.place(), lease.is_exclusive());
         let (id, entry, events) = self.exchanges.begin(lease, limit);
         if entry == Entry::Taken {
             request.id = id;
@@ -152,6 +155,9 @@ impl Link {
         if limit.is_some() {
             self.timed.set();
         }
+        if exclusive {
+            self.exclusive.set();
+        }
         Pending { link: Arc::clone(self), id, events, settled: false }
     }
 
@@ -159,7 +165,8 @@ impl Link {
     pub(super) async fn look_after(&self) {
         let recalls = self.ahead.ring(RECALL_TICK, || self.recall_overdue());
         let expiries = self.timed.ring(EXPIRY_TICK, || self.exchanges.expire(Instant::now()));
-        tokio::join!(recalls, expiries);
+        let exclusive = self.exclusive.ring(EXCLUSIVE_TICK, || self.exchanges.look_after_exclusive());
+        tokio::join!(recalls, expiries, exclusive);
     }
 
     /// Recalls, for good, what waits at the worker while that is held up, or for too long: it may go to another one.
@@ -317,6 +324,23 @@ mod tests {
         link.exchanges.handed_back(&[id]);
         assert_eq!(pool.census().in_flight, 0);
         assert_eq!(lease().await.link().worker(), "blog-1", "it comes first as ever");
+    }
+
+    /// Nobody else may ask for the worker meanwhile, and its client may have gone.
+    #[tokio::test(start_paused = true)]
+    async fn an_exclusive_exchange_that_takes_long_is_noticed() {
+        let pool = Pool::new(Admission::Queue(1));
+        let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+        pool.link(0, 1, 2, Arc::clone(&link));
+        let acquire = async |mode| pool.acquire(0, mode, &mut Turn::new(Duration::MAX)).await.unwrap();
+        drop(link.begin(acquire(Mode::Exclusive).await, None, Request::default()));
+        let mut later = Box::pin(acquire(Mode::Shared));
+        assert!(futures_util::poll!(&mut later).is_pending());
+        pool.age_reservation(Duration::from_secs(1));
+        tokio::select! {
+            () = link.look_after() => {}
+            _lease = later => {}
+        }
     }
 
     /// A worker that drains ends once its links are closed, and would take along what is still on its way.

@@ -3,6 +3,7 @@
 use futures_util::poll;
 
 use super::*;
+use crate::pool::dispatch::RESERVED;
 
 fn pool(workers: u64, capacity: usize) -> Arc<Pool<u64>> {
     let pool = Pool::new(Admission::Queue(10));
@@ -120,7 +121,7 @@ async fn exclusive_requests_take_one_worker_in_all() {
 #[tokio::test]
 async fn a_worker_that_has_answered_is_shared_again() {
     let pool = pool(1, 2);
-    let streams = exclusive(&pool).await;
+    let mut streams = exclusive(&pool).await;
     let mut later = Box::pin(shared(&pool));
     assert!(poll!(&mut later).is_pending());
     streams.has_answered();
@@ -163,4 +164,98 @@ async fn the_next_exclusive_request_goes_on_when_the_one_before_it_loses_its_wor
     pool.lose(0, *first.link());
     drop(first);
     assert_eq!(*second.await.link(), 2);
+}
+
+/// It may go on for hours, as server-sent events do.
+#[tokio::test]
+async fn a_response_that_has_begun_holds_up_no_exclusive_request() {
+    let pool = pool(1, 2);
+    let mut streams = shared(&pool).await;
+    let mut waits = Box::pin(exclusive(&pool));
+    assert!(poll!(&mut waits).is_pending(), "it is not answered");
+    streams.has_answered();
+    let had = waits.await;
+    let mut later = Box::pin(shared(&pool));
+    assert!(poll!(&mut later).is_pending(), "beside an exclusive request");
+    drop(streams);
+    assert!(poll!(&mut later).is_pending(), "the end of the other is not its end");
+    drop(had);
+    later.await;
+}
+
+#[tokio::test]
+async fn an_exclusive_request_needs_a_thread_that_is_free() {
+    let pool = pool(1, 1);
+    let mut streams = shared(&pool).await;
+    streams.has_answered();
+    let mut waits = Box::pin(exclusive(&pool));
+    assert!(poll!(&mut waits).is_pending());
+    drop(streams);
+    waits.await;
+}
+
+/// Of those that were at a worker that was lost, some are answered after a long time, as long polls are.
+#[tokio::test]
+async fn the_only_worker_is_reserved_for_a_second_over_all_exclusive_requests() {
+    let pool = pool(1, 8);
+    let first = exclusive(&pool).await;
+    let (mut second, mut third) = (Box::pin(exclusive(&pool)), Box::pin(exclusive(&pool)));
+    let mut later = Box::pin(shared(&pool));
+    assert!(poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
+    assert!(poll!(&mut later).is_pending());
+    pool.age_reservation(RESERVED / 2);
+    drop(first);
+    let second = second.await;
+    assert!(poll!(&mut third).is_pending() && poll!(&mut later).is_pending());
+    pool.age_reservation(RESERVED / 2);
+    pool.look();
+    let all = (second, third.await, later.await, shared(&pool).await);
+    let mut fourth = Box::pin(exclusive(&pool));
+    assert!(poll!(&mut fourth).is_pending(), "it has a second of its own");
+    drop(all);
+    fourth.await;
+}
+
+#[tokio::test]
+async fn each_exclusive_request_has_a_second_where_another_worker_serves() {
+    let pool = pool(2, 1);
+    let first = exclusive(&pool).await;
+    let busy = shared(&pool).await;
+    let (mut second, mut third) = (Box::pin(exclusive(&pool)), Box::pin(exclusive(&pool)));
+    assert!(poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
+    pool.age_reservation(RESERVED / 2);
+    drop(first);
+    let second = second.await;
+    pool.age_reservation(RESERVED / 2);
+    pool.look();
+    assert!(poll!(&mut third).is_pending(), "the second has half of its time left");
+    drop(second);
+    third.await;
+    drop(busy);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_later_finds_the_worker_shared() {
+    let pool = pool(1, 4);
+    let _long = shared(&pool).await;
+    let mut waits = Box::pin(exclusive(&pool));
+    assert!(poll!(&mut waits).is_pending());
+    pool.age_reservation(RESERVED);
+    let _later = shared(&pool).await;
+    let shares = waits.await;
+    assert!(!shares.is_exclusive(), "it came first");
+}
+
+/// Where nothing else happens.
+#[tokio::test(start_paused = true)]
+async fn who_waits_exclusively_ends_the_reservation_by_itself() {
+    let pool = pool(1, 4);
+    let _long = shared(&pool).await;
+    let mut waits = Box::pin(exclusive(&pool));
+    assert!(poll!(&mut waits).is_pending());
+    let mut later = Box::pin(shared(&pool));
+    assert!(poll!(&mut later).is_pending());
+    pool.age_reservation(RESERVED);
+    waits.await;
+    later.await;
 }

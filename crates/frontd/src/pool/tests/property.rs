@@ -6,10 +6,13 @@ use std::collections::HashSet;
 use std::{fmt, mem};
 
 use super::*;
+use crate::pool::dispatch::RESERVED;
 
 const HISTORIES: u32 = 300;
 const STEPS: u32 = 250;
 const SHARDS: usize = 3;
+/// Histories that are the same in every run; further ones are random.
+const SEEDS: std::ops::Range<u64> = 0..100;
 /// The most requests that are in a pool at once, so that some worker is often idle and some queue often empty.
 const REQUESTS: usize = 12;
 const QUEUE: usize = 8;
@@ -21,9 +24,8 @@ fn nothing_waits_while_a_linked_worker_has_room_for_it() {
     if let Ok(seed) = std::env::var("POOL_SEED") {
         return run(seed.parse().expect("POOL_SEED is a number"));
     }
-    for _ in 0..HISTORIES {
-        run(fastrand::u64(..));
-    }
+    SEEDS.for_each(run);
+    (0..HISTORIES).for_each(|_| run(fastrand::u64(..)));
 }
 
 fn run(seed: u64) {
@@ -49,6 +51,9 @@ struct History {
     lost: HashSet<u64>,
     next_instance: u64,
     requests: u32,
+    /// Whether a reservation took too long in this step.
+    overdue: bool,
+    began: Instant,
     log: Vec<String>,
 }
 
@@ -58,6 +63,8 @@ struct Request {
     mode: Mode,
     turn: Turn,
     answered: bool,
+    /// It was exclusive for too long, and is shared.
+    given_up: bool,
 }
 
 impl fmt::Display for Request {
@@ -78,11 +85,14 @@ impl History {
             lost: HashSet::new(),
             next_instance: 1,
             requests: 0,
+            overdue: false,
+            began: Instant::now(),
             log: Vec::new(),
         }
     }
 
     fn step(&mut self) {
+        self.overdue = false;
         match self.random.u32(..100) {
             0..30 => self.arrive(),
             30..37 => self.retry(),
@@ -123,13 +133,23 @@ impl History {
             let shard = self.random.usize(..SHARDS);
             let mode = if self.random.u32(..4) == 0 { Mode::Exclusive } else { Mode::Shared };
             self.requests += 1;
+            let limit = self.limit();
             self.begin(Request {
                 id: self.requests,
                 shard,
                 mode,
-                turn: Turn::new(Duration::MAX),
+                turn: Turn::new(limit),
                 answered: false,
+                given_up: false,
             });
+        }
+    }
+
+    /// How long a request may wait.
+    fn limit(&mut self) -> Duration {
+        match self.random.u32(..3) {
+            0 => Duration::from_millis(self.random.u64(..3000)),
+            _ => Duration::MAX,
         }
     }
 
@@ -143,10 +163,16 @@ impl History {
         self.note(format_args!("begin {request}"));
         let (full, is_new) = (self.waiting.len() >= QUEUE, request.turn.is_new());
         match self.pool.begin(request.shard, request.mode, &mut request.turn) {
-            Ok(Begin::Leased(lease)) => self.running.push((request, lease)),
+            Ok(Begin::Leased(lease)) => self.run(request, lease),
             Ok(Begin::Wait(wait)) => self.waiting.push((request, wait)),
+            Err(Refused::TimedOut) => assert!(request.turn.deadline().is_some_and(|it| it < Instant::now())),
             Err(refused) => assert!(refused == Refused::Full && full && is_new, "{refused}"),
         }
+    }
+
+    fn run(&mut self, mut request: Request, lease: Lease<Link>) {
+        request.mode = if lease.is_exclusive() { Mode::Exclusive } else { Mode::Shared };
+        self.running.push((request, lease));
     }
 
     fn cancel(&mut self) {
@@ -187,7 +213,7 @@ impl History {
         if self.random.bool() {
             request.mode = Mode::Exclusive;
         }
-        request.answered = false;
+        (request.answered, request.given_up) = (false, false);
         self.returned.push(request);
     }
 
@@ -227,19 +253,34 @@ impl History {
         for (mut request, lease) in self.running.extract_if(.., gone) {
             drop(lease);
             request.mode = Mode::Exclusive;
-            request.answered = false;
+            (request.answered, request.given_up) = (false, false);
             self.returned.push(request);
         }
     }
 
     fn pass_time(&mut self) {
-        let time = Duration::from_millis(self.random.u64(1..60));
+        let most = if self.random.u32(..4) == 0 { 1500 } else { 60 };
+        let time = Duration::from_millis(self.random.u64(1..most));
         self.note(format_args!("{time:?} pass"));
-        for member in &mut self.pool.state.lock().members {
+        let mut state = self.pool.state.lock();
+        for member in &mut state.members {
             member.progress -= time;
             member.avoided -= time;
         }
-        self.running.iter_mut().for_each(|(_, lease)| lease.granted -= time);
+        state.reservation.age(time);
+        self.overdue = state.reservation.is_over(Instant::now());
+        drop(state);
+        for (request, lease) in &mut self.running {
+            lease.granted -= time;
+            request.turn.pass(time);
+            request.given_up |= self.overdue;
+        }
+        self.returned.iter_mut().for_each(|it| it.turn.pass(time));
+        self.waiting.iter_mut().for_each(|(it, _)| it.turn.pass(time));
+        self.pool.look();
+        self.collect();
+        let now = Instant::now();
+        self.waiting.retain(|(it, _)| it.turn.deadline().is_none_or(|it| it > now));
     }
 
     fn fail_and_recover(&mut self) {
@@ -262,34 +303,56 @@ impl History {
         use tokio::sync::oneshot::error::TryRecvError;
         for (request, mut wait) in mem::take(&mut self.waiting) {
             match wait.granted.try_recv() {
-                Ok(lease) => self.running.push((request, lease)),
+                Ok(lease) => self.run(request, lease),
                 Err(TryRecvError::Empty) => self.waiting.push((request, wait)),
                 Err(TryRecvError::Closed) => {}
+            }
+        }
+        // All that waited exclusively are given up at once.
+        if self.pool.state.lock().queue.first(Mode::Exclusive).is_none() {
+            let may_be = self.overdue || self.is_late();
+            for (request, _) in self.waiting.iter_mut().filter(|(it, _)| it.mode == Mode::Exclusive) {
+                assert!(may_be, "{request} is given up early");
+                request.mode = Mode::Shared;
             }
         }
     }
 
     fn check(&self) {
         let state = self.pool.state.lock();
-        let exclusive = |it: &Request| it.mode == Mode::Exclusive;
         assert_eq!(state.queue.len(), self.waiting.len(), "waiting");
-        let waits_exclusive = self.waiting.iter().filter(|(it, _)| exclusive(it)).count();
+        let waits_exclusive = self.waiting.iter().filter(|(it, _)| it.mode == Mode::Exclusive).count();
         assert_eq!(state.queue.shards(Mode::Exclusive).count(), waits_exclusive, "waiting exclusively");
-        let mut by_itself = self.running.iter().filter(|(it, _)| exclusive(it) && !it.answered);
-        let owner = by_itself.next().map(|(_, it)| it.instance());
+        let by_itself = |it: &&(Request, Lease<Link>)| it.1.is_exclusive() && !it.0.given_up;
+        let mut by_itself = self.running.iter().filter(by_itself).map(|(_, it)| it.instance());
+        let owner = by_itself.next();
         assert!(by_itself.next().is_none(), "two are to be the only one of their workers at once");
         let draining = match state.reservation {
-            Reservation::Draining(instance) => Some(instance),
-            Reservation::Serving(_) | Reservation::None => None,
+            Reservation::Draining(instance, _) => Some(instance),
+            Reservation::Serving(instance, _) => {
+                assert_eq!(owner, Some(instance), "reserved for nobody");
+                None
+            }
+            Reservation::None => None,
         };
-        match owner {
-            Some(owner) => assert_eq!(state.reservation, Reservation::Serving(owner)),
-            None => assert!(draining.is_none() || waits_exclusive > 0, "reserved for nobody"),
+        if owner.is_some() && !self.is_late() {
+            assert!(matches!(state.reservation, Reservation::Serving(..)), "not reserved");
         }
+        assert!(draining.is_none() || waits_exclusive > 0, "reserved for nobody");
+        assert!(
+            !self.overdue || !state.reservation.is_over(Instant::now()) || self.is_late(),
+            "for too long"
+        );
         for member in &state.members {
             let running = self.running.iter().filter(|(_, it)| it.instance() == member.instance).count();
             assert_eq!(member.in_flight, running, "in flight at {}", member.instance);
-            assert!(owner != Some(member.instance) || running == 1, "beside one that is to be the only one");
+            let answered = |it: &&(Request, _)| it.0.answered;
+            let here = self.running.iter().filter(|(_, it)| it.instance() == member.instance);
+            assert_eq!(member.answered, here.filter(answered).count(), "answered at {}", member.instance);
+            assert!(
+                owner != Some(member.instance) || member.unanswered() == 1,
+                "beside one that is to be the only one"
+            );
             let links = |shard| member.is_linked(shard);
             assert!((0..SHARDS).all(|it| links(it) == self.linked.contains(&(it, member.instance))), "links");
             assert!(running > 0 || (0..SHARDS).any(links), "{} is gone", member.instance);
@@ -300,12 +363,19 @@ impl History {
                 it.is_linked(request.shard) && !self.lost.contains(&it.instance) && owner != Some(it.instance)
             });
             let with_room = linked.filter(|it| match request.mode {
-                Mode::Exclusive => owner.is_none() && it.in_flight == 0,
+                Mode::Exclusive => {
+                    owner.is_none() && it.in_flight == it.answered && it.in_flight < it.capacity
+                }
                 Mode::Shared => Some(it.instance) != draining && it.has_room(state.pace, now),
             });
             let with_room: Vec<_> = with_room.map(|it| it.instance).collect();
             assert!(with_room.is_empty(), "{request} waits, and there is room at {with_room:?}");
         }
+    }
+
+    /// Whether the test itself takes so long that reservations end meanwhile.
+    fn is_late(&self) -> bool {
+        self.began.elapsed() > RESERVED / 2
     }
 
     fn note(&mut self, step: impl fmt::Display) {
