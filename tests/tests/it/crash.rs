@@ -80,6 +80,30 @@ async fn a_get_moves_to_another_worker_and_a_post_does_not() -> anyhow::Result<(
     .await
 }
 
+/// What is tried again for fear that it killed the worker may take as long as it likes, as long polls do.
+#[tokio::test]
+async fn requests_that_are_tried_again_do_not_hold_up_the_only_worker() -> anyhow::Result<()> {
+    let vassal = Vassal::wsgi(&Place::of_tests()?).key("threads = 16");
+    stack::with([vassal], async |stack| {
+        let client = stack.client("wsgi", Protocol::Http1)?;
+        let held = [(); 5].map(|()| Gate::get(&client, stack.root()));
+        for gate in &held {
+            gate.begun(1).await?;
+        }
+        stack.kill(stack.ready("wsgi", 1).await?[0])?;
+        for gate in &held {
+            gate.begun(2).await?;
+        }
+        client.get("/hello").await?.expect(200)?;
+        let worker = stack.ready("wsgi", 1).await?[0];
+        for gate in held {
+            ensure!(gate.pass().await? == worker, "another answered");
+        }
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn emperord_dies_and_nothing_else_does() -> anyhow::Result<()> {
     wsgi(3, async |stack, client| {
