@@ -121,9 +121,12 @@ where
             }
         }
         match &self.cutter {
-            // Nobody need be woken: hyper flushes when it has nothing more to write.
+            // hyper flushes after it has asked for the body, but not always: the second time in one turn it does so only if
+            // it has something to write. So it is woken for another turn.
             Cutter::Connection(cut) => {
-                cut.0.store(true, Ordering::Relaxed);
+                if !cut.0.swap(true, Ordering::Relaxed) {
+                    cx.waker().wake_by_ref();
+                }
                 return Poll::Pending;
             }
             Cutter::Stream(unsent) => ready!(unsent.poll_none_left(cx)),
@@ -195,9 +198,15 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Cuttable<IO> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
     use futures_util::{FutureExt as _, stream};
     use http_body_util::{BodyExt as _, StreamBody};
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -234,5 +243,35 @@ mod tests {
         let mut read = Vec::new();
         far.read_to_end(&mut read).await.unwrap();
         assert_eq!(read, b"last words");
+    }
+
+    /// hyper asks a second time in one turn, and does not flush after that unless there is something to write.
+    #[tokio::test]
+    async fn a_connection_is_cut_when_the_error_comes_after_the_flush_of_a_turn() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let cut = ConnectionCut::default();
+        let io = TokioIo::new(Cuttable::new(near, cut.clone()));
+        let service = service_fn(move |_| {
+            let mut asked = 0;
+            let frames = stream::poll_fn(move |_| {
+                asked += 1;
+                match asked {
+                    1 => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"last"))))),
+                    2 => Poll::Pending,
+                    _ => Poll::Ready(Some(Err(io::Error::other("it broke")))),
+                }
+            });
+            let body = Uncut::new(StreamBody::new(frames), Cutter::Connection(cut.clone()));
+            async { Ok::<_, Infallible>(http::Response::new(body)) }
+        });
+        far.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
+        // On a task of its own, so that the timer does not wake it.
+        let served = TaskTracker::new().spawn(connection);
+        let served = tokio::time::timeout(Duration::from_secs(10), served).await;
+        assert!(served.expect("nobody wakes the connection").unwrap().is_err());
+        let mut read = Vec::new();
+        far.read_to_end(&mut read).await.unwrap();
+        assert!(read.ends_with(b"4\r\nlast\r\n"), "{}", read.escape_ascii());
     }
 }
