@@ -76,8 +76,9 @@ async fn one_that_is_never_well_is_given_up_and_the_old_serve_on() -> anyhow::Re
         stack.remove("ill")?;
         stack.logged(&["ill-1", "worker ended"]).await?;
         stack.put(&vassal.clone().named("alone").domain("ill.localhost"))?;
-        let failed = |app: &App| app.state == "failed" && app.error().contains(why);
-        stack.until("alone", "it has failed", failed).await?;
+        // It is tried again for as long as it takes.
+        let retried = |app: &App| app.state == "backing_off" && app.error().contains(why);
+        stack.until("alone", "its start is given up", retried).await?;
         Ok(())
     })
     .await
