@@ -79,7 +79,7 @@ pub(crate) enum Place {
 pub(crate) enum Refused {
     #[error("the app's queue is full")]
     Full,
-    #[error("too many request bodies are being received")]
+    #[error("too many request bodies are being received, for the app or from this address")]
     TooManyUploads,
     #[error("no worker had room in time")]
     TimedOut,
