@@ -141,6 +141,7 @@ impl Driver {
             Event::Failed { worker, attachment, failure } => self.failed(&worker, attachment, failure),
             Event::Unwell { worker, attachment, message } => self.unwell(&worker, attachment, message),
             Event::Stuck { worker, attachment } => self.stuck(&worker, attachment),
+            Event::Held { worker, attachment } => self.held(&worker, attachment),
             Event::Draining { worker, attachment } => self.draining(&worker, attachment),
             Event::Detached { worker, attachment } => self.detached(&worker, attachment),
             Event::Ended { worker, identity, ending } => self.ended(&worker, identity, ending),

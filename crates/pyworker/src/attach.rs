@@ -35,6 +35,8 @@ pub(crate) struct Life {
     pub(crate) draining: bool,
     /// A request does not end: this worker is to be replaced.
     pub(crate) is_stuck: bool,
+    /// Each of its threads is held by a response that nobody reads any more: the same, once another is ready.
+    pub(crate) is_held: bool,
     /// What keeps it from being ready, once it has imported its app.
     pub(crate) unwell: Option<String>,
     /// Set once it is about to end.
@@ -116,7 +118,7 @@ impl Attachment {
         let (requests, outgoing) = mpsc::channel(8);
         let mut told = self.life.borrow_and_update().clone();
         // Not part of the hello.
-        (told.end, told.is_stuck) = (None, false);
+        (told.end, told.is_stuck, told.is_held) = (None, false, false);
         send(&requests, Message::Hello(self.hello(&told))).await;
         let mut answers = self.client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
         backoff.reset();
@@ -199,7 +201,10 @@ async fn tell(requests: &mpsc::Sender<AttachRequest>, told: &Life, now: &Life) {
         send(requests, Message::Draining(Draining {})).await;
     }
     if now.is_stuck && !told.is_stuck {
-        send(requests, Message::Stuck(Stuck {})).await;
+        send(requests, Message::Stuck(Stuck { held: false })).await;
+    }
+    if now.is_held && !told.is_held {
+        send(requests, Message::Stuck(Stuck { held: true })).await;
     }
     match &now.end {
         Some(End::Failed(failed)) => send(requests, Message::Failed(failed.clone())).await,

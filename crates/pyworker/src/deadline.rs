@@ -19,6 +19,9 @@ const GONE_LIMIT: Duration = Duration::from_secs(5);
 ///      └───────────▶ Expired ◀──────────────────┴────────────────────────────┘         ├─────▶ Left
 ///                      └──────grace over──▶ Stuck ─────────────────────────────────────┘
 /// ```
+///
+/// One that is stuck costs its worker where a client waited for it, or where Python itself is held; else its thread
+/// alone ([`Found::Held`]).
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     limits: Limits,
@@ -28,6 +31,8 @@ pub(crate) struct Deadline {
     clock: Clock,
     cause: AtomicU8,
     runner: Runner,
+    /// Python could be run on its account since: nothing but its own thread is held.
+    reached: AtomicBool,
     /// The exception was raised.
     raised: AtomicBool,
     /// The stack of its thread is in the log.
@@ -99,6 +104,8 @@ pub(crate) enum Found {
     Unread,
     /// The grace is over, too.
     Stuck,
+    /// The same, and nobody reads the response any more: nothing but the thread is lost.
+    Held,
 }
 
 /// The response cannot begin any more: the client was told that it took too long.
@@ -179,7 +186,10 @@ impl Deadline {
                 Found::Unread
             }
             EXPIRED if age >= self.limit() + self.limit().min(GRACE) && self.turn(EXPIRED, STUCK) => {
-                Found::Stuck
+                match self.cause() {
+                    Cause::Idle | Cause::ClientGone if self.reached.load(Ordering::SeqCst) => Found::Held,
+                    _ => Found::Stuck,
+                }
             }
             _ => Found::Nothing,
         }
@@ -234,6 +244,11 @@ impl Deadline {
     /// Whether the response has not begun, and the request has not expired.
     pub(crate) fn is_running(&self) -> bool {
         self.phase() == RUNNING
+    }
+
+    /// Python runs on its account: no C code holds the GIL.
+    pub(crate) fn reach(&self) {
+        self.reached.store(true, Ordering::SeqCst);
     }
 
     /// Whether the exception is to be raised by whoever asks: the first, and no one before or after.
@@ -293,129 +308,4 @@ fn milliseconds(now: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const EXPIRED: Found = Found::Expired(Cause::Request);
-    const IDLE: Found = Found::Expired(Cause::Idle);
-
-    fn deadline(request: u32, idle: u32) -> Deadline {
-        Deadline::new(Limits::new(request * 1000, idle * 1000))
-    }
-
-    fn look(deadline: &Deadline, second: u32) -> Found {
-        deadline.look(SECOND * second, Client::Waits)
-    }
-
-    #[test]
-    fn each_end_is_found_once_and_counted_from_the_first_look() {
-        let deadline = deadline(60, 60);
-        for (second, found) in [
-            (100, Found::Nothing),
-            (159, Found::Nothing),
-            (160, EXPIRED),
-            (164, Found::Nothing),
-            (165, Found::Stuck),
-            (1000, Found::Nothing),
-        ] {
-            assert_eq!(look(&deadline, second), found, "after {second} s");
-        }
-        assert_eq!(deadline.age(SECOND * 170), SECOND * 70);
-        assert!(deadline.is_stuck());
-    }
-
-    #[test]
-    fn the_grace_is_no_longer_than_the_limit() {
-        let deadline = deadline(1, 0);
-        let looks = [0, 1, 2].map(|second| look(&deadline, second));
-        assert_eq!(looks, [Found::Nothing, EXPIRED, Found::Stuck]);
-    }
-
-    #[test]
-    fn a_response_that_began_in_time_may_go_on() {
-        let deadline = deadline(1, 0);
-        assert_eq!(look(&deadline, 1), Found::Nothing);
-        assert_eq!((deadline.answer(), deadline.answer()), (Ok(()), Ok(())));
-        assert_eq!(look(&deadline, 9), Found::Nothing);
-        assert!(!deadline.leave());
-    }
-
-    #[test]
-    fn one_that_comes_late_does_not_begin() {
-        let deadline = deadline(1, 60);
-        assert_eq!((look(&deadline, 1), look(&deadline, 2)), (Found::Nothing, EXPIRED));
-        assert_eq!(deadline.answer(), Err(TooLate));
-        assert!(deadline.is_to_be_raised() && !deadline.is_to_be_raised(), "raised once");
-        assert!(deadline.is_over() && deadline.leave() && !deadline.is_over());
-        assert_eq!(look(&deadline, 9), Found::Nothing, "who has left is not stuck");
-    }
-
-    #[test]
-    fn without_a_limit_nothing_is_late() {
-        let deadline = deadline(0, 0);
-        assert_eq!((look(&deadline, 1), look(&deadline, 9999)), (Found::Nothing, Found::Nothing));
-        assert_eq!(deadline.answer(), Ok(()));
-        assert_eq!((look(&deadline, 10_000), look(&deadline, 99_999)), (Found::Nothing, Found::Nothing));
-        assert_eq!(deadline.runner(), None);
-    }
-
-    #[test]
-    fn each_piece_begins_the_idle_time_anew_and_the_first_does() {
-        let deadline = deadline(100, 10);
-        assert_eq!(look(&deadline, 1), Found::Nothing);
-        deadline.answer().unwrap();
-        assert_eq!((look(&deadline, 50), look(&deadline, 59)), (Found::Nothing, Found::Nothing));
-        drop(deadline.send());
-        assert_eq!((look(&deadline, 60), look(&deadline, 69)), (Found::Nothing, Found::Nothing));
-        assert_eq!((look(&deadline, 70), look(&deadline, 74)), (IDLE, Found::Nothing));
-        assert_eq!((deadline.cause(), deadline.limit()), (Cause::Idle, SECOND * 10));
-        assert_eq!(look(&deadline, 75), Found::Stuck);
-    }
-
-    #[test]
-    fn what_waits_for_a_slow_client_is_not_idle() {
-        let deadline = deadline(100, 10);
-        deadline.answer().unwrap();
-        let sending = deadline.send();
-        let looks = [1, 10, 11, 12, 21].map(|second| look(&deadline, second));
-        let nothing = Found::Nothing;
-        assert_eq!(looks, [nothing, nothing, Found::Unread, nothing, Found::Unread]);
-        drop(sending);
-        assert!(!deadline.is_over());
-        assert_eq!((look(&deadline, 22), look(&deadline, 32)), (nothing, IDLE));
-    }
-
-    #[test]
-    fn what_comes_after_the_body_has_the_idle_time_too() {
-        let deadline = deadline(100, 10);
-        deadline.answer().unwrap();
-        assert_eq!(look(&deadline, 1), Found::Nothing);
-        deadline.close();
-        assert_eq!((look(&deadline, 9), look(&deadline, 18)), (Found::Nothing, Found::Nothing));
-        assert_eq!(look(&deadline, 19), IDLE);
-    }
-
-    #[test]
-    fn a_response_without_a_client_is_interrupted_and_nothing_else_is() {
-        let gone = |deadline: &Deadline, second| deadline.look(SECOND * second, Client::Gone);
-        let answering = || {
-            let deadline = deadline(100, 60);
-            deadline.answer().unwrap();
-            deadline
-        };
-        let deadline = deadline(100, 60);
-        assert_eq!((gone(&deadline, 1), gone(&deadline, 99)), (Found::Nothing, Found::Nothing));
-        let deadline = answering();
-        assert_eq!(
-            (look(&deadline, 1), gone(&deadline, 8), gone(&deadline, 12)),
-            (Found::Nothing, Found::Nothing, Found::Nothing)
-        );
-        assert_eq!(gone(&deadline, 13), Found::Expired(Cause::ClientGone));
-        assert_eq!((gone(&deadline, 17), gone(&deadline, 18)), (Found::Nothing, Found::Stuck));
-        let deadline = answering();
-        assert_eq!(gone(&deadline, 1), Found::Nothing);
-        deadline.close();
-        assert_eq!(gone(&deadline, 9), Found::Nothing, "the app was told, and cleans up");
-    }
-}
+mod tests;

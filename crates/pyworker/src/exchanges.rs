@@ -83,6 +83,10 @@ pub(crate) struct Look {
     pub(crate) expired: Vec<(Arc<Exchange>, Cause)>,
     /// Those that go on all the same, each once.
     pub(crate) stuck: Vec<Arc<Exchange>>,
+    /// Those of them that nobody reads any more, each once.
+    pub(crate) held: Vec<Arc<Exchange>>,
+    /// How many threads are in what is stuck or held, those found earlier included.
+    pub(crate) taken: usize,
     /// Those whose clients make no room for what the app gives.
     pub(crate) unread: Vec<Arc<Exchange>>,
     /// What there is besides.
@@ -235,8 +239,10 @@ impl Exchanges {
                 Found::Nothing => {}
                 Found::Expired(cause) => look.expired.push((Arc::clone(exchange), cause)),
                 Found::Stuck => look.stuck.push(Arc::clone(exchange)),
+                Found::Held => look.held.push(Arc::clone(exchange)),
                 Found::Unread => look.unread.push(Arc::clone(exchange)),
             }
+            look.taken += usize::from(exchange.deadline.is_stuck());
         }
         look
     }

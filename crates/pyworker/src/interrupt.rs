@@ -61,6 +61,7 @@ impl Interrupter {
         let interrupter = Arc::clone(self);
         let run = move || {
             let _python_has_ended = Python::try_attach(|py| {
+                exchange.deadline.reach();
                 log_stack(py, &exchange, age);
                 interrupter.raise(py, &exchange);
             });
@@ -125,7 +126,13 @@ pub(crate) fn error(exchange: &Exchange) -> PyErr {
 }
 
 fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
-    if !exchange.deadline.is_over() || !exchange.deadline.is_to_be_logged() {
+    if !exchange.deadline.is_over() {
+        return;
+    }
+    if exchange.deadline.cause() == Cause::ClientGone {
+        return log_client_gone(exchange, age);
+    }
+    if !exchange.deadline.is_to_be_logged() {
         return;
     }
     let stack = exchange.deadline.runner().map(|thread| stack(py, thread));
@@ -141,22 +148,26 @@ fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
             ?age,
             "a request is over its limit of {limit:?}: it is ended\n{stack}"
         ),
-        Cause::Idle => tracing::warn!(
+        Cause::Idle | Cause::ClientGone => tracing::warn!(
             method,
             path,
             request,
             ?age,
             "a response has given nothing for {limit:?}: it is ended\n{stack}"
         ),
-        // Clients leave all the time.
-        Cause::ClientGone => tracing::debug!(
-            method,
-            path,
-            request,
-            ?age,
-            "the client of a response has gone, and its app goes on: it is ended\n{stack}"
-        ),
     }
+}
+
+/// Clients leave all the time: the stack is of interest only if the app does not end ([`crate::watch`]).
+fn log_client_gone(exchange: &Exchange, age: Duration) {
+    let (method, path) = (exchange.method(), exchange.path());
+    tracing::debug!(
+        method,
+        path,
+        request = exchange.request_id(),
+        ?age,
+        "the client of a response has gone, and its app goes on: it is ended"
+    );
 }
 
 /// Where a thread is, as Python's tracebacks tell it.

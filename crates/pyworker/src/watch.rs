@@ -27,6 +27,7 @@ const DESERTED_LIMIT: Duration = Duration::from_secs(1);
 /// ```text
 ///   limit over ─▶ the client is told, or cut ─▶ stack logged, RequestTimeout raised, as soon as the GIL allows it
 ///   grace over ─▶ stack logged without the GIL ─▶ emperord is told: this worker is to be replaced
+///        └─ nobody reads the response: its thread is taken; emperord is told once all of them are
 /// ```
 pub(crate) struct Watch {
     pub(crate) exchanges: Arc<Exchanges>,
@@ -35,6 +36,8 @@ pub(crate) struct Watch {
     pub(crate) end_asked: Arc<Notify>,
     pub(crate) interrupter: Arc<Interrupter>,
     pub(crate) dump: Dump,
+    /// How many run the app.
+    pub(crate) threads: usize,
 }
 
 impl Watch {
@@ -77,14 +80,45 @@ impl Watch {
         for exchange in look.stuck {
             self.give_up(&exchange, exchange.deadline.age(now)).await;
         }
+        for exchange in look.held {
+            self.note_held(&exchange, exchange.deadline.age(now)).await;
+        }
+        if look.taken >= self.threads {
+            self.give_worker_up();
+        }
         look.rest
     }
 
-    async fn give_up(&self, exchange: &Exchange, age: Duration) {
-        let stack = match exchange.deadline.runner() {
-            Some(thread) if exchange.deadline.is_to_be_logged() => self.dump.of(thread).await,
-            _ => "its stack is logged above".to_owned(),
+    /// One thread less; the others serve on.
+    async fn note_held(&self, exchange: &Exchange, age: Duration) {
+        let why = match exchange.deadline.cause() {
+            Cause::ClientGone => "its client has gone",
+            Cause::Idle | Cause::Request => "it gave nothing for too long",
         };
+        let stack = self.stack(exchange).await;
+        let (method, path) = (exchange.method(), exchange.path());
+        let request = exchange.request_id();
+        tracing::warn!(
+            method,
+            path,
+            request,
+            ?age,
+            why,
+            "a response that nobody reads cannot be interrupted: its thread is taken until the app's call returns\n{stack}"
+        );
+    }
+
+    fn give_worker_up(&self) {
+        let is_new = self.life.send_if_modified(|life| {
+            !life.draining && !life.is_stuck && !std::mem::replace(&mut life.is_held, true)
+        });
+        if is_new {
+            tracing::warn!("no thread is left to serve: this worker is to be replaced");
+        }
+    }
+
+    async fn give_up(&self, exchange: &Exchange, age: Duration) {
+        let stack = self.stack(exchange).await;
         let (method, path) = (exchange.method(), exchange.path());
         let request = exchange.request_id();
         tracing::error!(
@@ -95,6 +129,13 @@ impl Watch {
             "a request does not end: this worker is to be replaced\n{stack}"
         );
         self.life.send_if_modified(|life| !std::mem::replace(&mut life.is_stuck, true));
+    }
+
+    async fn stack(&self, exchange: &Exchange) -> String {
+        match exchange.deadline.runner() {
+            Some(thread) if exchange.deadline.is_to_be_logged() => self.dump.of(thread).await,
+            _ => "its stack is logged above".to_owned(),
+        }
     }
 }
 

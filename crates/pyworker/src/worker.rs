@@ -306,7 +306,7 @@ impl Worker {
         let others =
             (2..=threads).map(|number| self.start_thread(py, wsgi, number)).collect::<PyResult<Vec<_>>>()?;
         let signals = Signals::listen(py, &self.driver, self.ended.main_thread())?;
-        self.watch_limits(py)?;
+        self.watch_limits(py, threads)?;
         if threads <= 1
             && let Err(error) = process::schedule_as_batch(py)
         {
@@ -321,13 +321,14 @@ impl Worker {
         Ok(())
     }
 
-    fn watch_limits(&self, py: Python<'_>) -> PyResult<()> {
+    fn watch_limits(&self, py: Python<'_>, threads: u32) -> PyResult<()> {
         let watch = Watch {
             exchanges: Arc::clone(&self.exchanges),
             life: Arc::clone(&self.life),
             end_asked: Arc::clone(&self.end_asked),
             interrupter: Interrupter::install(py)?,
             dump: Dump::install(py, Threads::Asked)?,
+            threads: usize::try_from(threads.max(1)).unwrap_or(usize::MAX),
         };
         self.driver.spawn(watch.run());
         Ok(())

@@ -61,6 +61,12 @@ pub enum Event {
         /// The worker's number.
         number: u16,
     },
+    /// Each thread of a worker is held by a response that nobody reads any more: it cannot serve, and what it is at
+    /// may wait until another is ready in its place.
+    Held {
+        /// The worker's number.
+        number: u16,
+    },
     /// What a worker has done so far.
     Used {
         /// The worker's number.
@@ -175,7 +181,7 @@ pub enum Action {
 pub enum DrainCause {
     /// Another runs what is newer.
     Superseded,
-    /// Another took its place, as it has done enough.
+    /// Another took its place, as it has done enough or can do no more.
     Recycled(RecycleCause),
     /// Fewer are wanted, or none.
     Superfluous,

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::event::{Action, DrainCause, TerminateCause};
+use crate::recycle::RecycleCause;
 use crate::supervisor::{Supervisor, Want};
 use crate::trust::Trust;
 use crate::worker::{Stage, Worker};
@@ -51,13 +52,14 @@ fn stop_superfluous_starts(it: &mut Supervisor, wanted: usize, now: Instant, act
     }
 }
 
-/// Those that serve beyond what is wanted: the oldest generation first, then those that have done enough,
-/// then the highest number.
+/// Those that serve beyond what is wanted: the oldest generation first, then those whose threads are all held, then
+/// those that have done enough, then the highest number.
 fn drain_superfluous(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
     let current = it.generation;
     let mut ready: Vec<(u16, &mut Worker)> =
         it.workers.iter_mut().filter(|(_, w)| w.is_ready()).map(|(number, w)| (*number, w)).collect();
-    ready.sort_by_key(|(number, w)| (w.generation, w.due.is_none(), u16::MAX - number));
+    let is_held = |due| due == Some(RecycleCause::Held);
+    ready.sort_by_key(|(number, w)| (w.generation, !is_held(w.due), w.due.is_none(), u16::MAX - number));
     let too_many = ready.len().saturating_sub(wanted);
     for (number, worker) in ready.into_iter().take(too_many) {
         let cause = match worker.due {

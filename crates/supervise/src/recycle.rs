@@ -1,4 +1,4 @@
-//! When a worker has done enough, and is replaced by a fresh one.
+//! When a worker has done enough, or can do no more, and is replaced by a fresh one.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct Usage {
     pub memory: u64,
 }
 
-/// Of what a worker has had enough. Displayed as a part of a sentence.
+/// Why a worker is replaced once another is ready. Displayed as a part of a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecycleCause {
     /// So many requests.
@@ -35,6 +35,8 @@ pub enum RecycleCause {
     Lifetime(Duration),
     /// So many bytes of memory.
     Memory(u64),
+    /// Each of its threads is held by a response that nobody reads any more.
+    Held,
 }
 
 impl Recycle {
@@ -85,6 +87,7 @@ impl fmt::Display for RecycleCause {
             Self::Requests(requests) => write!(f, "it has answered {requests} requests"),
             Self::Lifetime(age) => write!(f, "it is {} s old", age.as_secs()),
             Self::Memory(bytes) => write!(f, "it has {} MB of memory", bytes.div_ceil(1_000_000)),
+            Self::Held => f.write_str("each of its threads is held by a response that nobody reads"),
         }
     }
 }

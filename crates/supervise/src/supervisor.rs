@@ -100,6 +100,7 @@ impl Supervisor {
             Event::Draining { number } => self.draining(number, now),
             Event::Detached { number } => self.detached(number, now),
             Event::Stuck { number } => self.stuck(number, now, actions),
+            Event::Held { number } => self.held(number),
             Event::Used { number, usage } => self.used(number, usage),
             Event::SpawnFailed { number } => self.spawn_failed(number, now, actions),
             Event::Exited { number, exit } => self.exited(number, exit, now, actions),
@@ -112,7 +113,12 @@ impl Supervisor {
         self.want = Want::Workers(workers);
         if self.limits.recycle != limits.recycle {
             self.memory_floor = MemoryFloor::default();
-            self.workers.values_mut().for_each(|worker| (worker.due, worker.over_memory) = (None, None));
+            // That a worker is held is said once, and no limit changes it.
+            let is_over = |due: &mut RecycleCause| *due != RecycleCause::Held;
+            for worker in self.workers.values_mut() {
+                worker.over_memory = None;
+                worker.due.take_if(is_over);
+            }
         }
         self.limits = limits;
         if generation > self.generation {
@@ -172,6 +178,13 @@ impl Supervisor {
     fn stuck(&mut self, number: u16, now: Instant, actions: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_ready()) {
             actions.push(worker.drain(number, now, self.limits.grace, DrainCause::Stuck));
+        }
+    }
+
+    /// One after the other, as for those that have done enough: clients that leave cannot have all started again at once.
+    fn held(&mut self, number: u16) {
+        if let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_ready()) {
+            worker.due = Some(RecycleCause::Held);
         }
     }
 

@@ -68,7 +68,7 @@ pub struct Worker {
     pub(crate) usage: Usage,
     /// Since when it has more memory than it may.
     pub(crate) over_memory: Option<Instant>,
-    /// Of what it has had enough: it serves until another is ready in its place.
+    /// Of what it has had enough, or why it can do no more: it serves until another is ready in its place.
     pub due: Option<RecycleCause>,
 }
 

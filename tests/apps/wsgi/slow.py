@@ -4,6 +4,7 @@ Each tells through `record` that it has begun, and what ended it.
 """
 
 import ctypes
+import queue
 import threading
 import time
 
@@ -149,6 +150,27 @@ def stalled_deadlock(environ):
     yield b"never\n"
 
 
+def stalled_deadlock_with_gil(environ):
+    deadlock_with_gil(environ)
+    yield b"never\n"
+
+
+def stalled_held(environ):
+    """Waits where no exception ends it: outside of the main thread that is any call that blocks."""
+    if threading.current_thread() is threading.main_thread():
+        deadlock(environ)
+    queue.SimpleQueue().get()
+    yield b"never\n"
+
+
+def stalled_ticks(environ):
+    """Goes on until it is told to end."""
+    while not edges.os.path.exists(edges.query(environ, "gate")):
+        time.sleep(0.05)
+        yield b"tick\n"
+    yield b"last\n"
+
+
 def stalled_not(environ):
     """Each piece comes in time, and all of them together do not."""
     for number in range(8):
@@ -162,7 +184,8 @@ def stalled_endless(environ):
         yield b"x" * 65536
 
 
-STALLED = [stalled_sleep, stalled_spin, stalled_empty, stalled_deadlock, stalled_not, stalled_endless]
+STALLED = [stalled_sleep, stalled_spin, stalled_empty, stalled_deadlock, stalled_held, stalled_ticks]
+STALLED += [stalled_deadlock_with_gil, stalled_not, stalled_endless]
 WAITS = [spin, sleep, lock, read_more, retry, deadlock, deadlock_with_gil]
 BY_PATH = {"/" + each.__name__.replace("_", "-"): watched(each) for each in WAITS}
 BY_PATH |= {"/" + each.__name__.replace("_", "-"): stalled(each) for each in STALLED}

@@ -64,14 +64,15 @@ async fn threads_of_one_worker_stall_each_for_itself() -> anyhow::Result<()> {
     .await
 }
 
+/// No thread of it can serve, whoever reads what.
 #[tokio::test]
-async fn a_worker_that_is_stuck_amidst_a_response_is_replaced() -> anyhow::Result<()> {
+async fn a_worker_whose_python_is_held_by_c_amidst_a_response_is_replaced() -> anyhow::Result<()> {
     stalling("'1s'", 1, 2, async |stack| {
         let pid = stack.ready("slow", 1).await?[0];
         let client = stack.client("slow", Protocol::Http2)?;
-        let mut stalled = Stalled::open(&client, stack, "/stalled-deadlock").await?;
+        let mut stalled = Stalled::open(&client, stack, "/stalled-deadlock-with-gil").await?;
         ensure!(stalled.is_cut().await, "a stalled body passed for whole");
-        stack.logged(&["a request does not end", "/stalled-deadlock"]).await?;
+        stack.logged(&["a request does not end", "/stalled-deadlock-with-gil"]).await?;
         let replaced = |app: &App| app.is_whole() && !app.ready().contains(&pid);
         stack.until("slow", "another has taken its place", replaced).await?;
         ensure!(process::ends(pid, PATIENCE), "{pid} lives on");
@@ -145,15 +146,16 @@ async fn a_client_that_reads_nothing_costs_no_thread() -> anyhow::Result<()> {
 }
 
 /// A response whose first piece has come.
-struct Stalled {
-    record: PathBuf,
+pub(crate) struct Stalled {
+    pub(crate) record: PathBuf,
     body: Incoming,
 }
 
 impl Stalled {
-    async fn open(client: &Client, stack: &Stack, path: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(client: &Client, stack: &Stack, path: &str) -> anyhow::Result<Self> {
         let record = stack.root().join(format!("stalled-{:016x}", fastrand::u64(..)));
-        let asked = request(Method::GET, &format!("{path}?record={}", record.display()), empty());
+        let query = if path.contains('?') { "" } else { "?" };
+        let asked = request(Method::GET, &format!("{path}{query}record={}", record.display()), empty());
         let mut body = client.open(asked).await?.into_body();
         let first = body.frame().await.transpose()?.and_then(|it| it.into_data().ok());
         ensure!(first.as_deref() == Some(b"first\n"), "{first:?}");
@@ -161,7 +163,7 @@ impl Stalled {
     }
 
     /// Waits for the end of the body, which is to be none.
-    async fn is_cut(&mut self) -> bool {
+    pub(crate) async fn is_cut(&mut self) -> bool {
         loop {
             match self.body.frame().await {
                 Some(Ok(_)) => {}
@@ -172,7 +174,7 @@ impl Stalled {
     }
 
     /// The client leaves.
-    fn leave(self) -> PathBuf {
+    pub(crate) fn leave(self) -> PathBuf {
         self.record
     }
 
@@ -188,7 +190,8 @@ async fn recorded(record: &Path, text: &str) -> anyhow::Result<()> {
     .await
 }
 
-async fn stalling(
+/// Serves `slow.py` with that limit.
+pub(crate) async fn stalling(
     idle: &str,
     workers: u32,
     threads: u32,

@@ -16,6 +16,7 @@ mod failing;
 mod gate;
 mod hanging_start;
 mod health;
+mod held;
 mod idle;
 mod inside_python;
 mod life;

@@ -215,7 +215,12 @@ pub struct Drained {}
 /// A request does not end long after its limit, and nothing ends it but the end of the process: the worker is
 /// to be replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Stuck {}
+pub struct Stuck {
+    /// Not one request, but each thread, is held by a response that nobody reads any more: there is time to have another
+    /// worker ready first.
+    #[prost(bool, tag = "1")]
+    pub held: bool,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachResponse {
     #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4")]

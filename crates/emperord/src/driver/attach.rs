@@ -152,6 +152,12 @@ impl Driver {
         }
     }
 
+    pub(super) fn held(&mut self, worker: &WorkerName, id: AttachmentId) {
+        if self.attached(worker, id).is_some() {
+            self.tell(&worker.vassal, Event::Held { number: worker.number });
+        }
+    }
+
     pub(super) fn draining(&mut self, worker: &WorkerName, id: AttachmentId) {
         if self.attached(worker, id).is_some() {
             self.tell(&worker.vassal, Event::Draining { number: worker.number });

@@ -75,6 +75,13 @@ pub enum Event {
         /// On which stream it was said.
         attachment: AttachmentId,
     },
+    /// Each thread of a worker is held by a response that nobody reads any more.
+    Held {
+        /// Its name.
+        worker: WorkerName,
+        /// On which stream it was said.
+        attachment: AttachmentId,
+    },
     /// What a worker is doing.
     Load {
         /// Its name.

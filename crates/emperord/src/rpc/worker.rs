@@ -9,7 +9,7 @@ use api::worker::attach_response::Message as Order;
 use api::worker::worker_service_server::WorkerService;
 use api::worker::{
     AttachRequest, AttachResponse, Drain, Ended, Failed, GetSpecRequest, GetSpecResponse, Hello, Ready, Spec,
-    Stop, failed,
+    Stop, Stuck, failed,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -133,7 +133,8 @@ impl Attached {
                 Event::Load { worker, attachment, load }
             }
             Message::Unwell(unwell) => Event::Unwell { worker, attachment, message: bounded(unwell.message) },
-            Message::Stuck(_) => Event::Stuck { worker, attachment },
+            Message::Stuck(Stuck { held: false }) => Event::Stuck { worker, attachment },
+            Message::Stuck(Stuck { held: true }) => Event::Held { worker, attachment },
             Message::Draining(_) | Message::Drained(_) => Event::Draining { worker, attachment },
         })
     }

@@ -1,6 +1,7 @@
 //! Workers that hang: one has a request that does not end, another says nothing any more.
 
 use super::*;
+use crate::Usage;
 
 /// Plays a story from two workers that serve.
 #[track_caller]
@@ -22,6 +23,47 @@ fn one_that_is_stuck_takes_no_more_and_is_replaced_then_killed() {
         (10_100, Event::Tick, "terminate 1 GraceOver", Phase::Running),
         (12_100, Event::Tick, "kill 1 Stubborn", Phase::Running),
         (12_200, crashed(1), "", Phase::Running),
+    ]);
+}
+
+#[test]
+fn one_whose_threads_are_all_held_is_drained_once_another_is_ready() {
+    check_two(&[
+        (100, Event::Held { number: 1 }, "spawn 3@1", Phase::Running),
+        (100, Event::Held { number: 1 }, "", Phase::Running),
+        (200, Event::Held { number: 2 }, "", Phase::Running),
+        (
+            900,
+            ready(3),
+            "publish, recycle 2: each of its threads is held by a response that nobody reads, spawn 4@1",
+            Phase::Running,
+        ),
+        (950, ended(2), "", Phase::Running),
+        (
+            990,
+            ready(4),
+            "publish, recycle 1: each of its threads is held by a response that nobody reads",
+            Phase::Running,
+        ),
+        (995, Event::Held { number: 1 }, "", Phase::Running),
+    ]);
+}
+
+#[test]
+fn one_whose_threads_are_all_held_stays_so_whatever_the_limits_and_goes_first() {
+    let recycle = Recycle { requests: Some(100), ..NO_RECYCLING };
+    let limited = Event::Wanted { generation: 1, workers: 2, limits: Limits { recycle, ..LIMITS } };
+    let usage = Usage { requests: 100, memory: 0 };
+    check_two(&[
+        (100, Event::Held { number: 1 }, "spawn 3@1", Phase::Running),
+        (110, limited, "", Phase::Running),
+        (120, Event::Used { number: 2, usage }, "", Phase::Running),
+        (
+            200,
+            ready(3),
+            "publish, recycle 1: each of its threads is held by a response that nobody reads, spawn 4@1",
+            Phase::Running,
+        ),
     ]);
 }
 

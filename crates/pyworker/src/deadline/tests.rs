@@ -1,0 +1,159 @@
+//! Stories of one request, second by second.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const EXPIRED: Found = Found::Expired(Cause::Request);
+const IDLE: Found = Found::Expired(Cause::Idle);
+
+fn deadline(request: u32, idle: u32) -> Deadline {
+    Deadline::new(Limits::new(request * 1000, idle * 1000))
+}
+
+fn look(deadline: &Deadline, second: u32) -> Found {
+    deadline.look(SECOND * second, Client::Waits)
+}
+
+#[test]
+fn each_end_is_found_once_and_counted_from_the_first_look() {
+    let deadline = deadline(60, 60);
+    for (second, found) in [
+        (100, Found::Nothing),
+        (159, Found::Nothing),
+        (160, EXPIRED),
+        (164, Found::Nothing),
+        (165, Found::Stuck),
+        (1000, Found::Nothing),
+    ] {
+        assert_eq!(look(&deadline, second), found, "after {second} s");
+    }
+    assert_eq!(deadline.age(SECOND * 170), SECOND * 70);
+    assert!(deadline.is_stuck());
+}
+
+#[test]
+fn the_grace_is_no_longer_than_the_limit() {
+    let deadline = deadline(1, 0);
+    let looks = [0, 1, 2].map(|second| look(&deadline, second));
+    assert_eq!(looks, [Found::Nothing, EXPIRED, Found::Stuck]);
+}
+
+#[test]
+fn a_response_that_began_in_time_may_go_on() {
+    let deadline = deadline(1, 0);
+    assert_eq!(look(&deadline, 1), Found::Nothing);
+    assert_eq!((deadline.answer(), deadline.answer()), (Ok(()), Ok(())));
+    assert_eq!(look(&deadline, 9), Found::Nothing);
+    assert!(!deadline.leave());
+}
+
+#[test]
+fn one_that_comes_late_does_not_begin() {
+    let deadline = deadline(1, 60);
+    assert_eq!((look(&deadline, 1), look(&deadline, 2)), (Found::Nothing, EXPIRED));
+    assert_eq!(deadline.answer(), Err(TooLate));
+    assert!(deadline.is_to_be_raised() && !deadline.is_to_be_raised(), "raised once");
+    assert!(deadline.is_over() && deadline.leave() && !deadline.is_over());
+    assert_eq!(look(&deadline, 9), Found::Nothing, "who has left is not stuck");
+}
+
+#[test]
+fn without_a_limit_nothing_is_late() {
+    let deadline = deadline(0, 0);
+    assert_eq!((look(&deadline, 1), look(&deadline, 9999)), (Found::Nothing, Found::Nothing));
+    assert_eq!(deadline.answer(), Ok(()));
+    assert_eq!((look(&deadline, 10_000), look(&deadline, 99_999)), (Found::Nothing, Found::Nothing));
+    assert_eq!(deadline.runner(), None);
+}
+
+#[test]
+fn each_piece_begins_the_idle_time_anew_and_the_first_does() {
+    let deadline = deadline(100, 10);
+    assert_eq!(look(&deadline, 1), Found::Nothing);
+    deadline.answer().unwrap();
+    assert_eq!((look(&deadline, 50), look(&deadline, 59)), (Found::Nothing, Found::Nothing));
+    drop(deadline.send());
+    assert_eq!((look(&deadline, 60), look(&deadline, 69)), (Found::Nothing, Found::Nothing));
+    assert_eq!((look(&deadline, 70), look(&deadline, 74)), (IDLE, Found::Nothing));
+    assert_eq!((deadline.cause(), deadline.limit()), (Cause::Idle, SECOND * 10));
+    assert_eq!(look(&deadline, 75), Found::Stuck);
+}
+
+#[test]
+fn a_response_that_nobody_reads_holds_its_thread_alone_if_python_runs() {
+    for (client, cause, second) in [(Client::Waits, Cause::Idle, 11), (Client::Gone, Cause::ClientGone, 6)] {
+        for (reached, found) in [(true, Found::Held), (false, Found::Stuck)] {
+            let deadline = deadline(100, 10);
+            deadline.answer().unwrap();
+            let looks = [1, second].map(|it| deadline.look(SECOND * it, client));
+            assert_eq!(looks, [Found::Nothing, Found::Expired(cause)]);
+            if reached {
+                deadline.reach();
+            }
+            assert_eq!(deadline.look(SECOND * (second + 5), client), found, "{cause:?}, {reached}");
+            assert!(deadline.is_stuck() && deadline.leave());
+        }
+    }
+}
+
+#[test]
+fn a_client_that_waited_for_the_response_is_worth_the_worker() {
+    let deadline = deadline(1, 10);
+    assert_eq!((look(&deadline, 1), look(&deadline, 2)), (Found::Nothing, EXPIRED));
+    deadline.reach();
+    assert_eq!(look(&deadline, 3), Found::Stuck);
+}
+
+#[test]
+fn without_an_idle_limit_a_client_that_has_gone_is_noticed_all_the_same() {
+    let deadline = deadline(100, 0);
+    deadline.answer().unwrap();
+    let looks = [1, 6].map(|it| deadline.look(SECOND * it, Client::Gone));
+    assert_eq!(looks, [Found::Nothing, Found::Expired(Cause::ClientGone)]);
+}
+
+#[test]
+fn what_waits_for_a_slow_client_is_not_idle() {
+    let deadline = deadline(100, 10);
+    deadline.answer().unwrap();
+    let sending = deadline.send();
+    let looks = [1, 10, 11, 12, 21].map(|second| look(&deadline, second));
+    let nothing = Found::Nothing;
+    assert_eq!(looks, [nothing, nothing, Found::Unread, nothing, Found::Unread]);
+    drop(sending);
+    assert!(!deadline.is_over());
+    assert_eq!((look(&deadline, 22), look(&deadline, 32)), (nothing, IDLE));
+}
+
+#[test]
+fn what_comes_after_the_body_has_the_idle_time_too() {
+    let deadline = deadline(100, 10);
+    deadline.answer().unwrap();
+    assert_eq!(look(&deadline, 1), Found::Nothing);
+    deadline.close();
+    assert_eq!((look(&deadline, 9), look(&deadline, 18)), (Found::Nothing, Found::Nothing));
+    assert_eq!(look(&deadline, 19), IDLE);
+}
+
+#[test]
+fn a_response_without_a_client_is_interrupted_and_nothing_else_is() {
+    let gone = |deadline: &Deadline, second| deadline.look(SECOND * second, Client::Gone);
+    let answering = || {
+        let deadline = deadline(100, 60);
+        deadline.answer().unwrap();
+        deadline
+    };
+    let deadline = deadline(100, 60);
+    assert_eq!((gone(&deadline, 1), gone(&deadline, 99)), (Found::Nothing, Found::Nothing));
+    let deadline = answering();
+    assert_eq!(
+        (look(&deadline, 1), gone(&deadline, 8), gone(&deadline, 12)),
+        (Found::Nothing, Found::Nothing, Found::Nothing)
+    );
+    assert_eq!(gone(&deadline, 13), Found::Expired(Cause::ClientGone));
+    assert_eq!((gone(&deadline, 17), gone(&deadline, 18)), (Found::Nothing, Found::Stuck));
+    let deadline = answering();
+    assert_eq!(gone(&deadline, 1), Found::Nothing);
+    deadline.close();
+    assert_eq!(gone(&deadline, 9), Found::Nothing, "the app was told, and cleans up");
+}
