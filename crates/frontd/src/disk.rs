@@ -92,20 +92,22 @@ impl Disk {
         let (done, result) = oneshot::channel();
         let limit = self.0.limit;
         let job = Box::new(move || drop(done.send(work())));
-        let submitted = self.submit(job);
+        let submitted = self.submit(job, self.0.queue.max(1));
         let result = submitted.map(|()| Box::pin(tokio::time::timeout(limit, result)));
         Job { result: result.map_err(Some), limit }
     }
 
-    /// Has `work` done by one of the threads, or here where too much waits for them: for what has to be done.
+    /// Has `file` dropped by one of the threads, however much waits for them: a close may wait for its disk too. There
+    /// are no more of these than open files.
     pub(crate) fn close(&self, file: impl Send + 'static) {
-        // The job is dropped with the error, and what it holds with it.
-        let _closed_here = self.submit(Box::new(move || drop(file)));
+        // Without any thread the job is dropped here, and what it holds with it.
+        let _closed_here = self.submit(Box::new(move || drop(file)), usize::MAX);
     }
 
-    fn submit(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), DiskError> {
+    /// Gives `job` to a thread, unless as many as `queue` wait already.
+    fn submit(&self, job: Box<dyn FnOnce() + Send>, queue: usize) -> Result<(), DiskError> {
         let mut state = self.0.state.lock();
-        if state.jobs.len() >= self.0.queue.max(1) {
+        if state.jobs.len() >= queue {
             return Err(DiskError::Busy);
         }
         state.jobs.push_back(job);
@@ -118,7 +120,9 @@ impl Disk {
             if let Err(error) = thread.spawn(move || inner.work()) {
                 state.threads -= 1;
                 if state.threads == 0 {
-                    state.jobs.pop_back();
+                    let job = state.jobs.pop_back();
+                    drop(state);
+                    drop(job);
                     return Err(DiskError::Thread(error));
                 }
             }
@@ -191,6 +195,9 @@ mod tests {
         }
         jobs.extend([hang(), hang(), hang()]);
         assert!(matches!(hung.run(|| ()).await, Err(DiskError::Busy)));
+        let file = Arc::new(());
+        hung.close(Arc::clone(&file));
+        assert_eq!(Arc::strong_count(&file), 2, "closed on a thread that must not wait");
         for job in jobs {
             assert!(matches!(job.await, Err(DiskError::Late(_))));
         }
@@ -201,6 +208,9 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(hung.run(|| 2).await.unwrap(), 2);
+        while Arc::strong_count(&file) > 1 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::file::{Reading, SpoolFile};
 use super::{Account, SpoolError};
-use crate::quota::Quota;
+use crate::quota::{Held, Quota};
 
 /// Bytes that are written or read in one go.
 const BLOCK: usize = 64 * 1024;
@@ -160,8 +160,7 @@ impl SpoolWriter {
             && state.tail.is_empty()
             && state.head_len < self.limits.memory.saturating_sub(2 * BLOCK)
         {
-            state.head_len += chunk.len();
-            state.head.push_back(chunk);
+            state.keep(chunk);
         } else {
             state.tail.extend_from_slice(&chunk);
         }
@@ -174,7 +173,10 @@ impl SpoolWriter {
 
     /// Writes all of `data` to the file, as room comes free.
     async fn spill(&self, mut data: Bytes) -> Result<(), PushError> {
-        self.open().await?;
+        if !self.open().await? {
+            self.shared.lock().keep(data);
+            return Ok(());
+        }
         while !data.is_empty() {
             let (file, at, len) =
                 std::future::poll_fn(|cx| self.shared.lock().poll_room(cx, data.len())).await?;
@@ -190,19 +192,34 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Makes the file when there is none. While a spill is on, the reader does not let it go.
-    async fn open(&self) -> Result<(), PushError> {
-        if self.shared.lock().ring.is_none() {
-            // It is as good as full until others are done with their files.
-            tokio::select! {
-                () = self.account.client.files.room() => {}
-                () = self.closed() => return Err(PushError::Closed),
-            }
-            let file = SpoolFile::create(&self.account).await?;
-            let size = self.limits.disk.max(BLOCK as u64);
-            self.shared.lock().ring = Some(Ring { file, size, start: 0, len: 0 });
+    /// Makes the file when there is none. While a spill is on, the reader does not let it go. False when the reader has
+    /// caught up before others were done with their files: then none is needed.
+    async fn open(&self) -> Result<bool, PushError> {
+        if self.shared.lock().ring.is_some() {
+            return Ok(true);
         }
-        Ok(())
+        let slot = tokio::select! {
+            biased;
+            slot = self.slot() => slot,
+            caught_up = std::future::poll_fn(|cx| self.shared.lock().poll_caught_up(cx)) => {
+                return caught_up.map(|()| false);
+            }
+        };
+        let file = SpoolFile::create_in(&self.account, slot).await?;
+        let size = self.limits.disk.max(BLOCK as u64);
+        self.shared.lock().ring = Some(Ring { file, size, start: 0, len: 0 });
+        Ok(true)
+    }
+
+    /// A place among the open files. Another shard may take the one that was seen free.
+    async fn slot(&self) -> Held {
+        let files = &self.account.client.files;
+        loop {
+            if let Some(slot) = files.take_one() {
+                return slot;
+            }
+            files.room().await;
+        }
     }
 }
 
@@ -233,9 +250,19 @@ impl State {
         }
     }
 
+    /// Keeps a chunk for the reader to take next but for what is kept already.
+    fn keep(&mut self, chunk: Bytes) {
+        self.head_len += chunk.len();
+        self.head.push_back(chunk);
+        self.count();
+    }
+
     /// Counts what is in memory now.
     fn count(&mut self) {
         let now = (self.head_len + self.tail.len()) as u64;
+        if now == self.counted {
+            return;
+        }
         match now.checked_sub(self.counted) {
             Some(more) => self.memory.charge(more),
             None => self.memory.give(self.counted - now),
@@ -249,12 +276,26 @@ impl State {
         }
     }
 
+    fn wake_writer(&mut self) {
+        if let Some(writer) = self.writer_waker.take() {
+            writer.wake();
+        }
+    }
+
     fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.reader_gone {
             return Poll::Ready(());
         }
         self.writer_waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Ready once the reader has taken all but what is spilled now.
+    fn poll_caught_up(&mut self, cx: &Context<'_>) -> Poll<Result<(), PushError>> {
+        if self.head.is_empty() && !self.reader_gone {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_closed(cx).map(|()| Err(PushError::Closed))
     }
 
     /// Where in the file to write, and how many bytes in a row, of those that are wanted.
@@ -290,6 +331,9 @@ impl State {
     fn take(&mut self, cx: &Context<'_>) -> Next {
         if let Some(chunk) = self.head.pop_front() {
             self.head_len -= chunk.len();
+            if self.head.is_empty() && self.spilling && self.ring.is_none() {
+                self.wake_writer();
+            }
             return Next::Chunk(chunk);
         }
         if let Some(ring) = self.ring.as_ref().filter(|ring| ring.len > 0) {
@@ -322,9 +366,7 @@ impl State {
         ring.start = (ring.start + len as u64) % ring.size;
         ring.len -= len as u64;
         self.let_go_if_caught_up();
-        if let Some(writer) = self.writer_waker.take() {
-            writer.wake();
-        }
+        self.wake_writer();
     }
 }
 
@@ -395,9 +437,7 @@ impl Drop for SpoolReader {
         let mut state = self.shared.lock();
         state.reader_gone = true;
         state.ring = None;
-        if let Some(writer) = state.writer_waker.take() {
-            writer.wake();
-        }
+        state.wake_writer();
     }
 }
 

@@ -21,12 +21,25 @@ pub(super) struct SpoolFile {
 /// A file that is closed on such a thread: to free the blocks of a large one takes milliseconds.
 #[derive(Debug)]
 struct Handed {
-    file: Option<File>,
+    open: Option<Open>,
     disk: Disk,
-    quotas: Quotas,
+    granted: Arc<Granted>,
+}
+
+/// An open file. What it takes of the limits is given back once it is closed.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    _granted: Arc<Granted>,
     _slot: Held,
-    /// How far it may be written, and how much of that was taken of the limits.
-    granted: AtomicU64,
+}
+
+/// What a file has of the limits.
+#[derive(Debug)]
+struct Granted {
+    quotas: Quotas,
+    /// How far it may be written.
+    end: AtomicU64,
 }
 
 /// A read on its way.
@@ -36,18 +49,24 @@ impl SpoolFile {
     /// Makes a file; fails when too many are open for the client.
     pub(super) async fn create(account: &Account) -> Result<Self, SpoolError> {
         let slot = account.client.files.take_one().ok_or_else(|| account.full(Cure::Files))?;
+        Self::create_in(account, slot).await
+    }
+
+    /// Makes a file in a place among the open ones that was taken for it.
+    pub(super) async fn create_in(account: &Account, slot: Held) -> Result<Self, SpoolError> {
         let folder = &account.folder;
         let path = folder.0.path.clone();
         let made = folder.0.disk.run(move || tempfile::tempfile_in(path)).await;
         let file = flatten(made).map_err(|error| folder.error("create", error))?;
-        let (quotas, granted) = (account.quotas(), AtomicU64::new(FREE));
-        let file = Handed { file: Some(file), disk: folder.0.disk.clone(), quotas, _slot: slot, granted };
+        let granted = Arc::new(Granted { quotas: account.quotas(), end: AtomicU64::new(FREE) });
+        let open = Some(Open { file, _granted: Arc::clone(&granted), _slot: slot });
+        let file = Handed { open, disk: folder.0.disk.clone(), granted };
         Ok(Self { file: Arc::new(file), folder: folder.clone() })
     }
 
     /// How much of `len` bytes at offset `at` may be written, by all limits. One writer asks.
     pub(super) fn room(&self, at: u64, len: usize) -> usize {
-        let Handed { granted, quotas, .. } = &*self.file;
+        let Granted { quotas, end: granted } = &*self.file.granted;
         let before = granted.load(Ordering::Relaxed);
         let end = at.saturating_add(len as u64);
         let taken = quotas.take(end.saturating_sub(before));
@@ -58,7 +77,7 @@ impl SpoolFile {
 
     /// Which limit leaves no room.
     pub(super) fn cure(&self) -> Cure {
-        self.file.quotas.cure()
+        self.file.granted.quotas.cure()
     }
 
     /// Writes all of `data` at offset `at`.
@@ -91,14 +110,19 @@ impl SpoolFile {
 impl Handed {
     /// The file, which is there until the drop.
     fn get(&self) -> io::Result<&File> {
-        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.open.as_ref().map(|it| &it.file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        self.quotas.give(self.granted.load(Ordering::Relaxed) - FREE);
-        self.disk.close(self.file.take());
+        self.disk.close(self.open.take());
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        self.quotas.give(self.end.load(Ordering::Relaxed) - FREE);
     }
 }
 
