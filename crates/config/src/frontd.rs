@@ -210,7 +210,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
             body_rate: 1024,
-            body_timeout: HOUR,
+            body_timeout: DAY,
             send_timeout: Duration::from_secs(60),
             send_memory: 512 << 20,
             spool_bytes: SPOOL,

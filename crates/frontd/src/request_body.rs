@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// What a body may take beyond the time that its rate allows.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = SILENCE;
 
 /// For a client to see the answer and stop sending, at most.
 const LINGER: Duration = Duration::from_secs(30);
@@ -166,12 +166,13 @@ mod tests {
         let pace = Pace { rate: 1000, timeout: second * 3600 };
         let now = Instant::now();
         for (before, received, left) in [
-            (0, 0, 30),
-            (0, 10_000, 40),
+            (0, 0, 60),
             (0, 1_000_000, 60),
-            (29, 0, 1),
-            (31, 0, 0),
-            (1000, 1_000_000, 30),
+            (59, 0, 1),
+            (61, 0, 0),
+            (61, 10_000, 9),
+            (1000, 1_000_000, 60),
+            (1030, 1_000_000, 30),
             (3590, 100_000_000, 10),
         ] {
             let deadline = pace.deadline(now, second * before, received);
