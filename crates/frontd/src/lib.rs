@@ -84,7 +84,7 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>) -> anyhow
 
     let metrics = Metrics::new();
     let routes = Routes::new(config.emperord.clone(), &config.state, Arc::clone(&metrics));
-    let Descriptors { connections, files } = Descriptors::new(config.limits.connections);
+    let Descriptors { connections, files } = Descriptors::new(config.limits.connections, config.shards);
     let shared = Arc::new(Shared {
         clients: Clients::new(&config.limits, files),
         pulse: Pulse::new(config.shards.get()),

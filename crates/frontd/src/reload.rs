@@ -31,7 +31,7 @@ pub(crate) fn reload(shared: &Shared, read: Result<FrontdConfig, Diagnostics>) {
         return;
     }
     if changed.contains(&"limits.connections") {
-        let connections = Descriptors::new(config.limits.connections).connections;
+        let connections = Descriptors::new(config.limits.connections, shared.config.shards).connections;
         shared.connections.store(connections, Ordering::Relaxed);
     }
     shared.live.send_replace(config.into());
