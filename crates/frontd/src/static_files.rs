@@ -169,9 +169,19 @@ impl StaticFolder {
             Cached::Stale(file) => Some(file),
             Cached::Absent => None,
         };
-        let found = self.look(rest, known, files).await;
-        if !matches!(found, Ok(Found::File(_))) {
-            cache::remove(self.id, rest);
+        let found = self.look(rest, known.clone(), files).await;
+        match (&found, known) {
+            (Ok(Found::File(_)), _) => {}
+            // Nothing is known of the file, but of the disk or of this process.
+            (Err(error @ (OpenError::Disk(_) | OpenError::TooMany)), Some(known)) => {
+                static LOGGED: LogLimit = LogLimit::every(30);
+                if let Some(withheld) = LOGGED.pass() {
+                    let folder = self.folder.display();
+                    tracing::warn!(%folder, path = rest, withheld, "static files are served as they were last seen: {error}");
+                }
+                return Ok(Found::File(known));
+            }
+            _ => cache::remove(self.id, rest),
         }
         found
     }

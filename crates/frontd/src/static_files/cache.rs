@@ -50,6 +50,14 @@ pub(super) fn remove(folder: FolderId, path: &str) {
     CACHE.with_borrow_mut(|cache| cache.remove(folder, path));
 }
 
+/// Has all that this thread keeps compared with the disk when it is asked for next.
+#[cfg(test)]
+pub(super) fn expire() {
+    CACHE.with_borrow_mut(|cache| {
+        cache.folders.values_mut().flat_map(HashMap::values_mut).for_each(|it| it.checked -= FRESH);
+    });
+}
+
 #[derive(Debug)]
 struct Cache {
     capacity: usize,

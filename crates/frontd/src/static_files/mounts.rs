@@ -1,45 +1,66 @@
 //! Tells local disks from network folders, whose server may keep an open waiting for good.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 /// How long the list of mounts is believed.
 const FRESH: Duration = Duration::from_secs(10);
 
 /// What begins the names of filesystems that another machine or process serves.
-const REMOTE: [&str; 14] = [
+const REMOTE: [&str; 18] = [
     "9p", "afs", "autofs", "beegfs", "ceph", "cifs", "coda", "fuse", "gfs", "gluster", "lustre", "nfs",
-    "ocfs", "smb",
+    "ocfs", "orangefs", "prl_fs", "smb", "vboxsf", "virtiofs",
 ];
 
-thread_local! {
-    static MOUNTS: RefCell<Option<(Instant, Remote)>> = const { RefCell::new(None) };
+/// What all shards know of the mounts.
+static MOUNTS: Mutex<Mounts> = Mutex::new(Mounts::UNKNOWN);
+
+#[derive(Debug)]
+struct Mounts {
+    remote: Option<Remote>,
+    /// When somebody was sent to read them last.
+    asked: Option<Instant>,
+    is_wanted: bool,
 }
 
 /// Devices of remote filesystems, by major and minor number.
 type Remote = HashSet<(u32, u32)>;
 
-/// Whether what `folder` is on answers without a network or another process. It does not wait for that to be known.
+/// Whether what `folder` is on is known to answer without a network or another process. It waits for nothing: now and then
+/// one caller is told that it does not, and reads the mounts where it may wait ([`refresh`]).
 pub(super) fn is_local(folder: impl AsFd) -> bool {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let Ok(stat) = statx(folder, c"", flags, StatxFlags::TYPE) else { return false };
     let device = (stat.stx_dev_major, stat.stx_dev_minor);
-    MOUNTS.with_borrow_mut(|known| {
-        let known = match known.take().filter(|(read, _)| read.elapsed() < FRESH) {
-            Some(fresh) => known.insert(fresh),
-            // Without /proc, all is taken for local.
-            None => {
-                let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-                known.insert((Instant::now(), mounts.lines().filter_map(remote).collect()))
-            }
-        };
-        !known.1.contains(&device)
-    })
+    MOUNTS.lock().has_local(device)
+}
+
+/// Reads the mounts, if somebody was sent to do so.
+pub(super) fn refresh() {
+    if std::mem::take(&mut MOUNTS.lock().is_wanted) {
+        // Without /proc, all is taken for local.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let remote = mounts.lines().filter_map(remote).collect();
+        MOUNTS.lock().remote = Some(remote);
+    }
+}
+
+impl Mounts {
+    const UNKNOWN: Self = Self { remote: None, asked: None, is_wanted: false };
+
+    fn has_local(&mut self, device: (u32, u32)) -> bool {
+        if self.asked.is_none_or(|it| it.elapsed() >= FRESH) {
+            self.asked = Some(Instant::now());
+            self.is_wanted = true;
+            return false;
+        }
+        self.remote.as_ref().is_some_and(|it| !it.contains(&device))
+    }
 }
 
 /// The device of a line of `mountinfo`, where it is of a remote filesystem (proc_pid_mountinfo(5)).
@@ -59,12 +80,24 @@ mod tests {
         for (line, device) in [
             ("36 35 0:45 / /mnt rw,noatime master:1 - nfs4 server:/a rw", Some((0, 45))),
             ("36 35 0:46 / /mnt rw - fuse.sshfs me@host: rw", Some((0, 46))),
+            ("36 35 0:48 / /mnt rw - virtiofs share rw", Some((0, 48))),
             ("36 35 98:0 / / rw,noatime shared:1 - ext4 /dev/root rw", None),
             ("36 35 0:47 / / rw - overlay overlay rw", None),
             ("", None),
         ] {
             assert_eq!(remote(line), device, "{line}");
         }
-        assert!(is_local(fs::File::open("/proc/self").unwrap()));
+    }
+
+    #[test]
+    fn the_mounts_are_read_by_who_may_wait() {
+        let mut mounts = Mounts::UNKNOWN;
+        assert!(!mounts.has_local((0, 1)) && !mounts.has_local((0, 1)), "nobody has read them");
+        mounts.remote = Some(Remote::from([(0, 2)]));
+        assert!(mounts.has_local((0, 1)) && !mounts.has_local((0, 2)));
+        assert!(std::mem::take(&mut mounts.is_wanted));
+        mounts.asked = None;
+        assert!(!mounts.has_local((0, 1)) && mounts.is_wanted, "they are old");
+        assert!(mounts.has_local((0, 1)), "one is enough to read them again");
     }
 }

@@ -148,6 +148,9 @@ fn target(
 ) -> Result<Target, Errno> {
     // Anew each time: a deploy may have put another folder into its place.
     let root = open_root(folder, patience)?;
+    if patience == Patience::Wait {
+        mounts::refresh();
+    }
     if patience == Patience::Never && !mounts::is_local(&root) {
         return Err(Errno::AGAIN);
     }
