@@ -10,16 +10,15 @@ use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::cut::{Cutter, Uncut};
-use crate::quota::{Held, Quota};
+use crate::quota::Quota;
 use crate::send_timeout;
 use crate::spool::SpoolReader;
 use crate::static_files::FileBody;
 
 /// Bytes that are worth being counted while they wait for their client.
-const COUNTED: usize = 16 * 1024;
+pub(crate) const COUNTED: usize = 16 * 1024;
 
-/// Bytes that hyper is given at a time over HTTP/2: as many as are in a frame. It holds one such piece until the window of
-/// the stream is open.
+/// Bytes that hyper is given at a time over HTTP/2: as many as are in a frame.
 const FRAME: usize = 16 * 1024;
 
 /// The last bytes of what is split into frames, on their own: once hyper has sent them off to wait for the window, nobody
@@ -33,7 +32,6 @@ pub(crate) struct Body {
     /// What the source gave, and hyper has not been given.
     rest: Bytes,
     delivery: Delivery,
-    _held: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -71,7 +69,7 @@ impl Body {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, rest: Bytes::new(), delivery: Delivery::Whole, _held: None }
+        Self { source, rest: Bytes::new(), delivery: Delivery::Whole }
     }
 
     /// This body on its way to a client, who has `memory` for what waits for it.
@@ -80,32 +78,11 @@ impl Body {
             self.delivery = Delivery::Frames;
         }
         match &mut self.source {
-            Source::Full(bytes) if bytes.len() > COUNTED => {
-                let held = memory.hold(bytes.len() as u64);
-                *bytes = Bytes::from_owner(Counted { bytes: std::mem::take(bytes), _held: held });
-            }
-            Source::File(file) => {
-                let block = match self.delivery {
-                    Delivery::Whole => FileBody::BLOCK,
-                    Delivery::Frames => FRAME,
-                };
-                self._held = file.read_in(block).then(|| memory.hold(2 * block as u64));
-            }
+            Source::Full(bytes) if bytes.len() > COUNTED => *bytes = memory.count(std::mem::take(bytes)),
+            Source::File(file) => file.count_in(memory),
             Source::Full(_) | Source::Spooled(_) => {}
         }
         self
-    }
-}
-
-/// Bytes that count until the last part of them is sent.
-struct Counted {
-    bytes: Bytes,
-    _held: Held,
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
     }
 }
 
@@ -132,6 +109,11 @@ impl Source {
         }
     }
 
+    /// Whether what it gave last may be the last of it.
+    fn may_be_over(&self) -> bool {
+        matches!(self, Self::Spooled(_)) || self.is_end_stream()
+    }
+
     /// Bytes that are left, where that is known.
     fn left(&self) -> Option<u64> {
         match self {
@@ -143,12 +125,12 @@ impl Source {
 }
 
 impl Delivery {
-    /// The next piece of `rest`, of which there is some.
-    fn piece(self, rest: &mut Bytes) -> Bytes {
+    /// The next piece of `rest`, of which there is some; `is_last` where nothing may follow on it.
+    fn piece(self, rest: &mut Bytes, is_last: bool) -> Bytes {
         match (self, rest.len()) {
             (Self::Whole, len) | (Self::Frames, len @ ..=TAIL) => rest.split_to(len),
-            (Self::Frames, len @ ..=FRAME) => rest.split_to(len - TAIL),
-            (Self::Frames, _) => rest.split_to(FRAME),
+            (Self::Frames, len @ ..=FRAME) if is_last => rest.split_to(len - TAIL),
+            (Self::Frames, len) => rest.split_to(len.min(FRAME)),
         }
     }
 }
@@ -172,7 +154,7 @@ impl http_body::Body for Body {
             }
         }
         send_timeout::offered();
-        Poll::Ready(Some(Ok(Frame::data(delivery.piece(rest)))))
+        Poll::Ready(Some(Ok(Frame::data(delivery.piece(rest, source.may_be_over())))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::runner::Connection;
 
-use crate::clients::{Clients, Share};
+use crate::clients::Share;
 use crate::cut::ConnectionCut;
 use crate::early_hints::EarlyHints;
 use crate::head_guard::Refusal;
@@ -38,13 +38,12 @@ impl Client {
         peer: SocketAddr,
         local: IpAddr,
         transport: Transport,
-        clients: &Clients,
+        share: Arc<Share>,
         refusal: Refusal,
     ) -> Self {
         // An IPv4 client of a socket that takes both is told as what it is.
         let address = peer.ip().to_canonical();
         let tls = transport == Transport::Tls;
-        let share = clients.of(address);
         Self {
             address,
             local: local.to_canonical(),

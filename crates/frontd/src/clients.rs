@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use config::frontd::Limits;
 
@@ -37,6 +38,8 @@ pub(crate) struct Share {
     pub(crate) files: Arc<Quota>,
     /// Bytes in the spool.
     pub(crate) spool: Arc<Quota>,
+    /// Open connections.
+    pub(crate) connections: AtomicUsize,
 }
 
 impl Clients {
@@ -64,6 +67,7 @@ impl Clients {
                 memory: self.memory.part(self.part.memory),
                 files: self.files.part(self.part.files),
                 spool: self.spool.part(self.part.spool),
+                connections: AtomicUsize::new(0),
             })
         })
     }

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::client::{Client, Transport};
+use crate::clients::Share;
 use crate::cut::Cuttable;
 use crate::early_hints::Hinted;
 use crate::head_guard::{HeadGuard, HeadLimits, Refusal};
@@ -44,13 +45,20 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves until the client leaves, or until the drain lets what is under way end.
-pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
+pub(crate) async fn serve(
+    shard: Arc<Shard>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    transport: Transport,
+    share: Arc<Share>,
+) {
     // A connection that is gone already says so when it is read.
     let local = stream.local_addr().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |it| it.ip());
     let refusal = Refusal::none(shard.shared_metrics());
-    let client = Client::new(peer, local, transport, shard.clients(), refusal);
+    let client = Client::new(peer, local, transport, share, refusal);
     let timeout = shard.config().limits.send_timeout;
-    let stream = SendTimeout::new(stream, timeout, client.backlog().clone());
+    let stream =
+        SendTimeout::new(stream, timeout, client.backlog().clone(), Arc::clone(&client.share().memory));
     let served = match transport {
         Transport::Plain => http1(&shard, &client, stream).await,
         Transport::Tls => tls(&shard, client, stream).await,

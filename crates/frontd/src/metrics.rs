@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     accept_errors: Counter,
     /// Connections of clients that are open.
     pub(crate) connections: Gauge,
+    /// Connections that were closed at once, for want of places.
+    pub(crate) connections_refused: Counter,
     /// Read off the log when somebody asks.
     dropped_lines: Counter,
     pools: Pools,
@@ -69,6 +71,7 @@ impl Metrics {
             accepting: Arc::default(),
             accept_errors: Counter::default(),
             connections: Gauge::default(),
+            connections_refused: Counter::default(),
             dropped_lines: Counter::default(),
             pools: Pools::default(),
         };
@@ -105,6 +108,11 @@ impl Metrics {
             self.accept_errors.clone(),
         );
         registry.register("connections", "Open connections of clients", self.connections.clone());
+        registry.register(
+            "connections_refused",
+            "Connections closed at once: limits.connections was reached, or nearly so by their address",
+            self.connections_refused.clone(),
+        );
         registry.register(
             "log_lines_dropped",
             "Lines of frontd's log that were dropped, as nobody read it",

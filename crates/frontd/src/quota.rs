@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -53,6 +54,12 @@ impl Quota {
         Held { quota: Arc::clone(self), amount }
     }
 
+    /// `bytes`, which count as used until the last part of them is dropped, whatever the limit.
+    pub(crate) fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        let held = self.hold(bytes.len() as u64);
+        Bytes::from_owner(Counted { bytes, _held: held })
+    }
+
     /// Counts `amount` as used, whatever the limit.
     pub(crate) fn charge(&self, amount: u64) {
         self.used.fetch_add(amount, Ordering::Relaxed);
@@ -71,9 +78,19 @@ impl Quota {
 
     fn release(&self, amount: u64) {
         let before = self.used.fetch_sub(amount, Ordering::Relaxed);
-        if before >= self.limit && amount > 0 {
-            self.freed.notify_waiters();
+        if before >= self.limit && before - amount < self.limit {
+            self.freed.notify_one();
         }
+    }
+
+    /// Whether less than `amount` of this part itself is in use.
+    pub(crate) fn uses_less_than(&self, amount: u64) -> bool {
+        self.used.load(Ordering::Relaxed) < amount
+    }
+
+    /// Whether less than half is in use: of this part, and of the whole.
+    pub(crate) fn is_ample(&self) -> bool {
+        self.uses_less_than(self.limit / 2) && self.whole.as_ref().is_none_or(|it| it.is_ample())
     }
 
     /// Whether nothing is left of this part itself.
@@ -97,6 +114,10 @@ impl Quota {
             freed.as_mut().enable();
             if level.is_used_up() {
                 freed.await;
+                // Each that wakes up wakes the next, until nothing is left: not all at once for what one will take.
+                if !level.is_used_up() {
+                    level.freed.notify_one();
+                }
             }
         }
     }
@@ -118,6 +139,18 @@ pub(crate) struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.quota.give(self.amount);
+    }
+}
+
+/// Bytes that count until the last part of them is dropped.
+struct Counted {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -157,6 +190,10 @@ impl<K: Hash + Eq, V> Shares<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Wake};
+
     use super::*;
 
     #[test]
@@ -184,6 +221,56 @@ mod tests {
         };
         tokio::join!(a.room(), b.room(), free);
         assert_eq!(whole.used(), 0);
+    }
+
+    /// Somebody who waits for room, and whether it was woken.
+    struct Waiter<'a> {
+        room: Pin<Box<dyn Future<Output = ()> + 'a>>,
+        woken: Arc<Woken>,
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl<'a> Waiter<'a> {
+        fn new(quota: &'a Quota) -> Self {
+            Self { room: Box::pin(quota.room()), woken: Arc::default() }
+        }
+
+        fn has_room(&mut self) -> bool {
+            self.woken.0.store(false, Ordering::Relaxed);
+            let waker = Arc::clone(&self.woken).into();
+            self.room.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+        }
+
+        fn is_woken(&self) -> bool {
+            self.woken.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_release_wakes_one_and_that_one_the_next_while_something_is_left() {
+        let quota = Quota::new(1);
+        quota.charge(3);
+        let mut waiters = [(); 3].map(|()| Waiter::new(&quota));
+        assert!(waiters.iter_mut().all(|it| !it.has_room()));
+        quota.give(1);
+        assert!(waiters.iter().all(|it| !it.is_woken()), "the limit is still exceeded");
+        quota.give(2);
+        assert_eq!(waiters.iter().filter(|it| it.is_woken()).count(), 1);
+        assert!(waiters[0].is_woken() && waiters[0].has_room());
+        let taken = quota.take_one().unwrap();
+        assert!(waiters[1].is_woken() && !waiters[1].has_room(), "nothing is left for it");
+        assert!(!waiters[2].is_woken());
+        drop(taken);
+        assert!(waiters[2].is_woken() && waiters[2].has_room());
+        assert!(waiters[1].is_woken() && waiters[1].has_room());
     }
 
     #[test]

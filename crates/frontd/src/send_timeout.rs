@@ -19,8 +19,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use crate::quota::Quota;
+
 /// While memory for responses is short, a closed window is waited for no longer than this part of the timeout.
 const SHORT: u32 = 10;
+
+/// The same for a socket, in which a slow connection may find no room for some seconds.
+const SHORT_SOCKET: u32 = 4;
 
 /// A stream that waits for its turn on a slow connection is given so many timeouts.
 const BACKLOGGED: u32 = 5;
@@ -35,32 +40,42 @@ pub(crate) struct SendTimeout {
     stream: TcpStream,
     timeout: Duration,
     backlog: Backlog,
+    /// What the clients of its address have for responses: while that is full, or the total is, it has less time.
+    memory: Arc<Quota>,
     /// Made with the first wait; armed while one lasts.
     timer: Option<Pin<Box<Sleep>>>,
-    waits: bool,
+    /// When the wait that lasts began.
+    since: Option<Instant>,
 }
 
 impl SendTimeout {
-    pub(crate) fn new(stream: TcpStream, timeout: Duration, backlog: Backlog) -> Self {
-        Self { stream, timeout, backlog, timer: None, waits: false }
+    pub(crate) fn new(stream: TcpStream, timeout: Duration, backlog: Backlog, memory: Arc<Quota>) -> Self {
+        Self { stream, timeout, backlog, memory, timer: None, since: None }
     }
 
     fn check<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            if self.waits {
-                self.waits = false;
+            if self.since.take().is_some() {
                 self.backlog.0.store(false, Ordering::Relaxed);
             }
             return written;
         }
-        let Self { timeout, .. } = *self;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        if !self.waits {
-            self.waits = true;
+        let short = self.timeout / SHORT_SOCKET;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(short)));
+        let since = *self.since.get_or_insert_with(|| {
             self.backlog.0.store(true, Ordering::Relaxed);
-            timer.as_mut().reset(Instant::now() + timeout);
+            let now = Instant::now();
+            timer.as_mut().reset(now + short);
+            now
+        });
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let limit = if self.memory.is_full() { short } else { self.timeout };
+            if since.elapsed() >= limit {
+                break;
+            }
+            timer.as_mut().reset(Instant::now() + short);
         }
-        ready!(timer.as_mut().poll(cx));
         // What the kernel holds for it is dropped too.
         let _gone = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         let reason = "the client takes nothing of what is sent to it";
@@ -182,7 +197,9 @@ pin_project! {
         turn: Turn,
         // When the client had its turn, or took something, last.
         since: Instant,
-        timer: Option<Pin<Box<Sleep>>>,
+        // Made with the first wait.
+        #[pin]
+        timer: Option<Sleep>,
     }
 }
 
@@ -203,7 +220,11 @@ impl<F: Future, S: Fn() -> bool> Future for Watched<F, S> {
             *this.since = Instant::now();
         }
         let tick = this.watch.timeout / SHORT;
-        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(tick)));
+        let mut timer = this.timer;
+        if timer.is_none() {
+            timer.set(Some(tokio::time::sleep(tick)));
+        }
+        let Some(mut timer) = timer.as_pin_mut() else { return Poll::Pending };
         if before == Turn::Ours {
             timer.as_mut().reset(*this.since + tick);
         }
@@ -270,12 +291,12 @@ mod tests {
         assert!((TIMEOUT..TIMEOUT * 2).contains(&took), "{took:?}");
     }
 
-    #[tokio::test]
-    async fn a_connection_whose_client_reads_nothing_fails() {
+    /// How a connection ends whose client reads nothing.
+    async fn ended(timeout: Duration, memory: Arc<Quota>) -> io::Error {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = SendTimeout::new(stream, Duration::from_millis(200), Backlog::default());
+        let mut stream = SendTimeout::new(stream, timeout, Backlog::default(), memory);
         let block = vec![0; 1 << 20];
         let failed = async {
             loop {
@@ -284,7 +305,17 @@ mod tests {
                 }
             }
         };
-        let error = tokio::time::timeout(Duration::from_secs(20), failed).await.unwrap();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        failed.await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_client_reads_nothing_fails_and_sooner_while_memory_is_short() {
+        for (used, expected) in [(0, TIMEOUT), (1, TIMEOUT / 4)] {
+            let (memory, began) = (Quota::new(1), Instant::now());
+            memory.charge(used);
+            assert_eq!(ended(TIMEOUT, memory).await.kind(), io::ErrorKind::TimedOut);
+            let took = began.elapsed();
+            assert!((expected..expected + TIMEOUT / 4).contains(&took), "{took:?}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Answers one request: from disk, from its app, or from the reply desk.
 
+use std::time::Duration;
+
 use http::header::EXPECT;
 use http::request::Parts;
 use http::{Method, Request, Response, Version};
@@ -19,6 +21,12 @@ use crate::request_body::RequestBody;
 use crate::shard::Shard;
 use crate::static_files;
 use crate::url_path::{self, TooLong};
+
+/// Bytes of responses that a connection may have in memory whatever is in use by others.
+const ALWAYS: u64 = 1 << 20;
+
+/// How often a request that waits for room looks whether its connection has come below that.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Answers `request`, and writes it into the access log if there is one.
 pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
@@ -154,14 +162,22 @@ fn refuse(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply) -> Re
     reply.response()
 }
 
-/// Waits while too much of what was answered before is in memory, for the client to take it; it has to in the time of a
-/// send. Tells whether it has.
+/// Waits while too much of what this connection was answered before is in memory, for the client to take it; it has to in
+/// the time of a send. Tells whether it has. Who holds little never waits, whatever others hold.
 async fn has_room(shard: &Shard, client: &Client) -> bool {
-    if !client.memory().is_full() {
+    let memory = client.memory();
+    let may_pass = || memory.uses_less_than(ALWAYS) || !memory.is_full();
+    if may_pass() {
         return true;
     }
     let limit = shard.config().limits.send_timeout;
-    let has_room = tokio::time::timeout(limit, client.memory().room()).await.is_ok();
+    let room = async {
+        while !may_pass() {
+            // Room above the limit wakes nobody.
+            let _looks_again = tokio::time::timeout(LOOK, memory.room()).await;
+        }
+    };
+    let has_room = tokio::time::timeout(limit, room).await.is_ok();
     if !has_room {
         static LOGGED: LogLimit = LogLimit::every(30);
         if let Some(withheld) = LOGGED.pass() {

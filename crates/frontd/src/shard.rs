@@ -13,13 +13,14 @@ use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::client::Transport;
-use crate::clients::Clients;
+use crate::clients::{Clients, Share};
 use crate::connection;
 use crate::courtesy;
 use crate::listener::{BACKLOG, Bound, Listener};
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::spool::SpoolFolder;
@@ -78,6 +79,45 @@ struct Door {
 struct Place {
     open: Arc<AtomicUsize>,
     shared: Arc<Shared>,
+    /// What the clients of its address have.
+    share: Arc<Share>,
+}
+
+/// Why there is no place for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// `limits.connections` is reached.
+    Full,
+    /// Few are left, and its address has more than half of all.
+    Crowded,
+}
+
+impl Refused {
+    /// Judges by how many connections are open, by how many of them are of one address, and by the limit. Until few are
+    /// left, one address may have all: it may be that of a proxy.
+    fn of(open: usize, of_address: usize, limit: usize) -> Option<Self> {
+        if open >= limit {
+            Some(Self::Full)
+        } else if open >= limit - limit / 4 && of_address > limit / 2 {
+            Some(Self::Crowded)
+        } else {
+            None
+        }
+    }
+
+    fn tell(self, peer: SocketAddr) {
+        static LOGGED: LogLimit = LogLimit::every(30);
+        if let Some(withheld) = LOGGED.pass() {
+            match self {
+                Self::Full => warn!(%peer, withheld, "connection closed: limits.connections is reached"),
+                Self::Crowded => warn!(
+                    %peer,
+                    withheld,
+                    "connection closed: its address has more than half of limits.connections, and few are left"
+                ),
+            }
+        }
+    }
 }
 
 /// Starts a thread for each shard. A thread ends once it has drained. Each has clones of the sockets, and closes them
@@ -165,8 +205,12 @@ impl Shard {
 
     /// Gives a connection to the shard that will serve it.
     fn place(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, transport: Transport, doors: &[Door]) {
-        let Some((door, place)) = self.choose(doors) else {
-            return debug!(%peer, "connection closed: limits.connections is reached");
+        let (door, place) = match self.choose(doors, self.shared.clients.of(peer.ip())) {
+            Ok(chosen) => chosen,
+            Err(refused) => {
+                self.shared.metrics.connections_refused.inc();
+                return refused.tell(peer);
+            }
         };
         if door == self.number {
             return self.serve(stream, peer, transport, place);
@@ -177,12 +221,17 @@ impl Shard {
     }
 
     /// The shard with the fewest connections, this one where it is one of them.
-    fn choose(&self, doors: &[Door]) -> Option<(usize, Place)> {
+    fn choose(&self, doors: &[Door], share: Arc<Share>) -> Result<(usize, Place), Refused> {
         let open = |it: usize| doors[it].open.load(Ordering::Relaxed);
         let all: usize = (0..doors.len()).map(open).sum();
-        let fewest = (0..doors.len()).min_by_key(|it| (open(*it), *it != self.number))?;
-        (all < self.shared.connections.load(Ordering::Relaxed))
-            .then(|| (fewest, doors[fewest].enter(&self.shared)))
+        let limit = self.shared.connections.load(Ordering::Relaxed);
+        let refused = Refused::of(all, share.connections.load(Ordering::Relaxed), limit);
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        let fewest = (0..doors.len()).min_by_key(|it| (open(*it), *it != self.number));
+        let fewest = fewest.unwrap_or(self.number);
+        Ok((fewest, doors[fewest].enter(&self.shared, share)))
     }
 
     fn take(self: &Arc<Self>, Accepted { stream, peer, transport, place }: Accepted) {
@@ -195,7 +244,7 @@ impl Shard {
     fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, transport: Transport, place: Place) {
         let shard = Arc::clone(self);
         self.tasks.spawn(async move {
-            connection::serve(shard, stream, peer, transport).await;
+            connection::serve(shard, stream, peer, transport, Arc::clone(&place.share)).await;
             drop(place);
         });
     }
@@ -234,6 +283,7 @@ impl Shard {
         &self.shared.spool
     }
 
+    #[cfg(test)]
     pub(crate) fn clients(&self) -> &Clients {
         &self.shared.clients
     }
@@ -267,16 +317,18 @@ impl Door {
         (Self { open: Arc::default(), accepted }, receiver)
     }
 
-    fn enter(&self, shared: &Arc<Shared>) -> Place {
+    fn enter(&self, shared: &Arc<Shared>, share: Arc<Share>) -> Place {
+        share.connections.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         shared.metrics.connections.inc();
-        Place { open: Arc::clone(&self.open), shared: Arc::clone(shared) }
+        Place { open: Arc::clone(&self.open), shared: Arc::clone(shared), share }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
+        self.share.connections.fetch_sub(1, Ordering::Relaxed);
         self.shared.metrics.connections.dec();
     }
 }
@@ -308,7 +360,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let place = doors[0].enter(&shared);
+        let place = doors[0].enter(&shared, shared.clients.of(peer.ip()));
         doors[0].accepted.send(Accepted { stream, peer, transport: Transport::Plain, place }).unwrap();
         drop(doors);
         client.write_all(b"GET / HTTP/1.1\r\nHost: blog.example\r\n\r\n").await.unwrap();
@@ -316,6 +368,21 @@ mod tests {
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         run.await.unwrap();
+    }
+
+    #[test]
+    fn one_address_has_no_more_than_half_of_the_connections_once_few_are_left() {
+        for (open, of_address, refused) in [
+            (0, 0, None),
+            (74, 74, None),
+            (75, 50, None),
+            (75, 51, Some(Refused::Crowded)),
+            (99, 0, None),
+            (100, 0, Some(Refused::Full)),
+        ] {
+            assert_eq!(Refused::of(open, of_address, 100), refused, "{of_address} of {open}");
+        }
+        assert_eq!(Refused::of(0, 0, 1), None);
     }
 
     /// Two shards that listen on a socket of their own, as in a frontd without systemd.

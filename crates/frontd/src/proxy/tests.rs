@@ -34,7 +34,8 @@ impl Served {
     async fn client(&self, sent: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap();
         let (near, peer) = self.listener.accept().await.unwrap();
-        let serving = connection::serve(Arc::clone(&self.shard), near, peer, Transport::Plain);
+        let share = self.shard.clients().of(peer.ip());
+        let serving = connection::serve(Arc::clone(&self.shard), near, peer, Transport::Plain, share);
         drop(self.shard.tasks().spawn(serving));
         client.write_all(sent.as_bytes()).await.unwrap();
         client

@@ -13,7 +13,15 @@ use http_body::{Body, Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::open::DiskFile;
+use crate::body::COUNTED;
 use crate::disk::Job;
+use crate::quota::Quota;
+
+/// Bytes that are read from disk at a time.
+const BLOCK: usize = 128 * 1024;
+
+/// The same while half of the memory for responses is in use.
+const SMALL_BLOCK: usize = 16 * 1024;
 
 /// The body of an answer. It never has more bytes than its head said; a file that has shrunk meanwhile is an
 /// error, by which the answer is cut off.
@@ -32,8 +40,8 @@ struct DiskReader {
     /// What goes with the open file, and is to be kept for as long: others that send it may share it.
     _kept: Arc<dyn Any + Send + Sync>,
     left: Range<u64>,
-    /// Bytes that are read at a time.
-    block: usize,
+    /// What its blocks count for while they are in memory.
+    memory: Option<Arc<Quota>>,
     /// What was sent last: when the client's connection has let go of it, its memory is used again.
     sent: Bytes,
     /// On its way, because the disk has to be waited for.
@@ -41,17 +49,13 @@ struct DiskReader {
 }
 
 impl FileBody {
-    /// Bytes that are read from disk at a time, where nothing else is said.
-    pub(crate) const BLOCK: usize = 128 * 1024;
-
-    /// Has `block` bytes read at a time; tells whether it is read from disk at all.
-    pub(crate) fn read_in(&mut self, block: usize) -> bool {
+    /// Has what is in memory of it count in `memory`: all of a small file, which outlives its place in the cache, and
+    /// each block of a large one.
+    pub(crate) fn count_in(&mut self, memory: &Arc<Quota>) {
         match &mut self.0 {
-            Source::Memory(_) => false,
-            Source::Disk(reader) => {
-                reader.block = block;
-                true
-            }
+            Source::Memory(data) if data.len() > COUNTED => *data = memory.count(std::mem::take(data)),
+            Source::Memory(_) => {}
+            Source::Disk(reader) => reader.memory = Some(Arc::clone(memory)),
         }
     }
 
@@ -65,8 +69,8 @@ impl FileBody {
 
     /// A part of an open file. `kept` is dropped with it.
     pub(super) fn disk(file: Arc<DiskFile>, range: Range<u64>, kept: Arc<dyn Any + Send + Sync>) -> Self {
-        let (block, sent) = (Self::BLOCK, Bytes::new());
-        let reader = DiskReader { file, _kept: kept, left: range, block, sent, reading: None };
+        let (memory, sent) = (None, Bytes::new());
+        let reader = DiskReader { file, _kept: kept, left: range, memory, sent, reading: None };
         Self(Source::Disk(Box::new(reader)))
     }
 
@@ -132,9 +136,12 @@ impl DiskReader {
 
     /// As long as the next block may be.
     fn buffer(&mut self) -> BytesMut {
+        let is_ample = self.memory.as_ref().is_none_or(|it| it.is_ample());
+        let block = if is_ample { BLOCK } else { SMALL_BLOCK };
         let left = self.left.end - self.left.start;
-        let len = usize::try_from(left).map_or(self.block, |left| left.min(self.block));
-        let mut buffer = std::mem::take(&mut self.sent).try_into_mut().unwrap_or_default();
+        let len = usize::try_from(left).map_or(block, |left| left.min(block));
+        let used = std::mem::take(&mut self.sent).try_into_mut().ok();
+        let mut buffer = used.filter(|it| it.capacity() <= 2 * block).unwrap_or_default();
         buffer.resize(len, 0);
         buffer
     }
@@ -146,7 +153,11 @@ impl DiskReader {
         }
         self.left.start += block.len() as u64;
         self.sent = block.freeze();
-        Ok(self.sent.clone())
+        let sent = self.sent.clone();
+        Ok(match &self.memory {
+            Some(memory) => memory.count(sent),
+            None => sent,
+        })
     }
 }
 

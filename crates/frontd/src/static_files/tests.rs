@@ -560,3 +560,51 @@ async fn a_large_file_is_open_once_however_many_send_it_and_files_are_bounded() 
     assert_eq!(files.used(), 0);
     assert_eq!(get("other.bin").await.status(), 200);
 }
+
+#[tokio::test]
+async fn what_waits_for_a_client_counts_while_it_is_in_memory() {
+    let world = World::new();
+    world.write("small.bin", &pattern(20_000));
+    let memory = Quota::new(1 << 20);
+    let body = async |name| {
+        let mut body = world.site.serve(&Method::GET, name, &HeaderMap::new(), &files()).await.into_body();
+        body.count_in(&memory);
+        body
+    };
+    let mut small = body("small.bin").await;
+    assert_eq!(memory.used(), 20_000);
+    let frame = small.frame().await.unwrap().unwrap();
+    drop(small);
+    assert_eq!(memory.used(), 20_000);
+    drop(frame);
+    let mut large = body("large.bin").await;
+    assert_eq!(memory.used(), 0, "nothing is read yet");
+    let frame = large.frame().await.unwrap().unwrap();
+    assert_eq!((frame.data_ref().unwrap().len(), memory.used()), (128 * 1024, 128 * 1024));
+    drop(frame);
+    assert_eq!(memory.used(), 0);
+    memory.charge(1 << 19);
+    let short = large.frame().await.unwrap().unwrap();
+    assert_eq!(short.data_ref().unwrap().len(), 16 * 1024, "memory is short");
+}
+
+#[tokio::test]
+async fn a_cached_file_is_served_while_no_file_can_be_opened_and_not_once_it_is_gone() {
+    let world = World::new();
+    let get = async |files: Arc<Quota>| {
+        cache::expire();
+        let answer = world.site.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files).await;
+        (answer.status(), answer.into_body().collect().await.unwrap().to_bytes())
+    };
+    let old = (StatusCode::OK, "0123456789".into());
+    assert_eq!(get(files()).await, old);
+    world.write("a.txt", &pattern(LARGE));
+    for _ in 0..2 {
+        assert_eq!(get(Quota::new(0)).await, old);
+    }
+    assert_eq!(get(files()).await, (StatusCode::OK, pattern(LARGE).into()));
+    world.write("a.txt", b"0123456789");
+    assert_eq!(get(files()).await, old);
+    fs::remove_file(world.path("a.txt")).unwrap();
+    assert_eq!(get(Quota::new(0)).await.0, StatusCode::NOT_FOUND);
+}

@@ -24,7 +24,7 @@ pub(super) async fn serving(app: routes::App) -> (TempDir, Arc<Shard>, TcpStream
     let serving = Arc::clone(&shard);
     shard.tasks().spawn(async move {
         let refusal = Refusal::none(serving.shared_metrics());
-        let client = Client::new(peer, peer.ip(), Transport::Tls, serving.clients(), refusal);
+        let client = Client::new(peer, peer.ip(), Transport::Tls, serving.clients().of(peer.ip()), refusal);
         let _ended = http2(&serving, client, near).await;
     });
     (folder, shard, far)
