@@ -242,19 +242,20 @@ mod tests {
         let clients: Vec<Client> = (0..3).map(|_| Client::connect(&path).unwrap()).collect();
         let spent = Exhausted::new();
 
-        let accepting = tokio::spawn(async move { (acceptor.accept().await, acceptor) });
-        for client in clients {
-            client.set_nonblocking(true).unwrap();
-            let mut client = UnixStream::from_std(client).unwrap();
-            assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "closed, not left waiting");
-        }
-        assert_eq!(tally.closed(), 3);
-        // Twice for the first pause, and what little time passed since: it does not spin.
-        assert!(tally.failed() < 10, "{}", tally.failed());
+        let closed = async {
+            for client in clients {
+                client.set_nonblocking(true).unwrap();
+                let mut client = UnixStream::from_std(client).unwrap();
+                assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "closed, not left waiting");
+            }
+            assert_eq!(tally.closed(), 3);
+            // Twice for the first pause, and what little time passed since: it does not spin.
+            assert!(tally.failed() < 10, "{}", tally.failed());
 
-        drop(spent);
-        let _client = Client::connect(&path).unwrap();
-        let (_stream, acceptor) = accepting.await.unwrap();
+            drop(spent);
+            Client::connect(&path).unwrap()
+        };
+        let (_stream, _client) = tokio::join!(acceptor.accept(), closed);
         assert!(acceptor.reserve.is_some());
     }
 }

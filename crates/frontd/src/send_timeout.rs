@@ -225,7 +225,8 @@ impl<F: Future, S: Fn() -> bool> Future for Watched<F, S> {
             timer.set(Some(tokio::time::sleep(tick)));
         }
         let Some(mut timer) = timer.as_pin_mut() else { return Poll::Pending };
-        if before == Turn::Ours {
+        // One that is armed still may stay so: it only looks.
+        if before == Turn::Ours && timer.is_elapsed() {
             timer.as_mut().reset(*this.since + tick);
         }
         while timer.as_mut().poll(cx).is_ready() {
