@@ -153,6 +153,11 @@ impl Checked {
             let (file, app, directory) = (vassal.file.display(), &vassal.app, vassal.directory.display());
             writeln!(stdout, "{file}: app = \"{app}\", found in {directory}")?;
         }
+        for (vassal, absent) in
+            self.vassals.iter().flat_map(|it| it.absent_files().into_iter().map(move |absent| (it, absent)))
+        {
+            writeln!(stdout, "{}: {absent}", vassal.file.display())?;
+        }
         for problem in &self.problems {
             writeln!(stderr, "{}", fmt::from_fn(|f| handler.debug(problem, f)))?;
         }

@@ -82,6 +82,35 @@ pub struct Vassal {
     pub limits: Limits,
 }
 
+/// What `[static]` or `[sendfile]` names, and isn't there yet. frontd serves it as soon as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsentFiles {
+    /// The key, such as `static./static/`.
+    pub key: String,
+    /// What it names.
+    pub path: PathBuf,
+}
+
+impl std::fmt::Display for AbsentFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, path } = self;
+        write!(f, "{key}: {} does not exist yet: what is asked of it is a 404 until it does", path.display())
+    }
+}
+
+impl Vassal {
+    /// Looks at the disk for what `[static]` and `[sendfile]` name. This blocks for as long as the file system does.
+    #[must_use]
+    pub fn absent_files(&self) -> Vec<AbsentFiles> {
+        let served = self.static_folders.iter().map(|(prefix, it)| ("static", prefix, &it.path));
+        let sent = self.sendfile_folders.iter().map(|(prefix, it)| ("sendfile", prefix, it));
+        let absent = served.chain(sent).filter(|(_, _, path)| matches!(path.try_exists(), Ok(false)));
+        absent
+            .map(|(table, prefix, path)| AbsentFiles { key: format!("{table}.{prefix}"), path: path.clone() })
+            .collect()
+    }
+}
+
 /// Who chose the callable that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChosenBy {

@@ -1,6 +1,7 @@
 //! Reads a vassal file key by key.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
@@ -97,7 +98,8 @@ fn name(path: &Path) -> Result<VassalName, Diagnostics> {
 /// None when a key that must be there is not, or is wrong.
 fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<Vassal> {
     let domains = domains(file);
-    let directory = file.required("directory", "directory = \"/srv/blog\"", folder(file.folder()));
+    let directory =
+        file.required("directory", "directory = \"/srv/blog\"", folder(file.folder(), Absent::Refused));
     let app = app(file, directory.as_deref());
     let path = file.optional("path", |it| MountPath::parse(value::text(it)?)).unwrap_or_default();
     let python = value::path(file.folder());
@@ -114,7 +116,7 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         env: file.entries("env", env_name, |it| value::text(it).map(str::to_owned)).into_iter().collect(),
         static_folders: static_files::read(file, &path),
         sendfile_folders: file
-            .entries("sendfile", StaticPrefix::parse, folder(file.folder()))
+            .entries("sendfile", StaticPrefix::parse, folder(file.folder(), Absent::Allowed))
             .into_iter()
             .collect(),
         path,
@@ -138,14 +140,25 @@ fn domains(file: &mut Document) -> Option<Vec<Domain>> {
     Some(domains)
 }
 
-fn folder(base: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
+/// What becomes of a folder that doesn't exist.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    Refused,
+    /// It may come into being later.
+    Allowed,
+}
+
+fn folder(base: PathBuf, absent: Absent) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
     let path = value::path(base);
     move |value| {
         let path = path(value)?;
         let what = match path.metadata() {
             Ok(it) if it.is_dir() => return Ok(path),
             Ok(_) => "is none".to_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+            Err(error) if error.kind() == ErrorKind::NotFound => match absent {
+                Absent::Allowed => return Ok(path),
+                Absent::Refused => "does not exist".to_owned(),
+            },
             Err(error) => format!("cannot be looked at: {error}"),
         };
         let cure = "make the folder, or correct the path";

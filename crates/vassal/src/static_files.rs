@@ -48,17 +48,17 @@ pub(crate) fn read(file: &mut Document, mount: &MountPath) -> BTreeMap<StaticPre
     entries.into_iter().map(|(prefix, (source, _))| (prefix, source)).collect()
 }
 
-fn check(prefix: &StaticPrefix, kind: Kind, mount: &MountPath) -> Result<(), Wrong> {
+fn check(prefix: &StaticPrefix, kind: Option<Kind>, mount: &MountPath) -> Result<(), Wrong> {
     if !mount.holds(prefix) {
         let wrong = Wrong::new(format!("lies outside of the app's path `{mount}`"));
         return Err(wrong.cure(format!("write \"{mount}{prefix}\"")));
     }
     match (prefix.is_of_folder(), kind) {
-        (false, Kind::Folder) => {
+        (false, Some(Kind::Folder)) => {
             let wrong = Wrong::new("must end with `/`, as it is the path of a folder");
             Err(wrong.cure(format!("write \"{prefix}/\"")))
         }
-        (true, Kind::File) => {
+        (true, Some(Kind::File)) => {
             let wrong = Wrong::new("must not end with `/`, as it is the path of a file");
             Err(wrong.cure(format!("write \"{}\"", prefix.as_str().trim_end_matches('/'))))
         }
@@ -69,12 +69,12 @@ fn check(prefix: &StaticPrefix, kind: Kind, mount: &MountPath) -> Result<(), Wro
 fn source(
     value: &Value,
     path: impl Fn(&Value) -> Result<PathBuf, Wrong>,
-) -> Result<(StaticSource, Kind), Wrong> {
+) -> Result<(StaticSource, Option<Kind>), Wrong> {
     let (path, kind, symlinks) = match value {
         Value::InlineTable(table) => of_table(table, path)?,
         other => {
             let path = path(other)?;
-            let kind = kind(&path)?;
+            let kind = kind(&path, "must be a folder or a file")?;
             (path, kind, Symlinks::default())
         }
     };
@@ -84,7 +84,7 @@ fn source(
 fn of_table(
     table: &InlineTable,
     path: impl Fn(&Value) -> Result<PathBuf, Wrong>,
-) -> Result<(PathBuf, Kind, Symlinks), Wrong> {
+) -> Result<(PathBuf, Option<Kind>, Symlinks), Wrong> {
     if let Some((other, _)) = table.iter().find(|(key, _)| !["folder", "file", "symlinks"].contains(key)) {
         return Err(Wrong::new(format!("has an unknown key `{other}`")).cure(KEYS));
     }
@@ -94,25 +94,29 @@ fn of_table(
         _ => return Err(Wrong::new("must have either `folder` or `file`").cure(KEYS)),
     };
     let path = path(named)?;
-    if kind(&path)? != meant {
-        let meant = if meant == Kind::Folder { "folder" } else { "file" };
-        return Err(Wrong::new(format!("must name a {meant}, and {} is none", path.display())));
+    let must = match meant {
+        Kind::Folder => "must name a folder",
+        Kind::File => "must name a file",
+    };
+    if kind(&path, must)?.is_some_and(|it| it != meant) {
+        return Err(Wrong::new(format!("{must}, and {} is none", path.display())));
     }
     let symlinks = match table.get("symlinks").map(value::boolean).transpose()? {
         Some(true) => Symlinks::Anywhere,
         _ => Symlinks::Inside,
     };
-    Ok((path, meant, symlinks))
+    Ok((path, Some(meant), symlinks))
 }
 
-fn kind(path: &Path) -> Result<Kind, Wrong> {
+/// None for what isn't there yet: frontd serves it as soon as it is, and an app isn't held up by files that a build or
+/// `collectstatic` has still to write.
+fn kind(path: &Path, must: &str) -> Result<Option<Kind>, Wrong> {
     let what = match path.metadata() {
-        Ok(it) if it.is_dir() => return Ok(Kind::Folder),
-        Ok(it) if it.is_file() => return Ok(Kind::File),
+        Ok(it) if it.is_dir() => return Ok(Some(Kind::Folder)),
+        Ok(it) if it.is_file() => return Ok(Some(Kind::File)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Ok(_) => "is neither".to_owned(),
-        Err(error) if error.kind() == ErrorKind::NotFound => "does not exist".to_owned(),
         Err(error) => format!("cannot be looked at: {error}"),
     };
-    let wrong = Wrong::new(format!("must be a folder or a file, and {} {what}", path.display()));
-    Err(wrong.cure("make it, or correct the path"))
+    Err(Wrong::new(format!("{must}, and {} {what}", path.display())).cure("correct the path"))
 }

@@ -1,14 +1,17 @@
 //! Static files, straight from disk: conditionals, ranges, and no way out of the folder.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use anyhow::ensure;
 use http::{HeaderName, HeaderValue, Method};
 use tests::client::{Answer, Client, Protocol, empty, request};
 use tests::place::Place;
 use tests::stack::{self, Stack};
+use tests::status::App;
 use tests::vassal::Vassal;
+use tests::wait::until;
 
 const TEXT: &str = "0123456789abcdefghijklmnopqrstuvwxyz\n";
 const SECRET: &str = "nobody may read this\n";
@@ -304,4 +307,25 @@ async fn send(
         request.headers_mut().insert(HeaderName::try_from(*name)?, HeaderValue::try_from(*value)?);
     }
     client.send(request).await
+}
+
+#[tokio::test]
+async fn a_folder_that_comes_later_is_served_from_then_on() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    let later = folder.path().join("later");
+    let vassal = Vassal::wsgi(&Place::of_tests()?).folder("/later/", &later);
+    stack::with([vassal], async |stack| {
+        let client = stack.client("wsgi", Protocol::Http1)?;
+        client.get("/later/a.txt").await?.expect(404)?;
+        let told = |app: &App| app.notices.iter().any(|it| it.contains("does not exist yet"));
+        stack.until("wsgi", "the status tells what is absent", told).await?;
+
+        fs::create_dir(&later)?;
+        fs::write(later.join("a.txt"), "here")?;
+        let served = async || Ok((client.get("/later/a.txt").await?.status == 200).then_some(()));
+        until("it is served", served).await?;
+        stack.until("wsgi", "the status tells nothing more", |app| !told(app)).await.map(drop)
+    })
+    .await
 }

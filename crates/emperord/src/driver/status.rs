@@ -1,11 +1,12 @@
 //! How things are.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::WorkerName;
 use supervise::{Phase, Stage, Worker};
-use vassal::ChosenBy;
+use vassal::{ChosenBy, Vassal};
 
 use super::Driver;
 use super::app::{App, Recycled, Slot};
@@ -47,6 +48,16 @@ pub struct AppStatus {
     pub recycled: Recycled,
     /// What is missing or held back, and what is done about it.
     pub notices: Vec<String>,
+    /// What its file says; None while it was never good.
+    pub vassal: Option<Arc<Vassal>>,
+}
+
+impl AppStatus {
+    /// Adds what only the disk can tell, which may take its time: not for the driver.
+    pub fn look_at_disk(&mut self) {
+        let absent = self.vassal.as_ref().map(|it| it.absent_files()).unwrap_or_default();
+        self.notices.extend(absent.iter().map(ToString::to_string));
+    }
 }
 
 /// One worker.
@@ -132,6 +143,7 @@ impl App {
             app: vassal.map(|it| (it.app.to_string(), it.app_chosen_by)),
             recycled: self.recycled.clone(),
             notices: self.notices(preload, Instant::now()),
+            vassal: self.vassal.clone(),
         }
     }
 

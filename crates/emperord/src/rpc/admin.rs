@@ -1,6 +1,7 @@
 //! The service for the command line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::VassalName;
 use api::admin::admin_service_server::AdminService;
@@ -19,6 +20,9 @@ use super::ask;
 use super::peer::Peer;
 use crate::driver::{AdminError, AppStatus, Event, Events, WorkerStatus};
 
+/// How long the disk may take to tell which folders exist.
+const DISK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The service.
 pub(super) struct Admin {
     pub(super) events: Events,
@@ -31,7 +35,7 @@ impl AdminService for Admin {
         Peer::of(&request)?.check_may_rule()?;
         let status = ask(&self.events, |reply| Event::Status { reply }).await?;
         Ok(Response::new(StatusResponse {
-            apps: status.apps.into_iter().map(app).collect(),
+            apps: with_disk(status.apps).await.into_iter().map(app).collect(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             refused_connections: self.admission.refused(),
@@ -68,6 +72,19 @@ impl AdminService for Admin {
         Peer::of(&request)?.check_may_rule()?;
         ask(&self.events, |reply| Event::Shutdown { reply }).await?;
         Ok(Response::new(ShutdownResponse {}))
+    }
+}
+
+/// Adds what the disk tells. Without it when the disk hangs: an operator asks for the status just then.
+async fn with_disk(apps: Vec<AppStatus>) -> Vec<AppStatus> {
+    let mut looked_at = apps.clone();
+    let look = tokio::task::spawn_blocking(move || {
+        looked_at.iter_mut().for_each(AppStatus::look_at_disk);
+        looked_at
+    });
+    match tokio::time::timeout(DISK_TIMEOUT, look).await {
+        Ok(Ok(looked_at)) => looked_at,
+        Ok(Err(_)) | Err(_) => apps,
     }
 }
 

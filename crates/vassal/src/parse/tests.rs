@@ -375,11 +375,6 @@ fn paths_and_static_folders() {
         "1: IT must begin with `/`: write \"/static/\" for a folder, \"/static\" for a file",
     );
     check("/../", "blog/static", "1: IT must not have `..` in it");
-    check(
-        "/s/",
-        "nono",
-        "9: IT must be a folder or a file, and ROOT/nono does not exist: make it, or correct the path",
-    );
     check("/s", "blog/static", "8: IT must end with `/`, as it is the path of a folder: write \"/s/\"");
     check(
         "/a.ico/",
@@ -478,6 +473,20 @@ fn static_files_and_their_symlinks() {
         let error = parse(&format!("'/a/' = {value}")).unwrap_err().to_string();
         assert!(error.contains(&format!("`static./a/` {told}")), "{value}: {error}");
     }
+}
+
+#[test]
+fn files_that_do_not_exist_yet_refuse_no_app() {
+    let place = Place::new();
+    let vassal = place.parse(&format!(
+        "{MINIMAL}[static]\n'/a/' = 'blog/later'\n'/b.ico' = 'b.ico'\n'/c/' = {{ folder = 'c', symlinks = true }}\n\
+         '/d/' = 'blog/static'\n[sendfile]\n'/e/' = 'e'"
+    ));
+    let vassal = vassal.unwrap();
+    let absent = || vassal.absent_files().into_iter().map(|it| it.key).collect::<Vec<_>>();
+    assert_eq!(absent(), ["static./a/", "static./b.ico", "static./c/", "sendfile./e/"]);
+    fs::create_dir(place.path("blog/later")).unwrap();
+    assert_eq!(absent(), ["static./b.ico", "static./c/", "sendfile./e/"]);
 }
 
 #[test]
