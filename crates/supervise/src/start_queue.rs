@@ -7,15 +7,21 @@ use crate::view::Demand;
 /// Whose turn it is, over all apps.
 ///
 /// So many processes start at once that the processors are busy, and no more: a start's time is counted from when it
-/// really begins. Of two apps that wait, the one without any worker goes first, then the one whose last start is
-/// the longest ago. Starts of code that is not known to start never take the last place: an app that hangs while
-/// it is imported keeps no other from replacing a worker.
+/// really begins. Of two apps that wait, the one whose last start did not fail goes first, then the one without any
+/// worker, then the one whose last start is the longest ago. An app that was passed over [`MAX_PASSED`] times goes
+/// before all that have waited less, so each has its turn. Starts of code that is not known to start never take the
+/// last place: an app that hangs while it is imported keeps no other from replacing a worker.
 #[derive(Debug)]
 pub struct StartQueue<K> {
     limit: usize,
     turn: u64,
     last: BTreeMap<K, u64>,
+    /// The turn at which each app that waits was first seen to wait.
+    waits_since: BTreeMap<K, u64>,
 }
+
+/// How many turns others may have first while an app waits.
+const MAX_PASSED: u64 = 8;
 
 /// How many processes are starting, over all apps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,7 +36,7 @@ impl<K: Ord + Clone> StartQueue<K> {
     /// At most so many starts at once, and at least one.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), turn: 0, last: BTreeMap::new() }
+        Self { limit: limit.max(1), turn: 0, last: BTreeMap::new(), waits_since: BTreeMap::new() }
     }
 
     /// The app that may start a process now, of those that want to.
@@ -39,16 +45,29 @@ impl<K: Ord + Clone> StartQueue<K> {
             return None;
         }
         let may_be_unproven = running.unproven < (self.limit - 1).max(1);
+        let waiting: BTreeMap<K, Demand> = waiting.into_iter().collect();
+        self.waits_since.retain(|app, _| waiting.contains_key(app));
+        for app in waiting.keys() {
+            self.waits_since.entry(app.clone()).or_insert(self.turn);
+        }
         let may_start = waiting.into_iter().filter(|(_, it)| it.is_proven || may_be_unproven);
-        let first = may_start.min_by_key(|(app, it)| (it.is_serving, self.last.get(app).copied()));
-        let (app, _) = first?;
+        let (app, _) = may_start.min_by_key(|(app, it)| self.rank(app, it))?;
         self.turn += 1;
         self.last.insert(app.clone(), self.turn);
+        self.waits_since.remove(&app);
         Some(app)
+    }
+
+    /// The lowest goes first.
+    fn rank(&self, app: &K, demand: &Demand) -> impl Ord + use<K> {
+        let since = self.waits_since.get(app).copied().unwrap_or(self.turn);
+        let overdue_since = if self.turn - since >= MAX_PASSED { since } else { u64::MAX };
+        (overdue_since, demand.has_failed, demand.is_serving, self.last.get(app).copied())
     }
 
     /// Forgets an app that is gone.
     pub fn forget(&mut self, app: &K) {
         self.last.remove(app);
+        self.waits_since.remove(app);
     }
 }

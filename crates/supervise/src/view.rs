@@ -41,6 +41,8 @@ pub struct Demand {
     pub is_proven: bool,
     /// A worker of the app serves already.
     pub is_serving: bool,
+    /// The last start of what it is to run failed.
+    pub has_failed: bool,
 }
 
 /// What is missing of what is wanted, where a start has failed.
@@ -129,9 +131,14 @@ impl Supervisor {
     /// Whether a process is to be started now, and for whom. It waits for [`crate::Event::MayStart`].
     #[must_use]
     pub fn demand(&self, now: Instant) -> Option<Demand> {
-        plan::next_start(self, now)?;
-        let ready = self.ready().next().is_some();
-        Some(Demand { is_proven: self.is_proven(), is_serving: ready })
+        let generation = plan::next_start(self, now)?;
+        let has_failed = match self.trust {
+            Trust::Untried | Trust::Proven => false,
+            Trust::Abandoned => generation == self.generation,
+            Trust::Shaken | Trust::Doubted(_) | Trust::GivenUp => true,
+        };
+        let is_serving = self.ready().next().is_some();
+        Some(Demand { is_proven: self.is_proven(), is_serving, has_failed })
     }
 
     /// Whether the current generation is known to start.

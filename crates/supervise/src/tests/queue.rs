@@ -137,7 +137,7 @@ fn apps_that_hang_keep_no_other_from_replacing_a_worker() {
 #[test]
 fn whose_turn_it_is() {
     let mut queue = StartQueue::new(2);
-    let demand = |is_proven, is_serving| crate::Demand { is_proven, is_serving };
+    let demand = |is_proven, is_serving| crate::Demand { is_proven, is_serving, has_failed: false };
     let running = |proven, unproven| Running { proven, unproven };
     let waiting = [("a", demand(true, true)), ("b", demand(false, false)), ("c", demand(true, true))];
     // Who has no worker goes first, unless the last place is left that is kept for code that works.
@@ -147,4 +147,50 @@ fn whose_turn_it_is() {
     assert_eq!(queue.next(running(0, 1), waiting), Some("a"));
     assert_eq!(queue.next(running(1, 1), waiting), None);
     assert_eq!(StartQueue::new(0).next(running(0, 0), [("b", demand(false, false))]), Some("b"));
+}
+
+/// Eight apps hang in turn, 60 s in a place and 60 s in their backoff: an app that serves is reloaded all the same.
+#[test]
+fn apps_that_hang_do_not_hold_up_a_reload() {
+    let began = Instant::now();
+    let mut machine = Machine::new(2, 9, 1, LIMITS, began);
+    let work = |app: usize| if app == 0 { 500 } else { u64::MAX };
+    let at = |step: u64| began + Duration::from_millis(100 * step);
+    let mut step = 0;
+    // Until each of them has failed often enough to wait for a minute.
+    while machine.killed < 8 * 8 {
+        machine.step(work, at(step));
+        step += 1;
+    }
+    let killed = machine.killed;
+    machine.tell(0, Event::Wanted { generation: 2, workers: 1, limits: LIMITS }, 0, at(step));
+    while !machine.apps[&0].is_proven() {
+        machine.step(work, at(step));
+        step += 1;
+        assert!(machine.killed <= killed + 3, "the reload waits for those that hang");
+    }
+}
+
+#[test]
+fn each_has_its_turn_after_a_bound() {
+    let mut queue = StartQueue::new(1);
+    let demand = |is_serving, has_failed| crate::Demand { is_proven: false, is_serving, has_failed };
+    // There is always another app without a worker, which goes first.
+    let mut turns = |waiting: [(u32, crate::Demand); 2]| {
+        let next = |turn: u32| {
+            queue.next(Running::default(), [(100 + turn, demand(false, false))].into_iter().chain(waiting))
+        };
+        let order: Vec<_> = (0..12_u32).filter_map(next).collect();
+        waiting.map(|(app, _)| order.iter().position(|it| *it == app))
+    };
+    assert_eq!(turns([(1, demand(true, false)), (2, demand(false, true))]), [Some(8), Some(9)]);
+}
+
+#[test]
+fn what_has_failed_goes_after_what_has_not() {
+    let mut queue = StartQueue::new(1);
+    let demand = |is_serving, has_failed| crate::Demand { is_proven: false, is_serving, has_failed };
+    let waiting = [("a", demand(false, true)), ("b", demand(true, false))];
+    assert_eq!(queue.next(Running::default(), waiting), Some("b"));
+    assert_eq!(queue.next(Running::default(), [waiting[0]]), Some("a"));
 }
