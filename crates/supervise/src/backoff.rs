@@ -14,6 +14,8 @@ const RAN_WELL: Duration = Duration::from_secs(10);
 pub(crate) struct Backoff {
     failures: u32,
     until: Option<Instant>,
+    /// When the first worker became ready since the last failure.
+    ready_since: Option<Instant>,
 }
 
 impl Backoff {
@@ -35,20 +37,34 @@ impl Backoff {
         self.wait(FIRST, now);
     }
 
+    /// A worker is ready. Once it has run well, the failures before it are forgotten.
+    pub(crate) fn succeeded(&mut self, now: Instant) {
+        self.ready_since.get_or_insert(now);
+    }
+
     /// A process ended before it was ready.
     pub(crate) fn failed_to_start(&mut self, now: Instant) {
+        self.forget_if_ran_well(now);
         self.failures = self.failures.max(1);
         self.wait(FIRST, now);
     }
 
     /// As [`Self::failed_to_start`], for a reason that does not pass at once.
     pub(crate) fn failed_slowly(&mut self, now: Instant) {
+        self.forget_if_ran_well(now);
         self.failures = self.failures.max(1);
         self.wait(FIRST_SLOW, now);
     }
 
+    fn forget_if_ran_well(&mut self, now: Instant) {
+        if self.ready_since.is_some_and(|it| now.duration_since(it) >= RAN_WELL) {
+            *self = Self::default();
+        }
+    }
+
     /// Failures that come together, while one of them is waited for already, are one.
     fn wait(&mut self, first: Duration, now: Instant) {
+        self.ready_since = None;
         if self.is_waiting(now) {
             return;
         }

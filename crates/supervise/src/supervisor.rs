@@ -155,7 +155,7 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_starting()) else { return };
         worker.stage = Stage::Ready { since: now };
         let generation = worker.generation;
-        self.proved(generation);
+        self.proved(generation, now);
     }
 
     fn draining(&mut self, number: u16, now: Instant) {

@@ -62,12 +62,15 @@ impl Supervisor {
         self.trust = if works { Trust::Proven } else { Trust::Untried };
     }
 
-    pub(crate) fn proved(&mut self, generation: u64) {
+    pub(crate) fn proved(&mut self, generation: u64, now: Instant) {
         self.refusing = false;
         self.proven = self.proven.max(Some(generation));
         if generation == self.generation {
             self.trust = Trust::Proven;
             self.needs_edit = false;
+        }
+        if generation == plan::filling(self) {
+            self.backoff.succeeded(now);
         }
     }
 

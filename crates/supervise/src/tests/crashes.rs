@@ -89,3 +89,44 @@ fn code_that_broke_is_given_up_once_none_serves() {
         (600, needs_edit(1), "publish, give up NeedsEdit", Phase::Failed),
     ]);
 }
+
+/// A database that comes late: it is no reason to wait once the app has run.
+#[test]
+fn starts_that_failed_before_a_worker_ran_well_are_forgotten() {
+    let mut steps = vec![(0, want(1, 1), "spawn 1@1", Phase::Starting)];
+    let mut at = 0;
+    for wait in [1, 2, 4, 8, 16, 32, 60] {
+        steps.push((at, unusable(1), if at == 0 { "publish" } else { "" }, Phase::BackingOff));
+        at += wait * 1000;
+        steps.push((at, Event::Tick, "spawn 1@1", Phase::Starting));
+    }
+    steps.push((at, ready(1), "publish", Phase::Running));
+    let mut early = steps.clone();
+    // A start fails beside the worker that serves.
+    for (steps, serves_for, wait) in [(&mut steps, 10_000, 1000), (&mut early, 9000, 60_000)] {
+        let at = at + serves_for;
+        steps.push((at, want(1, 2), "spawn 2@1", Phase::Running));
+        steps.push((at, unusable(2), "", Phase::BackingOff));
+        steps.push((at + wait - 1, Event::Tick, "", Phase::BackingOff));
+        steps.push((at + wait, Event::Tick, "spawn 2@1", Phase::Running));
+        check(steps);
+    }
+}
+
+/// A worker that has served for long says nothing of the starts that fail beside it.
+#[test]
+fn starts_that_keep_failing_beside_a_worker_that_serves_wait_longer_each_time() {
+    let mut steps = vec![
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (0, ready(1), "publish", Phase::Running),
+        (60_000, want(1, 2), "spawn 2@1", Phase::Running),
+    ];
+    let mut at = 60_000;
+    for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+        steps.push((at, unusable(2), "", Phase::BackingOff));
+        at += wait * 1000;
+        steps.push((at - 1, Event::Tick, "", Phase::BackingOff));
+        steps.push((at, Event::Tick, "spawn 2@1", Phase::Running));
+    }
+    check(&steps);
+}
