@@ -114,9 +114,8 @@ async fn a_virtualenv_whose_interpreter_is_gone() -> anyhow::Result<()> {
         stack.until("wsgi", "it has failed, and told why", failed).await?;
 
         stack.put(&vassal.clone().env("COLOUR", "green"))?;
-        let why =
-            format!("wsgi.toml:5:10: `python` names the virtualenv {}, whose interpreter", venv.display());
-        let told = |app: &App| app.error().contains(&why);
+        let why = format!(":10: `python` names the virtualenv {}, whose interpreter", venv.display());
+        let told = |app: &App| app.error().contains("wsgi.toml:") && app.error().contains(&why);
         stack.until("wsgi", "its file is told", told).await?;
 
         symlink(&python.path, &link)?;
