@@ -238,6 +238,22 @@ async fn requests_wait_while_too_much_waits_for_the_client() {
 }
 
 #[tokio::test]
+async fn who_holds_little_is_served_however_much_others_hold() {
+    let files = tempfile::tempdir().unwrap();
+    let app = with_files(files.path(), &[300, 1]);
+    let mut world = World::new(app).await;
+    // Of its own address, and of all.
+    for address in [[127, 0, 0, 1], [192, 0, 2, 1]] {
+        let others = world.shard.clients().of(address.into());
+        let _held = others.memory.hold(1 << 40);
+        for kib in [1, 300] {
+            let (response, _) = world.send(Method::GET, &format!("/f/{kib}.bin"));
+            assert_eq!(read(response).await.unwrap(), kib * 1024);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_upload_that_takes_too_long_is_told_so() {
     let app = routes::App { queue_size: 10, body_limit: 1 << 30, ..routes::App::default() };
     let short =
