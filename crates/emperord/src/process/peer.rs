@@ -99,7 +99,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::zombie_processes, reason = "one that is not reaped has ended all the same")]
     fn one_that_has_ended_is_not_known() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let raw = Pid::from_child(&child);

@@ -155,7 +155,9 @@ fn refusal(error: &SpecError) -> Status {
 fn served(instance: u64, ready: Ready) -> Served {
     // A worker that takes nothing would be of no use: it is taken for one that takes one at a time.
     let capacity = ready.capacity.clamp(1, MAX_CAPACITY);
-    Served { instance, capacity, python: ready.python.chars().take(MAX_PYTHON).collect() }
+    let mut python = ready.python;
+    python.truncate(python.floor_char_boundary(MAX_PYTHON));
+    Served { instance, capacity, python }
 }
 
 pub(crate) fn failure(failed: Failed) -> Failure {

@@ -5,6 +5,7 @@
 //! ends all apps in this way on purpose, while a file system that is unmounted, or a deployment that fails half-way, does.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use api::VassalName;
@@ -25,8 +26,8 @@ pub(super) struct Leaving {
 impl Leaving {
     /// Takes note of a file that is not there.
     pub(super) fn note(&mut self, name: VassalName, now: Instant) {
-        if !self.since.contains_key(&name) {
-            self.since.insert(name, now);
+        if let Entry::Vacant(it) = self.since.entry(name) {
+            it.insert(now);
             self.last = Some(now);
         }
     }

@@ -57,7 +57,7 @@ async fn a_process_of_another_user_is_not_adopted() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let nobody = std::process::Command::new("setpriv")
+    let mut nobody = std::process::Command::new("setpriv")
         .args(["--reuid", "65534", "--clear-groups", "sleep", "1000"])
         .spawn()
         .unwrap();
@@ -67,7 +67,6 @@ async fn a_process_of_another_user_is_not_adopted() {
     }
     let mut stranger = Worker::attach_serving_as(&emperor, "blog", 1, nobody.id()).await;
     assert!(matches!(stranger.commands.recv().await, Some(Command::Drain(_))));
-    let process = Process::open(nobody.id()).unwrap();
-    process.signal(rustix::process::Signal::KILL);
-    process.ended().await;
+    nobody.kill().unwrap();
+    nobody.wait().unwrap();
 }
