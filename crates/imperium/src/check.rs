@@ -2,6 +2,7 @@
 
 mod interpreter;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
@@ -14,11 +15,13 @@ use config::{Diagnostics, EmperordConfig, FrontdConfig, Layout, Problem, Source}
 use miette::{IntoDiagnostic as _, MietteHandlerOpts, ReportHandler};
 use vassal::{ChosenBy, Vassal, conflicts, name_of};
 
+use self::interpreter::Finding;
 use crate::at::root_from_env;
 
 /// Read vassal and daemon files, and show what is wrong with them
 ///
-/// The interpreter of each app is asked what it is, as the app's user, and without running anything of the app's.
+/// The interpreter of each app is asked what it is, without running anything of the app's. Root asks it as the `user` that
+/// the app's file sets, and not at all where it sets none.
 ///
 /// Certificates are not read here. frontd uses all that are good, and its log names each that is not, with what is
 /// wrong and the cure, at every start and reload.
@@ -58,6 +61,8 @@ struct Checked {
     /// Files among the others that no daemon reads.
     skipped: Vec<PathBuf>,
     vassals: Vec<Vassal>,
+    /// Apps whose interpreters were not asked, by the reason.
+    not_asked: BTreeMap<String, Vec<String>>,
     problems: Vec<Problem>,
 }
 
@@ -132,7 +137,14 @@ impl Checked {
                 let vassal = Vassal::load(path)?;
                 let last = WorkerName { vassal: vassal.name.clone(), number: vassal.workers };
                 let socket = layout.worker_socket(&last);
-                let python = interpreter::check(&vassal).map(|wrong| vassal.refuse("python", wrong));
+                let python = match interpreter::check(&vassal) {
+                    Finding::Good => None,
+                    Finding::Bad(wrong) => Some(vassal.refuse("python", wrong)),
+                    Finding::NotAsked(reason) => {
+                        self.not_asked.entry(reason).or_default().push(vassal.name.to_string());
+                        None
+                    }
+                };
                 self.vassals.push(vassal);
                 socket.map_err(|error| Problem::of_file(path, error.to_string()))?;
                 python.map_or(Ok(()), Err)
@@ -157,6 +169,9 @@ impl Checked {
             self.vassals.iter().flat_map(|it| it.absent_files().into_iter().map(move |absent| (it, absent)))
         {
             writeln!(stdout, "{}: {absent}", vassal.file.display())?;
+        }
+        for (reason, apps) in &self.not_asked {
+            writeln!(stdout, "interpreter not checked of {}: {reason}", apps.join(", "))?;
         }
         for problem in &self.problems {
             writeln!(stderr, "{}", fmt::from_fn(|f| handler.debug(problem, f)))?;

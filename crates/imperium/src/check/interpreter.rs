@@ -1,14 +1,17 @@
 //! Asks the interpreter of an app what it is: a path that names no usable Python is told before a worker fails on it.
+#![expect(unsafe_code, reason = "a program can be confined only between fork and exec")]
 
 use std::env;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use config::Wrong;
+use rustix::io::Errno;
+use rustix::process::setsid;
+use rustix::thread::set_no_new_privs;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -31,18 +34,43 @@ const CURE: &str = "name a virtualenv's folder, or an interpreter that is CPytho
 /// Whom to run the interpreter as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum User {
-    /// As this process.
+    /// As this process: it is not root, or the app's file says `user = "root"`.
     Same,
     /// As the app's own user, whose program it may be: it is not root's business.
     Of { uid: u32, gid: u32 },
 }
 
-/// What is wrong with the interpreter that an app would run on; None when nothing is.
-pub(super) fn check(vassal: &Vassal) -> Option<Wrong> {
-    let (program, named) = program(vassal)?;
-    let user = user(vassal)?;
-    let answer = block_on(ask(&program, user)).ok()?.unwrap_or_else(Answer::NotRun);
-    judge(&answer).map(|what| Wrong::new(format!("{named} {}, which {what}", program.display())).cure(CURE))
+/// What is known of the interpreter that an app would run on.
+#[derive(Debug)]
+pub(super) enum Finding {
+    /// Nothing is wrong with it.
+    Good,
+    /// Workers cannot run on it.
+    Bad(Wrong),
+    /// It was not asked, for this reason.
+    NotAsked(String),
+}
+
+/// Asks the interpreter of an app what it is.
+pub(super) fn check(vassal: &Vassal) -> Finding {
+    let Some((program, named)) = program(vassal) else { return Finding::Good };
+    let user = match user(vassal) {
+        Ok(user) => user,
+        Err(reason) => return Finding::NotAsked(reason),
+    };
+    let answer = match block_on(ask(&program, user)) {
+        Ok(answer) => answer.unwrap_or_else(Answer::NotRun),
+        Err(error) => return Finding::NotAsked(error.to_string()),
+    };
+    // Says nothing of the program: this process may not become another user, such as in emperord's own unit.
+    if let (User::Of { .. }, Answer::NotRun(error)) = (user, &answer)
+        && error.raw_os_error() == Some(Errno::PERM.raw_os_error())
+    {
+        return Finding::NotAsked("this process may not become the app's user".to_owned());
+    }
+    judge(&answer).map_or(Finding::Good, |what| {
+        Finding::Bad(Wrong::new(format!("{named} {}, which {what}", program.display())).cure(CURE))
+    })
 }
 
 /// What would be run, and how it is spoken of. None where the file names nothing and `PATH` has none: that is another
@@ -60,16 +88,26 @@ fn program(vassal: &Vassal) -> Option<(PathBuf, &'static str)> {
     }
 }
 
-/// None where it isn't known.
-fn user(vassal: &Vassal) -> Option<User> {
-    if !rustix::process::geteuid().is_root() {
-        return Some(User::Same);
+/// As whom the program is run. Root runs none unless the app's file names a user: whoever owns the program, or a part
+/// of the path to it, could have it run as somebody else.
+fn user(vassal: &Vassal) -> Result<User, String> {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        return Ok(User::Same);
     }
-    let (uid, gid) = match &vassal.confinement.user {
-        Some(name) => uid_of(&fs::read_to_string("/etc/passwd").ok()?, &name.to_string())?,
-        None => vassal.directory.metadata().map(|it| (it.uid(), it.gid())).ok()?,
+    let Some(name) = &vassal.confinement.user else {
+        return Err("root asks only where the file sets `user`".to_owned());
     };
-    Some(if uid == 0 { User::Same } else { User::Of { uid, gid } })
+    let name = name.to_string();
+    if name == "root" {
+        return Ok(User::Same);
+    }
+    let passwd = fs::read_to_string("/etc/passwd").map_err(|error| format!("read /etc/passwd: {error}"))?;
+    match uid_of(&passwd, &name) {
+        Some((0, _)) => Err(format!("`user` is {name}, which is another name of root")),
+        Some((uid, gid)) => Ok(User::Of { uid, gid }),
+        None => Err(format!("`user` is {name}, who is not in /etc/passwd")),
+    }
 }
 
 fn uid_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
@@ -94,6 +132,14 @@ async fn ask(program: &Path, user: User) -> io::Result<Answer> {
         // With the uid, the standard library gives up all other groups.
         command.gid(gid).uid(uid);
     }
+    let confine = || {
+        // Without a terminal, into which it could type what the shell of who checks then runs.
+        setsid()?;
+        set_no_new_privs(true)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec there are but system calls; nothing is allocated or locked.
+    unsafe { command.pre_exec(confine) };
     let mut child = command.spawn()?;
     let answered = timeout(LIMIT, async {
         let mut said = Vec::new();
@@ -177,6 +223,61 @@ mod tests {
         ] {
             assert_eq!(told(script).as_deref(), Some(expected), "{script}");
         }
+    }
+
+    /// A file of an app whose interpreter notes that it was run; where only root may write.
+    fn app(more: &str) -> Option<(tempfile::TempDir, Vassal)> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let place = tempfile::Builder::new().prefix("imperium-check-").tempdir_in("/var/lib").unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(place.path(), 0o777);
+        let (program, ran) = (place.path().join("python3"), place.path().join("ran"));
+        fs::write(&program, format!("#!/bin/sh\nid -un >{}\n", ran.display())).unwrap();
+        mode(&program, 0o755);
+        let text = format!(
+            "domains = ['a']\napp = 'a:a'\ndirectory = '{}'\npython = '{}'\n{more}",
+            place.path().display(),
+            program.display()
+        );
+        let vassal = Vassal::parse(Path::new("/v/blog.toml"), &text).unwrap();
+        Some((place, vassal))
+    }
+
+    #[test]
+    fn root_runs_no_program_without_a_user() {
+        // The folder is root's, the program could be anybody's.
+        for (more, expected) in [
+            ("", "root asks only where the file sets `user`"),
+            ("user = 'no-such-user'", "`user` is no-such-user, who is not in /etc/passwd"),
+        ] {
+            let Some((place, vassal)) = app(more) else { return };
+            let Finding::NotAsked(reason) = check(&vassal) else { panic!("it was asked: {more}") };
+            assert_eq!(reason, expected);
+            assert!(!place.path().join("ran").exists(), "{more}");
+        }
+        for (more, expected) in [("user = 'root'", "root\n"), ("user = 'nobody'", "nobody\n")] {
+            let Some((place, vassal)) = app(more) else { return };
+            assert!(matches!(check(&vassal), Finding::Bad(_)));
+            assert_eq!(fs::read_to_string(place.path().join("ran")).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_program_is_asked_without_a_terminal_and_without_new_privileges() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("python3");
+        let script = "#!/bin/sh\ngrep NoNewPrivs /proc/self/status\ncut -d' ' -f5-7 /proc/$$/stat\necho $$\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let Answer::Ended(_, said) = block_on(ask(&program, User::Same)).unwrap().unwrap() else {
+            panic!("it does not end")
+        };
+        let said = String::from_utf8(said).unwrap();
+        let words: Vec<_> = said.split_whitespace().collect();
+        let [_, privileges, group, session, terminal, pid] = words.as_slice() else { panic!("{said}") };
+        assert_eq!((*privileges, *group, *session, *terminal), ("1", *pid, *pid, "0"));
     }
 
     #[test]

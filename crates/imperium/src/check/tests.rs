@@ -22,6 +22,13 @@ fn check(files: &[(&str, &str)], paths: &[&str], expected: (&str, &str)) {
     let (mut stderr, mut stdout) = (Vec::new(), Vec::new());
     let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(200);
     checked.tell(&handler, &mut stderr, &mut stdout).unwrap();
+    // Root asks no interpreter of these, and says so.
+    let stdout: Vec<u8> = stdout
+        .split_inclusive(|it| *it == b'\n')
+        .filter(|line| !line.starts_with(b"interpreter not checked"))
+        .flatten()
+        .copied()
+        .collect();
     let text = |bytes| String::from_utf8(bytes).unwrap().replace(root.path().to_str().unwrap(), "ROOT");
     assert_eq!((text(stderr).as_str(), text(stdout).as_str()), expected);
 }
@@ -39,18 +46,34 @@ fn all_good() {
 
 #[test]
 fn an_interpreter_that_apps_cannot_run_on() {
-    let blog = format!("{MINIMAL}domains = ['blog.example']\npython = '/bin/ls'\n");
+    let blog = format!("{MINIMAL}domains = ['blog.example']\npython = '/bin/ls'\nuser = 'root'\n");
     let stderr =
         "  × `python` names /bin/ls, which is no Python: it did not run a line of it (exit status: 2)
    ╭─[ROOT/vassals/blog.toml:4:10]
  3 │ domains = ['blog.example']
  4 │ python = '/bin/ls'
    ·          ─────────
+ 5 │ user = 'root'
    ╰────
   help: name a virtualenv's folder, or an interpreter that is CPython 3.10 or newer
 
 ";
     check(&[("vassals/blog.toml", &blog)], &[], (stderr, "1 file checked, 1 error\n"));
+}
+
+#[test]
+fn interpreters_that_are_not_asked_are_told_in_one_line() {
+    let reason = || "root asks only where the file sets `user`".to_owned();
+    let checked = Checked {
+        files: 2,
+        not_asked: [(reason(), vec!["blog".to_owned(), "shop".to_owned()])].into(),
+        ..Checked::default()
+    };
+    let mut stdout = Vec::new();
+    checked.tell(&GraphicalReportHandler::new(), &mut io::sink(), &mut stdout).unwrap();
+    let expected =
+        format!("interpreter not checked of blog, shop: {}\n2 files checked, all good\n", reason());
+    assert_eq!(String::from_utf8(stdout).unwrap(), expected);
 }
 
 #[test]
