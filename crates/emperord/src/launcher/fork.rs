@@ -1,10 +1,11 @@
 //! Starts workers by fork and exec, detached, so that they outlive emperord: each as its app's user, with its limits.
 #![expect(unsafe_code, reason = "a process can become another user only between fork and exec")]
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, Permissions, set_permissions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -13,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use api::{VassalName, WorkerName};
 use daemon::logging::Format;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
 use tokio::net::UnixStream;
@@ -150,6 +152,8 @@ impl Confined {
     fn apply(self, command: &mut Command) {
         let Self { account, cgroup } = self;
         if let Some(account) = &account {
+            // What whoever started emperord has in its environment is not that user's business.
+            command.env_clear().envs(env::vars_os().filter(|(name, _)| is_for_others(name)));
             let name = OsString::from(&account.name);
             command.env("USER", &name).env("LOGNAME", &name).env("HOME", &account.home);
         }
@@ -162,6 +166,8 @@ impl Confined {
                 cgroup::enter(procs, 0)?;
             }
             if let Some((uid, gid)) = ids {
+                // Before any code of the app's runs: it could type into a terminal what its shell then runs.
+                leave_terminal();
                 // This process has one thread: what holds for the thread holds for all of it.
                 set_thread_groups(&groups)?;
                 set_thread_gid(gid)?;
@@ -173,6 +179,30 @@ impl Confined {
         // SAFETY: between fork and exec there are but system calls; nothing is allocated or locked.
         unsafe { command.pre_exec(confine) };
     }
+}
+
+/// Gives up the terminal of who started emperord. Only system calls: it is run between fork and exec, by a process that
+/// never leads its session.
+fn leave_terminal() {
+    /// Where outputs lead to it, `/dev/tty` need not be there.
+    const INHERITED: [RawFd; 3] = [0, 1, 2];
+    let leave = |terminal: RawFd| {
+        // SAFETY: TIOCNOTTY takes no argument; of what is no terminal of this session, the kernel answers with an error.
+        let _not_this_one = unsafe { libc::ioctl(terminal, libc::TIOCNOTTY) };
+    };
+    if let Ok(terminal) = open("/dev/tty", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()) {
+        leave(terminal.as_raw_fd());
+    }
+    INHERITED.into_iter().for_each(leave);
+}
+
+/// Whether a variable of emperord's own environment is passed to the workers of another user. `[env]` of an app's file
+/// adds to these.
+fn is_for_others(name: &OsStr) -> bool {
+    const PASSED: [&str; 5] = ["PATH", "LANG", "LANGUAGE", "TZ", "SHELL"];
+    const PREFIXES: [&str; 2] = ["LC_", "IMPERIUM_"];
+    name.to_str()
+        .is_some_and(|name| PASSED.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 fn limits(vassal: &Vassal) -> Limits {

@@ -85,6 +85,64 @@ async fn root_starts_each_worker_as_its_apps_user() {
     }
 }
 
+/// What a stand-in for workerd leaves behind, once it has run as another user.
+async fn left_by(script: &str) -> String {
+    let place = open_place();
+    let fork = fork(place.path());
+    let site = place.path().join("site");
+    fs::create_dir(&site).unwrap();
+    chown(&site, Some(NOBODY), None).unwrap();
+    let file = site.join("left");
+    fs::write(&fork.workerd, format!("#!/bin/sh\nexec 3>{}\n{script}\n", file.display())).unwrap();
+    fs::create_dir(&fork.sockets).unwrap();
+    let worker = WorkerName::parse("blog-1").unwrap();
+    let Start::Done(process) = fork.start(&worker, &vassal(&site, "user = 'nobody'")).unwrap() else {
+        panic!("it is started here")
+    };
+    process.ended().await;
+    fs::read_to_string(file).unwrap()
+}
+
+/// The test runs itself as another process, in a session whose terminal it has: `script` makes that.
+#[tokio::test]
+async fn a_worker_of_another_user_has_no_terminal_from_the_start() {
+    const NAME: &str = "launcher::fork::tests::a_worker_of_another_user_has_no_terminal_from_the_start";
+    const INSIDE: &str = "TEST_HAS_A_TERMINAL";
+    if !geteuid().is_root() || !Path::new("/usr/bin/script").exists() {
+        return;
+    }
+    if env::var_os(INSIDE).is_none() {
+        let test = env::current_exe().unwrap();
+        let command = format!("exec '{}' --exact {NAME} --nocapture", test.display());
+        let inside =
+            Command::new("/usr/bin/script").args(["-qec", &command, "/dev/null"]).env(INSIDE, "1").output();
+        let inside = inside.unwrap();
+        assert!(inside.status.success(), "{}", String::from_utf8_lossy(&inside.stdout));
+        return;
+    }
+    assert!(File::open("/dev/tty").is_ok(), "this process has a terminal");
+    let terminal =
+        left_by("if (exec </dev/tty) 2>&3; then echo opened >&3; fi; cut -d' ' -f7 /proc/$$/stat >&3").await;
+    assert!(terminal.ends_with("\n0\n") && !terminal.contains("opened"), "{terminal}");
+}
+
+#[tokio::test]
+async fn a_worker_of_another_user_has_little_of_emperords_environment() {
+    if !geteuid().is_root() {
+        return;
+    }
+    // Of cargo, or whatever else runs this test.
+    assert!(env::vars_os().any(|(name, _)| !is_for_others(&name)));
+    let variables = left_by("env >&3").await;
+    for line in variables.lines() {
+        let name = line.split('=').next().unwrap();
+        // The last three are the shell's own.
+        let known = ["USER", "LOGNAME", "HOME", "PWD", "OLDPWD", "SHLVL", "_"];
+        assert!(known.contains(&name) || is_for_others(OsStr::new(name)), "{line}");
+    }
+    assert!(variables.contains("USER=nobody\n") && variables.contains("PATH="), "{variables}");
+}
+
 #[tokio::test]
 async fn root_runs_an_app_as_root_only_if_its_file_says_so() {
     if !geteuid().is_root() {
