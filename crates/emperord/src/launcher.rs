@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use api::{VassalName, WorkerName};
+use rustix::io::Errno;
 use tokio::net::UnixStream;
 use vassal::Vassal;
 
@@ -158,6 +159,22 @@ pub enum LaunchError {
     NoTemplates(VassalName),
 }
 
+impl LaunchError {
+    /// Whether another try may do within moments, with nothing changed.
+    pub(crate) fn may_pass_soon(&self) -> bool {
+        match self {
+            Self::Program { .. } | Self::Prepare { .. } => true,
+            Self::User(_) | Self::NoTemplates(_) => false,
+            // The machine is short of something, or the process has ended meanwhile.
+            Self::Limits(error) => {
+                [Errno::SRCH, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::BUSY]
+                    .iter()
+                    .any(|it| error.raw_os_error() == Some(it.raw_os_error()))
+            }
+        }
+    }
+}
+
 /// Who owns the directory of an app, and so runs it.
 fn owner_of(vassal: &Vassal) -> Result<u32, String> {
     let directory = vassal.directory.display();
@@ -179,5 +196,20 @@ impl fmt::Debug for Start {
             Self::Done(process) => f.debug_tuple("Done").field(process).finish(),
             Self::Ordered(_) => f.write_str("Ordered"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_soon() {
+        let limits = |errno: Errno| LaunchError::Limits(errno.into());
+        assert!(!LaunchError::User("user `blog` does not exist".to_owned()).may_pass_soon());
+        assert!(!LaunchError::NoTemplates(VassalName::parse("blog").unwrap()).may_pass_soon());
+        assert!(!LaunchError::Limits(io::Error::other("no controller `memory`")).may_pass_soon());
+        assert!(!limits(Errno::ROFS).may_pass_soon() && !limits(Errno::ACCESS).may_pass_soon());
+        assert!(limits(Errno::SRCH).may_pass_soon() && limits(Errno::MFILE).may_pass_soon());
     }
 }

@@ -79,6 +79,11 @@ pub enum Event {
         /// The worker's number.
         number: u16,
     },
+    /// As [`Event::SpawnFailed`], for a reason that does not pass soon, such as a user that does not exist.
+    SpawnRefused {
+        /// The worker's number.
+        number: u16,
+    },
     /// A worker's process has ended.
     Exited {
         /// The worker's number.
@@ -214,6 +219,8 @@ pub enum KillCause {
 pub enum StartFailure {
     /// The process could not be made.
     NotSpawned,
+    /// The process cannot be made as it is asked for.
+    Refused,
     /// It was not ready in time.
     TimedOut,
     /// The app could not be imported.

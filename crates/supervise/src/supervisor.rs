@@ -102,7 +102,12 @@ impl Supervisor {
             Event::Stuck { number } => self.stuck(number, now, actions),
             Event::Held { number } => self.held(number),
             Event::Used { number, usage } => self.used(number, usage),
-            Event::SpawnFailed { number } => self.spawn_failed(number, now, actions),
+            Event::SpawnFailed { number } => {
+                self.spawn_failed(number, StartFailure::NotSpawned, now, actions);
+            }
+            Event::SpawnRefused { number } => {
+                self.spawn_failed(number, StartFailure::Refused, now, actions);
+            }
             Event::Exited { number, exit } => self.exited(number, exit, now, actions),
             Event::SourcesChanged => self.sources_changed(),
             Event::Tick | Event::MayStart => {}
@@ -207,9 +212,9 @@ impl Supervisor {
         }
     }
 
-    fn spawn_failed(&mut self, number: u16, now: Instant, actions: &mut Vec<Action>) {
+    fn spawn_failed(&mut self, number: u16, failure: StartFailure, now: Instant, actions: &mut Vec<Action>) {
         if let Some(worker) = self.workers.remove(&number) {
-            self.start_failed(worker.generation, StartFailure::NotSpawned, now, actions);
+            self.start_failed(worker.generation, failure, now, actions);
         }
     }
 

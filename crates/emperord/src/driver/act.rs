@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Driver;
 use super::app::{App, Slot};
 use super::event::{self, Command};
-use crate::launcher::{Inquiry, Preload, Start};
+use crate::launcher::{Inquiry, LaunchError, Preload, Start};
 use crate::process::{Ending, Process};
 
 /// How long the service manager may take to tell how a process has ended, which its successor waits for.
@@ -87,7 +87,7 @@ impl Driver {
         app.awaited.insert(number, Instant::now());
         let Some(vassal) = app.specs.get(&generation) else {
             tracing::error!(%worker, generation, "worker not started: what it is to run is not known any more");
-            return Some(Event::SpawnFailed { number });
+            return Some(Event::SpawnRefused { number });
         };
         app.last_start = SystemTime::now();
         // The template is of the current generation: another's worker is started by itself.
@@ -112,7 +112,7 @@ impl Driver {
             Err(error) => {
                 tracing::error!(%worker, %error, "worker not started");
                 app.worker_error = Some(format!("worker {worker} was not started: {error}"));
-                Some(Event::SpawnFailed { number })
+                Some(not_spawned(number, &error))
             }
         }
     }
@@ -138,6 +138,14 @@ impl Driver {
         if let Ok(socket) = self.config.worker_socket(worker) {
             let _it_had_time = fs::remove_file(socket);
         }
+    }
+}
+
+/// What a supervisor is told of a worker whose process could not be made.
+pub(super) fn not_spawned(number: u16, error: &LaunchError) -> Event {
+    match error.may_pass_soon() {
+        true => Event::SpawnFailed { number },
+        false => Event::SpawnRefused { number },
     }
 }
 

@@ -10,10 +10,11 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use supervise::{Action, Event, KillCause};
 
 use super::Driver;
+use super::act::not_spawned;
 use super::app::{App, Slot};
 use super::attach::{exit, never_attached};
 use super::event::{self, Attaching, Failure, WorkerSpec};
-use crate::launcher::Preload;
+use crate::launcher::{LaunchError, Preload};
 use crate::process::{Ending, Process};
 use crate::template::{Orders, Said, no_fork, speak};
 
@@ -50,6 +51,15 @@ enum Import {
     Done,
 }
 
+/// Why there is no template.
+#[derive(Debug, thiserror::Error)]
+enum TemplateError {
+    #[error("what it is to run is not known any more")]
+    Unknown,
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
+
 impl Driver {
     /// Has the current generation's template run where the app's file asks for one, and no other.
     pub(super) fn follow_preload(&mut self, name: &VassalName) {
@@ -63,19 +73,19 @@ impl Driver {
             return tracing::warn!(app = %name, "{NO_PRELOAD}");
         }
         if let Err(error) = self.ensure_template(name, generation) {
-            tracing::error!(app = %name, error, "template not started");
+            tracing::error!(app = %name, %error, "template not started");
         }
     }
 
-    fn ensure_template(&mut self, name: &VassalName, generation: u64) -> Result<(), String> {
+    fn ensure_template(&mut self, name: &VassalName, generation: u64) -> Result<(), TemplateError> {
         let has_it = |app: &App| app.template.as_ref().is_some_and(|it| it.generation == generation);
         if self.apps.get(name).is_some_and(has_it) {
             return Ok(());
         }
         self.end_template(name);
-        let app = self.apps.get(name).ok_or("its app is gone")?;
-        let vassal = app.specs.get(&generation).map(Arc::clone).ok_or("its generation is gone")?;
-        let (process, stream) = self.launcher.start_template(&vassal).map_err(|it| it.to_string())?;
+        let app = self.apps.get(name).ok_or(TemplateError::Unknown)?;
+        let vassal = app.specs.get(&generation).map(Arc::clone).ok_or(TemplateError::Unknown)?;
+        let (process, stream) = self.launcher.start_template(&vassal)?;
         let pid = process.identity().pid;
         tracing::info!(app = %name, pid, generation, "template started");
         let (events, app) = (self.events.clone(), name.clone());
@@ -110,10 +120,13 @@ impl Driver {
     /// Has a worker forked, as soon as the template has imported its app.
     pub(super) fn order_fork(&mut self, name: &VassalName, number: u16, generation: u64) -> Option<Event> {
         if let Err(error) = self.ensure_template(name, generation) {
-            tracing::error!(app = %name, error, "template not started");
+            tracing::error!(app = %name, %error, "template not started");
             let app = self.apps.get_mut(name)?;
             app.worker_error = Some(format!("the template of {name} was not started: {error}"));
-            return Some(Event::SpawnFailed { number });
+            return Some(match error {
+                TemplateError::Unknown => Event::SpawnRefused { number },
+                TemplateError::Launch(error) => not_spawned(number, &error),
+            });
         }
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
@@ -216,7 +229,7 @@ impl Driver {
             tracing::error!(%worker, %error, "worker not forked");
             app.worker_error = Some(format!("worker {worker} was not forked: {error}"));
             self.discard(name, process);
-            return self.tell(name, Event::SpawnFailed { number });
+            return self.tell(name, not_spawned(number, &error));
         }
         tracing::info!(%worker, pid, generation, "worker forked");
         let fingerprint = vassal.process_fingerprint();

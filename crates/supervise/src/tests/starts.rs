@@ -121,6 +121,23 @@ fn a_process_that_cannot_be_made_is_tried_with_a_backoff() {
         (0, Event::SpawnFailed { number: 1 }, "", Phase::BackingOff),
     ];
     check_wake(&steps, Some(100));
+    assert!(!check(&steps).is_failed(), "requests wait for the next try");
+}
+
+/// Such as for a user that does not exist: requests are refused at once, and the tries go on.
+#[test]
+fn an_app_whose_processes_cannot_be_made_as_asked_for_refuses_until_a_worker_is_ready() {
+    let mut steps = vec![
+        (0, want(1, 1), "spawn 1@1", Phase::Starting),
+        (0, Event::SpawnRefused { number: 1 }, "publish", Phase::BackingOff),
+        (999, Event::Tick, "", Phase::BackingOff),
+        (1000, Event::Tick, "spawn 1@1", Phase::Starting),
+        (1000, Event::SpawnRefused { number: 1 }, "", Phase::BackingOff),
+        (3000, Event::Tick, "spawn 1@1", Phase::Starting),
+    ];
+    assert!(check(&steps).is_failed());
+    steps.push((3100, ready(1), "publish", Phase::Running));
+    assert!(!check(&steps).is_failed());
 }
 
 #[test]
