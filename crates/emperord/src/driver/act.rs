@@ -168,7 +168,7 @@ impl App {
             self.recycled.last = format!("worker {worker} was {reason}");
         }
         if let Some(slot) = self.slots.get_mut(&number) {
-            slot.command(Command::Drain(self.supervisor.limits().grace));
+            slot.command(&worker, Command::Drain(self.supervisor.limits().grace));
             slot.leaving = Some(reason);
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use api::{VassalName, WorkerName};
 use supervise::{Limits, Recycle, Stage, Supervisor};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use vassal::Vassal;
 
 use super::admin::{AdminError, Follower};
@@ -28,6 +28,8 @@ const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: 
 
 /// Of how many ended processes the pids are kept until a worker can be told.
 const MAX_ENDED: usize = 1000;
+/// How many orders always have room beside the notices of ended processes, for a worker that reads neither yet.
+const ROOM_FOR_ORDERS: usize = 4;
 /// How often the private memory of a worker is measured.
 const MEASURED_EVERY: Duration = Duration::from_secs(5);
 
@@ -206,12 +208,7 @@ impl App {
             self.supervisor.ready().filter(|it| self.slots.get(it).is_some_and(|it| it.attachment.is_some()));
         let newest = attached.max_by_key(generation).and_then(|number| self.slots.get(&number));
         let Some(attachment) = newest.and_then(|slot| slot.attachment.as_ref()) else { return };
-        while let Some(pid) = self.ended.front() {
-            if attachment.commands.try_send(Command::Ended(*pid)).is_err() {
-                return;
-            }
-            self.ended.pop_front();
-        }
+        send_ended(&mut self.ended, &attachment.commands);
     }
 
     /// The interpreter that a worker runs on, for people.
@@ -274,11 +271,13 @@ impl Slot {
         }
     }
 
-    /// Sends a command, if the worker listens to any now.
-    pub(super) fn command(&self, command: Command) {
-        if let Some(attachment) = &self.attachment {
-            // A worker that does not read is ended by the signals that follow.
-            let _full_or_closed = attachment.commands.try_send(command);
+    /// Sends a command, if the worker listens to any now. One that attaches again is told anew.
+    pub(super) fn command(&self, worker: &WorkerName, command: Command) {
+        let Some(attachment) = &self.attachment else { return };
+        if let Err(TrySendError::Full(command)) = attachment.commands.try_send(command) {
+            let order = command.name();
+            // Where it was to end, the signals that follow end it.
+            tracing::warn!(%worker, order, "worker not told: it does not read what it is sent");
         }
     }
 
@@ -304,11 +303,42 @@ impl Slot {
     }
 }
 
+/// Tells of ended processes, while there is room for orders besides. The rest is told once the worker has read.
+fn send_ended(ended: &mut VecDeque<u32>, commands: &mpsc::Sender<Command>) {
+    while let Some(pid) = ended.front() {
+        if commands.capacity() <= ROOM_FOR_ORDERS || commands.try_send(Command::Ended(*pid)).is_err() {
+            return;
+        }
+        ended.pop_front();
+    }
+}
+
 fn stage_record(stage: Stage) -> StageRecord {
     match stage {
         Stage::Starting { .. } => StageRecord::Starting,
         Stage::Ready { .. } => StageRecord::Ready,
         Stage::Draining { .. } => StageRecord::Draining,
         Stage::Stopping { .. } => StageRecord::Stopping,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_processes_leave_room_for_orders() {
+        let (commands, mut orders) = mpsc::channel(8);
+        let mut ended: VecDeque<u32> = (1..=10).collect();
+        send_ended(&mut ended, &commands);
+        for _ in 0..ROOM_FOR_ORDERS {
+            commands.try_send(Command::Drain(Duration::ZERO)).unwrap();
+        }
+        let mut told = Vec::new();
+        while let Ok(command) = orders.try_recv() {
+            told.extend(if let Command::Ended(pid) = command { Some(pid) } else { None });
+        }
+        assert_eq!(told, [1, 2, 3, 4]);
+        assert_eq!(ended, [5, 6, 7, 8, 9, 10], "they are told later");
     }
 }

@@ -226,7 +226,7 @@ impl Driver {
 
     fn repeat_spec(&mut self, worker: &WorkerName) {
         if let (Ok(spec), Some(slot)) = (self.spec(worker), self.slot(worker)) {
-            slot.command(Command::Run(spec));
+            slot.command(worker, Command::Run(spec));
         }
     }
 
@@ -236,7 +236,7 @@ impl Driver {
             Err(error) => Command::Stop(error.to_string()),
         };
         if let Some(slot) = self.slot(worker) {
-            slot.command(command);
+            slot.command(worker, command);
         }
     }
 
@@ -244,7 +244,7 @@ impl Driver {
         let Some(app) = self.app_of(worker) else { return };
         let grace = app.supervisor.limits().grace;
         if let Some(slot) = app.slots.get(&worker.number) {
-            slot.command(Command::Drain(grace));
+            slot.command(worker, Command::Drain(grace));
         }
     }
 

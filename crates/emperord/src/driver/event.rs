@@ -240,6 +240,18 @@ pub enum Command {
     Ended(u32),
 }
 
+impl Command {
+    /// Its name in the log.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "run",
+            Self::Drain(_) => "drain",
+            Self::Stop(_) => "stop",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
 /// All that a worker needs to know.
 #[derive(Debug, Clone)]
 pub struct WorkerSpec {

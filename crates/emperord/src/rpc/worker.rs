@@ -27,7 +27,7 @@ use crate::driver::{
 use crate::process::Caller;
 
 /// Commands that may wait for a worker that does not read them.
-const BACKLOG: usize = 8;
+const BACKLOG: usize = 32;
 /// The longest text that is kept of what a worker says, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
 /// The longest name of an interpreter that is kept, in characters.
