@@ -276,7 +276,7 @@ impl Worker {
         })?;
         let version = py.version_info();
         let python = format!("CPython {}.{}.{}", version.major, version.minor, version.patch);
-        let ready = Ready { capacity: spec.threads.max(1), python };
+        let ready = Ready { socket: spec.socket.clone(), capacity: spec.threads.max(1), python };
         tracing::info!(app = spec.app, python = ready.python, "serving");
         self.life.send_modify(|life| life.ready = Some(ready));
         Ok(Arc::new(wsgi))

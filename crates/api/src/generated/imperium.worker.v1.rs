@@ -116,6 +116,9 @@ pub struct Hello {
 /// The app is imported, and the socket that the spec names is listening: a worker has no say in where it is reached.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ready {
+    /// Deprecated: emperord ignores it. Sent for one of an earlier version, which publishes the worker under this path.
+    #[prost(string, tag = "1")]
+    pub socket: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub capacity: u32,
     /// Such as `CPython 3.11.7`.

@@ -39,6 +39,7 @@ def application(environ, start_response):
     assert_eq!((&*hello.worker, hello.pid, hello.generation, hello.ready), ("blog-2", worker.pid(), 3, None));
     let ready = worker.becomes_ready().await;
     assert_eq!(ready.capacity, 1);
+    assert_eq!(ready.socket, worker.spec.socket, "which an emperord of an earlier version publishes");
     assert!(std::path::Path::new(&worker.spec.socket).exists());
     assert!(ready.python.starts_with("CPython 3."), "{}", ready.python);
 
