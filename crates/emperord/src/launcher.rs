@@ -85,16 +85,17 @@ pub trait Launcher {
         None
     }
 
-    /// Whether `process` was started for `worker` by the service manager, be it at emperord's order or the operator's.
-    fn is_of(&self, _process: &Process, _worker: &WorkerName) -> bool {
+    /// Whether `process` was started for `worker` by the service manager, be it at emperord's order or the operator's, and
+    /// as the user that `vassal` says.
+    fn is_of(&self, _process: &Process, _worker: &WorkerName, _vassal: &Vassal) -> bool {
         false
     }
 
     /// Whether `process`, of which nothing is written down, can be a worker that an earlier emperord started: it has
     /// the user of its app, to whom `folder`, that of the app's sockets, was given.
-    fn is_survivor(&self, process: &Process, worker: &WorkerName, folder: &Path) -> bool {
+    fn is_survivor(&self, process: &Process, worker: &WorkerName, vassal: &Vassal, folder: &Path) -> bool {
         let owner = folder.metadata().map(|it| it.uid());
-        self.is_of(process, worker) || owner.is_ok_and(|it| process.identity().has_user(it))
+        self.is_of(process, worker, vassal) || owner.is_ok_and(|it| process.identity().has_user(it))
     }
 
     /// Takes over a process that an earlier emperord started; None when it has ended.

@@ -1,10 +1,12 @@
 //! Workers whose processes the service manager starts: what was asked of it, and who comes of that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{VassalName, WorkerName};
 use rustix::process::Signal;
 use supervise::{Action, Adoption, Event, Exit, KillCause};
+use vassal::Vassal;
 
 use super::Driver;
 use super::app::{App, Slot};
@@ -119,7 +121,8 @@ impl Driver {
         }
         let pid = caller.identity.pid;
         let Ok(process) = Process::open(pid) else { return };
-        if !process.is(caller) || !self.launcher.is_of(&process, worker) || !self.is_vacant(worker) {
+        let Some(vassal) = self.ordered_for(worker) else { return };
+        if !process.is(caller) || !self.launcher.is_of(&process, worker, &vassal) || !self.is_vacant(worker) {
             return;
         }
         let Some(app) = self.apps.get_mut(&worker.vassal).filter(|it| it.vassal.is_some()) else { return };
@@ -137,6 +140,13 @@ impl Driver {
             self.tell(&worker.vassal, Event::Adopted { number, generation, stage, age: Duration::ZERO });
         }
         self.await_end(worker.clone(), process);
+    }
+
+    /// What the app's file said when the worker was ordered; what it says now, if it was not.
+    fn ordered_for(&self, worker: &WorkerName) -> Option<Arc<Vassal>> {
+        let app = self.apps.get(&worker.vassal)?;
+        let ordered = app.supervisor.worker(worker.number).and_then(|it| app.specs.get(&it.generation));
+        ordered.or(app.vassal.as_ref()).map(Arc::clone)
     }
 
     /// Whether nobody has the name. Who had it may have ended without it having been heard.

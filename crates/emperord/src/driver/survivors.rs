@@ -51,7 +51,10 @@ impl Driver {
         let (number, pid) = (worker.number, caller.identity.pid);
         let Ok(process) = Process::open(pid) else { return false };
         let folder = self.config.worker_folder(&worker.vassal);
-        if !process.is(*caller) || !self.launcher.is_survivor(&process, worker, &folder) {
+        let Some(vassal) = self.apps.get(&worker.vassal).and_then(|it| it.vassal.as_ref()) else {
+            return false;
+        };
+        if !process.is(*caller) || !self.launcher.is_survivor(&process, worker, vassal, &folder) {
             return false;
         }
         let is_vacant = |app: &&mut App| app.vassal.is_some() && app.supervisor.worker(number).is_none();

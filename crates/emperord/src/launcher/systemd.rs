@@ -18,6 +18,7 @@ use api::{VassalName, WorkerName};
 use tokio::net::UnixStream;
 use vassal::Vassal;
 
+use super::account::Account;
 use super::{Inquiry, Job, LaunchError, Launcher, Preload, Start, owner_of};
 use crate::process::{Identity, Process};
 use drop_in::DropIn;
@@ -69,10 +70,12 @@ impl Launcher for Systemd {
         Some(Box::pin(bus::ending(unit(worker), identity.pid)))
     }
 
-    fn is_of(&self, process: &Process, worker: &WorkerName) -> bool {
+    fn is_of(&self, process: &Process, worker: &WorkerName, vassal: &Vassal) -> bool {
         let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", process.identity().pid));
         // Read while the process is held: if it has not ended since, the text is of this one.
-        cgroup.is_ok_and(|it| is_in(&it, &unit(worker))) && !process.has_ended()
+        cgroup.is_ok_and(|it| is_in(&it, &root(), &unit(worker)))
+            && has_user_of(process, vassal)
+            && !process.has_ended()
     }
 }
 
@@ -93,14 +96,38 @@ fn worker(unit: &str) -> Option<WorkerName> {
     WorkerName::parse(unit.strip_prefix("workerd@")?.strip_suffix(".service")?).ok()
 }
 
-/// Whether a cgroup(7) file names the unit in systemd's own hierarchy.
-fn is_in(cgroup: &str, unit: &str) -> bool {
-    let of_systemd = |line: &str| {
+/// Whether a cgroup(7) file names the unit in systemd's own hierarchy, below slices of the system alone: what a user's
+/// own manager makes is below that user's `user@.service`, whatever it is called. `root` is where the system's cgroups
+/// begin.
+fn is_in(cgroup: &str, root: &str, unit: &str) -> bool {
+    let Some(path) = path(cgroup).and_then(|it| it.strip_prefix(root)?.strip_prefix('/')) else {
+        return false;
+    };
+    path.split('/').find(|part| !part.ends_with(".slice")) == Some(unit)
+}
+
+/// The path of a process within systemd's own hierarchy: with both, the one that has its name, which comes first.
+fn path(cgroup: &str) -> Option<&str> {
+    cgroup.lines().find_map(|line| {
         let (_, controllers_and_path) = line.split_once(':')?;
         let (controllers, path) = controllers_and_path.split_once(':')?;
-        matches!(controllers, "" | "name=systemd").then(|| path.to_owned())
+        matches!(controllers, "" | "name=systemd").then_some(path)
+    })
+}
+
+/// Where the cgroups of the system begin: systemd itself is in `init.scope` below it, which is deeper in a container.
+fn root() -> String {
+    let init = fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+    path(&init).and_then(|it| it.strip_suffix("/init.scope")).unwrap_or_default().to_owned()
+}
+
+/// Whether the process runs as the user of its app: as `user`, or else the owner that was settled with the file.
+fn has_user_of(process: &Process, vassal: &Vassal) -> bool {
+    let uid = match (&vassal.confinement.user, vassal.confinement.owner) {
+        (Some(user), _) => Account::named(user.as_str()).ok().flatten().map(|it| it.uid),
+        (None, owner) => owner,
     };
-    cgroup.lines().filter_map(of_systemd).any(|path| path.split('/').any(|part| part == unit))
+    uid.is_some_and(|uid| process.identity().has_user(uid))
 }
 
 /// A file that says already what it should is left as it is, so that systemd need not read it again.
@@ -128,6 +155,15 @@ mod tests {
         let unit = "workerd@blog-1.service";
         for (cgroup, is_of_it) in [
             ("0::/imperium.slice/workerd@blog-1.service\n", true),
+            ("0::/system.slice/system-workerd.slice/workerd@blog-1.service\n", true),
+            // A user's own manager can make these.
+            ("0::/user.slice/user-1001.slice/user@1001.service/app.slice/workerd@blog-1.service\n", false),
+            (
+                "0::/user.slice/user-1001.slice/user@1001.service/imperium.slice/workerd@blog-1.service\n",
+                false,
+            ),
+            ("0::/imperium.slice/workerd@shop-1.service/workerd@blog-1.service\n", false),
+            ("0::/../imperium.slice/workerd@blog-1.service\n", false),
             ("12:memory:/\n1:name=systemd:/imperium.slice/workerd@blog-1.service\n0::/\n", true),
             ("0::/imperium.slice/workerd@blog-1.service/below\n", true),
             ("0::/imperium.slice/workerd@blog-11.service\n", false),
@@ -136,8 +172,28 @@ mod tests {
             ("", false),
             ("0", false),
         ] {
-            assert_eq!(is_in(cgroup, unit), is_of_it, "{cgroup}");
+            assert_eq!(is_in(cgroup, "", unit), is_of_it, "{cgroup}");
         }
+        let within = "0::/machine.slice/lxc.scope/imperium.slice/workerd@blog-1.service\n";
+        assert!(is_in(within, "/machine.slice/lxc.scope", unit), "in a container");
+        assert!(!is_in(within, "", unit));
+    }
+
+    #[tokio::test]
+    async fn a_process_of_another_user_is_no_worker_of_the_app() {
+        let own = rustix::process::geteuid().as_raw();
+        let process = Process::open(std::process::id()).unwrap();
+        let mut vassal =
+            Vassal::parse(Path::new("/v/blog.toml"), "domains = ['a']\napp = 'a:a'\ndirectory = '/'")
+                .unwrap();
+        for (owner, expected) in [(Some(own), true), (Some(own + 1), false), (None, false)] {
+            vassal.confinement.owner = owner;
+            assert_eq!(has_user_of(&process, &vassal), expected, "{owner:?}");
+        }
+        let text = "domains = ['a']\napp = 'a:a'\ndirectory = '/'\nuser = 'nobody'";
+        vassal = Vassal::parse(Path::new("/v/blog.toml"), text).unwrap();
+        vassal.confinement.owner = Some(own);
+        assert!(!has_user_of(&process, &vassal), "`user` counts");
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Launcher for Manager {
         Some(Box::pin(ready(Ending::Status(STATUS))))
     }
 
-    fn is_of(&self, _process: &Process, _worker: &WorkerName) -> bool {
+    fn is_of(&self, _process: &Process, _worker: &WorkerName, _vassal: &Vassal) -> bool {
         true
     }
 }
