@@ -99,7 +99,7 @@ async fn conditionals() -> anyhow::Result<()> {
             }
         }
         fs::write(stack.root().join("files/text.txt"), "changed, and longer than it was at first, too\n")?;
-        tests::wait::until("the change shows", async || {
+        until("the change shows", async || {
             let answer = send(client, Method::GET, "/static/text.txt", &[("if-none-match", tag)]).await?;
             Ok((answer.status == 200 && answer.text().starts_with("changed")).then_some(()))
         })
@@ -226,7 +226,7 @@ async fn symlinks_and_a_single_file() -> anyhow::Result<()> {
             files.display()
         ));
         stack.put(&vassal)?;
-        tests::wait::until("the single file is served", async || {
+        until("the single file is served", async || {
             Ok((client.get("/icon.svg").await?.status == 200).then_some(()))
         })
         .await?;
@@ -287,7 +287,7 @@ async fn site(story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>) ->
         }
         stack.put(&vassal.folder("/static/", &files))?;
         let client = stack.client("wsgi", Protocol::Http1)?;
-        tests::wait::until("the folder is served", async || {
+        until("the folder is served", async || {
             Ok((client.get("/static/text.txt").await?.status == 200).then_some(()))
         })
         .await?;
