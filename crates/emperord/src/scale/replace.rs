@@ -4,7 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use rustix::fs::{
@@ -25,10 +25,20 @@ pub(crate) enum ReplaceError {
     /// Someone else wrote it since it was read.
     #[error("it was changed at the same moment: try again")]
     Changed,
+    /// The replacement cannot be given to whose the file is.
+    #[error("keep the owner {uid} and group {gid} of the file: {source}: edit it by hand")]
+    Owner {
+        /// The owner.
+        uid: u32,
+        /// The group.
+        gid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The replacement cannot be given what the file has.
     #[error("keep {what} of the file: {source}: edit it by hand")]
     Keep {
-        /// Such as its owner.
+        /// Such as its mode.
         what: String,
         /// What the kernel said.
         source: io::Error,
@@ -40,7 +50,8 @@ pub(crate) enum ReplaceError {
 
 /// Gives `path` the text `after`, if its text is `before`; a symbolic link keeps leading to the same file.
 ///
-/// Owner, group, mode, access control lists and all other extended attributes are kept.
+/// Owner, group, mode, access control lists and all other extended attributes are kept. Where this process may give no
+/// file to the owner or the group, such as in emperord's own unit, the file is not replaced but written over.
 ///
 /// # Errors
 /// When any of that is not possible. The file is untouched then.
@@ -61,13 +72,47 @@ pub(crate) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Repl
     }
     let mut draft = Draft::create(&folder)?;
     draft.file.write_all(after.as_bytes())?;
-    keep_all(&original, &state, &draft.file)?;
+    match keep_all(&original, &state, &draft.file) {
+        Err(error @ ReplaceError::Owner { .. }) => {
+            // The draft has shown that there is room for the text.
+            drop(draft);
+            return overwrite(&folder, name, &state, before, after, error);
+        }
+        kept => kept?,
+    }
     draft.file.sync_all()?;
     if !is_unchanged(&open_original(&folder, name)?.metadata()?, &state) {
         return Err(ReplaceError::Changed);
     }
     draft.rename_to(name)?;
     Ok(())
+}
+
+/// Writes over the file; `error` is why it cannot be replaced, which is told where it cannot be written either.
+fn overwrite(
+    folder: &File,
+    name: &OsStr,
+    state: &fs::Metadata,
+    before: &str,
+    after: &str,
+    error: ReplaceError,
+) -> Result<(), ReplaceError> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = openat(folder, name, flags, Mode::empty()).map(File::from) else { return Err(error) };
+    if !is_unchanged(&file.metadata()?, state) || read(&file, before.len())? != before.as_bytes() {
+        return Err(ReplaceError::Changed);
+    }
+    write_all(&file, after).map_err(|source| {
+        let _as_it_was = write_all(&file, before);
+        source.into()
+    })
+}
+
+/// What is left of a longer text goes last.
+fn write_all(file: &File, text: &str) -> io::Result<()> {
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)?;
+    file.sync_all()
 }
 
 fn open_original(folder: &File, name: &OsStr) -> io::Result<File> {
@@ -94,8 +139,8 @@ fn keep_all(from: &File, state: &fs::Metadata, to: &File) -> Result<(), ReplaceE
     let uid = (now.uid() != state.uid()).then_some(state.uid());
     let gid = (now.gid() != state.gid()).then_some(state.gid());
     if uid.is_some() || gid.is_some() {
-        let owner = || format!("the owner {} and group {}", state.uid(), state.gid());
-        fchown(to, uid, gid).map_err(|source| ReplaceError::Keep { what: owner(), source })?;
+        let (owner, group) = (state.uid(), state.gid());
+        fchown(to, uid, gid).map_err(|source| ReplaceError::Owner { uid: owner, gid: group, source })?;
     }
     keep_attributes(from, to)?;
     let mode = state.mode() & 0o7777;

@@ -175,3 +175,64 @@ fn as_another_user() {
     let told = replace(&path, BEFORE, AFTER).unwrap_err().to_string();
     assert!(told.starts_with("keep the owner 0 and group 0 of the file: "), "{told}");
 }
+
+/// Runs one of the tests below with capabilities or limits that take something away.
+fn run_ignored(test: &str, path: &Path, confined: &str) {
+    let script = format!("{confined} \"$0\" scale::replace::tests::{test} --exact --ignored --nocapture");
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).env("REPLACED", path);
+    let output = command.output().unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
+}
+
+/// As in emperord's own unit, whose root has no CAP_CHOWN.
+#[test]
+fn a_file_that_cannot_be_given_away_is_written_over() {
+    let (folder, path) = file();
+    if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        return;
+    }
+    chown(&path, Some(1), Some(2)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let before = fs::metadata(&path).unwrap();
+    run_ignored("without_chown", &path, "exec setpriv --bounding-set=-chown --inh-caps=-chown");
+    assert_text(&path, AFTER);
+    let now = fs::metadata(&path).unwrap();
+    let of = |it: &fs::Metadata| (it.ino(), it.uid(), it.gid(), it.mode());
+    assert_eq!(of(&now), of(&before));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+#[ignore = "run by the test above, without CAP_CHOWN"]
+fn without_chown() {
+    let path = PathBuf::from(std::env::var_os("REPLACED").unwrap());
+    let before = fs::metadata(&path).unwrap();
+    assert!(fchown(&File::open(&path).unwrap(), Some(3), None).is_err(), "it may not");
+    replace(&path, BEFORE, "workers = 10\n").unwrap();
+    assert_text(&path, "workers = 10\n");
+    replace(&path, "workers = 10\n", AFTER).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().ino(), before.ino());
+}
+
+/// The limit of a file's size stands for a full disk.
+#[test]
+fn a_file_that_cannot_be_written_over_is_as_it_was() {
+    let (_folder, path) = file();
+    run_ignored("with_little_room", &path, "trap '' XFSZ; ulimit -f 1; exec");
+    assert_text(&path, BEFORE);
+}
+
+#[test]
+#[ignore = "run by the test above, with little room"]
+fn with_little_room() {
+    let path = PathBuf::from(std::env::var_os("REPLACED").unwrap());
+    let (folder, name) = (File::open(path.parent().unwrap()).unwrap(), path.file_name().unwrap());
+    let state = fs::metadata(&path).unwrap();
+    let error = || ReplaceError::Owner { uid: 1, gid: 2, source: io::ErrorKind::PermissionDenied.into() };
+    let long = "#".repeat(4096);
+    let told = overwrite(&folder, name, &state, BEFORE, &long, error()).unwrap_err();
+    assert!(matches!(told, ReplaceError::Io(_)), "{told}");
+    assert_text(&path, BEFORE);
+}
