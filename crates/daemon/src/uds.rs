@@ -4,10 +4,12 @@ mod calm;
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use hyper_util::rt::TokioIo;
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::{Channel, Endpoint};
 
@@ -49,12 +51,36 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
 #[must_use]
 pub fn channel(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel {
     let path = path.to_owned();
-    // The address is never looked at: it becomes the `:authority` of the calls.
-    let endpoint = tune(Endpoint::from_static("http://localhost"));
-    endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+    tune(endpoint()).connect_with_connector_lazy(tower::service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.and_then(CalmStream::new).map(TokioIo::new) }
     }))
+}
+
+/// As [`channel`], to a socket in a folder of another user, who could put a symbolic link to any socket in its place: such
+/// a one is an error.
+#[must_use]
+pub fn channel_without_links(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel {
+    let path = path.to_owned();
+    tune(endpoint()).connect_with_connector_lazy(tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { connect_without_links(&path).await.and_then(CalmStream::new).map(TokioIo::new) }
+    }))
+}
+
+/// The address is never looked at: it becomes the `:authority` of the calls.
+fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://localhost")
+}
+
+/// What is opened is what is connected to, whatever has its name by then.
+async fn connect_without_links(path: &Path) -> io::Result<UnixStream> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = open(path, flags, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
+        return Err(io::Error::other(format!("connect to {}: it is no socket", path.display())));
+    }
+    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
 }
 
 #[cfg(test)]
@@ -75,5 +101,24 @@ mod tests {
         fs::write(&file, "data").unwrap();
         assert!(listen(&file).is_err());
         assert_eq!(fs::read_to_string(&file).unwrap(), "data");
+    }
+    #[tokio::test]
+    async fn a_link_in_place_of_a_socket_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("a.sock");
+        let listener = listen(&socket).unwrap();
+        let (client, server) = tokio::join!(connect_without_links(&socket), listener.accept());
+        assert_eq!(server.unwrap().0.peer_cred().unwrap().pid(), client.unwrap().peer_cred().unwrap().pid());
+
+        let link = folder.path().join("b.sock");
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        let error = connect_without_links(&link).await.unwrap_err().to_string();
+        assert!(error.ends_with("b.sock: it is no socket"), "{error}");
+        // As a worker does that starts anew: the name has the new socket.
+        let listener = listen(&socket).unwrap();
+        let (client, server) = tokio::join!(connect_without_links(&socket), listener.accept());
+        assert!(client.is_ok() && server.is_ok());
+        drop((listener, fs::remove_file(&socket)));
+        assert_eq!(connect_without_links(&socket).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -104,7 +104,7 @@ impl Link {
     ) -> Result<(Arc<Self>, Responses, usize), ConnectError> {
         let (link, outgoing) = Self::new(worker, socket);
         // A connection of its own: bodies never hold up heads.
-        let channel: Channel = daemon::uds::channel(socket, tune);
+        let channel: Channel = daemon::uds::channel_without_links(socket, tune);
         let refused = |source| ConnectError::Open { worker: worker.to_owned(), source: Box::new(source) };
         let answer = RunnerServiceClient::new(channel).serve(outgoing).await.map_err(refused)?;
         let mut stream = answer.into_inner();
@@ -127,7 +127,10 @@ impl Link {
             worker: worker.to_owned(),
             requests,
             exchanges: Exchanges::default(),
-            bodies: Bodies::new(stream, RunnerServiceClient::new(daemon::uds::channel(socket, tune))),
+            bodies: Bodies::new(
+                stream,
+                RunnerServiceClient::new(daemon::uds::channel_without_links(socket, tune)),
+            ),
             ahead: Alarm::default(),
             timed: Alarm::default(),
             exclusive: Alarm::default(),
