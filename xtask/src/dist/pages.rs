@@ -8,9 +8,10 @@ use super::installed::DOC;
 use super::tree::{Kind, Tree};
 
 /// The pages with their picture, and what each is called in the package.
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("README.md", "README.md"),
     ("deploy/README.md", "guide.md"),
+    ("docs/failures.md", "failures.md"),
     ("docs/preload.md", "preload.md"),
     ("docs/python.md", "python.md"),
     ("docs/speed.svg", "speed.svg"),
