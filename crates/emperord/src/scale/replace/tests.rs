@@ -209,7 +209,7 @@ fn a_file_that_cannot_be_given_away_is_written_over() {
 fn without_chown() {
     let path = PathBuf::from(std::env::var_os("REPLACED").unwrap());
     let before = fs::metadata(&path).unwrap();
-    assert!(fchown(&File::open(&path).unwrap(), Some(3), None).is_err(), "it may not");
+    assert!(fchown(File::open(&path).unwrap(), Some(3), None).is_err(), "it may not");
     replace(&path, BEFORE, "workers = 10\n").unwrap();
     assert_text(&path, "workers = 10\n");
     replace(&path, "workers = 10\n", AFTER).unwrap();
