@@ -1,5 +1,8 @@
 //! Clients that neither read nor leave.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
 use anyhow::ensure;
 use http::Method;
 use tests::client::{Protocol, empty, request};
@@ -7,6 +10,7 @@ use tests::pattern;
 use tests::place::Place;
 use tests::stack::{self, Stack};
 use tests::vassal::Vassal;
+use tests::wait::until;
 
 const MUCH: u64 = 300_000_000;
 
@@ -35,12 +39,15 @@ async fn an_app_whose_part_of_the_spool_is_full_leaves_room_to_others() -> anyho
         let (first, second) =
             (stack.client("first", Protocol::Http1)?, stack.client("second", Protocol::Http1)?);
         let _unread = first.open(request(Method::GET, &format!("/stream?bytes={MUCH}"), empty())).await?;
+        // An upload that is spooled before that would keep the part from being full.
+        let frontd = stack.daemon("frontd").await?;
+        until("the part of the first is full", async || {
+            Ok((largest_unnamed_file(frontd)? > 4_500_000).then_some(()))
+        })
+        .await?;
         let upload = vec![b'a'; 4_000_000];
-        let full = async || {
-            first.post("/hash", "text/plain", upload.clone()).await?.expect(503)?;
-            Ok(stack.log().contains("request body refused").then_some(()))
-        };
-        tests::wait::until("the part of the first is full", full).await?;
+        first.post("/hash", "text/plain", upload.clone()).await?.expect(503)?;
+        stack.logged(&["request body refused", "app=first"]).await?;
         second.post("/hash", "text/plain", upload.clone()).await?.expect(200)?;
         Ok(())
     })
@@ -48,6 +55,21 @@ async fn an_app_whose_part_of_the_spool_is_full_leaves_room_to_others() -> anyho
 }
 
 /// Apps of one worker each, and limits of frontd.
+/// The size of the largest file without a name that a process has open, in bytes.
+fn largest_unnamed_file(pid: u32) -> anyhow::Result<u64> {
+    let mut largest = 0;
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        // One that is closed meanwhile is none of them.
+        if let Ok(file) = fs::metadata(descriptor?.path())
+            && file.is_file()
+            && file.nlink() == 0
+        {
+            largest = largest.max(file.len());
+        }
+    }
+    Ok(largest)
+}
+
 async fn limited(
     limits: &str,
     names: &[&str],
@@ -59,7 +81,7 @@ async fn limited(
         .map(|it| Vassal::flask(&place).named(it).table("[queue]\ntimeout = \"5s\""))
         .collect::<Vec<_>>();
     stack::with(vassals, async |stack| {
-        std::fs::write(stack.root().join("frontd.toml"), format!("[limits]\n{limits}\n"))?;
+        fs::write(stack.root().join("frontd.toml"), format!("[limits]\n{limits}\n"))?;
         stack.kill(stack.daemon("frontd").await?)?;
         stack.whole().await?;
         story(stack).await
