@@ -16,6 +16,7 @@ mod headers;
 mod listener;
 mod log_limit;
 mod metrics;
+mod mode;
 mod pace;
 mod pool;
 mod proxy;
@@ -56,6 +57,7 @@ use crate::clients::Clients;
 use crate::descriptors::Descriptors;
 use crate::listener::{BindError, Sockets};
 use crate::metrics::Metrics;
+pub use crate::mode::Mode;
 use crate::pulse::Pulse;
 use crate::routes::Routes;
 use crate::shard::Shared;
@@ -64,11 +66,11 @@ use crate::table::Table;
 use crate::tls::Certificates;
 
 /// Serves until told to stop, and then until what is under way has ended. `read` gives the configuration, when it
-/// starts and with each reload.
+/// starts and with each reload. `mode` says how much its own pages tell.
 ///
 /// # Errors
 /// When something that it needs cannot be had; nothing is served then.
-pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>) -> anyhow::Result<()> {
+pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mode) -> anyhow::Result<()> {
     let config = read()?;
     let state = &config.state;
     fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
@@ -90,6 +92,7 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>) -> anyhow
         pulse: Pulse::new(config.shards.get()),
         connections: connections.into(),
         live: watch::Sender::new(config.clone().into()),
+        mode,
         config,
         metrics,
         certificates,

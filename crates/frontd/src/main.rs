@@ -8,6 +8,7 @@ use clap::Parser;
 use config::Layout;
 use config::frontd::FrontdConfig;
 use daemon::logging::{self, Format};
+use frontd::Mode;
 use manual::Section;
 
 #[global_allocator]
@@ -27,6 +28,9 @@ struct Arguments {
     /// Where to answer probes and metrics, instead of `admin` in frontd.toml
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
+    /// Shows developers more on error pages, such as the hosts that exist. Not for servers that others reach
+    #[arg(long)]
+    development: bool,
     /// How log lines are written: text or json
     #[arg(long, default_value = "text")]
     log_format: Format,
@@ -51,5 +55,5 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Ok(FrontdConfig { admin: arguments.admin.unwrap_or(config.admin), ..config })
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(frontd::run(read))
+    runtime.block_on(frontd::run(read, Mode::of_flag(arguments.development)))
 }

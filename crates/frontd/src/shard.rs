@@ -22,6 +22,7 @@ use crate::courtesy;
 use crate::listener::{BACKLOG, Bound, Listener};
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
+use crate::mode::Mode;
 use crate::pulse::Pulse;
 use crate::spool::SpoolFolder;
 use crate::table::{App, Table};
@@ -31,6 +32,7 @@ use crate::upstream::Links;
 /// What all shards share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) mode: Mode,
     /// As it was at the start.
     pub(crate) config: FrontdConfig,
     /// As it is now.
@@ -265,6 +267,12 @@ impl Shard {
             let config = Arc::clone(&live.borrow_and_update());
             *self.config.write() = config;
         }
+    }
+
+    /// How much frontd's own pages tell.
+    #[expect(dead_code, reason = "the pages that differ come next")]
+    pub(crate) fn mode(&self) -> Mode {
+        self.shared.mode
     }
 
     pub(crate) fn certificates(&self) -> &Certificates {

@@ -29,7 +29,7 @@ use self::listeners::Listeners;
 use self::notices::Notices;
 use self::one_app::OneApp;
 use self::plan::Plan;
-use self::programs::{EMPEROR, FRONT, Told};
+use self::programs::{EMPEROR, FRONT, Pages, Told};
 use self::stack::{Program, Stack};
 use crate::addresses::Addresses;
 use crate::admin::block_on;
@@ -54,9 +54,18 @@ pub(crate) struct Args {
     /// Answer probes and metrics here [default: as in frontd.toml, or 127.0.0.1:9180, or any port for one app]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
+    /// Show developers more on error pages, such as the hosts that exist [default: only when running one app]
+    #[arg(long)]
+    development: bool,
     /// How log lines are written: `text` or `json`
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
+}
+
+impl Args {
+    fn pages(&self) -> Pages {
+        if self.development || self.one_app.app.is_some() { Pages::Development } else { Pages::Production }
+    }
 }
 
 /// Runs until everything has ended. An error is told here: nothing waits for whoever reads stderr.
@@ -86,7 +95,7 @@ fn run_stack(args: &Args) -> miette::Result<()> {
         .wrap_err("tell the addresses to `imperium status`")?;
     info!(root = %plan.layout.etc.display(), "starting");
     let told = Told { root: &plan.layout.etc, log_format: args.log_format };
-    let frontd = plan.programs.frontd(told, listeners);
+    let frontd = plan.programs.frontd(told, args.pages(), listeners);
     let programs = vec![plan.programs.emperord(told), frontd];
     let announcer =
         Announcer { addresses, socket: plan.emperord.socket.clone(), authority: plan.authority() };

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Shard, Shared};
 use crate::clients::Clients;
 use crate::metrics::Metrics;
+use crate::mode::Mode;
 use crate::pulse::Pulse;
 use crate::spool::SpoolFolder;
 use crate::table::Table;
@@ -26,6 +27,7 @@ pub(crate) fn shared(folder: &Path, apps: &[routes::App]) -> Shared {
         apps => Table::new(apps, &Table::default(), &metrics),
     };
     Shared {
+        mode: Mode::Production,
         metrics,
         certificates: Arc::new(Certificates::new(&config.tls).unwrap()),
         tables: watch::channel(Arc::new(table)).1,

@@ -39,6 +39,15 @@ pub(crate) struct Told<'a> {
     pub(crate) log_format: Format,
 }
 
+/// Whom the error pages are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// Visitors.
+    Production,
+    /// The developer, who is shown more.
+    Development,
+}
+
 impl Programs {
     /// Those that lie beside this program.
     pub(crate) fn beside_this() -> miette::Result<Self> {
@@ -64,11 +73,12 @@ impl Programs {
     }
 
     /// The front, which serves `listeners`.
-    pub(crate) fn frontd(&self, told: Told<'_>, listeners: Listeners) -> Program {
+    pub(crate) fn frontd(&self, told: Told<'_>, pages: Pages, listeners: Listeners) -> Program {
+        let development = (pages == Pages::Development).then(|| "--development".into());
         Program {
             name: FRONT,
             path: self.frontd.clone(),
-            arguments: told.arguments().collect(),
+            arguments: told.arguments().chain(development).collect(),
             listeners,
             stop: Signal::TERM,
             succession: Succession::AtDrain,
