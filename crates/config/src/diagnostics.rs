@@ -56,6 +56,12 @@ impl Wrong {
         self
     }
 
+    /// Says what to do, if nothing has been said of that.
+    #[must_use]
+    pub(crate) fn or_cure(self, cure: impl FnOnce() -> String) -> Self {
+        if self.cure.is_none() { self.cure(cure()) } else { self }
+    }
+
     /// Begins the sentence.
     #[must_use]
     pub fn of(mut self, subject: &str) -> Self {

@@ -8,32 +8,13 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 
 use miette::NamedSource;
-use toml_edit::{Array, Item, Table, TableLike, Value};
+use toml_edit::{Array, Item, TableLike, Value};
 
 use crate::diagnostics::{Diagnostics, Problem, Wrong};
+use crate::schema::{Key, Keys, Schema, Table};
 use crate::source::Source;
 use crate::value;
 use secrets::Secrets;
-
-/// The tables that a file may have, each with its keys. The first is the root, named by `""`.
-pub type Schema = &'static [(&'static str, Keys)];
-
-/// The keys of one table.
-#[derive(Clone, Copy, Debug)]
-pub enum Keys {
-    /// These and no others.
-    Known(&'static [&'static str]),
-    /// The operator's own, read with [`Document::entries`].
-    Free,
-    /// The same; their values are in no diagnostic.
-    Secret,
-}
-
-impl Keys {
-    fn know(&self, key: &str) -> bool {
-        matches!(self, Self::Known(keys) if keys.contains(&key))
-    }
-}
 
 /// A TOML file that is being read: each question that is answered badly is remembered, and the file
 /// is refused at the end with all of them.
@@ -41,7 +22,7 @@ impl Keys {
 pub struct Document {
     source: Source,
     shown: Arc<NamedSource<String>>,
-    root: Table,
+    root: toml_edit::Table,
     schema: Schema,
     secrets: Secrets,
     problems: Vec<Problem>,
@@ -89,7 +70,13 @@ impl Document {
         let found = self.find(key)?;
         match parse(&found.value) {
             Ok(value) => Some(value),
-            Err(wrong) => self.refuse_at(found.span, wrong.of(key)),
+            Err(wrong) => {
+                let wrong = match self.key(key) {
+                    Some(it) => wrong.or_cure(|| format!("it sets {}", it.summary())),
+                    None => wrong,
+                };
+                self.refuse_at(found.span, wrong.of(key))
+            }
         }
     }
 
@@ -176,7 +163,7 @@ impl Document {
         let mut entries = Vec::new();
         for entry in self.entries_of(table) {
             let parsed = parse_key(&entry.key).map_err(|wrong| (entry.key_span, wrong));
-            let is_secret = matches!(self.keys_of(table), Some(Keys::Secret));
+            let is_secret = matches!(self.keys_of(table), Some(Keys::Secret(_)));
             let parsed = parsed.and_then(|key| match parse_value(&entry.value) {
                 Ok(value) => Ok((key, value)),
                 Err(_) if is_secret => Err((entry.value_span, value::secret(&entry.value))),
@@ -185,8 +172,7 @@ impl Document {
             match parsed {
                 Ok(entry) => entries.push(entry),
                 Err((span, wrong)) => {
-                    let strayed =
-                        self.schema.iter().any(|(table, keys)| table.is_empty() && keys.know(&entry.key));
+                    let strayed = self.key(&entry.key).is_some();
                     let wrong = if strayed { wrong.cure(TO_THE_TOP) } else { wrong };
                     self.refuse_at::<V>(span, wrong.of(&format!("{table}.{}", entry.key)));
                 }
@@ -265,28 +251,33 @@ impl Document {
     }
 
     fn keys_of(&self, table: &str) -> Option<Keys> {
-        self.schema.iter().find(|(name, _)| *name == table).map(|(_, keys)| *keys)
+        self.schema.iter().find(|it| it.name == table).map(|it| it.keys)
+    }
+
+    /// What the schema says of a key such as `workers` or `queue.size`.
+    fn key(&self, key: &str) -> Option<&'static Key> {
+        let (table, name) = key.split_once('.').unwrap_or(("", key));
+        self.keys_of(table)?.get(name)
     }
 
     fn keys(&self, table: &str) -> Vec<&'static str> {
-        let tables =
-            self.schema.iter().map(|(name, _)| *name).filter(|name| table.is_empty() && !name.is_empty());
-        match self.schema.iter().find(|(name, _)| *name == table) {
-            Some((_, Keys::Known(keys))) => keys.iter().copied().chain(tables).collect(),
+        let tables = self.schema.iter().map(|it| it.name).filter(|it| table.is_empty() && !it.is_empty());
+        match self.keys_of(table) {
+            Some(keys @ Keys::Known(_)) => keys.names().chain(tables).collect(),
             _ => Vec::new(),
         }
     }
 
     /// A table that has this key of the root, and its place there.
     fn strayed(&self, key: &str) -> Option<(&'static str, Range<usize>)> {
-        self.schema.iter().map(|(table, _)| *table).filter(|table| !table.is_empty()).find_map(|table| {
+        self.schema.iter().map(|it| it.name).filter(|table| !table.is_empty()).find_map(|table| {
             let span = self.table(table)?.key(key)?.span()?;
             Some((table, span))
         })
     }
 
     fn refuse_unknown(&mut self) {
-        for (table, keys) in self.schema {
+        for Table { name: table, keys, .. } in self.schema {
             self.refuse_no_table(table);
             if matches!(keys, Keys::Known(_)) {
                 let known = self.keys(table);
@@ -326,7 +317,7 @@ impl Document {
         if entry.value.is_inline_table() {
             return None;
         }
-        let (table, _) = self.schema.iter().find(|(_, keys)| keys.know(&entry.key))?;
+        let table = self.schema.iter().find(|it| it.keys.get(&entry.key).is_some())?.name;
         Some(if table.is_empty() { TO_THE_TOP.to_owned() } else { format!("it belongs in `[{table}]`") })
     }
 }

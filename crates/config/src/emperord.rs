@@ -1,16 +1,17 @@
 //! emperord's own file, resolved.
 
+mod schema;
+
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use api::{VassalName, WorkerName};
 
-use crate::document::{Document, Keys, Schema};
+use crate::document::Document;
 use crate::layout::{self, Layout, SocketPathError};
 use crate::source::Source;
 use crate::{Diagnostics, Wrong, value};
-
-const SCHEMA: Schema = &[("", Keys::Known(&["vassals", "run", "state", "workerd", "concurrent_starts"]))];
+pub use schema::SCHEMA;
 
 /// Where emperord finds and keeps things; all paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! frontd's own file, resolved.
 
 mod reload;
+mod schema;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -8,45 +9,12 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use crate::document::{Document, Keys, Schema};
+use crate::document::Document;
 use crate::layout::{Layout, Place};
 use crate::source::Source;
 use crate::{Diagnostics, Wrong, value};
 pub use reload::Reloaded;
-
-const SCHEMA: Schema = &[
-    (
-        "",
-        Keys::Known(&[
-            "http",
-            "https",
-            "admin",
-            "shards",
-            "drain",
-            "access_log",
-            "spool",
-            "state",
-            "emperord",
-        ]),
-    ),
-    ("tls", Keys::Known(&["certificates", "development"])),
-    (
-        "limits",
-        Keys::Known(&[
-            "connections",
-            "header",
-            "header_timeout",
-            "keep_alive",
-            "body_rate",
-            "body_timeout",
-            "send_timeout",
-            "send_memory",
-            "spool",
-            "spool_per_app",
-            "spool_per_client",
-        ]),
-    ),
-];
+pub use schema::SCHEMA;
 
 /// How frontd serves; all paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,7 +194,7 @@ const SPOOL: u64 = 16 << 30;
 impl Limits {
     fn read(file: &mut Document) -> Self {
         let default = Self::default();
-        let timeout = || value::duration(Duration::from_millis(100)..=HOUR);
+        let timeout = || value::duration(SHORTEST..=HOUR);
         let header = file.optional("limits.header", value::size(1024..=1024 * 1024));
         let mut spool = |key, default| file.optional(key, value::size(0..=1 << 50)).unwrap_or(default);
         let spool_bytes = spool("limits.spool", default.spool_bytes);
@@ -245,7 +213,7 @@ impl Limits {
                 .optional("limits.body_rate", value::size(0..=1 << 30))
                 .unwrap_or(default.body_rate),
             body_timeout: file
-                .optional("limits.body_timeout", value::duration(Duration::from_millis(100)..=DAY))
+                .optional("limits.body_timeout", value::duration(SHORTEST..=DAY))
                 .unwrap_or(default.body_timeout),
             send_timeout: file.optional("limits.send_timeout", timeout()).unwrap_or(default.send_timeout),
             send_memory: file
@@ -258,6 +226,7 @@ impl Limits {
     }
 }
 
+const SHORTEST: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

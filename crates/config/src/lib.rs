@@ -7,12 +7,14 @@ pub mod emperord;
 mod example;
 pub mod frontd;
 mod layout;
+pub mod schema;
 mod source;
 pub mod value;
 
 pub use diagnostics::{Diagnostics, Problem, Wrong};
-pub use document::{Document, Keys, Schema};
+pub use document::Document;
 pub use emperord::EmperordConfig;
 pub use frontd::FrontdConfig;
 pub use layout::{Layout, LayoutError, SocketPathError};
+pub use schema::{Entries, Key, Keys, Kind, Schema, Table};
 pub use source::{MAX_FILE_BYTES, Source};

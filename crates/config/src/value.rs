@@ -146,10 +146,12 @@ pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
     })
 }
 
-const DURATIONS: &[(&str, f64)] =
+/// The units of a duration, in milliseconds.
+pub const DURATIONS: &[(&str, f64)] =
     &[("ms", 1.0), ("s", 1e3), ("m", 60e3), ("min", 60e3), ("h", 3600e3), ("d", 86_400e3)];
 
-const SIZES: &[(&str, f64)] = &[
+/// The units of a size, in bytes.
+pub const SIZES: &[(&str, f64)] = &[
     ("B", 1.0),
     ("kB", 1e3),
     ("KB", 1e3),
@@ -200,7 +202,8 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// As a person would write it, such as `30s`.
-fn show_duration(duration: Duration) -> String {
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
     let unit = units.iter().find(|(factor, _)| milliseconds > 0 && milliseconds.is_multiple_of(*factor));
@@ -208,7 +211,8 @@ fn show_duration(duration: Duration) -> String {
 }
 
 /// As a person would write it, such as `64 KiB`.
-fn show_size(bytes: u64) -> String {
+#[must_use]
+pub fn show_size(bytes: u64) -> String {
     let units: [(u64, &str); 9] = [
         (1 << 40, "TiB"),
         (1_000_000_000_000, "TB"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use config::{Diagnostics, Document, Problem, Source, Wrong};
 
-use crate::{Domain, MountPath, Vassal, parse};
+use crate::{Domain, MountPath, SCHEMA, Vassal};
 
 /// Two apps that want the same host and path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +57,7 @@ impl Conflict {
     }
 
     fn located(&self) -> Result<(), Diagnostics> {
-        let mut document = Document::parse(Source::read(&self.file)?, parse::SCHEMA)?;
+        let mut document = Document::parse(Source::read(&self.file)?, SCHEMA)?;
         document.list("domains", |text| match Domain::parse(text) {
             Ok(domain) if domain == self.domain => Err(self.wrong()),
             _ => Ok(()),

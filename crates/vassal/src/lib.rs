@@ -14,6 +14,7 @@ mod path;
 mod preload;
 mod python;
 mod recycle;
+mod schema;
 mod static_files;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub use path::{HealthPath, MountPath, StaticPrefix};
 pub use preload::Preload;
 pub use python::Python;
 pub use recycle::Recycle;
+pub use schema::SCHEMA;
 pub use static_files::{StaticSource, Symlinks};
 
 /// The most workers that one app may have.

@@ -6,38 +6,14 @@ use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use api::VassalName;
-use config::{Diagnostics, Document, Keys, Problem, Schema, Source, Wrong, value};
+use config::{Diagnostics, Document, Problem, Source, Wrong, value};
 use toml_edit::Value;
 
 use crate::{
     App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Preload, Python, Queue,
-    Recycle, StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, static_files,
+    Recycle, StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, schema::SCHEMA,
+    static_files,
 };
-
-pub(crate) const SCHEMA: Schema = &[
-    (
-        "",
-        Keys::Known(&[
-            "domains",
-            "path",
-            "app",
-            "directory",
-            "python",
-            "workers",
-            "threads",
-            "preload",
-            "health",
-            "user",
-        ]),
-    ),
-    ("recycle", Keys::Known(&["requests", "lifetime", "memory", "jitter"])),
-    ("env", Keys::Secret),
-    ("static", Keys::Free),
-    ("sendfile", Keys::Free),
-    ("timeouts", Keys::Known(&["start", "request", "idle", "stop"])),
-    ("queue", Keys::Known(&["size", "timeout"])),
-    ("limits", Keys::Known(&["body", "memory", "cpu"])),
-];
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use toml_edit::{Item, Table};
 
 use super::{Keys, Schema, nearest};
+use crate::schema;
 
 /// What stands in place of a value, as far as it is that long.
 const MASK: usize = 3;
@@ -28,11 +29,12 @@ impl Secrets {
                 }
             }
         }
-        for (table, keys) in schema.iter().filter(|(table, _)| !table.is_empty()) {
-            let Keys::Known(known) = keys else { continue };
+        for schema::Table { name: table, keys, .. } in schema.iter().filter(|it| !it.name.is_empty()) {
+            let Keys::Known(_) = keys else { continue };
+            let known: Vec<_> = keys.names().collect();
             let entries = root.get(table).and_then(Item::as_table_like);
             for (key, item) in entries.into_iter().flat_map(toml_edit::TableLike::iter) {
-                if !known.contains(&key) && nearest(key, known).is_none() {
+                if !known.contains(&key) && nearest(key, &known).is_none() {
                     secrets.add_values(item, text);
                 }
             }
@@ -124,16 +126,15 @@ fn after_header(text: &str, from: usize) -> Range<usize> {
 /// Whether the values of a key of the root are not shown: it names a secret table, or is no key that is known or
 /// nearly one.
 fn is_secret(key: &str, schema: Schema) -> bool {
-    if let Some((_, keys)) = schema.iter().find(|(table, _)| *table == key && !table.is_empty()) {
-        return matches!(keys, Keys::Secret);
+    let keys_of = |name: &str| schema.iter().find(|it| it.name == name).map(|it| it.keys);
+    if let Some(keys) = keys_of(key).filter(|_| !key.is_empty()) {
+        return matches!(keys, Keys::Secret(_));
     }
-    let Some((_, Keys::Known(known))) = schema.iter().find(|(table, _)| table.is_empty()) else {
-        return true;
-    };
-    let tables = schema.iter().map(|(table, _)| *table).filter(|table| !table.is_empty());
-    let names: Vec<&'static str> = known.iter().copied().chain(tables).collect();
+    let Some(root @ Keys::Known(_)) = keys_of("") else { return true };
+    let tables = schema.iter().map(|it| it.name).filter(|it| !it.is_empty());
+    let names: Vec<&'static str> = root.names().chain(tables).collect();
     match nearest(key, &names) {
-        Some(name) => schema.iter().any(|(table, keys)| *table == name && matches!(keys, Keys::Secret)),
+        Some(name) => matches!(keys_of(name), Some(Keys::Secret(_))),
         None => true,
     }
 }
@@ -182,7 +183,7 @@ impl Scanner {
             Some(table) => !self.is_shown(table, name),
         };
         // What looks like a key may be a part of a value.
-        let is_plain = self.table == Some("") && self.schema.iter().any(|(table, _)| *table == name);
+        let is_plain = self.table == Some("") && self.schema.iter().any(|it| it.name == name);
         self.is_secret.then_some(if is_plain { key.len() + 1 } else { 0 })
     }
 
@@ -190,9 +191,9 @@ impl Scanner {
     fn header(&mut self, line: &str, header: &str) -> Option<usize> {
         let name = header.trim_start_matches('[');
         let name = first_part(&name[..name.find(']').unwrap_or(name.len())]);
-        let table = self.schema.iter().find(|(table, _)| *table == name && !table.is_empty());
+        let table = self.schema.iter().find(|it| it.name == name && !name.is_empty());
         let is_known = table.is_some();
-        self.table = table.filter(|(_, keys)| !matches!(keys, Keys::Secret)).map(|(table, _)| *table);
+        self.table = table.filter(|it| !matches!(it.keys, Keys::Secret(_))).map(|it| it.name);
         self.is_secret = self.table.is_none();
         if self.table.is_some() {
             return None;
@@ -204,10 +205,12 @@ impl Scanner {
     }
 
     fn is_shown(&self, table: &str, key: &str) -> bool {
-        self.schema.iter().find(|(name, _)| *name == table).is_some_and(|(_, keys)| match keys {
-            Keys::Known(known) => known.contains(&key) || nearest(key, known).is_some(),
-            Keys::Free => true,
-            Keys::Secret => false,
+        self.schema.iter().find(|it| it.name == table).is_some_and(|it| match it.keys {
+            Keys::Known(_) => {
+                it.keys.get(key).is_some() || nearest(key, &it.keys.names().collect::<Vec<_>>()).is_some()
+            }
+            Keys::Free(_) => true,
+            Keys::Secret(_) => false,
         })
     }
 }

@@ -1,11 +1,18 @@
 //! What each wrong file is told, word by word.
 
 use super::*;
+use crate::schema::{Entries, Kind};
+
+const ENTRIES: Entries = Entries { key: "name", pattern: "", value: Kind::Text, example: &[] };
 
 const SCHEMA: Schema = &[
-    ("", Keys::Known(&["app", "hosts", "workers"])),
-    ("env", Keys::Free),
-    ("queue", Keys::Known(&["size"])),
+    Table::root(&[
+        Key::new("app", Kind::Text, "The app"),
+        Key::new("hosts", Kind::Texts, "Its hosts"),
+        Key::new("workers", Kind::Integer(1, 9), "How many processes run it. More use more memory."),
+    ]),
+    Table::free("env", "", ENTRIES),
+    Table::new("queue", "", &[Key::new("size", Kind::Integer(0, 9), "How many requests may wait")]),
 ];
 
 /// Reads all that the schema has.
@@ -86,7 +93,7 @@ fn all_errors_in_the_order_of_lines() {
     let text = "workers = 0\nhosts = ['a', 1, 'b', true]\n[queue]\nsze = 3\n[env]\nA = 1";
     let told = [
         "1:1: `app` is missing: write app = \"x\"",
-        "1:11: `workers` must be a whole number from 1 to 9, not 0",
+        "1:11: `workers` must be a whole number from 1 to 9, not 0: it sets how many processes run it",
         "2:15: `hosts` must be a string, not an integer: write \"1\"",
         "2:23: `hosts` must be a string, not a boolean: write \"true\"",
         "4:1: unknown key `sze` in `[queue]`: did you mean `size`?",

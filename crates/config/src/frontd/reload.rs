@@ -93,7 +93,6 @@ mod tests {
 
     use super::super::SCHEMA;
     use super::*;
-    use crate::document::Keys;
     use crate::{Layout, Source};
 
     fn parse(text: &str) -> FrontdConfig {
@@ -103,10 +102,9 @@ mod tests {
 
     #[test]
     fn every_key_of_the_file_is_known() {
-        let schema = SCHEMA.iter().flat_map(|(table, keys)| {
-            let Keys::Known(keys) = keys else { panic!("free keys in {table}") };
-            keys.iter()
-                .map(move |key| if table.is_empty() { (*key).to_owned() } else { format!("{table}.{key}") })
+        let schema = SCHEMA.iter().flat_map(|table| {
+            let prefix = if table.name.is_empty() { String::new() } else { format!("{}.", table.name) };
+            table.keys.names().map(move |key| format!("{prefix}{key}"))
         });
         let mut schema: Vec<_> = schema.collect();
         let mut known: Vec<_> = KEYS.iter().map(|key| key.name.to_owned()).collect();

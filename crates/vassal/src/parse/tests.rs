@@ -34,10 +34,11 @@ impl Place {
         Vassal::parse(&self.path("blog.toml"), text)
     }
 
-    /// What a file is told, with `ROOT` for the folder.
+    /// What a file is told, with `ROOT` for the folder, and without what the schema says of a key.
     fn told(&self, text: &str) -> String {
         let told = self.parse(text).err().map(|it| it.to_string()).unwrap_or_default();
-        told.replace(self.0.path().to_str().unwrap(), "ROOT")
+        let told: Vec<_> = told.lines().filter_map(|it| it.split(": it sets ").next()).collect();
+        told.join("\n").replace(self.0.path().to_str().unwrap(), "ROOT")
     }
 }
 

@@ -1,0 +1,27 @@
+//! What emperord's file may hold.
+
+use crate::schema::{Key, Kind, Schema, Table};
+
+/// The keys of `emperord.toml`.
+pub const SCHEMA: Schema = &[Table::root(&[
+    Key::new("vassals", Kind::Path, "The folder of the apps' files.").default("\"/etc/imperium/vassals\""),
+    Key::new("run", Kind::Path, "The folder of sockets: `emperord.sock`, and those of the workers.")
+        .default("\"/run/imperium\""),
+    Key::new(
+        "state",
+        Kind::Path,
+        "The folder of state that outlives emperord, such as the list of running workers.",
+    )
+    .default("\"/var/lib/imperium\""),
+    Key::new("workerd", Kind::Path, "The program that becomes a worker.")
+        .varies("the one next to emperord")
+        .example("\"/usr/bin/workerd\""),
+    Key::new(
+        "concurrent_starts",
+        Kind::Integer(1, 10_000),
+        "How many workers start at the same time, over all apps. The others wait for their turn; an app's \
+         `timeouts.start` counts from there.",
+    )
+    .varies("twice the number of processors")
+    .example("8"),
+])];

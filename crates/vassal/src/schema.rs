@@ -1,0 +1,231 @@
+//! What an app's file may hold.
+
+use std::time::Duration;
+
+use config::{Entries, Key, Kind, Schema, Table};
+
+use crate::MAX_WORKERS;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// The keys of an app's file.
+pub const SCHEMA: Schema = &[
+    Table::root(ROOT),
+    RECYCLE,
+    Table::secret(
+        "env",
+        "Environment variables of the processes. They are added to emperord's own if the app runs as the same user. \
+         Otherwise, the app gets only `PATH`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `SHELL` and `IMPERIUM_*` of emperord.",
+        Entries {
+            key: "name of a variable",
+            pattern: "^[A-Za-z_][A-Za-z0-9_]*$",
+            value: Kind::Text,
+            example: &["DJANGO_SETTINGS_MODULE = \"blog.settings\""],
+        },
+    ),
+    Table::free(
+        "static",
+        "Folders that frontd serves straight from disk, by URL prefix, and single files. A path that doesn't exist \
+         yet is served once it exists. Symlinks are followed within the folder. With `symlinks = true`, those that \
+         lead out of it are followed too, such as those of `collectstatic --link`.",
+        Entries {
+            key: "URL prefix, with a slash at its end for a folder",
+            pattern: "^/",
+            value: Kind::PathOrTable(SOURCE),
+            example: &[
+                "\"/static/\" = \"/srv/blog/static\"",
+                "# \"/favicon.ico\" = \"/srv/blog/static/favicon.ico\"",
+                "# \"/media/\" = { folder = \"/srv/blog/media\", symlinks = true }",
+            ],
+        },
+    ),
+    Table::free(
+        "sendfile",
+        "Folders whose files frontd sends when the app asks for it, with `X-Accel-Redirect: /protected/…`, \
+         `X-Sendfile: /srv/blog/media/…`, or `wsgi.file_wrapper`. The prefix is not a URL: clients can't request it.",
+        Entries {
+            key: "prefix, with a slash at its end",
+            pattern: "^/",
+            value: Kind::Path,
+            example: &["# \"/protected/\" = \"/srv/blog/media\""],
+        },
+    ),
+    TIMEOUTS,
+    QUEUE,
+    LIMITS,
+];
+
+const ROOT: &[Key] = &[
+    Key::new(
+        "domains",
+        Kind::Texts,
+        "The hosts of the app. `\"*.blog.example\"` matches exactly one label before it, and `\"*\"` any host.",
+    )
+    .required()
+    .set("[\"blog.example\", \"www.blog.example\"]"),
+    Key::new("path", Kind::Text, "The URL prefix that the app is mounted at. It is `SCRIPT_NAME` in WSGI.").default("\"/\""),
+    Key::new(
+        "app",
+        Kind::Text,
+        "Where the app is: `\"module:callable\"`, `\"file.py:callable\"` or `\"site.wsgi:callable\"`. \
+         `'module:factory(\"prod\", debug=False)'` calls a function that returns the app; its arguments are literals. \
+         Without a callable, it is `application`, or else `app`. `\"production.ini\"` is `[app:main]` of a Paste file, \
+         with the logging that it sets up, and `\"production.ini:admin\"` its `[app:admin]`.",
+    )
+    .varies("`wsgi.py` or `app.py` of `directory`, or Django's `*/wsgi.py`")
+    .set("\"blog.wsgi:application\""),
+    Key::new("directory", Kind::Path, "The working directory, and the first entry of `sys.path`.")
+        .required()
+        .set("\"/srv/blog\""),
+    Key::new(
+        "python",
+        Kind::Path,
+        "The folder of a virtualenv, or the path of an interpreter (CPython 3.10 or newer).",
+    )
+    .varies("`python3` of `PATH`")
+    .set("\"/srv/blog/.venv\""),
+    Key::new("workers", Kind::Integer(1, MAX_WORKERS as i64), "The number of processes.").default("2"),
+    Key::new("threads", Kind::Integer(1, 256), "How many requests each process works on at once.").default("1"),
+    Key::new(
+        "preload",
+        Kind::Switch(&[Key::new(
+            "threads",
+            Kind::Choice(&["allow", "refuse"]),
+            "What happens if threads are still running after the import.",
+        )
+        .default("\"refuse\"")]),
+        "Whether the app is imported once, and its processes are forked from there: see preload.md. Under systemd \
+         this has no effect, and `imperium status` says so. An import that leaves threads running is refused. If \
+         these threads start again by themselves in a forked process, write `preload = { threads = \"allow\" }`.",
+    )
+    .default("false"),
+    Key::new(
+        "health",
+        Kind::Text,
+        "The path of a health check. A process takes requests only once this path has answered 2xx in it.",
+    )
+    .example("\"/up\""),
+    Key::new(
+        "user",
+        Kind::Text,
+        "The user that the processes run as. If it is omitted, each part of the path of `directory` has to belong to \
+         root or to the owner of `directory`, and nobody else may write to it. An app runs as root only with \
+         `user = \"root\"`. An emperord that isn't root runs all apps as itself.",
+    )
+    .varies("the owner of `directory` when this file is read")
+    .example("\"blog\""),
+];
+
+const SOURCE: &[Key] = &[
+    Key::new("folder", Kind::Path, "The folder to serve."),
+    Key::new("file", Kind::Path, "The file to serve, in place of a folder."),
+    Key::new("symlinks", Kind::Boolean, "Whether symlinks that lead out of the folder are followed.")
+        .default("false"),
+];
+
+const RECYCLE: Table = Table::new(
+    "recycle",
+    "When a process is replaced. Its successor is ready before it stops.",
+    &[
+        Key::new("requests", Kind::Integer(1, i64::MAX), "The number of requests after which a process is replaced.")
+            .example("10_000"),
+        Key::new("lifetime", Kind::Duration(SECOND, YEAR), "The age at which a process is replaced.")
+            .example("\"1d\""),
+        Key::new(
+            "memory",
+            Kind::Size(1_000_000, 1 << 50),
+            "The private memory at which a process is replaced: memory that it shares with no other process. It is \
+             checked from an age of 5 s on, and later if fresh processes already use more. Where emperord may not \
+             read the private memory of another user's process, as in the systemd units, resident memory counts.",
+        )
+        .example("\"300 MB\""),
+        Key::new(
+            "jitter",
+            Kind::Percent(0, 100),
+            "How much `requests` and `lifetime` vary from process to process, so that not all are replaced at once.",
+        )
+        .default("\"10%\""),
+    ],
+);
+
+const TIMEOUTS: Table = Table::new(
+    "timeouts",
+    "Durations such as `\"500ms\"`, `\"30s\"`, `\"2m\"` or `\"1h\"`. A number without a unit is seconds.",
+    &[
+        Key::new(
+            "start",
+            Kind::Duration(SECOND, DAY),
+            "How long a process may take to import the app.",
+        )
+        .default("\"60s\""),
+        Key::new(
+            "request",
+            Kind::Duration(Duration::ZERO, DAY),
+            "How long a request may take until its response begins. After that, the client gets a 504. 0 is no limit.",
+        )
+        .default("\"60s\""),
+        Key::new(
+            "idle",
+            Kind::Duration(Duration::ZERO, DAY),
+            "How long a response that has begun may send nothing. After that, it is cut. 0 is no limit. An app that \
+             sends events less often needs a longer limit, or sends a comment (`\":\\n\\n\"`) now and then; an empty \
+             chunk doesn't count. A response whose client has left is interrupted after 5 s, or after half of this \
+             limit if that is less.",
+        )
+        .default("\"60s\""),
+        Key::new(
+            "stop",
+            Kind::Duration(Duration::ZERO, DAY),
+            "How long requests in flight may take when a worker is stopped or replaced.",
+        )
+        .default("\"30s\""),
+    ],
+);
+
+const QUEUE: Table = Table::new(
+    "queue",
+    "Where requests wait while all workers are busy.",
+    &[
+        Key::new(
+            "size",
+            Kind::Integer(0, 1_000_000),
+            "How many requests may wait. One that doesn't fit gets a 503.",
+        )
+        .default("1000"),
+        Key::new(
+            "timeout",
+            Kind::Duration(Duration::ZERO, DAY),
+            "How long a request may wait, over all tries. After that, it gets a 503.",
+        )
+        .default("\"30s\""),
+    ],
+);
+
+const LIMITS: Table = Table::new(
+    "limits",
+    "Limits of one request, and of each process. `\"300 MB\"` is 300 000 000 bytes, `\"64 KiB\"` is 65 536; a number \
+     without a unit is bytes.",
+    &[
+        Key::new(
+            "body",
+            Kind::Size(0, 1 << 40),
+            "The largest request body. Beyond it, the client gets a 413.",
+        )
+        .default("\"1 GB\""),
+        Key::new(
+            "memory",
+            Kind::Size(1_000_000, 1 << 50),
+            "The memory of each process. Beyond it, the kernel kills the process. Without systemd, emperord needs a \
+             cgroup v2 that it may write to (`Delegate=yes`); otherwise it refuses the file.",
+        )
+        .example("\"1 GB\""),
+        Key::new(
+            "cpu",
+            Kind::Percent(1, 100_000),
+            "The processor time of each process, where `\"100%\"` is one whole processor. It needs what `memory` needs.",
+        )
+        .example("\"150%\""),
+    ],
+);
