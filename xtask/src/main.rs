@@ -4,6 +4,7 @@ mod bench;
 mod codegen;
 mod demo;
 mod dist;
+mod docs;
 mod interrupt;
 mod setup;
 mod soak;
@@ -26,6 +27,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Makes what is released, in `target/dist`: an archive, a Debian package, checksums
     Dist(dist::Arguments),
+    /// Builds the documentation as a website, in `target/docs`; `--write` and `--check` deal with its generated parts
+    Docs(docs::Arguments),
     /// Sets up, and lets anything happen to the stack under checked load
     Soak(soak::Arguments),
     /// Sets up, and proves the systemd units on a Debian of its own; needs root
@@ -47,6 +50,7 @@ fn run() -> anyhow::Result<()> {
         Command::Codegen(arguments) => codegen::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
+        Command::Docs(arguments) => docs::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::SystemdTest(arguments) => systemd_test::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),

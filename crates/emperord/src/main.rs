@@ -75,3 +75,16 @@ fn beside(program: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find the own program")?;
     Ok(own.parent().unwrap_or(Path::new("/")).join(program))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_is_up_to_date() {
+        reference::Page::of("docs/reference/commands/emperord.md")
+            .is(&reference::command(&Arguments::command()));
+    }
+}

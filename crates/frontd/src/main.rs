@@ -57,3 +57,16 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(frontd::run(read, Mode::of_flag(arguments.development)))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_is_up_to_date() {
+        reference::Page::of("docs/reference/commands/frontd.md")
+            .is(&reference::command(&Arguments::command()));
+    }
+}

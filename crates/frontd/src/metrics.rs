@@ -85,47 +85,55 @@ impl Metrics {
             "Responses, by app and class of the status code",
             self.responses.clone(),
         );
-        registry.register("responses_unrouted", "Responses to requests of no app", self.unrouted.clone());
+        registry.register(
+            "responses_unrouted",
+            "Responses to requests that match no app",
+            self.unrouted.clone(),
+        );
         registry.register(
             "refused",
-            "Requests that frontd itself refused, or answered in an app's stead, by reason",
+            "Requests that frontd refused or answered itself, by reason",
             self.refused.clone(),
         );
-        registry.register("retries", "Requests that were given to another worker", self.retries.clone());
+        registry.register(
+            "retries",
+            "Requests that were sent to another worker after the first one died or handed them back",
+            self.retries.clone(),
+        );
         registry.register(
             "http2_floods",
-            "Connections of HTTP/2 closed because of what their clients reset or sent too often",
+            "HTTP/2 connections that were closed because the client reset too many streams",
             self.floods.clone(),
         );
         registry.register(
             "responses_stalled",
-            "HTTP/2 responses that were reset because their clients took nothing of them",
+            "HTTP/2 responses that were reset because the client read nothing for limits.send_timeout",
             self.stalled.clone(),
         );
         registry.register(
             "accept_errors",
-            "Times that a connection could not be accepted for want of descriptors or memory",
+            "Failed attempts to accept a connection, for lack of file descriptors or memory",
             self.accept_errors.clone(),
         );
-        registry.register("connections", "Open connections of clients", self.connections.clone());
+        registry.register("connections", "Open client connections", self.connections.clone());
         registry.register(
             "connections_refused",
-            "Connections closed at once: limits.connections was reached, or nearly so by their address",
+            "Connections that were refused because of limits.connections, or because their address had too many",
             self.connections_refused.clone(),
         );
         registry.register(
             "log_lines_dropped",
-            "Lines of frontd's log that were dropped, as nobody read it",
+            "Lines of frontd's log that were dropped because nothing read it",
             self.dropped_lines.clone(),
         );
-        registry.register("workers", "Workers that take requests", self.pools.workers.clone());
+        registry.register("workers", "Workers that accept requests", self.pools.workers.clone());
         registry.register(
             "capacity",
-            "Requests that the workers can work on at once",
+            "Requests that the workers can handle at the same time",
             self.pools.capacity.clone(),
         );
-        registry.register("in_flight", "Requests that workers are working on", self.pools.in_flight.clone());
-        registry.register("queue", "Requests that wait for a worker", self.pools.waiting.clone());
+        registry.register("in_flight", "Requests that workers are handling", self.pools.in_flight.clone());
+        registry.register("queue", "Requests that are waiting for a worker", self.pools.waiting.clone());
     }
 
     /// Counts a request that no app has answered.
@@ -184,5 +192,67 @@ impl AppMetrics {
         if let Some(counter) = self.responses.get(class.wrapping_sub(1)) {
             counter.inc();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// What a scrape would tell of a metric.
+    #[derive(Default)]
+    struct Told {
+        kind: String,
+        help: String,
+        name: String,
+        labels: Vec<String>,
+    }
+
+    #[test]
+    fn the_reference_is_up_to_date() {
+        let metrics = Metrics::new();
+        metrics.app("blog").responded(StatusCode::OK);
+        metrics.refused("full");
+        let pools = &metrics.pools;
+        for gauge in [&pools.workers, &pools.capacity, &pools.in_flight, &pools.waiting] {
+            let _sample = gauge.get_or_create(&vec![("app", "blog".to_owned())]);
+        }
+        let mut text = String::new();
+        text::encode(&mut text, &metrics.registry.lock()).unwrap();
+        reference::Page::of("docs/reference/metrics.md").has("metrics", &table(&text));
+    }
+
+    fn table(text: &str) -> String {
+        let mut table = "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
+        for Told { kind, help, name, labels } in told(text).into_values() {
+            let labels: Vec<_> = labels.iter().map(|it| format!("`{it}`")).collect();
+            let help = help.trim_end_matches('.');
+            let _ = writeln!(table, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
+        }
+        table
+    }
+
+    fn told(text: &str) -> BTreeMap<String, Told> {
+        let mut all = BTreeMap::<String, Told>::new();
+        for line in text.lines() {
+            let words: Vec<_> = line.splitn(4, ' ').collect();
+            match words[..] {
+                ["#", "HELP", name, help] => all.entry(name.to_owned()).or_default().help = help.to_owned(),
+                ["#", "TYPE", name, kind] => all.entry(name.to_owned()).or_default().kind = kind.to_owned(),
+                ["#", ..] => {}
+                _ => {
+                    let (sample, labels) = line.split_once(['{', ' ']).unwrap();
+                    let it = all.get_mut(sample.trim_end_matches("_total")).unwrap();
+                    it.name = sample.to_owned();
+                    let labels = labels.split_once('}').map_or("", |(labels, _)| labels);
+                    it.labels =
+                        labels.split(',').filter_map(|it| Some(it.split_once('=')?.0.to_owned())).collect();
+                }
+            }
+        }
+        all
     }
 }

@@ -63,4 +63,9 @@ mod tests {
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn the_reference_is_up_to_date() {
+        reference::Page::of("docs/reference/commands/imperium.md").is(&reference::command(&Cli::command()));
+    }
 }

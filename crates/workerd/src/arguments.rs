@@ -62,3 +62,16 @@ impl Arguments {
         self.log_format.parse().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_is_up_to_date() {
+        reference::Page::of("docs/reference/commands/workerd.md")
+            .is(&reference::command(&Arguments::command()));
+    }
+}

@@ -99,10 +99,25 @@ fn errors() {
         "http = [':80']",
         &[&format!("1:9: `http` must be an IP address with a port, not \":80\": {listen}")],
     );
-    check("access_log = 'x'", &["1:14: `access_log` must be \"off\" or \"stderr\", not \"x\": it sets where each answered request is logged"]);
-    check("shards = 0", &["1:10: `shards` must be a whole number from 1 to 256, not 0: it sets the number of threads, each with its own accept loop"]);
+    check(
+        "access_log = 'x'",
+        &[
+            "1:14: `access_log` must be \"off\" or \"stderr\", not \"x\": it sets where each answered request is logged",
+        ],
+    );
+    check(
+        "shards = 0",
+        &[
+            "1:10: `shards` must be a whole number from 1 to 256, not 0: it sets the number of threads, each with its own accept loop",
+        ],
+    );
     check("header = '1 KiB'", &["1:1: unknown key `header`: it belongs in `[limits]`"]);
-    check("[limits]\nheader = 1", &["2:10: `limits.header` must be from 1 KiB to 1 MiB, not 1: it sets the size of a request's line and headers"]);
+    check(
+        "[limits]\nheader = 1",
+        &[
+            "2:10: `limits.header` must be from 1 KiB to 1 MiB, not 1: it sets the size of a request's line and headers",
+        ],
+    );
 }
 
 #[test]

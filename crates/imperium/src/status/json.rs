@@ -113,8 +113,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_key_is_there() {
+    fn example() -> String {
         let worker = Worker {
             name: "blog-1".to_owned(),
             state: worker::State::Ready.into(),
@@ -151,6 +150,11 @@ mod tests {
             https: vec!["127.0.0.1:8443".parse().unwrap()],
             admin: "127.0.0.1:9180".parse().unwrap(),
         };
+        render(&status, &addresses).unwrap()
+    }
+
+    #[test]
+    fn every_key_is_there() {
         let expected = serde_json::json!({
             "emperord": { "pid": 7, "version": "0.1.0", "refused_connections": 3 },
             "apps": [{
@@ -167,8 +171,82 @@ mod tests {
                 }],
             }],
         });
-        let rendered: serde_json::Value =
-            serde_json::from_str(&render(&status, &addresses).unwrap()).unwrap();
+        let rendered: serde_json::Value = serde_json::from_str(&example()).unwrap();
         assert_eq!(rendered, expected);
+    }
+
+    /// What the reference says of each key.
+    const MEANINGS: &[(&str, &str)] = &[
+        ("emperord.pid", "process id of emperord"),
+        ("emperord.version", "its version"),
+        ("emperord.refused_connections", "connections that it refused because a user had too many"),
+        ("apps[].name", "name of the app: the name of its file without `.toml`"),
+        (
+            "apps[].state",
+            "`starting`; `running`; `reloading`: serving while new workers take over; `backing_off`: too few workers \
+             serve, and the next start waits; `failed`: none serves, and only an edit or a reload helps; `stopping`",
+        ),
+        ("apps[].file", "path of its file"),
+        ("apps[].urls[]", "URLs that it is served at"),
+        ("apps[].domains[]", "`domains` of its file"),
+        ("apps[].path", "`path` of its file"),
+        ("apps[].wanted", "number of workers that should be running"),
+        ("apps[].generation", "counts the versions of the app: a reload starts the next generation"),
+        (
+            "apps[].last_error",
+            "why the last start failed, or what is wrong with its file; empty if nothing is",
+        ),
+        ("apps[].app", "the app that is served, such as `blog.wsgi:application`"),
+        ("apps[].app_was_found", "whether Imperium chose it, because the file has no `app`"),
+        (
+            "apps[].recycled",
+            "number of workers that were replaced because of `recycle`, since emperord started",
+        ),
+        ("apps[].last_recycled", "which worker was the last one, and why"),
+        ("apps[].notices[]", "what else the operator should know"),
+        ("apps[].workers[].name", "name of the worker, as in the log"),
+        ("apps[].workers[].state", "`starting`, `ready`, `draining` or `stopping`"),
+        ("apps[].workers[].pid", "process id"),
+        ("apps[].workers[].busy", "requests that it is handling"),
+        ("apps[].workers[].capacity", "requests that it can handle at the same time: `threads`"),
+        ("apps[].workers[].requests", "requests that it has handled"),
+        ("apps[].workers[].memory", "resident memory in bytes"),
+        ("apps[].workers[].age_milliseconds", "age of the process in milliseconds"),
+        ("apps[].workers[].generation", "version of the app that it runs"),
+        ("apps[].workers[].python", "its interpreter, such as `CPython 3.11.7`"),
+        ("apps[].workers[].leaving", "why it is going to be replaced; empty if it isn't"),
+    ];
+
+    #[test]
+    fn the_reference_is_up_to_date() {
+        let mut keys = Vec::new();
+        leaves("", &serde_json::from_str(&example()).unwrap(), &mut keys);
+        keys.sort();
+        let mut told: Vec<_> = MEANINGS.iter().map(|(key, _)| (*key).to_owned()).collect();
+        told.sort();
+        assert_eq!(told, keys.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
+        let mut text = "| key | type | meaning |\n|---|---|---|\n".to_owned();
+        for (key, meaning) in MEANINGS {
+            let (_, kind) = keys.iter().find(|(it, _)| it == key).unwrap();
+            text += &format!("| `{key}` | {kind} | {meaning} |\n");
+        }
+        let page = reference::Page::of("docs/reference/status.md");
+        page.has("keys", &text);
+    }
+
+    /// The paths of all plain values, with their types.
+    fn leaves(path: &str, value: &serde_json::Value, found: &mut Vec<(String, &'static str)>) {
+        match value {
+            serde_json::Value::Object(object) => {
+                for (key, value) in object {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    leaves(&format!("{path}{dot}{key}"), value, found);
+                }
+            }
+            serde_json::Value::Array(array) => leaves(&format!("{path}[]"), &array[0], found),
+            serde_json::Value::String(_) => found.push((path.to_owned(), "string")),
+            serde_json::Value::Bool(_) => found.push((path.to_owned(), "boolean")),
+            _ => found.push((path.to_owned(), "number")),
+        }
     }
 }

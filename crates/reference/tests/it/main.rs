@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod bounds;
-mod pages;
+mod reference_pages;
 mod schemas;
+mod specification;

@@ -1,0 +1,62 @@
+//! Each test and benchmark case that SPECIFICATION.md names exists.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reference::repository;
+
+#[test]
+fn each_promise_of_the_reference_names_a_test_that_exists() {
+    let text = fs::read_to_string(repository().join("SPECIFICATION.md")).unwrap();
+    let names: Vec<_> =
+        text.split('`').skip(1).step_by(2).filter(|it| it.contains("::") && !it.contains("NAME")).collect();
+    assert!(names.len() > 40, "{} names", names.len());
+    let missing: Vec<_> = names.into_iter().filter(|it| !exists(it)).collect();
+    assert!(missing.is_empty(), "these don't exist: {missing:?}");
+    let rows = text
+        .lines()
+        .filter(|it| it.starts_with('|') && !it.starts_with("|---") && !it.ends_with("enforced by |"));
+    for row in rows {
+        assert!(row.contains("::"), "names no test: {row}");
+    }
+}
+
+fn exists(name: &str) -> bool {
+    let (place, function) = name.rsplit_once("::").unwrap();
+    let parts: Vec<_> = place.split("::").collect();
+    match parts[..] {
+        ["bench"] => is_case(function),
+        ["tests", file] => has(&repository().join(format!("tests/tests/it/{file}.rs")), function),
+        ["reference", file] => {
+            has(&repository().join(format!("crates/reference/tests/it/{file}.rs")), function)
+        }
+        [package, ..] => {
+            let source = repository().join("crates").join(package).join("src");
+            files_of(&source, &parts[1..]).iter().any(|it| has(it, function))
+        }
+        [] => false,
+    }
+}
+
+/// A module's file, or the file of the module above for one named `tests` that is inline.
+fn files_of(source: &Path, modules: &[&str]) -> [PathBuf; 2] {
+    let file = |modules: &[&str]| source.join(modules.join("/")).with_extension("rs");
+    [file(modules), file(modules.strip_suffix(&["tests"]).unwrap_or(modules))]
+}
+
+fn has(file: &Path, function: &str) -> bool {
+    fs::read_to_string(file).is_ok_and(|it| it.contains(&format!("fn {function}(")))
+}
+
+/// Some names end with a number of connections, and begin with the name of an app, which other files have.
+fn is_case(name: &str) -> bool {
+    let name = name.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit());
+    let folder = ["xtask/bench/src", "xtask/src/bench"]
+        .map(|it| repository().join(it))
+        .into_iter()
+        .find(|it| it.exists());
+    ["cases.rs", "app.rs"].iter().any(|file| {
+        let text = folder.as_ref().and_then(|it| fs::read_to_string(it.join(file)).ok());
+        text.is_some_and(|it| it.contains(&format!("\"{name}\"")))
+    })
+}
