@@ -77,12 +77,18 @@ fn stage(folder: &Path) -> anyhow::Result<()> {
     for name in OTHERS {
         copy(&crate::root().join(name), &source.join(name))?;
     }
-    let summary = source.join("docs/SUMMARY.md");
-    let text = fs::read_to_string(&summary).context("read docs/SUMMARY.md")?;
-    let text = text.replace("](", "](docs/").replace("](docs/../", "](");
-    fs::write(source.join("SUMMARY.md"), text).context("write SUMMARY.md")?;
-    fs::remove_file(&summary).context("remove the summary's copy")?;
+    for name in ["SUMMARY.md", "introduction.md"] {
+        raise(&source, name).with_context(|| format!("move docs/{name}"))?;
+    }
     fs::write(folder.join("book.toml"), BOOK).context("write book.toml")
+}
+
+/// Moves a page from `docs` to the folder above: mdBook wants the summary there, and copies the first page there.
+fn raise(source: &Path, name: &str) -> std::io::Result<()> {
+    let page = source.join("docs").join(name);
+    let text = fs::read_to_string(&page)?.replace("](", "](docs/").replace("](docs/../", "](").replace("](docs/https:", "](https:");
+    fs::write(source.join(name), text.replace("](docs/introduction.md)", "](introduction.md)"))?;
+    fs::remove_file(page)
 }
 
 const BOOK: &str = r#"[book]
@@ -93,6 +99,8 @@ src = "src"
 [build]
 build-dir = "site"
 create-missing = false
+# Links to a README.md stay as they are.
+use-default-preprocessors = false
 
 [output.html]
 no-section-label = true

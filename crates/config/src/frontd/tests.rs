@@ -145,11 +145,7 @@ fn the_example() {
         |text: String| FrontdConfig::parse(Source { path: layout.frontd_toml(), text }, &layout).unwrap();
     let shown = parse(uncommented(example));
     let expected = FrontdConfig {
-        shards: NonZeroUsize::new(4).unwrap(),
-        tls: Tls {
-            certificates: Some("/etc/imperium/certificates".into()),
-            development: Some("/var/lib/imperium/tls".into()),
-        },
+        tls: Tls { certificates: Some("/etc/imperium/certificates".into()), development: None },
         ..FrontdConfig::new(&layout)
     };
     assert_eq!(shown, expected);
