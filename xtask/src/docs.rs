@@ -86,7 +86,10 @@ fn stage(folder: &Path) -> anyhow::Result<()> {
 /// Moves a page from `docs` to the folder above: mdBook wants the summary there, and copies the first page there.
 fn raise(source: &Path, name: &str) -> std::io::Result<()> {
     let page = source.join("docs").join(name);
-    let text = fs::read_to_string(&page)?.replace("](", "](docs/").replace("](docs/../", "](").replace("](docs/https:", "](https:");
+    let text = fs::read_to_string(&page)?
+        .replace("](", "](docs/")
+        .replace("](docs/../", "](")
+        .replace("](docs/https:", "](https:");
     fs::write(source.join(name), text.replace("](docs/introduction.md)", "](introduction.md)"))?;
     fs::remove_file(page)
 }
