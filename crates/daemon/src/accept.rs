@@ -83,14 +83,31 @@ pub struct Acceptor<L> {
     pause: Option<Pin<Box<Sleep>>>,
     next_pause: Duration,
     last_failure: Option<Instant>,
+    /// Since a connection was accepted last.
+    trouble: Trouble,
     tally: Arc<Tally>,
+}
+
+/// What an accept loop could not do for some time.
+#[derive(Debug, Default)]
+struct Trouble {
+    failed: u64,
+    closed: u64,
 }
 
 impl<L: Listen> Acceptor<L> {
     /// Accepts what comes to `listener`, and counts failures in `tally`.
     #[must_use]
     pub fn new(listener: L, tally: Arc<Tally>) -> Self {
-        Self { listener, reserve: reserve(), pause: None, next_pause: FIRST_PAUSE, last_failure: None, tally }
+        Self {
+            listener,
+            reserve: reserve(),
+            pause: None,
+            next_pause: FIRST_PAUSE,
+            last_failure: None,
+            trouble: Trouble::default(),
+            tally,
+        }
     }
 
     /// The socket.
@@ -117,6 +134,10 @@ impl<L: Listen> Acceptor<L> {
                     if self.reserve.is_none() {
                         self.reserve = reserve();
                     }
+                    if self.trouble.failed > 0 {
+                        let Trouble { failed, closed } = std::mem::take(&mut self.trouble);
+                        tracing::info!(failed, closed, "accepts connections again");
+                    }
                     return Poll::Ready(accepted);
                 }
                 Err(error) if is_of_the_connection(&error) => {
@@ -132,6 +153,7 @@ impl<L: Listen> Acceptor<L> {
         let has_waited = self.next_pause > FIRST_PAUSE;
         let closed = if has_waited { self.close_waiting(context) } else { 0 };
         self.tally.closed.fetch_add(closed, Ordering::Relaxed);
+        self.trouble = Trouble { failed: self.trouble.failed + 1, closed: self.trouble.closed + closed };
         let now = Instant::now();
         if self.last_failure.is_none_or(|last| now - last > INCIDENT) {
             tracing::error!(

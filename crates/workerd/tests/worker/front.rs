@@ -32,15 +32,21 @@ pub(crate) struct Call {
 
 impl Front {
     pub(crate) async fn open(socket: &Path, stream: u64) -> Self {
+        Self::try_open(socket, stream).await.unwrap()
+    }
+
+    /// As `open`; the worker may close the connection before it serves.
+    pub(crate) async fn try_open(socket: &Path, stream: u64) -> Result<Self, Status> {
         let channel = daemon::uds::channel(socket, |it| it.initial_connection_window_size(1 << 30));
         let mut client = RunnerServiceClient::new(channel);
         let (requests, outgoing) = mpsc::channel(64);
         let open = serve_request::Message::Open(Open { stream, revision: 0 });
         requests.send(ServeRequest { message: Some(open) }).await.unwrap();
-        let mut responses = client.serve(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-        let welcome = responses.message().await.unwrap().unwrap().message;
+        let mut responses = client.serve(ReceiverStream::new(outgoing)).await?.into_inner();
+        let welcome = responses.message().await?.unwrap().message;
         let Some(Message::Welcome(welcome)) = welcome else { panic!("{welcome:?} is no welcome") };
-        Self { client, stream, requests: Some(requests), responses, last_id: 0, capacity: welcome.capacity }
+        let capacity = welcome.capacity;
+        Ok(Self { client, stream, requests: Some(requests), responses, last_id: 0, capacity })
     }
 
     /// Sends a request, and gives its id.
