@@ -8,6 +8,7 @@ mod attach;
 mod edits;
 mod event;
 mod files;
+mod memory;
 mod missing;
 mod order;
 mod restore;

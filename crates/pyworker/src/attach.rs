@@ -17,7 +17,9 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::exchanges::Exchanges;
-use crate::{log, process};
+use crate::live_spec::LiveSpec;
+use crate::log;
+use crate::memory::{self, PrivateMemory};
 
 /// How often the load is told, while it changes.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -74,6 +76,8 @@ pub(crate) struct Attachment {
     life: watch::Receiver<Life>,
     commands: mpsc::Sender<Command>,
     exchanges: Arc<Exchanges>,
+    spec: Arc<LiveSpec>,
+    private_memory: PrivateMemory,
 }
 
 /// How one stream ended.
@@ -93,10 +97,12 @@ impl Attachment {
         life: watch::Receiver<Life>,
         commands: mpsc::Sender<Command>,
         exchanges: Arc<Exchanges>,
+        spec: Arc<LiveSpec>,
     ) -> Self {
         let client = WorkerServiceClient::new(channel);
         let instance = fastrand::u64(1..);
-        Self { client, worker: worker.to_owned(), instance, life, commands, exchanges }
+        let private_memory = PrivateMemory::default();
+        Self { client, worker: worker.to_owned(), instance, life, commands, exchanges, spec, private_memory }
     }
 
     /// Attaches, again when emperord was away, until it has been told of this worker's end.
@@ -143,7 +149,7 @@ impl Attachment {
                 _gone = self.life.changed() => {}
                 _ = ticks.tick(), if told.ready.is_some() => {
                     log::tick();
-                    let load = load(&self.exchanges);
+                    let load = self.load().await;
                     if load != load_told {
                         load_told = load;
                         send(&requests, Message::Load(load)).await;
@@ -168,6 +174,14 @@ impl Attachment {
         }
     }
 
+    async fn load(&mut self) -> Load {
+        let work = self.exchanges.work();
+        let busy = u32::try_from(work.busy).unwrap_or(u32::MAX);
+        let memory = memory::resident();
+        let private_memory = self.private_memory.where_over(self.spec.recycle_memory(), memory).await;
+        Load { busy, requests: work.ended, memory, private_memory }
+    }
+
     async fn obey(&self, answer: AttachResponse) {
         let command = match answer.message {
             Some(attach_response::Message::Spec(spec)) => Command::Run(Box::new(spec)),
@@ -181,12 +195,6 @@ impl Attachment {
         };
         let _ending = self.commands.send(command).await;
     }
-}
-
-fn load(exchanges: &Exchanges) -> Load {
-    let work = exchanges.work();
-    let busy = u32::try_from(work.busy).unwrap_or(u32::MAX);
-    Load { busy, requests: work.ended, memory: process::resident_memory() }
 }
 
 /// Tells what is new in `now`.

@@ -62,6 +62,7 @@ impl Upload {
                 return Err(ClientGone.into());
             }
             let left = self.length - self.position;
+            let _waits = exchange.deadline.wait_for_client();
             let stream = self.stream(exchange).await?;
             let message = exchange.unless_gone(stream.message()).await?;
             let Some(ExchangeRequest { message: Some(Message::Chunk(mut chunk)) }) = message.ok().flatten()
@@ -114,7 +115,7 @@ impl Download {
         let overrun = self.budget.spend(&mut piece);
         while !piece.is_empty() {
             let chunk = piece.split_to(piece.len().min(CHUNK_SIZE));
-            let _counts_as_progress = exchange.deadline.send();
+            let _waits = exchange.deadline.wait_for_client();
             let sent = self.outgoing.send(ExchangeResponse { chunk });
             if exchange.unless_gone(sent).await?.is_err() {
                 exchange.cancel();

@@ -1,6 +1,5 @@
 //! Obeys emperord and the signals, whatever Python is doing.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,8 +10,9 @@ use tokio::time::{Instant, sleep_until};
 use api::worker::Spec;
 
 use crate::attach::{Command, Life};
-use crate::ended::Ended;
 use crate::exchanges::Exchanges;
+use crate::exit_hooks::ExitHooks;
+use crate::live_spec::LiveSpec;
 use crate::process;
 use crate::socket::Place;
 
@@ -31,9 +31,8 @@ pub(crate) struct Control {
     life: Arc<watch::Sender<Life>>,
     place: Arc<OnceLock<Place>>,
     spec: Option<oneshot::Sender<Spec>>,
-    ended: Arc<Ended>,
-    /// How many run the app.
-    workers: Arc<AtomicU32>,
+    exit_hooks: Arc<ExitHooks>,
+    live_spec: Arc<LiveSpec>,
     /// What SIGTERM leaves to what has begun.
     grace: Duration,
     /// When what is still under way is cut.
@@ -48,16 +47,16 @@ impl Control {
         life: Arc<watch::Sender<Life>>,
         place: Arc<OnceLock<Place>>,
         spec: oneshot::Sender<Spec>,
-        ended: Arc<Ended>,
-        workers: Arc<AtomicU32>,
+        exit_hooks: Arc<ExitHooks>,
+        live_spec: Arc<LiveSpec>,
     ) -> Self {
         Self {
             exchanges,
             life,
             place,
             spec: Some(spec),
-            ended,
-            workers,
+            exit_hooks,
+            live_spec,
             grace: DEFAULT_GRACE,
             deadline: None,
         }
@@ -89,14 +88,14 @@ impl Control {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Run(spec) => {
-                self.workers.store(spec.workers, Ordering::Relaxed);
+                self.live_spec.follow(&spec);
                 self.grace = grace(&spec);
                 if let Some(waiting) = self.spec.take() {
                     let _ending = waiting.send(*spec);
                 }
             }
             Command::Drain(grace) => self.drain(grace),
-            Command::Ended(pid) => self.ended.add(pid),
+            Command::Ended(pid) => self.exit_hooks.add(pid),
             Command::Stop(reason) => {
                 tracing::info!(reason, "stopped by emperord");
                 self.end_now();

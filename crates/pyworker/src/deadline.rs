@@ -1,6 +1,6 @@
 //! How long one request may take until its response begins, and then from piece to piece; and what has come of that.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a request may go on after its limit, at most, before its thread is taken for stuck.
@@ -26,8 +26,7 @@ const GONE_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Deadline {
     limits: Limits,
     phase: AtomicU8,
-    /// Raised before and after each piece is sent: odd while one is.
-    progress: AtomicU32,
+    progress: Progress,
     clock: Clock,
     cause: AtomicU8,
     runner: Runner,
@@ -54,7 +53,7 @@ struct Clock {
     /// Since when there was no progress.
     since: AtomicU64,
     /// The progress then.
-    progress: AtomicU32,
+    progress: AtomicU64,
     /// Since when its client was gone.
     gone: AtomicU64,
 }
@@ -68,6 +67,37 @@ pub(crate) enum Cause {
     Idle,
     /// Its client has gone, and the app goes on with the response.
     ClientGone,
+}
+
+/// How often something went on, in the upper bits; in the lower ones, how many threads of the app wait for the client, or
+/// for frontd, just now. One addition changes both.
+#[derive(Debug, Default)]
+struct Progress(AtomicU64);
+
+const WAITER_BITS: u32 = 24;
+const STEP: u64 = 1 << WAITER_BITS;
+
+impl Progress {
+    fn step(&self) {
+        self.0.fetch_add(STEP, Ordering::Relaxed);
+    }
+
+    fn begin_wait(&self) {
+        self.0.fetch_add(STEP + 1, Ordering::Relaxed);
+    }
+
+    fn end_wait(&self) {
+        self.0.fetch_add(STEP - 1, Ordering::Relaxed);
+    }
+
+    fn load(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether anybody waited, when it was `progress`.
+    fn somebody_waited(progress: u64) -> bool {
+        !progress.is_multiple_of(STEP)
+    }
 }
 
 /// The thread that runs the app for one request.
@@ -100,7 +130,7 @@ pub(crate) enum Found {
     Nothing,
     /// A limit is over.
     Expired(Cause),
-    /// The app gave a piece that its client has not made room for, for as long as a response may be idle.
+    /// The app waits for its client, or for frontd, for as long as a response may be idle: to send a piece, or to read one.
     Unread,
     /// The grace is over, too.
     Stuck,
@@ -168,7 +198,7 @@ impl Deadline {
 
     /// A look at `now`. The first one starts the clock: nobody has read it when the request began.
     pub(crate) fn look(&self, now: Duration, client: Client) -> Found {
-        let (phase, progress) = (self.phase(), self.progress.load(Ordering::Relaxed));
+        let (phase, progress) = (self.phase(), self.progress.load());
         self.see(now, phase, progress, client);
         let age = self.age(now);
         match phase {
@@ -179,7 +209,7 @@ impl Deadline {
                 self.expire(phase, Cause::ClientGone)
             }
             ANSWERING | CLOSING if self.limits.idle.is_some_and(|it| age >= it) => {
-                if progress % 2 == 0 {
+                if !Progress::somebody_waited(progress) {
                     return self.expire(phase, Cause::Idle);
                 }
                 start(&self.clock.since, now);
@@ -195,9 +225,11 @@ impl Deadline {
         }
     }
 
-    fn see(&self, now: Duration, phase: u8, progress: u32, client: Client) {
+    fn see(&self, now: Duration, phase: u8, progress: u64, client: Client) {
         let Clock { since, progress: seen, gone } = &self.clock;
-        let goes_on = phase < EXPIRED && seen.swap(progress, Ordering::Relaxed) != progress;
+        // Until the response begins there is one limit, which counts from the beginning.
+        let has_begun = matches!(phase, ANSWERING | CLOSING);
+        let goes_on = has_begun && seen.swap(progress, Ordering::Relaxed) != progress;
         if goes_on || since.load(Ordering::Relaxed) == 0 {
             start(since, now);
         }
@@ -214,20 +246,20 @@ impl Deadline {
     /// The response begins, and may go on for as long as it gives something.
     pub(crate) fn answer(&self) -> Result<(), TooLate> {
         let is_in_time = self.turn(RUNNING, ANSWERING) || self.phase() == ANSWERING;
-        self.progress.fetch_add(2, Ordering::Relaxed);
+        self.progress.step();
         if is_in_time { Ok(()) } else { Err(TooLate) }
     }
 
-    /// A piece of the response is about to be sent.
-    pub(crate) fn send(&self) -> Sending<'_> {
-        self.progress.fetch_add(1, Ordering::Relaxed);
-        Sending(&self.progress)
+    /// From here on the calling thread waits for the client, or for frontd: to send a piece, or to read one.
+    pub(crate) fn wait_for_client(&self) -> Waiting<'_> {
+        self.progress.begin_wait();
+        Waiting(&self.progress)
     }
 
     /// The body of the response has ended.
     pub(crate) fn close(&self) {
         if self.turn(ANSWERING, CLOSING) {
-            self.progress.fetch_add(2, Ordering::Relaxed);
+            self.progress.step();
         }
     }
 
@@ -282,13 +314,13 @@ pub(crate) enum Client {
     Gone,
 }
 
-/// A piece of a response is being sent, until this is dropped.
+/// A thread waits for the client, or for frontd, until this is dropped. Such time is no idleness of the app.
 #[derive(Debug)]
-pub(crate) struct Sending<'a>(&'a AtomicU32);
+pub(crate) struct Waiting<'a>(&'a Progress);
 
-impl Drop for Sending<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.end_wait();
     }
 }
 

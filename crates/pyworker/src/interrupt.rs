@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyBaseException, PyKeyError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyCFunction;
+use pyo3::types::{PyCFunction, PyType};
 
 use crate::deadline::{Cause, ThreadId};
 use crate::exchange::Exchange;
@@ -85,17 +85,14 @@ impl Interrupter {
                 Cause::Request | Cause::Idle => py.get_type::<RequestTimeout>(),
                 Cause::ClientGone => py.get_type::<ClientGone>(),
             };
-            set_pending(thread, class.as_ptr());
+            raise_in(&class, thread);
         }
     }
 
     /// Runs in the main thread, at some time after the signal: what it was for may be over.
     fn signalled(&self) -> PyResult<()> {
         let exchange = std::mem::take(&mut *self.for_main.lock()).upgrade();
-        match exchange.filter(|it| it.deadline.is_to_be_raised()) {
-            Some(exchange) => Err(error(&exchange)),
-            None => Ok(()),
-        }
+        exchange.and_then(|it| due(&it)).map_or(Ok(()), Err)
     }
 }
 
@@ -107,16 +104,24 @@ pub(crate) fn this_thread() -> ThreadId {
 }
 
 /// The calling thread is done with the app for `exchange`: nothing is raised in it any more on that account.
-pub(crate) fn leave(_py: Python<'_>, exchange: &Exchange) {
+pub(crate) fn leave(py: Python<'_>, exchange: &Exchange) {
     if exchange.deadline.leave()
         && let Some(thread) = exchange.deadline.runner()
     {
-        set_pending(thread, std::ptr::null_mut());
+        forget(py, thread);
     }
 }
 
-/// The exception for `exchange`.
-pub(crate) fn error(exchange: &Exchange) -> PyErr {
+/// The exception for `exchange`, if a limit of it is over and the calling thread is the one that runs the app for it.
+///
+/// Given once. Other threads of the app learn only that what they wait for won't come: the call has to be ended, and they
+/// may go on for as long as they like.
+pub(crate) fn due(exchange: &Exchange) -> Option<PyErr> {
+    let runs_it = exchange.deadline.is_over() && exchange.deadline.runner() == Some(this_thread());
+    (runs_it && exchange.deadline.is_to_be_raised()).then(|| error(exchange))
+}
+
+fn error(exchange: &Exchange) -> PyErr {
     let limit = exchange.deadline.limit();
     match exchange.deadline.cause() {
         Cause::Request => RequestTimeout::new_err(format!("the request took longer than {limit:?}")),
@@ -191,6 +196,17 @@ pub(crate) fn signal(thread: ThreadId, signal: i32) {
     let process = std::process::id().cast_signed();
     // SAFETY: takes numbers alone; one that names no thread, or no signal, gives an error.
     let _it_has_ended = unsafe { libc::syscall(libc::SYS_tgkill, process, thread.id, signal) };
+}
+
+/// Has `class` raised in a thread, once it runs Python again. The caller knows that it still is at what is to be ended: it
+/// holds the GIL, as `forget` does when that is over.
+pub(crate) fn raise_in(class: &Bound<'_, PyType>, thread: ThreadId) {
+    set_pending(thread, class.as_ptr());
+}
+
+/// Nothing is to be raised in the thread any more.
+pub(crate) fn forget(_py: Python<'_>, thread: ThreadId) {
+    set_pending(thread, std::ptr::null_mut());
 }
 
 /// Has an exception raised in a thread once it runs Python again; none with a null pointer. With the GIL held.

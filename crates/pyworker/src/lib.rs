@@ -7,11 +7,10 @@ mod body;
 mod chunks;
 mod control;
 mod deadline;
-
 mod driver;
-mod ended;
 mod exchange;
 mod exchanges;
+mod exit_hooks;
 mod faulthandler;
 mod fork;
 mod forked;
@@ -22,7 +21,9 @@ mod ingress;
 mod inherited;
 mod inside;
 mod interrupt;
+mod live_spec;
 mod log;
+mod memory;
 mod peers;
 mod process;
 mod session;
@@ -45,7 +46,7 @@ mod _imperium {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::ended::on_worker_exit;
+    use crate::exit_hooks::on_worker_exit;
     #[pymodule_export]
     use crate::inside::{app_name, on_fork, request_id, worker_id, worker_name};
     #[pymodule_export]

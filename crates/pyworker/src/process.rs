@@ -1,4 +1,4 @@
-//! This process as the system sees it: its title, terminal, share of the processors and memory, and ending it at once.
+//! This process as the system sees it: its title, terminal, share of the processors, and ending it at once.
 #![expect(
     unsafe_code,
     reason = "argv's memory is reachable by address only; `ioctl`, `getsid` and `_exit` are C's"
@@ -66,13 +66,6 @@ pub(crate) fn seed_random() {
     fastrand::seed(pid << 40 ^ now.tv_sec.cast_unsigned() << 30 ^ now.tv_nsec.cast_unsigned());
 }
 
-/// Resident memory in bytes; 0 where the kernel does not tell.
-pub(crate) fn resident_memory() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
-}
-
 /// For how long this process has run; zero where the kernel does not tell.
 pub(crate) fn age() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -134,10 +127,5 @@ mod tests {
         ] {
             assert_eq!(padded(title, length), expected);
         }
-    }
-
-    #[test]
-    fn memory_is_told() {
-        assert!(resident_memory() > 100_000);
     }
 }

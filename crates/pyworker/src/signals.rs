@@ -33,9 +33,8 @@ pub(crate) enum Handled {
 
 impl Signals {
     /// Has Python tell of each signal that it catches. For the main thread.
-    ///
-    /// `caught` is told of each, and may be told of other things that the main thread has to do.
-    pub(crate) fn listen(py: Python<'_>, driver: &Driver, caught: Arc<Notify>) -> PyResult<Self> {
+    pub(crate) fn listen(py: Python<'_>, driver: &Driver) -> PyResult<Self> {
+        let caught = Arc::new(Notify::new());
         let (wakeup, woken) = StdUnixStream::pair()?;
         wakeup.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;

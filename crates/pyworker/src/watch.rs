@@ -35,7 +35,7 @@ pub(crate) struct Watch {
     /// Asks for what SIGTERM would.
     pub(crate) end_asked: Arc<Notify>,
     pub(crate) interrupter: Arc<Interrupter>,
-    pub(crate) dump: Dump,
+    pub(crate) dump: Arc<Dump>,
     /// How many run the app.
     pub(crate) threads: usize,
 }
@@ -146,8 +146,8 @@ fn give_client_up(exchange: &Exchange) {
         method,
         path,
         request = exchange.request_id(),
-        "the client does not read its response: it is cut"
+        "the client has neither read nor sent anything for too long: its response is cut"
     );
-    exchange.cut("its client does not read it");
+    exchange.cut("its client neither reads nor sends anything");
     exchange.cancel();
 }

@@ -137,8 +137,7 @@ const RECYCLE: Table = Table::new(
             "memory",
             Kind::Size(1_000_000, 1 << 50),
             "The private memory at which a process is replaced: memory that it shares with no other process. It is \
-             checked from an age of 5 s on, and later if fresh processes already use more. Where emperord may not \
-             read the private memory of another user's process, as in the systemd units, resident memory counts.",
+             checked from an age of 5 s on, and later if fresh processes already use more.",
         )
         .example("\"300 MB\""),
         Key::new(

@@ -136,7 +136,11 @@ async fn a_client_that_reads_nothing_costs_no_thread() -> anyhow::Result<()> {
             drop(unread);
         }
         stack
-            .logged(&["INFO slow-1", "the client does not read its response", "path=/stalled-endless"])
+            .logged(&[
+                "INFO slow-1",
+                "the client has neither read nor sent anything",
+                "path=/stalled-endless",
+            ])
             .await?;
         ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
         ensure!(!stack.log().contains("ERROR"), "a client that does not read is called an error");

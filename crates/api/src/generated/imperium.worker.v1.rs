@@ -65,6 +65,9 @@ pub struct Spec {
     /// Workers are forked from a template even if the app has started threads there.
     #[prost(bool, tag = "17")]
     pub preload_threads: bool,
+    /// Resident memory, in bytes, above which the worker measures how much of it is private; 0 is never.
+    #[prost(uint64, tag = "18")]
+    pub recycle_memory: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {
@@ -208,6 +211,10 @@ pub struct Load {
     /// Resident memory, in bytes.
     #[prost(uint64, tag = "3")]
     pub memory: u64,
+    /// Memory that no other process shares, in bytes, as the worker measured it some seconds ago at most. 0 when it did not:
+    /// `memory` is within `Spec.recycle_memory`, or the kernel does not say.
+    #[prost(uint64, tag = "4")]
+    pub private_memory: u64,
 }
 /// It takes nothing more: it was told to drain, or sent SIGTERM.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -13,6 +13,7 @@ use vassal::Vassal;
 use super::admin::{AdminError, Follower};
 use super::edits::Edits;
 use super::event::{AttachmentId, Command, Failure, Load};
+use super::memory::PrivateMemory;
 use super::order::Order;
 use super::template::Template;
 use crate::process::{Ending, Process};
@@ -30,8 +31,6 @@ const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: 
 const MAX_ENDED: usize = 1000;
 /// How many orders always have room beside the notices of ended processes, for a worker that reads neither yet.
 const ROOM_FOR_ORDERS: usize = 4;
-/// How often the private memory of a worker is measured.
-const MEASURED_EVERY: Duration = Duration::from_secs(5);
 
 /// One app.
 pub(super) struct App {
@@ -91,8 +90,7 @@ pub(super) struct Slot {
     pub(super) serving: Option<Serving>,
     pub(super) attachment: Option<Attachment>,
     pub(super) load: Load,
-    /// Its private memory in bytes, and when that was measured.
-    pub(super) private: Option<(Instant, u64)>,
+    pub(super) private: PrivateMemory,
     pub(super) failure: Option<Failure>,
     /// What it is waiting for before it is ready, in its own words.
     pub(super) unwell: Option<String>,
@@ -263,7 +261,7 @@ impl Slot {
             serving,
             attachment: None,
             load: Load::default(),
-            private: None,
+            private: PrivateMemory::default(),
             failure: None,
             unwell: None,
             leaving: None,
@@ -281,21 +279,10 @@ impl Slot {
         }
     }
 
-    /// The memory that counts for `recycle.memory`. It is measured only where all that is resident is more than the
-    /// limit, and not each time.
+    /// The memory that counts for `recycle.memory`, in bytes.
     pub(super) fn counted_memory(&mut self, limit: Option<u64>, now: Instant) -> u64 {
-        let resident = self.load.memory;
-        if limit.is_none_or(|it| resident <= it) {
-            return resident;
-        }
-        match self.private.filter(|(at, _)| now.duration_since(*at) < MEASURED_EVERY) {
-            Some((_, bytes)) => bytes,
-            None => {
-                let bytes = self.process.identity().private_memory().unwrap_or(resident);
-                self.private = Some((now, bytes));
-                bytes
-            }
-        }
+        let identity = self.process.identity();
+        self.private.counted(self.load, limit, now, || identity.private_memory())
     }
 
     pub(super) fn is_attached_by(&self, id: AttachmentId) -> bool {

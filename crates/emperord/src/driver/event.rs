@@ -298,6 +298,8 @@ pub struct Load {
     pub requests: u64,
     /// Resident memory in bytes; 0 when it was not told.
     pub memory: u64,
+    /// Memory that no other process shares, in bytes, as the worker measured it; 0 when it did not.
+    pub private: u64,
 }
 
 impl Failure {

@@ -113,15 +113,15 @@ impl Driver {
             app.worker_error = None;
             app.abandoned_error = None;
         }
-        let before = app.vassal.as_ref().map(|it| (it.workers, it.timeouts.stop));
-        let (are_others, is_another_stop) = before.map_or((false, false), |(workers, stop)| {
-            (workers != vassal.workers, stop != vassal.timeouts.stop)
-        });
+        let before = app.vassal.as_ref();
+        let is_another_stop = before.is_some_and(|it| it.timeouts.stop != vassal.timeouts.stop);
+        let is_other_memory = before.is_some_and(|it| it.recycle.memory != vassal.recycle.memory);
+        let are_others = before.is_some_and(|it| it.workers != vassal.workers);
         app.vassal = Some(vassal);
         app.file_error = None;
         self.tell(name, wanted);
         self.follow_preload(name);
-        if are_others || is_another_stop {
+        if are_others || is_another_stop || is_other_memory {
             self.repeat_specs(name);
         }
         if is_another_stop {

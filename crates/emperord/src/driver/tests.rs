@@ -282,6 +282,21 @@ async fn reload_answers_when_new_workers_have_taken_over_or_why_not() {
 }
 
 #[tokio::test]
+async fn workers_that_run_are_told_of_another_memory_limit() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    let mut worker = Worker::attach(&emperor, "blog", 1).await;
+    worker.ready().await;
+    root.write("blog", 1, "recycle = { memory = \"90 MB\" }\n");
+    let told = |command: &Command| match command {
+        Command::Run(spec) => spec.vassal.recycle.memory == Some(90_000_000),
+        _ => false,
+    };
+    while !told(&worker.commands.recv().await.unwrap()) {}
+}
+
+#[tokio::test]
 async fn a_shutdown_is_answered_when_every_worker_has_gone() {
     let root = Root::new();
     root.write("blog", 1, "");

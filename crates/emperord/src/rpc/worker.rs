@@ -129,7 +129,8 @@ impl Attached {
             }
             Message::Failed(failed) => Event::Failed { worker, attachment, failure: failure(failed) },
             Message::Load(load) => {
-                let load = Load { busy: load.busy, requests: load.requests, memory: load.memory };
+                let api::worker::Load { busy, requests, memory, private_memory: private } = load;
+                let load = Load { busy, requests, memory, private };
                 Event::Load { worker, attachment, load }
             }
             Message::Unwell(unwell) => Event::Unwell { worker, attachment, message: bounded(unwell.message) },
@@ -206,6 +207,7 @@ pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
         script_name: vassal.path.as_str().trim_end_matches('/').to_owned(),
         sendfile_folders: vassal.sendfile_folders.values().map(|it| it.display().to_string()).collect(),
         start_milliseconds: milliseconds(vassal.timeouts.start),
+        recycle_memory: vassal.recycle.memory.unwrap_or_default(),
         preload_threads: vassal.preload == Preload::WithThreads,
         stop_milliseconds: u32::try_from(vassal.timeouts.stop.as_millis()).unwrap_or(u32::MAX).max(1),
     }

@@ -97,9 +97,10 @@ def on_fork(hook: Hook) -> Hook:
 def on_worker_exit(hook: ExitHook) -> ExitHook:
     """Has `hook` called with the process id of each worker of this app that has ended, however it did.
 
-    For what a process leaves behind, such as files named by its id. It is called in one of the workers that serve,
-    between two requests, on the main thread; with the last one gone, in the next. Hooks are called in the order in which
-    they were given, and an exception is logged. Returns `hook`, and so is a decorator as well.
+    For what a process leaves behind, such as files named by its id. It is called in one of the workers that serve, or
+    in the next one if none does: soon, and on a thread of its own, so that no request waits for it. Hooks are called one
+    after the other, in the order in which they were given. An exception is logged. A hook that takes longer than 5 s is
+    logged with its stack, and `TimeoutError` is raised in it. Returns `hook`, and so is a decorator as well.
     """
     if not callable(hook):
         raise TypeError(f"on_worker_exit needs what can be called, not {hook!r}")

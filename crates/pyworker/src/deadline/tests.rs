@@ -72,7 +72,7 @@ fn each_piece_begins_the_idle_time_anew_and_the_first_does() {
     assert_eq!(look(&deadline, 1), Found::Nothing);
     deadline.answer().unwrap();
     assert_eq!((look(&deadline, 50), look(&deadline, 59)), (Found::Nothing, Found::Nothing));
-    drop(deadline.send());
+    drop(deadline.wait_for_client());
     assert_eq!((look(&deadline, 60), look(&deadline, 69)), (Found::Nothing, Found::Nothing));
     assert_eq!((look(&deadline, 70), look(&deadline, 74)), (IDLE, Found::Nothing));
     assert_eq!((deadline.cause(), deadline.limit()), (Cause::Idle, SECOND * 10));
@@ -116,13 +116,36 @@ fn without_an_idle_limit_a_client_that_has_gone_is_noticed_all_the_same() {
 fn what_waits_for_a_slow_client_is_not_idle() {
     let deadline = deadline(100, 10);
     deadline.answer().unwrap();
-    let sending = deadline.send();
+    let waiting = deadline.wait_for_client();
     let looks = [1, 10, 11, 12, 21].map(|second| look(&deadline, second));
     let nothing = Found::Nothing;
     assert_eq!(looks, [nothing, nothing, Found::Unread, nothing, Found::Unread]);
-    drop(sending);
+    drop(waiting);
     assert!(!deadline.is_over());
     assert_eq!((look(&deadline, 22), look(&deadline, 32)), (nothing, IDLE));
+}
+
+#[test]
+fn reading_the_body_does_not_extend_the_limit_of_the_request() {
+    let deadline = deadline(10, 10);
+    assert_eq!(look(&deadline, 1), Found::Nothing);
+    drop(deadline.wait_for_client());
+    assert_eq!(look(&deadline, 9), Found::Nothing);
+    let reading = deadline.wait_for_client();
+    assert_eq!(look(&deadline, 11), EXPIRED);
+    drop(reading);
+}
+
+#[test]
+fn two_threads_that_wait_for_the_client_are_not_idle_either() {
+    let deadline = deadline(100, 10);
+    deadline.answer().unwrap();
+    let (reading, writing) = (deadline.wait_for_client(), deadline.wait_for_client());
+    assert_eq!((look(&deadline, 1), look(&deadline, 11)), (Found::Nothing, Found::Unread));
+    drop(reading);
+    assert_eq!((look(&deadline, 12), look(&deadline, 22)), (Found::Nothing, Found::Unread));
+    drop(writing);
+    assert_eq!((look(&deadline, 23), look(&deadline, 33)), (Found::Nothing, IDLE));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::runner::{Connection, Request};
 use pyo3::intern;
@@ -13,6 +13,7 @@ use super::cgi::{self, Target};
 use super::early_hints::EarlyHints;
 use super::file_wrapper::FileWrapper;
 use super::input::Input;
+use crate::live_spec::LiveSpec;
 
 /// Header names whose variables are made once, as nearly every request has some of them.
 const WELL_KNOWN: [&str; 42] = [
@@ -63,7 +64,7 @@ const WELL_KNOWN: [&str; 42] = [
 /// What every environ of this worker has in common, and the names that most have.
 pub(crate) struct Environs {
     common: Py<PyDict>,
-    workers: Arc<AtomicU32>,
+    spec: Arc<LiveSpec>,
     /// What `common` has as `wsgi.multiprocess`.
     multiprocess: AtomicBool,
     variables: HashMap<&'static [u8], Py<PyString>>,
@@ -74,8 +75,8 @@ pub(crate) struct Environs {
 pub(crate) struct Concurrency {
     /// Threads of this process that call the app.
     pub(crate) threads: u32,
-    /// Processes that run the app; emperord tells when it changes.
-    pub(crate) workers: Arc<AtomicU32>,
+    /// Tells how many processes run the app.
+    pub(crate) spec: Arc<LiveSpec>,
 }
 
 impl Environs {
@@ -91,8 +92,8 @@ impl Environs {
         common.set_item("wsgi.version", (1, 0))?;
         common.set_item("wsgi.errors", errors)?;
         common.set_item("wsgi.multithread", concurrency.threads > 1)?;
-        let workers = Arc::clone(&concurrency.workers);
-        let multiprocess = workers.load(Ordering::Relaxed) > 1;
+        let spec = Arc::clone(&concurrency.spec);
+        let multiprocess = spec.workers() > 1;
         common.set_item("wsgi.multiprocess", multiprocess)?;
         common.set_item("wsgi.run_once", false)?;
         common.set_item("wsgi.input_terminated", true)?;
@@ -101,16 +102,11 @@ impl Environs {
         let variable =
             |name: &'static str| (name.as_bytes(), PyString::intern(py, &cgi::variable(name)).unbind());
         let multiprocess = AtomicBool::new(multiprocess);
-        Ok(Self {
-            common: common.unbind(),
-            workers,
-            multiprocess,
-            variables: WELL_KNOWN.map(variable).into(),
-        })
+        Ok(Self { common: common.unbind(), spec, multiprocess, variables: WELL_KNOWN.map(variable).into() })
     }
 
     fn follow_workers(&self, py: Python<'_>) -> PyResult<()> {
-        let multiprocess = self.workers.load(Ordering::Relaxed) > 1;
+        let multiprocess = self.spec.workers() > 1;
         if multiprocess != self.multiprocess.load(Ordering::Relaxed) {
             self.multiprocess.store(multiprocess, Ordering::Relaxed);
             self.common.bind(py).set_item("wsgi.multiprocess", multiprocess)?;

@@ -79,10 +79,7 @@ impl Input {
     }
 
     fn error(&self, error: &ReadError) -> PyErr {
-        match self.exchange.deadline.is_to_be_raised() {
-            true => interrupt::error(&self.exchange),
-            false => PyOSError::new_err(error.to_string()),
-        }
+        interrupt::due(&self.exchange).unwrap_or_else(|| PyOSError::new_err(error.to_string()))
     }
 
     fn fill(&self, buffer: &Bound<'_, PyAny>, stop: Stop) -> PyResult<usize> {

@@ -248,13 +248,15 @@ impl Reply {
         // Whatever happens, the head cannot be taken back.
         self.progress = Progress::Over;
         self.exchange.session.send(Message::Response(response));
+        // The app has given what it has: it isn't idle while frontd opens the call.
+        let _waits = self.exchange.deadline.wait_for_client();
         self.progress = Progress::Streaming(Download::open(&self.exchange, content_length).await?);
         Ok(())
     }
 
-    /// What is to be raised where the response cannot go on, when that is because it took too long.
+    /// What is to be raised in the calling thread where the response cannot go on, when that is because it took too long.
     pub(crate) fn overdue(&self) -> Option<PyErr> {
-        self.exchange.deadline.is_to_be_raised().then(|| interrupt::error(&self.exchange))
+        interrupt::due(&self.exchange)
     }
 
     fn has_body(&self, head: &Head) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::worker::attach_request::Message;
 use api::worker::worker_service_server::{WorkerService, WorkerServiceServer};
 use api::worker::{
-    AttachRequest, AttachResponse, Drain, GetSpecRequest, GetSpecResponse, Spec, Stop, attach_response,
+    AttachRequest, AttachResponse, Drain, Ended, GetSpecRequest, GetSpecResponse, Spec, Stop, attach_response,
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
@@ -73,6 +73,11 @@ impl Emperor {
 
     pub(crate) async fn stop(&self) {
         self.say(attach_response::Message::Stop(Stop { reason: "test".to_owned() })).await;
+    }
+
+    /// The process of another worker has ended.
+    pub(crate) async fn ended(&self, pid: u32) {
+        self.say(attach_response::Message::Ended(Ended { pid })).await;
     }
 
     async fn say(&self, message: attach_response::Message) {

@@ -55,6 +55,18 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
+async fn it_measures_its_private_memory_where_all_that_is_resident_is_over_the_limit() {
+    let limit = |recycle_memory| App { recycle_memory, ..App::new(HELLO) };
+    let mut worker = limit(1).ready().await;
+    let load = within(worker.emperor.load()).await;
+    assert!((1 << 20..load.memory).contains(&load.private_memory), "{load:?}");
+    for unlimited in [0, u64::MAX] {
+        let mut worker = limit(unlimited).ready().await;
+        assert_eq!(within(worker.emperor.load()).await.private_memory, 0, "with a limit of {unlimited}");
+    }
+}
+
+#[tokio::test]
 async fn it_serves_in_a_pid_namespace_that_its_session_was_not_made_in() {
     let worker = App { own_pids: true, ..App::new(HELLO) }.ready().await;
     assert_eq!(within(worker.front(1).await.fetch(get("/"))).await.body, "hello");

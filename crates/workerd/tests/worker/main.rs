@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod bodies;
+mod descriptors;
 mod dispatch;
 mod emperor;
+mod exit_hooks;
 mod front;
 mod life;
+mod limits;
 mod peers;
 mod process;
 mod requests;

@@ -42,6 +42,8 @@ pub(crate) struct App<'a> {
     pub(crate) python: String,
     /// As in a spec.
     pub(crate) stop_milliseconds: u32,
+    /// As in a spec.
+    pub(crate) recycle_memory: u64,
     /// The group that frontd has, if it is another user.
     pub(crate) front: Option<u32>,
     /// In a PID namespace of its own, with its session's leader outside.
@@ -58,6 +60,7 @@ impl<'a> App<'a> {
             threads: 1,
             python,
             stop_milliseconds: 0,
+            recycle_memory: 0,
             front: None,
             own_pids: false,
         }
@@ -84,6 +87,7 @@ impl<'a> App<'a> {
             socket: root.join("blog-2.sock").to_str().unwrap().to_owned(),
             workers: 2,
             stop_milliseconds: self.stop_milliseconds,
+            recycle_memory: self.recycle_memory,
             ..Spec::default()
         };
         let emperor = Emperor::serve(&root.join("emperord.sock"), spec.clone());
@@ -175,8 +179,8 @@ impl Worker {
         within(self.child.wait()).await.unwrap().code()
     }
 
-    /// Waits until it logs a line that has `text` in it.
-    pub(crate) async fn logs(&mut self, text: &str) {
+    /// The next line of its log that has `text` in it.
+    pub(crate) async fn logs(&mut self, text: &str) -> String {
         loop {
             let mut line = String::new();
             assert!(
@@ -184,7 +188,7 @@ impl Worker {
                 "it ended without a word of {text}"
             );
             if line.contains(text) {
-                return;
+                return line;
             }
         }
     }

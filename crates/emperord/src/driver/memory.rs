@@ -1,0 +1,89 @@
+//! Which memory of a worker counts for `recycle.memory`.
+
+use std::time::{Duration, Instant};
+
+use super::event::Load;
+
+/// How often the private memory of one worker is read.
+const READ_EVERY: Duration = Duration::from_secs(5);
+
+/// The private memory of one worker, as emperord reads it itself.
+#[derive(Debug, Default)]
+pub(super) struct PrivateMemory {
+    /// When it was read last, and how many bytes it was.
+    last: Option<(Instant, Option<u64>)>,
+}
+
+impl PrivateMemory {
+    /// The bytes that count, the first of these that is known:
+    ///
+    /// 1. resident memory, while that is within the limit
+    /// 2. private memory as the worker measured it, if that is possible at all
+    /// 3. private memory as `read` finds it, which the kernel refuses for processes of other users unless emperord has
+    ///    `CAP_SYS_PTRACE`
+    /// 4. resident memory
+    ///
+    /// A worker whose figures are wrong keeps itself from being replaced, or has itself replaced, and no other.
+    pub(super) fn counted(
+        &mut self,
+        load: Load,
+        limit: Option<u64>,
+        now: Instant,
+        read: impl FnOnce() -> Option<u64>,
+    ) -> u64 {
+        let Load { memory: resident, private, .. } = load;
+        if limit.is_none_or(|it| resident <= it) {
+            return resident;
+        }
+        if (1..=resident).contains(&private) {
+            return private;
+        }
+        match self.last.filter(|(at, _)| now.duration_since(*at) < READ_EVERY) {
+            Some((_, bytes)) => bytes,
+            None => self.last.insert((now, read())).1,
+        }
+        .map_or(resident, |it| it.min(resident))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(memory: u64, private: u64) -> Load {
+        Load { memory, private, ..Load::default() }
+    }
+
+    #[test]
+    fn the_workers_own_figure_comes_first_if_it_is_possible() {
+        for (resident, private, limit, read, counted) in [
+            (90, 0, None, Some(7), 90),
+            (90, 50, Some(100), Some(7), 90),
+            (110, 50, Some(100), Some(7), 50),
+            (110, 110, Some(100), Some(7), 110),
+            (110, 0, Some(100), Some(7), 7),
+            (110, 111, Some(100), Some(7), 7),
+            (110, u64::MAX, Some(100), Some(7), 7),
+            (110, u64::MAX, Some(100), None, 110),
+            (110, 0, Some(100), Some(120), 110),
+        ] {
+            let mut memory = PrivateMemory::default();
+            let given = memory.counted(load(resident, private), limit, Instant::now(), || read);
+            assert_eq!(given, counted, "{resident} {private} {limit:?} {read:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_not_read_each_time() {
+        let (mut memory, began, mut reads) = (PrivateMemory::default(), Instant::now(), 0);
+        for second in 0..=6 {
+            let read = || {
+                reads += 1;
+                None
+            };
+            let now = began + Duration::from_secs(second);
+            assert_eq!(memory.counted(load(110, 0), Some(100), now, read), 110);
+        }
+        assert_eq!(reads, 2, "also where it is refused");
+    }
+}

@@ -1,0 +1,248 @@
+//! Calls the app's `imperium.on_worker_exit` hooks for each process of another worker that has ended.
+//!
+//! They run on a thread of their own, which exists while there is something to do: no request waits for a hook, and a
+//! hook doesn't wait until the app is idle.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTimeoutError;
+use pyo3::prelude::*;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+
+use crate::deadline::ThreadId;
+use crate::faulthandler::Dump;
+use crate::{forked, interrupt, traceback};
+
+/// How long one hook may take for one process.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How often the time is looked at while a hook runs, and how late a limit may be noticed.
+const TICK: Duration = Duration::from_millis(500);
+/// Of how many ended processes the hooks are not called yet, at most.
+const WAITING_LIMIT: usize = 1000;
+
+static HOOKS: Mutex<Vec<Py<PyAny>>> = Mutex::new(Vec::new());
+
+/// Processes that have ended, and the call of a hook that is under way.
+///
+/// ```text
+///   add ──▶ waiting ──▶ running ──returned, raised──▶ the next hook, the next process
+///                          └─ limit over: logged, TimeoutError raised ─ limit over again: given up
+/// ```
+#[derive(Debug, Default)]
+pub(crate) struct ExitHooks {
+    state: Mutex<State>,
+    added: Notify,
+    settled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Processes whose end the hooks were not told of.
+    waiting: VecDeque<u32>,
+    progress: Progress,
+    calls: u64,
+}
+
+/// What the thread of the hooks does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Progress {
+    /// There is no such thread.
+    #[default]
+    Idle,
+    /// It is between two hooks.
+    Between,
+    /// It runs a hook.
+    Running(Call),
+    /// It runs a hook that does not end, not even when an exception is raised in it.
+    GivenUp,
+}
+
+/// One call of a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Call {
+    number: u64,
+    pid: u32,
+    thread: ThreadId,
+    began: Instant,
+}
+
+impl ExitHooks {
+    /// A process has ended.
+    pub(crate) fn add(&self, pid: u32) {
+        let mut state = self.state.lock();
+        state.waiting.push_back(pid);
+        let dropped = if state.waiting.len() > WAITING_LIMIT { state.waiting.pop_front() } else { None };
+        drop(state);
+        if let Some(pid) = dropped {
+            tracing::warn!(
+                pid,
+                "`imperium.on_worker_exit`: too many processes have ended, the app is not told of one"
+            );
+        }
+        self.added.notify_one();
+    }
+
+    /// Has the hooks called, and watches over their time, until the process ends.
+    pub(crate) async fn run(self: Arc<Self>, dump: Arc<Dump>) {
+        loop {
+            if !self.has_work() {
+                self.settled.notify_waiters();
+                self.added.notified().await;
+                continue;
+            }
+            self.state.lock().progress = Progress::Between;
+            let (running, mut over) = oneshot::channel::<()>();
+            let hooks = Arc::clone(&self);
+            let call_all = move || {
+                let _until_it_ends = running;
+                let _python_has_ended = Python::try_attach(|py| hooks.call_all(py));
+            };
+            if let Err(error) = thread::Builder::new().name("exit-hooks".to_owned()).spawn(call_all) {
+                tracing::error!(
+                    %error,
+                    "start a thread for `imperium.on_worker_exit`: the app is not told of processes that have ended"
+                );
+                self.state.lock().waiting.clear();
+            }
+            self.watch(&mut over, &dump).await;
+            self.state.lock().progress = Progress::Idle;
+        }
+    }
+
+    /// Waits until all hooks have been called, or one of them is given up.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            settled.as_mut().enable();
+            if self.is_settled() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Whether a hook runs that cannot be ended.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.state.lock().progress == Progress::GivenUp
+    }
+
+    fn is_settled(&self) -> bool {
+        let state = self.state.lock();
+        match state.progress {
+            Progress::Idle => state.waiting.is_empty() || HOOKS.lock().is_empty(),
+            Progress::Between | Progress::Running(_) => false,
+            Progress::GivenUp => true,
+        }
+    }
+
+    /// Whether there is something to call. What nobody wants to be told of is forgotten.
+    fn has_work(&self) -> bool {
+        let mut state = self.state.lock();
+        if HOOKS.lock().is_empty() {
+            state.waiting.clear();
+        }
+        !state.waiting.is_empty()
+    }
+
+    /// Looks after the time of each call, until the thread has ended.
+    async fn watch(self: &Arc<Self>, over: &mut oneshot::Receiver<()>, dump: &Dump) {
+        let mut interrupted = None;
+        while timeout(TICK, &mut *over).await.is_err() {
+            let Progress::Running(call) = self.state.lock().progress else { continue };
+            let age = call.began.elapsed();
+            if interrupted != Some(call.number) && age >= LIMIT {
+                interrupted = Some(call.number);
+                self.interrupt(call, dump).await;
+            } else if interrupted == Some(call.number) && age >= LIMIT * 2 {
+                self.give_up(call);
+            }
+        }
+    }
+
+    /// Raises in a hook. This needs the GIL, and so a thread.
+    async fn interrupt(self: &Arc<Self>, call: Call, dump: &Dump) {
+        let stack = dump.of(call.thread).await;
+        tracing::error!(
+            pid = call.pid,
+            "a function given to `imperium.on_worker_exit` has not returned for {LIMIT:?}: it is interrupted\n{stack}"
+        );
+        let hooks = Arc::clone(self);
+        let raise = move || {
+            let _python_has_ended = Python::try_attach(|py| {
+                let is_running = hooks.state.lock().progress == Progress::Running(call);
+                if is_running {
+                    interrupt::raise_in(&py.get_type::<PyTimeoutError>(), call.thread);
+                }
+            });
+        };
+        if let Err(error) = thread::Builder::new().name("exit-hooks".to_owned()).spawn(raise) {
+            tracing::error!(%error, "start a thread to end a function given to `imperium.on_worker_exit`");
+        }
+    }
+
+    fn give_up(&self, call: Call) {
+        let mut state = self.state.lock();
+        if state.progress != Progress::Running(call) {
+            return;
+        }
+        state.progress = Progress::GivenUp;
+        drop(state);
+        tracing::error!(
+            pid = call.pid,
+            "a function given to `imperium.on_worker_exit` cannot be ended: no other is called until it returns"
+        );
+        self.settled.notify_waiters();
+    }
+
+    fn call_all(&self, py: Python<'_>) {
+        while let Some(pid) = self.next() {
+            // A hook may give more, which are called for the next process.
+            let hooks: Vec<_> = HOOKS.lock().iter().map(|hook| hook.clone_ref(py)).collect();
+            for hook in hooks {
+                self.call(py, &hook, pid);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<u32> {
+        self.state.lock().waiting.pop_front()
+    }
+
+    fn call(&self, py: Python<'_>, hook: &Py<PyAny>, pid: u32) {
+        let thread = interrupt::this_thread();
+        self.begin(pid, thread);
+        let called = hook.call1(py, (pid,));
+        // With the GIL held: nothing is raised between the two.
+        self.state.lock().progress = Progress::Between;
+        interrupt::forget(py, thread);
+        if let Err(error) = &called {
+            forked::end_if_forked_by(py, error);
+        }
+        forked::end_if_forked();
+        if let Err(error) = called {
+            let traceback = traceback::of(py, &error);
+            tracing::error!(
+                pid,
+                "a function given to `imperium.on_worker_exit` raised an exception\n{traceback}"
+            );
+        }
+    }
+
+    fn begin(&self, pid: u32, thread: ThreadId) {
+        let mut state = self.state.lock();
+        state.calls += 1;
+        let call = Call { number: state.calls, pid, thread, began: Instant::now() };
+        state.progress = Progress::Running(call);
+    }
+}
+
+#[pyfunction]
+pub(crate) fn on_worker_exit(hook: Py<PyAny>) {
+    HOOKS.lock().push(hook);
+}

@@ -1,0 +1,44 @@
+//! The end of a worker, of which emperord is told.
+
+use api::worker::Failed;
+use api::worker::failed::Reason;
+use pyo3::prelude::*;
+use tokio::time::timeout;
+
+use super::{EXIT_IMPORT, EXIT_SYSTEM, GOODBYE_LIMIT, Goodbye, Worker};
+use crate::attach::End;
+use crate::process;
+
+impl Worker {
+    /// Tells emperord why the app cannot be run, and ends.
+    pub(super) fn fail(&self, py: Python<'_>, failed: Failed, goodbye: Goodbye) -> ! {
+        let traceback = if failed.traceback.is_empty() { &failed.message } else { &failed.traceback };
+        tracing::error!("the app cannot be run\n{traceback}");
+        let code = if matches!(failed.reason(), Reason::Import | Reason::Source) {
+            EXIT_IMPORT
+        } else {
+            EXIT_SYSTEM
+        };
+        self.say_goodbye(py, End::Failed(failed), goodbye);
+        // In good order would mean to wait for threads that the app has started.
+        process::exit_now(code)
+    }
+
+    /// The app is done with all. frontd may not have read all of it, and a client that reads slowly holds it up: the
+    /// drain's own deadline ends that (`control`).
+    pub(super) fn end(&self, py: Python<'_>, goodbye: Goodbye) {
+        self.driver.wait_outside(py, self.exchanges.deserted());
+        self.say_goodbye(py, End::Drained, goodbye);
+        if let Some(place) = self.place.get() {
+            place.remove();
+        }
+        self.driver.stop(py);
+        tracing::info!(requests = self.exchanges.work().ended, "drained");
+    }
+
+    fn say_goodbye(&self, py: Python<'_>, end: End, goodbye: Goodbye) {
+        self.life.send_modify(|life| life.end = Some(end));
+        let told = self.driver.wait_outside(py, async { timeout(GOODBYE_LIMIT, goodbye).await });
+        let _emperord_is_away = told;
+    }
+}

@@ -1,0 +1,168 @@
+//! Serves: each thread calls the app for one request after the other.
+
+use std::sync::Arc;
+
+use api::runner::serve_response::Message;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict};
+
+use super::Worker;
+use crate::batch::{Batch, Batched};
+use crate::deadline::ThreadId;
+use crate::exchange::Exchange;
+use crate::exchanges::{Begun, Others};
+use crate::faulthandler::{Dump, Threads};
+use crate::interrupt::{self, Interrupter};
+use crate::signals::{self, Handled, Signals};
+use crate::watch::Watch;
+use crate::wsgi::{self, Wsgi};
+use crate::{log, process};
+
+/// Which of Python's threads.
+enum Thread {
+    /// The one that runs Python's signal handlers.
+    Main(Signals),
+    /// Any other.
+    Other,
+}
+
+impl Thread {
+    async fn signal(&self) {
+        match self {
+            Self::Main(signals) => signals.caught().await,
+            Self::Other => std::future::pending().await,
+        }
+    }
+}
+
+/// What a thread has to do.
+enum Next {
+    /// Call the app.
+    Request(Begun),
+    /// Run the handlers of a signal.
+    Signal,
+    /// End: this worker drains.
+    Drained,
+}
+
+/// The last message of an exchange, not sent yet.
+type Last = (Arc<Exchange>, Message);
+
+impl Worker {
+    /// Serves until this worker is drained; this thread is one of those that call the app.
+    pub(super) fn serve(self: &Arc<Self>, py: Python<'_>, wsgi: &Arc<Wsgi>, threads: u32) -> PyResult<()> {
+        let others =
+            (2..=threads).map(|number| self.start_thread(py, wsgi, number)).collect::<PyResult<Vec<_>>>()?;
+        let signals = Signals::listen(py, &self.driver)?;
+        self.watch_limits(py, threads)?;
+        if threads <= 1
+            && let Err(error) = process::schedule_as_batch(py)
+        {
+            tracing::debug!(%error, "scheduled like any thread: the kernel refuses SCHED_BATCH");
+        }
+        self.work(py, wsgi, &Thread::Main(signals));
+        for thread in others {
+            thread.call_method0("join")?;
+        }
+        // What came just before the drain.
+        self.driver.wait_outside(py, self.exit_hooks.settled());
+        Ok(())
+    }
+
+    fn watch_limits(&self, py: Python<'_>, threads: u32) -> PyResult<()> {
+        let dump = Arc::new(Dump::install(py, Threads::Asked)?);
+        let watch = Watch {
+            exchanges: Arc::clone(&self.exchanges),
+            life: Arc::clone(&self.life),
+            end_asked: Arc::clone(&self.end_asked),
+            interrupter: Interrupter::install(py)?,
+            dump: Arc::clone(&dump),
+            threads: usize::try_from(threads.max(1)).unwrap_or(usize::MAX),
+        };
+        self.driver.spawn(watch.run());
+        self.driver.spawn(Arc::clone(&self.exit_hooks).run(dump));
+        Ok(())
+    }
+
+    /// Starts one of Python's own threads, which apps can tell from others by its name.
+    fn start_thread<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        wsgi: &Arc<Wsgi>,
+        number: u32,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (worker, wsgi) = (Arc::clone(self), Arc::clone(wsgi));
+        let target = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+            worker.work(arguments.py(), &wsgi, &Thread::Other);
+        })?;
+        let options = PyDict::new(py);
+        options.set_item("target", target)?;
+        options.set_item("name", format!("imperium-{number}"))?;
+        options.set_item("daemon", true)?;
+        let thread = py.import("threading")?.call_method("Thread", (), Some(&options))?;
+        thread.call_method0("start")?;
+        Ok(thread)
+    }
+
+    /// Calls the app for one request after the other.
+    fn work(&self, py: Python<'_>, wsgi: &Wsgi, thread: &Thread) {
+        let (mut last, mut batch) = (None, Batch::default());
+        let this_thread = interrupt::this_thread();
+        loop {
+            let next = self.next(last.take(), &mut batch, thread, this_thread);
+            let (next, _inside) = self.driver.wait_to_enter(py, next);
+            match next {
+                Next::Request(begun) => {
+                    batch.begin();
+                    let message = wsgi.serve(py, &begun);
+                    interrupt::leave(py, &begun.exchange);
+                    log::settle();
+                    last = Some((begun.exchange, message));
+                }
+                Next::Signal => self.handle_signals(py),
+                Next::Drained => return,
+            }
+        }
+    }
+
+    /// Ends the exchange before, and begins the next.
+    ///
+    /// Sending from here, inside of the runtime, wakes who sends by a push to a queue; from anywhere else it
+    /// would take a system call.
+    async fn next(
+        &self,
+        last: Option<Last>,
+        batch: &mut Batch,
+        thread: &Thread,
+        this_thread: ThreadId,
+    ) -> Next {
+        if let Some((exchange, message)) = last {
+            let others = self.exchanges.end(&exchange);
+            exchange.session.send(message);
+            match others {
+                Others::None => batch.rest(),
+                Others::Wait if batch.answered() == Batched::Send => tokio::task::yield_now().await,
+                Others::Wait => {}
+            }
+        }
+        let begun = tokio::select! {
+            biased;
+            begun = self.exchanges.next() => begun,
+            () = thread.signal() => return Next::Signal,
+        };
+        let Some(begun) = begun else { return Next::Drained };
+        // Before the GIL is waited for, which counts.
+        begun.exchange.deadline.run_by(this_thread);
+        if !wsgi::is_safe(&begun.request().method) {
+            begun.exchange.tell_begun();
+            self.driver.flushed().await;
+        }
+        Next::Request(begun)
+    }
+
+    fn handle_signals(&self, py: Python<'_>) {
+        if signals::handle(py) == Handled::End {
+            self.end_asked.notify_one();
+        }
+    }
+}
