@@ -155,7 +155,7 @@ impl Driver {
             Event::Reload { app, reply } => self.reload(&app, reply),
             Event::Forget { apps, reply } => drop(reply.send(self.forget(&apps))),
             Event::Shutdown { reply } => self.shut_down(reply),
-            Event::SourcesChanged { app, watch } => self.sources_changed(&app, watch),
+            Event::Sources { app, watch, noticed } => self.sources(&app, watch, noticed),
             Event::Tick => self.tick(),
             Event::Load { .. } | Event::Stop => {}
         }

@@ -1,198 +1,204 @@
-//! The own files of an app that only an edit can help, looked at until one of them changes.
+//! The own files of an app: which they are, and when they have changed.
 
-use std::fs::{self, Metadata};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+mod alarm;
+mod scan;
+mod select;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep};
-use vassal::{Python, Vassal};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout_at};
+use vassal::{Python, Target, Vassal};
 
+use alarm::{Alarm, WatchError};
+use scan::Snapshot;
+use select::Selection;
+
+/// A save is over when nothing has changed for this long: editors write several files, or one and rename another.
+const QUIET: Duration = Duration::from_millis(50);
+/// How long a change is waited with at most, while others follow.
+const BURST: Duration = Duration::from_secs(1);
+/// How often files are looked at that inotify doesn't tell of, and whether the app's folder is another one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// When what cannot be watched is taken for changed.
+/// File systems have the time of the last tick of the kernel's clock, which is this old at most.
+const CLOCK_STEP: Duration = Duration::from_millis(20);
+/// When files that can't all be looked at are taken for changed, where the app can't run before they are.
 const ANYWAY_AFTER: Duration = Duration::from_secs(60);
-/// How many names are looked at.
-const MAX_ENTRIES: usize = 20_000;
-/// How many folders deep.
-const MAX_DEPTH: usize = 10;
-/// Folders with nothing that the app's author edits; those whose names begin with a dot are skipped, too.
-const SKIPPED: [&str; 4] = ["__pycache__", "node_modules", "site-packages", "dist-packages"];
 
-/// Where the files are.
-#[derive(Debug)]
+/// Where the files of an app are.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sources {
-    directory: PathBuf,
-    /// None is `python3` of PATH, which cannot be watched.
-    interpreter: Option<PathBuf>,
+    /// The app's folder.
+    pub(crate) directory: PathBuf,
+    /// None is `python3` of PATH, which isn't looked at.
+    pub(crate) interpreter: Option<PathBuf>,
+    /// The file that `app` names, if it names one.
+    pub(crate) app: Option<PathBuf>,
+    /// Folders that frontd serves: their files aren't the app's code.
+    pub(crate) served: Vec<PathBuf>,
 }
 
-/// What is compared.
+/// From when on changes count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Snapshot {
-    digest: u64,
-    /// The last change of any of them that is not in the future.
-    newest: Option<SystemTime>,
-    /// All of them were looked at.
-    is_whole: bool,
+pub(crate) enum Since {
+    /// This moment.
+    Moment(SystemTime),
+    /// The last try to start the app, which has failed: what can't be looked at counts as changed after a minute.
+    FailedStart(SystemTime),
 }
+
+/// Follows the files of one app.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    selection: Arc<Selection>,
+    since: Since,
+    began: Instant,
+    seen: Option<Snapshot>,
+    alarm: Alarm,
+    problem: Option<WatchError>,
+    is_told: bool,
+}
+
+/// What a watcher has to tell.
+#[derive(Debug)]
+pub enum Noticed {
+    /// These files have changed since it was said last.
+    Changed(Changed),
+    /// Why some changes are seen late or never; said once.
+    Limited(WatchError),
+}
+
+/// Which files have changed, by their paths from the app's folder; none where that can't be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changed(pub Vec<PathBuf>);
 
 impl Sources {
-    /// The Python files below the app's folder, and its interpreter.
-    #[must_use]
+    /// The files of an app, and its interpreter.
     pub(crate) fn of(vassal: &Vassal) -> Self {
         let interpreter = match &vassal.python {
             Python::Default => None,
             Python::Virtualenv(folder) => Some(folder.join("bin/python")),
             Python::Interpreter(program) => Some(program.clone()),
         };
-        Self { directory: vassal.directory.clone(), interpreter }
+        let app = match &vassal.app.target {
+            Target::File(file) | Target::Paste(file) => Some(vassal.directory.join(file)),
+            Target::Module(_) => None,
+        };
+        let served = vassal.static_folders.values().map(|it| &it.path);
+        let served = served.chain(vassal.sendfile_folders.values()).cloned().collect();
+        Self { directory: vassal.directory.clone(), interpreter, app, served }
     }
 
-    /// Waits until one of them has changed since then. Where there are too many to look at all of them, a minute is
-    /// waited for at most.
-    pub(crate) async fn changed(self, since: SystemTime) {
-        let began = Instant::now();
-        let mut sources = self;
-        let mut first = None;
+    /// Begins to follow them.
+    pub(crate) fn watch(self, since: Since) -> Watcher {
+        let (alarm, problem) = match Alarm::new() {
+            Ok(alarm) => (alarm, None),
+            Err(problem) => (Alarm::Silent, Some(problem)),
+        };
+        let (selection, is_told) = (Arc::new(Selection::new(self)), problem.is_some());
+        Watcher { selection, since, began: Instant::now(), seen: None, alarm, problem, is_told }
+    }
+}
+
+impl Watcher {
+    /// Waits until files have changed and are left alone.
+    pub(crate) async fn next(&mut self) -> Noticed {
         loop {
-            let Ok((back, now)) = tokio::task::spawn_blocking(move || sources.look()).await else { return };
-            sources = back;
-            let first = *first.get_or_insert(now);
-            let is_new = now.digest != first.digest || now.newest.is_some_and(|it| it > since);
-            if is_new || (!now.is_whole && began.elapsed() >= ANYWAY_AFTER) {
-                return;
+            if let Some(problem) = self.problem.take() {
+                return Noticed::Limited(problem);
             }
-            sleep(LOOK_EVERY).await;
-        }
-    }
-
-    fn look(self) -> (Self, Snapshot) {
-        let mut look = Look::new();
-        look.folder(&self.directory, 0);
-        match &self.interpreter {
-            Some(interpreter) => look.file(interpreter, fs::metadata(interpreter)),
-            None => look.seen.is_whole = false,
-        }
-        (self, look.seen)
-    }
-}
-
-/// One look at all of them.
-struct Look {
-    now: SystemTime,
-    left: usize,
-    seen: Snapshot,
-}
-
-impl Look {
-    fn new() -> Self {
-        let seen = Snapshot { digest: 0, newest: None, is_whole: true };
-        Self { now: SystemTime::now(), left: MAX_ENTRIES, seen }
-    }
-
-    fn folder(&mut self, folder: &Path, depth: usize) {
-        if depth > MAX_DEPTH {
-            self.seen.is_whole = false;
-            return;
-        }
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let Some(left) = self.left.checked_sub(1) else {
-                self.seen.is_whole = false;
-                return;
-            };
-            self.left = left;
-            let (name, path) = (entry.file_name(), entry.path());
-            let name = name.to_string_lossy();
-            let is_folder = entry.file_type().is_ok_and(|it| it.is_dir());
-            let is_skipped = name.starts_with('.') || SKIPPED.contains(&&*name);
-            match is_folder {
-                true if is_skipped => {}
-                true => self.folder(&path, depth + 1),
-                false if is_source(&path) => self.file(&path, fs::metadata(&path)),
-                false => {}
+            if let Some(changed) = self.look().await {
+                return Noticed::Changed(changed);
+            }
+            if self.problem.is_none() {
+                self.wait().await;
             }
         }
     }
 
-    /// The order in which files are found says nothing.
-    fn file(&mut self, path: &Path, metadata: std::io::Result<Metadata>) {
-        let mut hash = DefaultHasher::new();
-        path.hash(&mut hash);
-        if let Ok(it) = metadata {
-            (it.ino(), it.size(), it.ctime(), it.ctime_nsec()).hash(&mut hash);
-            let changed = u64::try_from(it.ctime()).ok().zip(u32::try_from(it.ctime_nsec()).ok());
-            let changed =
-                changed.and_then(|(s, ns)| SystemTime::UNIX_EPOCH.checked_add(Duration::new(s, ns)));
-            self.seen.newest = self.seen.newest.max(changed.filter(|it| *it <= self.now));
+    /// Looks at all files, and follows the folders that are new.
+    async fn look(&mut self) -> Option<Changed> {
+        let (selection, watches) = (Arc::clone(&self.selection), self.alarm.watches());
+        let scan = spawn_blocking(move || scan::scan(&selection, watches));
+        let Ok((now, problem)) = scan.await else { return None };
+        if let Some(problem) = problem {
+            if problem.is_of_inotify() {
+                self.alarm = Alarm::Silent;
+            }
+            if !std::mem::replace(&mut self.is_told, true) {
+                self.problem = Some(problem);
+            }
         }
-        self.seen.digest = self.seen.digest.wrapping_add(hash.finish());
+        if !now.is_there() {
+            // Such as between the two renames of a deployment. What is there next is compared with what was.
+            return None;
+        }
+        let changed = match (&self.seen, self.since) {
+            (Some(before), _) => now.differences(before),
+            (None, Since::Moment(since) | Since::FailedStart(since)) => now.newer_than(since - CLOCK_STEP),
+        };
+        self.seen = Some(now);
+        let is_due = !changed.is_empty() || self.is_overdue();
+        is_due.then(|| Changed(changed.iter().map(|it| self.selection.shown(it)).collect()))
+    }
+
+    /// Whether what can't be looked at counts as changed.
+    fn is_overdue(&self) -> bool {
+        let sees_all = self.selection.has_interpreter() && self.seen.as_ref().is_some_and(|it| it.is_whole);
+        !sees_all && matches!(self.since, Since::FailedStart(_)) && self.began.elapsed() >= ANYWAY_AFTER
+    }
+
+    /// Waits until there is a reason to look again.
+    async fn wait(&mut self) {
+        loop {
+            tokio::select! {
+                () = self.alarm.heard(&self.selection) => return self.wait_until_quiet().await,
+                () = sleep(LOOK_EVERY) => {}
+            }
+            if matches!(self.alarm, Alarm::Silent) || self.is_overdue() || self.has_moved().await {
+                return;
+            }
+        }
+    }
+
+    async fn wait_until_quiet(&mut self) {
+        let end = Instant::now() + BURST;
+        while let Ok(()) =
+            timeout_at(end.min(Instant::now() + QUIET), self.alarm.heard(&self.selection)).await
+        {
+            if Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
+    /// Whether another folder or interpreter is in its place, which the folders that are followed don't tell.
+    async fn has_moved(&self) -> bool {
+        let selection = Arc::clone(&self.selection);
+        let Ok(now) = spawn_blocking(move || scan::roots(&selection)).await else { return false };
+        self.seen.as_ref().is_none_or(|it| it.roots != now)
     }
 }
 
-fn is_source(path: &Path) -> bool {
-    path.extension().is_some_and(|it| it == "py" || it == "wsgi")
+impl Changed {
+    /// As few words as tell which they are.
+    fn names(&self) -> String {
+        match &self.0[..] {
+            [] => "files".to_owned(),
+            [one] => one.display().to_string(),
+            [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
+        }
+    }
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} changed", self.names())
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sources(folder: &Path) -> Sources {
-        Sources { directory: folder.to_owned(), interpreter: Some(folder.join("bin/python")) }
-    }
-
-    async fn check(change: impl FnOnce(&Path)) {
-        let folder = tempfile::tempdir().unwrap();
-        let package = folder.path().join("blog");
-        fs::create_dir(&package).unwrap();
-        fs::write(package.join("wsgi.py"), "app = (").unwrap();
-        let since = SystemTime::now() + Duration::from_secs(5);
-        let before = sources(folder.path()).look().1;
-        change(folder.path());
-        assert_ne!(sources(folder.path()).look().1.digest, before.digest);
-        assert!(before.newest.is_some_and(|it| it <= since));
-    }
-
-    #[tokio::test]
-    async fn edits_are_seen() {
-        check(|it| fs::write(it.join("blog/wsgi.py"), "app = ()").unwrap()).await;
-        check(|it| fs::write(it.join("more.py"), "").unwrap()).await;
-        check(|it| fs::remove_file(it.join("blog/wsgi.py")).unwrap()).await;
-        check(|it| {
-            fs::create_dir(it.join("bin")).unwrap();
-            fs::write(it.join("bin/python"), "").unwrap();
-        })
-        .await;
-    }
-
-    #[test]
-    fn what_no_author_edits_is_not_looked_at() {
-        let folder = tempfile::tempdir().unwrap();
-        let before = sources(folder.path()).look().1;
-        for skipped in ["lib/site-packages", "__pycache__", ".git", "data"] {
-            fs::create_dir_all(folder.path().join(skipped)).unwrap();
-        }
-        for file in ["lib/site-packages/a.py", "__pycache__/a.py", ".git/a.py", "data/db.sqlite3"] {
-            fs::write(folder.path().join(file), "").unwrap();
-        }
-        assert_eq!(sources(folder.path()).look().1, before);
-    }
-
-    #[tokio::test]
-    async fn an_edit_before_the_first_look_is_seen_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let since = SystemTime::now() - Duration::from_secs(60);
-        fs::write(folder.path().join("app.py"), "").unwrap();
-        sources(folder.path()).changed(since).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_watched_is_tried_each_minute() {
-        let folder = tempfile::tempdir().unwrap();
-        let sources = Sources { directory: folder.path().to_owned(), interpreter: None };
-        let began = Instant::now();
-        sources.changed(SystemTime::now()).await;
-        assert!(began.elapsed() >= ANYWAY_AFTER);
-    }
-}
+mod tests;

@@ -68,6 +68,8 @@ pub struct Vassal {
     pub health: Option<HealthPath>,
     /// When a process has done enough.
     pub recycle: Recycle,
+    /// When all processes are replaced by themselves.
+    pub reload: Reload,
     /// As whom each of them runs, and what it may take of the machine.
     pub confinement: Confinement,
     /// Added to the environment of each.
@@ -133,6 +135,13 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// For the requests that are under way when a worker is told to stop.
     pub stop: Duration,
+}
+
+/// When all processes of an app are replaced without the operator asking for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// When the app's own files change.
+    pub watch: bool,
 }
 
 /// Where requests wait for a worker.

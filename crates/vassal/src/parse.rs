@@ -11,7 +11,7 @@ use toml_edit::Value;
 
 use crate::{
     App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Preload, Python, Queue,
-    Recycle, StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, schema::SCHEMA,
+    Recycle, Reload, StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, schema::SCHEMA,
     static_files,
 };
 
@@ -88,6 +88,7 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         preload: file.optional("preload", Preload::read).unwrap_or_default(),
         health: health(file, &path),
         recycle: Recycle::read(file),
+        reload: Reload { watch: file.optional("reload.watch", value::boolean).unwrap_or_default() },
         confinement: Confinement::read(file),
         env: file.entries("env", env_name, |it| value::text(it).map(str::to_owned)).into_iter().collect(),
         static_folders: static_files::read(file, &path),

@@ -55,6 +55,7 @@ pub const SCHEMA: Schema = &[
     TIMEOUTS,
     QUEUE,
     LIMITS,
+    RELOAD,
 ];
 
 const ROOT: &[Key] = &[
@@ -227,4 +228,17 @@ const LIMITS: Table = Table::new(
         )
         .example("\"150%\""),
     ],
+);
+
+const RELOAD: Table = Table::new(
+    "reload",
+    "When all processes are replaced without being asked to: for development.",
+    &[Key::new(
+        "watch",
+        Kind::Boolean,
+        "Whether the app is reloaded when its Python files, templates or `.env` change. The old processes serve until \
+         the new ones are ready. Virtualenvs, hidden folders, `node_modules`, `build`, `dist`, `static`, `media` and the \
+         folders of `[static]` and `[sendfile]` aren't watched. `imperium up app.py` watches by default.",
+    )
+    .default("false")],
 );

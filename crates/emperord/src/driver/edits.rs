@@ -1,12 +1,18 @@
-//! Apps that only an edit helps: their own files are watched, and they are tried again when those change.
+//! Watches the own files of apps: those that reload when they change, and those that only an edit helps.
+
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use api::VassalName;
 use tokio::task::AbortHandle;
+use vassal::Vassal;
 
 use super::Driver;
+use super::admin::Shutdown;
 use super::app::App;
-use super::event;
-use crate::sources::Sources;
+use super::event::Event;
+use super::files::Workers;
+use crate::sources::{Noticed, Since, Sources};
 
 /// Tells two watches of one app apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,44 +21,119 @@ pub struct WatchId(u64);
 /// A watch of an app's own files, which ends when this is dropped.
 pub(super) struct Edits {
     id: WatchId,
+    purpose: Purpose,
+    /// Whose files they are.
+    vassal: Arc<Vassal>,
+    /// Why some changes are seen late or never.
+    pub(super) problem: Option<String>,
     task: AbortHandle,
 }
 
+/// What a change is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The app's file asks for new workers after each.
+    Reload,
+    /// The app can't start before there is one.
+    Retry,
+}
+
 impl Driver {
-    /// Watches the files of the apps that await an edit, and of no other.
+    /// Watches the files of the apps that ask for it or await an edit, and of no other.
     pub(super) fn watch_for_edits(&mut self) {
-        for app in self.apps.values_mut().filter(|app| !app.supervisor.awaits_edit()) {
-            app.edits = None;
+        let mut due = Vec::new();
+        for app in self.apps.values_mut() {
+            if !app.is_watched_as_wanted() {
+                due.push(app.name.clone());
+            }
         }
-        let waits = |app: &&App| app.edits.is_none() && app.supervisor.awaits_edit();
-        let waiting: Vec<_> = self.apps.values().filter(waits).map(|app| app.name.clone()).collect();
-        for name in waiting {
+        for name in due {
             self.watch_sources(&name);
         }
     }
 
     fn watch_sources(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        let Some(vassal) = &app.vassal else { return };
+        app.edits = None;
+        let Some((vassal, purpose)) = app.wanted_watch() else { return };
+        let vassal = Arc::clone(vassal);
         self.watches.0 += 1;
         let (id, events, app_name) = (self.watches, self.events.clone(), name.clone());
-        let (sources, since) = (Sources::of(vassal), app.last_start);
+        let since = match purpose {
+            Purpose::Reload => Since::Moment(SystemTime::now()),
+            Purpose::Retry => Since::FailedStart(app.last_start),
+        };
+        let mut watcher = Sources::of(&vassal).watch(since);
         let task = self.tasks.spawn(async move {
-            sources.changed(since).await;
-            if let Some(events) = events.upgrade() {
-                let changed = event::Event::SourcesChanged { app: app_name, watch: id };
-                let _nobody_left = events.send(changed).await;
+            loop {
+                let noticed = watcher.next().await;
+                let Some(events) = events.upgrade() else { return };
+                let _nobody_left =
+                    events.send(Event::Sources { app: app_name.clone(), watch: id, noticed }).await;
             }
         });
-        app.edits = Some(Edits { id, task: task.abort_handle() });
+        app.edits = Some(Edits { id, purpose, vassal, problem: None, task: task.abort_handle() });
     }
 
-    pub(super) fn sources_changed(&mut self, name: &VassalName, watch: WatchId) {
+    pub(super) fn sources(&mut self, name: &VassalName, watch: WatchId, noticed: Noticed) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        if app.edits.take_if(|it| it.id == watch).is_some() {
-            tracing::info!(app = %name, "its files have changed: it is tried again");
-            self.tell(name, supervise::Event::SourcesChanged);
+        let Some(edits) = app.edits.as_mut().filter(|it| it.id == watch) else { return };
+        if !matches!(self.shutdown, Shutdown::None) {
+            return;
         }
+        match (noticed, edits.purpose) {
+            (Noticed::Limited(problem), _) => {
+                let problem = problem.to_string();
+                tracing::warn!(app = %name, "{problem}");
+                edits.problem = Some(problem);
+            }
+            (Noticed::Changed(changed), Purpose::Retry) => {
+                tracing::info!(app = %name, "{changed}: the app is tried again");
+                app.edits = None;
+                self.tell(name, supervise::Event::SourcesChanged);
+            }
+            (Noticed::Changed(changed), Purpose::Reload) => {
+                tracing::info!(app = %name, "{changed}: reloading");
+                self.reload_sources(name);
+            }
+        }
+    }
+
+    /// Has new workers take over. What is wrong with the app's file as it is now stays wrong.
+    fn reload_sources(&mut self, name: &VassalName) {
+        let Some(app) = self.apps.get(name) else { return };
+        let (Some(vassal), error) = (app.vassal.clone(), app.file_error.clone()) else { return };
+        self.follow(name, vassal, Workers::Anew);
+        if let Some(app) = self.apps.get_mut(name) {
+            app.file_error = error;
+        }
+    }
+}
+
+impl App {
+    fn wanted_watch(&self) -> Option<(&Arc<Vassal>, Purpose)> {
+        let vassal = self.vassal.as_ref()?;
+        let purpose = match vassal.reload.watch {
+            true => Purpose::Reload,
+            false if self.supervisor.awaits_edit() => Purpose::Retry,
+            false => return None,
+        };
+        Some((vassal, purpose))
+    }
+
+    /// Whether nothing is to be changed about its watch. One goes on over a new version of the app's file that names
+    /// the same files.
+    fn is_watched_as_wanted(&mut self) -> bool {
+        let Some((vassal, purpose)) = self.wanted_watch() else { return self.edits.is_none() };
+        let vassal = Arc::clone(vassal);
+        let Some(edits) = self.edits.as_mut().filter(|it| it.purpose == purpose) else { return false };
+        if !Arc::ptr_eq(&edits.vassal, &vassal) {
+            if Sources::of(&edits.vassal) != Sources::of(&vassal) {
+                return false;
+            }
+            edits.vassal = vassal;
+        }
+        true
     }
 }
 

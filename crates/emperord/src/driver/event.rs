@@ -13,6 +13,7 @@ use super::order::OrderId;
 use super::{AdminError, SpecError, Status};
 use crate::process::{Caller, Ending, Identity};
 use crate::routes::Watch;
+use crate::sources::Noticed;
 use crate::template::Said;
 use crate::vassals::FileEvent;
 
@@ -170,12 +171,14 @@ pub enum Event {
         /// Answered once all have gone.
         reply: oneshot::Sender<()>,
     },
-    /// The own files of an app have changed, which only an edit could help.
-    SourcesChanged {
-        /// Which.
+    /// The own files of an app have changed, or cannot be watched as they should.
+    Sources {
+        /// Which app.
         app: VassalName,
-        /// Who has watched them.
+        /// Who watches them.
         watch: WatchId,
+        /// What there is to tell.
+        noticed: Noticed,
     },
     /// Time has passed.
     Tick,

@@ -5,6 +5,7 @@ mod manager;
 mod missing;
 mod orders;
 mod owner;
+mod reload;
 mod starts;
 mod survivors;
 

@@ -36,6 +36,9 @@ pub(crate) struct OneApp {
     /// Serve a folder without asking the app, such as `/static/=assets`; may be given several times
     #[arg(long = "static", value_name = "/PREFIX/=DIR", requires = "app", value_parser = parse_static)]
     static_folders: Vec<(String, PathBuf)>,
+    /// Don't reload the app when its Python files, templates or `.env` change
+    #[arg(long, requires = "app")]
+    no_reload: bool,
 }
 
 /// An argument that names no app.
@@ -95,6 +98,10 @@ impl OneApp {
         if !self.static_folders.is_empty() {
             let folders = self.static_folders.iter().map(|(prefix, it)| (prefix, path(&directory.join(it))));
             file["static"] = Item::Table(folders.collect::<Table>());
+        }
+        if !self.no_reload {
+            let watch = [("watch", value(true))];
+            file["reload"] = Item::Table(watch.into_iter().collect::<Table>());
         }
         file.to_string()
     }
@@ -226,6 +233,7 @@ mod tests {
             workers: Some(3),
             threads: Some(4),
             static_folders: vec![parse_static("/static/=assets").unwrap()],
+            no_reload: false,
         };
         let text = |runs_as| said.vassal_file("app.py", folder.path(), None, runs_as);
         let parse = |text: &str| Vassal::parse(Path::new("app.toml"), text).unwrap();
@@ -236,6 +244,10 @@ mod tests {
         assert_eq!(vassal.confinement.user, None);
         assert_eq!((vassal.workers, vassal.threads, vassal.python), (3, 4, Python::Default));
         assert_eq!(vassal.directory, folder.path());
+        assert!(vassal.reload.watch);
+        let fixed = OneApp { no_reload: true, ..said.clone() };
+        let text = fixed.vassal_file("app.py", folder.path(), None, RunsAs::Starter);
+        assert!(!parse(&text).reload.watch);
         let folders: Vec<_> =
             vassal.static_folders.into_iter().map(|(prefix, it)| (prefix.to_string(), it.path)).collect();
         assert_eq!(folders, [("/static/".to_owned(), folder.path().join("assets"))]);

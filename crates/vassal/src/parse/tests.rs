@@ -86,6 +86,7 @@ fn the_least_that_an_app_needs() {
         preload: Preload::Off,
         health: None,
         recycle: Recycle { requests: None, lifetime: None, memory: None, jitter: 10 },
+        reload: Reload { watch: false },
         confinement: Confinement::default(),
         env: BTreeMap::new(),
         static_folders: BTreeMap::new(),
@@ -117,6 +118,7 @@ fn every_key() {
         health = "/blog/up"
         user = "blog"
         recycle = { requests = 1000, lifetime = "1h", memory = "300 MB", jitter = "20%" }
+        reload = { watch = true }
         [env]
         DEBUG = ""
         _x1 = "ü"
@@ -148,6 +150,7 @@ fn every_key() {
     let lifetime = Some(Duration::from_secs(3600));
     let recycle = Recycle { requests: Some(1000), lifetime, memory: Some(300_000_000), jitter: 20 };
     assert_eq!(vassal.recycle, recycle);
+    assert!(vassal.reload.watch);
     assert_eq!(
         vassal.env.iter().collect::<Vec<_>>(),
         [(&"DEBUG".into(), &"".into()), (&"_x1".into(), &"ü".into())]
@@ -565,6 +568,7 @@ fn an_app_that_the_folder_makes_plain() {
 
 #[test]
 fn recycling_and_health() {
+    check_rest("reload.watch = 1", &["4:16: `reload.watch` must be true or false, not 1"]);
     check_rest(
         "recycle = 3",
         &["4:11: `recycle` must be a table: write [recycle], and its keys in lines below"],

@@ -1,0 +1,93 @@
+//! Apps whose files ask for a reload when the app's own files change.
+
+use std::fs;
+
+use supervise::Phase;
+
+use super::emperor::{Emperor, Root, Worker, pids};
+use crate::driver::{Command, Reason};
+
+const WATCH: &str = "[reload]\nwatch = true\n";
+
+#[tokio::test]
+async fn an_edit_brings_new_workers_before_the_old_ones_go() {
+    let root = Root::new();
+    let folder = root.write_in_folder("blog", WATCH);
+    let emperor = Emperor::start(&root);
+    let mut old = Worker::attach(&emperor, "blog", 1).await;
+    old.ready().await;
+    emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    fs::write(folder.join("app.py"), "").unwrap();
+    let new = Worker::attach(&emperor, "blog", 2).await;
+    let status = emperor.app_until("blog", |it| it.phase == Phase::Reloading).await;
+    assert_eq!((status.generation, pids(&status)[0]), (2, old.pid));
+    new.ready().await;
+    while !matches!(old.commands.recv().await, Some(Command::Drain(_))) {}
+    old.kill();
+    emperor.app_until("blog", |it| it.phase == Phase::Running && pids(it) == [new.pid]).await;
+}
+
+#[tokio::test]
+async fn a_broken_edit_leaves_the_old_worker_and_the_next_one_recovers() {
+    let root = Root::new();
+    let folder = root.write_in_folder("blog", WATCH);
+    let emperor = Emperor::start(&root);
+    let mut old = Worker::attach(&emperor, "blog", 1).await;
+    old.ready().await;
+    emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    fs::write(folder.join("app.py"), "app = (").unwrap();
+    let broken = Worker::attach(&emperor, "blog", 2).await;
+    broken.fails(Reason::Source, "SyntaxError: '(' was never closed", "Traceback").await;
+    broken.kill();
+    let status = emperor.app_until("blog", |it| it.phase == Phase::Running && !it.notices.is_empty()).await;
+    assert_eq!(pids(&status), [old.pid]);
+    assert!(status.last_error.contains("SyntaxError"), "{}", status.last_error);
+    // It waits for the next save alone.
+    fs::write(folder.join("app.py"), "app = ()").unwrap();
+    Worker::attach(&emperor, "blog", 2).await.ready().await;
+    while !matches!(old.commands.recv().await, Some(Command::Drain(_))) {}
+    old.kill();
+    let status = emperor.app_until("blog", |it| it.phase == Phase::Running && it.workers.len() == 1).await;
+    assert_eq!((status.generation, status.last_error.as_str()), (3, ""));
+}
+
+#[tokio::test]
+async fn a_first_version_that_does_not_start_is_tried_again_after_a_save() {
+    let root = Root::new();
+    let folder = root.write_in_folder("blog", WATCH);
+    let emperor = Emperor::start(&root);
+    let broken = Worker::attach(&emperor, "blog", 1).await;
+    broken.fails(Reason::Source, "SyntaxError: oh no", "").await;
+    broken.kill();
+    emperor.app_until("blog", |it| it.phase == Phase::Failed).await;
+    fs::write(folder.join("app.py"), "app = ()").unwrap();
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    emperor.app_until("blog", |it| it.phase == Phase::Running && it.last_error.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_file_of_the_app_is_still_told_after_a_reload() {
+    let root = Root::new();
+    let folder = root.write_in_folder("blog", WATCH);
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    root.write_in_folder("blog", "wokers = 3\n");
+    emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
+    fs::write(folder.join("app.py"), "app = ()").unwrap();
+    let status = emperor.app_until("blog", |it| it.generation == 2).await;
+    assert!(status.last_error.contains("wokers"), "{}", status.last_error);
+}
+
+#[tokio::test]
+async fn without_the_key_an_edit_changes_nothing() {
+    let root = Root::new();
+    let folder = root.write_in_folder("blog", "");
+    let watched = root.write_in_folder("shop", WATCH);
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    Worker::attach(&emperor, "shop", 1).await.ready().await;
+    fs::write(folder.join("app.py"), "").unwrap();
+    fs::write(watched.join("app.py"), "").unwrap();
+    emperor.app_until("shop", |it| it.generation == 2).await;
+    emperor.app_until("blog", |it| it.generation == 1 && it.phase == Phase::Running).await;
+}

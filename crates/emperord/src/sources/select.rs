@@ -1,0 +1,103 @@
+//! Which files of an app's folder its author edits.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::Sources;
+
+/// Code, and what Python reads once.
+const CODE: [&str; 3] = ["py", "wsgi", "mo"];
+/// Templates, wherever they are.
+const TEMPLATES: [&str; 9] = ["html", "htm", "djhtml", "jinja", "jinja2", "j2", "mako", "pt", "tmpl"];
+/// Templates where others are beside them, or in a folder that is named after them.
+const MAYBE_TEMPLATES: [&str; 5] = ["txt", "xml", "md", "svg", "tpl"];
+const TEMPLATE_FOLDERS: [&str; 3] = ["templates", "jinja2", "email"];
+/// Folders with nothing that an author edits; hidden ones are skipped, too.
+const SKIPPED: [&str; 4] = ["__pycache__", "node_modules", "site-packages", "dist-packages"];
+/// Folders that tools write, if they are no Python packages.
+const OUTPUT: [&str; 6] = ["build", "dist", "static", "staticfiles", "media", "htmlcov"];
+
+/// The files that count.
+#[derive(Debug)]
+pub(super) struct Selection {
+    pub(super) sources: Sources,
+}
+
+impl Selection {
+    pub(super) fn new(sources: Sources) -> Self {
+        Self { sources }
+    }
+
+    pub(super) fn has_interpreter(&self) -> bool {
+        self.sources.interpreter.is_some()
+    }
+
+    /// A path as people write it: from the app's folder.
+    pub(super) fn shown(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.sources.directory).unwrap_or(path).to_owned()
+    }
+
+    /// Whether a change of this name, in any folder, is a reason to look.
+    pub(super) fn may_concern(&self, name: &OsStr, is_folder: bool) -> bool {
+        match is_folder {
+            true => !is_skipped(name),
+            false => self.is_code(name) || is_template(name) || is_maybe_template(name),
+        }
+    }
+
+    /// Whether a folder is skipped with all that is in it. This looks at the disk.
+    pub(super) fn skips(&self, folder: &Path, name: &OsStr) -> bool {
+        let is_output = || OUTPUT.iter().any(|it| name == *it) && !folder.join("__init__.py").exists();
+        is_skipped(name)
+            || self.sources.served.iter().any(|it| it == folder)
+            || is_output()
+            || folder.join("pyvenv.cfg").exists()
+    }
+
+    /// The files of one folder that count, by their names.
+    pub(super) fn of_folder<'a>(
+        &'a self,
+        folder: &'a Path,
+        names: &'a [std::ffi::OsString],
+    ) -> impl Iterator<Item = &'a std::ffi::OsString> {
+        let named = folder.components().any(|part| TEMPLATE_FOLDERS.iter().any(|it| part.as_os_str() == *it));
+        let has_templates = named || names.iter().any(|it| is_template(it));
+        let is_top = folder == self.sources.directory;
+        names.iter().filter(move |name| {
+            (is_top && is_env(name))
+                || has_extension(name, &CODE)
+                || is_template(name)
+                || (has_templates && is_maybe_template(name))
+        })
+    }
+
+    fn is_code(&self, name: &OsStr) -> bool {
+        let is_app = self.sources.app.as_ref().and_then(|it| it.file_name()).is_some_and(|it| it == name);
+        is_app || is_env(name) || has_extension(name, &CODE)
+    }
+}
+
+fn is_skipped(folder: &OsStr) -> bool {
+    let is_hidden = folder.as_encoded_bytes().starts_with(b".");
+    is_hidden || SKIPPED.iter().any(|it| folder == *it) || has_extension(folder, &["egg-info"])
+}
+
+/// Hidden files are what editors leave beside those that they write.
+fn has_extension(name: &OsStr, extensions: &[&str]) -> bool {
+    let extension = Path::new(name).extension().filter(|_| !name.as_encoded_bytes().starts_with(b"."));
+    extension.is_some_and(|it| extensions.iter().any(|one| it == *one))
+}
+
+fn is_template(name: &OsStr) -> bool {
+    has_extension(name, &TEMPLATES)
+}
+
+fn is_maybe_template(name: &OsStr) -> bool {
+    has_extension(name, &MAYBE_TEMPLATES)
+}
+
+/// `.env`, and `.env.local` and the like.
+fn is_env(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name == b".env" || name.starts_with(b".env.") && !name.ends_with(b"~") && !name.ends_with(b".swp")
+}

@@ -1,0 +1,228 @@
+//! Real files, changed as editors and tools change them.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::*;
+
+/// An app's folder that is watched.
+struct Watched {
+    folder: TempDir,
+    watcher: Watcher,
+}
+
+impl Watched {
+    async fn new(files: &[&str]) -> Self {
+        Self::with(files, |_| {}).await
+    }
+
+    async fn with(files: &[&str], change: impl FnOnce(&mut Sources)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        files.iter().for_each(|file| write(folder.path(), file, "1"));
+        let mut sources = sources(folder.path());
+        change(&mut sources);
+        // What was just written isn't news.
+        let mut watcher = sources.watch(later());
+        assert!(watcher.look().await.is_none(), "nothing has changed yet");
+        Self { folder, watcher }
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        write(self.folder.path(), file, text);
+    }
+
+    async fn told(&mut self) -> String {
+        let noticed = timeout(Duration::from_secs(20), self.watcher.next()).await.expect("a change is seen");
+        match noticed {
+            Noticed::Changed(changed) => changed.to_string(),
+            Noticed::Limited(problem) => problem.to_string(),
+        }
+    }
+}
+
+fn sources(folder: &Path) -> Sources {
+    let interpreter = Some(folder.join("bin/python"));
+    Sources { directory: folder.to_owned(), interpreter, app: None, served: Vec::new() }
+}
+
+fn later() -> Since {
+    Since::Moment(SystemTime::now() + Duration::from_secs(60))
+}
+
+fn write(folder: &Path, file: &str, text: &str) {
+    let path = folder.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[tokio::test]
+async fn code_templates_and_settings_are_watched() {
+    let mut app = Watched::new(&["app.py", "blog/views.py", "templates/mail/a.html"]).await;
+    for file in [
+        "app.py",
+        "blog/views.py",
+        "blog/new/package.py",
+        "templates/mail/a.html",
+        "templates/mail/a.txt",
+        "blog/jinja2/b.xml",
+        "pages/c.jinja",
+        ".env",
+        "locale/de/LC_MESSAGES/django.mo",
+    ] {
+        app.write(file, "other");
+        assert_eq!(app.told().await, format!("{file} changed"));
+    }
+    fs::remove_file(app.folder.path().join("app.py")).unwrap();
+    assert_eq!(app.told().await, "app.py changed");
+}
+
+#[tokio::test]
+async fn what_no_author_edits_is_not_watched() {
+    let mut app = Watched::with(&["app.py", "env/pyvenv.cfg", "env/bin/x.py"], |it| {
+        it.served.push(it.directory.join("public"));
+    })
+    .await;
+    for file in [
+        ".git/hooks/a.py",
+        "__pycache__/app.pyc",
+        "lib/site-packages/a.py",
+        "node_modules/a/a.py",
+        "env/lib/a.py",
+        "build/lib/a.py",
+        "static/a.html",
+        "media/a.html",
+        "public/a.html",
+        "blog.egg-info/a.txt",
+        "db.sqlite3",
+        "db.sqlite3-journal",
+        "app.log",
+        "notes.txt",
+        ".app.py.swp",
+        "app.py~",
+        "4913",
+        "sub/.env",
+    ] {
+        app.write(file, "other");
+    }
+    // What comes last is told alone.
+    app.write("app.py", "last");
+    assert_eq!(app.told().await, "app.py changed");
+    // Such a name is a package, too.
+    app.write("media/__init__.py", "");
+    assert_eq!(app.told().await, "media/__init__.py and 1 more changed");
+}
+
+#[tokio::test]
+async fn a_save_is_told_once_however_it_is_made() {
+    let mut app = Watched::new(&["app.py", "views.py"]).await;
+    // As vim and PyCharm do it.
+    app.write("app.py~", "22");
+    fs::rename(app.folder.path().join("app.py~"), app.folder.path().join("app.py")).unwrap();
+    assert_eq!(app.told().await, "app.py changed");
+    for text in ["333", "4444", "55555"] {
+        app.write("views.py", text);
+        app.write("app.py", text);
+    }
+    assert_eq!(app.told().await, "app.py and 1 more changed");
+    app.write("views.py", "last");
+    assert_eq!(app.told().await, "views.py changed");
+}
+
+#[tokio::test]
+async fn the_file_that_app_names_is_watched_whatever_it_is_called() {
+    let mut app =
+        Watched::with(&["production.ini"], |it| it.app = Some(it.directory.join("production.ini"))).await;
+    app.write("production.ini", "other");
+    assert_eq!(app.told().await, "production.ini changed");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_replaced_is_followed() {
+    let root = tempfile::tempdir().unwrap();
+    for release in ["one", "two"] {
+        write(root.path(), &format!("{release}/app.py"), release);
+    }
+    let link = root.path().join("current");
+    std::os::unix::fs::symlink("one", &link).unwrap();
+    let mut watcher = sources(&link).watch(later());
+    assert!(watcher.look().await.is_none());
+    std::os::unix::fs::symlink("two", root.path().join("fresh")).unwrap();
+    fs::rename(root.path().join("fresh"), &link).unwrap();
+    let mut app = Watched { folder: root, watcher };
+    assert_eq!(app.told().await, "app.py changed");
+    app.write("two/app.py", "another");
+    assert_eq!(app.told().await, "app.py changed");
+}
+
+#[tokio::test]
+async fn files_are_looked_at_where_inotify_does_not_tell() {
+    let mut app = Watched::new(&["app.py"]).await;
+    app.watcher.alarm = Alarm::Silent;
+    app.write("app.py", "other");
+    assert_eq!(app.told().await, "app.py changed");
+}
+
+#[tokio::test]
+async fn an_interpreter_that_comes_is_seen() {
+    let mut app = Watched::new(&["app.py"]).await;
+    app.write("bin/python", "");
+    assert_eq!(app.told().await, "bin/python changed");
+}
+
+#[tokio::test]
+async fn an_edit_before_the_first_look_is_seen_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let since = SystemTime::now() - Duration::from_secs(60);
+    write(folder.path(), "app.py", "");
+    let watcher = sources(folder.path()).watch(Since::FailedStart(since));
+    assert_eq!(Watched { folder, watcher }.told().await, "app.py changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_watched_is_tried_each_minute() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sources = sources(folder.path());
+    sources.interpreter = None;
+    let began = Instant::now();
+    let mut watcher = sources.watch(Since::FailedStart(SystemTime::now()));
+    assert!(matches!(watcher.next().await, Noticed::Changed(it) if it.0.is_empty()));
+    assert!(began.elapsed() >= ANYWAY_AFTER);
+}
+
+/// In a user namespace, which has limits of its own: the test runs itself there.
+#[tokio::test]
+async fn without_watches_files_are_looked_at_and_the_limit_is_named() {
+    const NAME: &str = "sources::tests::without_watches_files_are_looked_at_and_the_limit_is_named";
+    const INSIDE: &str = "TEST_HAS_FEW_WATCHES";
+    if std::env::var_os(INSIDE).is_none() {
+        let test = std::env::current_exe().unwrap();
+        let command = format!(
+            "echo 2 >/proc/sys/user/max_inotify_watches && exec '{}' --exact {NAME} --nocapture",
+            test.display()
+        );
+        let inside = std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "sh", "-c", &command])
+            .env(INSIDE, "1")
+            .output();
+        let Ok(inside) = inside else { return };
+        let text = String::from_utf8_lossy(&inside.stderr);
+        if text.contains("unshare failed") || text.contains("max_inotify_watches") {
+            return;
+        }
+        assert!(inside.status.success(), "{}{text}", String::from_utf8_lossy(&inside.stdout));
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["app.py", "a/a.py", "b/b.py", "c/c.py"] {
+        write(folder.path(), file, "1");
+    }
+    let watcher = sources(folder.path()).watch(later());
+    let mut app = Watched { folder, watcher };
+    let told = app.told().await;
+    assert!(told.contains("raise fs.inotify.max_user_watches"), "{told}");
+    app.write("c/c.py", "other");
+    assert_eq!(app.told().await, "c/c.py changed");
+}
