@@ -96,6 +96,7 @@ fn launcher(
     Ok(match launch {
         Launch::Process => {
             let (workerd, cgroups) = (config.workerd.clone(), Cgroups::default());
+            cgroups.settle();
             Box::new(Fork { workerd, socket, sockets, log_format, cgroups })
         }
         Launch::Systemd if socket == unit_has => Box::new(Systemd { sockets }),

@@ -218,7 +218,7 @@ const LIMITS: Table = Table::new(
             "memory",
             Kind::Size(1_000_000, 1 << 50),
             "The memory of each process. Beyond it, the kernel kills the process. Without systemd, emperord needs a \
-             cgroup v2 that it may write to (`Delegate=yes`); otherwise it refuses the file.",
+             cgroup v2 of its own (`Delegate=yes` and `DelegateSubgroup=emperord` in its unit); otherwise it refuses the file.",
         )
         .example("\"1 GB\""),
         Key::new(

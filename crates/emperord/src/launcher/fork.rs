@@ -3,7 +3,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, File, Permissions, set_permissions};
+use std::fs::{DirBuilder, Permissions, set_permissions};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
@@ -21,7 +21,7 @@ use tokio::net::UnixStream;
 use vassal::Vassal;
 
 use super::account::Account;
-use super::cgroup::{self, Cgroups, Limits};
+use super::cgroup::{Cgroups, Leaf, Limits};
 use super::{LaunchError, Launcher, Start, owner_of};
 use crate::process::Process;
 
@@ -36,7 +36,7 @@ pub struct Fork {
     pub sockets: PathBuf,
     /// How workers log.
     pub log_format: Format,
-    /// Where the limits of their memory and processors are set.
+    /// Where each worker has its own, with its limits.
     pub cgroups: Cgroups,
 }
 
@@ -45,7 +45,7 @@ struct Confined {
     /// None is as emperord does.
     account: Option<Account>,
     /// The cgroup that it enters.
-    cgroup: Option<File>,
+    leaf: Option<Leaf>,
 }
 
 impl Launcher for Fork {
@@ -84,14 +84,15 @@ impl Launcher for Fork {
         start().map_err(|source| self.failed(source))
     }
 
-    /// It has the user of its template already, and its limits in common with all of its forks until here.
+    /// It has the user of its template already, and until here the cgroup.
     fn take_fork(&self, worker: &WorkerName, vassal: &Vassal, process: &Process) -> Result<(), LaunchError> {
         let limits = limits(vassal);
-        if limits.is_none() {
-            return Ok(());
+        let leaf = self.cgroups.leaf(&worker.to_string(), limits).map_err(LaunchError::Limits)?;
+        match leaf.map_or(Ok(()), |it| it.enter(process.identity().pid)) {
+            // It stays in that of its template.
+            Err(_) if limits.is_none() => Ok(()),
+            entered => entered.map_err(LaunchError::Limits),
         }
-        let made = self.cgroups.make(&worker.to_string(), limits);
-        made.and_then(|procs| cgroup::enter(&procs, process.identity().pid)).map_err(LaunchError::Limits)
     }
 }
 
@@ -103,12 +104,8 @@ impl Fork {
     fn confined(&self, vassal: &Vassal, name: &str) -> Result<Confined, LaunchError> {
         let account = account(vassal, vassal.confinement.owner).map_err(LaunchError::User)?;
         self.make_folder(&vassal.name, account.as_ref())?;
-        let limits = limits(vassal);
-        let cgroup = match limits.is_none() {
-            true => None,
-            false => Some(self.cgroups.make(name, limits).map_err(LaunchError::Limits)?),
-        };
-        Ok(Confined { account, cgroup })
+        let leaf = self.cgroups.leaf(name, limits(vassal)).map_err(LaunchError::Limits)?;
+        Ok(Confined { account, leaf })
     }
 
     /// That of an app's sockets. With a user of its own, the app's, where frontd may enter and no other app: what is made
@@ -150,7 +147,7 @@ impl Fork {
 
 impl Confined {
     fn apply(self, command: &mut Command) {
-        let Self { account, cgroup } = self;
+        let Self { account, leaf } = self;
         if let Some(account) = &account {
             // What whoever started emperord has in its environment is not that user's business.
             command.env_clear().envs(env::vars_os().filter(|(name, _)| is_for_others(name)));
@@ -162,8 +159,8 @@ impl Confined {
         let ids = account.map(|it| (Uid::from_raw(it.uid), Gid::from_raw(it.gid)));
         let confine = move || {
             // First: only root may enter a cgroup that is not its own.
-            if let Some(procs) = &cgroup {
-                cgroup::enter(procs, 0)?;
+            if let Some(leaf) = &leaf {
+                leaf.enter(0)?;
             }
             if let Some((uid, gid)) = ids {
                 // Before any code of the app's runs: it could type into a terminal what its shell then runs.

@@ -1,7 +1,7 @@
 //! Real processes, looked at from outside.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 
 use tempfile::TempDir;
 
