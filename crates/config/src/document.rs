@@ -105,7 +105,7 @@ impl Document {
     fn missing<T>(&mut self, key: &str, example: &str) -> Option<T> {
         match self.strayed(key) {
             Some((table, span)) => {
-                let wrong = Wrong::new(format!("`{key}` stands in `[{table}]`"));
+                let wrong = Wrong::new(format!("`{key}` is in `[{table}]`"));
                 self.refuse_at(span, wrong.cure(TO_THE_TOP))
             }
             None => {
@@ -294,7 +294,8 @@ impl Document {
         if !name.is_empty() && self.root.contains_key(name) && self.table(name).is_none() {
             self.refuse(
                 name,
-                Wrong::new("must be a table").cure(format!("write [{name}], and its keys in lines below")),
+                Wrong::new("must be a table")
+                    .cure(format!("write [{name}], and its keys in the lines below")),
             );
         }
     }

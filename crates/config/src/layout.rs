@@ -40,7 +40,7 @@ pub enum LayoutError {
 /// A path that no unix socket can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the socket path {} has {} bytes, where the system allows {MAX_SOCKET_PATH}: choose a shorter folder or a shorter name",
+    "the socket path {} has {} bytes, but the system allows only {MAX_SOCKET_PATH}: choose a shorter folder or a shorter name",
     .0.display(), .0.as_os_str().len()
 )]
 pub struct SocketPathError(pub PathBuf);
@@ -151,7 +151,7 @@ mod tests {
         let root = |len: usize| PathBuf::from(format!("/{}", "r".repeat(len - suffix - 1)));
         Layout::under(&root(107)).unwrap();
         let error = Layout::under(&root(108)).unwrap_err().to_string();
-        assert!(error.contains("has 108 bytes, where the system allows 107: choose a shorter"), "{error}");
+        assert!(error.contains("has 108 bytes, but the system allows only 107: choose a shorter"), "{error}");
         let worker = WorkerName::parse("blog-2").unwrap();
         Layout::under(&root(107)).unwrap().worker_socket(&worker).unwrap_err();
     }

@@ -15,7 +15,7 @@ use crate::diagnostics::Wrong;
 /// When it is anything else, or holds a zero byte.
 pub fn text(value: &Value) -> Result<&str, Wrong> {
     match value.as_str() {
-        Some(text) if text.contains('\0') => Err(Wrong::new("must not hold a zero byte")),
+        Some(text) if text.contains('\0') => Err(Wrong::new("must not contain a zero byte")),
         Some(text) => Ok(text),
         None => {
             let cure = format!("write \"{}\"", value.to_string().trim());
@@ -28,7 +28,7 @@ pub fn text(value: &Value) -> Result<&str, Wrong> {
 /// What is wrong with a value that is not shown and cannot be a string as [`text`] takes it.
 pub(crate) fn secret(value: &Value) -> Wrong {
     match value.as_str() {
-        Some(_) => Wrong::new("must not hold a zero byte"),
+        Some(_) => Wrong::new("must not contain a zero byte"),
         None => {
             Wrong::new(format!("must be a string, not {}", kind(value))).cure("write the value in quotes")
         }
@@ -57,7 +57,7 @@ pub fn percent<T: TryFrom<u32>>(bounds: RangeInclusive<u32>) -> impl FnOnce(&Val
         percent.ok_or_else(|| {
             let (min, max) = (bounds.start(), bounds.end());
             Wrong::new(format!("must be a percentage from {min}% to {max}%, not {}", shown(value)))
-                .cure("write such as \"10%\"")
+                .cure("write for example \"10%\"")
         })
     }
 }
@@ -80,7 +80,7 @@ pub fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> impl FnOnce(&Val
     }
 }
 
-/// Parses a duration within bounds, such as `"30s"`; a number alone is seconds.
+/// Parses a duration within bounds, such as `"30s"`; a number without a unit is seconds.
 pub fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Value) -> Result<Duration, Wrong> {
     move |value| {
         let parsed = match value {
@@ -88,8 +88,9 @@ pub fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Value) -> Resu
             other => number(other).map(|seconds| seconds * 1000.0),
         };
         let milliseconds = parsed.ok_or_else(|| {
-            Wrong::new(format!("must be a duration, not {}", shown(value)))
-                .cure("write such as \"30s\", \"500ms\", \"2m\" or \"1h\"; a number alone is seconds")
+            Wrong::new(format!("must be a duration, not {}", shown(value))).cure(
+                "write for example \"30s\", \"500ms\", \"2m\" or \"1h\"; a number without a unit is seconds",
+            )
         })?;
         let duration = Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(Duration::MAX);
         if bounds.contains(&duration) {
@@ -100,7 +101,7 @@ pub fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Value) -> Resu
     }
 }
 
-/// Parses a size in bytes within bounds, such as `"300 MB"` or `"64 KiB"`; a number alone is bytes.
+/// Parses a size in bytes within bounds, such as `"300 MB"` or `"64 KiB"`; a number without a unit is bytes.
 pub fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Value) -> Result<u64, Wrong> {
     move |value| {
         let parsed = match value {
@@ -109,7 +110,7 @@ pub fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Value) -> Result<u64, W
         };
         let bytes = parsed.ok_or_else(|| {
             Wrong::new(format!("must be a size, not {}", shown(value)))
-                .cure("write such as \"300 MB\" or \"64 KiB\"; a number alone is bytes")
+                .cure("write for example \"300 MB\" or \"64 KiB\"; a number without a unit is bytes")
         })?;
         #[expect(
             clippy::cast_possible_truncation,
@@ -141,7 +142,7 @@ pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().map_err(|_| {
         let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok()).unwrap_or("8080");
         Wrong::new(format!("must be an IP address with a port, not \"{text}\"")).cure(format!(
-            "write \"[::]:{port}\" to listen on all interfaces, \"127.0.0.1:{port}\" for this machine alone"
+            "write \"[::]:{port}\" to listen on all interfaces, \"127.0.0.1:{port}\" for this machine only"
         ))
     })
 }

@@ -58,7 +58,7 @@ impl Notify {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 tracing::debug!(?state, "the service manager does not read, and is not told");
             }
-            Err(error) => tracing::warn!(?state, %error, "the service manager cannot be told"),
+            Err(error) => tracing::warn!(?state, %error, "cannot notify the service manager"),
         }
     }
 

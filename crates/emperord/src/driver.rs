@@ -188,7 +188,7 @@ impl Driver {
         let missing = self.apps.values().filter_map(missing).collect();
         if let Err(error) = self.state.save(Alive { workers, folder: self.folder, missing }) {
             let error = anyhow::Error::from(error);
-            tracing::error!(error = format!("{error:#}"), "who is alive cannot be written down");
+            tracing::error!(error = format!("{error:#}"), "cannot save the list of running workers");
         }
     }
 

@@ -10,23 +10,23 @@ use daemon::logging::{self, Format};
 use emperord::Launch;
 use manual::Section;
 
-/// Follows the folder of vassals and keeps their workers alive.
+/// The supervisor: reads the apps' files, and keeps their workers running.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Keep everything under this folder, and not in the system's.
+    /// Use the files below this folder instead of those in /etc, /run and /var
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Read this file in place of emperord.toml.
+    /// Read this file instead of emperord.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The program that becomes a worker; by default the one beside this.
+    /// The program that becomes a worker [default: the one next to this program]
     #[arg(long, value_name = "PATH")]
     workerd: Option<PathBuf>,
-    /// How to log: `text` or `json`.
+    /// The format of log lines: `text` or `json`
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
-    /// Who starts workers: emperord itself, as processes, or systemd, as units of workerd@.service.
+    /// What starts workers: `process` (emperord itself), or `systemd` (units of workerd@.service)
     #[arg(long, value_name = "LAUNCHER", default_value = "process", value_parser = launch)]
     launcher: Launch,
 }

@@ -161,7 +161,7 @@ async fn pass_on_signals(mut signals: Signals, events: Events) {
     loop {
         match signals.next().await {
             Asked::Stop => {
-                tracing::info!("told to end: workers go on");
+                tracing::info!("stopping: workers keep running");
                 return drop(events.send(Event::Stop).await);
             }
             // `imperium up` sends it, and so does the kernel when `up` is killed: nothing is to be left.

@@ -219,7 +219,7 @@ where
         self.shard.tasks().spawn(watched.map(move |end| {
             if end == End::Stalled {
                 shard.metrics().stalled.inc();
-                debug!(client = %client.address(), "stream reset: its client took nothing of it");
+                debug!(client = %client.address(), "stream reset: its client read nothing of it");
             }
             open.send_modify(|it| *it -= 1);
         }));

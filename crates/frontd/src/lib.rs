@@ -151,6 +151,6 @@ async fn follow_domains(certificates: Arc<Certificates>, mut tables: watch::Rece
 
 fn certify(certificates: &Certificates, table: &Table) {
     if let Err(error) = certificates.set_domains(&table.domains()) {
-        warn!(error = &error as &dyn std::error::Error, "a domain has no certificate");
+        warn!(error = &error as &dyn std::error::Error, "domain has no certificate");
     }
 }

@@ -18,20 +18,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// the server that has it is restarted.
 const WITHOUT_PORTS: u8 = 3;
 
-/// The front server: TLS, static files, the queue of each app and the choice of worker.
+/// The front server: terminates TLS, serves static files, queues requests and sends them to workers.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Finds everything below this folder instead of in /etc, /run and /var
+    /// Use the files below this folder instead of those in /etc, /run and /var
     #[arg(long)]
     root: Option<PathBuf>,
-    /// Where to answer probes and metrics, instead of `admin` in frontd.toml
+    /// The address for probes and metrics, instead of `admin` in frontd.toml
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
     /// Shows developers more on error pages, such as the hosts that exist. Not for servers that others reach
     #[arg(long)]
     development: bool,
-    /// How log lines are written: text or json
+    /// The format of log lines: `text` or `json`
     #[arg(long, default_value = "text")]
     log_format: Format,
 }

@@ -156,7 +156,7 @@ async fn collect(
             Reply::Overloaded
         }
         SpoolBodyError::Disk(error) => {
-            error!(app = app.name(), error = &error as &dyn Error, "request body not taken");
+            error!(app = app.name(), error = &error as &dyn Error, "request body not accepted");
             Reply::Internal
         }
     })
@@ -246,7 +246,9 @@ impl Exchange<'_> {
         }
         match headers::for_client(headers) {
             Ok(headers) => self.client.early_hints().send(&headers),
-            Err(_) => warn!(app = self.app.name(), request = %self.id, "the app's early hints are no HTTP"),
+            Err(_) => {
+                warn!(app = self.app.name(), request = %self.id, "the app's early hints aren't valid HTTP");
+            }
         }
         true
     }
@@ -388,7 +390,7 @@ impl Exchange<'_> {
     }
 
     fn bad_response(&self, what: &'static str) -> Reply {
-        warn!(app = self.app.name(), request = %self.id, "the app's response is no HTTP: {what}");
+        warn!(app = self.app.name(), request = %self.id, "the app's response isn't valid HTTP: {what}");
         Reply::BadResponse
     }
 }

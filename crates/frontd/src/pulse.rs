@@ -61,7 +61,7 @@ impl Pulse {
                 }
                 None if hangs => {
                     hangs = false;
-                    info!("all shards go on");
+                    info!("all shards are making progress again");
                 }
                 _ => {}
             }

@@ -17,17 +17,14 @@ pub(crate) fn reload(shared: &Shared, read: Result<FrontdConfig, Diagnostics>) {
             for problem in diagnostics.problems() {
                 error!("{}", problem.line());
             }
-            warn!("frontd.toml is not used as it is: the configuration from before stays in use");
+            warn!("frontd.toml has a mistake: the previous configuration stays in use");
             return;
         }
     };
     let Reloaded { config, changed, restart } = shared.live.borrow().reloaded(&new);
     if let Err(error) = shared.certificates.reload(&config.tls) {
         let error = &error as &dyn std::error::Error;
-        warn!(
-            error,
-            "certificates are not read: those in use stay, and so does the configuration from before"
-        );
+        warn!(error, "certificates are not read: those in use stay, and so does the previous configuration");
         return;
     }
     if changed.contains(&"limits.connections") {

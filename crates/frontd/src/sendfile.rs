@@ -44,7 +44,7 @@ pub(crate) async fn send(
     match &file.part {
         Some(part) => {
             let body = folder.part(&rest, part, &client.share().files).await.map_err(|error| {
-                warn!(app = app.name(), file = %shown(file), %error, "the app's file cannot be sent");
+                warn!(app = app.name(), file = %shown(file), %error, "cannot send the file that the app named");
                 match error {
                     PartError::Open(OpenError::TooMany) => Reply::Overloaded,
                     _ => Reply::Internal,

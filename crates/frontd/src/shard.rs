@@ -169,7 +169,7 @@ impl Shard {
                     drop(background.spawn(accept));
                 }
                 Err(error) => {
-                    warn!(shard = self.number, %error, "this shard accepts no connections of its own");
+                    warn!(shard = self.number, %error, "this shard cannot accept connections");
                 }
             }
         }

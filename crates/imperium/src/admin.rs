@@ -26,8 +26,8 @@ pub(crate) enum AdminError {
         cure: &'static str,
     },
     /// The connection broke, or the answer did not come in time.
-    #[error("emperord at {} did not answer: {cause}", socket.display())]
-    #[diagnostic(help("look at its log, and ask again"))]
+    #[error("emperord at {} didn't answer: {cause}", socket.display())]
+    #[diagnostic(help("look at its log, and try again"))]
     Broken { socket: PathBuf, cause: String },
     /// emperord says no.
     #[error("{}", .0.message())]
@@ -132,7 +132,7 @@ mod tests {
         let error = status(&socket).await.unwrap_err();
         hangs_up.join().unwrap();
         let text = error.to_string();
-        assert!(text.starts_with(&format!("emperord at {} did not answer: ", socket.display())), "{text}");
+        assert!(text.starts_with(&format!("emperord at {} didn't answer: ", socket.display())), "{text}");
         assert!(!text.contains("hyper") && error.source().is_none(), "{error:?}");
     }
 }

@@ -11,10 +11,10 @@ use crate::refused::Refused;
 /// Names an installation; without these, `IMPERIUM_ROOT` names the root, and without that it is the system's.
 #[derive(Debug, clap::Args)]
 pub(crate) struct At {
-    /// The folder that `imperium up --root` was given [default: $IMPERIUM_ROOT, else the system's folders]
+    /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or the installed system]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The socket of emperord, where it is not at its usual place
+    /// The socket of emperord, if it isn't in its usual place
     #[arg(long, value_name = "SOCKET", conflicts_with = "root")]
     emperord: Option<PathBuf>,
 }

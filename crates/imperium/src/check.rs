@@ -18,21 +18,21 @@ use vassal::{ChosenBy, Vassal, conflicts, name_of};
 use self::interpreter::Finding;
 use crate::at::root_from_env;
 
-/// Read vassal and daemon files, and show what is wrong with them
+/// Check the apps' files and those of the daemons, and report mistakes
 ///
-/// The interpreter of each app is asked what it is, without running anything of the app's. Root asks it as the `user` that
-/// the app's file sets, and not at all where it sets none.
+/// The interpreter of each app is run to find out its version, without any code of the app. If you are root, it is run as
+/// the `user` of the app's file; if the file has no `user`, it isn't run.
 ///
-/// Certificates are not read here. frontd uses all that are good, and its log names each that is not, with what is
-/// wrong and the cure, at every start and reload.
+/// Certificates aren't checked. frontd uses all valid ones, and logs what is wrong with the others at every start and
+/// reload.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files, or folders of them [default: all files of the installation]
+    /// Files or folders [default: all files of the installation]
     paths: Vec<PathBuf>,
-    /// Only the file of this daemon
+    /// Check only the file of this daemon
     #[arg(long, value_name = "DAEMON", value_parser = ["frontd", "emperord"], conflicts_with = "paths")]
     only: Option<String>,
-    /// The folder that `imperium up --root` was given [default: $IMPERIUM_ROOT, else the system's folders]
+    /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or the installed system]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }

@@ -8,18 +8,18 @@ use api::admin::ForgetRequest;
 use crate::admin::{ask, block_on};
 use crate::at::At;
 
-/// End apps whose files are missing, which serve on until then
+/// Stop apps whose files are missing, and which are still running
 ///
-/// Where all files disappear together, or the folder of vassals is another one, nobody seems to have meant it:
-/// the apps serve on, and `imperium status` tells so.
+/// If all files disappear at once, or their folder is replaced, Imperium assumes a mistake: the apps keep serving, and
+/// `imperium status` says so.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     at: At,
-    /// The apps: the names of their files, without `.toml`
+    /// The apps: the names of their files without `.toml`
     #[arg(value_name = "APP", required_unless_present = "all")]
     apps: Vec<String>,
-    /// All whose files are missing
+    /// All apps whose files are missing
     #[arg(long, conflicts_with = "apps")]
     all: bool,
 }

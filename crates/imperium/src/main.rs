@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 use manual::Section;
 use miette::MietteHandlerOpts;
 
-/// Puts Python web apps on a Linux server.
+/// Runs Python web apps on a Linux server.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {

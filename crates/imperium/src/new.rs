@@ -32,24 +32,24 @@ use crate::app_name::app_name;
 use crate::at::root_from_env;
 use crate::refused::Refused;
 
-/// Write the file of an app from what its folder has: Django, Flask, Pyramid, any WSGI
+/// Inspect a project (Django, Flask, Pyramid, any WSGI app), and write its file
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The project's folder; or the file that has the app, such as `app.py`, `site.wsgi` or `uwsgi.ini`
+    /// The project's folder, or the file that has the app, such as `app.py`, `site.wsgi` or `uwsgi.ini`
     path: PathBuf,
-    /// The app, where it is not to be looked for: `module:callable`, `file.py:callable` or `module:factory("prod")`
+    /// The app, if Imperium shouldn't search for it: `module:callable`, `file.py:callable` or `module:factory("prod")`
     #[arg(long, value_name = "APP", value_parser = parse_app)]
     app: Option<App>,
-    /// What the app is to be called [default: the folder's name]
+    /// The name of the app [default: the name of the folder]
     #[arg(long, value_name = "NAME", value_parser = VassalName::parse)]
     name: Option<VassalName>,
-    /// A host that it answers for; may be given several times [default: Django's ALLOWED_HOSTS, else NAME.localhost]
+    /// A host of the app; repeat the option for several [default: Django's ALLOWED_HOSTS, or NAME.localhost]
     #[arg(long = "domain", value_name = "HOST")]
     domains: Vec<String>,
-    /// Only show what would be written
+    /// Only print what would be written
     #[arg(long)]
     dry_run: bool,
-    /// The folder that `imperium up --root` was given [default: $IMPERIUM_ROOT, else the system's folders]
+    /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or the installed system]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }
@@ -58,11 +58,11 @@ pub(crate) struct Args {
 enum NewError {
     #[error("look at {}: {why}", .path.display())]
     NoApp { path: PathBuf, why: config::Wrong },
-    #[error("write {}: there is such a file", .0.display())]
-    #[diagnostic(help("choose another name by `--name`, or edit that file"))]
+    #[error("write {}: the file exists already", .0.display())]
+    #[diagnostic(help("choose another name with `--name`, or edit that file"))]
     Exists(PathBuf),
-    #[error("name an app after {}: no name can be made of it", .0.display())]
-    #[diagnostic(help("name it by `--name`"))]
+    #[error("name an app after {}: its name can't be used", .0.display())]
+    #[diagnostic(help("choose a name with `--name`"))]
     NoName(PathBuf),
 }
 

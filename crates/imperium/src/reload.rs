@@ -8,12 +8,12 @@ use crate::admin::{ask, block_on};
 use crate::at::At;
 use crate::settled;
 
-/// Replace the workers of an app by new ones, without losing a request
+/// Replace the workers of an app with new ones, without losing a request
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     at: At,
-    /// The app: the name of its file, without `.toml`
+    /// The app: the name of its file without `.toml`
     app: String,
 }
 

@@ -8,14 +8,14 @@ use crate::admin::{ask, block_on};
 use crate::at::At;
 use crate::settled;
 
-/// Change the number of workers of an app, in its file
+/// Set the number of workers in an app's file, and wait until they are ready
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     at: At,
-    /// The app: the name of its file, without `.toml`
+    /// The app: the name of its file without `.toml`
     app: String,
-    /// How many workers it shall have
+    /// The number of workers
     #[arg(value_name = "N")]
     workers: u32,
 }

@@ -19,7 +19,7 @@ pub(crate) enum SettleError {
     #[error("wait for the workers of {0}: it is no longer there")]
     Gone(String),
     /// It is to have another number of workers meanwhile.
-    #[error("wait for the workers of {name}: its file asks for {wanted} by now")]
+    #[error("wait for the workers of {name}: its file asks for {wanted} now")]
     Overtaken { name: String, wanted: u32 },
     /// Its workers do not stay.
     #[error("start the workers of {name}: {last_error}")]

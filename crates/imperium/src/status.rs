@@ -12,12 +12,12 @@ use crate::addresses::Addresses;
 use crate::admin::{self, block_on};
 use crate::at::At;
 
-/// Show the apps, their URLs, their workers, and what went wrong last
+/// Show the apps with their URLs, workers and last errors
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     at: At,
-    /// For programs: one JSON object
+    /// Print one JSON object, for programs
     #[arg(long)]
     json: bool,
 }

@@ -228,6 +228,6 @@ async fn send(requests: &mpsc::Sender<AttachRequest>, message: Message) {
 
 fn log_away(attached: &mut bool, reason: &str) {
     if std::mem::replace(attached, false) {
-        tracing::warn!(reason, "emperord is away: going on without it");
+        tracing::warn!(reason, "emperord is away: continuing without it");
     }
 }

@@ -78,7 +78,7 @@ impl Control {
                 _ = terminate.recv() => self.terminate(),
                 () = end_asked.notified() => self.terminate(),
                 () = sleep_until(deadline), if self.deadline.is_some() => {
-                    tracing::warn!("the time to drain is over: what is still under way is cut");
+                    tracing::warn!("drain timed out: what is still under way is cut");
                     self.end_now();
                 }
             }
@@ -115,7 +115,7 @@ impl Control {
 
     fn drain(&mut self, grace: Duration) {
         if self.life.borrow().ready.is_none() {
-            tracing::info!("told to end before it served");
+            tracing::info!("stopped before it served");
             self.end_now();
         }
         if self.deadline.replace(Instant::now() + grace).is_none() {

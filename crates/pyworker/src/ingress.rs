@@ -122,7 +122,7 @@ impl Serve {
                 Poll::Ready(Some(Ok(request))) => self.receive(session, request),
                 Poll::Ready(None) => self.close(Exchanges::half_close),
                 Poll::Ready(Some(Err(status))) => {
-                    tracing::debug!(reason = status.message(), "a frontd has gone");
+                    tracing::debug!(reason = status.message(), "frontd disconnected");
                     self.close(Exchanges::lose);
                 }
             }

@@ -57,7 +57,7 @@ impl Watch {
                 Rest::OnlyStuck => break,
             };
         }
-        tracing::warn!("nothing is left but what does not end");
+        tracing::warn!("only requests that don't end are left");
         self.exchanges.abandon();
         let _overdue = timeout(DESERTED_LIMIT, self.exchanges.deserted()).await;
         self.end_asked.notify_one();
@@ -113,7 +113,7 @@ impl Watch {
             !life.draining && !life.is_stuck && !std::mem::replace(&mut life.is_held, true)
         });
         if is_new {
-            tracing::warn!("no thread is left to serve: this worker is to be replaced");
+            tracing::warn!("no thread is free to serve: this worker is to be replaced");
         }
     }
 

@@ -96,7 +96,7 @@ fn split(text: &str) -> (&str, Option<&str>) {
 
 impl Target {
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let example = "write such as \"blog.wsgi:application\" or \"app.py:app\"";
+        let example = "write for example \"blog.wsgi:application\" or \"app.py:app\"";
         let is_file =
             |end: &str| text.strip_suffix(end).is_some_and(|stem| !stem.is_empty() && !stem.ends_with('/'));
         if is_file(".py") || is_file(".wsgi") && text.contains('/') {
@@ -128,13 +128,13 @@ impl Callable {
         let name = call.map_or(text, |(name, _)| name);
         if !is_dotted_name(name) {
             return Err(Wrong::new(format!("must name a callable after the `:`, which \"{text}\" is not"))
-                .cure("write such as \"blog.wsgi:application\""));
+                .cure("write for example \"blog.wsgi:application\""));
         }
         let Some((_, arguments)) = call else { return Ok(Self::Name(text.to_owned())) };
         let arguments = arguments.trim_matches(' ').to_owned();
         check_arguments(&arguments).map_err(|error| {
             Wrong::new(format!("must call `{name}` with literals only, and {error}")).cure(format!(
-                "write such as \"{name}('prod', debug=False)\", or pass what it needs in [env]"
+                "write for example \"{name}('prod', debug=False)\", or pass what it needs in [env]"
             ))
         })?;
         Ok(Self::Factory { name: name.to_owned(), arguments })

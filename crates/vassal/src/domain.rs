@@ -64,7 +64,7 @@ fn refuse(text: &str) -> Wrong {
     let wrong = |what: &str| Wrong::new(format!("must hold host names, and `{}` {what}", shorten(text)));
     let bare = format!("write \"{host}\"");
     if text.is_empty() {
-        wrong("is empty").cure("write such as \"blog.example\", or \"*\" for any host")
+        wrong("is empty").cure("write for example \"blog.example\", or \"*\" for any host")
     } else if after_scheme != text {
         wrong("has a scheme").cure(bare)
     } else if authority != text {

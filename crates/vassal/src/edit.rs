@@ -8,14 +8,14 @@ use crate::{MAX_WORKERS, Vassal};
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SetWorkersError {
     /// It is out of bounds.
-    #[error("{0} workers are not possible: choose from 1 to {MAX_WORKERS}")]
+    #[error("{0} workers aren't possible: choose a number from 1 to {MAX_WORKERS}")]
     Count(u32),
     /// The text is not TOML, so that nothing can be written into it safely. What the parser says of it would show the
     /// line, and with it what may be a secret.
-    #[error("the file is not TOML: repair it first, with the help of `imperium check`")]
+    #[error("the file isn't TOML: correct it first; `imperium check` says what is wrong")]
     Syntax,
     /// The file has the key, but for something else.
-    #[error("`workers` is a table in the file: repair it first")]
+    #[error("`workers` is a table in the file: correct it first")]
     Table,
 }
 
@@ -78,12 +78,12 @@ mod tests {
     #[test]
     fn errors() {
         let told = |text: &str, count| Vassal::set_workers(text, count).unwrap_err().to_string();
-        assert_eq!(told("", 0), "0 workers are not possible: choose from 1 to 1000");
-        assert_eq!(told("", 1001), "1001 workers are not possible: choose from 1 to 1000");
+        assert_eq!(told("", 0), "0 workers aren't possible: choose a number from 1 to 1000");
+        assert_eq!(told("", 1001), "1001 workers aren't possible: choose a number from 1 to 1000");
         assert_eq!(
             told("workers", 3),
-            "the file is not TOML: repair it first, with the help of `imperium check`"
+            "the file isn't TOML: correct it first; `imperium check` says what is wrong"
         );
-        assert_eq!(told("[workers]", 3), "`workers` is a table in the file: repair it first");
+        assert_eq!(told("[workers]", 3), "`workers` is a table in the file: correct it first");
     }
 }

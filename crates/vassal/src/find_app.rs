@@ -30,7 +30,7 @@ pub(crate) fn find_app(directory: &Path) -> Result<App, Wrong> {
             "is missing, and {} has more than one package with a wsgi.py",
             directory.display()
         ))
-        .cure(format!("write such as app = \"{first}.wsgi\""))),
+        .cure(format!("write for example app = \"{first}.wsgi\""))),
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
             (&["shop-old/wsgi.py", "shop/wsgi.py"], "shop.wsgi"),
             (
                 &["shop/wsgi.py", "blog/wsgi.py"],
-                "is missing, and ROOT has more than one package with a wsgi.py: write such as app = \"blog.wsgi\"",
+                "is missing, and ROOT has more than one package with a wsgi.py: write for example app = \"blog.wsgi\"",
             ),
             (
                 &["main.py"],

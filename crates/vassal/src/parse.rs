@@ -65,7 +65,7 @@ fn name(path: &Path) -> Result<VassalName, Diagnostics> {
         Some(Err(error)) => Err(Problem::of_file(path, format!("cannot name an app: {error}")).into()),
         None => Err(Problem::of_file(
             path,
-            "is no vassal file: its name must end in `.toml`, and not begin with a dot",
+            "isn't the file of an app: its name must end in `.toml`, and not begin with a dot",
         )
         .into()),
     }
@@ -136,9 +136,9 @@ fn folder(base: PathBuf, absent: Absent) -> impl Fn(&Value) -> Result<PathBuf, W
                 Absent::Allowed => return Ok(path),
                 Absent::Refused => "does not exist".to_owned(),
             },
-            Err(error) => format!("cannot be looked at: {error}"),
+            Err(error) => format!("cannot be read: {error}"),
         };
-        let cure = "make the folder, or correct the path";
+        let cure = "create the folder, or correct the path";
         Err(Wrong::new(format!("must be a folder, and {} {what}", path.display())).cure(cure))
     }
 }
@@ -162,7 +162,8 @@ fn check_app_file(file: &mut Document, app: &App, directory: &Path) {
             let wrong = Wrong::new(format!("names the file {}, which does not exist", path.display()));
             file.refuse(
                 "app",
-                wrong.cure("write its path from `directory`, or such as \"blog.wsgi:application\""),
+                wrong
+                    .cure("write its path relative to `directory`, or for example \"blog.wsgi:application\""),
             );
         }
     }
@@ -176,8 +177,8 @@ fn health(file: &mut Document, mount: &MountPath) -> Option<HealthPath> {
 fn env_name(name: &str) -> Result<String, Wrong> {
     let allowed = |c: char| c == '_' || c.is_ascii_alphanumeric();
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(allowed) {
-        let rule = "name it with letters, digits and `_`, and no digit first";
-        return Err(Wrong::new("is no name of an environment variable").cure(rule));
+        let rule = "use letters, digits and `_`, and don't start with a digit";
+        return Err(Wrong::new("isn't a valid name of an environment variable").cure(rule));
     }
     Ok(name.to_owned())
 }

@@ -53,12 +53,12 @@ impl Python {
                 "names the virtualenv {shown}, whose interpreter {} is gone",
                 gone.display()
             ))
-            .cure(format!("make it anew with `python3 -m venv --clear {shown}`, and install its packages")));
+            .cure(format!("recreate it with `python3 -m venv --clear {shown}`, and install its packages")));
         }
         let wrong = Wrong::new(format!("must be a virtualenv, and {shown} has no program bin/python in it"));
         Err(match [".venv", "venv"].iter().find(|name| is_program(&path.join(name).join("bin/python"))) {
             Some(name) => wrong.cure(format!("write \"{shown}/{name}\"")),
-            None => wrong.cure(format!("make it with `python3 -m venv {shown}`")),
+            None => wrong.cure(format!("create it with `python3 -m venv {shown}`")),
         })
     }
 

@@ -116,7 +116,7 @@ fn kind(path: &Path, must: &str) -> Result<Option<Kind>, Wrong> {
         Ok(it) if it.is_file() => return Ok(Some(Kind::File)),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Ok(_) => "is neither".to_owned(),
-        Err(error) => format!("cannot be looked at: {error}"),
+        Err(error) => format!("cannot be read: {error}"),
     };
     Err(Wrong::new(format!("{must}, and {} {what}", path.display())).cure("correct the path"))
 }

@@ -6,20 +6,20 @@ use std::path::PathBuf;
 use api::{VassalName, WorkerName};
 use daemon::logging::Format;
 
-/// Runs one worker of an app, as emperord says.
+/// Runs one worker of an app.
 #[derive(Debug, clap::Parser)]
 #[command(version, about)]
 pub(crate) struct Arguments {
-    /// Name of the worker, such as `blog-2`
+    /// The name of the worker, such as `blog-2`
     #[arg(value_name = "NAME", value_parser = WorkerName::parse, required_unless_present = "template")]
     pub(crate) worker: Option<WorkerName>,
-    /// Be what the workers of this app are forked from, at emperord's orders on stdin
+    /// Run the process that the workers of this app are forked from; emperord controls it over stdin
     #[arg(long, value_name = "APP", value_parser = VassalName::parse, conflicts_with = "worker")]
     pub(crate) template: Option<VassalName>,
-    /// Unix socket of emperord
+    /// The unix socket of emperord
     #[arg(long, value_name = "SOCKET")]
     pub(crate) emperord: PathBuf,
-    /// How log lines are written
+    /// The format of log lines
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub(crate) log_format: String,
     /// The extension module, where it is not beside this program
@@ -57,7 +57,7 @@ impl Arguments {
         }
     }
 
-    /// How log lines are written.
+    /// The format of log lines.
     pub(crate) fn log_format(&self) -> Format {
         self.log_format.parse().unwrap_or_default()
     }

@@ -25,7 +25,7 @@ pub(crate) enum ExecError {
     #[error(transparent)]
     Interpreter(#[from] NoInterpreter),
     /// The extension is not where it belongs.
-    #[error("find the extension: there is none of {}: install it beside workerd", .0.join(", "))]
+    #[error("find the extension: none of {} exists: install it next to workerd", .0.join(", "))]
     Extension(Vec<String>),
     /// This program's own path is unknown.
     #[error("find the path of workerd itself")]

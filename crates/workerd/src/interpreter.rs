@@ -15,7 +15,7 @@ pub(crate) enum NoInterpreter {
     NotAVirtualenv(PathBuf),
     /// The virtualenv was made with an interpreter that is no more.
     #[error(
-        "find the interpreter of virtualenv {}: {}, which it was made with, is gone: make it anew with \
+        "find the interpreter of virtualenv {}: {}, which it was made with, is gone: recreate it with \
          `python3 -m venv --clear {}`, and install its packages",
         folder.display(), interpreter.display(), folder.display()
     )]

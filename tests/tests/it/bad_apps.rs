@@ -160,10 +160,10 @@ async fn an_app_that_writes_to_a_client_that_has_gone_is_told() -> anyhow::Resul
 
 /// A path, and what the log says of the worker's end.
 const DEADLY: [(&str, &[&str]); 4] = [
-    ("/os-exit", &["worker ended unasked", "exited with status 0"]),
-    ("/abort", &["worker ended unasked", "signal 6"]),
-    ("/segfault", &["worker ended unasked", "signal 11"]),
-    ("/kill-itself", &["worker ended unasked", "signal 9"]),
+    ("/os-exit", &["worker exited unexpectedly", "exited with status 0"]),
+    ("/abort", &["worker exited unexpectedly", "signal 6"]),
+    ("/segfault", &["worker exited unexpectedly", "signal 11"]),
+    ("/kill-itself", &["worker exited unexpectedly", "signal 9"]),
 ];
 
 #[tokio::test]

@@ -69,7 +69,7 @@ async fn a_reload_reads_the_whole_file_or_changes_nothing() -> anyhow::Result<()
         write("access_log = \"stderr\"\nwrong = 1\n")?;
         reload(stack).await?;
         stack.logged(&["ERROR frontd", "frontd.toml:2:1: unknown key `wrong`"]).await?;
-        stack.logged(&["WARN frontd", "the configuration from before stays in use"]).await?;
+        stack.logged(&["WARN frontd", "the previous configuration stays in use"]).await?;
         client.get("/hello?between").await?.expect(200)?;
 
         write("access_log = \"stderr\"\nshards = 9\n[limits]\nheader = \"1 KiB\"\n")?;

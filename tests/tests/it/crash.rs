@@ -221,7 +221,7 @@ async fn a_lost_and_a_damaged_file_of_workers_cost_no_request() -> anyhow::Resul
             gets.flows(30).await?;
         }
         stack.logged(&["the file of workers is damaged"]).await?;
-        stack.logged(&["worker adopted, of which nothing was known", "wsgi-1"]).await?;
+        stack.logged(&["adopted an unknown worker", "wsgi-1"]).await?;
         gets.finish().await?.all_right()?;
         posts.finish().await?.all_right()
     })

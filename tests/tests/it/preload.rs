@@ -102,14 +102,14 @@ async fn reloads_scaling_and_crashes_under_load() -> anyhow::Result<()> {
         stack.command("scale", &["shared", "2"]).await?;
         let two = stack.ready("shared", 2).await?;
         stack.kill(two[0])?;
-        stack.logged(&["worker ended unasked", &two[0].to_string(), "was ended by signal 9"]).await?;
+        stack.logged(&["worker exited unexpectedly", &two[0].to_string(), "was ended by signal 9"]).await?;
         stack
             .until("shared", "it is replaced", |app| app.is_whole() && !app.ready().contains(&two[0]))
             .await?;
         ensure!(template(stack)? == second, "another template for a crash");
 
         stack.kill(second)?;
-        stack.logged(&["template ended unasked"]).await?;
+        stack.logged(&["template exited unexpectedly"]).await?;
         stack.command("scale", &["shared", "3"]).await?;
         ensure!(template(stack)? != second, "a dead one forks");
         load.flows(100).await?;

@@ -34,7 +34,7 @@ async fn sigterm_drains_a_worker_under_load() -> anyhow::Result<()> {
         }
         load.flows(30).await?;
         load.finish().await?.all_right()?;
-        ensure!(!stack.log().contains("ended unasked"), "an orderly end is called a crash");
+        ensure!(!stack.log().contains("exited unexpectedly"), "an orderly end is called a crash");
         Ok(())
     })
     .await

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ledger::Entry;
 use super::site::App;
 
-/// A worker that ended unasked.
+/// A worker that exited unexpectedly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Harm {
     pub(crate) app: App,

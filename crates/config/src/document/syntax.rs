@@ -8,8 +8,8 @@ use crate::diagnostics::Wrong;
 pub(super) fn explain_secret(error: &TomlError) -> Wrong {
     match error.message() {
         "key with no value" => Wrong::new("the key has no value").cure("write `KEY = \"value\"`"),
-        "duplicate key" => Wrong::new("the key stands here a second time").cure("keep one of the two"),
-        _ => Wrong::new("this is no TOML").cure("write `KEY = \"value\"`, with the value in quotes"),
+        "duplicate key" => Wrong::new("the key is set a second time here").cure("keep one of the two"),
+        _ => Wrong::new("this isn't TOML").cure("write `KEY = \"value\"`, with the value in quotes"),
     }
 }
 
@@ -23,11 +23,11 @@ pub(super) fn explain(error: &TomlError, text: &str) -> Wrong {
     match message {
         "string values must be quoted" if at.is_empty() => Wrong::new("the value is missing"),
         "string values must be quoted" => {
-            Wrong::new(format!("`{at}` is no value")).cure(format!("if it is a string, write \"{at}\""))
+            Wrong::new(format!("`{at}` isn't a value")).cure(format!("if it is a string, write \"{at}\""))
         }
         "key with no value" => Wrong::new("the key has no value").cure("write `key = value`"),
         "duplicate key" => {
-            Wrong::new(format!("`{at}` stands here a second time")).cure("keep one of the two")
+            Wrong::new(format!("`{at}` is set a second time here")).cure("keep one of the two")
         }
         message => match expected {
             Some(expected) => Wrong::new(message).cure(format!("expected {expected}")),

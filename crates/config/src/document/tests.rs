@@ -61,9 +61,12 @@ fn unknown_keys() {
     check_rest("queue = { depth = 1 }", &["3:11: unknown key `depth` in `[queue]`: the keys are `size`"]);
     check_rest(
         "[[queue]]\nsize = 1",
-        &["3:1: `queue` must be a table: write [queue], and its keys in lines below"],
+        &["3:1: `queue` must be a table: write [queue], and its keys in the lines below"],
     );
-    check_rest("queue = 1", &["3:9: `queue` must be a table: write [queue], and its keys in lines below"]);
+    check_rest(
+        "queue = 1",
+        &["3:9: `queue` must be a table: write [queue], and its keys in the lines below"],
+    );
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn keys_of_another_table() {
         "[env]\nworkers = 2",
         &[&format!("4:11: `env.workers` must be a string, not an integer: {top}")],
     );
-    check("hosts = ['x']\n[env]\napp = 'x'", &[&format!("3:1: `app` stands in `[env]`: {top}")]);
+    check("hosts = ['x']\n[env]\napp = 'x'", &[&format!("3:1: `app` is in `[env]`: {top}")]);
     check("app = 'x'\n[queue]\nhosts = 'x'", &[&format!("3:1: unknown key `hosts` in `[queue]`: {top}")]);
 }
 
@@ -106,13 +109,13 @@ fn all_errors_in_the_order_of_lines() {
 fn what_is_not_toml() {
     check(
         "app = blog.wsgi:app",
-        &["1:7: `blog.wsgi:app` is no value: if it is a string, write \"blog.wsgi:app\""],
+        &["1:7: `blog.wsgi:app` isn't a value: if it is a string, write \"blog.wsgi:app\""],
     );
     check("app =", &["1:6: the value is missing"]);
     check("app 'x'", &["1:5: the key has no value: write `key = value`"]);
     check("app: 'x'", &["1:6: the key has no value: write `key = value`"]);
-    check("app = 'x'\napp = 'y'", &["2:1: `app` stands here a second time: keep one of the two"]);
-    check("[env]\n[queue]\n[env]", &["3:2: `env` stands here a second time: keep one of the two"]);
+    check("app = 'x'\napp = 'y'", &["2:1: `app` is set a second time here: keep one of the two"]);
+    check("[env]\n[queue]\n[env]", &["3:2: `env` is set a second time here: keep one of the two"]);
     check("[queue\nsize = 1", &["1:7: unclosed table: expected `]`"]);
     check("app = \"x", &["1:9: invalid basic string: expected `\"`"]);
     check("hosts = ['x',", &["1:14: unclosed array: expected `]`"]);

@@ -94,7 +94,7 @@ fn every_key() {
 
 #[test]
 fn errors() {
-    let listen = "write \"[::]:80\" to listen on all interfaces, \"127.0.0.1:80\" for this machine alone";
+    let listen = "write \"[::]:80\" to listen on all interfaces, \"127.0.0.1:80\" for this machine only";
     check(
         "http = [':80']",
         &[&format!("1:9: `http` must be an IP address with a port, not \":80\": {listen}")],

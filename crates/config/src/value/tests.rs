@@ -35,7 +35,7 @@ fn durations() {
     ] {
         check(toml, expected);
     }
-    let cure = "write such as \"30s\", \"500ms\", \"2m\" or \"1h\"; a number alone is seconds";
+    let cure = "write for example \"30s\", \"500ms\", \"2m\" or \"1h\"; a number without a unit is seconds";
     for toml in [
         "'x'", "''", "'s'", "'-1s'", "'1e3s'", "'1 2s'", "'30'", "'30S'", "'1..5s'", "true", "-1", "nan",
         "[]",
@@ -63,7 +63,7 @@ fn sizes() {
     ] {
         check(toml, expected);
     }
-    let cure = "write such as \"300 MB\" or \"64 KiB\"; a number alone is bytes";
+    let cure = "write for example \"300 MB\" or \"64 KiB\"; a number without a unit is bytes";
     for toml in ["'10m'", "'10 mb'", "'x'", "'MB'", "'1'", "''", "-1", "false"] {
         check(toml, &format!("must be a size, not {toml}: {cure}"));
     }
@@ -89,7 +89,7 @@ fn integers() {
 fn texts() {
     let check = |toml: &str, expected: &str| check(text(&value(toml)), expected);
     check("'x'", "\"x\"");
-    check("\"a\\u0000b\"", "must not hold a zero byte");
+    check("\"a\\u0000b\"", "must not contain a zero byte");
     check("8", "must be a string, not an integer: write \"8\"");
     check("{ a = 1 }", "must be a string, not a table");
 }
@@ -113,7 +113,7 @@ fn addresses() {
     check("[::]:443", "[::]:443");
     for (text, port) in [("localhost:81", 81), (":81", 81), ("81", 81), ("127.0.0.1", 8080), ("*:x", 8080)] {
         let cure = format!(
-            "\"[::]:{port}\" to listen on all interfaces, \"127.0.0.1:{port}\" for this machine alone"
+            "\"[::]:{port}\" to listen on all interfaces, \"127.0.0.1:{port}\" for this machine only"
         );
         check(text, &format!("must be an IP address with a port, not \"{text}\": write {cure}"));
     }

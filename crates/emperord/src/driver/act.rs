@@ -177,7 +177,7 @@ impl App {
         let worker = self.worker(number);
         match cause {
             TerminateCause::Superfluous => tracing::info!(%worker, "worker stopped before it was ready"),
-            TerminateCause::GraceOver => tracing::warn!(%worker, "worker stopped: its grace is over"),
+            TerminateCause::GraceOver => tracing::warn!(%worker, "worker killed: it didn't stop in time"),
             TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it does not answer"),
         }
     }
@@ -215,7 +215,7 @@ impl App {
         let app = &self.name;
         tracing::error!(
             %app, ?failure,
-            "app given up: it is tried again when its files or its vassal file change, or it is reloaded"
+            "app failed: it is retried when its code or its file changes, or on a reload"
         );
     }
 
@@ -223,7 +223,7 @@ impl App {
         let app = &self.name;
         tracing::error!(
             %app, ?failure,
-            "reload abandoned: the version that worked serves on, and the new one is tried again beside it"
+            "reload failed: the old version keeps serving, and the new one is retried"
         );
         self.abandoned_error.clone_from(&self.worker_error);
     }

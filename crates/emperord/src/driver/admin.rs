@@ -44,7 +44,7 @@ pub enum AdminError {
     #[error("app `{0}` was removed")]
     Removed(VassalName),
     /// Its file asks for another number meanwhile.
-    #[error("`workers` of app `{app}` is {workers} by now: its file was changed again")]
+    #[error("`workers` of app `{app}` is {workers} now: its file was changed again")]
     Superseded {
         /// Which.
         app: VassalName,
@@ -85,7 +85,7 @@ impl Driver {
         };
         match scale::write(&app.file, workers) {
             Ok(()) => {
-                tracing::info!(app = %name, workers, "number of workers written into the file");
+                tracing::info!(app = %name, workers, "wrote the number of workers into the app's file");
                 app.answer_at(Goal::Workers(workers), reply);
             }
             Err(error) => drop(reply.send(Err(AdminError::Scale(chain(error))))),
@@ -114,7 +114,7 @@ impl Driver {
         if let Shutdown::Asked(replies) = &mut self.shutdown {
             return replies.push(reply);
         }
-        tracing::info!("every worker is drained: emperord shuts down");
+        tracing::info!("shutting down: draining every worker");
         self.shutdown = Shutdown::Asked(vec![reply]);
         for name in self.apps.keys().cloned().collect::<Vec<_>>() {
             if let Some(app) = self.apps.get_mut(&name) {

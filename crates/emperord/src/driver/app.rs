@@ -275,7 +275,7 @@ impl Slot {
         if let Err(TrySendError::Full(command)) = attachment.commands.try_send(command) {
             let order = command.name();
             // Where it was to end, the signals that follow end it.
-            tracing::warn!(%worker, order, "worker not told: it does not read what it is sent");
+            tracing::warn!(%worker, order, "cannot notify worker: it does not read what it is sent");
         }
     }
 

@@ -258,7 +258,7 @@ impl Driver {
         self.remove_socket(worker);
         match stage {
             Some(stage @ (Stage::Starting { .. } | Stage::Ready { .. })) => {
-                tracing::warn!(%worker, pid, %ending, "worker ended unasked");
+                tracing::warn!(%worker, pid, %ending, "worker exited unexpectedly");
                 self.note_ending(worker, &slot, stage, ending);
             }
             _ => tracing::info!(%worker, pid, %ending, "worker ended"),

@@ -91,7 +91,7 @@ impl Driver {
         let app = app.clone();
         self.tasks.spawn(async move {
             if let Err(error) = job.await {
-                tracing::warn!(%app, error, "its units that failed stay in systemd's list");
+                tracing::warn!(%app, error, "cannot reset its failed units in systemd");
             }
         });
     }

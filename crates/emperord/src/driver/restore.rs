@@ -70,7 +70,7 @@ impl Driver {
                 app.restore(vassal);
             }
             Err(error) => {
-                tracing::warn!(app = %name, %error, "the last good version can be used no more");
+                tracing::warn!(app = %name, %error, "the last good version can't be used any more");
                 return;
             }
         }
@@ -91,7 +91,7 @@ impl Driver {
         app.proven_saved = Some(generation);
         if let Err(error) = self.state.keep_proven(name) {
             let error = anyhow::Error::from(error);
-            tracing::error!(app = %name, error = format!("{error:#}"), "after a restart of emperord there is no way back to this version");
+            tracing::error!(app = %name, error = format!("{error:#}"), "cannot save this version: it can't be restored after a restart of emperord");
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Recovery {
 impl Recovery {
     pub(super) fn begin(now: Instant) -> Self {
         tracing::warn!(
-            "who is alive is not known: workers that attach are adopted, before others are started"
+            "the list of running workers is unknown: workers that attach are adopted, before others are started"
         );
         Self { began: now }
     }
@@ -59,7 +59,7 @@ impl Driver {
         }
         let is_vacant = |app: &&mut App| app.vassal.is_some() && app.supervisor.worker(number).is_none();
         let Some(app) = self.apps.get_mut(&worker.vassal).filter(is_vacant) else { return false };
-        tracing::warn!(%worker, pid, "worker adopted, of which nothing was known");
+        tracing::warn!(%worker, pid, "adopted an unknown worker");
         app.slots.insert(number, Slot::new(process.clone(), String::new(), None));
         let age = caller.identity.age();
         self.tell(&worker.vassal, Event::Adopted { number, generation: 0, stage: Adoption::Ready, age });
@@ -80,7 +80,7 @@ impl Driver {
             true => Command::Drain(grace),
             false => Command::Stop("it is not wanted any more".to_owned()),
         };
-        tracing::warn!(%worker, pid, "worker told to end: it is not wanted");
+        tracing::warn!(%worker, pid, "stopping worker: it isn't wanted");
         let _gone = commands.try_send(command);
     }
 }

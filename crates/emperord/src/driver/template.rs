@@ -131,7 +131,7 @@ impl Driver {
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
         app.template.as_mut()?.order(&worker);
-        tracing::debug!(%worker, generation, "worker is to be forked");
+        tracing::debug!(%worker, generation, "forking worker");
         None
     }
 
@@ -167,7 +167,7 @@ impl Driver {
         }
         let python = app.current_python();
         let Some(Template { ordered, failure, stage, .. }) = app.template.take() else { return };
-        tracing::warn!(app = %name, pid, %ending, "template ended unasked");
+        tracing::warn!(app = %name, pid, %ending, "template exited unexpectedly");
         match &failure {
             Some(failure) => app.worker_error = Some(failure.told(&format!("the template of {name}"))),
             None if ordered.is_empty() => {}

@@ -223,7 +223,7 @@ async fn a_number_that_is_overtaken_by_another_is_not_waited_for() {
     let _starting = Worker::attach(&emperor, "blog", 3).await;
     let last = emperor.scale("blog", 1).await;
     let refusal = overtaken.await.unwrap().unwrap_err();
-    assert_eq!(refusal.to_string(), "`workers` of app `blog` is 1 by now: its file was changed again");
+    assert_eq!(refusal.to_string(), "`workers` of app `blog` is 1 now: its file was changed again");
     assert_eq!(last.await.unwrap(), Ok(()));
 }
 

@@ -146,7 +146,7 @@ fn make_authority(certificate: &Path, key: &Path) -> Result<(), TlsError> {
     let (made, private) = make().map_err(TlsError::make("the development authority"))?;
     keep(key, &private.serialize_pem(), 0o600)?;
     keep(certificate, &made.pem(), 0o644)?;
-    tracing::info!(path = %certificate.display(), "made a development authority: trust it to trust its hosts");
+    tracing::info!(path = %certificate.display(), "created a local certificate authority: trust it to avoid browser warnings");
     Ok(())
 }
 

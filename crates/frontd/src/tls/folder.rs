@@ -71,7 +71,7 @@ impl Folder {
             if is_kept {
                 tracing::warn!(%path, %error, "certificate cannot be used: the one read before stays in use until a restart");
             } else {
-                tracing::error!(%path, %error, "certificate cannot be used: it is passed over");
+                tracing::error!(%path, %error, "certificate can't be used: ignoring it");
             }
         }
         self.identities.iter().for_each(|(path, identity)| warn_of(identity, path));
@@ -83,7 +83,7 @@ fn warn_of(identity: &Identity, path: &Path) {
         tracing::warn!(path = %path.display(), "certificate has expired: renew it");
     }
     if identity.names.is_empty() {
-        tracing::warn!(path = %path.display(), "certificate names no host (subjectAltName): no browser takes it");
+        tracing::warn!(path = %path.display(), "certificate names no host (subjectAltName): no browser accepts it");
     }
 }
 

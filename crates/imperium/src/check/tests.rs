@@ -149,7 +149,7 @@ fn files_that_are_no_vassals() {
     let skipped = "skipped ROOT/vassals/a.toml~, which is no vassal file: those end in .toml\n";
     check(&files, &[], (skipped, "0 files checked, all good\n"));
     let refused =
-        "  × ROOT/vassals/a.toml~: is no vassal file: its name must end in `.toml`, and not begin with a dot
+        "  × ROOT/vassals/a.toml~: isn't the file of an app: its name must end in `.toml`, and not begin with a dot
 
   × ROOT/nono: cannot be read: No such file or directory (os error 2)
 

@@ -252,7 +252,7 @@ impl Looked<'_> {
         Wrong::new(format!(
             "{path}, line {line}: {called} makes an app that is none of WSGI's, and WSGI is what is served"
         ))
-        .cure("serve it by another server, or name its WSGI app by `--app module:callable`")
+        .cure("serve it with another server, or name its WSGI app with `--app module:callable`")
     }
 
     fn arguments(&self, line: usize, name: &str) -> Wrong {

@@ -89,8 +89,8 @@ pub(crate) fn find(project: &Project, python: Option<&Virtualenv>) -> Result<Fou
 pub(crate) fn in_file(project: &Project, file: &Path) -> Result<Found, Wrong> {
     let shown = project.shown(file).display().to_string();
     let nothing = || {
-        Wrong::new(format!("{shown} has no WSGI callable that can be seen in its source"))
-            .cure(format!("name it by `--app {shown}:NAME`"))
+        Wrong::new(format!("{shown} has no WSGI callable in its source"))
+            .cure(format!("name it with `--app {shown}:NAME`"))
     };
     if file.extension().is_some_and(|it| it == "ini") {
         let text = read(file).unwrap_or_default();

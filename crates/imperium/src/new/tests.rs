@@ -76,7 +76,7 @@ fn what_is_there_is_left_alone() {
     let before = fs::read(&file).unwrap();
     assert_eq!(
         run_in(root.path(), &["--name", "shop", "--domain", "b.example"]),
-        "write ROOT/vassals/shop.toml: there is such a file"
+        "write ROOT/vassals/shop.toml: the file exists already"
     );
     assert_eq!(
         run_in(root.path(), &["--name", "other", "--domain", "shop.localhost"]),

@@ -50,7 +50,7 @@ impl Virtualenv {
             let (major, minor) = OLDEST;
             let (path, version) = (self.path.display(), &self.version);
             return Some(format!(
-                "{path} has Python {version}, and {major}.{minor} or newer is needed: make it anew"
+                "{path} has Python {version}, and {major}.{minor} or newer is needed: recreate it"
             ));
         }
         let (path, package) = (self.path.display(), framework.to_lowercase());

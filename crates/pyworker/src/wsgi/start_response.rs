@@ -99,7 +99,7 @@ fn parse(status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<
         if let Some(dropped) = builder.header(name.to_str()?, value.to_str()?)? {
             tracing::warn!(
                 header = dropped.0,
-                "the app sent a header of the connection, which is not its to send"
+                "the app sent a connection header, which only the server may send"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Workers that served, and ended unasked.
+//! Workers that served, and exited unexpectedly.
 
 use super::*;
 

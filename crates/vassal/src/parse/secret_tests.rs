@@ -160,7 +160,7 @@ fn what_is_wrong_is_still_told_with_its_place() {
     let line = |rest: &str| told(&format!("{HEAD}{rest}")).to_string();
     assert_eq!(
         line("[env]\nKEY = hunter"),
-        "/v/a.toml:5:7: this is no TOML: write `KEY = \"value\"`, with the value in quotes"
+        "/v/a.toml:5:7: this isn't TOML: write `KEY = \"value\"`, with the value in quotes"
     );
     assert_eq!(
         line("[env]\nPORT = 8000"),

@@ -219,7 +219,7 @@ fn domains() {
     }
     check(
         "['']",
-        &format!("1:12: {must} `` is empty: write such as \"blog.example\", or \"*\" for any host"),
+        &format!("1:12: {must} `` is empty: write for example \"blog.example\", or \"*\" for any host"),
     );
     check("[]", "1:11: `domains` must have at least one element: write domains = [\"blog.example\"]");
     check("[3]", "1:12: `domains` must be a string, not an integer: write \"3\"");
@@ -247,7 +247,7 @@ fn apps() {
     let check = |app: &str, expected: &str| {
         check_value("app", &format!("'{app}'"), &[&format!("2:7: `app` {expected}")]);
     };
-    let such_as = "write such as \"blog.wsgi:application\" or \"app.py:app\"";
+    let such_as = "write for example \"blog.wsgi:application\" or \"app.py:app\"";
     check("", &format!("must name a Python module, which \"\" is not: {such_as}"));
     check(":app", &format!("must name a Python module, which \"\" is not: {such_as}"));
     check("my-app:app", &format!("must name a Python module, which \"my-app\" is not: {such_as}"));
@@ -259,7 +259,7 @@ fn apps() {
             "must name a module or a file that ends in `.py`, `.wsgi` or `.ini`, not \"blog/wsgi\": {such_as}"
         ),
     );
-    let only = "write such as \"b('prod', debug=False)\", or pass what it needs in [env]";
+    let only = "write for example \"b('prod', debug=False)\", or pass what it needs in [env]";
     check(
         "a:b(os.environ[\"X\"])",
         &format!(
@@ -275,11 +275,11 @@ fn apps() {
     );
     check(
         "a:",
-        "must name a callable after the `:`, which \"\" is not: write such as \"blog.wsgi:application\"",
+        "must name a callable after the `:`, which \"\" is not: write for example \"blog.wsgi:application\"",
     );
     check(
         "nono.py",
-        "names the file ROOT/blog/nono.py, which does not exist: write its path from `directory`, or such as \"blog.wsgi:application\"",
+        "names the file ROOT/blog/nono.py, which does not exist: write its path relative to `directory`, or for example \"blog.wsgi:application\"",
     );
 }
 
@@ -318,14 +318,14 @@ fn folders_and_interpreters() {
         "directory",
         "'nono'",
         &[
-            "3:13: `directory` must be a folder, and ROOT/nono does not exist: make the folder, or correct the path",
+            "3:13: `directory` must be a folder, and ROOT/nono does not exist: create the folder, or correct the path",
         ],
     );
     check_value(
         "directory",
         "'blog/app.py'",
         &[
-            "3:13: `directory` must be a folder, and ROOT/blog/app.py is none: make the folder, or correct the path",
+            "3:13: `directory` must be a folder, and ROOT/blog/app.py is none: create the folder, or correct the path",
         ],
     );
     check_value(
@@ -346,7 +346,7 @@ fn folders_and_interpreters() {
     );
     check(
         "bin",
-        "must be a virtualenv, and ROOT/bin has no program bin/python in it: make it with `python3 -m venv ROOT/bin`",
+        "must be a virtualenv, and ROOT/bin has no program bin/python in it: create it with `python3 -m venv ROOT/bin`",
     );
     check(
         "v",
@@ -404,7 +404,7 @@ fn numbers_and_durations() {
     check_rest(
         "[env]\n1X = 'a'",
         &[
-            "5:1: `env.1X` is no name of an environment variable: name it with letters, digits and `_`, and no digit first",
+            "5:1: `env.1X` isn't a valid name of an environment variable: use letters, digits and `_`, and don't start with a digit",
         ],
     );
 }
@@ -438,7 +438,10 @@ fn file_names() {
     let told = Vassal::parse(Path::new("/v/Blog.toml"), "").unwrap_err().to_string();
     assert!(told.starts_with("/v/Blog.toml: cannot name an app: name `Blog` has `B` in it"), "{told}");
     let told = Vassal::parse(Path::new("/v/blog"), "").unwrap_err().to_string();
-    assert_eq!(told, "/v/blog: is no vassal file: its name must end in `.toml`, and not begin with a dot");
+    assert_eq!(
+        told,
+        "/v/blog: isn't the file of an app: its name must end in `.toml`, and not begin with a dot"
+    );
     let told = Vassal::load(Path::new("/nonexistent/blog.toml")).unwrap_err().to_string();
     assert_eq!(told, "/nonexistent/blog.toml: cannot be read: No such file or directory (os error 2)");
 }
@@ -571,7 +574,7 @@ fn recycling_and_health() {
     check_rest("reload.watch = 1", &["4:16: `reload.watch` must be true or false, not 1"]);
     check_rest(
         "recycle = 3",
-        &["4:11: `recycle` must be a table: write [recycle], and its keys in lines below"],
+        &["4:11: `recycle` must be a table: write [recycle], and its keys in the lines below"],
     );
     check_rest(
         "recycle = { memmory = 3 }",
@@ -583,7 +586,7 @@ fn recycling_and_health() {
     );
     check_rest(
         "recycle = { jitter = 20 }",
-        &["4:22: `recycle.jitter` must be a percentage from 0% to 100%, not 20: write such as \"10%\""],
+        &["4:22: `recycle.jitter` must be a percentage from 0% to 100%, not 20: write for example \"10%\""],
     );
     let why = "write `preload = true`, or `preload = { threads = \"allow\" }` for an app whose threads start again in \
                a forked process";
@@ -610,7 +613,7 @@ fn a_virtualenv_whose_interpreter_is_gone() {
     assert_eq!(
         place.told(&format!("{MINIMAL}python = 'old'")),
         "ROOT/blog.toml:4:10: `python` names the virtualenv ROOT/old, whose interpreter /gone/bin/python3.9 is gone: \
-         make it anew with `python3 -m venv --clear ROOT/old`, and install its packages"
+         recreate it with `python3 -m venv --clear ROOT/old`, and install its packages"
     );
 }
 
@@ -644,13 +647,14 @@ fn the_example() {
 #[test]
 fn users_and_limits() {
     for user in ["", "a b", "a\\nUser=root", "-a", "1000", "ü", &"x".repeat(33)] {
-        let told = format!("4:8: `user` must be the name of a user, not \"{user}\": write such as \"blog\"");
+        let told =
+            format!("4:8: `user` must be the name of a user, not \"{user}\": write for example \"blog\"");
         check_rest(&format!("user = \"{user}\""), &[&told.replace("\\n", "\n")]);
     }
     check_rest("user = 'root'", &[]);
     check_rest(
         "[limits]\ncpu = 50",
-        &["5:7: `limits.cpu` must be a percentage from 1% to 100000%, not 50: write such as \"10%\""],
+        &["5:7: `limits.cpu` must be a percentage from 1% to 100000%, not 50: write for example \"10%\""],
     );
     check_rest("[limits]\nmemory = 3", &["5:10: `limits.memory` must be from 1 MB to 1024 TiB, not 3"]);
 }

@@ -42,7 +42,7 @@ fn django_projects() {
     check(&[("shop/wsgi.py", wsgi), ("shop/__init__.py", "")], "Django shop.wsgi:application");
     check(
         &[("a/manage.py", manage), ("b/manage.py", manage)],
-        "it has several projects of Django's: a/manage.py and b/manage.py: name the folder of one of them",
+        "it has several Django projects: a/manage.py and b/manage.py: name the folder of one of them",
     );
 }
 
@@ -94,7 +94,7 @@ fn what_cannot_be_served() {
     check(
         &[("main.py", "from fastapi import FastAPI\napp = FastAPI()")],
         "main.py, line 2: FastAPI makes an app that is none of WSGI's, and WSGI is what is served: \
-         serve it by another server, or name its WSGI app by `--app module:callable`",
+         serve it with another server, or name its WSGI app with `--app module:callable`",
     );
     check(
         &[("setup.py", "name = 'shop'")],
