@@ -210,7 +210,7 @@ async fn scale_writes_the_file_and_answers_when_they_serve() {
     assert!(text.contains("workers = 2") && text.contains("# kept"), "{text}");
 
     let refusal = emperor.scale("blog", 0).await.await.unwrap().unwrap_err().to_string();
-    assert!(refusal.contains("choose from 1 to"), "{refusal}");
+    assert!(refusal.contains("choose a number from 1 to"), "{refusal}");
 }
 
 #[tokio::test]
