@@ -96,7 +96,8 @@ fn plain(path: &Path) -> PathBuf {
 /// Where a file of the repository is in the package.
 fn place(path: &Path) -> Option<PathBuf> {
     let page = PAGES.iter().find(|(page, _)| Path::new(page) == path).map(|(_, name)| PathBuf::from(name));
-    let in_folder = |(folder, name): &(&str, &str)| Some(Path::new(name).join(path.strip_prefix(folder).ok()?));
+    let in_folder =
+        |(folder, name): &(&str, &str)| Some(Path::new(name).join(path.strip_prefix(folder).ok()?));
     page.or_else(|| FOLDERS.iter().find_map(in_folder))
 }
 
@@ -116,7 +117,11 @@ mod tests {
             ("deploy/README.md", "[files](examples/blog.toml) a", "[files](examples/blog.toml) a"),
             ("deploy/README.md", "[Python](../docs/python.md)", "[Python](docs/python.md)"),
             ("docs/python.md", "[preload](preload.md)", "[preload](preload.md)"),
-            ("docs/reference/app.md", "[x](../../deploy/examples/blog.toml)", "[x](../../examples/blog.toml)"),
+            (
+                "docs/reference/app.md",
+                "[x](../../deploy/examples/blog.toml)",
+                "[x](../../examples/blog.toml)",
+            ),
             ("docs/how-to.md", "[x](../deploy/README.md) [y](#here)", "[x](../guide.md) [y](#here)"),
         ] {
             assert_eq!(installed(Path::new(page), text), expected, "{text}");
@@ -128,7 +133,9 @@ mod tests {
         let mut tree = Tree::default();
         put(&mut tree).unwrap();
         let files: Vec<_> = tree.files().map(|(path, _)| path.to_owned()).collect();
-        for file in ["README.md", "guide.md", "docs/python.md", "docs/reference/app.md", "docs/schema/app.json"] {
+        for file in
+            ["README.md", "guide.md", "docs/python.md", "docs/reference/app.md", "docs/schema/app.json"]
+        {
             assert!(files.contains(&Path::new(DOC).join(file)), "{file} is not in {files:?}");
         }
     }
