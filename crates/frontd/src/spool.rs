@@ -124,6 +124,14 @@ impl Quotas {
         self.client.give(bytes);
     }
 
+    /// Waits until there is something to be taken.
+    async fn room(&self) {
+        while self.app.is_full() || self.client.is_full() {
+            self.app.room().await;
+            self.client.room().await;
+        }
+    }
+
     /// Which limit is reached.
     fn cure(&self) -> Cure {
         if self.app.is_used_up() {
@@ -150,6 +158,11 @@ impl SpoolError {
     /// Whether it is over when others are done.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self.cure, Cure::Limit | Cure::App | Cure::Client | Cure::Files)
+    }
+
+    /// Whether it is over when others of the client's address are done.
+    pub(crate) fn is_of_client(&self) -> bool {
+        matches!(self.cure, Cure::Client)
     }
 }
 

@@ -96,6 +96,8 @@ struct State {
     tail: BytesMut,
     writer: WriterState,
     reader_gone: bool,
+    /// How often the reader took something of the file.
+    reads: u64,
     /// Waits for a chunk.
     reader_waker: Option<Waker>,
     /// Waits for room, or for the reader to go.
@@ -178,8 +180,7 @@ impl SpoolWriter {
             return Ok(());
         }
         while !data.is_empty() {
-            let (file, at, len) =
-                std::future::poll_fn(|cx| self.shared.lock().poll_room(cx, data.len())).await?;
+            let (file, at, len) = self.room(data.len()).await?;
             let part = data.split_to(data.len().min(len));
             let len = part.len() as u64;
             file.write(at, part).await?;
@@ -190,6 +191,24 @@ impl SpoolWriter {
             state.wake_reader();
         }
         Ok(())
+    }
+
+    /// Waits for room in the file, of up to `wanted` bytes. Room comes from the reader, and where a limit is reached from
+    /// whoever else gives back what counts for it.
+    async fn room(&self, wanted: usize) -> Result<(SpoolFile, u64, usize), PushError> {
+        loop {
+            let (room, reads) = self.shared.lock().room(wanted)?;
+            let read = std::future::poll_fn(|cx| self.shared.lock().poll_read_since(reads, cx));
+            match room {
+                Room::Free(file, at, len) => return Ok((file, at, len)),
+                Room::Unread => read.await,
+                Room::Limited(file) => tokio::select! {
+                    biased;
+                    () = read => {}
+                    () = file.freed() => {}
+                },
+            }
+        }
     }
 
     /// Makes the file when there is none. While a spill is on, the reader does not let it go. False when the reader has
@@ -245,6 +264,7 @@ impl State {
             tail: BytesMut::new(),
             writer: WriterState::Open,
             reader_gone: false,
+            reads: 0,
             reader_waker: None,
             writer_waker: None,
         }
@@ -298,27 +318,28 @@ impl State {
         self.poll_closed(cx).map(|()| Err(PushError::Closed))
     }
 
-    /// Where in the file to write, and how many bytes in a row, of those that are wanted.
-    fn poll_room(
-        &mut self,
-        cx: &Context<'_>,
-        wanted: usize,
-    ) -> Poll<Result<(SpoolFile, u64, usize), PushError>> {
+    /// Ready once the reader has taken more of the file, or has gone.
+    fn poll_read_since(&mut self, reads: u64, cx: &Context<'_>) -> Poll<()> {
+        if self.reads == reads { self.poll_closed(cx) } else { Poll::Ready(()) }
+    }
+
+    /// Whether there is room in the file for some of the bytes that are wanted, and how often it was read from by now.
+    fn room(&mut self, wanted: usize) -> Result<(Room, u64), PushError> {
         let Some(ring) = self.ring.as_mut().filter(|_| !self.reader_gone) else {
-            return Poll::Ready(Err(PushError::Closed));
+            return Err(PushError::Closed);
         };
         if ring.len == 0 {
             // There is always some room at its beginning, however full the folder is.
             ring.start = 0;
         }
-        let (at, len) = ring.room(wanted);
-        match ring.file.room(at, len) {
-            0 => {
-                self.writer_waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            len => Poll::Ready(Ok((ring.file.clone(), at, len))),
-        }
+        let room = match ring.room(wanted) {
+            (_, 0) => Room::Unread,
+            (at, len) => match ring.file.room(at, len) {
+                0 => Room::Limited(ring.file.clone()),
+                len => Room::Free(ring.file.clone(), at, len),
+            },
+        };
+        Ok((room, self.reads))
     }
 
     /// What the reader does next.
@@ -363,6 +384,7 @@ impl State {
     /// So many bytes were read from the file.
     fn was_read(&mut self, len: usize) {
         let Some(ring) = &mut self.ring else { return };
+        self.reads += 1;
         ring.start = (ring.start + len as u64) % ring.size;
         ring.len -= len as u64;
         self.let_go_if_caught_up();
@@ -374,6 +396,16 @@ impl Drop for State {
     fn drop(&mut self) {
         self.memory.give(self.counted);
     }
+}
+
+/// Whether a file can be written to.
+enum Room {
+    /// At an offset, so many bytes in a row.
+    Free(SpoolFile, u64, usize),
+    /// It is as large as it may be, and not read.
+    Unread,
+    /// The app, the client's address or all of them have as much as they may.
+    Limited(SpoolFile),
 }
 
 enum Next {

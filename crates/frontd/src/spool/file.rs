@@ -75,6 +75,11 @@ impl SpoolFile {
         usize::try_from(room).map_or(len, |room| room.min(len))
     }
 
+    /// Waits until no limit is reached any more, whoever gives room back.
+    pub(super) async fn freed(&self) {
+        self.file.granted.quotas.room().await;
+    }
+
     /// Which limit leaves no room.
     pub(super) fn cure(&self) -> Cure {
         self.file.granted.quotas.cure()

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 
@@ -249,6 +250,52 @@ async fn what_a_folder_may_hold_is_shared_and_given_back() {
         }
     };
     assert_eq!(room, 276 * KIB);
+}
+
+/// Polls until the file holds so many KiB that nobody reads.
+async fn holds(reader: &SpoolReader, kib: usize) {
+    let held = async {
+        while reader.shared.lock().ring.as_ref().is_none_or(|ring| ring.len < (kib * KIB) as u64) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), held).await.expect("too little was written");
+}
+
+#[tokio::test]
+async fn a_writer_that_waits_for_a_limit_is_woken_by_whoever_gives_room_back() {
+    const MAX: u64 = u64::MAX;
+    let limit = 512 * KIB as u64;
+    for (limits, name) in
+        [([limit, MAX, MAX], "total"), ([MAX, limit, MAX], "app"), ([MAX, MAX, limit], "client")]
+    {
+        let temp = tempfile::TempDir::new().unwrap();
+        let [account, _] = accounts(temp.path(), limits);
+        let other = SpoolFile::create(&account).await.unwrap();
+        assert_eq!(other.room(0, 600 * KIB), 576 * KIB, "{name}");
+        let channels: [_; 3] = std::array::from_fn(|_| channel(account.clone(), ChannelLimits::default()));
+        let mut writers = tokio::task::JoinSet::new();
+        let readers = channels.map(|(mut writer, reader)| {
+            writers.spawn(async move {
+                for part in 0..2 {
+                    writer.push(Bytes::from(pattern(part * 150 * KIB, 150 * KIB))).await.unwrap();
+                }
+                writer.finish();
+            });
+            reader
+        });
+        for reader in &readers {
+            holds(reader, 64).await;
+        }
+        assert!(writers.try_join_next().is_none(), "{name}: there was no limit");
+        drop(other);
+        let woken = tokio::time::timeout(Duration::from_secs(10), writers.join_all());
+        assert_eq!(woken.await.expect("no writer was woken").len(), 3, "{name}");
+        for mut reader in readers {
+            assert!(take(&mut reader, 300 * KIB).await == pattern(0, 300 * KIB), "{name}");
+            assert!(reader.frame().await.is_none());
+        }
+    }
 }
 
 #[tokio::test]
