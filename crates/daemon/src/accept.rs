@@ -208,6 +208,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::os::unix::net::UnixStream as Client;
 
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -235,9 +236,9 @@ mod tests {
         }
     }
 
-    /// Whether this is the process of its own that such a test needs. If not, it is run in one.
-    fn is_on_its_own(test: &str) -> bool {
-        const MARK: &str = "TEST_ON_ITS_OWN";
+    /// Whether this is the process of its own that such a test needs. If not, the test is run in one.
+    fn runs_in_own_process(test: &str) -> bool {
+        const MARK: &str = "TEST_RUNS_IN_OWN_PROCESS";
         if std::env::var_os(MARK).is_some() {
             return true;
         }
@@ -254,7 +255,9 @@ mod tests {
 
     #[tokio::test]
     async fn without_descriptors_it_pauses_and_closes_who_waits_and_goes_on() {
-        if !is_on_its_own("accept::tests::without_descriptors_it_pauses_and_closes_who_waits_and_goes_on") {
+        if !runs_in_own_process(
+            "accept::tests::without_descriptors_it_pauses_and_closes_who_waits_and_goes_on",
+        ) {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -279,5 +282,31 @@ mod tests {
         };
         let (_stream, _client) = tokio::join!(acceptor.accept(), closed);
         assert!(acceptor.reserve.is_some());
+    }
+
+    #[tokio::test]
+    async fn without_descriptors_clients_over_tcp_are_closed_and_accepting_goes_on_afterwards() {
+        if !runs_in_own_process(
+            "accept::tests::without_descriptors_clients_over_tcp_are_closed_and_accepting_goes_on_afterwards",
+        ) {
+            return;
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tally = Arc::new(Tally::default());
+        let mut acceptor = Acceptor::new(listener, Arc::clone(&tally));
+        let early = std::net::TcpStream::connect(address).unwrap();
+        early.set_nonblocking(true).unwrap();
+        let mut early = TcpStream::from_std(early).unwrap();
+        let spent = Exhausted::new();
+
+        let closed = async {
+            assert_eq!(early.read(&mut [0]).await.unwrap(), 0, "closed, not left waiting");
+            drop(spent);
+            std::net::TcpStream::connect(address).unwrap()
+        };
+        let ((_stream, peer), late) = tokio::join!(acceptor.accept(), closed);
+        assert_eq!(peer, late.local_addr().unwrap());
+        assert!((1..20).contains(&tally.failed()) && tally.closed() == 1);
     }
 }

@@ -214,12 +214,7 @@ fn tune(socket: &StdListener, send_timeout: Duration) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::io::Read as _;
-    use std::iter;
     use std::net::{Ipv4Addr, TcpStream as Client};
-
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     use super::*;
 
@@ -245,46 +240,5 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(90)));
         }
-    }
-
-    /// Whether this is the process of its own that such a test needs. If not, it is run in one.
-    fn is_on_its_own(test: &str) -> bool {
-        const MARK: &str = "TEST_ON_ITS_OWN";
-        if std::env::var_os(MARK).is_some() {
-            return true;
-        }
-        let mut own = std::process::Command::new(std::env::current_exe().unwrap());
-        let run = own.args([test, "--exact", "--nocapture"]).env(MARK, "1").output().unwrap();
-        let told = String::from_utf8_lossy(&run.stdout);
-        assert!(
-            run.status.success() && told.contains("1 passed"),
-            "{told}{}",
-            String::from_utf8_lossy(&run.stderr)
-        );
-        false
-    }
-
-    #[tokio::test]
-    async fn without_descriptors_clients_are_closed_and_accepting_goes_on_afterwards() {
-        if !is_on_its_own(
-            "listener::tests::without_descriptors_clients_are_closed_and_accepting_goes_on_afterwards",
-        ) {
-            return;
-        }
-        let (bound, address) = listening();
-        let metrics = Metrics::new();
-        let mut listener = bound.share().unwrap().listener(&metrics).unwrap();
-        let mut early = Client::connect(address).unwrap();
-        let limit = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..limit }).unwrap();
-        let all: Vec<_> = iter::from_fn(|| File::open("/dev/null").ok()).collect();
-        assert!(!all.is_empty() && File::open("/dev/null").is_err());
-        let accepting = tokio_util::task::TaskTracker::new().spawn(async move { listener.accept().await.1 });
-        let closed = tokio::task::spawn_blocking(move || early.read(&mut [0]).map_or(0, |it| it));
-        assert_eq!(closed.await.unwrap(), 0);
-        drop(all);
-        let late = Client::connect(address).unwrap();
-        assert_eq!(accepting.await.unwrap(), late.local_addr().unwrap());
-        assert!((1..20).contains(&metrics.accepting().failed()) && metrics.accepting().closed() == 1);
     }
 }
