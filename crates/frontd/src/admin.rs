@@ -85,3 +85,53 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], shared.metrics.render(&table))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::pulse::Pulse;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_frontd_with_a_shard_that_hangs_is_not_live() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shared = crate::shard::testing::shared(folder.path(), &[]);
+        shared.pulse = Pulse::silent_for(1, Duration::from_secs(60));
+        let shared = Arc::new(shared);
+        let socket = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let _serving = TaskTracker::new().spawn(serve(Admin::Bound(socket), Arc::clone(&shared)));
+
+        let answer = get(address, "/-/live").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("shard 0 hangs for 6"), "{answer}");
+        assert!(get(address, "/-/metrics").await.starts_with("HTTP/1.1 200 "));
+
+        let goes_on = async {
+            while shared.pulse.hung().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = shared.pulse.beat(0) => {}
+            () = goes_on => {}
+        }
+        let answer = get(address, "/-/live").await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("live\n"), "{answer}");
+    }
+}

@@ -3,9 +3,10 @@
 use std::net::Ipv6Addr;
 
 use bytes::Bytes;
-use http::Version;
 use http::header::HOST;
 use http::request::Parts;
+use http::uri::Scheme;
+use http::{HeaderValue, Version};
 
 use crate::replies::Reply;
 
@@ -25,20 +26,40 @@ impl Authority {
     /// # Errors
     /// When there is none, though the version demands it, or one that is no host.
     pub(crate) fn of(head: &Parts) -> Result<Self, Reply> {
-        let header = head.headers.get(HOST);
+        let mut headers = head.headers.get_all(HOST).iter();
+        let header = headers.next();
+        if headers.next().is_some() {
+            // Over HTTP/1.1 they are refused before.
+            return Err(Reply::BadHost);
+        }
         let text: Bytes = match (head.uri.authority(), header) {
             // A host alone, `GET example.org`, is for CONNECT (RFC 9112, 3.2.3).
             (Some(_), _) if head.uri.path_and_query().is_none() => return Err(Reply::BadHost),
             (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
-            // Over HTTP/1.1 they are refused before.
-            (None, Some(_)) if head.headers.get_all(HOST).iter().nth(1).is_some() => {
-                return Err(Reply::BadHost);
-            }
             (None, Some(value)) => Bytes::copy_from_slice(value.as_bytes()),
             (None, None) if head.version <= Version::HTTP_10 => Bytes::new(),
             (None, None) => return Err(Reply::BadHost),
         };
-        Self::parse(text).ok_or(Reply::BadHost)
+        let authority = Self::parse(text).ok_or(Reply::BadHost)?;
+        match header {
+            // Over HTTP/1.1 the target alone counts (RFC 9112, 3.2.2).
+            Some(header) if head.version == Version::HTTP_2 && !authority.is_of(head, header) => {
+                Err(Reply::HostMismatch)
+            }
+            _ => Ok(authority),
+        }
+    }
+
+    /// Whether `Host` says the same (RFC 9113, 8.3.1).
+    fn is_of(&self, head: &Parts, host: &HeaderValue) -> bool {
+        if self.text == host.as_bytes() {
+            return true;
+        }
+        let default = if head.uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
+        let host = Self::parse(Bytes::copy_from_slice(host.as_bytes()));
+        host.is_some_and(|it| {
+            it.host == self.host && it.port.unwrap_or(default) == self.port.unwrap_or(default)
+        })
     }
 
     /// The host as text.
@@ -81,10 +102,10 @@ fn split(text: &str) -> Option<(&str, Option<u16>)> {
 /// A reg-name (RFC 3986, 3.2.2), but for the comma, of which a proxy that joins two `Host` lines makes one host.
 fn is_name(host: &[u8]) -> bool {
     host.iter().enumerate().all(|(at, byte)| match byte {
+        // No label is empty (RFC 1034, 3.1), but that of the root, after the last dot.
+        b'.' => at > 0 && host[at - 1] != b'.',
         b'%' => host.get(at + 1..at + 3).is_some_and(|it| it.iter().all(u8::is_ascii_hexdigit)),
-        b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => {
-            true
-        }
+        b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => true,
         other => other.is_ascii_alphanumeric(),
     })
 }
@@ -134,6 +155,11 @@ mod tests {
             "[]",
             "[1.2.3.4]",
             "a[::1]",
+            ".",
+            "..",
+            ".example.org",
+            "a..example.org",
+            "example.org..",
         ] {
             check(bad, None);
         }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use crate::client::{Client, Transport};
@@ -41,8 +43,8 @@ const STREAM_BUFFER: usize = 32 * 1024;
 /// For the next request of a client of HTTP/1.1 to arrive, once a drain has begun.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
-/// For a client that has nothing under way to take its leave.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// For a client that has nothing under way to close its connection, once a drain has begun.
+const IDLE_IN_DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves until the client leaves, or until the drain lets what is under way end.
 pub(crate) async fn serve(
@@ -60,7 +62,7 @@ pub(crate) async fn serve(
     let stream =
         SendTimeout::new(stream, timeout, client.backlog().clone(), Arc::clone(&client.share().memory));
     let served = match transport {
-        Transport::Plain => http1(&shard, &client, stream).await,
+        Transport::Plain => http1(&shard, &client, stream, Expected::Yes).await,
         Transport::Tls => tls(&shard, client, stream).await,
     };
     if let Err(error) = served {
@@ -76,16 +78,41 @@ type Served = Result<(), Box<dyn Error + Send + Sync>>;
 
 async fn tls(shard: &Arc<Shard>, client: Client, stream: SendTimeout) -> Served {
     let acceptor = shard.certificates().acceptor();
-    let patience = shard.config().limits.header_timeout;
-    let stream = tokio::select! {
-        biased;
-        stream = tokio::time::timeout(patience, acceptor.accept(stream)) => stream??,
-        () = drained(shard, FAREWELL) => return Ok(()),
+    let limit = shard.config().limits.header_timeout;
+    let opened = async {
+        Ok::<_, io::Error>(match is_plain(stream.get_ref()).await? {
+            true => Opened::Plain(stream),
+            false => Opened::Tls(acceptor.accept(stream).await?),
+        })
     };
-    match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => http2(shard, client, stream).await,
-        _ => http1(shard, &client, stream).await,
+    let opened = tokio::select! {
+        biased;
+        opened = tokio::time::timeout(limit, opened) => opened??,
+        () = drained(shard, IDLE_IN_DRAIN) => return Ok(()),
+    };
+    match opened {
+        Opened::Plain(stream) => http1(shard, &client, stream, Expected::No).await,
+        Opened::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            http2(shard, client, stream).await
+        }
+        Opened::Tls(stream) => http1(shard, &client, stream, Expected::Yes).await,
     }
+}
+
+/// What a client speaks where TLS is expected.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are TLS, and a box would be an allocation for each"
+)]
+enum Opened {
+    Tls(TlsStream<SendTimeout>),
+    Plain(SendTimeout),
+}
+
+/// Whether the client speaks plain HTTP: that begins with a letter, and no record of TLS does.
+async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(stream.peek(&mut first).await? == 1 && first[0].is_ascii_alphabetic())
 }
 
 /// Returns so long after a drain has begun.
@@ -94,7 +121,15 @@ async fn drained(shard: &Shard, ago: Duration) {
     tokio::time::sleep(ago).await;
 }
 
-async fn http1<IO>(shard: &Arc<Shard>, client: &Client, io: IO) -> Served
+/// Whether HTTP is what a client should speak on its connection as it is.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    Yes,
+    /// It should begin with TLS.
+    No,
+}
+
+async fn http1<IO>(shard: &Arc<Shard>, client: &Client, io: IO, expected: Expected) -> Served
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -102,7 +137,10 @@ where
     let head = HeadLimits { time: limits.header_timeout, bytes: limits.header_bytes };
     let io = Cuttable::new(Hinted::new(io, client.early_hints().clone()), client.connection_cut().clone());
     let service = service_fn(async |request| {
-        let mut response = service::respond(shard, client, request).await;
+        let mut response = match expected {
+            Expected::Yes => service::respond(shard, client, request).await,
+            Expected::No => service::refuse_plain(shard, client, request),
+        };
         if shard.drain().is_cancelled() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -136,7 +174,7 @@ where
     let limits = shard.config().limits.clone();
     let (client, resets) = (Arc::new(client), Arc::new(Resets::default()));
     let (streams, mut open) = Streams::new(shard, &client);
-    let io = Guarded::new(io, Arc::clone(&resets));
+    let io = Guarded::new(io, Arc::clone(&resets), client.address(), shard.shared_metrics());
     let service = service_fn(|request| {
         let (shard, client, resets) = (Arc::clone(shard), Arc::clone(&client), Arc::clone(&resets));
         async move { Ok::<_, Infallible>(resets.watch(service::respond(&shard, &client, request)).await) }
@@ -161,7 +199,7 @@ where
         tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = idle(&mut open, FAREWELL) => Ok(()),
+            () = idle(&mut open, IDLE_IN_DRAIN) => Ok(()),
         }
     };
     let ended = tokio::select! {
@@ -177,6 +215,9 @@ where
             warn!(client = %client.address(), withheld, "connection closed: its client floods it with resets or frames");
         }
         return Ok(());
+    }
+    if ended.as_ref().is_err_and(resets::is_unreadable) {
+        shard.metrics().refused("http2_unreadable");
     }
     Ok(ended?)
 }

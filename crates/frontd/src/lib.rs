@@ -6,13 +6,14 @@ mod body;
 mod client;
 mod clients;
 mod connection;
-mod courtesy;
 mod cut;
 mod descriptors;
 mod disk;
 mod early_hints;
+mod first_table;
 mod head_guard;
 mod headers;
+mod http2_frames;
 mod listener;
 mod log_limit;
 mod metrics;
@@ -38,6 +39,7 @@ mod table;
 mod tls;
 mod upstream;
 mod url_path;
+mod yield_before_park;
 
 use std::fs;
 use std::sync::Arc;
@@ -55,6 +57,7 @@ use tracing::{info, warn};
 use crate::client::Transport;
 use crate::clients::Clients;
 use crate::descriptors::Descriptors;
+use crate::first_table::FirstTable;
 use crate::listener::{BindError, Sockets};
 use crate::metrics::Metrics;
 pub use crate::mode::Mode;
@@ -97,6 +100,7 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
         metrics,
         certificates,
         tables: routes.tables(),
+        first_table: FirstTable::default(),
         drain: CancellationToken::new(),
         spool,
     });

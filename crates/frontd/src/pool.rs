@@ -79,8 +79,10 @@ pub(crate) enum Place {
 pub(crate) enum Refused {
     #[error("the app's queue is full")]
     Full,
-    #[error("too many request bodies are being received, for the app or from this address")]
+    #[error("too many request bodies are being received for the app")]
     TooManyUploads,
+    #[error("too many request bodies are being received for the app from this address")]
+    TooManyUploadsOfClient,
     #[error("no worker had room in time")]
     TimedOut,
     #[error("workers handed the request back, again and again")]

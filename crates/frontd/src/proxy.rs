@@ -22,7 +22,6 @@ use tracing::{debug, error, warn};
 use crate::authority::Authority;
 use crate::body::Body;
 use crate::client::Client;
-use crate::courtesy;
 use crate::cut::Cutter;
 use crate::headers::{self, Arena};
 use crate::log_limit::LogLimit;
@@ -35,6 +34,7 @@ use crate::shard::Shard;
 use crate::spool::{self, Account, ChannelLimits, PushError, SpoolBodyError, SpooledBody, SpooledReader};
 use crate::table::App;
 use crate::upstream::{BodyCall, Broken, Link, Outcome, Pending, Receiving};
+use crate::yield_before_park;
 
 /// A request that may have begun is given to so many workers in all, then it is taken for what kills them.
 const MOST_LOST: u32 = 2;
@@ -79,11 +79,11 @@ pub(crate) async fn forward(
     client: &Client,
     authority: &Authority,
     head: &Parts,
+    id: RequestId,
     body: &mut RequestBody,
 ) -> Result<Response<Body>, Reply> {
     let (body, turn) = take_in(shard, app, client, head, body).await?;
-    courtesy::app();
-    let id = RequestId::new();
+    yield_before_park::app();
     Exchange { shard, app, client, authority, id, head, body }.run(turn).await
 }
 
@@ -126,7 +126,7 @@ async fn at_once<T>(mut reading: Pin<&mut impl Future<Output = T>>) -> Option<T>
 
 fn too_many_uploads(app: &App, client: &Client, refused: Refused) {
     static LOGGED: LogLimit = LogLimit::every(30);
-    if refused == Refused::TooManyUploads
+    if matches!(refused, Refused::TooManyUploads | Refused::TooManyUploadsOfClient)
         && let Some(withheld) = LOGGED.pass()
     {
         warn!(app = app.name(), client = %client.address(), withheld, reason = %refused, "request refused");
@@ -153,7 +153,7 @@ async fn collect(
                 let client = client.address();
                 warn!(app = app.name(), %client, withheld, error = &error as &dyn Error, "request body refused");
             }
-            Reply::Overloaded
+            if error.is_of_client() { Reply::TooManyUploads } else { Reply::Overloaded }
         }
         SpoolBodyError::Disk(error) => {
             error!(app = app.name(), error = &error as &dyn Error, "request body not accepted");
@@ -217,7 +217,8 @@ impl Exchange<'_> {
                     Err(reply) => Next::Answer(Err(reply)),
                     Ok(response) if let Some(file) = file => {
                         let sent =
-                            sendfile::send(self.app, self.client, self.head, response, file.file()).await;
+                            sendfile::send(self.app, self.client, self.head, self.id, response, file.file())
+                                .await;
                         Next::Answer(sent)
                     }
                     Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),
@@ -401,6 +402,7 @@ impl From<Refused> for Reply {
             Refused::Full | Refused::TooManyUploads | Refused::TimedOut | Refused::HandedBack => {
                 Self::Overloaded
             }
+            Refused::TooManyUploadsOfClient => Self::TooManyUploads,
             Refused::Failed => Self::AppFailed,
         }
     }

@@ -26,6 +26,13 @@ impl Pulse {
         Self { began: Instant::now(), beats: (0..shards).map(|_| AtomicU64::new(0)).collect() }
     }
 
+    /// As if these shards had started so long ago, and never beaten.
+    #[cfg(test)]
+    pub(crate) fn silent_for(shards: usize, ago: Duration) -> Self {
+        let pulse = Self::new(shards);
+        Self { began: pulse.began.checked_sub(ago).unwrap(), ..pulse }
+    }
+
     /// Beats for a shard, for as long as it is polled.
     pub(crate) async fn beat(&self, shard: usize) {
         let mut ticks = tokio::time::interval(BEAT);
@@ -89,8 +96,7 @@ mod tests {
     /// A runtime of one thread, as a shard is, that is really held up.
     #[test]
     fn a_thread_that_is_held_up_hangs_until_it_goes_on() {
-        let pulse = Pulse::new(2);
-        let pulse = Arc::new(Pulse { began: pulse.began.checked_sub(HUNG * 2).unwrap(), ..pulse });
+        let pulse = Arc::new(Pulse::silent_for(2, HUNG * 2));
         assert!(pulse.hung().is_some_and(|(shard, since)| shard == 0 && since >= HUNG * 2));
         pulse.end(1);
         let (hang, hung) = mpsc::channel::<()>();

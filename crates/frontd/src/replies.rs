@@ -1,44 +1,58 @@
-//! The reply desk: every answer that frontd gives in its own name.
+//! Every answer that frontd gives in its own name: why, with which status, and in which words.
 
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+mod accept;
+mod page;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use http::header::ALLOW;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 use crate::head_guard::Violation;
+use page::Answer;
+pub(crate) use page::{Asked, More, Site};
 
-/// Why a request is not answered by its app.
+/// Why frontd answers a request instead of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// A request that breaks the rules of HTTP.
+    /// The request breaks the rules of HTTP.
     Malformed(Violation),
-    /// No host, or one that is none (RFC 9112, 3.2).
+    /// No valid host (RFC 9112, 3.2).
     BadHost,
+    /// Over HTTP/2, a `Host` other than `:authority` (RFC 9113, 8.3.1).
+    HostMismatch,
+    /// Plain HTTP where TLS is expected.
+    PlainHttp,
     /// A header of HTTP/2 that begins or ends with white space (RFC 9113, 8.2.1).
     BadField,
-    /// A body that did not arrive as announced.
+    /// The body did not arrive as announced.
     BadBody,
     /// The routing table is not known yet.
     NotReady,
     /// No app for this host and path.
     NoApp,
-    /// Nothing to connect to here: frontd is no forward proxy.
+    /// CONNECT: frontd is not a forward proxy.
     NoTunnel,
     /// The client took too long to send its body.
     BodyTimeout,
-    /// A body over the app's limit.
+    /// The body is larger than `limits.body` of the app.
     BodyTooLarge,
-    /// The disk is full, or the like.
+    /// frontd failed, such as when a disk is full.
     Internal,
-    /// The worker died of the request, or while it worked on it.
+    /// The worker exited while it was handling the request.
     WorkerLost,
-    /// The worker's answer is no HTTP.
+    /// The worker's response is not valid HTTP.
     BadResponse,
-    /// Too many wait already, or this one waited too long.
+    /// The client's address has as many uploads under way as it may.
+    TooManyUploads,
+    /// Too many requests are waiting, or this one waited too long.
     Overloaded,
     /// The app has no workers.
     AppFailed,
-    /// The worker took too long.
+    /// The app took longer than `timeouts.request`.
     AppTimeout,
 }
 
@@ -46,11 +60,14 @@ impl Reply {
     fn status(self) -> StatusCode {
         match self {
             Self::Malformed(violation) => violation.status(),
-            Self::BadHost | Self::BadField | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::BadHost | Self::HostMismatch | Self::PlainHttp | Self::BadField | Self::BadBody => {
+                StatusCode::BAD_REQUEST
+            }
             Self::NoApp => StatusCode::NOT_FOUND,
             Self::NoTunnel => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::WorkerLost | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::NotReady | Self::Overloaded | Self::AppFailed => StatusCode::SERVICE_UNAVAILABLE,
@@ -62,20 +79,23 @@ impl Reply {
     fn text(self) -> &'static str {
         match self {
             Self::Malformed(_) => "The request was refused",
-            Self::BadHost => "The request names no host that could be understood.",
+            Self::BadHost => "The request doesn't name a valid host.",
+            Self::HostMismatch => "The request names two different hosts.",
+            Self::PlainHttp => "This port only accepts HTTPS, but the request was plain HTTP.",
             Self::BadField => "A header of the request begins or ends with white space.",
-            Self::BadBody => "The request's body did not arrive as it was announced.",
-            Self::NotReady => "The server is starting. Please try again in a moment.",
+            Self::BadBody => "The request body didn't arrive as announced.",
+            Self::NotReady => "The server is starting.",
             Self::NoApp => "There is no site at this address.",
-            Self::NoTunnel => "This server opens no tunnels.",
-            Self::BodyTimeout => "The request's body took too long to arrive.",
-            Self::BodyTooLarge => "The request's body is larger than this site accepts.",
-            Self::Internal => "The server could not take the request.",
-            Self::WorkerLost => "The application ended while it worked on this request.",
-            Self::BadResponse => "The application's answer could not be understood.",
-            Self::Overloaded => "The application is busy. Please try again in a moment.",
-            Self::AppFailed => "The application is not running.",
-            Self::AppTimeout => "The application took too long to answer.",
+            Self::NoTunnel => "This server isn't a proxy: it doesn't open tunnels.",
+            Self::BodyTimeout => "The request body took too long to arrive.",
+            Self::BodyTooLarge => "The request body is larger than this site accepts.",
+            Self::Internal => "The server couldn't handle the request.",
+            Self::WorkerLost => "The application exited while it was working on this request.",
+            Self::BadResponse => "The application sent an invalid response.",
+            Self::TooManyUploads => "Too many uploads from your network are in progress.",
+            Self::Overloaded => "The application is busy.",
+            Self::AppFailed => "The application isn't running.",
+            Self::AppTimeout => "The application didn't answer in time.",
         }
     }
 
@@ -84,6 +104,8 @@ impl Reply {
         match self {
             Self::Malformed(violation) => violation.name(),
             Self::BadHost => "bad_host",
+            Self::HostMismatch => "host_mismatch",
+            Self::PlainHttp => "plain_http",
             Self::BadField => "bad_field",
             Self::BadBody => "bad_body",
             Self::NotReady => "not_ready",
@@ -94,37 +116,48 @@ impl Reply {
             Self::Internal => "internal",
             Self::WorkerLost => "worker_lost",
             Self::BadResponse => "bad_response",
+            Self::TooManyUploads => "too_many_uploads",
             Self::Overloaded => "overloaded",
             Self::AppFailed => "app_failed",
             Self::AppTimeout => "app_timeout",
         }
     }
 
-    /// Whether the client can do something about it, and nobody else.
+    /// Whether only the client can do something about it.
     pub(crate) fn is_of_client(self) -> bool {
         self.status().is_client_error() || matches!(self, Self::Malformed(_))
     }
 
-    pub(crate) fn response(self) -> Response<Body> {
-        let status = self.status();
-        let text = self.text();
-        let text = match self {
-            Self::Malformed(violation) => format!("{text}: {violation}."),
-            _ => text.to_owned(),
-        };
-        let page = format!("<!doctype html>\n<title>{status}</title>\n<h1>{status}</h1>\n<p>{text}</p>\n");
-        let length = HeaderValue::from(page.len());
-        let mut response = Response::new(Body::full(Bytes::from(page)));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_LENGTH, length);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
+    pub(crate) fn response(self, asked: &Asked<'_>) -> Response<Body> {
+        self.response_with(asked, More::Nothing)
     }
+
+    /// An answer that says more.
+    pub(crate) fn response_with(self, asked: &Asked<'_>, more: More) -> Response<Body> {
+        let text = match self {
+            Self::Malformed(violation) => format!("{}: {violation}.", self.text()).into(),
+            _ => Cow::Borrowed(self.text()),
+        };
+        Answer { status: self.status(), text: &text, more }.write(asked)
+    }
+}
+
+/// The answer in place of a static file: `response` has its status and its headers, and no body yet.
+pub(crate) fn complete(response: Response<Body>, asked: &Asked<'_>) -> Response<Body> {
+    let status = response.status();
+    let text = match status {
+        StatusCode::FORBIDDEN => "The server may not read this file.",
+        StatusCode::NOT_FOUND => "There is no such file.",
+        StatusCode::METHOD_NOT_ALLOWED => "This is a file: it can only be read.",
+        StatusCode::PRECONDITION_FAILED => "The file is no longer the one that the request is about.",
+        StatusCode::RANGE_NOT_SATISFIABLE => "The file has no such part.",
+        StatusCode::SERVICE_UNAVAILABLE => "The server is too busy to read this file.",
+        _ if status.is_client_error() || status.is_server_error() => "The server could not read this file.",
+        _ => return response,
+    };
+    let mut page = Answer { status, text, more: More::Nothing }.write(asked);
+    page.headers_mut().extend(response.into_parts().0.headers);
+    page
 }
 
 /// To `OPTIONS *`, which asks about the server as a whole (RFC 9110, 9.3.7).

@@ -2,10 +2,11 @@
 //!
 //! h2 bounds what is reset before hyper has accepted it, and the streams that are open at once; neither bounds requests that
 //! are accepted, given to an app, and reset at once. hyper has no way to end a connection with an error code of one's own:
-//! so [`Guarded`] writes that frame between those of h2.
+//! so [`Guarded`] writes that frame between those of h2. It also counts the requests that h2 resets by itself.
 
 use std::error::Error;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,10 @@ use h2::Reason;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::http2_frames::Frames;
+use crate::metrics::Metrics;
 
 /// How many unanswered requests a connection may reset within [`PERIOD`]. A browser that leaves a page resets all that it
 /// has under way, a hundred and some at most, and may do so a few times in a row.
@@ -103,29 +108,45 @@ pub(crate) fn is_calmed(error: &hyper::Error) -> bool {
     cause.is_some_and(|it| it.is_library() && it.reason() == Some(Reason::ENHANCE_YOUR_CALM))
 }
 
+/// Whether h2 has ended the connection because of what it could not read, such as a path that is not UTF-8.
+pub(crate) fn is_unreadable(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+    cause.is_some_and(|it| {
+        let is_unreadable =
+            [Reason::PROTOCOL_ERROR, Reason::COMPRESSION_ERROR].map(Some).contains(&it.reason());
+        it.is_library() && it.is_go_away() && is_unreadable
+    })
+}
+
 /// A connection that ends with a GOAWAY frame once its client has reset too many requests. Nothing else of it is changed.
 #[derive(Debug)]
 pub(crate) struct Guarded<IO> {
     io: IO,
     resets: Arc<Resets>,
-    /// Whether the last write was not taken whole: then the next byte belongs to the middle of a frame.
-    partial: bool,
+    frames: Frames,
+    client: IpAddr,
+    metrics: Arc<Metrics>,
 }
 
 impl<IO> Guarded<IO> {
-    pub(crate) fn new(io: IO, resets: Arc<Resets>) -> Self {
-        Self { io, resets, partial: false }
+    /// Guards the connection of `client`.
+    pub(crate) fn new(io: IO, resets: Arc<Resets>, client: IpAddr, metrics: Arc<Metrics>) -> Self {
+        Self { io, resets, frames: Frames::default(), client, metrics }
     }
 
-    fn wrote(&mut self, written: &Poll<io::Result<usize>>, length: usize) {
-        self.partial = !matches!(written, Poll::Ready(Ok(written)) if *written == length);
+    /// Counts and logs the requests that h2 has reset as malformed with what was written.
+    fn wrote(&mut self, written: &[u8]) {
+        for _ in 0..self.frames.follow(written) {
+            self.metrics.refused("http2_malformed");
+            debug!(client = %self.client, reason = "http2_malformed", "refused a request: reset its stream");
+        }
     }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Guarded<IO> {
     /// Tells the client, as far as that takes no waiting for it.
     fn end(&mut self, cx: &mut Context<'_>) {
-        if !self.partial {
+        if self.frames.is_between() {
             let _told = Pin::new(&mut self.io).poll_write(cx, &GOAWAY);
             let _sent = Pin::new(&mut self.io).poll_flush(cx);
         }
@@ -159,7 +180,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<IO> {
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, data);
-        self.wrote(&written, data.len());
+        if let Poll::Ready(Ok(written)) = written {
+            self.wrote(&data[..written.min(data.len())]);
+        }
         written
     }
 
@@ -169,7 +192,13 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
-        self.wrote(&written, parts.iter().map(|it| it.len()).sum());
+        if let Poll::Ready(Ok(mut left)) = written {
+            for part in parts {
+                let part = &part[..left.min(part.len())];
+                left -= part.len();
+                self.wrote(part);
+            }
+        }
         written
     }
 

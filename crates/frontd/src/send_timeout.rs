@@ -83,6 +83,13 @@ impl SendTimeout {
     }
 }
 
+impl SendTimeout {
+    /// The socket.
+    pub(crate) fn get_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
 impl AsyncRead for SendTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,

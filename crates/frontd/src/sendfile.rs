@@ -15,7 +15,8 @@ use tracing::warn;
 
 use crate::body::Body;
 use crate::client::Client;
-use crate::replies::Reply;
+use crate::replies::{self, Asked, Reply};
+use crate::request_id::RequestId;
 use crate::static_files::{OpenError, PartError, StaticFolder};
 use crate::table::App;
 
@@ -30,6 +31,7 @@ pub(crate) async fn send(
     app: &App,
     client: &Client,
     head: &Parts,
+    id: RequestId,
     response: Response<Body>,
     file: &File,
 ) -> Result<Response<Body>, Reply> {
@@ -54,7 +56,7 @@ pub(crate) async fn send(
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(part.length));
             Ok(response)
         }
-        None => Ok(whole(folder, &rest, client, head, response).await),
+        None => Ok(whole(folder, &rest, client, &Asked::new(id, head), response).await),
     }
 }
 
@@ -82,9 +84,10 @@ async fn whole(
     folder: &StaticFolder,
     rest: &str,
     client: &Client,
-    head: &Parts,
+    asked: &Asked<'_>,
     response: Response<Body>,
 ) -> Response<Body> {
+    let head = asked.head;
     let is_read = head.method == Method::GET || head.method == Method::HEAD;
     let method = if is_read { &head.method } else { &Method::GET };
     let is_usual = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
@@ -98,7 +101,7 @@ async fn whole(
     match sent.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => merged(response, sent),
         // An error's page says all that there is to say.
-        _ => sent,
+        _ => replies::complete(sent, asked),
     }
 }
 

@@ -1,10 +1,11 @@
-//! Answers one request: from disk, from its app, or from the reply desk.
+//! Answers one request: from disk, from its app, or in frontd's own name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::EXPECT;
+use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
-use http::{Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::{debug, info, warn};
@@ -12,15 +13,18 @@ use tracing::{debug, info, warn};
 use crate::authority::Authority;
 use crate::body::Body;
 use crate::client::Client;
-use crate::courtesy;
 use crate::head_guard::Violation;
 use crate::log_limit::LogLimit;
+use crate::mode::Mode;
 use crate::proxy;
-use crate::replies::{self, Reply};
+use crate::replies::{self, Asked, More, Reply, Site};
 use crate::request_body::RequestBody;
+use crate::request_id::RequestId;
 use crate::shard::Shard;
 use crate::static_files;
+use crate::table::App;
 use crate::url_path::{self, TooLong};
+use crate::yield_before_park;
 
 /// Bytes of responses that a connection may have in memory whatever is in use by others.
 const ALWAYS: u64 = 1 << 20;
@@ -30,15 +34,16 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Answers `request`, and writes it into the access log if there is one.
 pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
+    let id = RequestId::new();
     let Some(line) = shard.access_log().then(|| Line::of(client, &request)) else {
-        return answer(shard, client, request).await;
+        return answer(shard, client, id, request).await;
     };
     let began = std::time::Instant::now();
-    let response = answer(shard, client, request).await;
+    let response = answer(shard, client, id, request).await;
     let Line { method, target, host } = line;
     let (status, client) = (response.status().as_u16(), client.address());
     let milliseconds = began.elapsed().as_millis();
-    info!(target: "access", %client, %method, host, target, status, milliseconds, "request");
+    info!(target: "access", %client, %method, host, target, status, milliseconds, request = %id, "request");
     response
 }
 
@@ -64,15 +69,40 @@ impl Line {
     }
 }
 
-async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
-    if let Some(violation) = client.refusal().of(&request) {
-        return Reply::Malformed(violation).response();
-    }
+/// Answers a request that came without TLS where TLS is expected. Its connection ends.
+pub(crate) fn refuse_plain(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
+    let id = RequestId::new();
+    let violation = client.refusal().of(&request);
+    let (head, _) = request.into_parts();
+    let mut response = match violation {
+        Some(violation) => Reply::Malformed(violation).response(&Asked::new(id, &head)),
+        None => {
+            shard.metrics().unrouted.inc();
+            told(shard, client, None, Reply::PlainHttp, id);
+            let url = Authority::of(&head).ok().filter(|it| !it.host.is_empty()).map(|it| {
+                let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
+                More::Url(format!("https://{}{target}", String::from_utf8_lossy(&it.text)))
+            });
+            Reply::PlainHttp.response_with(&Asked::new(id, &head), url.unwrap_or_default())
+        }
+    };
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn answer(shard: &Shard, client: &Client, id: RequestId, request: Request<Incoming>) -> Response<Body> {
+    let violation = client.refusal().of(&request);
     let (mut head, body) = request.into_parts();
+    if let Some(violation) = violation {
+        return Reply::Malformed(violation).response(&Asked::new(id, &head));
+    }
     let mut body = RequestBody::new(body, &shard.config().limits);
     let response = match url_path::normalize(&mut head.uri) {
-        Ok(()) => route(shard, client, &head, &mut body).await,
-        Err(TooLong) => refuse(shard, client, None, Reply::Malformed(Violation::TargetTooLong)),
+        Ok(()) => route(shard, client, &head, id, &mut body).await,
+        Err(TooLong) => {
+            let reply = Reply::Malformed(Violation::TargetTooLong);
+            refuse(shard, client, None, reply, &Asked::new(id, &head))
+        }
     };
     // Over HTTP/1.1, who was to be told to continue has not begun.
     let sends = head.version == Version::HTTP_2 || !head.headers.contains_key(EXPECT);
@@ -86,42 +116,76 @@ async fn answer(shard: &Shard, client: &Client, request: Request<Incoming>) -> R
     }
 }
 
-async fn route(shard: &Shard, client: &Client, head: &Parts, body: &mut RequestBody) -> Response<Body> {
-    let path = head.uri.path();
+async fn route(
+    shard: &Shard,
+    client: &Client,
+    head: &Parts,
+    id: RequestId,
+    body: &mut RequestBody,
+) -> Response<Body> {
+    let (path, asked) = (head.uri.path(), Asked::new(id, head));
     let routed = match Authority::of(head) {
         _ if let Some(reply) = wrong_fields(shard, head) => Err(reply),
         _ if head.method == Method::CONNECT => Err(Reply::NoTunnel),
         Err(reply) => Err(reply),
         Ok(_) if head.method == Method::OPTIONS && path == "*" => return replies::options(),
-        Ok(authority) => match shard.route(authority.host(), path) {
-            Some(app) => Ok((authority, app)),
-            None if shard.is_ready() => Err(Reply::NoApp),
-            None => Err(Reply::NotReady),
+        Ok(authority) => match find_app(shard, &authority, path).await {
+            Ok(app) => Ok((authority, app)),
+            Err(reply) => Err(reply),
         },
     };
     let (authority, app) = match routed {
         Ok(routed) => routed,
         Err(reply) => {
             shard.metrics().unrouted.inc();
-            return refuse(shard, client, None, reply);
+            if reply == Reply::NoApp && shard.mode() == Mode::Development {
+                told(shard, client, None, reply, id);
+                return reply.response_with(&asked, More::Sites(sites(shard, client, head)));
+            }
+            return refuse(shard, client, None, reply, &asked);
         }
     };
     let response = match app.static_file(path) {
-        _ if !has_room(shard, client).await => refuse(shard, client, Some(app.name()), Reply::Overloaded),
+        _ if !has_room(shard, client).await => {
+            refuse(shard, client, Some(app.name()), Reply::Overloaded, &asked)
+        }
         Some((folder, rest)) => {
-            courtesy::file();
+            yield_before_park::file();
             let files = &client.share().files;
             let mut response = folder.serve(&head.method, rest, &head.headers, files).await;
             static_files::keep_query(&mut response, head.uri.query());
-            response.map(Body::file)
+            replies::complete(response.map(Body::file), &asked)
         }
         None => {
-            let answered = proxy::forward(shard, &app, client, &authority, head, body).await;
-            answered.unwrap_or_else(|reply| refuse(shard, client, Some(app.name()), reply))
+            let answered = proxy::forward(shard, &app, client, &authority, head, id, body).await;
+            answered.unwrap_or_else(|reply| refuse(shard, client, Some(app.name()), reply, &asked))
         }
     };
     app.metrics().responded(response.status());
     response
+}
+
+/// The app for a host and a path. Before the first routing table it waits for that.
+async fn find_app(shard: &Shard, authority: &Authority, path: &str) -> Result<Arc<App>, Reply> {
+    if let Some(app) = shard.route(authority.host(), path) {
+        return Ok(app);
+    }
+    if !shard.is_ready() && !shard.learns_what_to_serve().await {
+        return Err(Reply::NotReady);
+    }
+    shard.route(authority.host(), path).ok_or(Reply::NoApp)
+}
+
+/// All sites, as the client reaches them, for its developer.
+fn sites(shard: &Shard, client: &Client, head: &Parts) -> Vec<Site> {
+    let scheme = if client.connection().tls { "https" } else { "http" };
+    let port = Authority::of(head).ok().and_then(|it| it.port);
+    let port = port.map_or_else(String::new, |it| format!(":{it}"));
+    let site = |(domain, mount): (&str, &str)| {
+        let url = (!domain.contains('*')).then(|| format!("{scheme}://{domain}{port}{mount}/"));
+        Site { name: format!("{domain}{mount}"), url }
+    };
+    shard.table().sites().into_iter().map(site).collect()
 }
 
 /// What is wrong with the headers of a request over HTTP/2; those of HTTP/1.1 were judged before (`head_guard`).
@@ -143,7 +207,18 @@ fn wrong_fields(shard: &Shard, head: &Parts) -> Option<Reply> {
 
 /// Answers in frontd's own name. Each such answer is counted, and written into the log: what a client did wrong where
 /// somebody looks for it, what an operator should know at most once a second.
-fn refuse(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply) -> Response<Body> {
+fn refuse(
+    shard: &Shard,
+    client: &Client,
+    app: Option<&str>,
+    reply: Reply,
+    asked: &Asked<'_>,
+) -> Response<Body> {
+    told(shard, client, app, reply, asked.id).response(asked)
+}
+
+/// Counts and logs an answer in frontd's own name. Returns the reply that tells why, which the guard knows better.
+fn told(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply, id: RequestId) -> Reply {
     static NOT_SERVED: LogLimit = LogLimit::new();
     let reply = match client.refusal().violation() {
         // Which the guard has counted.
@@ -155,11 +230,11 @@ fn refuse(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply) -> Re
     };
     let (reason, client) = (reply.name(), client.address());
     if reply.is_of_client() {
-        debug!(%client, app, reason, "refused a request");
+        debug!(%client, app, reason, request = %id, "refused a request");
     } else if let Some(withheld) = NOT_SERVED.pass() {
-        info!(%client, app, reason, withheld, "a request was not served");
+        info!(%client, app, reason, request = %id, withheld, "a request was not served");
     }
-    reply.response()
+    reply
 }
 
 /// Waits while too much of what this connection was answered before is in memory, for the client to take it; it has to in

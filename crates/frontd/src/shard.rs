@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::client::Transport;
 use crate::clients::{Clients, Share};
 use crate::connection;
-use crate::courtesy;
+use crate::first_table::FirstTable;
 use crate::listener::{BACKLOG, Bound, Listener};
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
@@ -28,6 +28,7 @@ use crate::spool::SpoolFolder;
 use crate::table::{App, Table};
 use crate::tls::Certificates;
 use crate::upstream::Links;
+use crate::yield_before_park;
 
 /// What all shards share.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) tables: watch::Receiver<Arc<Table>>,
+    pub(crate) first_table: FirstTable,
     /// Cancelled when it is time to take no more requests.
     pub(crate) drain: CancellationToken,
     pub(crate) spool: SpoolFolder,
@@ -135,7 +137,7 @@ pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thr
         let mut builder = runtime::Builder::new_current_thread();
         // Whatever waits for a disk does so on threads of its own.
         builder.max_blocking_threads(1);
-        let runtime = builder.enable_all().on_thread_park(courtesy::before_sleep).build()?;
+        let runtime = builder.enable_all().on_thread_park(yield_before_park::before_park).build()?;
         let shard = Arc::new(Shard::new(number, Arc::clone(shared)));
         let bound = bound.iter().map(Bound::share).collect::<io::Result<_>>()?;
         let doors = Arc::clone(&doors);
@@ -270,7 +272,6 @@ impl Shard {
     }
 
     /// How much frontd's own pages tell.
-    #[expect(dead_code, reason = "the pages that differ come next")]
     pub(crate) fn mode(&self) -> Mode {
         self.shared.mode
     }
@@ -308,9 +309,19 @@ impl Shard {
         self.config().access_log == AccessLog::Stderr
     }
 
+    /// The routing table as it is now.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.shared.tables.borrow())
+    }
+
     /// Whether it is known what to serve.
     pub(crate) fn is_ready(&self) -> bool {
         self.shared.tables.borrow().is_known()
+    }
+
+    /// Waits until it is known what to serve, within bounds. Returns whether it is.
+    pub(crate) async fn learns_what_to_serve(&self) -> bool {
+        self.shared.first_table.wait(self.shared.tables.clone(), &self.shared.drain).await
     }
 
     /// The app that answers for a host and a path.

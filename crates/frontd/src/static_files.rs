@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::runner::Part;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use parking_lot::Mutex;
@@ -127,14 +127,14 @@ impl StaticFolder {
         files: &Arc<Quota>,
     ) -> Response<FileBody> {
         if method != Method::GET && method != Method::HEAD {
-            let mut response = refusal(method, StatusCode::METHOD_NOT_ALLOWED);
+            let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
         match self.find(rest, files).await {
             Ok(Found::File(file)) => respond(method, headers, &file),
-            Ok(Found::Redirect) => self.redirect(method, rest),
-            Err(error) => refusal(method, self.status(rest, &error)),
+            Ok(Found::Redirect) => self.redirect(rest),
+            Err(error) => refusal(self.status(rest, &error)),
         }
     }
 
@@ -223,16 +223,17 @@ impl StaticFolder {
     }
 
     /// To the same folder with a slash, so that its page's relative links hold.
-    fn redirect(&self, method: &Method, rest: &str) -> Response<FileBody> {
+    fn redirect(&self, rest: &str) -> Response<FileBody> {
         let location = format!("{}{rest}/", self.prefix);
         match HeaderValue::from_bytes(location.as_bytes()) {
             // `//host/` would lead to another host.
             Ok(location) if !location.as_bytes().starts_with(b"//") => {
-                let mut response = refusal(method, StatusCode::MOVED_PERMANENTLY);
+                let mut response = refusal(StatusCode::MOVED_PERMANENTLY);
                 response.headers_mut().insert(LOCATION, location);
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
                 response
             }
-            _ => refusal(method, StatusCode::NOT_FOUND),
+            _ => refusal(StatusCode::NOT_FOUND),
         }
     }
 
@@ -315,9 +316,9 @@ fn respond(method: &Method, headers: &HeaderMap, file: &Arc<Representation>) -> 
             (StatusCode::PARTIAL_CONTENT, headers, range)
         }
         Decision::NotModified => (StatusCode::NOT_MODIFIED, file.validating_headers(), 0..0),
-        Decision::PreconditionFailed => return refusal(method, StatusCode::PRECONDITION_FAILED),
+        Decision::PreconditionFailed => return refusal(StatusCode::PRECONDITION_FAILED),
         Decision::Unsatisfiable => {
-            let mut response = refusal(method, StatusCode::RANGE_NOT_SATISFIABLE);
+            let mut response = refusal(StatusCode::RANGE_NOT_SATISFIABLE);
             let size = HeaderValue::try_from(format!("bytes */{size}"));
             response.headers_mut().extend(size.map(|size| (CONTENT_RANGE, size)));
             return response;
@@ -330,15 +331,9 @@ fn respond(method: &Method, headers: &HeaderMap, file: &Arc<Representation>) -> 
     response
 }
 
-/// An answer that is no file.
-fn refusal(method: &Method, status: StatusCode) -> Response<FileBody> {
-    let page = format!("<!doctype html>\n<title>{status}</title>\n<h1>{status}</h1>\n");
-    let len = page.len();
-    let body = if method == Method::HEAD { FileBody::empty() } else { FileBody::memory(page.into()) };
-    let mut response = Response::new(body);
+/// An answer that is no file. Its page is written by whoever knows the request (`replies`).
+fn refusal(status: StatusCode) -> Response<FileBody> {
+    let mut response = Response::new(FileBody::empty());
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(CONTENT_LENGTH, len.into());
     response
 }

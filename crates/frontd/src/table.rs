@@ -113,6 +113,14 @@ impl Table {
         self.apps.iter().flat_map(|app| app.workers.iter().map(move |worker| (app, worker)))
     }
 
+    /// The domains of all apps with the paths that these are mounted at, in order.
+    pub(crate) fn sites(&self) -> BTreeSet<(&str, &str)> {
+        self.apps
+            .iter()
+            .flat_map(|app| app.domains.iter().map(|it| (it.as_str(), app.mount_text())))
+            .collect()
+    }
+
     /// The names that certificates are wanted for.
     pub(crate) fn domains(&self) -> Vec<String> {
         let names: BTreeSet<_> = self.apps.iter().flat_map(|it| &it.domains).collect();
@@ -165,6 +173,11 @@ impl App {
     /// The prefix that the app is mounted at, without a trailing slash: WSGI's `SCRIPT_NAME`.
     pub(crate) fn mount(&self) -> &Bytes {
         &self.mount
+    }
+
+    fn mount_text(&self) -> &str {
+        // It came as text.
+        str::from_utf8(&self.mount).unwrap_or_default()
     }
 
     pub(crate) fn pool(&self) -> &Arc<Pool<Arc<Link>>> {

@@ -1,14 +1,13 @@
-//! Lets other threads run before a busy shard goes to sleep.
+//! Yields to other threads before a busy shard parks.
 //!
-//! A shard that sleeps after each handful of requests is woken for the next handful a few microseconds later,
-//! by a client or a worker that is as busy: with all on the same cores, changes of threads and wake-ups were
-//! a third of frontd's time. When it steps back once instead, what it has just sent is worked on meanwhile,
-//! and it comes back to a larger batch; nor do some clients wait for a slice of the scheduler's while it serves files to
-//! others. A shard with little to do sleeps at once, which keeps latency low.
+//! A shard that parks after each handful of requests is woken for the next handful a few microseconds later,
+//! by a client or a worker that is as busy: with all of them on the same cores, context switches and wake-ups were
+//! a third of frontd's time. If it yields once first, what it has just sent is worked on meanwhile,
+//! and it comes back to a larger batch; nor do some clients wait for a time slice while it serves files to
+//! others. A shard with little to do parks at once, which keeps latency low.
 //!
-//! What is there besides may be no worker and no client, but a neighbour that computes: to step back is then to
-//! wait for the end of its slice, milliseconds each time (Linux 6.18). So a shard that has to wait for long stops
-//! doing so for a while.
+//! The other thread may be neither a worker nor a client, but something that computes: a yield then lasts until the end of
+//! its time slice, milliseconds each time (Linux 6.18). So a shard whose yields take long stops yielding for a while.
 
 use std::cell::Cell;
 use std::thread;
@@ -23,24 +22,24 @@ const APP: u32 = 4;
 /// What a request for a file counts for.
 const FILE: u32 = 1;
 
-/// How long stepping back may take on average. Among workers and clients alone it takes 0.05 to 0.3 ms, beside a
+/// How long a yield may take on average. Among workers and clients alone it takes 0.05 to 0.3 ms, beside a
 /// neighbour a slice of the scheduler's, about 3 ms.
 const COSTLY: Duration = Duration::from_millis(1);
 
 /// What one time counts for at most: a machine that stood still for a moment says little of the next.
 const MOST: Duration = COSTLY.saturating_mul(4);
 
-/// How long a shard does not step back after it was costly.
+/// How long a shard doesn't yield after yields were costly.
 const PAUSE: Duration = Duration::from_millis(100);
 
 thread_local! {
-    static COURTESY: Cell<Courtesy> = const { Cell::new(Courtesy::NEW) };
+    static YIELDING: Cell<Yielding> = const { Cell::new(Yielding::NEW) };
 }
 
-/// What a shard knows of stepping back.
+/// What a shard knows of its yields.
 #[derive(Debug, Clone, Copy)]
-struct Courtesy {
-    /// Work since it last went to sleep.
+struct Yielding {
+    /// Work since it last parked.
     work: u32,
     /// How long it took to come back, a moving average.
     cost: Duration,
@@ -50,27 +49,27 @@ struct Courtesy {
 
 /// A request goes to an app, on this thread.
 pub(crate) fn app() {
-    COURTESY.with(|it| it.set(it.get().after(APP)));
+    YIELDING.with(|it| it.set(it.get().after(APP)));
 }
 
 /// A request is for a file, on this thread.
 pub(crate) fn file() {
-    COURTESY.with(|it| it.set(it.get().after(FILE)));
+    YIELDING.with(|it| it.set(it.get().after(FILE)));
 }
 
-/// This thread is about to sleep.
-pub(crate) fn before_sleep() {
-    COURTESY.with(|it| it.set(it.get().before_sleep(thread::yield_now)));
+/// This thread is about to park.
+pub(crate) fn before_park() {
+    YIELDING.with(|it| it.set(it.get().before_park(thread::yield_now)));
 }
 
-impl Courtesy {
+impl Yielding {
     const NEW: Self = Self { work: 0, cost: Duration::ZERO, paused: None };
 
     fn after(self, work: u32) -> Self {
         Self { work: self.work.saturating_add(work), ..self }
     }
 
-    fn before_sleep(self, step_back: impl FnOnce()) -> Self {
+    fn before_park(self, yield_now: impl FnOnce()) -> Self {
         let rested = Self { work: 0, ..self };
         if self.work < BUSY {
             return rested;
@@ -79,7 +78,7 @@ impl Courtesy {
         if self.paused.is_some_and(|it| left < it) {
             return rested;
         }
-        step_back();
+        yield_now();
         let back = Instant::now();
         rested.came_back(back - left, back)
     }
@@ -95,12 +94,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_does_little_does_not_step_back() {
+    fn a_shard_with_little_work_does_not_yield() {
         let check = |work: &[u32], expected: bool| {
-            let mut stepped_back = false;
-            let courtesy = work.iter().fold(Courtesy::NEW, |it, work| it.after(*work));
-            let after = courtesy.before_sleep(|| stepped_back = true);
-            assert_eq!((stepped_back, after.work), (expected, 0), "{work:?}");
+            let mut yielded = false;
+            let yielding = work.iter().fold(Yielding::NEW, |it, work| it.after(*work));
+            let after = yielding.before_park(|| yielded = true);
+            assert_eq!((yielded, after.work), (expected, 0), "{work:?}");
         };
         check(&[], false);
         check(&[APP], false);
@@ -112,9 +111,9 @@ mod tests {
 
     #[test]
     fn a_pause_is_counted_from_the_return() {
-        let busy = Courtesy { work: BUSY, cost: 4 * COSTLY, ..Courtesy::NEW };
+        let busy = Yielding { work: BUSY, cost: 4 * COSTLY, ..Yielding::NEW };
         let mut back = None;
-        let after = busy.before_sleep(|| {
+        let after = busy.before_park(|| {
             let left = Instant::now();
             while left.elapsed() < COSTLY {
                 std::hint::spin_loop();
@@ -125,19 +124,19 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_long_pauses() {
+    fn costly_yields_cause_a_pause() {
         let now = Instant::now();
         let after = |times: &[u64]| {
             let took = times.iter().map(|it| Duration::from_micros(*it));
-            took.fold(Courtesy::NEW, |it, took| it.came_back(took, now))
+            took.fold(Yielding::NEW, |it, took| it.came_back(took, now))
         };
         assert!(after(&[300; 100]).paused.is_none(), "workers and clients");
         assert!(after(&[50, 50_000, 50]).paused.is_none(), "once");
         assert!(after(&[3_000; 4]).paused.is_some(), "soon");
         let beside_a_neighbour = after(&[3_000; 100]);
         assert_eq!(beside_a_neighbour.paused, Some(now + PAUSE));
-        let busy = Courtesy { work: BUSY, ..beside_a_neighbour };
-        busy.before_sleep(|| panic!("it pauses"));
+        let busy = Yielding { work: BUSY, ..beside_a_neighbour };
+        busy.before_park(|| panic!("it pauses"));
         let alone = (0..10).fold(beside_a_neighbour, |it, _| it.came_back(Duration::from_micros(50), now));
         assert!(alone.paused.is_none(), "the neighbour is gone");
     }

@@ -1,6 +1,8 @@
 //! Connections whose clients are told frame by frame what to do.
 
+mod first_table;
 mod malformed;
+mod pages;
 mod resets;
 
 use std::net::Ipv4Addr;
@@ -13,6 +15,7 @@ use http::{Method, Request, StatusCode};
 use tempfile::TempDir;
 
 use hyper::rt::Executor as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -38,6 +41,17 @@ async fn a_connection_is_idle_when_its_last_exchange_has_ended_for_long_enough()
     streams.execute(async {});
     assert!(tokio::time::timeout(PATIENCE / 2, idle(&mut open, PATIENCE)).await.is_err());
     assert!(tokio::time::timeout(PATIENCE * 2, idle(&mut open, PATIENCE)).await.is_ok());
+}
+
+/// A shard, and a connection to it of which the test writes each byte itself.
+async fn connected(shared: &Arc<crate::shard::Shared>, transport: Transport) -> (Arc<Shard>, TcpStream) {
+    let shard = crate::shard::testing::shard(shared);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
+    let share = shared.clients.of(peer.ip());
+    shard.tasks().spawn(serve(Arc::clone(&shard), stream, peer, transport, share));
+    (shard, client)
 }
 
 /// A connection of HTTP/2 to a shard with one app, `blog.example`.

@@ -30,9 +30,13 @@ impl Uploads {
         Self { all: Quota::new(UPLOADS), clients: Shares::new() }
     }
 
-    fn begin(&self, client: IpAddr) -> Option<Upload> {
+    fn begin(&self, client: IpAddr) -> Result<Upload, Refused> {
         let part = self.clients.of(network(client), || self.all.part(UPLOADS_PER_CLIENT));
-        part.take_one().map(Upload)
+        match part.take_one() {
+            Some(held) => Ok(Upload(held)),
+            None if part.is_used_up() => Err(Refused::TooManyUploadsOfClient),
+            None => Err(Refused::TooManyUploads),
+        }
     }
 }
 
@@ -48,7 +52,7 @@ impl<L: Clone> Pool<L> {
             return Err(Refused::Full);
         }
         drop(state);
-        self.uploads.begin(client).ok_or(Refused::TooManyUploads)
+        self.uploads.begin(client)
     }
 
     /// How many bodies are being received.

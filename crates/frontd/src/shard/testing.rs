@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shard, Shared};
 use crate::clients::Clients;
+use crate::first_table::FirstTable;
 use crate::metrics::Metrics;
 use crate::mode::Mode;
 use crate::pulse::Pulse;
@@ -31,6 +32,7 @@ pub(crate) fn shared(folder: &Path, apps: &[routes::App]) -> Shared {
         metrics,
         certificates: Arc::new(Certificates::new(&config.tls).unwrap()),
         tables: watch::channel(Arc::new(table)).1,
+        first_table: FirstTable::default(),
         drain: CancellationToken::new(),
         spool: SpoolFolder::create(&folder.join("spool"), config.limits.spool_per_app, config.shards)
             .unwrap(),

@@ -28,7 +28,7 @@ pub(crate) async fn prove(container: &Container, moving: &Chapter) -> anyhow::Re
     ensure!(restarts == "0", "frontd@1 was started again {restarts} times, and might take the ports");
     container.run("systemctl stop other-http other-https")?;
     container.run(&moving.script())?;
-    // Until emperord has told a new installation's frontd what to serve, which takes milliseconds, it answers 503.
+    // The frontd of a new installation holds requests until emperord has told it what to serve.
     until("frontd answers", async || Ok((front.get("/").await?.status == 404).then_some(()))).await?;
     said("where another server has the ports, all else is installed; then the guide leads over to frontd");
     Ok(())

@@ -42,7 +42,7 @@ async fn one_address_has_a_part_of_the_uploads_of_an_app() {
     let mut uploads = Vec::new();
     for client in 0..4 {
         uploads.extend((0..UPLOADS_PER_CLIENT).map(|_| pool.admit_upload(address(client)).unwrap()));
-        assert_eq!(pool.admit_upload(address(client)).unwrap_err(), Refused::TooManyUploads);
+        assert_eq!(pool.admit_upload(address(client)).unwrap_err(), Refused::TooManyUploadsOfClient);
     }
     assert_eq!(pool.admit_upload(address(4)).unwrap_err(), Refused::TooManyUploads, "of all addresses");
     drop(uploads.pop());
