@@ -95,7 +95,7 @@ impl Reply {
             Self::TooManyUploads => "Too many uploads from your network are in progress.",
             Self::Overloaded => "The application is busy.",
             Self::AppFailed => "The application isn't running.",
-            Self::AppTimeout => "The application didn't answer in time.",
+            Self::AppTimeout => "The application took too long to answer.",
         }
     }
 
