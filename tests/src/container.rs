@@ -107,7 +107,13 @@ impl Container {
     pub async fn exec(&self, command: &[&str]) -> anyhow::Result<Option<String>> {
         let init = self.init().await?.to_string();
         let mut enter = tokio::process::Command::new("nsenter");
-        enter.args(["--target", &init, "--all", "--"]).args(command);
+        enter.args(["--target", &init]);
+        match rustix::process::geteuid().is_root() {
+            true => enter.args(["--mount", "--pid"]),
+            // Who made the user namespace may enter it, and with it those that it owns: they are all that `run` made.
+            false => enter.args(["--user", "--preserve-credentials", "--mount", "--pid"]),
+        };
+        enter.arg("--").args(command);
         enter.env("PATH", &self.path).env("IMPERIUM_ROOT", self.root());
         let output = enter.output().await.context("run nsenter")?;
         Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))

@@ -187,8 +187,11 @@ fn recipe() -> anyhow::Result<Containerfile> {
     Containerfile::read(&folder().join("Containerfile"))
 }
 
+/// Runs a shell as the image does: with root's path, which has programs that a user's doesn't.
 fn shell(arguments: &[&str]) -> anyhow::Result<bool> {
-    Ok(Command::new("sh").args(arguments).output().context("run sh")?.status.success())
+    let mut shell = Command::new("/bin/sh");
+    shell.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").args(arguments);
+    Ok(shell.output().context("run sh")?.status.success())
 }
 
 fn folder() -> PathBuf {

@@ -129,6 +129,8 @@ fn median(samples: &[u64]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     fn trend(megabytes: impl IntoIterator<Item = u64>) -> Trend {
@@ -150,9 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_none_of_its_own_workers() {
+    fn a_process_is_none_of_its_own_workers() {
+        // Not this process: other tests start children of it.
+        let mut up = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let mut samples = Samples::new();
-        look(std::process::id(), &mut samples);
-        assert_eq!(samples.keys().collect::<Vec<_>>(), [&Owner::Workers]);
+        look(up.id(), &mut samples);
+        drop(up.stdin.take());
+        up.wait().unwrap();
+        assert_eq!(samples, Samples::from([(Owner::Workers, vec![0])]));
     }
 }

@@ -157,9 +157,7 @@ mod tests {
 
     #[test]
     fn no_user_takes_what_the_others_need() {
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
+        skip::needs_root!();
         let admission = Admission::new(Limits { all: 8, others: 6, each: 3 }, FRONT);
         let take =
             |uid, gid, count: usize| (0..count).filter_map(|_| admission.admit(uid, gid)).collect::<Vec<_>>();

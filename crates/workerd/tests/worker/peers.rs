@@ -35,9 +35,7 @@ const GROUP: u32 = 65_533;
 
 #[tokio::test]
 async fn another_user_is_refused() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Nobody else can be another user.
-    }
+    skip::needs_root!();
     let mut worker = App::new(HELLO).ready().await;
     // Even where nothing in the file system holds it up.
     fs::set_permissions(worker.path(""), Permissions::from_mode(0o755)).unwrap();
@@ -51,9 +49,7 @@ async fn another_user_is_refused() {
 
 #[tokio::test]
 async fn frontd_is_admitted_by_its_group() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    skip::needs_root!();
     let worker = App { front: Some(GROUP), ..App::new(HELLO) }.ready().await;
     assert_eq!(speak(&worker, USER, GROUP), "admitted");
 }

@@ -15,9 +15,7 @@ const NOBODY: u32 = 65_534;
 
 #[tokio::test]
 async fn the_owner_at_the_time_of_a_version_runs_it_until_it_is_read_anew() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    skip::needs_root!();
     let root = Root::open_to_all();
     let site = root.path().join("site");
     fs::create_dir(&site).unwrap();
@@ -46,9 +44,7 @@ async fn the_owner_at_the_time_of_a_version_runs_it_until_it_is_read_anew() {
 
 #[tokio::test]
 async fn a_folder_that_does_not_tell_a_user_is_refused_and_the_version_before_serves_on() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    skip::needs_root!();
     let root = Root::open_to_all();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);

@@ -44,6 +44,8 @@ async fn a_worker_that_serves_and_is_not_wanted_is_drained_and_never_cut() {
 /// One of another user proves nothing.
 #[tokio::test]
 async fn a_process_of_another_user_is_not_adopted() {
+    skip::needs_root!();
+    skip::needs_program!("setpriv");
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -54,9 +56,6 @@ async fn a_process_of_another_user_is_not_adopted() {
     let emperor = Emperor::start(&root);
     // Nothing is written down of it any more: it would outlive the test.
     Process::open(emperor::pids(&before)[0]).unwrap().signal(rustix::process::Signal::KILL);
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
     let mut nobody = std::process::Command::new("setpriv")
         .args(["--reuid", "65534", "--clear-groups", "sleep", "1000"])
         .spawn()

@@ -50,9 +50,7 @@ fn a_worker_does_not_speak_for_emperord() {
 
 #[tokio::test]
 async fn root_starts_each_worker_as_its_apps_user() {
-    if !geteuid().is_root() {
-        return;
-    }
+    skip::needs_root!();
     let place = open_place();
     let fork = fork(place.path());
     fs::create_dir(&fork.sockets).unwrap();
@@ -108,14 +106,13 @@ async fn left_by(script: &str) -> String {
 async fn a_worker_of_another_user_has_no_terminal_from_the_start() {
     const NAME: &str = "launcher::fork::tests::a_worker_of_another_user_has_no_terminal_from_the_start";
     const INSIDE: &str = "TEST_HAS_A_TERMINAL";
-    if !geteuid().is_root() || !Path::new("/usr/bin/script").exists() {
-        return;
-    }
+    skip::needs_root!();
+    skip::needs_program!("script");
     if env::var_os(INSIDE).is_none() {
         let test = env::current_exe().unwrap();
         let command = format!("exec '{}' --exact {NAME} --nocapture", test.display());
         let inside =
-            Command::new("/usr/bin/script").args(["-qec", &command, "/dev/null"]).env(INSIDE, "1").output();
+            Command::new("script").args(["-qec", &command, "/dev/null"]).env(INSIDE, "1").output();
         let inside = inside.unwrap();
         assert!(inside.status.success(), "{}", String::from_utf8_lossy(&inside.stdout));
         return;
@@ -128,9 +125,7 @@ async fn a_worker_of_another_user_has_no_terminal_from_the_start() {
 
 #[tokio::test]
 async fn a_worker_of_another_user_has_little_of_emperords_environment() {
-    if !geteuid().is_root() {
-        return;
-    }
+    skip::needs_root!();
     // Of cargo, or whatever else runs this test.
     assert!(env::vars_os().any(|(name, _)| !is_for_others(&name)));
     let variables = left_by("env >&3").await;
@@ -145,9 +140,7 @@ async fn a_worker_of_another_user_has_little_of_emperords_environment() {
 
 #[tokio::test]
 async fn root_runs_an_app_as_root_only_if_its_file_says_so() {
-    if !geteuid().is_root() {
-        return;
-    }
+    skip::needs_root!();
     let place = open_place();
     let fork = fork(place.path());
     let error = fork.admit(&vassal(place.path(), "")).unwrap_err();

@@ -27,10 +27,6 @@ fn file() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// Sets an attribute; false where the file system has none of that kind.
 fn set(path: &Path, name: &str, value: &[u8]) -> bool {
     match setxattr(path, name, value, XattrFlags::empty()) {
@@ -65,9 +61,7 @@ fn the_mode_is_kept() {
 
 #[test]
 fn the_group_is_kept_where_the_owner_is_the_same() {
-    if !is_root() {
-        return;
-    }
+    skip::needs_root!();
     for (uid, gid) in [(0, 1), (1, 1), (1, 0)] {
         let (_folder, path) = file();
         chown(&path, Some(uid), Some(gid)).unwrap();
@@ -99,7 +93,7 @@ fn extended_attributes_and_access_control_lists_are_kept() {
 fn a_list_that_the_folder_gives_to_new_files_is_not_added() {
     let (folder, path) = file();
     if !set(folder.path(), "system.posix_acl_default", ACL) {
-        return;
+        skip::skip!("the file system has no access control lists");
     }
     replace(&path, BEFORE, AFTER).unwrap();
     assert_eq!(get(&path, "system.posix_acl_access"), None);
@@ -143,15 +137,14 @@ fn what_was_written_meanwhile_is_kept() {
 /// Another user may write the folder, and yet not give a file away.
 #[test]
 fn an_owner_that_cannot_be_kept_leaves_the_file_untouched() {
+    skip::needs_root!();
+    skip::needs_program!("setpriv");
     let (folder, path) = file();
-    if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
-        return;
-    }
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let before = fs::metadata(&path).unwrap().ino();
     let test = std::env::current_exe().unwrap();
     let as_another = || {
-        let mut command = Command::new("/usr/bin/setpriv");
+        let mut command = Command::new("setpriv");
         command.args(["--reuid=1", "--regid=1", "--clear-groups"]);
         command
     };
@@ -189,10 +182,9 @@ fn run_ignored(test: &str, path: &Path, confined: &str) {
 /// As in emperord's own unit, whose root has no CAP_CHOWN.
 #[test]
 fn a_file_that_cannot_be_given_away_is_written_over() {
+    skip::needs_root!();
+    skip::needs_program!("setpriv");
     let (folder, path) = file();
-    if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
-        return;
-    }
     chown(&path, Some(1), Some(2)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     let before = fs::metadata(&path).unwrap();
