@@ -1,53 +1,14 @@
-//! Serves the three apps on this machine, to look at, or to check that they are served.
+//! Sets up, and has the program `demo` serve, or check that it serves.
 
-mod check;
+use anyhow::ensure;
+use xtask::setup;
 
-use std::fs;
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::Command;
+use crate::program;
 
-use anyhow::Context as _;
-use tests::place::Place;
-use tests::vassal::Vassal;
-
-use crate::setup;
-
-const WORKERS: u32 = 2;
-
-/// What `cargo xtask demo` takes.
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// Makes the requests that a visitor would, prints a line for each, and ends
-    #[arg(long)]
-    check: bool,
-}
-
-/// Sets up, and serves or checks.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let place = setup::run()?;
-    if arguments.check { check::run(place) } else { serve(&place) }
-}
-
-/// Becomes `imperium up`.
-fn serve(place: &Place) -> anyhow::Result<()> {
-    let root = crate::root().join("target/demo");
-    let vassals = root.join("vassals");
-    fs::create_dir_all(&vassals).with_context(|| format!("create {}", vassals.display()))?;
-    for vassal in apps(place, &root)? {
-        fs::write(vassals.join(format!("{}.toml", vassal.name())), vassal.text())?;
-    }
-    let mut up = Command::new(place.binaries.join("imperium"));
-    up.arg("up").arg("--root").arg(&root).args(["--http", "127.0.0.1:8080", "--https", "127.0.0.1:8443"]);
-    Err(up.exec()).with_context(|| format!("run {}", place.binaries.join("imperium").display()))
-}
-
-/// The apps, with a database of Django's own in `folder`, which is kept.
-fn apps(place: &Place, folder: &Path) -> anyhow::Result<[Vassal; 3]> {
-    let database = folder.join("db.sqlite3");
-    if !database.exists() {
-        fs::copy(place.django_database(), &database).context("copy Django's database")?;
-    }
-    let apps = [Vassal::flask(place), Vassal::django(place, &database), Vassal::pyramid(place)];
-    Ok(apps.map(|app| app.workers(WORKERS)))
+/// Takes `--check`, or nothing.
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let is_known = matches!(arguments, [] | [_]) && arguments.iter().all(|it| it == "--check");
+    ensure!(is_known, "`cargo xtask demo` takes --check, not {}", arguments.join(" "));
+    setup::run(&["demo"])?;
+    program::become_it("demo", arguments)
 }

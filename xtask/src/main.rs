@@ -1,64 +1,56 @@
-//! The project's own commands, one file each.
+//! The project's own commands. The large ones are programs of their own, which are built when they are asked for.
 
-mod bench;
-mod codegen;
 mod demo;
-mod dist;
-mod docs;
-mod interrupt;
-mod setup;
-mod soak;
-mod step;
-mod systemd_test;
+mod program;
 mod test;
 
+use std::env;
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::bail;
+use xtask::{setup, step};
 
-#[derive(Parser)]
-#[command(about = "The project's own commands", disable_help_subcommand = true)]
-enum Command {
-    /// Measures Imperium beside nginx + uWSGI, gunicorn and granian on this machine
-    Bench(bench::Arguments),
-    /// Writes the gRPC code of `proto/` into `crates/api/src/generated`
-    Codegen(codegen::Arguments),
-    /// Sets up, and serves Flask, Django and Pyramid on this machine
-    Demo(demo::Arguments),
-    /// Makes what is released, in `target/dist`: an archive, a Debian package, checksums
-    Dist(dist::Arguments),
-    /// Builds the documentation as a website, in `target/docs`; `--write` and `--check` deal with its generated parts
-    Docs(docs::Arguments),
-    /// Sets up, and lets anything happen to the stack under checked load
-    Soak(soak::Arguments),
-    /// Sets up, and proves the systemd units on a Debian of its own; needs root
-    SystemdTest(systemd_test::Arguments),
-    /// Sets up, and runs all tests
-    Test(test::Arguments),
-}
+const HELP: &str = "\
+The project's own commands
+
+Usage: cargo xtask COMMAND
+
+Commands:
+  build         Builds the programs, into target/debug
+  demo          Sets up, and serves Flask, Django and Pyramid on this machine;
+                --check makes the requests that a visitor would, prints a line for each, and ends
+  test          Sets up, and runs all tests; what follows `--` is for the test runner: a filter, or its options;
+                --skipped runs those that the last run skipped, such as what needs root
+  bench         Measures Imperium beside nginx + uWSGI, gunicorn and granian on this machine
+  codegen       Writes the gRPC code of `proto/` into `crates/api/src/generated`
+  dist          Makes what is released, in `target/dist`: an archive, a Debian package, a wheel, checksums
+  docs          Builds the documentation as a website, in `target/docs`; --write and --check deal with its generated parts
+  soak          Sets up, and lets anything happen to the stack under checked load
+  systemd-test  Proves the systemd units on a Debian of its own; needs root
+
+bench, codegen, dist, docs, soak and systemd-test explain their options with --help.
+";
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => step::failed(&error),
-    }
+    step::exit(run())
 }
 
+#[expect(clippy::print_stdout, reason = "the help is what was asked for")]
 fn run() -> anyhow::Result<()> {
-    match Command::parse() {
-        Command::Bench(arguments) => bench::run(&arguments),
-        Command::Codegen(arguments) => codegen::run(&arguments),
-        Command::Demo(arguments) => demo::run(&arguments),
-        Command::Dist(arguments) => dist::run(&arguments),
-        Command::Docs(arguments) => docs::run(&arguments),
-        Command::Soak(arguments) => soak::run(&arguments),
-        Command::SystemdTest(arguments) => systemd_test::run(&arguments),
-        Command::Test(arguments) => test::run(&arguments),
+    let mut arguments = env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let asks_for_help = rest.first().is_some_and(|it| ["-h", "--help"].contains(&it.as_str()));
+    match command.as_str() {
+        "" | "help" | "-h" | "--help" => print!("{HELP}"),
+        "build" | "demo" | "test" if asks_for_help => print!("{HELP}"),
+        "build" if rest.is_empty() => setup::programs(&[])?,
+        "build" => bail!("`cargo xtask build` takes no options, not {}", rest.join(" ")),
+        "demo" => demo::run(&rest)?,
+        "test" => test::run(&rest)?,
+        "bench" | "codegen" | "docs" | "soak" => program::run(&command, &rest)?,
+        "dist" | "systemd-test" => program::run("packaging", &[vec![command], rest].concat())?,
+        _ => bail!("there is no command `{command}`: `cargo xtask help` lists them"),
     }
-}
-
-/// The folder of the workspace.
-fn root() -> std::path::PathBuf {
-    let xtask = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().expect("xtask is a folder of the workspace").to_owned()
+    Ok(())
 }

@@ -3,74 +3,138 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use sha2::{Digest as _, Sha256};
-use tests::place::Place;
+use place::Place;
 
-use crate::step::{self, step};
+use crate::step::{self, say, step};
 
-const BINARIES: [&str; 4] = ["frontd", "emperord", "workerd", "imperium"];
+const PROGRAMS: [&str; 4] = ["frontd", "emperord", "workerd", "imperium"];
 
-/// Makes what is missing or stale, and tells where it is.
-pub(crate) fn run() -> anyhow::Result<Place> {
-    make(Place::in_target(&crate::root().join("target")), "quick")
+/// Where `run` puts everything.
+#[must_use]
+pub fn place() -> Place {
+    Place::in_target(&crate::root().join("target"))
+}
+
+/// Makes what is missing or stale, and tells where it is. Builds these programs of the workspace, too.
+///
+/// # Errors
+/// When a part can't be made.
+pub fn run(more: &[&str]) -> anyhow::Result<Place> {
+    make(place(), || programs(more))
 }
 
 /// As `run`, with the daemons as they are released, and a virtualenv that others may install into.
-pub(crate) fn for_bench() -> anyhow::Result<Place> {
+///
+/// # Errors
+/// As `run`.
+pub fn for_bench() -> anyhow::Result<Place> {
     let target = crate::root().join("target");
-    let place = Place::in_target(&target);
-    let (venv, kept) = (target.join("bench/venv"), target.join("bench/apps"));
-    make(Place { binaries: target.join("release"), venv, kept, ..place }, "release")
+    let (binaries, venv, kept) =
+        (target.join("release"), target.join("bench/venv"), target.join("bench/apps"));
+    make(Place { binaries, venv, kept, ..place() }, || {
+        step("build", "the programs as they are released, target/release", || {
+            let mut cargo = step::cargo();
+            cargo.args(["build", "--release", "--package", "pyworker"]);
+            cargo.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
+            step::done(cargo)
+        })
+    })
 }
 
-fn make(place: Place, profile: &str) -> anyhow::Result<Place> {
+/// Builds the programs of a stack, and these programs of the workspace.
+///
+/// # Errors
+/// When the build fails.
+pub fn programs(more: &[&str]) -> anyhow::Result<()> {
+    step("build", "the programs, target/debug", || {
+        let names = PROGRAMS.iter().chain(more).flat_map(|name| ["--bin", name]);
+        step::done(cargo_build(&["--lib"].into_iter().chain(names).collect::<Vec<_>>()))
+    })
+}
+
+/// A build in the one profile of a checkout. It selects the whole workspace, whatever the targets are: with another
+/// selection, dependencies had other features, and were compiled once more.
+#[must_use]
+pub fn cargo_build(targets: &[&str]) -> Command {
+    let mut cargo = step::cargo();
+    cargo.args(["build", "--workspace"]).args(targets);
+    cargo
+}
+
+/// The virtualenv is made while the build goes on: what it waits for is the network.
+fn make(place: Place, build: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Place> {
     let inside = |path: &Path| path.strip_prefix(crate::root()).unwrap_or(path).display().to_string();
-    let (venv, kept) = (inside(&place.venv), inside(&place.kept));
-    step("python", &format!("the apps' virtualenv, {venv}"), || virtualenv(&place))?;
-    step("build", &format!("the daemons, {}", inside(&place.binaries)), || build(profile))?;
-    step("django", &format!("tables, an administrator, static files, {kept}"), || django(&place))?;
+    let begun = Instant::now();
+    let python = Python::find()?;
+    say("python", &format!("the apps' virtualenv, {}, during the build", inside(&place.venv)));
+    thread::scope(|scope| {
+        let made = scope.spawn(|| timed(|| virtualenv(&place, &python)));
+        build()?;
+        let spent = made.join().map_err(|_| anyhow::anyhow!("the thread that makes it panicked")).flatten();
+        say("python", &format!("{:.1} s", spent.context("make the apps' virtualenv")?.as_secs_f64()));
+        anyhow::Ok(())
+    })?;
+    let kept = format!("tables, an administrator, static files, {}", inside(&place.kept));
+    step("django", &kept, || django(&place))?;
+    say("set up", &format!("{:.1} s in all", begun.elapsed().as_secs_f64()));
     Ok(place)
 }
 
+fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    work().map(|()| begun.elapsed())
+}
+
+/// The interpreter that the virtualenv is made with.
+struct Python {
+    /// Its version and installation: with another one, the virtualenv is made anew.
+    about: String,
+}
+
+impl Python {
+    /// Fails before anything is built where it is missing, too old or without its modules.
+    fn find() -> anyhow::Result<Self> {
+        let ask = "import sys, venv, ensurepip; assert sys.version_info >= (3, 10), sys.version; \
+                   print(sys.base_prefix, sys.version)";
+        let output = Command::new("python3")
+            .args(["-c", ask])
+            .output()
+            .context("run python3, which must be installed")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "python3 must be 3.10 or newer, with venv; on Debian, install python3-venv: {}",
+            said.trim()
+        );
+        Ok(Self { about: String::from_utf8_lossy(&output.stdout).into_owned() })
+    }
+}
+
 /// Made anew when another Python or other requirements are called for.
-fn virtualenv(place: &Place) -> anyhow::Result<()> {
+fn virtualenv(place: &Place, python: &Python) -> anyhow::Result<()> {
     let requirements = place.apps.join("requirements.txt");
     let stamp = place.venv.join("made-for");
-    let wanted = fingerprint(&requirements)?;
+    let text =
+        fs::read_to_string(&requirements).with_context(|| format!("read {}", requirements.display()))?;
+    let wanted = format!("{}{text}", python.about);
     if fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
         return Ok(());
     }
-    let venv = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place.venv).quietly();
-    venv.context("make a virtualenv with python3; on Debian, install python3-venv")?;
-    let mut pip = python(place);
+    Command::new("python3").args(["-m", "venv", "--clear"]).arg(&place.venv).quietly()?;
+    let mut pip = in_venv(place);
     pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]).arg(&requirements);
     pip.quietly()?;
     fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))
 }
 
-fn fingerprint(requirements: &Path) -> anyhow::Result<String> {
-    let text = fs::read(requirements).with_context(|| format!("read {}", requirements.display()))?;
-    let version =
-        Command::new("python3").args(["-c", "import sys; print(sys.base_prefix, sys.version)"]).output();
-    let version = version.context("run python3, which must be installed")?;
-    Ok(format!("{:x}", Sha256::new().chain_update(text).chain_update(version.stdout).finalize()))
-}
-
-fn build(profile: &str) -> anyhow::Result<()> {
-    let mut cargo = step::cargo();
-    cargo.args(["build", "--profile", profile, "--package", "pyworker"]);
-    cargo.args(BINARIES.iter().flat_map(|name| ["--package", name]));
-    let status = cargo.status().context("run cargo")?;
-    ensure!(status.success(), "the build failed");
-    Ok(())
-}
-
 fn django(place: &Place) -> anyhow::Result<()> {
     fs::create_dir_all(&place.kept).with_context(|| format!("create {}", place.kept.display()))?;
     for arguments in [&["migrate"] as &[_], &["seed"], &["collectstatic", "--noinput", "--clear"]] {
-        let mut manage = python(place);
+        let mut manage = in_venv(place);
         manage.arg(place.apps.join("django/manage.py")).args(arguments);
         manage.env("DJANGO_DB", place.django_database()).env("DJANGO_STATIC_ROOT", place.django_static());
         manage.quietly()?;
@@ -78,13 +142,16 @@ fn django(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn python(place: &Place) -> Command {
+fn in_venv(place: &Place) -> Command {
     Command::new(place.venv.join("bin/python"))
 }
 
 /// A program whose output matters only when it fails.
-pub(crate) trait Quietly {
-    /// Runs it to its end; the error tells what it said.
+pub trait Quietly {
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it can't be run or fails; the error tells what it said.
     fn quietly(&mut self) -> anyhow::Result<()>;
 }
 

@@ -5,30 +5,58 @@ use std::io::{IsTerminal as _, stderr};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use anyhow::{Context as _, ensure};
+
 /// Does `work` between a line that says so and a line that says how long it took.
-#[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
-pub(crate) fn step<T>(name: &str, what: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+///
+/// # Errors
+/// Those of `work`.
+pub fn step<T>(name: &str, what: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let begun = Instant::now();
-    eprintln!("{} {what}", heading(name));
+    say(name, what);
     let done = work()?;
-    eprintln!("{} {:.1} s", heading(""), begun.elapsed().as_secs_f64());
+    say("", &format!("{:.1} s", begun.elapsed().as_secs_f64()));
     Ok(done)
 }
 
-/// Says why there is no more to be done.
-#[expect(clippy::print_stderr, reason = "the end of a command is for the person who waits")]
-pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("{} {error:#}", heading("error"));
-    ExitCode::FAILURE
+/// Tells the person who waits.
+#[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
+pub fn say(name: &str, what: &str) {
+    eprintln!("{} {what}", heading(name));
 }
 
-pub(crate) fn heading(name: &str) -> String {
-    if stderr().is_terminal() { format!("\x1b[1;36m{name:>10}\x1b[0m") } else { format!("{name:>10}") }
+/// How a command ends: the error says why there is no more to be done.
+#[must_use]
+pub fn exit(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say("error", &format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a line begins with.
+#[must_use]
+pub fn heading(name: &str) -> String {
+    if stderr().is_terminal() { format!("\x1b[1;36m{name:>12}\x1b[0m") } else { format!("{name:>12}") }
 }
 
 /// The cargo that runs this, in the workspace.
-pub(crate) fn cargo() -> Command {
+#[must_use]
+pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(crate::root());
     cargo
+}
+
+/// Runs cargo to its end, whose own progress is seen.
+///
+/// # Errors
+/// When it fails.
+pub fn done(mut cargo: Command) -> anyhow::Result<()> {
+    let status = cargo.status().context("run cargo")?;
+    ensure!(status.success(), "the build failed");
+    Ok(())
 }

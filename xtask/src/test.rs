@@ -1,49 +1,82 @@
-//! Runs every test, on what the set-up made.
+//! Runs every test, on what the set-up made, and tells which of them were skipped.
 
+mod skipped;
+
+use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use tests::place::{self, Place};
+use place::Place;
+use xtask::{root, setup, step};
 
-use crate::{setup, step};
+use skipped::Skipped;
 
-/// What `cargo xtask test` takes.
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// For the test runner: a filter, or its options
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    passed_on: Vec<String>,
-}
-
-/// Sets up, and runs the tests with nextest, or without it when it is not installed.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let place = setup::run()?;
-    let mut runner = runner();
-    runner.args(&arguments.passed_on);
-    tell(&mut runner, &place);
-    let status = runner.status().context("run the tests")?;
-    ensure!(status.success(), "tests failed");
-    Ok(())
-}
-
-fn runner() -> Command {
-    let mut cargo = step::cargo();
-    if has_nextest() {
-        cargo.args(["nextest", "run", "--workspace"]);
-    } else {
-        cargo.args(["test", "--workspace", "--"]);
+/// Sets up, and runs the tests with nextest, or without it when it is not installed. What is skipped is told at the end,
+/// whether other tests fail or not.
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let path = root().join("target/skipped-tests");
+    let mut runner = Runner::find();
+    match arguments {
+        [option] if option == "--skipped" => {
+            let text = fs::read_to_string(&path);
+            let text = text.context("find what the last run skipped: run `cargo xtask test`")?;
+            let skipped = Skipped::parse(&text);
+            ensure!(!skipped.is_empty(), "the last run skipped no test");
+            runner.only(&skipped);
+        }
+        [separator, passed_on @ ..] if separator == "--" => runner.pass_on(passed_on),
+        passed_on => runner.pass_on(passed_on),
     }
-    cargo
+    let place = setup::run(&[])?;
+    fs::write(&path, "").with_context(|| format!("write {}", path.display()))?;
+    runner.tell(&place).env(skip::SKIPPED, &path);
+    let ran = step::step("test", "build the tests, and run them", || {
+        let status = runner.command.status().context("run the tests")?;
+        ensure!(status.success(), "tests failed");
+        Ok(())
+    });
+    step::say("skipped", &Skipped::parse(&fs::read_to_string(&path).unwrap_or_default()).to_string());
+    ran
+}
+
+struct Runner {
+    command: Command,
+    is_nextest: bool,
+}
+
+impl Runner {
+    fn find() -> Self {
+        let is_nextest = has_nextest();
+        let mut command = step::cargo();
+        match is_nextest {
+            true => command.args(["nextest", "run", "--workspace", "--no-fail-fast"]),
+            false => command.args(["test", "--workspace", "--no-fail-fast", "--"]),
+        };
+        Self { command, is_nextest }
+    }
+
+    fn pass_on(&mut self, arguments: &[String]) {
+        self.command.args(arguments);
+    }
+
+    /// Runs these tests alone.
+    fn only(&mut self, skipped: &Skipped<'_>) {
+        if self.is_nextest {
+            self.command.args(["-E", &skipped.filter()]);
+        } else {
+            self.command.arg("--exact").args(skipped.tests());
+        }
+    }
+
+    fn tell(&mut self, place: &Place) -> &mut Command {
+        self.command.env(place::BINARIES, &place.binaries);
+        self.command.env(place::VENV, &place.venv);
+        self.command.env(place::KEPT, &place.kept)
+    }
 }
 
 fn has_nextest() -> bool {
     let mut version = step::cargo();
     version.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
     version.status().is_ok_and(|status| status.success())
-}
-
-fn tell(command: &mut Command, place: &Place) {
-    command.env(place::BINARIES, &place.binaries);
-    command.env(place::VENV, &place.venv);
-    command.env(place::KEPT, &place.kept);
 }

@@ -111,8 +111,7 @@ async fn a_worker_of_another_user_has_no_terminal_from_the_start() {
     if env::var_os(INSIDE).is_none() {
         let test = env::current_exe().unwrap();
         let command = format!("exec '{}' --exact {NAME} --nocapture", test.display());
-        let inside =
-            Command::new("script").args(["-qec", &command, "/dev/null"]).env(INSIDE, "1").output();
+        let inside = Command::new("script").args(["-qec", &command, "/dev/null"]).env(INSIDE, "1").output();
         let inside = inside.unwrap();
         assert!(inside.status.success(), "{}", String::from_utf8_lossy(&inside.stdout));
         return;

@@ -1,0 +1,114 @@
+//! Measures Imperium beside nginx and the servers of Python apps, on this machine, in one run.
+
+mod app;
+mod cases;
+mod course;
+mod guard;
+mod h2load;
+mod handshakes;
+mod imperium;
+mod json;
+mod life;
+mod load;
+mod machine;
+mod metric;
+mod neighbours;
+mod nginx;
+mod outcome;
+mod peers;
+mod progress;
+mod report;
+mod server;
+mod side;
+mod site;
+mod slow_and_quick;
+mod stack;
+mod statistics;
+mod svg;
+mod target;
+mod usage;
+mod wrk;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+use cases::Case;
+use clap::Parser;
+use course::{Course, Pace};
+use machine::Machine;
+use outcome::Outcome;
+use peers::Peers;
+use progress::say;
+use site::Site;
+use tests::interrupt::unless_interrupted;
+use xtask::setup;
+
+/// What `cargo xtask bench` takes.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask bench",
+    about = "Measures Imperium beside nginx + uWSGI, gunicorn and granian on this machine"
+)]
+struct Arguments {
+    /// Fewer and shorter rounds: in under 4 minutes, and less exact
+    #[arg(long)]
+    quick: bool,
+    /// Only the cases whose name contains this; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Writes every figure to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draws the ratios into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    xtask::step::exit(run(&Arguments::parse()))
+}
+
+/// Sets up, measures, and tells. What is not as fast as it should be is told, and is no error.
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let cases = cases::chosen(&arguments.only)?;
+    let place = setup::for_bench()?;
+    let peers = Peers::set_up(&place);
+    let machine = Machine::look(&place);
+    let site = Site::make(place)?;
+    let pace = if arguments.quick { Pace::QUICK } else { Pace::FULL };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let results = runtime.block_on(unless_interrupted(measure(cases, Course::new(&site, &peers, pace))))?;
+    tell(arguments, &machine, &results)
+}
+
+async fn measure(cases: Vec<Case>, mut course: Course<'_>) -> Vec<(Case, Outcome)> {
+    let (mut results, count) = (Vec::new(), cases.len());
+    for (number, case) in cases.into_iter().enumerate() {
+        say("measure", &format!("{} ({} of {count})", case.name, number + 1));
+        let outcome = course.run(&case).await;
+        print(&report::block(&case, &outcome));
+        results.push((case, outcome));
+    }
+    results
+}
+
+fn tell(arguments: &Arguments, machine: &Machine, results: &[(Case, Outcome)]) -> anyhow::Result<()> {
+    print(&format!("{machine}\n{}", report::summary(results)));
+    if let Some(file) = &arguments.json {
+        let document = serde_json::to_string_pretty(&json::document(machine, results))?;
+        fs::write(file, document + "\n").with_context(|| format!("write {}", file.display()))?;
+    }
+    if let Some(file) = &arguments.svg {
+        fs::write(file, svg::draw(machine, results)).with_context(|| format!("write {}", file.display()))?;
+    }
+    let errors: usize = results.iter().map(|(_, outcome)| outcome.errors().len()).sum();
+    ensure!(errors == 0, "{errors} runs failed; their errors stand under their cases");
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what is asked for")]
+fn print(text: &str) {
+    println!("{text}");
+}

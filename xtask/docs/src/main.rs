@@ -1,0 +1,185 @@
+//! `cargo xtask docs`: the documentation as a website, in `target/docs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, bail, ensure};
+
+use clap::Parser;
+use xtask::step::{self, step};
+
+/// The version that is installed where there is no mdbook.
+const MDBOOK: &str = "0.5.4";
+
+/// Pages and files outside of `docs` that the site has too, at the same place beside it.
+const OTHERS: &[&str] = &[
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "SPECIFICATION.md",
+    "deploy",
+    "LICENSE",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+];
+
+#[derive(Parser)]
+#[command(name = "cargo xtask docs", about = "Builds the documentation as a website, in `target/docs`")]
+struct Arguments {
+    /// Write the generated pages, schemas and examples from the code
+    #[arg(long)]
+    write: bool,
+    /// Only check that the generated files are up to date, and that all links lead somewhere
+    #[arg(long, conflicts_with = "write")]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    step::exit(run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.write || arguments.check {
+        step("references", "compare the generated files with the code", || references(arguments.write))?;
+    }
+    if arguments.check {
+        return Ok(());
+    }
+    let folder = xtask::root().join("target/docs");
+    step("pages", "copy the pages", || stage(&folder))?;
+    let mdbook = mdbook()?;
+    step("mdbook", "build the site", || build(&mdbook, &folder))?;
+    let broken = broken_links(&folder.join("site"))?;
+    ensure!(broken.is_empty(), "the site has broken links:\n{}", broken.join("\n"));
+    step::say("site", &folder.join("site/index.html").display().to_string());
+    Ok(())
+}
+
+/// They are tests, so that `cargo xtask test` checks them as well.
+fn references(write: bool) -> anyhow::Result<()> {
+    let mut cargo = step::cargo();
+    cargo.args(["test", "--quiet", "--workspace", "reference"]);
+    if write {
+        cargo.env("IMPERIUM_DOCS", "write");
+    }
+    ensure!(cargo.status().context("run cargo")?.success(), "the generated files are out of date");
+    Ok(())
+}
+
+/// Pages keep their places in the repository, so that links between them stay as they are.
+fn stage(folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
+    let source = folder.join("src");
+    copy(&xtask::root().join("docs"), &source.join("docs"))?;
+    for name in OTHERS {
+        copy(&xtask::root().join(name), &source.join(name))?;
+    }
+    for name in ["SUMMARY.md", "introduction.md"] {
+        raise(&source, name).with_context(|| format!("move docs/{name}"))?;
+    }
+    fs::write(folder.join("book.toml"), BOOK).context("write book.toml")
+}
+
+/// Moves a page from `docs` to the folder above: mdBook wants the summary there, and copies the first page there.
+fn raise(source: &Path, name: &str) -> std::io::Result<()> {
+    let page = source.join("docs").join(name);
+    let text = fs::read_to_string(&page)?
+        .replace("](", "](docs/")
+        .replace("](docs/../", "](")
+        .replace("](docs/https:", "](https:");
+    fs::write(source.join(name), text.replace("](docs/introduction.md)", "](introduction.md)"))?;
+    fs::remove_file(page)
+}
+
+const BOOK: &str = r#"[book]
+title = "Imperium"
+language = "en"
+src = "src"
+
+[build]
+build-dir = "site"
+create-missing = false
+# Links to a README.md stay as they are.
+use-default-preprocessors = false
+
+[output.html]
+no-section-label = true
+"#;
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    if !from.is_dir() {
+        let copied = fs::copy(from, to).map(drop);
+        return copied.with_context(|| format!("copy {} to {}", from.display(), to.display()));
+    }
+    fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
+        let entry = entry?;
+        copy(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// That of `PATH`, or else one below `target`, which is installed at the first use.
+fn mdbook() -> anyhow::Result<PathBuf> {
+    if Command::new("mdbook").arg("--version").output().is_ok_and(|it| it.status.success()) {
+        return Ok("mdbook".into());
+    }
+    let tools = xtask::root().join("target/tools");
+    let mdbook = tools.join("bin/mdbook");
+    if !mdbook.exists() {
+        step("mdbook", "install mdbook, once", || {
+            let mut cargo = step::cargo();
+            cargo.args(["install", "mdbook", "--locked", "--version", MDBOOK, "--root"]).arg(&tools);
+            cargo.args(["--no-default-features", "--features", "search"]);
+            ensure!(cargo.status().context("run cargo install")?.success(), "mdbook could not be installed");
+            Ok(())
+        })?;
+    }
+    Ok(mdbook)
+}
+
+fn build(mdbook: &Path, folder: &Path) -> anyhow::Result<()> {
+    let status = Command::new(mdbook).arg("build").arg(folder).status();
+    if !status.with_context(|| format!("run {}", mdbook.display()))?.success() {
+        bail!("mdbook failed");
+    }
+    Ok(())
+}
+
+/// Links of the site's pages to files that it doesn't have.
+fn broken_links(site: &Path) -> anyhow::Result<Vec<String>> {
+    let mut broken = Vec::new();
+    for page in pages(site)? {
+        // One page with all others in it, and one for no address in particular.
+        if page.ends_with("print.html") || page.ends_with("404.html") {
+            continue;
+        }
+        let text = fs::read_to_string(&page).with_context(|| format!("read {}", page.display()))?;
+        let targets = ["href=\"", "src=\""].into_iter().flat_map(|it| text.split(it).skip(1));
+        for target in targets.filter_map(|it| it.split('"').next()) {
+            let path = target.split(['#', '?']).next().unwrap_or_default();
+            let is_elsewhere = path.is_empty() || path.contains(':');
+            if !is_elsewhere && !page.parent().unwrap_or(site).join(path).exists() {
+                broken.push(format!("{}: {target}", page.strip_prefix(site).unwrap_or(&page).display()));
+            }
+        }
+    }
+    Ok(broken)
+}
+
+fn pages(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            pages.extend(self::pages(&path)?);
+        } else if path.extension().is_some_and(|it| it == "html") {
+            pages.push(path);
+        }
+    }
+    Ok(pages)
+}

@@ -1,0 +1,168 @@
+//! Makes what is released: an archive, a Debian package, the debug information of both, and their checksums.
+
+mod build;
+mod deb;
+mod debug_info;
+mod elf;
+mod installed;
+mod licences;
+mod lint;
+mod packages;
+mod pages;
+mod sbom;
+mod tree;
+mod version;
+mod wheel;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::Context as _;
+use flate2::{Compression, GzBuilder};
+use sha2::{Digest as _, Sha256};
+
+use self::build::{EXTENSION, PROGRAMS};
+use self::debug_info::Split;
+use self::tree::{Kind, Tree};
+use self::version::Version;
+use xtask::step::step;
+
+/// What `cargo xtask dist` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Marks a later build of the same version: 0.1.0+N
+    #[arg(long, value_name = "N")]
+    build: Option<u32>,
+    /// Have lintian look at the packages: an error when it finds one
+    #[arg(long)]
+    lint: bool,
+}
+
+/// Makes everything in `target/dist`, and prints what it is.
+#[expect(clippy::print_stdout, reason = "it is what was asked for")]
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let version = Version::new(arguments.build)?;
+    let packed = Built::new()?.pack(&version)?;
+    let files = write(&target(), packed)?;
+    for file in &files {
+        println!("{}", file.display());
+    }
+    if arguments.lint {
+        step("lint", "what lintian says of the packages", || lint::check(&files))?;
+    }
+    Ok(())
+}
+
+fn target() -> PathBuf {
+    xtask::root().join("target/dist")
+}
+
+/// What was built, to be packed as one version or another.
+#[derive(Debug)]
+pub(crate) struct Built {
+    scratch: PathBuf,
+    split: Vec<Split>,
+}
+
+impl Built {
+    /// Builds what is missing or stale, and splits the debug information off.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let target = target();
+        let scratch = target.join("scratch");
+        fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
+        let tools = step("tools", "cargo-zigbuild and zig, target/dist/tools", || build::tools(&target))?;
+        let programs =
+            step("build", "what is released, target/dist", || build::build(&tools, &target.join("build")))?;
+        step("check", "that all of it runs with glibc 2.31", || check(&programs))?;
+        let split = files(&programs).map(|file| debug_info::split(&file, &scratch));
+        Ok(Self { split: split.collect::<anyhow::Result<_>>()?, scratch })
+    }
+
+    /// The Debian package alone: its name, and what is in it.
+    pub(crate) fn debian_package(&self, build: Option<u32>) -> anyhow::Result<(String, Vec<u8>)> {
+        let version = Version::new(build)?;
+        Ok((deb::name("imperium", &version), deb::imperium(&self.installed(&version)?, &version)?))
+    }
+
+    /// The names of the files, and what is in them.
+    fn pack(&self, version: &Version) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        step("pack", &format!("imperium {}", version.text), || {
+            let (installed, debug) = (self.installed(version)?, debug_tree(&self.split)?);
+            let archive = format!("imperium-{}-x86_64-linux", version.text);
+            let debug_archive = format!("{archive}-debug");
+            beside_each_other([
+                (format!("{archive}.tar.zst"), &|| zstd(&installed, &archive, version)),
+                (format!("{debug_archive}.tar.zst"), &|| zstd(&debug, &debug_archive, version)),
+                (deb::name("imperium", version), &|| deb::imperium(&installed, version)),
+                (deb::name("imperium-dbgsym", version), &|| deb::debug_symbols(&debug, version)),
+            ])
+        })
+    }
+
+    fn installed(&self, version: &Version) -> anyhow::Result<Tree> {
+        let stripped = self.scratch.join("stripped");
+        installed::tree(&stripped, &self.scratch, &packages::packages()?, version)
+    }
+}
+
+fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    PROGRAMS.into_iter().chain([EXTENSION]).map(|name| folder.join(name))
+}
+
+fn check(programs: &Path) -> anyhow::Result<()> {
+    files(programs).try_for_each(|file| elf::check(&file).map(drop))
+}
+
+/// Makes the bytes of each file.
+type Packer<'a> = &'a (dyn Fn() -> anyhow::Result<Vec<u8>> + Sync);
+
+/// Each in a thread of its own, as packing well takes long.
+fn beside_each_other<const N: usize>(
+    files: [(String, Packer<'_>); N],
+) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    thread::scope(|scope| {
+        let threads = files.map(|(name, packer)| (name, scope.spawn(packer)));
+        let packed = threads.map(|(name, thread)| match thread.join() {
+            Ok(bytes) => Ok((name, bytes?)),
+            Err(panic) => panic::resume_unwind(panic),
+        });
+        packed.into_iter().collect()
+    })
+}
+
+/// Where gdb looks for it below `/usr`, by the id of each build.
+fn debug_tree(split: &[Split]) -> anyhow::Result<Tree> {
+    let mut tree = Tree::default();
+    for Split { debug, debug_path } in split {
+        tree.put_file(Path::new("lib/debug").join(debug_path), Kind::Plain, debug)?;
+    }
+    Ok(tree)
+}
+
+fn zstd(tree: &Tree, prefix: &str, version: &Version) -> anyhow::Result<Vec<u8>> {
+    let tar = tree.write_tar(prefix, version.epoch, Vec::new())?;
+    Ok(zstd::encode_all(tar.as_slice(), 19)?)
+}
+
+/// As `gzip -9n` does.
+fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+/// Writes the files, and `SHA256SUMS` beside them, which `sha256sum --check` reads.
+fn write(target: &Path, packed: Vec<(String, Vec<u8>)>) -> anyhow::Result<Vec<PathBuf>> {
+    let sums: String =
+        packed.iter().map(|(name, bytes)| format!("{:x}  {name}\n", Sha256::digest(bytes))).collect();
+    let mut files = Vec::new();
+    for (name, bytes) in packed.into_iter().chain([("SHA256SUMS".to_owned(), sums.into_bytes())]) {
+        let path = target.join(name);
+        fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))?;
+        files.push(path);
+    }
+    Ok(files)
+}

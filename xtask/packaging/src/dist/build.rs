@@ -1,0 +1,89 @@
+//! Builds what is released: against the oldest C library that it has to run with, and the same bytes each time.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+use super::elf::OLDEST_GLIBC;
+use super::version::SOURCE_DATE_EPOCH;
+use xtask::setup::Quietly as _;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The programs, and the extension.
+pub(crate) const PROGRAMS: [&str; 4] = ["emperord", "frontd", "imperium", "workerd"];
+pub(crate) const EXTENSION: &str = "libpyworker.so";
+
+/// zig as the linker and C compiler, as it carries the symbols of every glibc. In a virtualenv of its own.
+const TOOLS: [&str; 2] = ["cargo-zigbuild==0.24.0", "ziglang==0.17.1"];
+
+/// Makes the virtualenv of the tools where it is missing or for others; returns its folder of programs.
+pub(crate) fn tools(target: &Path) -> anyhow::Result<PathBuf> {
+    let venv = target.join("tools");
+    let stamp = venv.join("made-for");
+    let wanted = TOOLS.join("\n");
+    if fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
+        return Ok(venv.join("bin"));
+    }
+    let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).quietly();
+    made.context("make a virtualenv with python3; on Debian, install python3-venv")?;
+    let mut pip = Command::new(venv.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--only-binary=:all:"]).args(TOOLS);
+    pip.quietly()?;
+    fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+    Ok(venv.join("bin"))
+}
+
+/// What C's `__DATE__` and `__TIME__` come from, and of which mimalloc tells. Not the time of the commit: what was compiled
+/// for an earlier one is not compiled again.
+const NO_TIME: &str = "0";
+
+/// Builds the programs and the extension; returns the folder that they are in.
+pub(crate) fn build(tools: &Path, target: &Path) -> anyhow::Result<PathBuf> {
+    let mut cargo = Command::new(tools.join("cargo-zigbuild"));
+    cargo.current_dir(xtask::root()).args(["zigbuild", "--locked", "--release", "--package", "pyworker"]);
+    cargo.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
+    cargo.arg("--target").arg(format!("{TARGET}.{}.{}", OLDEST_GLIBC.0, OLDEST_GLIBC.1));
+    cargo.arg("--target-dir").arg(target);
+    cargo.env("PATH", path_with(tools)?).env(SOURCE_DATE_EPOCH, NO_TIME);
+    // The cache of a user's home may have what was compiled at another time: it is not looked at.
+    cargo.env("ZIG_GLOBAL_CACHE_DIR", target.join("zig"));
+    cargo.env("RUSTFLAGS", rust_flags(target)?).env("CFLAGS", c_flags(target)?);
+    let status = cargo.status().context("run cargo-zigbuild")?;
+    ensure!(status.success(), "the build failed");
+    Ok(target.join(TARGET).join("release"))
+}
+
+fn path_with(tools: &Path) -> anyhow::Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    Ok(env::join_paths([tools.to_owned()].into_iter().chain(env::split_paths(&path)))?)
+}
+
+/// Debug information and panics name no folder of this machine, and a build has an id, by which its symbols are found.
+fn rust_flags(target: &Path) -> anyhow::Result<String> {
+    let remapped = folders(target)?.map(|(from, to)| format!("--remap-path-prefix={from}={to}"));
+    Ok(format!("{} -Clink-arg=-Wl,--build-id=sha1", remapped.join(" ")))
+}
+
+fn c_flags(target: &Path) -> anyhow::Result<String> {
+    Ok(folders(target)?.map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).join(" "))
+}
+
+/// This machine's folders, and what they are called instead; of two that fit, the compilers take the last.
+fn folders(target: &Path) -> anyhow::Result<[(String, &'static str); 3]> {
+    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| Some(env::home_dir()?.join(".cargo"))).context("find ~/.cargo")?;
+    let text = |path: &Path| -> anyhow::Result<String> {
+        let text = path.to_str().context("the path of a folder is not UTF-8")?;
+        ensure!(
+            !text.contains(char::is_whitespace),
+            "build in a folder without spaces in its path, not {text}"
+        );
+        Ok(text.to_owned())
+    };
+    Ok([(text(xtask::root())?, "/imperium"), (text(&cargo_home)?, "/cargo"), (text(target)?, "/target")])
+}

@@ -1,0 +1,93 @@
+//! Debug information in a file of its own, which a debugger finds by the id of the build.
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use object::{Object as _, ObjectSection as _};
+use sha2::{Digest as _, Sha256};
+
+use xtask::setup::Quietly as _;
+
+const ID_BYTES: usize = 20;
+const NO_ID: [u8; ID_BYTES] = [0; ID_BYTES];
+
+/// What only a debugger needs of a file.
+#[derive(Debug)]
+pub(crate) struct Split {
+    pub(crate) debug: PathBuf,
+    /// Where a debugger looks for it, below its folder of debug information: `.build-id/ab/cdef.debug`.
+    pub(crate) debug_path: PathBuf,
+}
+
+/// Splits a file into two of the same name, in `stripped` and `debug` below `to`.
+pub(crate) fn split(path: &Path, to: &Path) -> anyhow::Result<Split> {
+    let name = path.file_name().context("a file without a name")?;
+    let (stripped, debug) = (to.join("stripped").join(name), to.join("debug").join(name));
+    for folder in ["stripped", "debug"] {
+        fs::create_dir_all(to.join(folder))?;
+    }
+    objcopy(&["--only-keep-debug"], path, &debug)?;
+    objcopy(&["--strip-all", "--remove-section=.comment"], path, &stripped)?;
+    // The linker's id is also of the debug information, which names zig's own folder.
+    write_id(&stripped, &NO_ID)?;
+    let id = &Sha256::digest(fs::read(&stripped)?)[..ID_BYTES];
+    write_id(&stripped, id)?;
+    write_id(&debug, id)?;
+    Ok(Split { debug, debug_path: debug_path(id) })
+}
+
+fn objcopy(options: &[&str], from: &Path, to: &Path) -> anyhow::Result<()> {
+    let done = Command::new("objcopy").args(options).arg(from).arg(to).quietly();
+    done.context("split the debug information off with objcopy; on Debian, install binutils")
+}
+
+fn write_id(path: &Path, id: &[u8]) -> anyhow::Result<()> {
+    let mut bytes = fs::read(path)?;
+    let place = place_of_id(&bytes).with_context(|| format!("find the build id of {}", path.display()))?;
+    bytes[place].copy_from_slice(id);
+    Ok(fs::write(path, bytes)?)
+}
+
+/// The id ends the one note of its section (elf(5)).
+fn place_of_id(bytes: &[u8]) -> anyhow::Result<Range<usize>> {
+    let file = object::File::parse(bytes)?;
+    let section = file.section_by_name(".note.gnu.build-id").context("it has none")?;
+    let (start, size) = section.file_range().context("it has none in the file")?;
+    let end = usize::try_from(start + size)?;
+    let place = end.checked_sub(ID_BYTES).context("it is too short")?..end;
+    let is_whole = file.build_id()?.is_some_and(|id| bytes.get(place.clone()) == Some(id));
+    is_whole.then_some(place).context("it has another length than a SHA-1")
+}
+
+fn debug_path(id: &[u8]) -> PathBuf {
+    let text: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (first, rest) = text.split_at(2);
+    format!(".build-id/{first}/{rest}.debug").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also when it has another id before, and so whatever its debug information names.
+    #[test]
+    fn both_have_the_same_id_which_is_of_what_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        let id = |path: &Path| {
+            let bytes = fs::read(path).unwrap();
+            object::File::parse(bytes.as_slice()).unwrap().build_id().unwrap().unwrap().to_owned()
+        };
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let first = split(&program, folder.path()).unwrap();
+        let stripped = folder.path().join("stripped/program");
+        assert_eq!(first.debug_path, debug_path(&id(&stripped)));
+        assert_eq!(id(&first.debug), id(&stripped));
+        assert_ne!(id(&program), id(&stripped));
+        write_id(&program, &NO_ID).unwrap();
+        assert_eq!(split(&program, folder.path()).unwrap().debug_path, first.debug_path);
+    }
+}

@@ -1,0 +1,43 @@
+//! What is packed: the version, and the one time that every file of it has.
+
+use std::env;
+use std::process::Command;
+
+use anyhow::Context as _;
+
+/// Named by <https://reproducible-builds.org/specs/source-date-epoch/>.
+pub(crate) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// What is packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// Such as `0.1.0`, or `0.1.0+2` for a later build of the same.
+    pub(crate) text: String,
+    /// Seconds of Unix time.
+    pub(crate) epoch: u64,
+}
+
+impl Version {
+    /// The version of the workspace, and the time of `SOURCE_DATE_EPOCH`, or else of the last commit.
+    pub(crate) fn new(build: Option<u32>) -> anyhow::Result<Self> {
+        let version = env!("CARGO_PKG_VERSION");
+        let text = build.map_or_else(|| version.to_owned(), |build| format!("{version}+{build}"));
+        Ok(Self { text, epoch: epoch()? })
+    }
+}
+
+fn epoch() -> anyhow::Result<u64> {
+    let text = match env::var(SOURCE_DATE_EPOCH) {
+        Ok(text) => text,
+        Err(_) => last_commit()?,
+    };
+    text.trim().parse().with_context(|| format!("read the time `{}`, which must be seconds", text.trim()))
+}
+
+fn last_commit() -> anyhow::Result<String> {
+    let cure = "ask git for the time of the last commit; without git, set SOURCE_DATE_EPOCH";
+    let mut git = Command::new("git");
+    let output = git.args(["log", "-1", "--format=%ct"]).current_dir(xtask::root()).output().context(cure)?;
+    anyhow::ensure!(output.status.success(), "{cure}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8(output.stdout)?)
+}

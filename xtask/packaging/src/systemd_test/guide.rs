@@ -1,0 +1,100 @@
+//! The guide, `deploy/README.md`, as what it is to be followed by: its commands, chapter by chapter.
+
+use std::collections::VecDeque;
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+
+/// Chapters that are still to be followed, in their order.
+#[derive(Debug)]
+pub(crate) struct Guide(VecDeque<Chapter>);
+
+/// What stands below one heading of the second level.
+#[derive(Debug)]
+pub(crate) struct Chapter {
+    pub(crate) title: String,
+    /// The blocks of commands, each to be given to a shell as it is.
+    pub(crate) blocks: Vec<String>,
+}
+
+impl Guide {
+    /// Reads the guide.
+    pub(crate) fn read() -> anyhow::Result<Self> {
+        let path = xtask::root().join("deploy/README.md");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        let chapters = text.split("\n## ").map(Chapter::parse);
+        Self(chapters.filter(|chapter| !chapter.blocks.is_empty()).collect())
+    }
+
+    /// The next chapter that has commands, which has to be the one of this title.
+    pub(crate) fn chapter(&mut self, title: &str) -> anyhow::Result<Chapter> {
+        let next = self.0.pop_front().with_context(|| format!("the guide has no chapter \"{title}\""))?;
+        ensure!(next.title == title, "the guide's next chapter is \"{}\", not \"{title}\"", next.title);
+        Ok(next)
+    }
+
+    /// Demands that no chapter is left.
+    pub(crate) fn ensure_followed(&self) -> anyhow::Result<()> {
+        let left: Vec<_> = self.0.iter().map(|it| it.title.as_str()).collect();
+        ensure!(left.is_empty(), "nobody followed these chapters of the guide: {left:?}");
+        Ok(())
+    }
+}
+
+impl Chapter {
+    fn parse(text: &str) -> Self {
+        let title = text.lines().next().unwrap_or_default();
+        let blocks = text.split("\n```sh\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+        Self { title: title.to_owned(), blocks: blocks.map(str::to_owned).collect() }
+    }
+
+    /// All its commands, as one who follows it gives them: as root, at home.
+    pub(crate) fn script(&self) -> String {
+        at_home(&self.blocks.join("\n"))
+    }
+}
+
+/// A block of commands, given at home.
+pub(crate) fn at_home(commands: &str) -> String {
+    format!("cd /root\n{commands}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those that are programs of ours or systemd's; others may be told of and not be run.
+    const PROGRAMS: [&str; 6] = ["imperium ", "systemctl ", "journalctl ", "apt ", "chmod ", "curl "];
+
+    /// What is told of and is not run: it needs the world outside, or opens an editor.
+    const NOT_RUN: [&str; 3] =
+        ["apt install --yes certbot", "systemctl edit emperord", "systemctl edit workerd@.service"];
+
+    #[test]
+    fn chapters_and_their_commands() {
+        let text = "# T\n\n```sh\na\nb\n```\n\n## One\n\n```toml\nx = 1\n```\n\n## Two\n### Part\n\n```sh\nc\n```\nand\n\n```sh\nd\n```\n";
+        let mut guide = Guide::parse(text);
+        assert_eq!(guide.chapter("# T").unwrap().blocks, ["a\nb"]);
+        assert!(guide.ensure_followed().is_err());
+        assert_eq!(guide.chapter("Two").unwrap().script(), "cd /root\nc\nd");
+        guide.ensure_followed().unwrap();
+        assert!(guide.chapter("Three").is_err());
+    }
+
+    /// A command that the text tells of is one that a block has, and so one that is run.
+    #[test]
+    fn no_command_stands_in_the_text_alone() {
+        let text = fs::read_to_string(xtask::root().join("deploy/README.md")).unwrap();
+        let commands: Vec<_> = Guide::parse(&text).0.iter().flat_map(|it| it.blocks.clone()).collect();
+        let outside = text.split("\n```").step_by(2);
+        let told = outside.flat_map(|text| text.split('`').skip(1).step_by(2));
+        for command in told.filter(|told| PROGRAMS.iter().any(|it| told.starts_with(it))) {
+            let is_run = commands.iter().any(|it| it.contains(command));
+            assert!(is_run || NOT_RUN.contains(&command), "`{command}` is told of, and never run");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Everything that may happen to a stack, at random and under checked load, for as long as one likes.
+
+mod action;
+mod audit;
+mod book;
+mod chaos;
+mod harm;
+mod journals;
+mod ledger;
+mod line;
+mod load;
+mod memory;
+mod question;
+mod report;
+mod schedule;
+mod site;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use tests::log_pipe::LogPipe;
+use tests::place::Place;
+use tests::stack::Stack;
+use tokio::time::timeout;
+
+use book::Book;
+use chaos::Chaos;
+use load::Load;
+use memory::Memory;
+use report::Report;
+use schedule::Schedule;
+use site::Site;
+use tests::interrupt::unless_interrupted;
+use xtask::setup;
+
+/// For the start, the last of the requests and the end; nothing takes longer.
+const SPARE: Duration = Duration::from_secs(240);
+
+/// What `cargo xtask soak` takes.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask soak",
+    about = "Sets up, and lets anything happen to the stack under checked load"
+)]
+struct Arguments {
+    /// How long
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
+    minutes: u64,
+    /// What happens and when follows from this number; without it, it is another one each time
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Build nothing: the daemons and the virtualenv are those that the tests would take (`TEST_BINARIES`, `TEST_VENV`,
+    /// `TEST_KEPT`)
+    #[arg(long)]
+    no_setup: bool,
+}
+
+fn main() -> ExitCode {
+    xtask::step::exit(run(&Arguments::parse()))
+}
+
+/// Sets up, soaks, and tells. It is an error when a promise is broken.
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let place = if arguments.no_setup { Place::of_tests()? } else { setup::run(&[])? };
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let length = Duration::from_secs(60 * arguments.minutes);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let whole = async {
+        let soaked = timeout(length + SPARE, Box::pin(soak(place, seed, length)));
+        soaked.await.context("the soak did not end in time")?
+    };
+    let report = runtime.block_on(unless_interrupted(whole))??;
+    print(&report.to_string());
+    ensure!(report.is_good(), "promises were broken; `--seed {seed}` plays the same again");
+    Ok(())
+}
+
+async fn soak(place: Place, seed: u64, length: Duration) -> anyhow::Result<Report> {
+    let site = Site::make()?;
+    // The log outlives the stack's folder.
+    let kept = xtask::root().join("target/soak.log");
+    let (log, writer) = LogPipe::into(&kept).with_context(|| format!("write {}", kept.display()))?;
+    let stack = Stack::logging_to(writer, "info", place.clone(), site.vassals(&place))?;
+    let soaked = on(&stack, site, &log, seed, length).await;
+    stack.end_beside_clients().await?;
+    soaked.with_context(|| format!("seed {seed}; the log is in {}", kept.display()))
+}
+
+async fn on(
+    stack: &Stack,
+    mut site: Site,
+    log: &LogPipe,
+    seed: u64,
+    length: Duration,
+) -> anyhow::Result<Report> {
+    stack.whole().await?;
+    print(&format!("      soak seed {seed}, for {length:?}"));
+    let book = Book::default();
+    let load = Load::start(stack, &book, seed)?;
+    let memory = Memory::watch(stack.up(), length);
+    let mut chaos = Chaos::new(stack, &mut site, log, book.clone());
+    let played = chaos.play(Schedule::new(seed), length).await;
+    let (past, killed) = chaos.finish().await;
+    let (mut entries, until) = (load.finish().await?, book.now());
+    let memory = memory.finish().await?;
+    entries.extend(past.asked);
+    let audit = audit::audit(&entries, &journals::read(&site.journals())?, &past.harms, until);
+    Ok(Report { seed, audit, actions: past.done, memory, played: played.and(killed) })
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what is asked for")]
+fn print(text: &str) {
+    println!("{text}");
+}
