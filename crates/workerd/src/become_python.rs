@@ -25,8 +25,8 @@ pub(crate) enum ExecError {
     #[error(transparent)]
     Interpreter(#[from] NoInterpreter),
     /// The extension is not where it belongs.
-    #[error("find the extension: none of {} exists: install it next to workerd", .0.join(", "))]
-    Extension(Vec<String>),
+    #[error("find the extension {}: install it next to workerd", .0.display())]
+    Extension(PathBuf),
     /// This program's own path is unknown.
     #[error("find the path of workerd itself")]
     Itself(#[source] io::Error),
@@ -71,12 +71,10 @@ pub(crate) fn exec(spec: &Spec, role: Role<'_>, arguments: &Arguments) -> Result
     Err(ExecError::Exec { interpreter, directory: directory.to_owned(), source })
 }
 
-/// Installed it is in `lib/imperium` of the same prefix, and in a cargo target folder beside the program.
+/// In the folder of the program: that of a cargo target, or `lib/imperium` of what was installed.
 fn extension_beside(program: &Path) -> Result<PathBuf, ExecError> {
-    let folder = program.parent().unwrap_or(Path::new("/"));
-    let places = ["../lib/imperium/libpyworker.so", "libpyworker.so"].map(|it| folder.join(it));
-    let found = places.iter().find(|it| it.is_file()).cloned();
-    found.ok_or_else(|| ExecError::Extension(places.iter().map(|it| it.display().to_string()).collect()))
+    let extension = program.with_file_name("libpyworker.so");
+    if extension.is_file() { Ok(extension) } else { Err(ExecError::Extension(extension)) }
 }
 
 /// The app sees what workerd was started with, less what was meant for the daemons, and what its file says.

@@ -1,4 +1,4 @@
-//! Makes what is released: an archive, a Debian package, the debug information of both, and their checksums.
+//! Makes what is released: an archive, a Debian package, a wheel, the debug information of all, and their checksums.
 
 mod build;
 mod deb;
@@ -10,6 +10,7 @@ mod lint;
 mod packages;
 mod pages;
 mod sbom;
+mod target;
 mod tree;
 mod version;
 mod wheel;
@@ -26,6 +27,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::build::{EXTENSION, PROGRAMS};
 use self::debug_info::Split;
+pub(crate) use self::target::Target;
 use self::tree::{Kind, Tree};
 use self::version::Version;
 use xtask::step::step;
@@ -39,13 +41,16 @@ pub(crate) struct Arguments {
     /// Have lintian look at the packages: an error when it finds one
     #[arg(long)]
     lint: bool,
+    /// For another processor: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu
+    #[arg(long, value_name = "TRIPLE", default_value = Target::HOST.triple())]
+    target: Target,
 }
 
 /// Makes everything in `target/dist`, and prints what it is.
 #[expect(clippy::print_stdout, reason = "it is what was asked for")]
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let version = Version::new(arguments.build)?;
-    let packed = Built::new()?.pack(&version)?;
+    let packed = Built::new(arguments.target)?.pack(&version)?;
     let files = write(&target(), packed)?;
     for file in &files {
         println!("{}", file.display());
@@ -63,48 +68,57 @@ fn target() -> PathBuf {
 /// What was built, to be packed as one version or another.
 #[derive(Debug)]
 pub(crate) struct Built {
+    target: Target,
     scratch: PathBuf,
     split: Vec<Split>,
 }
 
 impl Built {
     /// Builds what is missing or stale, and splits the debug information off.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new(machine: Target) -> anyhow::Result<Self> {
         let target = target();
-        let scratch = target.join("scratch");
+        let scratch = target.join("scratch").join(machine.machine());
         fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
         let tools = step("tools", "cargo-zigbuild and zig, target/dist/tools", || build::tools(&target))?;
-        let programs =
-            step("build", "what is released, target/dist", || build::build(&tools, &target.join("build")))?;
-        step("check", "that all of it runs with glibc 2.31", || check(&programs))?;
-        let split = files(&programs).map(|file| debug_info::split(&file, &scratch));
-        Ok(Self { split: split.collect::<anyhow::Result<_>>()?, scratch })
+        let programs = step("build", "what is released, target/dist", || {
+            build::build(&tools, &target.join("build"), machine)
+        })?;
+        step("check", "that all of it runs with glibc 2.31", || check(&programs, machine))?;
+        let objcopy = machine.binutils("objcopy");
+        let split = files(&programs).map(|file| debug_info::split(&file, &scratch, &objcopy));
+        Ok(Self { target: machine, split: split.collect::<anyhow::Result<_>>()?, scratch })
     }
 
     /// The Debian package alone: its name, and what is in it.
     pub(crate) fn debian_package(&self, build: Option<u32>) -> anyhow::Result<(String, Vec<u8>)> {
         let version = Version::new(build)?;
-        Ok((deb::name("imperium", &version), deb::imperium(&self.installed(&version)?, &version)?))
+        let package = deb::imperium(&self.installed(&version)?, &version, self.target)?;
+        Ok((deb::name("imperium", &version, self.target), package))
     }
 
     /// The names of the files, and what is in them.
     fn pack(&self, version: &Version) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         step("pack", &format!("imperium {}", version.text), || {
             let (installed, debug) = (self.installed(version)?, debug_tree(&self.split)?);
-            let archive = format!("imperium-{}-x86_64-linux", version.text);
+            let target = self.target;
+            let archive = format!("imperium-{}-{}-linux", version.text, target.machine());
             let debug_archive = format!("{archive}-debug");
             beside_each_other([
                 (format!("{archive}.tar.zst"), &|| zstd(&installed, &archive, version)),
                 (format!("{debug_archive}.tar.zst"), &|| zstd(&debug, &debug_archive, version)),
-                (deb::name("imperium", version), &|| deb::imperium(&installed, version)),
-                (deb::name("imperium-dbgsym", version), &|| deb::debug_symbols(&debug, version)),
+                (deb::name("imperium", version, target), &|| deb::imperium(&installed, version, target)),
+                (deb::name("imperium-dbgsym", version, target), &|| {
+                    deb::debug_symbols(&debug, version, target)
+                }),
+                (wheel::name(version, target), &|| wheel::whole(&installed, version, target)),
             ])
         })
     }
 
     fn installed(&self, version: &Version) -> anyhow::Result<Tree> {
         let stripped = self.scratch.join("stripped");
-        installed::tree(&stripped, &self.scratch, &packages::packages()?, version)
+        let packages = packages::packages(self.target)?;
+        installed::tree(&stripped, &self.scratch, &packages, version, self.target)
     }
 }
 
@@ -112,8 +126,8 @@ fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     PROGRAMS.into_iter().chain([EXTENSION]).map(|name| folder.join(name))
 }
 
-fn check(programs: &Path) -> anyhow::Result<()> {
-    files(programs).try_for_each(|file| elf::check(&file).map(drop))
+fn check(programs: &Path, machine: Target) -> anyhow::Result<()> {
+    files(programs).try_for_each(|file| elf::check(&file, machine).map(drop))
 }
 
 /// Makes the bytes of each file.

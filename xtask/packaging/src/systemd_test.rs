@@ -14,7 +14,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use crate::dist::Built;
+use crate::dist::{Built, Target};
 use container::Container;
 use debian::Debian;
 use tests::interrupt::unless_interrupted;
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 /// Builds, installs, and proves. It is an error when something that it needs is missing.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure_able()?;
-    let built = Built::new()?;
+    let built = Built::new(Target::HOST)?;
     let debian =
         step("debian", "a Debian of its own, in target/systemd-test", || Debian::make(xtask::root()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -15,7 +15,7 @@ pub const SCHEMA: Schema = &[Table::root(&[
     .default("\"/var/lib/imperium\""),
     Key::new("workerd", Kind::Path, "The program that becomes a worker.")
         .varies("the one next to emperord")
-        .example("\"/usr/bin/workerd\""),
+        .example("\"/usr/lib/imperium/workerd\""),
     Key::new(
         "concurrent_starts",
         Kind::Integer(1, 10_000),

@@ -48,7 +48,7 @@ impl Plan {
     /// Reads the daemons' files and the apps'; an app's file that is wrong is told, and holds up no other.
     pub(crate) fn read(args: &Args) -> miette::Result<Self> {
         let (layout, temporary) = root(args)?;
-        let programs = Programs::beside_this()?;
+        let programs = Programs::of_this()?;
         let (mut frontd, emperord) = load(&layout, &programs)?;
         args.override_addresses(&mut frontd);
         make_folders(&layout, &emperord)?;

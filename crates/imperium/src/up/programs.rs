@@ -26,7 +26,9 @@ pub(crate) struct Programs {
 /// A program is not where it has to be.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("find {name} in {}", folder.display())]
-#[diagnostic(help("put imperium, frontd, emperord and workerd into one folder"))]
+#[diagnostic(help(
+    "install Imperium again: emperord, frontd, workerd and libpyworker.so belong into one folder, imperium next to them or into `bin`"
+))]
 pub(crate) struct MissingError {
     name: &'static str,
     folder: PathBuf,
@@ -49,13 +51,13 @@ pub(crate) enum Pages {
 }
 
 impl Programs {
-    /// Those that lie beside this program.
-    pub(crate) fn beside_this() -> miette::Result<Self> {
+    /// Those that belong to this program.
+    pub(crate) fn of_this() -> miette::Result<Self> {
         let this = env::current_exe().into_diagnostic().wrap_err("find the daemons")?;
-        let folder = this.parent().unwrap_or(Path::new("/"));
+        let folder = folder_for(&this);
         let find = |name| match folder.join(name) {
             program if program.is_file() => Ok(program),
-            _ => Err(MissingError { name, folder: folder.to_owned() }),
+            _ => Err(MissingError { name, folder: folder.clone() }),
         };
         Ok(Self { emperord: find(EMPEROR)?, frontd: find(FRONT)?, workerd: find("workerd")? })
     }
@@ -86,6 +88,14 @@ impl Programs {
     }
 }
 
+/// The folder of the daemons for a command: packages and wheels put them into `lib/imperium` next to its `bin`. In a cargo
+/// target folder, all programs are in one.
+fn folder_for(command: &Path) -> PathBuf {
+    let folder = command.parent().unwrap_or(Path::new("/"));
+    let private = folder.parent().map(|prefix| prefix.join("lib/imperium"));
+    private.filter(|it| it.join(EMPEROR).is_file()).unwrap_or_else(|| folder.to_owned())
+}
+
 impl Told<'_> {
     fn arguments(self) -> impl Iterator<Item = OsString> {
         let format = match self.log_format {
@@ -93,5 +103,23 @@ impl Told<'_> {
             Format::Json => "json",
         };
         ["--root".into(), self.root.into(), "--log-format".into(), format.into()].into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn daemons_are_in_the_private_folder_or_beside_the_command() {
+        let prefix = tempfile::tempdir().unwrap();
+        let path = |name: &str| prefix.path().join(name);
+        assert_eq!(folder_for(&path("bin/imperium")), path("bin"));
+        fs::create_dir_all(path("lib/imperium")).unwrap();
+        assert_eq!(folder_for(&path("bin/imperium")), path("bin"), "a folder of something else");
+        fs::write(path("lib/imperium/emperord"), "").unwrap();
+        assert_eq!(folder_for(&path("bin/imperium")), path("lib/imperium"));
     }
 }

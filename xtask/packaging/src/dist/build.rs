@@ -9,10 +9,9 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::elf::OLDEST_GLIBC;
+use super::target::Target;
 use super::version::SOURCE_DATE_EPOCH;
 use xtask::setup::Quietly as _;
-
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The programs, and the extension.
 pub(crate) const PROGRAMS: [&str; 4] = ["emperord", "frontd", "imperium", "workerd"];
@@ -43,19 +42,23 @@ pub(crate) fn tools(target: &Path) -> anyhow::Result<PathBuf> {
 const NO_TIME: &str = "0";
 
 /// Builds the programs and the extension; returns the folder that they are in.
-pub(crate) fn build(tools: &Path, target: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(tools: &Path, target: &Path, machine: Target) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(tools.join("cargo-zigbuild"));
     cargo.current_dir(xtask::root()).args(["zigbuild", "--locked", "--release", "--package", "pyworker"]);
     cargo.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
-    cargo.arg("--target").arg(format!("{TARGET}.{}.{}", OLDEST_GLIBC.0, OLDEST_GLIBC.1));
+    let (triple, (major, minor)) = (machine.triple(), (OLDEST_GLIBC.0, OLDEST_GLIBC.1));
+    cargo.arg("--target").arg(format!("{triple}.{major}.{minor}"));
     cargo.arg("--target-dir").arg(target);
     cargo.env("PATH", path_with(tools)?).env(SOURCE_DATE_EPOCH, NO_TIME);
     // The cache of a user's home may have what was compiled at another time: it is not looked at.
     cargo.env("ZIG_GLOBAL_CACHE_DIR", target.join("zig"));
     cargo.env("RUSTFLAGS", rust_flags(target)?).env("CFLAGS", c_flags(target)?);
     let status = cargo.status().context("run cargo-zigbuild")?;
-    ensure!(status.success(), "the build failed");
-    Ok(target.join(TARGET).join("release"))
+    ensure!(
+        status.success(),
+        "the build failed; if it lacks the standard library of Rust, run `rustup target add {triple}`"
+    );
+    Ok(target.join(triple).join("release"))
 }
 
 fn path_with(tools: &Path) -> anyhow::Result<OsString> {

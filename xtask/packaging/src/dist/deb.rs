@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use super::gzip;
+use super::target::Target;
 use super::tree::{File, Kind, Tree};
 use super::version::Version;
 
@@ -31,8 +32,8 @@ pub(crate) struct Package<'a> {
 }
 
 /// What the file of a package is called.
-pub(crate) fn name(package: &str, version: &Version) -> String {
-    format!("{package}_{}_amd64.deb", version.text)
+pub(crate) fn name(package: &str, version: &Version, target: Target) -> String {
+    format!("{package}_{}_{}.deb", version.text, target.debian())
 }
 
 /// The bytes of the package.
@@ -93,7 +94,7 @@ fn xz(bytes: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// The programs' own package: what is installed, below `/usr`, and the daemons' files in `/etc`.
-pub(crate) fn imperium(installed: &Tree, version: &Version) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn imperium(installed: &Tree, version: &Version, target: Target) -> anyhow::Result<Vec<u8>> {
     let mut data = below_usr(installed)?;
     for name in ["emperord.toml", "frontd.toml"] {
         let example = xtask::root().join("deploy/examples").join(name);
@@ -104,16 +105,20 @@ pub(crate) fn imperium(installed: &Tree, version: &Version) -> anyhow::Result<Ve
     data.put("usr/share/lintian/overrides/imperium", Kind::Plain, read("lintian-overrides")?);
     let scripts = ["postinst", "postrm", "prerm"].map(|name| Ok((name, read(name)?)));
     let scripts = scripts.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    let control = String::from_utf8(read("control")?)?;
+    let control = control("control", target)?;
     build(&Package { control: &control, scripts: &scripts, data: &data }, version)
 }
 
 /// What a debugger needs, as Debian's own packages of debug symbols have it: the documents are the programs'.
-pub(crate) fn debug_symbols(debug: &Tree, version: &Version) -> anyhow::Result<Vec<u8>> {
-    let control = String::from_utf8(read("dbgsym.control")?)?;
+pub(crate) fn debug_symbols(debug: &Tree, version: &Version, target: Target) -> anyhow::Result<Vec<u8>> {
+    let control = control("dbgsym.control", target)?;
     let mut data = below_usr(debug)?;
     data.put("usr/share/doc/imperium-dbgsym", Kind::Link, "imperium");
     build(&Package { control: &control, scripts: &[], data: &data }, version)
+}
+
+fn control(name: &str, target: Target) -> anyhow::Result<String> {
+    Ok(String::from_utf8(read(name)?)?.replace("@ARCHITECTURE@", target.debian()))
 }
 
 fn read(name: &str) -> anyhow::Result<Vec<u8>> {

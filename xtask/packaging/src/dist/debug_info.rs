@@ -23,14 +23,14 @@ pub(crate) struct Split {
 }
 
 /// Splits a file into two of the same name, in `stripped` and `debug` below `to`.
-pub(crate) fn split(path: &Path, to: &Path) -> anyhow::Result<Split> {
+pub(crate) fn split(path: &Path, to: &Path, objcopy: &str) -> anyhow::Result<Split> {
     let name = path.file_name().context("a file without a name")?;
     let (stripped, debug) = (to.join("stripped").join(name), to.join("debug").join(name));
     for folder in ["stripped", "debug"] {
         fs::create_dir_all(to.join(folder))?;
     }
-    objcopy(&["--only-keep-debug"], path, &debug)?;
-    objcopy(&["--strip-all", "--remove-section=.comment"], path, &stripped)?;
+    run(objcopy, &["--only-keep-debug"], path, &debug)?;
+    run(objcopy, &["--strip-all", "--remove-section=.comment"], path, &stripped)?;
     // The linker's id is also of the debug information, which names zig's own folder.
     write_id(&stripped, &NO_ID)?;
     let id = &Sha256::digest(fs::read(&stripped)?)[..ID_BYTES];
@@ -39,9 +39,14 @@ pub(crate) fn split(path: &Path, to: &Path) -> anyhow::Result<Split> {
     Ok(Split { debug, debug_path: debug_path(id) })
 }
 
-fn objcopy(options: &[&str], from: &Path, to: &Path) -> anyhow::Result<()> {
-    let done = Command::new("objcopy").args(options).arg(from).arg(to).quietly();
-    done.context("split the debug information off with objcopy; on Debian, install binutils")
+fn run(objcopy: &str, options: &[&str], from: &Path, to: &Path) -> anyhow::Result<()> {
+    let done = Command::new(objcopy).args(options).arg(from).arg(to).quietly();
+    let package = objcopy
+        .strip_suffix("-objcopy")
+        .map_or("binutils".to_owned(), |it| format!("binutils-{}", it.replace('_', "-")));
+    done.with_context(|| {
+        format!("split the debug information off with {objcopy}; on Debian, install {package}")
+    })
 }
 
 fn write_id(path: &Path, id: &[u8]) -> anyhow::Result<()> {
@@ -82,12 +87,12 @@ mod tests {
             object::File::parse(bytes.as_slice()).unwrap().build_id().unwrap().unwrap().to_owned()
         };
         fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        let first = split(&program, folder.path()).unwrap();
+        let first = split(&program, folder.path(), "objcopy").unwrap();
         let stripped = folder.path().join("stripped/program");
         assert_eq!(first.debug_path, debug_path(&id(&stripped)));
         assert_eq!(id(&first.debug), id(&stripped));
         assert_ne!(id(&program), id(&stripped));
         write_id(&program, &NO_ID).unwrap();
-        assert_eq!(split(&program, folder.path()).unwrap().debug_path, first.debug_path);
+        assert_eq!(split(&program, folder.path(), "objcopy").unwrap().debug_path, first.debug_path);
     }
 }

@@ -7,12 +7,16 @@ use anyhow::{Context as _, ensure};
 use object::Endianness;
 use object::elf::DT_NEEDED;
 use object::read::elf::{Dyn as _, ElfFile64};
+use object::{Architecture, Object as _};
+
+use super::target::Target;
 
 /// Of Debian 11 and Ubuntu 20.04.
 pub(crate) const OLDEST_GLIBC: Glibc = Glibc(2, 31);
 
 /// The libraries that are there wherever glibc is.
-const LIBRARIES: [&str; 7] = [
+const LIBRARIES: [&str; 8] = [
+    "ld-linux-aarch64.so.1",
     "ld-linux-x86-64.so.2",
     "libc.so.6",
     "libdl.so.2",
@@ -43,9 +47,15 @@ impl fmt::Display for Glibc {
 /// The newest glibc that a file asks for, by the versions of its symbols.
 ///
 /// # Errors
-/// When that is newer than `OLDEST_GLIBC`, or the file needs a library that not every machine has.
-pub(crate) fn check(path: &Path) -> anyhow::Result<Glibc> {
+/// When that is newer than `OLDEST_GLIBC`, the file needs a library that not every machine has, or it is for another one.
+pub(crate) fn check(path: &Path, target: Target) -> anyhow::Result<Glibc> {
     let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let architecture = object::File::parse(bytes.as_slice())?.architecture();
+    let expected = match target {
+        Target::X86_64 => Architecture::X86_64,
+        Target::Aarch64 => Architecture::Aarch64,
+    };
+    ensure!(architecture == expected, "{} is for {architecture:?}, not {expected:?}", path.display());
     let newest = newest_glibc(&bytes).with_context(|| format!("check {}", path.display()))?;
     ensure!(
         newest <= OLDEST_GLIBC,

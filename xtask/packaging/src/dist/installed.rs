@@ -9,12 +9,17 @@ use anyhow::Context as _;
 
 use super::build::{EXTENSION, PROGRAMS};
 use super::packages::Package;
+use super::target::Target;
 use super::tree::{Kind, Tree, files_of};
 use super::version::Version;
 use super::{gzip, licences, pages, sbom, wheel};
 use xtask::setup::Quietly as _;
 
 pub(crate) const DOC: &str = "share/doc/imperium";
+/// The folder of the daemons and the extension.
+pub(crate) const PRIVATE: &str = "lib/imperium";
+/// The one program that is called by people.
+pub(crate) const COMMAND: &str = "imperium";
 
 /// Puts everything together; `stripped` is the folder of the programs.
 pub(crate) fn tree(
@@ -22,20 +27,27 @@ pub(crate) fn tree(
     scratch: &Path,
     packages: &BTreeMap<String, Package>,
     version: &Version,
+    target: Target,
 ) -> anyhow::Result<Tree> {
     let mut tree = Tree::default();
-    for name in PROGRAMS {
-        tree.put_file(format!("bin/{name}"), Kind::Program, &stripped.join(name))?;
-    }
-    tree.put_file(format!("lib/imperium/{EXTENSION}"), Kind::Plain, &stripped.join(EXTENSION))?;
-    let wheel = wheel::build(&xtask::root().join("crates/pyworker/python"))?;
+    programs(&mut tree, stripped)?;
+    let wheel = wheel::package()?;
     tree.put(format!("share/imperium/{}", wheel.name), Kind::Plain, wheel.bytes);
     units(&mut tree)?;
-    manual(&mut tree, stripped, scratch)?;
+    manual(&mut tree, stripped, scratch, target)?;
     documents(&mut tree)?;
     tree.put(format!("{DOC}/THIRD-PARTY-LICENSES"), Kind::Plain, licences::text(packages.values())?);
     tree.put(format!("{DOC}/imperium.cdx.json"), Kind::Plain, sbom::text(packages, version)?);
     Ok(tree)
+}
+
+/// Only what people call is in the path: others, too, have a program called `workerd`.
+pub(crate) fn programs(tree: &mut Tree, stripped: &Path) -> anyhow::Result<()> {
+    for name in PROGRAMS {
+        let folder = if name == COMMAND { "bin" } else { PRIVATE };
+        tree.put_file(format!("{folder}/{name}"), Kind::Program, &stripped.join(name))?;
+    }
+    tree.put_file(format!("{PRIVATE}/{EXTENSION}"), Kind::Plain, &stripped.join(EXTENSION))
 }
 
 fn units(tree: &mut Tree) -> anyhow::Result<()> {
@@ -61,23 +73,38 @@ fn documents(tree: &mut Tree) -> anyhow::Result<()> {
 }
 
 /// The programs write their man pages and completions themselves.
-fn manual(tree: &mut Tree, programs: &Path, scratch: &Path) -> anyhow::Result<()> {
+fn manual(tree: &mut Tree, programs: &Path, scratch: &Path, target: Target) -> anyhow::Result<()> {
     let folder = scratch.join("manual");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
     }
     for name in PROGRAMS {
-        Command::new(programs.join(name)).arg("--write-manual").arg(&folder).quietly()?;
+        let program = programs.join(name);
+        let mut command = match target.emulator() {
+            Some(emulator) => Command::new(emulator),
+            None => Command::new(&program),
+        };
+        command.args(target.emulator().map(|_| &program)).arg("--write-manual").arg(&folder);
+        command.quietly().context(
+            "have the programs write their man pages; for another processor, install qemu-user-static",
+        )?;
     }
     for file in files_of(&folder)? {
         let name = file.file_name().and_then(|it| it.to_str()).context("a page whose name is not UTF-8")?;
         let bytes = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
         match place(name) {
             Place::Page(path) => tree.put(path, Kind::Plain, gzip(&bytes)?),
-            Place::Completion(path) => tree.put(path, Kind::Plain, bytes),
+            Place::Completion(path) if is_of_the_command(&path) => tree.put(path, Kind::Plain, bytes),
+            // A shell does not find the daemons.
+            Place::Completion(_) => {}
         }
     }
     Ok(())
+}
+
+fn is_of_the_command(completion: &str) -> bool {
+    let name = completion.rsplit('/').next().unwrap_or_default();
+    name.trim_start_matches('_').trim_end_matches(".fish") == COMMAND
 }
 
 /// Where a page or a shell's completion belongs.
@@ -99,6 +126,19 @@ fn place(name: &str) -> Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_command_is_completed() {
+        for (completion, expected) in [
+            ("share/bash-completion/completions/imperium", true),
+            ("share/zsh/vendor-completions/_imperium", true),
+            ("share/fish/vendor_completions.d/imperium.fish", true),
+            ("share/zsh/vendor-completions/_workerd", false),
+            ("share/fish/vendor_completions.d/frontd.fish", false),
+        ] {
+            assert_eq!(is_of_the_command(completion), expected, "{completion}");
+        }
+    }
 
     #[test]
     fn pages_and_completions() {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use super::build::PROGRAMS;
+use super::target::Target;
 use xtask::step;
 
 /// One crate.
@@ -25,9 +26,9 @@ pub(crate) struct Package {
 }
 
 /// All crates by their ids, with those that only build or test left out.
-pub(crate) fn packages() -> anyhow::Result<BTreeMap<String, Package>> {
+pub(crate) fn packages(target: Target) -> anyhow::Result<BTreeMap<String, Package>> {
     let mut cargo = step::cargo();
-    cargo.args(["metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu"]);
+    cargo.args(["metadata", "--format-version=1", "--locked", "--filter-platform", target.triple()]);
     let output = cargo.output().context("ask cargo for the dependencies")?;
     ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
     reachable(&serde_json::from_slice(&output.stdout)?)
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_is_linked_and_nothing_else() {
-        let packages = packages().unwrap();
+        let packages = packages(Target::HOST).unwrap();
         let has = |name: &str| packages.values().any(|it| it.name == name);
         for (name, expected) in [
             ("frontd", true),

@@ -62,11 +62,13 @@ fn purl(package: &Package) -> String {
 mod tests {
     use super::*;
     use crate::dist::packages::packages;
+    use crate::dist::target::Target;
 
     #[test]
     fn every_dependency_is_a_component() {
         let version = Version { text: "1.2.3".to_owned(), epoch: 0 };
-        let bill: Value = serde_json::from_str(&text(&packages().unwrap(), &version).unwrap()).unwrap();
+        let bill: Value =
+            serde_json::from_str(&text(&packages(Target::HOST).unwrap(), &version).unwrap()).unwrap();
         let array = |value: &Value| value.as_array().unwrap().clone();
         let components: Vec<_> = array(&bill["components"]).iter().map(|it| it["bom-ref"].clone()).collect();
         assert!(components.iter().any(|it| it.as_str().unwrap().starts_with("pkg:cargo/hyper@")));

@@ -1,4 +1,5 @@
-//! The Python package as a wheel, for whatever imports an app outside of a worker: tests, type checkers, `manage.py`.
+//! Wheels: the Python package alone, for whatever imports an app outside of a worker (tests, type checkers,
+//! `manage.py`), and the whole of Imperium, which `pip install` takes.
 //!
 //! <https://packaging.python.org/en/latest/specifications/binary-distribution-format/>
 
@@ -12,9 +13,10 @@ use sha2::{Digest as _, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::tree::files_of;
-
-const WHEEL: &str = "Wheel-Version: 1.0\nGenerator: imperium\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+use super::installed::{COMMAND, DOC, PRIVATE};
+use super::target::Target;
+use super::tree::{File, Kind, Tree, files_of};
+use super::version::Version;
 
 /// A wheel.
 #[derive(Debug)]
@@ -23,33 +25,99 @@ pub(crate) struct Wheel {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Packs the package `imperium` of the folder that its pyproject.toml is in.
-pub(crate) fn build(folder: &Path) -> anyhow::Result<Wheel> {
+/// A file of a wheel, by its path there.
+type Entry = (String, File);
+
+/// The package `imperium` alone: for any Python, and the same bytes each time, whichever build of a version.
+pub(crate) fn package() -> anyhow::Result<Wheel> {
     let version = env!("CARGO_PKG_VERSION");
-    let about = format!("imperium-{version}.dist-info");
-    let mut files = Vec::new();
-    for path in files_of(&folder.join("imperium"))? {
-        let name = path.file_name().and_then(|it| it.to_str()).context("a file whose name is not UTF-8")?;
-        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        files.push((format!("imperium/{name}"), bytes));
-    }
-    files.push((format!("{about}/METADATA"), metadata(version).into_bytes()));
-    files.push((format!("{about}/WHEEL"), WHEEL.into()));
-    files.push((format!("{about}/RECORD"), record(&files, &about)?.into_bytes()));
-    Ok(Wheel { name: format!("imperium-{version}-py3-none-any.whl"), bytes: pack(&files)? })
+    let tag = "py3-none-any";
+    let about =
+        About { version, tag, summary: "What an app can ask of Imperium, which runs it", is_pure: true };
+    Ok(Wheel { name: format!("imperium-{version}-{tag}.whl"), bytes: about.pack(modules()?)? })
 }
 
-fn metadata(version: &str) -> String {
-    format!(
-        "Metadata-Version: 2.1\nName: imperium\nVersion: {version}\n\
-         Summary: What an app can ask of Imperium, which runs it\nLicense: Apache-2.0 OR MIT\nRequires-Python: >=3.10\n"
-    )
+/// What the wheel of the whole is called.
+pub(crate) fn name(version: &Version, target: Target) -> String {
+    format!("imperium-{}-{}.whl", version.text, target.wheel_tag())
+}
+
+/// The whole: the package, the command in the path, and the daemons with the extension in `lib/imperium` of the
+/// environment, where the command finds them.
+pub(crate) fn whole(installed: &Tree, version: &Version, target: Target) -> anyhow::Result<Vec<u8>> {
+    let (version, tag) = (version.text.as_str(), target.wheel_tag());
+    let summary = "Front server and supervisor for Python web apps";
+    let about = About { version, tag: &tag, summary, is_pure: false };
+    let mut files = modules()?;
+    for (path, file) in installed.files() {
+        files.extend(place(path, version).map(|name| (name, file.clone())));
+    }
+    about.pack(files)
+}
+
+/// Where an installed file is in a wheel, if it is.
+fn place(path: &Path, version: &str) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let folder = path.parent()?.to_str()?;
+    match folder {
+        "bin" if name == COMMAND => Some(format!("imperium-{version}.data/scripts/{name}")),
+        PRIVATE => Some(format!("imperium-{version}.data/data/{PRIVATE}/{name}")),
+        DOC if name.contains("LICENSE") => Some(format!("imperium-{version}.dist-info/licenses/{name}")),
+        _ => None,
+    }
+}
+
+/// The modules of the package.
+fn modules() -> anyhow::Result<Vec<Entry>> {
+    let mut files = Vec::new();
+    for path in files_of(&xtask::root().join("crates/pyworker/python/imperium"))? {
+        let name = path.file_name().and_then(|it| it.to_str()).context("a file whose name is not UTF-8")?;
+        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        files.push((format!("imperium/{name}"), File { kind: Kind::Plain, bytes }));
+    }
+    Ok(files)
+}
+
+/// What a wheel says of itself.
+struct About<'a> {
+    version: &'a str,
+    tag: &'a str,
+    summary: &'a str,
+    is_pure: bool,
+}
+
+impl About<'_> {
+    /// Adds it to the files, and packs all.
+    fn pack(&self, mut files: Vec<Entry>) -> anyhow::Result<Vec<u8>> {
+        let folder = format!("imperium-{}.dist-info", self.version);
+        let mut put = |name: &str, text: String| {
+            files.push((format!("{folder}/{name}"), File { kind: Kind::Plain, bytes: text.into_bytes() }));
+        };
+        put("METADATA", self.metadata());
+        put("WHEEL", self.wheel());
+        let record = record(&files, &folder)?;
+        files.push((format!("{folder}/RECORD"), File { kind: Kind::Plain, bytes: record.into_bytes() }));
+        pack(&files)
+    }
+
+    fn metadata(&self) -> String {
+        let Self { version, summary, .. } = self;
+        format!(
+            "Metadata-Version: 2.1\nName: imperium\nVersion: {version}\nSummary: {summary}\n\
+             License: Apache-2.0 OR MIT\nRequires-Python: >=3.10\n"
+        )
+    }
+
+    fn wheel(&self) -> String {
+        let pure = if self.is_pure { "true" } else { "false" };
+        format!("Wheel-Version: 1.0\nGenerator: imperium\nRoot-Is-Purelib: {pure}\nTag: {}\n", self.tag)
+    }
 }
 
 /// Each file with its hash, and the record itself without one.
-fn record(files: &[(String, Vec<u8>)], about: &str) -> anyhow::Result<String> {
+fn record(files: &[Entry], about: &str) -> anyhow::Result<String> {
     let mut record = String::new();
-    for (name, bytes) in files {
+    for (name, File { bytes, .. }) in files {
         writeln!(record, "{name},sha256={},{}", base64url(&Sha256::digest(bytes)), bytes.len())?;
     }
     writeln!(record, "{about}/RECORD,,")?;
@@ -70,37 +138,16 @@ fn base64url(bytes: &[u8]) -> String {
     text
 }
 
-/// Not compressed, and of no time: the same bytes on every machine.
-fn pack(files: &[(String, Vec<u8>)]) -> anyhow::Result<Vec<u8>> {
-    let options =
-        SimpleFileOptions::default().compression_method(CompressionMethod::Stored).unix_permissions(0o644);
+/// Of no time: the same bytes on every machine. Installers keep what is executable.
+fn pack(files: &[Entry]) -> anyhow::Result<Vec<u8>> {
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, bytes) in files {
-        zip.start_file(name.as_str(), options)?;
+    for (name, File { kind, bytes }) in files {
+        zip.start_file(name.as_str(), options.unix_permissions(kind.mode()))?;
         zip.write_all(bytes)?;
     }
     Ok(zip.finish()?.into_inner())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64() {
-        for (bytes, expected) in
-            [(&b""[..], ""), (b"f", "Zg"), (b"fo", "Zm8"), (b"foo", "Zm9v"), (&[0xfb, 0xff], "-_8")]
-        {
-            assert_eq!(base64url(bytes), expected);
-        }
-    }
-
-    /// Its version is also in pyproject.toml, for who installs from source.
-    #[test]
-    fn one_version() {
-        let folder = xtask::root().join("crates/pyworker/python");
-        let pyproject = fs::read_to_string(folder.join("pyproject.toml")).unwrap();
-        assert!(pyproject.contains(&format!("version = \"{}\"", env!("CARGO_PKG_VERSION"))), "{pyproject}");
-        assert_eq!(build(&folder).unwrap().bytes, build(&folder).unwrap().bytes);
-    }
-}
+mod tests;

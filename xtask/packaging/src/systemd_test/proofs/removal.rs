@@ -62,8 +62,7 @@ fn is_of_the_system(path: &str) -> bool {
 }
 
 fn nothing_runs(container: &Container) -> anyhow::Result<()> {
-    let left =
-        container.run("ps -eo args | grep -E '^/usr/bin/(frontd|emperord|workerd)|^imperium:' || true")?;
+    let left = container.run("ps -eo args | grep -E '^/usr/lib/imperium/|^imperium:' || true")?;
     ensure!(left.is_empty(), "processes are left: {left}");
     let units =
         container.run("systemctl list-units --all --plain --no-legend 'frontd*' 'emperord*' 'workerd@*'")?;

@@ -76,7 +76,6 @@ fn version(container: &Container) -> anyhow::Result<String> {
 /// A program or a library that was replaced is mapped as one that was deleted.
 fn runs_what_is_installed(container: &Container, unit: &str) -> anyhow::Result<bool> {
     let maps = container.run(&format!("cat /proc/{}/maps", main_pid(container, unit)?))?;
-    let is_ours = |line: &&str| line.contains("/usr/bin/") || line.contains("/usr/lib/imperium/");
-    let ours: Vec<_> = maps.lines().filter(is_ours).collect();
+    let ours: Vec<_> = maps.lines().filter(|line| line.contains("/usr/lib/imperium/")).collect();
     Ok(!ours.is_empty() && !ours.iter().any(|line| line.ends_with("(deleted)")))
 }
