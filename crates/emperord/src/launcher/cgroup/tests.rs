@@ -99,9 +99,7 @@ fn all_processes_are_in_leaves_of_what_was_delegated() {
                           exec unshare --cgroup --mount sh -c \"$INNER\"";
     const INNER: &str = "mount -t cgroup2 none \"$PLACE\" && TEST_CGROUP_MOUNT=\"$PLACE\" exec \"$TEST\" --exact \"$NAME\" --nocapture";
     let Some(mount) = std::env::var_os(INSIDE) else {
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
+        skip::needs_root!();
         let place = tempfile::tempdir().unwrap();
         let mut outer = Command::new("unshare");
         outer.args(["--mount", "sh", "-c", SCRIPT]).env("PLACE", place.path()).env("INNER", INNER);
