@@ -40,6 +40,9 @@ const BUFFER: usize = 128 * 1024;
 /// Bytes of a response of HTTP/2 that are in line for the connection.
 const STREAM_BUFFER: usize = 32 * 1024;
 
+/// Bytes that the state of an exchange of HTTP/2 may have. Each is copied a few times on its way into a task.
+const EXCHANGE_SIZE: usize = 4096;
+
 /// For the next request of a client of HTTP/1.1 to arrive, once a drain has begun.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
@@ -177,7 +180,7 @@ where
     let io = Guarded::new(io, Arc::clone(&resets), client.address(), shard.shared_metrics());
     let service = service_fn(|request| {
         let (shard, client, resets) = (Arc::clone(shard), Arc::clone(&client), Arc::clone(&resets));
-        async move { Ok::<_, Infallible>(resets.watch(service::respond(&shard, &client, request)).await) }
+        resets.watch(async move { Ok::<_, Infallible>(service::respond(&shard, &client, request).await) })
     });
     let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
@@ -251,6 +254,7 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, exchange: F) {
+        const { assert!(size_of::<F>() <= EXCHANGE_SIZE, "an exchange of HTTP/2 has become larger") };
         let Self { shard, client, open } = self.clone();
         open.send_modify(|it| *it += 1);
         let timeout = shard.config().limits.send_timeout;

@@ -216,14 +216,13 @@ impl Exchange<'_> {
                 match self.head_of(status, reason, headers) {
                     Err(reply) => Next::Answer(Err(reply)),
                     Ok(response) if let Some(file) = file => {
-                        let sent =
-                            sendfile::send(self.app, self.client, self.head, self.id, response, file.file())
-                                .await;
-                        Next::Answer(sent)
+                        // What is seldom is boxed: every request is copied a few times at its largest size.
+                        let send = sendfile::send(self.app, self.client, self.head, self.id, response, file.file());
+                        Next::Answer(Box::pin(send).await)
                     }
                     Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),
                     Ok(response) if let Some(receiving) = streamed => {
-                        match self.stream(response, receiving, call, &mut pending).await {
+                        match Box::pin(self.stream(response, receiving, call, &mut pending)).await {
                             Some(response) => Next::Answer(Ok(response)),
                             // Nothing of it is with the client yet.
                             None => self.after(self.broken(), pending.worker(), lost),

@@ -10,11 +10,12 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use h2::Reason;
 use parking_lot::Mutex;
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -53,17 +54,11 @@ struct Recent {
 }
 
 impl Resets {
-    /// Answers a request, unless its client resets it. After a first reset each request steps back once before it costs
+    /// Answers a request, unless its client resets it. After a first reset each request yields once before it costs
     /// anything: one whose reset came along with it ends there.
-    pub(crate) async fn watch<T>(&self, answer: impl Future<Output = T>) -> T {
-        let mut unanswered = Unanswered(Some(self));
-        if self.any_recent() {
-            tokio::task::yield_now().await;
-        }
-        let answer = answer.await;
-        unanswered.0 = None;
-        self.answered.fetch_add(1, Ordering::Relaxed);
-        answer
+    pub(crate) fn watch<F: Future>(self: Arc<Self>, answer: F) -> impl Future<Output = F::Output> {
+        let yields = self.any_recent();
+        Watched { answer, yields, unanswered: Unanswered(Some(self)) }
     }
 
     /// Returns once there were too many.
@@ -91,12 +86,39 @@ impl Resets {
     }
 }
 
-/// Counts a request that ends before it is answered.
-struct Unanswered<'a>(Option<&'a Resets>);
+pin_project! {
+    /// A request that is answered. An async block would hold the answer twice, and each request would be copied with it.
+    struct Watched<F> {
+        #[pin]
+        answer: F,
+        yields: bool,
+        unanswered: Unanswered,
+    }
+}
 
-impl Drop for Unanswered<'_> {
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        if std::mem::take(this.yields) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let answer = ready!(this.answer.poll(cx));
+        if let Some(resets) = this.unanswered.0.take() {
+            resets.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        Poll::Ready(answer)
+    }
+}
+
+/// Counts a request that ends before it is answered.
+struct Unanswered(Option<Arc<Resets>>);
+
+impl Drop for Unanswered {
     fn drop(&mut self) {
-        if let Some(resets) = self.0 {
+        if let Some(resets) = &self.0 {
             resets.count(Instant::now());
         }
     }
@@ -233,9 +255,9 @@ mod tests {
     /// A server in between carries the requests of many over one connection.
     #[tokio::test]
     async fn who_is_answered_more_may_reset_more() {
-        let (resets, now) = (Resets::default(), Instant::now());
+        let (resets, now) = (Arc::new(Resets::default()), Instant::now());
         for _ in 0..MOST {
-            resets.watch(async {}).await;
+            Arc::clone(&resets).watch(async {}).await;
         }
         (0..MOST + MOST / 2).for_each(|_| resets.count(now));
         assert!(!resets.are_too_many());
@@ -255,10 +277,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_answered_request_is_no_reset() {
-        let resets = Resets::default();
-        resets.watch(async {}).await;
+        let resets = Arc::new(Resets::default());
+        Arc::clone(&resets).watch(async {}).await;
         assert!(!resets.any_recent());
-        drop(tokio::time::timeout(Duration::ZERO, resets.watch(std::future::pending::<()>())).await);
+        let unanswered = Arc::clone(&resets).watch(std::future::pending::<()>());
+        drop(tokio::time::timeout(Duration::ZERO, unanswered).await);
         assert!(resets.any_recent());
     }
 }
