@@ -1,6 +1,9 @@
 //! One client connection: requests in, responses out, for HTTP/1.1 and HTTP/2 alike.
 
+use std::error::Error as _;
+
 use anyhow::Context as _;
+use h2::Reason;
 use http::header::HOST;
 use http::uri::{Scheme, Uri};
 use http::{HeaderValue, Request, Response};
@@ -29,17 +32,30 @@ pub enum SendError {
     /// The server closed before the request was written: it can go over another connection.
     #[error("the connection closed before the request was sent")]
     NotSent(Box<Request<Body>>),
+    /// The server was going away, and told so before it took the request: it can go over another connection
+    /// (RFC 9113, 6.8). hyper keeps the request to itself.
+    #[error("the connection was going away before the request was taken")]
+    Refused(#[source] hyper::Error),
     /// What became of the request nobody knows.
     #[error("no response came")]
-    Lost(#[from] hyper::Error),
+    Lost(#[source] hyper::Error),
 }
 
 impl From<TrySendError<Request<Body>>> for SendError {
     fn from(mut error: TrySendError<Request<Body>>) -> Self {
         match error.take_message() {
             Some(request) => Self::NotSent(Box::new(request)),
-            None => Self::Lost(error.into_error()),
+            None => Self::of(error.into_error()),
         }
+    }
+}
+
+impl SendError {
+    fn of(error: hyper::Error) -> Self {
+        let http2: Option<&h2::Error> = error.source().and_then(|it| it.downcast_ref());
+        let goes_away =
+            |it: &h2::Error| it.is_go_away() && it.is_remote() && it.reason() == Some(Reason::NO_ERROR);
+        if http2.is_some_and(goes_away) { Self::Refused(error) } else { Self::Lost(error) }
     }
 }
 

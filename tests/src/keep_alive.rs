@@ -42,7 +42,7 @@ impl KeepAlive {
             match self.connected().await?.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(SendError::NotSent(unsent)) => request = *unsent,
-                Err(error @ SendError::Lost(_)) => return Err(error.into()),
+                Err(error @ (SendError::Refused(_) | SendError::Lost(_))) => return Err(error.into()),
             }
             self.connection = None;
         }

@@ -217,7 +217,8 @@ impl Exchange<'_> {
                     Err(reply) => Next::Answer(Err(reply)),
                     Ok(response) if let Some(file) = file => {
                         // What is seldom is boxed: every request is copied a few times at its largest size.
-                        let send = sendfile::send(self.app, self.client, self.head, self.id, response, file.file());
+                        let send =
+                            sendfile::send(self.app, self.client, self.head, self.id, response, file.file());
                         Next::Answer(Box::pin(send).await)
                     }
                     Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),

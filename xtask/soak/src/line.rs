@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tests::client::Answer;
+use tests::connection::SendError;
 use tests::keep_alive::KeepAlive;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -52,7 +53,13 @@ impl Line {
     }
 
     async fn exchange(&mut self, id: u64, question: Question) -> Outcome {
-        match self.wire.send(question.request(id)).await {
+        let mut sent = self.wire.send(question.request(id)).await;
+        // As a browser does. That nobody had begun it shows in the journals.
+        while sent.as_ref().is_err_and(was_refused) {
+            self.wire.close();
+            sent = self.wire.send(question.request(id)).await;
+        }
+        match sent {
             Err(error) => Outcome::NoResponse(format!("{error:#}").into()),
             Ok(response) => match Answer::read(response).await {
                 Err(error) => Outcome::Cut(format!("{error:#}").into()),
@@ -60,4 +67,8 @@ impl Line {
             },
         }
     }
+}
+
+fn was_refused(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(SendError::Refused(_)))
 }
