@@ -40,7 +40,8 @@ pub enum LayoutError {
 /// A path that no unix socket can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the socket path {} has {} bytes, but the system allows only {MAX_SOCKET_PATH}: choose a shorter folder or a shorter name",
+    "the socket path {} has {} bytes, but the system allows only {MAX_SOCKET_PATH}: choose a shorter name for the app or a \
+     shorter folder",
     .0.display(), .0.as_os_str().len()
 )]
 pub struct SocketPathError(pub PathBuf);

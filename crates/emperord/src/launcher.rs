@@ -114,7 +114,18 @@ pub enum Start {
 }
 
 /// What somebody else does, to its end; or why it was not done.
-pub type Job = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+pub type Job = Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
+
+/// Why somebody else did not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// Another try does no better before something is changed, such as a user that does not exist.
+    #[error("{0}")]
+    Refused(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// How a process ended, once the service manager has told.
 pub type Inquiry = Pin<Box<dyn Future<Output = Ending> + Send>>;

@@ -138,7 +138,8 @@ impl Watcher {
         }
         let changed = match (&self.seen, self.since) {
             (Some(before), _) => now.differences(before),
-            (None, Since::Moment(since) | Since::FailedStart(since)) => now.newer_than(since - CLOCK_STEP),
+            (None, Since::Moment(since)) => now.newer_than(since - CLOCK_STEP),
+            (None, Since::FailedStart(since)) => now.newer_than(since),
         };
         self.seen = Some(now);
         let is_due = !changed.is_empty() || self.is_overdue();

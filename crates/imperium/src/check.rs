@@ -10,7 +10,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use api::WorkerName;
 use config::{Diagnostics, EmperordConfig, FrontdConfig, Layout, Problem, Source};
 use miette::{IntoDiagnostic as _, MietteHandlerOpts, ReportHandler};
 use vassal::{ChosenBy, Vassal, conflicts, name_of};
@@ -99,9 +98,7 @@ impl Checked {
         for (path, reader) in files.into_iter().filter(|(path, _)| path.exists()) {
             self.file(&path, reader, layout);
         }
-        let vassals =
-            EmperordConfig::load(layout, WORKERD.as_ref()).map_or(layout.vassals(), |it| it.vassals);
-        self.folder(&vassals, |_| Reader::Vassal, layout);
+        self.folder(&emperord(layout).vassals, |_| Reader::Vassal, layout);
     }
 
     /// The files of one folder, without its folders.
@@ -135,8 +132,7 @@ impl Checked {
             }
             Reader::Vassal => {
                 let vassal = Vassal::load(path)?;
-                let last = WorkerName { vassal: vassal.name.clone(), number: vassal.workers };
-                let socket = layout.worker_socket(&last);
+                let sockets = vassal.check_sockets(&emperord(layout));
                 let python = match interpreter::check(&vassal) {
                     Finding::Good => None,
                     Finding::Bad(wrong) => Some(vassal.refuse("python", wrong)),
@@ -146,7 +142,7 @@ impl Checked {
                     }
                 };
                 self.vassals.push(vassal);
-                socket.map_err(|error| Problem::of_file(path, error.to_string()))?;
+                sockets?;
                 python.map_or(Ok(()), Err)
             }
         }
@@ -182,6 +178,12 @@ impl Checked {
             errors => writeln!(stdout, "{files} checked, {}", counted(errors, "error")),
         }
     }
+}
+
+/// What emperord's file says, or what holds without it. Mistakes in it are told elsewhere.
+fn emperord(layout: &Layout) -> EmperordConfig {
+    let workerd = WORKERD.as_ref();
+    EmperordConfig::load(layout, workerd).unwrap_or_else(|_| EmperordConfig::new(layout, workerd))
 }
 
 /// Whose file it is: a daemon's, else an app's.

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use api::VassalName;
-use config::{Layout, Problem};
+use config::{EmperordConfig, Layout, Problem};
 use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use vassal::{App, Vassal, conflicts, name_of};
 
@@ -135,6 +135,10 @@ fn name(args: &Args, project: &Path) -> Result<VassalName, NewError> {
 fn check(file: &Path, text: &str, layout: &Layout) -> miette::Result<()> {
     let refused = |problems: Vec<Problem>| Refused::new(file.display().to_string(), problems);
     let vassal = Vassal::parse(file, text).map_err(|it| refused(it.into_iter().collect()))?;
+    let workerd = Path::new("workerd");
+    let emperord =
+        EmperordConfig::load(layout, workerd).unwrap_or_else(|_| EmperordConfig::new(layout, workerd));
+    vassal.check_sockets(&emperord).map_err(|it| refused(it.into_iter().collect()))?;
     let entries = fs::read_dir(layout.vassals()).into_iter().flatten().flatten().map(|it| it.path());
     let others: Vec<_> =
         entries.filter(|it| name_of(it).is_some()).filter_map(|it| Vassal::load(&it).ok()).collect();

@@ -15,6 +15,7 @@ mod preload;
 mod python;
 mod recycle;
 mod schema;
+mod sockets;
 mod static_files;
 
 use std::collections::BTreeMap;

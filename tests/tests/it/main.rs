@@ -25,6 +25,7 @@ mod new_projects;
 mod preload;
 mod pythons;
 mod recycling;
+mod reload;
 mod responses;
 mod scaling;
 mod sendfile;

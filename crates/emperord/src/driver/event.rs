@@ -11,6 +11,7 @@ use vassal::Vassal;
 use super::edits::WatchId;
 use super::order::OrderId;
 use super::{AdminError, SpecError, Status};
+use crate::launcher::JobError;
 use crate::process::{Caller, Ending, Identity};
 use crate::routes::Watch;
 use crate::sources::Noticed;
@@ -38,7 +39,7 @@ pub enum Event {
         /// Which order.
         order: OrderId,
         /// How it ended.
-        result: Result<(), String>,
+        result: Result<(), JobError>,
     },
     /// A worker has opened its control stream.
     Attach(Box<Attaching>),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{VassalName, WorkerName};
+use api::VassalName;
 use config::{Diagnostics, Problem};
 use supervise::{Event, Limits, Recycle};
 use vassal::{ChosenBy, Conflict, Vassal, conflicts};
@@ -72,10 +72,9 @@ impl Driver {
 
     /// Another app was there first, or its workers would listen where no socket can be.
     fn obstacle(&self, vassal: &Vassal) -> Option<Diagnostics> {
-        let last = WorkerName { vassal: vassal.name.clone(), number: vassal.workers };
-        match self.config.worker_socket(&last) {
-            Err(error) => Some(Problem::of_file(&vassal.file, error.to_string()).into()),
-            Ok(_) => self.conflict(vassal).map(|it| it.diagnostics()),
+        match vassal.check_sockets(&self.config) {
+            Err(diagnostics) => Some(diagnostics),
+            Ok(()) => self.conflict(vassal).map(|it| it.diagnostics()),
         }
     }
 

@@ -11,7 +11,7 @@ use vassal::Vassal;
 use super::Driver;
 use super::app::{App, Slot};
 use super::event;
-use crate::launcher::Job;
+use crate::launcher::{Job, JobError};
 use crate::process::{Caller, Ending, Process};
 
 /// Tells two orders of one number apart.
@@ -62,7 +62,7 @@ impl Driver {
         let Some(job) = self.launcher.stop(&worker) else { return terminate() };
         self.tasks.spawn(async move {
             if let Err(error) = job.await {
-                tracing::warn!(%worker, error, "worker cannot be stopped as a unit");
+                tracing::warn!(%worker, %error, "worker cannot be stopped as a unit");
                 terminate();
             }
         });
@@ -79,7 +79,7 @@ impl Driver {
         self.tasks.spawn(async move {
             for (job, worker) in jobs {
                 if let Err(error) = job.await {
-                    tracing::warn!(%worker, error, "the worker's limits stay as they were");
+                    tracing::warn!(%worker, %error, "the worker's limits stay as they were");
                 }
             }
         });
@@ -91,13 +91,13 @@ impl Driver {
         let app = app.clone();
         self.tasks.spawn(async move {
             if let Err(error) = job.await {
-                tracing::warn!(%app, error, "cannot reset its failed units in systemd");
+                tracing::warn!(%app, %error, "cannot reset its failed units in systemd");
             }
         });
     }
 
     /// One that ended well has had its process come, or will have: its start has a limit.
-    pub(super) fn order_ended(&mut self, worker: &WorkerName, id: OrderId, result: Result<(), String>) {
+    pub(super) fn order_ended(&mut self, worker: &WorkerName, id: OrderId, result: Result<(), JobError>) {
         let Err(error) = result else { return };
         let Some(app) = self.apps.get_mut(&worker.vassal) else { return };
         let Some(order) = app.ordered.get(&worker.number).copied().filter(|it| it.id == id) else { return };
@@ -106,9 +106,13 @@ impl Driver {
         match order.stage {
             Stage::CalledOff => self.tell(&worker.vassal, Event::Exited { number, exit: Exit::Orderly }),
             Stage::Underway => {
-                tracing::error!(%worker, error, "worker not started");
+                tracing::error!(%worker, %error, "worker not started");
                 app.worker_error = Some(format!("worker {worker} was not started: {error}"));
-                self.tell(&worker.vassal, Event::SpawnFailed { number });
+                let event = match error {
+                    JobError::Refused(_) => Event::SpawnRefused { number },
+                    JobError::Failed(_) => Event::SpawnFailed { number },
+                };
+                self.tell(&worker.vassal, event);
             }
         }
     }

@@ -245,7 +245,7 @@ async fn an_app_whose_workers_would_have_no_socket_is_refused_with_its_file() {
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
     let status = emperor.app_until("blog", |it| it.phase == Phase::Failed).await;
-    for part in ["blog.toml", "blog-1.sock has ", "choose a shorter"] {
+    for part in ["blog.toml", "blog-10.sock has ", "choose a shorter"] {
         assert!(status.last_error.contains(part), "{}", status.last_error);
     }
     assert!(status.workers.is_empty(), "{status:?}");

@@ -7,6 +7,7 @@
 
 mod bus;
 mod drop_in;
+mod refused;
 
 use std::fs::{self, Permissions};
 use std::future::ready;
@@ -19,7 +20,7 @@ use tokio::net::UnixStream;
 use vassal::Vassal;
 
 use super::account::Account;
-use super::{Inquiry, Job, LaunchError, Launcher, Preload, Start, owner_of};
+use super::{Inquiry, Job, JobError, LaunchError, Launcher, Preload, Start, owner_of};
 use crate::process::{Identity, Process};
 use drop_in::DropIn;
 
@@ -58,7 +59,7 @@ impl Launcher for Systemd {
     fn change(&self, worker: &WorkerName, vassal: &Vassal) -> Option<Job> {
         match self.write_drop_in(worker, vassal) {
             Ok(()) => Some(Box::pin(bus::refresh(unit(worker)))),
-            Err(error) => Some(Box::pin(ready(Err(error.to_string())))),
+            Err(error) => Some(Box::pin(ready(Err(JobError::Failed(error.to_string()))))),
         }
     }
 

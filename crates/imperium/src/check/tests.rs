@@ -44,6 +44,27 @@ fn all_good() {
     check(&files, &["vassals/blog.toml", "frontd.toml"], ("", "2 files checked, all good\n"));
 }
 
+/// emperord, `up` and `new` say the same.
+#[test]
+fn a_worker_whose_socket_has_no_room_for_its_path() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("vassals")).unwrap();
+    let file = root.path().join("vassals/blog.toml");
+    fs::write(&file, format!("{MINIMAL}domains = ['blog.example']")).unwrap();
+    fs::write(root.path().join("emperord.toml"), format!("run = '/{}'", "r".repeat(85))).unwrap();
+    let layout = Layout::under(root.path()).unwrap();
+    let checked = Checked::new(&[], &layout);
+    let told: Vec<_> = checked.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("blog-20.sock has 112 bytes, but the system allows only 107: choose a shorter"),
+        "{told:?}"
+    );
+    let vassal = Vassal::load(&file).unwrap();
+    let expected = vassal.check_sockets(&emperord(&layout)).unwrap_err().to_string();
+    assert_eq!(told[0], expected);
+}
+
 #[test]
 fn an_interpreter_that_apps_cannot_run_on() {
     let blog = format!("{MINIMAL}domains = ['blog.example']\npython = '/bin/ls'\nuser = 'root'\n");

@@ -68,6 +68,14 @@ workers = 2
 }
 
 #[test]
+fn an_app_whose_workers_would_have_no_socket_is_not_written() {
+    let run = format!("run = '/{}'", "r".repeat(85));
+    let (root, told) = new(&[FLASK, ("emperord.toml", &run)], &[]);
+    assert!(told.contains("my_shop.toml"), "{told}");
+    assert!(!root.path().join("vassals/my_shop.toml").exists());
+}
+
+#[test]
 fn what_is_there_is_left_alone() {
     let (root, told) = new(&[FLASK], &["--name", "shop"]);
     assert_eq!(told, "");

@@ -86,7 +86,8 @@ impl Plan {
             tell_how_to_begin(folder);
         }
         for file in files {
-            let Err(diagnostics) = Vassal::load(&file) else { continue };
+            let checked = Vassal::load(&file).and_then(|it| it.check_sockets(&self.emperord));
+            let Err(diagnostics) = checked else { continue };
             let refused = Report::new(Refused::new(file.display().to_string(), diagnostics));
             if self._temporary.is_some() {
                 return Err(refused);

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use vassal::Vassal;
 
-use crate::launcher::{Inquiry, Job, LaunchError, Launcher, Start};
+use crate::launcher::{Inquiry, Job, JobError, LaunchError, Launcher, Start};
 use crate::process::{Ending, Identity, Process};
 
 /// What every process that it is asked about has ended with.
@@ -23,7 +23,7 @@ pub(super) struct Manager(Arc<Mutex<Asked>>);
 
 #[derive(Debug, Default)]
 struct Asked {
-    orders: BTreeMap<String, oneshot::Sender<Result<(), String>>>,
+    orders: BTreeMap<String, oneshot::Sender<Result<(), JobError>>>,
     /// In order.
     all: Vec<String>,
     /// Why it stops nothing.
@@ -43,8 +43,17 @@ impl Manager {
 
     /// Ends an order, as systemd does where a start was cancelled.
     pub(super) fn cancels(&self, worker: &str) {
+        self.ends(worker, JobError::Failed("canceled".to_owned()));
+    }
+
+    /// Ends an order, as systemd does where the user of the unit does not exist.
+    pub(super) fn refuses(&self, worker: &str) {
+        self.ends(worker, JobError::Refused("217/USER".to_owned()));
+    }
+
+    fn ends(&self, worker: &str, error: JobError) {
         let order = self.0.lock().orders.remove(worker).unwrap();
-        order.send(Err("canceled".to_owned())).unwrap();
+        order.send(Err(error)).unwrap();
     }
 
     /// From here on it stops nothing.
@@ -71,7 +80,7 @@ impl Launcher for Manager {
 
     fn stop(&self, worker: &WorkerName) -> Option<Job> {
         self.note("stop", worker);
-        Some(Box::pin(ready(self.0.lock().broken.clone().map_or(Ok(()), Err))))
+        Some(Box::pin(ready(self.0.lock().broken.clone().map_or(Ok(()), |it| Err(JobError::Failed(it))))))
     }
 
     fn change(&self, worker: &WorkerName, _vassal: &Vassal) -> Option<Job> {

@@ -8,6 +8,7 @@ use supervise::Phase;
 use super::emperor::{Emperor, Root};
 use super::manager::{Manager, STATUS};
 use crate::process::Process;
+use crate::routes::RouteState;
 
 #[tokio::test]
 async fn an_order_that_is_called_off_holds_its_number_until_it_has_ended() {
@@ -24,6 +25,25 @@ async fn an_order_that_is_called_off_holds_its_number_until_it_has_ended() {
     manager.cancels("blog-2");
     let status = emperor.app_until("blog", |it| it.wanted == 2).await;
     assert_eq!((status.phase, status.last_error.as_str()), (Phase::Starting, ""), "it was called off");
+}
+
+/// As with 217/USER: no client waits for a place in the queue then.
+#[tokio::test]
+async fn a_start_that_systemd_refuses_fails_the_app_at_once() {
+    for is_refused in [true, false] {
+        let (root, manager) = (Root::new(), Manager::default());
+        root.write("blog", 1, "");
+        let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+        manager.asked(&["start blog-1"]).await;
+        match is_refused {
+            true => manager.refuses("blog-1"),
+            false => manager.cancels("blog-1"),
+        }
+        let status = emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
+        assert!(status.last_error.starts_with("worker blog-1 was not started: "), "{}", status.last_error);
+        let state = emperor.watch().await.routes[0].state;
+        assert_eq!(state, if is_refused { RouteState::Failed } else { RouteState::Starting });
+    }
 }
 
 #[tokio::test]

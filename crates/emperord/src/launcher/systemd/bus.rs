@@ -9,7 +9,8 @@ use tokio_stream::StreamExt as _;
 use zbus::Connection;
 use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 
-use super::worker;
+use super::super::JobError;
+use super::{refused, worker};
 use crate::process::Ending;
 
 /// systemd hears of the end of a process when emperord does: how often it is asked again, and after what time.
@@ -63,7 +64,13 @@ trait Service {
     fn exec_main_code(&self) -> zbus::Result<i32>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn exec_main_status(&self) -> zbus::Result<i32>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_start_pre(&self) -> zbus::Result<Vec<Executed>>;
 }
+
+/// A command of a unit: its program, its arguments, whether its failure counts; when it began and ended, by both clocks; its
+/// pid, and how it ended (`si_code` and `si_status`).
+type Executed = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
 /// Name, description, how its file was loaded, its state; what is below that; the unit it follows; its path; its job.
 type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
@@ -75,17 +82,25 @@ enum Verb {
 }
 
 /// Starts a unit; waits until it is ready.
-pub(super) async fn start(unit: String) -> Result<(), String> {
-    run(Verb::Start, &unit).await
+pub(super) async fn start(unit: String) -> Result<(), JobError> {
+    let Err(error) = run(Verb::Start, &unit).await else { return Ok(()) };
+    match refusal(&unit).await {
+        Ok(Some(why)) => Err(JobError::Refused(format!("{why} (see `systemctl status {unit}`)"))),
+        Ok(None) => Err(error),
+        Err(asked) => {
+            tracing::debug!(unit, error = %asked, "systemd does not tell why it was not started");
+            Err(error)
+        }
+    }
 }
 
 /// Stops a unit; waits until it is stopped.
-pub(super) async fn stop(unit: String) -> Result<(), String> {
+pub(super) async fn stop(unit: String) -> Result<(), JobError> {
     run(Verb::Stop, &unit).await
 }
 
 /// Has a unit that runs follow its drop-in.
-pub(super) async fn refresh(unit: String) -> Result<(), String> {
+pub(super) async fn refresh(unit: String) -> Result<(), JobError> {
     let refreshed = async {
         let bus = Connection::system().await?;
         reload_if_changed(&bus, &ManagerProxy::new(&bus).await?, &unit).await
@@ -94,7 +109,7 @@ pub(super) async fn refresh(unit: String) -> Result<(), String> {
 }
 
 /// Has systemd forget that units of an app have failed. Those that are at their end are waited for.
-pub(super) async fn reset_failed(app: VassalName) -> Result<(), String> {
+pub(super) async fn reset_failed(app: VassalName) -> Result<(), JobError> {
     reset_all_failed(&app).await.map_err(|it| asking(&it))
 }
 
@@ -154,15 +169,38 @@ fn ended(code: i32, status: i32) -> Ending {
     }
 }
 
-fn asking(error: &zbus::Error) -> String {
-    format!("ask systemd over D-Bus: {error}")
+/// Why the process of a unit that has failed could not be made; None where it was, or nothing is known of it.
+async fn refusal(unit: &str) -> zbus::Result<Option<String>> {
+    let bus = Connection::system().await?;
+    let path = ManagerProxy::new(&bus).await?.get_unit(unit).await?;
+    let service = ServiceProxy::builder(&bus).path(path)?.build().await?;
+    let prepared = service.exec_start_pre().await?;
+    if let Some((command, status)) = prepared.iter().find_map(failed) {
+        let why = refused::meaning(status).unwrap_or_else(|| format!("it exited with status {status}"));
+        return Ok(Some(format!("{command}, which prepares its start, failed: {why}")));
+    }
+    if service.exec_main_code().await? != CLD_EXITED {
+        return Ok(None);
+    }
+    Ok(refused::meaning(service.exec_main_status().await?))
 }
 
-async fn run(verb: Verb, unit: &str) -> Result<(), String> {
+/// The program and status of a command that has not ended well.
+fn failed((program, .., code, status): &Executed) -> Option<(&str, i32)> {
+    (*code == CLD_EXITED && *status != 0).then_some((program, *status))
+}
+
+fn asking(error: &zbus::Error) -> JobError {
+    JobError::Failed(format!("ask systemd over D-Bus: {error}"))
+}
+
+async fn run(verb: Verb, unit: &str) -> Result<(), JobError> {
     let result = job(verb, unit).await.map_err(|it| asking(&it))?;
     match result.as_str() {
         "done" => Ok(()),
-        result => Err(format!("systemd says `{result}` of {unit}: see `systemctl status {unit}`")),
+        result => {
+            Err(JobError::Failed(format!("systemd says `{result}` of {unit}: see `systemctl status {unit}`")))
+        }
     }
 }
 
