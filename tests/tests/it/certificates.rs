@@ -26,8 +26,8 @@ async fn a_bad_file_costs_no_other_its_certificate() -> anyhow::Result<()> {
         put(stack, "good.pem", &first.whole())?;
         restart(stack).await?;
         first.client(stack)?.get("/hello").await?.expect(200)?;
-        stack.logged(&["ERROR frontd", "passed over", "bad.pem", "put the whole chain there"]).await?;
-        stack.logged(&["ERROR frontd", "passed over", "alone.crt", "alone.key", "put it there"]).await?;
+        stack.logged(&["ERROR frontd", "ignoring it", "bad.pem", "put the whole chain there"]).await?;
+        stack.logged(&["ERROR frontd", "ignoring it", "alone.crt", "alone.key", "put it there"]).await?;
 
         put(stack, "good.pem", BAD)?;
         put(stack, "other.pem", &other.whole())?;

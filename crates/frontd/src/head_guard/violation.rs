@@ -7,26 +7,26 @@ use super::head::FIELDS_MAX;
 /// Why a request was refused. Its text goes to the client and to the log, its name to the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Violation {
-    /// RFC 9112 section 2.2 lets a recipient take it for a line end, and so do not all.
-    #[error("a line ends in a bare LF")]
+    /// RFC 9112 section 2.2 allows recipients to accept it as a line end, but not all of them do.
+    #[error("a line ends with a bare LF")]
     BareLf,
-    /// A request line that is not `METHOD TARGET VERSION`.
-    #[error("the request line is not a method, a target and a version with one space between them")]
+    /// The request line is not `METHOD TARGET VERSION`.
+    #[error("the request line isn't a method, a target and a version, separated by single spaces")]
     RequestLine,
     /// RFC 9110 section 9.1.
-    #[error("the method is no token")]
+    #[error("the method isn't a valid token")]
     Method,
-    /// A space, a control character, or no form that RFC 9112 section 3.2 has.
-    #[error("the request target has a space or a control character in it, or is none")]
+    /// A space, a control character, or none of the forms of RFC 9112 section 3.2.
+    #[error("the request target is invalid, or contains a space or a control character")]
     Target,
     /// RFC 9112 section 3.2: a target has none.
-    #[error("the request target has a fragment: write # as %23")]
+    #[error("the request target contains a fragment: write # as %23")]
     Fragment,
     /// A target that is longer than can be parsed.
     #[error("the request target is too long")]
     TargetTooLong,
     /// RFC 9110 section 15.6.6.
-    #[error("the version is not HTTP/1.0 or HTTP/1.1")]
+    #[error("the version isn't HTTP/1.0 or HTTP/1.1")]
     Version,
     /// The request line and the headers are over `limits.header`.
     #[error("the request line and the headers are too long")]
@@ -35,10 +35,10 @@ pub(crate) enum Violation {
     #[error("more than {FIELDS_MAX} header lines")]
     TooManyFields,
     /// RFC 9112 section 5: also obs-fold, and whitespace before the colon.
-    #[error("a header line is not a name, a colon and a value")]
+    #[error("a header line isn't a name, a colon and a value")]
     FieldName,
     /// RFC 9110 section 5.5.
-    #[error("a header value has a control character in it")]
+    #[error("a header value contains a control character")]
     FieldValue,
     /// The head has not come within `limits.header_timeout`.
     #[error("the request took too long to arrive")]
@@ -47,25 +47,25 @@ pub(crate) enum Violation {
     #[error("more than one Content-Length")]
     RepeatedContentLength,
     /// Not a plain decimal number that fits 64 bits.
-    #[error("a Content-Length that is no length")]
+    #[error("the Content-Length is invalid")]
     InvalidContentLength,
     /// RFC 9112 section 6.1.
-    #[error("both Content-Length and Transfer-Encoding")]
+    #[error("both Content-Length and Transfer-Encoding are present")]
     TwoFramings,
-    /// RFC 9112 section 6.1: codings that are not known here.
-    #[error("a Transfer-Encoding other than chunked")]
+    /// RFC 9112 section 6.1: codings that are not supported.
+    #[error("the only supported Transfer-Encoding is chunked")]
     UnknownTransferEncoding,
-    /// RFC 9112 section 6.3: where the body ends cannot be told.
-    #[error("a Transfer-Encoding that does not end in one chunked, or of HTTP/1.0")]
+    /// RFC 9112 section 6.3: it cannot be determined where the body ends.
+    #[error("chunked isn't the last Transfer-Encoding, or HTTP/1.0 has one")]
     InvalidTransferEncoding,
     /// RFC 9112 section 3.2.
     #[error("more than one Host")]
     RepeatedHost,
     /// RFC 9112 section 7.1.
-    #[error("a malformed chunked body")]
+    #[error("the chunked body is malformed")]
     MalformedChunk,
     /// More than 16 KiB of chunk extensions and trailers.
-    #[error("too much in chunk extensions or trailers")]
+    #[error("chunk extensions or trailers are too long")]
     ChunkExtraTooLong,
 }
 
