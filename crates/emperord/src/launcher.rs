@@ -197,7 +197,7 @@ fn owner_of(vassal: &Vassal) -> Result<u32, String> {
         )),
         Ok(uid) => Ok(uid),
         Err(error) => {
-            Err(format!("`directory` does not tell as whom to run the app: {error}, or set `user`"))
+            Err(format!("`directory` doesn't determine the user of the app: {error}, or set `user`"))
         }
     }
 }

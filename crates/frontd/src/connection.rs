@@ -215,7 +215,7 @@ where
         shard.metrics().floods.inc();
         static LOGGED: LogLimit = LogLimit::new();
         if let Some(withheld) = LOGGED.pass() {
-            warn!(client = %client.address(), withheld, "connection closed: its client floods it with resets or frames");
+            warn!(client = %client.address(), withheld, "connection closed: the client sends too many resets or frames");
         }
         return Ok(());
     }

@@ -46,7 +46,7 @@ struct State {
 /// Why a job has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
-    #[error("the disk does not answer, and too much waits for it already")]
+    #[error("the disk does not respond, and too many operations wait for it already")]
     Busy,
     #[error("the disk did not answer in {} s", .0.as_secs())]
     Late(Duration),

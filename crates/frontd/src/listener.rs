@@ -159,7 +159,7 @@ fn listen(address: SocketAddr) -> Result<StdListener, BindError> {
 fn cure(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another server has it: stop that one, or set another address in frontd.toml"
+            "another server uses it: stop that one, or set another address in frontd.toml"
         }
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE or a socket from systemd"

@@ -32,8 +32,8 @@ pub(crate) fn reload(shared: &Shared, read: Result<FrontdConfig, Diagnostics>) {
         shared.connections.store(connections, Ordering::Relaxed);
     }
     shared.live.send_replace(config.into());
-    info!(changed = changed.join(", "), "frontd.toml and certificates read again");
+    info!(changed = changed.join(", "), "reloaded frontd.toml and certificates");
     if !restart.is_empty() {
-        warn!(keys = restart.join(", "), "keys of frontd.toml that take effect when frontd is started again");
+        warn!(keys = restart.join(", "), "these keys of frontd.toml take effect after a restart of frontd");
     }
 }

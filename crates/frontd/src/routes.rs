@@ -57,7 +57,7 @@ impl Routes {
         let mut backoff = Backoff::new();
         loop {
             match self.watch(&mut backoff).await {
-                Ok(()) => info!("emperord ended: serving from the last routing table"),
+                Ok(()) => info!("emperord exited: serving from the last routing table"),
                 Err(status) => debug!(reason = status.message(), "emperord is away"),
             }
             backoff.wait().await;
@@ -87,7 +87,7 @@ impl Routes {
         debug!(version, apps = self.apps.len(), "routing table changed");
         self.publish();
         if let Err(error) = self.keep() {
-            warn!(file = %self.file.display(), %error, "cannot keep the routing table: a restart will wait for emperord");
+            warn!(file = %self.file.display(), %error, "cannot save the routing table: after a restart, frontd will wait for emperord");
         }
     }
 

@@ -39,7 +39,7 @@ pub(crate) async fn send(
         warn!(
             app = app.name(),
             file = %shown(file),
-            "the app asks for a file that lies in no folder of its [sendfile]: it is not sent"
+            "the app named a file outside of the folders of its [sendfile]: not sending it"
         );
         return Err(Reply::BadResponse);
     };
@@ -96,7 +96,7 @@ async fn whole(
     let sent = folder.serve(method, rest, conditions, &client.share().files).await.map(Body::file);
     if sent.status() == StatusCode::NOT_FOUND {
         let folder = folder.folder().display();
-        warn!(%folder, file = rest, "the file that the app asks to send does not exist");
+        warn!(%folder, file = rest, "the file that the app named does not exist");
     }
     match sent.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => merged(response, sent),

@@ -97,7 +97,7 @@ impl Account {
 
     /// As much is spooled as may be.
     fn full(&self, cure: Cure) -> SpoolError {
-        let source = io::Error::new(io::ErrorKind::QuotaExceeded, "all that may be spooled is");
+        let source = io::Error::new(io::ErrorKind::QuotaExceeded, "the spool is full");
         SpoolError { action: "write", folder: self.folder.clone(), cure, source }
     }
 }
@@ -168,7 +168,7 @@ impl SpoolError {
 
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 enum Cure {
-    #[error("raise `limits.spool` in frontd.toml if its disk has the room")]
+    #[error("raise `limits.spool` in frontd.toml if the disk has enough space")]
     Limit,
     #[error("the app has its part: raise `limits.spool_per_app` in frontd.toml if it needs more")]
     App,
@@ -180,8 +180,8 @@ enum Cure {
     Files,
     #[error("free some space there, or set `spool` in frontd.toml to a folder on a larger disk")]
     Space,
-    #[error("make it a folder that frontd may write to, or set `spool` in frontd.toml to one")]
+    #[error("let frontd write to this folder, or set `spool` in frontd.toml to another one")]
     Folder,
-    #[error("check the disk, or set `spool` in frontd.toml to a folder on another")]
+    #[error("check the disk, or set `spool` in frontd.toml to a folder on another one")]
     Disk,
 }

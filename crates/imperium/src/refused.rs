@@ -4,7 +4,7 @@ use config::Problem;
 
 /// All that is wrong with some files, as one report.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("{what} cannot be used as it is")]
+#[error("{what} has mistakes")]
 pub(crate) struct Refused {
     what: String,
     #[related]

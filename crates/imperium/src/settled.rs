@@ -16,7 +16,7 @@ pub(crate) enum SettleError {
     #[diagnostic(transparent)]
     Admin(#[from] AdminError),
     /// Its file was deleted meanwhile.
-    #[error("wait for the workers of {0}: it is no longer there")]
+    #[error("wait for the workers of {0}: the app was removed")]
     Gone(String),
     /// It is to have another number of workers meanwhile.
     #[error("wait for the workers of {name}: its file asks for {wanted} now")]
@@ -24,7 +24,7 @@ pub(crate) enum SettleError {
     /// Its workers do not stay.
     #[error("start the workers of {name}: {last_error}")]
     #[diagnostic(help(
-        "its former workers, if it has any, serve on: mend the app, then `imperium reload {name}`"
+        "its old workers, if any, keep serving: fix the app, then run `imperium reload {name}`"
     ))]
     Failed { name: String, last_error: String },
 }

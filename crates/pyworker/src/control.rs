@@ -78,7 +78,7 @@ impl Control {
                 _ = terminate.recv() => self.terminate(),
                 () = end_asked.notified() => self.terminate(),
                 () = sleep_until(deadline), if self.deadline.is_some() => {
-                    tracing::warn!("drain timed out: what is still under way is cut");
+                    tracing::warn!("drain timed out: cutting requests in flight");
                     self.end_now();
                 }
             }
@@ -107,7 +107,7 @@ impl Control {
         match self.deadline {
             None => self.drain(self.grace),
             Some(_) => {
-                tracing::warn!("terminated while draining: what is still under way is cut");
+                tracing::warn!("terminated while draining: cutting requests in flight");
                 self.end_now();
             }
         }

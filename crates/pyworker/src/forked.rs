@@ -35,7 +35,7 @@ pub(crate) fn contain(py: Python<'_>, sockets: [PathBuf; 2]) -> PyResult<()> {
 pub(crate) fn end_if_forked() {
     if FORKED.load(Ordering::Relaxed) {
         tracing::warn!(
-            "a process that the app has forked came back from the app: it ends here, as by os._exit(1)"
+            "a process that the app forked returned from the app: it exits here, as with os._exit(1)"
         );
         process::exit_now(1);
     }

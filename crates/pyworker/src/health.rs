@@ -42,7 +42,7 @@ pub(crate) fn wait_until_well(
         if (200..300).contains(&status) {
             return;
         }
-        let unwell = format!("its health path `{}` answers {status}", spec.health);
+        let unwell = format!("its health path `{}` responds with {status}", spec.health);
         life.send_if_modified(|life| life.unwell.replace(unwell.clone()).as_ref() != Some(&unwell));
         // A timer can be made only where tasks run.
         driver.wait_outside(py, async { tokio::time::sleep(wait).await });

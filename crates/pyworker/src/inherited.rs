@@ -43,7 +43,7 @@ impl Sockets {
             );
         }
         if let Some(more) = opened.len().checked_sub(NAMED).filter(|it| *it > 0) {
-            tracing::warn!(more, "the app opened more sockets that all of its workers share");
+            tracing::warn!(more, "the app's import opened more sockets, which all workers share");
         }
     }
 }
@@ -132,14 +132,14 @@ pub(crate) fn check_threads(py: Python<'_>, are_allowed: bool) -> PyResult<()> {
         if !names.is_empty() {
             tracing::info!(
                 threads = names,
-                "threads run where workers are forked from, as the app's file allows"
+                "threads are running in the template, which the app's file allows"
             );
         }
         return Ok(());
     }
     let others = foreign_threads();
     if others > 0 {
-        tracing::warn!(threads = others, "C code of the app runs threads, which no forked worker will have");
+        tracing::warn!(threads = others, "C code of the app runs threads, which forked workers won't have");
     }
     Ok(())
 }

@@ -125,7 +125,7 @@ fn error(exchange: &Exchange) -> PyErr {
     let limit = exchange.deadline.limit();
     match exchange.deadline.cause() {
         Cause::Request => RequestTimeout::new_err(format!("the request took longer than {limit:?}")),
-        Cause::Idle => RequestTimeout::new_err(format!("the response gave nothing for {limit:?}")),
+        Cause::Idle => RequestTimeout::new_err(format!("the response sent nothing for {limit:?}")),
         Cause::ClientGone => ClientGone::new_err("the client has gone"),
     }
 }
@@ -151,14 +151,14 @@ fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
             path,
             request,
             ?age,
-            "a request is over its limit of {limit:?}: it is ended\n{stack}"
+            "a request exceeded its limit of {limit:?}: interrupting it\n{stack}"
         ),
         Cause::Idle | Cause::ClientGone => tracing::warn!(
             method,
             path,
             request,
             ?age,
-            "a response has given nothing for {limit:?}: it is ended\n{stack}"
+            "a response sent nothing for {limit:?}: interrupting it\n{stack}"
         ),
     }
 }
@@ -171,7 +171,7 @@ fn log_client_gone(exchange: &Exchange, age: Duration) {
         path,
         request = exchange.request_id(),
         ?age,
-        "the client of a response has gone, and its app goes on: it is ended"
+        "the client of a response has left, and the app continues: interrupting it"
     );
 }
 

@@ -112,7 +112,7 @@ impl Watching {
         tracing::error!(
             age = ?process::age(),
             limit = ?self.limit,
-            "the start takes too long (`start` under [timeouts]), and is about to be ended: it is still {what}\n{stacks}"
+            "the start is about to exceed `timeouts.start`, and will be stopped: it is still {what}\n{stacks}"
         );
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str
         Err(error) => fail(&mut emperor, import::failed(py, &error, &spec.directory)),
     };
     before.warn_of_new();
-    tracing::info!(app = spec.app, "imported: workers are forked from here");
+    tracing::info!(app = spec.app, "imported: forking workers from here");
     emperor.report(Report::Imported(Imported {}))?;
     let Fork { worker, .. } = follow_orders(py, &mut emperor)?;
     drop(emperor);
@@ -78,7 +78,7 @@ fn follow_orders(py: Python<'_>, emperor: &mut Emperor) -> PyResult<Fork> {
 fn fail(emperor: &mut Emperor, failed: Failed) -> ! {
     tracing::error!("the app cannot be run\n{}", failed.traceback);
     if let Err(error) = emperor.report(Report::Failed(failed)) {
-        tracing::warn!(%error, "emperord is away: it cannot be told of the failure");
+        tracing::warn!(%error, "emperord is away: cannot report the failure");
     }
     process::exit_now(EXIT_IMPORT)
 }

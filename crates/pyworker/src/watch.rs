@@ -69,7 +69,7 @@ impl Watch {
             let age = exchange.deadline.age(now);
             match cause {
                 Cause::Request => exchange.session.send(Message::TimedOut(TimedOut { id: exchange.id })),
-                Cause::Idle => exchange.cut("the app gave nothing for too long"),
+                Cause::Idle => exchange.cut("the app sent nothing for too long"),
                 Cause::ClientGone => {}
             }
             self.interrupter.interrupt(exchange, age);
@@ -93,7 +93,7 @@ impl Watch {
     async fn note_held(&self, exchange: &Exchange, age: Duration) {
         let why = match exchange.deadline.cause() {
             Cause::ClientGone => "its client has gone",
-            Cause::Idle | Cause::Request => "it gave nothing for too long",
+            Cause::Idle | Cause::Request => "it sent nothing for too long",
         };
         let stack = self.stack(exchange).await;
         let (method, path) = (exchange.method(), exchange.path());

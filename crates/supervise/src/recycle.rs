@@ -87,7 +87,7 @@ impl fmt::Display for RecycleCause {
             Self::Requests(requests) => write!(f, "it has answered {requests} requests"),
             Self::Lifetime(age) => write!(f, "it is {} s old", age.as_secs()),
             Self::Memory(bytes) => write!(f, "it has {} MB of memory", bytes.div_ceil(1_000_000)),
-            Self::Held => f.write_str("each of its threads is held by a response that nobody reads"),
+            Self::Held => f.write_str("each of its threads is blocked by a response that nobody reads"),
         }
     }
 }

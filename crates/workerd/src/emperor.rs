@@ -56,7 +56,7 @@ impl Emperor {
             }
         });
         if told.await.is_err() {
-            tracing::warn!("emperord is away: it cannot be told of the failure");
+            tracing::warn!("emperord is away: cannot report the failure");
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) enum NoInterpreter {
     #[error("find interpreter {}: it does not exist: set `python` to a virtualenv or an interpreter", .0.display())]
     Missing(PathBuf),
     /// No interpreter is installed.
-    #[error("find `python3` in PATH: it is in none of its folders: install it or set `python`")]
+    #[error("find `python3` in PATH: not found: install it or set `python`")]
     NotInPath,
 }
 

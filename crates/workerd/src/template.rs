@@ -31,7 +31,7 @@ impl Orders {
         let failed = Failed { reason: reason.into(), message, traceback: String::new() };
         let report = TemplateReport { message: Some(template_report::Message::Failed(failed)) };
         if let Err(error) = daemon::framed::send(&mut self.0, &report) {
-            tracing::warn!(%error, "emperord is away: it cannot be told of the failure");
+            tracing::warn!(%error, "emperord is away: cannot report the failure");
         }
     }
 }

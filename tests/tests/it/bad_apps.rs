@@ -18,7 +18,7 @@ use crate::gate::Gate;
 
 /// A path, what its client gets, and what the log says; each is contained in the request that it is.
 const CONTAINED: [(&str, u16, &str); 26] = [
-    ("/no-start", 500, "without having called start_response"),
+    ("/no-start", 500, "without calling start_response"),
     ("/start-twice", 500, "start_response was called twice without exc_info"),
     ("/status?value=OK", 500, "status \"OK\" is not three digits"),
     ("/status", 500, "status \"\" is not three digits"),
@@ -38,8 +38,8 @@ const CONTAINED: [(&str, u16, &str); 26] = [
     ("/triple-header", 500, "is not a tuple of two strings"),
     ("/nothing", 500, "'NoneType' object is not iterable"),
     ("/number", 500, "'int' object is not iterable"),
-    ("/numbers", 500, "a piece of the response body is int, where bytes are needed"),
-    ("/text-body", 500, "a piece of the response body is str, where bytes are needed"),
+    ("/numbers", 500, "a part of the response body is int, not bytes"),
+    ("/text-body", 500, "a part of the response body is str, not bytes"),
     ("/fails-first", 500, "ValueError: raised by the first piece"),
     ("/recursion", 500, "RecursionError"),
     ("/sys-exit", 500, "SystemExit: an app does not end its worker"),
@@ -227,7 +227,7 @@ async fn a_fork_that_comes_back_from_the_app_answers_nobody() -> anyhow::Result<
             ensure!(client.get("/fork-and-return").await?.expect(200)?.text() == "once\n", "another answer");
             ensure!(client.get("/fork-and-exit").await?.expect(200)?.text() == "7\n", "another status");
         }
-        stack.logged(&["forked came back from the app"]).await?;
+        stack.logged(&["forked returned from the app"]).await?;
         load.flows(30).await?;
         load.finish().await?.all_right()?;
         ensure!(stack.ready("bad", 1).await? == pid, "the worker was restarted");

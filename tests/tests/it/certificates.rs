@@ -75,12 +75,7 @@ async fn a_reload_reads_the_whole_file_or_changes_nothing() -> anyhow::Result<()
         write("access_log = \"stderr\"\nshards = 9\n[limits]\nheader = \"1 KiB\"\n")?;
         reload(stack).await?;
         stack
-            .logged(&[
-                "INFO frontd",
-                "frontd.toml and certificates read again",
-                "access_log",
-                "limits.header",
-            ])
+            .logged(&["INFO frontd", "reloaded frontd.toml and certificates", "access_log", "limits.header"])
             .await?;
         stack.logged(&["WARN frontd", "when frontd is started again", "shards"]).await?;
         let is_followed = async || {

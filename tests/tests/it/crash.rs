@@ -179,7 +179,7 @@ async fn workers_killed_after_an_abandoned_reload_are_replaced() -> anyhow::Resu
         let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 4, Kind::Gets);
         let old = stack.ready("wsgi", 3).await?;
         stack.put(&vassal.app("edges:no_such_callable"))?;
-        let abandoned = |app: &App| app.notices.iter().any(|it| it.contains("could not start"));
+        let abandoned = |app: &App| app.notices.iter().any(|it| it.contains("did not start"));
         stack.until("wsgi", "the reload is abandoned", abandoned).await?;
         for pid in old {
             stack.kill(pid)?;

@@ -40,7 +40,9 @@ async fn nobody_is_served_before_it_is_well() -> anyhow::Result<()> {
         let _there_at_the_second = fs::remove_file(folder.path().join("well"));
         stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
             stack.put(&vassal.clone().key(preload))?;
-            stack.logged(&["ill-2", "worker is not ready yet: its health path `/up` answers 503"]).await?;
+            stack
+                .logged(&["ill-2", "worker is not ready yet: its health path `/up` responds with 503"])
+                .await?;
             let status = stack.until("ill", "it starts", |app| app.workers.len() == 2).await?;
             ensure!(status.ready().is_empty() && status.state == "starting", "{status:#?}");
 
@@ -67,7 +69,7 @@ async fn one_that_is_never_well_is_given_up_and_the_old_serve_on() -> anyhow::Re
         let old = stack.ready("ill", 2).await?;
         fs::remove_file(folder.path().join("well"))?;
         stack.touch("ill")?;
-        let why = "was not ready within 2 s: its health path `/up` answers 503";
+        let why = "was not ready within 2 s: its health path `/up` responds with 503";
         let status = stack.until("ill", "the reload is given up", |app| app.error().contains(why)).await?;
         ensure!(status.ready() == old, "{old:?} do not serve on: {status:#?}");
         load.flows(100).await?;

@@ -43,7 +43,7 @@ async fn a_quiet_response_costs_one_thread_and_no_worker_until_all_are_held() ->
         let client = stack.client("slow", Protocol::Http2)?;
         let mut quiet = Stalled::open(&client, stack, "/stalled-held").await?;
         ensure!(quiet.is_cut().await, "a stalled body passed for whole");
-        held(stack, "it gave nothing for too long").await?;
+        held(stack, "it sent nothing for too long").await?;
         client.get("/hello").await?.expect(200)?;
         serves_on(stack, pid).await?;
 

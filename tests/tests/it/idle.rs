@@ -28,14 +28,14 @@ async fn a_response_that_stalls_is_cut_and_its_app_is_interrupted() -> anyhow::R
             let mut stalled = Stalled::open(&client, stack, path).await?;
             ensure!(stalled.is_cut().await, "{protocol} {path}: a stalled body passed for whole");
             // What gives pieces can be told between two of them, and is closed then.
-            let told = ["RequestTimeout: the response gave nothing for 1s", "GeneratorExit"];
+            let told = ["RequestTimeout: the response sent nothing for 1s", "GeneratorExit"];
             let told = if path == "/stalled-empty" { &told[..] } else { &told[..1] };
             until("the app is told", async || {
                 let record = fs::read_to_string(&stalled.record).unwrap_or_default();
                 Ok(told.iter().any(|it| record.contains(it)).then_some(()))
             })
             .await?;
-            let line = stack.logged(&["slow-1", "has given nothing for 1s", "method=GET", path]).await?;
+            let line = stack.logged(&["slow-1", "sent nothing for 1s", "method=GET", path]).await?;
             ensure!(line.contains("request="), "{line}");
             stack.logged(&["slow.py", &format!("in {}", path[1..].replace('-', "_"))]).await?;
             client.get("/hello").await?.expect(200)?;

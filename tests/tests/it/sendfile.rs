@@ -118,8 +118,8 @@ async fn nothing_else_is_sent() -> anyhow::Result<()> {
             ensure!(answer.status == status, "{name}: {value}: {status} expected, not {}", answer.status);
             ensure!(!answer.text().contains(SECRET), "{name}: {value}: the secret");
         }
-        stack.logged(&["lies in no folder of its [sendfile]", "app=wsgi", "file=/etc/passwd"]).await?;
-        stack.logged(&["the file that the app asks to send does not exist", "file=none.txt"]).await?;
+        stack.logged(&["outside of the folders of its [sendfile]", "app=wsgi", "file=/etc/passwd"]).await?;
+        stack.logged(&["the file that the app named does not exist", "file=none.txt"]).await?;
         let direct = client.get("/protected/text.txt").await?.expect(404)?;
         ensure!(direct.text() == "no such callable\n", "the client got it by itself: {}", direct.text());
         Ok(())

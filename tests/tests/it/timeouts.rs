@@ -32,7 +32,7 @@ async fn the_client_gets_504_the_log_the_stack_and_the_app_an_exception() -> any
             let answer = late.answer().await?.expect(504)?;
             ensure!(answer.text().contains("took too long"), "{}", answer.text());
             recorded(&record, "RequestTimeout: the request took longer than 1s").await?;
-            let line = stack.logged(&["slow-1", "over its limit of 1s", "method=GET", path]).await?;
+            let line = stack.logged(&["slow-1", "exceeded its limit of 1s", "method=GET", path]).await?;
             for word in ["request=", "age="] {
                 ensure!(line.contains(word), "{word} expected in {line:?}");
             }

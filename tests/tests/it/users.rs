@@ -70,7 +70,7 @@ async fn what_cannot_be_followed_is_refused_and_root_has_to_be_named() -> anyhow
         let vassal = Vassal::new("who", folder.path(), "who");
         let unnamed = vassal.text_for(false);
         // On the way there is a folder that everyone may write into.
-        refused(&unnamed, "`directory` does not tell as whom to run the app").await?;
+        refused(&unnamed, "`directory` doesn't determine the user of the app").await?;
         refused(&format!("{unnamed}user = \"no-such-user\"\n"), "whom this machine does not know").await?;
         chown(folder.path(), Some(NOBODY), None)?;
         refused(&format!("{unnamed}user = \"nobody\"\n"), "is closed: `chmod o+x ").await?;

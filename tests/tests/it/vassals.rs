@@ -149,7 +149,7 @@ async fn an_emptied_folder_ends_no_app() -> anyhow::Result<()> {
         stack.remove("other")?;
         let missing = |app: &App| app.notices.iter().any(|it| it.contains("wsgi.toml is missing: all files"));
         stack.until("wsgi", "the status tells that its file is missing", missing).await?;
-        stack.logged(&["its file is missing and it serves on", "imperium forget wsgi"]).await?;
+        stack.logged(&["its file is missing and it keeps serving", "imperium forget wsgi"]).await?;
         load.flows(50).await?;
 
         stack.put(&vassals[0])?;

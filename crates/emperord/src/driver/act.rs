@@ -86,7 +86,7 @@ impl Driver {
         let worker = app.worker(number);
         app.awaited.insert(number, Instant::now());
         let Some(vassal) = app.specs.get(&generation) else {
-            tracing::error!(%worker, generation, "worker not started: what it is to run is not known any more");
+            tracing::error!(%worker, generation, "cannot start worker: its configuration is not known any more");
             return Some(Event::SpawnRefused { number });
         };
         app.last_start = SystemTime::now();
@@ -110,7 +110,7 @@ impl Driver {
                 None
             }
             Err(error) => {
-                tracing::error!(%worker, %error, "worker not started");
+                tracing::error!(%worker, %error, "cannot start worker");
                 app.worker_error = Some(format!("worker {worker} was not started: {error}"));
                 Some(not_spawned(number, &error))
             }

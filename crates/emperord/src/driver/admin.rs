@@ -33,7 +33,7 @@ pub enum AdminError {
     #[error("{0}")]
     Start(String),
     /// Its file is there.
-    #[error("the file of app `{app}` is not missing: delete {} to end the app", file.display())]
+    #[error("the file of app `{app}` is not missing: delete {} to stop the app", file.display())]
     NotMissing {
         /// Which.
         app: VassalName,

@@ -19,7 +19,7 @@ use crate::state::Serving;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// No worker of that name is wanted.
-    #[error("no worker {0} is wanted: workers are started by emperord")]
+    #[error("worker {0} is not expected: emperord starts the workers")]
     NotWanted(WorkerName),
     /// Another process holds the name.
     #[error("worker {worker} is process {holder}, not {asked}")]

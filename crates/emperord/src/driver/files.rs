@@ -88,7 +88,7 @@ impl Driver {
     fn accept(&mut self, name: &VassalName, version: Version, workers: Workers) {
         if let Err(error) = self.state.keep_version(name, &version.text, version.vassal.confinement.owner) {
             let error = anyhow::Error::from(error);
-            tracing::error!(app = %name, error = format!("{error:#}"), "this version is lost when emperord restarts");
+            tracing::error!(app = %name, error = format!("{error:#}"), "this version will be lost if emperord restarts");
         }
         if let Some(app) = self.apps.get_mut(name) {
             app.refuse_superseded(version.vassal.workers);
@@ -101,7 +101,7 @@ impl Driver {
         let Some(app) = self.apps.get_mut(name) else { return };
         let generation = app.next_generation(&vassal, workers);
         let wanted = Event::Wanted { generation, workers: vassal.workers, limits: limits(&vassal) };
-        tracing::info!(app = %name, generation, workers = vassal.workers, "app follows its file");
+        tracing::info!(app = %name, generation, workers = vassal.workers, "app configured");
         if vassal.app_chosen_by == ChosenBy::Folder {
             let directory = vassal.directory.display();
             tracing::info!(app = %name, chosen = %vassal.app, %directory, "`app` was found in its folder");
@@ -133,7 +133,8 @@ impl Driver {
     fn broken(&mut self, name: &VassalName, diagnostics: &Diagnostics) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let text = diagnostics.to_string();
-        let serving = if app.vassal.is_some() { "the version before serves on" } else { "it is not served" };
+        let serving =
+            if app.vassal.is_some() { "the previous version keeps serving" } else { "it is not served" };
         for line in text.lines() {
             tracing::error!(app = %name, "{line}: {serving}");
         }
@@ -143,7 +144,7 @@ impl Driver {
 
     pub(super) fn removed(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        tracing::info!(app = %name, "app ends: its file is gone");
+        tracing::info!(app = %name, "app stopped: its file was deleted");
         app.vassal = None;
         app.rejected = None;
         app.missing = None;

@@ -20,7 +20,7 @@ impl Driver {
         let file = app.file.display();
         tracing::error!(
             app = %name, %file,
-            "its file is missing and it serves on: {why}; put the file back, or run `imperium forget {name}`"
+            "its file is missing and it keeps serving: {why}; restore the file, or run `imperium forget {name}`"
         );
     }
 
@@ -73,7 +73,7 @@ impl App {
     pub(super) fn missing_notice(&self) -> Option<String> {
         let (why, file, name) = (self.missing?, self.file.display(), &self.name);
         Some(format!(
-            "{file} is missing: {why}; it serves on: put the file back, or run `imperium forget {name}`"
+            "{file} is missing: {why}; it keeps serving: restore the file, or run `imperium forget {name}`"
         ))
     }
 }

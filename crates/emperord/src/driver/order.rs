@@ -62,7 +62,7 @@ impl Driver {
         let Some(job) = self.launcher.stop(&worker) else { return terminate() };
         self.tasks.spawn(async move {
             if let Err(error) = job.await {
-                tracing::warn!(%worker, %error, "worker cannot be stopped as a unit");
+                tracing::warn!(%worker, %error, "cannot stop the worker's unit");
                 terminate();
             }
         });
@@ -106,7 +106,7 @@ impl Driver {
         match order.stage {
             Stage::CalledOff => self.tell(&worker.vassal, Event::Exited { number, exit: Exit::Orderly }),
             Stage::Underway => {
-                tracing::error!(%worker, %error, "worker not started");
+                tracing::error!(%worker, %error, "cannot start worker");
                 app.worker_error = Some(format!("worker {worker} was not started: {error}"));
                 let event = match error {
                     JobError::Refused(_) => Event::SpawnRefused { number },

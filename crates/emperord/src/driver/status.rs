@@ -105,12 +105,12 @@ impl App {
             let why = why.map_or_else(String::new, |it| format!(" ({it})"));
             let serving = it.serving;
             format!(
-                "generation {current} could not start{why}, {serving} serves in its place: the next try {next}"
+                "generation {current} did not start{why}; {serving} keeps serving, and the next try {next}"
             )
         });
         let too_low = self.supervisor.memory_limit_is_too_low().map(|age| {
             let age = age.as_secs();
-            format!("recycle.memory is below what a fresh worker needs: each is kept for {age} s at least; raise it")
+            format!("recycle.memory is below what a new worker needs: raise it; each worker is kept for at least {age} s")
         });
         let asks = self.vassal.as_ref().is_some_and(|it| it.preload.is_on());
         let passed_over = (asks && preload == Preload::Impossible).then(|| NO_PRELOAD.to_owned());

@@ -23,7 +23,7 @@ const MAX_EARLY: usize = 256;
 
 /// What is told of an app whose file asks for `preload` where there is none.
 pub(super) const NO_PRELOAD: &str =
-    "`preload` is not followed: systemd starts each worker by itself. Leave it out";
+    "`preload` has no effect: systemd starts each worker by itself. Remove it";
 
 /// The process that an app's workers are forked from.
 ///
@@ -54,7 +54,7 @@ enum Import {
 /// Why there is no template.
 #[derive(Debug, thiserror::Error)]
 enum TemplateError {
-    #[error("what it is to run is not known any more")]
+    #[error("its configuration is not known any more")]
     Unknown,
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -73,7 +73,7 @@ impl Driver {
             return tracing::warn!(app = %name, "{NO_PRELOAD}");
         }
         if let Err(error) = self.ensure_template(name, generation) {
-            tracing::error!(app = %name, %error, "template not started");
+            tracing::error!(app = %name, %error, "cannot start the template");
         }
     }
 
@@ -120,7 +120,7 @@ impl Driver {
     /// Has a worker forked, as soon as the template has imported its app.
     pub(super) fn order_fork(&mut self, name: &VassalName, number: u16, generation: u64) -> Option<Event> {
         if let Err(error) = self.ensure_template(name, generation) {
-            tracing::error!(app = %name, %error, "template not started");
+            tracing::error!(app = %name, %error, "cannot start the template");
             let app = self.apps.get_mut(name)?;
             app.worker_error = Some(format!("the template of {name} was not started: {error}"));
             return Some(match error {
@@ -205,7 +205,7 @@ impl Driver {
             (Some(number), Err(error)) => {
                 if let Some(app) = self.apps.get_mut(name) {
                     let worker = app.worker(number);
-                    tracing::error!(%worker, error, "worker not forked");
+                    tracing::error!(%worker, error, "cannot fork worker");
                     app.worker_error = Some(format!("worker {worker} was not forked: {error}"));
                 }
                 self.tell(name, Event::SpawnFailed { number });
@@ -226,7 +226,7 @@ impl Driver {
         let worker = app.worker(number);
         let Some(vassal) = app.specs.get(&generation) else { return self.discard(name, process) };
         if let Err(error) = self.launcher.take_fork(&worker, vassal, &process) {
-            tracing::error!(%worker, %error, "worker not forked");
+            tracing::error!(%worker, %error, "cannot fork worker");
             app.worker_error = Some(format!("worker {worker} was not forked: {error}"));
             self.discard(name, process);
             return self.tell(name, not_spawned(number, &error));

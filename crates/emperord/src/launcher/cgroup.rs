@@ -84,7 +84,7 @@ impl Cgroups {
             let enabled = Tree::find(&self.mount).and_then(|it| it.enable(&CONTROLLERS)?.has(controller));
             enabled.map_err(|why| {
                 format!(
-                    "`{key}` cannot be followed: {why}: give emperord a cgroup v2 of its own (`Delegate=yes` and \
+                    "`{key}` cannot be applied: {why}: give emperord a cgroup v2 of its own (`Delegate=yes` and \
                      `DelegateSubgroup=emperord` in its unit), run it with `--launcher systemd`, or leave `{key}` out"
                 )
             })?;

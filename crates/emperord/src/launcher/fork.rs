@@ -213,7 +213,7 @@ fn account(vassal: &Vassal, owner: Option<u32>) -> Result<Option<Account>, Strin
         (Some(user), _) => (format!("`user` is {user}"), Account::named(user.as_str())),
         (None, Some(uid)) => (format!("`directory` belongs to user {uid}"), Account::numbered(uid)),
         (None, None) if own.is_root() => {
-            return Err(format!("it is not known as whom {} runs: set `user` in its file", vassal.name));
+            return Err(format!("the user that {} runs as is unknown: set `user` in its file", vassal.name));
         }
         (None, None) => return Ok(None),
     };

@@ -93,7 +93,7 @@ impl Peer {
 }
 
 fn ended() -> Status {
-    Status::permission_denied("the process that made this connection has ended: make one of your own")
+    Status::permission_denied("the process that made this connection has exited: open a new connection")
 }
 
 #[cfg(test)]

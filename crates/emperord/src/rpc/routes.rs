@@ -50,7 +50,7 @@ impl RoutesService for Routes {
                 let Some(events) = events.upgrade() else { break };
                 watch = ask(&events, |reply| Event::Watch { reply }).await.ok();
             }
-            tracing::debug!(front, "frontd has left");
+            tracing::debug!(front, "frontd disconnected from emperord");
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -60,7 +60,7 @@ impl RoutesService for Routes {
 enum End {
     /// It was too slow for the changes, and needs a snapshot.
     Lagged,
-    /// frontd has left, or emperord ends.
+    /// frontd disconnected from emperord, or emperord ends.
     Left,
 }
 

@@ -67,7 +67,7 @@ impl WorkerService for Worker {
         let caller = peer.caller()?;
         let mut messages = request.into_inner();
         let Some(Message::Hello(hello)) = messages.message().await?.and_then(|it| it.message) else {
-            return Err(Status::invalid_argument("the first message is no `Hello`"));
+            return Err(Status::invalid_argument("the first message is not `Hello`"));
         };
         // It may have taken its time to say so.
         peer.check_is_there()?;

@@ -122,7 +122,7 @@ impl Vassals {
         match opened {
             Ok((inotify, events)) => {
                 if std::mem::replace(&mut self.is_lost, false) {
-                    tracing::info!(folder = %self.folder.display(), "the folder of vassals is followed again");
+                    tracing::info!(folder = %self.folder.display(), "watching the folder of the apps' files again");
                 }
                 self.inotify = inotify;
                 self.due = Due::Files(BTreeMap::new());
@@ -131,7 +131,7 @@ impl Vassals {
             Err(error) => {
                 if !std::mem::replace(&mut self.is_lost, true) {
                     let folder = self.folder.display();
-                    tracing::error!(%folder, %error, "the folder of vassals cannot be followed: looking for it again");
+                    tracing::error!(%folder, %error, "cannot watch the folder of the apps' files: retrying");
                 }
                 self.due = Due::Everything(Instant::now() + LOOK_FOR_FOLDER);
                 self.files.vanished()

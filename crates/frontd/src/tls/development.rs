@@ -61,7 +61,7 @@ impl Authority {
         if authority.identity.is_valid_for(RENEW) {
             return Ok(authority);
         }
-        tracing::warn!(path = %certificate.display(), "authority expires: a new one is made, trust it instead");
+        tracing::warn!(path = %certificate.display(), "the local certificate authority is about to expire: created a new one, trust that instead");
         make_authority(&certificate, &key)?;
         Self::read(folder, &certificate, &key)
     }

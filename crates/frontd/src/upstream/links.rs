@@ -123,7 +123,7 @@ impl Target {
             }
         };
         backoff.reset();
-        debug!(worker = self.worker, shard = self.shard, capacity, "linked to worker");
+        debug!(worker = self.worker, shard = self.shard, capacity, "connected to worker");
         self.pool.link(self.shard, self.instance, capacity, Arc::clone(&link));
         let mut end = End::Broken;
         let mut looks = pin!(link.look_after());
@@ -160,7 +160,7 @@ impl Target {
             // Before what was under way is told, which ends with this: it would be tried there again by others.
             End::Broken => self.pool.lose(self.shard, self.instance),
         }
-        info!(worker = self.worker, shard = self.shard, "link to worker ended");
+        info!(worker = self.worker, shard = self.shard, "disconnected from worker");
         end
     }
 }

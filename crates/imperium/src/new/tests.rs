@@ -88,7 +88,7 @@ fn what_is_there_is_left_alone() {
     );
     assert_eq!(
         run_in(root.path(), &["--name", "other", "--domain", "shop.localhost"]),
-        "ROOT/vassals/other.toml cannot be used as it is"
+        "ROOT/vassals/other.toml has mistakes"
     );
     assert_eq!(fs::read(&file).unwrap(), before);
     assert_eq!(fs::read_dir(root.path().join("vassals")).unwrap().count(), 1);

@@ -37,7 +37,7 @@ impl Colors {
 /// A block of lines for each app, with an empty line between two.
 pub(super) fn render(status: &StatusResponse, addresses: &Addresses, colors: Colors) -> String {
     if status.apps.is_empty() {
-        return "no apps: put a file such as `blog.toml` into the folder of vassals\n".to_owned();
+        return "no apps: `imperium new PATH` writes the file of one\n".to_owned();
     }
     let blocks: Vec<_> = status.apps.iter().map(|it| block(it, addresses, colors)).collect();
     blocks.join("\n")
@@ -71,7 +71,7 @@ fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
     }
     if app.state() == app::State::Failed && app.wanted > 0 {
         let _infallible =
-            writeln!(text, "  tried again when its file changes, or by: imperium reload {}", app.name);
+            writeln!(text, "  retried when its file changes, or with: imperium reload {}", app.name);
     }
     text
 }
@@ -222,13 +222,13 @@ shop  failed  0 of 2 workers ready  /r/vassals/shop.toml
     shop-1: import `shop`
     Traceback:
       line 1
-  tried again when its file changes, or by: imperium reload shop
+  retried when its file changes, or with: imperium reload shop
 ";
         check(vec![blog.clone()], Colors::Off, blog_text);
         check(vec![shop.clone()], Colors::Off, shop_text);
         check(vec![blog, shop.clone()], Colors::Off, &format!("{blog_text}\n{shop_text}"));
         check(vec![shop], Colors::On, &shop_text.replace("failed", "\x1b[31mfailed\x1b[0m"));
-        check(vec![], Colors::Off, "no apps: put a file such as `blog.toml` into the folder of vassals\n");
+        check(vec![], Colors::Off, "no apps: `imperium new PATH` writes the file of one\n");
     }
 
     #[test]

@@ -40,7 +40,7 @@ if TYPE_CHECKING or _worker is None:
 
     class RequestTimeout(BaseException):
         """The request took longer than its limit (`timeouts.request`), and its client was told so; or its response
-        gave nothing for too long (`timeouts.idle`), and was cut.
+        sent nothing for too long (`timeouts.idle`), and was cut.
 
         Raised inside of the app, wherever it was. Not an `Exception`, so that no `except Exception` of a retry
         or of a framework goes on with what nobody waits for; `finally` and `with` clean up as ever.

@@ -135,7 +135,7 @@ fn candidates(module: &Bound<'_, PyAny>) -> String {
     match names {
         Ok(names) if !names.is_empty() => format!(": these look like apps: {}", names.join(", ")),
         _ => match USUAL_FACTORIES.into_iter().find(|name| module.hasattr(name).unwrap_or(false)) {
-            Some(factory) => format!(": write `{factory}()` if that makes the app"),
+            Some(factory) => format!(": write `{factory}()` if that returns the app"),
             None => ": nothing in it looks like an app".to_owned(),
         },
     }

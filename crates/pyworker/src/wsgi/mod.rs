@@ -240,7 +240,7 @@ fn one_block<'a, 'py>(iterable: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, 
     let block = iterable.cast::<PyBytes>().ok().filter(|_| is_iterated_as::<PyBytes>(iterable))?;
     TOLD.call_once(|| {
         tracing::warn!(
-            "the app returned bytes as its body, which is sent as one block: let it return [body], a list"
+            "the app returned bytes as its body, which are sent as one block: return a list, [body]"
         );
     });
     Some(block)
@@ -259,7 +259,7 @@ fn iter_of<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyAny>> {
 fn bytes_of<'a, 'py>(piece: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyBytes>> {
     piece.cast::<PyBytes>().map_err(|_| {
         let kind = piece.get_type().name().map_or_else(|_| "something else".to_owned(), |it| it.to_string());
-        PyTypeError::new_err(format!("a piece of the response body is {kind}, where bytes are needed"))
+        PyTypeError::new_err(format!("a part of the response body is {kind}, not bytes"))
     })
 }
 

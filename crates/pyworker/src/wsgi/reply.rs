@@ -60,7 +60,7 @@ enum Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReplyError {
     /// A body without a head.
-    #[error("the app gave a body without having called start_response")]
+    #[error("the app returned a body without calling start_response")]
     NotStarted,
     /// The app has given all of its body before.
     #[error("send the response body: the response has ended")]
@@ -271,7 +271,7 @@ impl Reply {
                 method,
                 path,
                 request,
-                "the app sent more than its Content-Length: what is beyond it is dropped"
+                "the app sent more than its Content-Length: the rest is dropped"
             );
         }
     }

@@ -35,14 +35,14 @@ fn one_whose_threads_are_all_held_is_drained_once_another_is_ready() {
         (
             900,
             ready(3),
-            "publish, recycle 2: each of its threads is held by a response that nobody reads, spawn 4@1",
+            "publish, recycle 2: each of its threads is blocked by a response that nobody reads, spawn 4@1",
             Phase::Running,
         ),
         (950, ended(2), "", Phase::Running),
         (
             990,
             ready(4),
-            "publish, recycle 1: each of its threads is held by a response that nobody reads",
+            "publish, recycle 1: each of its threads is blocked by a response that nobody reads",
             Phase::Running,
         ),
         (995, Event::Held { number: 1 }, "", Phase::Running),
@@ -61,7 +61,7 @@ fn one_whose_threads_are_all_held_stays_so_whatever_the_limits_and_goes_first() 
         (
             200,
             ready(3),
-            "publish, recycle 1: each of its threads is held by a response that nobody reads, spawn 4@1",
+            "publish, recycle 1: each of its threads is blocked by a response that nobody reads, spawn 4@1",
             Phase::Running,
         ),
     ]);

@@ -299,7 +299,7 @@ def application(environ, start_response):
         }
         assert_eq!(worker.exit_code().await, Some(0));
         let log = worker.log().await;
-        assert!(log.contains("what is still under way is cut"), "{way}: {log}");
+        assert!(log.contains("cutting requests in flight"), "{way}: {log}");
         assert_eq!(log.contains("grace=1ms"), way != "signals", "{way}: {log}");
     }
 }

@@ -34,8 +34,8 @@ async fn after_an_abandoned_reload_a_killed_worker_is_replaced_by_one_of_the_ver
     assert_eq!(spec.vassal.threads, 1, "it runs the version that could not start");
     Worker::attach(&emperor, "blog", 1).await.ready().await;
     let status = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
-    let notice = "generation 2 could not start (worker blog-2 cannot run its app: SyntaxError: oh no), \
-                  1 serves in its place: the next try is when the app's own files change";
+    let notice = "generation 2 did not start (worker blog-2 cannot run its app: SyntaxError: oh no); \
+                  1 keeps serving, and the next try is when the app's own files change";
     assert_eq!(status.notices, [notice]);
 }
 

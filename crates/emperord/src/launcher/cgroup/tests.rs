@@ -71,7 +71,7 @@ fn a_refusal_names_the_key_and_is_forgotten_when_its_reason_has_gone() {
     let (cgroups, memory) = (cgroups(mount.path()), Limits { memory: Some(1), cpu: None });
     let error = cgroups.check(memory).unwrap_err();
     assert!(
-        error.starts_with("`limits.memory` cannot be followed: this system has no cgroup v2: "),
+        error.starts_with("`limits.memory` cannot be applied: this system has no cgroup v2: "),
         "{error}"
     );
     assert!(error.contains("`DelegateSubgroup=emperord` in its unit"), "{error}");

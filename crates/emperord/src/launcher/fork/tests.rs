@@ -146,7 +146,7 @@ async fn root_runs_an_app_as_root_only_if_its_file_says_so() {
     assert!(error.contains("belongs to root: set `user`"), "{error}");
     assert_eq!(fork.admit(&vassal(place.path(), "user = 'root'")), Ok(None));
     let unknown = fork.start(&WorkerName::parse("blog-1").unwrap(), &vassal(place.path(), "")).unwrap_err();
-    assert!(unknown.to_string().contains("it is not known as whom blog runs"), "{unknown}");
+    assert!(unknown.to_string().contains("the user that blog runs as is unknown"), "{unknown}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn look_at(folder: &Path) -> Result<Metadata, LaunchError> {
 }
 
 fn unknown(vassal: &Vassal) -> LaunchError {
-    LaunchError::User(format!("it is not known as whom {} runs: set `user` in its file", vassal.name))
+    LaunchError::User(format!("the user that {} runs as is unknown: set `user` in its file", vassal.name))
 }
 
 impl fmt::Display for DropIn {
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(user(Some(1001)).unwrap(), "1001");
         for owner in [None, Some(0)] {
             let error = user(owner).unwrap_err().to_string();
-            assert_eq!(error, "it is not known as whom blog runs: set `user` in its file");
+            assert_eq!(error, "the user that blog runs as is unknown: set `user` in its file");
         }
     }
 }

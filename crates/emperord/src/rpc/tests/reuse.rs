@@ -69,7 +69,7 @@ async fn a_connection_that_was_passed_on_is_refused() {
     maker.end();
     let refusal = status(&channel).await.unwrap_err();
     assert_eq!(refusal.code(), Code::PermissionDenied);
-    assert!(refusal.message().ends_with("has ended: make one of your own"), "{refusal}");
+    assert!(refusal.message().ends_with("has exited: open a new connection"), "{refusal}");
     let mut routes = RoutesServiceClient::new(channel);
     let refusal = routes.watch(WatchRequest { front: "test".to_owned() }).await.unwrap_err();
     assert_eq!(refusal.code(), Code::PermissionDenied);
