@@ -77,7 +77,7 @@ async fn a_reload_reads_the_whole_file_or_changes_nothing() -> anyhow::Result<()
         stack
             .logged(&["INFO frontd", "reloaded frontd.toml and certificates", "access_log", "limits.header"])
             .await?;
-        stack.logged(&["WARN frontd", "when frontd is started again", "shards"]).await?;
+        stack.logged(&["WARN frontd", "after a restart of frontd", "shards"]).await?;
         let is_followed = async || {
             let path = format!("/hello?{}", "a".repeat(2000));
             Ok((client.get(&path).await?.status == 431).then_some(()))

@@ -97,7 +97,7 @@ async fn serves_on(stack: &Stack, pid: u32) -> anyhow::Result<()> {
 /// Requests wait meanwhile; the new worker is ready before the old one is drained.
 async fn replaced_without_loss(stack: &Stack, client: &Client, pid: u32) -> anyhow::Result<()> {
     let load = Load::start(client, 3, Kind::Both);
-    stack.logged(&["worker is drained", "recycled: each of its threads is held"]).await?;
+    stack.logged(&["worker is drained", "recycled: each of its threads is blocked"]).await?;
     let replaced = |app: &App| app.is_whole() && !app.ready().contains(&pid);
     stack.until("slow", "another has taken its place", replaced).await?;
     ensure!(process::ends(pid, PATIENCE), "{pid} lives on");
