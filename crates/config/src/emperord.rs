@@ -28,6 +28,18 @@ pub struct EmperordConfig {
     pub workerd: PathBuf,
     /// How many workers start at once, over all apps.
     pub concurrent_starts: usize,
+    /// Whom the apps are run for. No key of a file: an option of the command line.
+    pub mode: Mode,
+}
+
+/// Whom apps are run for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Visitors: pages say nothing of the inside of an app.
+    #[default]
+    Production,
+    /// Its developer, who is shown tracebacks in the browser.
+    Development,
 }
 
 impl EmperordConfig {
@@ -41,6 +53,7 @@ impl EmperordConfig {
             state: layout.state.clone(),
             workerd: workerd.to_owned(),
             concurrent_starts: available_parallelism().map_or(2, |cores| 2 * cores.get()),
+            mode: Mode::Production,
         }
     }
 
@@ -73,6 +86,7 @@ impl EmperordConfig {
             concurrent_starts: file
                 .optional("concurrent_starts", value::integer(1..=10_000))
                 .unwrap_or(default.concurrent_starts),
+            mode: default.mode,
         };
         if let Err(error) = layout::socket_path(config.socket.clone()) {
             file.refuse("run", Wrong::new(format!("is too long: {error}")));

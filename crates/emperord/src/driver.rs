@@ -5,6 +5,7 @@ mod act;
 mod admin;
 mod app;
 mod attach;
+mod broken;
 mod edits;
 mod event;
 mod files;
@@ -139,7 +140,7 @@ impl Driver {
             Event::Ordered { worker, order, result } => self.order_ended(&worker, order, result),
             Event::Attach(attaching) => self.attach(*attaching),
             Event::Ready { worker, attachment, served } => self.ready(&worker, attachment, served),
-            Event::Failed { worker, attachment, failure } => self.failed(&worker, attachment, failure),
+            Event::Failed { worker, attachment, failure } => self.failed(&worker, attachment, &failure),
             Event::Unwell { worker, attachment, message } => self.unwell(&worker, attachment, message),
             Event::Stuck { worker, attachment } => self.stuck(&worker, attachment),
             Event::Held { worker, attachment } => self.held(&worker, attachment),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use config::emperord::Mode;
 use config::{EmperordConfig, Layout, Source};
 use daemon::logging::{self, Format};
 use emperord::Launch;
@@ -29,6 +30,9 @@ struct Arguments {
     /// What starts workers: `process` (emperord itself), or `systemd` (units of workerd@.service)
     #[arg(long, value_name = "LAUNCHER", default_value = "process", value_parser = launch)]
     launcher: Launch,
+    /// Show developers why an app fails, in the terminal and in the browser. Not for servers that others reach.
+    #[arg(long)]
+    development: bool,
 }
 
 fn launch(name: &str) -> Result<Launch, &'static str> {
@@ -67,6 +71,9 @@ fn config(arguments: &Arguments) -> anyhow::Result<EmperordConfig> {
     };
     if let Some(workerd) = &arguments.workerd {
         config.workerd.clone_from(workerd);
+    }
+    if arguments.development {
+        config.mode = Mode::Development;
     }
     Ok(config)
 }

@@ -21,6 +21,8 @@ pub struct Route {
     pub state: RouteState,
     /// Those that take requests.
     pub workers: Vec<(WorkerName, Serving)>,
+    /// Why its newest version cannot start, for its developer; None in production.
+    pub failure: Option<Arc<str>>,
 }
 
 /// Whether an app has workers, or will.
@@ -127,7 +129,7 @@ mod tests {
     fn route(name: &str, state: RouteState) -> Route {
         let text = "domains = [\"a.example\"]\napp = \"a:a\"\ndirectory = \"/\"";
         let vassal = Vassal::parse(format!("/v/{name}.toml").as_ref(), text).unwrap();
-        Route { vassal: Arc::new(vassal), state, workers: Vec::new() }
+        Route { vassal: Arc::new(vassal), state, workers: Vec::new(), failure: None }
     }
 
     #[test]

@@ -6,7 +6,7 @@ pub enum Mode {
     /// Pages say nothing of the inside.
     #[default]
     Production,
-    /// Pages help the developer: they list the hosts that exist.
+    /// Pages help the developer: they list the hosts that exist, and show why an app failed.
     Development,
 }
 
@@ -15,5 +15,11 @@ impl Mode {
     #[must_use]
     pub fn of_flag(development: bool) -> Self {
         if development { Self::Development } else { Self::Production }
+    }
+
+    /// Whether a developer is shown more.
+    #[must_use]
+    pub fn is_development(self) -> bool {
+        self == Self::Development
     }
 }

@@ -26,7 +26,7 @@ use crate::cut::Cutter;
 use crate::headers::{self, Arena};
 use crate::log_limit::LogLimit;
 use crate::pool::{Mode, Refused, Turn};
-use crate::replies::Reply;
+use crate::replies::{Asked, Failure, Reply};
 use crate::request_body::{RequestBody, RequestBodyError};
 use crate::request_id::RequestId;
 use crate::sendfile;
@@ -82,6 +82,11 @@ pub(crate) async fn forward(
     id: RequestId,
     body: &mut RequestBody,
 ) -> Result<Response<Body>, Reply> {
+    if let Some(failure) = app.failure()
+        && shard.mode().is_development()
+    {
+        return Ok(Failure::Start(failure).response(&Asked::new(id, head)));
+    }
     let (body, turn) = take_in(shard, app, client, head, body).await?;
     yield_before_park::app();
     Exchange { shard, app, client, authority, id, head, body }.run(turn).await
@@ -212,7 +217,11 @@ impl Exchange<'_> {
             self.client.early_hints().withdraw();
         }
         match outcome {
-            Outcome::Response { status, headers, body, streamed, reason, file } => {
+            Outcome::Response { failure: Some(failure), .. } if self.shard.mode().is_development() => {
+                let asked = Asked::new(self.id, self.head);
+                Next::Answer(Ok(Failure::Request(&failure.traceback).response(&asked)))
+            }
+            Outcome::Response { status, headers, body, streamed, reason, file, failure: _ } => {
                 match self.head_of(status, reason, headers) {
                     Err(reply) => Next::Answer(Err(reply)),
                     Ok(response) if let Some(file) = file => {

@@ -1,6 +1,7 @@
 //! Every answer that frontd gives in its own name: why, with which status, and in which words.
 
 mod accept;
+mod failure;
 mod page;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 use crate::head_guard::Violation;
+pub(crate) use failure::Failure;
 use page::Answer;
 pub(crate) use page::{Asked, More, Site};
 

@@ -38,6 +38,8 @@ pub(crate) struct App {
     sendfile_folders: Folders,
     pool: Arc<Pool<Arc<Link>>>,
     metrics: AppMetrics,
+    /// Why its newest version cannot start, for its developer.
+    failure: Option<Box<str>>,
     pub(crate) limits: Limits,
 }
 
@@ -149,6 +151,7 @@ impl App {
             sendfile_folders,
             pool,
             metrics: former.map_or_else(|| metrics.app(&app.name), |it| it.metrics.clone()),
+            failure: Some(app.failure.as_str()).filter(|it| !it.is_empty()).map(Into::into),
             limits: Limits {
                 queue: Duration::from_millis(app.queue_milliseconds.into()),
                 request: limit(app.request_milliseconds),
@@ -186,6 +189,11 @@ impl App {
 
     pub(crate) fn metrics(&self) -> &AppMetrics {
         &self.metrics
+    }
+
+    /// Why its newest version cannot start: the cause in one line, then the traceback. For its developer alone.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// The folders whose files the app may have sent, the longest prefix first.

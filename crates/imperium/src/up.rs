@@ -96,7 +96,7 @@ fn run_stack(args: &Args) -> miette::Result<()> {
     info!(root = %plan.layout.etc.display(), "starting");
     let told = Told { root: &plan.layout.etc, log_format: args.log_format };
     let frontd = plan.programs.frontd(told, args.pages(), listeners);
-    let programs = vec![plan.programs.emperord(told), frontd];
+    let programs = vec![plan.programs.emperord(told, args.pages()), frontd];
     let announcer =
         Announcer { addresses, socket: plan.emperord.socket.clone(), authority: plan.authority() };
     block_on(serve(&plan, programs, announcer))??;

@@ -10,8 +10,8 @@ use pyo3::exceptions::PySyntaxError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::traceback;
 use crate::wsgi::app::Location;
+use crate::{cause, traceback};
 
 /// Imports the app that `spec` names. What is there then is there for good: the garbage collector need not look
 /// at it again, and a fork need not copy the pages that it would mark.
@@ -26,17 +26,13 @@ pub(crate) fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, P
     Ok(app)
 }
 
-/// What emperord is told of an exception of the app in `directory`.
-pub(crate) fn failed(py: Python<'_>, error: &PyErr, directory: &str) -> Failed {
-    let reason = match is_of_source(py, error, Path::new(directory)) {
+/// What emperord is told of an exception of the app.
+pub(crate) fn failed(py: Python<'_>, error: &PyErr, spec: &Spec) -> Failed {
+    let reason = match is_of_source(py, error, Path::new(&spec.directory)) {
         Ok(true) => Reason::Source,
         Ok(false) | Err(_) => Reason::Import,
     };
-    Failed {
-        reason: reason.into(),
-        message: traceback::last_line(py, error),
-        traceback: traceback::of(py, error),
-    }
+    Failed { reason: reason.into(), message: cause::of(py, error, spec), traceback: traceback::of(py, error) }
 }
 
 /// Whether a file of the app's own cannot be compiled. What fails in a package may pass when that is installed anew.

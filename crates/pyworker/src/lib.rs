@@ -4,6 +4,7 @@
 mod attach;
 mod batch;
 mod body;
+mod cause;
 mod chunks;
 mod control;
 mod deadline;

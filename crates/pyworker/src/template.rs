@@ -36,7 +36,7 @@ pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str
         import(py, &spec).and_then(|app| inherited::check_threads(py, spec.preload_threads).map(|()| app));
     let loaded = match imported {
         Ok(loaded) => loaded,
-        Err(error) => fail(&mut emperor, import::failed(py, &error, &spec.directory)),
+        Err(error) => fail(&mut emperor, import::failed(py, &error, &spec), &spec),
     };
     before.warn_of_new();
     tracing::info!(app = spec.app, "imported: forking workers from here");
@@ -75,8 +75,11 @@ fn follow_orders(py: Python<'_>, emperor: &mut Emperor) -> PyResult<Fork> {
     }
 }
 
-fn fail(emperor: &mut Emperor, failed: Failed) -> ! {
-    tracing::error!("the app cannot be run\n{}", failed.traceback);
+fn fail(emperor: &mut Emperor, failed: Failed, spec: &Spec) -> ! {
+    // emperord tells a developer, once.
+    if !spec.development {
+        tracing::error!("the app cannot be run\n{}", failed.traceback);
+    }
     if let Err(error) = emperor.report(Report::Failed(failed)) {
         tracing::warn!(%error, "emperord is away: cannot report the failure");
     }

@@ -131,7 +131,7 @@ fn live<'py>(
             manager.tell(State::Ready);
             worker.serve(py, &wsgi, spec.threads)?;
         }
-        Err(failed) => worker.fail(py, failed, goodbye),
+        Err(failed) => worker.fail(py, failed, goodbye, &spec),
     }
     worker.end(py, goodbye);
     if worker.exit_hooks.has_given_up() {

@@ -9,6 +9,7 @@ mod command;
 mod container;
 mod crash;
 mod delivery;
+mod development;
 mod dispatch;
 mod early_hints;
 mod ends;

@@ -56,6 +56,7 @@ fn generate(protos: &Path, out: &Path) -> anyhow::Result<()> {
         .bytes(".")
         // Rare, and large beside what every response has.
         .boxed(".imperium.runner.v1.Response.file")
+        .boxed(".imperium.runner.v1.Response.failure")
         .out_dir(out)
         .compile_fds(descriptors)
         .context("generate code from proto/")

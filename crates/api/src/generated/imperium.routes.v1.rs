@@ -70,6 +70,10 @@ pub struct App {
     /// How long a response that has begun may go on without a further piece of its body; 0 is no limit.
     #[prost(uint32, tag = "12")]
     pub idle_milliseconds: u32,
+    /// Why the newest version of the app could not start, with its traceback; 64 KiB at most. Empty otherwise, and unless emperord runs
+    /// with `--development`.
+    #[prost(string, tag = "13")]
+    pub failure: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `App`.
 pub mod app {

@@ -171,6 +171,17 @@ pub struct Response {
     /// The reason phrase, where it is not the usual one of the status.
     #[prost(bytes = "bytes", tag = "8")]
     pub reason: ::prost::bytes::Bytes,
+    /// Why the app failed before its response began. Only sent if `worker.v1.Spec.development` is set, and only shown by a frontd that
+    /// runs with `--development`.
+    #[prost(message, optional, boxed, tag = "9")]
+    pub failure: ::core::option::Option<::prost::alloc::boxed::Box<Failure>>,
+}
+/// An exception of the app, for its developer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Failure {
+    /// Python's traceback, of which the end is kept: 64 KiB at most.
+    #[prost(string, tag = "1")]
+    pub traceback: ::prost::alloc::string::String,
 }
 /// A file for the client. frontd sends it only from a folder that the app's file allows for that.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

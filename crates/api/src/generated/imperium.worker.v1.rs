@@ -68,6 +68,9 @@ pub struct Spec {
     /// Resident memory, in bytes, above which the worker measures how much of it is private; 0 is never.
     #[prost(uint64, tag = "18")]
     pub recycle_memory: u64,
+    /// A developer runs the app: responses to requests that fail carry their traceback (`runner.v1.Failure`).
+    #[prost(bool, tag = "19")]
+    pub development: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {

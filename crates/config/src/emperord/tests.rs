@@ -17,6 +17,7 @@ fn nothing_means_the_defaults() {
         state: "/r/run/state".into(),
         workerd: "/bin/workerd".into(),
         concurrent_starts: 2 * available_parallelism().unwrap().get(),
+        mode: Mode::Production,
     };
     assert_eq!(parse("").unwrap(), expected);
 }

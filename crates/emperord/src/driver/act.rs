@@ -213,6 +213,9 @@ impl App {
 
     fn gave_up(&self, failure: StartFailure) {
         let app = &self.name;
+        if self.broken.is_some() {
+            return tracing::info!(%app, ?failure, "app given up until its files change");
+        }
         tracing::error!(
             %app, ?failure,
             "app failed: it is retried when its code or its file changes, or on a reload"
@@ -221,11 +224,14 @@ impl App {
 
     fn abandoned_reload(&mut self, failure: StartFailure) {
         let app = &self.name;
+        self.abandoned_error.clone_from(&self.worker_error);
+        if self.broken.is_some() {
+            return tracing::info!(%app, ?failure, "reload abandoned: the version that worked serves on");
+        }
         tracing::error!(
             %app, ?failure,
             "reload failed: the old version keeps serving, and the new one is retried"
         );
-        self.abandoned_error.clone_from(&self.worker_error);
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use vassal::Vassal;
 
 use super::admin::{AdminError, Follower};
+use super::broken::Broken;
 use super::edits::Edits;
 use super::event::{AttachmentId, Command, Failure, Load};
 use super::memory::PrivateMemory;
@@ -48,6 +49,8 @@ pub(super) struct App {
     pub(super) worker_error: Option<String>,
     /// Why the current generation could not start, where one that worked serves in its place.
     pub(super) abandoned_error: Option<String>,
+    /// Why its newest version cannot start, for its developer.
+    pub(super) broken: Option<Broken>,
     pub(super) supervisor: Supervisor,
     /// What the workers of an earlier emperord run, or what is newer than that.
     pub(super) restored_generation: u64,
@@ -117,6 +120,7 @@ impl App {
             file_error: None,
             worker_error: None,
             abandoned_error: None,
+            broken: None,
             supervisor: Supervisor::new(LIMITS),
             restored_generation: 0,
             slots: BTreeMap::new(),
@@ -153,7 +157,8 @@ impl App {
             true if self.supervisor.is_failed() => RouteState::Failed,
             true => RouteState::Starting,
         };
-        Some(Route { vassal, state, workers })
+        let failure = self.broken.as_ref().map(|it| Arc::clone(&it.text));
+        Some(Route { vassal, state, workers, failure })
     }
 
     /// Its workers, as they are written down.

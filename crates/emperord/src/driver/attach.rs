@@ -9,6 +9,7 @@ use supervise::{Event, Exit, Stage, Usage};
 use super::Driver;
 use super::act::LINGER;
 use super::app::{Attachment, Slot};
+use super::broken::Told;
 use super::event::{
     self, Attaching, AttachmentId, Command, Failure, Load, Reason, Served, Taking, WorkerSpec,
 };
@@ -67,7 +68,7 @@ impl Driver {
         let generation = app.supervisor.worker(worker.number).ok_or_else(not_wanted)?.generation;
         let vassal = app.specs.get(&generation).map(Arc::clone).ok_or_else(not_wanted)?;
         let socket = self.config.worker_socket(worker)?;
-        Ok(WorkerSpec { number: worker.number, generation, vassal, socket })
+        Ok(WorkerSpec { number: worker.number, generation, vassal, socket, mode: self.config.mode })
     }
 
     /// A worker that has no number any more is told to end. One that is to drain is told so again, since
@@ -109,15 +110,17 @@ impl Driver {
         }
     }
 
-    pub(super) fn failed(&mut self, worker: &WorkerName, id: AttachmentId, failure: Failure) {
+    pub(super) fn failed(&mut self, worker: &WorkerName, id: AttachmentId, failure: &Failure) {
         let Some(slot) = self.attached(worker, id) else { return };
-        let Failure { reason, message, .. } = &failure;
-        // The worker has logged the traceback itself, on the same stderr.
-        tracing::error!(%worker, ?reason, "worker cannot run its app: {message}");
-        let error = failure.told(&format!("worker {worker}"));
-        slot.failure = Some(failure);
+        slot.failure = Some(failure.clone());
+        let generation = self.generation_of(worker).unwrap_or_default();
+        if self.tell_developer(&worker.vassal, generation, failure) == Told::No {
+            // The worker has logged the traceback itself, on the same stderr.
+            let Failure { reason, message, .. } = failure;
+            tracing::error!(%worker, ?reason, "worker cannot run its app: {message}");
+        }
         if let Some(app) = self.app_of(worker) {
-            app.worker_error = Some(error);
+            app.worker_error = Some(failure.told(&format!("worker {worker}")));
         }
     }
 
@@ -208,6 +211,10 @@ impl Driver {
         let serving = Serving { instance, socket: socket.display().to_string(), capacity, python };
         let Some(slot) = self.slot(worker) else { return };
         slot.serving = Some(serving);
+        let generation = self.generation_of(worker);
+        if let Some(app) = self.app_of(worker).filter(|app| generation == Some(app.supervisor.generation())) {
+            app.broken = None;
+        }
         self.tell(&worker.vassal, Event::Ready { number: worker.number });
         self.keep_proven(&worker.vassal);
         // One that was ready already may be reached in another way now.
@@ -257,7 +264,7 @@ impl Driver {
         app.has_ended(pid);
         self.remove_socket(worker);
         match stage {
-            Some(stage @ (Stage::Starting { .. } | Stage::Ready { .. })) => {
+            Some(stage @ (Stage::Starting { .. } | Stage::Ready { .. })) if slot.failure.is_none() => {
                 tracing::warn!(%worker, pid, %ending, "worker exited unexpectedly");
                 self.note_ending(worker, &slot, stage, ending);
             }
@@ -268,9 +275,9 @@ impl Driver {
         self.tell(&worker.vassal, Event::Exited { number: worker.number, exit });
     }
 
-    /// What the worker itself said of its failure says more than how it ended.
+    /// Of a worker that has not said why it ends.
     fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, stage: Stage, ending: Ending) {
-        let Some(app) = self.app_of(worker).filter(|_| slot.failure.is_none()) else { return };
+        let Some(app) = self.app_of(worker) else { return };
         let is_starting = matches!(stage, Stage::Starting { .. });
         let is_silent = slot.attachment.is_none() && matches!(ending, Ending::Status(_));
         app.worker_error = Some(match app.python_of(worker.number) {
@@ -296,6 +303,10 @@ impl Driver {
     /// The worker of that name, if that stream is its current one.
     fn attached(&mut self, worker: &WorkerName, id: AttachmentId) -> Option<&mut Slot> {
         self.slot(worker).filter(|slot| slot.is_attached_by(id))
+    }
+
+    fn generation_of(&self, worker: &WorkerName) -> Option<u64> {
+        Some(self.apps.get(&worker.vassal)?.supervisor.worker(worker.number)?.generation)
     }
 
     fn stage_of(&self, worker: &WorkerName) -> Option<Stage> {

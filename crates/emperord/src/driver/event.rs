@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{VassalName, WorkerName};
+use config::emperord::Mode;
 use tokio::sync::{mpsc, oneshot};
 use vassal::Vassal;
 
@@ -267,6 +268,8 @@ pub struct WorkerSpec {
     pub vassal: Arc<Vassal>,
     /// Where it is to listen.
     pub socket: PathBuf,
+    /// Whom it is run for.
+    pub mode: Mode,
 }
 
 /// Why a worker cannot run its app.

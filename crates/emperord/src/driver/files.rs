@@ -111,6 +111,7 @@ impl Driver {
             // What went wrong with the one before says nothing of this one.
             app.worker_error = None;
             app.abandoned_error = None;
+            app.broken = None;
         }
         let before = app.vassal.as_ref();
         let is_another_stop = before.is_some_and(|it| it.timeouts.stop != vassal.timeouts.stop);

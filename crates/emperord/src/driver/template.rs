@@ -13,6 +13,7 @@ use super::Driver;
 use super::act::not_spawned;
 use super::app::{App, Slot};
 use super::attach::{exit, never_attached};
+use super::broken::Told;
 use super::event::{self, Attaching, Failure, WorkerSpec};
 use crate::launcher::{LaunchError, Preload};
 use crate::process::{Ending, Process};
@@ -98,7 +99,8 @@ impl Driver {
             }
         });
         // It is no worker: it has neither number nor socket.
-        orders.import(&WorkerSpec { number: 0, generation, vassal, socket: PathBuf::new() });
+        let (socket, mode) = (PathBuf::new(), self.config.mode);
+        orders.import(&WorkerSpec { number: 0, generation, vassal, socket, mode });
         let template = Template::new(process, generation, orders);
         if let Some(app) = self.apps.get_mut(name) {
             app.template = Some(template);
@@ -141,7 +143,11 @@ impl Driver {
             Said::Forked { id, forked } => self.forked(name, pid, id, forked),
             Said::Imported if is_current => self.imported(name),
             Said::Failed(failure) if is_current => {
-                tracing::error!(app = %name, reason = ?failure.reason, "template cannot run the app: {}", failure.message);
+                let generation = self.apps.get(name).and_then(|app| Some(app.template.as_ref()?.generation));
+                if self.tell_developer(name, generation.unwrap_or_default(), &failure) == Told::No {
+                    let Failure { reason, message, .. } = &failure;
+                    tracing::error!(app = %name, ?reason, "template cannot run the app: {message}");
+                }
                 if let Some(template) = self.apps.get_mut(name).and_then(|app| app.template.as_mut()) {
                     template.failure = Some(failure);
                 }
@@ -167,7 +173,10 @@ impl Driver {
         }
         let python = app.current_python();
         let Some(Template { ordered, failure, stage, .. }) = app.template.take() else { return };
-        tracing::warn!(app = %name, pid, %ending, "template exited unexpectedly");
+        match &failure {
+            Some(_) => tracing::info!(app = %name, pid, %ending, "template ended"),
+            None => tracing::warn!(app = %name, pid, %ending, "template exited unexpectedly"),
+        }
         match &failure {
             Some(failure) => app.worker_error = Some(failure.told(&format!("the template of {name}"))),
             None if ordered.is_empty() => {}

@@ -9,6 +9,7 @@ mod reload;
 mod starts;
 mod survivors;
 
+use config::emperord::Mode;
 use supervise::{Phase, Stage};
 
 use super::{AdminError, Command, Reason, SpecError};
@@ -280,6 +281,27 @@ async fn reload_answers_when_new_workers_have_taken_over_or_why_not() {
 
     let refusal = emperor.reload("shop").await.await.unwrap().unwrap_err().to_string();
     assert_eq!(refusal, "there is no app `shop`: choose one of blog");
+}
+
+#[tokio::test]
+async fn only_a_developer_is_shown_why_the_newest_version_cannot_start() {
+    let text = "No module named x\nTraceback\nImportError: x";
+    for (mode, shown) in [(Mode::Production, None), (Mode::Development, Some(text))] {
+        let mut root = Root::new();
+        root.run_for(mode);
+        root.write("blog", 1, "");
+        let emperor = Emperor::start(&root);
+        let worker = Worker::attach(&emperor, "blog", 1).await;
+        assert_eq!(emperor.spec("blog", 1, worker.pid).await.unwrap().mode, mode);
+        worker.fails(Reason::Import, "No module named x", "Traceback\nImportError: x\n").await;
+        emperor.app_until("blog", |it| it.last_error.contains("No module named x")).await;
+        assert_eq!(emperor.watch().await.routes[0].failure.as_deref(), shown);
+        worker.kill();
+
+        root.write("blog", 1, "threads = 2\n");
+        emperor.app_until("blog", |it| it.generation == 2).await;
+        assert_eq!(emperor.watch().await.routes[0].failure, None, "the edit may be the fix");
+    }
 }
 
 #[tokio::test]

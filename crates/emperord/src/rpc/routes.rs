@@ -121,6 +121,7 @@ fn app(route: &Route) -> App {
         idle_milliseconds: vassal.timeouts.idle.map_or(0, |it| milliseconds(it).max(1)),
         body_limit: vassal.limits.body,
         sendfile_folders: sendfile_folders.map(|(prefix, it)| folder(prefix, it, false)).collect(),
+        failure: route.failure.as_deref().unwrap_or_default().to_owned(),
     }
 }
 

@@ -11,6 +11,7 @@ use api::worker::{
     AttachRequest, AttachResponse, Drain, Ended, Failed, GetSpecRequest, GetSpecResponse, Hello, Ready, Spec,
     Stop, Stuck, failed,
 };
+use config::emperord::Mode;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -207,6 +208,7 @@ pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
         script_name: vassal.path.as_str().trim_end_matches('/').to_owned(),
         sendfile_folders: vassal.sendfile_folders.values().map(|it| it.display().to_string()).collect(),
         start_milliseconds: milliseconds(vassal.timeouts.start),
+        development: spec.mode == Mode::Development,
         recycle_memory: vassal.recycle.memory.unwrap_or_default(),
         preload_threads: vassal.preload == Preload::WithThreads,
         stop_milliseconds: u32::try_from(vassal.timeouts.stop.as_millis()).unwrap_or(u32::MAX).max(1),

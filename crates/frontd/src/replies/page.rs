@@ -43,6 +43,8 @@ pub(crate) enum More {
     Sites(Vec<Site>),
     /// Where the client should have asked.
     Url(String),
+    /// Why the app failed: for a developer.
+    Failure { what: &'static str, traceback: String },
 }
 
 /// One site.
@@ -52,6 +54,17 @@ pub(crate) struct Site {
     pub(crate) name: String,
     /// None of a pattern.
     pub(crate) url: Option<String>,
+}
+
+/// A page between the parts that all have.
+macro_rules! page {
+    ($name:literal) => {
+        concat!(
+            include_str!("pages/top.html"),
+            include_str!(concat!("pages/", $name, ".html")),
+            include_str!("pages/bottom.html")
+        )
+    };
 }
 
 impl<'a> Asked<'a> {
@@ -98,6 +111,9 @@ impl Answer<'_> {
                 let url = escape(url);
                 let _ = writeln!(more, "<p><a href=\"{url}\">{url}</a></p>");
             }
+            More::Failure { what, traceback } => {
+                let _ = writeln!(more, "<p>{}</p>\n<pre>{}</pre>", escape(what), escape(traceback));
+            }
             More::Sites(sites) if sites.is_empty() => more.push_str("<p>No app is configured yet.</p>\n"),
             More::Sites(sites) => {
                 more.push_str("<h2>Sites on this server</h2>\n<ul>\n");
@@ -114,8 +130,12 @@ impl Answer<'_> {
                 }
             }
         }
-        let id = id.to_string();
-        fill(template(self.status), &[("text", &escape(self.text)), ("more", &more), ("id", &id)])
+        let template = match self.more {
+            More::Failure { .. } => page!("failure"),
+            More::Nothing | More::Sites(_) | More::Url(_) => template(self.status),
+        };
+        let (id, status) = (id.to_string(), self.status.as_str());
+        fill(template, &[("text", &escape(self.text)), ("more", &more), ("id", &id), ("status", status)])
     }
 
     fn plain(&self, id: RequestId) -> String {
@@ -124,6 +144,9 @@ impl Answer<'_> {
             More::Nothing => {}
             More::Url(url) => {
                 let _ = writeln!(page, "{url}");
+            }
+            More::Failure { what, traceback } => {
+                let _ = writeln!(page, "{what}\n\n{traceback}");
             }
             More::Sites(sites) if sites.is_empty() => page.push_str("No app is configured yet.\n"),
             More::Sites(sites) => {
@@ -150,6 +173,9 @@ impl Answer<'_> {
             More::Url(url) => {
                 let _ = write!(page, ",\"url\":{}", quote(url));
             }
+            More::Failure { traceback, .. } => {
+                let _ = write!(page, ",\"traceback\":{}", quote(traceback));
+            }
             More::Sites(sites) => {
                 let sites = sites.iter().take(SITES_MAX).map(|it| quote(it.url.as_ref().unwrap_or(&it.name)));
                 let _ = write!(page, ",\"sites\":[{}]", sites.collect::<Vec<_>>().join(","));
@@ -162,15 +188,6 @@ impl Answer<'_> {
 
 /// The page of a status, with places in braces for what is known when it is answered.
 fn template(status: StatusCode) -> &'static str {
-    macro_rules! page {
-        ($name:literal) => {
-            concat!(
-                include_str!("pages/top.html"),
-                include_str!(concat!("pages/", $name, ".html")),
-                include_str!("pages/bottom.html")
-            )
-        };
-    }
     match status.as_u16() {
         403 => page!("403"),
         404 => page!("404"),

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::runner::{ExchangeResponse, File, Header, Response};
+use api::runner::{ExchangeResponse, Failure, File, Header, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -38,6 +38,8 @@ pub(crate) enum Outcome {
         /// The reason phrase, where it is not the usual one.
         reason: Bytes,
         file: Option<NamedFile>,
+        /// The exception of the app that this answers for; for its developer.
+        failure: Option<Box<Failure>>,
     },
     /// The worker has not begun it and never will.
     HandedBack,
@@ -174,7 +176,7 @@ impl Exchanges {
     }
 
     pub(super) fn response(&self, response: Response) -> Rest {
-        let Response { id, status, headers, body, streamed, done, file, reason } = response;
+        let Response { id, status, headers, body, streamed, done, file, reason, failure } = response;
         let mut state = self.state.lock();
         let Some(exchange) = state.find(id) else { return state.rest() };
         let reply = exchange.reply.take();
@@ -199,6 +201,7 @@ impl Exchanges {
                 streamed,
                 reason,
                 file,
+                failure,
             }));
         }
         drop(ended);

@@ -50,6 +50,12 @@ pub(crate) enum Pages {
     Development,
 }
 
+impl Pages {
+    fn argument(self) -> Option<OsString> {
+        (self == Self::Development).then(|| "--development".into())
+    }
+}
+
 impl Programs {
     /// Those that belong to this program.
     pub(crate) fn of_this() -> miette::Result<Self> {
@@ -63,11 +69,11 @@ impl Programs {
     }
 
     /// SIGINT, as it would leave its workers to the next emperord after SIGTERM.
-    pub(crate) fn emperord(&self, told: Told<'_>) -> Program {
+    pub(crate) fn emperord(&self, told: Told<'_>, pages: Pages) -> Program {
         Program {
             name: EMPEROR,
             path: self.emperord.clone(),
-            arguments: told.arguments().collect(),
+            arguments: told.arguments().chain(pages.argument()).collect(),
             listeners: Listeners::default(),
             stop: Signal::INT,
             succession: Succession::AtEnd,
@@ -76,11 +82,10 @@ impl Programs {
 
     /// The front, which serves `listeners`.
     pub(crate) fn frontd(&self, told: Told<'_>, pages: Pages, listeners: Listeners) -> Program {
-        let development = (pages == Pages::Development).then(|| "--development".into());
         Program {
             name: FRONT,
             path: self.frontd.clone(),
-            arguments: told.arguments().chain(development).collect(),
+            arguments: told.arguments().chain(pages.argument()).collect(),
             listeners,
             stop: Signal::TERM,
             succession: Succession::AtDrain,

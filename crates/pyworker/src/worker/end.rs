@@ -1,7 +1,7 @@
 //! The end of a worker, of which emperord is told.
 
-use api::worker::Failed;
 use api::worker::failed::Reason;
+use api::worker::{Failed, Spec};
 use pyo3::prelude::*;
 use tokio::time::timeout;
 
@@ -11,9 +11,13 @@ use crate::process;
 
 impl Worker {
     /// Tells emperord why the app cannot be run, and ends.
-    pub(super) fn fail(&self, py: Python<'_>, failed: Failed, goodbye: Goodbye) -> ! {
+    pub(super) fn fail(&self, py: Python<'_>, failed: Failed, goodbye: Goodbye, spec: &Spec) -> ! {
         let traceback = if failed.traceback.is_empty() { &failed.message } else { &failed.traceback };
-        tracing::error!("the app cannot be run\n{traceback}");
+        match spec.development {
+            // emperord tells a developer, once.
+            true => tracing::debug!("the app cannot be run\n{traceback}"),
+            false => tracing::error!("the app cannot be run\n{traceback}"),
+        }
         let code = if matches!(failed.reason(), Reason::Import | Reason::Source) {
             EXIT_IMPORT
         } else {

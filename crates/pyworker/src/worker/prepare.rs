@@ -11,7 +11,7 @@ use super::{App, Worker};
 use crate::peers::Peers;
 use crate::socket::Place;
 use crate::startup::{Startup, Step};
-use crate::wsgi::{Concurrency, Wsgi};
+use crate::wsgi::{Concurrency, Failures, Wsgi};
 use crate::{forked, health, import, ingress, inside, thread};
 
 impl Worker {
@@ -23,8 +23,7 @@ impl Worker {
         app: App<'py>,
         errors: &Bound<'py, PyAny>,
     ) -> Result<Arc<Wsgi>, Failed> {
-        let startup =
-            Startup::watch(py, spec).map_err(|error| import::failed(py, &error, &spec.directory))?;
+        let startup = Startup::watch(py, spec).map_err(|error| import::failed(py, &error, spec))?;
         let app = match app {
             App::Imported(app) => Ok(app),
             App::ToImport => self.import(py, spec, &startup),
@@ -32,11 +31,11 @@ impl Worker {
         // Forked or not, so that an app works with `preload` and without it.
         let app = app.and_then(|app| self.run_fork_hooks(py, &startup).map(|()| app));
         let app = app.and_then(|app| thread::check(py, spec.threads).map(|()| app));
-        let app = app.map_err(|error| import::failed(py, &error, &spec.directory))?;
+        let app = app.map_err(|error| import::failed(py, &error, spec))?;
         let concurrency = Concurrency { threads: spec.threads, spec: Arc::clone(&self.spec) };
         let wsgi = Wsgi::new(app, &concurrency, errors, Arc::clone(&self.driver))
-            .map(|it| it.with_sendfile(&spec.sendfile_folders));
-        let wsgi = wsgi.map_err(|error| import::failed(py, &error, &spec.directory))?;
+            .map(|it| it.with_sendfile(&spec.sendfile_folders).with_failures(Failures::of(spec)));
+        let wsgi = wsgi.map_err(|error| import::failed(py, &error, spec))?;
         if !spec.health.is_empty() {
             health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life, &startup);
         }

@@ -4,6 +4,7 @@ pub(crate) mod app;
 mod cgi;
 mod early_hints;
 mod environ;
+mod failure;
 mod file_wrapper;
 mod head;
 mod input;
@@ -25,6 +26,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 pub(crate) use self::cgi::is_safe;
 pub(crate) use self::environ::Concurrency;
 use self::environ::Environs;
+pub(crate) use self::failure::Failures;
 use self::file_wrapper::{FileWrapper, Folder};
 use self::input::Input;
 use self::reply::{INLINE_LIMIT, Method, Reply, ReplyError};
@@ -42,6 +44,7 @@ pub(crate) struct Wsgi {
     driver: Arc<Driver>,
     /// Whose files are left to frontd.
     sendfile: Vec<Folder>,
+    failures: Failures,
 }
 
 impl Wsgi {
@@ -53,12 +56,17 @@ impl Wsgi {
         driver: Arc<Driver>,
     ) -> PyResult<Self> {
         let environs = Environs::new(app.py(), concurrency, errors)?;
-        Ok(Self { app: app.unbind(), environs, driver, sendfile: Vec::new() })
+        Ok(Self { app: app.unbind(), environs, driver, sendfile: Vec::new(), failures: Failures::default() })
     }
 
     /// Leaves files in these folders to frontd.
     pub(crate) fn with_sendfile(self, folders: &[String]) -> Self {
         Self { sendfile: Folder::all(folders), ..self }
+    }
+
+    /// Says so much in responses to requests that fail.
+    pub(crate) fn with_failures(self, failures: Failures) -> Self {
+        Self { failures, ..self }
     }
 
     /// Serves one request, up to its last message, which is for the caller to send.
@@ -67,7 +75,8 @@ impl Wsgi {
             Ok(call) => self.respond(py, &call, begun),
             Err(error) => {
                 log_failure(py, &error, begun);
-                (Some(reply::server_error(begun.exchange.id)), None)
+                let response = reply::server_error(begun.exchange.id);
+                (Some(self.failures.explain(py, &error, response)), None)
             }
         };
         let Some(close) = iterable.and_then(|it| close_of(&it)) else {
@@ -107,7 +116,8 @@ impl Wsgi {
         };
         let response = delivered.unwrap_or_else(|error| {
             log_failure(py, &error, begun);
-            reply.inside(py, Reply::fail)
+            let response = reply.inside(py, Reply::fail);
+            response.map(|it| self.failures.explain(py, &error, it))
         });
         reply.with(py, Reply::end);
         call.input.get().end();

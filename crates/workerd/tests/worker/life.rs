@@ -96,15 +96,10 @@ def application(environ, start_response):
 #[tokio::test]
 async fn an_app_that_cannot_be_imported_says_why() {
     for (source, app, message, traceback) in [
-        (
-            "import no_such_module",
-            "app:application",
-            "ModuleNotFoundError: No module named 'no_such_module'",
-            "line 1",
-        ),
-        ("\ndef f(:", "app:application", "SyntaxError: ", "line 2"),
+        ("import no_such_module", "app:application", "No module named 'no_such_module' in /", "line 1"),
+        ("\ndef f(:", "app:application", "SyntaxError: invalid syntax (app.py, line 2)", "line 2"),
         ("raise SystemExit(7)", "app:application", "SystemExit: 7", "line 1"),
-        ("", "gone:application", "ModuleNotFoundError: No module named 'gone'", ""),
+        ("", "gone:application", "No module named 'gone' in /", "ModuleNotFoundError"),
         ("", "gone.py:application", "FileNotFoundError: ", "gone.py"),
         (
             HELLO,
@@ -124,7 +119,41 @@ async fn an_app_that_cannot_be_imported_says_why() {
         assert!(failed.message.starts_with(message), "{} is not {message}", failed.message);
         assert!(failed.traceback.contains(traceback), "{}", failed.traceback);
         assert_eq!(worker.exit_code().await, Some(3), "{source}");
+        assert!(worker.log().await.contains("the app cannot be run"), "{source}");
     }
+}
+
+#[tokio::test]
+async fn a_missing_package_is_named_with_the_interpreter_and_how_to_install_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let venv = folder.path().join("venv");
+    let base = App::new("").python;
+    let base = if base.is_empty() { "python3" } else { &base };
+    let made =
+        std::process::Command::new(base).args(["-m", "venv", "--without-pip"]).arg(&venv).status().unwrap();
+    assert!(made.success());
+    let python = venv.to_str().unwrap().to_owned();
+    for (uv, install) in [("", format!("{python}/bin/python")), ("uv = 0.9.5\n", "uv pip install".to_owned())]
+    {
+        let mut config = fs::OpenOptions::new().append(true).open(venv.join("pyvenv.cfg")).unwrap();
+        std::io::Write::write_all(&mut config, uv.as_bytes()).unwrap();
+        let mut worker = App { python: python.clone(), ..App::new("import yaml.parser") }.start();
+        worker.hello().await;
+        let message = worker.fails().await.message;
+        let cause = format!("No module named 'yaml' in {python}/bin/python");
+        assert!(message.starts_with(&cause) && message.contains(" (CPython 3."), "{message}");
+        assert!(message.contains(&format!("): install it with `{install}")), "{message}");
+        assert!(message.ends_with(" PyYAML`"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_developer_is_told_by_emperord_and_not_by_each_try() {
+    let mut worker = App { development: true, ..App::new("import no_such_module") }.start();
+    worker.hello().await;
+    assert!(worker.fails().await.traceback.contains("import no_such_module"));
+    assert_eq!(worker.exit_code().await, Some(3));
+    assert!(!worker.log().await.contains("Traceback"));
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub(crate) struct App<'a> {
     pub(crate) stop_milliseconds: u32,
     /// As in a spec.
     pub(crate) recycle_memory: u64,
+    /// As in a spec.
+    pub(crate) development: bool,
     /// The group that frontd has, if it is another user.
     pub(crate) front: Option<u32>,
     /// In a PID namespace of its own, with its session's leader outside.
@@ -61,6 +63,7 @@ impl<'a> App<'a> {
             python,
             stop_milliseconds: 0,
             recycle_memory: 0,
+            development: false,
             front: None,
             own_pids: false,
         }
@@ -88,6 +91,7 @@ impl<'a> App<'a> {
             workers: 2,
             stop_milliseconds: self.stop_milliseconds,
             recycle_memory: self.recycle_memory,
+            development: self.development,
             ..Spec::default()
         };
         let emperor = Emperor::serve(&root.join("emperord.sock"), spec.clone());

@@ -262,3 +262,28 @@ def application(environ, start_response):
     front.half_close();
     assert_eq!(worker.exit_code().await, Some(0));
 }
+
+#[tokio::test]
+async fn only_in_development_does_a_response_say_why_the_app_failed() {
+    let app = r#"
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/started":
+        start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/long":
+        raise ValueError("\u00e9" * 70_000 + " end")
+    raise ValueError("the secret")
+"#;
+    for development in [false, true] {
+        let worker = App { development, ..App::new(app) }.ready().await;
+        let mut front = worker.front(1).await;
+        for path in ["/", "/started", "/long"] {
+            let response = within(front.fetch(get(path))).await;
+            assert_eq!((response.status, &*response.body), (500, &b"Internal Server Error\n"[..]));
+            let traceback = response.failure.map(|it| it.traceback);
+            assert_eq!(traceback.is_some(), development, "{path}");
+            let says =
+                |it: &String| it.ends_with(if path == "/long" { " end" } else { "ValueError: the secret" });
+            assert!(traceback.as_ref().is_none_or(|it| it.len() <= 64 << 10 && says(it)), "{traceback:?}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{VassalName, WorkerName};
+use config::emperord::Mode;
 use config::{EmperordConfig, Layout};
 use daemon::logging::Format;
 use rustix::process::Signal;
@@ -98,6 +99,11 @@ impl Root {
     /// How many processes may start at once.
     pub(super) fn limit_starts(&mut self, limit: usize) {
         self.config.concurrent_starts = limit;
+    }
+
+    /// Whom the apps are run for.
+    pub(super) fn run_for(&mut self, mode: Mode) {
+        self.config.mode = mode;
     }
 
     pub(crate) fn delete(&self, app: &str) {

@@ -1,0 +1,90 @@
+//! What a developer is shown when the app fails, in the browser and in the terminal, and that nobody else is.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::ensure;
+use tests::client::Protocol;
+use tests::place::Place;
+use tests::stack::{self, Stack};
+use tests::status::App;
+use tests::vassal::Vassal;
+use tests::wait::until;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const BROKEN: &str = "import no_such_module_at_all\n";
+
+const RAISES: &str = r#"
+def application(environ, start_response):
+    raise ValueError("<b>the secret</b>")
+"#;
+
+/// The response as it is on the wire. Nothing is printed that could be trusted before the app serves.
+async fn fetch(stack: &Stack) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(stack.http).await?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
+        .await?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    Ok(response)
+}
+
+async fn shown(stack: &Stack, status: &str, words: &[&str]) -> anyhow::Result<String> {
+    until(&format!("a page with {words:?}"), async || {
+        let page = fetch(stack).await.unwrap_or_default();
+        let is_it =
+            page.starts_with(&format!("HTTP/1.1 {status}")) && words.iter().all(|it| page.contains(it));
+        Ok(is_it.then_some(page))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn up_app_shows_tracebacks_in_the_browser_and_each_failed_start_once_in_the_terminal()
+-> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("app.py"), BROKEN)?;
+    let stack = Stack::one_app(Place::of_tests()?, folder.path(), &["app.py"])?;
+    let outcome = visit(&stack, folder.path()).await;
+    if outcome.is_err() {
+        stack.show_log();
+    }
+    outcome.and(stack.end_beside_clients().await)
+}
+
+async fn visit(stack: &Stack, folder: &Path) -> anyhow::Result<()> {
+    let cause = "No module named &#39;no_such_module_at_all&#39; in /";
+    shown(stack, "503", &[cause, "import no_such_module_at_all", "app.py", "Request ID"]).await?;
+
+    fs::write(folder.join("app.py"), RAISES)?;
+    let raised = ["<h1>ValueError: &lt;b&gt;the secret&lt;/b&gt;</h1>", "raise ValueError(&quot;", "app.py"];
+    let page = shown(stack, "500", &raised).await?;
+    ensure!(!page.contains("<b>"), "what the app says is taken for HTML:\n{page}");
+    let log = stack.log();
+    ensure!(log.matches("\nModuleNotFoundError: ").count() == 1, "the traceback is not told once:\n{log}");
+    ensure!(log.contains("No module named 'no_such_module_at_all' in /"), "the cause is not told:\n{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn visitors_are_shown_nothing_of_the_inside() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("raises.py"), RAISES)?;
+    fs::write(folder.path().join("broken.py"), BROKEN)?;
+    let vassal = |name| Vassal::new(name, folder.path(), name);
+    stack::with([vassal("raises")], async |stack| {
+        stack.put(&vassal("broken"))?;
+        let told = |app: &App| app.error().contains("No module named 'no_such_module_at_all' in /");
+        stack.until("broken", "the status names the cause", told).await?;
+        for (name, status) in [("raises", 500), ("broken", 503)] {
+            let page = stack.client(name, Protocol::Http2)?.get("/").await?.expect(status)?.text();
+            for inside in ["secret", "no_such_module", "Traceback", ".py"] {
+                ensure!(!page.contains(inside), "{name} shows {inside}:\n{page}");
+            }
+        }
+        Ok(())
+    })
+    .await
+}
