@@ -155,8 +155,21 @@ impl Stack {
     /// # Errors
     /// When `imperium` cannot be started.
     pub fn one_app(place: Place, directory: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::one_app_with(place, directory, arguments, &[])
+    }
+
+    /// As `one_app`, with more in the environment.
+    ///
+    /// # Errors
+    /// As `one_app`.
+    pub fn one_app_with(
+        place: Place,
+        directory: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> anyhow::Result<Self> {
         let mut up = up(&place);
-        up.args(arguments).current_dir(directory);
+        up.args(arguments).current_dir(directory).envs(environment.iter().copied());
         let root = folder()?;
         let log = log_in(&root)?;
         Self::spawn(place, root, up, log)
@@ -216,7 +229,10 @@ impl Stack {
     /// When it printed none.
     pub fn ca(&self) -> anyhow::Result<PathBuf> {
         let printed = self.printed();
-        let line = printed.lines().find_map(|line| line.trim().strip_prefix("CA "));
+        let line = printed.lines().find_map(|line| {
+            let one_app = || Some(line.split_once("(CA ")?.1.trim_end_matches(')'));
+            line.trim().strip_prefix("CA ").or_else(one_app)
+        });
         Ok(line.with_context(|| format!("find the CA's line in {printed:?}"))?.trim().into())
     }
 
@@ -426,6 +442,24 @@ impl Stack {
     /// When it does not end, ends badly, or leaves a process or a socket.
     pub fn stop(mut self) -> anyhow::Result<()> {
         self.end()
+    }
+
+    /// Asks the stack to end, where it has not ended by itself, and waits; its status does not count.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn end_however(&mut self) -> anyhow::Result<()> {
+        if self.life == Life::Runs {
+            let _ended_by_itself = self.ask_to_end();
+        }
+        self.life = Life::Ended;
+        let ended = process::ends(self.up(), PATIENCE);
+        if !ended {
+            let _it_may_end_meanwhile = self.up.kill();
+        }
+        self.up.wait()?;
+        ensure!(ended, "`imperium up` lives on after SIGTERM");
+        Ok(())
     }
 
     /// As `stop`, while the clients of this runtime live on: a connection that is asked to close must be

@@ -25,8 +25,13 @@ pub struct Document {
     root: toml_edit::Table,
     schema: Schema,
     secrets: Secrets,
+    /// What to write in place of a key that another program has.
+    foreign: Translate,
     problems: Vec<Problem>,
 }
+
+/// Says what to write in place of a key of another program.
+pub type Translate = fn(&str) -> Option<&'static str>;
 
 impl Document {
     /// Begins with a text; `path` names it in errors, and is what relative paths in it start from.
@@ -34,6 +39,18 @@ impl Document {
     /// # Errors
     /// When it is not TOML. Keys that are not in the schema are remembered for [`Document::finish`].
     pub fn parse(source: Source, schema: Schema) -> Result<Self, Diagnostics> {
+        Self::parse_translating(source, schema, |_| None)
+    }
+
+    /// As `parse`; an unknown key that `foreign` knows is answered with what that says.
+    ///
+    /// # Errors
+    /// As `parse`.
+    pub fn parse_translating(
+        source: Source,
+        schema: Schema,
+        foreign: Translate,
+    ) -> Result<Self, Diagnostics> {
         let shown = |secrets: &Secrets| {
             Arc::new(NamedSource::new(source.path.display().to_string(), secrets.mask(&source.text)))
         };
@@ -42,7 +59,8 @@ impl Document {
             Ok(root) => {
                 let secrets = Secrets::of_table(&root, &source.text, schema);
                 let shown = shown(&secrets);
-                let mut document = Self { source, shown, root, schema, secrets, problems: Vec::new() };
+                let mut document =
+                    Self { source, shown, root, schema, secrets, foreign, problems: Vec::new() };
                 document.refuse_unknown();
                 Ok(document)
             }
@@ -303,11 +321,19 @@ impl Document {
     fn unknown(&self, table: &str, entry: &Entry) -> Wrong {
         let place = if table.is_empty() { String::new() } else { format!(" in `[{table}]`") };
         let wrong = Wrong::new(format!("unknown key `{}`{place}", entry.key));
-        if let Some(cure) = self.right_place(entry) {
+        let known = self.keys(table);
+        let nearest = nearest(&entry.key, &known);
+        // In a table, its own keys are meant before those of others. At the top, keys of all tables may be meant.
+        let elsewhere = || match (self.foreign)(&entry.key) {
+            Some(cure) => Some(cure.to_owned()),
+            None => self.right_place(entry),
+        };
+        if (table.is_empty() || nearest.is_none())
+            && let Some(cure) = elsewhere()
+        {
             return wrong.cure(cure);
         }
-        let known = self.keys(table);
-        match nearest(&entry.key, &known) {
+        match nearest {
             Some(nearest) => wrong.cure(format!("did you mean `{nearest}`?")),
             None => wrong.cure(format!("the keys are `{}`", known.join("`, `"))),
         }

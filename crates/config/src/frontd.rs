@@ -236,6 +236,11 @@ fn shards(value: &toml_edit::Value) -> Result<NonZeroUsize, Wrong> {
 }
 
 fn access_log(value: &toml_edit::Value) -> Result<AccessLog, Wrong> {
+    if let Some(on) = value.as_bool() {
+        let word = if on { "stderr" } else { "off" };
+        let wrong = Wrong::new(format!("must be \"off\" or \"stderr\", not {on}"));
+        return Err(wrong.cure(format!("write \"{word}\"")));
+    }
     match value::text(value)? {
         "off" => Ok(AccessLog::Off),
         "stderr" => Ok(AccessLog::Stderr),

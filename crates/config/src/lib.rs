@@ -12,7 +12,7 @@ mod source;
 pub mod value;
 
 pub use diagnostics::{Diagnostics, Problem, Wrong};
-pub use document::Document;
+pub use document::{Document, Translate};
 pub use emperord::EmperordConfig;
 pub use frontd::FrontdConfig;
 pub use layout::{Layout, LayoutError, SocketPathError};

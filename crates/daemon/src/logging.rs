@@ -3,7 +3,7 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::panic;
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -24,6 +24,16 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::output;
 
+mod console;
+pub mod copy;
+
+/// The target of what an app prints.
+pub const APP: &str = "app";
+/// The target of the access log.
+pub const ACCESS: &str = "access";
+/// The target of what somebody at a terminal has to know, though nothing is wrong.
+pub const NOTICE: &str = "notice";
+
 /// How long the end of a process waits for a log that is read slowly.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// How long a panic does, which may be the end of the process.
@@ -37,6 +47,20 @@ pub enum Format {
     Text,
     /// A JSON object a line, for machines.
     Json,
+    /// For a developer at a terminal: the app's output as it is, its requests, and problems.
+    Console,
+}
+
+impl Format {
+    /// As `--log-format` takes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Console => "console",
+        }
+    }
 }
 
 impl FromStr for Format {
@@ -46,7 +70,8 @@ impl FromStr for Format {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(format!("log format `{text}` is neither `text` nor `json`")),
+            "console" => Ok(Self::Console),
+            _ => Err(format!("log format `{text}` must be `text`, `json` or `console`")),
         }
     }
 }
@@ -82,26 +107,40 @@ pub fn flush() {
 }
 
 /// Logs of this process go to stderr from here on, under `name`, and so do panics. `IMPERIUM_LOG` chooses what is
-/// logged, as in `info,frontd=debug,h2=off`; without it, all from `info` up.
+/// logged, as in `info,frontd=debug,h2=off`. The default is everything from `info` up, and from `warn` up in the
+/// console format, which shows requests and the app's output too.
 ///
 /// A second call changes nothing.
 pub fn init(name: &str, format: Format) -> LastLines {
+    copy::keep_as_told();
     NAME.get_or_init(|| name.to_owned());
     FORMAT.get_or_init(|| format);
     let wanted = env::var("IMPERIUM_LOG").ok().and_then(|it| it.parse().ok());
     // `EnvFilter` knows spans and fields too, and has an engine of regular expressions in every process for it.
-    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let filter = wanted.unwrap_or_else(|| match format {
+        Format::Text | Format::Json => Targets::new().with_default(Level::INFO),
+        Format::Console => console::filter(),
+    });
     let events = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(|| Line(Vec::new()));
     let _already = match format {
         Format::Text => {
-            let line = TextLine { color: io::stderr().is_terminal() };
+            let line = TextLine { color: has_color(&io::stderr()) };
+            events.with(lines.event_format(line)).try_init()
+        }
+        Format::Console => {
+            let line = console::ConsoleLine { color: has_color(&io::stderr()) };
             events.with(lines.event_format(line)).try_init()
         }
         Format::Json => events.with(lines.json().flatten_event(true).with_current_span(true)).try_init(),
     };
     panic::set_hook(Box::new(log_panic));
     LastLines(())
+}
+
+/// Whether to write colors: to a terminal, unless `NO_COLOR` is set to anything (<https://no-color.org>).
+pub fn has_color(stream: &impl io::IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
 }
 
 /// In place of the standard library's own hook, which waits for whoever reads stderr.
@@ -123,7 +162,7 @@ pub(crate) fn dropped_line(lines: u64) -> Vec<u8> {
     let time = OffsetDateTime::now_utc().format(TIME).unwrap_or_default();
     let (name, what) = (name(), "lines of the log were dropped, as nobody read it");
     match FORMAT.get().copied().unwrap_or_default() {
-        Format::Text => format!("{time}  WARN {name}: {lines} {what}\n"),
+        Format::Text | Format::Console => format!("{time}  WARN {name}: {lines} {what}\n"),
         Format::Json => format!(
             "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{lines} {what}\",\"lines\":{lines},\
              \"target\":\"daemon::logging\"}}\n"
@@ -149,6 +188,7 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        copy::write(&self.0);
         output::stderr().write(std::mem::take(&mut self.0));
     }
 }
@@ -173,13 +213,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let time = OffsetDateTime::now_utc().format(TIME).map_err(|_| fmt::Error)?;
-        let (level, color) = match *event.metadata().level() {
-            Level::ERROR => ("ERROR", "31"),
-            Level::WARN => (" WARN", "33"),
-            Level::INFO => (" INFO", "32"),
-            Level::DEBUG => ("DEBUG", "34"),
-            Level::TRACE => ("TRACE", "35"),
-        };
+        let (level, color) = level(*event.metadata().level());
         let name = name();
         match self.color {
             true => write!(out, "\x1b[2m{time}\x1b[0m \x1b[{color}m{level}\x1b[0m {name}: ")?,
@@ -187,9 +221,7 @@ where
         }
         let mut fields = Fields::default();
         event.record(&mut fields);
-        // The first line says what it is about; what follows is a traceback, or what an app printed.
-        let (first, more) =
-            fields.message.split_at(fields.message.find('\n').unwrap_or(fields.message.len()));
+        let (first, more) = fields.split();
         out.write_str(first)?;
         out.write_str(&fields.rest)?;
         for span in ctx.event_scope().into_iter().flatten() {
@@ -201,11 +233,29 @@ where
     }
 }
 
+/// The name of a level, and its color (ECMA-48, 8.3.117).
+fn level(level: Level) -> (&'static str, &'static str) {
+    match level {
+        Level::ERROR => ("ERROR", "31"),
+        Level::WARN => (" WARN", "33"),
+        Level::INFO => (" INFO", "32"),
+        Level::DEBUG => ("DEBUG", "34"),
+        Level::TRACE => ("TRACE", "35"),
+    }
+}
+
 /// The fields of one event, the message apart.
 #[derive(Default)]
 struct Fields {
     message: String,
     rest: String,
+}
+
+impl Fields {
+    /// The message's first line says what it is about; what follows is a traceback, or what an app printed.
+    fn split(&self) -> (&str, &str) {
+        self.message.split_at(self.message.find('\n').unwrap_or(self.message.len()))
+    }
 }
 
 impl Visit for Fields {

@@ -24,7 +24,7 @@ struct Arguments {
     /// The program that becomes a worker [default: the one next to this program]
     #[arg(long, value_name = "PATH")]
     workerd: Option<PathBuf>,
-    /// The format of log lines: `text` or `json`
+    /// The format of log lines: `text`, `json` or `console`
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
     /// What starts workers: `process` (emperord itself), or `systemd` (units of workerd@.service)

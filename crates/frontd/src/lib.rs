@@ -31,6 +31,7 @@ mod resets;
 mod routes;
 mod send_timeout;
 mod sendfile;
+mod served_by;
 mod service;
 mod shard;
 mod spool;

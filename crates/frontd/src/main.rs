@@ -31,7 +31,7 @@ struct Arguments {
     /// Shows developers more on error pages, such as the hosts that exist. Not for servers that others reach
     #[arg(long)]
     development: bool,
-    /// The format of log lines: `text` or `json`
+    /// The format of log lines: `text`, `json` or `console`
     #[arg(long, default_value = "text")]
     log_format: Format,
 }

@@ -30,6 +30,7 @@ use crate::replies::{Asked, Failure, Reply};
 use crate::request_body::{RequestBody, RequestBodyError};
 use crate::request_id::RequestId;
 use crate::sendfile;
+use crate::served_by::ServedBy;
 use crate::shard::Shard;
 use crate::spool::{self, Account, ChannelLimits, PushError, SpoolBodyError, SpooledBody, SpooledReader};
 use crate::table::App;
@@ -190,6 +191,10 @@ impl Exchange<'_> {
             match self.attempt(pending, &mut lost).await {
                 Next::Requeue => {}
                 Next::Retry => turn.extend(granted.elapsed()),
+                Next::Answer(Ok(mut response)) if self.shard.access_log() => {
+                    ServedBy::note(link, &mut response);
+                    return Ok(response);
+                }
                 Next::Answer(answer) => return answer,
             }
             self.shard.metrics().retries.inc();

@@ -11,7 +11,7 @@ use daemon::backoff::Backoff;
 use prost::Message as _;
 use tokio::sync::watch;
 use tonic::Status;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
 use crate::table::Table;
@@ -34,7 +34,7 @@ impl Routes {
         let mut routes = Self { emperord, file, apps: BTreeMap::new(), tables, metrics };
         match read(&routes.file) {
             Ok(Some(snapshot)) => {
-                info!(
+                debug!(
                     apps = snapshot.apps.len(),
                     "serving from the last routing table until emperord answers"
                 );
@@ -57,7 +57,7 @@ impl Routes {
         let mut backoff = Backoff::new();
         loop {
             match self.watch(&mut backoff).await {
-                Ok(()) => info!("emperord exited: serving from the last routing table"),
+                Ok(()) => debug!("emperord exited: serving from the last routing table"),
                 Err(status) => debug!(reason = status.message(), "emperord is away"),
             }
             backoff.wait().await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::logging::ACCESS;
 use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version};
@@ -20,6 +21,7 @@ use crate::proxy;
 use crate::replies::{self, Asked, More, Reply, Site};
 use crate::request_body::RequestBody;
 use crate::request_id::RequestId;
+use crate::served_by::ServedBy;
 use crate::shard::Shard;
 use crate::static_files;
 use crate::table::App;
@@ -39,11 +41,14 @@ pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Inc
         return answer(shard, client, id, request).await;
     };
     let began = std::time::Instant::now();
-    let response = answer(shard, client, id, request).await;
+    let mut response = answer(shard, client, id, request).await;
     let Line { method, target, host } = line;
     let (status, client) = (response.status().as_u16(), client.address());
-    let milliseconds = began.elapsed().as_millis();
-    info!(target: "access", %client, %method, host, target, status, milliseconds, request = %id, "request");
+    // To the microsecond.
+    let milliseconds = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+    let served_by = response.extensions_mut().remove::<ServedBy>();
+    let worker = served_by.as_ref().map_or("-", ServedBy::worker);
+    info!(target: ACCESS, %client, %method, host, target, status, milliseconds, worker, request = %id, "request");
     response
 }
 

@@ -7,11 +7,14 @@ use config::{EmperordConfig, Layout};
 use miette::IntoDiagnostic as _;
 
 use crate::refused::Refused;
+use crate::running;
 
-/// Names an installation; without these, `IMPERIUM_ROOT` names the root, and without that it is the system's.
+/// Names an installation; without these, `IMPERIUM_ROOT` names the root. Without that it is what `imperium up` runs for
+/// this user, else the system's.
 #[derive(Debug, clap::Args)]
 pub(crate) struct At {
-    /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or the installed system]
+    /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or what `imperium up` runs in this
+    /// folder, or the installed system]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// The socket of emperord, if it isn't in its usual place
@@ -19,20 +22,44 @@ pub(crate) struct At {
     emperord: Option<PathBuf>,
 }
 
+/// An installation.
+#[derive(Debug)]
+pub(crate) struct Installation {
+    pub(crate) layout: Layout,
+    /// emperord's.
+    pub(crate) socket: PathBuf,
+}
+
 impl At {
+    /// Finds it.
+    ///
+    /// # Errors
+    /// When several stacks run and none belongs to this folder, or emperord.toml is wrong.
+    pub(crate) fn find(&self) -> miette::Result<Installation> {
+        let layout = self.layout()?;
+        if let Some(socket) = &self.emperord {
+            return Ok(Installation { layout, socket: socket.clone() });
+        }
+        let config = EmperordConfig::load(&layout, Path::new("workerd"));
+        let socket = config.map_err(|it| Refused::new("emperord.toml", it))?.socket;
+        Ok(Installation { layout, socket })
+    }
+
     /// The folders of that installation.
     pub(crate) fn layout(&self) -> miette::Result<Layout> {
-        let root = self.root.clone().or_else(root_from_env);
-        root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root).into_diagnostic())
+        match self.root.clone().or_else(root_from_env) {
+            Some(root) => Layout::under(&root).into_diagnostic(),
+            None if self.emperord.is_some() => Ok(Layout::system()),
+            None => match running::choose()? {
+                Some(running) => Layout::under(&running.root).into_diagnostic(),
+                None => Ok(Layout::system()),
+            },
+        }
     }
 
     /// The socket that emperord answers on.
     pub(crate) fn socket(&self) -> miette::Result<PathBuf> {
-        if let Some(socket) = &self.emperord {
-            return Ok(socket.clone());
-        }
-        let config = EmperordConfig::load(&self.layout()?, Path::new("workerd"));
-        Ok(config.map_err(|it| Refused::new("emperord.toml", it))?.socket)
+        Ok(self.find()?.socket)
     }
 }
 

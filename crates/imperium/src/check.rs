@@ -1,6 +1,8 @@
 //! `imperium check`: reads files as the daemons would, and shows all that is wrong with them.
 
+mod certificates;
 mod interpreter;
+mod user;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,6 +17,7 @@ use miette::{IntoDiagnostic as _, MietteHandlerOpts, ReportHandler};
 use vassal::{ChosenBy, Vassal, conflicts, name_of};
 
 use self::interpreter::Finding;
+use crate::admin::{self, block_on};
 use crate::at::root_from_env;
 
 /// Check the apps' files and those of the daemons, and report mistakes
@@ -22,8 +25,8 @@ use crate::at::root_from_env;
 /// The interpreter of each app is run to find out its version, without any code of the app. If you are root, it is run as
 /// the `user` of the app's file; if the file has no `user`, it isn't run.
 ///
-/// Certificates aren't checked. frontd uses all valid ones, and logs what is wrong with the others at every start and
-/// reload.
+/// Of certificates, only whether frontd can read them is checked, and not with `--only`. frontd uses all valid ones, and logs
+/// what is wrong with the others at every start and reload.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Files or folders [default: all files of the installation]
@@ -63,6 +66,15 @@ struct Checked {
     /// Apps whose interpreters were not asked, by the reason.
     not_asked: BTreeMap<String, Vec<String>>,
     problems: Vec<Problem>,
+    certificates: Certificates,
+}
+
+/// Whether certificates are looked at. A daemon that asks before it starts uses those that are good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Certificates {
+    #[default]
+    Read,
+    Left,
 }
 
 impl Checked {
@@ -78,15 +90,33 @@ impl Checked {
         if paths.is_empty() {
             checked.installation(layout);
         }
+        if !conflicts(&checked.vassals).is_empty() {
+            checked.put_holders_first(layout);
+        }
         for conflict in conflicts(&checked.vassals) {
             checked.problems.extend(conflict.diagnostics());
         }
         checked
     }
 
+    /// Who runs with a host has it, as in emperord; where none runs, the first by name.
+    fn put_holders_first(&mut self, layout: &Layout) {
+        let socket = EmperordConfig::load(layout, WORKERD.as_ref()).map(|it| it.socket);
+        let running = socket.ok().and_then(|it| block_on(admin::status(&it)).ok()?.ok()).map(|it| it.apps);
+        let running = running.unwrap_or_default();
+        let new_hosts = |vassal: &Vassal| {
+            let same = running.iter().find(|it| it.name == vassal.name.as_str());
+            let has = |domain: &String| {
+                same.is_some_and(|it| it.domains.contains(domain) && it.path == vassal.path.to_string())
+            };
+            vassal.domains.iter().map(ToString::to_string).filter(|it| !has(it)).count()
+        };
+        self.vassals.sort_by_cached_key(new_hosts);
+    }
+
     /// A daemon's own file, which may be left out.
     fn daemon(file: &Path, reader: Reader, layout: &Layout) -> Self {
-        let mut checked = Self::default();
+        let mut checked = Self { certificates: Certificates::Left, ..Self::default() };
         if file.exists() {
             checked.file(file, reader, layout);
         }
@@ -98,7 +128,18 @@ impl Checked {
         for (path, reader) in files.into_iter().filter(|(path, _)| path.exists()) {
             self.file(&path, reader, layout);
         }
+        if !layout.frontd_toml().exists() {
+            self.certificates(&FrontdConfig::new(layout), layout);
+        }
         self.folder(&emperord(layout).vassals, |_| Reader::Vassal, layout);
+    }
+
+    fn certificates(&mut self, config: &FrontdConfig, layout: &Layout) {
+        let is_systems = *layout == Layout::system() && rustix::process::geteuid().is_root();
+        let reader = if is_systems { certificates::Reader::of_unit() } else { None };
+        if let Some(folder) = &config.tls.certificates {
+            self.problems.extend(certificates::check(folder, reader.as_ref()));
+        }
     }
 
     /// The files of one folder, without its folders.
@@ -126,13 +167,20 @@ impl Checked {
 
     fn read(&mut self, path: &Path, reader: Reader, layout: &Layout) -> Result<(), Diagnostics> {
         match reader {
-            Reader::Frontd => FrontdConfig::parse(Source::read(path)?, layout).map(drop),
+            Reader::Frontd => {
+                let config = FrontdConfig::parse(Source::read(path)?, layout)?;
+                if self.certificates == Certificates::Read {
+                    self.certificates(&config, layout);
+                }
+                Ok(())
+            }
             Reader::Emperord => {
                 EmperordConfig::parse(Source::read(path)?, layout, WORKERD.as_ref()).map(drop)
             }
             Reader::Vassal => {
                 let vassal = Vassal::load(path)?;
                 let sockets = vassal.check_sockets(&emperord(layout));
+                self.problems.extend(user::check(&vassal).into_iter().flatten());
                 let python = match interpreter::check(&vassal) {
                     Finding::Good => None,
                     Finding::Bad(wrong) => Some(vassal.refuse("python", wrong)),

@@ -1,18 +1,24 @@
-//! The operator's command line: `imperium up`, `new`, `check`, `status`, `scale`, `reload`, `forget`.
+//! The operator's command line: `imperium up`, `new`, `check`, `status`, `scale`, `reload`, `logs`, `forget`.
 
 mod addresses;
 mod admin;
 mod app_name;
 mod at;
 mod check;
+mod completion;
 mod forget;
+mod logs;
+mod man;
 mod new;
 mod refused;
 mod reload;
+mod running;
 mod scale;
 mod settled;
 mod status;
+mod trust;
 mod up;
+mod version;
 
 use std::process::ExitCode;
 
@@ -22,7 +28,7 @@ use miette::MietteHandlerOpts;
 
 /// Runs Python web apps on a Linux server.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version = version::SHORT, long_version = version::LONG, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,7 +42,11 @@ enum Command {
     Status(status::Args),
     Scale(scale::Args),
     Reload(reload::Args),
+    Logs(logs::Args),
     Forget(forget::Args),
+    Trust(trust::Args),
+    Completion(completion::Args),
+    Man(man::Args),
 }
 
 fn main() -> miette::Result<ExitCode> {
@@ -49,7 +59,11 @@ fn main() -> miette::Result<ExitCode> {
         Command::Status(args) => status::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Forget(args) => forget::run(&args),
+        Command::Trust(args) => trust::run(&args),
+        Command::Completion(args) => completion::run::<Cli>(&args),
+        Command::Man(args) => man::run::<Cli>(&args),
     }
 }
 

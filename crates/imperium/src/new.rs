@@ -61,6 +61,9 @@ enum NewError {
     #[error("write {}: the file exists already", .0.display())]
     #[diagnostic(help("choose another name with `--name`, or edit that file"))]
     Exists(PathBuf),
+    #[error("write {}: {source}", .file.display())]
+    #[diagnostic(help("{cure}"))]
+    Denied { file: PathBuf, source: io::Error, cure: String },
     #[error("name an app after {}: its name can't be used", .0.display())]
     #[diagnostic(help("choose a name with `--name`"))]
     NoName(PathBuf),
@@ -90,8 +93,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
             "{directory} is root's, and no app runs as root unless its file says so: give it to a user of its own, or set user"
         ));
     }
-    tell(&format!("{} {shown}", file.display()), &text, &notes, &mut io::stdout().lock())
-        .into_diagnostic()?;
+    let mut out = io::stdout().lock();
+    tell(&format!("{} {shown}", file.display()), &text, &notes, &mut out).into_diagnostic()?;
+    if !args.dry_run {
+        tell_next(&layout, &name, &mut out).into_diagnostic()?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -126,6 +132,15 @@ fn tell(heading: &str, text: &str, notes: &[String], to: &mut impl io::Write) ->
     notes.iter().try_for_each(|note| writeln!(to, "- {note}"))
 }
 
+/// The commands that come next; none of them is run here.
+fn tell_next(layout: &Layout, name: &VassalName, to: &mut impl io::Write) -> io::Result<()> {
+    if *layout == Layout::system() {
+        return writeln!(to, "\nNext:\n    imperium check\n    imperium status\n    imperium logs {name} -f");
+    }
+    let root = layout.etc.display();
+    writeln!(to, "\nNext:\n    imperium check --root {root}\n    imperium up --root {root}")
+}
+
 fn name(args: &Args, project: &Path) -> Result<VassalName, NewError> {
     let of_folder = || app_name(&project.file_name()?.to_string_lossy());
     args.name.clone().or_else(of_folder).ok_or_else(|| NewError::NoName(project.to_owned()))
@@ -148,15 +163,28 @@ fn check(file: &Path, text: &str, layout: &Layout) -> miette::Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(refused(problems).into()) }
 }
 
+/// The files of the system are root's to write; anybody may have a root of their own.
+fn denied(file: &Path, source: io::Error) -> NewError {
+    let cure = match source.kind() {
+        io::ErrorKind::PermissionDenied if file.starts_with(Layout::system().etc) => {
+            "run it with `sudo` to add the app to this machine; or write elsewhere by `--root DIR`, which `imperium up \
+             --root DIR` then runs; or only look, by `--dry-run`"
+        }
+        io::ErrorKind::PermissionDenied => "choose a folder that you may write to: --root DIR",
+        _ => "choose another folder: --root DIR",
+    };
+    NewError::Denied { file: file.to_owned(), source, cure: cure.to_owned() }
+}
+
 /// Appears whole: emperord follows the folder.
 fn write(file: &Path, text: &str) -> miette::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     let failed = || format!("write {}", file.display());
-    fs::create_dir_all(folder).into_diagnostic().wrap_err_with(failed)?;
+    fs::create_dir_all(folder).map_err(|it| denied(file, it))?;
     let mut draft = tempfile::Builder::new();
     // Its environment may come to hold secrets.
     draft.prefix(".new-").permissions(Permissions::from_mode(0o640));
-    let mut draft = draft.tempfile_in(folder).into_diagnostic().wrap_err_with(failed)?;
+    let mut draft = draft.tempfile_in(folder).map_err(|it| denied(file, it))?;
     draft
         .write_all(text.as_bytes())
         .and_then(|()| draft.as_file().sync_all())

@@ -1,10 +1,12 @@
 //! `imperium reload APP`: new workers first, then the old ones drained.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use api::admin::ReloadRequest;
+use miette::Diagnostic;
 
-use crate::admin::{ask, block_on};
+use crate::admin::{self, ask, block_on};
 use crate::at::At;
 use crate::settled;
 
@@ -13,17 +15,39 @@ use crate::settled;
 pub(crate) struct Args {
     #[command(flatten)]
     at: At,
-    /// The app: the name of its file without `.toml`
-    app: String,
+    /// The app: the name of its file without `.toml` [default: the only app]
+    app: Option<String>,
 }
 
 /// Asks for it; emperord answers once it is done.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let socket = args.at.socket()?;
-    let request = ReloadRequest { app: args.app.clone() };
     block_on(async {
+        let app = match &args.app {
+            Some(app) => app.clone(),
+            None => only_app(&socket).await?,
+        };
+        let request = ReloadRequest { app: app.clone() };
         ask(&socket, async |emperord| emperord.reload(request).await).await?;
-        settled::wait(&socket, &args.app, None).await
+        settled::wait(&socket, &app, None).await?;
+        miette::Result::<()>::Ok(())
     })??;
     Ok(ExitCode::SUCCESS)
+}
+
+/// There is none, or there are several.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("reload which app? {}", told(.0))]
+struct WhichError(Vec<String>);
+
+fn told(apps: &[String]) -> String {
+    if apps.is_empty() { "none runs".to_owned() } else { format!("name one of {}", apps.join(", ")) }
+}
+
+async fn only_app(socket: &Path) -> miette::Result<String> {
+    let mut names: Vec<_> = admin::status(socket).await?.apps.into_iter().map(|it| it.name).collect();
+    match names.len() {
+        1 => Ok(names.remove(0)),
+        _ => Err(WhichError(names).into()),
+    }
 }

@@ -3,14 +3,14 @@
 mod json;
 mod table;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use miette::IntoDiagnostic as _;
 
 use crate::addresses::Addresses;
 use crate::admin::{self, block_on};
-use crate::at::At;
+use crate::at::{At, Installation};
 
 /// Show the apps with their URLs, workers and last errors
 #[derive(Debug, clap::Args)]
@@ -24,9 +24,9 @@ pub(crate) struct Args {
 
 /// Prints what emperord tells.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
-    let socket = args.at.socket()?;
+    let Installation { layout, socket } = args.at.find()?;
     let status = block_on(admin::status(&socket))??;
-    let addresses = Addresses::of(&socket, &args.at.layout()?)?;
+    let addresses = Addresses::of(&socket, &layout)?;
     let text = match args.json {
         true => json::render(&status, &addresses).into_diagnostic()?,
         false => table::render(&status, &addresses, table::Colors::of_stdout()),
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
 
 /// Whether people look at stdout, and want colors there.
 fn stdout_has_colors() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+    daemon::logging::has_color(&io::stdout())
 }
 
 /// The name of a state, from the name that it has in the proto: `STATE_BACKING_OFF` is `backing_off`.

@@ -2,11 +2,14 @@
 
 mod announce;
 mod children;
+mod listen;
 mod listeners;
 mod notices;
 mod one_app;
 mod plan;
+mod port_owner;
 mod programs;
+mod python;
 mod restart;
 mod spawn;
 mod stack;
@@ -18,13 +21,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use daemon::logging::{self, Format};
+use daemon::logging::{self, Format, NOTICE, copy};
 use daemon::output;
 use daemon::signals::Signals;
 use miette::{IntoDiagnostic as _, WrapErr as _};
 use tracing::{info, warn};
 
-use self::announce::Announcer;
+use self::announce::{Announcer, Style};
+use self::listen::Listen;
 use self::listeners::Listeners;
 use self::notices::Notices;
 use self::one_app::OneApp;
@@ -33,6 +37,7 @@ use self::programs::{EMPEROR, FRONT, Pages, Told};
 use self::stack::{Program, Stack};
 use crate::addresses::Addresses;
 use crate::admin::block_on;
+use crate::running;
 
 /// What a daemon may take beyond the time that its work may take.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -45,24 +50,38 @@ pub(crate) struct Args {
     /// Run the apps of DIR/vassals/; everything else is under DIR too [default: $IMPERIUM_ROOT]
     #[arg(long, value_name = "DIR", conflicts_with = "app")]
     root: Option<PathBuf>,
-    /// Listen here for plain HTTP [default: as in frontd.toml, or 127.0.0.1:8080, or 127.0.0.1:8000 for one app]
+    /// Listen on this port of 127.0.0.1 for plain HTTP; 0 is any free port
+    #[arg(short, long, value_name = "N", conflicts_with = "http")]
+    port: Option<u16>,
+    /// Listen here for plain HTTP: a port, `:80`, `localhost:8005`, an address with a port, or `off` [default: as in
+    /// frontd.toml, or 127.0.0.1:8080, or 127.0.0.1:8000 for one app]
     #[arg(long, value_name = "ADDRESS")]
-    http: Option<SocketAddr>,
-    /// Listen here for HTTPS [default: as in frontd.toml, or 127.0.0.1:8443]
+    http: Option<Listen>,
+    /// Listen here for HTTPS: the same, or `off` [default: as in frontd.toml, or 127.0.0.1:8443; for one app, another
+    /// free port if that is taken]
     #[arg(long, value_name = "ADDRESS")]
-    https: Option<SocketAddr>,
+    https: Option<Listen>,
     /// Answer probes and metrics here [default: as in frontd.toml, or 127.0.0.1:9180, or any port for one app]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = listen::address)]
     admin: Option<SocketAddr>,
     /// Show developers more on error pages, such as the hosts that exist [default: only when running one app]
     #[arg(long)]
     development: bool,
-    /// How log lines are written: `text` or `json`
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    log_format: Format,
+    /// How log lines are written: `text`, `json` or `console` [default: text, or console for one app]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
 }
 
 impl Args {
+    fn log_format(&self) -> Format {
+        let usual = if self.one_app.app.is_some() { Format::Console } else { Format::Text };
+        self.log_format.unwrap_or(usual)
+    }
+
+    fn style(&self) -> Style {
+        if self.one_app.app.is_some() { Style::OneApp } else { Style::Apps }
+    }
+
     fn pages(&self) -> Pages {
         if self.development || self.one_app.app.is_some() { Pages::Development } else { Pages::Production }
     }
@@ -70,7 +89,7 @@ impl Args {
 
 /// Runs until everything has ended. An error is told here: nothing waits for whoever reads stderr.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let _last_lines = logging::init("imperium", args.log_format);
+    let _last_lines = logging::init("imperium", args.log_format());
     match run_stack(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -83,6 +102,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 /// Reads everything, then binds, then starts; returns when everything has ended.
 fn run_stack(args: &Args) -> miette::Result<()> {
     let plan = Plan::read(args)?;
+    let log_copy = plan.layout.run.join("log");
+    copy::keep(log_copy.clone());
     let listeners = Listeners::bind(&plan.addresses())?;
     let addresses = Addresses {
         http: listeners.addresses("http"),
@@ -94,11 +115,20 @@ fn run_stack(args: &Args) -> miette::Result<()> {
         .into_diagnostic()
         .wrap_err("tell the addresses to `imperium status`")?;
     info!(root = %plan.layout.etc.display(), "starting");
-    let told = Told { root: &plan.layout.etc, log_format: args.log_format };
+    if let Some(greeting) = &plan.greeting {
+        output::stdout().write(greeting.clone().into_bytes());
+    }
+    let told = Told { root: &plan.layout.etc, log_format: args.log_format(), log_copy: &log_copy };
     let frontd = plan.programs.frontd(told, args.pages(), listeners);
     let programs = vec![plan.programs.emperord(told, args.pages()), frontd];
-    let announcer =
-        Announcer { addresses, socket: plan.emperord.socket.clone(), authority: plan.authority() };
+    let announcer = Announcer {
+        addresses,
+        socket: plan.emperord.socket.clone(),
+        authority: plan.authority(),
+        style: args.style(),
+    };
+    let _entry = running::register(&plan.layout.etc, args.one_app.app.as_deref())
+        .inspect_err(|error| warn!(%error, "other commands cannot find this one without --root"));
     block_on(serve(&plan, programs, announcer))??;
     remove_sockets(&plan.emperord.run);
     Addresses::remove(&plan.emperord.socket);
@@ -115,7 +145,7 @@ async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> mie
     tokio::select! {
         never = stack.keep_running() => match never {},
         never = announcer.run() => match never {},
-        _ = signals.next() => info!("stopping; once more to stop at once"),
+        _ = signals.next() => info!(target: NOTICE, "stopping: press Ctrl-C again to force quit"),
     }
     tokio::select! {
         () = end(&mut stack, plan) => {}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io, process};
 
 use clap::{Command, Parser};
-use clap_complete::Shell;
+pub use clap_complete::Shell;
 use clap_mangen::Man;
 
 /// The option that is asked for them. It stands alone and first, and no help tells of it: packages use it, people do not.
@@ -56,14 +56,39 @@ pub fn write(command: Command, section: Section, folder: &Path) -> io::Result<()
     pages(&command, section, folder)
 }
 
-fn pages(command: &Command, section: Section, folder: &Path) -> io::Result<()> {
-    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+/// The script that completes a program in a shell.
+#[must_use]
+pub fn completion(mut command: Command, shell: Shell) -> String {
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// The man page of a program, or of one of its commands, in roff. None where it has no such command.
+#[must_use]
+pub fn page(command: Command, section: Section, subcommand: Option<&str>) -> Option<Vec<u8>> {
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    let command = match subcommand {
+        Some(name) => command.find_subcommand(name)?,
+        None => &command,
+    };
+    render(command, section).ok()
+}
+
+fn render(command: &Command, section: Section) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let version = command.get_version().unwrap_or(env!("CARGO_PKG_VERSION"));
     let man = Man::new(command.clone());
     let man = man.section(section.number()).manual("Imperium").source(format!("Imperium {version}"));
     man.render(&mut page)?;
-    fs::write(folder.join(format!("{name}.{}", section.number())), page)?;
+    Ok(page)
+}
+
+fn pages(command: &Command, section: Section, folder: &Path) -> io::Result<()> {
+    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    fs::write(folder.join(format!("{name}.{}", section.number())), render(command, section)?)?;
     let shown = |it: &&Command| !it.is_hide_set() && it.get_name() != "help";
     command.get_subcommands().filter(shown).try_for_each(|it| pages(it, section, folder))
 }
@@ -108,6 +133,14 @@ mod tests {
         assert_eq!(names, ["_mill", "mill-grind.1", "mill.1", "mill.bash", "mill.fish"]);
         let page = fs::read_to_string(folder.path().join("mill-grind.1")).unwrap();
         assert!(page.contains(".TH mill-grind 1") && page.contains("How fine"), "{page}");
+    }
+
+    #[test]
+    fn the_page_of_a_command() {
+        let page = |name| page(<Mill as clap::CommandFactory>::command(), Section::Commands, name);
+        assert!(String::from_utf8(page(Some("grind")).unwrap()).unwrap().contains(".TH mill-grind 1"));
+        assert!(String::from_utf8(page(None).unwrap()).unwrap().contains(".TH mill 1"));
+        assert_eq!(page(Some("bake")), None);
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Attachment {
         let mut answers = self.client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
         backoff.reset();
         if !std::mem::replace(attached, true) {
-            tracing::info!("attached to emperord again");
+            tracing::debug!("attached to emperord again");
         }
         let mut load_told = Load::default();
         let mut ticks = interval(LOAD_INTERVAL);

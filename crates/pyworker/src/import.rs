@@ -10,7 +10,7 @@ use pyo3::exceptions::PySyntaxError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::wsgi::app::Location;
+use crate::wsgi::app::{Location, UnsupportedApp};
 use crate::{cause, traceback};
 
 /// Imports the app that `spec` names. What is there then is there for good: the garbage collector need not look
@@ -35,8 +35,12 @@ pub(crate) fn failed(py: Python<'_>, error: &PyErr, spec: &Spec) -> Failed {
     Failed { reason: reason.into(), message: cause::of(py, error, spec), traceback: traceback::of(py, error) }
 }
 
-/// Whether a file of the app's own cannot be compiled. What fails in a package may pass when that is installed anew.
+/// Whether only an edit of the app's own files helps: one cannot be compiled, or has an app of another kind. What fails in
+/// a package may pass when that is installed anew.
 fn is_of_source(py: Python<'_>, error: &PyErr, directory: &Path) -> PyResult<bool> {
+    if error.is_instance_of::<UnsupportedApp>(py) {
+        return Ok(true);
+    }
     if !error.is_instance_of::<PySyntaxError>(py) {
         return Ok(false);
     }

@@ -6,10 +6,12 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 
+use daemon::logging::APP;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use tracing::Level;
 
 use self::pending::Pending;
 
@@ -17,6 +19,9 @@ const LINES: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("log/l
     Ok(source) => source,
     Err(_) => c"",
 };
+
+/// Bytes at the start of a line in which the name of its level is looked for: behind a date and a time.
+const LEVEL_WITHIN: usize = 48;
 
 /// Replaces `sys.stdout` and `sys.stderr`, and gives the latter: it is `wsgi.errors` too.
 ///
@@ -108,7 +113,32 @@ fn push(descriptor: i32, bytes: &[u8]) -> Vec<String> {
 
 fn emit(events: Vec<String>) {
     for event in events {
-        tracing::info!("{event}");
+        match level(&event) {
+            Level::ERROR => tracing::error!(target: APP, "{event}"),
+            Level::WARN => tracing::warn!(target: APP, "{event}"),
+            _ => tracing::info!(target: APP, "{event}"),
+        }
+    }
+}
+
+/// The level of what an app printed: that of a traceback, or the one that the app's own logging writes near the start
+/// of a line. Never below `INFO`, as what an app prints is shown unless the operator asks for less.
+fn level(event: &str) -> Level {
+    if event.lines().any(|line| line == "Traceback (most recent call last):") {
+        return Level::ERROR;
+    }
+    let first = event.lines().next().unwrap_or_default();
+    let start = &first[..first.floor_char_boundary(LEVEL_WITHIN)];
+    let words = start.split(|c: char| !c.is_ascii_alphanumeric());
+    words.into_iter().find_map(named_level).unwrap_or(Level::INFO)
+}
+
+fn named_level(word: &str) -> Option<Level> {
+    match word {
+        "CRITICAL" | "FATAL" | "ERROR" => Some(Level::ERROR),
+        "WARNING" | "WARN" => Some(Level::WARN),
+        "INFO" | "DEBUG" => Some(Level::INFO),
+        _ => None,
     }
 }
 
@@ -175,5 +205,27 @@ impl LogFile {
 
     fn close(&self) {
         settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_app_prints_has_its_own_level() {
+        for (event, expected) in [
+            ("Traceback (most recent call last):\n  File \"a.py\"", Level::ERROR),
+            ("ERROR:root:no\nTraceback (most recent call last):", Level::ERROR),
+            ("WARNING:root:low on disk", Level::WARN),
+            ("2026-11-27 20:01:02,123 [CRITICAL] shop: out of money", Level::ERROR),
+            ("2026-11-27 20:01:02,123 INFO shop: no ERROR", Level::INFO),
+            ("DEBUG:root:seen unless less is asked for", Level::INFO),
+            ("an ERRORS page", Level::INFO),
+            ("hello", Level::INFO),
+            ("", Level::INFO),
+        ] {
+            assert_eq!(level(event), expected, "{event}");
+        }
     }
 }

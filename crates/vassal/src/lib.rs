@@ -6,9 +6,11 @@ mod confinement;
 mod conflict;
 mod domain;
 mod edit;
+mod env_file;
 mod file_name;
 mod find_app;
 mod fingerprint;
+mod foreign;
 mod parse;
 mod path;
 mod preload;
@@ -73,8 +75,10 @@ pub struct Vassal {
     pub reload: Reload,
     /// As whom each of them runs, and what it may take of the machine.
     pub confinement: Confinement,
-    /// Added to the environment of each.
+    /// Added to the environment of each: what `env_file` has, and `[env]`.
     pub env: BTreeMap<String, String>,
+    /// The file that some of it is from.
+    pub env_file: Option<PathBuf>,
     /// Folders and files that are served without asking the app, by their prefixes.
     pub static_folders: BTreeMap<StaticPrefix, StaticSource>,
     /// Folders whose files are sent when the app asks for it, by the prefixes that it uses for them.

@@ -103,6 +103,13 @@ const ROOT: &[Key] = &[
     )
     .default("false"),
     Key::new(
+        "env_file",
+        Kind::Path,
+        "A `.env` file with environment variables of the processes: see environment.md. `[env]` goes before it. When the \
+         file changes, new workers replace the old ones.",
+    )
+    .example("\"/srv/blog/.env\""),
+    Key::new(
         "health",
         Kind::Text,
         "The path of a health check. A process takes requests only once this path has answered 2xx in it.",

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SOCKET")]
     pub(crate) emperord: PathBuf,
     /// The format of log lines
-    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json", "console"])]
     pub(crate) log_format: String,
     /// The extension module, where it is not beside this program
     #[arg(long, value_name = "FILE", hide = true)]

@@ -61,3 +61,113 @@ fn check_tells_what_is_wrong_and_what_to_do() -> anyhow::Result<()> {
 fn check(place: &Place, file: &std::path::Path) -> anyhow::Result<Output> {
     Ok(Command::new(place.binaries.join("imperium")).arg("check").arg(file).output()?)
 }
+
+/// What `imperium` says, whether it succeeds or not.
+fn said(output: Output) -> anyhow::Result<String> {
+    Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
+}
+
+#[test]
+fn check_knows_other_programs_users_and_keys() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("blog.toml");
+    let text = Vassal::wsgi(&place).workers(2).text();
+    let text = if text.contains("user = ") { text } else { format!("user = \"root\"\n{text}") };
+    for (changed, words) in [
+        (format!("python = \"/bin/ls\"\n{text}"), "names /bin/ls, which is no Python"),
+        (
+            text.replace("user = \"root\"", "user = \"no-such-user\""),
+            "names no-such-user, who is no user of this machine",
+        ),
+        (format!("processes = 4\n{text}"), "here it is `workers`"),
+        (format!("wsgi-file = \"a.py\"\n{text}"), "here it is `app`"),
+        (format!("{text}\n[recycle]\nrequest = 5\n"), "did you mean `requests`?"),
+        (format!("{text}\n[timeouts]\nharakiri = 5\n"), "here it is `request` in `[timeouts]`"),
+    ] {
+        std::fs::write(&file, &changed)?;
+        let output = check(&place, &file)?;
+        let is_good = output.status.success();
+        let told = said(output)?;
+        ensure!(
+            !is_good && told.contains(words),
+            "{words:?} is expected of:\n{changed}\nwhich gives:\n{told}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn check_and_emperord_blame_the_same_file_for_a_host_that_two_want() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    tests::stack::with([Vassal::wsgi(&place)], async |stack| {
+        let text = Vassal::wsgi(&place).text();
+        // By its name it comes first, but the other one has the host.
+        stack.write("aaa", &text)?;
+        stack.logged(&["aaa.toml:", "which is taken by", "wsgi.toml"]).await?;
+        let mut command = Command::new(place.binaries.join("imperium"));
+        let told = said(command.arg("check").arg("--root").arg(stack.root()).output()?)?;
+        ensure!(told.contains("which is taken by") && told.contains("aaa.toml:"), "{told}");
+        ensure!(told.contains("vassals/wsgi.toml"), "{told}");
+        stack.remove("aaa")
+    })
+    .await
+}
+
+/// Runs `imperium` as nobody, where root runs the tests.
+fn as_nobody(
+    place: &Place,
+    arguments: &[&std::ffi::OsStr],
+    home: &std::path::Path,
+) -> anyhow::Result<Output> {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(place.binaries.join("imperium"));
+    command.args(arguments).env("HOME", home).env_remove("IMPERIUM_ROOT").env_remove("XDG_DATA_HOME");
+    if rustix::process::geteuid().is_root() {
+        command.gid(65_534).uid(65_534);
+    }
+    Ok(command.stdin(std::process::Stdio::null()).output()?)
+}
+
+/// A folder of nobody's.
+fn home() -> anyhow::Result<tempfile::TempDir> {
+    let home = tempfile::tempdir()?;
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(home.path(), Some(65_534), Some(65_534))?;
+    }
+    Ok(home)
+}
+
+#[test]
+fn who_may_not_add_an_app_to_the_machine_is_told_what_to_do() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let home = home()?;
+    let output = as_nobody(&place, &["new".as_ref(), place.apps.join("flask").as_os_str()], home.path())?;
+    let told = said(output)?;
+    for words in ["/etc/imperium/vassals/flask.toml", "sudo", "--root DIR"] {
+        ensure!(told.contains(words), "{words:?} is expected in: {told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_version_names_the_build_and_the_shells_are_served() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let run = |arguments: &[&str]| -> anyhow::Result<String> {
+        let output = Command::new(place.binaries.join("imperium")).args(arguments).output()?;
+        ensure!(output.status.success(), "{arguments:?} fails");
+        said(output)
+    };
+    let version = run(&["--version"])?;
+    ensure!(version.starts_with("imperium ") && version.contains("-linux)"), "{version}");
+    for shell in ["bash", "zsh", "fish"] {
+        ensure!(run(&["completion", shell])?.contains("imperium completion --apps"), "{shell}");
+    }
+    let complete = "set -e; source <(\"$0\" completion bash); COMP_WORDS=(imperium relo); COMP_CWORD=1; \
+                    _imperium_with_apps imperium relo imperium; echo \"${COMPREPLY[*]}\"";
+    let bash = Command::new("bash").arg("-c").arg(complete).arg(place.binaries.join("imperium")).output()?;
+    let completed = said(bash)?;
+    ensure!(completed.trim() == "reload", "bash completes `relo` by {completed:?}");
+    ensure!(run(&["man", "up"])?.contains(".TH imperium-up 1"), "no man page");
+    Ok(())
+}

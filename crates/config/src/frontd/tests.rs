@@ -99,6 +99,10 @@ fn errors() {
         "http = [':80']",
         &[&format!("1:9: `http` must be an IP address with a port, not \":80\": {listen}")],
     );
+    for (value, word) in [("true", "stderr"), ("false", "off")] {
+        let told = format!("1:14: `access_log` must be \"off\" or \"stderr\", not {value}: write \"{word}\"");
+        check(&format!("access_log = {value}"), &[&told]);
+    }
     check(
         "access_log = 'x'",
         &[

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use api::VassalName;
+use daemon::logging::NOTICE;
 use tokio::task::AbortHandle;
 use vassal::Vassal;
 
@@ -88,12 +89,12 @@ impl Driver {
                 edits.problem = Some(problem);
             }
             (Noticed::Changed(changed), Purpose::Retry) => {
-                tracing::info!(app = %name, "{changed}: the app is tried again");
+                tracing::info!(target: NOTICE, app = %name, "{changed}: the app is tried again");
                 app.edits = None;
                 self.tell(name, supervise::Event::SourcesChanged);
             }
             (Noticed::Changed(changed), Purpose::Reload) => {
-                tracing::info!(app = %name, "{changed}: reloading");
+                tracing::info!(target: NOTICE, app = %name, "{changed}: reloading");
                 self.reload_sources(name);
             }
         }

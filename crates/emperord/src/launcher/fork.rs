@@ -138,7 +138,7 @@ impl Fork {
     fn command(&self, role: &[&str]) -> Command {
         let mut command = Command::new(&self.workerd);
         command.args(role).arg("--emperord").arg(&self.socket);
-        command.args(["--log-format", format_name(self.log_format)]);
+        command.args(["--log-format", self.log_format.name()]);
         // Whoever started emperord waits to hear of it alone.
         command.env_remove("NOTIFY_SOCKET");
         command
@@ -255,13 +255,6 @@ fn check_reach(account: &Account, path: &Path) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Text => "text",
-        Format::Json => "json",
-    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl RoutesService for Routes {
         Peer::of(&request)?.check_may_route(self.front)?;
         let front = request.into_inner().front;
         let watch = ask(&self.events, |reply| Event::Watch { reply }).await?;
-        tracing::info!(front, version = watch.version, "frontd follows the routing table");
+        tracing::debug!(front, version = watch.version, "frontd follows the routing table");
         let (updates, stream) = mpsc::channel(BACKLOG);
         let events = self.events.downgrade();
         self.tasks.spawn(async move {

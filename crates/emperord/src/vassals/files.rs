@@ -41,6 +41,24 @@ struct Seen {
     modified: Option<SystemTime>,
     /// The text, or what was wrong with reading it.
     content: Result<String, String>,
+    env_file: Option<EnvFile>,
+}
+
+/// What `env_file` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct EnvFile {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+}
+
+impl EnvFile {
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), modified: modified(path).ok() }
+    }
+
+    fn has_changed(&self) -> bool {
+        *self != Self::at(&self.path)
+    }
 }
 
 impl Files {
@@ -137,12 +155,16 @@ impl Files {
             .collect()
     }
 
-    /// The links that lead to a file of another time than was seen last.
-    pub(super) fn changed_links(&self) -> Vec<OsString> {
+    /// Files that something outside of the folder belongs to which has changed: links that lead to a file of another time
+    /// than was seen last, and those whose `env_file` has another one.
+    pub(super) fn changed_elsewhere(&self) -> Vec<OsString> {
         // A folder that cannot be read is complained of elsewhere.
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let links = entries.filter(|it| it.file_type().is_ok_and(|kind| kind.is_symlink()));
-        links.filter(|link| self.has_another_time(&link.path())).map(|link| link.file_name()).collect()
+        let links = links.filter(|link| self.has_another_time(&link.path())).map(|link| link.file_name());
+        let of_env_files =
+            self.seen.iter().filter(|(_, it)| it.env_file.as_ref().is_some_and(EnvFile::has_changed));
+        links.chain(of_env_files.map(|(name, _)| file_of(name).into())).collect()
     }
 
     fn has_another_time(&self, path: &Path) -> bool {
@@ -189,8 +211,15 @@ impl Files {
             Ok(source) => Ok(source.text.clone()),
             Err(diagnostics) => Err(diagnostics.to_string()),
         };
-        let now = Seen { modified, content };
+        let parsed = source.and_then(|it| Ok((Vassal::parse(path, &it.text)?, it.text)));
         let before = self.seen.get(name);
+        // What cannot be read may be so because of that file.
+        let env_file = match &parsed {
+            Ok((vassal, _)) => vassal.env_file.as_deref(),
+            Err(_) => before.and_then(|it| Some(it.env_file.as_ref()?.path.as_path())),
+        };
+        let env_file = env_file.map(EnvFile::at);
+        let now = Seen { modified, content, env_file };
         if before == Some(&now) {
             return None;
         }
@@ -199,7 +228,7 @@ impl Files {
         if same_text && self.times == Times::OfAnotherFolder {
             return None;
         }
-        Some(read(path, source, same_text))
+        Some(reading(parsed, same_text))
     }
 }
 
@@ -211,8 +240,7 @@ fn modified(path: &Path) -> io::Result<SystemTime> {
     fs::metadata(path)?.modified()
 }
 
-fn read(path: &Path, source: Result<Source, Diagnostics>, same_text: bool) -> Reading {
-    let parsed = source.and_then(|it| Ok((Vassal::parse(path, &it.text)?, it.text)));
+fn reading(parsed: Result<(Vassal, String), Diagnostics>, same_text: bool) -> Reading {
     match parsed {
         Ok((vassal, text)) if same_text => Reading::Touched(Box::new(Version { vassal, text })),
         Ok((vassal, text)) => Reading::Edited(Box::new(Version { vassal, text })),

@@ -20,7 +20,7 @@ use crate::readiness;
 const LEFT_ALONE_FOR: Duration = Duration::from_millis(50);
 /// How often a folder that has vanished is looked for.
 const LOOK_FOR_FOLDER: Duration = Duration::from_secs(1);
-/// How often a file that is a link is looked at.
+/// How often files outside of the folder are looked at: those that links lead to, and those of `env_file`.
 const LOOK_AT_LINKS: Duration = Duration::from_secs(1);
 
 /// A folder that is followed.
@@ -82,7 +82,7 @@ impl Vassals {
         }
     }
 
-    /// The folder tells neither of a write to what its links lead to, nor of another folder that is mounted over it, or
+    /// The folder tells neither of a write to what its links lead to or an `env_file` names, nor of another folder that is mounted over it, or
     /// that a link to it leads to now: both are looked at now and then.
     fn look_around(&mut self) {
         let now = Instant::now();
@@ -91,7 +91,7 @@ impl Vassals {
             self.due = Due::Everything(now);
         }
         if let Due::Files(due) = &mut self.due {
-            for file in self.files.changed_links() {
+            for file in self.files.changed_elsewhere() {
                 due.entry(file).or_insert(now + LEFT_ALONE_FOR);
             }
         }

@@ -9,7 +9,7 @@ use daemon::backoff::Backoff;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::Link;
 use super::link::Next;
@@ -160,7 +160,7 @@ impl Target {
             // Before what was under way is told, which ends with this: it would be tried there again by others.
             End::Broken => self.pool.lose(self.shard, self.instance),
         }
-        info!(worker = self.worker, shard = self.shard, "disconnected from worker");
+        debug!(worker = self.worker, shard = self.shard, "disconnected from worker");
         end
     }
 }

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -23,6 +23,8 @@ use crate::admin::block_on;
 const LIMIT: Duration = Duration::from_secs(10);
 /// What is read of its answer, in bytes.
 const LONGEST: u64 = 512;
+/// Bytes of a program that are looked at.
+const LARGEST: u64 = 64 << 20;
 const MARK: &str = "imperium";
 /// Understood by any Python there is. Nothing of the app's or of its packages is run: no `site`, no environment.
 const QUESTION: &str = "import sys; i = getattr(sys, 'implementation', None); sys.stdout.write('imperium %s %d %d %s %s' \
@@ -56,6 +58,11 @@ pub(super) fn check(vassal: &Vassal) -> Finding {
     let Some((program, named)) = program(vassal) else { return Finding::Good };
     let user = match user(vassal) {
         Ok(user) => user,
+        // What can be seen without running it.
+        Err(_) if is_another_program(&program) => {
+            let what = format!("{named} {}, which is no Python", program.display());
+            return Finding::Bad(Wrong::new(what).cure(CURE));
+        }
         Err(reason) => return Finding::NotAsked(reason),
     };
     let answer = match block_on(ask(&program, user)) {
@@ -108,6 +115,15 @@ fn user(vassal: &Vassal) -> Result<User, String> {
         Some((uid, gid)) => Ok(User::Of { uid, gid }),
         None => Err(format!("`user` is {name}, who is not in /etc/passwd")),
     }
+}
+
+/// Whether a program certainly is no CPython: it is an ELF file without the function that any CPython begins with. A
+/// script may call one.
+fn is_another_program(program: &Path) -> bool {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(program).and_then(|it| it.take(LARGEST).read_to_end(&mut bytes));
+    let begins = |name: &[u8]| bytes.split(|it| *it == b'P').any(|it| it.starts_with(name));
+    read.is_ok() && bytes.starts_with(b"\x7fELF") && !begins(b"y_BytesMain") && !begins(b"y_Main")
 }
 
 fn uid_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
@@ -276,6 +292,18 @@ mod tests {
         let words: Vec<_> = said.split_whitespace().collect();
         let [_, privileges, group, session, terminal, pid] = words.as_slice() else { panic!("{said}") };
         assert_eq!((*privileges, *group, *session, *terminal), ("1", *pid, *pid, "0"));
+    }
+
+    #[test]
+    fn another_program_is_told_without_running_it() {
+        assert!(is_another_program(Path::new("/bin/ls")));
+        let python = env::split_paths(&env::var_os("PATH").unwrap())
+            .map(|it| it.join("python3"))
+            .find(|it| it.is_file());
+        assert!(!is_another_program(&python.unwrap()));
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("shim"), "#!/bin/sh\n").unwrap();
+        assert!(!is_another_program(&folder.path().join("shim")));
     }
 
     #[test]

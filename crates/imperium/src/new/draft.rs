@@ -97,9 +97,11 @@ impl Draft {
             notes.extend(paste::missing(egg, &self.project, python));
         }
         for missing in self.statics.served.iter().filter(|it| !it.folder.is_dir()) {
-            let folder = missing.folder.display();
-            notes.push(format!("{folder} is not there: run collectstatic, and take the `#` from [static]"));
+            let (folder, collect) = (missing.folder.display(), self.collectstatic());
+            notes
+                .push(format!("{folder} doesn't exist yet: run `{collect}`, and take the `#` from [static]"));
         }
+        notes.extend(self.without_static_root());
         notes.extend(self.found.settings.iter().filter_map(|it| it.note.clone()));
         notes.extend(self.found.uwsgi.iter().flat_map(|it| it.notes.clone()));
         if let Some(other) = &self.found.other {
@@ -109,6 +111,30 @@ impl Draft {
             notes.push("no domain was given: set domains to the hosts of the site".to_owned());
         }
         notes
+    }
+
+    /// Django's command that collects static files. It is not run here, as it runs code of the project.
+    fn collectstatic(&self) -> String {
+        let python = self.python.as_ref().map(|it| it.path.join("bin/python"));
+        let python = python.unwrap_or_else(|| "python3".into());
+        let manage = self.found.directory.join("manage.py");
+        format!("{} {} collectstatic", python.display(), manage.display())
+    }
+
+    /// What to do where Django has static files, and nobody says where they are collected.
+    fn without_static_root(&self) -> Option<String> {
+        let settings = self.found.settings.as_ref().filter(|_| self.found.framework == "Django")?;
+        let module = settings.mention("django.contrib.staticfiles")?;
+        let is_open = self.statics.served.is_empty() && self.statics.left.is_empty();
+        (is_open && settings.get("STATIC_ROOT").is_none()).then(|| {
+            let (shown, collect, root) =
+                (module.shown.display(), self.collectstatic(), self.found.directory.join("staticfiles"));
+            format!(
+                "static files are served by nobody, as {shown} sets no STATIC_ROOT: set it to \"{}\", run `{collect}`, and \
+                 run `imperium new` again",
+                root.display()
+            )
+        })
     }
 
     /// Why no worker may run for it under systemd, if so.

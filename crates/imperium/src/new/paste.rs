@@ -88,8 +88,8 @@ fn egg(text: &str, section: &str) -> Option<String> {
 
 /// What is left to be done when the package of the file is not installed.
 pub(crate) fn missing(egg: &str, project: &Path, python: &Virtualenv) -> Option<String> {
-    let (path, project) = (python.path.display(), project.display());
     (!python.has_distribution(egg)).then(|| {
-        format!("the package {egg}, which the Paste file names, is not installed in {path}: {path}/bin/pip install -e {project}")
+        let (path, install) = (python.path.display(), python.install(&format!("-e {}", project.display())));
+        format!("the package {egg}, which the Paste file names, is not installed in {path}: `{install}`")
     })
 }

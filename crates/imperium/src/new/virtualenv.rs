@@ -57,8 +57,20 @@ impl Virtualenv {
         let imported = if framework == "web.py" { "web" } else { &package };
         let is_missing = framework != "WSGI" && !self.has(imported);
         is_missing.then(|| {
-            format!("{framework} is not installed in {path}: {path}/bin/pip install {package}, or what the project says")
+            let install = self.install(&package);
+            format!("{framework} is not installed in {path}: `{install}`, or what the project says")
         })
+    }
+
+    /// The command that installs something in it. uv makes virtualenvs without pip.
+    pub(crate) fn install(&self, what: &str) -> String {
+        let path = self.path.display();
+        let config = read(&self.path.join("pyvenv.cfg")).unwrap_or_default();
+        let by_uv = config.lines().any(|it| it.split_once('=').is_some_and(|(key, _)| key.trim() == "uv"));
+        match by_uv && !self.path.join("bin/pip").exists() {
+            true => format!("uv pip install --python {path} {what}"),
+            false => format!("{path}/bin/pip install {what}"),
+        }
     }
 
     /// The folders of what is installed in it.
@@ -113,7 +125,16 @@ mod tests {
         let mut found = find(&[folder.path()]).unwrap();
         assert_eq!(found, Virtualenv { path: venv.clone(), version: String::new() });
         assert_eq!(found.lacks("Flask"), None);
-        assert!(found.lacks("Django").unwrap().starts_with("Django is not installed in "));
+        let (shown, told) = (venv.display(), found.lacks("Django").unwrap());
+        assert!(
+            told.starts_with(&format!(
+                "Django is not installed in {shown}: `{shown}/bin/pip install django`"
+            )),
+            "{told}"
+        );
+        fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nuv = 0.9.5\nversion_info = 3.12.1\n").unwrap();
+        let told = find(&[folder.path()]).unwrap().lacks("Django").unwrap();
+        assert!(told.contains(&format!("`uv pip install --python {shown} django`")), "{told}");
         fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nversion = 3.9.2\n").unwrap();
         found = find(&[folder.path()]).unwrap();
         assert!(found.lacks("Flask").unwrap().contains("has Python 3.9.2, and 3.10 or newer is needed"));

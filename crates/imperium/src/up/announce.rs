@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use api::routes::routes_service_client::RoutesServiceClient;
 use api::routes::watch_response::Update;
-use api::routes::{App, WatchRequest};
+use api::routes::{App, WatchRequest, app};
 use daemon::backoff::Backoff;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -24,6 +24,16 @@ pub(crate) struct Announcer {
     pub(crate) socket: PathBuf,
     /// The certificate of the local CA, where there is one.
     pub(crate) authority: Option<PathBuf>,
+    pub(crate) style: Style,
+}
+
+/// What is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// A table of all apps, with those that come later.
+    Apps,
+    /// Where the one app is once it serves, and how to stop it.
+    OneApp,
 }
 
 /// What was printed, by the apps' names.
@@ -41,6 +51,10 @@ impl Announcer {
             if let Ok(mut updates) = watch(&self.socket).await {
                 while let Ok(Some(update)) = updates.message().await {
                     backoff.reset();
+                    if self.style == Style::OneApp {
+                        print(&self.one_app(&mut printed, update.update));
+                        continue;
+                    }
                     print(&self.news(&mut printed, update.update));
                     print(&authority.take().map(authority_line).unwrap_or_default());
                 }
@@ -66,6 +80,27 @@ impl Announcer {
         changed.into_iter().map(|app| self.lines(printed, app, width)).collect()
     }
 
+    /// Nothing until the app serves, and then once.
+    fn one_app(&self, printed: &mut Printed, update: Option<Update>) -> String {
+        let apps = match update {
+            Some(Update::Snapshot(snapshot)) => snapshot.apps,
+            Some(Update::Change(change)) => change.changed,
+            None => Vec::new(),
+        };
+        let serving = apps.into_iter().find(|it| it.state() == app::State::Serving);
+        let Some(app) = serving.filter(|_| printed.is_empty()) else { return String::new() };
+        let mut urls = self.addresses.urls(&app.domains, &app.path);
+        // What a developer opens first needs no trust in a CA.
+        urls.reverse();
+        let shown = urls.join(" and ");
+        let authority = self.authority.as_deref().map(|it| format!(" (CA {})", real_path(it)));
+        printed.insert(app.name, urls);
+        format!(
+            "Serving {shown}{}\nPress Ctrl-C to stop, again to force quit\n",
+            authority.unwrap_or_default()
+        )
+    }
+
     fn lines(&self, printed: &mut Printed, app: App, width: usize) -> String {
         let urls = self.addresses.urls(&app.domains, &app.path);
         let lines = urls.iter().map(|url| format!("{:<width$}  {url}\n", app.name)).collect();
@@ -76,9 +111,13 @@ impl Announcer {
     }
 }
 
-/// Where the file really is: the folder that it is used from may be gone after this run.
 fn authority_line(file: &Path) -> String {
-    format!("CA  {}\n", file.canonicalize().as_deref().unwrap_or(file).display())
+    format!("CA  {}\n", real_path(file))
+}
+
+/// Where the file really is: the folder that it is used from may be gone after this run.
+fn real_path(file: &Path) -> String {
+    file.canonicalize().as_deref().unwrap_or(file).display().to_string()
 }
 
 /// Waits until frontd says so.
@@ -112,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    fn app(name: &str, path: &str) -> App {
+    fn named(name: &str, path: &str) -> App {
         App {
             name: name.to_owned(),
             domains: vec![format!("{name}.localhost")],
@@ -137,20 +176,44 @@ mod tests {
             https: vec!["127.0.0.1:8443".parse().unwrap()],
             admin: "127.0.0.1:9180".parse().unwrap(),
         };
-        let announcer = Announcer { addresses, socket: PathBuf::new(), authority: None };
+        let announcer = Announcer { addresses, socket: PathBuf::new(), authority: None, style: Style::Apps };
         let mut printed = Printed::new();
         let mut check =
             |update, expected: &str| assert_eq!(announcer.news(&mut printed, Some(update)), expected);
         let (blog, cafe) = ("https://blog.localhost:8443/", "https://cafeteria.localhost:8443/");
         check(
-            snapshot(&[app("blog", "/"), app("cafeteria", "/")]),
+            snapshot(&[named("blog", "/"), named("cafeteria", "/")]),
             &format!("blog       {blog}\ncafeteria  {cafe}\n"),
         );
-        check(change(&[app("blog", "/")], &[]), "");
-        check(change(&[app("blog", "/new")], &[]), &format!("blog  {blog}new/\n"));
+        check(change(&[named("blog", "/")], &[]), "");
+        check(change(&[named("blog", "/new")], &[]), &format!("blog  {blog}new/\n"));
         check(change(&[], &["blog"]), "");
-        check(change(&[app("blog", "/new")], &[]), &format!("blog  {blog}new/\n"));
-        check(snapshot(&[app("cafeteria", "/")]), "");
-        check(snapshot(&[app("blog", "/")]), &format!("blog  {blog}\n"));
+        check(change(&[named("blog", "/new")], &[]), &format!("blog  {blog}new/\n"));
+        check(snapshot(&[named("cafeteria", "/")]), "");
+        check(snapshot(&[named("blog", "/")]), &format!("blog  {blog}\n"));
+    }
+
+    #[test]
+    fn one_app_is_told_once_it_serves() {
+        let addresses = Addresses {
+            http: vec!["127.0.0.1:8000".parse().unwrap()],
+            https: vec!["127.0.0.1:8443".parse().unwrap()],
+            admin: "127.0.0.1:9180".parse().unwrap(),
+        };
+        let authority = Some("/no/such/ca.pem".into());
+        let announcer = Announcer { addresses, socket: PathBuf::new(), authority, style: Style::OneApp };
+        let mut printed = Printed::new();
+        let with = |state: app::State| {
+            snapshot(&[App { domains: vec!["*".to_owned()], state: state.into(), ..named("shop", "/") }])
+        };
+        let mut told = |state| announcer.one_app(&mut printed, Some(with(state)));
+        assert_eq!(told(app::State::Starting), "");
+        assert_eq!(told(app::State::Failed), "");
+        assert_eq!(
+            told(app::State::Serving),
+            "Serving http://127.0.0.1:8000/ and https://localhost:8443/ (CA /no/such/ca.pem)\n\
+             Press Ctrl-C to stop, again to force quit\n"
+        );
+        assert_eq!(told(app::State::Serving), "");
     }
 }

@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 
 use miette::Diagnostic;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::port_owner::{self, Owner};
 use super::spawn::FIRST_FD;
 
 /// As many clients may wait in the kernel to be accepted, while frontd is restarted.
 const BACKLOG: i32 = 4096;
+/// How many ports are tried for one to propose.
+const PORTS_TRIED: u16 = 20;
 
 /// The sockets that frontd is handed.
 #[derive(Debug, Default)]
@@ -23,11 +26,13 @@ pub(crate) struct Listeners {
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("listen for {name} on {address}")]
+#[error("listen for {name} on {address}{}", self.taken_by())]
 #[diagnostic(help("{}", self.cure()))]
 pub(crate) struct BindError {
     name: &'static str,
     address: SocketAddr,
+    /// Who listens there.
+    owner: Option<Owner>,
     source: io::Error,
 }
 
@@ -39,7 +44,7 @@ impl Listeners {
     pub(crate) fn bind(addresses: &[(&'static str, SocketAddr)]) -> Result<Self, BindError> {
         let reserved = reserve(addresses.len());
         let bind = |&(name, address): &(&'static str, SocketAddr)| {
-            let socket = bind(address).map_err(|source| BindError { name, address, source })?;
+            let socket = bind(address).map_err(|source| BindError::new(name, address, source))?;
             Ok((name, socket))
         };
         Ok(Self { sockets: addresses.iter().map(bind).collect::<Result<_, _>>()?, _reserved: reserved })
@@ -63,28 +68,49 @@ impl Listeners {
 }
 
 impl BindError {
+    fn new(name: &'static str, address: SocketAddr, source: io::Error) -> Self {
+        let is_taken = source.kind() == io::ErrorKind::AddrInUse;
+        Self { name, address, owner: if is_taken { port_owner::find(address) } else { None }, source }
+    }
+
+    fn taken_by(&self) -> String {
+        self.owner.as_ref().map(|owner| format!(": the port is taken by {owner}")).unwrap_or_default()
+    }
+
     fn cure(&self) -> String {
-        let Self { name, address, source } = self;
-        let other =
-            |port: u16| format!("choose another address: --{name} {}", SocketAddr::new(address.ip(), port));
+        let Self { name, address, owner, source } = self;
+        let other = |port: u16| match (*name, address.ip()) {
+            ("http", ip) if ip == Ipv4Addr::LOCALHOST => format!("choose another port: --port {port}"),
+            (_, ip) => format!("choose another address: --{name} {}", SocketAddr::new(ip, port)),
+        };
         let port = address.port();
-        match source.kind() {
-            io::ErrorKind::AddrInUse => format!(
-                "stop who listens there (`ss -ltnp 'sport = :{port}'` tells), or {}",
-                other(port.saturating_add(1))
-            ),
-            io::ErrorKind::PermissionDenied => {
-                format!("ports below 1024 are the administrator's; {}", other(port.saturating_add(8000)))
+        match (source.kind(), owner) {
+            (io::ErrorKind::AddrInUse, Some(Owner { pid, .. })) => {
+                format!("stop that process (`kill {pid}`), or {}", other(free_after(*address)))
             }
-            io::ErrorKind::AddrNotAvailable => {
+            (io::ErrorKind::AddrInUse, None) => format!(
+                "stop the process that listens there (`sudo ss -ltnp 'sport = :{port}'` names it), or {}",
+                other(free_after(*address))
+            ),
+            (io::ErrorKind::PermissionDenied, _) => {
+                format!("only root may listen on ports below 1024; {}", other(port.saturating_add(8000)))
+            }
+            (io::ErrorKind::AddrNotAvailable, _) => {
                 format!(
-                    "no network interface has {} (`ip address` tells); choose one that is there",
+                    "no network interface has {} (`ip address` lists them); choose another one",
                     address.ip()
                 )
             }
             _ => other(port),
         }
     }
+}
+
+/// The next port that is free there.
+fn free_after(address: SocketAddr) -> u16 {
+    let next = address.port().saturating_add(1);
+    let is_free = |port: &u16| TcpListener::bind(SocketAddr::new(address.ip(), *port)).is_ok();
+    (next..next.saturating_add(PORTS_TRIED)).find(is_free).unwrap_or(next)
 }
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {
@@ -105,8 +131,6 @@ fn reserve(sockets: usize) -> Vec<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
 
     #[test]
@@ -124,10 +148,18 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let error = Listeners::bind(&[("https", address)]).unwrap_err();
-        assert_eq!(error.to_string(), format!("listen for https on {address}"));
+        let told = error.to_string();
+        assert!(
+            told.starts_with(&format!("listen for https on {address}: the port is taken by imperium")),
+            "{told}"
+        );
+        let pid = std::process::id();
+        assert!(told.ends_with(&format!("(pid {pid})")), "{told}");
         let cure = error.help().unwrap().to_string();
-        assert!(cure.contains(&format!("sport = :{}", address.port())), "{cure}");
-        assert!(cure.contains("--https 127.0.0.1:"), "{cure}");
+        assert!(cure.contains(&format!("kill {pid}")) && cure.contains("--https 127.0.0.1:"), "{cure}");
+        let unseen = BindError { name: "http", owner: None, ..error };
+        let cure = unseen.cure();
+        assert!(cure.contains(&format!("sport = :{}", address.port())) && cure.contains("--port "), "{cure}");
     }
 
     #[test]

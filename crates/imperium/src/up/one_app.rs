@@ -8,14 +8,17 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf, absolute};
 
 use api::VassalName;
-use config::{Layout, Wrong};
+use config::{Diagnostics, Layout, Wrong};
 use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 use tracing::warn;
-use vassal::{App, Target};
+use vassal::{App, MAX_WORKERS, StaticPrefix, Target, Vassal};
+
+use super::python::Choice;
+use crate::{trust, version};
 
 /// Where one app is served, if nothing else is asked for.
 pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
@@ -26,12 +29,13 @@ pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OneApp {
     /// Run this one app, without any file: `app.py`, `app.py:callable` or `module:callable`
+    #[arg(value_hint = clap::ValueHint::FilePath)]
     pub(crate) app: Option<String>,
-    /// How many processes the app has
-    #[arg(long, value_name = "N", requires = "app")]
+    /// How many processes the app has [default: 2]
+    #[arg(long, value_name = "N", requires = "app", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_WORKERS)))]
     workers: Option<u16>,
-    /// How many requests each of them works on at once
-    #[arg(long, value_name = "N", requires = "app")]
+    /// How many requests each of them works on at once [default: 1]
+    #[arg(long, value_name = "N", requires = "app", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Serve a folder without asking the app, such as `/static/=assets`; may be given several times
     #[arg(long = "static", value_name = "/PREFIX/=DIR", requires = "app", value_parser = parse_static)]
@@ -39,6 +43,12 @@ pub(crate) struct OneApp {
     /// Don't reload the app when its Python files, templates or `.env` change
     #[arg(long, requires = "app")]
     no_reload: bool,
+    /// Read environment variables of the app from this file, such as `.env`; a change of it starts new workers
+    #[arg(long, value_name = "FILE", requires = "app", value_hint = clap::ValueHint::FilePath)]
+    env_file: Option<PathBuf>,
+    /// Don't print a line for each request
+    #[arg(long, requires = "app")]
+    no_access_log: bool,
 }
 
 /// An argument that names no app.
@@ -51,32 +61,52 @@ enum AppError {
     Target(String),
     #[error("run `{app}`: it {why}")]
     Call { app: String, why: Wrong },
+    #[error("run {app}: {why}")]
+    Refused {
+        app: String,
+        why: String,
+        #[help]
+        cure: Option<String>,
+    },
+    #[error("use the active virtualenv {}: there is no bin/python in it", .0.display())]
+    #[diagnostic(help("`deactivate` it, or unset VIRTUAL_ENV"))]
+    NoVirtualenv(PathBuf),
     #[error("run {}: there is no such file", .0.display())]
     #[diagnostic(help("go to the folder of the app, or write the path of the file from here"))]
     NoFile(PathBuf),
 }
 
 impl OneApp {
-    /// Makes a root with the file of `app` in it.
-    pub(crate) fn root(&self, app: &str) -> miette::Result<TempDir> {
+    /// Makes a root with the file of `app` in it. Returns it with the line that says what is about to run.
+    pub(crate) fn root(&self, app: &str) -> miette::Result<(TempDir, String)> {
         let directory = env::current_dir().into_diagnostic().wrap_err("find the current folder")?;
-        let name = name_of(app, &directory)?;
+        let (name, file) = name_of(app, &directory)?;
+        let python = Choice::new(file.as_deref(), &directory);
+        check_virtualenv(&python)?;
         let root = temporary_folder().into_diagnostic().wrap_err("make a folder for the time of this run")?;
         let layout = Layout::under(root.path()).into_diagnostic()?;
         let file = layout.vassals().join(format!("{name}.toml"));
         let runs_as = RunsAs::of(geteuid().is_root());
         if runs_as == RunsAs::Root {
-            warn!("{app} runs as root, as you do: who breaks into it has the machine");
+            warn!("{app} runs as root, as you do: whoever breaks into it controls this machine");
         }
-        let text = self.vassal_file(app, &directory, python(&directory).as_deref(), runs_as);
+        let text = self.vassal_file(app, &directory, python.virtualenv.as_deref(), runs_as);
+        Vassal::parse(&file, &text).map_err(|it| refused(app, &it))?;
         fs::create_dir(layout.vassals())
             .and_then(|()| fs::write(&file, text))
+            .and_then(|()| fs::write(layout.frontd_toml(), self.frontd_file()))
             .into_diagnostic()
             .wrap_err_with(|| format!("write {}", file.display()))?;
         if let Err(error) = keep_authority(&layout) {
             warn!(%error, "the CA is not kept: browsers have to be told of a new one after each start");
         }
-        Ok(root)
+        Ok((root, format!("Imperium {} runs {app} with {python}\n", version::SHORT)))
+    }
+
+    fn frontd_file(&self) -> String {
+        let mut file = DocumentMut::new();
+        file["access_log"] = value(if self.no_access_log { "off" } else { "stderr" });
+        file.to_string()
     }
 
     fn vassal_file(&self, app: &str, directory: &Path, python: Option<&Path>, runs_as: RunsAs) -> String {
@@ -95,6 +125,11 @@ impl OneApp {
                 file[key] = value(i64::from(count));
             }
         }
+        if let Some(env_file) = &self.env_file {
+            file["env_file"] = path(&directory.join(env_file));
+        }
+        // Has the worker do what only a developer wants.
+        file["env"]["IMPERIUM_DEVELOPMENT"] = value("1");
         if !self.static_folders.is_empty() {
             let folders = self.static_folders.iter().map(|(prefix, it)| (prefix, path(&directory.join(it))));
             file["static"] = Item::Table(folders.collect::<Table>());
@@ -122,23 +157,43 @@ impl RunsAs {
     }
 }
 
-/// The name of an app: that of its file or module, as far as a name may have its characters.
-fn name_of(app: &str, directory: &Path) -> Result<VassalName, AppError> {
+/// A virtualenv is there, or nothing can be run; other mistakes are told by the file.
+fn check_virtualenv(python: &Choice) -> Result<(), AppError> {
+    match &python.virtualenv {
+        Some(folder) if folder.join("bin/python").symlink_metadata().is_err() => {
+            Err(AppError::NoVirtualenv(folder.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// In words that name no file, as the operator has written none.
+fn refused(app: &str, diagnostics: &Diagnostics) -> AppError {
+    let problems = diagnostics.problems();
+    let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let cure = problems.iter().find_map(Diagnostic::help).map(|it| it.to_string());
+    AppError::Refused { app: app.to_owned(), why, cure }
+}
+
+/// The name of an app: that of its file or module, as far as a name may have its characters. With its file, if it is
+/// one.
+fn name_of(app: &str, directory: &Path) -> Result<(VassalName, Option<PathBuf>), AppError> {
     let refused = || AppError::Target(app.to_owned());
     let wrong = |why: Wrong| match app.contains('(') {
         true => AppError::Call { app: app.to_owned(), why },
         false => refused(),
     };
-    let stem = match App::parse(app).map_err(wrong)?.target {
-        Target::Module(module) => module,
+    let (stem, file) = match App::parse(app).map_err(wrong)?.target {
+        Target::Module(module) => (module, None),
         Target::File(file) | Target::Paste(file) if !directory.join(&file).is_file() => {
             return Err(AppError::NoFile(directory.join(file)));
         }
         Target::File(file) | Target::Paste(file) => {
-            Path::new(&file).with_extension("").file_name().map(lossy).ok_or_else(refused)?
+            let stem = Path::new(&file).with_extension("").file_name().map(lossy).ok_or_else(refused)?;
+            (stem, Some(directory.join(file)))
         }
     };
-    crate::app_name::app_name(&stem).ok_or_else(refused)
+    Ok((crate::app_name::app_name(&stem).ok_or_else(refused)?, file))
 }
 
 fn lossy(name: &std::ffi::OsStr) -> String {
@@ -147,12 +202,6 @@ fn lossy(name: &std::ffi::OsStr) -> String {
 
 fn path(path: &Path) -> Item {
     value(path.to_string_lossy().as_ref())
-}
-
-/// The virtualenv that is active, or the one that lies in the folder.
-fn python(directory: &Path) -> Option<PathBuf> {
-    let active = env::var_os("VIRTUAL_ENV").filter(|it| !it.is_empty()).map(PathBuf::from);
-    active.or_else(|| Some(directory.join(".venv")).filter(|it| it.join("bin/python").exists()))
 }
 
 fn temporary_folder() -> io::Result<TempDir> {
@@ -165,9 +214,7 @@ fn temporary_folder() -> io::Result<TempDir> {
 /// trusted again each time.
 fn keep_authority(layout: &Layout) -> io::Result<()> {
     let private = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    let data = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|it| it.is_absolute());
-    let data = data.or_else(|| Some(env::home_dir()?.join(".local/share")));
-    let kept = data.ok_or(io::ErrorKind::NotFound)?.join("imperium/tls");
+    let kept = trust::kept().ok_or(io::ErrorKind::NotFound)?;
     private(&kept)?;
     access(&kept, Access::WRITE_OK)?;
     private(&layout.state)?;
@@ -176,8 +223,12 @@ fn keep_authority(layout: &Layout) -> io::Result<()> {
 
 fn parse_static(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
-        Some((prefix, folder)) if prefix.starts_with('/') && !folder.is_empty() => {
-            Ok((prefix.to_owned(), folder.into()))
+        Some((prefix, folder)) if !folder.is_empty() => {
+            StaticPrefix::parse(prefix).map_err(|it| format!("`{prefix}` {it}"))?;
+            match Path::new(folder).is_dir() {
+                true => Ok((prefix.to_owned(), folder.into())),
+                false => Err(format!("there is no folder `{folder}`")),
+            }
         }
         _ => Err("write it as `/static/=FOLDER`".to_owned()),
     }
@@ -185,7 +236,7 @@ fn parse_static(text: &str) -> Result<(String, PathBuf), String> {
 
 #[cfg(test)]
 mod tests {
-    use vassal::{Python, Vassal};
+    use vassal::Python;
 
     use super::*;
 
@@ -197,7 +248,7 @@ mod tests {
             fs::write(folder.path().join(file), "").unwrap();
         }
         let check = |app: &str, expected: &str| {
-            let name = name_of(app, folder.path()).map(|it| it.to_string());
+            let name = name_of(app, folder.path()).map(|it| it.0.to_string());
             assert_eq!(
                 name.unwrap_or_else(|error| error.to_string().replace(&lossy(folder.path().as_os_str()), "")),
                 expected
@@ -232,9 +283,12 @@ mod tests {
             app: Some("app.py".to_owned()),
             workers: Some(3),
             threads: Some(4),
-            static_folders: vec![parse_static("/static/=assets").unwrap()],
+            static_folders: vec![("/static/".to_owned(), "assets".into())],
+            no_access_log: false,
+            env_file: None,
             no_reload: false,
         };
+        assert_eq!(said.frontd_file(), "access_log = \"stderr\"\n");
         let text = |runs_as| said.vassal_file("app.py", folder.path(), None, runs_as);
         let parse = |text: &str| Vassal::parse(Path::new("app.toml"), text).unwrap();
         // Only what is said counts as root's.
@@ -251,5 +305,18 @@ mod tests {
         let folders: Vec<_> =
             vassal.static_folders.into_iter().map(|(prefix, it)| (prefix.to_string(), it.path)).collect();
         assert_eq!(folders, [("/static/".to_owned(), folder.path().join("assets"))]);
+    }
+
+    #[test]
+    fn a_static_folder_is_checked_in_the_words_of_the_option() {
+        let folder = tempfile::tempdir().unwrap();
+        let shown = folder.path().display();
+        assert_eq!(parse_static(&format!("/a/={shown}")), Ok(("/a/".to_owned(), folder.path().to_owned())));
+        assert_eq!(parse_static("/a/=no/such"), Err("there is no folder `no/such`".to_owned()));
+        let told = parse_static(&format!("/a={shown}")).unwrap_err();
+        assert_eq!(told, "`/a` must begin and end with `/`: write \"/a/\"");
+        for text in ["", "/a/", "/a/="] {
+            assert_eq!(parse_static(text), Err("write it as `/static/=FOLDER`".to_owned()), "{text}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use miette::{Diagnostic, IntoDiagnostic as _, Report, WrapErr as _};
 use tempfile::TempDir;
 use vassal::Vassal;
 
+use super::listen::Listen;
 use super::programs::Programs;
 use super::{Args, one_app};
 use crate::at::root_from_env;
@@ -25,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) frontd: FrontdConfig,
     pub(crate) emperord: EmperordConfig,
     pub(crate) programs: Programs,
+    /// What to say before anything starts, for one app.
+    pub(crate) greeting: Option<String>,
     /// Removed when everything has ended.
     _temporary: Option<TempDir>,
     /// Held as long as this runs.
@@ -34,7 +37,7 @@ pub(crate) struct Plan {
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum PlanError {
-    #[error("run what?")]
+    #[error("nothing to run")]
     #[diagnostic(help(
         "`imperium up --root DIR` runs the apps of DIR/vassals/, `imperium up app.py` runs one"
     ))]
@@ -42,18 +45,24 @@ enum PlanError {
     #[error("run {}: another `imperium up` does so already", .0.display())]
     #[diagnostic(help("stop that one, or choose another folder"))]
     Runs(PathBuf),
+    #[error("listen nowhere: HTTP and HTTPS are both off")]
+    #[diagnostic(help("leave out `--http off` or `--https off`"))]
+    Off,
 }
 
 impl Plan {
     /// Reads the daemons' files and the apps'; an app's file that is wrong is told, and holds up no other.
     pub(crate) fn read(args: &Args) -> miette::Result<Self> {
-        let (layout, temporary) = root(args)?;
+        let Root { layout, temporary, greeting } = root(args)?;
         let programs = Programs::of_this()?;
         let (mut frontd, emperord) = load(&layout, &programs)?;
         args.override_addresses(&mut frontd);
+        if frontd.http.is_empty() && frontd.https.is_empty() {
+            return Err(PlanError::Off.into());
+        }
         make_folders(&layout, &emperord)?;
         let lock = lock(&layout)?;
-        let plan = Self { layout, frontd, emperord, programs, _temporary: temporary, _lock: lock };
+        let plan = Self { layout, frontd, emperord, programs, greeting, _temporary: temporary, _lock: lock };
         plan.check_apps()?;
         Ok(plan)
     }
@@ -89,23 +98,26 @@ impl Plan {
             let checked = Vassal::load(&file).and_then(|it| it.check_sockets(&self.emperord));
             let Err(diagnostics) = checked else { continue };
             let refused = Report::new(Refused::new(file.display().to_string(), diagnostics));
-            if self._temporary.is_some() {
-                return Err(refused);
-            }
             output::stderr().write(format!("{refused:?}\n").into_bytes());
         }
         Ok(())
     }
 }
 
-fn root(args: &Args) -> miette::Result<(Layout, Option<TempDir>)> {
-    let temporary = args.one_app.app.as_ref().map(|app| args.one_app.root(app)).transpose()?;
-    let root = match &temporary {
-        Some(folder) => Some(folder.path().to_owned()),
-        None => args.root.clone().or_else(root_from_env),
-    };
-    let layout = Layout::under(&root.ok_or(PlanError::Nothing)?).into_diagnostic()?;
-    Ok((layout, temporary))
+struct Root {
+    layout: Layout,
+    temporary: Option<TempDir>,
+    greeting: Option<String>,
+}
+
+fn root(args: &Args) -> miette::Result<Root> {
+    if let Some(app) = &args.one_app.app {
+        let (temporary, greeting) = args.one_app.root(app)?;
+        let layout = Layout::under(temporary.path()).into_diagnostic()?;
+        return Ok(Root { layout, temporary: Some(temporary), greeting: Some(greeting) });
+    }
+    let root = args.root.clone().or_else(root_from_env).ok_or(PlanError::Nothing)?;
+    Ok(Root { layout: Layout::under(&root).into_diagnostic()?, temporary: None, greeting: None })
 }
 
 /// The daemons' files; all that is wrong with them is told at once.
@@ -169,15 +181,24 @@ fn tell_how_to_begin(folder: &Path) {
     output::stderr().write(text.into_bytes());
 }
 
+/// Whether somebody listens there, such as another `imperium up`.
+fn is_taken(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
 impl Args {
     fn override_addresses(&self, frontd: &mut FrontdConfig) {
         let one_app = self.one_app.app.is_some();
-        let instead = |of: &mut Vec<SocketAddr>, by: Option<SocketAddr>| {
-            if let Some(address) = by {
-                *of = vec![address];
+        let instead = |of: &mut Vec<SocketAddr>, by: Option<Listen>| {
+            if let Some(listen) = by {
+                *of = listen.addresses();
             }
         };
-        instead(&mut frontd.http, self.http.or(one_app.then_some(one_app::HTTP)));
+        let port = self.port.map(|port| Listen::At((Ipv4Addr::LOCALHOST, port).into()));
+        instead(&mut frontd.http, port.or(self.http).or(one_app.then_some(Listen::At(one_app::HTTP))));
+        if one_app {
+            frontd.https.iter_mut().filter(|it| is_taken(**it)).for_each(|it| it.set_port(0));
+        }
         instead(&mut frontd.https, self.https);
         frontd.admin = self.admin.or(one_app.then_some(one_app::ADMIN)).unwrap_or(frontd.admin);
     }

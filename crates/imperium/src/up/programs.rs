@@ -39,6 +39,8 @@ pub(crate) struct MissingError {
 pub(crate) struct Told<'a> {
     pub(crate) root: &'a Path,
     pub(crate) log_format: Format,
+    /// The file that the last lines of the log are kept in.
+    pub(crate) log_copy: &'a Path,
 }
 
 /// Whom the error pages are for.
@@ -74,6 +76,7 @@ impl Programs {
             name: EMPEROR,
             path: self.emperord.clone(),
             arguments: told.arguments().chain(pages.argument()).collect(),
+            log_copy: told.log_copy.to_owned(),
             listeners: Listeners::default(),
             stop: Signal::INT,
             succession: Succession::AtEnd,
@@ -86,6 +89,7 @@ impl Programs {
             name: FRONT,
             path: self.frontd.clone(),
             arguments: told.arguments().chain(pages.argument()).collect(),
+            log_copy: told.log_copy.to_owned(),
             listeners,
             stop: Signal::TERM,
             succession: Succession::AtDrain,
@@ -103,10 +107,7 @@ fn folder_for(command: &Path) -> PathBuf {
 
 impl Told<'_> {
     fn arguments(self) -> impl Iterator<Item = OsString> {
-        let format = match self.log_format {
-            Format::Text => "text",
-            Format::Json => "json",
-        };
+        let format = self.log_format.name();
         ["--root".into(), self.root.into(), "--log-format".into(), format.into()].into_iter()
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use daemon::logging::copy;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
@@ -27,6 +28,8 @@ pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<OsString>,
+    /// The file that the last lines of its log are kept in.
+    pub(crate) log_copy: PathBuf,
     /// What it is handed to listen on.
     pub(crate) listeners: Listeners,
     /// What makes it end in order; sent to it also when this process dies.
@@ -286,7 +289,7 @@ impl Program {
         for key in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"] {
             command.env_remove(key);
         }
-        command.env("NOTIFY_SOCKET", notices);
+        command.env("NOTIFY_SOCKET", notices).env(copy::VARIABLE, &self.log_copy);
         if !sockets.is_empty() {
             command
                 .env("LISTEN_FDS", sockets.len().to_string())

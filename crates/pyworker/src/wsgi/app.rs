@@ -1,6 +1,8 @@
 //! Finds the app that a spec names: `module:callable`, `file.py:callable`, either with a factory's arguments, or a
 //! Paste file.
 
+mod asgi;
+mod django;
 mod factory;
 mod file;
 mod paste;
@@ -10,6 +12,8 @@ use std::path::Path;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+pub(crate) use self::asgi::UnsupportedApp;
 
 /// What the app is called where the spec does not say.
 const USUAL_NAMES: [&str; 2] = ["application", "app"];
@@ -66,6 +70,12 @@ impl<'a> Location<'a> {
 
     /// Imports the module and finds the app in it.
     pub(crate) fn load<'py>(&self, py: Python<'py>, directory: &Path) -> PyResult<Bound<'py, PyAny>> {
+        let app = self.find(py, directory)?;
+        asgi::refuse(&app)?;
+        django::with_static_files(app)
+    }
+
+    fn find<'py>(&self, py: Python<'py>, directory: &Path) -> PyResult<Bound<'py, PyAny>> {
         let module = match self.module {
             Module::Name(name) => py.import(name)?.into_any(),
             Module::File(file) => file::import(py, &directory.join(file))?,

@@ -88,6 +88,7 @@ fn the_least_that_an_app_needs() {
         recycle: Recycle { requests: None, lifetime: None, memory: None, jitter: 10 },
         reload: Reload { watch: false },
         confinement: Confinement::default(),
+        env_file: None,
         env: BTreeMap::new(),
         static_folders: BTreeMap::new(),
         sendfile_folders: BTreeMap::new(),

@@ -1,0 +1,142 @@
+//! `imperium completion SHELL`: what a shell needs to complete the command line, with the apps that there are.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Command, CommandFactory};
+use config::{EmperordConfig, Layout};
+use manual::Shell;
+use miette::IntoDiagnostic as _;
+
+use crate::at::root_from_env;
+use crate::running;
+
+/// The commands whose argument is an app.
+const OF_APPS: [&str; 4] = ["forget", "logs", "reload", "scale"];
+/// Apps that are offered.
+const MOST: usize = 1000;
+
+const BASH: &str = "
+_imperium_with_apps() {
+    _imperium \"$@\"
+    case \"${COMP_WORDS[1]}\" in
+        APPS)
+            [[ ${COMP_WORDS[COMP_CWORD]} == -* ]] ||
+                COMPREPLY=($(compgen -W \"$(imperium completion --apps 2>/dev/null)\" -- \"${COMP_WORDS[COMP_CWORD]}\"))
+            ;;
+    esac
+}
+complete -F _imperium_with_apps -o bashdefault -o default imperium
+";
+
+const FISH: &str = "
+complete -c imperium -n \"__fish_seen_subcommand_from APPS\" -f -a \"(imperium completion --apps 2>/dev/null)\"
+";
+
+const ZSH: &str = "
+_imperium_apps() {
+    local -a apps
+    apps=(${(f)\"$(imperium completion --apps 2>/dev/null)\"})
+    compadd -a apps
+}
+";
+
+/// Print a script that completes `imperium` in a shell, such as `reload <TAB>` by the apps
+///
+/// bash: `source <(imperium completion bash)`; zsh: `source <(imperium completion zsh)` after `compinit`; fish: `imperium
+/// completion fish | source`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The shell
+    #[arg(value_enum, required_unless_present = "apps")]
+    shell: Option<Shell>,
+    /// Only print the names of the apps, which the scripts call
+    #[arg(long, hide = true, conflicts_with = "shell")]
+    apps: bool,
+}
+
+/// Prints it.
+pub(crate) fn run<Cli: CommandFactory>(args: &Args) -> miette::Result<ExitCode> {
+    let text = match args.shell {
+        Some(shell) => script(Cli::command(), shell),
+        None => apps().iter().map(|it| format!("{it}\n")).collect(),
+    };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).into_diagnostic(),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn script(command: Command, shell: Shell) -> String {
+    let script = manual::completion(command, shell);
+    match shell {
+        Shell::Bash => script + &BASH.replace("APPS", &OF_APPS.join("|")),
+        Shell::Fish => script + &FISH.replace("APPS", &OF_APPS.join(" ")),
+        // The script ends by registering itself, or by running where it is loaded as a function.
+        Shell::Zsh => script
+            .replace("\n_imperium() {", &format!("{ZSH}\n_imperium() {{"))
+            .lines()
+            .map(|line| {
+                match line
+                    .trim_start()
+                    .trim_start_matches("'::")
+                    .trim_start_matches("':")
+                    .starts_with("app -- ")
+                {
+                    true => line.replace(":_default'", ":_imperium_apps'") + "\n",
+                    false => format!("{line}\n"),
+                }
+            })
+            .collect(),
+        _ => script,
+    }
+}
+
+/// Those that have a file. Nobody is asked: a shell waits.
+fn apps() -> Vec<String> {
+    let running = || running::choose().ok().flatten().map(|it| it.root);
+    let layout = root_from_env().or_else(running).and_then(|it| Layout::under(&it).ok());
+    let layout = layout.unwrap_or_else(Layout::system);
+    let folder =
+        EmperordConfig::load(&layout, "workerd".as_ref()).map_or_else(|_| layout.vassals(), |it| it.vassals);
+    let entries = folder.read_dir().into_iter().flatten().flatten().take(MOST);
+    let mut names: Vec<_> =
+        entries.filter_map(|it| Some(vassal::name_of(&it.path())?.ok()?.to_string())).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// Feeds the tests.
+    #[derive(Parser)]
+    #[command(name = "imperium")]
+    struct Cli {
+        #[command(subcommand)]
+        command: What,
+    }
+
+    #[derive(clap::Subcommand)]
+    enum What {
+        Reload {
+            /// The app
+            app: Option<String>,
+        },
+    }
+
+    #[test]
+    fn each_shell_asks_for_the_apps() {
+        for (shell, words) in [
+            (Shell::Bash, "forget|logs|reload|scale)"),
+            (Shell::Fish, "__fish_seen_subcommand_from forget logs reload scale"),
+            (Shell::Zsh, "app -- The app:_imperium_apps'"),
+        ] {
+            let script = script(Cli::command(), shell);
+            assert!(script.contains(words) && script.contains("imperium completion --apps"), "{script}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Reads the file that `imperium up` keeps its log in, through its renewals.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use daemon::logging::copy::former;
+
+/// The end of a file that grows.
+#[derive(Debug)]
+pub(super) struct Tail {
+    path: PathBuf,
+    file: BufReader<File>,
+    /// A line that has no end yet.
+    begun: Vec<u8>,
+}
+
+impl Tail {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: BufReader::new(File::open(path)?), begun: Vec::new() })
+    }
+
+    /// The last lines that are shown of those that are there, of the former file too.
+    pub(super) fn last(&mut self, count: usize, lines: &mut Lines<'_>) -> io::Result<String> {
+        let former = fs::read(former(&self.path)).unwrap_or_default();
+        let former =
+            former.split_inclusive(|it| *it == b'\n').map(|it| String::from_utf8_lossy(it).into_owned());
+        let mut shown = VecDeque::new();
+        for line in former.chain(self.more()?) {
+            shown.extend(lines.shown(&line));
+            if shown.len() > count {
+                shown.pop_front();
+            }
+        }
+        Ok(shown.into_iter().collect())
+    }
+
+    /// The lines that are new since the last call.
+    pub(super) fn more(&mut self) -> io::Result<Vec<String>> {
+        let is_former = fs::metadata(&self.path)
+            .is_ok_and(|it| self.file.get_ref().metadata().is_ok_and(|this| this.ino() != it.ino()));
+        let mut found = self.rest()?;
+        if is_former {
+            self.file = BufReader::new(File::open(&self.path)?);
+            found.extend(self.rest()?);
+        }
+        Ok(found)
+    }
+
+    fn rest(&mut self) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        while self.file.read_until(b'\n', &mut self.begun)? > 0 && self.begun.ends_with(b"\n") {
+            found.push(String::from_utf8_lossy(&self.begun).into_owned());
+            self.begun.clear();
+        }
+        Ok(found)
+    }
+}
+
+/// Chooses lines, one after the other.
+#[derive(Debug)]
+pub(super) struct Lines<'a> {
+    app: Option<&'a str>,
+    colors: bool,
+    /// Whether the last line that begins an event was shown: what follows it, such as a traceback, belongs to it.
+    shows: bool,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(app: Option<&'a str>, colors: bool) -> Self {
+        Self { app, colors, shows: true }
+    }
+
+    /// A line as it is shown, if it is.
+    pub(super) fn shown(&mut self, line: &str) -> Option<String> {
+        let plain = plain(line);
+        if let Some(app) = self.app
+            && let Some(begin) = concerns(&plain, app)
+        {
+            self.shows = begin;
+        }
+        self.shows.then(|| if self.colors { line.to_owned() } else { plain })
+    }
+}
+
+/// Whether an event is about an app; None of a line that begins no event that names its process. Such are all lines of
+/// an app that runs alone.
+fn concerns(line: &str, app: &str) -> Option<bool> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let is_level = |it: &&str| matches!(*it, "ERROR" | "WARN" | "INFO" | "DEBUG" | "TRACE");
+    words.next().filter(is_level)?;
+    let process = words.next()?.strip_suffix(':')?;
+    let is_worker = |it: &str| {
+        it.strip_prefix(app).and_then(|it| it.strip_prefix('-')).is_some_and(|number| {
+            number == "template" || !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit())
+        })
+    };
+    let names = |word: &str| {
+        word.strip_prefix("app=") == Some(app) || word.strip_prefix("worker=").is_some_and(is_worker)
+    };
+    Some(is_worker(process) || words.any(names))
+}
+
+/// Without colors: `ESC [ … m`.
+fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        plain.push_str(before);
+        rest = after
+            .trim_start_matches(|c: char| c.is_ascii_digit() || c == ';')
+            .strip_prefix('m')
+            .unwrap_or(after);
+    }
+    plain.push_str(rest);
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const LOG: &str = "\
+2026-11-27T20:00:00.000Z  INFO emperord: worker is ready worker=blog-1\n\
+2026-11-27T20:00:00.000Z \u{1b}[31mERROR\u{1b}[0m shop-1: the app raised an exception path=/\n\
+Traceback (most recent call last):\n\
+2026-11-27T20:00:00.000Z  INFO blog-1: hello\n\
+2026-11-27T20:00:00.000Z  WARN frontd: a request was not served app=shop\n";
+
+    fn shown(app: Option<&str>) -> String {
+        let mut lines = Lines::new(app, false);
+        LOG.split_inclusive('\n').filter_map(|it| lines.shown(it)).collect()
+    }
+
+    #[test]
+    fn the_lines_of_an_app_with_their_tracebacks() {
+        assert_eq!(shown(None), plain(LOG));
+        let lines: Vec<_> = plain(LOG).lines().map(str::to_owned).collect();
+        assert_eq!(shown(Some("shop")).lines().collect::<Vec<_>>(), [&lines[1], &lines[2], &lines[4]]);
+        assert_eq!(shown(Some("blog")).lines().collect::<Vec<_>>(), [&lines[0], &lines[3]]);
+        // What a development server logs names no process.
+        let mut alone = Lines::new(Some("app"), false);
+        assert_eq!(alone.shown("GET / 200 1.0 ms app-1\n").as_deref(), Some("GET / 200 1.0 ms app-1\n"));
+    }
+
+    #[test]
+    fn new_lines_come_through_a_renewal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let add = |text: &str| {
+            let mut file = File::options().append(true).create(true).open(&path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        fs::write(former(&path), "1\n2\n").unwrap();
+        add("3\n4\nbeg");
+        let mut lines = Lines::new(None, false);
+        let mut tail = Tail::open(&path).unwrap();
+        assert_eq!(tail.last(3, &mut lines).unwrap(), "2\n3\n4\n");
+        assert_eq!(tail.more().unwrap(), Vec::<String>::new());
+        add("un\n5\n");
+        fs::rename(&path, former(&path)).unwrap();
+        add("6\n");
+        assert_eq!(tail.more().unwrap(), ["begun\n", "5\n", "6\n"]);
+    }
+}

@@ -1,0 +1,239 @@
+//! The stacks that `imperium up` runs for this user: each leaves an entry, by which the other commands find it.
+
+use std::env;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use config::Layout;
+use miette::Diagnostic;
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+
+/// Entries that are looked at.
+const MOST: usize = 1000;
+/// Bytes of one.
+const LONGEST: u64 = 64 << 10;
+
+/// A stack that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Running {
+    pid: u32,
+    /// When its process was started, in ticks since the machine was: another one may get the same pid.
+    started: u64,
+    /// Where its files are.
+    pub(crate) root: PathBuf,
+    /// The working directory of `imperium up`.
+    folder: PathBuf,
+    /// What it was told to run, if that is one app.
+    app: Option<String>,
+}
+
+/// The entry of this process, which goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Entry(PathBuf);
+
+/// Several run, and none of them belongs to this folder more than the others.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("choose one of the {} that `imperium up` runs:{}", .0.len(), list(.0))]
+#[diagnostic(help("name it by `--root DIR`, or go to the folder that it was started in"))]
+pub(crate) struct AmbiguousError(Vec<Running>);
+
+fn list(them: &[Running]) -> String {
+    let line = |it: &Running| {
+        let app = it.app.as_deref().map(|app| format!("{app} in ")).unwrap_or_default();
+        format!("\n  --root {}  ({app}{}, pid {})", it.root.display(), it.folder.display(), it.pid)
+    };
+    them.iter().map(line).collect()
+}
+
+/// Leaves an entry for this process.
+///
+/// # Errors
+/// When the folder of entries belongs to somebody else, or cannot be written.
+pub(crate) fn register(root: &Path, app: Option<&str>) -> io::Result<Entry> {
+    let pid = std::process::id();
+    let running = Running {
+        pid,
+        started: started(pid).ok_or(io::ErrorKind::NotFound)?,
+        root: root.to_owned(),
+        folder: env::current_dir()?,
+        app: app.map(str::to_owned),
+    };
+    let path = folder(&place()?)?.join(format!("{pid}.json"));
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    file.write_all(&serde_json::to_vec(&running)?)?;
+    Ok(Entry(path))
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let _gone_already = fs::remove_file(&self.0);
+    }
+}
+
+/// Whether an emperord of this machine runs, which commands are about unless they belong to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum System {
+    Runs,
+    Absent,
+}
+
+/// The stack that a command in the current folder is about; None where it is the system's installation.
+///
+/// # Errors
+/// When several could be meant.
+pub(crate) fn choose() -> Result<Option<Running>, AmbiguousError> {
+    let here = env::current_dir().unwrap_or_default();
+    let system = if Layout::system().emperord_socket().exists() { System::Runs } else { System::Absent };
+    nearest(all(), &here, system)
+}
+
+/// All that run, the oldest first. Entries of those that have ended are removed.
+pub(crate) fn all() -> Vec<Running> {
+    place().ok().and_then(|it| folder(&it).ok()).map(|it| entries(&it)).unwrap_or_default()
+}
+
+fn entries(folder: &Path) -> Vec<Running> {
+    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path());
+    let mut running: Vec<_> = paths.take(MOST).filter_map(|path| alive(&path)).collect();
+    running.sort_by_key(|it| (it.started, it.pid));
+    running
+}
+
+/// What an entry says, if its process runs.
+fn alive(path: &Path) -> Option<Running> {
+    let mut text = Vec::new();
+    File::open(path).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
+    let entry: Option<Running> = serde_json::from_slice(&text).ok();
+    let running = entry.filter(|it| started(it.pid) == Some(it.started));
+    // One that is being written is no JSON yet: its process is alive.
+    let pid = path.file_stem()?.to_str()?.parse().ok();
+    if running.is_none() && pid.is_none_or(|pid| !is_up(pid)) {
+        let _gone_already = fs::remove_file(path);
+    }
+    running
+}
+
+fn is_up(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.trim() == "imperium")
+}
+
+/// Those whose folder or root holds `here`, and of them the deepest; else the only one there is.
+fn nearest(running: Vec<Running>, here: &Path, system: System) -> Result<Option<Running>, AmbiguousError> {
+    let depth = |it: &Running| {
+        let holds = [&it.folder, &it.root].into_iter().filter(|it| here.starts_with(it));
+        holds.map(|it| it.components().count()).max().unwrap_or(0)
+    };
+    let deepest = running.iter().map(depth).max().unwrap_or(0);
+    if deepest == 0 && system == System::Runs {
+        return Ok(None);
+    }
+    let mut found: Vec<_> = running.into_iter().filter(|it| depth(it) == deepest).collect();
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        _ => Err(AmbiguousError(found)),
+    }
+}
+
+/// Field 22 of `/proc/PID/stat` (`proc_pid_stat(5)`); the program's name before it may hold anything.
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.split(' ').nth(19)?.parse().ok()
+}
+
+/// The user's runtime directory, where there is one; else a folder of their own among the temporary files.
+fn place() -> io::Result<PathBuf> {
+    let runtime =
+        env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|it| it.is_absolute() && it.is_dir());
+    Ok(match runtime {
+        Some(folder) => folder.join("imperium"),
+        None => PathBuf::from(format!("/tmp/imperium-{}", geteuid().as_raw())),
+    })
+}
+
+/// Makes the folder, unless it is there. Anybody may have made one in `/tmp`: it has to be this user's alone.
+fn folder(path: &Path) -> io::Result<PathBuf> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        let what = format!("{} must be a folder that only you may enter: remove it", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn running(folder: &str, root: &str) -> Running {
+        Running {
+            pid: 1,
+            started: 1,
+            root: root.into(),
+            folder: folder.into(),
+            app: Some("app.py".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_nearest_is_chosen_and_several_are_listed() {
+        let choose =
+            |running: &[Running], here: &str| nearest(running.to_vec(), Path::new(here), System::Absent);
+        let (a, b) = (running("/srv/a", "/tmp/x"), running("/srv/a/b", "/tmp/y"));
+        assert_eq!(choose(&[], "/srv").unwrap(), None);
+        assert_eq!(choose(std::slice::from_ref(&a), "/elsewhere").unwrap(), Some(a.clone()));
+        assert_eq!(nearest(vec![a.clone()], Path::new("/elsewhere"), System::Runs).unwrap(), None);
+        assert_eq!(nearest(vec![a.clone()], Path::new("/srv/a"), System::Runs).unwrap(), Some(a.clone()));
+        let both = [a.clone(), b.clone()];
+        assert_eq!(choose(&both, "/srv/a/b/c").unwrap(), Some(b));
+        assert_eq!(choose(&both, "/srv/a").unwrap(), Some(a.clone()));
+        assert_eq!(choose(&both, "/tmp/x/run").unwrap(), Some(a));
+        let told = choose(&both, "/elsewhere").unwrap_err().to_string();
+        assert!(
+            told.starts_with(
+                "choose one of the 2 that `imperium up` runs:\n  --root /tmp/x  (app.py in /srv/a, pid 1)"
+            ),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn entries_of_the_dead_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, running: &Running| {
+            fs::write(folder.path().join(name), serde_json::to_vec(running).unwrap()).unwrap();
+        };
+        let this = std::process::id();
+        let alive = Running { pid: this, started: started(this).unwrap(), ..running("/a", "/b") };
+        write("1.json", &alive);
+        // Another process has the pid by now; no process has it; no entry at all.
+        write("2.json", &Running { started: 1, ..alive.clone() });
+        write("3.json", &Running { pid: u32::MAX, ..alive.clone() });
+        fs::write(folder.path().join("4.json"), "half").unwrap();
+        assert_eq!(entries(folder.path()), [alive]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_others_may_enter_is_not_used() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("imperium");
+        assert_eq!(folder(&path).unwrap(), path);
+        assert_eq!(folder(&path).unwrap(), path);
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        assert!(folder(&path).is_err());
+        let link = parent.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(folder(&link).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! Chooses the Python of an app that has no file: an activated virtualenv, or one that lies nearby.
+
+use std::env;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The names that `python -m venv` and uv are usually given.
+const USUAL: [&str; 2] = [".venv", "venv"];
+
+/// A Python, and why it is that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// None is `python3` of `PATH`.
+    pub(crate) virtualenv: Option<PathBuf>,
+    why: Why,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Active,
+    BesideApp,
+    InFolder,
+    NoneFound,
+}
+
+impl Choice {
+    /// `file` is the app's, where it is given as a file; `folder` is the working directory.
+    pub(crate) fn new(file: Option<&Path>, folder: &Path) -> Self {
+        let active = env::var_os("VIRTUAL_ENV").filter(|it| !it.is_empty()).map(PathBuf::from);
+        Self::among(active, file, folder)
+    }
+
+    fn among(active: Option<PathBuf>, file: Option<&Path>, folder: &Path) -> Self {
+        let beside = file.and_then(|it| folder.join(it).parent().map(Path::to_owned));
+        let usual =
+            |folder: &Path| USUAL.map(|name| folder.join(name)).into_iter().find(|it| is_virtualenv(it));
+        if let Some(active) = active {
+            return Self { virtualenv: Some(folder.join(active)), why: Why::Active };
+        }
+        if let Some(found) = beside.as_deref().and_then(usual) {
+            return Self { virtualenv: Some(found), why: Why::BesideApp };
+        }
+        match usual(folder) {
+            Some(found) => Self { virtualenv: Some(found), why: Why::InFolder },
+            None => Self { virtualenv: None, why: Why::NoneFound },
+        }
+    }
+}
+
+/// Also where its interpreter is gone: that has to be said.
+fn is_virtualenv(folder: &Path) -> bool {
+    folder.join("bin/python").symlink_metadata().is_ok()
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.why {
+            Why::Active => "the active virtualenv",
+            Why::BesideApp => "the virtualenv next to the app",
+            Why::InFolder => "the virtualenv of this folder",
+            Why::NoneFound => "no virtualenv is active or nearby",
+        };
+        match &self.virtualenv {
+            Some(folder) => write!(f, "{} ({why})", folder.display()),
+            None => write!(f, "python3 of PATH ({why})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_active_one_comes_first_then_the_nearest() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |it: &str| folder.path().join(it);
+        let make = |it: &str| {
+            fs::create_dir_all(at(it).join("bin")).unwrap();
+            fs::write(at(it).join("bin/python"), "").unwrap();
+        };
+        let choose =
+            |active: Option<PathBuf>| Choice::among(active, Some(Path::new("src/app.py")), folder.path());
+        fs::create_dir(at("src")).unwrap();
+        assert_eq!(choose(None), Choice { virtualenv: None, why: Why::NoneFound });
+        make("venv");
+        assert_eq!(choose(None), Choice { virtualenv: Some(at("venv")), why: Why::InFolder });
+        make("src/venv");
+        assert_eq!(choose(None), Choice { virtualenv: Some(at("src/venv")), why: Why::BesideApp });
+        make("src/.venv");
+        assert_eq!(choose(None).virtualenv, Some(at("src/.venv")));
+        let active = choose(Some("/srv/active".into()));
+        assert_eq!(active.to_string(), "/srv/active (the active virtualenv)");
+        // A module is imported from the working directory.
+        assert_eq!(Choice::among(None, None, folder.path()).virtualenv, Some(at("venv")));
+    }
+}

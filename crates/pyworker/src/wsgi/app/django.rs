@@ -1,0 +1,28 @@
+//! Has Django serve the static files of its apps in development, as `manage.py runserver` does.
+
+use std::env;
+
+use pyo3::prelude::*;
+
+/// Set by `imperium up APP` alone.
+const DEVELOPMENT: &str = "IMPERIUM_DEVELOPMENT";
+
+/// Wraps an app of Django's in its `StaticFilesHandler`, where `runserver` would: with `DEBUG`, and with
+/// `django.contrib.staticfiles` among the installed apps.
+///
+/// # Errors
+/// What Django raises.
+pub(super) fn with_static_files(app: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let class = app.get_type();
+    let is_django = class.name()? == "WSGIHandler" && class.module()? == "django.core.handlers.wsgi";
+    if !is_django || env::var_os(DEVELOPMENT).is_none() {
+        return Ok(app);
+    }
+    let py = app.py();
+    let is_debug = py.import("django.conf")?.getattr("settings")?.getattr("DEBUG")?.is_truthy()?;
+    let apps = py.import("django.apps")?.getattr("apps")?;
+    if !is_debug || !apps.call_method1("is_installed", ("django.contrib.staticfiles",))?.is_truthy()? {
+        return Ok(app);
+    }
+    py.import("django.contrib.staticfiles.handlers")?.getattr("StaticFilesHandler")?.call1((app,))
+}

@@ -1,0 +1,185 @@
+//! Reads a `.env` file: names and values of environment variables.
+//!
+//! A line is empty, a comment that begins with `#`, or `NAME=value`, where `export` may come before. A value is
+//!
+//! - as it stands, up to a `#` behind white space, without the white space around it;
+//! - between single quotes, as it stands;
+//! - between double quotes, with `\n`, `\r`, `\t`, `\"`, `\\` and `\$` for what these mean.
+//!
+//! Nothing is looked up: `$HOME` is just that text. A value is one line. Of two of the same name, the later one counts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use config::Wrong;
+
+/// Bytes of a file.
+const LONGEST: u64 = 256 << 10;
+/// Variables in it.
+const MOST: usize = 1000;
+
+/// A line that cannot be read. It is displayed without a word of the line, which may hold a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct BadLine {
+    number: usize,
+    why: &'static str,
+}
+
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} {}", self.number, self.why)
+    }
+}
+
+/// The variables of the file `path`.
+///
+/// # Errors
+/// When it cannot be read, or a line of it not be understood; no value is in the error.
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, String>, Wrong> {
+    let shown = path.display();
+    let failed = |error: io::Error| Wrong::new(format!("names {shown}, which cannot be read: {error}"));
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(Wrong::new(format!("names {shown}, which is no file")));
+    }
+    file.take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > LONGEST {
+        return Err(Wrong::new(format!("names {shown}, which has more than {} KiB", LONGEST >> 10)));
+    }
+    let wrong = |it: BadLine| {
+        Wrong::new(format!("names {shown}, whose {it}"))
+            .cure("write each line as NAME=value, NAME='value' or NAME=\"value\"")
+    };
+    parse(&text).map_err(wrong)
+}
+
+fn parse(text: &str) -> Result<BTreeMap<String, String>, BadLine> {
+    let mut found = BTreeMap::new();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (at, line) in text.lines().enumerate() {
+        let bad = |why| BadLine { number: at + 1, why };
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export").filter(|it| it.starts_with([' ', '\t'])).unwrap_or(line);
+        let (name, value) = line.split_once('=').ok_or(bad("has no `=`"))?;
+        let name = name.trim();
+        let is_name = |it: char| it == '_' || it.is_ascii_alphanumeric();
+        if name.is_empty() || name.starts_with(|it: char| it.is_ascii_digit()) || !name.chars().all(is_name) {
+            return Err(bad("doesn't begin with the name of a variable"));
+        }
+        let value = parse_value(value.trim()).map_err(bad)?;
+        if value.contains('\0') {
+            return Err(bad("has a zero byte"));
+        }
+        if found.insert(name.to_owned(), value).is_none() && found.len() > MOST {
+            return Err(bad("is one variable too many: there may be 1000"));
+        }
+    }
+    Ok(found)
+}
+
+fn parse_value(text: &str) -> Result<String, &'static str> {
+    let (value, rest) = match text.chars().next() {
+        Some('\'') => {
+            let (value, rest) = text[1..].split_once('\'').ok_or("has no closing quote")?;
+            (value.to_owned(), rest)
+        }
+        Some('"') => double_quoted(&text[1..])?,
+        _ => {
+            let comment = text
+                .char_indices()
+                .zip(text.chars().skip(1))
+                .find(|((_, a), b)| a.is_whitespace() && *b == '#');
+            let end = comment.map_or(text.len(), |((at, _), _)| at);
+            let value = if text.starts_with('#') { "" } else { text[..end].trim_end() };
+            return Ok(value.to_owned());
+        }
+    };
+    match rest.trim_start() {
+        rest if rest.is_empty() || rest.starts_with('#') => Ok(value),
+        _ => Err("has something behind the closing quote"),
+    }
+}
+
+fn double_quoted(text: &str) -> Result<(String, &str), &'static str> {
+    let mut value = String::new();
+    let mut rest = text.char_indices();
+    while let Some((at, c)) = rest.next() {
+        match c {
+            '"' => return Ok((value, &text[at + 1..])),
+            '\\' => value.push(match rest.next().map(|it| it.1) {
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('t') => '\t',
+                Some(c @ ('"' | '\\' | '$')) => c,
+                Some(_) => return Err("has a backslash before a character that needs none"),
+                None => return Err("has no closing quote"),
+            }),
+            c => value.push(c),
+        }
+    }
+    Err("has no closing quote")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        for (line, expected) in [
+            ("A=b", "b"),
+            ("export A=b", "b"),
+            ("  A = b c  # comment", "b c"),
+            ("A=b#c", "b#c"),
+            ("A=", ""),
+            ("A=# comment", ""),
+            ("A='b # \\n \"c\"' # comment", "b # \\n \"c\""),
+            ("A=\"b\\n\\\"\\$HOME\\\\\"", "b\n\"$HOME\\"),
+            ("A=$HOME", "$HOME"),
+            ("A=a=b==", "a=b=="),
+            ("A=é", "é"),
+            ("A=1\nA=2", "2"),
+            ("\u{feff}# comment\r\n\r\nA=b\r\n", "b"),
+        ] {
+            assert_eq!(parse(line).unwrap()["A"], expected, "{line}");
+        }
+        assert!(parse("\n# A=b\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_bad_line_is_told_by_its_number_and_without_its_text() {
+        for (text, why) in [
+            ("A=b\nsecret", "line 2 has no `=`"),
+            ("1A=secret", "line 1 doesn't begin with the name of a variable"),
+            ("A B=secret", "line 1 doesn't begin with the name of a variable"),
+            ("=secret", "line 1 doesn't begin with the name of a variable"),
+            ("A='secret", "line 1 has no closing quote"),
+            ("A=\"secret\\\"", "line 1 has no closing quote"),
+            ("A=\"secret\\x\"", "line 1 has a backslash before a character that needs none"),
+            ("A='secret'x", "line 1 has something behind the closing quote"),
+            ("A=secret\0", "line 1 has a zero byte"),
+        ] {
+            assert_eq!(parse(text).unwrap_err().to_string(), why);
+        }
+    }
+
+    #[test]
+    fn files_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        assert!(read(&path).unwrap_err().to_string().contains("cannot be read: No such file"));
+        assert!(read(folder.path()).unwrap_err().to_string().contains("is no file"));
+        std::fs::write(&path, "A=".to_owned() + &"b".repeat(300_000)).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("more than 256 KiB"));
+        std::fs::write(&path, (0..=MOST).map(|it| format!("A{it}=\n")).collect::<String>()).unwrap();
+        let told = read(&path).unwrap_err().to_string();
+        assert!(told.contains("whose line 1001 is one variable too many"), "{told}");
+    }
+}

@@ -1,0 +1,97 @@
+//! Commands that are told no folder find what `imperium up` runs for the user.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::ensure;
+use tests::client::{Client, Protocol};
+use tests::place::Place;
+use tests::stack::Stack;
+use tests::wait::until;
+
+const APP: &str = "
+def app(environ, start_response):
+    start_response('200 OK', [('Content-Length', '2')])
+    return [b'ok']
+";
+
+fn folder() -> anyhow::Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("app.py"), APP)?;
+    Ok(folder)
+}
+
+fn start(folder: &Path, runtime: &Path) -> anyhow::Result<Stack> {
+    Stack::one_app_with(Place::of_tests()?, folder, &["app.py"], &[("XDG_RUNTIME_DIR", runtime)])
+}
+
+async fn serves(stack: &Stack) -> anyhow::Result<Client> {
+    let ca = until("it says where the app is", async || Ok(stack.ca().ok())).await?;
+    Client::new(&ca, "localhost", stack.http, Protocol::Plain)
+}
+
+fn imperium(runtime: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
+    let mut command = Command::new(Place::of_tests()?.binaries.join("imperium"));
+    command.args(arguments).current_dir(folder).env("XDG_RUNTIME_DIR", runtime).env_remove("IMPERIUM_ROOT");
+    Ok(command.output()?)
+}
+
+/// What a command prints.
+fn said(runtime: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = imperium(runtime, folder, arguments)?;
+    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[tokio::test]
+async fn status_reload_and_logs_find_the_one_of_their_folder() -> anyhow::Result<()> {
+    let (runtime, here, elsewhere) = (tempfile::tempdir()?, folder()?, tempfile::tempdir()?);
+    let (runtime, here) = (runtime.path(), here.path());
+    let stack = start(here, runtime)?;
+    let outcome = Box::pin(async {
+        serves(&stack).await?.get("/page").await?.expect(200)?;
+        for folder in [here, elsewhere.path()] {
+            let status = said(runtime, folder, &["status"])?;
+            ensure!(status.contains("app-1"), "{status}");
+        }
+        let logs =
+            async || Ok(Some(said(runtime, here, &["logs"])?).filter(|it| it.contains("GET /page 200 ")));
+        until("the request is in the log", logs).await?;
+        let reloaded = said(runtime, here, &["reload"])?;
+        ensure!(reloaded == "app: 2 workers ready\n", "{reloaded}");
+        ensure!(said(runtime, here, &["completion", "--apps"])? == "app\n", "the app is not offered");
+
+        let other_folder = folder()?;
+        let other = start(other_folder.path(), runtime)?;
+        let both = Box::pin(async {
+            serves(&other).await?.get("/other").await?.expect(200)?;
+            let Output { status, stderr, .. } = imperium(runtime, elsewhere.path(), &["status"])?;
+            let told = String::from_utf8(stderr)?;
+            ensure!(!status.success(), "one of two was chosen");
+            for words in [
+                "choose one of the 2",
+                &here.display().to_string(),
+                &other_folder.path().display().to_string(),
+            ] {
+                ensure!(told.contains(words), "{words:?} is expected in: {told}");
+            }
+            let logs = async || {
+                let logs = said(runtime, other_folder.path(), &["logs"])?;
+                Ok(Some(logs).filter(|it| it.contains("GET /other")))
+            };
+            let logs = until("the request is in the log of the other", logs).await?;
+            ensure!(!logs.contains("GET /page"), "{logs}");
+            Ok(())
+        })
+        .await;
+        both.and(other.end_beside_clients().await)
+    })
+    .await;
+    if outcome.is_err() {
+        stack.show_log();
+    }
+    outcome.and(stack.end_beside_clients().await)?;
+    let left = std::fs::read_dir(runtime.join("imperium"))?.count();
+    ensure!(left == 0, "{left} entries are left");
+    Ok(())
+}
