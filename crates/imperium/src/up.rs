@@ -27,7 +27,7 @@ use daemon::signals::Signals;
 use miette::{IntoDiagnostic as _, WrapErr as _};
 use tracing::{info, warn};
 
-use self::announce::{Announcer, Style};
+use self::announce::{Announcer, CannotStart, OnFailure, Style};
 use self::listen::Listen;
 use self::listeners::Listeners;
 use self::notices::Notices;
@@ -38,6 +38,9 @@ use self::stack::{Program, Stack};
 use crate::addresses::Addresses;
 use crate::admin::block_on;
 use crate::running;
+
+/// The exit status if the one app cannot start and its files are not watched, as gunicorn's is.
+const EXIT_CANNOT_START: u8 = 3;
 
 /// What a daemon may take beyond the time that its work may take.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -82,6 +85,10 @@ impl Args {
         if self.one_app.app.is_some() { Style::OneApp } else { Style::Apps }
     }
 
+    fn on_failure(&self) -> OnFailure {
+        if self.one_app.reloads() { OnFailure::Wait } else { OnFailure::End }
+    }
+
     fn pages(&self) -> Pages {
         if self.development || self.one_app.app.is_some() { Pages::Development } else { Pages::Production }
     }
@@ -91,7 +98,8 @@ impl Args {
 pub(crate) fn run(args: &Args) -> ExitCode {
     let _last_lines = logging::init("imperium", args.log_format());
     match run_stack(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ending::Told) => ExitCode::SUCCESS,
+        Ok(Ending::CannotStart) => ExitCode::from(EXIT_CANNOT_START),
         Err(error) => {
             output::stderr().write(format!("Error: {error:?}\n").into_bytes());
             ExitCode::FAILURE
@@ -99,8 +107,17 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// It was told to.
+    Told,
+    /// The one app cannot start.
+    CannotStart,
+}
+
 /// Reads everything, then binds, then starts; returns when everything has ended.
-fn run_stack(args: &Args) -> miette::Result<()> {
+fn run_stack(args: &Args) -> miette::Result<Ending> {
     let plan = Plan::read(args)?;
     let log_copy = plan.layout.run.join("log");
     copy::keep(log_copy.clone());
@@ -126,32 +143,37 @@ fn run_stack(args: &Args) -> miette::Result<()> {
         socket: plan.emperord.socket.clone(),
         authority: plan.authority(),
         style: args.style(),
+        on_failure: args.on_failure(),
     };
     let _entry = running::register(&plan.layout.etc, args.one_app.app.as_deref())
         .inspect_err(|error| warn!(%error, "other commands cannot find this one without --root"));
-    block_on(serve(&plan, programs, announcer))??;
+    let ending = block_on(serve(&plan, programs, announcer))??;
     remove_sockets(&plan.emperord.run);
     Addresses::remove(&plan.emperord.socket);
     info!("stopped");
-    Ok(())
+    Ok(ending)
 }
 
 /// Runs until it is told to stop, and ends everything in the reverse order; a second signal ends it at once.
-async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> miette::Result<()> {
+async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> miette::Result<Ending> {
     let mut signals = Signals::new().into_diagnostic().wrap_err("receive signals")?;
     let notices = plan.emperord.run.join("notify.sock");
     let notices = Notices::bind(notices).into_diagnostic().wrap_err("listen for what the daemons tell")?;
     let mut stack = Stack::new(programs, notices).into_diagnostic().wrap_err("watch over processes")?;
-    tokio::select! {
+    let ending = tokio::select! {
         never = stack.keep_running() => match never {},
-        never = announcer.run() => match never {},
-        _ = signals.next() => info!(target: NOTICE, "stopping: press Ctrl-C again to force quit"),
-    }
+        CannotStart = announcer.run() => Ending::CannotStart,
+        _ = signals.next() => {
+            info!(target: NOTICE, "stopping: press Ctrl-C again to force quit");
+            Ending::Told
+        }
+    };
     tokio::select! {
         () = end(&mut stack, plan) => {}
         _ = signals.next() => warn!("killing everything"),
     }
-    stack.kill().await.into_diagnostic().wrap_err("end every process")
+    stack.kill().await.into_diagnostic().wrap_err("end every process")?;
+    Ok(ending)
 }
 
 /// frontd first: what it still has to answer needs workers.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Output};
 
 use anyhow::ensure;
 use tests::client::Protocol;
@@ -87,4 +88,20 @@ async fn visitors_are_shown_nothing_of_the_inside() -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+#[test]
+fn without_reloading_an_app_that_cannot_start_ends_up_with_status_3() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("app.py"), BROKEN)?;
+    // A run that does not end by itself is ended.
+    let mut up = Command::new("timeout");
+    up.arg("60").arg(Place::of_tests()?.binaries.join("imperium"));
+    up.args(["up", "app.py", "--no-reload", "--port", "0", "--https", "off"]).current_dir(folder.path());
+    let Output { status, stdout, stderr } = up.output()?;
+    let (printed, log) = (String::from_utf8(stdout)?, String::from_utf8(stderr)?);
+    ensure!(status.code() == Some(3), "it ended with {status}:\n{printed}{log}");
+    ensure!(!printed.contains("http://"), "a URL of an app that does not serve:\n{printed}");
+    ensure!(log.matches("ModuleNotFoundError: ").count() == 1, "the traceback is not told once:\n{log}");
+    Ok(())
 }

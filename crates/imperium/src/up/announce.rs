@@ -1,7 +1,6 @@
 //! Waits until the stack is ready, and prints where the apps are.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,7 +24,21 @@ pub(crate) struct Announcer {
     /// The certificate of the local CA, where there is one.
     pub(crate) authority: Option<PathBuf>,
     pub(crate) style: Style,
+    pub(crate) on_failure: OnFailure,
 }
+
+/// What follows when the one app cannot start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    /// Its files are watched, or it is tried again: that is waited for.
+    Wait,
+    /// This run ends.
+    End,
+}
+
+/// The one app cannot start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CannotStart;
 
 /// What is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +53,8 @@ pub(crate) enum Style {
 type Printed = BTreeMap<String, Vec<String>>;
 
 impl Announcer {
-    /// Begins when frontd is ready; goes on until it is dropped.
-    pub(crate) async fn run(self) -> Infallible {
+    /// Begins when frontd is ready; goes on until it is dropped, or until the app cannot start if that ends the run.
+    pub(crate) async fn run(self) -> CannotStart {
         ready(self.addresses.admin).await;
         let mut printed = Printed::new();
         let mut authority = self.authority.as_deref();
@@ -52,6 +65,9 @@ impl Announcer {
                 while let Ok(Some(update)) = updates.message().await {
                     backoff.reset();
                     if self.style == Style::OneApp {
+                        if printed.is_empty() && self.is_end(update.update.as_ref()) {
+                            return CannotStart;
+                        }
                         print(&self.one_app(&mut printed, update.update));
                         continue;
                     }
@@ -78,6 +94,17 @@ impl Announcer {
         };
         let width = changed.iter().map(|it| it.name.len()).max().unwrap_or_default();
         changed.into_iter().map(|app| self.lines(printed, app, width)).collect()
+    }
+
+    /// Whether an update tells of a failure that ends the run. emperord has logged why.
+    fn is_end(&self, update: Option<&Update>) -> bool {
+        let apps = match update {
+            Some(Update::Snapshot(snapshot)) => &snapshot.apps,
+            Some(Update::Change(change)) => &change.changed,
+            None => return false,
+        };
+        let has_failed = |it: &App| !it.failure.is_empty() && it.state() != app::State::Serving;
+        self.on_failure == OnFailure::End && apps.iter().any(has_failed)
     }
 
     /// Nothing until the app serves, and then once.
@@ -176,7 +203,13 @@ mod tests {
             https: vec!["127.0.0.1:8443".parse().unwrap()],
             admin: "127.0.0.1:9180".parse().unwrap(),
         };
-        let announcer = Announcer { addresses, socket: PathBuf::new(), authority: None, style: Style::Apps };
+        let announcer = Announcer {
+            addresses,
+            socket: PathBuf::new(),
+            authority: None,
+            style: Style::Apps,
+            on_failure: OnFailure::Wait,
+        };
         let mut printed = Printed::new();
         let mut check =
             |update, expected: &str| assert_eq!(announcer.news(&mut printed, Some(update)), expected);
@@ -201,7 +234,13 @@ mod tests {
             admin: "127.0.0.1:9180".parse().unwrap(),
         };
         let authority = Some("/no/such/ca.pem".into());
-        let announcer = Announcer { addresses, socket: PathBuf::new(), authority, style: Style::OneApp };
+        let announcer = Announcer {
+            addresses,
+            socket: PathBuf::new(),
+            authority,
+            style: Style::OneApp,
+            on_failure: OnFailure::Wait,
+        };
         let mut printed = Printed::new();
         let with = |state: app::State| {
             snapshot(&[App { domains: vec!["*".to_owned()], state: state.into(), ..named("shop", "/") }])

@@ -77,6 +77,11 @@ enum AppError {
 }
 
 impl OneApp {
+    /// Whether the app is reloaded when its own files change.
+    pub(super) fn reloads(&self) -> bool {
+        !self.no_reload
+    }
+
     /// Makes a root with the file of `app` in it. Returns it with the line that says what is about to run.
     pub(crate) fn root(&self, app: &str) -> miette::Result<(TempDir, String)> {
         let directory = env::current_dir().into_diagnostic().wrap_err("find the current folder")?;
