@@ -91,7 +91,6 @@ impl Refusal {
     }
 
     fn set(&self, violation: Violation) {
-        tracing::debug!(reason = violation.name(), %violation, "refused a request");
         self.metrics.refused(violation.name());
         let _is_the_first = self.violation.set(violation);
     }
@@ -207,6 +206,10 @@ impl<IO> HeadGuard<IO> {
     /// Ends the requests of this connection behind what is ready, of which all that is held is.
     fn refuse(&mut self, violation: Violation, place: RefusedIn, is_head: bool) {
         self.refusal.set(violation);
+        if place == RefusedIn::Body {
+            // One in a head is logged when it is answered.
+            tracing::debug!(reason = violation.name(), %violation, "refused a request");
+        }
         self.stage = Stage::Refused;
         self.held.extend_from_slice(match place {
             RefusedIn::Body => POISON,

@@ -80,7 +80,7 @@ pub(crate) fn refuse_plain(shard: &Shard, client: &Client, request: Request<Inco
     let violation = client.refusal().of(&request);
     let (head, _) = request.into_parts();
     let mut response = match violation {
-        Some(violation) => Reply::Malformed(violation).response(&Asked::new(id, &head)),
+        Some(violation) => refuse_head(client, violation, &Asked::new(id, &head)),
         None => {
             shard.metrics().unrouted.inc();
             told(shard, client, None, Reply::PlainHttp, id);
@@ -99,7 +99,7 @@ async fn answer(shard: &Shard, client: &Client, id: RequestId, request: Request<
     let violation = client.refusal().of(&request);
     let (mut head, body) = request.into_parts();
     if let Some(violation) = violation {
-        return Reply::Malformed(violation).response(&Asked::new(id, &head));
+        return refuse_head(client, violation, &Asked::new(id, &head));
     }
     let mut body = RequestBody::new(body, &shard.config().limits);
     let response = match url_path::normalize(&mut head.uri) {
@@ -208,6 +208,13 @@ fn wrong_fields(shard: &Shard, head: &Parts) -> Option<Reply> {
         size += name.as_str().len() + value.len();
     }
     (size > shard.config().limits.header_bytes).then_some(Reply::Malformed(Violation::HeadTooLong))
+}
+
+/// Answers a request whose head broke the rules of HTTP; the guard has counted it.
+fn refuse_head(client: &Client, violation: Violation, asked: &Asked<'_>) -> Response<Body> {
+    let (client, reason, request) = (client.address(), violation.name(), asked.id);
+    debug!(%client, reason, %request, "refused a request: {violation}");
+    Reply::Malformed(violation).response(asked)
 }
 
 /// Answers in frontd's own name. Each such answer is counted, and written into the log: what a client did wrong where
