@@ -9,9 +9,11 @@ mod broken;
 mod edits;
 mod event;
 mod files;
+mod lookup;
 mod memory;
 mod missing;
 mod order;
+mod prepare;
 mod restore;
 mod starts;
 mod status;
@@ -21,12 +23,13 @@ mod template;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use api::{VassalName, WorkerName};
 use config::EmperordConfig;
 use supervise::StartQueue;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 pub use admin::AdminError;
@@ -38,12 +41,13 @@ pub use event::{
 pub use status::{AppStatus, Status, WorkerStatus};
 
 use crate::launcher::Launcher;
-use crate::routes::Table;
+use crate::routes::{Table, Watch};
 use crate::state::{Alive, State};
 use crate::vassals::{FileEvent, FolderIdentity};
 use admin::Shutdown;
 use app::App;
 use edits::WatchId;
+use lookup::Lookups;
 use order::OrderId;
 use survivors::Recovery;
 
@@ -53,7 +57,7 @@ const BACKLOG: usize = 1024;
 /// All apps, their workers and the routing table.
 pub struct Driver {
     config: EmperordConfig,
-    launcher: Box<dyn Launcher + Send>,
+    launcher: Arc<dyn Launcher>,
     state: State,
     routes: Table,
     apps: BTreeMap<VassalName, App>,
@@ -66,18 +70,21 @@ pub struct Driver {
     /// The folder that the apps' files were read from last.
     folder: Option<FolderIdentity>,
     recovery: Option<Recovery>,
+    lookups: Lookups,
+    /// Those who wait until the routing table is whole.
+    watchers: Vec<oneshot::Sender<Watch>>,
 }
 
 /// Where events are sent to.
 pub type Events = mpsc::Sender<Event>;
 
 impl Driver {
-    /// Takes over the workers that an earlier emperord left, and follows `files` from there: when this
-    /// returns, the routing table is whole.
+    /// Takes over the workers that an earlier emperord left, and follows `files` from there. Who asks for the routing
+    /// table gets it when it is whole.
     #[must_use]
     pub fn start(
         config: EmperordConfig,
-        launcher: Box<dyn Launcher + Send>,
+        launcher: Arc<dyn Launcher>,
         state: State,
         files: Vec<FileEvent>,
         tasks: TaskTracker,
@@ -98,6 +105,8 @@ impl Driver {
             watches: WatchId::default(),
             folder: None,
             recovery: None,
+            lookups: Lookups::new(),
+            watchers: Vec::new(),
         };
         driver.recovery = driver.state.is_lost().then(|| Recovery::begin(Instant::now()));
         driver.restore(files);
@@ -150,13 +159,20 @@ impl Driver {
             Event::Lingered { worker, identity } => self.lingered(&worker, identity),
             Event::Template { app, pid, said } => self.template_said(&app, pid, said),
             Event::ChildEnded => self.reap_strangers(),
-            Event::Watch { reply } => drop(reply.send(self.routes.watch())),
+            Event::Watch { reply } => self.watchers.push(reply),
             Event::Status { reply } => drop(reply.send(self.status())),
             Event::Scale { app, workers, reply } => self.scale(&app, workers, reply),
             Event::Reload { app, reply } => self.reload(&app, reply),
             Event::Forget { apps, reply } => drop(reply.send(self.forget(&apps))),
             Event::Shutdown { reply } => self.shut_down(reply),
             Event::Sources { app, watch, noticed } => self.sources(&app, watch, noticed),
+            Event::Slow { app, lookup, what } => self.slow(&app, lookup, what),
+            Event::Answered { app, lookup } => self.answered(&app, lookup),
+            Event::Admitted { app, lookup, result } => self.admitted(&app, lookup, result),
+            Event::Prepared { app, lookup, generation, result } => {
+                self.prepared(&app, lookup, generation, result);
+            }
+            Event::Written { app, lookup, workers, result } => self.written(&app, lookup, workers, result),
             Event::Tick => self.tick(),
             Event::Load { .. } | Event::Stop => {}
         }
@@ -173,6 +189,7 @@ impl Driver {
     /// forgotten, and who is alive is written down.
     fn settle(&mut self) {
         self.start_more();
+        self.answer_watchers();
         self.watch_for_edits();
         for app in self.apps.values_mut() {
             app.settle();
@@ -190,6 +207,16 @@ impl Driver {
         if let Err(error) = self.state.save(Alive { workers, folder: self.folder, missing }) {
             let error = anyhow::Error::from(error);
             tracing::error!(error = format!("{error:#}"), "cannot save the list of running workers");
+        }
+    }
+
+    /// While it is not known of all files whether they are followed, a part of the table would be taken for all.
+    fn answer_watchers(&mut self) {
+        if self.apps.values().any(|app| app.admission.as_ref().is_some_and(|it| it.holds_routes)) {
+            return;
+        }
+        for reply in std::mem::take(&mut self.watchers) {
+            let _gone = reply.send(self.routes.watch());
         }
     }
 

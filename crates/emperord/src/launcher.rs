@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use tokio::net::UnixStream;
 use vassal::Vassal;
 
+use account::Account;
 pub use cgroup::Cgroups;
 pub use fork::Fork;
 pub use systemd::Systemd;
@@ -24,7 +25,10 @@ pub use systemd::Systemd;
 use crate::process::{Ending, Identity, Process};
 
 /// A way to start processes.
-pub trait Launcher {
+///
+/// [`Launcher::admit`] and [`Launcher::prepare`] may wait for disks, the network or a directory service, and are called on
+/// threads of their own. Nothing else does.
+pub trait Launcher: Send + Sync {
     /// Whether the workers of an app can be started as its file says, before that version of it is followed; gives who
     /// owns its directory, where that is who runs it. From then on it is: a later owner runs nothing.
     ///
@@ -34,17 +38,29 @@ pub trait Launcher {
         Ok(None)
     }
 
+    /// Finds out what starts of an app need to know, such as the groups of its user.
+    ///
+    /// # Errors
+    /// When its processes cannot be made.
+    fn prepare(&self, _vassal: &Vassal) -> Result<Prepared, LaunchError> {
+        Ok(Prepared::default())
+    }
+
     /// Starts the process of a worker.
     ///
     /// # Errors
     /// When it cannot be made.
-    fn start(&self, worker: &WorkerName, vassal: &Vassal) -> Result<Start, LaunchError>;
+    fn start(&self, worker: &WorkerName, vassal: &Vassal, prepared: &Prepared) -> Result<Start, LaunchError>;
 
     /// Starts the process that the workers of an app are forked from, and gives the way to speak with it.
     ///
     /// # Errors
     /// When it cannot be made.
-    fn start_template(&self, vassal: &Vassal) -> Result<(Process, UnixStream), LaunchError>;
+    fn start_template(
+        &self,
+        vassal: &Vassal,
+        prepared: &Prepared,
+    ) -> Result<(Process, UnixStream), LaunchError>;
 
     /// Takes over a worker that a template has forked.
     ///
@@ -102,6 +118,13 @@ pub trait Launcher {
     fn adopt(&self, identity: Identity) -> Option<Process> {
         Process::open(identity.pid).ok().filter(|it| it.identity() == identity && !it.has_ended())
     }
+}
+
+/// What starts of an app need to know.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// None is as emperord does, or as somebody else sees to.
+    account: Option<Account>,
 }
 
 /// How the start of a worker goes on.

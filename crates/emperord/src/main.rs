@@ -59,7 +59,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = config(arguments)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
-    runtime.block_on(emperord::run(config, arguments.log_format, arguments.launcher))
+    let ended = runtime.block_on(emperord::run(config, arguments.log_format, arguments.launcher));
+    // Not waiting for those who ask disks and networks that do not answer.
+    runtime.shutdown_background();
+    ended
 }
 
 fn config(arguments: &Arguments) -> anyhow::Result<EmperordConfig> {

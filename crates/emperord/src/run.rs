@@ -3,7 +3,8 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,7 +15,7 @@ use daemon::notify::State::{Ready, Stopping};
 use daemon::signals::{Asked, Signals};
 use rustix::process::{geteuid, getpid, set_child_subreaper};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::driver::{Driver, Event, Events};
@@ -22,7 +23,7 @@ use crate::launcher::{Cgroups, Fork, Launcher, Systemd};
 use crate::lock::Lock;
 use crate::rpc;
 use crate::state::State;
-use crate::vassals::Vassals;
+use crate::vassals::{FileEvent, Vassals};
 
 /// How long calls that are being answered have when emperord ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
     let front = make_folders(&config.run)?;
     let state = State::open(&config.state)?;
     ensure_vassals(&config.vassals, &state)?;
-    let (vassals, files) = Vassals::open(&config.vassals)?;
+    let (changes, files) = follow(config.vassals.clone()).await?;
     let socket = config.socket.clone();
     let launcher = launcher(&config, log_format, launch)?;
     let tasks = TaskTracker::new();
@@ -65,7 +66,7 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
     }
     tracing::info!(socket = %socket.display(), "listening");
     let (driver, events, received) = Driver::start(config, launcher, state, files, tasks.clone());
-    tasks.spawn(pass_on_changes(vassals, events.clone()));
+    tasks.spawn(pass_on_changes(changes, events.clone()));
     tasks.spawn(pass_on_signals(signals, events.clone()));
     tasks.spawn(pass_on_ends(children, events.clone()));
     let (stop, stopped) = oneshot::channel::<()>();
@@ -90,16 +91,16 @@ fn launcher(
     config: &EmperordConfig,
     log_format: Format,
     launch: Launch,
-) -> anyhow::Result<Box<dyn Launcher + Send>> {
+) -> anyhow::Result<Arc<dyn Launcher>> {
     let (socket, sockets) = (config.socket.clone(), config.run.join("workers"));
     let unit_has = Layout::system().emperord_socket();
     Ok(match launch {
         Launch::Process => {
             let (workerd, cgroups) = (config.workerd.clone(), Cgroups::default());
             cgroups.settle();
-            Box::new(Fork { workerd, socket, sockets, log_format, cgroups })
+            Arc::new(Fork { workerd, socket, sockets, log_format, cgroups })
         }
-        Launch::Systemd if socket == unit_has => Box::new(Systemd { sockets }),
+        Launch::Systemd if socket == unit_has => Arc::new(Systemd::new(sockets)),
         Launch::Systemd => anyhow::bail!(
             "start workers as units: workerd@.service has {}, and emperord.toml {}: leave `run` out of it",
             unit_has.display(),
@@ -139,16 +140,40 @@ fn open_to_apps(config: &EmperordConfig) -> io::Result<()> {
     Ok(())
 }
 
-async fn pass_on_changes(mut vassals: Vassals, events: Events) {
-    loop {
-        let changes = tokio::select! {
-            changes = vassals.changes() => changes,
-            () = events.closed() => return,
-        };
-        for change in changes {
-            if events.send(Event::File(change)).await.is_err() {
-                return;
+/// Follows the folder of the apps' files on a thread of its own, as reading one looks at the folders that it names: where
+/// one of those hangs, nothing else does. Gives the changes, and what is there now.
+async fn follow(folder: PathBuf) -> anyhow::Result<(mpsc::Receiver<FileEvent>, Vec<FileEvent>)> {
+    let (opened, files) = oneshot::channel();
+    let (sender, changes) = mpsc::channel(64);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
+    let follow = async move {
+        let mut vassals = match Vassals::open(&folder) {
+            Ok((vassals, files)) => {
+                let _ended = opened.send(Ok(files));
+                vassals
             }
+            Err(error) => return drop(opened.send(Err(error))),
+        };
+        loop {
+            for change in vassals.changes().await {
+                if sender.send(change).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("vassals".to_owned());
+    thread
+        .spawn(move || runtime.block_on(follow))
+        .context("start the thread that follows the apps' files")?;
+    Ok((changes, files.await.context("read the apps' files")??))
+}
+
+async fn pass_on_changes(mut changes: mpsc::Receiver<FileEvent>, events: Events) {
+    while let Some(change) = changes.recv().await {
+        if events.send(Event::File(change)).await.is_err() {
+            return;
         }
     }
 }

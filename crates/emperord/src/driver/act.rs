@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use api::VassalName;
@@ -12,7 +13,8 @@ use tokio::time::timeout;
 use super::Driver;
 use super::app::{App, Slot};
 use super::event::{self, Command};
-use crate::launcher::{Inquiry, LaunchError, Preload, Start};
+use super::prepare::Waiting;
+use crate::launcher::{Inquiry, LaunchError, Preload, Prepared, Start};
 use crate::process::{Ending, Process};
 
 /// How long the service manager may take to tell how a process has ended, which its successor waits for.
@@ -48,7 +50,7 @@ impl Driver {
         }
         let app = self.apps.get_mut(name)?;
         if let Action::Terminate { number, .. } | Action::Kill { number, .. } = action {
-            if app.call_off_fork(number, action) {
+            if app.call_off_preparation(number, action) || app.call_off_fork(number, action) {
                 return Some(Event::Exited { number, exit: Exit::Orderly });
             }
             if app.call_off_order(number, action) {
@@ -90,13 +92,29 @@ impl Driver {
             return Some(Event::SpawnRefused { number });
         };
         app.last_start = SystemTime::now();
+        let vassal = Arc::clone(vassal);
+        self.prepare(name, generation, &vassal, Waiting::Worker(number));
+        None
+    }
+
+    /// Starts a worker of which all is known that it needs.
+    pub(super) fn start_prepared(
+        &mut self,
+        name: &VassalName,
+        number: u16,
+        generation: u64,
+        prepared: &Prepared,
+    ) -> Option<Event> {
+        let app = self.apps.get_mut(name)?;
+        let worker = app.worker(number);
+        let Some(vassal) = app.specs.get(&generation) else { return Some(Event::SpawnRefused { number }) };
         // The template is of the current generation: another's worker is started by itself.
         let is_current = generation == app.supervisor.generation();
         if vassal.preload.is_on() && is_current && self.launcher.preload() == Preload::Possible {
-            return self.order_fork(name, number, generation);
+            return self.order_fork(name, number, generation, prepared);
         }
         let fingerprint = vassal.process_fingerprint();
-        match self.launcher.start(&worker, vassal) {
+        match self.launcher.start(&worker, vassal, prepared) {
             Ok(Start::Ordered(job)) => {
                 tracing::info!(%worker, generation, "worker ordered");
                 self.order(worker, job);

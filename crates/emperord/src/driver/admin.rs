@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 
 use super::Driver;
 use super::app::App;
-use super::event::Reply;
+use super::event::{self, Reply};
 use super::files::Workers;
+use super::lookup::LookupId;
 use crate::scale::{self, ScaleError};
 
 /// Why an operator's wish is not granted.
@@ -69,6 +70,8 @@ pub(super) struct Follower {
     /// How many starts had failed before.
     failures: u64,
     reply: Reply,
+    /// The write of the number that it asks for, while that has not ended.
+    unwritten: Option<LookupId>,
 }
 
 enum Goal {
@@ -79,16 +82,39 @@ enum Goal {
 impl Driver {
     /// The file is where the number lives: it is edited, and followed like any edit.
     pub(super) fn scale(&mut self, name: &VassalName, workers: u32, reply: Reply) {
-        let app = match self.app_to_change(name) {
-            Ok(app) => app,
+        let file = match self.app_to_change(name) {
+            Ok(app) => app.file.clone(),
             Err(error) => return drop(reply.send(Err(error))),
         };
-        match scale::write(&app.file, workers) {
-            Ok(()) => {
-                tracing::info!(app = %name, workers, "wrote the number of workers into the app's file");
-                app.answer_at(Goal::Workers(workers), reply);
-            }
-            Err(error) => drop(reply.send(Err(AdminError::Scale(chain(error))))),
+        let (what, app) = (format!("{} to be written", file.display()), name.clone());
+        let question = move || scale::write(&file, workers).map_err(chain);
+        let lookup = self.ask(name, what, question, move |lookup, result| event::Event::Written {
+            app,
+            lookup,
+            workers,
+            result,
+        });
+        if let Some(app) = self.apps.get_mut(name) {
+            app.answer_at(Goal::Workers(workers), reply, Some(lookup));
+        }
+    }
+
+    /// Whoever wanted another number of workers is answered once they serve, or at once if it was not written.
+    pub(super) fn written(
+        &mut self,
+        name: &VassalName,
+        lookup: LookupId,
+        workers: u32,
+        result: Result<(), String>,
+    ) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        if result.is_ok() {
+            tracing::info!(app = %name, workers, "wrote the number of workers into the app's file");
+        }
+        let Some(at) = app.followers.iter().position(|it| it.unwritten == Some(lookup)) else { return };
+        match result {
+            Ok(()) => app.followers[at].unwritten = None,
+            Err(error) => app.followers.remove(at).refuse(AdminError::Scale(error)),
         }
     }
 
@@ -103,7 +129,7 @@ impl Driver {
                 // Before the reload, so that a start that fails at once is noticed.
                 let goal = self.apps.get(name).map_or(0, |app| app.supervisor.generation() + 1);
                 if let Some(app) = self.apps.get_mut(name) {
-                    app.answer_at(Goal::Generation(goal), reply);
+                    app.answer_at(Goal::Generation(goal), reply, None);
                 }
                 self.follow(name, vassal, Workers::Anew);
             }
@@ -164,15 +190,26 @@ impl App {
     /// Tells those who wait for another number of workers than the file asks for now.
     pub(super) fn refuse_superseded(&mut self, workers: u16) {
         let app = &self.name;
-        let is_superseded =
-            |it: &mut Follower| matches!(it.goal, Goal::Workers(n) if n != u32::from(workers));
+        let is_superseded = |it: &mut Follower| {
+            it.unwritten.is_none() && matches!(it.goal, Goal::Workers(n) if n != u32::from(workers))
+        };
         for follower in self.followers.extract_if(.., is_superseded) {
             follower.refuse(AdminError::Superseded { app: app.clone(), workers });
         }
     }
 
-    fn answer_at(&mut self, goal: Goal, reply: Reply) {
-        self.followers.push(Follower { goal, failures: self.supervisor.start_failures(), reply });
+    /// Tells who waits for a number to be written that this takes too long.
+    pub(super) fn refuse_unwritten(&mut self, lookup: LookupId, what: &str) {
+        for follower in self.followers.extract_if(.., |it| it.unwritten == Some(lookup)) {
+            follower.refuse(AdminError::Scale(format!(
+                "waiting for {what}: the disk does not answer; the number may still be written"
+            )));
+        }
+    }
+
+    fn answer_at(&mut self, goal: Goal, reply: Reply, unwritten: Option<LookupId>) {
+        let failures = self.supervisor.start_failures();
+        self.followers.push(Follower { goal, failures, reply, unwritten });
     }
 }
 
@@ -180,6 +217,7 @@ impl Follower {
     /// Answers when there is an answer; what is left unanswered is given back.
     pub(super) fn follow(self, app: &App) -> Option<Self> {
         let outcome = match self.goal.is_reached(app) {
+            _ if self.unwritten.is_some() => return Some(self),
             true => Ok(()),
             false if app.supervisor.start_failures() > self.failures => Err(AdminError::Start(why(app))),
             false if self.reply.is_closed() => return None,

@@ -14,8 +14,11 @@ use super::admin::{AdminError, Follower};
 use super::broken::Broken;
 use super::edits::Edits;
 use super::event::{AttachmentId, Command, Failure, Load};
+use super::files::Admission;
+use super::lookup::LookupId;
 use super::memory::PrivateMemory;
 use super::order::Order;
+use super::prepare::Preparation;
 use super::template::Template;
 use crate::process::{Ending, Process};
 use crate::routes::{Route, RouteState};
@@ -71,6 +74,12 @@ pub(super) struct App {
     pub(super) proven_saved: Option<u64>,
     /// Watches its own files while only an edit helps.
     pub(super) edits: Option<Edits>,
+    /// A version of its file of which it is not known yet whether it can be followed.
+    pub(super) admission: Option<Admission>,
+    /// What starts wait for, by generation.
+    pub(super) preparations: BTreeMap<u64, Preparation>,
+    /// What takes long to be answered.
+    pub(super) waits: BTreeMap<LookupId, String>,
     /// Those of its processes that are no workers (any more): templates of before, forks that came too late.
     pub(super) leaving: BTreeSet<u32>,
     /// Its processes that have ended, and that no worker was told of yet.
@@ -133,6 +142,9 @@ impl App {
             last_start: SystemTime::UNIX_EPOCH,
             proven_saved: None,
             edits: None,
+            admission: None,
+            preparations: BTreeMap::new(),
+            waits: BTreeMap::new(),
             leaving: BTreeSet::new(),
             ended: VecDeque::new(),
         }
@@ -234,7 +246,7 @@ impl App {
     /// Whether its file and all of its workers are gone.
     pub(super) fn is_over(&self) -> bool {
         let file_is_gone = self.vassal.is_none() && self.rejected.is_none() && self.file_error.is_none();
-        file_is_gone && self.has_no_process()
+        file_is_gone && self.admission.is_none() && self.has_no_process()
     }
 
     /// Whether nothing of it runs.

@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use vassal::Vassal;
 
 use super::edits::WatchId;
+use super::lookup::LookupId;
 use super::order::OrderId;
 use super::{AdminError, SpecError, Status};
-use crate::launcher::JobError;
+use crate::launcher::{JobError, LaunchError, Prepared};
 use crate::process::{Caller, Ending, Identity};
 use crate::routes::Watch;
 use crate::sources::Noticed;
@@ -181,6 +182,53 @@ pub enum Event {
         watch: WatchId,
         /// What there is to tell.
         noticed: Noticed,
+    },
+    /// An answer takes long.
+    Slow {
+        /// For which app it was asked.
+        app: VassalName,
+        /// Which.
+        lookup: LookupId,
+        /// What is waited for.
+        what: String,
+    },
+    /// There is an answer, which comes next.
+    Answered {
+        /// For which app.
+        app: VassalName,
+        /// Which.
+        lookup: LookupId,
+    },
+    /// Whether the workers of an app can be started as its file says, and who owns its directory.
+    Admitted {
+        /// Which app.
+        app: VassalName,
+        /// Which question that answers.
+        lookup: LookupId,
+        /// The owner where it runs the app, or why the file is refused.
+        result: Result<Option<u32>, String>,
+    },
+    /// What is needed to start workers of an app.
+    Prepared {
+        /// Which app.
+        app: VassalName,
+        /// Which question that answers.
+        lookup: LookupId,
+        /// Of which generation.
+        generation: u64,
+        /// What it needs, or why nothing can be started.
+        result: Result<Prepared, LaunchError>,
+    },
+    /// The number of workers was written into the file of an app.
+    Written {
+        /// Which app.
+        app: VassalName,
+        /// Who waits for that.
+        lookup: LookupId,
+        /// The number.
+        workers: u32,
+        /// Or why it was not.
+        result: Result<(), String>,
     },
     /// Time has passed.
     Tick,

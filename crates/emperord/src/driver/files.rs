@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use api::VassalName;
 use config::{Diagnostics, Problem};
-use supervise::{Event, Limits, Recycle};
+use supervise::{Limits, Recycle};
 use vassal::{ChosenBy, Conflict, Vassal, conflicts};
 
 use super::Driver;
 use super::admin::{AdminError, Shutdown};
 use super::app::App;
+use super::event::Event;
+use super::lookup::LookupId;
 use crate::vassals::{FileEvent, FolderIdentity, Reading, Version};
 
 /// Whether an operator's wish calls for new workers even where nothing that concerns them has changed.
@@ -19,6 +21,15 @@ pub(super) enum Workers {
     AsNeeded,
     /// In any case.
     Anew,
+}
+
+/// A version without mistakes, of which it is asked whether its workers can be started as it says.
+pub(super) struct Admission {
+    pub(super) lookup: LookupId,
+    version: Version,
+    workers: Workers,
+    /// Whether the routing table is not whole without it.
+    pub(super) holds_routes: bool,
 }
 
 impl Driver {
@@ -33,6 +44,7 @@ impl Driver {
             return self.miss(&name, why);
         }
         app.rejected = None;
+        app.admission = None;
         app.is_there();
         match reading {
             Reading::Edited(version) => self.version(&name, *version, Workers::AsNeeded),
@@ -60,14 +72,50 @@ impl Driver {
     fn admit(&mut self, name: &VassalName, mut version: Version, workers: Workers) {
         let is_known = workers == Workers::AsNeeded
             && self.state.good_version(name).is_some_and(|text| text == version.text);
-        let known = self.state.owner(name).filter(|_| is_known);
-        match self.launcher.admit(&version.vassal) {
+        if let Some(known) = self.state.owner(name).filter(|_| is_known) {
             // What has changed since around a version that serves stops its next worker, if anything.
-            Err(_) if known.is_some() => version.vassal.confinement.owner = known,
-            Err(why) => return self.broken(name, &Problem::of_file(&version.vassal.file, why).into()),
-            Ok(owner) => version.vassal.confinement.owner = known.or(owner),
+            version.vassal.confinement.owner = Some(known);
+            return self.accept(name, version, workers);
         }
-        self.accept(name, version, workers);
+        let (launcher, vassal, app) = (Arc::clone(&self.launcher), version.vassal.clone(), name.clone());
+        let what = match &vassal.confinement.user {
+            Some(user) => format!("user {user} to be looked up"),
+            None => format!("the owner of {}", vassal.directory.display()),
+        };
+        let question = move || launcher.admit(&vassal);
+        let lookup =
+            self.ask(name, what, question, move |lookup, result| Event::Admitted { app, lookup, result });
+        if let Some(app) = self.apps.get_mut(name) {
+            app.admission = Some(Admission { lookup, version, workers, holds_routes: false });
+        }
+    }
+
+    /// Follows a version, or tells why it cannot be followed, once that is known.
+    pub(super) fn admitted(
+        &mut self,
+        name: &VassalName,
+        lookup: LookupId,
+        result: Result<Option<u32>, String>,
+    ) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let Some(admission) = app.admission.take_if(|it| it.lookup == lookup) else { return };
+        if !matches!(self.shutdown, Shutdown::None) {
+            return;
+        }
+        let Admission { mut version, workers, .. } = admission;
+        match (result, self.obstacle(&version.vassal)) {
+            (Err(why), _) => self.broken(name, &Problem::of_file(&version.vassal.file, why).into()),
+            // Another app was admitted meanwhile.
+            (Ok(_), Some(obstacle)) => {
+                self.broken(name, &obstacle);
+                self.reject(name, version);
+            }
+            (Ok(owner), None) => {
+                version.vassal.confinement.owner = owner;
+                self.accept(name, version, workers);
+            }
+        }
+        self.retry_rejected();
     }
 
     /// Another app was there first, or its workers would listen where no socket can be.
@@ -80,7 +128,10 @@ impl Driver {
 
     fn conflict(&self, vassal: &Vassal) -> Option<Conflict> {
         let others = self.apps.values().filter(|it| it.name != vassal.name);
-        let vassals = others.filter_map(|it| it.vassal.as_deref()).chain([vassal]);
+        // What was first read has the place, be it followed yet or not.
+        let asked = |it: &App| it.admission.as_ref().map(|it| it.version.vassal.clone());
+        let asked: Vec<Vassal> = others.clone().filter_map(asked).collect();
+        let vassals = others.filter_map(|it| it.vassal.as_deref()).chain(&asked).chain([vassal]);
         conflicts(vassals).into_iter().find(|it| it.file == vassal.file)
     }
 
@@ -100,7 +151,8 @@ impl Driver {
     pub(super) fn follow(&mut self, name: &VassalName, vassal: Arc<Vassal>, workers: Workers) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let generation = app.next_generation(&vassal, workers);
-        let wanted = Event::Wanted { generation, workers: vassal.workers, limits: limits(&vassal) };
+        let wanted =
+            supervise::Event::Wanted { generation, workers: vassal.workers, limits: limits(&vassal) };
         tracing::info!(app = %name, generation, workers = vassal.workers, "app configured");
         if vassal.app_chosen_by == ChosenBy::Folder {
             let directory = vassal.directory.display();
@@ -148,12 +200,13 @@ impl Driver {
         tracing::info!(app = %name, "app stopped: its file was deleted");
         app.vassal = None;
         app.rejected = None;
+        app.admission = None;
         app.missing = None;
         app.file_error = None;
         app.refuse_followers(&AdminError::Removed(name.clone()));
         self.state.forget_version(name);
         self.publish(name);
-        self.tell(name, Event::Removed);
+        self.tell(name, supervise::Event::Removed);
         self.end_template(name);
     }
 

@@ -38,6 +38,9 @@ impl Driver {
         for name in self.apps.keys().cloned().collect::<Vec<_>>() {
             self.keep_restored(&name);
         }
+        for admission in self.apps.values_mut().filter_map(|it| it.admission.as_mut()) {
+            admission.holds_routes = true;
+        }
     }
 
     fn adopt(&mut self, record: &WorkerRecord) {

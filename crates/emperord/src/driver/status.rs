@@ -115,8 +115,10 @@ impl App {
         let asks = self.vassal.as_ref().is_some_and(|it| it.preload.is_on());
         let passed_over = (asks && preload == Preload::Impossible).then(|| NO_PRELOAD.to_owned());
         let edits = self.edits.as_ref().and_then(|it| it.problem.clone());
+        let waits = self.waits.values().map(|it| format!("waiting for {it}"));
         self.missing_notice()
             .into_iter()
+            .chain(waits)
             .chain(edits)
             .chain(missing)
             .chain(abandoned)

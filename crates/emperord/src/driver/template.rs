@@ -15,7 +15,8 @@ use super::app::{App, Slot};
 use super::attach::{exit, never_attached};
 use super::broken::Told;
 use super::event::{self, Attaching, Failure, WorkerSpec};
-use crate::launcher::{LaunchError, Preload};
+use super::prepare::Waiting;
+use crate::launcher::{LaunchError, Preload, Prepared};
 use crate::process::{Ending, Process};
 use crate::template::{Orders, Said, no_fork, speak};
 
@@ -73,20 +74,41 @@ impl Driver {
         if self.launcher.preload() == Preload::Impossible {
             return tracing::warn!(app = %name, "{NO_PRELOAD}");
         }
-        if let Err(error) = self.ensure_template(name, generation) {
+        if app.has_template_of(generation) {
+            return;
+        }
+        let Some(vassal) = app.specs.get(&generation).map(Arc::clone) else { return };
+        self.end_template(name);
+        self.prepare(name, generation, &vassal, Waiting::Template);
+    }
+
+    /// Starts the template of a generation, if that is still the current one.
+    pub(super) fn start_template(&mut self, name: &VassalName, generation: u64, prepared: &Prepared) {
+        let wants_it = |app: &App| {
+            app.supervisor.generation() == generation
+                && app.vassal.as_ref().is_some_and(|it| it.preload.is_on())
+        };
+        if !self.apps.get(name).is_some_and(wants_it) {
+            return;
+        }
+        if let Err(error) = self.ensure_template(name, generation, prepared) {
             tracing::error!(app = %name, %error, "cannot start the template");
         }
     }
 
-    fn ensure_template(&mut self, name: &VassalName, generation: u64) -> Result<(), TemplateError> {
-        let has_it = |app: &App| app.template.as_ref().is_some_and(|it| it.generation == generation);
-        if self.apps.get(name).is_some_and(has_it) {
+    fn ensure_template(
+        &mut self,
+        name: &VassalName,
+        generation: u64,
+        prepared: &Prepared,
+    ) -> Result<(), TemplateError> {
+        if self.apps.get(name).is_some_and(|it| it.has_template_of(generation)) {
             return Ok(());
         }
         self.end_template(name);
         let app = self.apps.get(name).ok_or(TemplateError::Unknown)?;
         let vassal = app.specs.get(&generation).map(Arc::clone).ok_or(TemplateError::Unknown)?;
-        let (process, stream) = self.launcher.start_template(&vassal)?;
+        let (process, stream) = self.launcher.start_template(&vassal, prepared)?;
         let pid = process.identity().pid;
         tracing::info!(app = %name, pid, generation, "template started");
         let (events, app) = (self.events.clone(), name.clone());
@@ -120,8 +142,14 @@ impl Driver {
     }
 
     /// Has a worker forked, as soon as the template has imported its app.
-    pub(super) fn order_fork(&mut self, name: &VassalName, number: u16, generation: u64) -> Option<Event> {
-        if let Err(error) = self.ensure_template(name, generation) {
+    pub(super) fn order_fork(
+        &mut self,
+        name: &VassalName,
+        number: u16,
+        generation: u64,
+        prepared: &Prepared,
+    ) -> Option<Event> {
+        if let Err(error) = self.ensure_template(name, generation, prepared) {
             tracing::error!(app = %name, %error, "cannot start the template");
             let app = self.apps.get_mut(name)?;
             app.worker_error = Some(format!("the template of {name} was not started: {error}"));
@@ -338,6 +366,10 @@ impl App {
             self.note_timeout(number);
         }
         true
+    }
+
+    fn has_template_of(&self, generation: u64) -> bool {
+        self.template.as_ref().is_some_and(|it| it.generation == generation)
     }
 
     fn has_template(&self, pid: u32) -> bool {

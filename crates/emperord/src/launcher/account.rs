@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::path::PathBuf;
 
+use api::VassalName;
+
 /// The largest entry of the databases that is read, in bytes.
 const MAX_ENTRY: usize = 1 << 20;
 /// The most groups that a user may be in (`NGROUPS_MAX`).
@@ -44,6 +46,24 @@ impl Account {
         // SAFETY: all pointers are valid for writes as `look_up` has them.
         look_up(|entry, buffer, length, found| unsafe { libc::getpwuid_r(uid, entry, buffer, length, found) })
     }
+}
+
+/// A user that was looked up for an app.
+///
+/// # Errors
+/// With who it is, why it was not found, and what to do; `said` tells why it is asked for.
+pub(crate) fn known(
+    said: &str,
+    app: &VassalName,
+    found: io::Result<Option<Account>>,
+) -> Result<Account, String> {
+    let found = found.map_err(|error| format!("{said}, who cannot be looked up: {error}"))?;
+    found.ok_or_else(|| {
+        format!(
+            "{said}, whom this machine does not know: make one, such as with `adduser --system --group {app}`, and set \
+             `user`"
+        )
+    })
 }
 
 /// Whether the group is one that only this user is in, as `adduser` makes it: it has the user's name, and no other

@@ -20,9 +20,9 @@ use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_th
 use tokio::net::UnixStream;
 use vassal::Vassal;
 
-use super::account::Account;
+use super::account::{self, Account};
 use super::cgroup::{Cgroups, Leaf, Limits};
-use super::{LaunchError, Launcher, Start, owner_of};
+use super::{LaunchError, Launcher, Prepared, Start, owner_of};
 use crate::process::Process;
 
 /// Runs `workerd <name>|--template <app> --emperord <socket> --log-format <format>`.
@@ -63,17 +63,26 @@ impl Launcher for Fork {
         Ok(owner)
     }
 
-    fn start(&self, worker: &WorkerName, vassal: &Vassal) -> Result<Start, LaunchError> {
+    fn prepare(&self, vassal: &Vassal) -> Result<Prepared, LaunchError> {
+        let account = account(vassal, vassal.confinement.owner).map_err(LaunchError::User)?;
+        Ok(Prepared { account })
+    }
+
+    fn start(&self, worker: &WorkerName, vassal: &Vassal, prepared: &Prepared) -> Result<Start, LaunchError> {
         let name = worker.to_string();
-        let confined = self.confined(vassal, &name)?;
+        let confined = self.confined(vassal, &name, prepared)?;
         // Outputs are inherited: a pipe to emperord would break with it.
         let process = self.spawn(&[&name], Stdio::null(), confined);
         process.map(Start::Done).map_err(|source| self.failed(source))
     }
 
-    fn start_template(&self, vassal: &Vassal) -> Result<(Process, UnixStream), LaunchError> {
+    fn start_template(
+        &self,
+        vassal: &Vassal,
+        prepared: &Prepared,
+    ) -> Result<(Process, UnixStream), LaunchError> {
         let app = vassal.name.as_str();
-        let confined = self.confined(vassal, &format!("{app}-template"))?;
+        let confined = self.confined(vassal, &format!("{app}-template"), prepared)?;
         let start = || {
             let (ours, theirs) = StdUnixStream::pair()?;
             ours.set_nonblocking(true)?;
@@ -101,8 +110,8 @@ impl Fork {
         LaunchError::Program { program: self.workerd.clone(), source }
     }
 
-    fn confined(&self, vassal: &Vassal, name: &str) -> Result<Confined, LaunchError> {
-        let account = account(vassal, vassal.confinement.owner).map_err(LaunchError::User)?;
+    fn confined(&self, vassal: &Vassal, name: &str, prepared: &Prepared) -> Result<Confined, LaunchError> {
+        let account = prepared.account.clone();
         self.make_folder(&vassal.name, account.as_ref())?;
         let leaf = self.cgroups.leaf(name, limits(vassal)).map_err(LaunchError::Limits)?;
         Ok(Confined { account, leaf })
@@ -217,14 +226,7 @@ fn account(vassal: &Vassal, owner: Option<u32>) -> Result<Option<Account>, Strin
         }
         (None, None) => return Ok(None),
     };
-    let found = found.map_err(|error| format!("{said}, who cannot be looked up: {error}"))?;
-    let account = found.ok_or_else(|| {
-        format!(
-            "{said}, whom this machine does not know: make one, such as with `adduser --system --group {}`, and set \
-             `user`",
-            vassal.name
-        )
-    })?;
+    let account = account::known(&said, &vassal.name, found)?;
     match own.as_raw() {
         own if own == account.uid => Ok(None),
         0 => Ok(Some(account)),

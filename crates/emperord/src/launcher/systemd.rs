@@ -9,18 +9,20 @@ mod bus;
 mod drop_in;
 mod refused;
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::future::ready;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use api::{VassalName, WorkerName};
 use tokio::net::UnixStream;
-use vassal::Vassal;
+use vassal::{UserName, Vassal};
 
-use super::account::Account;
-use super::{Inquiry, Job, JobError, LaunchError, Launcher, Preload, Start, owner_of};
+use super::account::{self, Account};
+use super::{Inquiry, Job, JobError, LaunchError, Launcher, Preload, Prepared, Start, owner_of};
 use crate::process::{Identity, Process};
 use drop_in::DropIn;
 
@@ -31,20 +33,40 @@ const UNITS: &str = "/run/systemd/system";
 #[derive(Debug)]
 pub struct Systemd {
     /// Holds the folders of the workers' sockets, one for each app.
-    pub sockets: PathBuf,
+    sockets: PathBuf,
+    /// The users that apps run as, as they were looked up last.
+    users: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Launcher for Systemd {
     fn admit(&self, vassal: &Vassal) -> Result<Option<u32>, String> {
-        vassal.confinement.user.is_none().then(|| owner_of(vassal)).transpose()
+        match &vassal.confinement.user {
+            Some(user) => self.look_up(user, vassal).map(|()| None),
+            None => owner_of(vassal).map(Some),
+        }
     }
 
-    fn start(&self, worker: &WorkerName, vassal: &Vassal) -> Result<Start, LaunchError> {
+    fn prepare(&self, vassal: &Vassal) -> Result<Prepared, LaunchError> {
+        let user = vassal.confinement.user.as_ref();
+        user.map_or(Ok(()), |it| self.look_up(it, vassal)).map_err(LaunchError::User)?;
+        Ok(Prepared::default())
+    }
+
+    fn start(
+        &self,
+        worker: &WorkerName,
+        vassal: &Vassal,
+        _prepared: &Prepared,
+    ) -> Result<Start, LaunchError> {
         self.write_drop_in(worker, vassal)?;
         Ok(Start::Ordered(Box::pin(bus::start(unit(worker)))))
     }
 
-    fn start_template(&self, vassal: &Vassal) -> Result<(Process, UnixStream), LaunchError> {
+    fn start_template(
+        &self,
+        vassal: &Vassal,
+        _prepared: &Prepared,
+    ) -> Result<(Process, UnixStream), LaunchError> {
         Err(LaunchError::NoTemplates(vassal.name.clone()))
     }
 
@@ -75,12 +97,36 @@ impl Launcher for Systemd {
         let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", process.identity().pid));
         // Read while the process is held: if it has not ended since, the text is of this one.
         cgroup.is_ok_and(|it| is_in(&it, &root(), &unit(worker)))
-            && has_user_of(process, vassal)
+            && self.has_user_of(process, vassal)
             && !process.has_ended()
     }
 }
 
 impl Systemd {
+    /// For workers whose sockets are below that folder.
+    #[must_use]
+    pub fn new(sockets: PathBuf) -> Self {
+        Self { sockets, users: Mutex::default() }
+    }
+
+    /// Notes the number of a user, for when a process says that it is a worker.
+    fn look_up(&self, user: &UserName, vassal: &Vassal) -> Result<(), String> {
+        let said = format!("`user` is {user}");
+        let uid = account::known(&said, &vassal.name, Account::named(user.as_str()))?.uid;
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_string(), uid);
+        Ok(())
+    }
+
+    /// Whether the process runs as the user of its app: as `user`, or else the owner that was settled with the file.
+    fn has_user_of(&self, process: &Process, vassal: &Vassal) -> bool {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = match (&vassal.confinement.user, vassal.confinement.owner) {
+            (Some(user), _) => users.get(user.as_str()).copied(),
+            (None, owner) => owner,
+        };
+        uid.is_some_and(|uid| process.identity().has_user(uid))
+    }
+
     fn write_drop_in(&self, worker: &WorkerName, vassal: &Vassal) -> Result<(), LaunchError> {
         let drop_in = DropIn::new(vassal, &self.sockets)?;
         let folder = Path::new(UNITS).join(format!("{}.d", unit(worker)));
@@ -120,15 +166,6 @@ fn path(cgroup: &str) -> Option<&str> {
 fn root() -> String {
     let init = fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
     path(&init).and_then(|it| it.strip_suffix("/init.scope")).unwrap_or_default().to_owned()
-}
-
-/// Whether the process runs as the user of its app: as `user`, or else the owner that was settled with the file.
-fn has_user_of(process: &Process, vassal: &Vassal) -> bool {
-    let uid = match (&vassal.confinement.user, vassal.confinement.owner) {
-        (Some(user), _) => Account::named(user.as_str()).ok().flatten().map(|it| it.uid),
-        (None, owner) => owner,
-    };
-    uid.is_some_and(|uid| process.identity().has_user(uid))
 }
 
 /// A file that says already what it should is left as it is, so that systemd need not read it again.
@@ -184,17 +221,28 @@ mod tests {
     async fn a_process_of_another_user_is_no_worker_of_the_app() {
         let own = rustix::process::geteuid().as_raw();
         let process = Process::open(std::process::id()).unwrap();
+        let systemd = Systemd::new(PathBuf::new());
         let mut vassal =
             Vassal::parse(Path::new("/v/blog.toml"), "domains = ['a']\napp = 'a:a'\ndirectory = '/'")
                 .unwrap();
         for (owner, expected) in [(Some(own), true), (Some(own + 1), false), (None, false)] {
             vassal.confinement.owner = owner;
-            assert_eq!(has_user_of(&process, &vassal), expected, "{owner:?}");
+            assert_eq!(systemd.has_user_of(&process, &vassal), expected, "{owner:?}");
         }
         let text = "domains = ['a']\napp = 'a:a'\ndirectory = '/'\nuser = 'nobody'";
         vassal = Vassal::parse(Path::new("/v/blog.toml"), text).unwrap();
         vassal.confinement.owner = Some(own);
-        assert!(!has_user_of(&process, &vassal), "`user` counts");
+        assert!(!systemd.has_user_of(&process, &vassal), "nobody has looked it up");
+        systemd.prepare(&vassal).unwrap();
+        assert!(!systemd.has_user_of(&process, &vassal), "`user` counts");
+        if own == 0 {
+            vassal = Vassal::parse(Path::new("/v/blog.toml"), &text.replace("nobody", "root")).unwrap();
+            assert_eq!(systemd.admit(&vassal), Ok(None));
+            assert!(systemd.has_user_of(&process, &vassal));
+        }
+        vassal = Vassal::parse(Path::new("/v/blog.toml"), &text.replace("nobody", "no-such-user")).unwrap();
+        let error = systemd.admit(&vassal).unwrap_err();
+        assert!(error.starts_with("`user` is no-such-user, whom this machine does not know"), "{error}");
     }
 
     #[test]

@@ -101,6 +101,7 @@ async fn frontd_gets_a_snapshot_at_once() {
 #[tokio::test]
 async fn a_process_is_told_only_of_the_worker_that_it_is() {
     let served = serve_one_app();
+    served.emperor.app_until("blog", |it| !it.workers.is_empty()).await;
     let mut worker = WorkerServiceClient::new(served.channel.clone());
     let mut ask = async |worker_name: &str| {
         let request = GetSpecRequest { worker: worker_name.to_owned() };

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{VassalName, WorkerName};
@@ -96,6 +97,11 @@ impl Root {
         fs::rename(fresh, &self.config.vassals).unwrap();
     }
 
+    /// Starts processes as emperord does.
+    pub(super) fn launcher(&self) -> Fork {
+        launcher(&self.config)
+    }
+
     /// How many processes may start at once.
     pub(super) fn limit_starts(&mut self, limit: usize) {
         self.config.concurrent_starts = limit;
@@ -179,16 +185,17 @@ pub(crate) struct Emperor {
 
 impl Emperor {
     pub(crate) fn start(root: &Root) -> Self {
-        Self::start_with(root, Box::new(launcher(&root.config)))
+        Self::start_with(root, Arc::new(launcher(&root.config)))
     }
 
     /// With another way to start processes.
-    pub(super) fn start_with(root: &Root, launcher: Box<dyn Launcher + Send>) -> Self {
+    pub(super) fn start_with(root: &Root, launcher: Arc<dyn Launcher>) -> Self {
         let tasks = TaskTracker::new();
         let config = root.config.clone();
         let state = State::open(&config.state).unwrap();
         let (mut vassals, files) = Vassals::open(&config.vassals).unwrap();
-        let (driver, events, received) = Driver::start(config, launcher, state, files, tasks.clone());
+        let (mut driver, events, received) = Driver::start(config, launcher, state, files, tasks.clone());
+        driver.tell_after(Duration::from_millis(200));
         let changes = events.clone();
         tasks.spawn(async move {
             loop {

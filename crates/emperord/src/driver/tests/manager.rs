@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use vassal::Vassal;
 
-use crate::launcher::{Inquiry, Job, JobError, LaunchError, Launcher, Start};
+use crate::launcher::{Inquiry, Job, JobError, LaunchError, Launcher, Prepared, Start};
 use crate::process::{Ending, Identity, Process};
 
 /// What every process that it is asked about has ended with.
@@ -67,14 +67,14 @@ impl Manager {
 }
 
 impl Launcher for Manager {
-    fn start(&self, worker: &WorkerName, _vassal: &Vassal) -> Result<Start, LaunchError> {
+    fn start(&self, worker: &WorkerName, _vassal: &Vassal, _: &Prepared) -> Result<Start, LaunchError> {
         self.note("start", worker);
         let (end, ended) = oneshot::channel();
         self.0.lock().orders.insert(worker.to_string(), end);
         Ok(Start::Ordered(Box::pin(async { ended.await.unwrap_or(Ok(())) })))
     }
 
-    fn start_template(&self, vassal: &Vassal) -> Result<(Process, UnixStream), LaunchError> {
+    fn start_template(&self, vassal: &Vassal, _: &Prepared) -> Result<(Process, UnixStream), LaunchError> {
         Err(LaunchError::NoTemplates(vassal.name.clone()))
     }
 

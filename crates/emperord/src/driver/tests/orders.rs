@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, pipe};
 use std::process::Command;
+use std::sync::Arc;
 
 use supervise::Phase;
 
@@ -14,7 +15,7 @@ use crate::routes::RouteState;
 async fn an_order_that_is_called_off_holds_its_number_until_it_has_ended() {
     let (root, manager) = (Root::new(), Manager::default());
     root.write("blog", 2, "");
-    let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+    let emperor = Emperor::start_with(&root, Arc::new(manager.clone()));
     manager.asked(&["start blog-1", "start blog-2"]).await;
     root.write("blog", 1, "");
     manager.asked(&["start blog-1", "start blog-2", "stop blog-2"]).await;
@@ -33,7 +34,7 @@ async fn a_start_that_systemd_refuses_fails_the_app_at_once() {
     for is_refused in [true, false] {
         let (root, manager) = (Root::new(), Manager::default());
         root.write("blog", 1, "");
-        let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+        let emperor = Emperor::start_with(&root, Arc::new(manager.clone()));
         manager.asked(&["start blog-1"]).await;
         match is_refused {
             true => manager.refuses("blog-1"),
@@ -50,7 +51,7 @@ async fn a_start_that_systemd_refuses_fails_the_app_at_once() {
 async fn an_app_is_over_once_what_was_ordered_for_it_has_ended() {
     let (root, manager) = (Root::new(), Manager::default());
     root.write("blog", 1, "");
-    let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+    let emperor = Emperor::start_with(&root, Arc::new(manager.clone()));
     manager.asked(&["start blog-1"]).await;
     root.delete("blog");
     manager.asked(&["start blog-1", "stop blog-1"]).await;
@@ -64,7 +65,7 @@ async fn an_app_is_over_once_what_was_ordered_for_it_has_ended() {
 async fn another_stop_is_told_to_the_manager_and_how_a_worker_ended_is_heard_of_it() {
     let (root, manager) = (Root::new(), Manager::default());
     root.write("blog", 1, "");
-    let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+    let emperor = Emperor::start_with(&root, Arc::new(manager.clone()));
     manager.asked(&["start blog-1"]).await;
     let pid = no_child();
     emperor.spec("blog", 1, pid).await.unwrap();
@@ -87,7 +88,7 @@ async fn a_worker_that_its_manager_does_not_stop_is_told_itself() {
 
     let (root, manager) = (Root::new(), Manager::default());
     root.write("blog", 1, "");
-    let emperor = Emperor::start_with(&root, Box::new(manager.clone()));
+    let emperor = Emperor::start_with(&root, Arc::new(manager.clone()));
     manager.asked(&["start blog-1"]).await;
     emperor.spec("blog", 1, told.next().unwrap().parse().unwrap()).await.unwrap();
 

@@ -60,10 +60,13 @@ async fn root_starts_each_worker_as_its_apps_user() {
     for more in ["user = 'nobody'", ""] {
         let mut vassal = vassal(&site, more);
         vassal.confinement.owner = fork.admit(&vassal).unwrap();
+        let prepared = fork.prepare(&vassal).unwrap();
         // Who owns the folder later does not matter.
         chown(&site, Some(1), None).unwrap();
-        let (template, _stream) = fork.start_template(&vassal).unwrap();
-        let Start::Done(worker) = fork.start(&WorkerName::parse("blog-1").unwrap(), &vassal).unwrap() else {
+        let (template, _stream) = fork.start_template(&vassal, &prepared).unwrap();
+        let Start::Done(worker) =
+            fork.start(&WorkerName::parse("blog-1").unwrap(), &vassal, &prepared).unwrap()
+        else {
             panic!("it is started here")
         };
         chown(&site, Some(NOBODY), None).unwrap();
@@ -94,7 +97,9 @@ async fn left_by(script: &str) -> String {
     fs::write(&fork.workerd, format!("#!/bin/sh\nexec 3>{}\n{script}\n", file.display())).unwrap();
     fs::create_dir(&fork.sockets).unwrap();
     let worker = WorkerName::parse("blog-1").unwrap();
-    let Start::Done(process) = fork.start(&worker, &vassal(&site, "user = 'nobody'")).unwrap() else {
+    let vassal = vassal(&site, "user = 'nobody'");
+    let prepared = fork.prepare(&vassal).unwrap();
+    let Start::Done(process) = fork.start(&worker, &vassal, &prepared).unwrap() else {
         panic!("it is started here")
     };
     process.ended().await;
@@ -145,7 +150,7 @@ async fn root_runs_an_app_as_root_only_if_its_file_says_so() {
     let error = fork.admit(&vassal(place.path(), "")).unwrap_err();
     assert!(error.contains("belongs to root: set `user`"), "{error}");
     assert_eq!(fork.admit(&vassal(place.path(), "user = 'root'")), Ok(None));
-    let unknown = fork.start(&WorkerName::parse("blog-1").unwrap(), &vassal(place.path(), "")).unwrap_err();
+    let unknown = fork.prepare(&vassal(place.path(), "")).unwrap_err();
     assert!(unknown.to_string().contains("the user that blog runs as is unknown"), "{unknown}");
 }
 

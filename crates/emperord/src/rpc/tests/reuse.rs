@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
 use tokio::net::UnixStream;
@@ -106,8 +107,10 @@ fn who_has_the_pid_of_another_apps_worker_is_told_nothing() {
 #[tokio::test]
 #[ignore = "chooses pids: it is run by the test above"]
 async fn in_a_pid_namespace() {
+    make_threads().await;
     for is_accepted_first in [true, false] {
         let served = serve_one_app();
+        served.emperor.app_until("blog", |it| !it.workers.is_empty()).await;
         let maker = Maker::connect(&served.socket);
         let channel = maker.channel();
         if is_accepted_first {
@@ -123,6 +126,20 @@ async fn in_a_pid_namespace() {
         let mut worker = WorkerServiceClient::new(channel);
         let refusal = attach(&mut worker, hello("shop-1", pid)).await.unwrap_err();
         assert_eq!(refusal.code(), Code::PermissionDenied, "{refusal}");
+    }
+}
+
+/// Threads have pids, too: those that emperord asks questions on are made before one is chosen, and used again.
+async fn make_threads() {
+    let barrier = Arc::new(Barrier::new(4));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let barrier = Arc::clone(&barrier);
+            tokio::task::spawn_blocking(move || barrier.wait())
+        })
+        .collect();
+    for thread in threads {
+        thread.await.unwrap();
     }
 }
 

@@ -1,0 +1,133 @@
+//! What a start needs to know before a process can be made, such as its user: asked once for all starts of a generation
+//! that wait for it.
+
+use std::sync::Arc;
+
+use api::VassalName;
+use supervise::{Action, KillCause};
+use vassal::Vassal;
+
+use super::Driver;
+use super::act::not_spawned;
+use super::app::App;
+use super::event::Event;
+use super::lookup::LookupId;
+use crate::launcher::{LaunchError, Prepared};
+
+/// One that is asked for.
+#[derive(Debug)]
+pub(super) struct Preparation {
+    lookup: LookupId,
+    /// The workers that wait for it. Without any, it is still used for those that come before its answer.
+    numbers: Vec<u16>,
+    /// Whether the template waits for it.
+    for_template: bool,
+}
+
+/// Who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Worker(u16),
+    Template,
+}
+
+impl Driver {
+    /// Starts what waits as soon as all is known that it needs.
+    pub(super) fn prepare(
+        &mut self,
+        name: &VassalName,
+        generation: u64,
+        vassal: &Arc<Vassal>,
+        waiting: Waiting,
+    ) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        if let Some(preparation) = app.preparations.get_mut(&generation) {
+            return preparation.add(waiting);
+        }
+        let (launcher, asked, app_name) = (Arc::clone(&self.launcher), Arc::clone(vassal), name.clone());
+        let question = move || launcher.prepare(&asked);
+        let lookup = self.ask(name, user_of(vassal), question, move |lookup, result| Event::Prepared {
+            app: app_name,
+            lookup,
+            generation,
+            result,
+        });
+        let mut preparation = Preparation { lookup, numbers: Vec::new(), for_template: false };
+        preparation.add(waiting);
+        if let Some(app) = self.apps.get_mut(name) {
+            app.preparations.insert(generation, preparation);
+        }
+    }
+
+    pub(super) fn prepared(
+        &mut self,
+        name: &VassalName,
+        lookup: LookupId,
+        generation: u64,
+        result: Result<Prepared, LaunchError>,
+    ) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let is_current = app.preparations.get(&generation).is_some_and(|it| it.lookup == lookup);
+        let Some(preparation) = app.preparations.remove(&generation).filter(|_| is_current) else { return };
+        let prepared = match result {
+            Ok(prepared) => prepared,
+            Err(error) => return self.not_prepared(name, &preparation, &error),
+        };
+        if preparation.for_template {
+            self.start_template(name, generation, &prepared);
+        }
+        for number in preparation.numbers {
+            if let Some(event) = self.start_prepared(name, number, generation, &prepared) {
+                self.tell(name, event);
+            }
+        }
+    }
+
+    fn not_prepared(&mut self, name: &VassalName, preparation: &Preparation, error: &LaunchError) {
+        if preparation.for_template {
+            tracing::error!(app = %name, %error, "cannot start the template");
+        }
+        for number in &preparation.numbers {
+            let Some(app) = self.apps.get_mut(name) else { return };
+            let worker = app.worker(*number);
+            tracing::error!(%worker, %error, "cannot start worker");
+            app.worker_error = Some(format!("worker {worker} was not started: {error}"));
+            self.tell(name, not_spawned(*number, error));
+        }
+    }
+}
+
+impl Preparation {
+    fn add(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Worker(number) => self.numbers.push(number),
+            Waiting::Template => self.for_template = true,
+        }
+    }
+}
+
+impl App {
+    /// Whether that worker was only being prepared; it is not started then.
+    pub(super) fn call_off_preparation(&mut self, number: u16, action: Action) -> bool {
+        let mut called_off = 0;
+        for preparation in self.preparations.values_mut() {
+            called_off += preparation.numbers.extract_if(.., |it| *it == number).count();
+        }
+        if called_off == 0 {
+            return false;
+        }
+        if let Action::Kill { cause: KillCause::StartTimeout, .. } = action {
+            self.note_timeout(number);
+        }
+        true
+    }
+}
+
+/// As whom an app runs, as a question.
+fn user_of(vassal: &Vassal) -> String {
+    match (&vassal.confinement.user, vassal.confinement.owner) {
+        (Some(user), _) => format!("user {user} to be looked up"),
+        (None, Some(uid)) => format!("user {uid} to be looked up"),
+        (None, None) => "its user to be looked up".to_owned(),
+    }
+}

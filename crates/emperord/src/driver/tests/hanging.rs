@@ -1,0 +1,148 @@
+//! Disks, networks and user databases that do not answer: only who asks them waits.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use api::WorkerName;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use supervise::Phase;
+use tokio::net::UnixStream;
+use vassal::Vassal;
+
+use super::emperor::{Emperor, Root, Worker, pids};
+use crate::driver::AppStatus;
+use crate::launcher::{Fork, LaunchError, Launcher, Prepared, Start};
+use crate::process::Process;
+use crate::routes::RouteState;
+
+/// Starts processes as ever. For an app called `stuck`, a call in the kernel comes first that returns when the test says
+/// so: opening a FIFO that nobody writes.
+struct Hanging {
+    fork: Fork,
+    fifo: PathBuf,
+    is_over: Arc<AtomicBool>,
+    admits: bool,
+}
+
+impl Hanging {
+    fn new(root: &Root, admits: bool) -> (Arc<Self>, Release) {
+        let fifo = root.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let release = Release { fifo: fifo.clone(), is_over: Arc::clone(&is_over) };
+        (Arc::new(Self { fork: root.launcher(), fifo, is_over, admits }), release)
+    }
+
+    fn hang(&self, vassal: &Vassal) {
+        if vassal.name.as_str() == "stuck" && !self.is_over.load(Ordering::SeqCst) {
+            let _end_of_file = fs::read(&self.fifo);
+        }
+    }
+}
+
+impl Launcher for Hanging {
+    fn admit(&self, vassal: &Vassal) -> Result<Option<u32>, String> {
+        if !self.admits {
+            self.hang(vassal);
+        }
+        self.fork.admit(vassal)
+    }
+
+    fn prepare(&self, vassal: &Vassal) -> Result<Prepared, LaunchError> {
+        self.hang(vassal);
+        self.fork.prepare(vassal)
+    }
+
+    fn start(&self, worker: &WorkerName, vassal: &Vassal, prepared: &Prepared) -> Result<Start, LaunchError> {
+        self.fork.start(worker, vassal, prepared)
+    }
+
+    fn start_template(
+        &self,
+        vassal: &Vassal,
+        prepared: &Prepared,
+    ) -> Result<(Process, UnixStream), LaunchError> {
+        self.fork.start_template(vassal, prepared)
+    }
+}
+
+/// Has all calls return, at the end of a test too: its runtime waits for their threads.
+struct Release {
+    fifo: PathBuf,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // Lets go all who wait for a writer.
+        let _writer = File::options().read(true).write(true).open(&self.fifo);
+    }
+}
+
+fn is_told(app: &AppStatus) -> bool {
+    app.notices.iter().any(|it| it.starts_with("waiting for "))
+}
+
+/// Everything about another app goes on.
+async fn blog_is_supervised(root: &Root, emperor: &Emperor) {
+    let first = Worker::attach(emperor, "blog", 1).await;
+    first.ready().await;
+    emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    first.kill();
+    let pid = first.pid;
+    emperor.app_until("blog", |it| it.workers.iter().any(|it| it.pid != pid)).await;
+    root.write("blog", 1, "threads = 2\n");
+    emperor.app_until("blog", |it| it.generation == 2).await;
+}
+
+#[tokio::test]
+async fn a_file_whose_user_cannot_be_looked_up_holds_up_no_other_app() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    root.write("stuck", 1, "");
+    let (launcher, release) = Hanging::new(&root, false);
+    let emperor = Emperor::start_with(&root, launcher);
+    // The table is not held back for good.
+    let watch = emperor.watch().await;
+    assert_eq!(watch.routes.len(), 1, "{:?}", watch.routes);
+    let status = emperor.app_until("stuck", is_told).await;
+    assert!(status.notices[0].contains("to be looked up") || status.notices[0].contains("the owner of "));
+    blog_is_supervised(&root, &emperor).await;
+    // What was asked is followed once it is answered.
+    drop(release);
+    Worker::attach(&emperor, "stuck", 1).await.ready().await;
+    emperor.app_until("stuck", |it| it.phase == Phase::Running && !is_told(it)).await;
+}
+
+#[tokio::test]
+async fn a_start_that_hangs_holds_up_no_other_app_and_no_shutdown() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    root.write("stuck", 3, "");
+    let (launcher, release) = Hanging::new(&root, true);
+    let emperor = Emperor::start_with(&root, launcher);
+    let status = emperor.app_until("stuck", is_told).await;
+    assert_eq!((status.phase, pids(&status).len()), (Phase::Starting, 0));
+    assert_eq!(status.notices.iter().filter(|it| it.starts_with("waiting for ")).count(), 1, "asked once");
+    blog_is_supervised(&root, &emperor).await;
+    // Nothing comes of it once the app is gone.
+    root.delete("stuck");
+    emperor.until(|status| status.apps.iter().all(|it| it.name != "stuck")).await;
+    let answer = emperor.shutdown().await;
+    answer.await.unwrap();
+    drop(release);
+}
+
+#[tokio::test]
+async fn the_routing_table_waits_for_all_files() {
+    let root = Root::new();
+    for app in ["a", "b", "c"] {
+        root.write(app, 1, "");
+    }
+    let emperor = Emperor::start(&root);
+    let states: Vec<_> = emperor.watch().await.routes.iter().map(|it| it.state).collect();
+    assert_eq!(states, [RouteState::Starting; 3]);
+}
