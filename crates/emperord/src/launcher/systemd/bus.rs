@@ -169,13 +169,16 @@ fn ended(code: i32, status: i32) -> Ending {
     }
 }
 
-/// Why the process of a unit that has failed could not be made; None where it was, or nothing is known of it.
+/// Why the process of a unit that has failed could not be made; None where it was, another try may do, or nothing is known.
 async fn refusal(unit: &str) -> zbus::Result<Option<String>> {
     let bus = Connection::system().await?;
     let path = ManagerProxy::new(&bus).await?.get_unit(unit).await?;
     let service = ServiceProxy::builder(&bus).path(path)?.build().await?;
     let prepared = service.exec_start_pre().await?;
     if let Some((command, status)) = prepared.iter().find_map(failed) {
+        if refused::is_transient(status) {
+            return Ok(None);
+        }
         let why = refused::meaning(status).unwrap_or_else(|| format!("it exited with status {status}"));
         return Ok(Some(format!("{command}, which prepares its start, failed: {why}")));
     }

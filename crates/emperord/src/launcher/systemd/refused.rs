@@ -1,21 +1,27 @@
 //! What systemd's own exit statuses say of a process that it could not start (systemd.exec(5), "Process Exit Codes").
 
-/// What went wrong, and what to do; None where the status is the program's own.
+/// What went wrong, and what to do; None where the status is the program's own, and where another try may do.
 pub(super) fn meaning(status: i32) -> Option<String> {
     let (name, meaning) = STATUSES.iter().find(|(it, ..)| *it == status).map(|(_, name, it)| (name, it))?;
     Some(format!("{status}/{name}: {meaning}"))
 }
 
+/// Whether systemd was short of something, such as memory: another try may do, with nothing changed.
+pub(super) fn is_transient(status: i32) -> bool {
+    TRANSIENT.contains(&status)
+}
+
+/// FDS, MEMORY, CGROUP, KEYRING (a quota) and BPF (locked memory).
+const TRANSIENT: [i32; 5] = [202, 204, 219, 237, 245];
+
 const STATUSES: &[(i32, &str, &str)] = &[
     (200, "CHDIR", "its working directory cannot be entered: correct `WorkingDirectory=`"),
     (201, "NICE", "its priority cannot be set: correct `Nice=`"),
-    (202, "FDS", "its file descriptors cannot be set up"),
     (
         203,
         "EXEC",
         "the program of its unit cannot be run: install the package again, or correct `ExecStart=`",
     ),
-    (204, "MEMORY", "there is too little memory"),
     (205, "LIMITS", "its resource limits cannot be set: correct `Limit…=`"),
     (206, "OOM_ADJUST", "its OOM score cannot be set: correct `OOMScoreAdjust=`"),
     (207, "SIGNAL_MASK", "its signals cannot be set up"),
@@ -30,7 +36,6 @@ const STATUSES: &[(i32, &str, &str)] = &[
     (216, "GROUP", "its group does not exist or cannot be set: make it, or correct `SupplementaryGroups=`"),
     (217, "USER", "its user does not exist or cannot be set: make it, or correct `user` in the app's file"),
     (218, "CAPABILITIES", "its capabilities cannot be set: correct `CapabilityBoundingSet=`"),
-    (219, "CGROUP", "its cgroup cannot be set up"),
     (220, "SETSID", "it cannot have a session of its own"),
     (222, "STDERR", "its error output cannot be opened: correct `StandardError=`"),
     (224, "PAM", "its PAM session cannot be opened: correct `PAMName=`"),
@@ -53,7 +58,6 @@ const STATUSES: &[(i32, &str, &str)] = &[
     (233, "RUNTIME_DIRECTORY", "its runtime directory cannot be made: correct `RuntimeDirectory=`"),
     (235, "CHOWN", "the owner of its socket cannot be set"),
     (236, "SMACK_PROCESS_LABEL", "its SMACK label cannot be set: correct `SmackProcessLabel=`"),
-    (237, "KEYRING", "its keyring cannot be set up"),
     (238, "STATE_DIRECTORY", "its state directory cannot be made: correct `StateDirectory=`"),
     (239, "CACHE_DIRECTORY", "its cache directory cannot be made: correct `CacheDirectory=`"),
     (240, "LOGS_DIRECTORY", "its log directory cannot be made: correct `LogsDirectory=`"),
@@ -64,7 +68,6 @@ const STATUSES: &[(i32, &str, &str)] = &[
     ),
     (242, "NUMA_POLICY", "its NUMA policy cannot be set: correct `NUMAPolicy=`"),
     (243, "CREDENTIALS", "its credentials cannot be set up: correct `LoadCredential=`"),
-    (245, "BPF", "its BPF programs cannot be loaded"),
 ];
 
 #[cfg(test)]
@@ -79,7 +82,10 @@ mod tests {
                 && user.contains("`user` in the app's file")
         );
         for status in [203, 226] {
-            assert!(meaning(status).is_some(), "{status}");
+            assert!(meaning(status).is_some() && !is_transient(status), "{status}");
+        }
+        for status in TRANSIENT {
+            assert_eq!(meaning(status), None, "{status}");
         }
         // workerd's own, and those of shells and signals.
         for status in [0, 1, 2, 3, 126, 127, 143, 199, 221, 255] {
