@@ -1,5 +1,6 @@
 //! What the operator asks for: done at once, answered when it has come about.
 
+use std::convert::identity;
 use std::path::PathBuf;
 
 use api::VassalName;
@@ -88,7 +89,7 @@ impl Driver {
         };
         let (what, app) = (format!("{} to be written", file.display()), name.clone());
         let question = move || scale::write(&file, workers).map_err(chain);
-        let lookup = self.ask(name, what, question, move |lookup, result| event::Event::Written {
+        let lookup = self.ask(name, what, question, identity, move |lookup, result| event::Event::Written {
             app,
             lookup,
             workers,

@@ -1,5 +1,6 @@
 //! What a change of a vassal file means.
 
+use std::convert::identity;
 use std::sync::Arc;
 
 use api::VassalName;
@@ -83,8 +84,11 @@ impl Driver {
             None => format!("the owner of {}", vassal.directory.display()),
         };
         let question = move || launcher.admit(&vassal);
-        let lookup =
-            self.ask(name, what, question, move |lookup, result| Event::Admitted { app, lookup, result });
+        let lookup = self.ask(name, what, question, identity, move |lookup, result| Event::Admitted {
+            app,
+            lookup,
+            result,
+        });
         if let Some(app) = self.apps.get_mut(name) {
             app.admission = Some(Admission { lookup, version, workers, holds_routes: false });
         }

@@ -1,11 +1,12 @@
 //! Questions that a disk, the network or a directory service may be slow to answer, or never answer: asked on other
 //! threads, and answered as events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::VassalName;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -14,6 +15,9 @@ use super::event::Event;
 
 /// How many are asked at once, over all apps. The others wait for their turn.
 const AT_ONCE: usize = 64;
+/// How many are asked at once for one app: those that are never answered leave turns for other apps. More than one, so
+/// that an app's file can be corrected.
+const AT_ONCE_PER_APP: usize = 4;
 /// After what time it is told that one is waited for.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
 
@@ -26,47 +30,76 @@ pub struct LookupId(u64);
 pub(super) struct Lookups {
     last: LookupId,
     turns: Arc<Semaphore>,
+    /// Of each app that waits for an answer.
+    app_turns: BTreeMap<VassalName, Arc<Semaphore>>,
     told_after: Duration,
 }
 
 impl Lookups {
     pub(super) fn new() -> Self {
-        Self { last: LookupId::default(), turns: Arc::new(Semaphore::new(AT_ONCE)), told_after: TOLD_AFTER }
+        Self {
+            last: LookupId::default(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            app_turns: BTreeMap::new(),
+            told_after: TOLD_AFTER,
+        }
+    }
+
+    /// Waits until a question of an app may be asked. It is asked until what this gives is dropped.
+    fn turn(
+        &mut self,
+        app: &VassalName,
+    ) -> impl Future<Output = Option<[OwnedSemaphorePermit; 2]>> + Send + use<> {
+        // Those that nobody holds or waits for have all their turns.
+        self.app_turns.retain(|_, it| Arc::strong_count(it) > 1);
+        let of_app = self.app_turns.entry(app.clone());
+        let of_app = Arc::clone(of_app.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_PER_APP))));
+        let of_all = Arc::clone(&self.turns);
+        async move {
+            // In this order: who waits for the turn of its app takes none from others.
+            let of_app = of_app.acquire_owned().await.ok()?;
+            Some([of_app, of_all.acquire_owned().await.ok()?])
+        }
     }
 }
 
 impl Driver {
     /// Asks for an app, and has the answer told as an event; before that, that it is waited for, if it takes long. `what`
-    /// is asked about.
-    pub(super) fn ask<T: Send + 'static>(
+    /// is asked about; `panicked` makes the answer of a question that panics.
+    pub(super) fn ask<T: Send + 'static, E: Send + 'static>(
         &mut self,
         app: &VassalName,
         what: String,
-        question: impl FnOnce() -> T + Send + 'static,
-        answer: impl FnOnce(LookupId, T) -> Event + Send + 'static,
+        question: impl FnOnce() -> Result<T, E> + Send + 'static,
+        panicked: impl FnOnce(String) -> E + Send + 'static,
+        answer: impl FnOnce(LookupId, Result<T, E>) -> Event + Send + 'static,
     ) -> LookupId {
         self.lookups.last.0 += 1;
         let (lookup, events, app) = (self.lookups.last, self.events.clone(), app.clone());
-        let (turns, told_after) = (Arc::clone(&self.lookups.turns), self.lookups.told_after);
+        let (turn, told_after) = (self.lookups.turn(&app), self.lookups.told_after);
         self.tasks.spawn(async move {
             let mut asked = std::pin::pin!(async {
-                let turn = turns.acquire_owned().await.ok()?;
+                let turn = turn.await?;
                 // One that is never answered keeps its turn: threads are bounded, too.
                 let asked = spawn_blocking(move || (question(), turn));
-                asked.await.ok().map(|(it, _turn)| it)
+                Some(asked.await.map(|(it, _turn)| it))
             });
             let answered = tokio::select! {
                 biased;
                 it = &mut asked => it,
                 () = sleep(told_after) => {
                     if let Some(events) = events.upgrade() {
-                        let _nobody_left = events.send(Event::Slow { app: app.clone(), lookup, what }).await;
+                        let slow = Event::Slow { app: app.clone(), lookup, what: what.clone() };
+                        let _nobody_left = events.send(slow).await;
                     }
                     asked.await
                 }
             };
             if let (Some(it), Some(events)) = (answered, events.upgrade()) {
                 let _nobody_left = events.send(Event::Answered { app, lookup }).await;
+                let it = it.unwrap_or_else(|error| {
+                    Err(panicked(format!("waited for {what}: emperord has a bug: {error}")))
+                });
                 let _nobody_left = events.send(answer(lookup, it)).await;
             }
         });
@@ -94,5 +127,31 @@ impl Driver {
     #[cfg(test)]
     pub(super) fn tell_after(&mut self, limit: Duration) {
         self.lookups.told_after = limit;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_app_whose_questions_hang_leaves_turns_for_others() {
+        let mut lookups = Lookups::new();
+        let [stuck, blog] = ["stuck", "blog"].map(|it| VassalName::parse(it).unwrap());
+        let mut hanging = Vec::new();
+        for _ in 0..AT_ONCE_PER_APP {
+            hanging.push(lookups.turn(&stuck).await.unwrap());
+        }
+        let mut next = std::pin::pin!(lookups.turn(&stuck));
+        assert!(timeout(Duration::ZERO, &mut next).await.is_err());
+        assert!(timeout(Duration::ZERO, lookups.turn(&blog)).await.is_ok());
+        // It waits for one of those before.
+        hanging.pop();
+        drop(next.await);
+        drop(hanging);
+        drop(lookups.turn(&blog).await);
+        assert_eq!(lookups.app_turns.keys().collect::<Vec<_>>(), [&blog], "nothing is left of others");
     }
 }

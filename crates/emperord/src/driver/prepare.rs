@@ -46,12 +46,8 @@ impl Driver {
         }
         let (launcher, asked, app_name) = (Arc::clone(&self.launcher), Arc::clone(vassal), name.clone());
         let question = move || launcher.prepare(&asked);
-        let lookup = self.ask(name, user_of(vassal), question, move |lookup, result| Event::Prepared {
-            app: app_name,
-            lookup,
-            generation,
-            result,
-        });
+        let answer = move |lookup, result| Event::Prepared { app: app_name, lookup, generation, result };
+        let lookup = self.ask(name, user_of(vassal), question, LaunchError::User, answer);
         let mut preparation = Preparation { lookup, numbers: Vec::new(), for_template: false };
         preparation.add(waiting);
         if let Some(app) = self.apps.get_mut(name) {

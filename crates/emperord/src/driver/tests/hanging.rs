@@ -117,6 +117,46 @@ async fn a_file_whose_user_cannot_be_looked_up_holds_up_no_other_app() {
     emperor.app_until("stuck", |it| it.phase == Phase::Running && !is_told(it)).await;
 }
 
+/// Starts processes as ever, but panics when it is asked about an app called `stuck`.
+struct Panicking(Fork);
+
+impl Launcher for Panicking {
+    fn admit(&self, vassal: &Vassal) -> Result<Option<u32>, String> {
+        assert_ne!(vassal.name.as_str(), "stuck", "the test has it panic");
+        self.0.admit(vassal)
+    }
+
+    fn prepare(&self, vassal: &Vassal) -> Result<Prepared, LaunchError> {
+        self.0.prepare(vassal)
+    }
+
+    fn start(&self, worker: &WorkerName, vassal: &Vassal, prepared: &Prepared) -> Result<Start, LaunchError> {
+        self.0.start(worker, vassal, prepared)
+    }
+
+    fn start_template(
+        &self,
+        vassal: &Vassal,
+        prepared: &Prepared,
+    ) -> Result<(Process, UnixStream), LaunchError> {
+        self.0.start_template(vassal, prepared)
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_panics_is_answered_with_an_error() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    root.write("stuck", 1, "");
+    let emperor = Emperor::start_with(&root, Arc::new(Panicking(root.launcher())));
+    let status = emperor.app_until("stuck", |it| !it.last_error.is_empty()).await;
+    let error = status.last_error;
+    assert!(error.contains("emperord has a bug") && error.contains("the test has it panic"), "{error}");
+    // The table is whole without it.
+    assert_eq!(emperor.watch().await.routes.len(), 1);
+    blog_is_supervised(&root, &emperor).await;
+}
+
 #[tokio::test]
 async fn a_start_that_hangs_holds_up_no_other_app_and_no_shutdown() {
     let root = Root::new();
