@@ -12,12 +12,13 @@ use xtask::{root, setup, step};
 use skipped::Skipped;
 
 /// Sets up, and runs the tests with nextest, or without it when it is not installed. What is skipped is told at the end,
-/// whether other tests fail or not.
+/// whether other tests fail or not. With `--skipped`, a test that is skipped again because it needs root is a failure.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let path = root().join("target/skipped-tests");
     let mut runner = Runner::find();
+    let runs_skipped = matches!(arguments, [option] if option == "--skipped");
     match arguments {
-        [option] if option == "--skipped" => {
+        _ if runs_skipped => {
             let text = fs::read_to_string(&path);
             let text = text.context("find what the last run skipped: run `cargo xtask test`")?;
             let skipped = Skipped::parse(&text);
@@ -35,8 +36,15 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         ensure!(status.success(), "tests failed");
         Ok(())
     });
-    step::say("skipped", &Skipped::parse(&fs::read_to_string(&path).unwrap_or_default()).to_string());
-    ran
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let skipped = Skipped::parse(&text);
+    step::say("skipped", &skipped.to_string());
+    ran?;
+    ensure!(
+        !(runs_skipped && skipped.needs_root()),
+        "tests were skipped again, because they need root: run `cargo xtask test --skipped` as root"
+    );
+    Ok(())
 }
 
 struct Runner {

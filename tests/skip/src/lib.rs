@@ -8,6 +8,9 @@ use std::os::unix::fs::MetadataExt as _;
 /// Names the file that collects what was skipped: a line for each test, with package, test and reason between tabs.
 pub const SKIPPED: &str = "TEST_SKIPPED";
 
+/// The reason that [`needs_root!`] records.
+pub const NEEDS_ROOT: &str = "needs root";
+
 /// Ends the test that calls this, and records the reason, which is a format string with its arguments.
 #[macro_export]
 macro_rules! skip {
@@ -24,7 +27,7 @@ macro_rules! skip {
 macro_rules! needs_root {
     () => {
         if !$crate::is_root() {
-            $crate::skip!("needs root");
+            $crate::skip!("{}", $crate::NEEDS_ROOT);
         }
     };
 }

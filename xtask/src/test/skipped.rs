@@ -23,6 +23,11 @@ impl<'a> Skipped<'a> {
         self.0.is_empty()
     }
 
+    /// Whether one of them was skipped only because it didn't run as root.
+    pub(crate) fn needs_root(&self) -> bool {
+        self.0.contains_key(skip::NEEDS_ROOT)
+    }
+
     /// The names of all of them.
     pub(crate) fn tests(&self) -> impl Iterator<Item = &'a str> {
         self.all().map(|(_, test)| test)
@@ -66,6 +71,12 @@ mod tests {
         let told = Skipped::parse(TEXT).to_string();
         assert_eq!(told, "3 tests\n  needs root:\n    a m::two\n    b m::one\n  no fuse:\n    a three");
         assert_eq!(Skipped::parse("").to_string(), "no test");
+    }
+
+    #[test]
+    fn what_needs_root_is_told_from_what_needs_something_else() {
+        assert!(Skipped::parse(TEXT).needs_root());
+        assert!(!Skipped::parse("a\tthree\tneeds root and /dev/fuse\n").needs_root());
     }
 
     #[test]
