@@ -8,6 +8,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rustix::fs::MemfdFlags;
+use tokio::sync::Mutex;
 
 use crate::deadline::ThreadId;
 use crate::interrupt;
@@ -47,6 +48,8 @@ pub(crate) struct Asked {
 pub(crate) struct Dump {
     file: File,
     signal: i32,
+    /// Held while a thread writes: the stacks of two would mix.
+    turn: Mutex<()>,
 }
 
 impl Dump {
@@ -59,11 +62,12 @@ impl Dump {
         options.set_item("file", file.as_raw_fd())?;
         options.set_item("all_threads", threads == Threads::All)?;
         py.import("faulthandler")?.call_method("register", (signal,), Some(&options))?;
-        Ok(Self { file, signal })
+        Ok(Self { file, signal, turn: Mutex::default() })
     }
 
-    /// Where a thread is, as faulthandler tells it.
+    /// Where a thread is, as faulthandler tells it. One is asked at a time.
     pub(crate) async fn of(&self, thread: ThreadId) -> String {
+        let _turn = self.turn.lock().await;
         let asked = self.ask(thread);
         tokio::time::sleep(HANDLED_WITHIN).await;
         self.answer(&asked)
