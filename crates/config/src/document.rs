@@ -323,12 +323,13 @@ impl Document {
         let wrong = Wrong::new(format!("unknown key `{}`{place}", entry.key));
         let known = self.keys(table);
         let nearest = nearest(&entry.key, &known);
-        // In a table, its own keys are meant before those of others. At the top, keys of all tables may be meant.
+        // In a table, its own keys are meant before those of others. At the top, keys of all tables may be meant, but by no
+        // table.
         let elsewhere = || match (self.foreign)(&entry.key) {
             Some(cure) => Some(cure.to_owned()),
             None => self.right_place(entry),
         };
-        if (table.is_empty() || nearest.is_none())
+        if (table.is_empty() && !entry.value.is_inline_table() || nearest.is_none())
             && let Some(cure) = elsewhere()
         {
             return wrong.cure(cure);

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use config::{Diagnostics, EmperordConfig, FrontdConfig, Layout, Problem, Source};
+use config::{Diagnostics, EmperordConfig, FrontdConfig, Layout, Problem, Source, Wrong};
 use miette::{IntoDiagnostic as _, MietteHandlerOpts, ReportHandler};
 use vassal::{ChosenBy, Vassal, conflicts, name_of};
 
@@ -181,6 +181,10 @@ impl Checked {
                 let vassal = Vassal::load(path)?;
                 let sockets = vassal.check_sockets(&emperord(layout));
                 self.problems.extend(user::check(&vassal).into_iter().flatten());
+                let env_file = vassal.env_file.as_deref().and_then(|it| dotenv::read(it).err());
+                let env_file =
+                    env_file.map(|it| vassal.refuse("env_file", Wrong::new(format!("can't be used: {it}"))));
+                self.problems.extend(env_file.into_iter().flatten());
                 let python = match interpreter::check(&vassal) {
                     Finding::Good => None,
                     Finding::Bad(wrong) => Some(vassal.refuse("python", wrong)),

@@ -25,6 +25,10 @@ impl Vassal {
             add(name.as_bytes());
             add(value.as_bytes());
         }
+        if let Some(env_file) = &self.env_file {
+            add(b"env_file");
+            add(env_file.as_os_str().as_encoded_bytes());
+        }
         match self.preload {
             Preload::Off => {}
             Preload::On => add(b"preload"),

@@ -6,7 +6,6 @@ mod confinement;
 mod conflict;
 mod domain;
 mod edit;
-mod env_file;
 mod file_name;
 mod find_app;
 mod fingerprint;
@@ -75,9 +74,9 @@ pub struct Vassal {
     pub reload: Reload,
     /// As whom each of them runs, and what it may take of the machine.
     pub confinement: Confinement,
-    /// Added to the environment of each: what `env_file` has, and `[env]`.
+    /// `[env]`: added to the environment of each, over what `env_file` has.
     pub env: BTreeMap<String, String>,
-    /// The file that some of it is from.
+    /// A file with more of it. Each process reads it as its own user: the app's folder may be the app's to change.
     pub env_file: Option<PathBuf>,
     /// Folders and files that are served without asking the app, by their prefixes.
     pub static_folders: BTreeMap<StaticPrefix, StaticSource>,

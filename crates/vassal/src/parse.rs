@@ -1,6 +1,6 @@
 //! Reads a vassal file key by key.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use toml_edit::Value;
 use crate::foreign::translate;
 use crate::{
     App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Preload, Python, Queue,
-    Recycle, Reload, StaticPrefix, Target, Timeouts, Vassal, env_file, find_app::find_app, name_of,
-    schema::SCHEMA, static_files,
+    Recycle, Reload, StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, schema::SCHEMA,
+    static_files,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -80,7 +80,7 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
     let app = app(file, directory.as_deref());
     let path = file.optional("path", |it| MountPath::parse(value::text(it)?)).unwrap_or_default();
     let python = value::path(file.folder());
-    let (env_file, env) = env(file);
+    let env_file = value::path(file.folder());
     Some(Vassal {
         name,
         file: path_of_file,
@@ -92,8 +92,8 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         recycle: Recycle::read(file),
         reload: Reload { watch: file.optional("reload.watch", value::boolean).unwrap_or_default() },
         confinement: Confinement::read(file),
-        env,
-        env_file,
+        env: file.entries("env", env_name, |it| value::text(it).map(str::to_owned)).into_iter().collect(),
+        env_file: file.optional("env_file", env_file),
         static_folders: static_files::read(file, &path),
         sendfile_folders: file
             .entries("sendfile", StaticPrefix::parse, folder(file.folder(), Absent::Allowed))
@@ -174,19 +174,6 @@ fn check_app_file(file: &mut Document, app: &App, directory: &Path) {
 
 fn health(file: &mut Document, mount: &MountPath) -> Option<HealthPath> {
     file.optional("health", |it| HealthPath::parse(value::text(it)?, mount))
-}
-
-/// The variables of `env_file`, and those of `[env]` in their place.
-fn env(file: &mut Document) -> (Option<PathBuf>, BTreeMap<String, String>) {
-    let path = value::path(file.folder());
-    let read = |it: &Value| {
-        let path = path(it)?;
-        let variables = env_file::read(&path)?;
-        Ok((Some(path), variables))
-    };
-    let (path, mut env) = file.optional("env_file", read).unwrap_or_default();
-    env.extend(file.entries("env", env_name, |it| value::text(it).map(str::to_owned)));
-    (path, env)
 }
 
 /// The names that shells and Python agree on (POSIX.1, section 8.1).

@@ -105,8 +105,8 @@ const ROOT: &[Key] = &[
     Key::new(
         "env_file",
         Kind::Path,
-        "A `.env` file with environment variables of the processes: see environment.md. `[env]` goes before it. When the \
-         file changes, new workers replace the old ones.",
+        "A `.env` file with environment variables of the processes: see environment.md. They read it as the app's user. \
+         `[env]` goes before it. When the file changes, new workers replace the old ones.",
     )
     .example("\"/srv/blog/.env\""),
     Key::new(

@@ -1,6 +1,6 @@
 //! Replaces this process by the app's Python, which loads the extension and goes on as the worker.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -24,6 +24,9 @@ pub(crate) enum ExecError {
     /// There is no interpreter.
     #[error(transparent)]
     Interpreter(#[from] NoInterpreter),
+    /// `env_file` can't be used.
+    #[error("take the variables of `env_file`")]
+    EnvFile(#[from] dotenv::ReadError),
     /// The extension is not where it belongs.
     #[error("find the extension {}: install it next to workerd", .0.display())]
     Extension(PathBuf),
@@ -45,7 +48,8 @@ pub(crate) enum ExecError {
 /// Becomes the Python of `spec`; comes back only with an error.
 pub(crate) fn exec(spec: &Spec, role: Role<'_>, arguments: &Arguments) -> Result<Infallible, ExecError> {
     let directory = Path::new(&spec.directory);
-    let path = spec.env.get("PATH").map(OsString::from).or_else(|| env::var_os("PATH"));
+    let env = environment(spec)?;
+    let path = env.get("PATH").map(OsString::from).or_else(|| env::var_os("PATH"));
     let interpreter = interpreter::find(&spec.python, directory, path.as_deref())?;
     let itself = env::current_exe().map_err(ExecError::Itself)?;
     let extension = match &arguments.extension {
@@ -64,11 +68,22 @@ pub(crate) fn exec(spec: &Spec, role: Role<'_>, arguments: &Arguments) -> Result
         }
     }
     command.current_dir(directory);
-    set_environment(&mut command, &spec.env);
+    set_environment(&mut command, env);
     // What waits for a reader would be gone with this program.
     daemon::logging::flush();
     let source = command.exec();
     Err(ExecError::Exec { interpreter, directory: directory.to_owned(), source })
+}
+
+/// What the app's file adds to the environment. `env_file` is read here rather than by emperord, which might read for an app
+/// what the app's user may not.
+fn environment(spec: &Spec) -> Result<BTreeMap<String, String>, ExecError> {
+    let mut env = match &*spec.env_file {
+        "" => BTreeMap::new(),
+        path => dotenv::read(Path::new(path))?,
+    };
+    env.extend(spec.env.clone());
+    Ok(env)
 }
 
 /// In the folder of the program: that of a cargo target, or `lib/imperium` of what was installed.
@@ -78,7 +93,7 @@ fn extension_beside(program: &Path) -> Result<PathBuf, ExecError> {
 }
 
 /// The app sees what workerd was started with, less what was meant for the daemons, and what its file says.
-fn set_environment(command: &mut Command, env: &HashMap<String, String>) {
+fn set_environment(command: &mut Command, env: BTreeMap<String, String>) {
     for (name, _) in env::vars_os().filter(|(name, _)| is_of_the_daemons(name)) {
         command.env_remove(name);
     }

@@ -91,7 +91,7 @@ async fn headers_of_the_connection_are_not_an_apps_to_send() -> anyhow::Result<(
                 ensure!(!answer.header("connection").contains("chunked"), "{:?}", answer.headers);
             }
         }
-        stack.logged(&["a header of the connection", "header=Transfer-Encoding"]).await?;
+        stack.logged(&["a connection header", "header=Transfer-Encoding"]).await?;
         Ok(())
     })
     .await

@@ -169,7 +169,7 @@ async fn bytes_are_one_block_and_the_log_says_once_to_return_a_list() -> anyhow:
         }
         let head = client.send(request(Method::HEAD, "/one-block", empty())).await?.expect(200)?;
         ensure!(head.body.is_empty(), "a body after HEAD");
-        stack.logged(&["WARN wsgi-1", "the app returned bytes", "return [body]"]).await?;
+        stack.logged(&["WARN wsgi-1", "the app returned bytes", "return a list, [body]"]).await?;
         let warned = stack.log().matches("the app returned bytes").count();
         ensure!(warned == 1, "warned {warned} times");
         Ok(())

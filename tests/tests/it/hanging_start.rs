@@ -39,7 +39,7 @@ async fn the_stack_is_logged_before_the_process_is_killed() -> anyhow::Result<()
         }
         for (module, key, function, what) in cases {
             let app = name(module, key);
-            stack.logged(&[&app, "the start takes too long", &format!("it is still {what}")]).await?;
+            stack.logged(&[&app, "the start is about to exceed", &format!("it is still {what}")]).await?;
             stack.logged(&["File", &format!("{module}_hangs.py"), function]).await?;
             let killed = |app: &App| app.error().contains("was not ready within 8 s");
             let told = stack.until(&app, "it is killed", killed).await?;

@@ -207,7 +207,7 @@ async fn threads_that_start_again_are_allowed_where_the_file_says_so() -> anyhow
     fs::write(folder.path().join("polls.py"), THREADS)?;
     let polls = Vassal::new("polls", folder.path(), "polls").workers(3);
     stack::with([polls.clone().key("preload = { threads = \"allow\" }")], async |stack| {
-        stack.logged(&["polls-template", "as the app's file allows", "poller"]).await?;
+        stack.logged(&["polls-template", "which the app's file allows", "poller"]).await?;
         for workers in ["1", "4"] {
             stack.command("scale", &["polls", workers]).await?;
             let client = stack.client("polls", Protocol::Http2)?;

@@ -36,6 +36,9 @@ pub struct Spec {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Absolute path of a `.env` file that has more of it, under `env`; empty when there is none. workerd reads it, as the app's user.
+    #[prost(string, tag = "20")]
+    pub env_file: ::prost::alloc::string::String,
     #[prost(uint32, tag = "8")]
     pub threads: u32,
     /// Absolute path of the unix socket on which this worker serves `RunnerService`.

@@ -200,6 +200,7 @@ pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
         directory: vassal.directory.display().to_string(),
         python: vassal.python.path().display().to_string(),
         env: vassal.env.clone().into_iter().collect(),
+        env_file: vassal.env_file.as_ref().map_or_else(String::new, |it| it.display().to_string()),
         threads: vassal.threads.into(),
         socket: spec.socket.display().to_string(),
         workers: vassal.workers.into(),

@@ -213,7 +213,6 @@ impl Files {
         };
         let parsed = source.and_then(|it| Ok((Vassal::parse(path, &it.text)?, it.text)));
         let before = self.seen.get(name);
-        // What cannot be read may be so because of that file.
         let env_file = match &parsed {
             Ok((vassal, _)) => vassal.env_file.as_deref(),
             Err(_) => before.and_then(|it| Some(it.env_file.as_ref()?.path.as_path())),

@@ -9,52 +9,73 @@
 //! Nothing is looked up: `$HOME` is just that text. A value is one line. Of two of the same name, the later one counts.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
-use config::Wrong;
+use rustix::fs::OFlags;
 
 /// Bytes of a file.
 const LONGEST: u64 = 256 << 10;
 /// Variables in it.
 const MOST: usize = 1000;
 
-/// A line that cannot be read. It is displayed without a word of the line, which may hold a secret.
+/// Why a file isn't used. No text of the file is in it, as that may be a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It can't be opened or read.
+    #[error("read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said, or that it isn't UTF-8.
+        source: io::Error,
+    },
+    /// It is a folder, a pipe or a device.
+    #[error("{} isn't a file", .0.display())]
+    NoFile(PathBuf),
+    /// It is too long.
+    #[error("{} has more than {} KiB", .0.display(), LONGEST >> 10)]
+    TooLong(PathBuf),
+    /// A line of it can't be understood.
+    #[error(
+        "line {number} of {} {why}: write each line as NAME=value, NAME='value' or NAME=\"value\"",
+        path.display()
+    )]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which line, from 1 on.
+        number: usize,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BadLine {
     number: usize,
     why: &'static str,
 }
 
-impl fmt::Display for BadLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {} {}", self.number, self.why)
-    }
-}
-
-/// The variables of the file `path`.
+/// Reads the variables of the file `path`, with the rights of this process. It never waits for the other end of a pipe.
 ///
 /// # Errors
-/// When it cannot be read, or a line of it not be understood; no value is in the error.
-pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, String>, Wrong> {
-    let shown = path.display();
-    let failed = |error: io::Error| Wrong::new(format!("names {shown}, which cannot be read: {error}"));
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
+/// When the file can't be read, is too long, or has a line that can't be understood.
+pub fn read(path: &Path) -> Result<BTreeMap<String, String>, ReadError> {
+    let failed = |source| ReadError::Read { path: path.to_owned(), source };
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Wrong::new(format!("names {shown}, which is no file")));
+        return Err(ReadError::NoFile(path.to_owned()));
     }
+    let mut text = String::new();
     file.take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > LONGEST {
-        return Err(Wrong::new(format!("names {shown}, which has more than {} KiB", LONGEST >> 10)));
+        return Err(ReadError::TooLong(path.to_owned()));
     }
-    let wrong = |it: BadLine| {
-        Wrong::new(format!("names {shown}, whose {it}"))
-            .cure("write each line as NAME=value, NAME='value' or NAME=\"value\"")
-    };
-    parse(&text).map_err(wrong)
+    parse(&text).map_err(|BadLine { number, why }| ReadError::Line { path: path.to_owned(), number, why })
 }
 
 fn parse(text: &str) -> Result<BTreeMap<String, String>, BadLine> {
@@ -166,20 +187,29 @@ mod tests {
             ("A='secret'x", "line 1 has something behind the closing quote"),
             ("A=secret\0", "line 1 has a zero byte"),
         ] {
-            assert_eq!(parse(text).unwrap_err().to_string(), why);
+            let BadLine { number, why: told } = parse(text).unwrap_err();
+            assert_eq!(format!("line {number} {told}"), why);
         }
     }
 
     #[test]
-    fn files_are_bounded() {
+    fn files_are_bounded_and_pipes_are_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
-        assert!(read(&path).unwrap_err().to_string().contains("cannot be read: No such file"));
-        assert!(read(folder.path()).unwrap_err().to_string().contains("is no file"));
+        let told = || read(&path).unwrap_err().to_string();
+        assert!(told().contains(".env: No such file"), "{}", told());
+        assert!(read(folder.path()).unwrap_err().to_string().ends_with(" isn't a file"));
         std::fs::write(&path, "A=".to_owned() + &"b".repeat(300_000)).unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("more than 256 KiB"));
+        assert!(told().ends_with("has more than 256 KiB"), "{}", told());
         std::fs::write(&path, (0..=MOST).map(|it| format!("A{it}=\n")).collect::<String>()).unwrap();
-        let told = read(&path).unwrap_err().to_string();
-        assert!(told.contains("whose line 1001 is one variable too many"), "{told}");
+        assert!(
+            told().contains("line 1001 of ") && told().contains(" is one variable too many"),
+            "{}",
+            told()
+        );
+        std::fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert!(told().ends_with(" isn't a file"), "{}", told());
     }
 }
