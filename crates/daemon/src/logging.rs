@@ -103,7 +103,12 @@ impl Drop for LastLines {
 
 /// Waits until the lines so far are written, for a second at most. For the end of a process.
 pub fn flush() {
-    output::flush(LAST_LINES);
+    flush_for(LAST_LINES);
+}
+
+fn flush_for(limit: Duration) {
+    output::flush(limit);
+    copy::flush(limit);
 }
 
 /// Logs of this process go to stderr from here on, under `name`, and so do panics. `IMPERIUM_LOG` chooses what is
@@ -154,13 +159,22 @@ fn log_panic(panic: &panic::PanicHookInfo<'_>) {
         BacktraceStatus::Captured => tracing::error!(thread, location, "panic: {message}\n{backtrace}"),
         _ => tracing::error!(thread, location, "panic: {message}"),
     }
-    output::flush(LAST_WORDS);
+    flush_for(LAST_WORDS);
 }
 
 /// The line that tells how many were dropped. Written by hand, as `tracing` takes locks.
 pub(crate) fn dropped_line(lines: u64) -> Vec<u8> {
+    lines_line(lines, "lines of the log were dropped, as nobody read it")
+}
+
+/// As `dropped_line`, of the file that `imperium logs` reads.
+fn not_kept_line(lines: u64) -> Vec<u8> {
+    lines_line(lines, "lines of the log are missing here, as the disk was slow")
+}
+
+fn lines_line(lines: u64, what: &str) -> Vec<u8> {
     let time = OffsetDateTime::now_utc().format(TIME).unwrap_or_default();
-    let (name, what) = (name(), "lines of the log were dropped, as nobody read it");
+    let name = name();
     match FORMAT.get().copied().unwrap_or_default() {
         Format::Text | Format::Console => format!("{time}  WARN {name}: {lines} {what}\n"),
         Format::Json => format!(

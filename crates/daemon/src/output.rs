@@ -1,4 +1,4 @@
-//! Writes lines to stdout and stderr without ever waiting for whoever reads them.
+//! Writes lines to stdout, stderr and a file without ever waiting for whoever reads them, or for the disk.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,7 +28,9 @@ const WRITER_STACK: usize = 128 << 10;
 
 static STDERR: Output = Output::new(rustix::stdio::stderr, crate::logging::dropped_line);
 static STDOUT: Output = Output::new(rustix::stdio::stdout, crate::logging::dropped_line);
-static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Writes a line, however long that takes.
+pub(crate) type WriteLine = Box<dyn FnMut(&[u8]) -> io::Result<()>>;
 
 /// The standard error stream of this process.
 #[must_use]
@@ -45,7 +47,7 @@ pub fn stdout() -> &'static Output {
 /// How many writes to either stream were dropped since this process started.
 #[must_use]
 pub fn dropped() -> u64 {
-    DROPPED.load(Ordering::Relaxed)
+    STDERR.dropped() + STDOUT.dropped()
 }
 
 /// Waits until everything written so far is out, for `limit` at most per stream. For the end of a process.
@@ -54,15 +56,26 @@ pub fn flush(limit: Duration) {
     STDOUT.flush(limit);
 }
 
-/// A stream that several threads write to, a whole line or several at a time.
+/// A stream or a file that several threads write to, a whole line or several at a time.
 ///
-/// A line is written at once where the kernel takes it without a wait, so that what a process said last is out even
-/// if the process is killed a moment later. Only what the kernel doesn't take is queued, for a thread that waits.
+/// A line for a stream is written at once where the kernel takes it without a wait, so that what a process said last
+/// is out even if the process is killed a moment later. Everything else is queued, for a thread that waits.
 pub struct Output {
-    descriptor: fn() -> BorrowedFd<'static>,
+    sink: Sink,
     /// Makes the line that tells how many were dropped. Takes no lock: see `Queue::of_this_process`.
     report: fn(u64) -> Vec<u8>,
     queue: OnceLock<Queue>,
+    /// How many writes were dropped.
+    dropped: AtomicU64,
+}
+
+/// Where the lines go.
+enum Sink {
+    /// A standard stream.
+    Stream(fn() -> BorrowedFd<'static>),
+    /// What only the thread writes, as a disk may be slow. The thread makes this when it starts, so that a forked
+    /// process shares nothing with it.
+    Slow(fn() -> WriteLine),
 }
 
 /// The lines of one process that wait.
@@ -87,7 +100,25 @@ struct State {
 
 impl Output {
     const fn new(descriptor: fn() -> BorrowedFd<'static>, report: fn(u64) -> Vec<u8>) -> Self {
-        Self { descriptor, report, queue: OnceLock::new() }
+        Self::to(Sink::Stream(descriptor), report)
+    }
+
+    /// Lines are written by the thread alone.
+    pub(crate) const fn slow(writer: fn() -> WriteLine, report: fn(u64) -> Vec<u8>) -> Self {
+        Self::to(Sink::Slow(writer), report)
+    }
+
+    const fn to(sink: Sink, report: fn(u64) -> Vec<u8>) -> Self {
+        Self { sink, report, queue: OnceLock::new(), dropped: AtomicU64::new(0) }
+    }
+
+    fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// A line was dropped, or its stream is closed or broken.
+    fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Writes, or drops and counts what can't be written. Never waits for a reader.
@@ -97,17 +128,19 @@ impl Output {
         let mut rest = line;
         let mut is_begun = false;
         if state.lines.is_empty() && !state.is_writing {
-            match try_write((self.descriptor)(), &rest) {
+            match self.sink.try_write(&rest) {
                 Ok(written) if written >= rest.len() => return,
                 Ok(written) => {
                     rest.drain(..written);
                     is_begun = written > 0;
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_) => return state.count_error(),
+                Err(_) => return self.count_dropped(),
             }
         }
-        state.push(rest, is_begun);
+        if !state.push(rest, is_begun) {
+            self.count_dropped();
+        }
         if !state.has_writer {
             let writer = thread::Builder::new().name(WRITER.to_owned()).stack_size(WRITER_STACK);
             state.has_writer = writer.spawn(move || self.write_queued(queue)).is_ok();
@@ -116,7 +149,7 @@ impl Output {
     }
 
     /// Waits until everything written so far is out, for `limit` at most.
-    fn flush(&self, limit: Duration) {
+    pub(crate) fn flush(&self, limit: Duration) {
         let queue = self.queue();
         let waits = |state: &mut State| state.has_writer && (state.is_writing || !state.lines.is_empty());
         let _nobody_reads = queue.changed.wait_timeout_while(queue.lock(), limit, waits);
@@ -124,12 +157,13 @@ impl Output {
 
     /// The writer's life. It takes no lock but the queue's: this process may be forked at any moment.
     fn write_queued(&self, queue: &Queue) {
+        let mut write = self.sink.writer();
         loop {
             let mut state = queue.lock();
             state.is_writing = false;
             if state.dropped > 0 && state.bytes <= LIMIT / 2 {
                 let line = (self.report)(std::mem::take(&mut state.dropped));
-                state.push(line, false);
+                let _there_is_room = state.push(line, false);
             }
             let Some(line) = state.pop() else {
                 queue.changed.notify_all();
@@ -138,14 +172,31 @@ impl Output {
             };
             state.is_writing = true;
             drop(state);
-            if write_all((self.descriptor)(), &line).is_err() {
-                queue.lock().count_error();
+            if write(&line).is_err() {
+                self.count_dropped();
             }
         }
     }
 
     fn queue(&self) -> &Queue {
         self.queue.get_or_init(Queue::new).of_this_process()
+    }
+}
+
+impl Sink {
+    /// Writes as much as is taken without a wait.
+    fn try_write(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
+        match self {
+            Self::Stream(descriptor) => try_write(descriptor(), bytes),
+            Self::Slow(_) => Err(Errno::AGAIN),
+        }
+    }
+
+    fn writer(&self) -> WriteLine {
+        match *self {
+            Self::Stream(descriptor) => Box::new(move |line| write_all(descriptor(), line)),
+            Self::Slow(writer) => writer(),
+        }
     }
 }
 
@@ -176,27 +227,22 @@ impl Queue {
 }
 
 impl State {
-    /// Queues a line. One that is begun is never dropped, so that no line is cut.
-    fn push(&mut self, line: Vec<u8>, is_begun: bool) {
+    /// Queues a line, or drops it and returns false. One that is begun is never dropped, so that no line is cut.
+    fn push(&mut self, line: Vec<u8>, is_begun: bool) -> bool {
         let is_full = self.dropped > 0 || self.bytes + line.len() > LIMIT;
         if is_full && !is_begun {
             self.dropped += 1;
-            DROPPED.fetch_add(1, Ordering::Relaxed);
-            return;
+            return false;
         }
         self.bytes += line.len() + OVERHEAD;
         self.lines.push_back(line);
+        true
     }
 
     fn pop(&mut self) -> Option<Vec<u8>> {
         let line = self.lines.pop_front()?;
         self.bytes -= line.len() + OVERHEAD;
         Some(line)
-    }
-
-    /// The stream is closed or broken: there is nobody to report it to.
-    fn count_error(&mut self) {
-        DROPPED.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -146,6 +146,8 @@ pub(crate) fn check_threads(py: Python<'_>, are_allowed: bool) -> PyResult<()> {
 
 /// Threads of C code. Our own are no danger to what is forked.
 fn foreign_threads() -> usize {
+    // A thread of the log that was just started has no name yet.
+    daemon::logging::flush();
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let is_ours = |task: &fs::DirEntry| {
         let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();

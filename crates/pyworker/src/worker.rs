@@ -80,7 +80,10 @@ pub(crate) fn run_forked(
 pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     process::leave_terminal();
     let errors = log::replace_standard_files(py)?;
-    py.import("os")?.getattr("environ")?.call_method1("pop", ("IMPERIUM_LOG", py.None()))?;
+    let environ = py.import("os")?.getattr("environ")?;
+    for ours in ["IMPERIUM_LOG", daemon::logging::copy::VARIABLE] {
+        environ.call_method1("pop", (ours, py.None()))?;
+    }
     sigterm::leave_to_children(py)?;
     faulthandler::enable(py)?;
     Ok(errors)

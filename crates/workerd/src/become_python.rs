@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use api::worker::Spec;
+use daemon::logging::copy;
 
 use crate::arguments::{Arguments, Role};
 use crate::interpreter::{self, NoInterpreter};
@@ -106,8 +107,8 @@ fn set_environment(command: &mut Command, env: BTreeMap<String, String>) {
 
 fn is_of_the_daemons(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
-    // The extension reads this one and takes it away before the app is imported.
-    let wanted = name == b"IMPERIUM_LOG";
+    // The extension reads these and takes them away before the app is imported.
+    let wanted = [b"IMPERIUM_LOG".as_slice(), copy::VARIABLE.as_bytes()].contains(&name);
     let of_systemd = [b"LISTEN_".as_slice(), b"WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix));
     !wanted && (name == b"NOTIFY_SOCKET" || of_systemd || name.starts_with(b"IMPERIUM_"))
 }
@@ -124,6 +125,8 @@ mod tests {
             ("WATCHDOG_USEC", true),
             ("IMPERIUM_ROOT", true),
             ("IMPERIUM_LOG", false),
+            ("IMPERIUM_LOG_COPY", false),
+            ("IMPERIUM_LOG_OTHER", true),
             ("PATH", false),
             ("MY_LISTEN_PORT", false),
         ] {

@@ -10,7 +10,10 @@ use tests::stack::Stack;
 use tests::wait::until;
 
 const APP: &str = "
+import os
+
 def app(environ, start_response):
+    print('told', sorted(name for name in os.environ if name.startswith('IMPERIUM_LOG')))
     start_response('200 OK', [('Content-Length', '2')])
     return [b'ok']
 ";
@@ -54,9 +57,12 @@ async fn status_reload_and_logs_find_the_one_of_their_folder() -> anyhow::Result
             let status = said(runtime, folder, &["status"])?;
             ensure!(status.contains("app-1"), "{status}");
         }
-        let logs =
-            async || Ok(Some(said(runtime, here, &["logs"])?).filter(|it| it.contains("GET /page 200 ")));
-        until("the request is in the log", logs).await?;
+        let logs = async || {
+            let logs = said(runtime, here, &["logs"])?;
+            Ok(Some(logs).filter(|it| it.contains("GET /page 200 ") && it.contains("told [")))
+        };
+        let logs = until("the request and what the app prints are in the log", logs).await?;
+        ensure!(logs.contains("told []"), "the app sees what is meant for the daemons: {logs}");
         let reloaded = said(runtime, here, &["reload"])?;
         ensure!(reloaded == "app: 2 workers ready\n", "{reloaded}");
         ensure!(said(runtime, here, &["completion", "--apps"])? == "app\n", "the app is not offered");

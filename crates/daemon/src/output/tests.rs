@@ -80,7 +80,7 @@ fn a_full_pipe_holds_nobody_up_and_what_was_dropped_is_reported() {
     until_empty.join().unwrap();
     assert!(dropped > 0, "nothing was dropped of 20,000 lines");
     assert_eq!(came + dropped, 20_000);
-    assert!(super::dropped() >= dropped);
+    assert!(output.dropped() >= dropped);
 }
 
 #[test]
@@ -126,8 +126,33 @@ fn a_file_takes_everything_at_once_and_a_closed_pipe_nothing() {
     static CLOSED: OnceLock<PipeWriter> = OnceLock::new();
     CLOSED.get_or_init(|| io::pipe().unwrap().1);
     let output = leaked(Output::new(|| CLOSED.get().unwrap().as_fd(), report));
-    let before = dropped();
+    let before = output.dropped();
     output.write(b"nobody reads\n".to_vec());
-    assert!(dropped() > before);
+    assert!(output.dropped() > before);
     output.flush(Duration::from_secs(600));
+}
+
+#[test]
+fn a_slow_disk_holds_nobody_up_and_what_was_dropped_is_reported() {
+    static DISK: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    fn writer() -> WriteLine {
+        Box::new(|line| {
+            DISK.lock().unwrap().extend_from_slice(line);
+            Ok(())
+        })
+    }
+    let output = leaked(Output::slow(writer, report));
+    let slow = DISK.lock().unwrap();
+    write_unread(output, 4, 5000);
+    assert!(output.queue().lock().bytes <= LIMIT + OVERHEAD);
+    drop(slow);
+
+    output.flush(Duration::from_secs(600));
+    output.write(b"last\n".to_vec());
+    output.flush(Duration::from_secs(600));
+    let text = DISK.lock().unwrap();
+    let (came, dropped) = read(text.as_slice(), is_whole, "last\n");
+    assert!(dropped > 0);
+    assert_eq!(came + dropped, 4 * 5000);
+    assert_eq!(output.dropped(), dropped);
 }
