@@ -61,7 +61,7 @@ pub(crate) fn register(root: &Path, app: Option<&str>) -> io::Result<Entry> {
         folder: env::current_dir()?,
         app: app.map(str::to_owned),
     };
-    let path = folder(&place()?)?.join(format!("{pid}.json"));
+    let path = folder(&place())?.join(format!("{pid}.json"));
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     file.write_all(&serde_json::to_vec(&running)?)?;
     Ok(Entry(path))
@@ -92,7 +92,7 @@ pub(crate) fn choose() -> Result<Option<Running>, AmbiguousError> {
 
 /// All that run, the oldest first. Entries of those that have ended are removed.
 pub(crate) fn all() -> Vec<Running> {
-    place().ok().and_then(|it| folder(&it).ok()).map(|it| entries(&it)).unwrap_or_default()
+    folder(&place()).map(|it| entries(&it)).unwrap_or_default()
 }
 
 fn entries(folder: &Path) -> Vec<Running> {
@@ -145,13 +145,20 @@ fn started(pid: u32) -> Option<u64> {
 }
 
 /// The user's runtime directory, where there is one; else a folder of their own among the temporary files.
-fn place() -> io::Result<PathBuf> {
-    let runtime =
-        env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|it| it.is_absolute() && it.is_dir());
-    Ok(match runtime {
+fn place() -> PathBuf {
+    match runtime_directory() {
         Some(folder) => folder.join("imperium"),
         None => PathBuf::from(format!("/tmp/imperium-{}", geteuid().as_raw())),
-    })
+    }
+}
+
+/// `XDG_RUNTIME_DIR`, unless it is another user's, as with `sudo -E`.
+pub(crate) fn runtime_directory() -> Option<PathBuf> {
+    env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|it| is_owned(it, geteuid().as_raw()))
+}
+
+fn is_owned(folder: &Path, user: u32) -> bool {
+    folder.is_absolute() && fs::metadata(folder).is_ok_and(|it| it.is_dir() && it.uid() == user)
 }
 
 /// Makes the folder, unless it is there. Anybody may have made one in `/tmp`: it has to be this user's alone.
@@ -222,6 +229,16 @@ mod tests {
         fs::write(folder.path().join("4.json"), "half").unwrap();
         assert_eq!(entries(folder.path()), [alive]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_runtime_directory_of_another_user_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = geteuid().as_raw();
+        assert!(is_owned(folder.path(), user));
+        assert!(!is_owned(folder.path(), user + 1));
+        assert!(!is_owned(Path::new("."), user));
+        assert!(!is_owned(&folder.path().join("missing"), user));
     }
 
     #[test]

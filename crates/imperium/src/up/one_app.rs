@@ -18,7 +18,7 @@ use tracing::warn;
 use vassal::{App, MAX_WORKERS, StaticPrefix, Target, Vassal};
 
 use super::python::Choice;
-use crate::{trust, version};
+use crate::{running, trust, version};
 
 /// Where one app is served, if nothing else is asked for.
 pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
@@ -210,8 +210,7 @@ fn path(path: &Path) -> Item {
 }
 
 fn temporary_folder() -> io::Result<TempDir> {
-    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|it| it.is_dir());
-    let parent = absolute(runtime.unwrap_or_else(env::temp_dir))?;
+    let parent = absolute(running::runtime_directory().unwrap_or_else(env::temp_dir))?;
     tempfile::Builder::new().prefix("imperium-").permissions(Permissions::from_mode(0o700)).tempdir_in(parent)
 }
 
