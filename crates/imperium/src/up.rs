@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use config::FrontdConfig;
 use daemon::logging::{self, Format, NOTICE, copy};
 use daemon::output;
 use daemon::signals::Signals;
@@ -41,6 +42,10 @@ use crate::running;
 
 /// The exit status if the one app cannot start and its files are not watched, as gunicorn's is.
 const EXIT_CANNOT_START: u8 = 3;
+
+/// Said where a developer would expect more.
+const HIDDEN: &str =
+    "Error pages show no tracebacks, as other machines may connect: --development shows them to everybody\n";
 
 /// What a daemon may take beyond the time that its work may take.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -67,7 +72,8 @@ pub(crate) struct Args {
     /// Answer probes and metrics here [default: as in frontd.toml, or 127.0.0.1:9180, or any port for one app]
     #[arg(long, value_name = "ADDRESS", value_parser = listen::address)]
     admin: Option<SocketAddr>,
-    /// Show developers more on error pages, such as the hosts that exist [default: only when running one app]
+    /// Show developers more on error pages, such as tracebacks and the hosts that exist [default: only when running one app
+    /// on loopback addresses]
     #[arg(long)]
     development: bool,
     /// How log lines are written: `text`, `json` or `console` [default: text, or console for one app]
@@ -89,8 +95,16 @@ impl Args {
         if self.one_app.reloads() { OnFailure::Wait } else { OnFailure::End }
     }
 
-    fn pages(&self) -> Pages {
+    /// What emperord tells of an app that fails: in the terminal, it tells whoever runs one app.
+    fn reports(&self) -> Pages {
         if self.development || self.one_app.app.is_some() { Pages::Development } else { Pages::Production }
+    }
+
+    /// What frontd shows. Those of one app are the developer's only while no other machine can open them.
+    fn pages(&self, frontd: &FrontdConfig) -> Pages {
+        let all_local =
+            frontd.http.iter().chain(&frontd.https).all(|it| it.ip().to_canonical().is_loopback());
+        if self.development || all_local { self.reports() } else { Pages::Production }
     }
 }
 
@@ -136,8 +150,12 @@ fn run_stack(args: &Args) -> miette::Result<Ending> {
         output::stdout().write(greeting.clone().into_bytes());
     }
     let told = Told { root: &plan.layout.etc, log_format: args.log_format(), log_copy: &log_copy };
-    let frontd = plan.programs.frontd(told, args.pages(), listeners);
-    let programs = vec![plan.programs.emperord(told, args.pages()), frontd];
+    let pages = args.pages(&plan.frontd);
+    if pages != args.reports() {
+        output::stdout().write(HIDDEN.as_bytes().to_vec());
+    }
+    let frontd = plan.programs.frontd(told, pages, listeners);
+    let programs = vec![plan.programs.emperord(told, args.reports()), frontd];
     let announcer = Announcer {
         addresses,
         socket: plan.emperord.socket.clone(),
@@ -193,5 +211,38 @@ fn remove_sockets(run: &Path) {
         for socket in entries.filter(|it| it.file_type().is_ok_and(|kind| kind.is_socket())) {
             let _gone_already = fs::remove_file(socket.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn others_see_no_tracebacks_unless_they_are_asked_for() {
+        let pages = |words: &[&str], http: &[&str], https: &[&str]| {
+            let args = Cli::parse_from([&["up"], words].concat()).args;
+            let parse = |of: &[&str]| of.iter().map(|it| it.parse().unwrap()).collect();
+            let layout = config::Layout::under(Path::new("/r")).unwrap();
+            let mut frontd = FrontdConfig::load(&layout).unwrap();
+            (frontd.http, frontd.https) = (parse(http), parse(https));
+            args.pages(&frontd)
+        };
+        let local = ["127.0.0.1:8000", "[::1]:8000", "[::ffff:127.0.0.1]:8000"];
+        assert_eq!(pages(&["app.py"], &local, &local), Pages::Development);
+        for other in ["0.0.0.0:80", "[::]:80", "10.0.0.1:80"] {
+            assert_eq!(pages(&["app.py"], &[other], &local), Pages::Production, "{other}");
+            assert_eq!(pages(&["app.py"], &local, &[other]), Pages::Production, "{other}");
+            assert_eq!(pages(&["app.py", "--development"], &[other], &[]), Pages::Development, "{other}");
+        }
+        assert_eq!(pages(&["--root", "/r"], &local, &local), Pages::Production);
     }
 }
