@@ -103,6 +103,12 @@ impl Preparation {
 }
 
 impl App {
+    /// How many workers wait for an answer that takes long.
+    pub(super) fn slowly_prepared(&self) -> usize {
+        let slow = self.preparations.values().filter(|it| self.waits.contains_key(&it.lookup));
+        slow.map(|it| it.numbers.len()).sum()
+    }
+
     /// Whether that worker was only being prepared; it is not started then.
     pub(super) fn call_off_preparation(&mut self, number: u16, action: Action) -> bool {
         let mut called_off = 0;

@@ -6,6 +6,7 @@ use api::VassalName;
 use supervise::{Demand, Event, Running, Supervisor};
 
 use super::Driver;
+use super::app::App;
 
 impl Driver {
     /// Starts what may be started now. Each app asks again until it has all that it wants.
@@ -18,7 +19,7 @@ impl Driver {
             let demand = |(name, supervisor): (&VassalName, &Supervisor)| -> Option<(VassalName, Demand)> {
                 Some((name.clone(), supervisor.demand(now)?))
             };
-            let running = running(self.supervisors().map(|(_, it)| it));
+            let running = running(self.apps.values());
             let waiting: Vec<_> = self.supervisors().filter_map(demand).collect();
             let Some(app) = self.starts.next(running, waiting) else { return };
             if self.count_consequences(&app, Event::MayStart) == 0 {
@@ -32,11 +33,13 @@ impl Driver {
     }
 }
 
-fn running<'a>(supervisors: impl Iterator<Item = &'a Supervisor>) -> Running {
-    supervisors.fold(Running::default(), |mut running, it| {
-        match it.is_proven() {
-            true => running.proven += it.starting(),
-            false => running.unproven += it.starting(),
+/// Without those that wait for a disk or a user database: they take nothing of the processors.
+fn running<'a>(apps: impl Iterator<Item = &'a App>) -> Running {
+    apps.fold(Running::default(), |mut running, app| {
+        let starting = app.supervisor.starting().saturating_sub(app.slowly_prepared());
+        match app.supervisor.is_proven() {
+            true => running.proven += starting,
+            false => running.unproven += starting,
         }
         running
     })
