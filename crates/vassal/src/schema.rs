@@ -106,7 +106,7 @@ const ROOT: &[Key] = &[
         "env_file",
         Kind::Path,
         "A `.env` file with environment variables of the processes: see environment.md. They read it as the app's user. \
-         `[env]` goes before it. When the file changes, new workers replace the old ones.",
+         `[env]` overrides it. When the file changes, new workers replace the old ones.",
     )
     .example("\"/srv/blog/.env\""),
     Key::new(
