@@ -12,7 +12,10 @@ use super::said;
 
 pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     for (more, told) in [
-        ("user = \"nobody-is-called-so\"\n", "systemd says `failed` of workerd@third-1.service"),
+        (
+            "user = \"nobody-is-called-so\"\n",
+            "`user` is nobody-is-called-so, whom this machine does not know",
+        ),
         ("env.IMPORT = \"fails\"\n", "ZeroDivisionError"),
     ] {
         deploy(container, more)?;
