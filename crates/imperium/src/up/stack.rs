@@ -191,7 +191,7 @@ impl Stack {
         exit.pid
     }
 
-    /// A process ended unasked.
+    /// A process exited unexpectedly.
     fn died(&mut self, exit: Exit) {
         match self.ended(exit.pid) {
             Ended::Daemon { name, restart_in } => {
