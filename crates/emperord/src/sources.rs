@@ -23,8 +23,6 @@ const QUIET: Duration = Duration::from_millis(50);
 const BURST: Duration = Duration::from_secs(1);
 /// How often files are looked at that inotify doesn't tell of, and whether the app's folder is another one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// File systems have the time of the last tick of the kernel's clock, which is this old at most.
-const CLOCK_STEP: Duration = Duration::from_millis(20);
 /// When files that can't all be looked at are taken for changed, where the app can't run before they are.
 const ANYWAY_AFTER: Duration = Duration::from_secs(60);
 
@@ -41,7 +39,9 @@ pub(crate) struct Sources {
     pub(crate) served: Vec<PathBuf>,
 }
 
-/// From when on changes count.
+/// From when on changes count. File systems may stamp a change with the time of the kernel's last tick, up to 10 ms ago,
+/// but never with a later time. So what was written before isn't taken for a change; what is written in the same tick
+/// may be missed, and is read by a Python that takes longer than that to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Since {
     /// This moment.
@@ -138,8 +138,7 @@ impl Watcher {
         }
         let changed = match (&self.seen, self.since) {
             (Some(before), _) => now.differences(before),
-            (None, Since::Moment(since)) => now.newer_than(since - CLOCK_STEP),
-            (None, Since::FailedStart(since)) => now.newer_than(since),
+            (None, Since::Moment(since) | Since::FailedStart(since)) => now.newer_than(since),
         };
         self.seen = Some(now);
         let is_due = !changed.is_empty() || self.is_overdue();
