@@ -1,4 +1,4 @@
-//! Tells the program which commit it is built from, where git knows.
+//! Embeds the git commit that the program is built from, if it is known.
 
 use std::env;
 use std::path::Path;
@@ -17,12 +17,13 @@ fn main() {
     println!("cargo::rustc-env=IMPERIUM_VERSION={version}");
 }
 
-/// Its abbreviated hash and its date. None outside of a checkout of this project, such as in an archive of its source.
+/// The abbreviated hash and date of the commit. None outside a checkout of this project, such as in an
+/// unpacked source archive.
 fn commit() -> Option<String> {
-    // A checkout of something else may hold the archive.
+    // An unpacked source archive may lie inside the checkout of another project.
     let root = Path::new(&env::var_os("CARGO_MANIFEST_DIR")?).join("../..");
     root.join(".git").exists().then_some(())?;
-    // It has a line more with each commit, whichever branch that is on.
+    // git appends a line to `logs/HEAD` with each commit, on any branch.
     for file in ["HEAD", "logs/HEAD"] {
         println!(
             "cargo::rerun-if-changed={}",

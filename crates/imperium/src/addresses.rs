@@ -1,4 +1,4 @@
-//! Where frontd can be reached, and the URLs that follow from it.
+//! frontd's addresses, and the URLs of apps at them.
 
 use std::fs;
 use std::io;
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::refused::Refused;
 
-/// Where frontd listens.
+/// The addresses that frontd listens on.
 ///
-/// `up` may be told other addresses than the file's, and writes the ones in force beside the sockets,
+/// `imperium up` can override those of `frontd.toml`. It writes the actual ones next to emperord's socket,
 /// where the other commands find them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Addresses {
@@ -22,7 +22,8 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// Those in force: what `up` wrote beside emperord's socket, else what frontd's file says.
+    /// Returns the addresses in use: those that `up` wrote next to emperord's socket, otherwise those of
+    /// `frontd.toml`.
     pub(crate) fn of(socket: &Path, layout: &Layout) -> miette::Result<Self> {
         let written = fs::read(file(socket)).ok().and_then(|it| serde_json::from_slice(&it).ok());
         match written {
@@ -34,17 +35,17 @@ impl Addresses {
         }
     }
 
-    /// Leaves them for the other commands.
+    /// Writes the addresses for the other commands.
     pub(crate) fn write(&self, socket: &Path) -> io::Result<()> {
         fs::write(file(socket), serde_json::to_vec(self)?)
     }
 
-    /// Takes back what was written.
+    /// Removes the file that `write` has written, if there is one.
     pub(crate) fn remove(socket: &Path) {
         let _was_never_written = fs::remove_file(file(socket));
     }
 
-    /// The URLs of an app: HTTPS first, for each domain.
+    /// Returns the app's URLs, one per domain and scheme, HTTPS first.
     pub(crate) fn urls(&self, domains: &[String], path: &str) -> Vec<String> {
         let each = |scheme: Scheme, address: Option<&SocketAddr>| {
             let url = |domain: &String| address.map(|address| scheme.url(domain, *address, path));
@@ -77,7 +78,8 @@ impl Scheme {
         format!("{scheme}://{host}{port}{}/", path.trim_end_matches('/'))
     }
 
-    /// A host for an app that answers for any: the address itself, but for TLS a name, as certificates have.
+    /// The host in the URL of an app that answers for any host. For HTTPS it is a name, since certificates
+    /// are issued for names.
     fn any_host(self, address: SocketAddr) -> String {
         match (self, address) {
             (Self::Https, _) => "localhost".to_owned(),

@@ -1,4 +1,4 @@
-//! Asks emperord, and tells plainly when it does not answer.
+//! Calls emperord's admin service, and explains failed calls.
 
 use std::error::Error;
 use std::io;
@@ -11,13 +11,13 @@ use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-/// How long emperord may take to tell its state, which it has at hand.
+/// Time limit for a status request, which emperord answers from memory.
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
-/// Why there is no answer, or not the one that was asked for.
+/// Why a call to emperord failed.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub(crate) enum AdminError {
-    /// Nobody answers on the socket.
+    /// Nothing accepts connections on the socket.
     #[error("emperord does not answer at {}", socket.display())]
     Unreachable {
         socket: PathBuf,
@@ -25,22 +25,22 @@ pub(crate) enum AdminError {
         #[help]
         cure: &'static str,
     },
-    /// The connection broke, or the answer did not come in time.
+    /// The connection broke, or the answer didn't come in time.
     #[error("emperord at {} didn't answer: {cause}", socket.display())]
     #[diagnostic(help("look at its log, and try again"))]
     Broken { socket: PathBuf, cause: String },
-    /// emperord says no.
+    /// emperord refused the request.
     #[error("{}", .0.message())]
     Refused(Status),
 }
 
-/// Runs one command's future to its end on this thread.
+/// Runs a command's future to completion on this thread.
 pub(crate) fn block_on<F: Future>(future: F) -> miette::Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.into_diagnostic().wrap_err("start the event loop")?.block_on(future))
 }
 
-/// Makes one call to the emperord of `socket`.
+/// Makes one call to the emperord that listens on `socket`.
 pub(crate) async fn ask<T>(
     socket: &Path,
     call: impl AsyncFnOnce(&mut AdminServiceClient<Channel>) -> Result<Response<T>, Status>,
@@ -52,7 +52,7 @@ pub(crate) async fn ask<T>(
     }
 }
 
-/// What runs.
+/// Asks emperord for its state.
 pub(crate) async fn status(socket: &Path) -> Result<StatusResponse, AdminError> {
     let mut request = Request::new(StatusRequest {});
     request.set_timeout(STATUS_LIMIT);
@@ -62,7 +62,7 @@ pub(crate) async fn status(socket: &Path) -> Result<StatusResponse, AdminError> 
 impl AdminError {
     fn new(socket: &Path, status: Status) -> Self {
         let socket = socket.to_owned();
-        // Only what went wrong on the way has a source; what emperord says has none.
+        // Only transport errors have a source. emperord's own answers have none.
         match (status.source().is_some(), connect_error(&status)) {
             (_, Some(source)) => Self::Unreachable { socket, cure: cure(source.kind()), source },
             (true, None) => Self::Broken { socket, cause: root_cause(&status) },
@@ -71,7 +71,7 @@ impl AdminError {
     }
 }
 
-/// What the kernel said when the socket was connected to.
+/// The error of `connect`, if the connection couldn't be established.
 fn connect_error(status: &Status) -> Option<io::Error> {
     use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
     let mut error: &(dyn Error + 'static) = status;
@@ -86,7 +86,7 @@ fn connect_error(status: &Status) -> Option<io::Error> {
         .then(|| error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
 }
 
-/// What went wrong first, without the layers that passed it on.
+/// The innermost error, without the layers around it.
 fn root_cause(error: &(dyn Error + 'static)) -> String {
     std::iter::successors(Some(error), |&it| it.source()).last().unwrap_or(error).to_string()
 }

@@ -1,8 +1,8 @@
-//! Names an app after a file, a module or a folder.
+//! Derives the name of an app from a file, a module or a folder.
 
 use api::VassalName;
 
-/// As much of `text` as a name may have; `app` if nothing is left of it.
+/// Converts `text` to a valid app name: other characters become `-`. Returns `app` if nothing is left.
 pub(crate) fn app_name(text: &str) -> Option<VassalName> {
     let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
     let plain = text.to_lowercase().replace(|c| !allowed(c), "-");

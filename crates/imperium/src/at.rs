@@ -1,4 +1,4 @@
-//! Which installation a command is about.
+//! Which installation a command acts on.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use miette::IntoDiagnostic as _;
 use crate::refused::Refused;
 use crate::running;
 
-/// Names an installation; without these, `IMPERIUM_ROOT` names the root. Without that it is what `imperium up` runs for
-/// this user, else the system's.
+/// Selects an installation. Without these options, it is the root in `IMPERIUM_ROOT`, otherwise what this
+/// user's `imperium up` runs, otherwise the system's.
 #[derive(Debug, clap::Args)]
 pub(crate) struct At {
     /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or what `imperium up` runs in this
@@ -22,19 +22,18 @@ pub(crate) struct At {
     emperord: Option<PathBuf>,
 }
 
-/// An installation.
 #[derive(Debug)]
 pub(crate) struct Installation {
     pub(crate) layout: Layout,
-    /// emperord's.
+    /// The socket of its emperord.
     pub(crate) socket: PathBuf,
 }
 
 impl At {
-    /// Finds it.
+    /// Finds the installation.
     ///
     /// # Errors
-    /// When several stacks run and none belongs to this folder, or emperord.toml is wrong.
+    /// If several stacks are running and none belongs to this folder, or if emperord.toml is invalid.
     pub(crate) fn find(&self) -> miette::Result<Installation> {
         let layout = self.layout()?;
         if let Some(socket) = &self.emperord {
@@ -45,7 +44,7 @@ impl At {
         Ok(Installation { layout, socket })
     }
 
-    /// The folders of that installation.
+    /// Returns the installation's folders.
     pub(crate) fn layout(&self) -> miette::Result<Layout> {
         match self.root.clone().or_else(root_from_env) {
             Some(root) => Layout::under(&root).into_diagnostic(),
@@ -57,13 +56,13 @@ impl At {
         }
     }
 
-    /// The socket that emperord answers on.
+    /// Returns the path of emperord's socket.
     pub(crate) fn socket(&self) -> miette::Result<PathBuf> {
         Ok(self.find()?.socket)
     }
 }
 
-/// `IMPERIUM_ROOT`, if it is set.
+/// `IMPERIUM_ROOT`, if it is set and not empty.
 pub(crate) fn root_from_env() -> Option<PathBuf> {
     env::var_os("IMPERIUM_ROOT").filter(|it| !it.is_empty()).map(PathBuf::from)
 }

@@ -1,4 +1,4 @@
-//! `imperium check`: reads files as the daemons would, and shows all that is wrong with them.
+//! `imperium check`: reads files as the daemons would, and reports all problems.
 
 mod certificates;
 mod interpreter;
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     root: Option<PathBuf>,
 }
 
-/// Checks, tells, and answers with the program's exit code: 1 when anything is wrong.
+/// Checks the files and prints the problems. The exit code is 1 if there are any.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let root = args.root.clone().or_else(root_from_env);
     let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
@@ -53,23 +53,24 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     Ok(if checked.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The default of a setting that is not looked at here.
+/// A placeholder for the default of `workerd`, which isn't checked here.
 const WORKERD: &str = "workerd";
 
-/// What came of it.
+/// The results of a check.
 #[derive(Debug, Default)]
 struct Checked {
     files: usize,
     /// Files among the others that no daemon reads.
     skipped: Vec<PathBuf>,
     vassals: Vec<Vassal>,
-    /// Apps whose interpreters were not asked, by the reason.
+    /// The names of the apps whose interpreters weren't run, by reason.
     not_asked: BTreeMap<String, Vec<String>>,
     problems: Vec<Problem>,
     certificates: Certificates,
 }
 
-/// Whether certificates are looked at. A daemon that asks before it starts uses those that are good.
+/// Whether to check certificates. A daemon that checks its file before it starts skips them: it uses those
+/// that are valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Certificates {
     #[default]
@@ -99,7 +100,8 @@ impl Checked {
         checked
     }
 
-    /// Who runs with a host has it, as in emperord; where none runs, the first by name.
+    /// Puts the apps first that are already running with a host, as emperord does: the others are then
+    /// reported as duplicates. If none is running, the first by name comes first.
     fn put_holders_first(&mut self, layout: &Layout) {
         let socket = EmperordConfig::load(layout, WORKERD.as_ref()).map(|it| it.socket);
         let running = socket.ok().and_then(|it| block_on(admin::status(&it)).ok()?.ok()).map(|it| it.apps);
@@ -114,7 +116,7 @@ impl Checked {
         self.vassals.sort_by_cached_key(new_hosts);
     }
 
-    /// A daemon's own file, which may be left out.
+    /// Checks a daemon's own file, which is optional.
     fn daemon(file: &Path, reader: Reader, layout: &Layout) -> Self {
         let mut checked = Self { certificates: Certificates::Left, ..Self::default() };
         if file.exists() {
@@ -142,7 +144,7 @@ impl Checked {
         }
     }
 
-    /// The files of one folder, without its folders.
+    /// Checks the files of a folder, without its subfolders.
     fn folder(&mut self, folder: &Path, reader: impl Fn(&Path) -> Reader, layout: &Layout) {
         let files = match files(folder) {
             Ok(files) => files,
@@ -232,13 +234,13 @@ impl Checked {
     }
 }
 
-/// What emperord's file says, or what holds without it. Mistakes in it are told elsewhere.
+/// Reads emperord.toml, or returns the defaults. Errors in it are reported elsewhere.
 fn emperord(layout: &Layout) -> EmperordConfig {
     let workerd = WORKERD.as_ref();
     EmperordConfig::load(layout, workerd).unwrap_or_else(|_| EmperordConfig::new(layout, workerd))
 }
 
-/// Whose file it is: a daemon's, else an app's.
+/// Which program reads a file.
 #[derive(Clone, Copy, Debug)]
 enum Reader {
     Frontd,
@@ -247,7 +249,7 @@ enum Reader {
 }
 
 impl Reader {
-    /// Goes by the name, for a file whose place says nothing.
+    /// Guesses from the file's name and folder.
     fn of(path: &Path) -> Self {
         let among_vassals = path.parent().is_some_and(|folder| folder.ends_with("vassals"));
         match path.file_name().and_then(OsStr::to_str) {
@@ -258,7 +260,7 @@ impl Reader {
     }
 }
 
-/// The files of a folder, by name, without those that are hidden.
+/// Lists the files of a folder by name, without hidden ones.
 fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     let mut files = fs::read_dir(folder)?.map(|it| it.map(|it| it.path())).collect::<io::Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! `imperium completion SHELL`: what a shell needs to complete the command line, with the apps that there are.
+//! `imperium completion SHELL`: prints completion scripts, which also complete the names of apps.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -11,9 +11,9 @@ use miette::IntoDiagnostic as _;
 use crate::at::root_from_env;
 use crate::running;
 
-/// The commands whose argument is an app.
+/// Commands whose argument is the name of an app.
 const OF_APPS: [&str; 4] = ["forget", "logs", "reload", "scale"];
-/// Apps that are offered.
+/// The largest number of apps that is offered.
 const MOST: usize = 1000;
 
 const BASH: &str = "
@@ -55,7 +55,7 @@ pub(crate) struct Args {
     apps: bool,
 }
 
-/// Prints it.
+/// Prints the script.
 pub(crate) fn run<Cli: CommandFactory>(args: &Args) -> miette::Result<ExitCode> {
     let text = match args.shell {
         Some(shell) => script(Cli::command(), shell),
@@ -72,7 +72,7 @@ fn script(command: Command, shell: Shell) -> String {
     match shell {
         Shell::Bash => script + &BASH.replace("APPS", &OF_APPS.join("|")),
         Shell::Fish => script + &FISH.replace("APPS", &OF_APPS.join(" ")),
-        // The script ends by registering itself, or by running where it is loaded as a function.
+        // The generated script ends by registering `_imperium`, or by running it if the file is autoloaded.
         Shell::Zsh => script
             .replace("\n_imperium() {", &format!("{ZSH}\n_imperium() {{"))
             .lines()
@@ -92,7 +92,7 @@ fn script(command: Command, shell: Shell) -> String {
     }
 }
 
-/// Those that have a file. Nobody is asked: a shell waits.
+/// The apps that have a file. No daemon is asked, since the shell waits for the answer.
 fn apps() -> Vec<String> {
     let running = || running::choose().ok().flatten().map(|it| it.root);
     let layout = root_from_env().or_else(running).and_then(|it| Layout::under(&it).ok());
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Feeds the tests.
+    /// A command line for the tests.
     #[derive(Parser)]
     #[command(name = "imperium")]
     struct Cli {

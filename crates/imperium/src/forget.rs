@@ -1,4 +1,4 @@
-//! `imperium forget APP`: ends an app whose file is missing.
+//! `imperium forget APP`: stops an app whose file is missing.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     all: bool,
 }
 
-/// Asks for it, and prints which apps end.
+/// Sends the request, and prints which apps are stopped.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let socket = args.at.socket()?;
     let request = ForgetRequest { apps: args.apps.clone() };

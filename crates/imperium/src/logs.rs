@@ -1,4 +1,4 @@
-//! `imperium logs`: the log of what `imperium up` runs, or of systemd's journal.
+//! `imperium logs`: shows the log of `imperium up`, or systemd's journal.
 
 mod file;
 
@@ -14,7 +14,7 @@ use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use self::file::{Lines, Tail};
 use crate::at::At;
 
-/// How often it is looked for new lines, and for the end of `imperium up`.
+/// How often to check for new lines, and whether `imperium up` is still running.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Show what the apps and the daemons have logged
@@ -39,7 +39,8 @@ pub(crate) struct Args {
 #[diagnostic(help("start it, or name the folder that it was given: --root DIR"))]
 struct NoLog(PathBuf);
 
-/// Shows lines until there are no more; with `--follow`, until `imperium up` has ended or nobody reads.
+/// Prints the lines. With `--follow`, continues until `imperium up` has exited or nobody reads the output any
+/// more.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let layout = args.at.layout()?;
     if layout == Layout::system() {
@@ -72,7 +73,7 @@ fn pause() {
     std::thread::sleep(TICK);
 }
 
-/// A reader that has seen enough, such as `head`, is no failure.
+/// Returns false if the reader has gone, which is no error: `head` exits once it has enough.
 fn write(out: &mut impl io::Write, text: &str) -> miette::Result<bool> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -80,7 +81,7 @@ fn write(out: &mut impl io::Write, text: &str) -> miette::Result<bool> {
     }
 }
 
-/// Whether `imperium up` runs, which holds the lock.
+/// Whether `imperium up` is running, which holds the lock.
 fn is_locked(layout: &Layout) -> bool {
     let file = std::fs::File::open(layout.run.join("up.lock"));
     file.is_ok_and(|it| matches!(it.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))

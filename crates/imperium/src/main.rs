@@ -50,7 +50,7 @@ enum Command {
 }
 
 fn main() -> miette::Result<ExitCode> {
-    // Paths and URLs are to be copied: a line is as long as it is.
+    // Don't wrap lines: paths and URLs have to be easy to copy.
     miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())))?;
     match manual::parse::<Cli>(Section::Commands).command {
         Command::Up(args) => Ok(up::run(&args)),

@@ -1,4 +1,4 @@
-//! `imperium man`: the manual, as it is for the very program.
+//! `imperium man`: shows the man pages of this build.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::{Command, ExitCode, Stdio};
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 #[diagnostic(help("`imperium help` lists the commands"))]
 struct NoCommand(String);
 
-/// Shows it.
+/// Shows or prints the page.
 pub(crate) fn run<Cli: CommandFactory>(args: &Args) -> miette::Result<ExitCode> {
     let page = manual::page(Cli::command(), Section::Commands, args.command.as_deref())
         .ok_or_else(|| NoCommand(args.command.clone().unwrap_or_default()))?;
@@ -34,13 +34,13 @@ pub(crate) fn run<Cli: CommandFactory>(args: &Args) -> miette::Result<ExitCode> 
     }
 }
 
-/// Whether `man` has shown it.
+/// Returns whether `man` has shown the page.
 fn show(page: &[u8]) -> bool {
     let Ok(mut man) = Command::new("man").args(["--local-file", "-"]).stdin(Stdio::piped()).spawn() else {
         return false;
     };
     if let Some(mut stdin) = man.stdin.take() {
-        // Who leaves before the end has seen enough.
+        // The write fails if the reader quits the pager early.
         let _left = stdin.write_all(page);
     }
     man.wait().is_ok_and(|it| it.success())

@@ -1,4 +1,4 @@
-//! `imperium new PATH`: writes the vassal file of a project, explains it, and checks it.
+//! `imperium new PATH`: writes a project's vassal file, explains it, and checks it.
 
 mod candidates;
 mod django;
@@ -69,7 +69,7 @@ enum NewError {
     NoName(PathBuf),
 }
 
-/// Looks, checks, writes, and tells; nothing is written that would be refused.
+/// Inspects the project, then writes its file and prints it. A file that emperord would refuse isn't written.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let root = args.root.clone().or_else(root_from_env);
     let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
@@ -101,7 +101,8 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The project's folder, and what in it is looked at. That of a file is the nearest which is no package.
+/// Returns the project's folder, and what to inspect in it. A file's project is the nearest parent folder
+/// that isn't a package.
 fn source(args: &Args, path: &Path) -> (PathBuf, Source) {
     let is_file = path.is_file();
     let folder = if is_file { path.parent().unwrap_or(Path::new("/")) } else { path };
@@ -120,7 +121,7 @@ fn parse_app(text: &str) -> Result<App, String> {
     App::parse(text).map_err(|wrong| wrong.to_string())
 }
 
-/// Shows the file, and what is left to do.
+/// Prints the file, and what is left to do.
 fn tell(heading: &str, text: &str, notes: &[String], to: &mut impl io::Write) -> io::Result<()> {
     writeln!(to, "{heading}:\n")?;
     for line in text.lines() {
@@ -132,7 +133,7 @@ fn tell(heading: &str, text: &str, notes: &[String], to: &mut impl io::Write) ->
     notes.iter().try_for_each(|note| writeln!(to, "- {note}"))
 }
 
-/// The commands that come next; none of them is run here.
+/// Prints the next commands. None of them is run here.
 fn tell_next(layout: &Layout, name: &VassalName, to: &mut impl io::Write) -> io::Result<()> {
     if *layout == Layout::system() {
         return writeln!(to, "\nNext:\n    imperium check\n    imperium status\n    imperium logs {name} -f");
@@ -146,7 +147,7 @@ fn name(args: &Args, project: &Path) -> Result<VassalName, NewError> {
     args.name.clone().or_else(of_folder).ok_or_else(|| NewError::NoName(project.to_owned()))
 }
 
-/// As emperord will: alone, and among the apps that are there.
+/// Checks the file as emperord would: on its own, and together with the existing apps.
 fn check(file: &Path, text: &str, layout: &Layout) -> miette::Result<()> {
     let refused = |problems: Vec<Problem>| Refused::new(file.display().to_string(), problems);
     let vassal = Vassal::parse(file, text).map_err(|it| refused(it.into_iter().collect()))?;
@@ -163,7 +164,7 @@ fn check(file: &Path, text: &str, layout: &Layout) -> miette::Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(refused(problems).into()) }
 }
 
-/// The files of the system are root's to write; anybody may have a root of their own.
+/// Explains who may write: only root to the system's folder, anybody to a root of their own.
 fn denied(file: &Path, source: io::Error) -> NewError {
     let cure = match source.kind() {
         io::ErrorKind::PermissionDenied if file.starts_with(Layout::system().etc) => {
@@ -176,13 +177,13 @@ fn denied(file: &Path, source: io::Error) -> NewError {
     NewError::Denied { file: file.to_owned(), source, cure: cure.to_owned() }
 }
 
-/// Appears whole: emperord follows the folder.
+/// Writes the file in one step, since emperord watches the folder.
 fn write(file: &Path, text: &str) -> miette::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     let failed = || format!("write {}", file.display());
     fs::create_dir_all(folder).map_err(|it| denied(file, it))?;
     let mut draft = tempfile::Builder::new();
-    // Its environment may come to hold secrets.
+    // The file's environment may later contain secrets.
     draft.prefix(".new-").permissions(Permissions::from_mode(0o640));
     let mut draft = draft.tempfile_in(folder).map_err(|it| denied(file, it))?;
     draft

@@ -1,8 +1,8 @@
-//! A file that is refused, with each thing that is wrong in it shown at its line.
+//! A report about invalid files, which shows each problem at its line.
 
 use config::Problem;
 
-/// All that is wrong with some files, as one report.
+/// All problems of some files, as one report.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{what} has mistakes")]
 pub(crate) struct Refused {
@@ -12,7 +12,7 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    /// `what` begins the sentence: ``frontd.toml cannot be used as it is``.
+    /// `what` is the subject of the sentence: `frontd.toml has mistakes`.
     pub(crate) fn new(what: impl Into<String>, problems: impl IntoIterator<Item = Problem>) -> Self {
         Self { what: what.into(), problems: problems.into_iter().collect() }
     }

@@ -1,4 +1,4 @@
-//! `imperium reload APP`: new workers first, then the old ones drained.
+//! `imperium reload APP`: starts new workers, then drains the old ones.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     app: Option<String>,
 }
 
-/// Asks for it; emperord answers once it is done.
+/// Sends the request. emperord answers once the reload is complete.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let socket = args.at.socket()?;
     block_on(async {
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// There is none, or there are several.
+/// No app is running, or several are.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("reload which app? {}", told(.0))]
 struct WhichError(Vec<String>);

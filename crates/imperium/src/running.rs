@@ -1,4 +1,4 @@
-//! The stacks that `imperium up` runs for this user: each leaves an entry, by which the other commands find it.
+//! Registers each running `imperium up` of this user, so that other commands find it.
 
 use std::env;
 use std::fs::{self, DirBuilder, File};
@@ -11,30 +11,30 @@ use miette::Diagnostic;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
-/// Entries that are looked at.
+/// The largest number of entries that is read.
 const MOST: usize = 1000;
-/// Bytes of one.
+/// The largest size of an entry, in bytes.
 const LONGEST: u64 = 64 << 10;
 
-/// A stack that runs.
+/// A running stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Running {
     pid: u32,
-    /// When its process was started, in ticks since the machine was: another one may get the same pid.
+    /// When the process was started, in clock ticks since boot, since its pid may be reused.
     started: u64,
-    /// Where its files are.
+    /// The root of its files.
     pub(crate) root: PathBuf,
     /// The working directory of `imperium up`.
     folder: PathBuf,
-    /// What it was told to run, if that is one app.
+    /// The argument of `imperium up APP`.
     app: Option<String>,
 }
 
-/// The entry of this process, which goes when this is dropped.
+/// The entry of this process. It is removed on drop.
 #[derive(Debug)]
 pub(crate) struct Entry(PathBuf);
 
-/// Several run, and none of them belongs to this folder more than the others.
+/// Several stacks are running, and none of them belongs more to this folder than the others.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("choose one of the {} that `imperium up` runs:{}", .0.len(), list(.0))]
 #[diagnostic(help("name it by `--root DIR`, or go to the folder that it was started in"))]
@@ -48,10 +48,10 @@ fn list(them: &[Running]) -> String {
     them.iter().map(line).collect()
 }
 
-/// Leaves an entry for this process.
+/// Registers this process.
 ///
 /// # Errors
-/// When the folder of entries belongs to somebody else, or cannot be written.
+/// If the folder of entries belongs to another user, or isn't writable.
 pub(crate) fn register(root: &Path, app: Option<&str>) -> io::Result<Entry> {
     let pid = std::process::id();
     let running = Running {
@@ -73,24 +73,25 @@ impl Drop for Entry {
     }
 }
 
-/// Whether an emperord of this machine runs, which commands are about unless they belong to another one.
+/// Whether the system's emperord is running. Commands then use it, unless a stack belongs to the current
+/// folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum System {
     Runs,
     Absent,
 }
 
-/// The stack that a command in the current folder is about; None where it is the system's installation.
+/// Returns the stack that commands in the current folder use. None for the system's installation.
 ///
 /// # Errors
-/// When several could be meant.
+/// If there are several candidates.
 pub(crate) fn choose() -> Result<Option<Running>, AmbiguousError> {
     let here = env::current_dir().unwrap_or_default();
     let system = if Layout::system().emperord_socket().exists() { System::Runs } else { System::Absent };
     nearest(all(), &here, system)
 }
 
-/// All that run, the oldest first. Entries of those that have ended are removed.
+/// Returns all running stacks, the oldest first. Entries of processes that have exited are removed.
 pub(crate) fn all() -> Vec<Running> {
     folder(&place()).map(|it| entries(&it)).unwrap_or_default()
 }
@@ -102,13 +103,13 @@ fn entries(folder: &Path) -> Vec<Running> {
     running
 }
 
-/// What an entry says, if its process runs.
+/// Reads an entry. None if its process is no longer running.
 fn alive(path: &Path) -> Option<Running> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
     let entry: Option<Running> = serde_json::from_slice(&text).ok();
     let running = entry.filter(|it| started(it.pid) == Some(it.started));
-    // One that is being written is no JSON yet: its process is alive.
+    // An entry that is being written isn't valid JSON yet, but its process is alive.
     let pid = path.file_stem()?.to_str()?.parse().ok();
     if running.is_none() && pid.is_none_or(|pid| !is_up(pid)) {
         let _gone_already = fs::remove_file(path);
@@ -120,7 +121,8 @@ fn is_up(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.trim() == "imperium")
 }
 
-/// Those whose folder or root holds `here`, and of them the deepest; else the only one there is.
+/// Returns the stack whose folder or root contains `here`, the deepest if there are several. Otherwise the
+/// only one.
 fn nearest(running: Vec<Running>, here: &Path, system: System) -> Result<Option<Running>, AmbiguousError> {
     let depth = |it: &Running| {
         let holds = [&it.folder, &it.root].into_iter().filter(|it| here.starts_with(it));
@@ -137,14 +139,15 @@ fn nearest(running: Vec<Running>, here: &Path, system: System) -> Result<Option<
     }
 }
 
-/// Field 22 of `/proc/PID/stat` (`proc_pid_stat(5)`); the program's name before it may hold anything.
+/// Reads field 22 of `/proc/PID/stat`, see `proc_pid_stat(5)`. The program's name before it may contain
+/// anything.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(19)?.parse().ok()
 }
 
-/// The user's runtime directory, where there is one; else a folder of their own among the temporary files.
+/// The folder of entries: in the user's runtime directory if there is one, otherwise below `/tmp`.
 fn place() -> PathBuf {
     match runtime_directory() {
         Some(folder) => folder.join("imperium"),
@@ -152,7 +155,7 @@ fn place() -> PathBuf {
     }
 }
 
-/// `XDG_RUNTIME_DIR`, unless it is another user's, as with `sudo -E`.
+/// `XDG_RUNTIME_DIR`, unless it belongs to another user, as with `sudo -E`.
 pub(crate) fn runtime_directory() -> Option<PathBuf> {
     env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|it| is_owned(it, geteuid().as_raw()))
 }
@@ -161,7 +164,8 @@ fn is_owned(folder: &Path, user: u32) -> bool {
     folder.is_absolute() && fs::metadata(folder).is_ok_and(|it| it.is_dir() && it.uid() == user)
 }
 
-/// Makes the folder, unless it is there. Anybody may have made one in `/tmp`: it has to be this user's alone.
+/// Creates the folder if it is missing. In `/tmp`, anybody may have created it: only this user may have
+/// access to it.
 fn folder(path: &Path) -> io::Result<PathBuf> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -223,7 +227,7 @@ mod tests {
         let this = std::process::id();
         let alive = Running { pid: this, started: started(this).unwrap(), ..running("/a", "/b") };
         write("1.json", &alive);
-        // Another process has the pid by now; no process has it; no entry at all.
+        // Entries with a reused pid, without a process, and with invalid content.
         write("2.json", &Running { started: 1, ..alive.clone() });
         write("3.json", &Running { pid: u32::MAX, ..alive.clone() });
         fs::write(folder.path().join("4.json"), "half").unwrap();

@@ -1,4 +1,4 @@
-//! `imperium scale APP N`: another number of workers, written into the app's file.
+//! `imperium scale APP N`: writes another number of workers into the app's file.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     workers: u32,
 }
 
-/// Asks for it, and waits until they are there.
+/// Sends the request, and waits until the workers are ready.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let socket = args.at.socket()?;
     let request = ScaleRequest { app: args.app.clone(), workers: args.workers };

@@ -1,4 +1,4 @@
-//! Waits until an app has the workers that it was asked to have.
+//! Waits until an app has the requested workers.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -9,19 +9,19 @@ use miette::Diagnostic;
 
 use crate::admin::{self, AdminError};
 
-/// Why it never will have them.
+/// Why the wait has failed.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub(crate) enum SettleError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Admin(#[from] AdminError),
-    /// Its file was deleted meanwhile.
+    /// The app's file was deleted meanwhile.
     #[error("wait for the workers of {0}: the app was removed")]
     Gone(String),
-    /// It is to have another number of workers meanwhile.
+    /// The number of workers was changed again meanwhile.
     #[error("wait for the workers of {name}: its file asks for {wanted} now")]
     Overtaken { name: String, wanted: u32 },
-    /// Its workers do not stay.
+    /// The app's workers fail.
     #[error("start the workers of {name}: {last_error}")]
     #[diagnostic(help(
         "its old workers, if any, keep serving: fix the app, then run `imperium reload {name}`"
@@ -29,7 +29,7 @@ pub(crate) enum SettleError {
     Failed { name: String, last_error: String },
 }
 
-/// What an app is, as far as waiting for it is concerned.
+/// How far the app is from the requested state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Settled,
@@ -38,8 +38,8 @@ enum Progress {
     Overtaken,
 }
 
-/// Waits until the app has as many workers ready as its file says, and no others; then prints how many.
-/// With a number that was asked for, and had come about, the wait ends when another takes its place.
+/// Waits until the app has as many workers ready as its file says, and no others. Then prints how many.
+/// If `asked` is given, the wait fails once the file asks for another number.
 pub(crate) async fn wait(socket: &Path, name: &str, asked: Option<u32>) -> Result<(), SettleError> {
     let mut backoff = Backoff::new();
     loop {

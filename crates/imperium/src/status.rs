@@ -1,4 +1,4 @@
-//! `imperium status`: which apps run, where, on which workers, and what went wrong last.
+//! `imperium status`: shows the apps with their URLs, workers and last errors.
 
 mod json;
 mod table;
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Prints what emperord tells.
+/// Prints emperord's status.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let Installation { layout, socket } = args.at.find()?;
     let status = block_on(admin::status(&socket))??;
@@ -31,19 +31,19 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         true => json::render(&status, &addresses).into_diagnostic()?,
         false => table::render(&status, &addresses, table::Colors::of_stdout()),
     };
-    // A reader that has seen enough, such as `head`, is no failure.
+    // A reader that exits early, such as `head`, is no error.
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).into_diagnostic(),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// Whether people look at stdout, and want colors there.
+/// Whether stdout is a terminal that should show colours.
 fn stdout_has_colors() -> bool {
     daemon::logging::has_color(&io::stdout())
 }
 
-/// The name of a state, from the name that it has in the proto: `STATE_BACKING_OFF` is `backing_off`.
+/// Converts the name of a state in the proto file: `STATE_BACKING_OFF` is `backing_off`.
 fn state_name(proto: &str) -> String {
     proto.strip_prefix("STATE_").unwrap_or(proto).to_ascii_lowercase()
 }

@@ -1,4 +1,5 @@
-//! `imperium trust`: has the system and the browsers trust the local CA, so that HTTPS works without a warning.
+//! `imperium trust`: adds the local CA to the trust stores of the system and the browsers, so that HTTPS
+//! works without a warning.
 
 mod nss;
 mod system;
@@ -15,7 +16,7 @@ use miette::{Diagnostic, IntoDiagnostic as _};
 use crate::at::root_from_env;
 use crate::refused::Refused;
 
-/// Bytes of a certificate's file.
+/// The largest size of a certificate file, in bytes.
 const LONGEST: u64 = 64 << 10;
 
 /// Have this system and its browsers trust the local CA, as development needs it
@@ -47,23 +48,23 @@ enum TrustError {
     NoHome,
 }
 
-/// A CA's certificate, and what it is called where it is added.
+/// A CA certificate, and its name in the trust stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Authority {
     pub(super) path: PathBuf,
-    /// Such as `imperium-1f2e3d4c`: one for each place that a CA is kept at.
+    /// Such as `imperium-1f2e3d4c`. It depends on the path of the CA.
     pub(super) name: String,
 }
 
-/// What came of one store.
+/// The result for one trust store.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done(String),
-    /// It could not be done, and what to do.
+    /// It failed. The text says what to do.
     Left(String),
 }
 
-/// Adds or removes it everywhere, and says where.
+/// Adds the CA to all trust stores or removes it from them, and prints the results.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let authority = Authority::at(path(args.root.clone().or_else(root_from_env))?, args.undo)?;
     let home = env::home_dir().unwrap_or_default();
@@ -112,7 +113,7 @@ impl Authority {
     }
 }
 
-/// Nothing but a certificate is handed to root.
+/// Checks that the file contains a certificate and nothing else, since root will install it.
 fn check(path: &Path) -> Result<(), TrustError> {
     let failed = |why: String| TrustError::Read { path: path.to_owned(), why };
     let mut text = String::new();
@@ -128,12 +129,11 @@ fn check(path: &Path) -> Result<(), TrustError> {
     }
 }
 
-/// FNV-1a: the same on each machine and in each version.
+/// FNV-1a, which is the same on all machines and in all versions.
 fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Whether a program is in `PATH`.
 pub(super) fn has_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|it| fs::metadata(it.join(name)).is_ok_and(|it| it.is_file()))
@@ -157,7 +157,7 @@ mod tests {
         }
         fs::write(&path, "").unwrap();
         assert!(check(&path).is_err());
-        // What is gone can still be taken back.
+        // A CA whose file is gone can still be removed.
         fs::remove_file(&path).unwrap();
         assert!(Authority::at(path, true).unwrap().name.starts_with("imperium-"));
     }

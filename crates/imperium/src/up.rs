@@ -1,4 +1,4 @@
-//! `imperium up`: the whole stack in the foreground, without privileges.
+//! `imperium up`: runs all daemons in the foreground, without privileges.
 
 mod announce;
 mod children;
@@ -40,14 +40,14 @@ use crate::addresses::Addresses;
 use crate::admin::block_on;
 use crate::running;
 
-/// The exit status if the one app cannot start and its files are not watched, as gunicorn's is.
+/// The exit status if the app of `up APP` can't start and its files aren't watched, the same as gunicorn's.
 const EXIT_CANNOT_START: u8 = 3;
 
-/// Said where a developer would expect more.
+/// Printed where a developer might expect more on error pages.
 const HIDDEN: &str =
     "Error pages show no tracebacks, as other machines may connect: --development shows them to everybody\n";
 
-/// What a daemon may take beyond the time that its work may take.
+/// The time that a daemon gets to exit in addition to its own limits.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// Run everything in the foreground: the apps of a folder, or one app
@@ -95,12 +95,13 @@ impl Args {
         if self.one_app.reloads() { OnFailure::Wait } else { OnFailure::End }
     }
 
-    /// What emperord tells of an app that fails: in the terminal, it tells whoever runs one app.
+    /// How detailed emperord reports a failed app. The terminal belongs to whoever runs `up APP`.
     fn reports(&self) -> Pages {
         if self.development || self.one_app.app.is_some() { Pages::Development } else { Pages::Production }
     }
 
-    /// What frontd shows. Those of one app are the developer's only while no other machine can open them.
+    /// How detailed frontd's error pages are. Those of `up APP` are for developers only while no other
+    /// machine can connect.
     fn pages(&self, frontd: &FrontdConfig) -> Pages {
         let all_local =
             frontd.http.iter().chain(&frontd.https).all(|it| it.ip().to_canonical().is_loopback());
@@ -108,7 +109,8 @@ impl Args {
     }
 }
 
-/// Runs until everything has ended. An error is told here: nothing waits for whoever reads stderr.
+/// Runs until all processes have exited. Errors are printed here, through a writer that doesn't block on a
+/// slow reader of stderr.
 pub(crate) fn run(args: &Args) -> ExitCode {
     let _last_lines = logging::init("imperium", args.log_format());
     match run_stack(args) {
@@ -121,16 +123,16 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// Why a run ended.
+/// Why a run has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// It was told to.
+    /// It was told to stop.
     Told,
-    /// The one app cannot start.
+    /// The app of `up APP` can't start.
     CannotStart,
 }
 
-/// Reads everything, then binds, then starts; returns when everything has ended.
+/// Reads everything, then binds the sockets, then starts the daemons. Returns when all have exited.
 fn run_stack(args: &Args) -> miette::Result<Ending> {
     let plan = Plan::read(args)?;
     let log_copy = plan.layout.run.join("log");
@@ -172,7 +174,8 @@ fn run_stack(args: &Args) -> miette::Result<Ending> {
     Ok(ending)
 }
 
-/// Runs until it is told to stop, and ends everything in the reverse order; a second signal ends it at once.
+/// Runs until a signal arrives, then stops everything in reverse order. A second signal kills everything at
+/// once.
 async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> miette::Result<Ending> {
     let mut signals = Signals::new().into_diagnostic().wrap_err("receive signals")?;
     let notices = plan.emperord.run.join("notify.sock");
@@ -194,7 +197,7 @@ async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> mie
     Ok(ending)
 }
 
-/// frontd first: what it still has to answer needs workers.
+/// Stops frontd first, since its requests in flight need workers.
 async fn end(stack: &mut Stack, plan: &Plan) {
     stack.stop(FRONT, plan.frontd.drain + MARGIN).await;
     stack.stop(EMPEROR, plan.longest_stop() + MARGIN).await;
@@ -203,7 +206,7 @@ async fn end(stack: &mut Stack, plan: &Plan) {
     }
 }
 
-/// Removes what daemons that were killed could not.
+/// Removes sockets that killed daemons have left behind.
 fn remove_sockets(run: &Path) {
     let of_apps = fs::read_dir(run.join("workers")).into_iter().flatten().flatten().map(|it| it.path());
     for folder in of_apps.chain([run.to_owned()]) {

@@ -1,8 +1,9 @@
-//! What `imperium new` writes for each project skeleton of `tests/corpus`, word by word.
+//! Snapshot tests of the file that `imperium new` writes for each project in `tests/corpus`.
 //!
-//! A case is a folder: `project` is what is looked at, `arguments` is what else is on the command line, one a line, and
-//! `expected.toml` is what is written, with what is left to be done as comments below. The case is named as the app is.
-//! `IMPERIUM_CORPUS=write` writes that file anew: read the difference before you keep it.
+//! Each case is a folder: `project` is the project, `arguments` has additional command-line arguments, one
+//! per line, and `expected.toml` is the file that is written, followed by the remaining steps as comments.
+//! The folder's name becomes the app's name. `IMPERIUM_CORPUS=write` updates `expected.toml`: review the diff
+//! before you commit it.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -30,7 +31,7 @@ fn every_skeleton_gets_the_file_that_is_expected() {
     assert!(cases.len() >= 40, "the corpus has shrunk to {}", cases.len());
 }
 
-/// What is written, or why nothing is. Paths are from the project.
+/// Returns the file that is written, or the error. Paths are relative to the project.
 fn told(case: &Path) -> String {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().canonicalize().unwrap();
@@ -46,7 +47,7 @@ fn told(case: &Path) -> String {
     let told = if output.status.success() {
         let left = printed.split_once("\nStill to do:\n").map(|(_, it)| it).unwrap_or_default();
         let left = left.split("\n\nNext:\n").next().unwrap_or_default();
-        // Where root runs the tests, the skeletons are root's.
+        // If root runs the tests, the projects belong to root.
         let left = left.lines().filter(|it| !it.contains(" is root's"));
         let left: String =
             left.map(|it| format!("# still to do: {}\n", it.trim_start_matches("- "))).collect();
@@ -59,7 +60,7 @@ fn told(case: &Path) -> String {
     told.replace(project.to_str().unwrap(), "PROJECT")
 }
 
-/// The project's folder, or a file or folder in it that the case names; and what comes with it.
+/// The project's folder, or the file or folder in it that the case names, followed by the other arguments.
 fn arguments(case: &Path, project: &Path) -> Vec<String> {
     let given = fs::read_to_string(case.join("arguments")).unwrap_or_default();
     let given: Vec<_> = given.lines().map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! Looks whether frontd will be able to read the certificates of its folder.
+//! Checks whether frontd will be able to read its certificates.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -7,27 +7,27 @@ use std::path::{Path, PathBuf};
 
 use config::Problem;
 
-/// Bytes of a file that are looked at.
+/// How much of a file is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 const CHAIN: &str = "-----BEGIN CERTIFICATE-----";
 const KEY: &str = "PRIVATE KEY-----";
-/// Where Linux keeps an ACL: what the mode says is not all then.
+/// The extended attribute that holds a file's ACL. If there is one, the mode doesn't tell everything.
 const ACL: &str = "system.posix_acl_access";
 
-/// Who reads the files, where that is not this process.
+/// The user who will read the files, if it isn't this process.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
     uid: u32,
     groups: Vec<u32>,
 }
 
-/// A chain, and the file that its key may be in besides.
+/// A certificate chain, and the file that its key is in if the chain's file has none.
 struct Pair {
     chain: PathBuf,
     key: PathBuf,
 }
 
-/// What is wrong with the files of a folder. Whether a certificate fits its key and is valid, frontd says in its log.
+/// Returns the problems of a folder. frontd's log reports whether a certificate is valid and matches its key.
 pub(super) fn check(folder: &Path, reader: Option<&Reader>) -> Vec<Problem> {
     let pairs = match pairs(folder) {
         Ok(pairs) => pairs,
@@ -37,7 +37,8 @@ pub(super) fn check(folder: &Path, reader: Option<&Reader>) -> Vec<Problem> {
     checked.filter_map(Result::err).collect()
 }
 
-/// As frontd looks for them (`NAME.pem`, `NAME.crt` with `NAME.key`, and certbot's `NAME/fullchain.pem`).
+/// Lists the files that frontd reads: `NAME.pem`, `NAME.crt` with `NAME.key`, and certbot's
+/// `NAME/fullchain.pem`.
 fn pairs(folder: &Path) -> io::Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -89,7 +90,7 @@ fn read(path: &Path, reader: Option<&Reader>) -> Result<String, Problem> {
 }
 
 impl Reader {
-    /// The user that systemd's unit has frontd run as, if this machine has it.
+    /// The user that the systemd unit runs frontd as, if it exists on this machine.
     pub(super) fn of_unit() -> Option<Self> {
         let passwd = fs::read_to_string("/etc/passwd").ok()?;
         let mut fields = passwd.lines().find_map(|it| it.strip_prefix("frontd:"))?.split(':').skip(1);

@@ -1,4 +1,5 @@
-//! Asks the interpreter of an app what it is: a path that names no usable Python is told before a worker fails on it.
+//! Runs an app's interpreter to find out what it is, so that an unusable one is reported before a worker
+//! fails on it.
 #![expect(unsafe_code, reason = "a program can be confined only between fork and exec")]
 
 use std::env;
@@ -19,46 +20,46 @@ use vassal::{Python, Vassal};
 
 use crate::admin::block_on;
 
-/// How long an interpreter may take to say what it is.
+/// How long the interpreter may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
-/// What is read of its answer, in bytes.
+/// How much of its answer is read, in bytes.
 const LONGEST: u64 = 512;
-/// Bytes of a program that are looked at.
+/// How much of a program file is read, in bytes.
 const LARGEST: u64 = 64 << 20;
 const MARK: &str = "imperium";
-/// Understood by any Python there is. Nothing of the app's or of its packages is run: no `site`, no environment.
+/// Works in every Python version. With `-I -S` and no environment, it runs no code of the app or of its
+/// packages.
 const QUESTION: &str = "import sys; i = getattr(sys, 'implementation', None); sys.stdout.write('imperium %s %d %d %s %s' \
                         % (getattr(i, 'name', 'cpython'), sys.version_info[0], sys.version_info[1], \
                         't' in getattr(sys, 'abiflags', '') and 'free-threaded' or 'gil', sys.version.split()[0]))";
 const OLDEST: (u32, u32) = (3, 10);
 const CURE: &str = "name a virtualenv's folder, or an interpreter that is CPython 3.10 or newer";
 
-/// Whom to run the interpreter as.
+/// The user to run the interpreter as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum User {
-    /// As this process: it is not root, or the app's file says `user = "root"`.
+    /// The user of this process, which isn't root, or the app's file says `user = "root"`.
     Same,
-    /// As the app's own user, whose program it may be: it is not root's business.
+    /// The app's own user: the app may own the program, so root must not run it.
     Of { uid: u32, gid: u32 },
 }
 
-/// What is known of the interpreter that an app would run on.
+/// What is known about the interpreter of an app.
 #[derive(Debug)]
 pub(super) enum Finding {
-    /// Nothing is wrong with it.
     Good,
-    /// Workers cannot run on it.
+    /// Workers can't run on it.
     Bad(Wrong),
-    /// It was not asked, for this reason.
+    /// It wasn't run, for this reason.
     NotAsked(String),
 }
 
-/// Asks the interpreter of an app what it is.
+/// Runs the interpreter of an app to find out what it is.
 pub(super) fn check(vassal: &Vassal) -> Finding {
     let Some((program, named)) = program(vassal) else { return Finding::Good };
     let user = match user(vassal) {
         Ok(user) => user,
-        // What can be seen without running it.
+        // Look at the file without running it.
         Err(_) if is_another_program(&program) => {
             let what = format!("{named} {}, which is no Python", program.display());
             return Finding::Bad(Wrong::new(what).cure(CURE));
@@ -69,7 +70,8 @@ pub(super) fn check(vassal: &Vassal) -> Finding {
         Ok(answer) => answer.unwrap_or_else(Answer::NotRun),
         Err(error) => return Finding::NotAsked(error.to_string()),
     };
-    // Says nothing of the program: this process may not become another user, such as in emperord's own unit.
+    // This doesn't say anything about the program: this process isn't allowed to switch users, for example in
+    // emperord's own unit.
     if let (User::Of { .. }, Answer::NotRun(error)) = (user, &answer)
         && error.raw_os_error() == Some(Errno::PERM.raw_os_error())
     {
@@ -80,8 +82,8 @@ pub(super) fn check(vassal: &Vassal) -> Finding {
     })
 }
 
-/// What would be run, and how it is spoken of. None where the file names nothing and `PATH` has none: that is another
-/// environment than the worker's, and says nothing of it.
+/// The program to run, and the verb for messages about it. None if the file names no interpreter and `PATH`
+/// has none: the worker's `PATH` may differ from this one.
 fn program(vassal: &Vassal) -> Option<(PathBuf, &'static str)> {
     match &vassal.python {
         Python::Virtualenv(folder) => Some((folder.join("bin/python"), "names")),
@@ -95,8 +97,8 @@ fn program(vassal: &Vassal) -> Option<(PathBuf, &'static str)> {
     }
 }
 
-/// As whom the program is run. Root runs none unless the app's file names a user: whoever owns the program, or a part
-/// of the path to it, could have it run as somebody else.
+/// The user to run the interpreter as. Root doesn't run it unless the app's file sets `user`: otherwise,
+/// whoever owns the program, or a part of the path to it, could run code as another user.
 fn user(vassal: &Vassal) -> Result<User, String> {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
@@ -117,8 +119,8 @@ fn user(vassal: &Vassal) -> Result<User, String> {
     }
 }
 
-/// Whether a program certainly is no CPython: it is an ELF file without the function that any CPython begins with. A
-/// script may call one.
+/// Whether a program certainly isn't CPython: an ELF file without the function that every CPython's `main`
+/// calls. A script may run a CPython.
 fn is_another_program(program: &Path) -> bool {
     let mut bytes = Vec::new();
     let read = fs::File::open(program).and_then(|it| it.take(LARGEST).read_to_end(&mut bytes));
@@ -132,7 +134,6 @@ fn uid_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-/// What came of asking.
 #[derive(Debug)]
 enum Answer {
     NotRun(io::Error),
@@ -145,16 +146,17 @@ async fn ask(program: &Path, user: User) -> io::Result<Answer> {
     command.args(["-E", "-s", "-S", "-c", QUESTION]).env_clear().current_dir("/").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     if let User::Of { uid, gid } = user {
-        // With the uid, the standard library gives up all other groups.
+        // Setting a uid also makes the standard library drop all supplementary groups.
         command.gid(gid).uid(uid);
     }
     let confine = || {
-        // Without a terminal, into which it could type what the shell of who checks then runs.
+        // Detach from the terminal: otherwise the program could push input into it, which the caller's shell
+        // would run.
         setsid()?;
         set_no_new_privs(true)?;
         Ok(())
     };
-    // SAFETY: between fork and exec there are but system calls; nothing is allocated or locked.
+    // SAFETY: the closure makes only system calls between fork and exec, and neither allocates nor locks.
     unsafe { command.pre_exec(confine) };
     let mut child = command.spawn()?;
     let answered = timeout(LIMIT, async {
@@ -167,7 +169,7 @@ async fn ask(program: &Path, user: User) -> io::Result<Answer> {
     answered.await.unwrap_or(Ok(Answer::NoEnd))
 }
 
-/// What is wrong with it, as the end of a sentence.
+/// What is wrong with the program, as the end of a sentence.
 fn judge(answer: &Answer) -> Option<String> {
     let (status, said) = match answer {
         Answer::NotRun(error) => return Some(format!("cannot be run: {error}")),
@@ -200,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    /// What a program that does this is told.
+    /// What is reported about a program with this script.
     fn told(script: &str) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("python3");
@@ -241,7 +243,7 @@ mod tests {
         }
     }
 
-    /// A file of an app whose interpreter notes that it was run; where only root may write.
+    /// An app whose interpreter records that it was run, in a folder that is owned by root.
     fn app(more: &str) -> (tempfile::TempDir, Vassal) {
         let place = tempfile::Builder::new().prefix("imperium-check-").tempdir_in("/var/lib").unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -261,7 +263,7 @@ mod tests {
     #[test]
     fn root_runs_no_program_without_a_user() {
         skip::needs_root!();
-        // The folder is root's, the program could be anybody's.
+        // The folder belongs to root, but the program could be anybody's.
         for (more, expected) in [
             ("", "root asks only where the file sets `user`"),
             ("user = 'no-such-user'", "`user` is no-such-user, who is not in /etc/passwd"),

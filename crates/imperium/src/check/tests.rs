@@ -1,4 +1,4 @@
-//! What an operator reads, word by word.
+//! Snapshot tests of the output of `imperium check`.
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
@@ -6,7 +6,8 @@ use super::*;
 
 const MINIMAL: &str = "app = 'a'\ndirectory = '.'\n";
 
-/// What a folder with these files is told, without colours, with `ROOT` for the folder: stderr and stdout.
+/// Checks files in a temporary folder, and compares stderr and stdout with `expected`, without colours and
+/// with `ROOT` for the folder.
 #[track_caller]
 fn check(files: &[(&str, &str)], paths: &[&str], expected: (&str, &str)) {
     let root = tempfile::tempdir().unwrap();
@@ -22,7 +23,7 @@ fn check(files: &[(&str, &str)], paths: &[&str], expected: (&str, &str)) {
     let (mut stderr, mut stdout) = (Vec::new(), Vec::new());
     let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(200);
     checked.tell(&handler, &mut stderr, &mut stdout).unwrap();
-    // Root asks no interpreter of these, and says so.
+    // As root, the interpreters of these apps aren't run, which adds a line.
     let stdout: Vec<u8> = stdout
         .split_inclusive(|it| *it == b'\n')
         .filter(|line| !line.starts_with(b"interpreter not checked"))
@@ -44,7 +45,7 @@ fn all_good() {
     check(&files, &["vassals/blog.toml", "frontd.toml"], ("", "2 files checked, all good\n"));
 }
 
-/// emperord, `up` and `new` say the same.
+/// emperord, `up` and `new` report the same.
 #[test]
 fn a_worker_whose_socket_has_no_room_for_its_path() {
     let root = tempfile::tempdir().unwrap();
@@ -123,7 +124,8 @@ fn each_error_has_its_line_and_its_cure() {
     );
 }
 
-/// Who reads a file is told by its name, and among an installation's vassals by its place.
+/// The reader of a file is determined by its name; in the vassals' folder of an installation, every file is
+/// an app's.
 #[test]
 fn a_folder_of_any_files() {
     let app = format!("{MINIMAL}domains = ['a.example']\n");

@@ -1,14 +1,15 @@
-//! Whether the user of an app is one of this machine.
+//! Checks that an app's user exists on this machine.
 
 use std::process::{Command, Stdio};
 
 use config::{Diagnostics, Wrong};
 use vassal::Vassal;
 
-/// The status of getent(1) where a name is not found.
+/// The exit status of getent(1) if a name isn't found.
 const NOT_FOUND: i32 = 2;
 
-/// What is wrong with `user`, if anything. getent asks all that nsswitch.conf(5) names, as emperord does.
+/// Returns what is wrong with `user`, if anything. Like emperord, getent looks in all sources of
+/// nsswitch.conf(5).
 pub(super) fn check(vassal: &Vassal) -> Option<Diagnostics> {
     let user = vassal.confinement.user.as_ref()?.to_string();
     let mut getent = Command::new("getent");

@@ -1,4 +1,4 @@
-//! Reads the file that `imperium up` keeps its log in, through its renewals.
+//! Reads the log file of `imperium up`, across its rotations.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use daemon::logging::copy::former;
 
-/// The end of a file that grows.
+/// Follows a file that grows.
 #[derive(Debug)]
 pub(super) struct Tail {
     path: PathBuf,
     file: BufReader<File>,
-    /// A line that has no end yet.
+    /// An incomplete last line.
     begun: Vec<u8>,
 }
 
@@ -22,7 +22,7 @@ impl Tail {
         Ok(Self { path: path.to_owned(), file: BufReader::new(File::open(path)?), begun: Vec::new() })
     }
 
-    /// The last lines that are shown of those that are there, of the former file too.
+    /// Returns the last `count` lines that `lines` selects, from the rotated file too.
     pub(super) fn last(&mut self, count: usize, lines: &mut Lines<'_>) -> io::Result<String> {
         let former = fs::read(former(&self.path)).unwrap_or_default();
         let former =
@@ -37,7 +37,7 @@ impl Tail {
         Ok(shown.into_iter().collect())
     }
 
-    /// The lines that are new since the last call.
+    /// Returns the complete lines that were added since the last call.
     pub(super) fn more(&mut self) -> io::Result<Vec<String>> {
         let is_former = fs::metadata(&self.path)
             .is_ok_and(|it| self.file.get_ref().metadata().is_ok_and(|this| this.ino() != it.ino()));
@@ -59,12 +59,13 @@ impl Tail {
     }
 }
 
-/// Chooses lines, one after the other.
+/// Selects lines in sequence.
 #[derive(Debug)]
 pub(super) struct Lines<'a> {
     app: Option<&'a str>,
     colors: bool,
-    /// Whether the last line that begins an event was shown: what follows it, such as a traceback, belongs to it.
+    /// Whether the last line that started an event was selected. Lines that follow it, such as a traceback,
+    /// belong to it.
     shows: bool,
 }
 
@@ -73,7 +74,7 @@ impl<'a> Lines<'a> {
         Self { app, colors, shows: true }
     }
 
-    /// A line as it is shown, if it is.
+    /// Returns the line as it is printed, or None if it isn't selected.
     pub(super) fn shown(&mut self, line: &str) -> Option<String> {
         let plain = plain(line);
         if let Some(app) = self.app
@@ -85,8 +86,8 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Whether an event is about an app; None of a line that begins no event that names its process. Such are all lines of
-/// an app that runs alone.
+/// Whether an event is about an app. None for lines that don't start an event or name no process, such as all
+/// lines of `imperium up APP`.
 fn concerns(line: &str, app: &str) -> Option<bool> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let is_level = |it: &&str| matches!(*it, "ERROR" | "WARN" | "INFO" | "DEBUG" | "TRACE");
@@ -103,7 +104,7 @@ fn concerns(line: &str, app: &str) -> Option<bool> {
     Some(is_worker(process) || words.any(names))
 }
 
-/// Without colors: `ESC [ … m`.
+/// Removes ANSI colours: `ESC [ … m`.
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut rest = line;
@@ -142,7 +143,7 @@ Traceback (most recent call last):\n\
         let lines: Vec<_> = plain(LOG).lines().map(str::to_owned).collect();
         assert_eq!(shown(Some("shop")).lines().collect::<Vec<_>>(), [&lines[1], &lines[2], &lines[4]]);
         assert_eq!(shown(Some("blog")).lines().collect::<Vec<_>>(), [&lines[0], &lines[3]]);
-        // What a development server logs names no process.
+        // Lines that a development server logs name no process.
         let mut alone = Lines::new(Some("app"), false);
         assert_eq!(alone.shown("GET / 200 1.0 ms app-1\n").as_deref(), Some("GET / 200 1.0 ms app-1\n"));
     }

@@ -1,4 +1,4 @@
-//! What in a module may be its app, and how likely that is.
+//! Finds the callables of a module that may be its app, and ranks them.
 
 use config::Wrong;
 
@@ -6,7 +6,7 @@ use super::names::{What, named_as_wsgi, needs_nothing, parameters, takes_two};
 use super::project::Module;
 use super::source::{callee, parentheses};
 
-/// Files that are named so to be served, the plainest first.
+/// Common names of files that contain an app, most specific first.
 const USUAL: [&str; 10] = [
     "wsgi.py",
     "passenger_wsgi.py",
@@ -20,7 +20,7 @@ const USUAL: [&str; 10] = [
     "__init__.py",
 ];
 
-/// What makes an app, and who provides it.
+/// Callables that return an app, and the framework that provides them.
 const MAKERS: [(&str, &str); 12] = [
     ("Flask", "Flask"),
     ("APIFlask", "Flask"),
@@ -35,12 +35,12 @@ const MAKERS: [(&str, &str); 12] = [
     ("WSGIApplication", "WSGI"),
     ("loadapp", "WSGI"),
 ];
-/// What makes an app that speaks another protocol.
+/// Callables that return an app of another protocol than WSGI.
 const NOT_WSGI: [&str; 8] =
     ["FastAPI", "Starlette", "Quart", "Litestar", "get_asgi_application", "Sanic", "BlackSheep", "Robyn"];
-/// Packages whose apps are no WSGI callables, whatever they are called.
+/// Packages whose apps aren't WSGI callables, whatever their name.
 const NOT_WSGI_PACKAGES: [&str; 6] = ["aiohttp", "fastapi", "quart", "sanic", "starlette", "tornado"];
-/// Functions that make an app, by custom.
+/// Common names of functions that return an app.
 const FACTORIES: [&str; 9] = [
     "create_app",
     "make_app",
@@ -53,10 +53,11 @@ const FACTORIES: [&str; 9] = [
     "get_wsgi_app",
 ];
 
-/// The kind of those that a function makes; what is plainer is an app by itself.
+/// The first part of the `Rank` of apps that a function returns. Lower ones are apps themselves.
 pub(crate) const FACTORY: u8 = 2;
 
-/// The lower, the plainer: what it is, how deep its file lies, how its file is named, how it is named itself.
+/// How good a candidate is, the lowest first: its kind, the depth of its file, the name of its file, its own
+/// name.
 pub(crate) type Rank = (u8, usize, usize, usize);
 
 /// A callable of a module.
@@ -68,20 +69,21 @@ pub(crate) struct Candidate {
     pub(crate) verdict: Verdict,
 }
 
-/// What is to be done with it.
+/// Whether a candidate can be served.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Served {
-        /// Such as `Flask`, or `WSGI` where it is none that is known.
+        /// Such as `Flask`, or `WSGI` if the framework is unknown.
         framework: &'static str,
-        /// As it stands after the colon.
+        /// What follows the colon in `app`.
         callable: String,
     },
-    /// It looks like an app, and cannot be served as it is.
+    /// It looks like an app, but can't be served as it is.
     Refused(Wrong),
 }
 
-/// All of a module. One that the operator named is `chosen`, and need not be named as is usual.
+/// Returns all candidates of a module. If the operator named the module (`chosen`), its name doesn't have to
+/// be a common one.
 pub(crate) fn candidates(module: &Module, chosen: bool) -> Vec<Candidate> {
     let looked = Looked {
         module,
@@ -93,7 +95,7 @@ pub(crate) fn candidates(module: &Module, chosen: bool) -> Vec<Candidate> {
     found.map(candidate).collect()
 }
 
-/// A file that ends in `.wsgi` is made to be served, as `wsgi.py` is.
+/// A file that ends in `.wsgi` ranks like `wsgi.py`.
 fn entry(module: &Module) -> Option<usize> {
     module.path.extension().is_some_and(|it| it == "wsgi").then_some(0)
 }
@@ -198,7 +200,7 @@ impl Looked<'_> {
         (is_app && is_made).then(|| (5, served(format!("{name}()"))))
     }
 
-    /// An app that a function makes and gives back.
+    /// Whether a function creates an app and returns it.
     fn makes_app(&self, body: &[String]) -> bool {
         let makes = |statement: &String| {
             let value = statement.strip_prefix("return ").or_else(|| Some(statement.split_once(" = ")?.1));
@@ -207,7 +209,8 @@ impl Looked<'_> {
         body.iter().any(makes) && body.iter().any(|it| it.starts_with("return "))
     }
 
-    /// `falcon.App(…)` is an app, and any other `App(…)` may be anything.
+    /// The framework of what a call returns. `falcon.App(…)` is an app, but any other `App(…)` may be
+    /// anything.
     fn maker(&self, called: Option<&str>) -> Option<&'static str> {
         let called = called?;
         if FACTORIES.contains(&called) || self.is_class_of_apps(called) {
@@ -218,7 +221,7 @@ impl Looked<'_> {
         (framework == "WSGI" || imports(self.module, package)).then_some(framework)
     }
 
-    /// A class of the module whose objects are called as WSGI has it.
+    /// Whether the module has a class of that name whose instances are WSGI callables.
     fn is_class_of_apps(&self, called: &str) -> bool {
         let is_it = |what: &What| {
             let What::Class { name, body } = what else { return false };
@@ -229,12 +232,12 @@ impl Looked<'_> {
         self.module.bindings().iter().any(|it| is_it(&it.what))
     }
 
-    /// `application` is one anywhere, `app` where an app is usual.
+    /// `application` is an app in any file, `app` only in files that usually contain one.
     fn is_app(&self, name: &str) -> bool {
         name == "application" || name == "app" && (self.usual.is_some() || self.chosen)
     }
 
-    /// A file that starts a server while it is imported would never be ready.
+    /// A file that starts a server during its import would never become ready.
     fn served(&self, kind: u8, framework: &'static str, callable: String) -> (u8, Verdict) {
         let runs = |what: &What| {
             let What::Other { text } = what else { return false };
@@ -271,29 +274,28 @@ impl Looked<'_> {
     }
 }
 
-/// `main(global_config, **settings)`, which Paste's files call: it can do without them.
+/// `main(global_config, **settings)`, which Paste calls. The file isn't needed for it.
 fn is_pyramid_main(name: &str, parameters: &[super::names::Parameter]) -> bool {
     name == "main" && parameters.first().is_some_and(|it| it.name.contains("config")) && parameters.len() <= 2
 }
 
-/// Such as `app = None`, which a later line changes, or a text.
+/// Excludes strings, lists, and placeholders such as `app = None`, which a later line changes.
 fn is_callable(value: &str) -> bool {
     !value.starts_with(['"', '\'', '[', '{']) && !matches!(value, "None" | "True" | "False")
 }
 
-/// `from celery import app` and the like.
+/// Names that are imported from other kinds of apps, such as `from celery import app`.
 fn is_foreign(module: &str) -> bool {
     matches!(module.split('.').next().unwrap_or_default(), "absl" | "celery" | "google" | "typing")
         || module.ends_with("celery")
 }
 
-/// Whose app a module has, by what it imports.
+/// The framework of a module, according to its imports.
 pub(crate) fn framework(module: &Module) -> &'static str {
     let known = ["Flask", "Pyramid", "Django", "Bottle", "Falcon"];
     known.into_iter().find(|it| imports(module, it)).unwrap_or("WSGI")
 }
 
-/// Whether it imports a package.
 pub(crate) fn imports(module: &Module, package: &str) -> bool {
     let package = package.to_lowercase();
     let is_it = |module: &str| module.split('.').next() == Some(&package);

@@ -1,4 +1,4 @@
-//! Finds a project of Django's, and the settings that it is meant to be served with.
+//! Finds a Django project, and the settings to serve it with.
 
 use std::path::{Path, PathBuf};
 
@@ -10,40 +10,40 @@ use super::project::{Module, Project};
 use super::python_path::{literal, lookup};
 use super::source::strings;
 
-/// How settings for production are named, and those that are certainly not.
+/// Common names of production settings modules.
 const PRODUCTION: [&str; 6] = ["production", "prod", "live", "deploy", "release", "server"];
-/// How many modules settings may be spread over.
+/// The largest number of modules that settings may consist of.
 const MAX_CHAIN: usize = 12;
 
 /// The settings that a project is served with.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
-    /// As `DJANGO_SETTINGS_MODULE` names them.
+    /// The value for `DJANGO_SETTINGS_MODULE`.
     pub(crate) name: String,
-    /// Why these, where `[env]` has to say it.
+    /// Why these were chosen, if `[env]` has to set them.
     pub(crate) chosen: Option<String>,
     /// What the operator has to know.
     pub(crate) note: Option<String>,
-    /// The module and what it takes over from others; the first has the last word.
+    /// The settings module and those it imports from. Earlier ones override later ones.
     pub(crate) modules: Vec<Module>,
 }
 
 impl Settings {
-    /// The value of a setting, and the module that sets it.
+    /// Returns the value of a setting, and the module that sets it.
     pub(crate) fn get(&self, name: &str) -> Option<(&Module, &str)> {
         lookup(&self.modules, name)
     }
 
-    /// The module that has a text in one of its statements.
+    /// Returns the module that contains `text` in one of its statements.
     pub(crate) fn mention(&self, text: &str) -> Option<&Module> {
         self.modules.iter().find(|it| it.statements().iter().any(|it| it.text.contains(text)))
     }
 }
 
-/// The project whose `manage.py` is nearest; None where there is none.
+/// Finds the project whose `manage.py` is nearest to the root. None if there is none.
 ///
 /// # Errors
-/// When several are equally near.
+/// If several are equally near.
 pub(crate) fn find(project: &Project) -> Result<Option<Found>, Wrong> {
     let named = |it: &&Module| it.is_named("manage.py") && named_settings(it).is_some();
     let mut manages = project.modules.iter().filter(named);
@@ -58,7 +58,7 @@ pub(crate) fn find(project: &Project) -> Result<Option<Found>, Wrong> {
     }
 }
 
-/// The project of a `manage.py` that names settings.
+/// The project of a `manage.py` that names a settings module.
 pub(crate) fn of_manage(project: &Project, manage: &Module) -> Found {
     let directory = manage.path.parent().unwrap_or(Path::new("/"));
     let named = named_settings(manage).map(|it| it.0).unwrap_or_default();
@@ -69,7 +69,7 @@ pub(crate) fn of_manage(project: &Project, manage: &Module) -> Found {
         .and_then(|it| Some((it, super::root::module_name(it.path.strip_prefix(directory).ok()?)?)))
     {
         Some((wsgi, name)) => format!("{name}:{}", callable(wsgi)),
-        // A project without a wsgi.py of its own needs no other: the settings are set by [env].
+        // A project without its own wsgi.py doesn't need one: `[env]` sets the settings.
         None => {
             let chosen = settings.chosen.clone();
             let chosen = chosen.or_else(|| {
@@ -85,7 +85,8 @@ pub(crate) fn of_manage(project: &Project, manage: &Module) -> Found {
     Found { settings: Some(settings), module, ..Found::new("Django", &app, directory, evidence) }
 }
 
-/// In the package of the settings or in one above it; else where the settings name it; else the only one.
+/// Finds `wsgi.py`: in the package of the settings or a parent of it, otherwise next to `manage.py`,
+/// otherwise the first one.
 fn wsgi<'p>(project: &'p Project, directory: &Path, settings: &str) -> Option<&'p Module> {
     let packages = settings.match_indices('.').rev().map(|(at, _)| settings[..at].replace('.', "/"));
     let in_package = |package: String| project.module(&directory.join(package).join("wsgi.py"));
@@ -106,7 +107,7 @@ fn callable(wsgi: &Module) -> &'static str {
     if has("app") && !has("application") { "app" } else { "application" }
 }
 
-/// The settings that a module names, and whether it insists on them.
+/// The settings module that a module names, and whether it overrides the environment.
 fn named_settings(module: &Module) -> Option<(String, bool)> {
     let statement = module.statements().iter().find(|it| it.text.contains("DJANGO_SETTINGS_MODULE"))?;
     let mut texts = strings(&statement.text).skip_while(|it| *it != "DJANGO_SETTINGS_MODULE");
@@ -115,7 +116,7 @@ fn named_settings(module: &Module) -> Option<(String, bool)> {
     Some((name.to_owned(), insists))
 }
 
-/// Those for production, where there are such; else those that `wsgi.py` names, or `manage.py`.
+/// Chooses production settings, if there are any, otherwise those that `wsgi.py` or `manage.py` name.
 pub(crate) fn settings(
     project: &Project,
     directory: &Path,
@@ -168,7 +169,8 @@ fn is_for_development(name: &str) -> bool {
     matches!(last, "dev" | "devel" | "development" | "local" | "debug" | "test" | "testing")
 }
 
-/// The settings for production beside those that are named, if there are any and these are not yet.
+/// The production settings next to the named ones. None if there are none, or if the named ones are for
+/// production.
 fn production(directory: &Path, named: &str) -> Option<String> {
     if is_production(named) {
         return None;
@@ -199,7 +201,7 @@ fn module_path(directory: &Path, name: &str) -> Option<PathBuf> {
     files.into_iter().find(|it| it.is_file())
 }
 
-/// A module of settings and, after it, all that it takes over from others of the project.
+/// Collects a settings module and, after it, the modules of the project that it imports settings from.
 fn chain(directory: &Path, name: &str, project: &Path, found: &mut Vec<Module>) {
     let Some(module) = module_path(directory, name).and_then(|it| Module::read(it, project)) else { return };
     if found.len() >= MAX_CHAIN || found.iter().any(|it| it.path == module.path) {
@@ -211,7 +213,7 @@ fn chain(directory: &Path, name: &str, project: &Path, found: &mut Vec<Module>) 
     names.iter().for_each(|name| chain(directory, name, project, found));
 }
 
-/// The absolute name of a module of settings that another one imports names from.
+/// The absolute name of a settings module that another one imports from.
 fn imported(importer: &Module, what: &What, directory: &Path) -> Option<String> {
     let What::Imported { module, original, .. } = what else { return None };
     let dots = module.chars().take_while(|it| *it == '.').count();
@@ -228,7 +230,8 @@ fn imported(importer: &Module, what: &What, directory: &Path) -> Option<String> 
     Some(names.join("."))
 }
 
-/// The hosts of `ALLOWED_HOSTS` that are names of sites; one that begins with a dot is that and all below it.
+/// The hosts of `ALLOWED_HOSTS` that are public names. One with a leading dot stands for itself and all its
+/// subdomains.
 pub(crate) fn allowed_hosts(settings: &Settings) -> Vec<String> {
     let hosts = settings.get("ALLOWED_HOSTS").into_iter().flat_map(|(_, value)| strings(value));
     let is_site = |host: &&str| host.trim_start_matches('.').contains('.') && !host.starts_with("127.");
@@ -239,7 +242,7 @@ pub(crate) fn allowed_hosts(settings: &Settings) -> Vec<String> {
     domains.filter(|it| vassal::Domain::parse(it).is_ok()).collect()
 }
 
-/// `STATIC_URL`, where it is a path of this site; Django's own default where it is not set.
+/// `STATIC_URL` if it is a path of this site, or Django's default if it isn't set.
 pub(crate) fn static_url(settings: &Settings) -> Option<String> {
     let url = settings.get("STATIC_URL").map_or(Some("static/"), |(_, value)| literal(value))?;
     (!url.contains("://")).then(|| url.to_owned())

@@ -1,4 +1,4 @@
-//! What a project's vassal file shall say, and why: from its folder to the text.
+//! Drafts a project's vassal file, with the reason for each setting.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,7 +17,7 @@ use super::statics::{self, Static, Statics};
 use super::uwsgi::Uwsgi;
 use super::virtualenv::{self, Virtualenv};
 
-/// What a file shall say.
+/// The content of a vassal file.
 #[derive(Debug)]
 pub(crate) struct Draft {
     name: VassalName,
@@ -29,18 +29,18 @@ pub(crate) struct Draft {
     statics: Statics,
 }
 
-/// What is looked at.
+/// What to inspect.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// A folder, and all that is in it.
+    /// A folder and everything in it.
     Folder,
     /// One file, in the project's folder or below.
     File(PathBuf),
-    /// What the operator says is the app.
+    /// The app that the operator named.
     App(App),
 }
 
-/// The hosts, and who says so.
+/// The hosts, and where they come from.
 #[derive(Clone, Debug)]
 enum Domains {
     Given(Vec<String>),
@@ -49,10 +49,10 @@ enum Domains {
 }
 
 impl Draft {
-    /// Looks at a project's folder, which is absolute.
+    /// Inspects a project's folder, whose path is absolute.
     ///
     /// # Errors
-    /// When there is no app in it.
+    /// If it contains no app.
     pub(crate) fn new(
         folder: &Path,
         source: &Source,
@@ -82,7 +82,7 @@ impl Draft {
         })
     }
 
-    /// What the operator has to do before it serves, as far as can be seen.
+    /// What the operator has to do before the app can be served, as far as that can be seen.
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match &self.python {
@@ -113,7 +113,7 @@ impl Draft {
         notes
     }
 
-    /// Django's command that collects static files. It is not run here, as it runs code of the project.
+    /// Django's command that collects static files. It isn't run here, since it runs code of the project.
     fn collectstatic(&self) -> String {
         let python = self.python.as_ref().map(|it| it.path.join("bin/python"));
         let python = python.unwrap_or_else(|| "python3".into());
@@ -121,7 +121,7 @@ impl Draft {
         format!("{} {} collectstatic", python.display(), manage.display())
     }
 
-    /// What to do where Django has static files, and nobody says where they are collected.
+    /// What to do if Django has static files, but no setting says where to collect them.
     fn without_static_root(&self) -> Option<String> {
         let settings = self.found.settings.as_ref().filter(|_| self.found.framework == "Django")?;
         let module = settings.mention("django.contrib.staticfiles")?;
@@ -137,12 +137,12 @@ impl Draft {
         })
     }
 
-    /// Why no worker may run for it under systemd, if so.
+    /// Whether root owns the app's folder: then no worker runs under systemd.
     pub(crate) fn is_roots(&self) -> bool {
         self.found.directory.metadata().is_ok_and(|it| it.uid() == 0)
     }
 
-    /// The folder that the app is in.
+    /// The app's `directory`.
     pub(crate) fn directory(&self) -> &Path {
         &self.found.directory
     }
@@ -151,7 +151,7 @@ impl Draft {
         self.found.uwsgi.as_ref()
     }
 
-    /// With the reason for each.
+    /// Name, value and reason of each environment variable.
     fn env(&self) -> Vec<(String, String, String)> {
         let by_uwsgi = self.uwsgi().into_iter().flat_map(|uwsgi| {
             let why = format!("As {} sets it.", uwsgi.file);
@@ -169,7 +169,7 @@ impl Draft {
     }
 }
 
-/// What the project's own files serve; those of uWSGI's file, where it names some.
+/// The project's static folders: those of uWSGI's file if it names any, otherwise those of the framework.
 fn statics(found: &Found, project: &Project) -> Statics {
     let modules: Vec<&Module> =
         project.modules.iter().filter(|it| it.path.starts_with(&found.directory)).collect();
@@ -187,7 +187,7 @@ fn statics(found: &Found, project: &Project) -> Statics {
     }
 }
 
-/// The text of the file: each setting below the reason for it.
+/// The text of the file: each setting follows a comment with the reason for it.
 impl fmt::Display for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, found, python, domains, statics, .. } = self;
@@ -280,7 +280,7 @@ fn path(path: &Path) -> String {
     text(&path.to_string_lossy())
 }
 
-/// As TOML writes it.
+/// Quotes a TOML string.
 fn text(text: &str) -> String {
     Value::from(text).to_string()
 }

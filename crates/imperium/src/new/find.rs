@@ -1,5 +1,5 @@
-//! Finds the app of a project: what a file of uWSGI's names, Django's project, an app or a factory in its source, a
-//! Paste file, an installed package.
+//! Finds the app of a project: the one that a uWSGI file names, a Django project, an app or a factory in the
+//! source, a Paste file, an installed package.
 
 use std::path::{Path, PathBuf};
 
@@ -17,23 +17,23 @@ use super::{installed, paste};
 /// An app, and how it was found.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// Such as `Flask`, or `WSGI` where it is none that is known.
+    /// Such as `Flask`, or `WSGI` if the framework is unknown.
     pub(crate) framework: &'static str,
-    /// As the vassal file says it.
+    /// The value of `app`.
     pub(crate) app: String,
-    /// What is first in `sys.path`.
+    /// The folder that comes first in `sys.path`.
     pub(crate) directory: PathBuf,
-    /// Where it stands, and how.
+    /// Where the app was found, and how.
     pub(crate) evidence: String,
-    /// The file that has it, where it is one of the project.
+    /// The file that contains it, if it is in the project.
     pub(crate) module: Option<PathBuf>,
-    /// Of Django.
+    /// The settings, if it is a Django project.
     pub(crate) settings: Option<Settings>,
-    /// Where a file of uWSGI's names the app.
+    /// uWSGI's file, if it names the app.
     pub(crate) uwsgi: Option<Uwsgi>,
     /// The package that a Paste file names.
     pub(crate) egg: Option<String>,
-    /// Another that looks as much like the app.
+    /// Another app that is equally likely.
     pub(crate) other: Option<String>,
 }
 
@@ -53,10 +53,10 @@ impl Found {
     }
 }
 
-/// The app of a project's folder.
+/// Finds the app of a project's folder.
 ///
 /// # Errors
-/// When there is none that can be served, with what to do.
+/// If there is none that can be served. The error says what to do.
 pub(crate) fn find(project: &Project, python: Option<&Virtualenv>) -> Result<Found, Wrong> {
     if let Some(found) = uwsgi::find(project)? {
         return Ok(with_settings(found, project));
@@ -66,7 +66,7 @@ pub(crate) fn find(project: &Project, python: Option<&Virtualenv>) -> Result<Fou
     }
     let mut refused = None;
     match in_source(project, &project.modules, false) {
-        // What a function makes of a configuration is made as the Paste file says, if there is one.
+        // If there is a Paste file, prefer its configuration to calling a factory without one.
         Some(Ok((found, rank))) if rank.0 < FACTORY || !paste::is_there(project) => {
             return Ok(with_settings(found, project));
         }
@@ -82,7 +82,7 @@ pub(crate) fn find(project: &Project, python: Option<&Virtualenv>) -> Result<Fou
     python.and_then(|it| installed::find(project, it)).ok_or_else(|| none(project))
 }
 
-/// The app of one file that the operator named.
+/// Finds the app of a file that the operator named.
 ///
 /// # Errors
 /// As for `find`.
@@ -113,7 +113,7 @@ pub(crate) fn in_file(project: &Project, file: &Path) -> Result<Found, Wrong> {
     }
 }
 
-/// What the operator named, with the folder that it is imported from.
+/// The app that the operator named, with the folder that it is imported from.
 pub(crate) fn named(project: &Project, app: &App) -> Found {
     let found = |framework, directory: &Path| {
         Found::new(framework, &app.to_string(), directory, "as it was given".to_owned())
@@ -169,12 +169,12 @@ fn in_source(project: &Project, modules: &[Module], chosen: bool) -> Option<Resu
     Some(Ok((with_framework(found, &project.modules), rank)))
 }
 
-/// What it is, and how deep it lies.
+/// Compares kind and depth.
 fn is_equal(one: Rank, other: Rank) -> bool {
     (one.0, one.1) == (other.0, other.1)
 }
 
-/// A `wsgi.py` may only import the app: then the framework is that of the project.
+/// A `wsgi.py` may only import the app: then the framework is that of other modules.
 fn with_framework(found: Found, modules: &[Module]) -> Found {
     match found.framework {
         "WSGI" => {
@@ -185,7 +185,7 @@ fn with_framework(found: Found, modules: &[Module]) -> Found {
     }
 }
 
-/// The settings of a Django project that is known by its `wsgi.py` alone.
+/// Adds the settings of a Django project that was found by its `wsgi.py`.
 fn with_settings(found: Found, project: &Project) -> Found {
     let wsgi = found.module.as_deref().and_then(|it| project.module(it));
     match (found.framework, &found.settings, wsgi) {

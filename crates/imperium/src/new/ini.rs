@@ -1,4 +1,4 @@
-//! Reads files of settings in sections, as uWSGI and Paste have them.
+//! Reads ini files, as uWSGI and Paste use them.
 
 /// A setting, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,12 +8,12 @@ pub(crate) struct Setting<'a> {
     pub(crate) value: &'a str,
 }
 
-/// The names of all sections.
+/// Returns the names of all sections.
 pub(crate) fn sections(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(section)
 }
 
-/// All settings; what is indented goes on with the value before, and is left out.
+/// Returns all settings. Indented lines, which continue a value, are skipped.
 pub(crate) fn settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
     let mut current = "";
     text.lines().filter_map(move |line| {

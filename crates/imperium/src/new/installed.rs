@@ -1,4 +1,4 @@
-//! Finds an app that was installed by pip, and has no source of its own in the folder.
+//! Finds an app that was installed with pip, and whose source isn't in the project's folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use super::project::{Module, Project, read};
 use super::root::module_name;
 use super::virtualenv::Virtualenv;
 
-/// How many packages are looked at.
+/// The largest number of packages that are inspected.
 const MAX_PACKAGES: usize = 30;
-/// What is installed beside an app, and is none itself.
+/// Packages that are often installed with an app, but aren't one.
 const TOOLS: [&str; 24] = [
     "apiflask",
     "bottle",
@@ -40,7 +40,7 @@ const TOOLS: [&str; 24] = [
     "whitenoise",
 ];
 
-/// The app of a package that was asked for by its name.
+/// Finds the app of a package that was explicitly installed.
 pub(crate) fn find(project: &Project, python: &Virtualenv) -> Option<Found> {
     let wanted = requirements(&project.folder);
     let found = python.site_packages().into_iter().flat_map(|packages| {
@@ -57,7 +57,7 @@ struct Distribution {
     packages: Vec<String>,
 }
 
-/// Those that pip was asked for, not those that came with them.
+/// The packages that pip was asked to install, without their dependencies.
 fn distributions(site_packages: &Path, wanted: &[String]) -> Vec<Distribution> {
     let entries = fs::read_dir(site_packages).into_iter().flatten().flatten().map(|it| it.path());
     let mut infos: Vec<_> = entries.filter(|it| it.extension().is_some_and(|it| it == "dist-info")).collect();
@@ -71,14 +71,13 @@ fn distributions(site_packages: &Path, wanted: &[String]) -> Vec<Distribution> {
     infos.iter().filter_map(distribution).collect()
 }
 
-/// What it can be imported as.
+/// The names that it can be imported as.
 fn packages(info: &Path, name: &str) -> Vec<String> {
     let told = read(&info.join("top_level.txt")).unwrap_or_default();
     let told: Vec<_> = told.lines().map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect();
     if told.is_empty() { vec![name.replace('-', "_")] } else { told }
 }
 
-/// The names in `requirements.txt`.
 fn requirements(folder: &Path) -> Vec<String> {
     let text = read(&folder.join("requirements.txt")).unwrap_or_default();
     let name = |line: &str| {
@@ -118,7 +117,7 @@ fn of_package(site_packages: &Path, package: &str) -> Option<(String, String)> {
     let path = module.path.strip_prefix(site_packages).ok()?;
     let name = module_name(path)?;
     let evidence = format!("{}, line {line}: {}", path.display(), module.line(line));
-    // What a package gives away by its own name is what its documentation speaks of.
+    // If the package re-exports the app, use the shorter name, as its documentation does.
     let is_given_away =
         project.modules.iter().any(|it| it.is_named("__init__.py") && gives_away(it, &name, &callable))
             && name.contains('.');

@@ -1,8 +1,8 @@
-//! The names that a module has once it is imported, and how it comes by them.
+//! Lists the names that a module defines when it is imported, and how it defines them.
 
 use super::source::{Statement, is_name, parentheses, split};
 
-/// A name of a module, or one of its other statements.
+/// A name that a module defines, or another statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Binding {
     /// Counted from 1.
@@ -10,24 +10,24 @@ pub(crate) struct Binding {
     pub(crate) what: What,
 }
 
-/// How a module comes by a name.
+/// How a module defines a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// `name = value`
     Assigned { name: String, value: String },
-    /// `def name(parameters):`, with the statements below it.
+    /// `def name(parameters):`, with the statements of its body.
     Function { name: String, parameters: Vec<Parameter>, is_async: bool, body: Vec<String> },
-    /// `class name:`, with the statements below it.
+    /// `class name:`, with the statements of its body.
     Class { name: String, body: Vec<String> },
-    /// `from module import original as name`; `*` is a name too.
+    /// `from module import original as name`. `*` counts as a name.
     Imported { module: String, original: String, name: String },
     /// `import module`, or `import module as name`.
     Module { module: String },
-    /// Any other statement that is run when the module is imported.
+    /// Any other statement that runs when the module is imported.
     Other { text: String },
 }
 
-/// What a function takes.
+/// A parameter of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parameter {
     pub(crate) name: String,
@@ -39,7 +39,7 @@ pub(crate) struct Parameter {
 pub(crate) enum Kind {
     Required,
     Optional,
-    /// By its name, and it must be given.
+    /// A required keyword-only parameter.
     Named,
     /// `*args`
     Rest,
@@ -47,7 +47,8 @@ pub(crate) enum Kind {
     Keywords,
 }
 
-/// All names of the module itself: those in `if`, `try` and `with` too, but none of what is run as a program alone.
+/// Returns the module's own names, including those in `if`, `try` and `with`, but not those in `if __name__
+/// == "__main__"`.
 pub(crate) fn bindings(statements: &[Statement]) -> Vec<Binding> {
     let mut found = Vec::new();
     let mut hidden: Option<usize> = None;
@@ -64,7 +65,7 @@ pub(crate) fn bindings(statements: &[Statement]) -> Vec<Binding> {
     found
 }
 
-/// What stands below has no part in what the module has when it is imported.
+/// Whether the statements below this one define no names of the module when it is imported.
 fn is_hidden(statement: &str) -> bool {
     let is_program = statement.starts_with("if ")
         && (statement.contains("__name__") && statement.contains("__main__")
@@ -123,12 +124,12 @@ fn imported(module: &str, names: &str) -> Vec<What> {
     names.map(what).collect()
 }
 
-/// `a = b = value` gives the value to both; `a: T = value` to one.
+/// Handles `a = b = value`, which assigns to both names, and `a: T = value`.
 fn assigned(statement: &str) -> Option<Vec<What>> {
     let (mut names, mut value) = (Vec::new(), statement);
     while let Some((left, right)) = value.split_once('=') {
         let name = left.split(':').next().unwrap_or_default().trim();
-        // A comparison, `+=`, or an argument with a name.
+        // A comparison, `+=`, or a keyword argument.
         if !is_name(name) || right.starts_with('=') {
             break;
         }
@@ -139,7 +140,7 @@ fn assigned(statement: &str) -> Option<Vec<What>> {
     (!names.is_empty()).then(|| names.into_iter().map(what).collect())
 }
 
-/// `a, b: int = 1, /, *rest, c, **more`
+/// Parses `a, b: int = 1, /, *rest, c, **more`.
 pub(crate) fn parameters(text: &str) -> Vec<Parameter> {
     let mut by_name = false;
     let mut found = Vec::new();
@@ -176,7 +177,7 @@ pub(crate) fn takes_two(parameters: &[Parameter]) -> bool {
     count(Kind::Named) == 0 && required <= 2 && (required + optional >= 2 || count(Kind::Rest) > 0)
 }
 
-/// Whether the first two are named as those of WSGI are: `environ, start_response`, or `env, start`.
+/// Whether the first two parameters have WSGI's names: `environ, start_response`, or `env, start`.
 pub(crate) fn named_as_wsgi(parameters: &[Parameter]) -> bool {
     let starts = |at: usize, with: &str| {
         parameters.get(at).is_some_and(|it| it.name.trim_start_matches('_').starts_with(with))

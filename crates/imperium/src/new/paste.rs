@@ -1,4 +1,4 @@
-//! Finds the Paste file of a project, which names the app of Pyramid's own layouts and of many older ones.
+//! Finds the Paste file of a project, which names the app in Pyramid's own layouts and many older ones.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use super::ini::{sections, settings};
 use super::project::Project;
 use super::virtualenv::Virtualenv;
 
-/// What makes the app `main`.
+/// Sections that define the app `main`.
 const SECTIONS: [&str; 4] = ["app:main", "composite:main", "pipeline:main", "composit:main"];
 
-/// How far above its file the app's module is looked for.
+/// How many parent folders of the file are searched for the app's module.
 const MAX_ABOVE: usize = 3;
 
-/// The app of the plainest file: that for production, and none for tests.
+/// Returns the app of the best file: a production file if there is one, never one for tests.
 pub(crate) fn find(project: &Project) -> Option<Found> {
     plainest(project).and_then(|(path, text)| of_file(project, path, text))
 }
 
-/// Whether the project has such a file.
+/// Whether the project has a Paste file.
 pub(crate) fn is_there(project: &Project) -> bool {
     plainest(project).is_some()
 }
@@ -31,7 +31,7 @@ fn plainest(project: &Project) -> Option<(&Path, &str)> {
     Some((path, text))
 }
 
-/// The app of one file; None where it makes none.
+/// Returns the app of one file. None if it defines none.
 pub(crate) fn of_file(project: &Project, path: &Path, text: &str) -> Option<Found> {
     let section = sections(text).find(|it| SECTIONS.contains(it))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -58,7 +58,7 @@ fn directory(project: &Project, folder: &Path, name: &str) -> Option<PathBuf> {
     }
 }
 
-/// The lower, the plainer.
+/// The priority of a file, the lowest first. None for test configurations.
 fn rank(path: &Path) -> Option<u8> {
     match path.file_stem()?.to_str()? {
         "production" => Some(0),
@@ -69,7 +69,7 @@ fn rank(path: &Path) -> Option<u8> {
     }
 }
 
-/// The module of `paste.app_factory = shop:main`, or of `use = call:shop:main`.
+/// The module in `paste.app_factory = shop:main` or `use = call:shop:main`.
 fn factory<'t>(text: &'t str, section: &str) -> Option<&'t str> {
     let of_section = |it: &super::ini::Setting<'_>| it.section == section;
     settings(text).filter(of_section).find_map(|it| match it.key {
@@ -79,14 +79,14 @@ fn factory<'t>(text: &'t str, section: &str) -> Option<&'t str> {
     })
 }
 
-/// The package of `use = egg:shop`, which has to be installed.
+/// The package in `use = egg:shop`, which has to be installed.
 fn egg(text: &str, section: &str) -> Option<String> {
     let mut of_section = settings(text).filter(|it| it.section == section && it.key == "use");
     let name = of_section.find_map(|it| it.value.strip_prefix("egg:"))?;
     Some(name.split(['#', ' ']).next()?.to_owned())
 }
 
-/// What is left to be done when the package of the file is not installed.
+/// Tells how to install the file's package, if it isn't installed.
 pub(crate) fn missing(egg: &str, project: &Path, python: &Virtualenv) -> Option<String> {
     (!python.has_distribution(egg)).then(|| {
         let (path, install) = (python.path.display(), python.install(&format!("-e {}", project.display())));

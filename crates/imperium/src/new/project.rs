@@ -1,4 +1,4 @@
-//! The files of a project's folder that can say what its app is, within bounds.
+//! Reads the files of a project that can tell what its app is, within limits.
 
 use std::cell::OnceCell;
 use std::fs::{self, File};
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use super::names::{Binding, bindings};
 use super::source::{Statement, statements};
 
-/// How many folders deep, the project's own being the first.
+/// How many levels of folders are searched, including the project's own.
 const MAX_DEPTH: usize = 4;
-/// How many files are read, and how much of each: what makes an app stands near the top of few files.
+/// How many files are read, and how much of each.
 const MAX_FILES: usize = 1000;
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// Folders where no app is that is meant to be served.
+/// Folders that don't contain an app to be served.
 const ASIDE: [&str; 14] = [
     "tests",
     "test",
@@ -32,12 +32,12 @@ const ASIDE: [&str; 14] = [
     "dist",
 ];
 
-/// A file of Python's.
+/// A Python file.
 #[derive(Debug)]
 pub(crate) struct Module {
-    /// Absolute.
+    /// An absolute path.
     pub(crate) path: PathBuf,
-    /// From the project's folder: how it is shown.
+    /// The path relative to the project's folder, for messages.
     pub(crate) shown: PathBuf,
     text: String,
     statements: OnceCell<Vec<Statement>>,
@@ -49,29 +49,29 @@ impl Module {
         Self { path, shown, text, statements: OnceCell::new(), bindings: OnceCell::new() }
     }
 
-    /// Reads one; None where there is none.
+    /// Reads a file. None if it can't be read.
     pub(crate) fn read(path: PathBuf, project: &Path) -> Option<Self> {
         let text = read(&path)?;
         let shown = path.strip_prefix(project).unwrap_or(&path).to_owned();
         Some(Self::new(path, shown, text))
     }
 
-    /// All of its statements, however deep.
+    /// All statements, at any depth.
     pub(crate) fn statements(&self) -> &[Statement] {
         self.statements.get_or_init(|| statements(&self.text))
     }
 
-    /// The names that it has once it is imported.
+    /// The names that it defines when it is imported.
     pub(crate) fn bindings(&self) -> &[Binding] {
         self.bindings.get_or_init(|| bindings(self.statements()))
     }
 
-    /// A line of the file, as far as it is shown.
+    /// The text of a line, shortened for a message.
     pub(crate) fn line(&self, number: usize) -> String {
         self.text.lines().nth(number.saturating_sub(1)).unwrap_or_default().trim().chars().take(80).collect()
     }
 
-    /// How many folders lie between it and the project's.
+    /// The number of components of its path within the project.
     pub(crate) fn depth(&self) -> usize {
         self.shown.components().count()
     }
@@ -81,19 +81,19 @@ impl Module {
     }
 }
 
-/// What a project's folder has.
+/// The relevant files of a project.
 #[derive(Debug, Default)]
 pub(crate) struct Project {
-    /// Absolute.
+    /// An absolute path.
     pub(crate) folder: PathBuf,
-    /// What is near comes first.
+    /// Nearest to the root first.
     pub(crate) modules: Vec<Module>,
-    /// Files of settings that end in `.ini`, with their texts; what is near comes first.
+    /// Paths and texts of `.ini` files, nearest to the root first.
     pub(crate) settings: Vec<(PathBuf, String)>,
 }
 
 impl Project {
-    /// Looks at a folder, which is absolute, and at those in it.
+    /// Reads a folder, whose path is absolute, and its subfolders.
     pub(crate) fn look(folder: &Path) -> Self {
         let mut project = Self { folder: folder.to_owned(), ..Self::default() };
         let mut level = vec![folder.to_owned()];
@@ -107,12 +107,11 @@ impl Project {
         project
     }
 
-    /// The module of a path.
     pub(crate) fn module(&self, path: &Path) -> Option<&Module> {
         self.modules.iter().find(|it| it.path == path)
     }
 
-    /// As it is shown: from the project's folder.
+    /// The path relative to the project's folder, for messages.
     pub(crate) fn shown<'p>(&self, path: &'p Path) -> &'p Path {
         path.strip_prefix(&self.folder).unwrap_or(path)
     }
@@ -145,7 +144,7 @@ fn is_aside(folder: &Path, name: &str) -> bool {
     ASIDE.contains(&name) || folder.join("pyvenv.cfg").exists()
 }
 
-/// Apps that tests make for themselves, and files that are run to build or to install.
+/// Whether a file belongs to tests or to a build. Tests often define apps of their own.
 fn is_of_tests(name: &str) -> bool {
     let stem = name.trim_end_matches(".py");
     matches!(stem, "test" | "tests" | "conftest" | "setup" | "noxfile" | "fabfile")
@@ -154,7 +153,7 @@ fn is_of_tests(name: &str) -> bool {
         || stem.ends_with("_tests")
 }
 
-/// The beginning of a file; None for what cannot be read.
+/// Reads the beginning of a file. None if it can't be read.
 pub(crate) fn read(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;

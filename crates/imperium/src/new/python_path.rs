@@ -1,4 +1,4 @@
-//! Works out paths that Python's source puts together of plain parts: `BASE_DIR / "static"`, `os.path.join(…)`.
+//! Evaluates simple path expressions of Python, such as `BASE_DIR / "static"` and `os.path.join(…)`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,14 @@ use super::names::What;
 use super::project::Module;
 use super::source::{is_name, parentheses, split};
 
-/// How many names and calls may stand for one another.
+/// How deep names and calls may be nested.
 const MAX_DEPTH: usize = 20;
 
-/// The path that an expression of `module` means; None where it cannot be told without running it.
+/// Returns the path that an expression of `module` evaluates to. None if it can't be known without running
+/// it.
 ///
-/// Names are looked up in `modules`, whose first has the last word. A folder of the project's that none of them sets is
-/// taken for `folder`.
+/// Names are looked up in `modules`, in which earlier ones override later ones. If none of them defines the
+/// project's base folder, `folder` is used.
 pub(crate) fn path(expression: &str, module: &Module, modules: &[Module], folder: &Path) -> Option<PathBuf> {
     Looked { modules, folder }.path(expression, module, 0).map(|it| normal(&it))
 }
@@ -48,7 +49,7 @@ impl Looked<'_> {
             .or_else(|| self.name(expression, module, depth))
     }
 
-    /// `X.parent`, `X.parents[1]`, `X.resolve()`, `X.joinpath("a")`
+    /// Evaluates `X.parent`, `X.parents[1]`, `X.resolve()` and `X.joinpath("a")`.
     fn attribute(&self, expression: &str, module: &Module, depth: usize) -> Option<PathBuf> {
         let parts = split(expression, '.');
         let (last, _) = parts.split_last()?;
@@ -108,7 +109,7 @@ impl Looked<'_> {
     }
 }
 
-/// What a name is set to, as Python has it: what is said last holds.
+/// Returns the value that a name is set to. As in Python, the last assignment counts.
 pub(crate) fn lookup<'m>(modules: &'m [Module], wanted: &str) -> Option<(&'m Module, &'m str)> {
     modules.iter().find_map(|module| {
         let mut values = module.bindings().iter().filter_map(|it| match &it.what {
@@ -119,7 +120,7 @@ pub(crate) fn lookup<'m>(modules: &'m [Module], wanted: &str) -> Option<(&'m Mod
     })
 }
 
-/// The text of one string that needs no working out.
+/// Returns the text of a string literal that has no escapes.
 pub(crate) fn literal(expression: &str) -> Option<&str> {
     let text = expression.trim().trim_start_matches(['r', 'u']);
     let quote = text.chars().next().filter(|it| matches!(it, '"' | '\''))?;
@@ -127,7 +128,7 @@ pub(crate) fn literal(expression: &str) -> Option<&str> {
     (!inside.contains([quote, '\\'])).then_some(inside)
 }
 
-/// Without parentheses around the whole.
+/// Removes parentheses around the whole expression.
 fn unwrapped(expression: &str) -> &str {
     let mut inner = expression.trim();
     while inner.starts_with('(') {
@@ -139,7 +140,7 @@ fn unwrapped(expression: &str) -> &str {
     inner
 }
 
-/// Without `..`, which `os.path.join(BASE_DIR, "..", "static")` has.
+/// Resolves `..`, as in `os.path.join(BASE_DIR, "..", "static")`.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,4 @@
-//! Finds out what a module is imported as, and from which folder: the one that `directory` has to be.
+//! Finds out what name a module is imported by, and from which folder, which becomes `directory`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,10 @@ use super::names::What;
 use super::project::Module;
 use super::source::{is_name, strings};
 
-/// How many folders a package may lie deep in others.
+/// How deep packages may be nested.
 const MAX_PACKAGES: usize = 10;
 
-/// Modules that a worker has imported before it looks at the app: under these names an app is never found.
+/// Modules that a worker imports before the app: an app of this name would never be found.
 const TAKEN: [&str; 40] = [
     "abc",
     "ast",
@@ -55,24 +55,24 @@ const TAKEN: [&str; 40] = [
 
 const FRAMEWORKS: [&str; 7] = ["bottle", "django", "falcon", "flask", "pyramid", "webob", "werkzeug"];
 
-/// How a worker gets at a module.
+/// How a worker imports a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// What `directory` is to be.
+    /// The value for `directory`.
     pub(crate) directory: PathBuf,
-    /// The dotted name, or the path of a file that can only be loaded by it.
+    /// The dotted name, or the path of a file that can't be imported by name.
     pub(crate) target: String,
-    /// Whether it is the path of a file, and why; empty otherwise.
+    /// Why it is the path of a file. Empty if it isn't.
     pub(crate) by_path: &'static str,
 }
 
-/// Where `module` is imported from.
+/// Returns where `module` is imported from.
 pub(crate) fn place(module: &Module) -> Place {
     let folder = module.path.parent().unwrap_or(Path::new("/"));
     place_in(module, &root(module, folder))
 }
 
-/// How to get at it with that folder first in `sys.path`.
+/// Returns how to import it if that folder comes first in `sys.path`.
 pub(crate) fn place_in(module: &Module, directory: &Path) -> Place {
     let path = module.path.strip_prefix(directory).unwrap_or(&module.path);
     let by_path = |by_path, directory: &Path, path: &Path| Place {
@@ -104,14 +104,14 @@ pub(crate) fn place_in(module: &Module, directory: &Path) -> Place {
     Place { directory: directory.to_owned(), target: name, by_path: "" }
 }
 
-/// The folder from which most of what the module imports is found; where that makes no difference, the nearest that
-/// is no package.
+/// The folder from which most of the module's imports can be found. If there are several, the nearest one
+/// that isn't a package.
 fn root(module: &Module, folder: &Path) -> PathBuf {
     let usual = outside_of_packages(folder);
     let imports = imports(module);
     let is_relative = imports.iter().any(String::is_empty);
     let mut roots: Vec<_> = folder.ancestors().take(MAX_PACKAGES).collect();
-    // What is above the project has no say, unless a package leads there.
+    // Folders above the project don't count, unless the project is inside a package.
     roots.retain(|it| it.starts_with(module_project(module)) || it.starts_with(&usual));
     if is_relative {
         roots.retain(|it| *it != folder);
@@ -126,12 +126,12 @@ fn root(module: &Module, folder: &Path) -> PathBuf {
     }
 }
 
-/// The project's folder, which a shown path starts from.
+/// The project's folder, which `shown` is relative to.
 fn module_project(module: &Module) -> &Path {
     module.path.ancestors().nth(module.depth()).unwrap_or(Path::new("/"))
 }
 
-/// Up from a folder while it is a package.
+/// The nearest parent folder that isn't a package.
 fn outside_of_packages(folder: &Path) -> PathBuf {
     let is_package = |it: &&Path| {
         it.join("__init__.py").is_file() && it.file_name().and_then(|it| it.to_str()).is_some_and(is_name)
@@ -140,7 +140,7 @@ fn outside_of_packages(folder: &Path) -> PathBuf {
     folder.ancestors().nth(packages).unwrap_or(folder).to_owned()
 }
 
-/// The first names of all that it imports; an empty one where it is relative.
+/// The top-level names of all imports. Relative imports are empty strings.
 fn imports(module: &Module) -> Vec<String> {
     let mut found = Vec::new();
     for binding in module.bindings() {
@@ -157,7 +157,7 @@ fn imports(module: &Module) -> Vec<String> {
     }
     found.sort();
     found.dedup();
-    // A folder of such a name is an app's, hardly the framework itself.
+    // A folder with a framework's name is hardly the framework itself.
     found.retain(|it| !FRAMEWORKS.contains(&it.as_str()));
     found
 }
@@ -172,7 +172,7 @@ fn holds_modules(folder: &Path) -> bool {
     entries.any(|it| it.path().extension().is_some_and(|it| it == "py"))
 }
 
-/// As `import` names it: `shop/site.py` is `shop.site`. None where a name is no Python name.
+/// Returns the dotted name: `shop/site.py` is `shop.site`. None if a part isn't a Python identifier.
 pub(crate) fn module_name(path: &Path) -> Option<String> {
     let path = path.with_extension("");
     let mut names: Vec<_> = path.iter().map(|it| it.to_str()).collect::<Option<_>>()?;

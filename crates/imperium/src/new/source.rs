@@ -1,16 +1,17 @@
-//! Reads Python's source as far as its statements: nothing of the app is run.
+//! Splits Python source into statements, without running it.
 
-/// A logical line (the language reference, section 2.1): without comments, and with what brackets join on one line.
+/// A logical line (section 2.1 of Python's language reference): without comments, and with bracketed lines
+/// joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Statement {
-    /// Where it begins, counted from 1.
+    /// The line it starts at, counted from 1.
     pub(crate) line: usize,
-    /// How many columns come before it.
+    /// The number of columns before it.
     pub(crate) indent: usize,
     pub(crate) text: String,
 }
 
-/// All statements of a text, in order.
+/// Returns all statements, in order.
 pub(crate) fn statements(text: &str) -> Vec<Statement> {
     let mut lines = Lines::default();
     for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
@@ -24,7 +25,7 @@ struct Lines {
     done: Vec<Statement>,
     open: Option<Statement>,
     brackets: usize,
-    /// The quote of a string that goes on in the next line.
+    /// The quote of a string that continues on the next line.
     quote: Option<&'static str>,
 }
 
@@ -52,7 +53,7 @@ impl Lines {
         }
     }
 
-    /// The text without its comment, and whether a backslash joins the next line.
+    /// Returns the text without its comment, and whether a backslash joins the next line.
     fn scan<'t>(&mut self, text: &'t str) -> (&'t str, bool) {
         let mut at = 0;
         while let Some(c) = text[at..].chars().next() {
@@ -82,7 +83,7 @@ impl Lines {
             }
             at += c.len_utf8();
         }
-        // Only three quotes go over several lines.
+        // Only triple-quoted strings span several lines.
         self.quote = self.quote.filter(|quote| quote.len() == 3);
         (text, false)
     }
@@ -93,7 +94,7 @@ impl Lines {
     }
 }
 
-/// The parts of a text between a separator that stands outside of brackets and strings.
+/// Splits at a separator outside of brackets and strings.
 pub(crate) fn split(text: &str, separator: char) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut begin, mut depth, mut quote) = (0, 0_usize, None);
@@ -117,7 +118,7 @@ pub(crate) fn split(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// What is between the first `(` of a text and its own `)`, and what comes after that.
+/// Returns the text between the first `(` and its matching `)`, and the text after it.
 pub(crate) fn parentheses(text: &str) -> Option<(&str, &str)> {
     let begin = text.find('(')? + 1;
     let (mut depth, mut quote) = (1_usize, None);
@@ -139,14 +140,15 @@ pub(crate) fn parentheses(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// What `value` calls: the last name before its first `(`, as `Flask` of `flask.Flask(__name__)`.
+/// Returns what `value` calls: the last name before the first `(`, such as `Flask` in
+/// `flask.Flask(__name__)`.
 pub(crate) fn callee(value: &str) -> Option<&str> {
     let (path, _) = value.split_once('(')?;
     let name = path.rsplit('.').next()?.trim();
     is_name(name).then_some(name)
 }
 
-/// Each text of a line, without its quotes: `["a", 'b']` has a and b.
+/// Returns all string literals in a line, without their quotes: a and b for `["a", 'b']`.
 pub(crate) fn strings(line: &str) -> impl Iterator<Item = &str> {
     let mut rest = line;
     std::iter::from_fn(move || {

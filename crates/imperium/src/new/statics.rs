@@ -1,4 +1,4 @@
-//! Finds the folders of static files that a project names itself, and whether frontd may serve them in its place.
+//! Finds a project's folders of static files, and whether frontd can serve them instead of the app.
 
 use std::path::{Path, PathBuf};
 
@@ -7,22 +7,21 @@ use super::project::Module;
 use super::python_path::path;
 use super::source::{parentheses, split, strings};
 
-/// A folder of static files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Static {
     /// Such as `/static/`.
     pub(crate) prefix: String,
     pub(crate) folder: PathBuf,
-    /// Who says so.
+    /// Where it was found.
     pub(crate) evidence: String,
 }
 
 /// The static files of a project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Statics {
-    /// Those that frontd serves.
+    /// The folders that frontd serves.
     pub(crate) served: Vec<Static>,
-    /// Those that the app goes on serving itself, and why: with headers or a compression that frontd does not give them.
+    /// Reasons why the app keeps serving some itself: it adds headers or compression that frontd wouldn't.
     pub(crate) left: Vec<String>,
 }
 
@@ -46,13 +45,13 @@ fn folder_of_django(directory: &Path, settings: &Settings) -> Option<Static> {
     })
 }
 
-/// The module that wraps its app in whitenoise.
+/// The module that wraps its app with WhiteNoise.
 fn wrapped<'m>(modules: &[&'m Module]) -> Option<&'m Module> {
     let wraps = |module: &Module| module.statements().iter().any(|it| it.text.contains("WhiteNoise("));
     modules.iter().find(|it| wraps(it)).copied()
 }
 
-/// The folder `static` beside an app of Flask's, which Flask serves at `/static/` by itself.
+/// The folder `static` next to a Flask app, which Flask serves at `/static/` by default.
 pub(crate) fn flask(modules: &[&Module]) -> Statics {
     let folder = |module: &&&Module| {
         let folder = module.path.with_file_name("static");
@@ -72,13 +71,13 @@ pub(crate) fn flask(modules: &[&Module]) -> Statics {
     Statics { served: vec![Static { prefix: "/static/".to_owned(), folder, evidence }], ..Statics::default() }
 }
 
-/// With its own folder and URL of static files.
+/// Whether the module creates a Flask app with the default folder and URL of static files.
 fn makes_flask(module: &Module) -> bool {
     let call = module.statements().iter().find(|it| it.text.contains("Flask("));
     call.is_some_and(|it| !it.text.contains("static_folder") && !it.text.contains("static_url_path"))
 }
 
-/// Where a Flask app sets what its static files are sent with, or has an extension for it.
+/// The line where a Flask app changes the headers of static files, or uses an extension that does.
 fn sends_more<'m>(modules: &[&'m Module]) -> Option<(&'m Module, usize)> {
     const MARKS: [&str; 5] =
         ["SEND_FILE_MAX_AGE_DEFAULT", "get_send_file_max_age", "Talisman(", "Compress(", ".after_request"];
@@ -90,7 +89,7 @@ fn sends_more<'m>(modules: &[&'m Module]) -> Option<(&'m Module, usize)> {
     modules.iter().find_map(|it| Some((*it, line(it)?)))
 }
 
-/// `config.add_static_view("static", "shop:static")`, or with a path from the module.
+/// Handles `config.add_static_view("static", "shop:static")`, or with a path relative to the module.
 pub(crate) fn pyramid(directory: &Path, modules: &[&Module]) -> Statics {
     let mut statics = Statics::default();
     if let Some(by) = wrapped(modules) {
@@ -130,7 +129,7 @@ fn static_view(directory: &Path, module: &Module, call: &str) -> Option<Static> 
     (folder.is_dir() && !name.contains("//")).then(|| Static { prefix: prefix(name), folder, evidence })
 }
 
-/// Whitenoise around a WSGI app of any kind.
+/// Only detects WhiteNoise, which works with any WSGI app.
 pub(crate) fn other(modules: &[&Module]) -> Statics {
     wrapped(modules).map(Statics::left_to_whitenoise).unwrap_or_default()
 }

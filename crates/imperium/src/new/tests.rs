@@ -1,8 +1,9 @@
-//! From a project's folder to its file, word by word.
+//! Snapshot tests: from a project's folder to its file.
 
 use super::*;
 
-/// Makes a project of these files, and runs `imperium new` on it with these arguments; `ROOT` is the folder of both.
+/// Writes these files into a temporary folder, and runs `imperium new` on it. `ROOT` in the output stands for
+/// that folder.
 fn new(files: &[(&str, &str)], arguments: &[&str]) -> (tempfile::TempDir, String) {
     let root = tempfile::tempdir().unwrap();
     for (name, text) in files {

@@ -1,4 +1,4 @@
-//! Takes over what a `uwsgi.ini` says of the app.
+//! Converts the settings of a `uwsgi.ini`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::project::{Module, Project};
 use super::root::place_in;
 use super::statics::Static;
 
-/// What has no part in how the app is found and run, or is done by Imperium in its own way.
+/// Settings that don't affect how the app is found or run, or that Imperium handles differently.
 const DONE_OTHERWISE: [&str; 45] = [
     "auto-procname",
     "autoload",
@@ -59,13 +59,13 @@ const DONE_OTHERWISE: [&str; 45] = [
     "uwsgi-socket",
     "vacuum",
 ];
-/// How many settings are told of that are not taken over.
+/// The largest number of unconverted settings to list.
 const MAX_TOLD: usize = 8;
 
-/// What a file of uWSGI's says beside the app itself.
+/// The settings of a uWSGI file, apart from the app itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Uwsgi {
-    /// As it is shown.
+    /// Its path, for messages.
     pub(crate) file: String,
     pub(crate) workers: Option<u16>,
     pub(crate) threads: Option<u16>,
@@ -81,17 +81,17 @@ struct Ini<'a> {
     values: Vec<(String, String)>,
 }
 
-/// The app that the plainest of the project's files names; None where none names one.
+/// Returns the app that the best of the project's files names. None if none names one.
 ///
 /// # Errors
-/// When it names what cannot be served.
+/// If it names an app that can't be served.
 pub(crate) fn find(project: &Project) -> Result<Option<Found>, Wrong> {
     let named = project.settings.iter().filter(|(_, text)| sections(text).any(|it| it == "uwsgi"));
     let found = named.map(|(path, text)| Ini::read(path, text, project)).filter(Ini::names_app);
     found.min_by_key(Ini::rank).map(|it| it.found()).transpose()
 }
 
-/// The app that one file names.
+/// Returns the app that one file names.
 ///
 /// # Errors
 /// As for `find`.
@@ -113,7 +113,7 @@ impl<'a> Ini<'a> {
         ini
     }
 
-    /// The magic variables of uWSGI that are about the file itself, and `%(name)` for what is set above.
+    /// Expands uWSGI's magic variables that refer to the file, and `%(name)` of settings above.
     fn resolved(&self, value: &str) -> String {
         let folder = self.path.parent().unwrap_or(Path::new("/")).display().to_string();
         let file = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -133,7 +133,7 @@ impl<'a> Ini<'a> {
         self.module().is_some() || self.file().is_some()
     }
 
-    /// The plainer, the lower: not that of development, and near.
+    /// The priority of a file, the lowest first: files for development come last, then by depth.
     fn rank(&self) -> (u8, usize) {
         let name = self.path.file_stem().unwrap_or_default().to_string_lossy();
         let is_for_development = ["dev", "test", "local"].iter().any(|it| name.contains(it));
@@ -141,7 +141,7 @@ impl<'a> Ini<'a> {
         (if is_for_development { 3 } else { kind }, self.path.components().count())
     }
 
-    /// The last of these that is set.
+    /// Returns the last value of these settings.
     fn last(&self, keys: &[&str]) -> Option<&str> {
         let mut values = self.values.iter().filter(|(key, _)| keys.contains(&key.as_str()));
         values.next_back().map(|(_, value)| value.as_str()).filter(|it| !it.is_empty())
@@ -159,7 +159,8 @@ impl<'a> Ini<'a> {
         self.last(&["wsgi-file", "file"])
     }
 
-    /// A path of the file: from the folder that uWSGI was started in, which is most likely one of these.
+    /// Resolves a path of the file. It is relative to the folder that uWSGI was started in, most likely one
+    /// of these.
     fn existing(&self, path: &str, is: impl Fn(&Path) -> bool) -> Option<PathBuf> {
         let beside = self.path.parent().unwrap_or(Path::new("/"));
         let folders = [&*self.project.folder, beside].into_iter().chain(beside.parent());
@@ -225,7 +226,7 @@ impl<'a> Ini<'a> {
         Ok(Found { module: module.map(|it| it.path), ..Found::new(framework, &app, &directory, evidence) })
     }
 
-    /// The module of a name, as it is imported from `chdir`, or from wherever the project has it.
+    /// Finds a module by name, as imported from `chdir`, from `pythonpath`, or from anywhere in the project.
     fn module_of(&self, name: &str, chdir: Option<&Path>) -> Option<Module> {
         let path = PathBuf::from(name.replace('.', "/"));
         let files = [path.with_extension("py"), path.join("__init__.py")];
@@ -286,7 +287,7 @@ impl<'a> Ini<'a> {
         uwsgi.notes.extend(self.untaken(&shown));
     }
 
-    /// Nothing that the operator asked for is lost in silence.
+    /// Lists settings that weren't converted, so that nothing is lost silently.
     fn untaken(&self, shown: &str) -> Option<String> {
         const TAKEN: [&str; 22] = [
             "module",

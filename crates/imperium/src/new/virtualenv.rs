@@ -1,4 +1,4 @@
-//! Finds the virtualenv of a project, and whether what the app needs is in it.
+//! Finds a project's virtualenv, and checks that it has what the app needs.
 
 use std::env;
 use std::fs;
@@ -6,27 +6,26 @@ use std::path::{Path, PathBuf};
 
 use super::project::read;
 
-/// Where it usually is, in the project's folder.
+/// Common names of it in the project's folder.
 const USUAL: [&str; 4] = [".venv", "venv", "env", ".virtualenv"];
-/// The oldest Python that a worker can be (see docs/python.md).
+/// The oldest Python version that can run a worker (see docs/python.md).
 const OLDEST: (u32, u32) = (3, 10);
 
-/// A virtualenv.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Virtualenv {
     pub(crate) path: PathBuf,
-    /// Such as `3.11.2`; empty where it does not say.
+    /// Such as `3.11.2`. Empty if unknown.
     pub(crate) version: String,
 }
 
-/// The one that lies in one of the folders, the first before the others, or the one that is active.
+/// Returns the first one in `folders`, otherwise the activated one.
 pub(crate) fn find(folders: &[&Path]) -> Option<Virtualenv> {
     let usual = folders.iter().flat_map(|folder| USUAL.map(|name| folder.join(name)));
     let active = env::var_os("VIRTUAL_ENV").filter(|it| !it.is_empty()).map(PathBuf::from);
     usual.chain(active).find_map(|it| Virtualenv::at(&it))
 }
 
-/// `version` of venv, `version_info` of uv and virtualenv.
+/// Reads `version` as written by venv, or `version_info` as written by uv and virtualenv.
 fn version(config: &str) -> Option<String> {
     let mut settings = config.lines().filter_map(|line| line.split_once('='));
     let (_, version) = settings.find(|(key, _)| matches!(key.trim(), "version" | "version_info"))?;
@@ -34,14 +33,15 @@ fn version(config: &str) -> Option<String> {
 }
 
 impl Virtualenv {
-    /// The one of a folder; None where there is none.
+    /// The virtualenv in a folder. None if there is none.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let config = read(&path.join("pyvenv.cfg")).unwrap_or_default();
         let is_there = path.join("bin/python").exists();
         is_there.then(|| Self { version: version(&config).unwrap_or_default(), path: path.to_owned() })
     }
 
-    /// Why the app will not run in it, if that can be seen: its Python is too old, or the framework is missing.
+    /// Returns why the app won't run in it, as far as that can be seen: its Python is too old, or the
+    /// framework is missing.
     pub(crate) fn lacks(&self, framework: &str) -> Option<String> {
         let mut numbers = self.version.split('.').map(str::parse);
         if let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next())
@@ -62,7 +62,7 @@ impl Virtualenv {
         })
     }
 
-    /// The command that installs something in it. uv makes virtualenvs without pip.
+    /// The command that installs something in it. uv creates virtualenvs without pip.
     pub(crate) fn install(&self, what: &str) -> String {
         let path = self.path.display();
         let config = read(&self.path.join("pyvenv.cfg")).unwrap_or_default();
@@ -73,13 +73,13 @@ impl Virtualenv {
         }
     }
 
-    /// The folders of what is installed in it.
+    /// Its `site-packages` folders.
     pub(crate) fn site_packages(&self) -> Vec<PathBuf> {
         let lib = fs::read_dir(self.path.join("lib")).into_iter().flatten().flatten();
         lib.map(|it| it.path().join("site-packages")).filter(|it| it.is_dir()).collect()
     }
 
-    /// Whether a distribution of that name is installed in it; true where it may be elsewhere.
+    /// Whether a distribution is installed in it. Also true if it may be installed elsewhere.
     pub(crate) fn has_distribution(&self, name: &str) -> bool {
         let normal = |it: &str| it.to_lowercase().replace(['-', '.'], "_");
         let is_it = |file: &str| {
@@ -96,7 +96,7 @@ impl Virtualenv {
         self.sees_the_systems() || packages.is_empty() || packages.iter().any(has)
     }
 
-    /// Whether a package is in it; true where packages may be elsewhere.
+    /// Whether it has a package. Also true if packages may be elsewhere.
     fn has(&self, package: &str) -> bool {
         let mut packages = self.site_packages().into_iter().peekable();
         let is_there = |packages: PathBuf| {

@@ -1,4 +1,4 @@
-//! The status for programs; keys are only ever added.
+//! The status as JSON. Keys are added over time, but never removed.
 
 use api::admin::{App, StatusResponse, Worker};
 use serde::Serialize;
@@ -53,10 +53,10 @@ struct WorkerStatus<'a> {
     leaving: &'a str,
 }
 
-/// One object, on lines of its own.
+/// Renders the status as an indented JSON object.
 ///
 /// # Errors
-/// When it cannot be said in JSON.
+/// If serialization fails.
 pub(super) fn render(status: &StatusResponse, addresses: &Addresses) -> serde_json::Result<String> {
     let emperord = Emperord {
         pid: status.pid,
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(rendered, expected);
     }
 
-    /// What the reference says of each key.
+    /// The descriptions of the keys in the reference.
     const MEANINGS: &[(&str, &str)] = &[
         ("emperord.pid", "process id of emperord"),
         ("emperord.version", "its version"),
@@ -234,7 +234,7 @@ mod tests {
         page.has("keys", &text);
     }
 
-    /// The paths of all plain values, with their types.
+    /// Collects the paths of all scalar values, with their types.
     fn leaves(path: &str, value: &serde_json::Value, found: &mut Vec<(String, &'static str)>) {
         match value {
             serde_json::Value::Object(object) => {

@@ -1,4 +1,4 @@
-//! The status for people.
+//! The status as tables.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use api::admin::{App, StatusResponse, Worker, app, worker};
 use super::{state_name, stdout_has_colors};
 use crate::addresses::Addresses;
 
-/// Whether states are colored.
+/// Whether states are coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Colors {
     Off,
@@ -16,7 +16,7 @@ pub(super) enum Colors {
 }
 
 impl Colors {
-    /// On where people look and want them.
+    /// On if stdout is a terminal and colours aren't disabled.
     pub(super) fn of_stdout() -> Self {
         if stdout_has_colors() { Self::On } else { Self::Off }
     }
@@ -34,7 +34,7 @@ impl Colors {
     }
 }
 
-/// A block of lines for each app, with an empty line between two.
+/// Renders a block of lines for each app, with an empty line between blocks.
 pub(super) fn render(status: &StatusResponse, addresses: &Addresses, colors: Colors) -> String {
     if status.apps.is_empty() {
         return "no apps: `imperium new PATH` writes the file of one\n".to_owned();
@@ -115,7 +115,7 @@ fn memory(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1024 * 1024))
 }
 
-/// The two largest units.
+/// Formats an age in its two largest units.
 fn age(age: Duration) -> String {
     let seconds = age.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);

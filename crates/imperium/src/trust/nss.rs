@@ -1,4 +1,4 @@
-//! The certificates of browsers that have their own: Chromium and Chrome share one database, Firefox has one per profile.
+//! The trust stores of browsers: Chromium and Chrome share one database, Firefox has one per profile.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use super::{Authority, Outcome, has_program};
 
-/// Chromium's and Chrome's, below the home directory.
+/// Databases of Chromium and Chrome, relative to the home directory.
 const SHARED: [&str; 2] = [".pki/nssdb", "snap/chromium/current/.pki/nssdb"];
-/// Folders of Firefox's profiles, below the home directory.
+/// Folders of Firefox profiles, relative to the home directory.
 const PROFILES: [&str; 4] = [
     ".mozilla/firefox",
     ".config/mozilla/firefox",
@@ -16,7 +16,7 @@ const PROFILES: [&str; 4] = [
     ".var/app/org.mozilla.firefox/.mozilla/firefox",
 ];
 const CHROMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-/// Profiles that are looked at.
+/// The largest number of profiles.
 const MOST: usize = 100;
 
 /// Adds the CA to each database below `home`, or removes it.
@@ -48,7 +48,7 @@ fn change_one(authority: &Authority, folder: &Path, undo: bool) -> Outcome {
     let shown = folder.display();
     let database = format!("sql:{shown}");
     let name = authority.name.as_str();
-    // One of the same name is from a CA that was made anew.
+    // An existing certificate of this name belongs to a CA that has been replaced.
     let removed = certutil(&["-D", "-d", &database, "-n", name]);
     if undo {
         let what = if removed.is_ok() { "no longer trusts it" } else { "doesn't have it" };

@@ -1,4 +1,4 @@
-//! The certificates that the system's libraries trust.
+//! The system's trust store.
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::{Authority, Outcome, has_program};
 
-/// Where a distribution takes certificates, and the command that makes them known.
+/// The folder that a distribution takes certificates from, and the command that updates its trust store.
 struct Store {
     folder: &'static str,
     extension: &'static str,
@@ -34,7 +34,7 @@ const STORES: [Store; 3] = [
     },
 ];
 
-/// Adds the CA to the system's, or removes it.
+/// Adds the CA to the system's trust store, or removes it.
 pub(super) fn change(authority: &Authority, undo: bool) -> Outcome {
     let is_here = |it: &&Store| Path::new(it.folder).is_dir() || has_program(it.update[0]);
     let Some(store) = STORES.iter().find(is_here) else {
@@ -74,14 +74,14 @@ impl Store {
         };
         let mut update: Vec<_> = self.update.iter().map(|&it| it.to_owned()).collect();
         if undo && self.update[0] == "update-ca-certificates" {
-            // Links to what is gone stay otherwise.
+            // Otherwise, dangling links would remain.
             update.push("--fresh".to_owned());
         }
         vec![ours, update]
     }
 }
 
-/// What comes before a command of root's; None where nobody can be asked for a password.
+/// The prefix for commands that need root. None if sudo can't ask for a password.
 fn sudo() -> Option<&'static [&'static str]> {
     match rustix::process::geteuid().is_root() {
         true => Some(&[]),

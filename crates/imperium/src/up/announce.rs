@@ -1,4 +1,4 @@
-//! Waits until the stack is ready, and prints where the apps are.
+//! Waits until the stack is ready, and prints the apps' URLs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,52 +15,52 @@ use tonic::{Status, Streaming};
 
 use crate::addresses::Addresses;
 
-/// Prints the URLs of the apps, and of those that come later.
+/// Prints the URLs of the apps, and of those that are added later.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     pub(crate) addresses: Addresses,
-    /// emperord's.
+    /// emperord's socket.
     pub(crate) socket: PathBuf,
-    /// The certificate of the local CA, where there is one.
+    /// The certificate of the local CA, if there is one.
     pub(crate) authority: Option<PathBuf>,
     pub(crate) style: Style,
     pub(crate) on_failure: OnFailure,
 }
 
-/// What follows when the one app cannot start.
+/// What to do if the app of `up APP` can't start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnFailure {
-    /// Its files are watched, or it is tried again: that is waited for.
+    /// Wait: a change of its files, or a later attempt, may fix it.
     Wait,
-    /// This run ends.
+    /// Exit.
     End,
 }
 
-/// The one app cannot start.
+/// The app of `up APP` can't start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CannotStart;
 
 /// What is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// A table of all apps, with those that come later.
+    /// A table of all apps, updated when apps are added.
     Apps,
-    /// Where the one app is once it serves, and how to stop it.
+    /// The URL of the one app once it serves, and how to stop it.
     OneApp,
 }
 
-/// What was printed, by the apps' names.
+/// The printed URLs, by the apps' names.
 type Printed = BTreeMap<String, Vec<String>>;
 
 impl Announcer {
-    /// Begins when frontd is ready; goes on until it is dropped, or until the app cannot start if that ends the run.
+    /// Starts once frontd is ready. Returns only if the app can't start and that ends the run.
     pub(crate) async fn run(self) -> CannotStart {
         ready(self.addresses.admin).await;
         let mut printed = Printed::new();
         let mut authority = self.authority.as_deref();
         let mut backoff = Backoff::new();
         loop {
-            // Whatever breaks the stream, emperord is being started again.
+            // The stream breaks when emperord exits, and it is being restarted.
             if let Ok(mut updates) = watch(&self.socket).await {
                 while let Ok(Some(update)) = updates.message().await {
                     backoff.reset();
@@ -79,7 +79,7 @@ impl Announcer {
         }
     }
 
-    /// The lines of what an update brings.
+    /// The lines to print for an update.
     fn news(&self, printed: &mut Printed, update: Option<Update>) -> String {
         let changed = match update {
             Some(Update::Snapshot(snapshot)) => {
@@ -96,7 +96,7 @@ impl Announcer {
         changed.into_iter().map(|app| self.lines(printed, app, width)).collect()
     }
 
-    /// Whether an update tells of a failure that ends the run. emperord has logged why.
+    /// Whether an update reports a failure that ends the run. emperord has already logged the cause.
     fn is_end(&self, update: Option<&Update>) -> bool {
         let apps = match update {
             Some(Update::Snapshot(snapshot)) => &snapshot.apps,
@@ -107,7 +107,7 @@ impl Announcer {
         self.on_failure == OnFailure::End && apps.iter().any(has_failed)
     }
 
-    /// Nothing until the app serves, and then once.
+    /// Prints nothing until the app serves, and then prints its URLs once.
     fn one_app(&self, printed: &mut Printed, update: Option<Update>) -> String {
         let apps = match update {
             Some(Update::Snapshot(snapshot)) => snapshot.apps,
@@ -117,7 +117,7 @@ impl Announcer {
         let serving = apps.into_iter().find(|it| it.state() == app::State::Serving);
         let Some(app) = serving.filter(|_| printed.is_empty()) else { return String::new() };
         let mut urls = self.addresses.urls(&app.domains, &app.path);
-        // What a developer opens first needs no trust in a CA.
+        // Put HTTP first: it works without trusting a CA.
         urls.reverse();
         let shown = urls.join(" and ");
         let authority = self.authority.as_deref().map(|it| format!(" (CA {})", real_path(it)));
@@ -142,12 +142,11 @@ fn authority_line(file: &Path) -> String {
     format!("CA  {}\n", real_path(file))
 }
 
-/// Where the file really is: the folder that it is used from may be gone after this run.
+/// The actual path of the file, since the root of `up APP` is removed afterwards.
 fn real_path(file: &Path) -> String {
     file.canonicalize().as_deref().unwrap_or(file).display().to_string()
 }
 
-/// Waits until frontd says so.
 async fn ready(admin: SocketAddr) {
     let mut backoff = Backoff::new();
     while !is_ready(admin).await.unwrap_or(false) {

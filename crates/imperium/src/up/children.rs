@@ -1,4 +1,4 @@
-//! All processes beneath this one: their ends are reaped here, and nowhere else.
+//! Reaps all child processes: this is the only place that does.
 
 use std::fs;
 use std::io;
@@ -6,13 +6,13 @@ use std::io;
 use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, set_child_subreaper, wait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The children of this process: the daemons, and every orphan beneath them.
+/// The children of this process: the daemons, and orphaned descendants.
 #[derive(Debug)]
 pub(crate) struct Children {
     changed: Signal,
 }
 
-/// The end of one child.
+/// The exit of a child.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exit {
     pub(crate) pid: Pid,
@@ -20,19 +20,19 @@ pub(crate) struct Exit {
 }
 
 impl Children {
-    /// From here on, orphans become children of this process, and none stays a zombie.
+    /// Makes this process the subreaper: orphaned descendants become its children.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub(crate) fn new() -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
         Ok(Self { changed: signal(SignalKind::child())? })
     }
 
-    /// The next child that has ended; waits when none has. Nothing is lost when the wait is given up.
+    /// Returns the next child that has exited, or waits for one. Cancel safe.
     pub(crate) async fn next(&mut self) -> Exit {
         loop {
-            // No child at all (ECHILD) is a state like any other: one may come.
+            // Having no children (ECHILD) is no error: one may be started later.
             if let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
                 return Exit { pid, status };
             }
@@ -40,10 +40,10 @@ impl Children {
         }
     }
 
-    /// The children that there are now, those among them that have ended and wait to be reaped.
+    /// Returns all current children, including those that have exited and aren't reaped yet.
     ///
     /// # Errors
-    /// When `/proc` cannot be read.
+    /// If `/proc` can't be read.
     pub(crate) fn list(&self) -> io::Result<Vec<Pid>> {
         let me = getpid();
         let pids = fs::read_dir("/proc")?
@@ -53,7 +53,7 @@ impl Children {
 }
 
 impl Exit {
-    /// How it ended, for a log: ``exited with 1``, ``killed by signal 9``.
+    /// Describes the exit for a log: `exited with 1`, `killed by signal 9`.
     pub(crate) fn how(self) -> String {
         match (self.status.exit_status(), self.status.terminating_signal()) {
             (Some(code), _) => format!("exited with {code}"),
@@ -63,10 +63,9 @@ impl Exit {
     }
 }
 
-/// The parent of a process that is still there.
 fn parent(pid: Pid) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // `pid (name) state ppid …`, proc_pid_stat(5); the name may hold anything, parentheses too.
+    // `pid (name) state ppid …`, see proc_pid_stat(5). The name may contain anything, even parentheses.
     let (_, after_name) = stat.rsplit_once(") ")?;
     Pid::from_raw(after_name.split(' ').nth(1)?.parse().ok()?)
 }
@@ -77,12 +76,12 @@ mod tests {
 
     use super::*;
 
-    /// The one test that reaps: another would take its children.
+    /// The only test that reaps: others would take its children.
     #[tokio::test]
     #[expect(clippy::zombie_processes, reason = "reaping is what is tested")]
     async fn a_child_and_its_orphan_are_listed_and_reaped() {
         let mut children = Children::new().unwrap();
-        // The shell ends at once and leaves `sleep`, which thereby becomes a child of this process.
+        // The shell exits at once and leaves `sleep`, which becomes a child of this process.
         let mut shell = Command::new("sh");
         let shell = shell.args(["-c", "sleep 600 & exit 7"]).spawn().unwrap();
         let exit = children.next().await;

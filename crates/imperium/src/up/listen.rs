@@ -1,10 +1,10 @@
-//! The addresses to listen on, as they are written on the command line.
+//! Parses the addresses to listen on from the command line.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::str::FromStr;
 
-/// What is said of one kind of listener.
+/// Where one kind of listener listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listen {
     /// `off`
@@ -13,7 +13,7 @@ pub(crate) enum Listen {
     At(SocketAddr),
 }
 
-/// Why text is no address.
+/// Why a text isn't an address.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error("write a port (8000), `:80` for every interface, or HOST:PORT such as localhost:8005")]
@@ -36,7 +36,7 @@ impl FromStr for Listen {
 }
 
 impl Listen {
-    /// As the list of addresses of `frontd.toml`.
+    /// Returns the addresses as `frontd.toml` lists them.
     pub(crate) fn addresses(self) -> Vec<SocketAddr> {
         match self {
             Self::Off => Vec::new(),
@@ -45,10 +45,10 @@ impl Listen {
     }
 }
 
-/// Parses an address with a port. A port alone is one of 127.0.0.1.
+/// Parses an address with a port. A port alone means 127.0.0.1.
 ///
 /// # Errors
-/// When it has no port, or its host has no address.
+/// If it has no port, or if its host has no address.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, ListenError> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -64,7 +64,7 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, ListenError> {
     let port = parse_port(port)?;
     match host {
         "" | "*" => Ok((any_interface(), port).into()),
-        // Clients try both families; few servers listen on both.
+        // Clients try both address families, but few servers listen on both.
         "localhost" => Ok((Ipv4Addr::LOCALHOST, port).into()),
         _ if host.contains([':', '/', '[']) => Err(ListenError::Form),
         _ => {
@@ -79,7 +79,7 @@ fn parse_port(text: &str) -> Result<u16, ListenError> {
     text.parse().map_err(|_| ListenError::Port(text.to_owned()))
 }
 
-/// IPv6's takes connections of IPv4 too. A kernel may have no IPv6.
+/// The unspecified IPv6 address also accepts IPv4 connections. The kernel may have no IPv6.
 fn any_interface() -> IpAddr {
     if Path::new("/proc/net/if_inet6").exists() {
         Ipv6Addr::UNSPECIFIED.into()

@@ -1,4 +1,4 @@
-//! The listening sockets, bound once: they outlive every frontd that serves them, so that its restart refuses nobody.
+//! Binds the listening sockets once. They outlive each frontd, so that a restart refuses no connection.
 
 use std::fs::File;
 use std::io;
@@ -11,36 +11,37 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::port_owner::{self, Owner};
 use super::spawn::FIRST_FD;
 
-/// As many clients may wait in the kernel to be accepted, while frontd is restarted.
+/// The length of the kernel's accept queue, which fills while frontd restarts.
 const BACKLOG: i32 = 4096;
-/// How many ports are tried for one to propose.
+/// How many ports are tried to find a free one to suggest.
 const PORTS_TRIED: u16 = 20;
 
-/// The sockets that frontd is handed.
+/// The sockets that frontd inherits.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     sockets: Vec<(&'static str, Socket)>,
-    /// Occupies the descriptors that the sockets have in frontd, so that nothing else lies there when they are put.
+    /// Occupies the descriptors that the sockets will have in frontd, so that no socket is itself at one of
+    /// them.
     _reserved: Vec<File>,
 }
 
-/// Why an address cannot be listened on.
+/// Why an address can't be bound.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("listen for {name} on {address}{}", self.taken_by())]
 #[diagnostic(help("{}", self.cure()))]
 pub(crate) struct BindError {
     name: &'static str,
     address: SocketAddr,
-    /// Who listens there.
+    /// The process that listens there.
     owner: Option<Owner>,
     source: io::Error,
 }
 
 impl Listeners {
-    /// Binds each address, under the name that frontd knows it by: `http`, `https` or `admin`.
+    /// Binds each address. Its name is frontd's: `http`, `https` or `admin`.
     ///
     /// # Errors
-    /// When one of them is taken, forbidden, or not of this machine.
+    /// If an address is in use, forbidden, or not one of this machine.
     pub(crate) fn bind(addresses: &[(&'static str, SocketAddr)]) -> Result<Self, BindError> {
         let reserved = reserve(addresses.len());
         let bind = |&(name, address): &(&'static str, SocketAddr)| {
@@ -50,18 +51,18 @@ impl Listeners {
         Ok(Self { sockets: addresses.iter().map(bind).collect::<Result<_, _>>()?, _reserved: reserved })
     }
 
-    /// The addresses of a name, with the ports that the kernel chose where 0 was asked for.
+    /// Returns the addresses of a name, with the actual ports where 0 was given.
     pub(crate) fn addresses(&self, name: &str) -> Vec<SocketAddr> {
         let named = self.sockets.iter().filter(|it| it.0 == name);
         named.filter_map(|(_, socket)| socket.local_addr().ok()?.as_socket()).collect()
     }
 
-    /// The names, as `LISTEN_FDNAMES` has them.
+    /// Returns the names, for `LISTEN_FDNAMES`.
     pub(crate) fn names(&self) -> String {
         self.sockets.iter().map(|it| it.0).collect::<Vec<_>>().join(":")
     }
 
-    /// The sockets, in the order of their names.
+    /// Returns the sockets, in the order of their names.
     pub(crate) fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.sockets.iter().map(|it| it.1.as_fd()).collect()
     }
@@ -106,7 +107,7 @@ impl BindError {
     }
 }
 
-/// The next port that is free there.
+/// Returns the next free port.
 fn free_after(address: SocketAddr) -> u16 {
     let next = address.port().saturating_add(1);
     let is_free = |port: &u16| TcpListener::bind(SocketAddr::new(address.ip(), *port)).is_ok();
@@ -115,7 +116,7 @@ fn free_after(address: SocketAddr) -> u16 {
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A former run's connections in TIME_WAIT do not hold up this one.
+    // Connections of an earlier run in TIME_WAIT don't prevent this one from binding.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -123,7 +124,7 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Holds the descriptors from 3 up that so many sockets will have, as far as they are free.
+/// Occupies the free descriptors among those that `sockets` sockets will get, from 3 up.
 fn reserve(sockets: usize) -> Vec<File> {
     let end = RawFd::try_from(sockets).unwrap_or(RawFd::MAX).saturating_add(FIRST_FD);
     std::iter::from_fn(|| File::open("/dev/null").ok()).take_while(|it| it.as_raw_fd() < end).collect()

@@ -1,4 +1,4 @@
-//! Hears what the daemons tell of themselves, as a service manager does (`sd_notify(3)`).
+//! Receives the daemons' notifications, as a service manager does (`sd_notify(3)`).
 
 use std::fs;
 use std::io::{self, IoSliceMut};
@@ -10,10 +10,10 @@ use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
-/// What fits is more than any daemon says.
+/// The size of the receive buffer, larger than any notification.
 const LONGEST: usize = 4096;
 
-/// The socket of `NOTIFY_SOCKET`. The kernel tells who sends.
+/// The socket of `NOTIFY_SOCKET`. The kernel reports the sender.
 #[derive(Debug)]
 pub(crate) struct Notices {
     socket: UnixDatagram,
@@ -21,10 +21,10 @@ pub(crate) struct Notices {
 }
 
 impl Notices {
-    /// Listens at `path`, in place of what an earlier run left there.
+    /// Listens at `path`, and replaces what an earlier run has left there.
     ///
     /// # Errors
-    /// When the path is too long or in a folder that cannot be written.
+    /// If the path is too long, or its folder isn't writable.
     pub(crate) fn bind(path: PathBuf) -> io::Result<Self> {
         let _nothing_left = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path)?;
@@ -32,15 +32,14 @@ impl Notices {
         Ok(Self { socket, path })
     }
 
-    /// Where it listens.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The next process that says it is ending. Nothing is lost when the wait is given up.
+    /// Returns the next process that reports that it is stopping. Cancel safe.
     pub(crate) async fn stopping(&self) -> Pid {
         loop {
-            // What cannot be read is of no daemon of ours, and gone with the attempt.
+            // Unreadable messages aren't from our daemons, and are consumed by the attempt.
             let received = self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await;
             if let Ok(Some(pid)) = received {
                 return pid;
@@ -49,7 +48,7 @@ impl Notices {
     }
 }
 
-/// Reads one message: the sender, where it is `STOPPING=1`.
+/// Reads one message. Returns the sender if it is `STOPPING=1`.
 fn receive(socket: &UnixDatagram) -> io::Result<Option<Pid>> {
     let (mut text, mut space) =
         ([0; LONGEST], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))]);

@@ -1,4 +1,4 @@
-//! `imperium up app.py`: a root that is made for one app, and goes when it ends.
+//! `imperium up app.py`: creates a temporary root for one app.
 
 use std::env;
 use std::fs::{self, DirBuilder, Permissions};
@@ -20,9 +20,9 @@ use vassal::{App, MAX_WORKERS, StaticPrefix, Target, Vassal};
 use super::python::Choice;
 use crate::{running, trust, version};
 
-/// Where one app is served, if nothing else is asked for.
+/// The default address of the app.
 pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
-/// Any port that is free: nobody looks.
+/// Any free port: nobody needs to know it.
 pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What is said of the app on the command line.
@@ -77,12 +77,12 @@ enum AppError {
 }
 
 impl OneApp {
-    /// Whether the app is reloaded when its own files change.
+    /// Whether the app is reloaded when its files change.
     pub(super) fn reloads(&self) -> bool {
         !self.no_reload
     }
 
-    /// Makes a root with the file of `app` in it. Returns it with the line that says what is about to run.
+    /// Creates a root with the app's file. Returns it with the line that tells what is about to run.
     pub(crate) fn root(&self, app: &str) -> miette::Result<(TempDir, String)> {
         let directory = env::current_dir().into_diagnostic().wrap_err("find the current folder")?;
         let (name, file) = name_of(app, &directory)?;
@@ -133,7 +133,7 @@ impl OneApp {
         if let Some(env_file) = &self.env_file {
             file["env_file"] = path(&directory.join(env_file));
         }
-        // Has the worker do what only a developer wants.
+        // Enables the worker's features for developers.
         file["env"]["IMPERIUM_DEVELOPMENT"] = value("1");
         if !self.static_folders.is_empty() {
             let folders = self.static_folders.iter().map(|(prefix, it)| (prefix, path(&directory.join(it))));
@@ -147,12 +147,12 @@ impl OneApp {
     }
 }
 
-/// As whom the app runs: whoever has started this.
+/// The user that the app runs as, which is always the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RunsAs {
-    /// Who need not be named.
+    /// A normal user doesn't have to be named.
     Starter,
-    /// Who has to be.
+    /// Root does.
     Root,
 }
 
@@ -162,7 +162,7 @@ impl RunsAs {
     }
 }
 
-/// A virtualenv is there, or nothing can be run; other mistakes are told by the file.
+/// Fails if the virtualenv has no interpreter. Other mistakes are reported when the app's file is read.
 fn check_virtualenv(python: &Choice) -> Result<(), AppError> {
     match &python.virtualenv {
         Some(folder) if folder.join("bin/python").symlink_metadata().is_err() => {
@@ -172,7 +172,7 @@ fn check_virtualenv(python: &Choice) -> Result<(), AppError> {
     }
 }
 
-/// In words that name no file, as the operator has written none.
+/// Describes problems without naming a file, since the operator hasn't written one.
 fn refused(app: &str, diagnostics: &Diagnostics) -> AppError {
     let problems = diagnostics.problems();
     let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -180,8 +180,7 @@ fn refused(app: &str, diagnostics: &Diagnostics) -> AppError {
     AppError::Refused { app: app.to_owned(), why, cure }
 }
 
-/// The name of an app: that of its file or module, as far as a name may have its characters. With its file, if it is
-/// one.
+/// Derives the app's name from its file or module. Also returns the file, if it is one.
 fn name_of(app: &str, directory: &Path) -> Result<(VassalName, Option<PathBuf>), AppError> {
     let refused = || AppError::Target(app.to_owned());
     let wrong = |why: Wrong| match app.contains('(') {
@@ -214,8 +213,7 @@ fn temporary_folder() -> io::Result<TempDir> {
     tempfile::Builder::new().prefix("imperium-").permissions(Permissions::from_mode(0o700)).tempdir_in(parent)
 }
 
-/// Puts the local CA into the user's own folder, as one that is made for each run would have to be
-/// trusted again each time.
+/// Keeps the local CA in the user's own folder. A new one for each run would have to be trusted each time.
 fn keep_authority(layout: &Layout) -> io::Result<()> {
     let private = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
     let kept = trust::kept().ok_or(io::ErrorKind::NotFound)?;
@@ -295,7 +293,7 @@ mod tests {
         assert_eq!(said.frontd_file(), "access_log = \"stderr\"\n");
         let text = |runs_as| said.vassal_file("app.py", folder.path(), None, runs_as);
         let parse = |text: &str| Vassal::parse(Path::new("app.toml"), text).unwrap();
-        // Only what is said counts as root's.
+        // Root has to be named explicitly.
         let by_root = parse(&text(RunsAs::of(true)));
         assert_eq!(by_root.confinement.user.map(|it| it.to_string()).as_deref(), Some("root"));
         let vassal = parse(&text(RunsAs::of(false)));

@@ -1,4 +1,4 @@
-//! Everything that `up` reads before it takes anything: what to run, where, and whether its files are right.
+//! Reads and checks everything that `up` needs before it binds or starts anything.
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
@@ -19,18 +19,18 @@ use super::{Args, one_app};
 use crate::at::root_from_env;
 use crate::refused::Refused;
 
-/// What is run, all of it checked.
+/// What to run, fully checked.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) layout: Layout,
     pub(crate) frontd: FrontdConfig,
     pub(crate) emperord: EmperordConfig,
     pub(crate) programs: Programs,
-    /// What to say before anything starts, for one app.
+    /// The line to print before anything starts, for `up APP`.
     pub(crate) greeting: Option<String>,
-    /// Removed when everything has ended.
+    /// Removed when everything has exited.
     _temporary: Option<TempDir>,
-    /// Held as long as this runs.
+    /// Held while this process runs.
     _lock: File,
 }
 
@@ -51,7 +51,8 @@ enum PlanError {
 }
 
 impl Plan {
-    /// Reads the daemons' files and the apps'; an app's file that is wrong is told, and holds up no other.
+    /// Reads the files of the daemons and the apps. An invalid app file is reported, but doesn't stop the
+    /// others.
     pub(crate) fn read(args: &Args) -> miette::Result<Self> {
         let Root { layout, temporary, greeting } = root(args)?;
         let programs = Programs::of_this()?;
@@ -67,14 +68,14 @@ impl Plan {
         Ok(plan)
     }
 
-    /// How long emperord may take to stop every worker, by what the apps' files say now.
+    /// How long emperord may take to stop all workers, according to the apps' current files.
     pub(crate) fn longest_stop(&self) -> Duration {
         let vassals = vassal_files(&self.emperord.vassals).unwrap_or_default();
         let stops = vassals.iter().filter_map(|it| Some(Vassal::load(it).ok()?.timeouts.stop));
         stops.max().unwrap_or_default()
     }
 
-    /// What has to be listened on.
+    /// The addresses to listen on.
     pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let named =
             |name, addresses: &[SocketAddr]| addresses.iter().map(move |it| (name, *it)).collect::<Vec<_>>();
@@ -82,7 +83,7 @@ impl Plan {
         [named("http", &frontd.http), named("https", &frontd.https), named("admin", &[frontd.admin])].concat()
     }
 
-    /// The certificate of the local CA, where one is used.
+    /// The certificate of the local CA, if it is used.
     pub(crate) fn authority(&self) -> Option<PathBuf> {
         Some(self.frontd.tls.development.as_ref()?.join("ca.pem")).filter(|_| !self.frontd.https.is_empty())
     }
@@ -120,7 +121,7 @@ fn root(args: &Args) -> miette::Result<Root> {
     Ok(Root { layout: Layout::under(&root).into_diagnostic()?, temporary: None, greeting: None })
 }
 
-/// The daemons' files; all that is wrong with them is told at once.
+/// Loads the daemons' files, and reports all problems at once.
 fn load(layout: &Layout, programs: &Programs) -> Result<(FrontdConfig, EmperordConfig), Refused> {
     let both = (FrontdConfig::load(layout), EmperordConfig::load(layout, &programs.workerd));
     match both {
@@ -143,7 +144,8 @@ fn make_folders(layout: &Layout, emperord: &EmperordConfig) -> miette::Result<()
 
 fn lock(layout: &Layout) -> miette::Result<File> {
     let path = layout.run.join("up.lock");
-    // Nobody else can lock it who passes this folder to reach emperord.
+    // Only this user can open the file, and thus lock it, although others may pass the folder to connect to
+    // emperord.
     let made = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
     let made = made.and_then(|file| {
         file.set_permissions(Permissions::from_mode(0o600))?;
@@ -159,7 +161,7 @@ fn lock(layout: &Layout) -> miette::Result<File> {
     }
 }
 
-/// The apps' files, in the order of their names.
+/// Lists the apps' files by name.
 fn vassal_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files: Vec<_> = fs::read_dir(folder)?
         .filter_map(|it| Some(it.ok()?.path()))
@@ -181,7 +183,7 @@ fn tell_how_to_begin(folder: &Path) {
     output::stderr().write(text.into_bytes());
 }
 
-/// Whether somebody listens there, such as another `imperium up`.
+/// Whether the address is in use, for example by another `imperium up`.
 fn is_taken(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }

@@ -1,4 +1,4 @@
-//! Finds the process that listens on a port, for who wants the same one.
+//! Finds the process that listens on a port, for error messages.
 
 use std::fmt;
 use std::fs;
@@ -8,11 +8,11 @@ use std::path::Path;
 /// The state of a listening socket in `/proc/net/tcp` (`TCP_LISTEN`).
 const LISTENING: &str = "0A";
 
-/// A process that listens.
+/// A listening process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) pid: u32,
-    /// Its program, such as `gunicorn`.
+    /// The name of its program, such as `gunicorn`.
     pub(crate) program: String,
 }
 
@@ -22,7 +22,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The process that has the port of `address`, if this user may see it.
+/// Returns the process that listens on the port of `address`, if this user may see it.
 pub(crate) fn find(address: SocketAddr) -> Option<Owner> {
     let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
@@ -39,7 +39,7 @@ pub(crate) fn find(address: SocketAddr) -> Option<Owner> {
     })
 }
 
-/// The sockets that listen on `port`, as links in `/proc/PID/fd` name them.
+/// Returns the sockets that listen on `port`, in the notation of the links in `/proc/PID/fd`.
 fn listening(table: &str, port: u16) -> Vec<String> {
     let port = format!(":{port:04X}");
     let rows = table.lines().skip(1).map(|row| row.split_ascii_whitespace().collect::<Vec<_>>());
@@ -48,7 +48,7 @@ fn listening(table: &str, port: u16) -> Vec<String> {
         .collect()
 }
 
-/// The file's name of the first argument that tells; an interpreter's script says more than the interpreter.
+/// The file name of the program. For an interpreter, that of the script is more useful.
 fn program(process: &Path) -> String {
     let line = fs::read(process.join("cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&line);
@@ -59,7 +59,7 @@ fn program(process: &Path) -> String {
     match (first, script) {
         (Some(first), Some(script)) if first.starts_with("python") => format!("{first} {script}"),
         (Some(first), _) => first,
-        // A kernel thread, or a process that ends.
+        // A kernel thread, or a process that is exiting.
         (None, _) => fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned(),
     }
 }

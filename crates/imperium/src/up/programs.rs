@@ -1,4 +1,4 @@
-//! The daemons' programs, and what each is told on its command line.
+//! Finds the daemons' programs, and builds their command lines.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,11 +11,11 @@ use rustix::process::Signal;
 use super::listeners::Listeners;
 use super::stack::{Program, Succession};
 
-/// The names of the daemons, in the log too.
+/// The daemons' names, also in the log.
 pub(crate) const EMPEROR: &str = "emperord";
 pub(crate) const FRONT: &str = "frontd";
 
-/// Where the programs are.
+/// The paths of the programs.
 #[derive(Debug)]
 pub(crate) struct Programs {
     emperord: PathBuf,
@@ -23,7 +23,7 @@ pub(crate) struct Programs {
     pub(crate) workerd: PathBuf,
 }
 
-/// A program is not where it has to be.
+/// A program is missing.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("find {name} in {}", folder.display())]
 #[diagnostic(help(
@@ -34,21 +34,21 @@ pub(crate) struct MissingError {
     folder: PathBuf,
 }
 
-/// What both daemons are told.
+/// Arguments of both daemons.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Told<'a> {
     pub(crate) root: &'a Path,
     pub(crate) log_format: Format,
-    /// The file that the last lines of the log are kept in.
+    /// The file that keeps the last lines of the log.
     pub(crate) log_copy: &'a Path,
 }
 
-/// Whom the error pages are for.
+/// Who the error pages are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pages {
     /// Visitors.
     Production,
-    /// The developer, who is shown more.
+    /// The developer, who is shown details.
     Development,
 }
 
@@ -59,7 +59,7 @@ impl Pages {
 }
 
 impl Programs {
-    /// Those that belong to this program.
+    /// Finds the daemons that belong to this program.
     pub(crate) fn of_this() -> miette::Result<Self> {
         let this = env::current_exe().into_diagnostic().wrap_err("find the daemons")?;
         let folder = folder_for(&this);
@@ -70,7 +70,8 @@ impl Programs {
         Ok(Self { emperord: find(EMPEROR)?, frontd: find(FRONT)?, workerd: find("workerd")? })
     }
 
-    /// SIGINT, as it would leave its workers to the next emperord after SIGTERM.
+    /// It is stopped with SIGINT, since after SIGTERM it would leave its workers running for the next
+    /// emperord.
     pub(crate) fn emperord(&self, told: Told<'_>, pages: Pages) -> Program {
         Program {
             name: EMPEROR,
@@ -83,7 +84,7 @@ impl Programs {
         }
     }
 
-    /// The front, which serves `listeners`.
+    /// The front server, which serves `listeners`.
     pub(crate) fn frontd(&self, told: Told<'_>, pages: Pages, listeners: Listeners) -> Program {
         Program {
             name: FRONT,
@@ -97,8 +98,8 @@ impl Programs {
     }
 }
 
-/// The folder of the daemons for a command: packages and wheels put them into `lib/imperium` next to its `bin`. In a cargo
-/// target folder, all programs are in one.
+/// The folder of the daemons: packages and wheels install them into `lib/imperium` next to `bin`. In cargo's
+/// target folder, all programs are together.
 fn folder_for(command: &Path) -> PathBuf {
     let folder = command.parent().unwrap_or(Path::new("/"));
     let private = folder.parent().map(|prefix| prefix.join("lib/imperium"));

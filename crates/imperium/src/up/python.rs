@@ -1,16 +1,16 @@
-//! Chooses the Python of an app that has no file: an activated virtualenv, or one that lies nearby.
+//! Chooses the Python for `up APP`: an activated virtualenv, or one nearby.
 
 use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The names that `python -m venv` and uv are usually given.
+/// Common names of virtualenvs.
 const USUAL: [&str; 2] = [".venv", "venv"];
 
-/// A Python, and why it is that one.
+/// The chosen Python, and why it was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Choice {
-    /// None is `python3` of `PATH`.
+    /// None means `python3` in `PATH`.
     pub(crate) virtualenv: Option<PathBuf>,
     why: Why,
 }
@@ -24,7 +24,7 @@ enum Why {
 }
 
 impl Choice {
-    /// `file` is the app's, where it is given as a file; `folder` is the working directory.
+    /// `file` is the app's file, if it was given as one. `folder` is the working directory.
     pub(crate) fn new(file: Option<&Path>, folder: &Path) -> Self {
         let active = env::var_os("VIRTUAL_ENV").filter(|it| !it.is_empty()).map(PathBuf::from);
         Self::among(active, file, folder)
@@ -47,7 +47,7 @@ impl Choice {
     }
 }
 
-/// Also where its interpreter is gone: that has to be said.
+/// Also true if its interpreter is missing, which is reported later.
 fn is_virtualenv(folder: &Path) -> bool {
     folder.join("bin/python").symlink_metadata().is_ok()
 }

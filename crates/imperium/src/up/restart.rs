@@ -1,21 +1,21 @@
-//! How long to wait before a daemon that died is started again.
+//! Decides how long to wait before a daemon is restarted.
 
 use std::time::Duration;
 
-/// At once the first time; then, as long as it does not stay up, after waits that double.
+/// No delay the first time, then delays that double while the daemon keeps failing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Restart {
-    /// How often in a row it died soon after its start.
+    /// The number of consecutive early exits.
     in_a_row: u32,
 }
 
 impl Restart {
     const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(5);
-    /// Who ran for so long has recovered.
+    /// A daemon that ran for this long has recovered.
     const STEADY: Duration = Duration::from_secs(5);
 
-    /// The wait, for a daemon that has just died after it `ran` for so long.
+    /// Returns the delay for a daemon that has just exited after it `ran` for that long.
     pub(crate) fn delay(&mut self, ran: Duration) -> Duration {
         if ran >= Self::STEADY {
             self.in_a_row = 0;

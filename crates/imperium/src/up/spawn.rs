@@ -1,4 +1,4 @@
-//! Starts one daemon as a process of its own, with the listening sockets it serves.
+//! Starts a daemon with the listening sockets that it inherits.
 #![expect(
     unsafe_code,
     reason = "descriptors are put in their places, and the tie to the parent made, between fork and exec"
@@ -12,17 +12,17 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
-/// The first descriptor that is handed over, of `sd_listen_fds(3)`.
+/// The first inherited descriptor, as in `sd_listen_fds(3)`.
 pub(crate) const FIRST_FD: RawFd = 3;
 
-/// Starts `command` with `sockets` at descriptors 3, 4 and so on. It leads a process group, so that a
-/// Ctrl-C in the terminal does not reach it, and gets `parent_death` when this process dies.
+/// Starts `command` with `sockets` at descriptors 3, 4 and so on. It leads its own process group, so that
+/// Ctrl-C in the terminal doesn't reach it, and receives `parent_death` when this process dies.
 ///
-/// To be called on a thread that lives as long as the process: `PR_SET_PDEATHSIG` means the thread.
-/// All of `sockets` lie above the descriptors that they are put at.
+/// Call this on a thread that lives as long as the process, since `PR_SET_PDEATHSIG` refers to the thread.
+/// All `sockets` must lie above the descriptors that they are moved to.
 ///
 /// # Errors
-/// When the program cannot be executed.
+/// If the program can't be executed.
 pub(crate) fn spawn(
     mut command: Command,
     sockets: &[BorrowedFd<'_>],
@@ -31,7 +31,8 @@ pub(crate) fn spawn(
     let parent = getpid();
     let sockets: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
     command.stdin(Stdio::null()).process_group(0);
-    // SAFETY: the closure runs between fork and exec, and makes system calls alone: no lock, no memory.
+    // SAFETY: the closure runs between fork and exec, and makes only system calls: it neither locks nor
+    // allocates.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(parent_death))?;
@@ -42,15 +43,16 @@ pub(crate) fn spawn(
         });
     }
     let child = command.spawn()?;
-    // The handle is let go without a wait: `Children` reaps whoever ends.
+    // Dropping the handle doesn't wait for the process: `Children` reaps it.
     Ok(Pid::from_child(&child))
 }
 
-/// Makes `at` another descriptor of `socket`, one that stays open across exec.
+/// Duplicates `socket` to descriptor `at`, which stays open across exec.
 fn put(socket: RawFd, at: RawFd) -> io::Result<()> {
-    // SAFETY: the parent holds the socket open while it forks, and the child has a copy.
+    // SAFETY: the parent keeps the socket open while it forks, and the child has a copy.
     let socket = unsafe { BorrowedFd::borrow_raw(socket) };
-    // SAFETY: of what was open at `at` nothing is used between here and exec, and it is never closed.
+    // SAFETY: nothing uses the descriptor that was open at `at` between here and exec, and `ManuallyDrop`
+    // never closes it.
     let mut at = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(at) });
     rustix::io::dup2(socket, &mut at)?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Keeps the daemons running, and ends them in order. The one owner of their processes.
+//! Keeps the daemons running, and stops them in order. It is the only owner of their processes.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -19,34 +19,34 @@ use super::notices::Notices;
 use super::restart::Restart;
 use super::spawn::spawn;
 
-/// After SIGKILL a process goes at once, unless the kernel holds it in a call to a disk or the like.
+/// A killed process exits at once, unless it is stuck in the kernel, for example waiting for a disk.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// How a daemon is run.
+/// How to run a daemon.
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<OsString>,
-    /// The file that the last lines of its log are kept in.
+    /// The file that keeps the last lines of its log.
     pub(crate) log_copy: PathBuf,
-    /// What it is handed to listen on.
+    /// The sockets that it inherits.
     pub(crate) listeners: Listeners,
-    /// What makes it end in order; sent to it also when this process dies.
+    /// The signal for a graceful stop. The daemon also receives it when this process dies.
     pub(crate) stop: Signal,
     pub(crate) succession: Succession,
 }
 
-/// When the next process of a daemon is started, after one that somebody else told to end.
+/// When to start the next process of a daemon, if somebody else has told the current one to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Succession {
-    /// Once it has ended.
+    /// Once it has exited.
     AtEnd,
-    /// As soon as it says that it takes nothing new: it ends what it has begun beside the next.
+    /// As soon as it drains: it finishes its requests next to its successor.
     AtDrain,
 }
 
-/// The daemons, and whatever processes they leave behind.
+/// The daemons, and the processes that they leave behind.
 #[derive(Debug)]
 pub(crate) struct Stack {
     children: Children,
@@ -59,13 +59,13 @@ struct Daemon {
     program: Program,
     restart: Restart,
     state: State,
-    /// Its former processes that still end what they have begun.
+    /// Previous processes that are still draining.
     draining: Vec<Pid>,
 }
 
 /// ```text
-/// Down ── its time has come ───────────────▶ Running
-///      ◀── it ended, or left it to the next ─
+/// Down ── the delay is over ──────────▶ Running
+///      ◀── it exited or began to drain ──
 /// ```
 #[derive(Debug, Clone, Copy)]
 enum State {
@@ -73,28 +73,28 @@ enum State {
     Running { pid: Pid, since: Instant },
 }
 
-/// What it means that a process has ended.
+/// What the exit of a process means.
 #[derive(Debug, Clone, Copy)]
 enum Ended {
     /// A daemon is down.
     Daemon { name: &'static str, restart_in: Duration },
-    /// A daemon that had left its work to the next is done.
+    /// A daemon that already has a successor has finished.
     Drained { name: &'static str },
-    /// It had lost its parent.
+    /// An orphan of some daemon.
     Orphan,
 }
 
 impl Stack {
-    /// Starts nothing yet.
+    /// Creates the stack without starting anything.
     ///
     /// # Errors
-    /// When the kernel refuses to tell of ended processes.
+    /// If the kernel refuses to report exits.
     pub(crate) fn new(programs: Vec<Program>, notices: Notices) -> io::Result<Self> {
         let daemons = programs.into_iter().map(Daemon::new).collect();
         Ok(Self { children: Children::new()?, notices, daemons })
     }
 
-    /// Starts the daemons, each again when it has ended, until this future is dropped.
+    /// Starts the daemons, and restarts each one that exits, until this future is dropped.
     pub(crate) async fn keep_running(&mut self) -> Infallible {
         loop {
             for daemon in &mut self.daemons {
@@ -109,8 +109,8 @@ impl Stack {
         }
     }
 
-    /// Asks a daemon to end, and waits for it, but not longer than `limit`. Nobody is left to wait on its listening
-    /// sockets: once it has closed them too, clients are refused.
+    /// Stops a daemon, and waits for at most `limit`. This process closes its copies of the listening
+    /// sockets, so that clients are refused once the daemon has closed its own.
     pub(crate) async fn stop(&mut self, name: &str, limit: Duration) {
         let Some(daemon) = self.daemons.iter_mut().find(|it| it.program.name == name) else { return };
         daemon.program.listeners = Listeners::default();
@@ -125,10 +125,10 @@ impl Stack {
         }
     }
 
-    /// Asks every process that has lost its parent to end, and waits for them, but not longer than `limit`.
+    /// Sends SIGTERM to all orphans, and waits for at most `limit`.
     ///
     /// # Errors
-    /// When `/proc` cannot be read.
+    /// If `/proc` can't be read.
     pub(crate) async fn stop_orphans(&mut self, limit: Duration) -> io::Result<()> {
         timeout(limit, self.stop_children()).await.unwrap_or(Ok(()))
     }
@@ -140,16 +140,16 @@ impl Stack {
             if left.is_empty() {
                 return Ok(());
             }
-            // Who ends leaves its own children to this process: they are asked next.
+            // A process that exits leaves its children to this process: they get the signal next.
             left.into_iter().filter(|pid| asked.insert(*pid)).for_each(|pid| signal(pid, Signal::TERM));
             self.next_end().await;
         }
     }
 
-    /// Kills whatever is left, and returns when nothing is.
+    /// Kills all remaining processes, and returns when none is left.
     ///
     /// # Errors
-    /// When something outlives SIGKILL, or `/proc` cannot be read.
+    /// If a process survives SIGKILL, or if `/proc` can't be read.
     pub(crate) async fn kill(&mut self) -> io::Result<()> {
         match timeout(KILL_LIMIT, self.kill_all()).await {
             Ok(done) => done,
@@ -174,12 +174,12 @@ impl Stack {
         }
     }
 
-    /// The next process that ends after it was asked to.
+    /// Waits for the next process to exit during a stop.
     async fn next_end(&mut self) -> Pid {
         let exit = loop {
             tokio::select! {
                 exit = self.children.next() => break exit,
-                // Nothing follows from it any more, but a queue that is full would hold up who tells it.
+                // Notifications are ignored now, but a full queue would block their senders.
                 _ = self.notices.stopping() => {}
             }
         };
@@ -202,7 +202,7 @@ impl Stack {
         }
     }
 
-    /// A process says that it takes nothing new, though nobody here has told it to end.
+    /// A process reports that it is draining, without having been told so by this one.
     fn drains(&mut self, pid: Pid) {
         for daemon in &mut self.daemons {
             if daemon.program.succession == Succession::AtDrain {
@@ -246,7 +246,7 @@ impl Daemon {
         }
     }
 
-    /// Where this process is the one that runs, the next is started beside it.
+    /// If this is the running process of the daemon, its successor is started next to it.
     fn leave_to_next(&mut self, leaving: Pid) {
         if let State::Running { pid, since } = self.state
             && pid == leaving
@@ -257,7 +257,7 @@ impl Daemon {
         }
     }
 
-    /// Notes the end of a process, if it was one of this daemon.
+    /// Records the exit of a process, if it belonged to this daemon.
     fn ended(&mut self, ended: Pid) -> Option<Ended> {
         let name = self.program.name;
         if let Some(at) = self.draining.iter().position(|it| *it == ended) {
@@ -272,7 +272,8 @@ impl Daemon {
         }
     }
 
-    /// It takes nothing any more, after it `ran` for so long; tells for how long it stays down.
+    /// The process that `ran` for that long accepts nothing new any more. Returns the delay until the next
+    /// one.
     fn down(&mut self, ran: Duration) -> Duration {
         let delay = self.restart.delay(ran);
         self.state = State::Down { until: Instant::now() + delay };
@@ -285,7 +286,7 @@ impl Program {
         let sockets = self.listeners.fds();
         let mut command = Command::new(&self.path);
         command.args(&self.arguments);
-        // Whatever this process was handed itself is not meant for the daemons.
+        // These variables are meant for this process, not for the daemons.
         for key in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"] {
             command.env_remove(key);
         }
@@ -307,6 +308,6 @@ async fn until(due: Option<Instant>) {
 }
 
 fn signal(pid: Pid, signal: Signal) {
-    // It may have ended by now, which is what is wanted; until it is reaped here its pid is no other's.
+    // The process may have exited already. Its pid isn't reused until it is reaped here.
     let _ended = kill_process(pid, signal);
 }

@@ -1,4 +1,4 @@
-//! Projects as their authors write them, and what is found in each. Whole skeletons are in `tests/corpus`.
+//! Projects in the styles of real ones, and what is found in each. Whole projects are in `tests/corpus`.
 
 use std::fs;
 
