@@ -27,7 +27,7 @@ const LONGEST: u64 = 512;
 /// How much of a program file is read, in bytes.
 const LARGEST: u64 = 64 << 20;
 const MARK: &str = "imperium";
-/// Works in every Python version. With `-I -S` and no environment, it runs no code of the app or of its
+/// Works in every Python version. With `-E -s -S` and no environment, it runs no code of the app or of its
 /// packages.
 const QUESTION: &str = "import sys; i = getattr(sys, 'implementation', None); sys.stdout.write('imperium %s %d %d %s %s' \
                         % (getattr(i, 'name', 'cpython'), sys.version_info[0], sys.version_info[1], \
