@@ -1,4 +1,4 @@
-//! Attached to emperord as long as this process lives, again and again if need be.
+//! Keeps this worker attached to emperord as long as the process lives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,57 +21,58 @@ use crate::live_spec::LiveSpec;
 use crate::log;
 use crate::memory::{self, PrivateMemory};
 
-/// How often the load is told, while it changes.
+/// How often the load is reported while it changes.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
-/// How long emperord may take to end the stream after it was told of this worker's end.
+/// How long emperord may take to close the stream after this worker has reported its end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What emperord is to know of this worker, at any time. The attachment tells what it did not tell yet.
+/// The state of this worker that emperord has to know. The attachment reports what has changed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Life {
     /// The generation that it runs.
     pub(crate) generation: u64,
     /// Set once it serves.
     pub(crate) ready: Option<Ready>,
-    /// It was told to drain, and is at it.
+    /// It was told to drain, and is draining.
     pub(crate) draining: bool,
-    /// A request does not end: this worker is to be replaced.
+    /// A request can't be ended: this worker has to be replaced.
     pub(crate) is_stuck: bool,
-    /// Each of its threads is held by a response that nobody reads any more: the same, once another is ready.
+    /// All its threads are held by responses that nobody reads any more: it has to be replaced once another
+    /// worker is ready.
     pub(crate) is_held: bool,
-    /// What keeps it from being ready, once it has imported its app.
+    /// Why it isn't ready yet, although it has imported its app.
     pub(crate) unwell: Option<String>,
-    /// Set once it is about to end.
+    /// Set once it is about to exit.
     pub(crate) end: Option<End>,
 }
 
-/// Why this worker ends.
+/// Why this worker exits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum End {
-    /// The app cannot be run.
+    /// The app can't run.
     Failed(Failed),
     /// A drain is complete.
     Drained,
 }
 
-/// What emperord says.
+/// A command of emperord.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Command {
-    /// What to run.
+    /// Run this.
     Run(Box<Spec>),
-    /// Take nothing more, finish within that time, and end.
+    /// Accept nothing more, finish within that time, and exit.
     Drain(Duration),
-    /// End now.
+    /// Exit now.
     Stop(String),
-    /// The process of another worker has ended.
+    /// The process of another worker has exited.
     Ended(u32),
 }
 
-/// This worker's side of `WorkerService`.
+/// This worker's client of `WorkerService`.
 pub(crate) struct Attachment {
     client: WorkerServiceClient<Channel>,
     worker: String,
-    /// Tells this process from others of its name.
+    /// Distinguishes this process from others with the same name.
     instance: u64,
     life: watch::Receiver<Life>,
     commands: mpsc::Sender<Command>,
@@ -80,17 +81,18 @@ pub(crate) struct Attachment {
     private_memory: PrivateMemory,
 }
 
-/// How one stream ended.
+/// How a stream ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// emperord has gone.
+    /// The connection to emperord was lost.
     Lost,
-    /// emperord knows of this worker's end.
+    /// emperord knows that this worker exits.
     Goodbye,
 }
 
 impl Attachment {
-    /// An attachment of `worker`, that connects with `channel` and tells of `life` and of the load by `exchanges`.
+    /// Creates the attachment of `worker`. It connects with `channel`, and reports `life` and the load of
+    /// `exchanges`.
     pub(crate) fn new(
         channel: Channel,
         worker: &str,
@@ -105,7 +107,7 @@ impl Attachment {
         Self { client, worker: worker.to_owned(), instance, life, commands, exchanges, spec, private_memory }
     }
 
-    /// Attaches, again when emperord was away, until it has been told of this worker's end.
+    /// Attaches, and reconnects when emperord was down, until it has reported this worker's end.
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new();
         let mut attached = true;
@@ -119,11 +121,11 @@ impl Attachment {
         }
     }
 
-    /// One stream, to its end.
+    /// Handles one stream until it ends.
     async fn attach(&mut self, backoff: &mut Backoff, attached: &mut bool) -> Result<Outcome, Status> {
         let (requests, outgoing) = mpsc::channel(8);
         let mut told = self.life.borrow_and_update().clone();
-        // Not part of the hello.
+        // The hello message doesn't contain these.
         (told.end, told.is_stuck, told.is_held) = (None, false, false);
         send(&requests, Message::Hello(self.hello(&told))).await;
         let mut answers = self.client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
@@ -190,14 +192,14 @@ impl Attachment {
             }
             Some(attach_response::Message::Stop(stop)) => Command::Stop(stop.reason),
             Some(attach_response::Message::Ended(ended)) => Command::Ended(ended.pid),
-            // What a newer emperord says changes nothing.
+            // A command of a newer emperord, which this version doesn't know.
             None => return,
         };
         let _ending = self.commands.send(command).await;
     }
 }
 
-/// Tells what is new in `now`.
+/// Sends what has changed in `now`.
 async fn tell(requests: &mpsc::Sender<AttachRequest>, told: &Life, now: &Life) {
     if let Some(message) = now.unwell.as_ref().filter(|_| now.unwell != told.unwell) {
         send(requests, Message::Unwell(Unwell { message: message.clone() })).await;
@@ -222,7 +224,7 @@ async fn tell(requests: &mpsc::Sender<AttachRequest>, told: &Life, now: &Life) {
 }
 
 async fn send(requests: &mpsc::Sender<AttachRequest>, message: Message) {
-    // A stream that broke is noticed where its answers are read.
+    // A broken stream is noticed where its responses are read.
     let _broken = requests.send(AttachRequest { message: Some(message) }).await;
 }
 

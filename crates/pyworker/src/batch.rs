@@ -1,29 +1,29 @@
-//! How many answers are sent at once.
+//! Decides how many responses are sent at once.
 //!
-//! To send each by itself costs a system call, and wakes frontd for one answer where it could deal with several. So
-//! while more requests wait here an answer is held for a moment: its client waits for it. Should the next request
-//! take long, the helper sends it (`driver`).
+//! Sending each response separately costs a system call, and wakes frontd for a single response. So while
+//! more requests are waiting here, responses are held back for a moment. If the next request takes long, the
+//! helper sends them (`driver`).
 
 use std::time::{Duration, Instant};
 
-/// Answers that are held at most.
+/// The largest number of responses that are held back.
 const ANSWERS: u32 = 16;
 
-/// How long requests are worked on until what was answered meanwhile is sent.
+/// How long responses are held back, counted from the start of the first request.
 const HOLD: Duration = Duration::from_millis(4);
 
-/// An answer that took so long is sent at once: what is saved would be little of it.
+/// A response that took this long is sent at once, since batching would save comparatively little.
 const SLOW: Duration = Duration::from_millis(1);
 
-/// The answers of one thread that are not sent yet.
+/// The responses of one thread that haven't been sent.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     answers: u32,
-    /// When the first of its requests was begun.
+    /// When the first of the requests was started.
     since: Option<Instant>,
 }
 
-/// Whether it is time to send.
+/// Whether to send the batch now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Batched {
     Hold,
@@ -31,12 +31,12 @@ pub(crate) enum Batched {
 }
 
 impl Batch {
-    /// A request is begun.
+    /// A request is started.
     pub(crate) fn begin(&mut self) {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    /// One was answered.
+    /// A request was answered.
     pub(crate) fn answered(&mut self) -> Batched {
         self.answers += 1;
         let worked = self.since.map_or(Duration::ZERO, |it| it.elapsed());
@@ -47,7 +47,7 @@ impl Batch {
         Batched::Send
     }
 
-    /// Nothing else waits to be worked on: all is sent while this thread waits.
+    /// No requests are waiting. Everything is sent while this thread waits.
     pub(crate) fn rest(&mut self) {
         *self = Self::default();
     }
@@ -57,7 +57,7 @@ impl Batch {
 mod tests {
     use super::*;
 
-    /// After how many answers one is sent whose requests took so long each.
+    /// Returns after how many responses a batch is sent if each request takes that long.
     fn sent_after(each: Duration) -> u32 {
         let mut batch = Batch::default();
         batch.begin();
@@ -66,7 +66,7 @@ mod tests {
             batch.since = batch.since.and_then(|it| it.checked_sub(each));
             answers += 1;
             if batch.answered() == Batched::Send {
-                assert_eq!(batch.since, None, "the next begins anew");
+                assert_eq!(batch.since, None, "the next batch starts empty");
                 return answers;
             }
         }

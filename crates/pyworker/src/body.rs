@@ -1,4 +1,4 @@
-//! The bodies of one exchange that come and go over a call of their own, chunk by chunk.
+//! Request and response bodies that are sent over a call of their own, chunk by chunk.
 
 use api::runner::exchange_request::Message;
 use api::runner::serve_response;
@@ -9,55 +9,55 @@ use tonic::Streaming;
 
 use crate::exchange::{ChunkSender, ClientGone, Exchange};
 
-/// The most that one message of a response's body carries.
+/// The largest chunk of a response's body in one message, in bytes.
 pub(crate) const CHUNK_SIZE: usize = 64 << 10;
 
-/// Why the rest of a request's body cannot be read.
+/// Why the rest of a request's body can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReadError {
-    /// The client has left.
+    /// The client has disconnected.
     #[error("read the request body: {0}")]
     Gone(#[from] ClientGone),
-    /// The body ended before its length.
+    /// The body ended before its announced length.
     #[error("read the request body: it was cut with {0} bytes missing")]
     Cut(u64),
-    /// The response has begun since it was asked whether to go back.
+    /// The app wants to seek back, but the response has started.
     #[error("read the request body: a large body cannot go back once the response has begun")]
     NoWayBack,
 }
 
-/// A request's body, asked for when the app first reads it, and taken in no faster than the app reads.
+/// A request's body. It is requested when the app first reads it, and received no faster than the app reads.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    /// Never locked: it makes the stream shareable, as a Python object must be.
+    /// Never locked. It makes the stream `Sync`, as Python objects have to be.
     incoming: Option<Mutex<Box<Streaming<ExchangeRequest>>>>,
     length: u64,
-    /// Where in the body the next bytes are from.
+    /// The offset of the next bytes in the body.
     position: u64,
 }
 
 impl Upload {
-    /// A body of that many bytes.
+    /// A body of `length` bytes.
     pub(crate) fn new(length: u64) -> Self {
         Self { incoming: None, length, position: 0 }
     }
 
-    /// Where in the body the next bytes are from.
+    /// The offset of the next bytes in the body.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Goes on at `position` of the body. What frontd has sent already of the rest is dropped.
+    /// Continues at `position`. What frontd has already sent of the rest is dropped.
     pub(crate) fn seek(&mut self, position: u64) {
         if position != self.position {
             (self.position, self.incoming) = (position, None);
         }
     }
 
-    /// The next bytes, which are never empty; `None` at the end of the body.
+    /// Returns the next bytes, never an empty chunk. `None` at the end of the body.
     pub(crate) async fn next(&mut self, exchange: &Exchange) -> Result<Option<Bytes>, ReadError> {
         while self.position < self.length {
-            // All of it may be at hand still.
+            // The rest may already have arrived before the client disconnected.
             if exchange.is_gone() {
                 return Err(ClientGone.into());
             }
@@ -92,7 +92,7 @@ impl Upload {
     }
 }
 
-/// A response's body on its way, never longer than its `Content-Length`.
+/// A response's body, limited to its `Content-Length`.
 #[derive(Debug)]
 pub(crate) struct Download {
     outgoing: ChunkSender,
@@ -105,8 +105,8 @@ impl Download {
         Ok(Self { outgoing: exchange.outgoing().await?, budget: Budget::new(content_length) })
     }
 
-    /// Sends one piece of the body, as soon as there is room for it on the way. Tells what did not fit into
-    /// the `Content-Length`.
+    /// Sends one chunk of the body as soon as there is room. Returns how much of it exceeded the
+    /// `Content-Length`.
     pub(crate) async fn send(
         &mut self,
         exchange: &Exchange,
@@ -122,12 +122,12 @@ impl Download {
                 return Err(ClientGone);
             }
         }
-        // The piece leaves now, not with the next one: the app may take its time for that.
+        // Yield, so that this chunk is sent now: the app may take its time for the next one.
         tokio::task::yield_now().await;
         Ok(overrun)
     }
 
-    /// The body is whole; an error if it is not.
+    /// Ends the body. Returns an error if it is incomplete.
     pub(crate) fn finish(self, exchange: &Exchange) -> Result<(), Shortfall> {
         match self.budget.shortfall() {
             None => Ok(()),
@@ -139,26 +139,26 @@ impl Download {
     }
 }
 
-/// What is left of a `Content-Length`.
+/// The rest of a `Content-Length`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Budget(Option<u64>);
 
-/// Bytes beyond the `Content-Length`, which are not sent.
+/// Bytes that exceed the `Content-Length`, and aren't sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Overrun(pub(crate) usize);
 
-/// Bytes that the `Content-Length` promises and that did not come.
+/// Bytes that the `Content-Length` promises, but that were never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the body of the response is {0} bytes shorter than its Content-Length")]
 pub(crate) struct Shortfall(u64);
 
 impl Budget {
-    /// Without a length anything goes.
+    /// Without a length, the body is unlimited.
     pub(crate) fn new(content_length: Option<u64>) -> Self {
         Self(content_length)
     }
 
-    /// Cuts `piece` to what is left.
+    /// Truncates `piece` to what is left.
     pub(crate) fn spend(&mut self, piece: &mut Bytes) -> Overrun {
         let Some(left) = &mut self.0 else { return Overrun(0) };
         let beyond = piece.len().saturating_sub(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -167,7 +167,7 @@ impl Budget {
         Overrun(beyond)
     }
 
-    /// What is missing.
+    /// Returns how much is missing.
     pub(crate) fn shortfall(self) -> Option<Shortfall> {
         self.0.filter(|left| *left > 0).map(Shortfall)
     }

@@ -1,4 +1,4 @@
-//! Says in one line why an app cannot be imported, and what to do about it.
+//! Explains in one line why an app can't be imported, and what to do about it.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::traceback;
 
-/// Packages whose name is not that of their module.
+/// Packages whose name differs from that of their module.
 const PACKAGES: [(&str, &str); 22] = [
     ("Crypto", "pycryptodome"),
     ("MySQLdb", "mysqlclient"),
@@ -35,11 +35,12 @@ const PACKAGES: [(&str, &str); 22] = [
     ("yaml", "PyYAML"),
 ];
 
-/// One line for an exception of the app: with the interpreter, where a module is missing, and how to install it.
+/// Describes an exception of the app in one line. If a module is missing, it names the interpreter and how to
+/// install the package.
 pub(crate) fn of(py: Python<'_>, error: &PyErr, spec: &Spec) -> String {
     let line = match missing_module(py, error) {
         Some(module) => missing(py, &module, spec).ok(),
-        // With the file and the line, which the last line of a traceback leaves out.
+        // Includes file and line, which the last line of a traceback doesn't.
         None if error.is_instance_of::<PySyntaxError>(py) => {
             error.get_type(py).name().ok().map(|name| format!("{name}: {}", error.value(py)))
         }
@@ -48,7 +49,7 @@ pub(crate) fn of(py: Python<'_>, error: &PyErr, spec: &Spec) -> String {
     line.unwrap_or_else(|| traceback::last_line(py, error)).replace(['\n', '\r'], " ")
 }
 
-/// The outermost module or package of the one that is not found.
+/// The name of the module that wasn't found.
 fn missing_module(py: Python<'_>, error: &PyErr) -> Option<String> {
     if !error.is_instance_of::<PyModuleNotFoundError>(py) {
         return None;
@@ -57,7 +58,7 @@ fn missing_module(py: Python<'_>, error: &PyErr) -> Option<String> {
     Some(name).filter(|it| is_name(it))
 }
 
-/// Whether it can be a part of a command line as it is.
+/// Whether the name can be used in a command line without quoting.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || b"_.".contains(&it))
 }
@@ -70,7 +71,7 @@ fn missing(py: Python<'_>, module: &str, spec: &Spec) -> PyResult<String> {
     let what =
         format!("No module named '{module}' in {python} (CPython {}.{})", version.major, version.minor);
     let top = module.split('.').next().unwrap_or(module);
-    // What the app's file names, and a part of a package that is there, is not a matter of installing anything.
+    // If this is the app's own module, or part of a package that exists, installing a package won't help.
     let is_apps = app_module(&spec.app) == Some(top) || is_found(py, top);
     Ok(match is_apps {
         true => format!("{what}, nor in {}", spec.directory),
@@ -83,7 +84,7 @@ fn is_found(py: Python<'_>, top: &str) -> bool {
     found.is_ok_and(|it| !it.is_none())
 }
 
-/// The outermost part of the module of `module:callable`; none of a file.
+/// The top-level package of `module:callable`. None for a file.
 fn app_module(app: &str) -> Option<&str> {
     let module = app.split(':').next()?;
     if module.contains('/') || module.ends_with(".py") { None } else { module.split('.').next() }
@@ -93,7 +94,7 @@ fn package(module: &str) -> &str {
     PACKAGES.iter().find(|(name, _)| *name == module).map_or(module, |(_, package)| package)
 }
 
-/// What installs a package where `python` finds it. `prefix` is its virtualenv, if it has one.
+/// The command that installs a package where `python` finds it. `prefix` is its virtualenv, if any.
 fn command(python: &str, prefix: &Path, package: &str) -> String {
     let config = fs::read_to_string(prefix.join("pyvenv.cfg")).unwrap_or_default();
     let has_key =

@@ -1,4 +1,4 @@
-//! The body of a response on its way to frontd: it ends in good order, or says that it was cut.
+//! The stream of a response's body to frontd, which ends either normally or with an error.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use tonic::Status;
 
 use crate::exchange::{ChunkSender, Exchange};
 
-/// Chunks that wait for frontd.
+/// The number of chunks that may wait for frontd.
 const CHUNKS_AHEAD: usize = 4;
 
-/// What is sent on an `Exchange` call. Dropped before its end, it tells that nobody reads it any more.
+/// The response stream of an `Exchange` call. If it is dropped before its end, nobody reads it any more.
 #[derive(Debug)]
 pub(crate) struct Chunks {
     outgoing: mpsc::Receiver<ExchangeResponse>,
@@ -23,7 +23,7 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// The body of the response of `exchange`, and the way to give its chunks.
+    /// Returns the sender and the stream of the body of `exchange`.
     pub(crate) fn new(exchange: Arc<Exchange>) -> (ChunkSender, Self) {
         let (chunks, outgoing) = mpsc::channel(CHUNKS_AHEAD);
         (chunks, Self { outgoing, exchange, ended: false })
@@ -38,7 +38,7 @@ impl Stream for Chunks {
             return Poll::Ready(None);
         }
         match self.outgoing.poll_recv(cx) {
-            // A cut comes after all that was given before it.
+            // Chunks that were sent before the cut come first.
             Poll::Ready(Some(chunk)) => return Poll::Ready(Some(Ok(chunk))),
             Poll::Ready(None) => {}
             Poll::Pending if self.exchange.poll_cut(cx).is_pending() => return Poll::Pending,
@@ -51,7 +51,7 @@ impl Stream for Chunks {
 
 impl Drop for Chunks {
     fn drop(&mut self) {
-        // A call that another has replaced has no sender.
+        // A call that was replaced by another has no sender.
         if !self.ended && self.outgoing.sender_strong_count() > 0 {
             self.exchange.lose_call();
         }
@@ -93,10 +93,10 @@ mod tests {
         assert!(poll!(chunks.next()).is_pending());
         sender.send(chunk("one")).await.unwrap();
         exchange.cut("the app failed");
-        // Its sender may be in the hands of a thread that does not come back.
+        // The sender may belong to a thread that never returns.
         let expected = [Ok(Bytes::from_static(b"one")), Err("the app failed".to_owned())];
         assert_eq!(rest(chunks).await, expected);
         drop(sender);
-        assert!(!exchange.is_gone(), "a cut is not the client's");
+        assert!(!exchange.is_gone(), "a cut doesn't mean that the client has gone");
     }
 }

@@ -1,4 +1,4 @@
-//! Obeys emperord and the signals, whatever Python is doing.
+//! Handles emperord's commands and signals, whatever Python is doing.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::live_spec::LiveSpec;
 use crate::process;
 use crate::socket::Place;
 
-/// How long what has begun may take after SIGTERM, until emperord has said.
+/// The drain time after SIGTERM, until emperord has sent the spec.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
-/// What ends this worker.
+/// Decides when this worker exits.
 ///
 /// ```text
-///   starting ──▶ serving ──drain, SIGTERM──▶ draining ──▶ ends in good order
+///   starting ──▶ serving ──drain, SIGTERM──▶ draining ──▶ exits normally
 ///      │            │                           │
-///      └────────────┴── stop; drain while starting; deadline, SIGTERM while draining ──▶ ends now
+///      └────────────┴── stop; drain while starting; deadline, SIGTERM while draining ──▶ exits now
 /// ```
 pub(crate) struct Control {
     exchanges: Arc<Exchanges>,
@@ -33,15 +33,15 @@ pub(crate) struct Control {
     spec: Option<oneshot::Sender<Spec>>,
     exit_hooks: Arc<ExitHooks>,
     live_spec: Arc<LiveSpec>,
-    /// What SIGTERM leaves to what has begun.
+    /// How long requests in flight may take after SIGTERM.
     grace: Duration,
-    /// When what is still under way is cut.
+    /// When the remaining requests are cut off.
     deadline: Option<Instant>,
 }
 
 impl Control {
-    /// Control of a worker that starts; the first spec goes to `spec`, what later ones
-    /// change is followed.
+    /// Creates the control of a starting worker. `spec` receives the first spec. Changes in later ones are
+    /// applied.
     pub(crate) fn new(
         exchanges: Arc<Exchanges>,
         life: Arc<watch::Sender<Life>>,
@@ -62,7 +62,7 @@ impl Control {
         }
     }
 
-    /// Obeys until the process ends. `end_asked` asks for what SIGTERM would.
+    /// Handles commands until the process exits. `end_asked` has the same effect as SIGTERM.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, end_asked: Arc<Notify>) {
         let mut terminate = match signal(SignalKind::terminate()) {
             Ok(terminate) => terminate,
@@ -134,7 +134,7 @@ impl Control {
     }
 }
 
-/// As the app's file says.
+/// The limit of the app's file (`timeouts.stop`).
 fn grace(spec: &Spec) -> Duration {
     match spec.stop_milliseconds {
         0 => DEFAULT_GRACE,

@@ -1,27 +1,28 @@
-//! How long one request may take until its response begins, and then from piece to piece; and what has come of that.
+//! Limits the time of a request until its response starts, then between the chunks of the response; and
+//! tracks the outcome.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long a request may go on after its limit, at most, before its thread is taken for stuck.
+/// The longest time that a request may continue after its limit, before its thread counts as stuck.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a response may go on whose client has gone, at most, before its app is interrupted.
+/// The longest time that a response may continue after its client has gone, before its app is interrupted.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The deadline of one request. The thread that runs the app costs it two stores, and two additions for each piece of
-/// a response; who watches all of them ([`crate::watch`]) has the clock.
+/// The deadline of one request. It costs the thread that runs the app two stores, and two additions per chunk
+/// of a response. The watcher of all deadlines ([`crate::watch`]) has the clock.
 ///
 /// ```text
-///            the response begins in pieces              its body has ended
+///            the response starts, in chunks             its body has ended
 ///   Running ──────────────────────────────▶ Answering ────────────────────▶ Closing ──┐
 ///      │ limit over                             │ idle, or its client gone   │ idle    │ leave
 ///      └───────────▶ Expired ◀──────────────────┴────────────────────────────┘         ├─────▶ Left
 ///                      └──────grace over──▶ Stuck ─────────────────────────────────────┘
 /// ```
 ///
-/// One that is stuck costs its worker where a client waited for it, or where Python itself is held; else its thread
-/// alone ([`Found::Held`]).
+/// A stuck request costs the whole worker if a client waits for it, or if it blocks Python itself. Otherwise,
+/// it only costs its thread ([`Found::Held`]).
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     limits: Limits,
@@ -30,47 +31,48 @@ pub(crate) struct Deadline {
     clock: Clock,
     cause: AtomicU8,
     runner: Runner,
-    /// Python could be run on its account since: nothing but its own thread is held.
+    /// Python code could run since the limit was over: only the request's own thread is blocked.
     reached: AtomicBool,
-    /// The exception was raised.
+    /// The exception has been raised.
     raised: AtomicBool,
-    /// The stack of its thread is in the log.
+    /// The stack of its thread has been logged.
     logged: AtomicBool,
 }
 
-/// How long things may take; none is no limit.
+/// Time limits. None means no limit.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Until the response begins.
+    /// Until the response starts.
     request: Option<Duration>,
-    /// From one piece of a response to the next.
+    /// Between two chunks of a response.
     idle: Option<Duration>,
 }
 
-/// What the watch saw, which alone writes to it. Times are in milliseconds of its clock and one; 0 is none yet.
+/// What the watcher saw, which is the only writer. Times are in milliseconds of its clock plus one; 0 means
+/// not yet.
 #[derive(Debug, Default)]
 struct Clock {
-    /// Since when there was no progress.
+    /// Since when there has been no progress.
     since: AtomicU64,
-    /// The progress then.
+    /// The progress at that time.
     progress: AtomicU64,
-    /// Since when its client was gone.
+    /// Since when the client has been gone.
     gone: AtomicU64,
 }
 
 /// Why a request is interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Its response did not begin in time.
+    /// Its response didn't start in time.
     Request,
-    /// Its response gave nothing for too long.
+    /// Its response sent nothing for too long.
     Idle,
-    /// Its client has gone, and the app goes on with the response.
+    /// Its client has gone, but the app continues with the response.
     ClientGone,
 }
 
-/// How often something went on, in the upper bits; in the lower ones, how many threads of the app wait for the client, or
-/// for frontd, just now. One addition changes both.
+/// The upper bits count progress. The lower bits count the threads of the app that are waiting for the
+/// client, or for frontd. One addition changes both.
 #[derive(Debug, Default)]
 struct Progress(AtomicU64);
 
@@ -94,25 +96,25 @@ impl Progress {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Whether anybody waited, when it was `progress`.
+    /// Whether a thread was waiting at `progress`.
     fn somebody_waited(progress: u64) -> bool {
         !progress.is_multiple_of(STEP)
     }
 }
 
-/// The thread that runs the app for one request.
+/// The thread that runs the app for this request.
 #[derive(Debug, Default)]
 struct Runner {
     ident: AtomicU64,
     id: AtomicI32,
 }
 
-/// One of Python's threads.
+/// A Python thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ThreadId {
-    /// As `threading.get_ident()` has it.
+    /// As returned by `threading.get_ident()`.
     pub(crate) ident: u64,
-    /// As the kernel has it.
+    /// The kernel's thread id.
     pub(crate) id: i32,
 }
 
@@ -123,28 +125,28 @@ const EXPIRED: u8 = 3;
 const STUCK: u8 = 4;
 const LEFT: u8 = 5;
 
-/// What a look found, told once.
+/// What a look at a deadline found. Each finding is returned once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing new.
     Nothing,
-    /// A limit is over.
+    /// A limit has been exceeded.
     Expired(Cause),
-    /// The app waits for its client, or for frontd, for as long as a response may be idle: to send a piece, or to read one.
+    /// The app has been waiting for its client, or for frontd, for the whole idle limit: to send a chunk, or
+    /// to receive one.
     Unread,
-    /// The grace is over, too.
+    /// The grace period is over too.
     Stuck,
-    /// The same, and nobody reads the response any more: nothing but the thread is lost.
+    /// Same as `Stuck`, but nobody reads the response any more: only the thread is lost.
     Held,
 }
 
-/// The response cannot begin any more: the client was told that it took too long.
+/// It is too late to start the response: the client has already received a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request took longer than its limit")]
 pub(crate) struct TooLate;
 
 impl Limits {
-    /// In milliseconds; 0 is none.
+    /// Limits in milliseconds; 0 means none.
     pub(crate) fn new(request: u32, idle: u32) -> Self {
         let limit = |it: u32| Some(Duration::from_millis(it.into())).filter(|it| !it.is_zero());
         Self { request: limit(request), idle: limit(idle) }
@@ -160,24 +162,24 @@ impl Limits {
 }
 
 impl Deadline {
-    /// A deadline that begins with the first look.
+    /// Creates a deadline. Its time starts with the first look.
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// A thread runs the app for it, from here on.
+    /// Records the thread that runs the app for this request.
     pub(crate) fn run_by(&self, thread: ThreadId) {
         self.runner.ident.store(thread.ident, Ordering::Relaxed);
         self.runner.id.store(thread.id, Ordering::Release);
     }
 
-    /// Who runs the app for it, once somebody does.
+    /// The thread that runs the app, once there is one.
     pub(crate) fn runner(&self) -> Option<ThreadId> {
         let id = self.runner.id.load(Ordering::Acquire);
         (id != 0).then(|| ThreadId { ident: self.runner.ident.load(Ordering::Relaxed), id })
     }
 
-    /// Which limit is over, once one is.
+    /// The limit that was exceeded, if one was.
     pub(crate) fn cause(&self) -> Cause {
         match self.cause.load(Ordering::SeqCst) {
             1 => Cause::Idle,
@@ -186,17 +188,18 @@ impl Deadline {
         }
     }
 
-    /// The limit that is over.
+    /// The duration of the exceeded limit.
     pub(crate) fn limit(&self) -> Duration {
         self.limits.of(self.cause())
     }
 
-    /// How long it makes no progress, by what `look` saw.
+    /// How long there has been no progress, as of the last `look`.
     pub(crate) fn age(&self, now: Duration) -> Duration {
         since(&self.clock.since, now)
     }
 
-    /// A look at `now`. The first one starts the clock: nobody has read it when the request began.
+    /// Checks the limits at `now`. The first look starts the clock, so that a request doesn't have to read
+    /// it.
     pub(crate) fn look(&self, now: Duration, client: Client) -> Found {
         let (phase, progress) = (self.phase(), self.progress.load());
         self.see(now, phase, progress, client);
@@ -227,7 +230,7 @@ impl Deadline {
 
     fn see(&self, now: Duration, phase: u8, progress: u64, client: Client) {
         let Clock { since, progress: seen, gone } = &self.clock;
-        // Until the response begins there is one limit, which counts from the beginning.
+        // Until the response starts, there is one limit, counted from the start of the request.
         let has_begun = matches!(phase, ANSWERING | CLOSING);
         let goes_on = has_begun && seen.swap(progress, Ordering::Relaxed) != progress;
         if goes_on || since.load(Ordering::Relaxed) == 0 {
@@ -243,14 +246,14 @@ impl Deadline {
         if self.turn(phase, EXPIRED) { Found::Expired(cause) } else { Found::Nothing }
     }
 
-    /// The response begins, and may go on for as long as it gives something.
+    /// The response starts. From now on, only the idle limit applies.
     pub(crate) fn answer(&self) -> Result<(), TooLate> {
         let is_in_time = self.turn(RUNNING, ANSWERING) || self.phase() == ANSWERING;
         self.progress.step();
         if is_in_time { Ok(()) } else { Err(TooLate) }
     }
 
-    /// From here on the calling thread waits for the client, or for frontd: to send a piece, or to read one.
+    /// The calling thread waits for the client, or for frontd, until the guard is dropped.
     pub(crate) fn wait_for_client(&self) -> Waiting<'_> {
         self.progress.begin_wait();
         Waiting(&self.progress)
@@ -263,37 +266,37 @@ impl Deadline {
         }
     }
 
-    /// The thread is done with the app. Tells whether a limit was over before.
+    /// The thread has left the app. Returns whether a limit was exceeded before.
     pub(crate) fn leave(&self) -> bool {
         matches!(self.phase.swap(LEFT, Ordering::SeqCst), EXPIRED | STUCK)
     }
 
-    /// Whether a limit is over, and the thread still in the app.
+    /// Whether a limit is exceeded and the thread is still in the app.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase(), EXPIRED | STUCK)
     }
 
-    /// Whether the response has not begun, and the request has not expired.
+    /// Whether the response hasn't started and the request hasn't expired.
     pub(crate) fn is_running(&self) -> bool {
         self.phase() == RUNNING
     }
 
-    /// Python runs on its account: no C code holds the GIL.
+    /// Python code ran on its behalf: no C code holds the GIL.
     pub(crate) fn reach(&self) {
         self.reached.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the exception is to be raised by whoever asks: the first, and no one before or after.
+    /// Whether the caller has to raise the exception. True only once.
     pub(crate) fn is_to_be_raised(&self) -> bool {
         self.is_over() && !self.raised.swap(true, Ordering::SeqCst)
     }
 
-    /// Whether the stack is still to be logged by whoever asks.
+    /// Whether the caller has to log the stack. True only once.
     pub(crate) fn is_to_be_logged(&self) -> bool {
         !self.logged.swap(true, Ordering::SeqCst)
     }
 
-    /// Whether nothing is hoped for any more.
+    /// Whether the grace period is over.
     pub(crate) fn is_stuck(&self) -> bool {
         self.phase() == STUCK
     }
@@ -307,14 +310,14 @@ impl Deadline {
     }
 }
 
-/// Whether the client of a request waits for the rest.
+/// Whether the client is still connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Client {
     Waits,
     Gone,
 }
 
-/// A thread waits for the client, or for frontd, until this is dropped. Such time is no idleness of the app.
+/// The thread waits for the client, or for frontd, until this is dropped. That time doesn't count as idle.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a>(&'a Progress);
 

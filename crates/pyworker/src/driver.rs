@@ -1,13 +1,13 @@
-//! Drives all I/O of the worker, on one single-threaded runtime.
+//! Drives all I/O of the worker on one single-threaded runtime.
 //!
-//! With one Python thread, that thread drives as long as it waits, which saves the change of threads that
-//! a request would cost otherwise. While it is inside the app, or waits for the GIL to enter it, a small thread, the
-//! helper, takes over, so that heartbeats, cancels, recalls and answers go on. With several Python threads the helper
-//! drives always.
+//! With one Python thread, that thread drives the runtime while it waits, which saves a thread switch per
+//! request. While it is inside the app, or waits for the GIL to enter it, a helper thread takes over, so that
+//! heartbeats, cancellations, recalls and responses continue. With several Python threads, the helper always
+//! drives.
 //!
 //! **Invariant:** nobody holds the GIL while waiting for the runtime, and no task of the runtime takes it.
-//! **Invariant:** Python's thread never waits for the GIL while it has the right to drive: C code of another thread may
-//! hold it for as long as it likes.
+//! **Invariant:** Python's thread never waits for the GIL while it has the right to drive: C code in another
+//! thread may hold it for any time.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,21 +24,21 @@ use tokio_util::task::TaskTracker;
 use crate::forked;
 use crate::handoff::{Entered, Handoff, Left, Seen};
 
-/// How often the helper looks; a call that it sees twice is taken over.
+/// How often the helper checks. A call that it sees twice is taken over.
 const TICK: Duration = Duration::from_millis(5);
-/// Looks that find no call, until the helper sleeps.
+/// The number of checks without a call after which the helper sleeps.
 const IDLE_TICKS: u32 = 4;
 
-/// The runtime, and who drives it.
+/// The runtime, and the state of who drives it.
 pub(crate) struct Driver {
     runtime: Runtime,
     tasks: TaskTracker,
-    /// Several threads run Python: the helper drives.
+    /// Several threads run Python, so the helper drives.
     many_threads: AtomicBool,
     handoff: Handoff,
-    /// Calls into the app so far.
+    /// The number of calls into the app so far.
     calls: AtomicU64,
-    /// The helper is asked to drive no longer.
+    /// Tells the helper to stop driving.
     stop_driving: Notify,
     stopped: AtomicBool,
     helper: Mutex<Option<JoinHandle<()>>>,
@@ -46,7 +46,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// A runtime with its helper, for one Python thread.
+    /// Starts a runtime with its helper, for one Python thread.
     pub(crate) fn start() -> io::Result<Arc<Self>> {
         let driver = Arc::new(Self {
             runtime: Builder::new_current_thread().enable_all().build()?,
@@ -66,30 +66,31 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Runs a task.
+    /// Spawns a task.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(task, self.runtime.handle());
     }
 
-    /// Waits for `future` with the GIL released; drives I/O meanwhile if nobody else does. For whatever is called from
-    /// inside the app, in whichever thread.
+    /// Waits for `future` with the GIL released, and drives I/O meanwhile if nobody else does. For code that
+    /// is called from inside the app, on any thread.
     pub(crate) fn wait<F: Future<Output: Send> + Send>(&self, py: Python<'_>, future: F) -> F::Output {
         forked::end_if_forked();
         py.detach(|| self.runtime.block_on(future))
     }
 
-    /// As `wait`, for the thread that calls the app, outside of it: what comes back is to be dealt with inside.
+    /// Like `wait`, for the thread that calls the app, while outside of the app. The output is processed
+    /// inside.
     pub(crate) fn wait_to_enter<F: Future<Output: Send> + Send>(
         &self,
         py: Python<'_>,
         future: F,
     ) -> (F::Output, Inside<'_>) {
         forked::end_if_forked();
-        // Before the GIL is waited for, as nobody would drive meanwhile.
+        // Enter before waiting for the GIL, since nobody would drive meanwhile.
         py.detach(|| (self.runtime.block_on(future), self.enter()))
     }
 
-    /// As `wait`, for the thread that calls the app, outside of it.
+    /// Like `wait`, for the thread that calls the app, while outside of the app.
     pub(crate) fn wait_outside<F: Future<Output: Send> + Send>(
         &self,
         py: Python<'_>,
@@ -99,13 +100,13 @@ impl Driver {
         output
     }
 
-    /// Waits until what was sent so far is with the kernel, whoever drives.
+    /// Waits until everything sent so far has been passed to the kernel, whoever drives.
     pub(crate) async fn flushed(&self) {
-        // A task that steps back once is called again when all that was ready has run and written.
+        // A task that yields once runs again after all tasks that were ready have run and written.
         let _never_cancelled = self.tasks.spawn(tokio::task::yield_now()).await;
     }
 
-    /// The calling thread enters the app, until the guard is dropped.
+    /// The calling thread is inside the app until the guard is dropped.
     pub(crate) fn enter(&self) -> Inside<'_> {
         if self.many_threads.load(Ordering::Relaxed) {
             return Inside(None);
@@ -118,13 +119,14 @@ impl Driver {
         Inside(Some(self))
     }
 
-    /// From here on several threads run Python: the helper drives for good. Not to be called inside.
+    /// From now on, several threads run Python, and the helper always drives. Must not be called inside the
+    /// app.
     pub(crate) fn run_many_threads(&self) {
         self.many_threads.store(true, Ordering::SeqCst);
         self.wake_helper();
     }
 
-    /// Ends the helper and waits for it. To be called when nothing is left to be driven.
+    /// Stops the helper and waits for it. Call this when there is nothing left to drive.
     pub(crate) fn stop(&self, py: Python<'_>) {
         self.stopped.store(true, Ordering::SeqCst);
         self.stop_driving.notify_one();
@@ -158,7 +160,7 @@ impl Driver {
         }
     }
 
-    /// Looks after the call that is under way, if there is one.
+    /// Watches the current call into the app, if there is one.
     fn help_call(&self) -> Helped {
         let Seen::InCall(call) = self.handoff.look() else { return Helped::Nothing };
         thread::park_timeout(TICK);
@@ -175,7 +177,7 @@ enum Helped {
     Nothing,
 }
 
-/// Python's thread is inside the app.
+/// Marks Python's thread as being inside the app.
 pub(crate) struct Inside<'a>(Option<&'a Driver>);
 
 impl Drop for Inside<'_> {

@@ -1,4 +1,4 @@
-//! One request that has begun: whether its client is still there, and the call that carries its bodies.
+//! A request that has started: whether its client is still connected, and the call that carries its bodies.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,37 +15,36 @@ use tonic::Streaming;
 use crate::deadline::{Client, Deadline, Limits};
 use crate::session::Session;
 
-/// The client has left, or its frontd has: nobody waits for the rest.
+/// The client, or its frontd, has disconnected: nobody waits for the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the client has gone")]
 pub(crate) struct ClientGone;
 
-/// What the worker sends on an `Exchange` call.
+/// The sender for an `Exchange` call's responses.
 pub(crate) type ChunkSender = mpsc::Sender<ExchangeResponse>;
 
-/// Shared by the thread that runs the app and the tasks that talk to frontd.
+/// The state of one request, shared by the thread that runs the app and the tasks that talk to frontd.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     /// Unique within its session.
     pub(crate) id: u64,
-    /// What was asked.
     pub(crate) request: Request,
-    /// Where it came from.
+    /// The session that it arrived on.
     pub(crate) session: Arc<Session>,
-    /// How long it may take, and what has come of that.
+    /// Its time limits, and whether they were exceeded.
     pub(crate) deadline: Deadline,
     gone: AtomicBool,
-    /// frontd has opened the file that the response names, or will not.
+    /// frontd has opened the file that the response names, or never will.
     file_opened: AtomicBool,
-    /// Why the body of the response ends before it is whole.
+    /// Why the body of the response ends before it is complete.
     cut: OnceLock<&'static str>,
-    /// Who sends that body is told so.
+    /// Wakes the stream of that body when it is cut.
     sender: AtomicWaker,
     call: Mutex<Call>,
     changed: Notify,
 }
 
-/// The `Exchange` call, whose halves are taken by those who need them.
+/// The `Exchange` call. Whoever needs one of its directions takes it.
 #[derive(Debug)]
 enum Call {
     NotOpened,
@@ -54,23 +53,22 @@ enum Call {
 }
 
 impl Call {
-    /// Whether the body of a response is sent on it.
+    /// Whether the body of a response is being sent on it.
     fn is_answering(&self) -> bool {
         matches!(self, Self::Opened { outgoing: None, .. })
     }
 }
 
-/// Why a call does not belong to this exchange.
+/// Why a call can't be attached to this exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotJoined {
-    /// It has its call already.
+    /// It already has a call.
     Twice,
     /// It has ended.
     Over,
 }
 
 impl Exchange {
-    /// Begins.
     pub(crate) fn new(request: Request, session: Arc<Session>) -> Self {
         Self {
             id: request.id,
@@ -86,56 +84,56 @@ impl Exchange {
         }
     }
 
-    /// As it is logged.
+    /// The method, for the log.
     pub(crate) fn method(&self) -> &str {
         str::from_utf8(&self.request.method).unwrap_or_default()
     }
 
-    /// As it is logged, and as the app is told.
+    /// The request id, for the log and the app.
     pub(crate) fn request_id(&self) -> &str {
         str::from_utf8(&self.request.request_id).unwrap_or_default()
     }
 
-    /// As it is logged: without its query, which may hold what nobody else is to read.
+    /// The path, for the log. Without the query, which may contain secrets.
     pub(crate) fn path(&self) -> String {
         let path = self.request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
         path.escape_ascii().to_string()
     }
 
-    /// Tells frontd that it has begun, and must not be tried elsewhere.
+    /// Tells frontd that the request has started, and must not be sent to another worker.
     pub(crate) fn tell_begun(&self) {
         self.session.send(Message::Begun(Begun { id: self.id }));
     }
 
-    /// The client has left: who waits for it is told.
+    /// The client has disconnected. Wakes all waiters.
     pub(crate) fn cancel(&self) {
         self.gone.store(true, Ordering::SeqCst);
         self.changed.notify_waiters();
     }
 
-    /// It has ended: what is still held of the call is let go, which ends it in good order.
+    /// Ends the exchange. Dropping what is left of the call ends it normally.
     pub(crate) fn end(&self) {
         *self.call.lock() = Call::Over;
         self.cancel();
     }
 
-    /// Whether the client has left.
+    /// Whether the client has disconnected.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
     }
 
-    /// Whether its client waits for the rest.
     pub(crate) fn client(&self) -> Client {
         if self.is_gone() { Client::Gone } else { Client::Waits }
     }
 
-    /// The body of the response ends here, before it is whole: its client is to see that. What was sent before goes out.
+    /// Ends the body of the response before it is complete, in a way that the client notices. Chunks sent
+    /// before are delivered.
     pub(crate) fn cut(&self, why: &'static str) {
         self.cut.get_or_init(|| why);
         self.sender.wake();
     }
 
-    /// Why the body of the response ended before it was whole, if it did.
+    /// Why the body of the response was cut, if it was.
     pub(crate) fn why_cut(&self) -> Option<&'static str> {
         self.cut.get().copied()
     }
@@ -146,7 +144,7 @@ impl Exchange {
         if self.why_cut().is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The call that carries the bodies broke: whoever waits for a response on it has gone.
+    /// The call that carries the bodies broke. If a response was being sent, its client has gone.
     pub(crate) fn lose_call(&self) {
         let is_answering = self.call.lock().is_answering();
         if is_answering {
@@ -154,19 +152,19 @@ impl Exchange {
         }
     }
 
-    /// frontd has opened the file that the response names, or will not.
+    /// frontd has opened the file that the response names, or never will.
     pub(crate) fn file_opened(&self) {
         self.file_opened.store(true, Ordering::SeqCst);
         self.changed.notify_waiters();
     }
 
-    /// Waits until the app may do what it likes with the file that its response names.
+    /// Waits until frontd no longer needs the path of the file that the response names.
     pub(crate) async fn until_file_opened(&self) {
         let opened = self.when(|_| self.file_opened.load(Ordering::SeqCst).then_some(()));
         let _nobody_opens_it = opened.await;
     }
 
-    /// frontd is about to be asked for another call in place of the one that carried the request's body.
+    /// Prepares for another call, which replaces the one that carried the request's body.
     pub(crate) fn expect_call(&self) {
         let mut call = self.call.lock();
         if !matches!(*call, Call::Over) {
@@ -174,7 +172,7 @@ impl Exchange {
         }
     }
 
-    /// frontd opened the call that carries the bodies.
+    /// Attaches the call that frontd has opened for the bodies.
     pub(crate) fn join(
         &self,
         incoming: Streaming<ExchangeRequest>,
@@ -192,7 +190,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Waits for the call, and takes the request's body.
+    /// Waits for the call, and takes the stream of the request's body.
     pub(crate) async fn incoming(&self) -> Result<Box<Streaming<ExchangeRequest>>, ClientGone> {
         self.when(|call| match call {
             Call::Opened { incoming, .. } => incoming.take(),
@@ -201,7 +199,7 @@ impl Exchange {
         .await
     }
 
-    /// Waits for the call, and takes the way for the response's body.
+    /// Waits for the call, and takes the sender of the response's body.
     pub(crate) async fn outgoing(&self) -> Result<ChunkSender, ClientGone> {
         self.when(|call| match call {
             Call::Opened { outgoing, .. } => outgoing.take(),
@@ -210,7 +208,7 @@ impl Exchange {
         .await
     }
 
-    /// The outcome of `work`, unless the client leaves before.
+    /// Runs `work`, unless the client disconnects before it is done.
     pub(crate) async fn unless_gone<T>(&self, work: impl Future<Output = T>) -> Result<T, ClientGone> {
         tokio::select! {
             biased;

@@ -1,4 +1,4 @@
-//! Every request of this worker, from its arrival to its end.
+//! All requests of this worker, from arrival to completion.
 
 mod look;
 
@@ -17,26 +17,27 @@ use crate::session::Session;
 
 pub(crate) use self::look::Rest;
 
-/// What waits at most. frontd sends a few more than there is room for; this bounds one that does not.
+/// The largest number of waiting requests. frontd sends only a few more than there is capacity; this limits
+/// one that misbehaves.
 const WAITING_LIMIT: usize = 1024;
 
-/// The requests of all sessions, in the order of their arrival.
+/// The requests of all sessions, in order of arrival.
 ///
 /// ```text
-///   submit ──▶ waiting ──next──▶ begun ──end──▶ over
+///   submit ──▶ waiting ──next──▶ started ──end──▶ done
 ///     │           │                │
-///     │           │                └─ cancel, session lost: told that the client has gone
-///     │           └─ recall, cancel, drain, too long a wait: handed back; session lost: forgotten
+///     │           │                └─ cancel, session lost: learns that the client has gone
+///     │           └─ recall, cancel, drain, waited too long: handed back; session lost: dropped
 ///     └─ draining or full: handed back
 /// ```
 #[derive(Debug, Default)]
 pub(crate) struct Exchanges {
     state: Mutex<State>,
-    /// Something waits, or nothing will any more.
+    /// Notified when a request waits, or when none will any more.
     ready: Notify,
-    /// A session has gone.
+    /// Notified when a session has ended.
     left: Notify,
-    /// Something has begun, while the watch slept.
+    /// Notified when a request was started while the watcher slept.
     occupied: Notify,
 }
 
@@ -47,7 +48,7 @@ struct State {
     begun: Vec<Arc<Exchange>>,
     phase: Phase,
     ended: u64,
-    /// Whoever watches over limits is to be woken by what begins next.
+    /// The watcher of deadlines sleeps, and has to be woken by the next request.
     watch_sleeps: bool,
 }
 
@@ -62,35 +63,33 @@ enum Phase {
 struct Waiting {
     session: Arc<Session>,
     request: Request,
-    /// How often it was seen to wait.
+    /// How many looks have seen it waiting.
     looks: u8,
 }
 
-/// How much there is to do.
+/// The worker's load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Work {
-    /// Exchanges that have begun.
+    /// Requests that are running.
     pub(crate) busy: usize,
-    /// Exchanges that have ended.
+    /// Requests that have completed.
     pub(crate) ended: u64,
 }
 
-/// Whether requests wait to be begun.
+/// Whether requests are waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Others {
     None,
     Wait,
 }
 
-/// A request that has begun.
+/// A request that was started.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    /// Its state.
     pub(crate) exchange: Arc<Exchange>,
 }
 
 impl Begun {
-    /// What was asked.
     pub(crate) fn request(&self) -> &Request {
         &self.exchange.request
     }
@@ -117,14 +116,14 @@ impl Exchanges {
         self.ready.notify_one();
     }
 
-    /// frontd wants a request back, if it has not begun.
+    /// frontd wants a request back, unless it was started.
     pub(crate) fn recall(&self, session: &Session, id: u64) {
         if self.state.lock().forget(session.stream, id) {
             session.hand_back(vec![id]);
         }
     }
 
-    /// The client of a request has left.
+    /// The client of a request has disconnected.
     pub(crate) fn cancel(&self, session: &Session, id: u64) {
         self.recall(session, id);
         if let Some(exchange) = self.find(session.stream, id) {
@@ -138,7 +137,7 @@ impl Exchanges {
         self.left.notify_waiters();
     }
 
-    /// A session broke, or has ended in good order: then there is nothing left to lose.
+    /// A session broke. It may also have ended normally, and then no requests are left.
     pub(crate) fn lose(&self, stream: u64) {
         self.half_close(stream);
         let mut state = self.state.lock();
@@ -148,19 +147,19 @@ impl Exchanges {
         }
     }
 
-    /// A request that has begun and not ended.
+    /// Finds a request that was started and hasn't ended.
     pub(crate) fn find(&self, stream: u64, id: u64) -> Option<Arc<Exchange>> {
         let state = self.state.lock();
         state.begun.iter().find(|it| it.id == id && it.session.stream == stream).cloned()
     }
 
-    /// What a thread is calling the app for.
+    /// Finds the request that a thread is running.
     pub(crate) fn run_by(&self, thread: ThreadId) -> Option<Arc<Exchange>> {
         let state = self.state.lock();
         state.begun.iter().find(|it| it.deadline.runner() == Some(thread)).cloned()
     }
 
-    /// Begins the next request; waits for one. `None` once this worker drains.
+    /// Starts the next request, or waits for one. `None` once this worker drains.
     pub(crate) async fn next(&self) -> Option<Begun> {
         loop {
             if let Some(begun) = self.begin() {
@@ -189,7 +188,7 @@ impl Exchanges {
         Some(Begun { exchange })
     }
 
-    /// An exchange is over: its room is free. Tells whether others wait for it.
+    /// Ends a request, which frees its capacity. Returns whether others are waiting.
     pub(crate) fn end(&self, exchange: &Arc<Exchange>) -> Others {
         exchange.end();
         let mut state = self.state.lock();
@@ -198,7 +197,7 @@ impl Exchanges {
         if state.waiting.is_empty() { Others::None } else { Others::Wait }
     }
 
-    /// Takes nothing more, and gives back all that has not begun.
+    /// Accepts nothing more, and hands back all requests that weren't started.
     pub(crate) fn drain(&self) {
         let mut state = self.state.lock();
         state.phase = Phase::Draining;
@@ -225,7 +224,7 @@ impl Exchanges {
         }
     }
 
-    /// How much there is to do.
+    /// Returns the current load.
     pub(crate) fn work(&self) -> Work {
         let state = self.state.lock();
         Work { busy: state.begun.len(), ended: state.ended }

@@ -1,7 +1,7 @@
-//! Calls the app's `imperium.on_worker_exit` hooks for each process of another worker that has ended.
+//! Calls the app's `imperium.on_worker_exit` hooks for each process of another worker that has exited.
 //!
-//! They run on a thread of their own, which exists while there is something to do: no request waits for a hook, and a
-//! hook doesn't wait until the app is idle.
+//! They run on a separate thread, which exists only while there is something to do: no request waits for a
+//! hook, and hooks don't wait until the app is idle.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -19,16 +19,16 @@ use crate::deadline::ThreadId;
 use crate::faulthandler::Dump;
 use crate::{forked, interrupt, traceback};
 
-/// How long one hook may take for one process.
+/// Time limit of one hook for one process.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How often the time is looked at while a hook runs, and how late a limit may be noticed.
+/// How often a running hook is checked, and thus how late an exceeded limit may be noticed.
 const TICK: Duration = Duration::from_millis(500);
-/// Of how many ended processes the hooks are not called yet, at most.
+/// The largest number of exited processes that wait for the hooks.
 const WAITING_LIMIT: usize = 1000;
 
 static HOOKS: Mutex<Vec<Py<PyAny>>> = Mutex::new(Vec::new());
 
-/// Processes that have ended, and the call of a hook that is under way.
+/// Exited processes, and the current call of a hook.
 ///
 /// ```text
 ///   add ──▶ waiting ──▶ running ──returned, raised──▶ the next hook, the next process
@@ -43,27 +43,26 @@ pub(crate) struct ExitHooks {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Processes whose end the hooks were not told of.
+    /// Processes for which the hooks haven't been called.
     waiting: VecDeque<u32>,
     progress: Progress,
     calls: u64,
 }
 
-/// What the thread of the hooks does.
+/// The state of the hooks' thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Progress {
-    /// There is no such thread.
+    /// The thread isn't running.
     #[default]
     Idle,
     /// It is between two hooks.
     Between,
-    /// It runs a hook.
+    /// It is running a hook.
     Running(Call),
-    /// It runs a hook that does not end, not even when an exception is raised in it.
+    /// It is running a hook that didn't even end when an exception was raised in it.
     GivenUp,
 }
 
-/// One call of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Call {
     number: u64,
@@ -73,7 +72,7 @@ struct Call {
 }
 
 impl ExitHooks {
-    /// A process has ended.
+    /// A process has exited.
     pub(crate) fn add(&self, pid: u32) {
         let mut state = self.state.lock();
         state.waiting.push_back(pid);
@@ -88,7 +87,7 @@ impl ExitHooks {
         self.added.notify_one();
     }
 
-    /// Has the hooks called, and watches over their time, until the process ends.
+    /// Has the hooks called, and enforces their time limit, until this process exits.
     pub(crate) async fn run(self: Arc<Self>, dump: Arc<Dump>) {
         loop {
             if !self.has_work() {
@@ -127,7 +126,7 @@ impl ExitHooks {
         }
     }
 
-    /// Whether a hook runs that cannot be ended.
+    /// Whether a hook was given up, and is still running.
     pub(crate) fn has_given_up(&self) -> bool {
         self.state.lock().progress == Progress::GivenUp
     }
@@ -141,7 +140,7 @@ impl ExitHooks {
         }
     }
 
-    /// Whether there is something to call. What nobody wants to be told of is forgotten.
+    /// Whether there is something to call. Without hooks, the processes are dropped.
     fn has_work(&self) -> bool {
         let mut state = self.state.lock();
         if HOOKS.lock().is_empty() {
@@ -150,7 +149,7 @@ impl ExitHooks {
         !state.waiting.is_empty()
     }
 
-    /// Looks after the time of each call, until the thread has ended.
+    /// Enforces the time limit of each call until the thread has exited.
     async fn watch(self: &Arc<Self>, over: &mut oneshot::Receiver<()>, dump: &Dump) {
         let mut interrupted = None;
         while timeout(TICK, &mut *over).await.is_err() {
@@ -165,7 +164,7 @@ impl ExitHooks {
         }
     }
 
-    /// Raises in a hook. This needs the GIL, and so a thread.
+    /// Raises an exception in a hook. This needs the GIL, and therefore a thread.
     async fn interrupt(self: &Arc<Self>, call: Call, dump: &Dump) {
         let stack = dump.of(call.thread).await;
         tracing::error!(
@@ -202,7 +201,7 @@ impl ExitHooks {
 
     fn call_all(&self, py: Python<'_>) {
         while let Some(pid) = self.next() {
-            // A hook may give more, which are called for the next process.
+            // A hook may register others, which are called from the next process on.
             let hooks: Vec<_> = HOOKS.lock().iter().map(|hook| hook.clone_ref(py)).collect();
             for hook in hooks {
                 self.call(py, &hook, pid);
@@ -218,7 +217,7 @@ impl ExitHooks {
         let thread = interrupt::this_thread();
         self.begin(pid, thread);
         let called = hook.call1(py, (pid,));
-        // With the GIL held: nothing is raised between the two.
+        // The GIL is held, so nothing is raised between these two statements.
         self.state.lock().progress = Progress::Between;
         interrupt::forget(py, thread);
         if let Err(error) = &called {

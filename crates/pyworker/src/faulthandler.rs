@@ -1,4 +1,4 @@
-//! Python's stack where Python cannot run: after a fatal signal, and while C code holds the GIL.
+//! Gets Python stacks when Python code can't run: after a fatal signal, and while C code holds the GIL.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -16,10 +16,10 @@ use crate::interrupt;
 /// How long a thread may take to handle a signal.
 pub(crate) const HANDLED_WITHIN: Duration = Duration::from_millis(100);
 const STDERR: i32 = 2;
-/// The most that is read of a stack; faulthandler writes a hundred frames at most.
+/// How much of a stack is read, in bytes. faulthandler writes at most a hundred frames.
 const STACK_LIMIT: usize = 64 << 10;
 
-/// Has a crash in C code leave the Python stacks in the log, unless the app chose its own file for them.
+/// Enables faulthandler, so that crashes in C code log Python stacks, unless the app has enabled it itself.
 pub(crate) fn enable(py: Python<'_>) -> PyResult<()> {
     let module = py.import("faulthandler")?;
     if !module.call_method0("is_enabled")?.extract::<bool>()? {
@@ -28,16 +28,15 @@ pub(crate) fn enable(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Whose stacks are written.
+/// Which stacks to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
-    /// That of the thread that is asked.
+    /// Only that of the signalled thread.
     Asked,
-    /// All of them.
     All,
 }
 
-/// A stack that was asked for.
+/// A pending request for a stack.
 #[derive(Debug)]
 pub(crate) struct Asked {
     before: u64,
@@ -48,12 +47,12 @@ pub(crate) struct Asked {
 pub(crate) struct Dump {
     file: File,
     signal: i32,
-    /// Held while a thread writes: the stacks of two would mix.
+    /// Held while a thread writes, so that two stacks don't mix.
     turn: Mutex<()>,
 }
 
 impl Dump {
-    /// Handles the signal, in place of an earlier `Dump`. For the main thread.
+    /// Installs the signal handler, replacing that of an earlier `Dump`. Call this on the main thread.
     pub(crate) fn install(py: Python<'_>, threads: Threads) -> PyResult<Self> {
         let signal: i32 = py.import("_signal")?.getattr("SIGRTMAX")?.extract::<i32>()? - 2;
         let file = rustix::fs::memfd_create("stack", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
@@ -65,7 +64,7 @@ impl Dump {
         Ok(Self { file, signal, turn: Mutex::default() })
     }
 
-    /// Where a thread is, as faulthandler tells it. One is asked at a time.
+    /// Returns the stack of a thread as faulthandler formats it. Handles one thread at a time.
     pub(crate) async fn of(&self, thread: ThreadId) -> String {
         let _turn = self.turn.lock().await;
         let asked = self.ask(thread);
@@ -73,14 +72,14 @@ impl Dump {
         self.answer(&asked)
     }
 
-    /// Has a thread write its stack, which takes `HANDLED_WITHIN` at most.
+    /// Has a thread write its stack, which takes at most `HANDLED_WITHIN`.
     pub(crate) fn ask(&self, thread: ThreadId) -> Asked {
         let before = self.file.metadata().map_or(0, |it| it.len());
         interrupt::signal(thread, self.signal);
         Asked { before }
     }
 
-    /// What was written since it was asked for.
+    /// Returns what was written since `asked`.
     pub(crate) fn answer(&self, asked: &Asked) -> String {
         let mut stack = vec![0; STACK_LIMIT];
         match self.file.read_at(&mut stack, asked.before) {

@@ -1,4 +1,4 @@
-//! Forks a worker from a template, so that emperord is its parent.
+//! Forks a worker from a template so that emperord becomes its parent.
 #![expect(
     unsafe_code,
     reason = "Rust has no fork(2) that goes on with the same program, and Python's own forks once"
@@ -10,26 +10,27 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-/// Which of the two processes that leave a fork this is.
+/// Which process returns from a fork.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// The template, and which process it has forked.
+    /// The template, with the pid of the worker.
     Template(u32),
     /// The worker.
     Worker,
 }
 
-/// Forks twice: the process between ends at once, and so the worker is inherited by emperord, who takes in all
-/// orphans below it (`PR_SET_CHILD_SUBREAPER`) and learns how it ends, as of any worker.
+/// Forks twice. The intermediate process exits at once, so the worker is reparented to emperord, which is a
+/// child subreaper (`PR_SET_CHILD_SUBREAPER`) and reaps it like any other worker.
 ///
-/// Python and the app see one fork, as by `os.fork()`: their hooks run before it in the template, where threads that
-/// hold a lock can still give it back, and after it in the template and in the worker. None runs in the process between.
+/// Python and the app see one fork, as by `os.fork()`: their hooks run before it in the template, where
+/// threads can still release their locks, and after it in the template and in the worker. No hook runs in the
+/// intermediate process.
 ///
 /// # Errors
-/// When a process cannot be made.
+/// If a process can't be created.
 pub(crate) fn fork(_py: Python<'_>) -> PyResult<Side> {
     let (told, tell) = io::pipe()?;
-    // SAFETY: the GIL is held; each of the two processes that go on runs its other half below.
+    // SAFETY: the GIL is held, and both resulting processes call the matching function below.
     unsafe { ffi::PyOS_BeforeFork() };
     // SAFETY: as for `os.fork()`. Other threads are those of the log, which share no lock with the child
     // (`daemon::output`), and those of an app whose file allows them.
@@ -44,20 +45,20 @@ pub(crate) fn fork(_py: Python<'_>) -> PyResult<Side> {
         }
     };
     if matches!(forked, Ok(Side::Worker)) {
-        // SAFETY: the GIL is held, by the only thread of a new process.
+        // SAFETY: the GIL is held by the only thread of a new process.
         unsafe { ffi::PyOS_AfterFork_Child() };
-        // A group of its own, as one that emperord starts has.
+        // Its own process group, like that of workers started by emperord.
         rustix::process::setpgid(None, None).map_err(io::Error::from)?;
     } else {
-        // SAFETY: the GIL is held, as it was before.
+        // SAFETY: the GIL is held, as before the fork.
         unsafe { ffi::PyOS_AfterFork_Parent() };
     }
     Ok(forked?)
 }
 
-/// In the process between, which runs nothing of Python's. Comes back in the worker.
+/// Runs in the intermediate process, without any Python code. Returns only in the worker.
 fn between(mut tell: PipeWriter) -> io::Result<Side> {
-    // SAFETY: this process has one thread; the C library has put its own locks in order for it.
+    // SAFETY: this process has one thread, and the C library has reset its own locks.
     let code = match unsafe { libc::fork() } {
         -1 => 1,
         0 => return Ok(Side::Worker),
@@ -66,7 +67,7 @@ fn between(mut tell: PipeWriter) -> io::Result<Side> {
             0
         }
     };
-    // SAFETY: has no precondition. Nothing is flushed here: what waits to be written is the template's.
+    // SAFETY: has no precondition. Nothing is flushed here, since buffered output belongs to the template.
     unsafe { libc::_exit(code) }
 }
 

@@ -1,5 +1,5 @@
-//! A process that the app forks is no worker: it lets go of the worker's connections, so that they end with the
-//! worker, and it never comes back from the app to speak on them.
+//! Handles processes that the app forks, which aren't workers: they close the worker's connections, so that
+//! these end with the worker, and exit if they return from the app.
 #![expect(unsafe_code, reason = "descriptors that this process did not open are known by number only")]
 
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use crate::process;
 
 static FORKED: AtomicBool = AtomicBool::new(false);
 
-/// From here on what is forked keeps no socket that is bound or connected to one of these paths.
+/// From now on, forked processes close all sockets that are bound or connected to one of these paths.
 pub(crate) fn contain(py: Python<'_>, sockets: [PathBuf; 2]) -> PyResult<()> {
     let in_child = PyCFunction::new_closure(py, None, None, move |_, _| {
         FORKED.store(true, Ordering::Relaxed);
@@ -30,7 +30,7 @@ pub(crate) fn contain(py: Python<'_>, sockets: [PathBuf; 2]) -> PyResult<()> {
     Ok(())
 }
 
-/// Ends a process that the app has forked, and that came back from the app as if it were the worker.
+/// Exits if this process was forked by the app and has returned from the app as if it were the worker.
 #[inline]
 pub(crate) fn end_if_forked() {
     if FORKED.load(Ordering::Relaxed) {
@@ -41,7 +41,7 @@ pub(crate) fn end_if_forked() {
     }
 }
 
-/// As `end_if_forked`, where `error` is what came of the app: `sys.exit()` says how the process ends.
+/// Like `end_if_forked`, with the exception that the app raised: `sys.exit()` determines the exit status.
 pub(crate) fn end_if_forked_by(py: Python<'_>, error: &PyErr) {
     if FORKED.load(Ordering::Relaxed) && error.is_instance_of::<PySystemExit>(py) {
         let code = error.value(py).getattr("code");
@@ -57,15 +57,15 @@ fn close_sockets(paths: &[PathBuf]) {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for descriptor in descriptors.into_iter().filter(|it| is_socket_at(*it, paths)) {
-        // SAFETY: what owns it in this copy of the worker's memory is never used again: see `end_if_forked`.
+        // SAFETY: its owner in this copy of the worker's memory is never used again, see `end_if_forked`.
         unsafe { rustix::io::close(descriptor) };
     }
 }
 
 fn is_socket_at(descriptor: RawFd, paths: &[PathBuf]) -> bool {
-    // SAFETY: this process has one thread, which has just listed its descriptors; an error is no harm.
+    // SAFETY: this process has one thread, which has just listed its descriptors. An error is harmless.
     let socket = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    // A socket keeps the name that it was bound under (`daemon::uds::listen`), which has another extension.
+    // The socket is still bound to the temporary name of `daemon::uds::listen`, which has another extension.
     let peer = rustix::net::getpeername(socket).ok().flatten();
     let ends = [rustix::net::getsockname(socket).ok(), peer];
     ends.into_iter().flatten().any(|end| {

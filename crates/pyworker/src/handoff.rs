@@ -1,10 +1,10 @@
-//! Who drives the I/O of a worker with one Python thread, as one atomic word.
+//! Tracks who drives the I/O of a worker with one Python thread, in one atomic word.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The right to drive the runtime. Python's thread has it while it waits for a request. While that thread is in a call
-/// of the app, or waits for the GIL before one, the helper may take it, once the call has lasted long enough to be worth
-/// a change of threads.
+/// The right to drive the runtime. Python's thread has it while it waits for a request. While that thread is
+/// in a call into the app, or waits for the GIL before one, the helper may take over, once the call has
+/// lasted long enough to be worth a thread switch.
 ///
 /// ```text
 ///             enter                      take_over (same call as seen before)
@@ -22,7 +22,7 @@ const WAITING: u64 = 0;
 const PARKED: u64 = 1;
 const DRIVEN: u64 = 1;
 
-/// What the helper finds.
+/// What the helper sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
     /// Python's thread drives.
@@ -31,32 +31,30 @@ pub(crate) enum Seen {
     InCall(Call),
 }
 
-/// One call of the app.
+/// One call into the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call(u64);
 
-/// What has to be done on entering.
+/// What to do on entering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Entered {
-    /// Nothing.
     HelperIsAwake,
-    /// The helper sleeps: wake it.
+    /// The helper sleeps and has to be woken.
     WakeHelper,
 }
 
-/// What has to be done on leaving.
+/// What to do on leaving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Left {
-    /// Nothing.
     NotTaken,
-    /// The helper drives: ask it to stop.
+    /// The helper is driving and has to be asked to stop.
     AskBack,
 }
 
 impl Handoff {
-    /// Python's thread begins a call, the `count`th.
+    /// Python's thread starts a call, number `count`.
     pub(crate) fn enter(&self, count: u64) -> Entered {
         match self.0.swap((count + 1) << 1, Ordering::SeqCst) {
             PARKED => Entered::WakeHelper,
@@ -72,7 +70,7 @@ impl Handoff {
         }
     }
 
-    /// A look, by the helper.
+    /// Called by the helper to see the current state.
     pub(crate) fn look(&self) -> Seen {
         match self.0.load(Ordering::SeqCst) {
             WAITING | PARKED => Seen::Waiting,
@@ -80,12 +78,12 @@ impl Handoff {
         }
     }
 
-    /// The helper drives from here on, if Python's thread is still in `call`.
+    /// Lets the helper drive, if Python's thread is still in `call`.
     pub(crate) fn take_over(&self, call: Call) -> bool {
         self.exchange(call.0, call.0 | DRIVEN)
     }
 
-    /// The helper goes to sleep (again), if Python's thread drives.
+    /// Lets the helper sleep, if Python's thread drives.
     pub(crate) fn park(&self) -> bool {
         self.exchange(WAITING, PARKED) || self.0.load(Ordering::SeqCst) == PARKED
     }
@@ -113,7 +111,7 @@ mod tests {
         let call = in_call(&handoff);
         assert_eq!(handoff.leave(), Left::NotTaken);
         assert_eq!(handoff.enter(1), Entered::HelperIsAwake);
-        assert!(!handoff.take_over(call), "that was another call");
+        assert!(!handoff.take_over(call), "the helper saw an earlier call");
     }
 
     #[test]
@@ -129,10 +127,10 @@ mod tests {
     fn a_sleeping_helper_is_woken_by_the_next_call_only() {
         let handoff = Handoff::default();
         assert!(handoff.park());
-        assert!(handoff.park(), "woken for nothing");
+        assert!(handoff.park(), "the helper woke up spuriously");
         assert_eq!(handoff.look(), Seen::Waiting);
         assert_eq!(handoff.enter(0), Entered::WakeHelper);
-        assert!(!handoff.park(), "nobody sleeps while a call is under way");
+        assert!(!handoff.park(), "the helper must not sleep during a call");
         assert_eq!(handoff.leave(), Left::NotTaken);
         assert_eq!(handoff.enter(1), Entered::HelperIsAwake);
     }

@@ -1,4 +1,4 @@
-//! Asks the app how it is, before this worker takes any request.
+//! Checks the app's health before this worker accepts requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +19,14 @@ use crate::session::Session;
 use crate::startup::{Startup, Step};
 use crate::wsgi::Wsgi;
 
-/// HTTP/1.1.
 const VERSION: u32 = 11;
 const HTTPS: u32 = 443;
-/// What is waited after the first bad answer; doubled after each, up to the longest.
+/// The wait after the first failure. It doubles after each one, up to `LONGEST_WAIT`.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Calls the app until it answers with 2xx. emperord is told of any other answer, and ends this worker when it
-/// has had its time.
+/// Calls the app until it responds with 2xx. Other responses are reported to emperord, which stops this
+/// worker when the time for its start is over.
 pub(crate) fn wait_until_well(
     py: Python<'_>,
     wsgi: &Wsgi,
@@ -44,13 +43,13 @@ pub(crate) fn wait_until_well(
         }
         let unwell = format!("its health path `{}` responds with {status}", spec.health);
         life.send_if_modified(|life| life.unwell.replace(unwell.clone()).as_ref() != Some(&unwell));
-        // A timer can be made only where tasks run.
+        // A timer can be created only inside the runtime.
         driver.wait_outside(py, async { tokio::time::sleep(wait).await });
         wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 
-/// The status of one answer; 0 when there was none.
+/// Returns the status of the response, or 0 if there was none.
 fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec, startup: &Startup) -> u32 {
     let (session, sent) = Session::new(0, 0);
     let begun = Begun { exchange: Arc::new(Exchange::new(request(spec), Arc::new(session))) };
@@ -68,7 +67,8 @@ fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec, startup: &Star
     status
 }
 
-/// Plays frontd, as far as the first message that tells the status. Who streams a body is told that nobody reads it.
+/// Acts as frontd until the message with the status arrives. If the body is streamed, the app is told that
+/// the client has gone.
 async fn listen(mut sent: UnboundedReceiver<ServeResponse>, exchange: &Exchange) -> u32 {
     while let Some(ServeResponse { message }) = sent.recv().await {
         match message {
@@ -85,7 +85,7 @@ async fn listen(mut sent: UnboundedReceiver<ServeResponse>, exchange: &Exchange)
     0
 }
 
-/// As a client of the app would ask, over HTTPS, so that it is not redirected there.
+/// The request, as from a client of the app over HTTPS, so that the app doesn't redirect to HTTPS.
 fn request(spec: &Spec) -> Request {
     let header = |name: &'static str, value: &str| Header {
         name: Bytes::from_static(name.as_bytes()),

@@ -13,20 +13,21 @@ use pyo3::types::PyList;
 use crate::wsgi::app::{Location, UnsupportedApp};
 use crate::{cause, traceback};
 
-/// Imports the app that `spec` names. What is there then is there for good: the garbage collector need not look
-/// at it again, and a fork need not copy the pages that it would mark.
+/// Imports the app that `spec` names. Everything that exists afterwards is permanent: the garbage collector
+/// doesn't have to scan it again, which in a fork would also cause pages to be copied.
 pub(crate) fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
     let directory = Path::new(&spec.directory);
     let sys = py.import("sys")?;
     sys.setattr("argv", PyList::new(py, ["imperium"])?)?;
     put_first(&sys.getattr("path")?.cast_into()?, directory)?;
     let app = Location::parse(&spec.app).load(py, directory)?;
-    // What is garbage by now stays too: the holes that it would leave are worse in a fork (documentation of `gc`).
+    // Garbage isn't collected before: the freed memory would cause more copying in forked processes (see the
+    // documentation of `gc`).
     py.import("gc")?.call_method0("freeze")?;
     Ok(app)
 }
 
-/// What emperord is told of an exception of the app.
+/// Converts an exception of the app to the message for emperord.
 pub(crate) fn failed(py: Python<'_>, error: &PyErr, spec: &Spec) -> Failed {
     let reason = match is_of_source(py, error, Path::new(&spec.directory)) {
         Ok(true) => Reason::Source,
@@ -35,8 +36,8 @@ pub(crate) fn failed(py: Python<'_>, error: &PyErr, spec: &Spec) -> Failed {
     Failed { reason: reason.into(), message: cause::of(py, error, spec), traceback: traceback::of(py, error) }
 }
 
-/// Whether only an edit of the app's own files helps: one cannot be compiled, or has an app of another kind. What fails in
-/// a package may pass when that is installed anew.
+/// Whether only an edit of the app's own files can help: a file can't be compiled, or the app has an
+/// unsupported protocol. A failure in a package may disappear when the package is reinstalled.
 fn is_of_source(py: Python<'_>, error: &PyErr, directory: &Path) -> PyResult<bool> {
     if error.is_instance_of::<UnsupportedApp>(py) {
         return Ok(true);
@@ -50,7 +51,8 @@ fn is_of_source(py: Python<'_>, error: &PyErr, directory: &Path) -> PyResult<boo
     Ok(file.is_some_and(|it| it.starts_with(directory) && !it.components().any(is_package)))
 }
 
-/// Puts the app's directory where Python, having been started with `-c`, put the current one.
+/// Puts the app's directory first in `sys.path`, in place of the empty entry that Python adds when it is
+/// started with `-c`.
 fn put_first(path: &Bound<'_, PyList>, directory: &Path) -> PyResult<()> {
     let py = path.py();
     let directory = directory.as_os_str().into_pyobject(py)?;

@@ -1,4 +1,4 @@
-//! `RunnerService`: takes requests from frontd and carries their bodies.
+//! Implements `RunnerService`: receives requests from frontd and carries their bodies.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use crate::exchanges::Exchanges;
 use crate::peers::Peers;
 use crate::session::Session;
 
-/// What one `Serve` or `Exchange` may have sent without being read; a body waits at frontd beyond that.
+/// Flow-control window of a `Serve` or `Exchange` stream, in bytes. The rest of a body waits at frontd.
 const STREAM_WINDOW: u32 = 1 << 20;
-/// So large that bodies which nobody reads never hold up the others on their connection.
+/// So large that unread bodies never block other streams of their connection.
 const CONNECTION_WINDOW: u32 = 1 << 30;
 const FRAME_SIZE: u32 = 1 << 18;
-/// A request with its inline body. frontd bounds both far below.
+/// The largest request with its inline body. frontd's limits are far lower.
 const MESSAGE_SIZE: usize = 2 << 20;
 
-/// Serves `peers` until the process ends.
+/// Serves `peers` until the process exits.
 pub(crate) async fn serve(listener: UnixListener, peers: Peers, exchanges: Arc<Exchanges>, capacity: u32) {
     let mut acceptor = Acceptor::new(listener, Arc::new(Tally::default()));
     let accepted = stream::poll_fn(move |context| acceptor.poll_accept(context).map(Some));
@@ -95,12 +95,13 @@ impl RunnerService for Runner {
     }
 }
 
-/// Both directions of one `Serve` in one task: what arrives is taken in whenever there is a chance to send.
+/// Both directions of one `Serve` call in one task: it processes incoming messages whenever it is polled for
+/// outgoing ones.
 pub(crate) struct Serve {
     stream: u64,
     incoming: Streaming<ServeRequest>,
     outgoing: mpsc::UnboundedReceiver<ServeResponse>,
-    /// Held as long as frontd may send. Once every exchange has let go of it too, the stream ends.
+    /// Held while frontd may send. The stream ends once all exchanges have dropped it too.
     session: Option<Arc<Session>>,
     exchanges: Arc<Exchanges>,
 }
@@ -139,7 +140,7 @@ impl Serve {
                     exchange.file_opened();
                 }
             }
-            // A second Open, or what a newer frontd says, changes nothing.
+            // A second Open, or a message of a newer frontd. Ignored.
             Some(Message::Open(_)) | None => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What a template has that its forked workers would share or miss: sockets and threads from the app's import.
+//! Detects sockets and threads from the app's import, which forked workers would share or lack.
 #![expect(unsafe_code, reason = "descriptors that this process did not open are known by number only")]
 
 use std::collections::BTreeSet;
@@ -13,10 +13,10 @@ use rustix::net::{SocketAddrAny, SocketAddrUnix, SocketType};
 
 use crate::startup;
 
-/// Sockets that are named one by one; of more only the number is told.
+/// The largest number of sockets that are listed individually.
 const NAMED: usize = 16;
 
-/// The sockets that this process has open.
+/// The open sockets of this process.
 #[derive(Debug)]
 pub(crate) struct Sockets(BTreeSet<RawFd>);
 
@@ -31,7 +31,7 @@ impl Sockets {
         Self(sockets.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
-    /// Warns of each one that was opened since, and is still open: all forked workers speak on it.
+    /// Warns of each socket that was opened since and is still open: all forked workers would use it.
     pub(crate) fn warn_of_new(&self) {
         let opened: Vec<RawFd> = Self::now().0.difference(&self.0).copied().collect();
         for descriptor in opened.iter().take(NAMED) {
@@ -48,9 +48,9 @@ impl Sockets {
     }
 }
 
-/// Such as `tcp 127.0.0.1:40312, connected to 127.0.0.1:5432`.
+/// Describes a socket, such as `tcp 127.0.0.1:40312, connected to 127.0.0.1:5432`.
 fn describe(descriptor: RawFd) -> String {
-    // SAFETY: this process has just listed its descriptors; one that was closed meanwhile gives an error.
+    // SAFETY: this process has just listed its descriptors. One that was closed meanwhile causes an error.
     let socket = unsafe { BorrowedFd::borrow_raw(descriptor) };
     let kind = rustix::net::sockopt::socket_type(socket).unwrap_or(SocketType::STREAM);
     let own = rustix::net::getsockname(socket).ok().map(End::of);
@@ -75,10 +75,10 @@ fn describe(descriptor: RawFd) -> String {
     }
 }
 
-/// An end of a socket.
+/// One end of a socket.
 enum End {
     Internet(SocketAddr),
-    /// The path, or the name of an abstract one after an `@`.
+    /// The path, or `@` and the name of an abstract socket.
     Unix(Option<String>),
     Other,
 }
@@ -111,8 +111,8 @@ impl fmt::Display for End {
     }
 }
 
-/// A fork has one thread: what others did does not go on by itself, and what they had locked would stay so. An app
-/// whose threads start again in a forked process says so in its file.
+/// Refuses to fork if there are other threads: a forked process doesn't have them, and locks that they hold
+/// would stay locked. An app whose threads start again in a forked process says so in its file.
 pub(crate) fn check_threads(py: Python<'_>, are_allowed: bool) -> PyResult<()> {
     let threads = py.import("threading")?.call_method0("enumerate")?;
     let names: Vec<String> = threads
@@ -144,9 +144,9 @@ pub(crate) fn check_threads(py: Python<'_>, are_allowed: bool) -> PyResult<()> {
     Ok(())
 }
 
-/// Threads of C code. Our own are no danger to what is forked.
+/// The number of threads that C code has started. Imperium's own are safe to fork.
 fn foreign_threads() -> usize {
-    // A thread of the log that was just started has no name yet.
+    // A newly started thread of the log has no name yet.
     daemon::logging::flush();
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let is_ours = |task: &fs::DirEntry| {

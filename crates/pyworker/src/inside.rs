@@ -1,7 +1,7 @@
-//! What the app can ask of the worker that runs it: the module `imperium`.
+//! The module `imperium`, through which the app can query the worker that runs it.
 //!
-//! Its source is a part of this extension, so that it is there without being installed. An app's own module of that
-//! name, and an installed copy, come first; the latter asks here just the same.
+//! Its source is part of this extension, so it doesn't have to be installed. An app's own module of that name
+//! takes precedence, and so does an installed copy, which behaves the same.
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,14 +22,14 @@ static APP: OnceLock<String> = OnceLock::new();
 static WORKER: OnceLock<Worker> = OnceLock::new();
 static FORK_HOOKS: Mutex<Vec<Py<PyAny>>> = Mutex::new(Vec::new());
 
-/// The worker that this process is.
+/// The worker that runs in this process.
 struct Worker {
     name: WorkerName,
     exchanges: Arc<Exchanges>,
     driver: Arc<Driver>,
 }
 
-/// Makes `imperium` importable; `native` is this extension.
+/// Makes `imperium` importable. `native` is this extension.
 pub(crate) fn install(native: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = native.py();
     let sys = py.import("sys")?;
@@ -38,12 +38,12 @@ pub(crate) fn install(native: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-/// This process runs the app of that name.
+/// Sets the name of the app that this process runs.
 pub(crate) fn is_of(app: &str) {
     APP.get_or_init(|| app.to_owned());
 }
 
-/// This process is that worker.
+/// Sets the worker that runs in this process.
 pub(crate) fn is_worker(name: &WorkerName, exchanges: &Arc<Exchanges>, driver: &Arc<Driver>) {
     is_of(&name.vassal.to_string());
     WORKER.get_or_init(|| Worker {
@@ -53,18 +53,19 @@ pub(crate) fn is_worker(name: &WorkerName, exchanges: &Arc<Exchanges>, driver: &
     });
 }
 
-/// The request that the calling thread works on, and who drives its I/O.
+/// The request that the calling thread is running, and the driver of its I/O.
 pub(crate) fn this_request() -> Option<(Arc<Exchange>, &'static Driver)> {
     let worker = WORKER.get()?;
     Some((worker.exchanges.run_by(interrupt::this_thread())?, &worker.driver))
 }
 
-/// Calls what the app gave to `imperium.on_fork`, in the order in which it did. For a worker that has the app.
+/// Calls the app's `imperium.on_fork` hooks, in the order of their registration. Called in a worker after the
+/// app is loaded.
 ///
 /// # Errors
-/// With the exception of the first that fails.
+/// With the exception of the first hook that fails.
 pub(crate) fn run_fork_hooks(py: Python<'_>) -> PyResult<()> {
-    // A hook may give more, for which it is too late.
+    // A hook may register others, which aren't called any more.
     let hooks: Vec<_> = FORK_HOOKS.lock().iter().map(|hook| hook.clone_ref(py)).collect();
     hooks.iter().try_for_each(|hook| hook.call0(py).map(drop))
 }
@@ -94,7 +95,7 @@ pub(crate) fn on_fork(hook: Py<PyAny>) {
     FORK_HOOKS.lock().push(hook);
 }
 
-/// Finds the module where nobody else does, and loads it: the last of `sys.meta_path`.
+/// The last finder in `sys.meta_path`: it provides the module if no other finder has it.
 #[pyclass(name = "Finder", module = "_imperium", frozen)]
 struct Finder;
 

@@ -1,7 +1,7 @@
-//! Ends a call of the app that is over its request's limit: the stack of its thread goes to the log, and
-//! `imperium.RequestTimeout` is raised in it.
+//! Interrupts a call into the app that exceeds its request's limit: logs the stack of its thread, and raises
+//! `imperium.RequestTimeout` in it.
 //!
-//! Both need the GIL, which C code may hold for as long as it likes: so each is done on a thread of its own.
+//! Both need the GIL, which C code may hold for any time, so each interruption runs on its own thread.
 #![expect(unsafe_code, reason = "raising in another thread, and signalling it, are C's")]
 
 use std::sync::{Arc, Weak};
@@ -35,17 +35,18 @@ pyo3::create_exception!(
      Raised as `RequestTimeout` is, of which it is a kind: what cleans up after that cleans up after this."
 );
 
-/// Raises in a thread.
+/// Raises exceptions in threads.
 #[derive(Default)]
 pub(crate) struct Interrupter {
-    /// Whom the signal is for that was sent to the main thread last.
+    /// The request that the last signal to the main thread was sent for.
     for_main: Mutex<Weak<Exchange>>,
-    /// That signal; 0 before it is handled.
+    /// The number of that signal; 0 before the handler is installed.
     signal: i32,
 }
 
 impl Interrupter {
-    /// Handles the signal that ends what blocks the main thread. For the main thread.
+    /// Installs the handler of the signal that interrupts blocking calls of the main thread. Call this on the
+    /// main thread.
     pub(crate) fn install(py: Python<'_>) -> PyResult<Arc<Self>> {
         let module = py.import("_signal")?;
         let signal: i32 = module.getattr("SIGRTMAX")?.extract::<i32>()? - 1;
@@ -56,7 +57,8 @@ impl Interrupter {
         Ok(interrupter)
     }
 
-    /// Logs the stack of the thread that runs the app for `exchange`, and raises in it, as soon as the GIL allows it.
+    /// Logs the stack of the thread that runs `exchange`, and raises an exception in it, as soon as the GIL
+    /// is available.
     pub(crate) fn interrupt(self: &Arc<Self>, exchange: Arc<Exchange>, age: Duration) {
         let interrupter = Arc::clone(self);
         let run = move || {
@@ -65,7 +67,7 @@ impl Interrupter {
                 log_stack(py, &exchange, age);
                 interrupter.raise(py, &exchange);
             });
-            // What waits for the client inside of the app waits no more.
+            // End all waits for the client inside the app.
             exchange.cancel();
         };
         if let Err(error) = thread::Builder::new().name("watchdog".to_owned()).spawn(run) {
@@ -73,11 +75,11 @@ impl Interrupter {
         }
     }
 
-    /// The GIL is held: the thread can neither leave the app nor begin with something else meanwhile.
+    /// The GIL is held, so the thread can neither leave the app nor start another request meanwhile.
     fn raise(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
         let Some(thread) = exchange.deadline.runner() else { return };
         if is_main(thread) {
-            // Only a signal ends a system call that blocks; the handler raises.
+            // Only a signal interrupts a blocking system call. Its handler raises the exception.
             *self.for_main.lock() = Arc::downgrade(exchange);
             signal(thread, self.signal);
         } else if exchange.deadline.is_to_be_raised() {
@@ -89,21 +91,21 @@ impl Interrupter {
         }
     }
 
-    /// Runs in the main thread, at some time after the signal: what it was for may be over.
+    /// Runs in the main thread at some time after the signal. The request may have ended meanwhile.
     fn signalled(&self) -> PyResult<()> {
         let exchange = std::mem::take(&mut *self.for_main.lock()).upgrade();
         exchange.and_then(|it| due(&it)).map_or(Ok(()), Err)
     }
 }
 
-/// The thread that calls this, which has the GIL.
+/// Returns the calling thread, which holds the GIL.
 pub(crate) fn this_thread() -> ThreadId {
     // SAFETY: has no precondition.
     let ident = unsafe { ffi::PyThread_get_thread_ident() };
     ThreadId { ident, id: rustix::thread::gettid().as_raw_nonzero().get() }
 }
 
-/// The calling thread is done with the app for `exchange`: nothing is raised in it any more on that account.
+/// The calling thread has left the app. No exception is raised in it for `exchange` any more.
 pub(crate) fn leave(py: Python<'_>, exchange: &Exchange) {
     if exchange.deadline.leave()
         && let Some(thread) = exchange.deadline.runner()
@@ -112,10 +114,10 @@ pub(crate) fn leave(py: Python<'_>, exchange: &Exchange) {
     }
 }
 
-/// The exception for `exchange`, if a limit of it is over and the calling thread is the one that runs the app for it.
+/// Returns the exception for `exchange`, if a limit was exceeded and the calling thread runs it.
 ///
-/// Given once. Other threads of the app learn only that what they wait for won't come: the call has to be ended, and they
-/// may go on for as long as they like.
+/// It is returned once. Other threads of the app only learn that what they wait for won't arrive: the
+/// request's own call has to end, but they may continue.
 pub(crate) fn due(exchange: &Exchange) -> Option<PyErr> {
     let runs_it = exchange.deadline.is_over() && exchange.deadline.runner() == Some(this_thread());
     (runs_it && exchange.deadline.is_to_be_raised()).then(|| error(exchange))
@@ -163,7 +165,7 @@ fn log_stack(py: Python<'_>, exchange: &Exchange, age: Duration) {
     }
 }
 
-/// Clients leave all the time: the stack is of interest only if the app does not end ([`crate::watch`]).
+/// Clients disconnect all the time: the stack is of interest only if the app doesn't stop ([`crate::watch`]).
 fn log_client_gone(exchange: &Exchange, age: Duration) {
     let (method, path) = (exchange.method(), exchange.path());
     tracing::debug!(
@@ -175,7 +177,7 @@ fn log_client_gone(exchange: &Exchange, age: Duration) {
     );
 }
 
-/// Where a thread is, as Python's tracebacks tell it.
+/// The stack of a thread, formatted like a traceback.
 fn stack(py: Python<'_>, thread: ThreadId) -> PyResult<String> {
     let frames = py.import("sys")?.call_method0("_current_frames")?;
     let frame = frames.get_item(thread.ident);
@@ -194,23 +196,24 @@ fn is_main(thread: ThreadId) -> bool {
 /// Sends a signal to one thread of this process.
 pub(crate) fn signal(thread: ThreadId, signal: i32) {
     let process = std::process::id().cast_signed();
-    // SAFETY: takes numbers alone; one that names no thread, or no signal, gives an error.
+    // SAFETY: takes only numbers. An unknown thread or signal causes an error.
     let _it_has_ended = unsafe { libc::syscall(libc::SYS_tgkill, process, thread.id, signal) };
 }
 
-/// Has `class` raised in a thread, once it runs Python again. The caller knows that it still is at what is to be ended: it
-/// holds the GIL, as `forget` does when that is over.
+/// Raises `class` in a thread, once it runs Python code again. The caller knows that the thread is still
+/// running what has to be interrupted: it holds the GIL, as does `forget`, which is called afterwards.
 pub(crate) fn raise_in(class: &Bound<'_, PyType>, thread: ThreadId) {
     set_pending(thread, class.as_ptr());
 }
 
-/// Nothing is to be raised in the thread any more.
+/// Cancels an exception that hasn't been raised yet.
 pub(crate) fn forget(_py: Python<'_>, thread: ThreadId) {
     set_pending(thread, std::ptr::null_mut());
 }
 
-/// Has an exception raised in a thread once it runs Python again; none with a null pointer. With the GIL held.
+/// Sets the exception to raise in a thread once it runs Python code again; a null pointer cancels it.
+/// Requires the GIL.
 fn set_pending(thread: ThreadId, exception: *mut ffi::PyObject) {
-    // SAFETY: the caller holds the GIL; the exception is a class, which is never freed, or null.
+    // SAFETY: the caller holds the GIL. The exception is null or a class that is never freed.
     unsafe { ffi::PyThreadState_SetAsyncExc(thread.ident.cast_signed(), exception) };
 }

@@ -1,5 +1,5 @@
-//! The extension module that turns the app's own Python into a worker: it imports the app, takes requests
-//! from frontd over gRPC, and is attached to emperord. Only this crate knows Python.
+//! The extension module that turns the app's own Python into a worker: it imports the app, receives requests
+//! from frontd over gRPC, and attaches to emperord. Only this crate knows Python.
 
 mod attach;
 mod batch;
@@ -39,7 +39,7 @@ mod watch;
 mod worker;
 mod wsgi;
 
-/// What `workerd`'s bootstrap loads.
+/// Loaded by `workerd`'s bootstrap code.
 #[pyo3::pymodule]
 mod _imperium {
     use std::path::PathBuf;
@@ -60,7 +60,7 @@ mod _imperium {
         crate::inside::install(module)
     }
 
-    /// Runs the worker to its end, on the main thread; gives the exit code.
+    /// Runs the worker on the main thread until it exits. Returns the exit status.
     #[pyfunction]
     fn run(
         py: Python<'_>,
@@ -72,7 +72,7 @@ mod _imperium {
         worker::run(py, &Arguments::new(worker, emperord, log_format, generation)?)
     }
 
-    /// Runs the template of an app to its end, on the main thread; comes back in the workers that it forks.
+    /// Runs an app's template on the main thread until it exits. Returns also in the workers that it forks.
     #[pyfunction]
     fn run_template(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str) -> PyResult<i32> {
         template::run(py, app, emperord, log_format)

@@ -1,4 +1,4 @@
-//! What the app prints becomes events of the log.
+//! Turns what the app prints into log events.
 
 mod pending;
 
@@ -20,19 +20,19 @@ const LINES: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("log/l
     Err(_) => c"",
 };
 
-/// Bytes at the start of a line in which the name of its level is looked for: behind a date and a time.
+/// How many bytes at the start of a line are searched for the name of a level, which follows date and time.
 const LEVEL_WITHIN: usize = 48;
 
-/// Replaces `sys.stdout` and `sys.stderr`, and gives the latter: it is `wsgi.errors` too.
+/// Replaces `sys.stdout` and `sys.stderr`. Returns the latter, which is also `wsgi.errors`.
 ///
-/// They are Python's own text files on top of a raw file that ends here, so that they behave as any other.
-/// What C code writes to the descriptors themselves goes where it went before.
+/// They are ordinary Python text files on top of a raw file that writes to the log, so they behave as usual.
+/// What C code writes to the descriptors isn't affected.
 pub(crate) fn replace_standard_files(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let sys = py.import("sys")?;
     for (name, descriptor) in [("stdout", 1), ("stderr", 2)] {
         let file = text_file(py, LogFile { name, descriptor })?;
         sys.setattr(name, &file)?;
-        // What a library puts back in place of its own file.
+        // Some libraries redirect the files and restore them from here.
         sys.setattr(format!("__{name}__"), file)?;
     }
     sys.getattr("stderr")
@@ -51,9 +51,9 @@ fn text_file(py: Python<'_>, raw: LogFile) -> PyResult<Bound<'_, PyAny>> {
     lines.call((buffer,), Some(&options))
 }
 
-/// What was printed and is no event yet, by file and thread.
+/// Printed text that isn't an event yet, by file and thread.
 static PENDING: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
-/// Whether there may be any: it is asked after each request.
+/// Whether there may be any, which is checked after each request.
 static IS_ANY: AtomicBool = AtomicBool::new(false);
 
 struct Kept {
@@ -62,7 +62,7 @@ struct Kept {
     pending: Pending,
 }
 
-/// The calling thread has finished something: what it printed is whole.
+/// The calling thread has finished something. What it has printed is complete.
 pub(crate) fn settle() {
     if IS_ANY.load(Ordering::Relaxed) {
         let this = thread::current().id();
@@ -72,22 +72,22 @@ pub(crate) fn settle() {
     }
 }
 
-/// This process ends: what was printed goes out as it is.
+/// This process exits. Logs everything that was printed, complete or not.
 pub(crate) fn settle_all() {
-    // Locked for good where this process was forked while another thread held it.
+    // A process that was forked while another thread held the lock can't acquire it.
     if let Some(mut all) = PENDING.try_lock() {
         emit(each(&mut all, |kept| kept.pending.settle()));
     }
 }
 
-/// To be called now and then: what has waited for long enough goes out.
+/// Logs what has waited long enough. Called periodically.
 pub(crate) fn tick() {
     if IS_ANY.load(Ordering::Relaxed) {
         emit(each(&mut PENDING.lock(), |kept| kept.pending.tick()));
     }
 }
 
-/// What `event` gives of all that is kept.
+/// Collects the events that `event` returns for all pending text.
 fn each(all: &mut Vec<Kept>, event: impl FnMut(&mut Kept) -> Option<String>) -> Vec<String> {
     let events = all.iter_mut().filter_map(event).collect();
     all.retain(|it| !it.pending.is_empty());
@@ -121,8 +121,8 @@ fn emit(events: Vec<String>) {
     }
 }
 
-/// The level of what an app printed: that of a traceback, or the one that the app's own logging writes near the start
-/// of a line. Never below `INFO`, as what an app prints is shown unless the operator asks for less.
+/// The level of printed text: that of a traceback, or the one that the app's own logging writes near the
+/// start of a line. At least `INFO`, so that output of the app is shown by default.
 fn level(event: &str) -> Level {
     if event.lines().any(|line| line == "Traceback (most recent call last):") {
         return Level::ERROR;
@@ -142,7 +142,7 @@ fn named_level(word: &str) -> Option<Level> {
     }
 }
 
-/// The raw file at the bottom.
+/// The raw file below Python's text file.
 #[pyclass(name = "LogFile", module = "imperium", frozen)]
 struct LogFile {
     name: &'static str,
@@ -152,7 +152,7 @@ struct LogFile {
 #[pymethods]
 impl LogFile {
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
-        // A memoryview, which the stable ABI of Python 3.10 has no other way to read.
+        // A memoryview. The stable ABI of Python 3.10 has no other way to read it.
         let bytes = py.get_type::<PyBytes>().call1((data,))?.cast_into::<PyBytes>()?;
         emit(push(self.descriptor, bytes.as_bytes()));
         Ok(bytes.as_bytes().len())
@@ -195,7 +195,7 @@ impl LogFile {
 
     fn flush(&self) {}
 
-    /// The lines that the calling thread has printed are whole; what is no line is not.
+    /// The lines that the calling thread has printed are complete. An unfinished line isn't.
     fn settle(&self) {
         let this = thread::current().id();
         emit(each(&mut PENDING.lock(), |kept| {

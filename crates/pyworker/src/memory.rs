@@ -1,4 +1,4 @@
-//! How much memory this process has, and how much of it is its own (`recycle.memory`).
+//! Measures this process's memory, and how much of it is private (`recycle.memory`).
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,27 +8,27 @@ use tokio::task::spawn_blocking;
 /// How often private memory is measured.
 const MEASURED_EVERY: Duration = Duration::from_secs(5);
 
-/// Resident memory in bytes; 0 where the kernel does not tell.
+/// Returns the resident memory in bytes, or 0 if unknown.
 pub(crate) fn resident() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
     pages * rustix::param::page_size() as u64
 }
 
-/// Measures the memory that no other process shares.
+/// Measures the memory that isn't shared with other processes.
 ///
-/// The worker does so itself: for any other process the kernel asks for `CAP_SYS_PTRACE`, or for the same user.
+/// The worker measures its own: for another user's process, the kernel requires `CAP_SYS_PTRACE`.
 #[derive(Debug, Default)]
 pub(crate) struct PrivateMemory {
     last: Option<(Instant, u64)>,
 }
 
 impl PrivateMemory {
-    /// Private memory in bytes, where that can matter: when `resident` memory is over the limit. 0 otherwise, and where the
-    /// kernel does not tell.
+    /// Returns the private memory in bytes if `resident` exceeds the limit. Otherwise, and if it is unknown,
+    /// returns 0.
     ///
-    /// The kernel walks all pages for it, which takes a millisecond for some hundred megabytes: hence the thread, so that no
-    /// request waits for it, and the pause.
+    /// The kernel walks all pages for this, which takes about a millisecond per few hundred megabytes. So it
+    /// runs on another thread, which delays no request, and only every `MEASURED_EVERY`.
     pub(crate) async fn where_over(&mut self, limit: u64, resident: u64) -> u64 {
         if limit == 0 || resident <= limit {
             return 0;
@@ -47,7 +47,7 @@ fn measure() -> Option<u64> {
     private(&fs::read_to_string("/proc/self/smaps_rollup").ok()?)
 }
 
-/// The lines `Private_Clean` and `Private_Dirty`, which are in kilobytes (proc_pid_smaps(5)).
+/// Adds the lines `Private_Clean` and `Private_Dirty`, which are in kilobytes (proc_pid_smaps(5)).
 fn private(rollup: &str) -> Option<u64> {
     let value = |name: &str| -> Option<u64> {
         let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;

@@ -1,4 +1,4 @@
-//! Who may give requests to this worker: frontd, root, and whoever this process is itself.
+//! Decides who may send requests to this worker: frontd, root, and this process's own user.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,27 +7,27 @@ use std::path::Path;
 use daemon::uds::CalmStream;
 use tokio::net::UnixStream;
 
-/// What is made in such a folder has the group of the folder (inode(7), `S_ISGID`).
+/// Files created in a folder with this bit get the folder's group (inode(7), `S_ISGID`).
 const SET_GROUP: u32 = 0o2000;
 
-/// Those who may, as the kernel names them (unix(7), `SO_PEERCRED`).
+/// Allowed users and groups, compared with the kernel's credentials (unix(7), `SO_PEERCRED`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peers {
     own: u32,
-    /// frontd's group, where frontd is another user.
+    /// frontd's group, if frontd runs as another user.
     front: Option<u32>,
 }
 
 impl Peers {
-    /// Of a worker that listens at `socket`. Where apps have users of their own, emperord has given the folder to
-    /// frontd's group, with all that is made in it.
+    /// The peers of a worker that listens at `socket`. If apps run as other users, emperord has given the
+    /// folder to frontd's group, which its files inherit.
     pub(crate) fn of(socket: &Path) -> Self {
         let folder = socket.parent().and_then(|it| it.metadata().ok());
         let given = folder.filter(|it| it.mode() & SET_GROUP != 0);
         Self { own: rustix::process::geteuid().as_raw(), front: given.map(|it| it.gid()) }
     }
 
-    /// The stream of a connection, unless it is somebody else's: that one is closed.
+    /// Returns the stream of a connection. None for a peer that isn't allowed: the connection is closed.
     pub(crate) fn admit(self, accepted: UnixStream) -> Option<io::Result<CalmStream>> {
         match accepted.peer_cred() {
             Ok(peer) if self.admits(peer.uid(), peer.gid()) => Some(CalmStream::new(accepted)),

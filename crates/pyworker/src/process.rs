@@ -1,4 +1,4 @@
-//! This process as the system sees it: its title, terminal, share of the processors, and ending it at once.
+//! This process as the operating system sees it: title, terminal, scheduling policy, immediate exit.
 #![expect(
     unsafe_code,
     reason = "argv's memory is reachable by address only; `ioctl`, `getsid` and `_exit` are C's"
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use crate::log;
 
-/// Shown by `ps` from here on, in place of the interpreter's command line; `comm` is the name of the thread.
+/// Sets what `ps` shows instead of the interpreter's command line. `comm` is the name of the thread.
 pub(crate) fn set_title(title: &str, comm: &str) {
     if let Ok(comm) = std::ffi::CString::new(comm) {
         let _cosmetic = rustix::thread::set_name(&comm);
@@ -22,14 +22,15 @@ pub(crate) fn set_title(title: &str, comm: &str) {
         return;
     };
     let text = padded(title, area.len());
-    // SAFETY: the kernel's own `arg_start` and `arg_end` bound the memory where it put the arguments, which is
-    // writable and stays mapped as long as the process lives. Python has copied them before it ran any code.
+    // SAFETY: the kernel's `arg_start` and `arg_end` delimit the memory of the arguments, which is writable
+    // and stays mapped as long as the process lives. Python copied the arguments before it ran any code.
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), area.start as *mut u8, area.len()) };
 }
 
-/// Gives up the terminal of who started this process, if it is in a terminal's session: an app that asks for a
-/// password finds none, rather than being stopped as a process in the background that reads from one. Who leads its
-/// session keeps it, as all in its foreground, itself first, would be sent SIGHUP.
+/// Detaches from the controlling terminal that was inherited, if there is one: an app that prompts for a
+/// password fails, instead of being stopped as a background process that reads from a terminal. A session
+/// leader keeps its terminal, since detaching would send SIGHUP to its whole foreground process group,
+/// including itself.
 pub(crate) fn leave_terminal() {
     if leads_its_session() {
         return;
@@ -39,17 +40,17 @@ pub(crate) fn leave_terminal() {
     let _it_stays = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCNOTTY) };
 }
 
-/// Not so either where the leader is outside of this PID namespace, which shows as 0 (`unshare --pid`): an ID that
-/// `rustix::process::getsid` takes to be impossible.
+/// Also false if the leader is outside of this PID namespace (`unshare --pid`): then getsid returns 0, which
+/// `rustix::process::getsid` considers impossible.
 fn leads_its_session() -> bool {
     // SAFETY: has no precondition.
     unsafe { libc::getsid(0) == libc::getpid() }
 }
 
-/// Has the kernel treat this thread, and what it starts, as work that computes (sched(7)): it has the same share, but
-/// when it is woken it lets who runs go on for the rest of its slice. So frontd deals with all that has come before a
-/// worker runs. The helper, which does I/O, is no such thread, nor are several that wait for each other's GIL. Whoever
-/// chose another policy for it is obeyed.
+/// Sets the scheduling policy SCHED_BATCH (sched(7)) for this thread and those it starts. It gets the same
+/// share of the processor, but doesn't preempt running threads when it wakes up. So frontd processes
+/// everything that has arrived before a worker runs. This doesn't suit the helper, which does I/O, or several
+/// threads that wait for each other's GIL. A policy that was set by somebody else is kept.
 pub(crate) fn schedule_as_batch(py: Python<'_>) -> PyResult<()> {
     let os = py.import("os")?;
     if os.call_method1("sched_getscheduler", (0,))?.eq(os.getattr("SCHED_OTHER")?)? {
@@ -59,14 +60,14 @@ pub(crate) fn schedule_as_batch(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// A fork has the random state of what it was forked from: this makes it its own.
+/// Seeds the random generator. A forked process starts with the random state of its template.
 pub(crate) fn seed_random() {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let pid = u64::from(std::process::id());
     fastrand::seed(pid << 40 ^ now.tv_sec.cast_unsigned() << 30 ^ now.tv_nsec.cast_unsigned());
 }
 
-/// For how long this process has run; zero where the kernel does not tell.
+/// Returns how long this process has been running, or zero if unknown.
 pub(crate) fn age() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let ticks = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(22 - 3)?.parse::<u64>().ok());
@@ -77,7 +78,7 @@ pub(crate) fn age() -> Duration {
     now.unwrap_or_default().saturating_sub(started)
 }
 
-/// Ends this process now, with nothing of Python's or C's run any more: other threads are amidst of Python.
+/// Exits at once, without running any cleanup of Python or C, since other threads may be running Python code.
 pub(crate) fn exit_now(code: i32) -> ! {
     log::settle_all();
     daemon::logging::flush();
@@ -85,14 +86,14 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Fields 48 and 49 of proc_pid_stat(5). The name, which may hold anything, ends at the last parenthesis.
+/// Fields 48 and 49 of proc_pid_stat(5). The name may contain anything, and ends at the last parenthesis.
 fn argument_area(stat: &str) -> Option<Range<usize>> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(48 - 3).map(str::parse);
     let (start, end) = (fields.next()?.ok()?, fields.next()?.ok()?);
     (0 < start && start < end).then_some(start..end)
 }
 
-/// `title` in exactly `length` bytes, cut or filled up with NUL, and always ending in one.
+/// Returns `title` in exactly `length` bytes, truncated or padded with NUL, and always terminated by one.
 fn padded(title: &str, length: usize) -> Vec<u8> {
     let mut text = title.as_bytes()[..title.len().min(length.saturating_sub(1))].to_vec();
     text.resize(length, 0);

@@ -1,4 +1,4 @@
-//! Python's own signal handlers run while the main thread waits for a request, too.
+//! Runs Python's signal handlers also while the main thread waits for a request.
 
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -14,25 +14,25 @@ use tokio::sync::Notify;
 use crate::driver::Driver;
 use crate::{sigterm, traceback};
 
-/// Tells that Python has caught a signal, whose handler only the main thread may run.
+/// Notified when Python has caught a signal, whose handler has to run on the main thread.
 pub(crate) struct Signals {
     caught: Arc<Notify>,
-    /// Python's C handler writes to it (`signal.set_wakeup_fd`).
+    /// Python's C-level handler writes to it (`signal.set_wakeup_fd`).
     _wakeup: StdUnixStream,
 }
 
-/// What the app's handler made of a signal.
+/// The outcome of the app's signal handlers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Handled {
-    /// Go on.
+    /// Continue.
     GoOn,
-    /// It raised `SystemExit` or `KeyboardInterrupt`.
+    /// A handler raised `SystemExit` or `KeyboardInterrupt`.
     End,
 }
 
 impl Signals {
-    /// Has Python tell of each signal that it catches. For the main thread.
+    /// Installs the wakeup descriptor. Call this on the main thread.
     pub(crate) fn listen(py: Python<'_>, driver: &Driver) -> PyResult<Self> {
         let caught = Arc::new(Notify::new());
         let (wakeup, woken) = StdUnixStream::pair()?;
@@ -51,7 +51,7 @@ impl Signals {
     }
 }
 
-/// Runs the handlers of what was caught. An exception of theirs, of which nobody else would learn, is logged.
+/// Runs the handlers of pending signals. Exceptions are logged, since nobody else would report them.
 pub(crate) fn handle(py: Python<'_>) -> Handled {
     let Err(error) = py.check_signals() else { return Handled::GoOn };
     if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {

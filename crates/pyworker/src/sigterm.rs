@@ -1,13 +1,13 @@
-//! SIGTERM drains this worker, and no other process and at no other time.
+//! Makes sure that SIGTERM drains this worker, but not the processes that it forks.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 
-/// What `signal` wraps in enums, which would take a quarter of a megabyte in each worker.
+/// The C module behind `signal`, whose enums would cost a quarter of a megabyte per worker.
 pub(crate) const MODULE: &str = "_signal";
 
-/// A process that the app forks ends at SIGTERM. With the handler that it inherits it would pass the signal on
-/// to this process, so none may reach it before that is undone.
+/// Restores the default action of SIGTERM in processes that the app forks. The inherited handler would
+/// forward the signal to this process, so SIGTERM is blocked until it has been reset.
 pub(crate) fn leave_to_children(py: Python<'_>) -> PyResult<()> {
     let options = PyDict::new(py);
     options.set_item("before", hook(py, |py| mask(py, "SIG_BLOCK"))?)?;
@@ -31,7 +31,7 @@ fn mask(py: Python<'_>, how: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// SIGTERM ends the process again, unless the app handles it.
+/// Restores the default action of SIGTERM, unless the app handles it.
 pub(crate) fn stop_handling(py: Python<'_>) -> PyResult<()> {
     let signal = py.import(MODULE)?;
     let (number, default) = (signal.getattr("SIGTERM")?, signal.getattr("SIG_DFL")?);

@@ -1,4 +1,4 @@
-//! The worker's socket in the file system, which goes with the worker.
+//! The worker's socket file, which is removed when the worker exits.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use daemon::uds::ListenError;
 use tokio::net::UnixListener;
 
-/// Where the socket is, and which file it is: a worker of the same name may have replaced it.
+/// The path and identity of the socket file: another worker of the same name may have replaced it.
 #[derive(Debug)]
 pub(crate) struct Place {
     path: PathBuf,
@@ -21,7 +21,7 @@ impl Place {
         Ok((listener, Self { path: path.to_owned(), identity: identity(path) }))
     }
 
-    /// Removes the socket, if it still is this worker's.
+    /// Removes the socket file, if it still belongs to this worker.
     pub(crate) fn remove(&self) {
         if self.identity.is_some() && identity(&self.path) == self.identity {
             let _gone_already = fs::remove_file(&self.path);

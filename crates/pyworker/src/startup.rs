@@ -1,4 +1,4 @@
-//! Logs where the app hangs, shortly before its process is killed for having taken too long to start.
+//! Logs where the app hangs, shortly before its process is killed for exceeding its start limit.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -14,14 +14,15 @@ use crate::faulthandler::{Dump, HANDLED_WITHIN, Threads};
 use crate::interrupt;
 use crate::process;
 
-/// The name of the thread that waits.
+/// The name of the watching thread.
 pub(crate) const WATCH: &str = "startup-watch";
-/// How long before the process is killed the stacks are logged, at most. A short limit leaves a quarter of it.
+/// How long before the kill the stacks are logged, at most a quarter of the limit.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Watches over the start of this process until it is dropped.
+/// Watches the start of this process until it is dropped.
 ///
-/// On a thread of its own that needs no GIL, which C code may hold. It is gone before anything is forked from a template.
+/// It has its own thread, which doesn't need the GIL, since C code may hold it. The thread has exited before
+/// a template forks.
 pub(crate) struct Startup {
     step: Arc<Mutex<Option<Step>>>,
     watch: Option<Watch>,
@@ -33,22 +34,22 @@ struct Watch {
     thread: JoinHandle<()>,
 }
 
-/// What the app does while it starts.
+/// What the app is doing while it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// It is imported.
+    /// It is being imported.
     Import,
-    /// What it gave to `imperium.on_fork` runs.
+    /// Its `imperium.on_fork` hooks are running.
     Hooks,
-    /// It answers its health path.
+    /// It is handling a request for its health path.
     Health,
 }
 
-/// The app does something, until this is dropped.
+/// A step is in progress until this is dropped.
 pub(crate) struct Doing<'a>(&'a Startup);
 
 impl Startup {
-    /// Watches over the start of an app that has `start_milliseconds` for it. For the main thread.
+    /// Watches the start of an app that has `start_milliseconds` for it. Call this on the main thread.
     pub(crate) fn watch(py: Python<'_>, spec: &Spec) -> PyResult<Self> {
         let limit = Duration::from_millis(spec.start_milliseconds.into());
         let step = Arc::new(Mutex::new(None));
@@ -62,7 +63,7 @@ impl Startup {
         Ok(Self { step, watch: Some(Watch { process: std::process::id(), _end: end, thread }) })
     }
 
-    /// What the app does from here on.
+    /// Sets the current step.
     pub(crate) fn step(&self, step: Step) -> Doing<'_> {
         *self.step.lock() = Some(step);
         Doing(self)
@@ -79,7 +80,7 @@ impl Drop for Startup {
     fn drop(&mut self) {
         let Some(Watch { process, _end, thread }) = self.watch.take() else { return };
         drop(_end);
-        // A process that the app has forked has no such thread.
+        // In a process that the app forked, this thread doesn't exist.
         if process == std::process::id() {
             let _panicked = thread.join();
         }

@@ -1,5 +1,6 @@
-//! The template of an app with `preload`: imports the app once, starts no thread, and forks a worker at
-//! each order of emperord. Shared pages and no import: a worker is there in milliseconds.
+//! The template of an app with `preload`: imports the app once, starts no thread, and forks workers when
+//! emperord orders it. A forked worker shares its memory pages and imports nothing, so it is ready in
+//! milliseconds.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +20,8 @@ use crate::startup::{Startup, Step};
 use crate::worker::{self, Arguments, EXIT_IMPORT};
 use crate::{import, inside, process};
 
-/// Runs a template until emperord is gone. Comes back only in the workers that it forks, with their exit code.
+/// Runs a template until emperord has gone. Returns only in the workers that it forks, with their exit
+/// status.
 pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str) -> PyResult<i32> {
     let name = VassalName::parse(app).map_err(|error| PyValueError::new_err(error.to_string()))?;
     let format = log_format.parse().map_err(PyValueError::new_err)?;
@@ -53,7 +55,7 @@ fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
     import::import(py, spec)
 }
 
-/// Forks as it is told; comes back in each worker, with the order that it comes of.
+/// Forks on each order. Returns in each worker, with its order.
 fn follow_orders(py: Python<'_>, emperor: &mut Emperor) -> PyResult<Fork> {
     loop {
         match emperor.order()? {
@@ -69,14 +71,14 @@ fn follow_orders(py: Python<'_>, emperor: &mut Emperor) -> PyResult<Fork> {
                 }
             }
             Some(Order::Spec(_)) => {}
-            // No handler of the app's at the end: it has not lived.
+            // The app's exit handlers don't run: no request was ever served here.
             None => process::exit_now(0),
         }
     }
 }
 
 fn fail(emperor: &mut Emperor, failed: Failed, spec: &Spec) -> ! {
-    // emperord tells a developer, once.
+    // In development, emperord reports it to the developer.
     if !spec.development {
         tracing::error!("the app cannot be run\n{}", failed.traceback);
     }
@@ -86,7 +88,7 @@ fn fail(emperor: &mut Emperor, failed: Failed, spec: &Spec) -> ! {
     process::exit_now(EXIT_IMPORT)
 }
 
-/// What the app printed and did not flush would be printed by each worker.
+/// Flushes the app's output. Otherwise each worker would print it again.
 fn flush(py: Python<'_>) -> PyResult<()> {
     let sys = py.import("sys")?;
     for name in ["stdout", "stderr"] {
@@ -95,7 +97,7 @@ fn flush(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// emperord, at the other end of what was the standard input.
+/// The connection to emperord, which the template inherits as standard input.
 struct Emperor(UnixStream);
 
 impl Emperor {
@@ -105,7 +107,7 @@ impl Emperor {
         Ok(Self(socket.into()))
     }
 
-    /// The next order; None when emperord has gone.
+    /// Receives the next order. None if emperord has gone.
     fn order(&mut self) -> io::Result<Option<Order>> {
         loop {
             match daemon::framed::receive(&mut self.0) {

@@ -1,13 +1,14 @@
-//! Tells whether the threads that call the app would be threads.
+//! Checks that Python's threads are real threads.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-/// Libraries that replace threads by greenlets of one thread. Debuggers and tracers replace functions of `threading`
-/// too, by such as start threads.
+/// Libraries that replace threads with greenlets. Debuggers and tracers also patch functions of `threading`,
+/// but still start real threads.
 const GREENLETS: [&str; 2] = ["gevent", "eventlet"];
 
-/// Refuses several threads where a library has replaced them: its locks and imports hang once two threads meet in them.
+/// Refuses several threads if one of these libraries is active: its locks and imports hang once two threads
+/// contend for them.
 pub(crate) fn check(py: Python<'_>, threads: u32) -> PyResult<()> {
     if threads <= 1 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Watches over the limits of all requests under way. It runs where I/O runs, and never waits for Python.
+//! Watches the limits of all running requests. It runs on the I/O runtime, and never waits for Python.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,33 +15,33 @@ use crate::exchanges::{Exchanges, Rest};
 use crate::faulthandler::Dump;
 use crate::interrupt::Interrupter;
 
-/// How often it looks, and how late a limit may be noticed.
+/// How often it checks, and thus how late an exceeded limit may be noticed.
 const TICK: Duration = Duration::from_millis(50);
-/// Looks that find nothing under way, until it sleeps.
+/// The number of checks without running requests after which it sleeps.
 const IDLE_TICKS: u32 = 20;
-/// How long frontd may take to read what was answered before the rest got stuck.
+/// How long frontd may take to read pending responses once the remaining requests are stuck.
 const DESERTED_LIMIT: Duration = Duration::from_secs(1);
 
-/// What is done for each request that is late:
+/// What happens to a request that exceeds a limit:
 ///
 /// ```text
-///   limit over ─▶ the client is told, or cut ─▶ stack logged, RequestTimeout raised, as soon as the GIL allows it
-///   grace over ─▶ stack logged without the GIL ─▶ emperord is told: this worker is to be replaced
-///        └─ nobody reads the response: its thread is taken; emperord is told once all of them are
+///   limit over ─▶ the client gets an error, or is cut off ─▶ stack logged, RequestTimeout raised, once the GIL is available
+///   grace over ─▶ stack logged without the GIL ─▶ emperord is told to replace this worker
+///        └─ nobody reads the response: its thread is lost; emperord is told once all threads are
 /// ```
 pub(crate) struct Watch {
     pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) life: Arc<watch::Sender<Life>>,
-    /// Asks for what SIGTERM would.
+    /// Has the same effect as SIGTERM.
     pub(crate) end_asked: Arc<Notify>,
     pub(crate) interrupter: Arc<Interrupter>,
     pub(crate) dump: Arc<Dump>,
-    /// How many run the app.
+    /// The number of threads that run the app.
     pub(crate) threads: usize,
 }
 
 impl Watch {
-    /// Watches until the process ends.
+    /// Watches until the process exits.
     pub(crate) async fn run(self) {
         let began = Instant::now();
         let mut idle = 0;
@@ -89,7 +89,7 @@ impl Watch {
         look.rest
     }
 
-    /// One thread less; the others serve on.
+    /// One thread is lost. The others keep serving.
     async fn note_held(&self, exchange: &Exchange, age: Duration) {
         let why = match exchange.deadline.cause() {
             Cause::ClientGone => "its client has gone",
@@ -139,7 +139,7 @@ impl Watch {
     }
 }
 
-/// The app is told what it would be told of a client that has gone.
+/// Gives the app the same error as if its client had gone.
 fn give_client_up(exchange: &Exchange) {
     let (method, path) = (exchange.method(), exchange.path());
     tracing::info!(

@@ -1,4 +1,4 @@
-//! The life of a worker, from the spec to the end.
+//! The lifecycle of a worker, from receiving its spec to its exit.
 
 mod end;
 mod prepare;
@@ -25,19 +25,19 @@ use crate::live_spec::LiveSpec;
 use crate::socket::Place;
 use crate::{faulthandler, forked, inside, log, process, sigterm};
 
-/// Of a worker that ended in good order.
+/// Exit status of a worker that finished normally.
 const EXIT_ORDERLY: i32 = 0;
-/// Of a worker that has to be started again.
+/// Exit status of a worker that has to be restarted.
 const EXIT_CHANGED: i32 = 1;
-/// Of a worker whose app cannot be imported.
+/// Exit status of a worker whose app can't be imported.
 pub(crate) const EXIT_IMPORT: i32 = 3;
-/// Of a worker that the machine does not let run.
+/// Exit status of a worker that failed because of the operating system.
 const EXIT_SYSTEM: i32 = 4;
 
-/// How long it tries to tell emperord of its end.
+/// How long it tries to report its end to emperord.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What workerd told the interpreter on its command line.
+/// The arguments that workerd passed to the interpreter.
 pub(crate) struct Arguments {
     worker: WorkerName,
     emperord: PathBuf,
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Parses what a worker is told.
+    /// Parses the arguments.
     pub(crate) fn new(worker: &str, emperord: PathBuf, log_format: &str, generation: u64) -> PyResult<Self> {
         let worker = WorkerName::parse(worker).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let log_format = log_format.parse().map_err(PyValueError::new_err)?;
@@ -54,7 +54,7 @@ impl Arguments {
     }
 }
 
-/// Runs a worker to its end; gives the exit code.
+/// Runs a worker until it exits. Returns the exit status.
 pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
     let _last_lines = daemon::logging::init(&arguments.worker.to_string(), arguments.log_format);
     set_title(&arguments.worker);
@@ -63,7 +63,7 @@ pub(crate) fn run(py: Python<'_>, arguments: &Arguments) -> PyResult<i32> {
     live(py, arguments, App::ToImport, &errors, &manager)
 }
 
-/// As `run`, in a process that was forked from where the app was imported.
+/// Like `run`, in a process that was forked after the app was imported.
 pub(crate) fn run_forked(
     py: Python<'_>,
     arguments: &Arguments,
@@ -76,7 +76,7 @@ pub(crate) fn run_forked(
     live(py, arguments, App::Imported(app), errors, &Manager::to(None))
 }
 
-/// What is the same for all that import an app. Starts no thread. Gives what `wsgi.errors` is.
+/// The setup shared by all processes that import an app. Starts no thread. Returns `wsgi.errors`.
 pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     process::leave_terminal();
     let errors = log::replace_standard_files(py)?;
@@ -89,7 +89,7 @@ pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(errors)
 }
 
-/// Who started this process, where workers are units of systemd. No business of the app's.
+/// The service manager, if workers are systemd units. Its variable is hidden from the app.
 fn service_manager(py: Python<'_>) -> PyResult<Manager> {
     let environ = py.import("os")?.getattr("environ")?;
     let socket: Option<OsString> =
@@ -101,7 +101,7 @@ fn set_title(worker: &WorkerName) {
     process::set_title(&format!("imperium: {} [{}]", worker.vassal, worker.number), "workerd");
 }
 
-/// The app of a worker that starts.
+/// The app of a starting worker.
 enum App<'py> {
     ToImport,
     Imported(Bound<'py, PyAny>),
@@ -138,7 +138,7 @@ fn live<'py>(
     }
     worker.end(py, goodbye);
     if worker.exit_hooks.has_given_up() {
-        // Python would wait for it, or run into it.
+        // Python would wait for the hook's thread, or crash into it.
         process::exit_now(EXIT_ORDERLY);
     }
     sigterm::stop_handling(py)?;
@@ -151,17 +151,17 @@ struct Worker {
     exchanges: Arc<Exchanges>,
     life: Arc<watch::Sender<Life>>,
     place: Arc<OnceLock<Place>>,
-    /// A signal handler of the app asks for what SIGTERM would.
+    /// Requested by a signal handler of the app. Has the same effect as SIGTERM.
     end_asked: Arc<Notify>,
     exit_hooks: Arc<ExitHooks>,
     spec: Arc<LiveSpec>,
 }
 
-/// Resolved when emperord knows of this worker's end.
+/// Resolves once emperord knows that this worker exits.
 type Goodbye = oneshot::Receiver<()>;
 
 impl Worker {
-    /// Starts I/O: from here on emperord is attached to, and obeyed.
+    /// Starts I/O: from now on, the worker is attached to emperord and follows its commands.
     fn start(arguments: &Arguments) -> PyResult<(Arc<Self>, oneshot::Receiver<Spec>, Goodbye)> {
         let life = Life { generation: arguments.generation, ..Life::default() };
         let worker = Arc::new(Self {
@@ -192,7 +192,7 @@ impl Worker {
         let (exchanges, live_spec) = (Arc::clone(exchanges), Arc::clone(live_spec));
         let (name, life, socket) =
             (arguments.worker.to_string(), life.subscribe(), arguments.emperord.clone());
-        // A channel can be made only where tasks run.
+        // A channel can be created only inside the runtime.
         let attach = async move {
             let channel = daemon::uds::channel(&socket, |it| it);
             Attachment::new(channel, &name, life, commands, exchanges, live_spec).run().await;

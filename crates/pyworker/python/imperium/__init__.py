@@ -1,4 +1,4 @@
-"""What an app can ask of Imperium, which runs it.
+"""Lets an app query and extend the Imperium worker that runs it.
 
     import imperium
 
@@ -6,8 +6,8 @@
     def connect():
         ...
 
-Inside of a worker it is there without being installed. Anywhere else, such as under `manage.py` or in a test, it
-needs to be installed, and then says that there is no worker.
+Inside a worker, the module is always available. Elsewhere, such as under `manage.py` or in a test, it has to be
+installed, and its functions report that there is no worker.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ __all__ = [
     "worker_name",
 ]
 
-# Put there by the process that runs the app.
+# Set by the process that runs the app.
 _worker = sys.modules.get("_imperium")
 
 if TYPE_CHECKING or _worker is None:
 
     class RequestTimeout(BaseException):
-        """The request took longer than its limit (`timeouts.request`), and its client was told so; or its response
-        sent nothing for too long (`timeouts.idle`), and was cut.
+        """The request exceeded `timeouts.request` and its client received an error; or its response sent nothing for
+        `timeouts.idle` and was cut off.
 
-        Raised inside of the app, wherever it was. Not an `Exception`, so that no `except Exception` of a retry
-        or of a framework goes on with what nobody waits for; `finally` and `with` clean up as ever.
+        Raised inside the app, wherever it is. It isn't an `Exception`, so that an `except Exception` in a retry loop
+        or framework doesn't continue with a request that nobody waits for. `finally` and `with` clean up as usual.
         """
 
     class ClientGone(RequestTimeout):
-        """The client of a response that had begun left some seconds ago, and the app has not noticed.
+        """The client disconnected some seconds ago while it received a response, and the app hasn't noticed.
 
-        Raised as `RequestTimeout` is, of which it is a kind: what cleans up after that cleans up after this.
+        A subclass of `RequestTimeout`, raised in the same way: the same handlers clean up after it.
         """
 
 else:
@@ -57,53 +57,54 @@ else:
 
 
 def app_name() -> str | None:
-    """The name of the app, which is that of its file, such as `blog`; None where Imperium does not run it."""
+    """The name of the app, which is that of its file, such as `blog`. None if Imperium doesn't run it."""
     return _worker.app_name() if _worker else None
 
 
 def worker_name() -> str | None:
-    """The name of this worker, such as `blog-2`; None in no worker, as while a `preload` imports the app."""
+    """The name of this worker, such as `blog-2`. None outside of a worker, such as while `preload` imports the app."""
     return _worker.worker_name() if _worker else None
 
 
 def worker_id() -> int | None:
-    """The number in the name of this worker, from 1 up; None in no worker."""
+    """The number in the name of this worker, from 1. None outside of a worker."""
     return _worker.worker_id() if _worker else None
 
 
 def request_id() -> str | None:
-    """What the request that this thread works on is called in the logs, and in the app's `X-Request-Id`.
+    """The id of the request that this thread is handling, as in the logs and in `X-Request-Id`.
 
-    None in a thread that works on none, such as one that the app started.
+    None in a thread that isn't handling a request, such as one that the app has started.
     """
     return _worker.request_id() if _worker else None
 
 
 def on_fork(hook: Hook) -> Hook:
-    """Has `hook` called in each worker: after it was forked from the process that imported the app, with
-    `preload = true`, and after the import otherwise, so that an app need not care.
+    """Registers a function that is called in each worker: with `preload = true` after the worker was forked from the
+    process that imported the app, otherwise after the import, so that the app behaves the same in both cases.
 
-    For what a fork does not share: threads, connections. It is called without arguments, before the first request,
-    on the main thread; hooks are called in the order in which they were given. Returns `hook`, and so is a
-    decorator as well.
+    Use it for what can't be shared across a fork, such as threads and connections. It is called without arguments on
+    the main thread, before the first request. Hooks are called in the order of their registration. Returns `hook`, so
+    it can be used as a decorator.
     """
     if not callable(hook):
-        raise TypeError(f"on_fork needs what can be called, not {hook!r}")
+        raise TypeError(f"on_fork expects a callable, not {hook!r}")
     if _worker:
         _worker.on_fork(hook)
     return hook
 
 
 def on_worker_exit(hook: ExitHook) -> ExitHook:
-    """Has `hook` called with the process id of each worker of this app that has ended, however it did.
+    """Registers a function that is called with the process id of each worker of this app that has exited, for any
+    reason.
 
-    For what a process leaves behind, such as files named by its id. It is called in one of the workers that serve, or
-    in the next one if none does: soon, and on a thread of its own, so that no request waits for it. Hooks are called one
-    after the other, in the order in which they were given. An exception is logged. A hook that takes longer than 5 s is
-    logged with its stack, and `TimeoutError` is raised in it. Returns `hook`, and so is a decorator as well.
+    Use it to clean up what a process leaves behind, such as files named after its id. It is called in one serving
+    worker, or in the next one if none is serving, on a separate thread, so that no request waits for it. Hooks are
+    called one after another, in the order of their registration. Exceptions are logged. If a hook takes longer than
+    5 s, its stack is logged, and `TimeoutError` is raised in it. Returns `hook`, so it can be used as a decorator.
     """
     if not callable(hook):
-        raise TypeError(f"on_worker_exit needs what can be called, not {hook!r}")
+        raise TypeError(f"on_worker_exit expects a callable, not {hook!r}")
     if _worker:
         _worker.on_worker_exit(hook)
     return hook

@@ -1,4 +1,4 @@
-//! Stories of one request, second by second.
+//! Timelines of one request, second by second.
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn one_that_comes_late_does_not_begin() {
     assert_eq!(deadline.answer(), Err(TooLate));
     assert!(deadline.is_to_be_raised() && !deadline.is_to_be_raised(), "raised once");
     assert!(deadline.is_over() && deadline.leave() && !deadline.is_over());
-    assert_eq!(look(&deadline, 9), Found::Nothing, "who has left is not stuck");
+    assert_eq!(look(&deadline, 9), Found::Nothing, "a request that has left isn't stuck");
 }
 
 #[test]

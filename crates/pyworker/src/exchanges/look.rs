@@ -1,4 +1,4 @@
-//! What the watch over limits sees of all requests, and does about them.
+//! The periodic check of all requests for exceeded limits.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,42 +11,41 @@ use super::{Exchanges, Phase, State};
 use crate::deadline::{Cause, Found};
 use crate::exchange::Exchange;
 
-/// Looks that a request may wait here for, while others wait elsewhere for less. frontd recalls what it has given
-/// ahead long before; this is for what came behind another that overtook it on its way from another shard.
+/// The number of looks that a request may wait here, since other workers may be free. frontd recalls
+/// prefetched requests much earlier. This is for a request that was overtaken by one from another shard.
 pub(super) const LOOKS_LIMIT: u8 = 5;
 
-/// What a look at all that has begun finds.
+/// The findings of one look.
 #[derive(Debug, Default)]
 pub(crate) struct Look {
-    /// Those that are over a limit, each once.
+    /// Requests that exceeded a limit. Each is listed once.
     pub(crate) expired: Vec<(Arc<Exchange>, Cause)>,
-    /// Those that go on all the same, each once.
+    /// Requests that didn't end after their interruption. Each is listed once.
     pub(crate) stuck: Vec<Arc<Exchange>>,
-    /// Those of them that nobody reads any more, each once.
+    /// Those of them whose response nobody reads any more. Each is listed once.
     pub(crate) held: Vec<Arc<Exchange>>,
-    /// How many threads are in what is stuck or held, those found earlier included.
+    /// The number of threads that are lost to stuck or held requests, including earlier ones.
     pub(crate) taken: usize,
-    /// Those whose clients make no room for what the app gives.
+    /// Requests whose clients don't read what the app sends.
     pub(crate) unread: Vec<Arc<Exchange>>,
-    /// What there is besides.
+    /// The other requests.
     pub(crate) rest: Rest,
 }
 
-/// What has begun and not ended.
+/// Requests that were started and haven't ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// Nothing.
     #[default]
     Nothing,
-    /// Something that is worked on.
+    /// Some are being processed.
     Some,
-    /// This worker drains, and has nothing but what is stuck.
+    /// This worker is draining, and only stuck requests are left.
     OnlyStuck,
 }
 
 impl Exchanges {
-    /// Looks after the limits of all that has begun, and gives back what waits for too long; `now` is the watch's
-    /// clock.
+    /// Checks the limits of all running requests, and hands back requests that have waited too long. `now` is
+    /// the watcher's clock.
     pub(crate) fn look(&self, now: Duration) -> Look {
         let mut state = self.state.lock();
         state.hand_back_late();
@@ -64,14 +63,14 @@ impl Exchanges {
         look
     }
 
-    /// Gives up what has begun: for frontd it is over.
+    /// Abandons all running requests: frontd considers them done.
     pub(crate) fn abandon(&self) {
         for exchange in std::mem::take(&mut self.state.lock().begun) {
             exchange.session.send(Message::Done(Done { id: exchange.id }));
         }
     }
 
-    /// Waits until something has begun, if nothing has.
+    /// Waits until a request is running.
     pub(crate) async fn occupied(&self) {
         let mut occupied = pin!(self.occupied.notified());
         occupied.as_mut().enable();

@@ -1,4 +1,4 @@
-//! Stories of a few requests and the sessions that they came by.
+//! Scenarios with a few requests and their sessions.
 
 use std::time::Duration;
 

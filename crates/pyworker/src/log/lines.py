@@ -1,5 +1,5 @@
-# The text files that stand in for stdout and stderr. What a thread prints in pieces is written as whole lines, so
-# that the lines of several threads do not mix.
+# The text files that replace stdout and stderr. What a thread prints in pieces is written in whole lines, so
+# that the lines of several threads don't mix.
 from _thread import _local
 from io import TextIOWrapper
 

@@ -1,27 +1,27 @@
-//! Puts together what belongs together of what one thread prints: lines, and the lines of a traceback.
+//! Joins what one thread prints into events: lines, and the lines of a traceback.
 
-/// The longest that is kept in wait for its end, in bytes.
+/// How much incomplete text is kept, in bytes.
 pub(super) const LIMIT: usize = 64 << 10;
 
-/// How a traceback begins, and what Python prints before one that nobody caught.
+/// The start of a traceback, and what Python prints before those of uncaught exceptions.
 const TRACEBACK: &str = "Traceback (most recent call last):";
 const PREFACES: [&str; 2] = ["Exception in thread ", "Exception ignored in"];
-/// What stands between two exceptions of which one came of the other.
+/// What Python prints between chained exceptions.
 const LINKS: [&str; 2] =
     ["During handling of the above exception", "The above exception was the direct cause"];
 
-/// Text that is no event yet.
+/// Text that isn't an event yet.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     text: Vec<u8>,
-    /// It was looked at by `tick` since it was added to.
+    /// Whether `tick` has seen it since text was added.
     is_old: bool,
 }
 
 /// How much of an event a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// More of it is to come.
+    /// More will follow.
     Part,
     /// A whole traceback, which another one may follow.
     Traceback,
@@ -30,7 +30,7 @@ enum Extent {
 }
 
 impl Pending {
-    /// Adds what was written at once, and gives the events that are whole now.
+    /// Adds what was written in one call, and returns the events that are complete.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut events = Vec::new();
         if self.extent() == Extent::Traceback && !goes_on(bytes) {
@@ -41,7 +41,7 @@ impl Pending {
         self.is_old = false;
         let is_whole = match self.extent() {
             Extent::Lines => true,
-            // All that it came of was written with it.
+            // Python writes chained exceptions together.
             Extent::Traceback => is_first,
             Extent::Part => self.text.len() > LIMIT,
         };
@@ -51,24 +51,23 @@ impl Pending {
         events
     }
 
-    /// Gives what there is, whole or not; nothing if it is blank.
+    /// Returns the text, complete or not. None if it is blank.
     pub(super) fn settle(&mut self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.text).trim_end().to_owned();
         self.text.clear();
         Some(text).filter(|it| !it.is_empty())
     }
 
-    /// As `settle`, unless the last line has no end.
+    /// Like `settle`, unless the last line is incomplete.
     pub(super) fn settle_lines(&mut self) -> Option<String> {
         if self.text.ends_with(b"\n") { self.settle() } else { None }
     }
 
-    /// Gives what nothing was added to since the last tick. A line without its end is waited for.
+    /// Returns text that nothing was added to since the last tick. An incomplete line is kept.
     pub(super) fn tick(&mut self) -> Option<String> {
         if std::mem::replace(&mut self.is_old, true) { self.settle_lines() } else { None }
     }
 
-    /// Whether nothing is waited for.
     pub(super) fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
@@ -91,7 +90,7 @@ impl Pending {
     }
 }
 
-/// Whether it may belong to the exception before.
+/// Whether the text may belong to the preceding exception.
 fn goes_on(bytes: &[u8]) -> bool {
     let text = bytes.trim_ascii_start();
     text.is_empty() || LINKS.iter().any(|it| text.starts_with(it.as_bytes()))

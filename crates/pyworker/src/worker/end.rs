@@ -1,4 +1,4 @@
-//! The end of a worker, of which emperord is told.
+//! Reports a worker's end to emperord, and exits.
 
 use api::worker::failed::Reason;
 use api::worker::{Failed, Spec};
@@ -10,11 +10,11 @@ use crate::attach::End;
 use crate::process;
 
 impl Worker {
-    /// Tells emperord why the app cannot be run, and ends.
+    /// Reports why the app can't run, and exits.
     pub(super) fn fail(&self, py: Python<'_>, failed: Failed, goodbye: Goodbye, spec: &Spec) -> ! {
         let traceback = if failed.traceback.is_empty() { &failed.message } else { &failed.traceback };
         match spec.development {
-            // emperord tells a developer, once.
+            // In development, emperord reports it to the developer.
             true => tracing::debug!("the app cannot be run\n{traceback}"),
             false => tracing::error!("the app cannot be run\n{traceback}"),
         }
@@ -24,12 +24,12 @@ impl Worker {
             EXIT_SYSTEM
         };
         self.say_goodbye(py, End::Failed(failed), goodbye);
-        // In good order would mean to wait for threads that the app has started.
+        // A normal exit would wait for threads that the app has started.
         process::exit_now(code)
     }
 
-    /// The app is done with all. frontd may not have read all of it, and a client that reads slowly holds it up: the
-    /// drain's own deadline ends that (`control`).
+    /// The app has finished all requests. Waits until frontd has read everything. The drain's deadline limits
+    /// that for slow clients (`control`).
     pub(super) fn end(&self, py: Python<'_>, goodbye: Goodbye) {
         self.driver.wait_outside(py, self.exchanges.deserted());
         self.say_goodbye(py, End::Drained, goodbye);

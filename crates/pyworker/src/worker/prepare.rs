@@ -1,4 +1,4 @@
-//! From the spec to a socket that listens: the app is imported, and asked how it is.
+//! Prepares a worker: imports the app, checks its health, and listens on the socket.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::wsgi::{Concurrency, Failures, Wsgi};
 use crate::{forked, health, import, ingress, inside, thread};
 
 impl Worker {
-    /// Imports the app, unless that was done, and listens.
+    /// Imports the app, unless the template already has, and listens.
     pub(super) fn prepare<'py>(
         &self,
         py: Python<'py>,
@@ -28,7 +28,7 @@ impl Worker {
             App::Imported(app) => Ok(app),
             App::ToImport => self.import(py, spec, &startup),
         };
-        // Forked or not, so that an app works with `preload` and without it.
+        // Also in workers that weren't forked, so that an app behaves the same with and without `preload`.
         let app = app.and_then(|app| self.run_fork_hooks(py, &startup).map(|()| app));
         let app = app.and_then(|app| thread::check(py, spec.threads).map(|()| app));
         let app = app.map_err(|error| import::failed(py, &error, spec))?;
@@ -39,7 +39,7 @@ impl Worker {
         if !spec.health.is_empty() {
             health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life, &startup);
         }
-        // Not dropped by a process that the app has forked: it ends in here.
+        // A process that the app has forked must not drop this. It exits here.
         forked::end_if_forked();
         drop(startup);
         self.listen(py, spec).map_err(|error| Failed {

@@ -1,4 +1,4 @@
-//! Serves: each thread calls the app for one request after the other.
+//! Serves requests: each thread calls the app for one request after another.
 
 use std::sync::Arc;
 
@@ -18,11 +18,9 @@ use crate::watch::Watch;
 use crate::wsgi::{self, Wsgi};
 use crate::{log, process};
 
-/// Which of Python's threads.
 enum Thread {
-    /// The one that runs Python's signal handlers.
+    /// The main thread, which runs Python's signal handlers.
     Main(Signals),
-    /// Any other.
     Other,
 }
 
@@ -35,21 +33,20 @@ impl Thread {
     }
 }
 
-/// What a thread has to do.
+/// What a thread does next.
 enum Next {
-    /// Call the app.
     Request(Begun),
-    /// Run the handlers of a signal.
+    /// Run signal handlers.
     Signal,
-    /// End: this worker drains.
+    /// Exit, since this worker drains.
     Drained,
 }
 
-/// The last message of an exchange, not sent yet.
+/// The last message of an exchange, which hasn't been sent.
 type Last = (Arc<Exchange>, Message);
 
 impl Worker {
-    /// Serves until this worker is drained; this thread is one of those that call the app.
+    /// Serves until this worker is drained. The calling thread is one of those that call the app.
     pub(super) fn serve(self: &Arc<Self>, py: Python<'_>, wsgi: &Arc<Wsgi>, threads: u32) -> PyResult<()> {
         let others =
             (2..=threads).map(|number| self.start_thread(py, wsgi, number)).collect::<PyResult<Vec<_>>>()?;
@@ -64,7 +61,7 @@ impl Worker {
         for thread in others {
             thread.call_method0("join")?;
         }
-        // What came just before the drain.
+        // Wait for hooks of processes that exited just before the drain.
         self.driver.wait_outside(py, self.exit_hooks.settled());
         Ok(())
     }
@@ -84,7 +81,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Starts one of Python's own threads, which apps can tell from others by its name.
+    /// Starts a Python thread. Apps can recognize it by its name.
     fn start_thread<'py>(
         self: &Arc<Self>,
         py: Python<'py>,
@@ -104,7 +101,7 @@ impl Worker {
         Ok(thread)
     }
 
-    /// Calls the app for one request after the other.
+    /// Calls the app for one request after another.
     fn work(&self, py: Python<'_>, wsgi: &Wsgi, thread: &Thread) {
         let (mut last, mut batch) = (None, Batch::default());
         let this_thread = interrupt::this_thread();
@@ -125,10 +122,10 @@ impl Worker {
         }
     }
 
-    /// Ends the exchange before, and begins the next.
+    /// Ends the previous exchange and starts the next.
     ///
-    /// Sending from here, inside of the runtime, wakes who sends by a push to a queue; from anywhere else it
-    /// would take a system call.
+    /// Sending from inside the runtime only pushes to a queue to wake the sending task. From anywhere else,
+    /// it would take a system call.
     async fn next(
         &self,
         last: Option<Last>,
@@ -151,7 +148,7 @@ impl Worker {
             () = thread.signal() => return Next::Signal,
         };
         let Some(begun) = begun else { return Next::Drained };
-        // Before the GIL is waited for, which counts.
+        // Before waiting for the GIL, since that time counts.
         begun.exchange.deadline.run_by(this_thread);
         if !wsgi::is_safe(&begun.request().method) {
             begun.exchange.tell_begun();

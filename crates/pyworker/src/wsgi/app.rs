@@ -1,5 +1,5 @@
-//! Finds the app that a spec names: `module:callable`, `file.py:callable`, either with a factory's arguments, or a
-//! Paste file.
+//! Finds the app that a spec names: `module:callable`, `file.py:callable`, either of them with a factory's
+//! arguments, or a Paste file.
 
 mod asgi;
 mod django;
@@ -15,25 +15,25 @@ use pyo3::types::PyDict;
 
 pub(crate) use self::asgi::UnsupportedApp;
 
-/// What the app is called where the spec does not say.
+/// Names of the app that are tried if the spec doesn't contain one.
 const USUAL_NAMES: [&str; 2] = ["application", "app"];
-/// What functions are called that make one.
+/// Common names of functions that return an app.
 const USUAL_FACTORIES: [&str; 3] = ["create_app", "make_app", "get_app"];
 
-/// Where an app is.
+/// Where the app is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Location<'a> {
     module: Module<'a>,
     callable: Callable<'a>,
 }
 
-/// What in a module answers; names are dotted.
+/// The app within a module. Names may be dotted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Callable<'a> {
     /// One of the usual names.
     Usual,
     Name(&'a str),
-    /// What returns it when it is called, and the whole call.
+    /// The function that returns the app, and the text of the call.
     Factory {
         name: &'a str,
         call: &'a str,
@@ -43,16 +43,16 @@ enum Callable<'a> {
 #[derive(Debug, PartialEq, Eq)]
 enum Module<'a> {
     Name(&'a str),
-    /// Relative to the app's directory, as all files.
+    /// A path relative to the app's directory.
     File(&'a Path),
-    /// A configuration of Paste's, which is no module.
+    /// The path of a Paste configuration.
     Paste(&'a Path),
 }
 
 impl<'a> Location<'a> {
-    /// Parses what the spec says.
+    /// Parses the app of a spec.
     pub(crate) fn parse(app: &'a str) -> Self {
-        // A call may have any character in its strings.
+        // A call may contain any character in its string literals.
         let call = app.strip_suffix(')').and_then(|_| app.find('('));
         let (module, callable) = match app[..call.unwrap_or(app.len())].rfind(':') {
             Some(at) => (&app[..at], Callable::parse(&app[at + 1..])),
@@ -68,7 +68,7 @@ impl<'a> Location<'a> {
         Self { module, callable }
     }
 
-    /// Imports the module and finds the app in it.
+    /// Imports the module and returns the app in it.
     pub(crate) fn load<'py>(&self, py: Python<'py>, directory: &Path) -> PyResult<Bound<'py, PyAny>> {
         let app = self.find(py, directory)?;
         asgi::refuse(&app)?;
@@ -107,7 +107,7 @@ impl<'a> Callable<'a> {
         }
     }
 
-    /// Of a Paste file: None is `main`.
+    /// The section of a Paste file. None stands for `main`.
     fn section(self) -> Option<&'a str> {
         if let Self::Name(name) = self { Some(name) } else { None }
     }
@@ -139,7 +139,7 @@ fn name_of(module: &Bound<'_, PyAny>) -> String {
     module.getattr("__name__").map_or_else(|_| "the module".to_owned(), |it| format!("module {it}"))
 }
 
-/// What in the module looks like an app, for who misspelt its name.
+/// Lists what looks like an app in the module, in case its name was misspelt.
 fn candidates(module: &Bound<'_, PyAny>) -> String {
     let names = module.getattr("__dict__").and_then(|it| Ok(app_like(&it.cast_into::<PyDict>()?)));
     match names {
@@ -163,7 +163,8 @@ fn app_like(names: &Bound<'_, PyDict>) -> Vec<String> {
     found
 }
 
-/// A function of two arguments, or an object that can be called and is neither class nor plain function.
+/// Whether the value is a function of two arguments, or a callable object that is neither a class nor a plain
+/// function.
 fn looks_like_app(value: &Bound<'_, PyAny>) -> bool {
     let code = value.getattr_opt("__code__").ok().flatten();
     match code.and_then(|it| it.getattr("co_argcount").ok()?.extract::<u32>().ok()) {

@@ -1,4 +1,4 @@
-//! What CGI (RFC 3875, 4.1) and PEP 3333 make of a request, as far as it needs no Python.
+//! Converts a request to the variables of CGI (RFC 3875, 4.1) and PEP 3333, as far as that needs no Python.
 
 use std::borrow::Cow;
 
@@ -9,13 +9,13 @@ pub(crate) struct Target<'a> {
     pub(crate) script_name: &'a [u8],
     /// `PATH_INFO`, percent-decoded.
     pub(crate) path_info: Cow<'a, [u8]>,
-    /// `QUERY_STRING`, as it stood.
+    /// `QUERY_STRING`, unchanged.
     pub(crate) query: &'a [u8],
 }
 
 impl<'a> Target<'a> {
-    /// Splits a target in origin form at the app's mount point. A path that is not below it, which frontd would not
-    /// have sent here, is given to the app whole.
+    /// Splits a target in origin form at the app's mount point. A path outside of it, which frontd shouldn't
+    /// send here, is passed to the app as a whole.
     pub(crate) fn split(target: &'a [u8], mount: &'a [u8]) -> Self {
         let (path, query) = match memchr::memchr(b'?', target) {
             Some(at) => (&target[..at], &target[at + 1..]),
@@ -32,7 +32,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Decodes `%41`; what is no percent-encoding stays as it is.
+/// Decodes `%41`. Invalid percent-encodings are kept.
 fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = memchr::memchr(b'%', text) else { return Cow::Borrowed(text) };
     let mut decoded = text[..first].to_vec();
@@ -53,7 +53,7 @@ fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
-/// The environ's name of a header: `accept-language` is `HTTP_ACCEPT_LANGUAGE`.
+/// The environ's key of a header: `accept-language` is `HTTP_ACCEPT_LANGUAGE`.
 pub(crate) fn variable(header: &str) -> String {
     let mut name = String::with_capacity(5 + header.len());
     name.push_str("HTTP_");
@@ -61,7 +61,7 @@ pub(crate) fn variable(header: &str) -> String {
     name
 }
 
-/// What joins the values of a header that comes more than once (RFC 9110, 5.2; RFC 9113, 8.2.3).
+/// The separator between the values of a repeated header (RFC 9110, 5.2; RFC 9113, 8.2.3).
 pub(crate) fn separator(header: &[u8]) -> &'static str {
     if header == b"cookie" { "; " } else { ", " }
 }
@@ -75,7 +75,7 @@ pub(crate) fn protocol(version: u32) -> &'static str {
     }
 }
 
-/// Bytes as the characters of the same numbers (ISO 8859-1), which is how PEP 3333 carries them in strings.
+/// Decodes bytes as ISO 8859-1, which is how PEP 3333 represents them in strings.
 pub(crate) fn latin1(bytes: &[u8]) -> Cow<'_, str> {
     match str::from_utf8(bytes) {
         Ok(text) if text.is_ascii() => Cow::Borrowed(text),
@@ -83,7 +83,7 @@ pub(crate) fn latin1(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Whether a method is safe (RFC 9110, 9.2.1): then the request may be tried elsewhere even after it has begun.
+/// Whether a method is safe (RFC 9110, 9.2.1). Such a request can be retried even after it was started.
 pub(crate) fn is_safe(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")
 }

@@ -1,4 +1,4 @@
-//! `wsgi.early_hints`: what the client may load already, while the app still works on its response (RFC 8297).
+//! `wsgi.early_hints`: tells the client what to load while the app still prepares its response (RFC 8297).
 
 use api::runner;
 use api::runner::serve_response::Message;
@@ -8,14 +8,15 @@ use super::head::HeadBuilder;
 use super::start_response::pair;
 use crate::inside;
 
-/// One for all requests: whose hints they are, the calling thread tells.
+/// One object for all requests: the calling thread determines the request.
 #[pyclass(name = "EarlyHints", module = "imperium", frozen)]
 pub(crate) struct EarlyHints;
 
 #[pymethods]
 impl EarlyHints {
-    /// Sends `headers`, pairs of name and value, at once. May be called more than once before the response begins.
-    /// Hints are never needed: a client that cannot be told is not, nor is the one of a thread that works on none.
+    /// Sends `headers`, pairs of name and value, at once. May be called several times before the response
+    /// starts. Hints are optional: they are dropped if the client can't receive them, or if the thread isn't
+    /// running a request.
     fn __call__(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut builder = HeadBuilder::interim();
         for header in headers.try_iter()? {
@@ -26,7 +27,7 @@ impl EarlyHints {
         let hints = runner::EarlyHints { id: exchange.id, headers: builder.build().headers };
         driver.wait(py, async {
             exchange.session.send(Message::EarlyHints(hints));
-            // The app goes on working, which is what they are for.
+            // Send them now, since the app continues to work.
             driver.flushed().await;
         });
         Ok(())

@@ -1,4 +1,4 @@
-//! The environ of one request (PEP 3333, "environ Variables").
+//! Builds the environ of a request (PEP 3333, "environ Variables").
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::file_wrapper::FileWrapper;
 use super::input::Input;
 use crate::live_spec::LiveSpec;
 
-/// Header names whose variables are made once, as nearly every request has some of them.
+/// Common headers, whose variables are created once.
 const WELL_KNOWN: [&str; 42] = [
     "accept",
     "accept-charset",
@@ -61,26 +61,26 @@ const WELL_KNOWN: [&str; 42] = [
     "x-requested-with",
 ];
 
-/// What every environ of this worker has in common, and the names that most have.
+/// What all environs of this worker share, and the names of common variables.
 pub(crate) struct Environs {
     common: Py<PyDict>,
     spec: Arc<LiveSpec>,
-    /// What `common` has as `wsgi.multiprocess`.
+    /// The value of `wsgi.multiprocess` in `common`.
     multiprocess: AtomicBool,
     variables: HashMap<&'static [u8], Py<PyString>>,
 }
 
-/// How the app is run, as far as PEP 3333 tells it.
+/// The concurrency of the app, for the variables of PEP 3333.
 #[derive(Debug, Clone)]
 pub(crate) struct Concurrency {
-    /// Threads of this process that call the app.
+    /// The number of threads of this process that call the app.
     pub(crate) threads: u32,
-    /// Tells how many processes run the app.
+    /// Has the number of processes that run the app.
     pub(crate) spec: Arc<LiveSpec>,
 }
 
 impl Environs {
-    /// Prepares what does not depend on the request; `errors` is `wsgi.errors`.
+    /// Prepares everything that doesn't depend on the request. `errors` is `wsgi.errors`.
     pub(crate) fn new(
         py: Python<'_>,
         concurrency: &Concurrency,
@@ -114,7 +114,7 @@ impl Environs {
         Ok(())
     }
 
-    /// The environ of `request`.
+    /// Builds the environ of `request`.
     pub(crate) fn build<'py>(
         &self,
         py: Python<'py>,
@@ -194,7 +194,7 @@ fn set_connection(environ: &Bound<'_, PyDict>, connection: &Connection) -> PyRes
     environ.set_item(intern!(py, "HTTP_X_FORWARDED_PROTO"), scheme)
 }
 
-/// frontd drops what a client says in `X-Forwarded-*`: it is the first proxy, and knows by itself.
+/// frontd drops the client's `X-Forwarded-*` headers: it is the first proxy and knows the host itself.
 fn set_forwarded_host(environ: &Bound<'_, PyDict>) -> PyResult<()> {
     let py = environ.py();
     match environ.get_item(intern!(py, "HTTP_HOST"))? {
@@ -215,7 +215,7 @@ fn set_or_join(
     }
 }
 
-/// The length of the body that is there, which is what counts, not what the header said.
+/// The actual length of the body, which takes precedence over the header.
 fn length<'py>(py: Python<'py>, request: &Request) -> Bound<'py, PyString> {
     decimal(py, request.body_length.max(request.body.len() as u64))
 }

@@ -1,4 +1,4 @@
-//! What the response to a request that failed says of the app's exception.
+//! Adds the app's exception to the response of a failed request, in development.
 
 use api::runner::{Failure, Response};
 use api::worker::Spec;
@@ -6,26 +6,26 @@ use pyo3::prelude::*;
 
 use crate::traceback;
 
-/// Bytes that are kept of a traceback.
+/// The largest size of a traceback, in bytes. The rest is cut off.
 const LIMIT: usize = 64 << 10;
 
-/// Who is told of the app's exceptions besides the log.
+/// Who sees the app's exceptions, apart from the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Failures {
     /// Nobody.
     #[default]
     Hidden,
-    /// The developer: frontd is sent each traceback.
+    /// The developer: each traceback is sent to frontd.
     Shown,
 }
 
 impl Failures {
-    /// As emperord says.
+    /// The mode that the spec asks for.
     pub(crate) fn of(spec: &Spec) -> Self {
         if spec.development { Self::Shown } else { Self::Hidden }
     }
 
-    /// `response`, which tells that the app failed, with what it may say of `error`.
+    /// Adds the traceback of `error` to `response`, if it may be shown.
     pub(super) fn explain(self, py: Python<'_>, error: &PyErr, response: Response) -> Response {
         match self {
             Self::Hidden => response,
@@ -37,7 +37,7 @@ impl Failures {
     }
 }
 
-/// The last `limit` bytes, where Python names the error.
+/// The last `limit` bytes, which include the error.
 fn end_of(mut text: String, limit: usize) -> String {
     if text.len() > limit {
         text.drain(..text.ceil_char_boundary(text.len() - limit));

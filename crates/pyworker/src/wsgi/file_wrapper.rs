@@ -1,5 +1,5 @@
-//! `wsgi.file_wrapper` (PEP 3333, "Optional Platform-Specific File Handling"): a file as a body. One that lies in a
-//! folder of the app's `sendfile` is left to frontd, which sends it straight from disk.
+//! `wsgi.file_wrapper` (PEP 3333, "Optional Platform-Specific File Handling"): a file as the response's body.
+//! frontd sends files in the app's `sendfile` folders directly from disk.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-/// What PEP 3333 has the app return.
+/// The wrapper that an app returns according to PEP 3333.
 #[pyclass(name = "FileWrapper", module = "imperium", frozen)]
 pub(crate) struct FileWrapper {
     file: Py<PyAny>,
@@ -35,7 +35,7 @@ impl FileWrapper {
         Ok(block.is_truthy()?.then_some(block))
     }
 
-    /// Closes the file, if it can be closed.
+    /// Closes the file, if it has `close`.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         match self.file.bind(py).getattr_opt(intern!(py, "close"))? {
             Some(close) => close.call0().map(drop),
@@ -47,14 +47,14 @@ impl FileWrapper {
 /// A folder whose files frontd sends.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    /// As the app's file names it, and frontd knows it.
+    /// The path in the app's file, which frontd uses too.
     named: PathBuf,
-    /// Without symbolic links, as the kernel tells the path of a file that is open.
+    /// The path without symbolic links, as the kernel reports it for open files.
     real: PathBuf,
 }
 
 impl Folder {
-    /// Those of a spec that exist.
+    /// The folders of a spec that exist.
     pub(crate) fn all(named: &[String]) -> Vec<Self> {
         let folder = |it: &String| Some(Self { named: it.into(), real: fs::canonicalize(it).ok()? });
         named.iter().filter_map(folder).collect()
@@ -62,7 +62,8 @@ impl Folder {
 }
 
 impl FileWrapper {
-    /// What frontd needs to send the rest of the file, if it may: `length` bytes of it, or all that there are.
+    /// Returns what frontd needs to send the rest of the file, or the first `length` bytes of it. None if the
+    /// file has to be read here.
     pub(crate) fn left_to_frontd(
         &self,
         py: Python<'_>,
@@ -79,7 +80,8 @@ impl FileWrapper {
     }
 }
 
-/// The number of a plain file of Python's. Others, such as a `GzipFile`, have one that does not give what they read.
+/// The descriptor of a plain Python file. Other files, such as a `GzipFile`, have one whose content differs
+/// from what they read.
 fn descriptor(file: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {
     let io = file.py().import("io")?;
     let raw = match file.get_type().is(&io.getattr("BufferedReader")?) {
@@ -102,7 +104,7 @@ fn file_of(descriptor: i32, offset: u64, length: Option<u64>, folders: &[Folder]
     }
     let left = open.size().saturating_sub(offset);
     let part = Part { offset, length: length.unwrap_or(left), device: open.dev(), inode: open.ino() };
-    // One that is too short is an error of the app, which shows where it is read.
+    // A file that is too short is an error of the app, which is reported when it is read here.
     let path = as_frontd_knows_it(&path, folders).filter(|_| part.length <= left)?;
     let name = file::Name::Path(Bytes::copy_from_slice(path.as_os_str().as_bytes()));
     Some(File { name: Some(name), part: Some(part) })

@@ -1,70 +1,70 @@
-//! The status and headers that an app gives to `start_response`, checked.
+//! Validates the status and headers that an app passes to `start_response`.
 
 use api::runner::{File, Header, file};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
-/// All names and values together; what is more is a mistake of the app.
+/// The largest total size of names and values, in bytes. More is a bug of the app.
 const SIZE_LIMIT: usize = 128 << 10;
 
-/// A response's head.
+/// The head of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     /// From 200 to 999.
     pub(crate) status: u16,
-    /// The reason phrase, where it is not the usual one of the status.
+    /// The reason phrase, if it isn't the default one of the status.
     pub(crate) reason: Bytes,
-    /// Names in lower case, without those of the connection.
+    /// Names are in lower case. Hop-by-hop headers are excluded.
     pub(crate) headers: Vec<Header>,
-    /// From the header of that name, which stays among the headers.
+    /// The value of the header, which is also in `headers`.
     pub(crate) content_length: Option<u64>,
-    /// Named by a header that is for frontd and not for the client: to be sent in place of a body.
+    /// The file to send instead of the body. Its header is meant for frontd, and isn't in `headers`.
     pub(crate) file: Option<Box<File>>,
 }
 
-/// What is wrong with a head.
+/// Why a head is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
-    /// Not a status line's rest.
+    /// Not a valid status.
     #[error("status {0:?} is not three digits from 200 to 999, a space and a reason")]
     Status(String),
     /// Not a token (RFC 9110, 5.1).
     #[error("header name {0:?} is not a name")]
     Name(String),
-    /// Control characters, or characters beyond ISO 8859-1.
+    /// Control characters, or characters outside of ISO 8859-1.
     #[error("the value of header {0:?} has a character that no header may have")]
     Value(String),
-    /// Neither one number nor the same number again.
+    /// Not a number, or different numbers.
     #[error("Content-Length {0:?} is not one number")]
     ContentLength(String),
-    /// More than fits.
+    /// The head is too large.
     #[error("the headers have more than {SIZE_LIMIT} bytes")]
     TooLarge,
 }
 
-/// Collects a head, header by header.
+/// Builds a head, header by header.
 #[derive(Debug)]
 pub(crate) struct HeadBuilder {
     head: Head,
-    /// Names and values one after the other: one allocation for all.
+    /// All names and values in one allocation.
     text: BytesMut,
     size: usize,
 }
 
 impl HeadBuilder {
-    /// Begins with the status, such as `200 OK`.
+    /// Starts with the status, such as `200 OK`.
     pub(crate) fn new(status: &str) -> Result<Self, HeadError> {
         let (number, reason) = parse_status(status).ok_or_else(|| HeadError::Status(shortened(status)))?;
         let mut builder = Self::with_status(number);
         if !reason.is_empty() && usual_reason(number) != Some(reason) {
             builder.size += reason.len();
-            // One that cannot be sent says nothing that the number does not.
+            // A phrase that can't be sent is dropped.
             builder.head.reason = latin1(reason).unwrap_or_default();
         }
         Ok(builder)
     }
 
-    /// Begins one that comes before the response (RFC 9110, 15.2).
+    /// Starts an interim response (RFC 9110, 15.2).
     pub(crate) fn interim() -> Self {
         Self::with_status(103)
     }
@@ -75,7 +75,7 @@ impl HeadBuilder {
         Self { head, text: BytesMut::with_capacity(256), size: 0 }
     }
 
-    /// Adds a header. Gives it back when it belongs to the connection, and so is not for an app to send.
+    /// Adds a header. Returns it if it is a hop-by-hop header, which an app must not send.
     pub(crate) fn header<'a>(
         &mut self,
         name: &'a str,
@@ -108,7 +108,7 @@ impl HeadBuilder {
         Ok(None)
     }
 
-    /// The whole.
+    /// Returns the complete head.
     pub(crate) fn build(self) -> Head {
         self.head
     }
@@ -136,8 +136,8 @@ impl HeadBuilder {
         text.iter().all(allowed).then_some(text)
     }
 
-    /// Takes a length in, and gives what is to be told of it: nothing where it was told before. The same number may come
-    /// again, in a header of its own or after a comma (RFC 9110, 8.6).
+    /// Parses a length, and returns the value to send, or None if it was already set. The same number may be
+    /// repeated, in another header or after a comma (RFC 9110, 8.6).
     fn content_length(&mut self, value: &Bytes) -> Result<Option<Bytes>, HeadError> {
         let wrong = || HeadError::ContentLength(value.escape_ascii().to_string());
         let mut parts = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -155,11 +155,11 @@ impl HeadBuilder {
     }
 }
 
-/// The name of a header that belongs to the connection (RFC 9110, 7.6.1).
+/// The name of a hop-by-hop header (RFC 9110, 7.6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HopByHop<'a>(pub(crate) &'a str);
 
-/// The number and the reason phrase.
+/// Splits a status into number and reason phrase.
 fn parse_status(status: &str) -> Option<(u16, &str)> {
     let (digits, rest) = status.split_at_checked(3)?;
     let number = digits.bytes().all(|it| it.is_ascii_digit()).then(|| digits.parse().ok())??;
@@ -172,7 +172,7 @@ fn usual_reason(status: u16) -> Option<&'static str> {
     StatusCode::from_u16(status).ok()?.canonical_reason()
 }
 
-/// Characters up to 255 as the bytes of the same numbers, which is how PEP 3333 carries bytes in strings.
+/// Encodes characters up to 255 as ISO 8859-1, which is how PEP 3333 represents bytes in strings.
 fn latin1(text: &str) -> Option<Bytes> {
     text.chars().map(|it| u8::try_from(u32::from(it)).ok()).collect()
 }
@@ -215,12 +215,12 @@ fn is_hop_by_hop(name: &str) -> bool {
     NAMES.iter().any(|it| it.eq_ignore_ascii_case(name))
 }
 
-/// The beginning of what an app gave, for a log line.
+/// The beginning of a text, for a log line.
 fn shortened(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
-/// Whether a response of this status has a body (RFC 9110, 6.4.1).
+/// Whether a response with this status has a body (RFC 9110, 6.4.1).
 pub(crate) fn has_body(status: u16) -> bool {
     status != 204 && status != 304
 }

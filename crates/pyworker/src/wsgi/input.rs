@@ -1,4 +1,4 @@
-//! `wsgi.input`: the body of a request, as one of Python's own binary files.
+//! `wsgi.input`: the body of a request, as a binary Python file.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,10 +14,10 @@ use crate::driver::Driver;
 use crate::exchange::Exchange;
 use crate::interrupt;
 
-/// The body of one request. What is small is at hand; the rest is fetched as it is read.
+/// The body of a request. A small one is in memory, others are fetched while they are read.
 #[pyclass(name = "Input", module = "imperium", frozen)]
 pub(crate) struct Input {
-    /// A thread that reads has it locked, and waits without the GIL.
+    /// Locked while a thread reads, which waits without the GIL.
     body: Mutex<RequestBody>,
     state: AtomicU8,
     exchange: Arc<Exchange>,
@@ -25,9 +25,9 @@ pub(crate) struct Input {
 }
 
 const OPEN: u8 = 0;
-/// By the app.
+/// Closed by the app.
 const CLOSED: u8 = 1;
-/// The request is over.
+/// The request has ended.
 const OVER: u8 = 2;
 
 impl Input {
@@ -38,10 +38,10 @@ impl Input {
         Self { body, state: AtomicU8::new(OPEN), exchange, driver }
     }
 
-    /// The request is over: whoever kept the file reads no more from it.
+    /// The request has ended: code that kept the file can't read from it any more.
     pub(crate) fn end(&self) {
         self.state.store(OVER, Ordering::Relaxed);
-        // Where another thread reads, it is told that the exchange has ended.
+        // If another thread is reading, the end of the exchange stops it.
         if let Ok(mut body) = self.body.try_lock() {
             body.forget();
         }
@@ -55,7 +55,7 @@ impl Input {
         }
     }
 
-    /// Up to `limit` bytes, and no more than up to where `stop` says.
+    /// Reads up to `limit` bytes, and not beyond `stop`.
     fn take<'py>(&self, py: Python<'py>, limit: usize, stop: Stop) -> PyResult<Bound<'py, PyBytes>> {
         self.check_open()?;
         let at_hand = self.body.try_lock().ok().and_then(|mut body| body.take_at_hand(limit, stop));
@@ -69,7 +69,7 @@ impl Input {
         Ok(PyBytes::new(py, &taken))
     }
 
-    /// Looks at the body, or changes it. `act` runs no Python.
+    /// Accesses the body. `act` runs no Python code.
     fn with<T: Send>(&self, py: Python<'_>, act: impl FnOnce(&mut RequestBody) -> T + Send) -> PyResult<T> {
         self.check_open()?;
         Ok(match self.body.try_lock() {
@@ -84,7 +84,7 @@ impl Input {
 
     fn fill(&self, buffer: &Bound<'_, PyAny>, stop: Stop) -> PyResult<usize> {
         let py = buffer.py();
-        // The stable ABI of Python 3.10 has no other way to write to it.
+        // The stable ABI of Python 3.10 has no other way to write to a buffer.
         let view =
             py.import("builtins")?.call_method1("memoryview", (buffer,))?.call_method1("cast", ("B",))?;
         let read = self.take(py, view.len()?, stop)?;
@@ -96,40 +96,42 @@ impl Input {
 
 #[pymethods]
 impl Input {
-    /// Exactly `size` bytes, less at the end of the body; all that is left without a size.
+    /// Reads exactly `size` bytes, fewer at the end of the body. Without a size, reads everything that is
+    /// left.
     #[pyo3(signature = (size = None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         self.take(py, limit(size), Stop::Never)
     }
 
-    /// Up to `size` bytes, as many as can be had at once; none at the end of the body.
+    /// Reads up to `size` bytes with at most one wait. Empty at the end of the body.
     #[pyo3(signature = (size = None, /))]
     fn read1<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         self.take(py, limit(size), Stop::Piece)
     }
 
-    /// All that is left.
+    /// Reads everything that is left.
     fn readall<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         self.take(py, usize::MAX, Stop::Never)
     }
 
-    /// Fills `buffer`, which is any that can be written to, and tells how many bytes of it: fewer at the end of the body.
+    /// Fills any writable `buffer`, and returns the number of bytes. It is smaller than the buffer only at
+    /// the end of the body.
     fn readinto(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         self.fill(buffer, Stop::Never)
     }
 
-    /// Fills `buffer` as far as can be done at once, and tells how many bytes of it: none at the end of the body.
+    /// Fills `buffer` with at most one wait, and returns the number of bytes. 0 at the end of the body.
     fn readinto1(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         self.fill(buffer, Stop::Piece)
     }
 
-    /// A line with its end, no longer than `size`; empty at the end of the body.
+    /// Reads a line including its end, but at most `size` bytes. Empty at the end of the body.
     #[pyo3(signature = (size = None, /))]
     fn readline<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         self.take(py, limit(size), Stop::LineEnd)
     }
 
-    /// All lines that are left, or as many as have `hint` bytes together.
+    /// Reads all remaining lines, or lines until they have `hint` bytes in total.
     #[pyo3(signature = (hint = None, /))]
     fn readlines<'py>(&self, py: Python<'py>, hint: Option<isize>) -> PyResult<Bound<'py, PyList>> {
         let hint = hint.and_then(|it| usize::try_from(it).ok()).filter(|it| *it > 0).unwrap_or(usize::MAX);
@@ -154,17 +156,17 @@ impl Input {
         self.readline(py, None).map(|line| Some(line).filter(|it| !it.as_bytes().is_empty()))
     }
 
-    /// Whether `seek` can go back: always, if the body is small, and else until the response begins.
+    /// Whether `seek` can go back: always if the body is small, otherwise until the response starts.
     fn seekable(&self, py: Python<'_>) -> PyResult<bool> {
         self.with(py, |body| body.can_go_back(&self.exchange))
     }
 
-    /// Where the next byte is read from.
+    /// Returns the current offset.
     fn tell(&self, py: Python<'_>) -> PyResult<u64> {
         self.with(py, |body| body.position())
     }
 
-    /// Goes to `offset` from the beginning, or from where `whence` says, as Python's files do. Tells where that is.
+    /// Moves to `offset`, relative to `whence` as in Python's files. Returns the new offset.
     #[pyo3(signature = (offset, whence = 0, /))]
     fn seek(&self, py: Python<'_>, offset: i64, whence: i32) -> PyResult<u64> {
         let from = self.with(py, |body| match whence {
@@ -179,7 +181,7 @@ impl Input {
         if whence == 0 && offset < 0 {
             return Err(PyValueError::new_err(format!("negative seek value {offset}")));
         }
-        // As `io.BytesIO`: nothing is before the beginning.
+        // Like `io.BytesIO`: an offset before the beginning becomes 0.
         let to = from.saturating_add_signed(offset);
         match self.with(py, |body| body.seek(to, &self.exchange))? {
             true => Ok(to),
@@ -227,12 +229,12 @@ impl Input {
     }
 }
 
-/// As in Python's files: none and negative mean no limit.
+/// Converts a size of Python's file methods: None and negative numbers mean no limit.
 fn limit(size: Option<isize>) -> usize {
     size.and_then(|it| usize::try_from(it).ok()).unwrap_or(usize::MAX)
 }
 
-/// `io.UnsupportedOperation`.
+/// Creates an `io.UnsupportedOperation`.
 fn unsupported(py: Python<'_>, what: &str) -> PyErr {
     let class = py.import("io").and_then(|io| io.getattr("UnsupportedOperation"));
     class.and_then(|it| it.call1((what,))).map_or_else(|error| error, PyErr::from_value)

@@ -1,4 +1,4 @@
-//! Calls a WSGI app as PEP 3333 has it.
+//! Calls a WSGI app according to PEP 3333.
 
 pub(crate) mod app;
 mod cgi;
@@ -37,18 +37,18 @@ use crate::forked;
 use crate::interrupt::{ClientGone, RequestTimeout};
 use crate::traceback;
 
-/// An app, ready to be called.
+/// An app that is ready to be called.
 pub(crate) struct Wsgi {
     app: Py<PyAny>,
     environs: Environs,
     driver: Arc<Driver>,
-    /// Whose files are left to frontd.
+    /// Folders whose files are sent by frontd.
     sendfile: Vec<Folder>,
     failures: Failures,
 }
 
 impl Wsgi {
-    /// Prepares to call `app`, whose `wsgi.errors` is `errors`.
+    /// Prepares to call `app`, with `errors` as `wsgi.errors`.
     pub(crate) fn new(
         app: Bound<'_, PyAny>,
         concurrency: &Concurrency,
@@ -59,17 +59,17 @@ impl Wsgi {
         Ok(Self { app: app.unbind(), environs, driver, sendfile: Vec::new(), failures: Failures::default() })
     }
 
-    /// Leaves files in these folders to frontd.
+    /// Lets frontd send files in these folders.
     pub(crate) fn with_sendfile(self, folders: &[String]) -> Self {
         Self { sendfile: Folder::all(folders), ..self }
     }
 
-    /// Says so much in responses to requests that fail.
+    /// Sets whether failed requests' responses include the exception.
     pub(crate) fn with_failures(self, failures: Failures) -> Self {
         Self { failures, ..self }
     }
 
-    /// Serves one request, up to its last message, which is for the caller to send.
+    /// Serves one request. Returns its last message, which the caller sends.
     pub(crate) fn serve(&self, py: Python<'_>, begun: &Begun) -> Message {
         let (response, iterable) = match self.prepare(py, begun) {
             Ok(call) => self.respond(py, &call, begun),
@@ -82,7 +82,7 @@ impl Wsgi {
         let Some(close) = iterable.and_then(|it| close_of(&it)) else {
             return last(begun, response);
         };
-        // The client need not wait for what the app cleans up.
+        // The client doesn't have to wait for `close()`.
         if let Some(response) = response {
             self.send(py, begun, response);
         }
@@ -102,7 +102,7 @@ impl Wsgi {
         Ok(Call { environ, input, start })
     }
 
-    /// Calls the app. What it returned has to be closed; a response is what is left to be sent.
+    /// Calls the app. Returns what is left to send, and what the app returned, which has to be closed.
     fn respond<'py>(
         &self,
         py: Python<'py>,
@@ -124,7 +124,7 @@ impl Wsgi {
         (response, iterable)
     }
 
-    /// Sends what the app returned, piece by piece; a small whole is left to be sent.
+    /// Sends what the app returned, chunk by chunk. A small body isn't sent, but returned with its head.
     fn deliver(
         &self,
         py: Python<'_>,
@@ -175,7 +175,7 @@ impl Wsgi {
         Ok(())
     }
 
-    /// The response whose body is a wrapped file that need not be read here.
+    /// Returns the response if its body is a wrapped file that frontd can send.
     fn left_to_frontd(
         &self,
         py: Python<'_>,
@@ -192,7 +192,8 @@ impl Wsgi {
         reply.with(py, |it| is_whole(it).then(|| it.whole(Bytes::new())))
     }
 
-    /// Sends a response while the app is still at it. A file that it names is the app's again after that.
+    /// Sends a response before the app has finished. If it names a file, waits until the app may modify that
+    /// again.
     fn send(&self, py: Python<'_>, begun: &Begun, response: Response) {
         let exchange = &begun.exchange;
         let names_file = response.file.is_some() && exchange.session.tells_of_files();
@@ -205,14 +206,14 @@ impl Wsgi {
     }
 }
 
-/// What one call of the app needs.
+/// The arguments of one call of the app.
 struct Call<'py> {
     environ: Bound<'py, PyDict>,
     input: Bound<'py, Input>,
     start: Bound<'py, StartResponse>,
 }
 
-/// The message that ends an exchange: its response, or the word that it is over.
+/// The message that ends an exchange: its response, or `Done`.
 fn last(begun: &Begun, response: Option<Response>) -> Message {
     match response {
         Some(response) => Message::Response(Response { done: true, ..response }),
@@ -220,7 +221,7 @@ fn last(begun: &Begun, response: Option<Response>) -> Message {
     }
 }
 
-/// The body, if it is a list or a tuple and small, or bytes: then nothing has to be waited for.
+/// Returns the body if it is bytes, or a small list or tuple: sending it requires no waiting.
 fn small_body(iterable: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
     let pieces: Vec<Bound<'_, PyAny>> = match (iterable.cast::<PyList>(), iterable.cast::<PyTuple>()) {
         (Ok(list), _) if is_iterated_as::<PyList>(iterable) => list.iter().collect(),
@@ -244,7 +245,8 @@ fn small_body(iterable: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
     Ok(Some(body.freeze()))
 }
 
-/// The body, if it is bytes where a list of them was meant: to be iterated they would be numbers.
+/// Returns the body if it is bytes, presumably instead of a list of bytes. Iterating over bytes would yield
+/// numbers.
 fn one_block<'a, 'py>(iterable: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyBytes>> {
     static TOLD: Once = Once::new();
     let block = iterable.cast::<PyBytes>().ok().filter(|_| is_iterated_as::<PyBytes>(iterable))?;
@@ -256,7 +258,7 @@ fn one_block<'a, 'py>(iterable: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, 
     Some(block)
 }
 
-/// Whether `value`, which may be of a subclass, is iterated as a plain `T` is.
+/// Whether `value`, which may be of a subclass of `T`, is iterated like a plain `T`.
 fn is_iterated_as<T: PyTypeInfo>(value: &Bound<'_, PyAny>) -> bool {
     let (own, plain) = (value.get_type(), value.py().get_type::<T>());
     own.is(&plain) || iter_of(&own).zip(iter_of(&plain)).is_some_and(|(own, plain)| own.is(&plain))
@@ -280,7 +282,7 @@ fn close_of<'py>(iterable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     iterable.getattr_opt(intern!(iterable.py(), "close")).ok().flatten()
 }
 
-/// An exception of the app, as one event. One that only tells that the client has gone is nobody's fault.
+/// Logs an exception of the app as one event. If it only reports that the client has gone, it isn't an error.
 fn log_failure(py: Python<'_>, error: &PyErr, begun: &Begun) {
     forked::end_if_forked_by(py, error);
     let (exchange, request_id) = (&begun.exchange, begun.exchange.request_id());

@@ -1,4 +1,4 @@
-//! What has become of the response of one request, and what is to be sent next.
+//! The state of one request's response, and what to send next.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use crate::deadline::TooLate;
 use crate::exchange::{ClientGone, Exchange};
 use crate::interrupt;
 
-/// The largest body that goes inline with its head.
+/// The largest body that is sent inline with its head, in bytes.
 pub(crate) const INLINE_LIMIT: usize = 256 << 10;
 
-/// The response of one request.
+/// The response to one request.
 ///
 /// ```text
 ///                 exc_info
 ///                  ┌──┐
-///   Nothing ──────▶Started ──first piece──▶ Streaming ──finish, fail──▶ Over
+///   Nothing ──────▶Started ──first chunk──▶ Streaming ──finish, fail──▶ Over
 ///      │  start     │ whole: the body at once                            ▲
 ///      └────────────┴────────────────────────────────────────────────────┘
 ///       fail: 500
@@ -33,74 +33,73 @@ pub(crate) struct Reply {
     exchange: Arc<Exchange>,
 }
 
-/// Whether the request's method allows for a body in the response.
+/// Whether the request's method allows a body in the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// HEAD: what the app gives as body is dropped.
+    /// HEAD: the app's body is dropped.
     Head,
-    /// Any other.
     Other,
 }
 
 #[derive(Debug)]
 enum Progress {
-    /// The app said nothing yet.
+    /// The app hasn't called `start_response`.
     Nothing,
-    /// The head is known, and not sent.
+    /// The head is known, but hasn't been sent.
     Started(Head),
     /// The head was sent, and the body follows.
     Streaming(Download),
-    /// All was sent that will be.
+    /// Nothing more will be sent.
     Over,
-    /// The app has returned, and its body was taken: what gives more is too late.
+    /// The app has returned, and its body was consumed. Later writes are errors.
     Ended,
 }
 
-/// Why a response cannot go on.
+/// Why a response can't continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReplyError {
     /// A body without a head.
     #[error("the app returned a body without calling start_response")]
     NotStarted,
-    /// The app has given all of its body before.
+    /// The app has already returned its whole body.
     #[error("send the response body: the response has ended")]
     Ended,
-    /// A body shorter than promised.
+    /// The body is shorter than its Content-Length.
     #[error(transparent)]
     Short(#[from] Shortfall),
-    /// The client has left.
+    /// The client has disconnected.
     #[error("send the response body: {0}")]
     Gone(#[from] ClientGone),
-    /// The client was told that it took too long.
+    /// The client has already received a timeout.
     #[error("send the response: {0}")]
     TooLate(#[from] TooLate),
 }
 
-/// `start_response` was called again where that is not allowed.
+/// Why `start_response` can't be called again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AgainError {
-    /// Without `exc_info`.
+    /// `exc_info` is missing.
     NoException,
-    /// The head is with the client already.
+    /// The head was already sent.
     HeadSent,
 }
 
-/// Whether a call of `start_response` brings `exc_info` along, and so may replace a head that was not sent.
+/// Whether `start_response` was called with `exc_info`, and may therefore replace a head that wasn't sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// The first and only call.
+    /// Without `exc_info`: it must be the only call.
     First,
     /// With `exc_info`.
     Exception,
 }
 
 impl Reply {
-    /// No response yet.
+    /// The response hasn't started.
     pub(crate) fn new(method: Method, exchange: Arc<Exchange>) -> Self {
         Self { progress: Progress::Nothing, method, exchange }
     }
 
-    /// Whether `start_response` may be called.
+    /// Checks whether `start_response` may be called.
     pub(crate) fn may_start(&self, start: Start) -> Result<(), AgainError> {
         match (&self.progress, start) {
             (Progress::Nothing, _) | (Progress::Started(_), Start::Exception) => Ok(()),
@@ -109,14 +108,14 @@ impl Reply {
         }
     }
 
-    /// The app gave its head, which goes out with the first piece of the body.
+    /// Sets the head, which is sent with the first chunk of the body.
     pub(crate) fn start(&mut self, head: Head, start: Start) -> Result<(), AgainError> {
         self.may_start(start)?;
         self.progress = Progress::Started(head);
         Ok(())
     }
 
-    /// Whether more of the body would be sent; for HEAD and some statuses what the app gives is dropped.
+    /// Whether the body would be sent. For HEAD and some statuses, it is dropped.
     pub(crate) fn wants_body(&self) -> bool {
         match &self.progress {
             Progress::Started(head) => self.has_body(head),
@@ -125,18 +124,18 @@ impl Reply {
         }
     }
 
-    /// Whether nothing was sent yet, and `first` is all that the head promises.
+    /// Whether nothing was sent yet, and `first` is the complete body according to the head.
     pub(crate) fn is_whole(&self, first: &[u8]) -> bool {
         let Progress::Started(head) = &self.progress else { return false };
         head.content_length.is_some_and(|it| it <= first.len() as u64) && first.len() <= INLINE_LIMIT
     }
 
-    /// Whether the head was not sent, so that a body can go with it.
+    /// Whether the head hasn't been sent, so that a body can be sent with it.
     pub(crate) fn is_unsent(&self) -> bool {
         matches!(self.progress, Progress::Nothing | Progress::Started(_))
     }
 
-    /// The response with all of its body, for the caller to send; nothing more is sent after it.
+    /// Returns the complete response for the caller to send. Nothing can follow it.
     pub(crate) fn whole(&mut self, mut body: Bytes) -> Result<Response, ReplyError> {
         let Progress::Started(head) = &self.progress else { return Err(ReplyError::NotStarted) };
         if self.has_body(head) {
@@ -159,7 +158,7 @@ impl Reply {
         }
     }
 
-    /// Sends one piece of the body, after the head if that was not sent. Waits as long as the client is slow.
+    /// Sends one chunk of the body, and before it the head if it wasn't sent. Waits while the client is slow.
     pub(crate) async fn send(&mut self, piece: Bytes) -> Result<(), ReplyError> {
         match self.progress {
             Progress::Nothing => return Err(ReplyError::NotStarted),
@@ -183,12 +182,12 @@ impl Reply {
         Ok(())
     }
 
-    /// Whether the client waits for the rest: an app asks by an empty piece.
+    /// Whether the client still waits for the rest. An app checks by sending an empty chunk.
     pub(crate) fn check_client(&self) -> Result<(), ReplyError> {
         if self.exchange.is_gone() { Err(ClientGone.into()) } else { Ok(()) }
     }
 
-    /// Whether a file may be sent in place of the body, and the length that it is to have, if the head tells one.
+    /// Whether a file may be sent instead of the body, and its required length, if the head has one.
     pub(crate) fn wants_file(&self) -> Option<Option<u64>> {
         match &self.progress {
             Progress::Started(head) if self.has_body(head) => Some(head.content_length),
@@ -196,14 +195,14 @@ impl Reply {
         }
     }
 
-    /// Leaves the body to frontd, which sends the file in its place.
+    /// Has frontd send the file instead of the body.
     pub(crate) fn leave_to_frontd(&mut self, file: File) {
         if let Progress::Started(head) = &mut self.progress {
             head.file = Some(Box::new(file));
         }
     }
 
-    /// The app has given all of its body. What was not sent at all yet is for the caller to send.
+    /// The app has produced its whole body. Returns the response if nothing was sent yet.
     pub(crate) fn finish(&mut self) -> Result<Option<Response>, ReplyError> {
         if self.is_unsent() {
             return self.whole(Bytes::new()).map(Some);
@@ -214,7 +213,7 @@ impl Reply {
         Ok(None)
     }
 
-    /// The app failed: an error for the caller to send, or the end of what was being sent.
+    /// The app failed. Returns an error response, or cuts off the response that was being sent.
     pub(crate) fn fail(&mut self) -> Option<Response> {
         match std::mem::replace(&mut self.progress, Progress::Over) {
             Progress::Nothing | Progress::Started(_) => Some(server_error(self.exchange.id)),
@@ -226,13 +225,13 @@ impl Reply {
         }
     }
 
-    /// The app has returned, and its body was taken: whatever of it gives more, such as a thread, is told so.
+    /// The app has returned, and its body was consumed. Later writes, for example by another thread, fail.
     pub(crate) fn end(&mut self) {
         self.progress = Progress::Ended;
         self.exchange.deadline.close();
     }
 
-    /// Sends the head, if that has not been, and waits for the way of the body.
+    /// Sends the head if it wasn't sent, and waits for the body's stream.
     async fn open(&mut self) -> Result<(), ReplyError> {
         let Progress::Started(head) = &mut self.progress else { return Ok(()) };
         self.exchange.deadline.answer()?;
@@ -245,16 +244,16 @@ impl Reply {
             ..Response::default()
         };
         let content_length = head.content_length;
-        // Whatever happens, the head cannot be taken back.
+        // From here on, the head can't be taken back, whatever happens.
         self.progress = Progress::Over;
         self.exchange.session.send(Message::Response(response));
-        // The app has given what it has: it isn't idle while frontd opens the call.
+        // While frontd opens the call, the app isn't idle.
         let _waits = self.exchange.deadline.wait_for_client();
         self.progress = Progress::Streaming(Download::open(&self.exchange, content_length).await?);
         Ok(())
     }
 
-    /// What is to be raised in the calling thread where the response cannot go on, when that is because it took too long.
+    /// The exception to raise in the calling thread, if the response exceeded a limit.
     pub(crate) fn overdue(&self) -> Option<PyErr> {
         interrupt::due(&self.exchange)
     }
@@ -277,7 +276,7 @@ impl Reply {
     }
 }
 
-/// The response to a request whose app failed before it answered.
+/// The response if the app failed before it started one.
 pub(crate) fn server_error(id: u64) -> Response {
     let name = Bytes::from_static(b"content-type");
     let headers = vec![Header { name, value: Bytes::from_static(b"text/plain; charset=utf-8") }];

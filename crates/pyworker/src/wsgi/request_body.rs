@@ -1,4 +1,4 @@
-//! What has been read of the body of one request, and where the next byte is.
+//! Tracks what has been read of a request's body, and the current offset.
 
 use api::runner::Request;
 use bytes::Bytes;
@@ -6,8 +6,8 @@ use bytes::Bytes;
 use crate::body::{ReadError, Upload};
 use crate::exchange::Exchange;
 
-/// How far ahead of what was fetched a byte may be for all before it to be fetched and dropped. What is farther is asked
-/// for anew.
+/// When seeking forward by at most this many bytes, the bytes in between are fetched and dropped. Otherwise,
+/// the body is requested again from there.
 const SKIP_LIMIT: u64 = 256 << 10;
 
 /// The body of one request.
@@ -15,26 +15,26 @@ const SKIP_LIMIT: u64 = 256 << 10;
 pub(super) struct RequestBody {
     length: u64,
     position: u64,
-    /// A part of the body, which begins at `start`.
+    /// The part of the body that is in memory. It starts at offset `start`.
     at_hand: Bytes,
     start: u64,
-    /// None where all of the body is at hand.
+    /// None if the whole body is in memory.
     upload: Option<Upload>,
 }
 
 /// Where a read ends before its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// At the end of the body only.
+    /// Only at the end of the body.
     Never,
-    /// After a line's end.
+    /// At the end of a line.
     LineEnd,
-    /// With what is at hand.
+    /// With the bytes in memory.
     Piece,
 }
 
 impl RequestBody {
-    /// That of a request which has just begun.
+    /// The body of a request that has just started.
     pub(super) fn of(request: &Request) -> Self {
         let at_hand = request.body.clone();
         let (length, upload) = match request.body_length {
@@ -44,22 +44,22 @@ impl RequestBody {
         Self { length, position: 0, at_hand, start: 0, upload }
     }
 
-    /// In bytes.
+    /// The length, in bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Where the next byte is read from. It may be beyond the end.
+    /// The current offset. It may be beyond the end.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Whether all of it can be read again: frontd sends it anew until the response begins.
+    /// Whether the body can be read again: frontd resends it until the response starts.
     pub(super) fn can_go_back(&self, exchange: &Exchange) -> bool {
         self.upload.is_none() || (exchange.session.sends_bodies_again() && exchange.deadline.is_running())
     }
 
-    /// Goes on at `position`; tells whether that can be done.
+    /// Continues at `position`. Returns false if that isn't possible.
     pub(super) fn seek(&mut self, position: u64, exchange: &Exchange) -> bool {
         let goes_forward = position >= self.start;
         if !goes_forward && !self.can_go_back(exchange) {
@@ -69,19 +69,19 @@ impl RequestBody {
         true
     }
 
-    /// Lets go of all memory.
+    /// Frees all memory.
     pub(super) fn forget(&mut self) {
         (self.at_hand, self.upload, self.length) = (Bytes::new(), None, 0);
     }
 
-    /// Up to `limit` bytes from the position on, if all of them are at hand.
+    /// Returns up to `limit` bytes, if all of them are in memory.
     pub(super) fn take_at_hand(&mut self, limit: usize, stop: Stop) -> Option<Bytes> {
         let found = self.find(limit, stop);
         let is_all = found.is_whole || self.position.saturating_add(found.piece.len() as u64) >= self.length;
         is_all.then(|| self.pass(found.piece))
     }
 
-    /// Up to `limit` bytes from the position on.
+    /// Returns up to `limit` bytes.
     pub(super) async fn take(
         &mut self,
         limit: usize,
@@ -102,7 +102,7 @@ impl RequestBody {
         }
     }
 
-    /// What is at hand from the position on, up to `limit` and as far as `stop` says.
+    /// Finds the bytes in memory at the current offset, limited by `limit` and `stop`.
     fn find(&self, limit: usize, stop: Stop) -> Found {
         let begin = self.position.checked_sub(self.start).and_then(|it| usize::try_from(it).ok());
         let begin = begin.filter(|it| *it <= self.at_hand.len());
@@ -122,7 +122,7 @@ impl RequestBody {
         piece
     }
 
-    /// Has the bytes at the position at hand; tells whether there are any.
+    /// Fetches the bytes at the current offset. Returns false at the end of the body.
     async fn fetch(&mut self, exchange: &Exchange) -> Result<bool, ReadError> {
         let Some(upload) = &mut self.upload else { return Ok(false) };
         if self.position >= self.length {

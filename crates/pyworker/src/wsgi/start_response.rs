@@ -12,22 +12,21 @@ use super::head::{Head, HeadBuilder, HeadError};
 use super::reply::{AgainError, Reply, ReplyError, Start};
 use crate::driver::Driver;
 
-/// What the app calls to begin its response.
+/// What the app calls to start its response.
 #[pyclass(name = "StartResponse", module = "imperium", frozen)]
 pub(crate) struct StartResponse {
-    /// What has become of the response. An app may use it in several threads. A thread that sends has it locked for as
-    /// long as the client is slow, and waits without the GIL, as do others for it.
+    /// The state of the response. An app may use it on several threads. A thread that sends holds the lock
+    /// while the client is slow. It waits without the GIL, like others that wait for the lock.
     reply: Mutex<Reply>,
     driver: Arc<Driver>,
 }
 
 impl StartResponse {
-    /// No response yet.
     pub(crate) fn new(reply: Reply, driver: Arc<Driver>) -> Self {
         Self { reply: Mutex::new(reply), driver }
     }
 
-    /// Looks at the response, or changes it without waiting for the client. `act` runs no Python.
+    /// Accesses the response without waiting for the client. `act` runs no Python code.
     pub(crate) fn with<T: Send>(&self, py: Python<'_>, act: impl FnOnce(&mut Reply) -> T + Send) -> T {
         match self.reply.try_lock() {
             Ok(mut reply) => act(&mut reply),
@@ -35,18 +34,18 @@ impl StartResponse {
         }
     }
 
-    /// As `with`, from inside of the runtime, where to send is cheaper.
+    /// Like `with`, but from inside the runtime, where sending is cheaper.
     pub(crate) fn inside<T: Send>(&self, py: Python<'_>, act: impl FnOnce(&mut Reply) -> T + Send) -> T {
         self.driver.wait(py, async { act(&mut *self.reply.lock().await) })
     }
 
-    /// Sends one piece of the body, and waits as long as the client is slow.
+    /// Sends one chunk of the body. Waits while the client is slow.
     pub(crate) fn send(&self, py: Python<'_>, piece: Bytes) -> PyResult<()> {
         let sent = self.driver.wait(py, async { self.reply.lock().await.send(piece).await });
         sent.map_err(|error| self.error(py, error))
     }
 
-    /// What is to be raised where the response cannot go on.
+    /// The exception to raise if the response can't continue.
     pub(crate) fn error(&self, py: Python<'_>, error: ReplyError) -> PyErr {
         self.with(py, |reply| reply.overdue()).unwrap_or_else(|| error.into())
     }
@@ -70,7 +69,7 @@ impl StartResponse {
     }
 }
 
-/// The callable of PEP 3333 for apps that cannot return an iterable.
+/// The `write` callable of PEP 3333, for apps that can't return an iterable.
 #[pyclass(name = "Write", module = "imperium", frozen)]
 pub(crate) struct Write(Py<StartResponse>);
 
@@ -81,8 +80,7 @@ impl Write {
     }
 }
 
-/// What is to be raised where `start_response` was called before: the exception of an `exc_info` triple once the head is
-/// with the client.
+/// The exception to raise if `start_response` was called before: that of `exc_info` once the head was sent.
 fn again(error: AgainError, exc_info: Option<&Bound<'_, PyAny>>) -> PyErr {
     match (error, exc_info) {
         (AgainError::HeadSent, Some(exc_info)) => {
@@ -106,7 +104,7 @@ fn parse(status: &Bound<'_, PyString>, headers: &Bound<'_, PyList>) -> PyResult<
     Ok(builder.build())
 }
 
-/// A header as an app gives it.
+/// A header as passed by an app.
 pub(super) fn pair<'py>(
     header: &Bound<'py, PyAny>,
 ) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {

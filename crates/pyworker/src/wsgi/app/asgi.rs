@@ -1,9 +1,9 @@
-//! Tells an ASGI app from a WSGI one, so that it is refused when it starts and not with each request.
+//! Detects ASGI apps, so that they are refused at the start instead of failing each request.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-/// `CO_COROUTINE` of `inspect`.
+/// `inspect.CO_COROUTINE`.
 const IS_COROUTINE: u32 = 0x80;
 const PARAMETERS: [&str; 3] = ["scope", "receive", "send"];
 
@@ -14,10 +14,10 @@ pyo3::create_exception!(
     "The app has an interface that is not supported. Only another app in its place helps."
 );
 
-/// Refuses an app that speaks ASGI.
+/// Refuses an ASGI app.
 ///
 /// # Errors
-/// `UnsupportedApp`, with what to do.
+/// `UnsupportedApp`, with a suggestion.
 pub(super) fn refuse(app: &Bound<'_, PyAny>) -> PyResult<()> {
     if !is_asgi(app) {
         return Ok(());
@@ -35,7 +35,8 @@ pub(super) fn refuse(app: &Bound<'_, PyAny>) -> PyResult<()> {
     Err(UnsupportedApp::new_err(format!("this is an ASGI app{what}, and ASGI isn't supported: {cure}")))
 }
 
-/// Whether calling it makes a coroutine, or its parameters are those of ASGI: all frameworks' apps are such objects.
+/// Whether calling it returns a coroutine, or its parameters are those of ASGI. Apps of frameworks are
+/// objects with such a `__call__`.
 fn is_asgi(app: &Bound<'_, PyAny>) -> bool {
     let of_function = app.getattr_opt("__code__").ok().flatten();
     let of_object = || app.get_type().getattr("__call__").ok()?.getattr_opt("__code__").ok()?;

@@ -1,17 +1,17 @@
-//! Has Django serve the static files of its apps in development, as `manage.py runserver` does.
+//! Serves the static files of a Django app in development, as `manage.py runserver` does.
 
 use std::env;
 
 use pyo3::prelude::*;
 
-/// Set by `imperium up APP` alone.
+/// Set only by `imperium up APP`.
 const DEVELOPMENT: &str = "IMPERIUM_DEVELOPMENT";
 
-/// Wraps an app of Django's in its `StaticFilesHandler`, where `runserver` would: with `DEBUG`, and with
-/// `django.contrib.staticfiles` among the installed apps.
+/// Wraps a Django app in its `StaticFilesHandler` if `runserver` would: if `DEBUG` is set and
+/// `django.contrib.staticfiles` is installed.
 ///
 /// # Errors
-/// What Django raises.
+/// Exceptions of Django.
 pub(super) fn with_static_files(app: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     let class = app.get_type();
     let is_django = class.name()? == "WSGIHandler" && class.module()? == "django.core.handlers.wsgi";

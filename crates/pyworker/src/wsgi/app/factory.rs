@@ -1,12 +1,12 @@
-//! Calls the function that makes the app.
+//! Calls the function that returns the app.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-/// Calls `factory`, which `name` names, as `call` says it: `create_app("prod", debug=False)`.
+/// Calls `factory`, whose name is `name`, with the arguments in `call`: `create_app("prod", debug=False)`.
 ///
-/// The arguments are read as literals. Nothing of the text is run.
+/// The arguments are parsed as literals. No code in the text is run.
 pub(super) fn call<'py>(factory: &Bound<'py, PyAny>, name: &str, call: &str) -> PyResult<Bound<'py, PyAny>> {
     let (arguments, keywords) = arguments(factory.py(), call)?;
     let app = factory.call(arguments, Some(&keywords))?;

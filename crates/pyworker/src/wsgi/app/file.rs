@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 
-/// Imports a file under its own name, as `python FILE` would find it when another module imports it.
+/// Imports a file under its own name, as other modules would import it when it is in `sys.path`.
 ///
-/// Where `import` finds something else under that name, such as a package `app` beside `app.py`, the file has another
+/// If that name would import something else, such as a package `app` next to `app.py`, the file gets another
 /// name, and the package keeps its own.
 pub(super) fn import<'py>(py: Python<'py>, file: &Path) -> PyResult<Bound<'py, PyAny>> {
     let path: PathBuf = file.components().collect();
-    // A text, as the loader takes no path objects.
+    // A string, since the loader doesn't accept path objects.
     let shown = path.as_os_str();
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let is_python = path.extension().is_some_and(|it| it == "py");
@@ -26,19 +26,19 @@ pub(super) fn import<'py>(py: Python<'py>, file: &Path) -> PyResult<Bound<'py, P
     if is_python {
         loader.call_method1("exec_module", (&module,))?;
     } else {
-        // `site.wsgi` and `site.py` would have the same file of bytecode.
+        // `site.wsgi` and `site.py` would share one bytecode file.
         let source = loader.call_method1("get_data", (shown,))?;
         let code = loader.call_method1("source_to_code", (source, shown))?;
         py.import("builtins")?.call_method1("exec", (code, module.getattr("__dict__")?))?;
     }
-    // A module may put something else in its place while it is imported.
+    // A module may replace itself in `sys.modules` while it is imported.
     modules.get_item(&name)
 }
 
-/// Whether `import` of that name finds anything but the file.
+/// Whether importing that name finds something other than the file.
 fn names_another(py: Python<'_>, name: &str, file: &Path) -> PyResult<bool> {
     let found = py.import("importlib.util")?.call_method1("find_spec", (name,));
-    // A ValueError: it is imported, and does not say from where.
+    // ValueError: a module of that name is imported, but has no `__spec__`.
     let Ok(spec) = found else { return Ok(true) };
     if spec.is_none() {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! Makes the app of a Paste configuration, as `pserve` does: its logging first, then the app.
+//! Creates the app of a Paste configuration, as `pserve` does: it sets up logging first.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use pyo3::exceptions::{PyImportError, PyModuleNotFoundError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// Loads `[app:name]` of a file, or `main`.
+/// Loads `[app:name]` of a file, or the app `main`.
 pub(super) fn load<'py>(py: Python<'py>, file: &Path, name: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
-    // It is made the name of a configuration, and what follows a `#` there would be that of a section.
+    // A `#` in the path would start the name of a section.
     let path = file.to_string_lossy();
     match py.import("pyramid.paster") {
         Ok(paster) => {
@@ -35,7 +35,7 @@ fn by_paste<'py>(py: Python<'py>, file: &Path, name: Option<&str>) -> PyResult<B
     deploy.call_method("loadapp", (format!("config:{}", file.display()),), Some(&keywords))
 }
 
-/// As the file says it, if it does.
+/// Sets up logging, if the file configures it.
 fn set_up_logging(py: Python<'_>, file: &Path) -> PyResult<()> {
     let parser = py.import("configparser")?.call_method0("RawConfigParser")?;
     parser.call_method1("read", (file.to_string_lossy(),))?;
