@@ -1,4 +1,4 @@
-//! The admin listener: probes and metrics, on a runtime of its own that no load of requests reaches.
+//! The admin listener: probes and metrics, on a separate runtime that isn't affected by request load.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -17,8 +17,9 @@ use crate::listener::Admin;
 use crate::metrics::Metrics;
 use crate::shard::Shared;
 
-/// Answers for good; on a socket that others have too, until the drain, as the next frontd answers from then on. Where
-/// `imperium up` itself ends there is no next one, which a frontd is not told: nobody answers while the last one drains.
+/// Serves probes and metrics. A socket bound here is served until the process exits, an inherited one until
+/// the drain begins, when the next frontd takes over. If `imperium up` itself is stopping, there is no next
+/// one, and nobody answers while the last frontd drains: frontd can't tell the two cases apart.
 pub(crate) async fn serve(admin: Admin, shared: Arc<Shared>) -> io::Result<()> {
     let drain = shared.drain.clone();
     let counting = Arc::clone(&shared.metrics);
@@ -36,7 +37,7 @@ pub(crate) async fn serve(admin: Admin, shared: Arc<Shared>) -> io::Result<()> {
     }
 }
 
-/// Where probes arrive; without descriptors it waits ever longer, as those of clients do.
+/// The admin socket. When file descriptors run out, accepting backs off as it does for clients.
 struct Probes(Acceptor<TcpListener>);
 
 impl Probes {
@@ -58,7 +59,7 @@ impl axum::serve::Listener for Probes {
     }
 }
 
-/// Live is: this thread answers, and no shard hangs.
+/// Live means that this thread responds and no shard hangs.
 async fn live(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     match shared.pulse.hung() {
         None => (StatusCode::OK, "live\n".to_owned()),
@@ -69,7 +70,7 @@ async fn live(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     }
 }
 
-/// Ready is: listening, with a routing table, and not about to stop.
+/// Ready means listening, with a routing table, and not draining.
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
     if shared.drain.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")

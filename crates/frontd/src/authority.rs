@@ -1,4 +1,4 @@
-//! The host that a request is for (RFC 9110, 7.2; RFC 9112, 3.2).
+//! The host that a request is for (RFC 9110, section 7.2; RFC 9112, section 3.2).
 
 use std::net::Ipv6Addr;
 
@@ -10,30 +10,32 @@ use http::{HeaderValue, Version};
 
 use crate::replies::Reply;
 
-/// The host and port that a client asked for.
+/// The host and port of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Authority {
-    /// As it came.
+    /// As received.
     pub(crate) text: Bytes,
-    /// In lower case, without port and final dot. Empty where HTTP/1.0 named none.
+    /// In lower case, without port and trailing dot. Empty if an HTTP/1.0 request has none.
     pub(crate) host: Bytes,
     pub(crate) port: Option<u16>,
 }
 
 impl Authority {
-    /// From the request's target, or else its `Host`.
+    /// Takes the authority from the request target, otherwise from `Host`.
     ///
     /// # Errors
-    /// When there is none, though the version demands it, or one that is no host.
+    ///
+    /// Returns the reply to send if the authority is missing although the HTTP version requires it, or is
+    /// invalid.
     pub(crate) fn of(head: &Parts) -> Result<Self, Reply> {
         let mut headers = head.headers.get_all(HOST).iter();
         let header = headers.next();
         if headers.next().is_some() {
-            // Over HTTP/1.1 they are refused before.
+            // Over HTTP/1.1, `head_guard` has already refused these.
             return Err(Reply::BadHost);
         }
         let text: Bytes = match (head.uri.authority(), header) {
-            // A host alone, `GET example.org`, is for CONNECT (RFC 9112, 3.2.3).
+            // Only CONNECT uses the authority form, `example.org` (RFC 9112, section 3.2.3).
             (Some(_), _) if head.uri.path_and_query().is_none() => return Err(Reply::BadHost),
             (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
             (None, Some(value)) => Bytes::copy_from_slice(value.as_bytes()),
@@ -42,7 +44,7 @@ impl Authority {
         };
         let authority = Self::parse(text).ok_or(Reply::BadHost)?;
         match header {
-            // Over HTTP/1.1 the target alone counts (RFC 9112, 3.2.2).
+            // Over HTTP/1.1, an authority in the target overrides `Host` (RFC 9112, section 3.2.2).
             Some(header) if head.version == Version::HTTP_2 && !authority.is_of(head, header) => {
                 Err(Reply::HostMismatch)
             }
@@ -50,7 +52,7 @@ impl Authority {
         }
     }
 
-    /// Whether `Host` says the same (RFC 9113, 8.3.1).
+    /// Whether `Host` names the same authority (RFC 9113, section 8.3.1).
     fn is_of(&self, head: &Parts, host: &HeaderValue) -> bool {
         if self.text == host.as_bytes() {
             return true;
@@ -64,7 +66,7 @@ impl Authority {
 
     /// The host as text.
     pub(crate) fn host(&self) -> &str {
-        // It is ASCII.
+        // `parse` accepts nothing but ASCII.
         str::from_utf8(&self.host).unwrap_or_default()
     }
 
@@ -99,10 +101,11 @@ fn split(text: &str) -> Option<(&str, Option<u16>)> {
     (host.len() <= 255 && (is_name(host.as_bytes()) || host.starts_with('['))).then_some((host, port))
 }
 
-/// A reg-name (RFC 3986, 3.2.2), but for the comma, of which a proxy that joins two `Host` lines makes one host.
+/// Whether this is a reg-name (RFC 3986, section 3.2.2). Commas aren't allowed, since proxies use them to
+/// join several `Host` lines into one.
 fn is_name(host: &[u8]) -> bool {
     host.iter().enumerate().all(|(at, byte)| match byte {
-        // No label is empty (RFC 1034, 3.1), but that of the root, after the last dot.
+        // No label is empty (RFC 1034, section 3.1), except the root's, after a trailing dot.
         b'.' => at > 0 && host[at - 1] != b'.',
         b'%' => host.get(at + 1..at + 3).is_some_and(|it| it.iter().all(u8::is_ascii_hexdigit)),
         b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => true,

@@ -1,4 +1,4 @@
-//! The body of a response, wherever it comes from.
+//! Response bodies, from whatever source.
 
 use std::io;
 use std::pin::Pin;
@@ -15,21 +15,21 @@ use crate::send_timeout;
 use crate::spool::SpoolReader;
 use crate::static_files::FileBody;
 
-/// Bytes that are worth being counted while they wait for their client.
+/// Smaller bodies aren't counted while they wait for the client, since it isn't worth the cost.
 pub(crate) const COUNTED: usize = 16 * 1024;
 
-/// Bytes that hyper is given at a time over HTTP/2: as many as are in a frame.
+/// Chunk size for hyper over HTTP/2: one frame.
 const FRAME: usize = 16 * 1024;
 
-/// The last bytes of what is split into frames, on their own: once hyper has sent them off to wait for the window, nobody
-/// but the connection watches over them.
+/// The end of a body that is split into frames is a chunk of its own, of this size. Once hyper has queued the
+/// last chunk, only the connection watches whether the client still reads.
 const TAIL: usize = 1024;
 
-/// What is sent to the client after the head.
+/// The body of a response.
 #[derive(Debug)]
 pub(crate) struct Body {
     source: Source,
-    /// What the source gave, and hyper has not been given.
+    /// Data that the source returned and hyper hasn't received yet.
     rest: Bytes,
     delivery: Delivery,
 }
@@ -41,7 +41,7 @@ enum Source {
     File(FileBody),
 }
 
-/// How hyper is given it.
+/// How the data is passed to hyper.
 #[derive(Debug, Clone, Copy)]
 enum Delivery {
     Whole,
@@ -53,17 +53,17 @@ impl Body {
         Self::full(Bytes::new())
     }
 
-    /// A body that is at hand.
+    /// A body that is in memory.
     pub(crate) fn full(bytes: Bytes) -> Self {
         Self::of(Source::Full(bytes))
     }
 
-    /// A body that comes from a worker in pieces.
+    /// A body that a worker streams.
     pub(crate) fn spooled(reader: SpoolReader, cutter: Cutter) -> Self {
         Self::of(Source::Spooled(Uncut::new(reader, cutter)))
     }
 
-    /// A file from disk.
+    /// A static file.
     pub(crate) fn file(file: FileBody) -> Self {
         Self::of(Source::File(file))
     }
@@ -72,7 +72,7 @@ impl Body {
         Self { source, rest: Bytes::new(), delivery: Delivery::Whole }
     }
 
-    /// This body on its way to a client, who has `memory` for what waits for it.
+    /// Prepares the body for a client, whose waiting data counts against `memory`.
     pub(crate) fn to(mut self, version: Version, memory: &Arc<Quota>) -> Self {
         if version == Version::HTTP_2 {
             self.delivery = Delivery::Frames;
@@ -96,7 +96,7 @@ impl Source {
         }
     }
 
-    /// Whether it broke off, and the client has still to take what came before.
+    /// Whether the source failed, and the client still has to receive what came before.
     fn is_cut(&self) -> bool {
         matches!(self, Self::Spooled(reader) if reader.is_cut())
     }
@@ -109,12 +109,12 @@ impl Source {
         }
     }
 
-    /// Whether what it gave last may be the last of it.
+    /// Whether the data that was returned last may be the end.
     fn may_be_over(&self) -> bool {
         matches!(self, Self::Spooled(_)) || self.is_end_stream()
     }
 
-    /// Bytes that are left, where that is known.
+    /// The remaining bytes, if known.
     fn left(&self) -> Option<u64> {
         match self {
             Self::Full(bytes) => Some(bytes.len() as u64),
@@ -125,7 +125,7 @@ impl Source {
 }
 
 impl Delivery {
-    /// The next piece of `rest`, of which there is some; `is_last` where nothing may follow on it.
+    /// Splits off the next chunk of `rest`, which isn't empty. `is_last` says that nothing may follow `rest`.
     fn piece(self, rest: &mut Bytes, is_last: bool) -> Bytes {
         match (self, rest.len()) {
             (Self::Whole, len) | (Self::Frames, len @ ..=TAIL) => rest.split_to(len),
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn over_http_2_a_body_comes_in_frames_and_counts_until_all_of_it_is_sent() {
+    async fn over_http_2_a_body_is_split_into_frames_and_counts_until_it_is_sent() {
         let memory = Quota::new(1 << 20);
         for (size, expected) in [
             (0, vec![]),

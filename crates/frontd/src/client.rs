@@ -1,4 +1,4 @@
-//! What is the same for all requests of one client's connection.
+//! What all requests on one client connection have in common.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) struct Client {
     backlog: Backlog,
 }
 
-/// What lies between the client and HTTP.
+/// Whether a connection uses TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Plain,
@@ -41,7 +41,7 @@ impl Client {
         share: Arc<Share>,
         refusal: Refusal,
     ) -> Self {
-        // An IPv4 client of a socket that takes both is told as what it is.
+        // On a dual-stack socket, an IPv4 client has a mapped address.
         let address = peer.ip().to_canonical();
         let tls = transport == Transport::Tls;
         Self {
@@ -61,12 +61,12 @@ impl Client {
         }
     }
 
-    /// Why it may send no more over HTTP/1.1, if that is so.
+    /// Why the client may send nothing more over HTTP/1.1, if that is so.
     pub(crate) fn refusal(&self) -> &Refusal {
         &self.refusal
     }
 
-    /// What all clients of its address have together.
+    /// What all clients of this address hold together.
     pub(crate) fn share(&self) -> &Arc<Share> {
         &self.share
     }
@@ -76,12 +76,12 @@ impl Client {
         &self.memory
     }
 
-    /// Whether its connection is full.
+    /// Whether the connection's send buffer is full.
     pub(crate) fn backlog(&self) -> &Backlog {
         &self.backlog
     }
 
-    /// Its own address.
+    /// The client's address.
     pub(crate) fn address(&self) -> IpAddr {
         self.address
     }
@@ -90,22 +90,22 @@ impl Client {
         &self.connection
     }
 
-    /// What goes to it before its response, over HTTP/1.1.
+    /// What is sent before the final response, over HTTP/1.1.
     pub(crate) fn early_hints(&self) -> &EarlyHints {
         &self.early_hints
     }
 
-    /// Ends its connection amidst a response, over HTTP/1.1.
+    /// Ends the connection in the middle of a response, over HTTP/1.1.
     pub(crate) fn connection_cut(&self) -> &ConnectionCut {
         &self.connection_cut
     }
 
-    /// The address that it connected to.
+    /// The local address that the client connected to.
     pub(crate) fn local(&self) -> IpAddr {
         self.local
     }
 
-    /// The port of an authority that names none.
+    /// The port of an authority without one.
     pub(crate) fn default_port(&self) -> u16 {
         if self.connection.tls { 443 } else { 80 }
     }

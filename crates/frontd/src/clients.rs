@@ -1,4 +1,4 @@
-//! What the clients of each address hold, so that those of one leave something to the others.
+//! Limits what the clients of one address can hold, so that they can't starve the others.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use config::frontd::Limits;
 
 use crate::quota::{Quota, Shares};
 
-/// Bytes of responses that one connection may have in memory before its next request waits.
+/// Bytes of responses that one connection may hold in memory before its next request has to wait.
 const CONNECTION_MEMORY: u64 = 8 << 20;
 
-/// What there is for all clients, and who has how much of it.
+/// The limits over all clients, and the usage of each address.
 #[derive(Debug)]
 pub(crate) struct Clients {
     memory: Arc<Quota>,
@@ -21,7 +21,7 @@ pub(crate) struct Clients {
     shares: Shares<IpAddr, Share>,
 }
 
-/// What one address may have.
+/// The limits of one address.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     memory: u64,
@@ -29,12 +29,12 @@ struct Part {
     spool: u64,
 }
 
-/// What the clients of one address have.
+/// What the clients of one address hold.
 #[derive(Debug)]
 pub(crate) struct Share {
     /// Bytes of responses in memory.
     pub(crate) memory: Arc<Quota>,
-    /// Open files: static ones, and those of the spool.
+    /// Open files: static files and spool files.
     pub(crate) files: Arc<Quota>,
     /// Bytes in the spool.
     pub(crate) spool: Arc<Quota>,
@@ -43,8 +43,8 @@ pub(crate) struct Share {
 }
 
 impl Clients {
-    /// Of `files` that may be open for clients, and of the limits of memory and spool. One address has half of the first
-    /// two, so that clients behind one proxy are served.
+    /// Creates the limits from `limits` and the number of `files` that may be open for clients. One address
+    /// gets at most half of the memory and of the files, so clients that share a proxy still work.
     pub(crate) fn new(limits: &Limits, files: u64) -> Self {
         let part = Part {
             memory: limits.send_memory / 2,
@@ -60,7 +60,7 @@ impl Clients {
         }
     }
 
-    /// That of an address.
+    /// The usage of one address.
     pub(crate) fn of(&self, address: IpAddr) -> Arc<Share> {
         self.shares.of(network(address), || {
             Arc::new(Share {
@@ -74,13 +74,13 @@ impl Clients {
 }
 
 impl Share {
-    /// What one connection may have in memory.
+    /// Creates the memory quota of one connection.
     pub(crate) fn connection(&self) -> Arc<Quota> {
         self.memory.part(CONNECTION_MEMORY)
     }
 }
 
-/// Whoever has one address of IPv6 has as many as there are in its network.
+/// Truncates an IPv6 address to its /64 network: whoever has one address of it can use all of them.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -1,4 +1,4 @@
-//! Serves one client's connection: TLS if it is one for it, then HTTP/1.1 or HTTP/2.
+//! Serves one client connection: TLS if the port expects it, then HTTP/1.1 or HTTP/2.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -31,25 +31,27 @@ use crate::send_timeout::{End, SendTimeout, Watch};
 use crate::service;
 use crate::shard::Shard;
 
-/// Exchanges that one HTTP/2 connection may have under way.
+/// Concurrent streams per HTTP/2 connection.
 const STREAMS: u32 = 128;
 
-/// Bytes of a response of HTTP/1.1 that hyper holds beyond the piece that it was given last; and of what a client sends.
+/// Maximum size of hyper's buffers for HTTP/1.1: for received data, and for response data in addition to the
+/// last chunk it was given.
 const BUFFER: usize = 128 * 1024;
 
-/// Bytes of a response of HTTP/2 that are in line for the connection.
+/// Bytes per HTTP/2 stream that may be queued for the connection.
 const STREAM_BUFFER: usize = 32 * 1024;
 
-/// Bytes that the state of an exchange of HTTP/2 may have. Each is copied a few times on its way into a task.
+/// Maximum size of the future that handles an HTTP/2 exchange. It is copied a few times on its way into a
+/// task.
 const EXCHANGE_SIZE: usize = 4096;
 
-/// For the next request of a client of HTTP/1.1 to arrive, once a drain has begun.
+/// How long an HTTP/1.1 client may take to send its last request once a drain has begun.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
-/// For a client that has nothing under way to close its connection, once a drain has begun.
+/// How long a client without running requests may take to close its connection once a drain has begun.
 const IDLE_IN_DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves until the client leaves, or until the drain lets what is under way end.
+/// Serves the connection until the client closes it, or until the drain ends it.
 pub(crate) async fn serve(
     shard: Arc<Shard>,
     stream: TcpStream,
@@ -57,7 +59,7 @@ pub(crate) async fn serve(
     transport: Transport,
     share: Arc<Share>,
 ) {
-    // A connection that is gone already says so when it is read.
+    // If the connection is already gone, the first read will fail.
     let local = stream.local_addr().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |it| it.ip());
     let refusal = Refusal::none(shard.shared_metrics());
     let client = Client::new(peer, local, transport, share, refusal);
@@ -72,7 +74,7 @@ pub(crate) async fn serve(
         if error.downcast_ref().is_some_and(|it: &hyper::Error| it.is_parse() || it.is_parse_too_large()) {
             shard.metrics().refused("parser");
         }
-        // Whatever ends a connection early is the client's doing, or its network's.
+        // What ends a connection early is up to the client or its network.
         debug!(%peer, error = &*error as &dyn Error, "connection ended early");
     }
 }
@@ -102,7 +104,7 @@ async fn tls(shard: &Arc<Shard>, client: Client, stream: SendTimeout) -> Served 
     }
 }
 
-/// What a client speaks where TLS is expected.
+/// What the client speaks on a TLS port.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all are TLS, and a box would be an allocation for each"
@@ -112,23 +114,23 @@ enum Opened {
     Plain(SendTimeout),
 }
 
-/// Whether the client speaks plain HTTP: that begins with a letter, and no record of TLS does.
+/// Whether the client speaks plain HTTP: that starts with a letter, which no TLS record does.
 async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     Ok(stream.peek(&mut first).await? == 1 && first[0].is_ascii_alphabetic())
 }
 
-/// Returns so long after a drain has begun.
+/// Waits until a drain began the given time ago.
 async fn drained(shard: &Shard, ago: Duration) {
     shard.drain().cancelled().await;
     tokio::time::sleep(ago).await;
 }
 
-/// Whether HTTP is what a client should speak on its connection as it is.
+/// Whether the client is expected to speak HTTP on the connection as it is.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
     Yes,
-    /// It should begin with TLS.
+    /// The port expects TLS.
     No,
 }
 
@@ -152,18 +154,20 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .title_case_headers(true)
-        // hyper counts the idle time before a head to the head's; the guard knows them apart.
+        // hyper counts the idle time before a head towards this timeout; the head guard measures the head
+        // alone.
         .header_read_timeout(limits.keep_alive)
-        // The guard has refused what is longer, and a target of odd characters is three times as long once encoded.
+        // The head guard refuses longer heads. Percent-encoding unusual characters of a target can triple its
+        // length.
         .max_header_size(limits.header_bytes * 3 + 1024)
         .max_buf_size((limits.header_bytes * 4).max(BUFFER))
         .serve_connection(TokioIo::new(HeadGuard::new(io, head, client.refusal().clone())), service);
     let mut connection = pin!(connection);
     tokio::select! {
-        // First, so that a request which is there already is read.
+        // Polled first, so that a request that has already arrived is read.
         biased;
         ended = connection.as_mut() => return Ok(ended?),
-        // Not at once: a busy client may have its next request on the way, and is told to close with its answer.
+        // A busy client may have its next request on the way; its response will carry `Connection: close`.
         () = drained(shard, LAST_REQUEST) => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -185,7 +189,8 @@ where
     let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
-        // Beyond it h2 answers without a word, up to it the service does (`limits.header`). Each header counts 32 bytes more here.
+        // h2 refuses larger header lists without a page or a log line, so the service enforces
+        // `limits.header_bytes`. HTTP/2 counts 32 bytes of overhead per field.
         .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
         .max_send_buf_size(STREAM_BUFFER)
         .keep_alive_interval(limits.keep_alive)
@@ -208,7 +213,7 @@ where
     let ended = tokio::select! {
         biased;
         ended = served => ended,
-        // The connection's next read has told the client, unless it takes nothing.
+        // The connection's last poll has sent the GOAWAY, unless the client doesn't read.
         () = resets.exceeded() => Ok(()),
     };
     if resets.are_too_many() || ended.as_ref().is_err_and(resets::is_calmed) {
@@ -225,7 +230,7 @@ where
     Ok(ended?)
 }
 
-/// Returns when no exchange has been under way for so long: pings alone keep no connection open.
+/// Waits until no stream has been open for the given time. Pings alone don't keep a connection open.
 async fn idle(open: &mut watch::Receiver<usize>, patience: Duration) {
     while open.wait_for(|it| *it == 0).await.is_ok() {
         if tokio::time::timeout(patience, open.changed()).await.is_err() {
@@ -234,7 +239,7 @@ async fn idle(open: &mut watch::Receiver<usize>, patience: Duration) {
     }
 }
 
-/// Spawns and counts the exchanges of one HTTP/2 connection, where a drain waits for them.
+/// Spawns and counts the streams of one HTTP/2 connection, on the tracker that a drain waits for.
 #[derive(Debug, Clone)]
 struct Streams {
     shard: Arc<Shard>,
@@ -264,7 +269,7 @@ where
         self.shard.tasks().spawn(watched.map(move |end| {
             if end == End::Stalled {
                 shard.metrics().stalled.inc();
-                debug!(client = %client.address(), "stream reset: its client read nothing of it");
+                debug!(client = %client.address(), "stream reset: the client read nothing from it");
             }
             open.send_modify(|it| *it -= 1);
         }));

@@ -1,8 +1,8 @@
-//! Cuts a response off that breaks, once the client has what came before.
+//! Aborts a response whose body fails, after the client has received what came before.
 //!
-//! Told of an error of a body, hyper drops what it has not written yet: the last pieces of an app that fails would be
-//! lost. So the error is held back: over HTTP/1.1 the connection ends by itself with its next flush, when all that hyper
-//! had is with the kernel; over HTTP/2 the stream is reset when all of its pieces are in frames.
+//! When a body returns an error, hyper drops what it hasn't written yet, so the last chunks of a failing app
+//! would be lost. That's why the error is delayed. Over HTTP/1.1, the connection ends with its next flush,
+//! when all data is with the kernel. Over HTTP/2, the stream is reset once all its chunks are in frames.
 
 use std::io;
 use std::pin::Pin;
@@ -17,27 +17,27 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::send_timeout;
 
-/// How a response is cut off.
+/// How a response is aborted.
 #[derive(Debug)]
 pub(crate) enum Cutter {
-    /// HTTP/1.1: with its connection.
+    /// HTTP/1.1: by closing the connection.
     Connection(ConnectionCut),
-    /// HTTP/2: alone.
+    /// HTTP/2: by resetting the stream.
     Stream(Arc<Unsent>),
 }
 
 impl Cutter {
-    /// For a response over HTTP/2.
+    /// A cutter for an HTTP/2 response.
     pub(crate) fn stream() -> Self {
         Self::Stream(Arc::default())
     }
 }
 
-/// Asks a connection to end once it has written all that it was given.
+/// Asks a connection to end once it has written all its data.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectionCut(Arc<AtomicBool>);
 
-/// The pieces of a response that wait for frames of HTTP/2.
+/// The chunks of a response that aren't in HTTP/2 frames yet.
 #[derive(Debug, Default)]
 pub(crate) struct Unsent {
     pieces: AtomicUsize,
@@ -45,7 +45,7 @@ pub(crate) struct Unsent {
 }
 
 impl Unsent {
-    /// `piece`, which is counted until it is dropped.
+    /// Wraps a chunk so that it counts until it is dropped.
     fn counted(self: &Arc<Self>, piece: Bytes) -> Bytes {
         self.pieces.fetch_add(1, Ordering::SeqCst);
         Bytes::from_owner(Counted { piece, unsent: Arc::clone(self) })
@@ -76,7 +76,7 @@ impl Drop for Counted {
     }
 }
 
-/// A body whose error comes after all that it gave is on its way.
+/// A body that delays its error until all its data is on its way.
 #[derive(Debug)]
 pub(crate) struct Uncut<B> {
     body: B,
@@ -89,7 +89,7 @@ impl<B> Uncut<B> {
         Self { body, cutter, error: None }
     }
 
-    /// Whether the body broke, and what it gave is not on its way yet.
+    /// Whether the body failed and its data isn't on its way yet.
     pub(crate) fn is_cut(&self) -> bool {
         self.error.is_some()
     }
@@ -114,15 +114,15 @@ where
                 }
                 Some(Err(error)) => {
                     self.error = Some(io::Error::other(error));
-                    // From here on the client is waited for.
+                    // From here on, the transfer waits for the client.
                     send_timeout::offered();
                 }
                 None => return Poll::Ready(None),
             }
         }
         match &self.cutter {
-            // hyper flushes after it has asked for the body, but not always: the second time in one turn it does so only if
-            // it has something to write. So it is woken for another turn.
+            // hyper usually flushes after it has polled the body. The second time in one poll of the
+            // connection, it does so only if it has something to write, so it is woken for another poll.
             Cutter::Connection(cut) => {
                 if !cut.0.swap(true, Ordering::Relaxed) {
                     cx.waker().wake_by_ref();
@@ -143,7 +143,7 @@ where
     }
 }
 
-/// A connection that can be asked to end; nothing else of it is changed.
+/// An I/O wrapper that can be asked to end the connection.
 #[derive(Debug)]
 pub(crate) struct Cuttable<IO> {
     io: IO,
@@ -216,19 +216,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_cut_once_its_last_piece_is_gone() {
+    fn a_stream_is_reset_once_its_last_chunk_is_sent() {
         let mut body = broken(Cutter::stream());
         let piece = body.frame().now_or_never().unwrap().unwrap().unwrap().into_data().unwrap();
         let rest = piece.slice(2..);
         drop(piece);
-        assert!(body.frame().now_or_never().is_none(), "it is not sent");
+        assert!(body.frame().now_or_never().is_none(), "the chunk isn't sent yet");
         assert_eq!(rest, "st");
         drop(rest);
         assert!(body.frame().now_or_never().unwrap().unwrap().is_err());
     }
 
     #[tokio::test]
-    async fn a_connection_is_cut_by_its_next_flush_after_all_that_was_written() {
+    async fn a_connection_ends_with_its_next_flush_after_all_data_is_written() {
         let (near, mut far) = tokio::io::duplex(1024);
         let cut = ConnectionCut::default();
         let mut io = Cuttable::new(near, cut.clone());
@@ -245,9 +245,10 @@ mod tests {
         assert_eq!(read, b"last words");
     }
 
-    /// hyper asks a second time in one turn, and does not flush after that unless there is something to write.
+    /// hyper polls the body a second time in one poll, and doesn't flush after that unless there is something
+    /// to write.
     #[tokio::test]
-    async fn a_connection_is_cut_when_the_error_comes_after_the_flush_of_a_turn() {
+    async fn a_connection_ends_if_the_error_comes_after_the_flush() {
         let (near, mut far) = tokio::io::duplex(1024);
         let cut = ConnectionCut::default();
         let io = TokioIo::new(Cuttable::new(near, cut.clone()));
@@ -266,7 +267,7 @@ mod tests {
         });
         far.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
         let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
-        // On a task of its own, so that the timer does not wake it.
+        // On a separate task, so that the timer doesn't wake it.
         let served = TaskTracker::new().spawn(connection);
         let served = tokio::time::timeout(Duration::from_secs(10), served).await;
         assert!(served.expect("nobody wakes the connection").unwrap().is_err());

@@ -1,27 +1,28 @@
-//! How many descriptors this process may have, and what they are kept for.
+//! Divides the available file descriptors between connections, files and frontd itself.
 
 use std::num::NonZeroUsize;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// For listeners, logs, the disk's and the admin's needs.
+/// Descriptors for listeners, logs, disks and the admin listener.
 const RESERVE: u64 = 256;
 
-/// For what one shard has of its own: two sockets for each worker, of which there may be 60.
+/// Descriptors per shard: two sockets for each of up to 60 workers.
 const SHARD: u64 = 128;
 
-/// How many descriptors are for what.
+/// How many descriptors may be used for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Descriptors {
-    /// Connections of clients.
+    /// Client connections.
     pub(crate) connections: usize,
-    /// Files that are open for clients: static ones, and those of the spool.
+    /// Files that are open for clients: static files and spool files.
     pub(crate) files: u64,
 }
 
 impl Descriptors {
-    /// Raises the soft limit as far as it goes, and shares out what there is: `connections` where there is enough.
+    /// Raises the soft limit to the hard limit and divides the descriptors. There are fewer than
+    /// `connections` connections if the limit is too low.
     pub(crate) fn new(connections: usize, shards: NonZeroUsize) -> Self {
         let Rlimit { current: soft, maximum: hard } = getrlimit(Resource::Nofile);
         let raised = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_always_a_reserve() {
+    fn a_reserve_is_always_left() {
         for (limit, reserve, connections, expected) in [
             (u64::MAX, 384, 10_000, (10_000, 65_536)),
             (65_536, 384, 10_000, (10_000, 16_384)),

@@ -1,8 +1,9 @@
-//! Threads that wait for a disk: a few for each folder that may hang, so that one that does holds up nothing else.
+//! Thread pools for operations that may block on a disk: a few threads per folder, so that a folder that
+//! hangs affects nothing else.
 //!
-//! Those of tokio are shared by all that a shard does. Here the folders of static files have some each, and so has the
-//! spool. Jobs that wait for a thread are bounded, and so is the time that anybody waits for a job: what hangs in the
-//! kernel cannot be cancelled, and keeps its thread.
+//! tokio's blocking threads are shared by everything a shard does. Here, each static folder has its own
+//! threads, and so has the spool. The number of queued jobs is bounded, and so is the time to wait for one.
+//! An operation that hangs in the kernel can't be cancelled, so it keeps its thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,13 +18,13 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tokio::time::Timeout;
 
-/// How long a thread without a job stays.
+/// How long an idle thread is kept.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// How long a job is waited for.
+/// How long to wait for a job.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A few threads, made when they are needed; cheap to clone.
+/// A small thread pool, which starts threads on demand. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Disk(Arc<Inner>);
 
@@ -67,7 +68,7 @@ impl From<DiskError> for io::Error {
     }
 }
 
-/// The result of a job, once it is there.
+/// The pending result of a job.
 #[derive(Debug)]
 pub(crate) struct Job<T> {
     result: Result<Waiting<T>, Option<DiskError>>,
@@ -77,7 +78,7 @@ pub(crate) struct Job<T> {
 type Waiting<T> = Pin<Box<Timeout<oneshot::Receiver<T>>>>;
 
 impl Disk {
-    /// At most so many threads, and so many jobs that wait for one.
+    /// Creates a pool with at most this many threads and queued jobs.
     pub(crate) fn new(name: &'static str, threads: usize, queue: usize) -> Self {
         Self::with_limit(name, threads, queue, LIMIT)
     }
@@ -87,7 +88,7 @@ impl Disk {
         Self(Arc::new(Inner { name, threads, queue, limit, state, wake }))
     }
 
-    /// Has `work` done by one of the threads, whether its result is waited for or not.
+    /// Runs `work` on one of the threads, whether or not the result is awaited.
     pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Job<T> {
         let (done, result) = oneshot::channel();
         let limit = self.0.limit;
@@ -97,14 +98,14 @@ impl Disk {
         Job { result: result.map_err(Some), limit }
     }
 
-    /// Has `file` dropped by one of the threads, however much waits for them: a close may wait for its disk too. There
-    /// are no more of these than open files.
+    /// Drops `file` on one of the threads, because closing it may block on the disk. This isn't limited by
+    /// the queue: there can't be more of these jobs than open files.
     pub(crate) fn close(&self, file: impl Send + 'static) {
-        // Without any thread the job is dropped here, and what it holds with it.
+        // If no thread can be started, the job is dropped here, with the file.
         let _closed_here = self.submit(Box::new(move || drop(file)), usize::MAX);
     }
 
-    /// Gives `job` to a thread, unless as many as `queue` wait already.
+    /// Queues a job, unless `queue` jobs wait already.
     fn submit(&self, job: Box<dyn FnOnce() + Send>, queue: usize) -> Result<(), DiskError> {
         let mut state = self.0.state.lock();
         if state.jobs.len() >= queue {
@@ -132,7 +133,7 @@ impl Disk {
 }
 
 impl Inner {
-    /// What a thread does.
+    /// The loop of a thread.
     fn work(&self) {
         let mut state = self.state.lock();
         loop {
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_disk_that_hangs_bounds_its_threads_its_jobs_and_their_time_and_no_other() {
+    async fn a_hung_disk_is_bounded_in_threads_jobs_and_time_and_affects_no_other() {
         let short = Duration::from_millis(100);
         let (hung, other) = (Disk::with_limit("hung", 2, 3, short), Disk::new("other", 2, 3));
         let (release, released) = mpsc::channel::<()>();
@@ -197,7 +198,7 @@ mod tests {
         assert!(matches!(hung.run(|| ()).await, Err(DiskError::Busy)));
         let file = Arc::new(());
         hung.close(Arc::clone(&file));
-        assert_eq!(Arc::strong_count(&file), 2, "closed on a thread that must not wait");
+        assert_eq!(Arc::strong_count(&file), 2, "the file was closed on this thread, which must not block");
         for job in jobs {
             assert!(matches!(job.await, Err(DiskError::Late(_))));
         }
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn jobs_share_few_threads_and_each_has_its_result() {
+    async fn jobs_share_a_few_threads_and_each_gets_its_result() {
         let disk = Disk::new("disk", 3, 1000);
         let jobs: Vec<_> = (0..500).map(|it| disk.run(move || it)).collect();
         for (number, job) in jobs.into_iter().enumerate() {

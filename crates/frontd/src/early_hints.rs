@@ -1,8 +1,8 @@
-//! Early hints (RFC 8297): interim responses with status 103, written between hyper's own messages.
+//! Early hints (RFC 8297): interim 103 responses, written between hyper's own messages.
 //!
-//! hyper's server has no way to send an interim response, so it goes around it, to clients of HTTP/1.1: when hyper
-//! flushes the connection, all that it wrote is with the kernel, and the response to the request that is being
-//! worked on has not begun. Frames of HTTP/2 could not be put between hyper's that way.
+//! hyper's server can't send interim responses, so they bypass it, for HTTP/1.1 only. When hyper flushes the
+//! connection, all its data has been written, and the response to the current request hasn't started. HTTP/2
+//! frames can't be inserted that way.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,22 +16,22 @@ use http::header::CONTENT_LENGTH;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What may wait for a client that does not read, in bytes; further hints are dropped.
+/// Maximum number of bytes that wait for a client that doesn't read. Further hints are dropped.
 const WAITING_MAX: usize = 64 * 1024;
 
-/// The hints for one connection that hyper has not flushed yet.
+/// Early hints for one connection that aren't written yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EarlyHints(Arc<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Whether there is text: it is asked with every flush.
+    /// Whether there is text. Checked on every flush, without the lock.
     any: AtomicBool,
     text: Mutex<BytesMut>,
 }
 
 impl EarlyHints {
-    /// Has `headers` sent with the connection's next flush, as a response of their own.
+    /// Sends `headers` as an interim response with the next flush.
     pub(crate) fn send(&self, headers: &HeaderMap) {
         let mut text = self.0.text.lock();
         if headers.is_empty() || text.len() > WAITING_MAX {
@@ -48,13 +48,13 @@ impl EarlyHints {
         self.0.any.store(true, Ordering::Relaxed);
     }
 
-    /// The response itself is here: what was not sent by now would come after it.
+    /// Discards hints that weren't sent, because the final response is there and they would come after it.
     pub(crate) fn withdraw(&self) {
         self.0.text.lock().clear();
         self.0.any.store(false, Ordering::Relaxed);
     }
 
-    /// What is to be sent now, if there is anything.
+    /// Takes the hints to be sent, if there are any.
     fn take(&self) -> Option<Bytes> {
         if !self.0.any.load(Ordering::Relaxed) {
             return None;
@@ -64,7 +64,7 @@ impl EarlyHints {
     }
 }
 
-/// As hyper writes names to clients of HTTP/1.1.
+/// Writes a name in title case, as hyper does for HTTP/1.1.
 fn push_title_case(text: &mut BytesMut, name: &str) {
     let mut after = b'-';
     text.extend(name.bytes().map(|byte| {
@@ -74,12 +74,12 @@ fn push_title_case(text: &mut BytesMut, name: &str) {
     }));
 }
 
-/// A connection that sends them; nothing else of it is changed.
+/// An I/O wrapper that writes early hints between hyper's messages.
 #[derive(Debug)]
 pub(crate) struct Hinted<IO> {
     io: IO,
     hints: EarlyHints,
-    /// Begun, and to be ended before anything else is written.
+    /// A partly written hint, which must be finished before anything else is written.
     begun: Bytes,
 }
 
@@ -162,7 +162,7 @@ mod tests {
     const SENT: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n";
 
     #[tokio::test]
-    async fn hints_go_out_with_a_flush_and_never_amidst_of_what_is_written() {
+    async fn hints_are_sent_on_flush_and_never_within_other_data() {
         let (near, mut far) = tokio::io::duplex(1024);
         let hints = EarlyHints::default();
         let mut io = Hinted::new(near, hints.clone());
@@ -177,14 +177,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_begun_is_ended_first_and_what_has_not_can_be_withdrawn() {
+    async fn a_partly_written_hint_is_finished_first_and_an_unsent_one_can_be_withdrawn() {
         let (near, mut far) = tokio::io::duplex(4);
         let hints = EarlyHints::default();
         let mut io = Hinted::new(near, hints.clone());
         hints.send(&headers("<a>"));
         tokio::select! {
             biased;
-            _ = io.flush() => panic!("all of it fits"),
+            _ = io.flush() => panic!("the whole hint fits"),
             () = std::future::ready(()) => {}
         }
         hints.send(&headers("<b>"));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded() {
+    fn waiting_hints_are_bounded() {
         let hints = EarlyHints::default();
         for _ in 0..10_000 {
             hints.send(&headers("<a>"));

@@ -1,4 +1,5 @@
-//! Holds the requests that arrive before the first routing table, so that a first start refuses nobody.
+//! Holds requests that arrive before the first routing table, so that no request is refused while frontd
+//! starts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::table::Table;
 
-/// Requests that may wait: as many as an app's queue holds by default.
+/// How many requests may wait: as many as the default queue of an app.
 const MOST: usize = 1000;
 
-/// How long one waits: as long as in an app's queue by default.
+/// How long a request may wait: as long as in the default queue of an app.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The requests that wait for the first routing table.
@@ -21,12 +22,12 @@ pub(crate) struct FirstTable {
     waiting: AtomicUsize,
 }
 
-/// One request's place among them, until it is dropped.
+/// Counts one waiting request until it is dropped.
 struct Place<'a>(&'a AtomicUsize);
 
 impl FirstTable {
-    /// Waits until there is a table. Returns whether there is: not when too many wait already, when it takes too long, or
-    /// when the drain begins.
+    /// Waits for the first table. Returns `false` if too many requests already wait, if it takes too long, or
+    /// if the drain begins.
     pub(crate) async fn wait(
         &self,
         mut tables: watch::Receiver<Arc<Table>>,
@@ -64,16 +65,16 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[tokio::test(start_paused = true)]
-    async fn requests_that_wait_are_bounded_in_number_and_in_time() {
+    async fn waiting_requests_are_bounded_in_number_and_time() {
         let (tables, receiver) = watch::channel(Arc::new(Table::default()));
         let (first, drain) = (FirstTable::default(), CancellationToken::new());
         let wait = || first.wait(receiver.clone(), &drain);
-        assert!(!wait().await, "without a limit of time");
+        assert!(!wait().await, "the wait has no time limit");
         assert_eq!(first.waiting(), 0);
 
         let places: Vec<_> = std::iter::from_fn(|| first.enter()).collect();
         assert_eq!(places.len(), MOST);
-        assert!(!tokio::time::timeout(Duration::ZERO, wait()).await.expect("one more waits"));
+        assert!(!tokio::time::timeout(Duration::ZERO, wait()).await.expect("too many requests wait"));
         drop(places);
 
         let (waited, ()) = tokio::join!(wait(), async {
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_in_a_drain() {
+    async fn no_request_waits_during_a_drain() {
         let (_tables, receiver) = watch::channel(Arc::new(Table::default()));
         let (first, drain) = (FirstTable::default(), CancellationToken::new());
         let (waited, ()) = tokio::join!(first.wait(receiver.clone(), &drain), async { drain.cancel() });

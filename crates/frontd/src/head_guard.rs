@@ -1,20 +1,20 @@
-//! Refuses requests whose framing is ambiguous, before hyper's lenient parser sees them.
+//! Refuses requests with ambiguous framing before hyper's lenient parser sees them.
 //!
-//! Two HTTP parsers in a row that disagree where a request ends let a client smuggle a second one
-//! past the first (RFC 9112 section 11.2). hyper and httparse accept some of what such attacks are
-//! made of: a bare LF as a line end, a repeated Content-Length, Content-Length beside
-//! Transfer-Encoding, a list of transfer codings, several Hosts. [`HeadGuard`] sits between the
-//! socket and hyper, and follows the byte stream itself. hyper is given whole heads only, each of
-//! which it will take: what it would refuse is refused here, where a page, a log line and a counter
-//! tell why.
+//! If two HTTP parsers in a chain disagree about where a request ends, a client can smuggle a second request
+//! past the first one (RFC 9112, section 11.2). hyper and httparse accept some of the ingredients of such
+//! attacks: a bare LF as line end, a repeated Content-Length, Content-Length together with Transfer-Encoding,
+//! lists of transfer codings, and several Hosts. [`HeadGuard`] sits between the socket and hyper, and parses
+//! the byte stream itself. hyper only gets complete heads that it will accept. What hyper would refuse is
+//! refused here, with a page, a log line and a counter.
 //!
-//! In place of a head that breaks the rules, and of all that follows, hyper is given a request that no client can
-//! make, `GET *`, so that it is answered in its turn after earlier pipelined ones, with the reason in [`Refusal`].
-//! In a body, hyper is given a few bytes that it cannot accept.
+//! Instead of an invalid head and everything that follows, hyper gets a request that no client can send, `GET
+//! *`. So the refusal is sent in its turn, after the responses to earlier pipelined requests, with the reason
+//! in [`Refusal`]. In a body, hyper gets a few bytes that it can't accept.
 //!
-//! As it knows where a head begins and ends, it also limits the time that one may take.
+//! The guard also limits the time for a head, since it knows where heads begin and end.
 //!
-//! For HTTP/1 only: HTTP/2 frames its messages. A head that comes in one read is not copied, and nothing is allocated.
+//! For HTTP/1 only: HTTP/2 frames its messages. A head that arrives in one read is neither copied nor
+//! allocated.
 
 mod framing;
 mod head;
@@ -40,33 +40,34 @@ pub(crate) use violation::Violation;
 
 /// What hyper reads instead of the rest of a refused body.
 ///
-/// NUL is an error to hyper wherever it stands, save in a chunk extension, where the LF is one. The
-/// two CRLF end the trailers: hyper parses incomplete ones only once they have an end.
+/// NUL is an error for hyper everywhere except in a chunk extension, where LF is one. The two CRLFs end the
+/// trailers, because hyper only parses complete ones.
 const POISON: &[u8] = b"\0\n\r\n\r\n";
 
 /// What hyper reads instead of a refused head.
 const REFUSED: &[u8] = b"GET * HTTP/1.1\r\nconnection: close\r\n\r\n";
-/// As that, where the answer must have no body.
+/// The same for a HEAD request, whose response must have no body.
 const REFUSED_HEAD: &[u8] = b"HEAD * HTTP/1.1\r\nconnection: close\r\n\r\n";
 
-/// Bytes that are read at a time once a head has come in parts.
+/// Bytes per read once a head has arrived in parts.
 const CHUNK: usize = 8 * 1024;
 
-/// After a refusal, for the client to see its answer before the connection is closed on what it still sends.
+/// How long to keep reading after a refusal, so that the client can see the response before the connection is
+/// closed.
 const LINGER: Duration = Duration::from_secs(2);
-/// Bytes that are read and forgotten in that time.
+/// How many bytes to discard in that time.
 const LINGER_MAX: usize = 1024 * 1024;
 
-/// What a head may take.
+/// The limits of a head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadLimits {
-    /// Until it has come, once it has begun.
+    /// The time from its first to its last byte.
     pub(crate) time: Duration,
-    /// Of its request line and its headers.
+    /// The size of the request line and the headers, in bytes.
     pub(crate) bytes: usize,
 }
 
-/// Why the requests of one connection ended; the guard tells, and the service answers.
+/// Why the requests on a connection ended. Set by the guard, read by the service.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     violation: Arc<OnceLock<Violation>>,
@@ -74,17 +75,17 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// Of a new connection: none yet.
+    /// The state of a new connection.
     pub(crate) fn none(metrics: Arc<Metrics>) -> Self {
         Self { violation: Arc::default(), metrics }
     }
 
-    /// The first and only violation, if one was found already: in this request, or in one that follows.
+    /// The violation on this connection, if there was one: in the current request or in a later one.
     pub(crate) fn violation(&self) -> Option<Violation> {
         self.violation.get().copied()
     }
 
-    /// Whether it is this request that the guard made in place of one.
+    /// The violation, if this request is the guard's replacement for an invalid one.
     pub(crate) fn of<B>(&self, request: &Request<B>) -> Option<Violation> {
         let violation = self.violation()?;
         (request.uri() == "*" && request.method() != Method::OPTIONS).then_some(violation)
@@ -96,33 +97,34 @@ impl Refusal {
     }
 }
 
-/// A connection whose reading side is checked; writes pass through.
+/// An I/O wrapper that checks what is read. Writes pass through.
 #[derive(Debug)]
 pub(crate) struct HeadGuard<IO> {
     io: IO,
     framing: Framing,
     stage: Stage,
-    /// Bytes that were read and not given to hyper: `ready` that may be, and then the beginning of a head.
+    /// Bytes that were read and not passed to hyper: first `ready` bytes that may be, then the beginning of a
+    /// head.
     held: BytesMut,
     ready: usize,
     patience: Duration,
-    /// Of the head that is being waited for; made with the first wait.
+    /// The deadline of the current head. Created with the first wait.
     deadline: Option<Pin<Box<Sleep>>>,
     refusal: Refusal,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// Every byte is followed.
+    /// The stream is checked.
     Checked,
-    /// A violation was found: what the client sends is read only to learn that it went away.
+    /// There was a violation. Further input is only read to notice that the client leaves.
     Refused,
-    /// hyper has answered, and so many bytes were read since.
+    /// hyper has responded. The number of bytes discarded since then.
     Lingers(Pin<Box<Sleep>>, usize),
 }
 
 impl<IO> HeadGuard<IO> {
-    /// Guards `io`, which is at the beginning of a request.
+    /// Wraps `io`, which must be at the beginning of a request.
     pub(crate) fn new(io: IO, limits: HeadLimits, refusal: Refusal) -> Self {
         Self {
             io,
@@ -136,7 +138,7 @@ impl<IO> HeadGuard<IO> {
         }
     }
 
-    /// Checks what was just read: `buf` from `start` on, at the beginning of a head or in a body.
+    /// Checks new data: `buf` from `start` on, which is at the beginning of a head or in a body.
     fn check(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
         let bytes = &mut buf.filled_mut()[start..];
         let ready = match self.framing.follow(bytes) {
@@ -158,7 +160,7 @@ impl<IO> HeadGuard<IO> {
         buf.set_filled(start + ready);
     }
 
-    /// Checks what is held and not yet ready.
+    /// Checks the held bytes that aren't ready yet.
     fn check_held(&mut self) {
         while matches!(self.stage, Stage::Checked) && self.ready < self.held.len() {
             let bytes = &mut self.held[self.ready..];
@@ -183,7 +185,7 @@ impl<IO> HeadGuard<IO> {
         }
     }
 
-    /// Takes so many bytes out of what is held, at a place behind what was ready.
+    /// Removes `len` held bytes at `place`, counted from the end of the ready bytes.
     fn cut(&mut self, place: usize, len: usize) {
         if len > 0 {
             let rest = self.held.split_off(self.ready + place);
@@ -191,7 +193,7 @@ impl<IO> HeadGuard<IO> {
         }
     }
 
-    /// Makes a head ready that stands behind what is: one of so many bytes.
+    /// Marks the head of `len` bytes after the ready bytes as ready, rewritten if necessary.
     fn rewrite(&mut self, len: usize, rewrite: Option<framing::Rewrite>) {
         let mut len = len;
         if let Some(framing::Rewrite { place, by }) = rewrite {
@@ -203,11 +205,11 @@ impl<IO> HeadGuard<IO> {
         self.ready += len;
     }
 
-    /// Ends the requests of this connection behind what is ready, of which all that is held is.
+    /// Ends the requests on this connection. All held bytes must be ready.
     fn refuse(&mut self, violation: Violation, place: RefusedIn, is_head: bool) {
         self.refusal.set(violation);
         if place == RefusedIn::Body {
-            // One in a head is logged when it is answered.
+            // A violation in a head is logged with its response.
             tracing::debug!(reason = violation.name(), %violation, "refused a request");
         }
         self.stage = Stage::Refused;
@@ -219,7 +221,7 @@ impl<IO> HeadGuard<IO> {
         self.ready = self.held.len();
     }
 
-    /// Gives hyper what is ready, as far as there is room; says whether there was any.
+    /// Passes ready bytes to hyper. Returns whether there were any.
     fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let len = self.ready.min(buf.remaining());
         if len == 0 {
@@ -229,13 +231,13 @@ impl<IO> HeadGuard<IO> {
         self.held.advance(len);
         self.ready -= len;
         if self.held.is_empty() {
-            // What was held is seldom, and an idle connection is to be small.
+            // Held data is rare, and idle connections should be small.
             self.held = BytesMut::new();
         }
         true
     }
 
-    /// Ready when the head that has begun should have ended. Never between requests, and never in a body.
+    /// Ready when the current head takes too long. Only polled within a head.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let patience = self.patience;
         let sleep = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
@@ -244,7 +246,7 @@ impl<IO> HeadGuard<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> HeadGuard<IO> {
-    /// Reads more of a head that has begun. Ready with false at the end of the stream.
+    /// Reads more of a head. Returns `false` at the end of the stream.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let len = self.held.len();
         self.held.resize(len + CHUNK, 0);
@@ -269,7 +271,7 @@ impl<IO: AsyncRead + Unpin> HeadGuard<IO> {
         Poll::Ready(Ok(count > 0))
     }
 
-    /// Reads and forgets; ready with 0 at the end of the stream.
+    /// Reads and discards data. Returns 0 at the end of the stream.
     fn poll_forget(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut bytes = [0; 4096];
         let mut forgotten = ReadBuf::new(&mut bytes);
@@ -277,14 +279,14 @@ impl<IO: AsyncRead + Unpin> HeadGuard<IO> {
         Poll::Ready(Ok(forgotten.filled().len()))
     }
 
-    /// Ready when the client has seen the refusal, or could have.
+    /// Ready once the client has seen the refusal, or has had the time to.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let forgotten = self.poll_forget(cx);
             let Stage::Lingers(sleep, count) = &mut self.stage else { return Poll::Ready(Ok(())) };
             match forgotten {
                 Poll::Ready(Ok(more)) if more > 0 && *count < LINGER_MAX => *count += more,
-                // It has left, or sends for too long.
+                // The client has left, or keeps sending for too long.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => return sleep.as_mut().poll(cx).map(Ok),
             }
@@ -341,8 +343,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadGuard<IO> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// After a refusal it lingers: to close on what the client still sends would reset the connection, and the client
-    /// might never see why.
+    /// Keeps reading for a while after a refusal: closing while the client still sends would reset the
+    /// connection, and the client might never see the response.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match this.stage {

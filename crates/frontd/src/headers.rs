@@ -1,11 +1,12 @@
-//! Which headers go on to the app, and which to the client.
+//! Decides which headers are forwarded to the app and to the client.
 
 use api::runner::Header;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
-/// The request's headers for the app: without those of the connection (RFC 9110, 7.6.1) and those that a client
-/// could pass for frontd's own or for environment variables, with the host and the length that are true.
+/// The request headers for the app. Omits hop-by-hop headers (RFC 9110, section 7.6.1) and those that could
+/// be mistaken for frontd's own or for environment variables. Sets `host` and `content-length` to the actual
+/// values.
 pub(crate) fn for_app(
     headers: &HeaderMap,
     host: &Bytes,
@@ -24,7 +25,7 @@ pub(crate) fn for_app(
     }
     let mut own =
         |name: &'static str, value| out.push(Header { name: Bytes::from_static(name.as_bytes()), value });
-    // An empty one would hide `SERVER_NAME` from the app.
+    // An empty `Host` would hide `SERVER_NAME` from the app.
     if !host.is_empty() {
         own("host", host.clone());
     }
@@ -34,7 +35,7 @@ pub(crate) fn for_app(
     out
 }
 
-/// One allocation for the names and values of all headers, and more.
+/// One allocation for all header names and values, with room for `more` bytes.
 pub(crate) struct Arena(BytesMut);
 
 impl Arena {
@@ -49,20 +50,22 @@ impl Arena {
     }
 }
 
-/// `Proxy` becomes `HTTP_PROXY` in the environ, which libraries take for the environment's (httpoxy). An
-/// underscore makes a header that cannot be told from the one with a hyphen.
+/// Whether a request header is forwarded. `Proxy` would become `HTTP_PROXY`, which libraries read as an
+/// environment variable (httpoxy). A name with an underscore can't be told from the same name with a hyphen
+/// in a WSGI environ.
 fn goes_to_app(name: &str) -> bool {
     match name {
-        // Made anew: host and length from what was really asked for and received.
+        // Set by frontd instead, if at all.
         "host" | "content-length" | "expect" | "forwarded" | "proxy" | "x-real-ip" | "x-request-id" => false,
         _ => !is_hop_by_hop(name) && !name.starts_with("x-forwarded-") && !name.contains('_'),
     }
 }
 
-/// The app's headers for the client.
+/// The response headers for the client.
 ///
 /// # Errors
-/// With the first name or value that HTTP does not allow.
+///
+/// Returns an error for the first name or value that HTTP doesn't allow.
 pub(crate) fn for_client(headers: Vec<Header>) -> Result<HeaderMap, http::Error> {
     let mut out = HeaderMap::with_capacity(headers.len() + 2);
     for Header { name, value } in headers {
@@ -89,7 +92,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// The headers that `Connection` names, which are of the connection too.
+/// The headers that `Connection` lists, which are hop-by-hop too.
 struct Named<'a>(Option<Vec<&'a str>>);
 
 impl<'a> Named<'a> {
@@ -107,7 +110,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Whether the client announced a body; one without is never waited for.
+/// Whether the client announced a body. Otherwise none is waited for.
 pub(crate) fn announces_body(headers: &HeaderMap) -> bool {
     headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING)
 }
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_to_the_app() {
+    fn headers_for_the_app() {
         check_app(&[("accept", "*/*"), ("cookie", "a=b")], &[("accept", "*/*"), ("cookie", "a=b")]);
         check_app(&[("connection", "keep-alive"), ("te", "trailers"), ("upgrade", "h2c")], &[]);
         check_app(&[("connection", "close, x-hop"), ("x-hop", "1"), ("x-stays", "1")], &[("x-stays", "1")]);
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_to_the_client() {
+    fn headers_for_the_client() {
         let header =
             |name: &'static str, value: &'static str| Header { name: name.into(), value: value.into() };
         let out = for_client(vec![

@@ -1,35 +1,35 @@
-//! Follows the frames that h2 writes, as it tells nobody when it resets a malformed request.
+//! Parses the frames that h2 writes, because h2 doesn't report when it resets a malformed request.
 //!
-//! h2 answers a request that it cannot parse with RST_STREAM and PROTOCOL_ERROR (RFC 9113, 8.1.1), and neither hyper nor a
-//! service ever sees it. Here such a frame is noticed on its way out.
+//! h2 responds to a request that it can't parse with RST_STREAM and PROTOCOL_ERROR (RFC 9113, section 8.1.1),
+//! and neither hyper nor the service sees it. The frame is detected on its way out.
 
 use h2::Reason;
 
-/// Of the head of a frame: length, type, flags and stream (RFC 9113, 4.1).
+/// Length of a frame header: length, type, flags and stream id (RFC 9113, section 4.1).
 const HEAD: usize = 9;
 
-/// The head and the payload of RST_STREAM.
+/// Length of an RST_STREAM frame.
 const RESET: usize = HEAD + 4;
 const RST_STREAM: u8 = 3;
 
-/// Where in the frames what was written so far ends.
+/// The position of the written data within the frames.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    /// The beginning of the frame that is being written.
+    /// The beginning of the current frame.
     begun: [u8; RESET],
-    /// How much of that there is.
+    /// How many bytes of `begun` are filled.
     len: usize,
-    /// Bytes of the frame that are still to come, and need not be looked at.
+    /// Remaining bytes of the current frame that don't matter.
     skip: usize,
 }
 
 impl Frames {
-    /// Whether the next byte begins a frame.
+    /// Whether the next byte starts a new frame.
     pub(crate) fn is_between(&self) -> bool {
         self.len == 0 && self.skip == 0
     }
 
-    /// Follows what was written. Returns how many requests were reset because they were malformed.
+    /// Processes written data. Returns how many requests were reset as malformed.
     pub(crate) fn follow(&mut self, mut written: &[u8]) -> usize {
         let mut malformed = 0;
         loop {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn resets_are_found_however_the_frames_are_written() {
+    fn resets_are_found_however_the_frames_are_split() {
         let malformed = frame(RST_STREAM, &[0, 0, 0, 1]);
         let data = frame(0, &malformed.repeat(1000));
         let others = [frame(4, &[]), frame(RST_STREAM, &[0, 0, 0, 8]), frame(3, &[0, 0, 1]), data].concat();

@@ -1,4 +1,4 @@
-//! The front server: TLS, HTTP, static files, the queue of each app and the choice of worker.
+//! The front server: terminates TLS, speaks HTTP, serves static files, queues requests and selects workers.
 
 mod admin;
 mod authority;
@@ -69,11 +69,15 @@ use crate::spool::SpoolFolder;
 use crate::table::Table;
 use crate::tls::Certificates;
 
-/// Serves until told to stop, and then until what is under way has ended. `read` gives the configuration, when it
-/// starts and with each reload. `mode` says how much its own pages tell.
+/// Runs the front server until a signal asks it to stop, then drains.
+///
+/// `read` loads the configuration, at the start and again for each reload. `mode` sets how much detail the
+/// built-in error pages show.
 ///
 /// # Errors
-/// When something that it needs cannot be had; nothing is served then.
+///
+/// Returns an error, without having served anything, if a folder, certificate, socket or thread that it needs
+/// isn't available.
 pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mode) -> anyhow::Result<()> {
     let config = read()?;
     let state = &config.state;
@@ -111,7 +115,7 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
         info!(address = %socket.address()?, tls, shards = shared.config.shards, "listening");
     }
     let shards = shard::start(&shared, &bound).context("start the shards")?;
-    // In a drain, the shards are the last to close them.
+    // During a drain, the shards close the sockets, so no other handle may stay open.
     drop(bound);
     let tasks = TaskTracker::new();
     tasks.spawn(routes.follow());
@@ -131,7 +135,7 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
     }
     info!("draining");
     shared.drain.cancel();
-    // `imperium up` starts the next one upon this.
+    // `imperium up` starts the next frontd when it receives this.
     manager.tell(State::Stopping);
     tokio::task::spawn_blocking(move || shards.into_iter().for_each(|it| drop(it.join())))
         .await
@@ -140,13 +144,13 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
     Ok(())
 }
 
-/// Whether `run` failed because a port for clients cannot be had: another server has it, or it was to be handed over.
+/// Whether `run` failed because it couldn't bind a client port: usually because another server uses it.
 #[must_use]
 pub fn is_without_ports(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(BindError::Bind { .. }))
 }
 
-/// Has a certificate made for each domain of the routing table that has none.
+/// Generates a certificate for each new domain in the routing table that has none.
 async fn follow_domains(certificates: Arc<Certificates>, mut tables: watch::Receiver<Arc<Table>>) {
     while tables.changed().await.is_ok() {
         let table = Arc::clone(&tables.borrow_and_update());

@@ -1,4 +1,4 @@
-//! Listening sockets: bound here, or handed over by systemd or `imperium up`.
+//! Listening sockets: bound by frontd, or inherited from systemd or `imperium up`.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -13,26 +13,27 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::client::Transport;
 use crate::metrics::Metrics;
 
-/// Connections that wait to be accepted, at most; the kernel's `net.core.somaxconn` bounds it further.
+/// Length of the accept queue. The kernel's `net.core.somaxconn` limits it further.
 pub(crate) const BACKLOG: u16 = 4096;
 
-/// How long a client may be unreachable before the kernel gives it up, at least; the timeout of sends, where that is longer.
+/// Minimum of `TCP_USER_TIMEOUT`: how long a client may be unreachable before the kernel closes its
+/// connection. If the send timeout is longer, that applies.
 const UNREACHABLE: Duration = Duration::from_secs(60);
 
-/// Whether a client that says nothing is still there is asked after so long, and then as often as makes `UNREACHABLE`.
+/// TCP keep-alive: probes start after 30 s of silence and, with three retries, give up after `UNREACHABLE`.
 const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
-/// A socket that listens, before a runtime has it.
+/// A listening socket that isn't registered with a runtime yet.
 #[derive(Debug)]
 pub(crate) struct Bound {
     socket: StdListener,
     transport: Transport,
 }
 
-/// Why a socket does not listen.
+/// Why a listening socket isn't available.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
     #[error("listen on {address}: {cure}")]
@@ -49,7 +50,7 @@ pub(crate) enum BindError {
     Socket { name: String, source: io::Error },
 }
 
-/// All that is listened on.
+/// All listening sockets.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     /// For clients.
@@ -58,19 +59,20 @@ pub(crate) struct Sockets {
     pub(crate) admin: Admin,
 }
 
-/// The admin socket, before a runtime has it.
+/// The admin socket, not registered with a runtime yet.
 #[derive(Debug)]
 pub(crate) enum Admin {
-    /// Bound here, and served to the very end.
+    /// Bound by this process, which serves it until it exits.
     Bound(StdListener),
-    /// Handed over, as it will be to the next frontd, where one follows: it answers while this one drains.
+    /// Inherited. The next frontd, if there is one, inherits it too and answers on it while this one drains.
     Inherited(StdListener),
 }
 
-/// The sockets that were handed over, and those of the configuration in place of what was not.
+/// Takes over the inherited sockets, and binds those that weren't inherited as the configuration says.
 ///
 /// # Errors
-/// When one cannot be had.
+///
+/// Returns an error if a socket can't be bound or taken over.
 pub(crate) fn bind(config: &FrontdConfig) -> Result<Sockets, BindError> {
     let (admin, clients): (Vec<_>, Vec<_>) =
         daemon::listen_fds::take()?.into_iter().partition(|it| it.name == "admin");
@@ -85,14 +87,14 @@ pub(crate) fn bind(config: &FrontdConfig) -> Result<Sockets, BindError> {
 fn inherit_clients(sockets: Vec<Listening>, config: &FrontdConfig) -> Result<Vec<Bound>, BindError> {
     let inherit = |it| {
         let bound = Bound::inherit(it)?;
-        // Where the kernel has no such options, vanished clients are noticed later.
+        // If the kernel lacks these options, vanished clients are only noticed later.
         let _unset = tune(&bound.socket, config.limits.send_timeout);
         Ok(bound)
     };
     sockets.into_iter().map(inherit).collect()
 }
 
-/// Sockets of this process's own.
+/// Binds the client sockets in this process.
 pub(crate) fn bind_clients(config: &FrontdConfig) -> Result<Vec<Bound>, BindError> {
     let plain = config.http.iter().map(|it| (*it, Transport::Plain));
     let tls = config.https.iter().map(|it| (*it, Transport::Tls));
@@ -114,7 +116,7 @@ impl Bound {
         Ok(Self { socket: inherit(socket)?, transport })
     }
 
-    /// Where it listens.
+    /// The local address.
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
@@ -123,12 +125,12 @@ impl Bound {
         self.transport
     }
 
-    /// The same socket, for another shard.
+    /// Duplicates the socket for another shard.
     pub(crate) fn share(&self) -> io::Result<Self> {
         Ok(Self { socket: self.socket.try_clone()?, transport: self.transport })
     }
 
-    /// The socket, for the runtime of the current shard.
+    /// Registers the socket with the runtime of the current shard.
     pub(crate) fn listener(self, metrics: &Metrics) -> io::Result<Listener> {
         let acceptor = Acceptor::new(TcpListener::from_std(self.socket)?, metrics.accepting());
         Ok(Listener { acceptor, transport: self.transport })
@@ -169,7 +171,7 @@ fn cure(error: &io::Error) -> &'static str {
     }
 }
 
-/// A socket whose `accept` cannot fail.
+/// A listener whose `accept` can't fail.
 #[derive(Debug)]
 pub(crate) struct Listener {
     acceptor: Acceptor<TcpListener>,
@@ -177,13 +179,13 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// The next connection.
+    /// Accepts the next connection.
     pub(crate) async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         self.acceptor.accept().await
     }
 
-    /// A connection that the kernel has accepted already, if there is one. Once this socket and its clones are
-    /// closed, the kernel resets those that are left.
+    /// Returns a connection that already waits in the kernel's accept queue, if there is one. The kernel
+    /// resets those that remain once this socket and its duplicates are closed.
     pub(crate) fn accept_waiting(&self) -> Option<(TcpStream, SocketAddr)> {
         loop {
             match SockRef::from(self.acceptor.listener()).accept() {
@@ -203,8 +205,8 @@ impl Listener {
     }
 }
 
-/// Answers go out at once, and who is not there any more is not waited for. What is accepted has the options of the
-/// socket that it came by.
+/// Disables Nagle's algorithm, and has the kernel detect vanished clients. Accepted connections inherit these
+/// options from the listening socket.
 fn tune(socket: &StdListener, send_timeout: Duration) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_accepted_notices_that_its_client_has_vanished() {
+    async fn accepted_connections_detect_vanished_clients() {
         let (bound, address) = listening();
         let mut listener = bound.share().unwrap().listener(&Metrics::new()).unwrap();
         let _clients = [Client::connect(address).unwrap(), Client::connect(address).unwrap()];

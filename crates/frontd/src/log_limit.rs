@@ -1,15 +1,15 @@
-//! Lets one log line of a kind through each second, or each period, and counts the others.
+//! Rate limit for log lines: one line per period, and a count of the others.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// The limit of one kind of line; of all threads together.
+/// The limit for one kind of line, over all threads.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     /// In seconds.
     period: u64,
-    /// The second of the last line, counted from 1; 0 is none yet.
+    /// The second of the last line, counted from 1. 0 means none yet.
     last: AtomicU64,
     withheld: AtomicU64,
 }
@@ -19,12 +19,12 @@ impl LogLimit {
         Self::every(1)
     }
 
-    /// One line in so many seconds: for what may go on for hours.
+    /// One line per this many seconds, for conditions that may last for hours.
     pub(crate) const fn every(seconds: u64) -> Self {
         Self { period: seconds, last: AtomicU64::new(0), withheld: AtomicU64::new(0) }
     }
 
-    /// Whether a line may be written now; with the number of those that were not since the last one.
+    /// Returns whether a line may be written now, with the number of lines withheld since the last one.
     pub(crate) fn pass(&self) -> Option<u64> {
         static BEGAN: OnceLock<Instant> = OnceLock::new();
         self.pass_at(BEGAN.get_or_init(Instant::now).elapsed().as_secs() + 1)
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_a_second_which_tells_of_the_others() {
+    fn one_line_per_second_with_the_number_of_withheld_lines() {
         let limit = LogLimit::new();
         assert_eq!(
             [1, 1, 1, 2, 2, 5, 6].map(|now| limit.pass_at(now)),

@@ -14,8 +14,8 @@ use manual::Section;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The status when a port cannot be had. systemd does not try again then, as it would take the port in the moment in which
-/// the server that has it is restarted.
+/// Exit status if a port can't be bound. The systemd unit doesn't restart frontd then: otherwise it could
+/// take the port while the server that owns it restarts.
 const WITHOUT_PORTS: u8 = 3;
 
 /// The front server: terminates TLS, serves static files, queues requests and sends them to workers.

@@ -1,4 +1,4 @@
-//! What can be measured, in the OpenMetrics text format.
+//! The metrics, in the OpenMetrics text format.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,28 +21,28 @@ type Labels = Vec<(&'static str, String)>;
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     responses: Family<Labels, Counter>,
-    /// Answers that no app had a part in: bad requests, unknown hosts.
+    /// Responses without an app: bad requests, unknown hosts.
     pub(crate) unrouted: Counter,
     refused: Family<Labels, Counter>,
-    /// Requests that were given to another worker after the first was lost or handed them back.
+    /// Requests that were sent to another worker after the first one was lost or handed them back.
     pub(crate) retries: Counter,
-    /// Connections of HTTP/2 that were closed because of what their clients reset or sent too often.
+    /// HTTP/2 connections that were closed because the client reset too many streams or sent too many frames.
     pub(crate) floods: Counter,
-    /// Responses over HTTP/2 that ended because their clients took nothing of them.
+    /// HTTP/2 responses that were reset because the client read nothing.
     pub(crate) stalled: Counter,
-    /// What could not be accepted; read when somebody asks.
+    /// Failed accepts. Copied to `accept_errors` when metrics are rendered.
     accepting: Arc<Tally>,
     accept_errors: Counter,
-    /// Connections of clients that are open.
+    /// Open client connections.
     pub(crate) connections: Gauge,
-    /// Connections that were closed at once, for want of places.
+    /// Connections that were closed at once because of a limit.
     pub(crate) connections_refused: Counter,
-    /// Read off the log when somebody asks.
+    /// Copied from the log when metrics are rendered.
     dropped_lines: Counter,
     pools: Pools,
 }
 
-/// Read off the pools when somebody asks.
+/// Gauges that are filled from the pools when metrics are rendered.
 #[derive(Debug, Default)]
 struct Pools {
     workers: Family<Labels, Gauge>,
@@ -51,10 +51,10 @@ struct Pools {
     waiting: Family<Labels, Gauge>,
 }
 
-/// The counters of one app, looked up once.
+/// The counters of one app, so that a request needs no lookup.
 #[derive(Debug, Clone)]
 pub(crate) struct AppMetrics {
-    /// By class of the status code, from 1xx to 5xx.
+    /// By status class, 1xx to 5xx.
     responses: [Counter; 5],
 }
 
@@ -136,7 +136,7 @@ impl Metrics {
         registry.register("queue", "Requests that are waiting for a worker", self.pools.waiting.clone());
     }
 
-    /// Counts a request that no app has answered.
+    /// Counts a refused request.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&vec![("reason", reason.to_owned())]).inc();
     }
@@ -149,18 +149,18 @@ impl Metrics {
         }
     }
 
-    /// Counts what cannot be accepted.
+    /// The counter of failed accepts.
     pub(crate) fn accepting(&self) -> Arc<Tally> {
         Arc::clone(&self.accepting)
     }
 
-    /// The text, with the pools as they are now.
+    /// Renders all metrics, with the current state of the pools.
     pub(crate) fn render(&self, table: &Table) -> String {
         self.pools.read(table);
         self.accept_errors.inc_by(self.accepting.failed().saturating_sub(self.accept_errors.get()));
         self.dropped_lines.inner().store(daemon::output::dropped(), Ordering::Relaxed);
         let mut out = String::new();
-        text::encode(&mut out, &self.registry.lock()).expect("a string takes all that is written to it");
+        text::encode(&mut out, &self.registry.lock()).expect("writing to a string can't fail");
         out
     }
 }
@@ -187,7 +187,7 @@ impl Pools {
 impl AppMetrics {
     /// Counts a response.
     pub(crate) fn responded(&self, status: StatusCode) {
-        // What no class is for is an error of the app's.
+        // Statuses of 600 and more, which no class covers, count as 5xx.
         let class = usize::from(status.as_u16() / 100).min(5);
         if let Some(counter) = self.responses.get(class.wrapping_sub(1)) {
             counter.inc();
@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    /// What a scrape would tell of a metric.
+    /// One metric, parsed from a scrape.
     #[derive(Default)]
     struct Told {
         kind: String,

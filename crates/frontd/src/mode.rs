@@ -1,12 +1,12 @@
-//! Whether error pages may show a developer what goes on inside.
+//! Whether error pages show internal details, for developers.
 
-/// Where frontd runs.
+/// How much the error pages reveal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Pages say nothing of the inside.
+    /// Error pages reveal nothing about the server.
     #[default]
     Production,
-    /// Pages help the developer: they list the hosts that exist, and show why an app failed.
+    /// Error pages list the configured hosts and show why an app failed.
     Development,
 }
 
@@ -17,7 +17,7 @@ impl Mode {
         if development { Self::Development } else { Self::Production }
     }
 
-    /// Whether a developer is shown more.
+    /// Whether error pages show details for developers.
     #[must_use]
     pub fn is_development(self) -> bool {
         self == Self::Development

@@ -1,33 +1,35 @@
-//! How far ahead of its workers an app is given requests.
+//! Decides how many requests may be queued at a worker in advance.
 //!
-//! Strictly one request at a time costs a change of threads for each, and leaves the worker idle for the way
-//! there and back. A worker that answers within milliseconds is given some ahead, one that answers in microseconds
-//! a batch; one that takes long is given nothing, as what waits at a worker cannot go to another one without
-//! being recalled first.
+//! One request at a time costs a context switch for each, and leaves the worker idle for a round trip. So a
+//! worker that answers within milliseconds gets a few requests in advance, and one that answers in
+//! microseconds a batch. A slow one gets none, because a request queued at a worker must be recalled before
+//! another worker can take it.
 
 use std::time::Duration;
 
-/// The work that may wait at one thread of a worker.
+/// How much work may be queued per thread of a worker.
 const AHEAD: Duration = Duration::from_millis(8);
 
-/// The most requests that may wait there: so many that a few hundred clients of a bare app hardly ever wait in
-/// the queue, where it takes a wake-up of another shard to be let out.
+/// Maximum number of requests queued per thread. It is so large that a few hundred clients of a minimal app
+/// rarely wait in the pool's queue, which takes a wake-up of another shard to leave.
 const DEPTH: u32 = 128;
 
-/// A request that took so long is a slow one.
+/// A request that took this long is slow.
 const SLOW: Duration = Duration::from_millis(10);
 
-/// As many requests are given to nobody ahead after a slow one: another may be among them.
+/// After a slow request, no requests are queued in advance until this many others were served: there may be
+/// more slow ones among them.
 const WARY: u32 = 64;
 
-/// How long a worker may be at one request until it counts as held up: some times the usual, but never so short
-/// that a change of threads on a busy machine takes it, nor so long that somebody would notice.
+/// How long a worker may take for one request before it counts as stalled: a multiple of the average, clamped
+/// to a minimum, so that a context switch on a busy machine doesn't count, and to a maximum, so that nobody
+/// notices the wait.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(20));
 
-/// How long a request may wait at a worker that gets on with others.
+/// How long a request may be queued at a worker that makes progress.
 pub(crate) const WAIT: Duration = AHEAD.saturating_mul(3);
 
-/// The recent time of service of one app.
+/// The recent service time of one app.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     /// A moving average.
@@ -37,18 +39,18 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// A request was served in that time, the wait for others before it apart.
+    /// Records a request that took this long, without the wait for others before it.
     pub(crate) fn served(&mut self, took: Duration) {
         self.service = (self.service * 7 + took.min(SLOW * 10)) / 8;
         self.wary = if took >= SLOW { WARY } else { self.wary.saturating_sub(1) };
     }
 
-    /// A request had to be recalled from a worker.
+    /// Records that a request had to be recalled from a worker.
     pub(crate) fn recalled(&mut self) {
         self.wary = WARY;
     }
 
-    /// How many requests may wait at each thread of a worker.
+    /// How many requests may be queued per thread of a worker.
     pub(crate) fn ahead(&self) -> usize {
         if self.wary > 0 {
             return 0;
@@ -57,7 +59,7 @@ impl Pace {
         usize::try_from(fit.min(DEPTH.into())).unwrap_or(0)
     }
 
-    /// How long a worker may be at one request until it counts as held up.
+    /// How long a worker may take for one request before it counts as stalled.
     pub(crate) fn patience(&self) -> Duration {
         (self.service * 4).clamp(PATIENCE.0, PATIENCE.1)
     }
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quick_are_given_requests_ahead_and_the_slow_none() {
+    fn fast_apps_get_requests_in_advance_and_slow_ones_none() {
         assert_eq!(after([]), (0, 20), "not known yet");
         assert_eq!(after([20; 100]), (128, 8));
         assert_eq!(after([200; 100]), (39, 8));
@@ -88,12 +90,12 @@ mod tests {
         assert_eq!(after([7_000; 100]).0, 1);
         assert_eq!(after([20_000; 100]), (0, 20));
         let slow_one_and_quick = |quick| [100_000].into_iter().chain(std::iter::repeat_n(20, quick));
-        assert_eq!(after(slow_one_and_quick(63)).0, 0, "one slow one is remembered");
+        assert_eq!(after(slow_one_and_quick(63)).0, 0, "one slow request is remembered");
         assert_eq!(after(slow_one_and_quick(100)).0, 128);
     }
 
     #[test]
-    fn a_recall_ends_it() {
+    fn after_a_recall_no_requests_are_queued_in_advance() {
         let mut pace = Pace::default();
         (0..100).for_each(|_| pace.served(Duration::from_micros(20)));
         pace.recalled();

@@ -1,7 +1,7 @@
-//! Chooses a worker for one request of an app, the least busy one, or lets the request wait for one.
+//! Selects the least busy worker of an app for a request, or queues the request.
 //!
-//! One pool an app, shared by all shards, so that a worker's room is counted once. It knows nothing of what
-//! a link is: it hands out the one that the asking shard has to the chosen worker.
+//! There is one pool per app, shared by all shards, so that a worker's capacity is counted once. The pool is
+//! generic over the link type: it returns the link that the requesting shard has to the selected worker.
 
 mod dispatch;
 mod lease;
@@ -24,13 +24,14 @@ use self::queue::{Queue, Wait};
 use self::upload::Uploads;
 use crate::pace::Pace;
 
-/// The workers of one app, what each is doing, and who waits for one.
+/// The workers of one app, their load, and the requests that wait for one.
 ///
-/// **Invariant**: while a request waits, no worker that its shard is linked to has room for it. Whatever changes
-/// the state calls [`State::dispatch`], which grants all that can be granted.
+/// **Invariant**: while a request waits, no worker that its shard is linked to has room for it. After each
+/// change of the state, [`State::dispatch`] grants everything that can be granted.
 ///
-/// A worker is given more than it has threads only when every other one is busy too, and only as far as the
-/// app's pace says. What waits at one that is held up, or waits for too long, is recalled (`upstream::link`).
+/// A worker gets more requests than it has threads only when all others are busy too, and no more than the
+/// app's pace allows. Requests that are queued at a stalled worker, or for too long, are recalled
+/// (`upstream::link`).
 #[derive(Debug)]
 pub(crate) struct Pool<L: Clone> {
     state: Mutex<State<L>>,
@@ -41,36 +42,37 @@ pub(crate) struct Pool<L: Clone> {
 struct State<L: Clone> {
     members: Vec<Member<L>>,
     queue: Queue<L>,
-    /// The worker that an exclusive request has, or will have.
+    /// The worker that an exclusive request has or will get.
     reservation: Reservation,
     pace: Pace,
     admission: Admission,
 }
 
-/// What the pool does with a request that no worker has room for.
+/// What the pool does with a request when no worker has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// Lets as many wait.
+    /// Queues up to this many requests.
     Queue(usize),
-    /// Refuses it for as long as there is no worker: the app has failed. While there is one, lets as many wait.
+    /// The app has failed: refuses requests while there is no worker. If there is one, queues up to this
+    /// many.
     Refuse(usize),
 }
 
-/// Whether a request may be at a worker together with others.
+/// Whether a request may share its worker with other requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Shared,
-    /// It needs a worker where all else has been answered, and which is given nothing else until this is: it may be what
-    /// ended its last worker. Not for long: see [`Reservation`].
+    /// Needs a worker that has no other unanswered request, and that gets none until this one is answered,
+    /// because this request may have killed its last worker. Bounded in time: see [`Reservation`].
     Exclusive,
 }
 
-/// Where an exchange is at its worker when it is given to it.
+/// Whether a request starts at once at its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// A thread is free for it.
+    /// A thread is free.
     Free,
-    /// Others are before it.
+    /// The request is queued behind others.
     Ahead,
 }
 
@@ -85,13 +87,13 @@ pub(crate) enum Refused {
     TooManyUploadsOfClient,
     #[error("no worker had room in time")]
     TimedOut,
-    #[error("workers handed the request back, again and again")]
+    #[error("workers kept handing the request back")]
     HandedBack,
     #[error("the app has no worker and failed to start one")]
     Failed,
 }
 
-/// What a look at the pool is for, as metrics.
+/// A snapshot of the pool, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Census {
     pub(crate) workers: usize,
@@ -112,11 +114,13 @@ impl<L: Clone> Pool<L> {
         Arc::new(Self { state: Mutex::new(state), uploads: Uploads::new() })
     }
 
-    /// Leases the least busy worker that `shard` is linked to, or waits for one in the order of the tickets until
-    /// the time of `turn` is over.
+    /// Leases the least busy worker that `shard` is linked to, or waits for one until the deadline of `turn`.
+    /// Requests are served in the order of their tickets.
     ///
     /// # Errors
-    /// When the queue is full, the wait too long, the app failed, or the request was handed back too often.
+    ///
+    /// Returns an error if the queue is full, the wait takes too long, the app has failed, or the request was
+    /// handed back too often.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         shard: usize,
@@ -138,7 +142,8 @@ impl<L: Clone> Pool<L> {
             state = self.state.lock();
         }
         let is_new = turn.is_new();
-        // Also of one that is leased at once: if it is handed back, it came before those that wait.
+        // Requests that are leased at once also get a ticket: if such a request is handed back, it comes
+        // before those that wait.
         let ticket = turn.begin(&mut state.queue, now)?;
         let begun = match state.lease(self, shard, mode, now) {
             Some(lease) => Begin::Leased(lease),
@@ -152,7 +157,7 @@ impl<L: Clone> Pool<L> {
             }
         };
         if mode == Mode::Exclusive {
-            // The reservation may have moved, and left a worker to those that wait.
+            // The reservation may have moved and left a worker to waiting requests.
             let grants = state.dispatch(self);
             drop(state);
             grants.into_iter().for_each(Grant::deliver);
@@ -160,7 +165,7 @@ impl<L: Clone> Pool<L> {
         Ok(begun)
     }
 
-    /// `shard` is linked to a worker from here on.
+    /// Records that `shard` is linked to a worker.
     pub(crate) fn link(self: &Arc<Self>, shard: usize, instance: u64, capacity: usize, link: L) {
         self.change(|state| {
             let known = state.members.iter().position(|it| it.instance == instance);
@@ -172,18 +177,18 @@ impl<L: Clone> Pool<L> {
         });
     }
 
-    /// `shard` gives nothing more to that worker. Its leases go on.
+    /// Records that `shard` sends no further requests to this worker. Its leases continue.
     pub(crate) fn unlink(self: &Arc<Self>, shard: usize, instance: u64) {
         self.change(|state| state.member(instance)?.unlink(shard));
     }
 
-    /// The link of `shard` to a worker broke, and so may those of the others soon: the worker is given nothing more
-    /// before it is linked to again.
+    /// Records that the link of `shard` to a worker broke. The links of other shards may follow, so the
+    /// worker gets no requests until it is linked again.
     pub(crate) fn lose(self: &Arc<Self>, shard: usize, instance: u64) {
         self.change(|state| state.member(instance)?.lose(shard));
     }
 
-    /// Changes what is done with requests that find no room.
+    /// Changes what happens to requests that find no room.
     pub(crate) fn admit(self: &Arc<Self>, admission: Admission) {
         self.change(|state| state.admission = admission);
     }
@@ -199,26 +204,26 @@ impl<L: Clone> Pool<L> {
         }
     }
 
-    /// As if the worker that is reserved had been for so much longer.
+    /// Makes the current reservation this much older.
     #[cfg(test)]
     pub(crate) fn age_reservation(&self, time: std::time::Duration) {
         self.state.lock().reservation.age(time);
     }
 
-    /// How many requests have asked for a worker.
+    /// How many requests have asked for a worker so far.
     #[cfg(test)]
     pub(crate) fn asked(&self) -> u64 {
         self.state.lock().queue.tickets()
     }
 
-    /// Ends a reservation that takes too long. To be called from time to time while an exclusive request waits, or has not
-    /// been answered.
+    /// Ends a reservation that has taken too long. Must be called regularly while an exclusive request waits
+    /// or is unanswered.
     fn look(self: &Arc<Self>) {
         self.change(|_| ());
     }
 
-    /// Changes the state, then refuses and grants all that can be after that. Refusals, grants and what `change`
-    /// returns are let go of without the lock: dropping a lease takes it.
+    /// Changes the state, then refuses and grants what that allows. Refusals, grants and the result of
+    /// `change` are dropped or delivered without the lock, because dropping a lease takes it.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State<L>) -> T) {
         let mut state = self.state.lock();
         let changed = change(&mut state);
@@ -240,8 +245,8 @@ impl<L: Clone> State<L> {
         self.members.iter().any(Member::takes_requests)
     }
 
-    /// One that is linked to no more stays until its last lease has ended: it may be linked to again, and what
-    /// it is still busy with counts.
+    /// Removes workers without links. One that still has leases stays: it may be linked again, and its load
+    /// counts.
     fn forget_gone(&mut self) {
         self.members.retain(|it| it.takes_requests() || it.in_flight > 0);
     }
@@ -249,7 +254,8 @@ impl<L: Clone> State<L> {
     /// How many requests may wait.
     ///
     /// # Errors
-    /// When none may: the app has failed, and has no worker.
+    ///
+    /// Returns an error if the app has failed and has no worker.
     fn queue_size(&self) -> Result<usize, Refused> {
         match self.admission {
             Admission::Refuse(_) if !self.has_workers() => Err(Refused::Failed),
@@ -257,7 +263,7 @@ impl<L: Clone> State<L> {
         }
     }
 
-    /// Takes out of the queue those that nobody will ever serve.
+    /// Empties the queue if its requests can never be served.
     fn refuse_if_hopeless(&mut self) -> Queue<L> {
         if self.queue_size().is_err() { self.queue.clear() } else { Queue::default() }
     }

@@ -1,4 +1,4 @@
-//! Gives one request to a worker of its app, and the worker's answer to the client.
+//! Forwards one request to a worker of its app, and the worker's response to the client.
 
 use std::cell::LazyCell;
 use std::error::Error;
@@ -37,16 +37,18 @@ use crate::table::App;
 use crate::upstream::{BodyCall, Broken, Link, Outcome, Pending, Receiving};
 use crate::yield_before_park;
 
-/// A request that may have begun is given to so many workers in all, then it is taken for what kills them.
+/// How many workers a request may be lost with before it is considered the cause.
 const MOST_LOST: u32 = 2;
 
-/// A worker ends a request at its limit by itself, and says so. One that does not for so long more cannot.
+/// How much longer than the request's limit frontd waits for a worker. A worker enforces the limit itself, so
+/// one that is still silent then can't respond.
 const BACKSTOP: Duration = Duration::from_secs(1);
 
-/// A body that is here is read in so many turns: hyper passes on one piece in each, and the end in another.
+/// How many polls it takes to read a body that has already arrived: hyper returns one chunk per poll, then
+/// the end.
 const TURNS: usize = 3;
 
-/// A request, whole, so that it can be given to a worker more than once.
+/// A complete request, so that it can be sent to several workers in turn.
 struct Exchange<'a> {
     shard: &'a Shard,
     app: &'a App,
@@ -57,23 +59,24 @@ struct Exchange<'a> {
     body: SpooledBody,
 }
 
-/// What is to be done with a request after a try.
+/// What to do with a request after a try.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all are answers, and a box would be an allocation for each"
 )]
 enum Next {
-    /// Its worker handed it back: it takes its old place in the queue.
+    /// The worker handed it back: it returns to its old place in the queue.
     Requeue,
-    /// Its worker was lost with it.
+    /// The worker was lost with it.
     Retry,
     Answer(Result<Response<Body>, Reply>),
 }
 
-/// Answers `head` and `body` by a worker of `app`.
+/// Forwards a request to a worker of `app`.
 ///
 /// # Errors
-/// With the reply to give in the app's stead.
+///
+/// Returns the reply to send instead of a response of the app.
 pub(crate) async fn forward(
     shard: &Shard,
     app: &App,
@@ -93,8 +96,8 @@ pub(crate) async fn forward(
     Exchange { shard, app, client, authority, id, head, body }.run(turn).await
 }
 
-/// Takes the body in. One that has to be waited for is admitted first, as the request would be refused after the wait
-/// otherwise. A client that waits to be told to continue is told with the first read.
+/// Receives the body. If it isn't there yet, the request must be admitted first, since it would be refused
+/// after the wait otherwise. The first read sends `100 Continue` to a client that expects it.
 async fn take_in(
     shard: &Shard,
     app: &App,
@@ -117,7 +120,7 @@ async fn take_in(
     Ok((reading.await?, turn.admitted()))
 }
 
-/// What `reading` gives without waiting for its client, if that is all.
+/// Returns the result of `reading` if it is available without waiting for the client.
 async fn at_once<T>(mut reading: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     for turn in 0..TURNS {
         if turn > 0 {
@@ -139,14 +142,14 @@ fn too_many_uploads(app: &App, client: &Client, refused: Refused) {
     }
 }
 
-/// Takes the whole body in before a worker is asked: none is ever bound to a slow client.
+/// Receives the whole body before a worker is requested, so that a slow client never occupies a worker.
 async fn collect(
     shard: &Shard,
     app: &App,
     client: &Client,
     body: &mut RequestBody,
 ) -> Result<SpooledBody, Reply> {
-    // Most bodies are never spooled.
+    // Most bodies aren't spooled.
     let account = LazyCell::new(|| account(shard, app, client));
     let read = SpooledBody::read(body, app.limits.body, account);
     read.await.map_err(|error| match error {
@@ -168,7 +171,7 @@ async fn collect(
     })
 }
 
-/// On whose account the bodies of an exchange are spooled.
+/// The quotas that the bodies of an exchange count against in the spool.
 fn account(shard: &Shard, app: &App, client: &Client) -> Account {
     Account {
         folder: shard.spool().clone(),
@@ -230,7 +233,8 @@ impl Exchange<'_> {
                 match self.head_of(status, reason, headers) {
                     Err(reply) => Next::Answer(Err(reply)),
                     Ok(response) if let Some(file) = file => {
-                        // What is seldom is boxed: every request is copied a few times at its largest size.
+                        // Boxed because it is rare: the futures of all requests are copied a few times at
+                        // their maximum size.
                         let send =
                             sendfile::send(self.app, self.client, self.head, self.id, response, file.file());
                         Next::Answer(Box::pin(send).await)
@@ -239,7 +243,7 @@ impl Exchange<'_> {
                     Ok(response) if let Some(receiving) = streamed => {
                         match Box::pin(self.stream(response, receiving, call, &mut pending)).await {
                             Some(response) => Next::Answer(Ok(response)),
-                            // Nothing of it is with the client yet.
+                            // The client has received nothing yet.
                             None => self.after(self.broken(), pending.worker(), lost),
                         }
                     }
@@ -253,9 +257,9 @@ impl Exchange<'_> {
         }
     }
 
-    /// Tells the client what it may load already, where it can be told. Tells whether it can.
+    /// Sends early hints to the client, if its protocol allows that. Returns whether it does.
     fn hint(&self, headers: Vec<Header>) -> bool {
-        // Who speaks HTTP/1.0 knows no interim responses (RFC 9110, 15.2).
+        // HTTP/1.0 has no interim responses (RFC 9110, section 15.2).
         if self.head.version != Version::HTTP_11 {
             return false;
         }
@@ -268,8 +272,8 @@ impl Exchange<'_> {
         true
     }
 
-    /// A request that no worker has begun is never lost; one that has begun is tried again only when doing
-    /// it twice does no harm (RFC 9110, 9.2.1).
+    /// Decides what happens to a request whose worker was lost. One that hasn't started running is never
+    /// lost; one that has is only tried again if its method is safe (RFC 9110, section 9.2.1).
     fn after(&self, broken: Broken, worker: &str, lost: &mut u32) -> Next {
         let safe = self.head.method.is_safe();
         *lost += u32::from(safe);
@@ -283,7 +287,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// What a worker is known to have done that had begun to answer.
+    /// What is known about a worker that was lost after it had announced a response.
     fn broken(&self) -> Broken {
         if self.head.method.is_safe() { Broken::NotKnownToHaveBegun } else { Broken::Begun }
     }
@@ -322,7 +326,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Where the client named no host, the address that it connected to: PEP 3333 has it never empty.
+    /// If the client named no host, the address that it connected to: PEP 3333 requires that it isn't empty.
     fn server_name(&self) -> Bytes {
         match &self.authority.host {
             unknown if unknown.is_empty() => self.client.local().to_string().into(),
@@ -330,7 +334,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The response without its body.
+    /// Builds the response without its body.
     fn head_of(&self, status: u32, reason: Bytes, headers: Vec<Header>) -> Result<Response<Body>, Reply> {
         let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
         let status =
@@ -340,10 +344,10 @@ impl Exchange<'_> {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         if status == StatusCode::NO_CONTENT {
-            // RFC 9110, 8.6: not even with HEAD.
+            // RFC 9110, section 8.6 forbids it, even in a response to HEAD.
             response.headers_mut().remove(CONTENT_LENGTH);
         }
-        // HTTP/2 has none (RFC 9113, 8.3.2).
+        // HTTP/2 has no reason phrase (RFC 9113, section 8.3.2).
         if !reason.is_empty() && self.head.version < Version::HTTP_2 {
             let reason =
                 ReasonPhrase::try_from(reason).map_err(|_| self.bad_response("its reason phrase"))?;
@@ -352,13 +356,13 @@ impl Exchange<'_> {
         Ok(response)
     }
 
-    /// RFC 9110, 6.4.1.
+    /// Whether the response has no body (RFC 9110, section 6.4.1).
     fn is_bodiless(&self, status: StatusCode) -> bool {
         self.head.method == Method::HEAD
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     }
 
-    /// A body that comes in pieces. What the client does not read in time waits in a file, not in the worker.
+    /// Streams a response body. What the client doesn't read in time waits in a file, not in the worker.
     async fn stream(
         &self,
         response: Response<Body>,
@@ -427,7 +431,8 @@ fn inline(mut response: Response<Body>, body: Bytes) -> Response<Body> {
     response.map(|_| Body::full(body))
 }
 
-/// The chunks of a request body. One that cannot be read ends early, which the worker sees by its length.
+/// The chunks of a request body. If reading fails, the stream ends early, which the worker notices by the
+/// length.
 fn chunks(reader: SpooledReader) -> impl Stream<Item = Bytes> + Send {
     futures_util::stream::unfold(reader, async |mut reader| match reader.next().await {
         Ok(chunk) => chunk.map(|it| (it, reader)),
@@ -454,7 +459,7 @@ fn method(method: &Method) -> Bytes {
     }
 }
 
-/// Never 0, which is no limit.
+/// Converts to milliseconds. Never returns 0, which means no limit.
 fn milliseconds(limit: Duration) -> u32 {
     u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1)
 }

@@ -1,21 +1,21 @@
-//! Tells whether a shard still runs: each beats once a second, for as long as its thread is not held up.
+//! Detects hung shards: each sends a heartbeat once a second while its thread makes progress.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
-/// Between two beats.
+/// Time between two heartbeats.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// A shard that has not beaten for so long hangs.
+/// A shard without a heartbeat for this long is hung.
 const HUNG: Duration = Duration::from_secs(10);
 
-/// The last beats of all shards.
+/// The last heartbeats of all shards.
 #[derive(Debug)]
 pub(crate) struct Pulse {
     began: Instant,
-    /// In milliseconds since then; `ENDED` for a shard that has drained.
+    /// In milliseconds since `began`. `ENDED` for a shard that has drained.
     beats: Vec<AtomicU64>,
 }
 
@@ -26,14 +26,14 @@ impl Pulse {
         Self { began: Instant::now(), beats: (0..shards).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// As if these shards had started so long ago, and never beaten.
+    /// Shards that started this long ago and have sent no heartbeat.
     #[cfg(test)]
     pub(crate) fn silent_for(shards: usize, ago: Duration) -> Self {
         let pulse = Self::new(shards);
         Self { began: pulse.began.checked_sub(ago).unwrap(), ..pulse }
     }
 
-    /// Beats for a shard, for as long as it is polled.
+    /// Sends the heartbeats of a shard while it is polled.
     pub(crate) async fn beat(&self, shard: usize) {
         let mut ticks = tokio::time::interval(BEAT);
         loop {
@@ -42,12 +42,12 @@ impl Pulse {
         }
     }
 
-    /// The shard has ended as it should.
+    /// Records that the shard has ended cleanly.
     pub(crate) fn end(&self, shard: usize) {
         self.set(shard, ENDED);
     }
 
-    /// The first shard that hangs, and for how long.
+    /// The first hung shard, and the time since its last heartbeat.
     pub(crate) fn hung(&self) -> Option<(usize, Duration)> {
         let now = self.now();
         let since =
@@ -55,7 +55,7 @@ impl Pulse {
         self.beats.iter().map(since).enumerate().find(|(_, it)| *it > HUNG)
     }
 
-    /// Logs when a shard begins to hang, and when none does any more. Never returns.
+    /// Logs when a shard hangs, and when all make progress again. Never returns.
     pub(crate) async fn watch(&self) {
         let mut hangs = false;
         let mut ticks = tokio::time::interval(BEAT);
@@ -93,9 +93,9 @@ mod tests {
 
     use super::*;
 
-    /// A runtime of one thread, as a shard is, that is really held up.
+    /// A single-threaded runtime, like a shard's, that is really blocked.
     #[test]
-    fn a_thread_that_is_held_up_hangs_until_it_goes_on() {
+    fn a_blocked_thread_counts_as_hung_until_it_continues() {
         let pulse = Arc::new(Pulse::silent_for(2, HUNG * 2));
         assert!(pulse.hung().is_some_and(|(shard, since)| shard == 0 && since >= HUNG * 2));
         pulse.end(1);

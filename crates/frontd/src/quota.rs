@@ -1,4 +1,4 @@
-//! How much of something may be in use: by one client, by all of an address, by one app, in total.
+//! Nested usage limits: per connection, per address, per app and in total.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// A limit, and what is in use of it. What is taken of a part is taken of the whole too.
+/// A limit and the current usage. Usage of a part also counts against the whole.
 #[derive(Debug)]
 pub(crate) struct Quota {
     limit: u64,
@@ -24,13 +24,13 @@ impl Quota {
         Arc::new(Self { limit, used: AtomicU64::new(0), freed: Notify::new(), whole: None })
     }
 
-    /// A part of this one, of at most `limit`.
+    /// Creates a sub-quota of at most `limit`.
     pub(crate) fn part(self: &Arc<Self>, limit: u64) -> Arc<Self> {
         let whole = Some(Arc::clone(self));
         Arc::new(Self { limit, used: AtomicU64::new(0), freed: Notify::new(), whole })
     }
 
-    /// Takes up to `wanted` of what is left; tells how much.
+    /// Takes up to `wanted` of what is left and returns how much was taken.
     pub(crate) fn take_up_to(&self, wanted: u64) -> u64 {
         let more = |used: u64| Some(used.saturating_add(wanted).min(self.limit.max(used)));
         let before = match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
@@ -43,24 +43,26 @@ impl Quota {
         granted
     }
 
-    /// Takes one, until the result is dropped; `None` when none is left.
+    /// Takes one unit until the returned guard is dropped, or returns `None` if nothing is left.
     pub(crate) fn take_one(self: &Arc<Self>) -> Option<Held> {
         (self.take_up_to(1) == 1).then(|| Held { quota: Arc::clone(self), amount: 1 })
     }
 
-    /// Counts `amount` as used until the result is dropped, whatever the limit: for what is there already.
+    /// Counts `amount` as used until the returned guard is dropped, even beyond the limit: for what already
+    /// exists.
     pub(crate) fn hold(self: &Arc<Self>, amount: u64) -> Held {
         self.charge(amount);
         Held { quota: Arc::clone(self), amount }
     }
 
-    /// `bytes`, which count as used until the last part of them is dropped, whatever the limit.
+    /// Wraps `bytes` so that they count as used until their last clone or slice is dropped, even beyond the
+    /// limit.
     pub(crate) fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         let held = self.hold(bytes.len() as u64);
         Bytes::from_owner(Counted { bytes, _held: held })
     }
 
-    /// Counts `amount` as used, whatever the limit.
+    /// Counts `amount` as used, even beyond the limit.
     pub(crate) fn charge(&self, amount: u64) {
         self.used.fetch_add(amount, Ordering::Relaxed);
         if let Some(whole) = &self.whole {
@@ -83,27 +85,27 @@ impl Quota {
         }
     }
 
-    /// Whether less than `amount` of this part itself is in use.
+    /// Whether this level itself, without its parents, uses less than `amount`.
     pub(crate) fn uses_less_than(&self, amount: u64) -> bool {
         self.used.load(Ordering::Relaxed) < amount
     }
 
-    /// Whether less than half is in use: of this part, and of the whole.
+    /// Whether less than half is in use, at this level and at all levels above it.
     pub(crate) fn is_ample(&self) -> bool {
         self.uses_less_than(self.limit / 2) && self.whole.as_ref().is_none_or(|it| it.is_ample())
     }
 
-    /// Whether nothing is left of this part itself.
+    /// Whether nothing is left at this level itself.
     pub(crate) fn is_used_up(&self) -> bool {
         self.used.load(Ordering::Relaxed) >= self.limit
     }
 
-    /// Whether nothing can be taken: of this part, or of the whole.
+    /// Whether nothing can be taken, at this level or at one above it.
     pub(crate) fn is_full(&self) -> bool {
         self.is_used_up() || self.whole.as_ref().is_some_and(|it| it.is_full())
     }
 
-    /// Waits until something is left.
+    /// Waits until something can be taken.
     pub(crate) async fn room(&self) {
         while self.is_full() {
             let mut level = self;
@@ -114,7 +116,8 @@ impl Quota {
             freed.as_mut().enable();
             if level.is_used_up() {
                 freed.await;
-                // Each that wakes up wakes the next, until nothing is left: not all at once for what one will take.
+                // Each waiter wakes the next one while something is left, so that one release doesn't wake
+                // them all at once.
                 if !level.is_used_up() {
                     level.freed.notify_one();
                 }
@@ -122,14 +125,14 @@ impl Quota {
         }
     }
 
-    /// What is in use.
+    /// The current usage.
     #[cfg(test)]
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 }
 
-/// A part of a quota that is in use, given back when it is dropped.
+/// Usage that is given back on drop.
 #[derive(Debug)]
 pub(crate) struct Held {
     quota: Arc<Quota>,
@@ -142,7 +145,7 @@ impl Drop for Held {
     }
 }
 
-/// Bytes that count until the last part of them is dropped.
+/// Bytes that count as used until their last clone or slice is dropped.
 struct Counted {
     bytes: Bytes,
     _held: Held,
@@ -154,14 +157,14 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// What belongs to each of many, such as addresses or apps, for as long as anybody uses it.
+/// One shared value per key, such as an address or an app, which lives as long as somebody uses it.
 #[derive(Debug)]
 pub(crate) struct Shares<K, V>(Mutex<Known<K, V>>);
 
 #[derive(Debug)]
 struct Known<K, V> {
     values: HashMap<K, Weak<V>>,
-    /// When there are so many, those that nobody uses are forgotten.
+    /// Once there are this many entries, unused ones are removed.
     purge_at: usize,
 }
 
@@ -172,7 +175,7 @@ impl<K: Hash + Eq, V> Shares<K, V> {
         Self(Mutex::new(Known { values: HashMap::new(), purge_at: Self::FEW }))
     }
 
-    /// That of `key`, made where there is none.
+    /// Returns the value of `key`, and creates it with `make` if there is none.
     pub(crate) fn of(&self, key: K, make: impl FnOnce() -> Arc<V>) -> Arc<V> {
         let mut known = self.0.lock();
         if let Some(value) = known.values.get(&key).and_then(Weak::upgrade) {
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_held_beyond_the_limit_is_waited_for() {
+    async fn room_waits_until_usage_falls_below_the_limit() {
         let whole = Quota::new(10);
         let (a, b) = (whole.part(6), whole.part(6));
         let held = (a.hold(8), b.hold(4));
@@ -223,7 +226,7 @@ mod tests {
         assert_eq!(whole.used(), 0);
     }
 
-    /// Somebody who waits for room, and whether it was woken.
+    /// A task that waits for room, and whether it was woken.
     struct Waiter<'a> {
         room: Pin<Box<dyn Future<Output = ()> + 'a>>,
         woken: Arc<Woken>,
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_wakes_one_and_that_one_the_next_while_something_is_left() {
+    fn a_release_wakes_one_waiter_which_wakes_the_next_while_something_is_left() {
         let quota = Quota::new(1);
         quota.charge(3);
         let mut waiters = [(); 3].map(|()| Waiter::new(&quota));
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_forgotten_with_its_last_user() {
+    fn an_unused_share_is_removed() {
         let shares = Shares::new();
         let first = shares.of(0, || Arc::new(0));
         assert!(Arc::ptr_eq(&first, &shares.of(0, || Arc::new(1))));

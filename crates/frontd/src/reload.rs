@@ -1,4 +1,4 @@
-//! Reads frontd.toml again while frontd runs (SIGHUP): all of it takes effect, or none.
+//! Reloads frontd.toml at run time (SIGHUP), completely or not at all.
 
 use std::sync::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use crate::descriptors::Descriptors;
 use crate::shard::Shared;
 
-/// Puts into effect what can change at run time, and names what takes a restart. What cannot be used changes nothing.
+/// Applies what can change at run time, and logs which keys need a restart. An invalid file changes nothing.
 pub(crate) fn reload(shared: &Shared, read: Result<FrontdConfig, Diagnostics>) {
     let new = match read {
         Ok(new) => new,

@@ -1,4 +1,4 @@
-//! Every answer that frontd gives in its own name: why, with which status, and in which words.
+//! All responses that frontd creates itself: reasons, statuses and texts.
 
 mod accept;
 mod failure;
@@ -17,38 +17,38 @@ pub(crate) use failure::Failure;
 use page::Answer;
 pub(crate) use page::{Asked, More, Site};
 
-/// Why frontd answers a request instead of an app.
+/// Why frontd responds to a request itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// The request breaks the rules of HTTP.
+    /// The request violates HTTP.
     Malformed(Violation),
-    /// No valid host (RFC 9112, 3.2).
+    /// There is no valid host (RFC 9112, section 3.2).
     BadHost,
-    /// Over HTTP/2, a `Host` other than `:authority` (RFC 9113, 8.3.1).
+    /// HTTP/2 only: `Host` differs from `:authority` (RFC 9113, section 8.3.1).
     HostMismatch,
-    /// Plain HTTP where TLS is expected.
+    /// Plain HTTP on a TLS port.
     PlainHttp,
-    /// A header of HTTP/2 that begins or ends with white space (RFC 9113, 8.2.1).
+    /// HTTP/2 only: a header value begins or ends with whitespace (RFC 9113, section 8.2.1).
     BadField,
-    /// The body did not arrive as announced.
+    /// The body didn't arrive as announced.
     BadBody,
-    /// The routing table is not known yet.
+    /// The routing table isn't known yet.
     NotReady,
     /// No app for this host and path.
     NoApp,
-    /// CONNECT: frontd is not a forward proxy.
+    /// CONNECT: frontd isn't a forward proxy.
     NoTunnel,
-    /// The client took too long to send its body.
+    /// The client took too long to send the body.
     BodyTimeout,
-    /// The body is larger than `limits.body` of the app.
+    /// The body is larger than the app's `limits.body`.
     BodyTooLarge,
-    /// frontd failed, such as when a disk is full.
+    /// frontd failed, for example because a disk is full.
     Internal,
     /// The worker exited while it was handling the request.
     WorkerLost,
-    /// The worker's response is not valid HTTP.
+    /// The worker's response isn't valid HTTP.
     BadResponse,
-    /// The client's address has as many uploads under way as it may.
+    /// The client's address has too many uploads in progress.
     TooManyUploads,
     /// Too many requests are waiting, or this one waited too long.
     Overloaded,
@@ -77,7 +77,7 @@ impl Reply {
         }
     }
 
-    /// What a person reads. It says nothing of the inside.
+    /// The message for people. Reveals no internals.
     fn text(self) -> &'static str {
         match self {
             Self::Malformed(_) => "The request was refused",
@@ -101,7 +101,7 @@ impl Reply {
         }
     }
 
-    /// Its name in the log and among the metrics.
+    /// The name in logs and metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Malformed(violation) => violation.name(),
@@ -125,7 +125,7 @@ impl Reply {
         }
     }
 
-    /// Whether only the client can do something about it.
+    /// Whether only the client can fix it.
     pub(crate) fn is_of_client(self) -> bool {
         self.status().is_client_error() || matches!(self, Self::Malformed(_))
     }
@@ -134,7 +134,7 @@ impl Reply {
         self.response_with(asked, More::Nothing)
     }
 
-    /// An answer that says more.
+    /// A response with additional content.
     pub(crate) fn response_with(self, asked: &Asked<'_>, more: More) -> Response<Body> {
         let text = match self {
             Self::Malformed(violation) => format!("{}: {violation}.", self.text()).into(),
@@ -144,7 +144,8 @@ impl Reply {
     }
 }
 
-/// The answer in place of a static file: `response` has its status and its headers, and no body yet.
+/// Adds the page to a response for a static file that isn't served. `response` has the status and headers,
+/// and no body yet.
 pub(crate) fn complete(response: Response<Body>, asked: &Asked<'_>) -> Response<Body> {
     let status = response.status();
     let text = match status {
@@ -162,7 +163,7 @@ pub(crate) fn complete(response: Response<Body>, asked: &Asked<'_>) -> Response<
     page
 }
 
-/// To `OPTIONS *`, which asks about the server as a whole (RFC 9110, 9.3.7).
+/// The response to `OPTIONS *`, which asks about the whole server (RFC 9110, section 9.3.7).
 pub(crate) fn options() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

@@ -1,4 +1,4 @@
-//! A client's request body, which has to keep coming.
+//! A request body that fails if the client sends it too slowly.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,39 +11,39 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-/// Between two reads of a client's body, at most.
+/// Maximum time between two reads.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What a body may take beyond the time that its rate allows.
+/// Extra time in addition to what the minimum rate allows.
 const GRACE: Duration = SILENCE;
 
-/// For a client to see the answer and stop sending, at most.
+/// How long to keep reading from a client after its response, so that it sees the response and stops sending.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Bytes that are read meanwhile, at most.
+/// How many bytes to read meanwhile.
 const LINGER_BYTES: usize = 32 << 20;
 
-/// A body that fails when the client sends nothing for too long, or too slowly.
+/// A body that fails if the client sends nothing for too long, or is too slow overall.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Incoming,
     pace: Pace,
     received: u64,
-    /// Made with the first wait: most bodies are there at once.
+    /// Created with the first wait: most bodies arrive with their head.
     wait: Option<Wait>,
     failed: bool,
 }
 
-/// How fast a body has to come.
+/// How fast a body has to arrive.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// In bytes a second; 0 is any.
+    /// In bytes per second. 0 means no minimum.
     rate: u64,
-    /// In all.
+    /// Total time.
     timeout: Duration,
 }
 
-/// The time that was spent in waiting for the client: what frontd itself does meanwhile is not the client's.
+/// The time spent waiting for the client. The time that frontd takes itself doesn't count.
 #[derive(Debug)]
 struct Wait {
     timer: Pin<Box<Sleep>>,
@@ -51,7 +51,7 @@ struct Wait {
     before: Duration,
 }
 
-/// Why a body did not arrive.
+/// Why a body didn't arrive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestBodyError {
     #[error("the client sent it too slowly")]
@@ -66,9 +66,9 @@ impl RequestBody {
         Self { incoming, pace, received: 0, wait: None, failed: false }
     }
 
-    /// Reads and forgets what is left, for a while: over HTTP/1.1, a connection that is closed on a client which is
-    /// still sending is reset, and the client may never see the answer; over HTTP/2 many clients take the reset of the
-    /// stream for an error, though it says that there is none.
+    /// Reads and discards the rest of the body for a while. Over HTTP/1.1, closing a connection while the
+    /// client is still sending resets it, and the client may never see the response. Over HTTP/2, many
+    /// clients treat the reset of a stream as an error, even with NO_ERROR.
     pub(crate) async fn linger(mut self) {
         let rest = async {
             let mut left = LINGER_BYTES;
@@ -85,7 +85,7 @@ impl RequestBody {
 }
 
 impl Pace {
-    /// When a wait that has begun at `since` is too long, after others of `before`.
+    /// The deadline of a wait that began at `since`, after earlier waits of `before` in total.
     fn deadline(self, since: Instant, before: Duration, received: u64) -> Instant {
         let by_rate = received.checked_div(self.rate).map(|it| GRACE.saturating_add(Duration::from_secs(it)));
         let in_all = by_rate.unwrap_or(Duration::MAX).min(self.timeout);
@@ -98,7 +98,8 @@ impl Wait {
         Self { timer: Box::pin(tokio::time::sleep(SILENCE)), since: None, before: Duration::ZERO }
     }
 
-    /// Ready when the wait is too long. `deadline` tells when that is, by its beginning and the time of former ones.
+    /// Ready when the wait is too long. `deadline` computes the deadline from the start of this wait and the
+    /// time of earlier ones.
     fn poll(&mut self, cx: &mut Context<'_>, deadline: impl Fn(Instant, Duration) -> Instant) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let deadline = deadline(since, self.before);
@@ -146,7 +147,7 @@ impl Body for RequestBody {
         })
     }
 
-    /// One that came too slowly is not waited for any longer.
+    /// A body that was too slow isn't read any further.
     fn is_end_stream(&self) -> bool {
         self.failed || self.incoming.is_end_stream()
     }
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_has_to_come_at_its_rate_and_in_its_time() {
+    async fn a_body_has_to_arrive_at_its_rate_and_within_its_time() {
         let second = Duration::from_secs(1);
         let pace = Pace { rate: 1000, timeout: second * 3600 };
         let now = Instant::now();

@@ -1,11 +1,11 @@
-//! What one request is called in the logs of both sides.
+//! Identifies a request in the logs of frontd and of the worker.
 
 use std::fmt;
 
-/// Hexadecimal digits of one.
+/// Number of hexadecimal digits.
 const DIGITS: usize = 16;
 
-/// Random; 16 hexadecimal digits.
+/// A random id of 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestId(u64);
 
@@ -14,7 +14,7 @@ impl RequestId {
         Self(fastrand::u64(..))
     }
 
-    /// As it is displayed.
+    /// The digits, as displayed.
     pub(crate) fn digits(self) -> [u8; DIGITS] {
         let bytes = self.0.to_be_bytes();
         std::array::from_fn(|at| b"0123456789abcdef"[usize::from(bytes[at / 2] >> (4 * (1 - at % 2)) & 15)])

@@ -1,8 +1,9 @@
-//! Ends a connection of HTTP/2 whose client resets too many of its requests ("rapid reset", CVE-2023-44487).
+//! Closes an HTTP/2 connection whose client resets too many requests ("rapid reset", CVE-2023-44487).
 //!
-//! h2 bounds what is reset before hyper has accepted it, and the streams that are open at once; neither bounds requests that
-//! are accepted, given to an app, and reset at once. hyper has no way to end a connection with an error code of one's own:
-//! so [`Guarded`] writes that frame between those of h2. It also counts the requests that h2 resets by itself.
+//! h2 limits streams that are reset before hyper accepts them, and concurrent streams. Neither limits
+//! requests that are accepted, sent to an app, and reset at once. hyper can't close a connection with a
+//! custom error code, so [`Guarded`] writes that frame between those of h2. It also counts the requests that
+//! h2 itself resets.
 
 use std::error::Error;
 use std::io::{self, IoSlice};
@@ -23,23 +24,25 @@ use tracing::debug;
 use crate::http2_frames::Frames;
 use crate::metrics::Metrics;
 
-/// How many unanswered requests a connection may reset within [`PERIOD`]. A browser that leaves a page resets all that it
-/// has under way, a hundred and some at most, and may do so a few times in a row.
+/// How many unanswered requests a connection may reset within [`PERIOD`]. A browser that leaves a page resets
+/// all its running requests, somewhat more than a hundred, and may do so several times in a row.
 const MOST: u32 = 500;
 
-/// How many more it may, of a half of those that were answered: a server in between carries the requests of many.
+/// Maximum of the additional resets, one for every two answered requests: a proxy carries the requests of
+/// many clients.
 const MOST_MORE: u64 = 10_000;
 
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8). Of all its requests the client is told that they may have been served:
-/// those that were reset are not to be sent again.
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, section 6.8). The last stream id is the maximum, which means that
+/// any request may have been processed, so that the client doesn't retry those it has reset.
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0x0b];
 
-/// What is read and dropped at the end, in bytes: a close would reset the connection otherwise, and the client might never see why.
+/// How many bytes to read and discard at the end. Otherwise, closing would reset the connection, and the
+/// client might never see the GOAWAY.
 const UNREAD: usize = 256 * 1024;
 
-/// The requests of one connection that its client has reset.
+/// The requests of one connection that the client has reset.
 #[derive(Debug, Default)]
 pub(crate) struct Resets {
     answered: AtomicU64,
@@ -54,14 +57,14 @@ struct Recent {
 }
 
 impl Resets {
-    /// Answers a request, unless its client resets it. After a first reset each request yields once before it costs
-    /// anything: one whose reset came along with it ends there.
+    /// Runs `answer`, and counts it as reset if it is dropped before it completes. After a first reset, each
+    /// request yields once before it does any work, so that one whose reset arrived along with it ends there.
     pub(crate) fn watch<F: Future>(self: Arc<Self>, answer: F) -> impl Future<Output = F::Output> {
         let yields = self.any_recent();
         Watched { answer, yields, unanswered: Unanswered(Some(self)) }
     }
 
-    /// Returns once there were too many.
+    /// Waits until there were too many resets.
     pub(crate) async fn exceeded(&self) {
         self.exceeded.cancelled().await;
     }
@@ -87,7 +90,7 @@ impl Resets {
 }
 
 pin_project! {
-    /// A request that is answered. An async block would hold the answer twice, and each request would be copied with it.
+    /// A request that is being answered. Not an async block, which would hold two copies of the future.
     struct Watched<F> {
         #[pin]
         answer: F,
@@ -113,7 +116,7 @@ impl<F: Future> Future for Watched<F> {
     }
 }
 
-/// Counts a request that ends before it is answered.
+/// Counts a request as reset if it ends before it is answered.
 struct Unanswered(Option<Arc<Resets>>);
 
 impl Drop for Unanswered {
@@ -124,13 +127,13 @@ impl Drop for Unanswered {
     }
 }
 
-/// Whether h2 has ended the connection because of what its client did too often.
+/// Whether h2 closed the connection because the client did something too often.
 pub(crate) fn is_calmed(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
     cause.is_some_and(|it| it.is_library() && it.reason() == Some(Reason::ENHANCE_YOUR_CALM))
 }
 
-/// Whether h2 has ended the connection because of what it could not read, such as a path that is not UTF-8.
+/// Whether h2 closed the connection because of input that it couldn't parse, such as a path that isn't UTF-8.
 pub(crate) fn is_unreadable(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
     cause.is_some_and(|it| {
@@ -140,7 +143,7 @@ pub(crate) fn is_unreadable(error: &hyper::Error) -> bool {
     })
 }
 
-/// A connection that ends with a GOAWAY frame once its client has reset too many requests. Nothing else of it is changed.
+/// An I/O wrapper that sends GOAWAY and closes the connection once the client has reset too many requests.
 #[derive(Debug)]
 pub(crate) struct Guarded<IO> {
     io: IO,
@@ -151,12 +154,12 @@ pub(crate) struct Guarded<IO> {
 }
 
 impl<IO> Guarded<IO> {
-    /// Guards the connection of `client`.
+    /// Wraps the connection of `client`.
     pub(crate) fn new(io: IO, resets: Arc<Resets>, client: IpAddr, metrics: Arc<Metrics>) -> Self {
         Self { io, resets, frames: Frames::default(), client, metrics }
     }
 
-    /// Counts and logs the requests that h2 has reset as malformed with what was written.
+    /// Counts and logs the requests that h2 has reset as malformed, by the frames it wrote.
     fn wrote(&mut self, written: &[u8]) {
         for _ in 0..self.frames.follow(written) {
             self.metrics.refused("http2_malformed");
@@ -166,7 +169,7 @@ impl<IO> Guarded<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Guarded<IO> {
-    /// Tells the client, as far as that takes no waiting for it.
+    /// Sends the GOAWAY, as far as that is possible without waiting.
     fn end(&mut self, cx: &mut Context<'_>) {
         if self.frames.is_between() {
             let _told = Pin::new(&mut self.io).poll_write(cx, &GOAWAY);
@@ -242,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_resets_now_and_then_are_allowed() {
+    fn occasional_resets_are_allowed() {
         let (resets, began) = (Resets::default(), Instant::now());
         for period in 0..10 {
             (0..MOST).for_each(|_| resets.count(began + PERIOD * period));
@@ -252,9 +255,9 @@ mod tests {
         assert!(resets.are_too_many());
     }
 
-    /// A server in between carries the requests of many over one connection.
+    /// A proxy carries the requests of many clients over one connection.
     #[tokio::test]
-    async fn who_is_answered_more_may_reset_more() {
+    async fn a_client_with_more_answered_requests_may_reset_more() {
         let (resets, now) = (Arc::new(Resets::default()), Instant::now());
         for _ in 0..MOST {
             Arc::clone(&resets).watch(async {}).await;
@@ -266,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_reset_without_end() {
+    fn resets_are_always_bounded() {
         let (resets, now) = (Resets::default(), Instant::now());
         resets.answered.store(u64::MAX, Ordering::Relaxed);
         (0..u64::from(MOST) + MOST_MORE).for_each(|_| resets.count(now));

@@ -1,4 +1,4 @@
-//! Follows emperord's routing table, and keeps it on disk to serve from while emperord is away.
+//! Follows emperord's routing table, and saves it to disk to serve from while emperord is down.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use crate::metrics::Metrics;
 use crate::table::Table;
 
-/// The table as it came, from which each new [`Table`] is made.
+/// The routing table as received. Each change builds a new [`Table`] from it.
 #[derive(Debug)]
 pub(crate) struct Routes {
     emperord: PathBuf,
@@ -27,7 +27,7 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Begins with what an earlier process kept in `state`, which may be nothing.
+    /// Starts with the table that an earlier process saved in `state`, if there is one.
     pub(crate) fn new(emperord: PathBuf, state: &Path, metrics: Arc<Metrics>) -> Self {
         let file = state.join("routes.pb");
         let (tables, _) = watch::channel(Arc::new(Table::default()));
@@ -47,12 +47,12 @@ impl Routes {
         routes
     }
 
-    /// The table, as it is and as it changes.
+    /// Subscribes to the current table and its changes.
     pub(crate) fn tables(&self) -> watch::Receiver<Arc<Table>> {
         self.tables.subscribe()
     }
 
-    /// Follows emperord for good, through its restarts.
+    /// Follows emperord forever, reconnecting when it restarts.
     pub(crate) async fn follow(mut self) {
         let mut backoff = Backoff::new();
         loop {
@@ -100,8 +100,8 @@ impl Routes {
         self.tables.send_modify(|table| *table = Arc::new(Table::new(&apps, table, &self.metrics)));
     }
 
-    /// Written beside and renamed, so that a crash leaves one or the other; beside, too, of what another frontd
-    /// of this folder writes.
+    /// Saves the table. It is written to another file and renamed, so that a crash leaves the old or the new
+    /// table. The name contains the pid, since another frontd may use the same folder.
     fn keep(&self) -> io::Result<()> {
         let snapshot = Snapshot { apps: self.apps.values().cloned().collect() };
         let fresh = self.file.with_extension(format!("new-{}", std::process::id()));

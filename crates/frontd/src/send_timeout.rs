@@ -1,9 +1,9 @@
-//! Ends what a client does not take: a connection whose socket accepts nothing, a stream of HTTP/2 whose window stays
-//! closed.
+//! Ends responses that the client doesn't read: a connection whose socket accepts no data, or an HTTP/2
+//! stream whose window stays closed.
 //!
-//! hyper waits for a window out of our sight, in the task of the exchange. So the body tells, in a value of that
-//! task, whose turn it is: ours, while the app or the disk has to be waited for, or the client's, from the moment in
-//! which hyper has been given something. No timer runs but while the client's turn lasts.
+//! hyper waits for the HTTP/2 window internally, in the task of the exchange. That's why the body records in
+//! a task-local whom the exchange waits for: the server (app or disk), or the client, as soon as hyper has
+//! received data. A timer only runs while it is the client.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -21,30 +21,30 @@ use tokio::time::{Instant, Sleep};
 
 use crate::quota::Quota;
 
-/// While memory for responses is short, a closed window is waited for no longer than this part of the timeout.
+/// While response memory is full, a closed window is given this fraction of the timeout.
 const SHORT: u32 = 10;
 
-/// The same for a socket, in which a slow connection may find no room for some seconds.
+/// The same for a socket, since a slow connection may accept no data for some seconds.
 const SHORT_SOCKET: u32 = 4;
 
-/// A stream that waits for its turn on a slow connection is given so many timeouts.
+/// A stream that waits for its turn on a slow connection is given this many timeouts.
 const BACKLOGGED: u32 = 5;
 
-/// Whether the socket of a connection is full, as its streams see it.
+/// Whether the socket of a connection is full, shared with its streams.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Backlog(Arc<AtomicBool>);
 
-/// A connection that fails when its client takes nothing for too long.
+/// A connection that fails if its client reads nothing for too long.
 #[derive(Debug)]
 pub(crate) struct SendTimeout {
     stream: TcpStream,
     timeout: Duration,
     backlog: Backlog,
-    /// What the clients of its address have for responses: while that is full, or the total is, it has less time.
+    /// The response memory of the client's address. While it or the total is full, the timeout is shorter.
     memory: Arc<Quota>,
-    /// Made with the first wait; armed while one lasts.
+    /// Created with the first wait, and armed during one.
     timer: Option<Pin<Box<Sleep>>>,
-    /// When the wait that lasts began.
+    /// When the current wait began.
     since: Option<Instant>,
 }
 
@@ -76,9 +76,9 @@ impl SendTimeout {
             }
             timer.as_mut().reset(Instant::now() + short);
         }
-        // What the kernel holds for it is dropped too.
+        // Also discards the data in the kernel's send buffer.
         let _gone = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        let reason = "the client takes nothing of what is sent to it";
+        let reason = "the client reads nothing";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
     }
 }
@@ -128,12 +128,12 @@ impl AsyncWrite for SendTimeout {
     }
 }
 
-/// Who has to do something before an exchange goes on.
+/// Whom an exchange waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// The app, the disk, or frontd.
     Ours,
-    /// The client, which has to open its window, for so many pieces by now.
+    /// The client, which has to open its window. The number counts the chunks since then.
     Client(u32),
 }
 
@@ -141,9 +141,9 @@ tokio::task_local! {
     static TURN: Cell<Turn>;
 }
 
-/// hyper has a piece of a response to send.
+/// Records that hyper has a chunk to send.
 pub(crate) fn offered() {
-    // Over HTTP/1.1 nothing watches.
+    // Over HTTP/1.1, nothing is watched.
     let _unwatched = TURN.try_with(|it| {
         it.set(match it.get() {
             Turn::Ours => Turn::Client(0),
@@ -152,12 +152,12 @@ pub(crate) fn offered() {
     });
 }
 
-/// hyper waits for the next piece of a response.
+/// Records that hyper waits for the next chunk of the response.
 pub(crate) fn awaited() {
     let _unwatched = TURN.try_with(|it| it.set(Turn::Ours));
 }
 
-/// How the sends of one connection of HTTP/2 end.
+/// The send timeout for the streams of one HTTP/2 connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
     pub(crate) timeout: Duration,
@@ -168,12 +168,13 @@ pub(crate) struct Watch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Done,
-    /// Its client took nothing for too long: what is dropped with it resets the stream.
+    /// The client read nothing for too long. Dropping the exchange resets the stream.
     Stalled,
 }
 
 impl Watch {
-    /// Runs an exchange to its end, or until its client has taken nothing for too long. `is_short` tells whether memory is.
+    /// Runs an exchange to its end, or until the client has read nothing for too long. `is_short` tells
+    /// whether response memory is full.
     pub(crate) fn run<F: Future, S: Fn() -> bool>(
         self,
         exchange: F,
@@ -194,17 +195,17 @@ impl Watch {
 }
 
 pin_project! {
-    /// An exchange that is watched. An async block would hold a copy of it for each time that it is moved.
+    /// A watched exchange. Not an async block, which would hold several copies of the exchange.
     struct Watched<F, S> {
         #[pin]
         exchange: F,
         watch: Watch,
         is_short: S,
-        // Whose it was when it was polled last.
+        // Whom it waited for when it was last polled.
         turn: Turn,
-        // When the client had its turn, or took something, last.
+        // When it began to wait for the client, or when the client last read something.
         since: Instant,
-        // Made with the first wait.
+        // Created with the first wait.
         #[pin]
         timer: Option<Sleep>,
     }
@@ -232,7 +233,7 @@ impl<F: Future, S: Fn() -> bool> Future for Watched<F, S> {
             timer.set(Some(tokio::time::sleep(tick)));
         }
         let Some(mut timer) = timer.as_pin_mut() else { return Poll::Pending };
-        // One that is armed still may stay so: it only looks.
+        // A timer that is still armed can stay: when it fires, it only checks.
         if before == Turn::Ours && timer.is_elapsed() {
             timer.as_mut().reset(*this.since + tick);
         }
@@ -260,10 +261,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_send_ends_when_its_client_takes_nothing_and_not_before() {
+    async fn a_send_ends_once_the_client_reads_nothing_and_not_before() {
         let began = Instant::now();
         let exchange = async {
-            // The app takes its time.
+            // The app is slow, which doesn't count.
             tokio::time::sleep(TIMEOUT * 10).await;
             for _ in 0..20 {
                 offered();
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_send_is_given_less_while_memory_is_short_and_more_while_the_connection_is_full() {
+    async fn a_send_gets_less_time_if_memory_is_full_and_more_if_the_connection_is_full() {
         let stalled = async |watch: &Watch, is_short: bool| {
             let began = Instant::now();
             let exchange = async {
@@ -299,7 +300,7 @@ mod tests {
         assert!((TIMEOUT..TIMEOUT * 2).contains(&took), "{took:?}");
     }
 
-    /// How a connection ends whose client reads nothing.
+    /// The error of a connection whose client reads nothing.
     async fn ended(timeout: Duration, memory: Arc<Quota>) -> io::Error {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_whose_client_reads_nothing_fails_and_sooner_while_memory_is_short() {
+    async fn a_connection_whose_client_reads_nothing_fails_and_sooner_if_memory_is_full() {
         for (used, expected) in [(0, TIMEOUT), (1, TIMEOUT / 4)] {
             let (memory, began) = (Quota::new(1), Instant::now());
             memory.charge(used);

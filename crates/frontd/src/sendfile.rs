@@ -1,5 +1,5 @@
-//! Sends a file that the app left to frontd (`X-Sendfile`, `X-Accel-Redirect`, `wsgi.file_wrapper`): straight from
-//! disk, and from no folder but those that the app's file allows.
+//! Sends a file that the app named (`X-Sendfile`, `X-Accel-Redirect`, `wsgi.file_wrapper`), directly from
+//! disk and only from folders that the app's file allows.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,13 +20,14 @@ use crate::request_id::RequestId;
 use crate::static_files::{OpenError, PartError, StaticFolder};
 use crate::table::App;
 
-/// What stands for something else in a URL's path; all beyond ASCII is encoded anyway.
+/// Characters to encode in a path because they have a meaning in a URL. Non-ASCII bytes are always encoded.
 const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b'%');
 
-/// Answers the request of `head` with `file`, under the head of the app's `response`.
+/// Responds to the request of `head` with `file`, using the head of the app's `response`.
 ///
 /// # Errors
-/// When the file is not one to be sent, or has changed meanwhile.
+///
+/// Returns the reply to send if the file may not be sent or has changed meanwhile.
 pub(crate) async fn send(
     app: &App,
     client: &Client,
@@ -60,7 +61,7 @@ pub(crate) async fn send(
     }
 }
 
-/// The folder that a file lies in, and what follows its prefix: percent-encoded, as in a URL.
+/// The folder that contains a file, and the path below its prefix, percent-encoded as in a URL.
 fn find<'a>(app: &'a App, file: &File) -> Option<(&'a StaticFolder, String)> {
     let mut folders = app.sendfile_folders();
     match file.name.as_ref()? {
@@ -79,7 +80,7 @@ fn find<'a>(app: &'a App, file: &File) -> Option<(&'a StaticFolder, String)> {
     }
 }
 
-/// As a static file, with what the app says of it beside what the disk does.
+/// Serves the file like a static file, and merges the app's headers.
 async fn whole(
     folder: &StaticFolder,
     rest: &str,
@@ -100,7 +101,7 @@ async fn whole(
     }
     match sent.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => merged(response, sent),
-        // An error's page says all that there is to say.
+        // The error page needs nothing from the app's response.
         _ => replies::complete(sent, asked),
     }
 }
@@ -112,14 +113,14 @@ fn merged(response: Response<Body>, sent: Response<Body>) -> Response<Body> {
         head.headers.remove(name);
     }
     for (name, value) in &file.headers {
-        // The app knows better than a file's extension.
+        // The app's content type takes precedence over the file extension's.
         if name != CONTENT_TYPE || !head.headers.contains_key(CONTENT_TYPE) {
             head.headers.insert(name, value.clone());
         }
     }
     if matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) && head.status != file.status {
         head.status = file.status;
-        // It was of the other status.
+        // It belonged to the other status.
         head.extensions.remove::<ReasonPhrase>();
     }
     Response::from_parts(head, body)

@@ -1,4 +1,4 @@
-//! Which worker answered a request, for the access log.
+//! Records which worker served a request, for the access log.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use http::Response;
 
 use crate::upstream::Link;
 
-/// An extension of a response: the worker that gave it. There is none unless the access log is on.
+/// A response extension with the worker that served the request. Only set if the access log is on.
 #[derive(Clone)]
 pub(crate) struct ServedBy(Arc<Link>);
 
 impl ServedBy {
-    /// Leaves it in the response, where hyper ignores it.
+    /// Attaches the worker to the response. hyper ignores the extension.
     pub(crate) fn note<B>(link: Arc<Link>, response: &mut Response<B>) {
         response.extensions_mut().insert(Self(link));
     }
 
-    /// Its name, such as `blog-2`.
+    /// The worker's name, such as `blog-2`.
     pub(crate) fn worker(&self) -> &str {
         self.0.worker()
     }

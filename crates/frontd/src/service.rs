@@ -1,4 +1,4 @@
-//! Answers one request: from disk, from its app, or in frontd's own name.
+//! Responds to one request: with a static file, through the app, or with a built-in page.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,13 @@ use crate::table::App;
 use crate::url_path::{self, TooLong};
 use crate::yield_before_park;
 
-/// Bytes of responses that a connection may have in memory whatever is in use by others.
+/// Bytes of responses that a connection may hold in memory regardless of the limits.
 const ALWAYS: u64 = 1 << 20;
 
-/// How often a request that waits for room looks whether its connection has come below that.
+/// How often a waiting request checks whether its connection holds less than `ALWAYS`.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Answers `request`, and writes it into the access log if there is one.
+/// Responds to `request`, and writes an access log line if enabled.
 pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
     let id = RequestId::new();
     let Some(line) = shard.access_log().then(|| Line::of(client, &request)) else {
@@ -44,7 +44,7 @@ pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Inc
     let mut response = answer(shard, client, id, request).await;
     let Line { method, target, host } = line;
     let (status, client) = (response.status().as_u16(), client.address());
-    // To the microsecond.
+    // Rounded to microseconds.
     let milliseconds = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     let served_by = response.extensions_mut().remove::<ServedBy>();
     let worker = served_by.as_ref().map_or("-", ServedBy::worker);
@@ -52,7 +52,7 @@ pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Inc
     response
 }
 
-/// What the access log says of a request.
+/// The fields of an access log line.
 struct Line {
     method: Method,
     target: String,
@@ -74,7 +74,7 @@ impl Line {
     }
 }
 
-/// Answers a request that came without TLS where TLS is expected. Its connection ends.
+/// Refuses a plain HTTP request on a TLS port, and closes the connection.
 pub(crate) fn refuse_plain(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
     let id = RequestId::new();
     let violation = client.refusal().of(&request);
@@ -109,13 +109,13 @@ async fn answer(shard: &Shard, client: &Client, id: RequestId, request: Request<
             refuse(shard, client, None, reply, &Asked::new(id, &head))
         }
     };
-    // Over HTTP/1.1, who was to be told to continue has not begun.
+    // An HTTP/1.1 client that expects `100 Continue` hasn't started to send its body.
     let sends = head.version == Version::HTTP_2 || !head.headers.contains_key(EXPECT);
     if sends && !body.is_end_stream() {
         shard.tasks().spawn(body.linger());
     }
     match head.method {
-        // hyper would send it over HTTP/2.
+        // Over HTTP/2, hyper would send the body.
         Method::HEAD => response.map(|_| Body::empty()),
         _ => response.map(|body| body.to(head.version, client.memory())),
     }
@@ -170,7 +170,7 @@ async fn route(
     response
 }
 
-/// The app for a host and a path. Before the first routing table it waits for that.
+/// Finds the app for a host and a path. Until the first routing table is known, waits for it.
 async fn find_app(shard: &Shard, authority: &Authority, path: &str) -> Result<Arc<App>, Reply> {
     if let Some(app) = shard.route(authority.host(), path) {
         return Ok(app);
@@ -181,7 +181,7 @@ async fn find_app(shard: &Shard, authority: &Authority, path: &str) -> Result<Ar
     shard.route(authority.host(), path).ok_or(Reply::NoApp)
 }
 
-/// All sites, as the client reaches them, for its developer.
+/// All sites with the URLs that the client can use, for developers.
 fn sites(shard: &Shard, client: &Client, head: &Parts) -> Vec<Site> {
     let scheme = if client.connection().tls { "https" } else { "http" };
     let port = Authority::of(head).ok().and_then(|it| it.port);
@@ -193,7 +193,7 @@ fn sites(shard: &Shard, client: &Client, head: &Parts) -> Vec<Site> {
     shard.table().sites().into_iter().map(site).collect()
 }
 
-/// What is wrong with the headers of a request over HTTP/2; those of HTTP/1.1 were judged before (`head_guard`).
+/// Checks the header fields of an HTTP/2 request. `head_guard` has already checked those of HTTP/1.1.
 fn wrong_fields(shard: &Shard, head: &Parts) -> Option<Reply> {
     if head.version != Version::HTTP_2 {
         return None;
@@ -210,15 +210,15 @@ fn wrong_fields(shard: &Shard, head: &Parts) -> Option<Reply> {
     (size > shard.config().limits.header_bytes).then_some(Reply::Malformed(Violation::HeadTooLong))
 }
 
-/// Answers a request whose head broke the rules of HTTP; the guard has counted it.
+/// Refuses a request whose head violates HTTP. The guard has already counted it.
 fn refuse_head(client: &Client, violation: Violation, asked: &Asked<'_>) -> Response<Body> {
     let (client, reason, request) = (client.address(), violation.name(), asked.id);
     debug!(%client, reason, %request, "refused a request: {violation}");
     Reply::Malformed(violation).response(asked)
 }
 
-/// Answers in frontd's own name. Each such answer is counted, and written into the log: what a client did wrong where
-/// somebody looks for it, what an operator should know at most once a second.
+/// Refuses a request with a built-in page. Each refusal is counted and logged: mistakes of clients at
+/// `debug`, and what concerns the operator at `info`, at most once a second.
 fn refuse(
     shard: &Shard,
     client: &Client,
@@ -229,11 +229,12 @@ fn refuse(
     told(shard, client, app, reply, asked.id).response(asked)
 }
 
-/// Counts and logs an answer in frontd's own name. Returns the reply that tells why, which the guard knows better.
+/// Counts and logs a refusal. Returns the reply to send, which is more specific if the guard knows the
+/// reason.
 fn told(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply, id: RequestId) -> Reply {
     static NOT_SERVED: LogLimit = LogLimit::new();
     let reply = match client.refusal().violation() {
-        // Which the guard has counted.
+        // The guard has already counted this.
         Some(violation) if reply == Reply::BadBody => Reply::Malformed(violation),
         _ => {
             shard.metrics().refused(reply.name());
@@ -249,8 +250,8 @@ fn told(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply, id: Req
     reply
 }
 
-/// Waits while too much of what this connection was answered before is in memory, for the client to take it; it has to in
-/// the time of a send. Tells whether it has. Who holds little never waits, whatever others hold.
+/// Waits while this connection holds too much response data in memory, for up to the send timeout. Returns
+/// whether there is room. A connection that holds less than `ALWAYS` never waits.
 async fn has_room(shard: &Shard, client: &Client) -> bool {
     let memory = client.memory();
     let may_pass = || memory.uses_less_than(ALWAYS) || !memory.is_full();
@@ -260,7 +261,7 @@ async fn has_room(shard: &Shard, client: &Client) -> bool {
     let limit = shard.config().limits.send_timeout;
     let room = async {
         while !may_pass() {
-            // Room above the limit wakes nobody.
+            // `room` doesn't wake us when usage falls below `ALWAYS` while the limit is still exceeded.
             let _looks_again = tokio::time::timeout(LOOK, memory.room()).await;
         }
     };

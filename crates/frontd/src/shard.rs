@@ -1,4 +1,4 @@
-//! One core's share of the work: a thread with a runtime, an accept loop and links of its own.
+//! One shard: a thread with its own runtime, accept loops and upstream links. There is one per core.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,23 +30,23 @@ use crate::tls::Certificates;
 use crate::upstream::Links;
 use crate::yield_before_park;
 
-/// What all shards share.
+/// State that all shards share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) mode: Mode,
-    /// As it was at the start.
+    /// The configuration at the start.
     pub(crate) config: FrontdConfig,
-    /// As it is now.
+    /// The current configuration.
     pub(crate) live: watch::Sender<Arc<FrontdConfig>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) tables: watch::Receiver<Arc<Table>>,
     pub(crate) first_table: FirstTable,
-    /// Cancelled when it is time to take no more requests.
+    /// Cancelled when the drain begins.
     pub(crate) drain: CancellationToken,
     pub(crate) spool: SpoolFolder,
     pub(crate) clients: Clients,
-    /// Connections of clients that may be open.
+    /// How many client connections may be open.
     pub(crate) connections: AtomicUsize,
     pub(crate) pulse: Pulse,
 }
@@ -56,13 +56,13 @@ pub(crate) struct Shared {
 pub(crate) struct Shard {
     number: usize,
     shared: Arc<Shared>,
-    /// Its own copy, so that to read it costs no other shard anything.
+    /// A copy per shard, so that reading it causes no contention between shards.
     config: RwLock<Arc<FrontdConfig>>,
-    /// Connections, and what they have under way: what a drain waits for.
+    /// Connections and their running requests: the drain waits for them.
     tasks: TaskTracker,
 }
 
-/// A client's connection on its way to the shard that will serve it.
+/// A client connection on its way to the shard that will serve it.
 #[derive(Debug)]
 struct Accepted {
     stream: std::net::TcpStream,
@@ -71,34 +71,34 @@ struct Accepted {
     place: Place,
 }
 
-/// Where a shard is handed connections that another one accepted.
+/// The sending side of a shard's queue of connections that other shards accepted.
 #[derive(Debug, Clone)]
 struct Door {
     open: Arc<AtomicUsize>,
     accepted: mpsc::UnboundedSender<Accepted>,
 }
 
-/// A connection's place in the counts, given up when it is dropped.
+/// Counts a connection until it is dropped.
 #[derive(Debug)]
 struct Place {
     open: Arc<AtomicUsize>,
     shared: Arc<Shared>,
-    /// What the clients of its address have.
+    /// The usage of the client's address.
     share: Arc<Share>,
 }
 
-/// Why there is no place for a connection.
+/// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
     /// `limits.connections` is reached.
     Full,
-    /// Few are left, and its address has more than half of all.
+    /// Few connections are left, and the client's address has more than half of all.
     Crowded,
 }
 
 impl Refused {
-    /// Judges by how many connections are open, by how many of them are of one address, and by the limit. Until few are
-    /// left, one address may have all: it may be that of a proxy.
+    /// Decides from the number of open connections, those of the same address, and the limit. Until few are
+    /// left, one address may have all of them, since it may be a proxy.
     fn of(open: usize, of_address: usize, limit: usize) -> Option<Self> {
         if open >= limit {
             Some(Self::Full)
@@ -124,18 +124,19 @@ impl Refused {
     }
 }
 
-/// Starts a thread for each shard. A thread ends once it has drained. Each has clones of the sockets, and closes them
-/// when the drain begins.
+/// Starts one thread per shard. Each has its own duplicates of the sockets, closes them when the drain
+/// begins, and ends once it has drained.
 ///
 /// # Errors
-/// When the kernel gives no thread, no runtime or no descriptor.
+///
+/// Returns an error if a thread, a runtime or a file descriptor can't be created.
 pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thread::JoinHandle<()>>> {
     let shards = shared.config.shards.get();
     let (doors, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| Door::new()).unzip();
     let doors = Arc::new(doors);
     let start = |(number, receiver)| {
         let mut builder = runtime::Builder::new_current_thread();
-        // Whatever waits for a disk does so on threads of its own.
+        // Blocking file operations run on the threads of `disk`.
         builder.max_blocking_threads(1);
         let runtime = builder.enable_all().on_thread_park(yield_before_park::before_park).build()?;
         let shard = Arc::new(Shard::new(number, Arc::clone(shared)));
@@ -176,8 +177,8 @@ impl Shard {
             }
         }
         drop(doors);
-        // It ends with the last accept loop, of whichever shard: what was handed over by then is a client like
-        // the others, though the drain has begun.
+        // The channel closes with the last accept loop of any shard. Connections passed on until then are
+        // served like all others, even though the drain has begun.
         while let Some(accepted) = receiver.recv().await {
             self.take(accepted);
         }
@@ -200,14 +201,14 @@ impl Shard {
         while let Some((stream, peer)) = drain.run_until_cancelled(listener.accept()).await {
             self.place(stream, peer, transport, &doors);
         }
-        // To their clients these are connected: a close of the socket would reset them. Bounded, as others may go on
-        // listening on this socket.
+        // Clients of connections in the accept queue consider themselves connected, and closing the socket
+        // would reset them. The number is bounded because other processes may still listen on this socket.
         for (stream, peer) in iter::from_fn(|| listener.accept_waiting()).take(BACKLOG.into()) {
             self.place(stream, peer, transport, &doors);
         }
     }
 
-    /// Gives a connection to the shard that will serve it.
+    /// Passes a connection to the shard that will serve it.
     fn place(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, transport: Transport, doors: &[Door]) {
         let (door, place) = match self.choose(doors, self.shared.clients.of(peer.ip())) {
             Ok(chosen) => chosen,
@@ -224,7 +225,7 @@ impl Shard {
         }
     }
 
-    /// The shard with the fewest connections, this one where it is one of them.
+    /// Selects the shard with the fewest connections, preferring this one.
     fn choose(&self, doors: &[Door], share: Arc<Share>) -> Result<(usize, Place), Refused> {
         let open = |it: usize| doors[it].open.load(Ordering::Relaxed);
         let all: usize = (0..doors.len()).map(open).sum();
@@ -257,12 +258,12 @@ impl Shard {
         self.number
     }
 
-    /// The configuration as it is now: not to be held for long.
+    /// The current configuration. Don't hold the guard for long.
     pub(crate) fn config(&self) -> RwLockReadGuard<'_, Arc<FrontdConfig>> {
         self.config.read()
     }
 
-    /// Takes over each change of the configuration.
+    /// Applies each change of the configuration.
     async fn follow_config(self: Arc<Self>) {
         let mut live = self.shared.live.subscribe();
         while live.changed().await.is_ok() {
@@ -271,7 +272,7 @@ impl Shard {
         }
     }
 
-    /// How much frontd's own pages tell.
+    /// How much detail the built-in error pages show.
     pub(crate) fn mode(&self) -> Mode {
         self.shared.mode
     }
@@ -309,22 +310,22 @@ impl Shard {
         self.config().access_log == AccessLog::Stderr
     }
 
-    /// The routing table as it is now.
+    /// The current routing table.
     pub(crate) fn table(&self) -> Arc<Table> {
         Arc::clone(&self.shared.tables.borrow())
     }
 
-    /// Whether it is known what to serve.
+    /// Whether a routing table is available.
     pub(crate) fn is_ready(&self) -> bool {
         self.shared.tables.borrow().is_known()
     }
 
-    /// Waits until it is known what to serve, within bounds. Returns whether it is.
+    /// Waits for the first routing table, for a bounded time. Returns whether there is one.
     pub(crate) async fn learns_what_to_serve(&self) -> bool {
         self.shared.first_table.wait(self.shared.tables.clone(), &self.shared.drain).await
     }
 
-    /// The app that answers for a host and a path.
+    /// The app for a host and a path.
     pub(crate) fn route(&self, host: &str, path: &str) -> Option<Arc<App>> {
         self.shared.tables.borrow().route(host, path).cloned()
     }
@@ -365,7 +366,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_that_another_shard_hands_over_in_a_drain_is_served() {
+    async fn a_connection_passed_on_by_another_shard_during_a_drain_is_served() {
         let folder = tempfile::tempdir().unwrap();
         let shared = Arc::new(testing::shared(folder.path(), &[]));
         let (door, receiver) = Door::new();
@@ -390,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_no_more_than_half_of_the_connections_once_few_are_left() {
+    fn once_few_connections_are_left_one_address_gets_at_most_half() {
         for (open, of_address, refused) in [
             (0, 0, None),
             (74, 74, None),
@@ -404,7 +405,7 @@ mod tests {
         assert_eq!(Refused::of(0, 0, 1), None);
     }
 
-    /// Two shards that listen on a socket of their own, as in a frontd without systemd.
+    /// Two shards that listen on a socket bound by frontd, as without systemd.
     fn listening(folder: &std::path::Path) -> (Arc<Shared>, SocketAddr, Vec<Bound>) {
         let mut shared = testing::shared(folder, &[]);
         shared.config.shards = std::num::NonZeroUsize::new(2).unwrap();
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_that_the_kernel_has_accepted_are_served_in_a_drain() {
+    async fn connections_in_the_accept_queue_are_served_during_a_drain() {
         let folder = tempfile::tempdir().unwrap();
         let (shared, address, bound) = listening(folder.path());
         let mut clients = Vec::new();
@@ -435,7 +436,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn new_clients_are_refused_while_old_ones_keep_a_drain_waiting() {
+    async fn new_clients_are_refused_while_a_drain_waits_for_old_ones() {
         let folder = tempfile::tempdir().unwrap();
         let (shared, address, bound) = listening(folder.path());
         let shards = start(&shared, &bound).unwrap();
@@ -452,7 +453,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), refused).await.expect("a new client is still accepted");
+        tokio::time::timeout(Duration::from_secs(20), refused).await.expect("new clients are still accepted");
         assert!(shards.iter().any(|it| !it.is_finished()), "the drain did not wait");
         old.write_all(b"\r\n").await.unwrap();
         let mut answer = String::new();

@@ -1,12 +1,12 @@
-//! Holds bodies whose reader is slow: a little in memory, the rest in files without a name.
+//! Buffers bodies for slow readers: a little in memory, the rest in unnamed files.
 //!
-//! [`SpooledBody`] is a request body read to its end before a worker is asked, so that no worker is bound to a
-//! slow client, and every worker that is tried reads it anew. [`channel`] carries a response that a
-//! worker streams and a client may take slowly.
+//! [`SpooledBody`] is a request body that is read completely before a worker is requested, so that a slow
+//! client occupies no worker and each try can read the body again. [`channel`] carries a response that a
+//! worker streams and a client may read slowly.
 //!
-//! The files have no name (`O_TMPFILE`), so nothing is left behind however frontd ends. Their reads
-//! and writes are given to threads of the spool's own: the page cache is fast, but a full disk queue
-//! would stall every client of the shard.
+//! The files are unnamed (`O_TMPFILE`), so nothing is left behind however frontd ends. They are read and
+//! written on separate threads: the page cache is fast, but a full disk queue would stall all clients of the
+//! shard.
 
 mod body;
 mod fifo;
@@ -27,35 +27,36 @@ use crate::clients::Share;
 use crate::disk::Disk;
 use crate::quota::{Quota, Shares};
 
-/// What each file may hold beyond all limits, so that every response goes on, if slowly. In bytes.
+/// Bytes that each file may hold in addition to all limits, so that each response makes progress, if slowly.
 const FREE: u64 = 64 * 1024;
 
-/// Threads for each shard. Each keeps its own heap of pieces of bodies: without a bound there came to be 25 of them under
-/// a mixed load, with 145 MB in all and more with each minute.
+/// Threads per shard. Each keeps its own heap of body chunks: without a limit, 25 threads held 145 MB under a
+/// mixed load, and their memory kept growing.
 const THREADS: usize = 4;
 
-/// Reads and writes that wait for one of them.
+/// Maximum number of reads and writes that wait for a thread.
 const WAITING: usize = 4096;
 
-/// Where the files are, and what each app has of it; cheap to clone.
+/// The folder of spool files, and the usage of each app. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct SpoolFolder(Arc<Folder>);
 
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
-    /// What one app may have, in bytes.
+    /// Bytes that one app may use.
     per_app: u64,
     disk: Disk,
     apps: Shares<Arc<str>, Quota>,
 }
 
 impl SpoolFolder {
-    /// Makes the folder when it is not there, readable by its owner only. The files of one app hold `per_app` bytes at
-    /// most.
+    /// Creates the folder if it doesn't exist, readable only by its owner. The files of one app may hold
+    /// `per_app` bytes.
     ///
     /// # Errors
-    /// When it cannot be made.
+    ///
+    /// Returns an error if the folder can't be created.
     pub(crate) fn create(path: &Path, per_app: u64, shards: NonZeroUsize) -> Result<Self, SpoolError> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         let disk = Disk::new("spool", THREADS * shards.get(), WAITING);
@@ -78,13 +79,13 @@ impl SpoolFolder {
     }
 }
 
-/// On whose account bodies are spooled. What is in the files counts for the app, for the client's address, and in total.
+/// Whom spooled bodies are charged to: the app, the client's address, and the total.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     pub(crate) folder: SpoolFolder,
     pub(crate) app: Arc<str>,
     pub(crate) client: Arc<Share>,
-    /// What waits in memory counts for the client's connection.
+    /// Data in memory counts against the client's connection.
     pub(crate) memory: Arc<Quota>,
 }
 
@@ -95,14 +96,14 @@ impl Account {
         Quotas { app, client: Arc::clone(&self.client.spool) }
     }
 
-    /// As much is spooled as may be.
+    /// The error if a limit of the spool is reached.
     fn full(&self, cure: Cure) -> SpoolError {
         let source = io::Error::new(io::ErrorKind::QuotaExceeded, "the spool is full");
         SpoolError { action: "write", folder: self.folder.clone(), cure, source }
     }
 }
 
-/// What a file's bytes are taken of.
+/// The quotas that a file's bytes count against.
 #[derive(Debug)]
 struct Quotas {
     app: Arc<Quota>,
@@ -110,7 +111,7 @@ struct Quotas {
 }
 
 impl Quotas {
-    /// Takes up to `bytes` of what is left; tells how many.
+    /// Takes up to `bytes` of what is left and returns how many were taken.
     fn take(&self, bytes: u64) -> u64 {
         let taken = self.app.take_up_to(bytes);
         let granted = self.client.take_up_to(taken);
@@ -124,7 +125,7 @@ impl Quotas {
         self.client.give(bytes);
     }
 
-    /// Waits until there is something to be taken.
+    /// Waits until something can be taken.
     async fn room(&self) {
         while self.app.is_full() || self.client.is_full() {
             self.app.room().await;
@@ -144,7 +145,7 @@ impl Quotas {
     }
 }
 
-/// The disk could not hold or give back what was spooled.
+/// Spooled data couldn't be written or read.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} a spool file in {}: {source}; {cure}", .folder.0.path.display())]
 pub(crate) struct SpoolError {
@@ -155,12 +156,12 @@ pub(crate) struct SpoolError {
 }
 
 impl SpoolError {
-    /// Whether it is over when others are done.
+    /// Whether retrying helps once other requests have finished.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self.cure, Cure::Limit | Cure::App | Cure::Client | Cure::Files)
     }
 
-    /// Whether it is over when others of the client's address are done.
+    /// Whether retrying helps once other requests from the client's address have finished.
     pub(crate) fn is_of_client(&self) -> bool {
         matches!(self.cure, Cure::Client)
     }

@@ -1,4 +1,5 @@
-//! Serves the files of one folder: GET and HEAD, conditionals and ranges, and never a path outside of it.
+//! Serves static files from one folder: GET and HEAD, conditional requests and ranges, never a path outside
+//! of it.
 
 mod body;
 mod cache;
@@ -33,7 +34,7 @@ use crate::disk::Disk;
 use crate::log_limit::LogLimit;
 use crate::quota::Quota;
 
-/// A folder or a file, and the URL path that it is served at: that of a folder ends in a slash.
+/// A folder or a single file, and the URL path it is served at. The path of a folder ends with a slash.
 #[derive(Debug)]
 pub(crate) struct StaticFolder {
     prefix: String,
@@ -41,17 +42,17 @@ pub(crate) struct StaticFolder {
     names: Names,
     symlinks: Symlinks,
     id: FolderId,
-    /// Of its own, as it may be on a network.
+    /// One pool per folder, since the folder may be on a network file system.
     disk: Disk,
-    /// What was logged already.
+    /// Which files have been logged.
     told: ToldOnce,
 }
 
-/// Threads that wait for the disk of one folder, and jobs that wait for one of them.
+/// Disk threads per folder, and operations that may wait for one.
 const THREADS: usize = 4;
 const WAITING: usize = 256;
 
-/// Why a part of a file cannot be sent.
+/// Why a part of a file can't be sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PartError {
     #[error(transparent)]
@@ -60,19 +61,19 @@ pub(crate) enum PartError {
     Replaced,
 }
 
-/// What a request comes to, before its preconditions are looked at.
+/// What a path leads to, before preconditions are evaluated.
 enum Found {
     File(Arc<Representation>),
     Redirect,
 }
 
 impl StaticFolder {
-    /// `prefix` begins with a slash, and ends with one if it is that of a folder, which may come into being later.
+    /// `prefix` starts with a slash. It ends with one if it is a folder's, which need not exist yet.
     pub(crate) fn new(prefix: &str, folder: &Path, symlinks: Symlinks) -> Self {
         Self::with(prefix, folder, Names::Public, symlinks)
     }
 
-    /// A folder that no client sees: the app says what to send of it.
+    /// A folder that clients can't access directly: the app decides which files to send.
     pub(crate) fn private(prefix: &str, folder: &Path, symlinks: Symlinks) -> Self {
         Self::with(prefix, folder, Names::Any, symlinks)
     }
@@ -96,17 +97,17 @@ impl StaticFolder {
         &self.prefix
     }
 
-    /// Where it is on disk.
+    /// The path on disk.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// How far its symlinks are followed.
+    /// How symlinks are followed.
     pub(crate) fn symlinks(&self) -> Symlinks {
         self.symlinks
     }
 
-    /// What follows the prefix in a URL's path, if it is served from here.
+    /// The part of a URL path after the prefix, if this folder serves it.
     pub(crate) fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
         path.strip_prefix(self.prefix.as_str()).filter(|rest| rest.is_empty() || self.is_folder())
     }
@@ -115,10 +116,10 @@ impl StaticFolder {
         self.prefix.ends_with('/')
     }
 
-    /// Answers a request for `rest`: what follows the prefix in the URL's path, percent-encoded as it came.
+    /// Responds to a request for `rest`, the percent-encoded part of the URL path after the prefix.
     ///
-    /// A change on disk is seen after a second at the latest, a new file at once. A large file is one of `files` while it
-    /// is sent.
+    /// Changes on disk are seen within a second, new files at once. A large file counts against `files` while
+    /// it is sent.
     pub(crate) async fn serve(
         &self,
         method: &Method,
@@ -138,10 +139,11 @@ impl StaticFolder {
         }
     }
 
-    /// Those bytes of a file, if it is still the one that is meant.
+    /// Returns a range of a file, if it is still the same file.
     ///
     /// # Errors
-    /// When it is not, or cannot be opened.
+    ///
+    /// Returns an error if the file was replaced or can't be opened.
     pub(crate) async fn part(
         &self,
         rest: &str,
@@ -160,7 +162,7 @@ impl StaticFolder {
     }
 
     async fn find(&self, rest: &str, files: &Arc<Quota>) -> Result<Found, OpenError> {
-        // What an app has sent it may have written just now, in less time than a stamp can tell.
+        // The app may have just written the file, within the resolution of its timestamps.
         if self.names == Names::Any {
             return Ok(Found::File(Arc::new(self.load(rest, files).await?)));
         }
@@ -172,7 +174,7 @@ impl StaticFolder {
         let found = self.look(rest, known.clone(), files).await;
         match (&found, known) {
             (Ok(Found::File(_)), _) => {}
-            // Nothing is known of the file, but of the disk or of this process.
+            // The error comes from the disk or this process and says nothing about the file.
             (Err(error @ (OpenError::Disk(_) | OpenError::TooMany)), Some(known)) => {
                 static LOGGED: LogLimit = LogLimit::every(30);
                 if let Some(withheld) = LOGGED.pass() {
@@ -186,7 +188,7 @@ impl StaticFolder {
         found
     }
 
-    /// A file as it is now.
+    /// Loads a file in its current state, without the cache.
     async fn load(&self, rest: &str, files: &Arc<Quota>) -> Result<Representation, OpenError> {
         match self.open(rest).await? {
             (Target::File(open), path) => Representation::load(open, &path, files).await,
@@ -194,7 +196,7 @@ impl StaticFolder {
         }
     }
 
-    /// What `rest` leads to, and a path that tells its type.
+    /// Opens what `rest` leads to. Also returns a path for the content type.
     async fn open(&self, rest: &str) -> Result<(Target, PathBuf), OpenError> {
         if !self.is_folder() {
             return Ok((open::open_named(&self.folder, &self.disk).await?, self.folder.clone()));
@@ -203,7 +205,7 @@ impl StaticFolder {
         Ok((open::open(&self.folder, &path, self.symlinks, &self.disk).await?, path.as_path().to_owned()))
     }
 
-    /// Asks the disk; `known` is what was there before.
+    /// Looks at the disk. `known` is the cached state of the file.
     async fn look(
         &self,
         rest: &str,
@@ -222,11 +224,11 @@ impl StaticFolder {
         Ok(Found::File(loaded))
     }
 
-    /// To the same folder with a slash, so that its page's relative links hold.
+    /// Redirects to the same folder with a slash, so that relative links on its page work.
     fn redirect(&self, rest: &str) -> Response<FileBody> {
         let location = format!("{}{rest}/", self.prefix);
         match HeaderValue::from_bytes(location.as_bytes()) {
-            // `//host/` would lead to another host.
+            // `//host/` would redirect to another host.
             Ok(location) if !location.as_bytes().starts_with(b"//") => {
                 let mut response = refusal(StatusCode::MOVED_PERMANENTLY);
                 response.headers_mut().insert(LOCATION, location);
@@ -278,7 +280,7 @@ impl StaticFolder {
     }
 }
 
-/// Has each file logged once, and no more than so many of them.
+/// Logs each file once, for a limited number of files.
 #[derive(Debug, Default)]
 struct ToldOnce(Mutex<HashSet<Box<str>>>);
 
@@ -291,7 +293,7 @@ impl ToldOnce {
     }
 }
 
-/// Carries the query of a request over into the answer, if that sends the client to the same folder elsewhere.
+/// Appends the request's query to a redirect.
 pub(crate) fn keep_query(response: &mut Response<FileBody>, query: Option<&str>) {
     if response.status() != StatusCode::MOVED_PERMANENTLY {
         return;
@@ -331,7 +333,7 @@ fn respond(method: &Method, headers: &HeaderMap, file: &Arc<Representation>) -> 
     response
 }
 
-/// An answer that is no file. Its page is written by whoever knows the request (`replies`).
+/// A response without a file. Its page is added by `replies`, which knows the request.
 fn refusal(status: StatusCode) -> Response<FileBody> {
     let mut response = Response::new(FileBody::empty());
     *response.status_mut() = status;

@@ -1,4 +1,4 @@
-//! The routing table: which app answers for which host and path.
+//! The routing table: maps a host and a path to an app.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use crate::pool::{Admission, Pool};
 use crate::static_files::{StaticFolder, Symlinks};
 use crate::upstream::Link;
 
-/// All routes. A change makes a new table, in which the pools of the apps that stayed go on.
+/// All routes. Each change creates a new table, which takes over the pools of the apps that remain.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     apps: Vec<Arc<App>>,
-    /// By host name; those of wildcards stand under what follows their star: `.example`, or nothing.
+    /// By host name. A wildcard is stored without its `*`: `.example`, or the empty string for `*` alone.
     hosts: HashMap<Box<str>, Routes>,
     known: bool,
 }
 
-/// The apps of one host, the longest path first.
+/// The apps of one host, the longest mount path first.
 type Routes = Vec<Arc<App>>;
 
 /// One app, as frontd knows it.
@@ -30,15 +30,15 @@ type Routes = Vec<Arc<App>>;
 pub(crate) struct App {
     name: Arc<str>,
     domains: Vec<String>,
-    /// Without a trailing slash: empty at the root.
+    /// Without a trailing slash: empty for the root.
     mount: Bytes,
     workers: Vec<Worker>,
     static_folders: Folders,
-    /// What the app may have sent.
+    /// Folders whose files the app may send with X-Sendfile and the like.
     sendfile_folders: Folders,
     pool: Arc<Pool<Arc<Link>>>,
     metrics: AppMetrics,
-    /// Why its newest version cannot start, for its developer.
+    /// Why the app's newest version can't start, for developers.
     failure: Option<Box<str>>,
     pub(crate) limits: Limits,
 }
@@ -46,16 +46,16 @@ pub(crate) struct App {
 /// The longest prefix first.
 type Folders = Vec<Arc<StaticFolder>>;
 
-/// What one request of an app may take.
+/// Limits of one request to an app.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// How long it waits for a worker.
+    /// Time in the queue.
     pub(crate) queue: Duration,
-    /// How long the worker may take until its response begins.
+    /// Time until the worker's response begins.
     pub(crate) request: Option<Duration>,
-    /// How long a response that has begun may go on without a further piece of its body.
+    /// Time between two chunks of a response body.
     pub(crate) idle: Option<Duration>,
-    /// Bytes of its body.
+    /// Size of the request body, in bytes.
     pub(crate) body: u64,
 }
 
@@ -68,8 +68,8 @@ pub(crate) struct Worker {
 }
 
 impl Table {
-    /// Makes the table of `apps`, in which those that `former` has under the same name keep their pools, and
-    /// what has not changed of them.
+    /// Builds a table from `apps`. Apps that `former` has under the same name keep their pools, metrics and
+    /// unchanged folders.
     pub(crate) fn new(apps: &[routes::App], former: &Self, metrics: &Metrics) -> Self {
         let kept: HashMap<&str, &Arc<App>> = former.apps.iter().map(|it| (&*it.name, it)).collect();
         let apps: Vec<_> = apps
@@ -91,9 +91,9 @@ impl Table {
         Self { apps, hosts, known: true }
     }
 
-    /// The app for a host, in lower case and without port, and a path as it stood on the request line.
+    /// The app for a host (in lower case, without port) and a path.
     pub(crate) fn route(&self, host: &str, path: &str) -> Option<&Arc<App>> {
-        // A star stands for one label, or for all of it.
+        // `*.example` matches exactly one label, `*` any host.
         let wider = host.find('.').map(|dot| &host[dot..]);
         [Some(host), wider, Some("")]
             .into_iter()
@@ -101,7 +101,7 @@ impl Table {
             .find_map(|it| self.hosts.get(it)?.iter().find(|app| app.contains(path)))
     }
 
-    /// Whether emperord, or the disk, has told it yet.
+    /// Whether the table was received from emperord or read from the disk.
     pub(crate) fn is_known(&self) -> bool {
         self.known
     }
@@ -110,12 +110,12 @@ impl Table {
         &self.apps
     }
 
-    /// All workers with their apps.
+    /// All workers, each with its app.
     pub(crate) fn workers(&self) -> impl Iterator<Item = (&Arc<App>, &Worker)> {
         self.apps.iter().flat_map(|app| app.workers.iter().map(move |worker| (app, worker)))
     }
 
-    /// The domains of all apps with the paths that these are mounted at, in order.
+    /// All pairs of a domain and a mount path, sorted.
     pub(crate) fn sites(&self) -> BTreeSet<(&str, &str)> {
         self.apps
             .iter()
@@ -123,7 +123,7 @@ impl Table {
             .collect()
     }
 
-    /// The names that certificates are wanted for.
+    /// The domains that need a certificate.
     pub(crate) fn domains(&self) -> Vec<String> {
         let names: BTreeSet<_> = self.apps.iter().flat_map(|it| &it.domains).collect();
         names.into_iter().cloned().collect()
@@ -173,13 +173,13 @@ impl App {
         &self.name
     }
 
-    /// The prefix that the app is mounted at, without a trailing slash: WSGI's `SCRIPT_NAME`.
+    /// The path that the app is mounted at, without a trailing slash: WSGI's `SCRIPT_NAME`.
     pub(crate) fn mount(&self) -> &Bytes {
         &self.mount
     }
 
     fn mount_text(&self) -> &str {
-        // It came as text.
+        // It was a string in the routing table.
         str::from_utf8(&self.mount).unwrap_or_default()
     }
 
@@ -191,23 +191,24 @@ impl App {
         &self.metrics
     }
 
-    /// Why its newest version cannot start: the cause in one line, then the traceback. For its developer alone.
+    /// Why the app's newest version can't start: the cause in one line, then the traceback. Only for
+    /// developers.
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 
-    /// The folders whose files the app may have sent, the longest prefix first.
+    /// The folders that the app may send files from, the longest prefix first.
     pub(crate) fn sendfile_folders(&self) -> impl Iterator<Item = &StaticFolder> {
         self.sendfile_folders.iter().map(AsRef::as_ref)
     }
 
-    /// The folder that a path is served from, and the path within it.
+    /// The static folder that serves a path, and the path within it.
     pub(crate) fn static_file<'a>(&'a self, path: &'a str) -> Option<(&'a Arc<StaticFolder>, &'a str)> {
         self.static_folders.iter().find_map(|it| Some((it, it.rest(path)?)))
     }
 }
 
-/// Those that `former` has are kept, with what is known of their files.
+/// Builds the folders, and keeps those of `former` that haven't changed, with their cached files.
 fn folders(
     folders: &[routes::StaticFolder],
     former: Option<&Folders>,
@@ -227,7 +228,7 @@ fn folders(
     folders
 }
 
-/// In milliseconds; 0 is none.
+/// Converts milliseconds, where 0 means no limit.
 fn limit(milliseconds: u32) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds.into())).filter(|it| !it.is_zero())
 }

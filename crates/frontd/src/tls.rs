@@ -1,8 +1,8 @@
-//! TLS for every listener: one configuration, and the certificates that it chooses from.
+//! TLS for all listeners: one server configuration, and the certificates it selects from.
 //!
-//! Certificates come from a folder of PEM files, and on a development machine from an authority of its
-//! own. Both can be replaced while connections go on; handshakes take what is there at the moment. A file that is bad
-//! costs nobody else a certificate, nor a running frontd the one that it has.
+//! Certificates come from a folder of PEM files and, on a development machine, from a local authority. Both
+//! can be replaced while connections are open: each handshake uses the current ones. An invalid file affects
+//! no other certificate, and a running frontd keeps the one that it had before.
 
 mod development;
 mod error;
@@ -27,7 +27,7 @@ pub(crate) use error::TlsError;
 use folder::Folder;
 use names::{Choice, Names, Resolver};
 
-/// The certificates of all hosts, and the TLS configuration that shows them.
+/// The certificates of all hosts, and the TLS configuration that uses them.
 pub(crate) struct Certificates {
     authority: Option<Authority>,
     server: Arc<ServerConfig>,
@@ -35,7 +35,7 @@ pub(crate) struct Certificates {
     known: Mutex<Known>,
 }
 
-/// What the present choice was made of.
+/// What the current certificates were loaded from.
 #[derive(Default)]
 struct Known {
     folder: Option<PathBuf>,
@@ -45,11 +45,12 @@ struct Known {
 }
 
 impl Certificates {
-    /// Reads the certificates, and makes the development authority where one is wanted and not yet there.
+    /// Reads the certificates, and creates the development authority if it is configured and doesn't exist.
     ///
     /// # Errors
-    /// When the folder cannot be read, or the authority not be had. A certificate that cannot be used is logged and
-    /// passed over.
+    ///
+    /// Returns an error if the folder can't be read or the authority isn't available. A certificate that
+    /// can't be used is logged and skipped.
     pub(crate) fn new(sources: &Tls) -> Result<Self, TlsError> {
         let resolver = Arc::new(Resolver::default());
         let certificates = Self {
@@ -62,12 +63,13 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Reads all files again, of another folder if that is what `sources` names now. Where it names none any more, which
-    /// may be a folder that is away for a moment, it is the one from before. A certificate that cannot be used is logged,
-    /// and what was read from its files before stays in use.
+    /// Reads all files again, from the folder that `sources` names now. If it names none, which may be
+    /// because the folder is temporarily missing, the previous folder is used. A certificate that can't be
+    /// used is logged, and the previous one from the same files stays in use.
     ///
     /// # Errors
-    /// When the folder cannot be read; all that was in use stays in use.
+    ///
+    /// Returns an error if the folder can't be read. All certificates stay in use then.
     pub(crate) fn reload(&self, sources: &Tls) -> Result<(), TlsError> {
         let mut known = self.known.lock();
         if let Some(folder) = sources.certificates.clone().or_else(|| known.folder.clone()) {
@@ -79,11 +81,12 @@ impl Certificates {
         self.choose(&known)
     }
 
-    /// Has a development certificate made for each of these domains that has none from a file. They are exact
-    /// names or begin with `*.`, in lower case; others are passed over.
+    /// Creates a development certificate for each of these domains that no file covers. Domains are exact
+    /// names or start with `*.`, in lower case. Others are skipped.
     ///
     /// # Errors
-    /// When one cannot be made or kept; the other domains have theirs.
+    ///
+    /// Returns an error if a certificate can't be created or saved. The other domains get theirs.
     pub(crate) fn set_domains(&self, domains: &[String]) -> Result<(), TlsError> {
         let mut known = self.known.lock();
         if known.domains == domains {
@@ -93,7 +96,7 @@ impl Certificates {
         self.choose(&known)
     }
 
-    /// Shakes hands with a client. Its ALPN is `h2` or `http/1.1`, or none.
+    /// The acceptor for TLS handshakes. ALPN is `h2`, `http/1.1`, or none.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.server))
     }
@@ -110,7 +113,8 @@ impl Certificates {
     }
 }
 
-/// TLS 1.2 and 1.3. Session tickets are sealed with a key that all shards share, changed every six hours.
+/// TLS 1.2 and 1.3. Session tickets are encrypted with a key that all shards share and that rotates every six
+/// hours.
 fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)

@@ -1,4 +1,4 @@
-//! The side of the workers: a link to each, from each shard, and the exchanges on it.
+//! The upstream side: each shard's link to each worker, and the exchanges on it.
 
 mod bodies;
 mod exchange;
@@ -10,9 +10,9 @@ pub(crate) use exchange::{BodyCall, Broken, Outcome, Pending, Receiving};
 pub(crate) use link::Link;
 pub(crate) use links::Links;
 
-/// How many bytes of one body may be on the way between frontd and a worker.
+/// How many bytes of one body may be in flight between frontd and a worker.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 
-/// As good as none: the bodies that share a connection are bounded one by one, and a slow one must not
-/// hold up the others.
+/// Effectively unlimited: each body on a connection has its own limit, and a slow one must not block the
+/// others.
 const CONNECTION_WINDOW: u32 = 1 << 30;

@@ -1,7 +1,8 @@
-//! The path of a URL in its normal form (RFC 3986, section 6.2.2), by which requests are routed and handed on.
+//! Normalizes URL paths (RFC 3986, section 6.2.2) for routing, apps and static files.
 //!
-//! `/%7Ejoe/` and `/~joe/` are one path, so are `/%40joe/` and `/@joe/`, and so are `/a/./b`, `/a/x/../b` and `/a/b`. What is routed is what the app and
-//! the disk get: a path that is read in one way here and in another one there would lead around a rule.
+//! `/%7Ejoe/` and `/~joe/` are the same path, as are `/%40joe/` and `/@joe/`, and `/a/./b`, `/a/x/../b` and
+//! `/a/b`. Routing, the app and the disk all get the same form: if they interpreted a path differently,
+//! access rules could be bypassed.
 
 use std::borrow::Cow;
 
@@ -9,14 +10,15 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use memchr::memchr2_iter;
 
-/// The normal form of a path is longer than any that can be handed on.
+/// The normalized path is longer than a URI can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-/// Brings the path of `uri` into its normal form. Nothing is allocated for one that is in it already.
+/// Normalizes the path of `uri`. Doesn't allocate if it is normalized already.
 ///
 /// # Errors
-/// When it is too long then; `uri` is left as it is.
+///
+/// Returns an error if the path becomes too long. `uri` is unchanged then.
 pub(crate) fn normalize(uri: &mut Uri) -> Result<(), TooLong> {
     let Cow::Owned(path) = normal(uri.path()) else { return Ok(()) };
     let text = match uri.query() {
@@ -24,13 +26,13 @@ pub(crate) fn normalize(uri: &mut Uri) -> Result<(), TooLong> {
         None => path,
     };
     let mut parts = uri.clone().into_parts();
-    // It has no byte that cannot be there: nothing but its length is refused.
+    // All its characters are valid: only its length can be refused.
     parts.path_and_query = Some(PathAndQuery::try_from(text).map_err(|_| TooLong)?);
     *uri = Uri::from_parts(parts).map_err(|_| TooLong)?;
     Ok(())
 }
 
-/// With what needs no encoding decoded, the digits of the rest in upper case, and without dot segments.
+/// Decodes what needs no encoding, writes the other digits in upper case, and removes dot segments.
 fn normal(path: &str) -> Cow<'_, str> {
     if is_normal(path.as_bytes()) {
         return Cow::Borrowed(path);
@@ -71,7 +73,8 @@ fn is_normal(path: &[u8]) -> bool {
     })
 }
 
-/// Each encoded byte once. A `%` that encodes nothing is encoded itself, so that no new encoding comes of what follows.
+/// Decodes each encoded byte once. A `%` that isn't followed by two digits is encoded, so that it can't form
+/// a new encoding with what follows.
 fn decode(path: &str) -> String {
     let mut out = String::with_capacity(path.len() + 8);
     let mut rest = path;
@@ -95,14 +98,14 @@ fn decode(path: &str) -> String {
     out
 }
 
-/// The byte that the two digits stand for that `text` begins with.
+/// The byte that the first two hexadecimal digits of `text` encode.
 fn encoded(text: &[u8]) -> Option<u8> {
     let digit = |at: usize| text.get(at).and_then(|it| char::from(*it).to_digit(16));
     u8::try_from(digit(0)? << 4 | digit(1)?).ok()
 }
 
-/// What an app's mount may have in it: the unreserved characters (RFC 3986, section 2.3), and those that mean nothing by
-/// themselves within a path. nginx matches them decoded, too.
+/// Characters that are decoded, and can be part of an app's mount path: the unreserved ones (RFC 3986,
+/// section 2.3), and those without a meaning of their own in a path. nginx matches them decoded too.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:@".contains(&byte)
 }
@@ -132,12 +135,12 @@ mod tests {
             ("/a//../b", "/a/b"),
             ("//a/../b", "//b"),
             ("/%2e", "/"),
-            // Decoded once only.
+            // Only decoded once.
             ("/%252e%252e/a/.", "/%252e%252e/a/"),
             ("/%%32e%%32e/a", "/%252e%252e/a"),
             ("/%%37E", "/%257E"),
             ("/\u{e4}/%7e", "/\u{e4}/~"),
-            // What a mount may have in it, too: `/@admin` is one app, however it is asked for.
+            // These can be part of a mount path: `/@admin` is one app, however it is requested.
             ("/%40admin/%3a", "/@admin/:"),
             ("/%21%24%26%27%28%29%2B%2C%3B%3D%3A%40", "/!$&'()+,;=:@"),
             ("/a/..%3b/b", "/a/..;/b"),
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uri_keeps_what_is_no_path() {
+    fn a_uri_keeps_everything_but_its_path() {
         for (uri, expected) in [
             ("/%7Ea/../b?c=%7E&d=..", "/b?c=%7E&d=.."),
             ("http://a.example:80/x/./y?", "http://a.example:80/x/y?"),
@@ -173,9 +176,9 @@ mod tests {
         }
     }
 
-    /// A lone `%` is encoded, and takes three bytes then.
+    /// A lone `%` is encoded, which takes three bytes.
     #[test]
-    fn what_becomes_too_long_is_refused() {
+    fn a_path_that_becomes_too_long_is_refused() {
         let path = format!("/x/./{}", "%".repeat(22_000));
         for prefix in ["", "http://a.example"] {
             let mut uri = format!("{prefix}{path}").parse().unwrap();
@@ -186,7 +189,7 @@ mod tests {
         }
     }
 
-    /// Paths of the pieces that traversals are made of.
+    /// A path built from the parts of traversal attacks.
     fn hostile(random: &mut fastrand::Rng) -> String {
         const PIECES: &[&str] = &[
             "/", "/", "//", ".", "..", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", "%25", "%", "%%32e", "2e",
@@ -197,13 +200,13 @@ mod tests {
         std::iter::once("/").chain(pieces).collect()
     }
 
-    /// The segments that a reader sees who decodes a path, and then takes it apart: the last of the way there.
+    /// Whether a reader that decodes the path before splitting it, the worst case, finds a `..` segment.
     fn climbs(path: &[u8]) -> bool {
         path.split(|byte| *byte == b'/').any(|it| it == b"..")
     }
 
     #[test]
-    fn nothing_climbs_and_nothing_is_decoded_twice() {
+    fn no_path_escapes_and_nothing_is_decoded_twice() {
         let mut random = fastrand::Rng::with_seed(28);
         for _ in 0..50_000 {
             let path = hostile(&mut random);
@@ -212,9 +215,9 @@ mod tests {
             assert!(!normal.split('/').any(|it| matches!(it, "." | "..")), "{path} {normal}");
             assert_eq!(super::normal(&normal), normal, "{path}");
             let decoded: Vec<u8> = percent_decode_str(&normal).collect();
-            // Only behind an encoded slash, where no rule was looked for, and static files refuse it.
+            // Only behind an encoded slash, which static files refuse.
             assert!(!climbs(&decoded) || normal.to_ascii_lowercase().contains("%2f"), "{path} {normal}");
-            // Without dot segments, a reader gets what the client meant, byte for byte.
+            // Without dot segments, the decoded path is exactly what the client sent.
             if !climbs(&percent_decode_str(&path).collect::<Vec<_>>())
                 && !path.contains("/.")
                 && !path.contains("/%2")

@@ -1,32 +1,34 @@
 //! Yields to other threads before a busy shard parks.
 //!
-//! A shard that parks after each handful of requests is woken for the next handful a few microseconds later,
-//! by a client or a worker that is as busy: with all of them on the same cores, context switches and wake-ups were
-//! a third of frontd's time. If it yields once first, what it has just sent is worked on meanwhile,
-//! and it comes back to a larger batch; nor do some clients wait for a time slice while it serves files to
-//! others. A shard with little to do parks at once, which keeps latency low.
+//! A shard that parks after every few requests is woken again a few microseconds later, by clients or workers
+//! that are just as busy. With all of them on the same cores, context switches and wake-ups took a third of
+//! frontd's time. If the shard yields once first, the others process what it has just sent, and it returns to
+//! a larger batch. Nor do some clients wait for a time slice while the shard serves files to others. A shard
+//! with little work parks at once, which keeps latency low.
 //!
-//! The other thread may be neither a worker nor a client, but something that computes: a yield then lasts until the end of
-//! its time slice, milliseconds each time (Linux 6.18). So a shard whose yields take long stops yielding for a while.
+//! The other thread may belong to an unrelated program that computes. Then a yield lasts until the end of its
+//! time slice, which is milliseconds (Linux 6.18). So a shard whose yields take long stops yielding for a
+//! while.
 
 use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Work in one turn of the event loop from which on a shard counts as busy: two requests for apps, or eight for files.
+/// Work per turn of the event loop from which a shard counts as busy: two requests to apps, or eight for
+/// files.
 const BUSY: u32 = 2 * APP;
 
-/// What a request for an app counts for.
+/// The weight of a request to an app.
 const APP: u32 = 4;
 
-/// What a request for a file counts for.
+/// The weight of a request for a file.
 const FILE: u32 = 1;
 
-/// How long a yield may take on average. Among workers and clients alone it takes 0.05 to 0.3 ms, beside a
-/// neighbour a slice of the scheduler's, about 3 ms.
+/// How long a yield may take on average. With workers and clients only, it takes 0.05 to 0.3 ms; with a
+/// computing neighbour, a time slice of the scheduler, about 3 ms.
 const COSTLY: Duration = Duration::from_millis(1);
 
-/// What one time counts for at most: a machine that stood still for a moment says little of the next.
+/// Maximum weight of a single measurement, since the machine may have been stopped for a moment.
 const MOST: Duration = COSTLY.saturating_mul(4);
 
 /// How long a shard doesn't yield after yields were costly.
@@ -36,28 +38,28 @@ thread_local! {
     static YIELDING: Cell<Yielding> = const { Cell::new(Yielding::NEW) };
 }
 
-/// What a shard knows of its yields.
+/// What a shard knows about its yields.
 #[derive(Debug, Clone, Copy)]
 struct Yielding {
     /// Work since it last parked.
     work: u32,
-    /// How long it took to come back, a moving average.
+    /// Moving average of the time that a yield takes.
     cost: Duration,
-    /// Until when it was too costly.
+    /// Don't yield before this time, because it was too costly.
     paused: Option<Instant>,
 }
 
-/// A request goes to an app, on this thread.
+/// Records a request to an app, on this thread.
 pub(crate) fn app() {
     YIELDING.with(|it| it.set(it.get().after(APP)));
 }
 
-/// A request is for a file, on this thread.
+/// Records a request for a file, on this thread.
 pub(crate) fn file() {
     YIELDING.with(|it| it.set(it.get().after(FILE)));
 }
 
-/// This thread is about to park.
+/// Called before this thread parks.
 pub(crate) fn before_park() {
     YIELDING.with(|it| it.set(it.get().before_park(thread::yield_now)));
 }
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_counted_from_the_return() {
+    fn a_pause_starts_when_the_yield_returns() {
         let busy = Yielding { work: BUSY, cost: 4 * COSTLY, ..Yielding::NEW };
         let mut back = None;
         let after = busy.before_park(|| {

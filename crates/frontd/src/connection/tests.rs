@@ -1,4 +1,4 @@
-//! Connections whose clients are told frame by frame what to do.
+//! Connections on which the test controls each frame that the client sends.
 
 mod first_table;
 mod malformed;
@@ -24,7 +24,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(75);
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_idle_when_its_last_exchange_has_ended_for_long_enough() {
+async fn a_connection_is_idle_once_it_has_had_no_stream_for_long_enough() {
     let folder = tempfile::tempdir().unwrap();
     let shared = Arc::new(crate::shard::testing::shared(folder.path(), &[]));
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -43,7 +43,7 @@ async fn a_connection_is_idle_when_its_last_exchange_has_ended_for_long_enough()
     assert!(tokio::time::timeout(PATIENCE * 2, idle(&mut open, PATIENCE)).await.is_ok());
 }
 
-/// A shard, and a connection to it of which the test writes each byte itself.
+/// A shard, and a raw client connection to it.
 async fn connected(shared: &Arc<crate::shard::Shared>, transport: Transport) -> (Arc<Shard>, TcpStream) {
     let shard = crate::shard::testing::shard(shared);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -54,7 +54,7 @@ async fn connected(shared: &Arc<crate::shard::Shared>, transport: Transport) -> 
     (shard, client)
 }
 
-/// A connection of HTTP/2 to a shard with one app, `blog.example`.
+/// An HTTP/2 connection to a shard with one app, `blog.example`.
 struct World {
     _folder: TempDir,
     shard: Arc<Shard>,
@@ -93,7 +93,7 @@ impl World {
         Self { _folder: folder, shard, requests: requests.ready().await.unwrap() }
     }
 
-    /// Begins a request; with a body, which is to be sent, unless it is a GET.
+    /// Sends a request. Unless it is a GET, its body follows on the returned stream.
     fn send(&mut self, method: Method, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
         let ends = method == Method::GET;
         let request = Request::builder().method(method).uri(format!("https://blog.example{path}"));
@@ -101,7 +101,7 @@ impl World {
     }
 }
 
-/// Sends so many bytes; tells whether all of them were wanted.
+/// Sends this many bytes. Returns whether the server took them all.
 async fn upload(stream: &mut SendStream<Bytes>, mut bytes: usize) -> bool {
     while bytes > 0 {
         stream.reserve_capacity(bytes.min(16 * 1024));
@@ -116,7 +116,7 @@ async fn upload(stream: &mut SendStream<Bytes>, mut bytes: usize) -> bool {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_refused_is_read_for_a_while_so_that_the_answer_is_seen() {
+async fn a_refused_upload_is_read_for_a_while_so_that_the_client_sees_the_response() {
     let mut world =
         World::new(routes::App { body_limit: 1000, queue_size: 1, ..routes::App::default() }).await;
     let (response, mut stream) = world.send(Method::POST, "/");
@@ -127,19 +127,19 @@ async fn an_upload_that_is_refused_is_read_for_a_while_so_that_the_answer_is_see
     while let Some(part) = page.data().await {
         page.flow_control().release_capacity(part.unwrap().len()).unwrap();
     }
-    // As of a client that looks for the answer once it has sent everything.
+    // Some clients only look at the response after they have sent everything.
     assert!(upload(&mut stream, 4 << 20).await, "the stream was reset");
     stream.send_data(Bytes::new(), true).unwrap();
 
     let (response, mut stream) = world.send(Method::POST, "/");
     assert!(upload(&mut stream, 2000).await);
     assert_eq!(response.await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
-    assert!(!upload(&mut stream, 256 << 20).await, "it is read without an end");
+    assert!(!upload(&mut stream, 256 << 20).await, "the upload is read without a limit");
     let reason = std::future::poll_fn(|cx| stream.poll_reset(cx)).await.unwrap();
     assert_eq!(reason, Reason::NO_ERROR);
 }
 
-/// An app with static files: `n.bin` of so many KiB, for each of these.
+/// An app with a static file `N.bin` of N KiB for each entry.
 fn with_files(folder: &std::path::Path, kib: &[usize]) -> routes::App {
     for kib in kib {
         std::fs::write(folder.join(format!("{kib}.bin")), vec![b'f'; kib * 1024]).unwrap();
@@ -158,7 +158,7 @@ fn window(size: u32) -> h2::client::Builder {
     settings
 }
 
-/// What comes of a response: its length, or why it ended early.
+/// Reads a response: its length, or why it ended early.
 async fn read(response: ResponseFuture) -> Result<usize, h2::Error> {
     let mut body = response.await?.into_body();
     let mut length = 0;
@@ -185,8 +185,8 @@ async fn a_stream_whose_window_stays_closed_is_reset_and_others_are_not() {
             assert_eq!(response.status(), StatusCode::OK);
             let mut body = response.into_body();
             let error = loop {
-                match body.data().await.expect("the whole of it came") {
-                    // Never released: the window stays as it is.
+                match body.data().await.expect("the response ended without an error") {
+                    // The window is never released, so it stays closed.
                     Ok(_) => {}
                     Err(error) => break error,
                 }
@@ -233,13 +233,13 @@ fn open_files(folder: &std::path::Path) -> usize {
 }
 
 #[tokio::test]
-async fn requests_wait_while_too_much_waits_for_the_client() {
+async fn a_request_waits_while_too_much_response_data_waits_for_the_client() {
     let files = tempfile::tempdir().unwrap();
     let app = with_files(files.path(), &[250, 1]);
     let little = |config: &mut config::frontd::FrontdConfig| config.limits.send_memory = 2;
     let mut world = World::with(app, little, window(1)).await;
     let mut held = Vec::new();
-    // Up to 1 MiB a connection waits for nobody, though here all memory is in use.
+    // A connection that holds less than 1 MiB never waits, even though the memory limit is exceeded.
     for _ in 0..5 {
         let (response, _) = world.send(Method::GET, "/f/250.bin");
         held.push(response.await.unwrap());
@@ -252,11 +252,11 @@ async fn requests_wait_while_too_much_waits_for_the_client() {
 }
 
 #[tokio::test]
-async fn who_holds_little_is_served_however_much_others_hold() {
+async fn a_client_that_holds_little_is_served_however_much_others_hold() {
     let files = tempfile::tempdir().unwrap();
     let app = with_files(files.path(), &[300, 1]);
     let mut world = World::new(app).await;
-    // Of its own address, and of all.
+    // Memory held by the client's own address, and by another one.
     for address in [[127, 0, 0, 1], [192, 0, 2, 1]] {
         let others = world.shard.clients().of(address.into());
         let _held = others.memory.hold(1 << 40);
@@ -268,7 +268,7 @@ async fn who_holds_little_is_served_however_much_others_hold() {
 }
 
 #[tokio::test]
-async fn an_upload_that_takes_too_long_is_told_so() {
+async fn an_upload_that_takes_too_long_gets_a_408() {
     let app = routes::App { queue_size: 10, body_limit: 1 << 30, ..routes::App::default() };
     let short =
         |config: &mut config::frontd::FrontdConfig| config.limits.body_timeout = Duration::from_millis(200);

@@ -1,6 +1,7 @@
 //! Follows the framing of an HTTP/1 request stream, and finds the first byte that makes it ambiguous.
 //!
-//! Heads are judged line by line, bodies are skipped. It must never accept a framing that hyper would see otherwise.
+//! Heads are checked line by line, bodies are skipped. It must never accept a framing that hyper interprets
+//! differently.
 
 use std::ops::Range;
 
@@ -10,24 +11,24 @@ pub(super) use super::head::Rewrite;
 use super::head::{self, Body, Head};
 use super::violation::Violation;
 
-/// The most bytes of chunk extensions and trailers in one body.
+/// Maximum number of bytes of chunk extensions and trailers in one body.
 const CHUNK_EXTRA_MAX: usize = 16 * 1024;
-/// Hexadecimal digits in a chunk size: what fits 64 bits.
+/// Maximum number of hexadecimal digits in a chunk size: 64 bits.
 const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
 
-/// Where in the request stream the next byte stands.
+/// The position in the request stream.
 #[derive(Debug)]
 pub(super) struct Framing {
     place: Place,
     head: Head,
-    /// Bytes that a head may have.
+    /// Maximum size of a head, in bytes.
     head_max: usize,
-    /// Of the present head, which is given whole each time: bytes of empty lines before it, where its present line
-    /// begins, and how far it was searched for an end.
+    /// The current head is passed from its beginning each time. These are the number of bytes of empty lines
+    /// before it, the start of its current line, and how far it was searched for a line end.
     empty: usize,
     line: usize,
     searched: usize,
-    /// Whether the present line of the trailers has a byte besides its end, and whether that is a CR so far.
+    /// The current line of the trailers.
     trailer: Trailer,
 }
 
@@ -35,9 +36,9 @@ pub(super) struct Framing {
 enum Place {
     /// Before or in a head.
     Head,
-    /// In a body, or in the data of a chunk with `Chunk` after it, with so many bytes to come.
+    /// In a body, or in the data of a chunk: this many bytes are left.
     Skip(u64, After),
-    /// In the framing of a chunked body; so many bytes of extensions and trailers so far.
+    /// In the framing of a chunked body, after this many bytes of extensions and trailers.
     Chunked(Chunk, usize),
 }
 
@@ -49,9 +50,9 @@ enum After {
 
 #[derive(Debug, Clone, Copy)]
 enum Chunk {
-    /// In the digits of a chunk size: how many there are, and their value.
+    /// In the digits of a chunk size: their number and value.
     Size(u8, u64),
-    /// After the digits, up to the CR.
+    /// After the digits, before the CR.
     Extension(u64),
     SizeLf(u64),
     DataCr,
@@ -59,23 +60,23 @@ enum Chunk {
     Trailers,
 }
 
-/// The line of the trailers that has begun.
+/// The incomplete line of the trailers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Trailer {
     len: usize,
     ends_in_cr: bool,
 }
 
-/// What the bytes came to.
+/// The result of checking some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Followed {
-    /// Those before `ready` are judged. The rest, save the `empty` bytes of empty lines that it begins with, is the
-    /// beginning of a head: it has to be given again with what follows it.
+    /// The bytes before `ready` are good. The rest starts with `empty` bytes of empty lines, followed by the
+    /// beginning of a head, which must be passed again together with what follows it.
     UpTo { ready: usize, empty: usize },
-    /// Those before `ready` are judged, and the head of that place is good once it is rewritten: what stands between
-    /// are empty lines. What follows it is yet to be followed.
+    /// The bytes before `ready` are good, and so is the head at `head` once it is rewritten. Between them are
+    /// empty lines. What follows isn't checked yet.
     Rewrite { ready: usize, head: Range<usize>, rewrite: Option<Rewrite> },
-    /// Those before `ready` are judged; what follows breaks the rules, in a head or in a body.
+    /// The bytes before `ready` are good. What follows violates HTTP, in a head or in a body.
     Refused { ready: usize, violation: Violation, place: RefusedIn },
 }
 
@@ -85,16 +86,16 @@ pub(super) enum RefusedIn {
     Body,
 }
 
-/// A head that was looked at.
+/// The result of checking a head.
 enum Seen {
-    /// It goes on; so many bytes before it are empty lines.
+    /// It is incomplete, after this many bytes of empty lines.
     Begun { empty: usize },
-    /// It is there, after so many bytes of empty lines.
+    /// It is complete, after this many bytes of empty lines.
     Whole { empty: usize, len: usize, rewrite: Option<Rewrite> },
 }
 
 impl Framing {
-    /// Before a first request, whose head may have so many bytes.
+    /// Creates the state before the first request.
     pub(super) fn new(head_max: usize) -> Self {
         Self {
             place: Place::Head,
@@ -107,7 +108,7 @@ impl Framing {
         }
     }
 
-    /// Takes the next bytes of the stream, however it was split. A version in them may be changed.
+    /// Checks the next bytes of the stream, however it is split. May change the version in them.
     pub(super) fn follow(&mut self, bytes: &mut [u8]) -> Followed {
         let mut at = 0;
         while at < bytes.len() {
@@ -136,7 +137,7 @@ impl Framing {
         Followed::UpTo { ready: at, empty: 0 }
     }
 
-    /// Looks at a head from its beginning, as far as it is there.
+    /// Checks the available part of a head from its beginning.
     fn head(&mut self, bytes: &mut [u8]) -> Result<Seen, Violation> {
         while let Some(lf) = memchr(b'\n', &bytes[self.searched..]).map(|it| self.searched + it) {
             if lf - self.empty >= self.head_max {
@@ -150,7 +151,7 @@ impl Framing {
             }
             (self.line, self.searched) = (lf + 1, lf + 1);
             match (self.head.is_empty(), line.is_empty()) {
-                // RFC 9112 section 2.2.
+                // RFC 9112, section 2.2.
                 (true, true) => self.empty = lf + 1,
                 (true, false) => self.head.request_line(line, start - self.empty)?,
                 (false, false) => self.head.field(line)?,
@@ -194,7 +195,7 @@ impl Framing {
         Ok(())
     }
 
-    /// Takes one line of the trailers, or what there is of it; gives the bytes taken.
+    /// Checks one line of the trailers, or the available part. Returns the number of bytes consumed.
     fn trailer_line(&mut self, bytes: &[u8], extra: usize) -> Result<usize, Violation> {
         let lf = memchr(b'\n', bytes);
         let taken = lf.map_or(bytes.len(), |lf| lf + 1);
@@ -234,9 +235,9 @@ impl Place {
 
 enum Step {
     To(Chunk),
-    /// As `To`, over a byte of an extension.
+    /// Like `To`, after a byte of an extension.
     Extra(Chunk),
-    /// So many bytes of data follow.
+    /// This many bytes of data follow.
     Data(u64),
 }
 

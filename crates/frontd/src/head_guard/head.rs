@@ -1,20 +1,20 @@
-//! Judges one head line by line: the request line, and the fields that frame the body.
+//! Checks one head line by line: the request line, and the fields that frame the body.
 //!
-//! It refuses all that hyper would refuse, so that each refusal can be told in words, and more: what a lenient parser
-//! takes and another one takes for something else.
+//! It refuses everything that hyper would refuse, so that each refusal can be explained, and also what one
+//! lenient parser accepts and another interprets differently.
 
 use std::ops::Range;
 
 use super::target;
 use super::violation::Violation;
 
-/// Header lines that one request may have: as many as hyper parses without an allocation.
+/// Maximum number of header lines in a request: as many as hyper parses without an allocation.
 pub(super) const FIELDS_MAX: usize = 100;
 
-/// Bytes that a method seldom exceeds.
+/// Methods rarely exceed this many bytes.
 const METHOD_USUAL: usize = 32;
 
-/// What the lines of the present head have said so far.
+/// What the lines of the current head have said so far.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     request: Option<RequestLine>,
@@ -29,10 +29,10 @@ struct RequestLine {
     rewrite: Option<Rewrite>,
 }
 
-/// A part of a head that is to be replaced before hyper reads it.
+/// A part of a head to be replaced before hyper reads it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rewrite {
-    /// Where it stands, from the beginning of the head.
+    /// The range, from the beginning of the head.
     pub(super) place: Range<usize>,
     pub(super) by: Vec<u8>,
 }
@@ -44,18 +44,18 @@ pub(super) enum Body {
 }
 
 impl Head {
-    /// Whether the request line is yet to come.
+    /// Whether the request line is still missing.
     pub(super) fn is_empty(&self) -> bool {
         self.request.is_none()
     }
 
-    /// What the head comes to, at its end.
+    /// The result at the end of the head.
     pub(super) fn end(self) -> (Option<Body>, Option<Rewrite>) {
         (self.body, self.request.and_then(|it| it.rewrite))
     }
 
-    /// Takes the request line, which begins at `start` of the head. A minor version that is not known here becomes
-    /// the highest that is (RFC 9110 section 2.5).
+    /// Checks the request line, which begins at `start` of the head. An unknown minor version is replaced
+    /// with the highest known one (RFC 9110, section 2.5).
     pub(super) fn request_line(&mut self, line: &mut [u8], start: usize) -> Result<(), Violation> {
         let method_end = memchr::memchr(b' ', line).ok_or(Violation::RequestLine)?;
         let target_end = memchr::memrchr(b' ', line).ok_or(Violation::RequestLine)?;
@@ -70,7 +70,7 @@ impl Head {
         Ok(())
     }
 
-    /// Takes a field line.
+    /// Checks a field line.
     pub(super) fn field(&mut self, line: &[u8]) -> Result<(), Violation> {
         self.fields += 1;
         if self.fields > FIELDS_MAX {
@@ -80,7 +80,7 @@ impl Head {
         let colon = colon.filter(|at| *at > 0 && line[*at] == b':').ok_or(Violation::FieldName)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
         let is_control = |byte: &u8| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f;
-        // Without an early end, so that many bytes are looked at at once.
+        // Without an early exit, so that the loop is vectorized.
         if value.iter().fold(false, |found, byte| found | is_control(byte)) {
             return Err(Violation::FieldValue);
         }
@@ -126,9 +126,9 @@ impl Head {
     }
 }
 
-/// What there is of a request line that is not complete: noise is told from a slow client at once.
+/// Checks an incomplete request line, to distinguish garbage from a slow client at once.
 pub(super) fn check_begun(line: &[u8]) -> Result<(), Violation> {
-    // No further, as it may be looked at for each of its bytes.
+    // Only this far, since this is repeated for each byte that arrives.
     let begin = &line[..line.len().min(METHOD_USUAL)];
     let method = begin.split(|byte| matches!(byte, b' ' | b'\r')).next().unwrap_or_default();
     if method.is_empty() && !begin.starts_with(b" ") { Ok(()) } else { check_method(method) }
@@ -139,7 +139,7 @@ fn check_method(method: &[u8]) -> Result<(), Violation> {
     if is_good { Ok(()) } else { Err(Violation::Method) }
 }
 
-/// Whether it is HTTP/1.0.
+/// Checks the version. Returns whether it is HTTP/1.0.
 fn version(version: &mut [u8]) -> Result<bool, Violation> {
     match version {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => {
@@ -152,7 +152,7 @@ fn version(version: &mut [u8]) -> Result<bool, Violation> {
     }
 }
 
-/// RFC 9110 section 5.6.2.
+/// RFC 9110, section 5.6.2.
 fn is_token(byte: u8) -> bool {
     const TOKEN: [bool; 256] = {
         let mut token = [false; 256];
@@ -168,7 +168,7 @@ fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
-/// Without optional whitespace (RFC 9110 section 5.6.3), which is SP and HTAB only.
+/// Trims optional whitespace (RFC 9110, section 5.6.3), which is only SP and HTAB.
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -176,7 +176,8 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Decimal digits and nothing else: `FromStr` would take a sign. Of 63 bits, as hyper keeps some numbers for itself.
+/// Parses decimal digits only: `FromStr` would accept a sign. Up to 63 bits, since hyper reserves some
+/// values.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

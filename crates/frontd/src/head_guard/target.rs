@@ -1,22 +1,23 @@
-//! Judges a request target: what nginx takes is taken, and encoded where hyper's parser insists on it.
+//! Checks a request target. Accepts what nginx accepts, and encodes what hyper's parser doesn't.
 //!
-//! Clients send `{`, `"`, `<`, `>` and bytes beyond ASCII as they are, though RFC 3986 has them encoded. A space, a
-//! control character and `#` are refused: parsers disagree on where a target with one of them ends.
+//! Clients send `{`, `"`, `<`, `>` and non-ASCII bytes unencoded, although RFC 3986 requires encoding.
+//! Spaces, control characters and `#` are refused, since parsers disagree about where a target that contains
+//! them ends.
 
 use http::Uri;
 
 use super::violation::Violation;
 
-/// What hyper and the `http` crate take, in bytes.
+/// Maximum length for hyper and the `http` crate, in bytes.
 const LENGTH_MAX: usize = u16::MAX as usize - 1;
 
 /// Refused.
 const CONTROL: u8 = 1;
 /// Refused.
 const FRAGMENT: u8 = 2;
-/// Beyond ASCII: passed on where all of the target is UTF-8, else encoded.
+/// Non-ASCII: passed on if the whole target is UTF-8, encoded otherwise.
 const HIGH: u8 = 4;
-/// Encoded in a path, or in a query.
+/// Encoded in a path or in a query.
 const ODD: u8 = 8;
 
 const CLASSES: [u8; 256] = {
@@ -35,7 +36,7 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-/// Checks a target of a request of `method`; gives what to put in its place, if it is to be written in another way.
+/// Checks the target of a request with this method. Returns its replacement, if it must be encoded.
 pub(super) fn check(method: &[u8], target: &[u8]) -> Result<Option<Vec<u8>>, Violation> {
     let classes = target.iter().fold(0, |classes, byte| classes | CLASSES[usize::from(*byte)]);
     if classes & CONTROL != 0 {
@@ -52,14 +53,15 @@ pub(super) fn check(method: &[u8], target: &[u8]) -> Result<Option<Vec<u8>>, Vio
     let is_good = match written.first() {
         Some(b'/') => true,
         Some(b'*') if written.len() == 1 => method == b"OPTIONS",
-        // Absolute form, or that of CONNECT: seldom, so that it may be parsed twice.
+        // The absolute form, or that of CONNECT. Both are rare, so parsing them twice doesn't matter.
         Some(_) => Uri::try_from(written).is_ok(),
         None => false,
     };
     if is_good { Ok(encoded) } else { Err(Violation::Target) }
 }
 
-/// With `%XX` for each byte that the `http` crate takes in no path, or no query; None when there is none.
+/// Percent-encodes the bytes that the `http` crate doesn't accept in a path or query. Returns `None` if there
+/// are none.
 fn encode(target: &[u8]) -> Option<Vec<u8>> {
     let takes_high = str::from_utf8(target).is_ok();
     let query = memchr::memchr(b'?', target).unwrap_or(target.len());
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nginx_takes_is_taken() {
+    fn targets_that_nginx_accepts_are_accepted() {
         for ordinary in [
             "/",
             "/a/b?c=d&e=%20",
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_parsers_disagree_on_is_refused() {
+    fn targets_that_parsers_disagree_on_are_refused() {
         for (target, violation) in [
             (&b""[..], Violation::Target),
             (b"/a b", Violation::Target),
@@ -141,9 +143,9 @@ mod tests {
         }
     }
 
-    /// What passes here is never refused behind, where no words would be found for it.
+    /// A target that passes must not be refused by hyper, which doesn't say why.
     #[test]
-    fn what_passes_can_be_parsed() {
+    fn accepted_targets_can_be_parsed() {
         let mut random = fastrand::Rng::with_seed(27);
         for _ in 0..20_000 {
             let mut target = vec![b'/'];

@@ -1,4 +1,4 @@
-//! Each request against a real hyper server behind the guard: what comes back, and what does not.
+//! Requests to a real hyper server behind the guard.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn guard<IO>(io: IO) -> HeadGuard<IO> {
     HeadGuard::new(io, LIMITS, refusal())
 }
 
-/// Answers `TARGET LENGTH-OF-BODY`, or 400 when the body cannot be read to its end, or why the guard refuses it.
+/// Responds with `TARGET LENGTH-OF-BODY`, with 400 if the body can't be read, or with the guard's reason.
 async fn echo(refusal: &Refusal, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::default();
     if let Some(violation) = refusal.of(&request) {
@@ -46,7 +46,7 @@ async fn echo(refusal: &Refusal, request: Request<Incoming>) -> Result<Response<
     Ok(response)
 }
 
-/// All that the server answers to `input`, which reaches it in reads of at most `split` bytes, until it closes.
+/// Returns the server's output for `input`, which arrives in reads of at most `split` bytes.
 async fn answer(input: &[u8], split: usize) -> String {
     let (client, server) = duplex(split);
     let refusal = refusal();
@@ -56,7 +56,7 @@ async fn answer(input: &[u8], split: usize) -> String {
     let serve = http.serve_connection(TokioIo::new(guarded), service_fn(|request| echo(&refusal, request)));
     let (mut reader, mut writer) = tokio::io::split(client);
     let write = async {
-        // The server may rightly close before it has read everything.
+        // The server may close before it has read everything.
         let _ = writer.write_all(input).await;
     };
     let read = async {
@@ -72,7 +72,8 @@ fn statuses(answer: &str) -> Vec<&str> {
     answer.match_indices("HTTP/1.1 ").map(|(at, found)| &answer[at + found.len()..][..3]).collect()
 }
 
-/// `request` gets `status`, in its turn, and then the connection closes: what is pipelined behind is not served.
+/// Asserts that `request` gets `status` in its turn, and that the connection closes without serving what is
+/// pipelined after it.
 #[track_caller]
 fn check_refused(name: &str, request: &str, status: &str) {
     let runtime =
@@ -86,7 +87,7 @@ fn check_refused(name: &str, request: &str, status: &str) {
     }
 }
 
-/// `request` is served with a body of `length` bytes, and so is the one behind it.
+/// Asserts that `request` is served with a body of `length` bytes, and that the next one is served too.
 #[track_caller]
 fn check_served(name: &str, request: &str, length: usize) {
     let runtime =
@@ -101,7 +102,7 @@ fn check_served(name: &str, request: &str, length: usize) {
 }
 
 #[test]
-fn ambiguous_heads_get_400_and_a_close() {
+fn ambiguous_heads_get_400_and_close_the_connection() {
     for (name, request) in [
         ("request line ends in LF", "GET /x HTTP/1.1\nHost: a\r\n\r\n"),
         ("field line ends in LF", "GET /x HTTP/1.1\r\nHost: a\nA: b\r\n\r\n"),
@@ -195,7 +196,7 @@ fn ambiguous_heads_get_400_and_a_close() {
 }
 
 #[test]
-fn what_is_not_known_here_is_told_from_what_is_wrong() {
+fn unsupported_features_have_their_own_statuses() {
     for (name, status, request) in [
         (
             "gzip, chunked",
@@ -213,7 +214,7 @@ fn what_is_not_known_here_is_told_from_what_is_wrong() {
 }
 
 #[test]
-fn malformed_chunked_bodies_fail_and_close() {
+fn malformed_chunked_bodies_fail_and_close_the_connection() {
     for (name, body) in [
         ("size line ends in LF", "3\nabc\r\n0\r\n\r\n"),
         ("last size line ends in LF", "3\r\nabc\r\n0\n\r\n"),
@@ -240,7 +241,7 @@ fn malformed_chunked_bodies_fail_and_close() {
 }
 
 #[test]
-fn extensions_and_trailers_have_a_bound() {
+fn chunk_extensions_and_trailers_are_bounded() {
     let much = "a".repeat(20 * 1024);
     for body in [format!("3;{much}\r\nabc\r\n0\r\n\r\n"), format!("0\r\nA: {much}\r\n\r\n")] {
         let request = format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
@@ -249,7 +250,7 @@ fn extensions_and_trailers_have_a_bound() {
 }
 
 #[test]
-fn heads_have_bounds() {
+fn heads_are_bounded() {
     let long = "a".repeat(100 * 1024);
     let many = "A: b\r\n".repeat(100);
     check_served("100 fields", &format!("GET /x HTTP/1.1\r\n{many}\r\n"), 0);
@@ -257,12 +258,12 @@ fn heads_have_bounds() {
     check_refused("100 KiB header", &format!("GET /x HTTP/1.1\r\nHost: a\r\nA: {long}\r\n\r\n"), "431");
     check_refused("100 KiB path", &format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), "431");
     check_refused("100 KiB without an end", &long, "431");
-    // As long as `limits.header` allows, to the byte.
+    // Exactly as long as `limits.header` allows.
     let request = |over: usize| {
         let rest = "GET /x HTTP/1.1\r\nHost: a\r\nA: \r\n\r\n".len();
         format!("GET /x HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "a".repeat(LIMITS.bytes - rest + over))
     };
-    check_served("as long as it may be", &request(0), 0);
+    check_served("as long as allowed", &request(0), 0);
     check_refused("one byte longer", &request(1), "431");
     check_refused(
         "a long target",
@@ -272,7 +273,7 @@ fn heads_have_bounds() {
 }
 
 #[test]
-fn odd_targets_are_encoded_and_what_surrounds_them_is_not() {
+fn unusual_targets_are_encoded_and_their_surroundings_are_unchanged() {
     let before = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n<1>";
     let request = "POST /<>?\" HTTP/1.9\r\nHost: a\r\nContent-Length: 3\r\n\r\n<2>\r\n\r\nGET /`?` HTTP/1.1\r\nHost: a\r\n\r\n";
     let runtime =
@@ -287,7 +288,7 @@ fn odd_targets_are_encoded_and_what_surrounds_them_is_not() {
 }
 
 #[tokio::test]
-async fn each_violation_is_counted_and_a_head_has_its_time() {
+async fn violations_are_counted_and_heads_have_a_time_limit() {
     let metrics = Metrics::new();
     let (mut client, server) = duplex(256);
     let limits = HeadLimits { time: Duration::from_millis(1), ..LIMITS };
@@ -354,7 +355,7 @@ fn plain_requests_pass() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_has_begun_must_end_in_time() {
+async fn a_head_must_be_complete_within_its_time_limit() {
     for (received, ends) in [
         ("", false),
         ("\r\n", false),
@@ -380,9 +381,9 @@ async fn a_head_that_has_begun_must_end_in_time() {
     }
 }
 
-/// One byte at a time is no way to keep a head open.
+/// Sending single bytes doesn't extend the limit.
 #[tokio::test(start_paused = true)]
-async fn each_head_has_its_own_time_however_it_comes() {
+async fn each_head_has_its_own_time_limit() {
     let (mut client, server) = duplex(256);
     let mut guarded = guard(server);
     let send = async {
@@ -404,7 +405,7 @@ async fn each_head_has_its_own_time_however_it_comes() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_whole_through_the_smallest_reads_and_nothing_after_it() {
+async fn a_refusal_is_complete_with_small_reads_and_nothing_follows_it() {
     for (sent, read_first, refused) in [
         (&b"GET / HTTP/1.1\n\nmore"[..], &b""[..], super::REFUSED),
         (

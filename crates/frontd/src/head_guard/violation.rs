@@ -4,64 +4,64 @@ use http::StatusCode;
 
 use super::head::FIELDS_MAX;
 
-/// Why a request was refused. Its text goes to the client and to the log, its name to the metrics.
+/// Why a request was refused. The text is sent to the client and logged, the name is used in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Violation {
-    /// RFC 9112 section 2.2 allows recipients to accept it as a line end, but not all of them do.
+    /// RFC 9112, section 2.2 allows recipients to accept it as a line end, but not all of them do.
     #[error("a line ends with a bare LF")]
     BareLf,
-    /// The request line is not `METHOD TARGET VERSION`.
+    /// The request line isn't `METHOD TARGET VERSION`.
     #[error("the request line isn't a method, a target and a version, separated by single spaces")]
     RequestLine,
-    /// RFC 9110 section 9.1.
+    /// RFC 9110, section 9.1.
     #[error("the method isn't a valid token")]
     Method,
-    /// A space, a control character, or none of the forms of RFC 9112 section 3.2.
+    /// A space, a control character, or none of the forms of RFC 9112, section 3.2.
     #[error("the request target is invalid, or contains a space or a control character")]
     Target,
-    /// RFC 9112 section 3.2: a target has none.
+    /// RFC 9112, section 3.2: targets have no fragment.
     #[error("the request target contains a fragment: write # as %23")]
     Fragment,
-    /// A target that is longer than can be parsed.
+    /// Longer than hyper can parse.
     #[error("the request target is too long")]
     TargetTooLong,
-    /// RFC 9110 section 15.6.6.
+    /// RFC 9110, section 15.6.6.
     #[error("the version isn't HTTP/1.0 or HTTP/1.1")]
     Version,
-    /// The request line and the headers are over `limits.header`.
+    /// The request line and the headers exceed `limits.header`.
     #[error("the request line and the headers are too long")]
     HeadTooLong,
-    /// More header lines than hyper takes.
+    /// More header lines than hyper accepts.
     #[error("more than {FIELDS_MAX} header lines")]
     TooManyFields,
-    /// RFC 9112 section 5: also obs-fold, and whitespace before the colon.
+    /// RFC 9112, section 5. Includes obs-fold, and whitespace before the colon.
     #[error("a header line isn't a name, a colon and a value")]
     FieldName,
-    /// RFC 9110 section 5.5.
+    /// RFC 9110, section 5.5.
     #[error("a header value contains a control character")]
     FieldValue,
-    /// The head has not come within `limits.header_timeout`.
+    /// The head didn't arrive within `limits.header_timeout`.
     #[error("the request took too long to arrive")]
     HeadTimeout,
-    /// RFC 9112 section 6.3: even when all are equal.
+    /// RFC 9112, section 6.3: even if they are equal.
     #[error("more than one Content-Length")]
     RepeatedContentLength,
-    /// Not a plain decimal number that fits 64 bits.
+    /// Not a plain decimal number that fits into 63 bits.
     #[error("the Content-Length is invalid")]
     InvalidContentLength,
-    /// RFC 9112 section 6.1.
+    /// RFC 9112, section 6.1.
     #[error("both Content-Length and Transfer-Encoding are present")]
     TwoFramings,
-    /// RFC 9112 section 6.1: codings that are not supported.
+    /// RFC 9112, section 6.1: unsupported codings.
     #[error("the only supported Transfer-Encoding is chunked")]
     UnknownTransferEncoding,
-    /// RFC 9112 section 6.3: it cannot be determined where the body ends.
+    /// RFC 9112, section 6.3: the end of the body can't be determined.
     #[error("chunked isn't the last Transfer-Encoding, or HTTP/1.0 has one")]
     InvalidTransferEncoding,
-    /// RFC 9112 section 3.2.
+    /// RFC 9112, section 3.2.
     #[error("more than one Host")]
     RepeatedHost,
-    /// RFC 9112 section 7.1.
+    /// RFC 9112, section 7.1.
     #[error("the chunked body is malformed")]
     MalformedChunk,
     /// More than 16 KiB of chunk extensions and trailers.
@@ -70,7 +70,7 @@ pub(crate) enum Violation {
 }
 
 impl Violation {
-    /// What the client is answered.
+    /// The response status.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -82,7 +82,7 @@ impl Violation {
         }
     }
 
-    /// Its name among the metrics.
+    /// The name in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::BareLf => "bare_lf",

@@ -1,4 +1,4 @@
-//! Gives waiting requests the room that there is.
+//! Grants the available capacity to waiting requests.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,13 +7,15 @@ use super::lease::{Grant, Lease};
 use super::member::Member;
 use super::{Mode, Pool, State};
 
-/// For so long a worker may be reserved: most requests are answered by then, and what kills a worker mostly has.
+/// How long each step of a reservation may take. Most requests are answered by then, and a request that kills
+/// its worker has mostly done so.
 pub(super) const RESERVED: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether a reservation takes too long, where nothing else happens.
+/// How often an overdue reservation is checked for if nothing else happens in the pool.
 pub(crate) const EXCLUSIVE_TICK: Duration = Duration::from_millis(250);
 
-/// The one worker that is set aside for exclusive requests, so that they take no more of the app than that.
+/// The one worker that is reserved for exclusive requests, so that they never occupy more of the app than
+/// that.
 ///
 /// ```text
 ///        one waits, and every worker has one unanswered             it is granted
@@ -23,15 +25,16 @@ pub(crate) const EXCLUSIVE_TICK: Duration = Duration::from_millis(250);
 ///   └── it has answered, or ended; it takes too long ──────────────────────────────┘
 /// ```
 ///
-/// Each step may take [`RESERVED`]. All steps in a row may not take longer where the worker is the app's only one. After
-/// that, all exclusive requests share the workers with others: nobody waits for who is perhaps what kills them.
+/// Each step may take [`RESERVED`]. If the worker is the app's only one, all consecutive steps together may
+/// take no longer. After that, all exclusive requests share workers with others, so that nobody waits for a
+/// request that may kill workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reservation {
     None,
-    /// That worker is given nothing more until all that it has is answered, and then an exclusive request. If another
-    /// worker is idle before it, that one is taken.
+    /// The worker gets no requests until all it has are answered, then an exclusive one. If another worker
+    /// becomes idle first, that one is used.
     Draining(u64, Instant),
-    /// That worker has an exclusive request, which has not answered yet, and is given nothing else.
+    /// The worker has an exclusive request that isn't answered yet, and gets no other.
     Serving(u64, Instant),
 }
 
@@ -51,7 +54,7 @@ impl Reservation {
         }
     }
 
-    /// Whether it takes too long.
+    /// Whether the current step has taken too long.
     pub(super) fn is_over(self, now: Instant) -> bool {
         self.end().is_some_and(|it| it <= now)
     }
@@ -65,8 +68,8 @@ impl Reservation {
 }
 
 impl<L: Clone> State<L> {
-    /// Takes out of the queue all that a worker has room for. To be called after each change of the state; who is
-    /// granted something is told once the lock is free.
+    /// Removes all requests from the queue that a worker has room for. Must be called after each change of
+    /// the state. The returned grants are to be delivered once the lock is released.
     pub(super) fn dispatch(&mut self, pool: &Arc<Pool<L>>) -> Vec<Grant<L>> {
         let mut grants = Vec::new();
         if self.queue.is_empty() && self.reservation == Reservation::None {
@@ -83,7 +86,7 @@ impl<L: Clone> State<L> {
         grants
     }
 
-    /// Grants in the order of the tickets. What finds no room now finds none later in the same pass.
+    /// Grants in ticket order. A request that finds no room finds none later in the same pass either.
     fn dispatch_mode(&mut self, pool: &Arc<Pool<L>>, mode: Mode, now: Instant, grants: &mut Vec<Grant<L>>) {
         let mut next = self.queue.first(mode);
         while let Some((ticket, shard)) = next {
@@ -97,8 +100,8 @@ impl<L: Clone> State<L> {
         }
     }
 
-    /// Leases the worker with room that has the least to do; of several, the first, whose caches are warm. Those that
-    /// are to be avoided come after all others.
+    /// Leases the least busy worker with room. Among equals, the first one wins, since its caches are warm.
+    /// Workers to avoid come last.
     pub(super) fn lease(
         &mut self,
         pool: &Arc<Pool<L>>,
@@ -123,7 +126,7 @@ impl<L: Clone> State<L> {
         Some(lease)
     }
 
-    /// Whether any worker has room, whichever shard is linked to it.
+    /// Whether any worker has room, regardless of which shard is linked to it.
     pub(super) fn has_room(&self, mode: Mode, now: Instant) -> bool {
         let mut open = self.members.iter().filter(|it| it.is_open());
         let reservation = self.reservation;
@@ -133,9 +136,9 @@ impl<L: Clone> State<L> {
         }
     }
 
-    /// A request of that worker has been answered, or has ended.
+    /// A request of that worker was answered, or its exchange ended.
     pub(super) fn settled(&mut self, instance: u64, mode: Mode) {
-        // One that took too long may not have been the last.
+        // An exclusive request that took too long may not be the one that the reservation is for now.
         if mode == Mode::Exclusive
             && matches!(self.reservation, Reservation::Serving(it, _) if it == instance)
         {
@@ -143,7 +146,7 @@ impl<L: Clone> State<L> {
         }
     }
 
-    /// While an exclusive request waits, one worker that it can have is given nothing more; otherwise none is.
+    /// While an exclusive request waits, reserves one worker that it can get.
     fn reserve(&mut self, now: Instant) {
         let Self { members, queue, reservation, .. } = self;
         if reservation.is_serving() {

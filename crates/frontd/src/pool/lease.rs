@@ -1,4 +1,4 @@
-//! Room for one exchange at one worker.
+//! A lease: capacity for one exchange at one worker.
 
 use std::mem;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::queue::Waiting;
 use super::{Mode, Place, Pool, State};
 use crate::pace;
 
-/// Room for one exchange at one worker, given back when it is dropped.
+/// Capacity for one exchange at one worker, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Lease<L: Clone> {
     pool: Arc<Pool<L>>,
@@ -21,24 +21,25 @@ pub(crate) struct Lease<L: Clone> {
     link: L,
 }
 
-/// How far an exchange is, as far as others are concerned.
+/// The progress of an exchange, as far as it affects others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Its response has not begun. If it is exclusive, its worker is given nothing else for a while.
+    /// The response hasn't started. If the mode is exclusive, the worker gets no other request for a while.
     Unanswered(Mode),
-    /// Its response has begun, whose body may have no end.
+    /// The response has started. Its body may be endless.
     Answered,
 }
 
-/// What a worker did with what it was given.
+/// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     Served,
-    /// It came back unasked, and would again, at once: others are chosen before this worker.
+    /// The worker handed it back unasked, and would do so again: other workers are preferred for a while.
     Declined,
-    /// It came back as it was asked to, because it waited there: the app is slower than it seemed.
+    /// The worker handed it back when asked to, because it had been queued there: the app is slower than
+    /// estimated.
     Recalled,
-    /// It came back because its client has gone, or was never sent: that says nothing of the worker.
+    /// The client left, or it was never sent: this says nothing about the worker.
     Cancelled,
 }
 
@@ -49,12 +50,12 @@ impl<L: Clone> Lease<L> {
         Self { pool, instance: member.instance, granted, place, phase, ending, link }
     }
 
-    /// It goes out to the worker.
+    /// Marks the exchange as sent to the worker.
     pub(crate) fn sent(&mut self) {
         self.ending = Ending::Served;
     }
 
-    /// The asking shard's link to the worker.
+    /// The requesting shard's link to the worker.
     pub(crate) fn link(&self) -> &L {
         &self.link
     }
@@ -63,40 +64,41 @@ impl<L: Clone> Lease<L> {
         self.instance
     }
 
-    /// When the room was given.
+    /// When the lease was granted.
     pub(crate) fn granted(&self) -> Instant {
         self.granted
     }
 
-    /// Where the exchange is at the worker.
+    /// Whether the exchange starts at once at the worker.
     pub(crate) fn place(&self) -> Place {
         self.place
     }
 
-    /// Whether it has waited at the worker for too long, if it still does.
+    /// Whether the exchange has been queued at the worker for too long, assuming that it still is.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         now > self.granted + pace::WAIT
     }
 
-    /// Whether the worker is at one request for too long.
+    /// Whether the worker has made no progress for too long.
     pub(crate) fn is_held_up(&self, now: Instant) -> bool {
         let state = self.pool.state.lock();
         let member = state.members.iter().find(|it| it.instance == self.instance);
         member.is_some_and(|it| it.is_held_up(state.pace, now))
     }
 
-    /// Whether it is to be the only one of its worker, and has not been answered: then it is to be looked after.
+    /// Whether this is an unanswered exclusive exchange, for which [`Self::look_after`] must be called
+    /// regularly.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.phase == Phase::Unanswered(Mode::Exclusive)
     }
 
-    /// Ends what this exclusive request holds up, if that takes too long.
+    /// Ends the reservation for this exclusive exchange if it has taken too long.
     pub(crate) fn look_after(&self) {
         self.pool.look();
     }
 
-    /// The worker has answered, and goes on with a body that may have no end: an exclusive request shares the worker
-    /// from here on, and exclusive requests share it with this one.
+    /// Marks the response as started. Since its body may be endless, this exchange no longer excludes others,
+    /// and exclusive exchanges may share the worker with it.
     pub(crate) fn has_answered(&mut self) {
         let Phase::Unanswered(mode) = mem::replace(&mut self.phase, Phase::Answered) else { return };
         self.pool.change(|state| {
@@ -107,17 +109,18 @@ impl<L: Clone> Lease<L> {
         });
     }
 
-    /// The exchange comes back unasked.
+    /// Releases the lease: the worker handed the exchange back unasked.
     pub(crate) fn declined(self) {
         self.end(Ending::Declined);
     }
 
-    /// The worker has handed the exchange back as it was asked to, so that another one serves it.
+    /// Releases the lease: the worker handed the exchange back when asked to, so that another worker serves
+    /// it.
     pub(crate) fn recalled(self) {
         self.end(Ending::Recalled);
     }
 
-    /// The exchange comes back because frontd wants it no more, or because it was never sent.
+    /// Releases the lease: frontd no longer needs the exchange, or never sent it.
     pub(crate) fn cancelled(self) {
         self.end(Ending::Cancelled);
     }
@@ -148,7 +151,7 @@ impl<L: Clone> Drop for Lease<L> {
     }
 }
 
-/// A lease for one that waited.
+/// A lease for a request that waited.
 pub(super) struct Grant<L: Clone> {
     waiting: Waiting<L>,
     lease: Lease<L>,
@@ -159,7 +162,8 @@ impl<L: Clone> Grant<L> {
         Self { waiting, lease }
     }
 
-    /// To be called without the pool's lock: a lease whose taker has gone releases itself, which takes it.
+    /// Must be called without the pool's lock: if the receiver is gone, the lease is dropped here, which
+    /// takes the lock.
     pub(super) fn deliver(self) {
         let _taker_has_gone = self.waiting.reply.send(self.lease);
     }

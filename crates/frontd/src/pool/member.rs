@@ -1,4 +1,4 @@
-//! One worker of an app, as the pool knows it.
+//! One worker of an app, as the pool sees it.
 
 use std::mem;
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use super::lease::Lease;
 use super::{Mode, Pool};
 use crate::pace::Pace;
 
-/// How long a worker is the last to be chosen that has handed back what it had a free thread for, as far as is known
-/// here: another frontd keeps it busy.
+/// How long a worker comes last after it has handed back a request for which it had a free thread, as far as
+/// this frontd knows: another frontd keeps it busy.
 const AVOIDED: Duration = Duration::from_secs(1);
 
-/// Requests that may wait at one worker in all, whatever its threads: it hands back what is beyond a thousand.
+/// Maximum number of requests queued at one worker, regardless of its threads. A worker hands back what
+/// exceeds a thousand.
 pub(super) const MOST_AHEAD: usize = 512;
 
 #[derive(Debug)]
@@ -20,15 +21,16 @@ pub(super) struct Member<L: Clone> {
     pub(super) instance: u64,
     pub(super) capacity: usize,
     pub(super) in_flight: usize,
-    /// Those of them whose response has begun.
+    /// Those of `in_flight` whose response has started.
     pub(super) answered: usize,
-    /// When its last exchange ended, or it was given one after it had none.
+    /// When an exchange last ended, or when an idle worker got one.
     pub(super) progress: Instant,
-    /// Others are chosen before it until then.
+    /// Other workers are preferred until then.
     pub(super) avoided: Instant,
-    /// A shard has found it gone, which others have yet to find: it is given nothing until it is linked to again.
+    /// A shard lost its link to the worker, and others may not have noticed yet: it gets no requests until it
+    /// is linked again.
     lost: bool,
-    /// By shard.
+    /// Indexed by shard.
     links: Vec<Option<L>>,
 }
 
@@ -48,7 +50,7 @@ impl<L: Clone> Member<L> {
         }
     }
 
-    /// The link that this one replaces, if there was one.
+    /// Adds a link, and returns the one that it replaces.
     pub(super) fn link(&mut self, shard: usize, link: L) -> Option<L> {
         self.lost = false;
         self.links.resize_with(self.links.len().max(shard + 1), || None);
@@ -64,28 +66,28 @@ impl<L: Clone> Member<L> {
         self.unlink(shard)
     }
 
-    /// Whether it has room for one more: at a free thread, or to wait there unless it is held up.
+    /// Whether the worker can take one more request: on a free thread, or in its queue unless it is stalled.
     pub(super) fn has_room(&self, pace: Pace, now: Instant) -> bool {
         let may_wait = || self.in_flight < self.capacity + (self.capacity * pace.ahead()).min(MOST_AHEAD);
         self.in_flight < self.capacity || may_wait() && !self.is_held_up(pace, now)
     }
 
-    /// Those whose response has not begun.
+    /// The number of exchanges whose response hasn't started.
     pub(super) fn unanswered(&self) -> usize {
         self.in_flight - self.answered
     }
 
-    /// Whether it has a free thread, and nothing that is not answered.
+    /// Whether the worker has a free thread and no unanswered request.
     pub(super) fn has_exclusive_room(&self) -> bool {
         self.unanswered() == 0 && self.in_flight < self.capacity
     }
 
-    /// Whether it can be given what comes by `shard`.
+    /// Whether the worker can get requests from `shard`.
     pub(super) fn takes_from(&self, shard: usize) -> bool {
         !self.lost && self.is_linked(shard)
     }
 
-    /// Whether it can be given what comes by any shard.
+    /// Whether the worker can get requests from any shard.
     pub(super) fn is_open(&self) -> bool {
         !self.lost && self.takes_requests()
     }
@@ -94,7 +96,7 @@ impl<L: Clone> Member<L> {
         self.links.get(shard).is_some_and(Option::is_some)
     }
 
-    /// Whether any shard is linked to it.
+    /// Whether any shard is linked to the worker.
     pub(super) fn takes_requests(&self) -> bool {
         self.links.iter().any(Option::is_some)
     }
@@ -103,12 +105,12 @@ impl<L: Clone> Member<L> {
         now > self.progress + pace.patience()
     }
 
-    /// It handed back what it was given: for a while others are chosen before it.
+    /// Prefers other workers for a while, because this one handed back a request.
     pub(super) fn avoid(&mut self, now: Instant) {
         self.avoided = now + AVOIDED;
     }
 
-    /// One was served; tells for how long a thread was at it.
+    /// Records that an exchange ended. Returns how long a thread was busy with it.
     pub(super) fn served(&mut self, granted: Instant, now: Instant) -> Duration {
         let since = now - granted.max(mem::replace(&mut self.progress, now));
         let threads = self.in_flight.min(self.capacity);

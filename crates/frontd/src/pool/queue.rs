@@ -1,4 +1,4 @@
-//! The requests of an app that wait for a worker, in the order of their arrival.
+//! The requests of an app that wait for a worker, in the order of arrival.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -11,41 +11,42 @@ use tokio::sync::oneshot;
 use super::dispatch::EXCLUSIVE_TICK;
 use super::{Lease, Mode, Pool, Refused};
 
-/// What a worker hands back may go to another one for so long, whatever the limit of the queue: a limit of 0 loses
-/// nothing to a worker that ends.
+/// A request that is handed back may be tried again for at least this long, even if the queue limit is
+/// shorter: with a limit of 0, no request is lost to a worker that ends.
 const COMES_BACK: Duration = Duration::from_secs(1);
 
-/// A request is given to workers so often in all. Far more than a reload or a busy app takes: one that is handed back
-/// each time would go round until its time in the queue is over.
+/// How often a request may be given to workers. This is far more than a reload or a busy app causes. It stops
+/// a request that is handed back every time from circulating until its queue time is over.
 pub(super) const MOST_TRIES: u32 = 256;
 
-/// The place of a request in its app's queue, by the order of arrival. Kept when it has to be tried again.
+/// A request's place in its app's queue, by order of arrival. It is kept over all tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
-/// One request's way through the queue, over all its tries.
+/// A request's time and tries in the queue, over all its tries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Turn {
     limit: Duration,
-    /// When it first asked for a worker, and its place since then.
+    /// When it first asked for a worker, and its ticket.
     begun: Option<(Instant, Ticket)>,
     tries: u32,
-    /// Whether it is let in even if the queue is full.
+    /// Whether it may join a full queue.
     admitted: bool,
 }
 
 impl Turn {
-    /// Of a request that may wait for `limit` in all.
+    /// Creates the state of a request that may wait for `limit` in total.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, begun: None, tries: 0, admitted: false }
     }
 
-    /// It was admitted before its body was read: it is refused no more because the queue is full.
+    /// Marks the request as admitted before its body was read: it is no longer refused because the queue is
+    /// full.
     pub(crate) fn admitted(self) -> Self {
         Self { admitted: true, ..self }
     }
 
-    /// A worker was at the request for so long before it was lost: that was no wait.
+    /// Excludes the time that a worker spent on the request before it was lost.
     pub(crate) fn extend(&mut self, time: Duration) {
         self.limit = self.limit.saturating_add(time);
     }
@@ -54,10 +55,11 @@ impl Turn {
         self.begun.is_none() && !self.admitted
     }
 
-    /// Its place, which it gets with the first try.
+    /// Starts a try. Returns the ticket, which is issued with the first try.
     ///
     /// # Errors
-    /// When it came back too late, or too often, to be tried again.
+    ///
+    /// Returns an error if the request came back too late or too often to be tried again.
     pub(super) fn begin<L: Clone>(&mut self, queue: &mut Queue<L>, now: Instant) -> Result<Ticket, Refused> {
         let (began, ticket) = *self.begun.get_or_insert_with(|| (now, queue.next_ticket()));
         if now.duration_since(began) > self.limit.max(COMES_BACK) {
@@ -77,13 +79,13 @@ impl Turn {
         }
     }
 
-    /// When it waits no longer.
+    /// When the request stops waiting.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.begun.and_then(|(began, _)| began.checked_add(self.limit))
     }
 }
 
-/// Those that wait, by mode.
+/// The waiting requests, by mode.
 #[derive(Debug)]
 pub(super) struct Queue<L: Clone> {
     shared: BTreeMap<Ticket, Waiting<L>>,
@@ -116,7 +118,7 @@ impl<L: Clone> Queue<L> {
         self.last_ticket
     }
 
-    /// Where the lease comes that it waits for.
+    /// Adds a request. The returned channel receives its lease.
     pub(super) fn join(&mut self, ticket: Ticket, shard: usize, mode: Mode) -> oneshot::Receiver<Lease<L>> {
         let (reply, granted) = oneshot::channel();
         self.of(mode).insert(ticket, Waiting { shard, reply });
@@ -127,28 +129,28 @@ impl<L: Clone> Queue<L> {
         self.shared.remove(&ticket).or_else(|| self.exclusive.remove(&ticket))
     }
 
-    /// The first that waits, and by which shard.
+    /// The first waiting request, and its shard.
     pub(super) fn first(&self, mode: Mode) -> Option<(Ticket, usize)> {
         self.get(mode).first_key_value().map(|(ticket, it)| (*ticket, it.shard))
     }
 
-    /// The next one after that.
+    /// The next waiting request after `ticket`, and its shard.
     pub(super) fn after(&self, mode: Mode, ticket: Ticket) -> Option<(Ticket, usize)> {
         let mut rest = self.get(mode).range((Bound::Excluded(ticket), Bound::Unbounded));
         rest.next().map(|(ticket, it)| (*ticket, it.shard))
     }
 
-    /// Those that wait exclusively go on as others do, at their places.
+    /// Turns all exclusive requests into shared ones. They keep their places.
     pub(super) fn share(&mut self) {
         self.shared.append(&mut self.exclusive);
     }
 
-    /// By which shards they wait, the first first.
+    /// The shards of the waiting requests, in ticket order.
     pub(super) fn shards(&self, mode: Mode) -> impl Iterator<Item = usize> {
         self.get(mode).values().map(|it| it.shard)
     }
 
-    /// All that wait, who wait no more.
+    /// Removes all requests and returns them.
     pub(super) fn clear(&mut self) -> Self {
         let (shared, exclusive) = (mem::take(&mut self.shared), mem::take(&mut self.exclusive));
         Self { shared, exclusive, last_ticket: self.last_ticket }
@@ -175,7 +177,7 @@ impl<L: Clone> Default for Queue<L> {
     }
 }
 
-/// A place in the queue, given up when it is dropped.
+/// A place in the queue, given up on drop.
 pub(super) struct Wait<L: Clone> {
     pool: Arc<Pool<L>>,
     mode: Mode,
@@ -193,7 +195,7 @@ impl<L: Clone> Wait<L> {
         Self { pool, mode, ticket, granted }
     }
 
-    /// Waits for as long as it takes where there is no `deadline`.
+    /// Waits for the lease, forever if there is no `deadline`.
     pub(super) async fn until(mut self, deadline: Option<Instant>) -> Result<Lease<L>, Refused> {
         let left = deadline.map_or(Duration::MAX, |it| it.saturating_duration_since(Instant::now()));
         match tokio::time::timeout(left, self.lease()).await {
@@ -207,7 +209,7 @@ impl<L: Clone> Wait<L> {
         while self.mode == Mode::Exclusive {
             match tokio::time::timeout(EXCLUSIVE_TICK, &mut self.granted).await {
                 Ok(granted) => return granted,
-                // Nothing else may happen meanwhile.
+                // Nothing else may happen in the pool meanwhile.
                 Err(_elapsed) => self.pool.look(),
             }
         }

@@ -1,4 +1,4 @@
-//! What the pool promises.
+//! Tests of the pool's guarantees.
 
 mod exclusive;
 mod property;
@@ -23,7 +23,7 @@ async fn acquire(pool: &Arc<Pool<&'static str>>, shard: usize) -> Result<Lease<&
 }
 
 #[tokio::test]
-async fn the_least_busy_is_chosen_and_none_is_given_more_than_its_capacity() {
+async fn the_least_busy_worker_is_selected_and_none_exceeds_its_capacity() {
     let pool = pool();
     pool.link(0, 1, 2, "a");
     pool.link(0, 2, 1, "b");
@@ -37,7 +37,7 @@ async fn the_least_busy_is_chosen_and_none_is_given_more_than_its_capacity() {
 }
 
 #[tokio::test]
-async fn room_is_counted_across_shards() {
+async fn capacity_is_counted_across_shards() {
     let pool = pool();
     pool.link(0, 1, 1, "a from 0");
     pool.link(1, 1, 1, "a from 1");
@@ -50,7 +50,7 @@ async fn room_is_counted_across_shards() {
 }
 
 #[tokio::test]
-async fn the_queue_is_left_in_order_and_keeps_the_place_of_a_second_try() {
+async fn requests_leave_the_queue_in_order_and_keep_their_place_for_a_second_try() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let (mut early, mut late) = (Turn::new(PATIENCE), Turn::new(PATIENCE));
@@ -73,7 +73,7 @@ async fn the_queue_is_left_in_order_and_keeps_the_place_of_a_second_try() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_and_one_who_left_makes_room() {
+async fn a_full_queue_refuses_requests_until_one_leaves() {
     let pool = pool();
     let mut first = Box::pin(acquire(&pool, 0));
     let mut second = Box::pin(acquire(&pool, 0));
@@ -89,7 +89,7 @@ async fn a_full_queue_refuses_and_one_who_left_makes_room() {
 }
 
 #[tokio::test]
-async fn what_is_handed_back_comes_before_those_that_wait_even_when_the_queue_is_full() {
+async fn a_request_handed_back_comes_before_waiting_ones_even_if_the_queue_is_full() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let mut turn = Turn::new(PATIENCE);
@@ -110,7 +110,7 @@ async fn what_is_handed_back_comes_before_those_that_wait_even_when_the_queue_is
 }
 
 #[tokio::test]
-async fn a_worker_that_is_linked_to_again_is_as_busy_as_it_was() {
+async fn a_worker_that_is_linked_again_keeps_its_load() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let lease = acquire(&pool, 0).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_worker_that_is_linked_to_again_is_as_busy_as_it_was() {
 }
 
 #[tokio::test]
-async fn all_that_wait_get_the_room_of_an_app_that_turns_out_to_be_quick() {
+async fn waiting_requests_are_queued_at_workers_once_the_app_proves_fast() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let first = acquire(&pool, 0).await.unwrap();
@@ -138,7 +138,7 @@ async fn all_that_wait_get_the_room_of_an_app_that_turns_out_to_be_quick() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn patience_ends() {
+async fn a_wait_ends_at_the_queue_timeout() {
     let pool = pool();
     let refused = pool.acquire(0, Mode::Shared, &mut Turn::new(Duration::from_secs(30))).await.unwrap_err();
     assert_eq!((refused, pool.census().waiting), (Refused::TimedOut, 0));
@@ -163,23 +163,20 @@ async fn all_tries_of_a_request_share_its_time_in_the_queue() {
 }
 
 #[tokio::test]
-async fn what_comes_back_too_late_is_not_tried_again() {
+async fn a_request_that_comes_back_too_late_is_not_tried_again() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let mut turn = Turn::new(Duration::ZERO);
     pool.acquire(0, Mode::Shared, &mut turn).await.unwrap().declined();
-    pool.acquire(0, Mode::Shared, &mut turn)
-        .await
-        .expect("a limit of 0 loses nothing that comes back")
-        .declined();
+    pool.acquire(0, Mode::Shared, &mut turn).await.expect("a limit of 0 still allows a retry").declined();
     turn.pass(Duration::from_secs(2));
     assert_eq!(pool.acquire(0, Mode::Shared, &mut turn).await.unwrap_err(), Refused::TimedOut);
     turn.extend(Duration::from_secs(10));
-    pool.acquire(0, Mode::Shared, &mut turn).await.expect("a worker was at it meanwhile");
+    pool.acquire(0, Mode::Shared, &mut turn).await.expect("the time at the worker doesn't count");
 }
 
 #[tokio::test]
-async fn what_is_handed_back_each_time_is_given_up() {
+async fn a_request_that_is_handed_back_every_time_is_given_up() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let mut turn = Turn::new(PATIENCE);
@@ -190,7 +187,7 @@ async fn what_is_handed_back_each_time_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_failed_app_refuses_those_that_wait_unless_it_has_workers() {
+async fn a_failed_app_refuses_waiting_requests_unless_it_has_workers() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let lease = acquire(&pool, 0).await.unwrap();
@@ -216,7 +213,7 @@ async fn the_queue_of_a_failed_app_that_has_workers_is_bounded() {
 }
 
 #[tokio::test]
-async fn what_is_given_ahead_goes_to_none_that_is_held_up() {
+async fn no_request_is_queued_at_a_stalled_worker() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     pool.link(0, 2, 1, "b");
@@ -227,13 +224,13 @@ async fn what_is_given_ahead_goes_to_none_that_is_held_up() {
     assert_eq!((*ahead.link(), ahead.place()), ("b", Place::Ahead));
     assert!(
         futures_util::poll!(Box::pin(acquire(&pool, 0))).is_pending(),
-        "a is held up, b has one that waits"
+        "a is stalled, and one request is queued at b"
     );
     drop(busy);
 }
 
 #[tokio::test]
-async fn what_a_worker_declines_goes_to_another_while_there_is_one() {
+async fn a_request_that_a_worker_declines_goes_to_another_one() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     pool.link(0, 2, 1, "b");
@@ -245,7 +242,7 @@ async fn what_a_worker_declines_goes_to_another_while_there_is_one() {
 }
 
 #[tokio::test]
-async fn what_is_handed_back_is_no_progress() {
+async fn a_request_handed_back_is_no_progress() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_micros(20)));
@@ -254,13 +251,13 @@ async fn what_is_handed_back_is_no_progress() {
     pool.state.lock().members[0].progress -= Duration::from_secs(1);
     let [first, second] = ahead;
     first.recalled();
-    assert!(second.is_held_up(Instant::now()), "it is no further than before");
+    assert!(second.is_held_up(Instant::now()), "it has made no progress");
     assert!(futures_util::poll!(Box::pin(acquire(&pool, 0))).is_pending());
 }
 
-/// It says nothing of how quick the app is.
+/// An undelivered lease says nothing about the speed of the app.
 #[tokio::test]
-async fn a_lease_that_nobody_took_is_no_service() {
+async fn an_undelivered_lease_is_not_measured() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_millis(20)));
@@ -269,7 +266,7 @@ async fn a_lease_that_nobody_took_is_no_service() {
         let mut gone = Box::pin(acquire(&pool, 0));
         assert!(futures_util::poll!(&mut gone).is_pending());
         pool.link(0, 2, 1, "b");
-        assert_eq!(pool.census().in_flight, 2, "it is granted");
+        assert_eq!(pool.census().in_flight, 2, "the lease is granted");
         drop(gone);
         pool.unlink(0, 2);
     }
@@ -277,7 +274,7 @@ async fn a_lease_that_nobody_took_is_no_service() {
 }
 
 #[test]
-fn the_time_of_service_is_that_of_a_thread() {
+fn service_time_is_measured_per_thread() {
     let (began, ms) = (Instant::now(), Duration::from_millis);
     let member = |in_flight| {
         let mut member = Member::<()>::new(1, 16);
@@ -285,17 +282,17 @@ fn the_time_of_service_is_that_of_a_thread() {
         member
     };
     let took = |in_flight, granted, now| member(in_flight).served(began + granted, began + now);
-    assert_eq!(took(1, ms(0), ms(40)), ms(40), "it was alone");
-    assert_eq!(took(16, ms(0), ms(2)), ms(2), "not more than since it was given");
+    assert_eq!(took(1, ms(0), ms(40)), ms(40), "it was the only one");
+    assert_eq!(took(16, ms(0), ms(2)), ms(2), "no more than the time since the grant");
     assert_eq!(
         member(40).served(began.checked_sub(ms(60)).unwrap(), began + ms(3)),
         ms(48),
-        "one of 16 ends each 3 ms"
+        "one of 16 ends every 3 ms"
     );
 }
 
 #[tokio::test]
-async fn so_many_wait_at_one_worker_at_most() {
+async fn the_requests_queued_at_one_worker_are_bounded() {
     let pool = pool();
     pool.link(0, 1, 16, "a");
     (0..100).for_each(|_| pool.state.lock().pace.served(Duration::from_micros(20)));

@@ -8,10 +8,11 @@ use super::{Mode, Pool, Refused};
 use crate::clients::network;
 use crate::quota::{Held, Quota, Shares};
 
-/// Bodies that one app receives at once: no worker waits for them, and what they hold has limits of its own (`spool`).
+/// How many bodies one app receives at the same time. They occupy no worker, and the space they take has its
+/// own limits (`spool`).
 const UPLOADS: u64 = 2048;
 
-/// Those of one address.
+/// How many of them one address may send.
 pub(super) const UPLOADS_PER_CLIENT: u64 = UPLOADS / 4;
 
 /// The bodies that are being received for one app.
@@ -21,7 +22,7 @@ pub(super) struct Uploads {
     clients: Shares<IpAddr, Quota>,
 }
 
-/// A body that is being received, until this is dropped.
+/// A body that is being received. Counts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Upload(#[expect(dead_code, reason = "held until it is dropped")] Held);
 
@@ -41,10 +42,12 @@ impl Uploads {
 }
 
 impl<L: Clone> Pool<L> {
-    /// Admits a request of `client` whose body has to be waited for before a worker is asked for.
+    /// Admits a request of `client` whose body must be received before a worker is needed.
     ///
     /// # Errors
-    /// When the request would be refused if it asked for a worker now, or when too many bodies are being received.
+    ///
+    /// Returns an error if the request would be refused if it asked for a worker now, or if too many bodies
+    /// are being received.
     pub(crate) fn admit_upload(&self, client: IpAddr) -> Result<Upload, Refused> {
         let state = self.state.lock();
         let size = state.queue_size()?;

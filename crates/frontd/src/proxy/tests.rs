@@ -1,4 +1,4 @@
-//! What a client is told before its body is read.
+//! What clients are told before their request body is read.
 
 use std::net::Ipv4Addr;
 
@@ -30,7 +30,7 @@ impl Served {
         Self { shard, listener, _folder: folder }
     }
 
-    /// A client that has sent that.
+    /// Connects a client and sends the text.
     async fn client(&self, sent: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap();
         let (near, peer) = self.listener.accept().await.unwrap();
@@ -41,14 +41,14 @@ impl Served {
         client
     }
 
-    /// What is answered to a head alone: the first line.
+    /// Sends only a head. Returns the status line of the response.
     async fn answer(&self, head: &str) -> String {
         let mut client = self.client(head).await;
         let mut answer = String::new();
         while !answer.contains("\r\n\r\n") {
             let mut part = [0; 4096];
             let read = client.read(&mut part).await.unwrap();
-            assert!(read > 0, "closed without an answer: {answer:?}");
+            assert!(read > 0, "closed without a response: {answer:?}");
             answer += std::str::from_utf8(&part[..read]).unwrap();
         }
         answer.lines().next().unwrap().to_owned()
@@ -64,7 +64,7 @@ const ASKING: &str =
     "POST / HTTP/1.1\r\nHost: blog.example\r\nContent-Length: 500000\r\nExpect: 100-continue\r\n\r\n";
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_is_refused_before_the_body_comes() {
+async fn requests_are_refused_before_their_body_arrives() {
     let failed = routes::App { state: State::Failed.into(), body_limit: 1 << 30, ..routes::App::default() };
     let full = routes::App { queue_size: 0, body_limit: 1 << 30, ..routes::App::default() };
     let small = routes::App { queue_size: 10, body_limit: 1000, ..routes::App::default() };
@@ -77,12 +77,12 @@ async fn what_is_refused_is_refused_before_the_body_comes() {
 }
 
 #[tokio::test]
-async fn who_is_admitted_is_told_to_continue() {
+async fn an_admitted_client_is_told_to_continue() {
     let starting = routes::App { queue_size: 10, body_limit: 1 << 30, ..routes::App::default() };
     assert_eq!(answer(starting, ASKING).await, "HTTP/1.1 100 Continue");
 }
 
-/// Its normal form is longer than can be handed on: it is neither `/` nor taken as it is.
+/// The normalized path exceeds the maximum length: it is neither shortened nor used as it came.
 #[tokio::test]
 async fn a_path_that_becomes_too_long_reaches_no_app() {
     let app = routes::App { state: State::Failed.into(), ..routes::App::default() };
@@ -96,9 +96,9 @@ async fn a_path_that_becomes_too_long_reaches_no_app() {
     assert!(counted.contains(r#"refused_total{reason="target_too_long"} 2"#), "{counted}");
 }
 
-/// They would be refused with a 503 otherwise, whatever the app has room for.
+/// Without separate limits, small bodies would get a 503 although the app has room.
 #[tokio::test]
-async fn slow_uploads_refuse_no_small_body() {
+async fn slow_uploads_do_not_cause_small_bodies_to_be_refused() {
     let app = routes::App {
         queue_size: 4,
         queue_milliseconds: 60_000,
@@ -121,7 +121,7 @@ async fn slow_uploads_refuse_no_small_body() {
     {
         clients.push(served.client(&format!("POST / HTTP/1.1\r\nHost: blog.example\r\n{framed}")).await);
         while pool.asked() == before as u64 {
-            assert_eq!(pool.uploads(), 8, "it is taken for one that is not here: {framed:?}");
+            assert_eq!(pool.uploads(), 8, "its body counts as not received yet: {framed:?}");
             tokio::task::yield_now().await;
         }
     }

@@ -1,9 +1,9 @@
-//! Chooses the format of an answer by what the client accepts (RFC 9110, 12.5.1).
+//! Selects the format of a built-in page by the `Accept` header (RFC 9110, section 12.5.1).
 
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// How an answer in frontd's own name is written.
+/// The format of a built-in page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     /// For browsers.
@@ -14,12 +14,12 @@ pub(super) enum Format {
     Text,
 }
 
-/// Media ranges that are looked at.
+/// How many media ranges are evaluated.
 const RANGES_MAX: usize = 32;
 
 impl Format {
-    /// The format that the client prefers of those that it names; the first of them where it prefers none. Text, if it
-    /// names none of them.
+    /// The format that the client prefers among those it lists, the first one if there is no preference. Text
+    /// if it lists none of them.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let values = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok());
         let ranges = values.flat_map(|it| it.split(',')).take(RANGES_MAX);
@@ -49,7 +49,8 @@ impl Format {
     }
 }
 
-/// In thousandths, of a parameter `q=0.5`; none of another parameter. What is no number counts as 0.
+/// The value of a parameter like `q=0.5`, in thousandths. `None` for another parameter. An invalid number
+/// disables the format.
 fn quality(parameter: &str) -> Option<u16> {
     let (name, value) = parameter.split_once('=')?;
     if !name.trim().eq_ignore_ascii_case("q") {

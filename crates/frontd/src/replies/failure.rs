@@ -1,30 +1,30 @@
-//! What a developer is shown when the app fails. Only with `--development`.
+//! Error pages for developers when the app fails. Only with `--development`.
 
 use http::{Response, StatusCode};
 
 use super::page::{Answer, Asked, More};
 use crate::body::Body;
 
-/// Bytes that are shown of a traceback.
+/// Maximum number of bytes shown of a traceback.
 const TRACEBACK_LIMIT: usize = 64 << 10;
-/// Bytes that are shown of the line that names the cause.
+/// Maximum number of bytes shown of the line with the cause.
 const CAUSE_LIMIT: usize = 1 << 10;
 
 /// Why the app failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure<'a> {
-    /// It raised an exception before its response began: the traceback.
+    /// It raised an exception before the response started. Contains the traceback.
     Request(&'a str),
-    /// Its newest version cannot start: the cause in one line, then the traceback.
+    /// Its newest version can't start. Contains the cause in one line, then the traceback.
     Start(&'a str),
 }
 
 impl<'a> Failure<'a> {
-    /// The answer in place of the app's.
+    /// The response that replaces the app's.
     pub(crate) fn response(self, asked: &Asked<'_>) -> Response<Body> {
         let (cause, traceback) = self.parts();
         let cause = &cause[..cause.floor_char_boundary(CAUSE_LIMIT)];
-        // The end says most: it is where Python names the error.
+        // Keep the end, where Python names the exception.
         let from = traceback.ceil_char_boundary(traceback.len().saturating_sub(TRACEBACK_LIMIT));
         let (what, traceback) = (self.what(), traceback[from..].to_owned());
         Answer { status: self.status(), text: cause, more: More::Failure { what, traceback } }.write(asked)
@@ -77,7 +77,7 @@ mod tests {
                              ValueError: <script>alert(1)</script> & \"{more}\"";
 
     #[tokio::test]
-    async fn the_exception_is_shown_with_its_traceback_and_nothing_of_it_runs() {
+    async fn the_exception_is_shown_with_its_traceback_and_escaped() {
         let (status, page) = page(Failure::Request(TRACEBACK), "text/html").await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         for shown in [
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn programs_get_it_in_their_formats() {
+    async fn programs_get_the_traceback_in_their_format() {
         let (_, json) = page(Failure::Request(TRACEBACK), "application/json").await;
         assert!(json.contains("\"status\":500,\"detail\":\"ValueError: <script>"), "{json}");
         assert!(json.contains("\"traceback\":\"Traceback (most recent call last):\\u000a"), "{json}");
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_start_is_shown_with_its_cause_and_what_is_long_is_cut() {
+    async fn a_failed_start_is_shown_with_its_cause_and_truncated() {
         let long = format!("{}\n{}\nthe end", "é".repeat(CAUSE_LIMIT), "é".repeat(TRACEBACK_LIMIT));
         for (text, cause, traceback) in [
             ("No module named x\nTraceback", "No module named x</h1>", "<pre>Traceback</pre>"),

@@ -1,4 +1,4 @@
-//! Writes an answer in frontd's own name, in the format that its client prefers.
+//! Renders built-in pages in the format that the client prefers.
 
 use std::fmt::Write as _;
 
@@ -12,51 +12,51 @@ use super::accept::Format;
 use crate::body::Body;
 use crate::request_id::RequestId;
 
-/// A page needs nothing but its own style, and belongs into no frame.
+/// Pages only use inline styles, and may not be framed.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Sites that a page lists.
+/// Maximum number of sites that a page lists.
 const SITES_MAX: usize = 100;
 
-/// The request that is answered.
+/// The request that the page is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) id: RequestId,
     pub(crate) head: &'a Parts,
 }
 
-/// What an answer says beyond its status.
+/// The content of a page.
 #[derive(Debug, Default)]
 pub(super) struct Answer<'a> {
     pub(super) status: StatusCode,
-    /// What happened, in a sentence.
+    /// What happened, in one sentence.
     pub(super) text: &'a str,
     pub(super) more: More,
 }
 
-/// What only some answers say.
+/// Content that only some pages have.
 #[derive(Debug, Default)]
 pub(crate) enum More {
     #[default]
     Nothing,
-    /// The sites that exist: for a developer.
+    /// The configured sites, for developers.
     Sites(Vec<Site>),
-    /// Where the client should have asked.
+    /// The URL that the client should have used.
     Url(String),
-    /// Why the app failed: for a developer.
+    /// Why the app failed, for developers.
     Failure { what: &'static str, traceback: String },
 }
 
-/// One site.
+/// A site.
 #[derive(Debug)]
 pub(crate) struct Site {
-    /// The host, or the pattern of hosts, and the path.
+    /// The host or host pattern, and the path.
     pub(crate) name: String,
-    /// None of a pattern.
+    /// `None` for a pattern.
     pub(crate) url: Option<String>,
 }
 
-/// A page between the parts that all have.
+/// A page with the header and footer that all pages share.
 macro_rules! page {
     ($name:literal) => {
         concat!(
@@ -72,7 +72,7 @@ impl<'a> Asked<'a> {
         Self { id, head }
     }
 
-    /// What the client accepts. One whose head could not be read, and was replaced, is answered as a browser is.
+    /// The format that the client accepts. A client whose head couldn't be read gets HTML.
     fn format(&self) -> Format {
         if self.head.uri == "*" { Format::Html } else { Format::of(&self.head.headers) }
     }
@@ -186,7 +186,7 @@ impl Answer<'_> {
     }
 }
 
-/// The page of a status, with places in braces for what is known when it is answered.
+/// The template for a status, with placeholders in braces.
 fn template(status: StatusCode) -> &'static str {
     match status.as_u16() {
         403 => page!("403"),
@@ -209,7 +209,7 @@ fn template(status: StatusCode) -> &'static str {
     }
 }
 
-/// `template` with each `{name}` replaced, all in one pass: what is put in is not looked at again.
+/// Replaces each `{name}` in `template`, in a single pass: inserted values aren't expanded again.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut page = String::with_capacity(template.len() + 256);
     let mut rest = template;
@@ -235,7 +235,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
     page
 }
 
-/// For HTML, in text and in attributes.
+/// Escapes text for HTML content and attributes.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
@@ -251,7 +251,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// A string of JSON.
+/// Encodes a JSON string.
 fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');

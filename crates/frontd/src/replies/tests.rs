@@ -1,4 +1,4 @@
-//! Each answer in each format.
+//! Every built-in page in every format.
 
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER,
@@ -35,7 +35,7 @@ const ALL: &[Reply] = &[
     Reply::AppTimeout,
 ];
 
-/// The headers and the text of an answer to a client that accepts this.
+/// The headers and body of a page for a client with this `Accept` header.
 async fn answer(accept: &str, write: impl FnOnce(&Asked<'_>) -> Response<Body>) -> (HeaderMap, String) {
     let request = Request::get("/").header(ACCEPT, accept).body(()).unwrap();
     let (head, ()) = request.into_parts();
@@ -49,7 +49,7 @@ async fn answer(accept: &str, write: impl FnOnce(&Asked<'_>) -> Response<Body>) 
 }
 
 #[tokio::test]
-async fn every_answer_has_a_page_that_needs_nothing_else() {
+async fn every_reply_has_a_self_contained_page() {
     for reply in ALL {
         let (headers, page) = answer("text/html", |it| reply.response(it)).await;
         assert_eq!(headers[CONTENT_TYPE], "text/html; charset=utf-8");
@@ -62,7 +62,7 @@ async fn every_answer_has_a_page_that_needs_nothing_else() {
         assert!(page.starts_with("<!doctype html>\n") && page.ends_with("</html>\n"), "{page}");
         assert!(
             page.contains(&format!("<title>{} · ", status.as_u16())),
-            "{reply:?} has the page of another"
+            "{reply:?} has the page of another status"
         );
         assert!(page.contains("prefers-color-scheme: dark") && page.contains("width=device-width"), "{page}");
         for foreign in ["<script", "<link", "src=", "url(", "@import", "://", "{text}", "{more}", "{id}"] {
@@ -72,7 +72,7 @@ async fn every_answer_has_a_page_that_needs_nothing_else() {
 }
 
 #[tokio::test]
-async fn programs_get_problem_details_and_others_get_text() {
+async fn programs_get_problem_details_and_other_clients_get_text() {
     for reply in ALL {
         let (headers, json) = answer("application/json", |it| reply.response(it)).await;
         assert_eq!(headers[CONTENT_TYPE], "application/problem+json");
@@ -90,7 +90,7 @@ async fn programs_get_problem_details_and_others_get_text() {
 }
 
 #[tokio::test]
-async fn what_comes_from_outside_is_escaped() {
+async fn external_input_is_escaped() {
     let hostile = "https://a/\"><script>'&\\\u{7}";
     let url = || More::Url(hostile.to_owned());
     let (_, page) = answer("text/html", |it| Reply::PlainHttp.response_with(it, url())).await;
@@ -98,7 +98,7 @@ async fn what_comes_from_outside_is_escaped() {
     assert!(!page.contains("<script"), "{page}");
     let (_, json) = answer("application/json", |it| Reply::PlainHttp.response_with(it, url())).await;
     assert!(json.contains(r#","url":"https://a/\"><script>'&\\\u0007"}"#), "{json}");
-    // A place of the page's, in what is put into it, stays what it is.
+    // A placeholder in an inserted value isn't expanded.
     let braces = More::Url("https://a/{id}".to_owned());
     let (_, page) = answer("text/html", |it| Reply::PlainHttp.response_with(it, braces)).await;
     assert!(page.contains("<a href=\"https://a/{id}\">"), "{page}");
@@ -116,7 +116,7 @@ async fn a_list_of_sites_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_static_file_that_is_not_served_has_a_page_and_keeps_its_headers() {
+async fn a_refused_static_file_has_a_page_and_keeps_its_headers() {
     let mut refused = Response::new(Body::empty());
     *refused.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

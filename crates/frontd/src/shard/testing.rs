@@ -19,7 +19,7 @@ use crate::spool::SpoolFolder;
 use crate::table::Table;
 use crate::tls::Certificates;
 
-/// What shards share, with these apps; its files are in `folder`.
+/// The shared state with these apps, and with its files in `folder`.
 pub(crate) fn shared(folder: &Path, apps: &[routes::App]) -> Shared {
     let config = FrontdConfig::new(&Layout::under(folder).unwrap());
     let metrics = Metrics::new();

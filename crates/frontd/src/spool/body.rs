@@ -1,4 +1,4 @@
-//! A request body that was read to its end, and can be read again as often as a worker is tried.
+//! A complete request body, which can be read again for each try.
 
 use std::error::Error;
 use std::mem;
@@ -12,13 +12,13 @@ use super::file::SpoolFile;
 use super::{Account, SpoolError};
 use crate::quota::Held;
 
-/// The most bytes of a body that stay in memory; larger ones are in a file.
+/// Maximum size of a body in memory, in bytes. Larger ones are in a file.
 pub(crate) const INLINE_MAX: usize = 64 * 1024;
-/// Bytes that are read in one go.
+/// Bytes per read.
 const BLOCK: usize = 256 * 1024;
-/// Bytes that a reader gives at a time.
+/// Maximum size of the chunks that a reader returns, in bytes.
 const CHUNK: usize = 64 * 1024;
-/// A body of which more waits in memory counts for its client.
+/// A body counts against the client's memory once more than this is in memory, in bytes.
 const COUNTED: usize = 16 * 1024;
 
 /// A complete body.
@@ -26,27 +26,27 @@ const COUNTED: usize = 16 * 1024;
 pub(crate) enum SpooledBody {
     /// Up to [`INLINE_MAX`] bytes.
     Inline(Bytes),
-    /// More than that.
+    /// A larger body.
     File(SpooledFile),
 }
 
-/// A complete body in a file, which is deleted with the last clone.
+/// A complete body in a file, which is deleted with its last clone.
 #[derive(Clone, Debug)]
 pub(crate) struct SpooledFile {
     file: SpoolFile,
     len: u64,
 }
 
-/// Why there is no complete body.
+/// Why the body couldn't be received.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpoolBodyError<E: Error + 'static> {
-    /// 413: the client means to send, or sent, more than it may.
+    /// 413: the client announced or sent more than it may.
     #[error("the request body is larger than {limit} bytes")]
     TooLarge {
         /// In bytes.
         limit: u64,
     },
-    /// The client went away, or its framing is broken.
+    /// The client left, or its framing is broken.
     #[error("read the request body: {0}")]
     Client(#[source] E),
     /// Not the client's fault.
@@ -55,10 +55,13 @@ pub(crate) enum SpoolBodyError<E: Error + 'static> {
 }
 
 impl SpooledBody {
-    /// Reads `body` to its end; trailers are dropped. `account` is looked at when more than a little waits in memory.
+    /// Reads `body` to its end and drops trailers. `account` is only evaluated if more than a little has to
+    /// wait in memory.
     ///
     /// # Errors
-    /// When it is, or says to be, longer than `limit` bytes; when it breaks off; when the disk fails.
+    ///
+    /// Returns an error if the body is longer than `limit` bytes, or announces to be, if it breaks off, or if
+    /// the disk fails.
     pub(crate) async fn read<B>(
         mut body: B,
         limit: u64,
@@ -91,13 +94,13 @@ impl SpooledBody {
         }
     }
 
-    /// Whether it has no byte.
+    /// Whether the body is empty.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Reads it from `offset` on, in bytes.
+    /// Creates a reader that starts at `offset`, in bytes.
     #[must_use]
     pub(crate) fn reader_at(&self, offset: u64) -> SpooledReader {
         let offset = offset.min(self.len());
@@ -117,15 +120,16 @@ impl SpooledBody {
 #[derive(Debug)]
 pub(crate) struct SpooledReader {
     block: Bytes,
-    /// The file, and how much of it was read.
+    /// The file, and the offset of the next read.
     rest: Option<(SpooledFile, u64)>,
 }
 
 impl SpooledReader {
-    /// The next chunk, or none at the end. When it is dropped while it waits, nothing is lost.
+    /// Returns the next chunk, or `None` at the end. Cancel safe.
     ///
     /// # Errors
-    /// When the disk fails.
+    ///
+    /// Returns an error if the disk fails.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, SpoolError> {
         if self.block.is_empty() {
             self.block = self.next_block().await?;
@@ -147,12 +151,13 @@ impl SpooledReader {
     }
 }
 
-/// What has been read of a body: in memory as long as it may be, then in a file.
+/// Collects a body: in memory at first, in a file once it is too large.
 struct Sink<A> {
     account: A,
-    /// The first frame that waits, as it came: most bodies have no other.
+    /// The first waiting frame, not copied: most bodies have only one.
     first: Bytes,
-    /// All that waits once there is a second one. Copied, as a frame of one byte holds on to far more memory.
+    /// The waiting data once there is a second frame. It is copied, because a frame of one byte can pin far
+    /// more memory.
     joined: BytesMut,
     file: Option<SpooledFile>,
     held: Option<Held>,
@@ -187,7 +192,7 @@ impl<A: Deref<Target = Account>> Sink<A> {
         Ok(())
     }
 
-    /// What waits, which then does no more.
+    /// Takes all waiting data.
     fn gather(&mut self) -> Bytes {
         if self.joined.is_empty() { mem::take(&mut self.first) } else { self.joined.split().freeze() }
     }

@@ -1,11 +1,11 @@
-//! A bounded first-in-first-out of bytes from a worker to a client: memory, then a file, then back-pressure.
+//! A bounded FIFO of bytes from a worker to a client: memory, then a file, then backpressure.
 //!
 //! ```text
 //!   push ──▶ tail (memory) ──spill──▶ file (a ring) ──read──▶ head (memory) ──▶ client
 //!     └──────────── while nothing is in tail or file ──────────▶┘
 //! ```
-//! A chunk never waits for others: whatever the stage, the client takes what is there. The file is
-//! let go each time the client has caught up.
+//! A chunk is never held back: at each stage, the client gets whatever is there. The file is released each
+//! time the client has caught up.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -20,13 +20,13 @@ use super::file::{Reading, SpoolFile};
 use super::{Account, SpoolError};
 use crate::quota::{Held, Quota};
 
-/// Bytes that are written or read in one go.
+/// Bytes per read or write.
 const BLOCK: usize = 64 * 1024;
 
-/// How much a channel may hold before its writer waits.
+/// How much a channel may hold before its writer has to wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChannelLimits {
-    /// Bytes in memory, about: the chunk that crosses the limit is still taken.
+    /// Approximate bytes in memory: the chunk that crosses the limit is still accepted.
     pub(crate) memory: usize,
     /// Bytes in the file.
     pub(crate) disk: u64,
@@ -38,14 +38,14 @@ impl Default for ChannelLimits {
     }
 }
 
-/// Makes a channel that spills on `account`.
+/// Creates a channel whose data is charged to `account`.
 #[must_use]
 pub(crate) fn channel(account: Account, limits: ChannelLimits) -> (SpoolWriter, SpoolReader) {
     let shared = Arc::new(Mutex::new(State::new(Arc::clone(&account.memory))));
     (SpoolWriter { shared: shared.clone(), account, limits }, SpoolReader { shared, reading: None })
 }
 
-/// The worker's end. Dropped without [`SpoolWriter::finish`], it cuts the response off.
+/// The worker's end. If it is dropped without [`SpoolWriter::finish`], the response is aborted.
 #[derive(Debug)]
 pub(crate) struct SpoolWriter {
     shared: Arc<Mutex<State>>,
@@ -53,54 +53,54 @@ pub(crate) struct SpoolWriter {
     limits: ChannelLimits,
 }
 
-/// The client's end: a body of a response.
+/// The client's end: a response body.
 #[derive(Debug)]
 pub(crate) struct SpoolReader {
     shared: Arc<Mutex<State>>,
     reading: Option<(SpoolFile, Reading)>,
 }
 
-/// Why a chunk was not taken.
+/// Why a chunk wasn't accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PushError {
-    /// The client has gone.
+    /// The client has left.
     #[error("the client went away")]
     Closed,
-    /// Its response is cut off.
+    /// The disk failed, so the response is aborted.
     #[error(transparent)]
     Disk(#[from] SpoolError),
 }
 
-/// A response broke off before its end.
+/// Why a response ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Cut {
-    /// Its worker went away.
+    /// The worker went away.
     #[error("the response broke off")]
     BrokenOff,
-    /// It could not be read back.
+    /// The spooled data couldn't be read.
     #[error(transparent)]
     Disk(#[from] SpoolError),
 }
 
 #[derive(Debug)]
 struct State {
-    /// What is in memory counts for the client's connection.
+    /// Data in memory counts against the client's connection.
     memory: Arc<Quota>,
-    /// How much of it is counted.
+    /// How many bytes are counted.
     counted: u64,
     head: VecDeque<Bytes>,
     head_len: usize,
     ring: Option<Ring>,
-    /// Bytes are on their way from the tail into the file.
+    /// Whether data is being moved from the tail to the file.
     spilling: bool,
     tail: BytesMut,
     writer: WriterState,
     reader_gone: bool,
-    /// How often the reader took something of the file.
+    /// How often the reader has read from the file.
     reads: u64,
-    /// Waits for a chunk.
+    /// The reader, if it waits for a chunk.
     reader_waker: Option<Waker>,
-    /// Waits for room, or for the reader to go.
+    /// The writer, if it waits for room or for the reader to leave.
     writer_waker: Option<Waker>,
 }
 
@@ -111,7 +111,7 @@ enum WriterState {
     Cut,
 }
 
-/// The unread part of the file, which is used as a ring.
+/// The unread part of the file, which is used as a ring buffer.
 #[derive(Debug)]
 struct Ring {
     file: SpoolFile,
@@ -121,11 +121,12 @@ struct Ring {
 }
 
 impl SpoolWriter {
-    /// Takes the next chunk; waits while the channel is full. Once it has failed, or was dropped while it
-    /// waited, the response can only be cut off.
+    /// Adds the next chunk. Waits while the channel is full. Not cancel safe: if this fails or is dropped
+    /// while it waits, the response can only be aborted.
     ///
     /// # Errors
-    /// When the client has gone, or the disk fails.
+    ///
+    /// Returns an error if the client has left or the disk fails.
     pub(crate) async fn push(&mut self, chunk: Bytes) -> Result<(), PushError> {
         let Some(tail) = self.keep(chunk)? else { return Ok(()) };
         self.spill(tail).await?;
@@ -136,12 +137,12 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Waits until the client has gone.
+    /// Waits until the client has left.
     pub(crate) async fn closed(&self) {
         std::future::poll_fn(|cx| self.shared.lock().poll_closed(cx)).await;
     }
 
-    /// The response is complete.
+    /// Marks the response as complete.
     pub(crate) fn finish(self) {
         let mut state = self.shared.lock();
         if !state.spilling {
@@ -149,7 +150,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Keeps a chunk in memory; gives what must go to the file now.
+    /// Adds a chunk to memory. Returns the data that must be written to the file now.
     fn keep(&self, chunk: Bytes) -> Result<Option<Bytes>, PushError> {
         let mut state = self.shared.lock();
         if state.reader_gone {
@@ -173,7 +174,7 @@ impl SpoolWriter {
         Ok(spilled)
     }
 
-    /// Writes all of `data` to the file, as room comes free.
+    /// Writes all of `data` to the file, as room becomes available.
     async fn spill(&self, mut data: Bytes) -> Result<(), PushError> {
         if !self.open().await? {
             self.shared.lock().keep(data);
@@ -193,8 +194,8 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Waits for room in the file, of up to `wanted` bytes. Room comes from the reader, and where a limit is reached from
-    /// whoever else gives back what counts for it.
+    /// Waits for room in the file, for up to `wanted` bytes. The reader makes room. If a limit is reached, so
+    /// does everyone else whose usage counts against it.
     async fn room(&self, wanted: usize) -> Result<(SpoolFile, u64, usize), PushError> {
         loop {
             let (room, reads) = self.shared.lock().room(wanted)?;
@@ -211,8 +212,8 @@ impl SpoolWriter {
         }
     }
 
-    /// Makes the file when there is none. While a spill is on, the reader does not let it go. False when the reader has
-    /// caught up before others were done with their files: then none is needed.
+    /// Creates the file if there is none. The reader doesn't release it during a spill. Returns `false` if
+    /// the reader caught up before a file slot became free, so that none is needed.
     async fn open(&self) -> Result<bool, PushError> {
         if self.shared.lock().ring.is_some() {
             return Ok(true);
@@ -230,7 +231,7 @@ impl SpoolWriter {
         Ok(true)
     }
 
-    /// A place among the open files. Another shard may take the one that was seen free.
+    /// Waits for a slot among the open files. Another shard may take one that was free a moment ago.
     async fn slot(&self) -> Held {
         let files = &self.account.client.files;
         loop {
@@ -270,14 +271,14 @@ impl State {
         }
     }
 
-    /// Keeps a chunk for the reader to take next but for what is kept already.
+    /// Adds a chunk to the head.
     fn keep(&mut self, chunk: Bytes) {
         self.head_len += chunk.len();
         self.head.push_back(chunk);
         self.count();
     }
 
-    /// Counts what is in memory now.
+    /// Updates the count of bytes in memory.
     fn count(&mut self) {
         let now = (self.head_len + self.tail.len()) as u64;
         if now == self.counted {
@@ -310,7 +311,7 @@ impl State {
         Poll::Pending
     }
 
-    /// Ready once the reader has taken all but what is spilled now.
+    /// Ready once the reader has taken everything except the data that is being spilled.
     fn poll_caught_up(&mut self, cx: &Context<'_>) -> Poll<Result<(), PushError>> {
         if self.head.is_empty() && !self.reader_gone {
             return Poll::Ready(Ok(()));
@@ -318,18 +319,18 @@ impl State {
         self.poll_closed(cx).map(|()| Err(PushError::Closed))
     }
 
-    /// Ready once the reader has taken more of the file, or has gone.
+    /// Ready once the reader has read from the file again, or has left.
     fn poll_read_since(&mut self, reads: u64, cx: &Context<'_>) -> Poll<()> {
         if self.reads == reads { self.poll_closed(cx) } else { Poll::Ready(()) }
     }
 
-    /// Whether there is room in the file for some of the bytes that are wanted, and how often it was read from by now.
+    /// Whether the file has room for some of the wanted bytes. Also returns how often the file has been read.
     fn room(&mut self, wanted: usize) -> Result<(Room, u64), PushError> {
         let Some(ring) = self.ring.as_mut().filter(|_| !self.reader_gone) else {
             return Err(PushError::Closed);
         };
         if ring.len == 0 {
-            // There is always some room at its beginning, however full the folder is.
+            // The beginning of the file always has some room, even if the folder is full.
             ring.start = 0;
         }
         let room = match ring.room(wanted) {
@@ -374,14 +375,14 @@ impl State {
         }
     }
 
-    /// An empty ring would only cost its blocks on the disk.
+    /// Releases an empty file, which would only occupy disk blocks.
     fn let_go_if_caught_up(&mut self) {
         if !self.spilling && self.ring.as_ref().is_some_and(|ring| ring.len == 0) {
             self.ring = None;
         }
     }
 
-    /// So many bytes were read from the file.
+    /// Records that `len` bytes were read from the file.
     fn was_read(&mut self, len: usize) {
         let Some(ring) = &mut self.ring else { return };
         self.reads += 1;
@@ -398,33 +399,33 @@ impl Drop for State {
     }
 }
 
-/// Whether a file can be written to.
+/// Whether the file can be written.
 enum Room {
-    /// At an offset, so many bytes in a row.
+    /// At this offset, this many contiguous bytes.
     Free(SpoolFile, u64, usize),
-    /// It is as large as it may be, and not read.
+    /// The file has its maximum size and is unread.
     Unread,
-    /// The app, the client's address or all of them have as much as they may.
+    /// A limit of the app, of the client's address or in total is reached.
     Limited(SpoolFile),
 }
 
 enum Next {
     Chunk(Bytes),
-    /// From a file, at an offset, so many bytes.
+    /// Read from this file, at this offset, this many bytes.
     Read(SpoolFile, u64, usize),
     Wait,
     End(Result<(), Cut>),
 }
 
 impl Ring {
-    /// Where to write, and how many bytes in a row may be written, of those that are wanted.
+    /// The offset and number of contiguous bytes that may be written, up to `wanted`.
     fn room(&self, wanted: usize) -> (u64, usize) {
         let at = (self.start + self.len) % self.size;
         let free = (self.size - self.len).min(self.size - at);
         (at, usize::try_from(free).map_or(wanted, |free| free.min(wanted)))
     }
 
-    /// Where to read, and how many bytes in a row to read.
+    /// The offset and number of contiguous bytes to read.
     fn filled(&self) -> (u64, usize) {
         let len = self.len.min(self.size - self.start);
         (self.start, usize::try_from(len).map_or(BLOCK, |len| len.min(BLOCK)))
@@ -432,7 +433,7 @@ impl Ring {
 }
 
 impl SpoolReader {
-    /// The next chunk, or none at the end.
+    /// Returns the next chunk, or `None` at the end.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
             if let Some((file, reading)) = &mut self.reading {

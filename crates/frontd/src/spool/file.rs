@@ -1,4 +1,4 @@
-//! One file without a name, read and written on the threads of the spool.
+//! An unnamed file, read and written on the threads of the spool.
 
 use std::fs::File;
 use std::io;
@@ -11,14 +11,14 @@ use crate::disk::{Disk, DiskError, Job};
 use crate::quota::Held;
 use bytes::Bytes;
 
-/// Deleted with its last clone, for it has no name.
+/// An unnamed file, deleted with its last clone.
 #[derive(Clone, Debug)]
 pub(super) struct SpoolFile {
     file: Arc<Handed>,
     folder: SpoolFolder,
 }
 
-/// A file that is closed on such a thread: to free the blocks of a large one takes milliseconds.
+/// A file that is closed on a disk thread: freeing the blocks of a large file takes milliseconds.
 #[derive(Debug)]
 struct Handed {
     open: Option<Open>,
@@ -26,7 +26,7 @@ struct Handed {
     granted: Arc<Granted>,
 }
 
-/// An open file. What it takes of the limits is given back once it is closed.
+/// An open file. Its usage is given back once it is closed.
 #[derive(Debug)]
 struct Open {
     file: File,
@@ -34,25 +34,25 @@ struct Open {
     _slot: Held,
 }
 
-/// What a file has of the limits.
+/// The quota that a file has taken.
 #[derive(Debug)]
 struct Granted {
     quotas: Quotas,
-    /// How far it may be written.
+    /// The offset up to which it may be written.
     end: AtomicU64,
 }
 
-/// A read on its way.
+/// A read in progress.
 pub(super) type Reading = Job<Result<Bytes, SpoolError>>;
 
 impl SpoolFile {
-    /// Makes a file; fails when too many are open for the client.
+    /// Creates a file. Fails if too many are open for the client.
     pub(super) async fn create(account: &Account) -> Result<Self, SpoolError> {
         let slot = account.client.files.take_one().ok_or_else(|| account.full(Cure::Files))?;
         Self::create_in(account, slot).await
     }
 
-    /// Makes a file in a place among the open ones that was taken for it.
+    /// Creates a file in a slot that was taken before.
     pub(super) async fn create_in(account: &Account, slot: Held) -> Result<Self, SpoolError> {
         let folder = &account.folder;
         let path = folder.0.path.clone();
@@ -64,7 +64,8 @@ impl SpoolFile {
         Ok(Self { file: Arc::new(file), folder: folder.clone() })
     }
 
-    /// How much of `len` bytes at offset `at` may be written, by all limits. One writer asks.
+    /// How many of `len` bytes at offset `at` may be written under all limits. Must only be called by one
+    /// writer.
     pub(super) fn room(&self, at: u64, len: usize) -> usize {
         let Granted { quotas, end: granted } = &*self.file.granted;
         let before = granted.load(Ordering::Relaxed);
@@ -75,12 +76,12 @@ impl SpoolFile {
         usize::try_from(room).map_or(len, |room| room.min(len))
     }
 
-    /// Waits until no limit is reached any more, whoever gives room back.
+    /// Waits until no limit is reached any more.
     pub(super) async fn freed(&self) {
         self.file.granted.quotas.room().await;
     }
 
-    /// Which limit leaves no room.
+    /// Which limit is reached.
     pub(super) fn cure(&self) -> Cure {
         self.file.granted.quotas.cure()
     }
@@ -103,7 +104,7 @@ impl SpoolFile {
         })
     }
 
-    /// What became of a read.
+    /// Converts the result of a read.
     pub(super) fn outcome(
         &self,
         read: Result<Result<Bytes, SpoolError>, DiskError>,
@@ -113,7 +114,7 @@ impl SpoolFile {
 }
 
 impl Handed {
-    /// The file, which is there until the drop.
+    /// The file, which exists until drop.
     fn get(&self) -> io::Result<&File> {
         self.open.as_ref().map(|it| &it.file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -131,7 +132,7 @@ impl Drop for Granted {
     }
 }
 
-/// What came of a job.
+/// Converts the result of a job.
 fn flatten<T>(joined: Result<io::Result<T>, DiskError>) -> io::Result<T> {
     joined.unwrap_or_else(|stopped| Err(stopped.into()))
 }

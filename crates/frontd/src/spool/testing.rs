@@ -1,4 +1,4 @@
-//! What the tests of both spools share.
+//! Helpers for the tests of both spools.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use crate::clients::Clients;
 
 pub(super) const KIB: usize = 1024;
 
-/// An account without limits on a folder that did not exist before, and where it is.
+/// An account without limits, in a folder that is newly created.
 pub(super) fn folder() -> (TempDir, Account) {
     let temp = TempDir::new().unwrap();
     let [account, _] = accounts(&temp.path().join("made/spool"), [u64::MAX; 3]);
     (temp, account)
 }
 
-/// Those of two apps, used by one address, by the limits in total, of each app and of each address.
+/// The accounts of two apps used by one address, with limits in total, per app and per address.
 pub(super) fn accounts(path: &Path, [total, per_app, per_client]: [u64; 3]) -> [Account; 2] {
     let limits = Limits {
         spool_bytes: total,
@@ -35,7 +35,7 @@ pub(super) fn accounts(path: &Path, [total, per_app, per_client]: [u64; 3]) -> [
     })
 }
 
-/// Bytes that tell their place.
+/// Bytes that encode their offset.
 pub(super) fn pattern(start: usize, len: usize) -> Vec<u8> {
     (start..start + len).map(|at| u8::try_from((at * 31 + at / 251) % 256).unwrap()).collect()
 }

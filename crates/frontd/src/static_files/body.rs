@@ -1,4 +1,4 @@
-//! The bytes of a file, from memory or from disk.
+//! The content of a file, from memory or from disk.
 
 use std::any::Any;
 use std::io::{self, IoSliceMut};
@@ -17,14 +17,14 @@ use crate::body::COUNTED;
 use crate::disk::Job;
 use crate::quota::Quota;
 
-/// Bytes that are read from disk at a time.
+/// Bytes per read.
 const BLOCK: usize = 128 * 1024;
 
-/// The same while half of the memory for responses is in use.
+/// Bytes per read while half of the response memory is in use.
 const SMALL_BLOCK: usize = 16 * 1024;
 
-/// The body of an answer. It never has more bytes than its head said; a file that has shrunk meanwhile is an
-/// error, by which the answer is cut off.
+/// The body of a response. It never exceeds the announced length. If the file has shrunk meanwhile, the body
+/// fails and the response is aborted.
 #[derive(Debug)]
 pub(crate) struct FileBody(Source);
 
@@ -37,19 +37,19 @@ enum Source {
 #[derive(Debug)]
 struct DiskReader {
     file: Arc<DiskFile>,
-    /// What goes with the open file, and is to be kept for as long: others that send it may share it.
+    /// Kept as long as the open file: the guards of its descriptor, which responses share.
     _kept: Arc<dyn Any + Send + Sync>,
     left: Range<u64>,
-    /// What its blocks count for while they are in memory.
+    /// The quota for blocks in memory.
     memory: Option<Arc<Quota>>,
-    /// What was sent last: when the client's connection has let go of it, its memory is used again.
+    /// The last block. Its buffer is reused once the client's connection has released it.
     sent: Bytes,
-    /// On its way, because the disk has to be waited for.
+    /// A read on a disk thread, because the data wasn't in the page cache.
     reading: Option<Job<io::Result<BytesMut>>>,
 }
 
 impl FileBody {
-    /// Has what is in memory of it count in `memory`: all of a small file, which outlives its place in the cache, and
+    /// Charges data in memory to `memory`: the whole of a small file, which may outlive its cache entry, and
     /// each block of a large one.
     pub(crate) fn count_in(&mut self, memory: &Arc<Quota>) {
         match &mut self.0 {
@@ -67,7 +67,7 @@ impl FileBody {
         Self(Source::Memory(data))
     }
 
-    /// A part of an open file. `kept` is dropped with it.
+    /// A range of an open file. `kept` is dropped with the body.
     pub(super) fn disk(file: Arc<DiskFile>, range: Range<u64>, kept: Arc<dyn Any + Send + Sync>) -> Self {
         let (memory, sent) = (None, Bytes::new());
         let reader = DiskReader { file, _kept: kept, left: range, memory, sent, reading: None };
@@ -105,7 +105,7 @@ impl Body for FileBody {
 }
 
 impl DiskReader {
-    /// The next bytes, of which there are some left. What is in the page cache is read at once.
+    /// Reads the next block, of which something is left. Data in the page cache is read directly.
     fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         loop {
             if let Some(reading) = &mut self.reading {
@@ -120,7 +120,7 @@ impl DiskReader {
                     return Poll::Ready(self.send(block));
                 }
                 Err(Errno::INTR) => {}
-                // Not cached, or not known of this filesystem.
+                // Not cached, or not supported by the file system.
                 Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                     let (file, at) = (Arc::clone(&self.file), self.left.start);
                     self.reading = Some(self.file.disk.run(move || {
@@ -134,7 +134,7 @@ impl DiskReader {
         }
     }
 
-    /// As long as the next block may be.
+    /// A buffer for the next block.
     fn buffer(&mut self) -> BytesMut {
         let is_ample = self.memory.as_ref().is_none_or(|it| it.is_ample());
         let block = if is_ample { BLOCK } else { SMALL_BLOCK };
@@ -161,7 +161,7 @@ impl DiskReader {
     }
 }
 
-/// Reads what can be had without waiting for the disk; EAGAIN when that is nothing.
+/// Reads what is in the page cache. Fails with EAGAIN if that is nothing.
 pub(super) fn read_cached(file: &DiskFile, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
     let file = file.get().map_err(|_| Errno::BADF)?;
     preadv2(file, &mut [IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT)

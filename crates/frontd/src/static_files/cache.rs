@@ -1,9 +1,9 @@
-//! The small files of one shard, in memory: a hit costs no system call and no other thread.
+//! An in-memory cache of small files, per shard: a hit needs no system call and no other thread.
 //!
-//! It belongs to the thread, so that shards share no lock. What is used again survives what was asked for
-//! once: a second chance in the order of arrival.
+//! The cache is thread-local, so that shards share no lock. Entries are evicted in the order of insertion,
+//! with a second chance for those that were used again.
 //!
-//! A large file is known only while somebody sends it: all who do share its descriptor.
+//! A large file is only cached while it is being sent: all its requests share one descriptor.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -13,44 +13,44 @@ use std::time::{Duration, Instant};
 
 use super::representation::Representation;
 
-/// Of one shard, in bytes.
+/// Bytes per shard.
 const CAPACITY: usize = 64 * 1024 * 1024;
-/// What an entry costs beside its content: headers, keys.
+/// What an entry costs in addition to its content: headers and keys.
 const OVERHEAD: usize = 1024;
-/// How long an entry is believed before the disk is asked again.
+/// How long an entry is used before the file is checked again.
 const FRESH: Duration = Duration::from_secs(1);
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::new(Cache::new(CAPACITY));
 }
 
-/// Tells static folders apart.
+/// Identifies a static folder.
 pub(super) type FolderId = u64;
 
 #[derive(Debug)]
 pub(super) enum Cached {
     Fresh(Arc<Representation>),
-    /// To be compared with the disk. Until that is done, others take it for fresh.
+    /// To be compared with the disk. Until then, other requests treat it as fresh.
     Stale(Arc<Representation>),
     Absent,
 }
 
-/// What this thread has for a path, as it stands in the request.
+/// Looks up a request path in this thread's cache.
 pub(super) fn get(folder: FolderId, path: &str) -> Cached {
     CACHE.with_borrow_mut(|cache| cache.get(folder, path, Instant::now()))
 }
 
-/// Keeps a file for this thread, if it is one to be kept.
+/// Adds a file to this thread's cache.
 pub(super) fn insert(folder: FolderId, path: &str, file: &Arc<Representation>) {
     CACHE.with_borrow_mut(|cache| cache.insert(folder, path, file, Instant::now()));
 }
 
-/// The path leads to nothing any more.
+/// Removes a path that no longer leads to a file.
 pub(super) fn remove(folder: FolderId, path: &str) {
     CACHE.with_borrow_mut(|cache| cache.remove(folder, path));
 }
 
-/// Has all that this thread keeps compared with the disk when it is asked for next.
+/// Marks all entries of this thread as stale.
 #[cfg(test)]
 pub(super) fn expire() {
     CACHE.with_borrow_mut(|cache| {
@@ -63,7 +63,7 @@ struct Cache {
     capacity: usize,
     size: usize,
     folders: HashMap<FolderId, HashMap<Rc<str>, Entry>>,
-    /// Who is to go next; may name entries that are gone already.
+    /// The eviction order. May contain entries that no longer exist.
     queue: VecDeque<(FolderId, Rc<str>, u64)>,
     arrivals: u64,
 }
@@ -74,11 +74,11 @@ struct Entry {
     size: usize,
     checked: Instant,
     was_used: bool,
-    /// Tells it from a former entry for the same path.
+    /// Distinguishes this entry from earlier ones for the same path.
     arrival: u64,
 }
 
-/// A small file, or a large one that others have open.
+/// A small file, or a large one that is in use.
 #[derive(Debug)]
 enum Kept {
     Small(Arc<Representation>),
@@ -140,7 +140,7 @@ impl Cache {
     }
 
     fn make_room(&mut self) {
-        // Entries that were replaced leave their places in the queue behind: they too are bounded.
+        // Replaced entries leave stale items in the queue, which are bounded too.
         while self.size > self.capacity || self.queue.len() > self.capacity / OVERHEAD {
             let Some((folder, path, arrival)) = self.queue.pop_front() else { return };
             let entry = self.folders.get_mut(&folder).and_then(|files| files.get_mut(&path));
@@ -164,7 +164,7 @@ mod tests {
 
     const FOLDER: FolderId = 1;
 
-    /// A file of so many bytes.
+    /// A file of this size.
     async fn file(size: usize) -> Arc<Representation> {
         let temp = tempfile::TempDir::new().unwrap();
         std::fs::write(temp.path().join("a.txt"), vec![b'a'; size]).unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_is_bounded_and_what_is_used_again_stays() {
+    async fn memory_is_bounded_and_entries_used_again_stay() {
         let (mut cache, now) = (Cache::new(100 * 1024), Instant::now());
         let file = file(9 * 1024).await;
         cache.insert(FOLDER, "used", &file, now);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_replaced_or_removed_leaves_nothing() {
+    async fn replaced_and_removed_entries_leave_nothing_behind() {
         let (mut cache, now) = (Cache::new(100 * 1024), Instant::now());
         let file = file(1024).await;
         for _ in 0..1000 {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_file_is_known_while_it_is_used() {
+    async fn a_large_file_is_cached_while_it_is_in_use() {
         let (mut cache, now) = (Cache::new(CAPACITY), Instant::now());
         let file = file(1024 * 1024).await;
         cache.insert(FOLDER, "a", &file, now);

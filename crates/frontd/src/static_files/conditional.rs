@@ -1,4 +1,5 @@
-//! Decides what of a file to send: all, a part, or nothing because the client has it (RFC 9110, 13 and 14).
+//! Decides whether to send all of a file, a part, or nothing because the client has it (RFC 9110, sections 13
+//! and 14).
 
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,12 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderMap, HeaderName, Method};
 
-/// What a request's preconditions are held against.
+/// The validators that preconditions are compared with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Validators<'a> {
-    /// Strong, with its quotes; empty where there is none, which is what no client can send.
+    /// A strong entity tag with its quotes. Empty if there is none, which matches no tag that a client can
+    /// send.
     pub(super) etag: &'a [u8],
-    /// Seconds since 1970, where that says anything.
+    /// Seconds since 1970, if the time is meaningful.
     pub(super) modified: Option<u64>,
     /// In bytes.
     pub(super) size: u64,
@@ -20,7 +22,7 @@ pub(super) struct Validators<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Whole,
-    /// 206, with these bytes.
+    /// 206, with this byte range.
     Part(Range<u64>),
     /// 304.
     NotModified,
@@ -30,9 +32,9 @@ pub(super) enum Decision {
     Unsatisfiable,
 }
 
-/// Evaluates preconditions in the order of RFC 9110 section 13.2.2. The method is GET or HEAD.
+/// Evaluates the preconditions of a GET or HEAD request, in the order of RFC 9110, section 13.2.2.
 pub(super) fn decide(method: &Method, headers: &HeaderMap, file: Validators<'_>) -> Decision {
-    // Most requests have none of all this.
+    // Most requests have no preconditions.
     let dates = |name| file.modified.zip(date(headers, &name));
     let failed = match tags(headers, &IF_MATCH) {
         Some(mut tags) => !tags.any(|tag| tag.matches_strongly(file.etag)),
@@ -54,7 +56,7 @@ pub(super) fn decide(method: &Method, headers: &HeaderMap, file: Validators<'_>)
     Decision::Whole
 }
 
-/// Without If-Range, or with one that names this very file.
+/// Whether If-Range is absent or matches the file.
 fn may_send_part(headers: &HeaderMap, file: Validators<'_>) -> bool {
     let Some(condition) = headers.get(IF_RANGE) else { return true };
     let value = condition.as_bytes();
@@ -64,7 +66,7 @@ fn may_send_part(headers: &HeaderMap, file: Validators<'_>) -> bool {
     file.modified.is_some_and(|modified| date(headers, &IF_RANGE) == Some(modified))
 }
 
-/// A range that is malformed, or of another unit, or one of several, is ignored.
+/// Evaluates Range. A malformed range, another unit, and multiple ranges are ignored.
 fn part(headers: &HeaderMap, size: u64) -> Decision {
     let mut values = headers.get_all(RANGE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Decision::Whole };
@@ -81,7 +83,7 @@ fn part(headers: &HeaderMap, size: u64) -> Decision {
 enum Asked {
     /// First and last byte.
     From(u64, u64),
-    /// So many at the end.
+    /// This many bytes at the end.
     Last(u64),
 }
 
@@ -101,13 +103,13 @@ impl Asked {
     }
 }
 
-/// Digits only; what is larger than any file is still a number.
+/// Parses digits. Saturates, since a number larger than any file is still valid.
 fn number(digits: &str) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
-/// Seconds since 1970; none when the date is absent, malformed, or given twice.
+/// Seconds since 1970. `None` if the date is absent, malformed, or repeated.
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     let mut values = headers.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -139,7 +141,8 @@ impl Tag<'_> {
     }
 }
 
-/// The entity-tags of all fields of this name, up to the first that is malformed; none without such a field.
+/// The entity tags in all fields of this name, up to the first malformed one. `None` if there is no such
+/// field.
 fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<impl Iterator<Item = Tag<'a>> + use<'a>> {
     if !headers.contains_key(name) {
         return None;
@@ -154,7 +157,7 @@ fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<impl Iterator<I
     }))
 }
 
-/// A tag may hold commas: it ends at its quote.
+/// Parses one tag up to its closing quote, since tags may contain commas.
 fn next_tag(list: &[u8]) -> Option<(Tag<'_>, &[u8])> {
     let start = list.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
     let list = &list[start..];
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn preconditions_in_their_order() {
+    fn preconditions_are_evaluated_in_order() {
         for (fields, expected) in [
             (&[][..], Whole),
             (&[("if-none-match", "\"a-1\"")], NotModified),
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_only_of_the_file_that_the_client_knows() {
+    fn a_range_is_only_served_from_the_file_that_the_client_knows() {
         for (condition, expected) in [
             ("\"a-1\"", Part(0..2)),
             ("\"x\"", Whole),
@@ -282,7 +285,7 @@ mod tests {
         ] {
             check(&Method::GET, &[("range", "bytes=0-1"), ("if-range", condition)], 10, &expected);
         }
-        // Not even to say that there is no such part.
+        // Otherwise, even an unsatisfiable range is ignored.
         check(&Method::GET, &[("range", "bytes=10-"), ("if-range", "\"x\"")], 10, &Whole);
     }
 }

@@ -1,4 +1,4 @@
-//! Tells local disks from network folders, whose server may keep an open waiting for good.
+//! Distinguishes local from network file systems, where an open may hang forever.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,31 +8,32 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-/// How long the list of mounts is believed.
+/// How long the list of mounts is used before it is read again.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// What begins the names of filesystems that another machine or process serves.
+/// Prefixes of the names of file systems that another machine or process serves.
 const REMOTE: [&str; 18] = [
     "9p", "afs", "autofs", "beegfs", "ceph", "cifs", "coda", "fuse", "gfs", "gluster", "lustre", "nfs",
     "ocfs", "orangefs", "prl_fs", "smb", "vboxsf", "virtiofs",
 ];
 
-/// What all shards know of the mounts.
+/// The mounts, shared by all shards.
 static MOUNTS: Mutex<Mounts> = Mutex::new(Mounts::UNKNOWN);
 
 #[derive(Debug)]
 struct Mounts {
     remote: Option<Remote>,
-    /// When somebody was sent to read them last.
+    /// When a caller was last told to read the mounts.
     asked: Option<Instant>,
     is_wanted: bool,
 }
 
-/// Devices of remote filesystems, by major and minor number.
+/// Devices of remote file systems, as major and minor number.
 type Remote = HashSet<(u32, u32)>;
 
-/// Whether what `folder` is on is known to answer without a network or another process. It waits for nothing: now and then
-/// one caller is told that it does not, and reads the mounts where it may wait ([`refresh`]).
+/// Whether `folder` is known to be on a file system that needs no network and no other process. Never blocks.
+/// Once in a while it returns `false` to a caller, which is then expected to call [`refresh`] where blocking
+/// is allowed.
 pub(super) fn is_local(folder: impl AsFd) -> bool {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let Ok(stat) = statx(folder, c"", flags, StatxFlags::TYPE) else { return false };
@@ -40,10 +41,10 @@ pub(super) fn is_local(folder: impl AsFd) -> bool {
     MOUNTS.lock().has_local(device)
 }
 
-/// Reads the mounts, if somebody was sent to do so.
+/// Reads the mounts, if [`is_local`] has asked for it.
 pub(super) fn refresh() {
     if std::mem::take(&mut MOUNTS.lock().is_wanted) {
-        // Without /proc, all is taken for local.
+        // Without /proc, everything counts as local.
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let remote = mounts.lines().filter_map(remote).collect();
         MOUNTS.lock().remote = Some(remote);
@@ -63,7 +64,7 @@ impl Mounts {
     }
 }
 
-/// The device of a line of `mountinfo`, where it is of a remote filesystem (proc_pid_mountinfo(5)).
+/// The device in a line of `mountinfo`, if it is a remote file system (proc_pid_mountinfo(5)).
 fn remote(line: &str) -> Option<(u32, u32)> {
     let (mount, filesystem) = line.split_once(" - ")?;
     REMOTE.iter().find(|it| filesystem.starts_with(**it))?;
@@ -90,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn the_mounts_are_read_by_who_may_wait() {
+    fn mounts_are_only_read_where_blocking_is_allowed() {
         let mut mounts = Mounts::UNKNOWN;
-        assert!(!mounts.has_local((0, 1)) && !mounts.has_local((0, 1)), "nobody has read them");
+        assert!(!mounts.has_local((0, 1)) && !mounts.has_local((0, 1)), "the mounts aren't read yet");
         mounts.remote = Some(Remote::from([(0, 2)]));
         assert!(mounts.has_local((0, 1)) && !mounts.has_local((0, 2)));
         assert!(std::mem::take(&mut mounts.is_wanted));
         mounts.asked = None;
-        assert!(!mounts.has_local((0, 1)) && mounts.is_wanted, "they are old");
-        assert!(mounts.has_local((0, 1)), "one is enough to read them again");
+        assert!(!mounts.has_local((0, 1)) && mounts.is_wanted, "the list is outdated");
+        assert!(mounts.has_local((0, 1)), "one caller is enough to refresh the list");
     }
 }

@@ -1,11 +1,11 @@
-//! Opens a file below a folder; the kernel refuses every way out of it.
+//! Opens a file beneath a folder, with the kernel enforcing that the path doesn't leave it.
 //!
-//! `openat2` with `RESOLVE_BENEATH` follows symlinks within the folder, and refuses those that lead out of it and those
-//! that are absolute. Where one of these is met, or the kernel has no `openat2`, [`through_links`] finds the file, and
-//! asks the kernel where it is.
+//! `openat2` with `RESOLVE_BENEATH` follows symlinks within the folder, and refuses absolute ones and those
+//! that lead out. For a refused symlink, or on a kernel without `openat2`, [`through_links`] finds the file
+//! and asks the kernel where it is.
 //!
-//! Everything is first tried without waiting for a disk (`RESOLVE_CACHED`), so that what is in the
-//! kernel's caches costs no hop to another thread.
+//! Every open is first tried with `RESOLVE_CACHED`, which doesn't block, so that a path in the kernel's
+//! caches needs no other thread.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,33 +28,33 @@ use crate::disk::{Disk, DiskError};
 #[derive(Debug)]
 pub(super) enum Target {
     File(OpenFile),
-    /// A folder with a page, asked for without its slash.
+    /// A folder with an index page, requested without the trailing slash.
     FolderWithPage,
 }
 
-/// A regular file, and what it was when it was opened.
+/// A regular file, and its state when it was opened.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) file: Arc<DiskFile>,
     pub(super) stamp: Stamp,
 }
 
-/// A file that is read, and where need be closed, on threads of its folder's disk.
+/// A file that is read, and closed if necessary, on disk threads.
 #[derive(Debug)]
 pub(super) struct DiskFile {
     file: Option<File>,
     pub(super) disk: Disk,
-    /// It was opened on such a thread: what is done with it may wait for another machine.
+    /// Whether it was opened on a disk thread, so that further operations may block too.
     waits: bool,
 }
 
 impl DiskFile {
-    /// The file, which is there until the drop.
+    /// The file, which exists until drop.
     pub(super) fn get(&self) -> io::Result<&File> {
         self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Whether its disk had to be waited for, and may have to be again.
+    /// Whether operations on the file may block.
     pub(super) fn waits(&self) -> bool {
         self.waits
     }
@@ -68,26 +68,26 @@ impl Drop for DiskFile {
     }
 }
 
-/// A file whose stamp is unchanged has the same content.
+/// The state of a file. If it is unchanged, so is the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     inode: (u64, u64),
     pub(super) size: u64,
-    /// Since 1970, in nanoseconds; what is older is taken for 1970.
+    /// Nanoseconds since 1970. Earlier times count as 1970.
     pub(super) modified: u128,
     changed: (i64, i64),
 }
 
-/// How far symlinks are followed.
+/// How symlinks are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Symlinks {
-    /// Within the folder.
+    /// Only within the folder.
     Inside,
-    /// Wherever they lead.
+    /// To any place.
     Anywhere,
 }
 
-/// Why there is nothing to serve.
+/// Why a file can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error("no such file")]
@@ -96,7 +96,7 @@ pub(crate) enum OpenError {
     LeadsOut,
     #[error("the file may not be read")]
     Forbidden,
-    /// Until others are done with theirs.
+    /// Temporary, until other requests have closed their files.
     #[error("too many files are open")]
     TooMany,
     #[error(transparent)]
@@ -105,14 +105,14 @@ pub(crate) enum OpenError {
     Failed(#[from] io::Error),
 }
 
-/// Whether an open may wait for the disk.
+/// Whether an open may block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
     Wait,
     Never,
 }
 
-/// Opens `path` below `folder`, on a thread of `disk` when it is not in the kernel's caches.
+/// Opens `path` beneath `folder`, on a thread of `disk` if it isn't in the kernel's caches.
 pub(super) async fn open(
     folder: &Path,
     path: &FilePath,
@@ -128,7 +128,7 @@ pub(super) async fn open(
     opened.await?.map_err(OpenError::from)
 }
 
-/// Opens a file that the operator named, wherever its symlinks lead.
+/// Opens a file that the operator configured by name, wherever its symlinks lead.
 pub(super) async fn open_named(path: &Path, disk: &Disk) -> Result<Target, OpenError> {
     let (path, its_disk) = (path.to_owned(), disk.clone());
     let opened = disk.run(move || {
@@ -146,7 +146,7 @@ fn target(
     disk: &Disk,
     patience: Patience,
 ) -> Result<Target, Errno> {
-    // Anew each time: a deploy may have put another folder into its place.
+    // Opened each time, since a deploy may have replaced the folder.
     let root = open_root(folder, patience)?;
     if patience == Patience::Wait {
         mounts::refresh();
@@ -163,7 +163,7 @@ fn target(
     }
 }
 
-/// None is a folder.
+/// Returns `None` for a folder.
 fn regular(file: File, disk: &Disk, patience: Patience) -> Result<Option<OpenFile>, Errno> {
     let metadata = file.metadata().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     if metadata.is_file() {
@@ -176,7 +176,7 @@ fn regular(file: File, disk: &Disk, patience: Patience) -> Result<Option<OpenFil
 }
 
 const ROOT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// A FIFO must not be waited for, nor a terminal be taken.
+/// NONBLOCK so that opening a FIFO doesn't block, NOCTTY so that a terminal isn't acquired.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 fn open_root(folder: &Path, patience: Patience) -> Result<OwnedFd, Errno> {
@@ -194,14 +194,15 @@ fn open_below(
 ) -> Result<OwnedFd, Errno> {
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     if patience == Patience::Never {
-        // What is mounted below may be on a network. What a link leads to is looked for by who may wait.
+        // A mount beneath the folder may be on a network, and following other links may block: both are left
+        // to a disk thread.
         let here = beneath | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
         return match resolve(root, path.as_path(), READ, here) {
             Err(Errno::XDEV) => Err(Errno::AGAIN),
             opened => opened,
         };
     }
-    // EAGAIN: something was renamed meanwhile, and the kernel cannot tell whether the path led out.
+    // EAGAIN means that something was renamed meanwhile, and the kernel can't tell whether the path led out.
     for _ in 0..8 {
         match resolve(root, path.as_path(), READ, beneath) {
             Err(Errno::XDEV) => return through_links(root, path.as_path(), symlinks),
@@ -215,10 +216,11 @@ fn open_below(
     Err(Errno::NOENT)
 }
 
-/// Opens what a path with any links leads to, if that is where it may be: XDEV if not.
+/// Opens a path that contains arbitrary links, if the file is in an allowed place. Returns XDEV if it isn't.
 ///
-/// The file is found without being opened, judged by where the kernel says that it is, and only then opened, by its
-/// descriptor: whatever is renamed meanwhile, what was judged is what is read.
+/// The file is first found without being opened, then checked by the location that the kernel reports, and
+/// only then opened, through its descriptor. Whatever is renamed meanwhile, the file that was checked is the
+/// one that is read.
 fn through_links(root: &OwnedFd, path: &Path, symlinks: Symlinks) -> Result<OwnedFd, Errno> {
     let find = OFlags::PATH | OFlags::CLOEXEC;
     let found = match resolve(root, path, find, ResolveFlags::NO_MAGICLINKS) {
@@ -231,7 +233,7 @@ fn through_links(root: &OwnedFd, path: &Path, symlinks: Symlinks) -> Result<Owne
     reopen(&found)
 }
 
-/// Opens what was found; a device or a socket is not touched.
+/// Opens a file that was found. Devices and sockets aren't opened.
 fn reopen(found: &OwnedFd) -> Result<OwnedFd, Errno> {
     match FileType::from_raw_mode(fstat(found)?.st_mode) {
         FileType::RegularFile | FileType::Directory => openat(CWD, by_descriptor(found), READ, Mode::empty()),
@@ -239,7 +241,7 @@ fn reopen(found: &OwnedFd) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Where an open file or folder is, without links.
+/// The location of an open file or folder, with all links resolved.
 fn location(of: &OwnedFd) -> Result<PathBuf, Errno> {
     let location = readlink(by_descriptor(of), Vec::new())?;
     Ok(PathBuf::from(OsString::from_vec(location.into_bytes())))
@@ -255,7 +257,7 @@ fn is_openat2_missing() -> bool {
     OPENAT2_IS_MISSING.load(Ordering::Relaxed)
 }
 
-/// `openat2`, or EAGAIN where that cannot say.
+/// Calls `openat2`. Returns EAGAIN if it isn't available.
 fn resolve(
     root: impl std::os::fd::AsFd,
     path: &Path,
@@ -266,12 +268,12 @@ fn resolve(
         return Err(Errno::AGAIN);
     }
     match openat2(root, path, flags, Mode::empty(), how) {
-        // Before Linux 5.6, or forbidden by a container's seccomp filter of that age.
+        // Before Linux 5.6, or blocked by an old seccomp filter of a container.
         Err(Errno::NOSYS) => {
             OPENAT2_IS_MISSING.store(true, Ordering::Relaxed);
             Err(Errno::AGAIN)
         }
-        // Before Linux 5.12 there is no RESOLVE_CACHED.
+        // RESOLVE_CACHED exists since Linux 5.12.
         Err(Errno::INVAL) if how.contains(ResolveFlags::CACHED) => Err(Errno::AGAIN),
         opened => opened,
     }
@@ -291,19 +293,19 @@ impl Stamp {
 }
 
 impl Stamp {
-    /// Its number on its filesystem.
+    /// The inode number.
     pub(super) fn inode(self) -> u64 {
         self.inode.1
     }
 
-    /// Whether it is of that very file, whatever it holds.
+    /// Whether it belongs to this file, regardless of its content.
     pub(super) fn is_of(self, device: u64, inode: u64) -> bool {
         self.inode == (device, inode)
     }
 }
 
 impl OpenFile {
-    /// What the file is now.
+    /// The current state of the file.
     pub(super) fn stamp_now(&self) -> io::Result<Stamp> {
         Ok(Stamp::new(&self.file.get()?.metadata()?))
     }
@@ -313,7 +315,7 @@ impl From<Errno> for OpenError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::XDEV => Self::LeadsOut,
-            // NXIO is a socket; INVAL a name that the filesystem cannot have.
+            // NXIO is a socket. INVAL is a name that the file system doesn't allow.
             Errno::NOENT
             | Errno::NOTDIR
             | Errno::LOOP
@@ -336,9 +338,9 @@ mod tests {
     use super::super::path::Names;
     use super::*;
 
-    /// As where the kernel has no `openat2`.
+    /// As on a kernel without `openat2`.
     #[test]
-    fn through_links_the_location_decides() {
+    fn the_location_decides_whether_a_link_is_followed() {
         let temp = tempfile::TempDir::new().unwrap();
         let (outside, root) = (temp.path().join("secret"), temp.path().join("root"));
         std::fs::create_dir_all(root.join("a/b")).unwrap();

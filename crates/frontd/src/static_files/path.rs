@@ -1,4 +1,4 @@
-//! The path of a request below a static folder, decoded, and proven to stay within it.
+//! A decoded request path below a static folder that is proven to stay within it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -6,19 +6,19 @@ use std::path::Path;
 
 use percent_encoding::percent_decode_str;
 
-/// The longest path, in bytes: what the kernel takes.
+/// Maximum length of a path in bytes, as in the kernel.
 const PATH_MAX: usize = 4096;
-/// What is served for a folder.
+/// The page that is served for a folder.
 const INDEX: &[u8] = b"index.html";
-/// The one hidden folder that is meant to be seen (RFC 8615).
+/// The only hidden folder that may be served (RFC 8615).
 const WELL_KNOWN: &[u8] = b".well-known";
 
 /// Which names may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
-    /// Those that are not hidden; a folder stands for its page.
+    /// Names that aren't hidden. A folder stands for its index page.
     Public,
-    /// Any file: who asks is the app.
+    /// Any file, for requests by the app.
     Any,
 }
 
@@ -27,8 +27,8 @@ pub(super) enum Names {
 pub(super) struct FilePath(Vec<u8>);
 
 impl FilePath {
-    /// Parses what follows the prefix, still percent-encoded. A folder (what ends in a slash) stands for its
-    /// `index.html`. None for whatever has no business there: the answer is 404.
+    /// Parses the percent-encoded path after the prefix. A folder (a path with a trailing slash) stands for
+    /// its `index.html`. Returns `None` if the path may not be served, which is a 404.
     pub(super) fn parse(raw: &str, names: Names) -> Option<Self> {
         if raw.len() > PATH_MAX {
             return None;
@@ -51,7 +51,7 @@ impl FilePath {
         }
     }
 
-    /// The page of the folder that this is.
+    /// The index page of this folder.
     pub(super) fn index(mut self) -> Self {
         if !self.0.is_empty() {
             self.0.push(b'/');
@@ -65,7 +65,7 @@ impl FilePath {
     }
 }
 
-/// A decoded segment that holds no separator, however it was written, and is not hidden from who asks.
+/// Whether a decoded segment contains no separator and isn't hidden.
 fn is_servable(segment: &[u8], names: Names) -> bool {
     let is_refused = match names {
         Names::Public => segment.starts_with(b".") && segment != WELL_KNOWN || segment.contains(&b'\\'),
@@ -123,7 +123,7 @@ mod tests {
             let path = FilePath::parse(raw, Names::Public);
             assert_eq!(path.as_ref().map(FilePath::as_path), expected.map(Path::new), "{raw}");
         }
-        // Decoded once only: what is left is the name of a file.
+        // Only decoded once: the rest is part of the file name.
         assert_eq!(FilePath::parse("%252e%252e/a", Names::Public).unwrap().as_path(), Path::new("%2e%2e/a"));
         assert_eq!(FilePath::parse("%ff", Names::Public).unwrap().as_path().as_os_str().as_bytes(), [0xff]);
         assert_eq!(FilePath::parse(&"a".repeat(PATH_MAX + 1), Names::Public), None);

@@ -1,4 +1,4 @@
-//! A file as it is served: its bytes, and the headers that go with them.
+//! A file as it is served: its content and its headers.
 
 use std::io;
 use std::ops::Range;
@@ -16,26 +16,26 @@ use super::conditional::Validators;
 use super::open::{DiskFile, OpenError, OpenFile, Stamp};
 use crate::quota::{Held, Quota};
 
-/// The largest file that is held in memory, in bytes.
+/// Maximum size of a file that is kept in memory, in bytes.
 const MEMORY_MAX: u64 = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Representation {
     pub(super) stamp: Stamp,
-    /// Those of a 200, in full.
+    /// All headers of a 200.
     headers: HeaderMap,
     validators: Option<Known>,
     content: Content,
-    /// Its place among the open files.
+    /// Its slot among the open files.
     _slot: Option<Held>,
 }
 
-/// What tells this version of the file from others.
+/// The validators of this version of the file.
 #[derive(Debug)]
 struct Known {
     etag: HeaderValue,
     last_modified: HeaderValue,
-    /// In seconds since 1970.
+    /// Seconds since 1970.
     modified: u64,
 }
 
@@ -46,7 +46,7 @@ enum Content {
 }
 
 impl Representation {
-    /// Reads a small file whole, and keeps a large one open, which is one of `files`.
+    /// Reads a small file completely. Keeps a large one open, which counts against `files`.
     pub(super) async fn load(open: OpenFile, path: &Path, files: &Arc<Quota>) -> Result<Self, OpenError> {
         let stamp = open.stamp;
         if stamp.size > MEMORY_MAX {
@@ -69,12 +69,12 @@ impl Representation {
         Self { stamp, headers, validators, content, _slot: slot }
     }
 
-    /// The headers of a 200, and of a 206 but for its length.
+    /// The headers of a 200. A 206 has a different length.
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// Those of a 304.
+    /// The headers of a 304.
     pub(super) fn validating_headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(3);
         if let Some(known) = &self.validators {
@@ -92,7 +92,7 @@ impl Representation {
         }
     }
 
-    /// Bytes that it holds in memory, if it is one to be held.
+    /// The size in memory, if the file is small enough to be cached.
     pub(super) fn cacheable_len(&self) -> Option<usize> {
         match &self.content {
             Content::Memory(data) => Some(data.len()),
@@ -109,14 +109,14 @@ impl Representation {
 }
 
 impl Known {
-    /// None where the time of modification is made up, as in builds that are reproducible and some images: all versions
-    /// of the file have the same then.
+    /// Returns `None` if the modification time is artificial, as in reproducible builds and some images: it
+    /// is the same for all versions of the file then.
     fn of(stamp: Stamp) -> Option<Self> {
         let modified = u64::try_from(stamp.modified / 1_000_000_000).unwrap_or(u64::MAX);
         if modified <= 1 {
             return None;
         }
-        // In the future no file has been modified (RFC 9110, 8.8.2.1).
+        // A modification time must not be in the future (RFC 9110, section 8.8.2.1).
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let modified = modified.min(now.as_secs());
         Some(Self {
@@ -137,7 +137,7 @@ fn part(data: &Bytes, range: &Range<u64>) -> Bytes {
     data.slice(index(range.start)..index(range.end))
 }
 
-/// The whole file, and what it was at that moment. One that keeps changing under the read is an error.
+/// Reads the whole file, and its state at that moment. Fails if the file keeps changing.
 async fn read(mut open: OpenFile) -> Result<(Bytes, Stamp), OpenError> {
     for _ in 0..3 {
         let before = open.stamp;
@@ -147,7 +147,7 @@ async fn read(mut open: OpenFile) -> Result<(Bytes, Stamp), OpenError> {
         if count < len || open.file.waits() {
             (open, data, count) = read_waiting(open, data).await?;
         } else {
-            // What could be opened and read at once is on no network.
+            // A file that could be opened and read without blocking isn't on a network.
             open.stamp = open.stamp_now()?;
         }
         if count == len && open.stamp == before {
@@ -160,7 +160,7 @@ async fn read(mut open: OpenFile) -> Result<(Bytes, Stamp), OpenError> {
     Err(io::Error::new(io::ErrorKind::ResourceBusy, "the file is being written").into())
 }
 
-/// The same on a thread of the disk. Its stamp is that of the end of the read.
+/// Reads on a disk thread. The stamp is taken after the read.
 async fn read_waiting(
     mut open: OpenFile,
     mut data: BytesMut,
@@ -180,7 +180,7 @@ async fn read_waiting(
     Ok(disk.run(read).await??)
 }
 
-/// By the name's extension, as nginx does; text is UTF-8.
+/// The content type by file extension, as in nginx. Text is UTF-8.
 fn content_type(path: &Path) -> HeaderValue {
     match mime_guess::from_path(path).first_raw() {
         Some(text_type) if text_type.starts_with("text/") => text(&format!("{text_type}; charset=utf-8")),
@@ -189,7 +189,7 @@ fn content_type(path: &Path) -> HeaderValue {
     }
 }
 
-/// Of visible ASCII, as all that is written here.
+/// Creates a header value. All values here are visible ASCII.
 fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
 }

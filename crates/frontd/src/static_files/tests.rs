@@ -1,4 +1,4 @@
-//! Requests against a real folder: status, headers and bytes of each.
+//! Requests against a real folder, with their statuses, headers and bodies.
 
 mod network;
 
@@ -13,7 +13,7 @@ use super::*;
 
 const LARGE: usize = 1024 * 1024 + 77;
 
-/// A folder, and what must never be seen beside it.
+/// A folder, with secrets next to it.
 struct World {
     temp: TempDir,
     site: StaticFolder,
@@ -85,7 +85,7 @@ impl World {
         self.ask(Method::GET, rest, &[]).await
     }
 
-    /// Asks until the answer is this: a change is seen after a second.
+    /// Retries until the response has this body: a change is seen within a second.
     async fn becomes(&self, rest: &str, body: &[u8]) {
         while self.get(rest).await.body != body {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -130,7 +130,7 @@ async fn files_are_served_with_their_type() {
         (".well-known/security.txt", "text/plain; charset=utf-8", b"contact"),
         ("large.bin", "application/octet-stream", &pattern(LARGE)),
     ] {
-        // From disk, and then from memory.
+        // First from disk, then from memory.
         for turn in 0..2 {
             let answer = world.get(rest).await;
             assert_eq!((answer.status, answer.header("content-type")), (200, content_type), "{rest}, {turn}");
@@ -146,7 +146,7 @@ async fn files_are_served_with_their_type() {
 }
 
 #[tokio::test]
-async fn nothing_outside_is_served_nor_anything_hidden() {
+async fn nothing_outside_or_hidden_is_served() {
     let world = World::new();
     symlink("../secret.txt", world.path("link-out")).unwrap();
     symlink(world.temp.path().join("secret.txt"), world.path("absolute-out")).unwrap();
@@ -231,7 +231,7 @@ async fn symlinks_within_the_folder_are_followed() {
         ("absolute-folder/", "docs"),
         ("around/sub/page.html", "sub"),
     ] {
-        // From disk, and then from memory.
+        // First from disk, then from memory.
         for turn in 0..2 {
             assert_eq!(world.get(rest).await.body, body.as_bytes(), "{rest}, {turn}");
         }
@@ -240,7 +240,7 @@ async fn symlinks_within_the_folder_are_followed() {
 }
 
 #[tokio::test]
-async fn symlinks_that_lead_out_are_followed_where_the_operator_says_so() {
+async fn symlinks_that_lead_out_are_followed_if_configured() {
     let mut world = World::new();
     symlink("../secret.txt", world.path("link-out")).unwrap();
     symlink(world.temp.path().join("outside"), world.path("folder-out")).unwrap();
@@ -259,14 +259,14 @@ async fn symlinks_that_lead_out_are_followed_where_the_operator_says_so() {
 }
 
 #[test]
-fn each_file_is_logged_once_and_so_many_at_most() {
+fn each_file_is_logged_once_up_to_a_limit() {
     let told = ToldOnce::default();
     assert!(told.is_first("a") && !told.is_first("a"));
     assert_eq!((0..1000).filter(|it| told.is_first(&it.to_string())).count(), ToldOnce::FILES_MAX - 1);
 }
 
 #[tokio::test]
-async fn one_file_is_served_at_its_own_path_alone() {
+async fn a_single_file_is_only_served_at_its_own_path() {
     let mut world = World::new();
     world.site = StaticFolder::new("/favicon.ico", &world.path("logo.svg"), Symlinks::Inside);
     assert_eq!(world.site.rest("/favicon.ico"), Some(""));
@@ -278,7 +278,7 @@ async fn one_file_is_served_at_its_own_path_alone() {
     assert_eq!(answer.body, b"<svg/>");
     world.write("logo.svg", b"<svg>2</svg>");
     world.becomes("", b"<svg>2</svg>").await;
-    // The operator named it, wherever that leads, as a folder's own path may be a link.
+    // The operator configured it by name, so its links may lead anywhere, as with the path of a folder.
     fs::remove_file(world.path("logo.svg")).unwrap();
     symlink("../secret.txt", world.path("logo.svg")).unwrap();
     world.becomes("", b"secret").await;
@@ -290,7 +290,7 @@ async fn one_file_is_served_at_its_own_path_alone() {
 }
 
 #[tokio::test]
-async fn a_made_up_time_of_modification_is_no_validator() {
+async fn an_artificial_modification_time_is_no_validator() {
     let world = World::new();
     for seconds in [0, 1] {
         let file = fs::File::options().write(true).open(world.path("a.txt")).unwrap();
@@ -308,7 +308,7 @@ async fn a_made_up_time_of_modification_is_no_validator() {
     }
 }
 
-/// A deploy may keep size and time: it does so where files are unpacked or copied.
+/// A deploy that unpacks or copies files may keep their size and time.
 #[tokio::test]
 async fn another_file_of_the_same_size_and_time_has_another_tag() {
     let world = World::new();
@@ -337,7 +337,7 @@ async fn a_redirect_keeps_the_query() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_not_waited_for() {
+async fn opening_a_fifo_or_socket_does_not_block() {
     let world = World::new();
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     let fifo = rustix::fs::FileType::Fifo;
@@ -349,16 +349,16 @@ async fn what_is_no_file_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_read_is_told_from_what_is_missing() {
+async fn an_unreadable_file_is_a_403() {
     let world = World::new();
     fs::set_permissions(world.path("a.txt"), fs::Permissions::from_mode(0o000)).unwrap();
-    // Whoever runs the tests as root may read everything.
+    // root may read everything.
     let expected = if fs::File::open(world.path("a.txt")).is_ok() { 200 } else { 403 };
     assert_eq!(world.get("a.txt").await.status, expected);
 }
 
 #[tokio::test]
-async fn a_folder_without_its_slash_is_redirected_when_it_has_a_page() {
+async fn a_folder_without_trailing_slash_is_redirected_if_it_has_a_page() {
     let world = World::new();
     let answer = world.get("docs").await;
     assert_eq!((answer.status, answer.header("location")), (301, "/static/docs/"));
@@ -366,7 +366,7 @@ async fn a_folder_without_its_slash_is_redirected_when_it_has_a_page() {
     world.write("evil.example/index.html", b"");
     let site = StaticFolder::new("/", world.site.folder(), Symlinks::Inside);
     let answer = site.serve(&Method::GET, "/evil.example", &HeaderMap::new(), &files()).await;
-    assert_eq!(answer.status(), 404, "it would lead to another host");
+    assert_eq!(answer.status(), 404, "it would redirect to another host");
     let answer = site.serve(&Method::GET, "evil.example", &HeaderMap::new(), &files()).await;
     assert_eq!(answer.headers()["location"], "/evil.example/");
 }
@@ -449,7 +449,7 @@ async fn ranges_of_a_file_on_disk() {
 }
 
 #[tokio::test]
-async fn the_future_is_no_time_of_modification() {
+async fn a_modification_time_is_never_in_the_future() {
     let world = World::new();
     let file = fs::File::options().write(true).open(world.path("a.txt")).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(1_000_000)).unwrap();
@@ -465,7 +465,7 @@ async fn changes_on_disk_are_seen() {
     world.becomes("a.txt", b"edited").await;
     assert_ne!(world.get("a.txt").await.headers["etag"], before.headers["etag"]);
 
-    // An editor that writes a new file and renames it, with the same size.
+    // Like an editor that writes a new file of the same size and renames it.
     world.write("new", b"rename");
     fs::rename(world.path("new"), world.path("a.txt")).unwrap();
     world.becomes("a.txt", b"rename").await;
@@ -475,7 +475,7 @@ async fn changes_on_disk_are_seen() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     world.write("a.txt", b"again");
-    assert_eq!(world.get("a.txt").await.body, b"again", "a new file is there at once");
+    assert_eq!(world.get("a.txt").await.body, b"again", "a new file is seen at once");
 }
 
 #[tokio::test]
@@ -497,7 +497,7 @@ async fn a_deploy_replaces_the_folder() {
 }
 
 #[tokio::test]
-async fn a_folder_that_comes_later_is_served() {
+async fn a_folder_created_later_is_served() {
     let world = World::new();
     let later = world.temp.path().join("later");
     let site = StaticFolder::new("/static/", &later, Symlinks::Inside);
@@ -508,7 +508,7 @@ async fn a_folder_that_comes_later_is_served() {
 }
 
 #[tokio::test]
-async fn a_file_that_changes_while_it_is_sent_keeps_to_its_length() {
+async fn a_file_that_changes_while_it_is_sent_keeps_its_length() {
     let world = World::new();
     let open = fs::File::options().append(true).open(world.path("large.bin")).unwrap();
 
@@ -532,7 +532,7 @@ async fn a_file_that_changes_while_it_is_sent_keeps_to_its_length() {
     assert_eq!(cut.unwrap().unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
-/// Two apps may have files of the same name.
+/// Two apps may have files with the same name.
 #[tokio::test]
 async fn folders_do_not_share_their_files() {
     let world = World::new();
@@ -544,7 +544,7 @@ async fn folders_do_not_share_their_files() {
 }
 
 #[tokio::test]
-async fn a_large_file_is_open_once_however_many_send_it_and_files_are_bounded() {
+async fn a_large_file_is_opened_once_for_all_requests_and_open_files_are_bounded() {
     let world = World::new();
     world.write("other.bin", &pattern(LARGE));
     let files = Quota::new(1);
@@ -562,7 +562,7 @@ async fn a_large_file_is_open_once_however_many_send_it_and_files_are_bounded() 
 }
 
 #[tokio::test]
-async fn what_waits_for_a_client_counts_while_it_is_in_memory() {
+async fn data_that_waits_for_a_client_counts_while_it_is_in_memory() {
     let world = World::new();
     world.write("small.bin", &pattern(20_000));
     let memory = Quota::new(1 << 20);
@@ -585,11 +585,11 @@ async fn what_waits_for_a_client_counts_while_it_is_in_memory() {
     assert_eq!(memory.used(), 0);
     memory.charge(1 << 19);
     let short = large.frame().await.unwrap().unwrap();
-    assert_eq!(short.data_ref().unwrap().len(), 16 * 1024, "memory is short");
+    assert_eq!(short.data_ref().unwrap().len(), 16 * 1024, "response memory is half full");
 }
 
 #[tokio::test]
-async fn a_cached_file_is_served_while_no_file_can_be_opened_and_not_once_it_is_gone() {
+async fn a_cached_file_is_served_while_no_file_can_be_opened_but_not_once_it_is_deleted() {
     let world = World::new();
     let get = async |files: Arc<Quota>| {
         cache::expire();

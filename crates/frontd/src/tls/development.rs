@@ -1,9 +1,9 @@
-//! A local certificate authority that vouches for the hosts of a development machine.
+//! A local certificate authority for the hosts of a development machine.
 //!
 //! ```text
-//! FOLDER/ca.pem            to be trusted by browsers and clients; 10 years
-//! FOLDER/ca.key            0600
-//! FOLDER/leaves/NAME.pem   certificate, authority and key of one host, 0600; made anew shortly before they expire
+//! FOLDER/ca.pem            to be trusted by browsers and clients; valid for 10 years
+//! FOLDER/ca.key            mode 0600
+//! FOLDER/leaves/NAME.pem   certificate, authority and key of one host; mode 0600; renewed before it expires
 //! ```
 
 use std::fs::{self, File, Permissions};
@@ -24,15 +24,15 @@ use super::identity::{Identity, read_chain};
 use super::names::Names;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How long before now what is made is valid, for clocks that are slow.
+/// New certificates are valid from this long ago, for clients whose clock is slow.
 const SLACK: Duration = DAY;
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
-/// With the slack at most the 397 days that browsers accept.
+/// With `SLACK`, at most the 397 days that browsers accept.
 const LEAF_LIFE: Duration = Duration::from_secs(395 * DAY.as_secs());
-/// What expires sooner is made anew.
+/// Certificates that expire sooner are renewed.
 const RENEW: Duration = Duration::from_secs(30 * DAY.as_secs());
 
-/// The names of this machine itself, the first of which names the file.
+/// The names of the machine itself. The first one names the file.
 const LOCALHOST: &[&str] = &["localhost", "127.0.0.1", "::1"];
 
 pub(super) struct Authority {
@@ -43,11 +43,11 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Takes the authority that is kept in `folder`, or makes it.
+    /// Opens the authority in `folder`, or creates it.
     pub(super) fn open(folder: &Path) -> Result<Self, TlsError> {
         let leaves = folder.join("leaves");
         fs::create_dir_all(&leaves).map_err(TlsError::keep(&leaves))?;
-        // Two daemons that start at once must not each make one.
+        // Two daemons that start at the same time must not both create one.
         let lock = File::open(folder).map_err(TlsError::read(folder))?;
         lock.lock().map_err(TlsError::keep(folder))?;
         let (certificate, key) = (folder.join("ca.pem"), folder.join("ca.key"));
@@ -76,8 +76,8 @@ impl Authority {
         Ok(Self { folder: folder.to_owned(), identity, pem, issuer })
     }
 
-    /// Certificates for this machine, and for each of these domains that can have one. With them the first
-    /// error, if there was one: the other domains have theirs.
+    /// Returns certificates for the machine itself and for each of these domains that can have one. Also
+    /// returns the first error, if any: the other domains still get their certificates.
     pub(super) fn certify<'a>(
         &self,
         domains: impl Iterator<Item = &'a str>,
@@ -103,7 +103,7 @@ impl Authority {
         }
     }
 
-    /// The certificate that is in this file, if it is this authority's and still good.
+    /// The certificate in this file, if this authority issued it and it is still good.
     fn kept(&self, path: &Path, names: &[&str]) -> Option<Identity> {
         let chain = read_chain(path).ok()?;
         let kept = Identity::read(path, path).ok()?;
@@ -136,7 +136,7 @@ fn make_authority(certificate: &Path, key: &Path) -> Result<(), TlsError> {
     let make = || {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::default();
-        // Clients look authorities up by name: two that were made must not share one.
+        // Clients look up authorities by name, so two of them must have different names.
         params.distinguished_name = common_name(&format!("Imperium development {:08x}", fastrand::u32(..)));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -162,13 +162,14 @@ fn set_validity(params: &mut CertificateParams, life: Duration) {
     params.not_after = now + life;
 }
 
-/// Not `*`, which is for any host; not an address, for which clients send no SNI; nothing that is no file name.
+/// Excludes `*`, which stands for any host; addresses, for which clients send no SNI; and anything that isn't
+/// a valid file name.
 fn can_have_certificate(domain: &str) -> bool {
     let name = domain.strip_prefix("*.").unwrap_or(domain);
     DnsName::try_from(name).is_ok() && name.parse::<std::net::IpAddr>().is_err()
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 fn keep(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {

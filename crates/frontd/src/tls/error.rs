@@ -1,9 +1,9 @@
-//! What can be wrong with certificates and keys, and what to do about it.
+//! Errors of certificates and keys, with a hint for each.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why certificates cannot be used. Never tells anything of a private key but its path.
+/// Why certificates can't be used. Reveals nothing of a private key but its path.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("read {}: {source}; put it there, and let frontd's user read it", .path.display())]

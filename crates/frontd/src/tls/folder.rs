@@ -1,13 +1,13 @@
-//! Reads a folder of certificates, in the shapes that administrators keep them in.
+//! Reads a folder of certificates, in the layouts that administrators use.
 //!
 //! | certificate chain | private key |
 //! |---|---|
 //! | `NAME.pem` | in the same file, or else `NAME.key` |
 //! | `NAME.crt` or `NAME.cer` | `NAME.key` |
-//! | `NAME/fullchain.pem` | `NAME/privkey.pem`, as certbot has it |
+//! | `NAME/fullchain.pem` | `NAME/privkey.pem`, as with certbot |
 //!
-//! A certificate that cannot be used takes none of the others with it: the log tells of it, and what was read
-//! from its files before stays in use.
+//! A certificate that can't be used doesn't affect the others: it is logged, and the one read from its files
+//! before stays in use.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -18,19 +18,20 @@ use super::error::TlsError;
 use super::identity::{Identity, read_key};
 use super::names::Names;
 
-/// The certificates of a folder, by the files of their chains.
+/// The certificates of a folder, by chain file.
 #[derive(Debug, Default)]
 pub(super) struct Folder {
     identities: BTreeMap<PathBuf, Identity>,
-    /// Which cannot be used now, and why.
+    /// Certificates that can't be used now, and why.
     pub(super) refused: BTreeMap<PathBuf, TlsError>,
 }
 
 impl Folder {
-    /// Reads all. Where one cannot be used now, that of `before` is kept.
+    /// Reads all certificates. If one can't be used now, the one from `before` is kept.
     ///
     /// # Errors
-    /// When the folder itself cannot be read.
+    ///
+    /// Returns an error if the folder itself can't be read.
     pub(super) fn read(path: &Path, before: &Self) -> Result<Self, TlsError> {
         let mut folder = Self::default();
         for certificate in certificates(path)? {
@@ -47,8 +48,8 @@ impl Folder {
         Ok(folder)
     }
 
-    /// By the names that they are for. The default is the one that is called `default`, or else the first by file
-    /// name.
+    /// Indexes the certificates by the names they are valid for. The default is the one called `default`,
+    /// otherwise the first one by file name.
     pub(super) fn names(&self, path: &Path) -> Names {
         let mut names = Names::default();
         let is_default = |file: &Path| stem(path, file) == Some("default".as_ref());
@@ -56,14 +57,14 @@ impl Folder {
         if let Some((_, identity)) = named.or_else(|| self.identities.iter().next()) {
             names.set_default(identity);
         }
-        // Where two are for the same name, the one that is valid longest wins.
+        // If several are valid for a name, the one that expires last wins.
         let mut identities: Vec<_> = self.identities.values().collect();
         identities.sort_by_key(|identity| identity.expires);
         identities.into_iter().for_each(|identity| names.insert(identity));
         names
     }
 
-    /// Logs what an operator should mend.
+    /// Logs problems that an operator should fix.
     pub(super) fn warn(&self) {
         for (path, error) in &self.refused {
             let is_kept = self.identities.contains_key(path);
@@ -87,7 +88,7 @@ fn warn_of(identity: &Identity, path: &Path) {
     }
 }
 
-/// The name that a certificate goes by in its folder.
+/// The name of a certificate within its folder.
 fn stem<'a>(folder: &Path, certificate: &'a Path) -> Option<&'a std::ffi::OsStr> {
     match certificate.parent()? {
         parent if parent == folder => certificate.file_stem(),
@@ -95,7 +96,7 @@ fn stem<'a>(folder: &Path, certificate: &'a Path) -> Option<&'a std::ffi::OsStr>
     }
 }
 
-/// The files of the certificates' chains.
+/// The chain files in a folder.
 fn certificates(folder: &Path) -> Result<Vec<PathBuf>, TlsError> {
     let mut certificates = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(TlsError::read(folder))? {
@@ -113,8 +114,8 @@ fn certificates(folder: &Path) -> Result<Vec<PathBuf>, TlsError> {
     Ok(certificates)
 }
 
-/// Whether it is a file, or may be one that cannot be reached: a link to nowhere is to be told of, not passed over in
-/// silence.
+/// Whether this is a file, or may be one that can't be reached: a dangling link is reported instead of being
+/// silently skipped.
 fn is_meant(path: &Path) -> bool {
     match path.metadata() {
         Ok(found) => found.is_file(),
@@ -125,7 +126,7 @@ fn is_meant(path: &Path) -> bool {
     }
 }
 
-/// The file of the private key that goes with a certificate.
+/// The private key file of a certificate.
 fn key_of(folder: &Path, certificate: &Path) -> Result<PathBuf, TlsError> {
     if certificate.parent() != Some(folder) {
         return Ok(certificate.with_file_name("privkey.pem"));

@@ -1,4 +1,4 @@
-//! One certificate with its private key, as read from PEM: what a server shows to be who it is.
+//! A certificate chain with its private key, read from PEM files.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,13 +17,13 @@ use x509_parser::prelude::FromDer;
 
 use super::error::TlsError;
 
-/// The largest PEM file that is read, in bytes.
+/// Maximum size of a PEM file, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     pub(super) key: Arc<CertifiedKey>,
-    /// In lower case; may begin with `*.`.
+    /// In lower case. May start with `*.`.
     pub(super) names: Vec<String>,
     pub(super) expires: SystemTime,
 }
@@ -37,7 +37,7 @@ impl Identity {
         Self::new(chain, private.ok_or_else(no_key)?, certificate, key)
     }
 
-    /// Checks that they belong together; the paths are for the error.
+    /// Checks that they belong together. The paths are for error messages.
     pub(super) fn new(
         chain: Vec<CertificateDer<'static>>,
         private: PrivateKeyDer<'static>,
@@ -67,7 +67,7 @@ impl Identity {
     }
 }
 
-/// All certificates of a PEM file; never empty.
+/// Reads all certificates of a PEM file. Never returns an empty chain.
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<Vec<_>, _>>()
@@ -78,12 +78,12 @@ pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
     Ok(chain)
 }
 
-/// The first private key of a PEM file, if there is one.
+/// Reads the first private key of a PEM file, if there is one.
 pub(super) fn read_key(path: &Path) -> Result<Option<PrivateKeyDer<'static>>, TlsError> {
     match PrivateKeyDer::from_pem_slice(&read(path)?) {
         Ok(key) => Ok(Some(key)),
         Err(pem::Error::NoItemsFound) => Ok(None),
-        // The source may quote what it could not decode, and that is a secret.
+        // The source error may quote the data that it couldn't decode, which is secret.
         Err(_) => Err(TlsError::MalformedKey { path: path.to_owned() }),
     }
 }
@@ -98,7 +98,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     Ok(data)
 }
 
-/// The names that a certificate is for (RFC 6125: its common name is not one), and when it expires.
+/// The names that a certificate is valid for (not its common name, RFC 6125), and when it expires.
 fn describe(certificate: &[u8]) -> Option<(Vec<String>, SystemTime)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let expires = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;

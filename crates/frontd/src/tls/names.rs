@@ -1,4 +1,4 @@
-//! Chooses a certificate by the name that the client asks for (SNI).
+//! Selects a certificate by the requested server name (SNI).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use rustls::sign::CertifiedKey;
 
 use super::identity::Identity;
 
-/// Certificates by the names that they are for.
+/// Certificates by the names they are valid for.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     exact: HashMap<Box<str>, Arc<CertifiedKey>>,
-    /// By what follows the star: `*.example.org` is for `a.example.org`, and not for `a.b.example.org`.
+    /// By the part after `*.`: `*.example.org` covers `a.example.org`, but not `a.b.example.org`.
     wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
     default: Option<Arc<CertifiedKey>>,
 }
 
 impl Names {
-    /// For the same name, a later one replaces a former.
+    /// Adds a certificate, which replaces earlier ones for the same names.
     pub(super) fn insert(&mut self, identity: &Identity) {
         for name in &identity.names {
             let (names, name) = match name.strip_prefix("*.") {
@@ -30,12 +30,12 @@ impl Names {
         }
     }
 
-    /// What is shown to a client that names no host, or an unknown one.
+    /// Sets the certificate for clients that request no host or an unknown one.
     pub(super) fn set_default(&mut self, identity: &Identity) {
         self.default = Some(Arc::clone(&identity.key));
     }
 
-    /// Whether there is one for this name, which may itself begin with `*.`.
+    /// Whether a certificate covers this name, which may start with `*.` itself.
     pub(super) fn covers(&self, name: &str) -> bool {
         match name.strip_prefix("*.") {
             Some(parent) => self.wildcard.contains_key(parent),
@@ -49,7 +49,7 @@ impl Names {
     }
 }
 
-/// All certificates. Those from files win over those made for development.
+/// All certificates. Those from files take precedence over development certificates.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     pub(super) files: Arc<Names>,
@@ -64,7 +64,7 @@ impl Choice {
     }
 }
 
-/// Resolves from the choice of the moment, which can be replaced at any time.
+/// Resolves from the current certificates, which can be replaced at any time.
 #[derive(Debug, Default)]
 pub(super) struct Resolver(RwLock<Arc<Choice>>);
 
@@ -76,7 +76,7 @@ impl Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // A trailing dot has no place in SNI (RFC 6066 section 3); case has no meaning.
+        // SNI has no trailing dot (RFC 6066, section 3) and ignores case.
         let name = hello.server_name().map(str::to_ascii_lowercase);
         self.0.read().choose(name.as_deref())
     }

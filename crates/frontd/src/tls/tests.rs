@@ -1,4 +1,4 @@
-//! Real handshakes: a rustls client that trusts only what it should, against a folder on disk.
+//! Real handshakes of a strict rustls client with certificates in a folder.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 
-/// Folders as an administrator keeps them, and an authority of their own.
+/// A folder of certificates, and the authority that issued them.
 struct World {
     temp: TempDir,
     authority: Issuer<'static, KeyPair>,
@@ -51,7 +51,7 @@ impl World {
         Tls { certificates: Some(self.folder()), development: Some(self.development()) }
     }
 
-    /// A certificate for these names, and its key, as PEM.
+    /// Issues a certificate for these names. Returns it and its key as PEM.
     fn issue(&self, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
@@ -59,7 +59,7 @@ impl World {
         (params.signed_by(&key, &self.authority).unwrap().pem(), key.serialize_pem())
     }
 
-    /// Puts a certificate and its key into one file.
+    /// Writes a certificate and its key to one file.
     fn put(&self, file: &str, names: &[&str]) {
         let (certificate, key) = self.issue(names);
         self.write(file, &(certificate + &key));
@@ -71,7 +71,7 @@ impl World {
         fs::write(path, text).unwrap();
     }
 
-    /// A client that trusts this world's authority, and that of development when there is one.
+    /// A client that trusts the test authority, and the development authority if there is one.
     fn client(&self) -> ClientConfig {
         self.client_of(&[&version::TLS13, &version::TLS12])
     }
@@ -98,7 +98,7 @@ impl World {
     }
 }
 
-/// What came of a handshake.
+/// The result of a handshake.
 #[derive(Debug)]
 struct Shaken {
     certificate: CertificateDer<'static>,
@@ -127,7 +127,7 @@ impl Shaken {
     }
 }
 
-/// Connects as a browser does that was asked for this host. Errors are a verdict on the certificate.
+/// Connects like a browser that opens this host. An error is the client's verdict on the certificate.
 async fn shake(certificates: &Certificates, client: ClientConfig, host: &str) -> Result<Shaken, String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (near, far) = duplex(64 * 1024);
@@ -140,7 +140,7 @@ async fn shake(certificates: &Certificates, client: ClientConfig, host: &str) ->
     let client = async {
         let mut stream =
             TlsConnector::from(Arc::new(client)).connect(name, near).await.map_err(|it| it.to_string())?;
-        // Session tickets come after the handshake.
+        // Session tickets are sent after the handshake.
         stream.read_u8().await.map_err(|it| it.to_string())?;
         Ok(Shaken::new(stream.get_ref().1))
     };
@@ -150,7 +150,7 @@ async fn shake(certificates: &Certificates, client: ClientConfig, host: &str) ->
 
 #[track_caller]
 fn assert_fails<T>(result: Result<T, TlsError>, parts: &[&str]) {
-    assert_says(&result.err().expect("it was taken").to_string(), parts);
+    assert_says(&result.err().expect("the certificates were accepted").to_string(), parts);
 }
 
 #[track_caller]
@@ -162,7 +162,7 @@ fn assert_says(error: &str, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn the_name_chooses_the_certificate() {
+async fn the_server_name_selects_the_certificate() {
     let world = World::new();
     world.put("b-site.pem", &["example.org", "www.example.org"]);
     world.put("wild.pem", &["*.example.org"]);
@@ -177,7 +177,7 @@ async fn the_name_chooses_the_certificate() {
         let shaken = shake(&certificates, world.client(), host).await.unwrap();
         assert_eq!(shaken.names(), names, "{host}");
     }
-    // A star stands for one label, and an unknown name gets the default, which is not for it.
+    // A star covers one label. An unknown name gets the default certificate, which isn't valid for it.
     for host in ["a.b.example.org", "unknown.example"] {
         let error = shake(&certificates, world.client(), host).await.unwrap_err();
         assert!(error.contains("first.example"), "{host}: {error}");
@@ -185,7 +185,7 @@ async fn the_name_chooses_the_certificate() {
 }
 
 #[tokio::test]
-async fn every_shape_of_a_folder_is_read() {
+async fn all_folder_layouts_are_read() {
     let world = World::new();
     for (certificate, key, host) in [
         ("one.pem", "one.pem", "one.example"),
@@ -212,7 +212,7 @@ async fn every_shape_of_a_folder_is_read() {
 }
 
 #[tokio::test]
-async fn the_default_can_be_named() {
+async fn the_default_certificate_can_be_named() {
     let world = World::new();
     world.put("a.pem", &["a.example"]);
     world.put("default.pem", &["z.example"]);
@@ -222,7 +222,7 @@ async fn the_default_can_be_named() {
 }
 
 #[tokio::test]
-async fn speaks_http2_and_both_versions_and_resumes() {
+async fn http2_both_tls_versions_and_resumption_are_supported() {
     let world = World::new();
     world.put("a.pem", &["a.example"]);
     let certificates = Certificates::new(&world.files()).unwrap();
@@ -253,7 +253,7 @@ async fn the_server_chooses_the_cipher_suite() {
         let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites = of_version.iter().copied().rev().collect();
         let client = world.client_with(provider, &[&version::TLS12, &version::TLS13]);
-        // Of those that the certificate's key can be used with.
+        // The first one that works with the certificate's key.
         let chosen = shake(&certificates, client, "a.example").await.unwrap().suite;
         let usable = of_version.iter().find(|it| !format!("{:?}", it.suite()).contains("_RSA_"));
         assert_eq!(chosen, usable.unwrap().suite(), "{version:?}");
@@ -261,7 +261,7 @@ async fn the_server_chooses_the_cipher_suite() {
 }
 
 #[tokio::test]
-async fn reload_takes_the_new_and_keeps_the_old_of_what_is_broken() {
+async fn a_reload_uses_new_certificates_and_keeps_the_old_ones_of_broken_files() {
     let world = World::new();
     for name in ["a", "b", "c"] {
         world.put(&format!("{name}.pem"), &[&format!("{name}.example")]);
@@ -276,15 +276,15 @@ async fn reload_takes_the_new_and_keeps_the_old_of_what_is_broken() {
     world.put("d.pem", &["d.example"]);
     for _ in 0..2 {
         certificates.reload(&world.files()).unwrap();
-        assert_eq!(shown("a.example").await.unwrap(), a, "the broken one is kept");
-        assert_ne!(shown("b.example").await.unwrap(), b, "the renewed one is taken");
-        shown("c.example").await.expect_err("what was taken away is shown");
+        assert_eq!(shown("a.example").await.unwrap(), a, "the certificate of a broken file changed");
+        assert_ne!(shown("b.example").await.unwrap(), b, "the renewed certificate isn't used");
+        shown("c.example").await.expect_err("a removed certificate is still used");
         shown("d.example").await.unwrap();
     }
 
     world.put("a.pem", &["a.example"]);
     certificates.reload(&world.files()).unwrap();
-    assert_ne!(shown("a.example").await.unwrap(), a, "the mended one is taken");
+    assert_ne!(shown("a.example").await.unwrap(), a, "the fixed certificate isn't used");
 
     fs::remove_dir_all(world.folder()).unwrap();
     let none = Tls { certificates: None, development: None };
@@ -295,16 +295,16 @@ async fn reload_takes_the_new_and_keeps_the_old_of_what_is_broken() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_made_or_named_after_the_start_is_read() {
+async fn a_folder_configured_after_the_start_is_read() {
     let world = World::new();
     world.put("a.pem", &["a.example"]);
     let certificates = Certificates::new(&Tls { certificates: None, development: None }).unwrap();
-    shake(&certificates, world.client(), "a.example").await.expect_err("nobody named the folder");
+    shake(&certificates, world.client(), "a.example").await.expect_err("the folder isn't configured");
     certificates.reload(&world.files()).unwrap();
     shake(&certificates, world.client(), "a.example").await.unwrap();
 }
 
-/// A pair is replaced one file after the other: who reads in between keeps what there was.
+/// The two files of a pair are replaced one after the other. A reload in between keeps the old pair.
 #[tokio::test]
 async fn half_a_renewal_changes_nothing() {
     let world = World::new();
@@ -324,7 +324,7 @@ async fn half_a_renewal_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_passed_over() {
+async fn unusable_certificates_are_skipped() {
     let world = World::new();
     world.write("a-torn.pem", "torn");
     world.write("b-alone.crt", &world.issue(&["b.example"]).0);
@@ -336,11 +336,11 @@ async fn what_cannot_be_used_is_passed_over() {
         shake(&certificates, world.client(), host).await.unwrap();
     }
     let error = shake(&certificates, world.client(), "b.example").await.unwrap_err();
-    assert!(error.contains("good.example"), "the first good one is the default: {error}");
+    assert!(error.contains("good.example"), "the first usable certificate is the default: {error}");
 }
 
 #[test]
-fn what_is_wrong_is_told_with_file_and_cure() {
+fn errors_name_the_file_and_the_fix() {
     let world = World::new();
     let (chain, private) = world.issue(&["a.example"]);
     let (_, other) = world.issue(&["b.example"]);
@@ -383,7 +383,7 @@ fn what_is_wrong_is_told_with_file_and_cure() {
     assert_fails(Certificates::new(&world.files()), &["read", "certificates", "No such file"]);
 }
 
-/// Demands that one certificate is refused, with these words.
+/// Asserts that exactly one certificate is refused, with an error that contains these parts.
 #[track_caller]
 fn assert_refused(world: &World, parts: &[&str]) {
     let folder = Folder::read(&world.folder(), &Folder::default()).unwrap();
@@ -393,7 +393,7 @@ fn assert_refused(world: &World, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn development_hosts_have_certificates_of_the_kept_authority() {
+async fn development_certificates_are_issued_by_the_saved_authority() {
     let world = World::new();
     let certificates = Certificates::new(&world.both()).unwrap();
     let domains: Vec<String> =
@@ -404,16 +404,20 @@ async fn development_hosts_have_certificates_of_the_kept_authority() {
         seen.push(shake(&certificates, world.client(), host).await.unwrap().certificate);
     }
     let error = shake(&certificates, world.client(), "django.localhost").await.unwrap_err();
-    assert!(error.contains("localhost"), "an unknown name gets the localhost one: {error}");
+    assert!(error.contains("localhost"), "an unknown name gets the certificate of localhost: {error}");
 
     let again = Certificates::new(&world.both()).unwrap();
     again.set_domains(&domains[..2]).unwrap();
     for (host, before) in ["flask.localhost", "a.tenants.localhost", "localhost"].iter().zip(&seen) {
-        assert_eq!(&shake(&again, world.client(), host).await.unwrap().certificate, before, "{host} is kept");
+        assert_eq!(
+            &shake(&again, world.client(), host).await.unwrap().certificate,
+            before,
+            "the certificate of {host} changed"
+        );
     }
     again.set_domains(&["django.localhost".to_owned()]).unwrap();
     shake(&again, world.client(), "django.localhost").await.unwrap();
-    assert!(shake(&again, world.client(), "flask.localhost").await.is_err(), "it is known no more");
+    assert!(shake(&again, world.client(), "flask.localhost").await.is_err(), "the domain was removed");
 }
 
 #[tokio::test]
@@ -429,7 +433,7 @@ async fn a_real_certificate_wins_over_a_development_one() {
 }
 
 #[test]
-fn keys_are_for_their_owner_and_the_authority_is_for_all() {
+fn keys_are_private_and_the_authority_is_public() {
     let world = World::new();
     drop(Certificates::new(&world.both()).unwrap());
     for (file, mode) in [("ca.pem", 0o644), ("ca.key", 0o600), ("leaves/localhost.pem", 0o600)] {
@@ -439,7 +443,7 @@ fn keys_are_for_their_owner_and_the_authority_is_for_all() {
 }
 
 #[tokio::test]
-async fn leaves_of_a_former_authority_are_made_anew() {
+async fn certificates_of_a_former_authority_are_renewed() {
     let world = World::new();
     drop(Certificates::new(&world.both()).unwrap());
     for file in ["ca.pem", "ca.key"] {
@@ -450,7 +454,7 @@ async fn leaves_of_a_former_authority_are_made_anew() {
 }
 
 #[test]
-fn half_an_authority_is_not_replaced_in_silence() {
+fn an_incomplete_authority_is_not_silently_replaced() {
     let world = World::new();
     drop(Certificates::new(&world.both()).unwrap());
     let key = world.development().join("ca.key");
@@ -460,7 +464,7 @@ fn half_an_authority_is_not_replaced_in_silence() {
 }
 
 #[test]
-fn leaves_live_no_longer_than_browsers_accept() {
+fn certificates_are_not_valid_for_longer_than_browsers_accept() {
     use x509_parser::prelude::FromDer;
     let world = World::new();
     drop(Certificates::new(&world.both()).unwrap());
@@ -475,7 +479,7 @@ fn leaves_live_no_longer_than_browsers_accept() {
 }
 
 #[test]
-fn a_debug_print_shows_no_key() {
+fn debug_output_shows_no_key() {
     let world = World::new();
     world.put("a.pem", &["a.example"]);
     let printed = format!("{:?}", Certificates::new(&world.both()).unwrap());

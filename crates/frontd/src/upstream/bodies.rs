@@ -1,4 +1,4 @@
-//! The bodies that do not fit into a message: a gRPC call each, with HTTP/2's own flow control.
+//! Bodies that don't fit into a message: one gRPC call each, with HTTP/2's flow control.
 
 use api::runner::runner_service_client::RunnerServiceClient;
 use api::runner::{ExchangeRequest, ExchangeResponse, Start, exchange_request};
@@ -19,10 +19,11 @@ impl Bodies {
         Self { stream, client }
     }
 
-    /// Opens the call of an exchange: sends the request's body, and receives the response's.
+    /// Opens the call of an exchange, which sends the request body and receives the response body.
     ///
     /// # Errors
-    /// When the worker is gone or does not know the exchange.
+    ///
+    /// Returns an error if the worker is gone or doesn't know the exchange.
     pub(crate) async fn open(
         &self,
         id: u64,

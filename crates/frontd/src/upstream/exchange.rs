@@ -1,4 +1,4 @@
-//! The exchanges that are under way on one link.
+//! The exchanges that are in flight on one link.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -15,53 +15,53 @@ use tonic::{Status, Streaming};
 use super::Link;
 use crate::pool::{Lease, Place};
 
-/// What a worker says of an exchange.
+/// What a worker reports about an exchange.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The worker has begun and asks for the body from an offset on; the next event comes by the receiver.
+    /// The worker has started and asks for the body from this offset on. The receiver yields the next event.
     NeedBody(u64, oneshot::Receiver<Event>),
-    /// What the client may load meanwhile; the next event comes by the receiver.
+    /// Early hints for the client. The receiver yields the next event.
     EarlyHints(Vec<Header>, oneshot::Receiver<Event>),
     Settled(Outcome),
 }
 
-/// What becomes of an exchange.
+/// The outcome of an exchange.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The head of the response, and its body where it is small.
+    /// The head of the response, and its body if that is small.
     Response {
         status: u32,
         headers: Vec<Header>,
         body: Bytes,
-        /// Its body comes by the exchange's own call.
+        /// Set if the body comes through the exchange's own call.
         streamed: Option<Receiving>,
-        /// The reason phrase, where it is not the usual one.
+        /// The reason phrase, if it isn't the standard one.
         reason: Bytes,
         file: Option<NamedFile>,
-        /// The exception of the app that this answers for; for its developer.
+        /// The app's exception that caused this response, for developers.
         failure: Option<Box<Failure>>,
     },
-    /// The worker has not begun it and never will.
+    /// The worker hasn't started the request and never will.
     HandedBack,
-    /// The worker is over the limit, and still at it.
+    /// The request exceeded its limit and still runs.
     TimedOut,
-    /// The worker is over the limit, and does not say so.
+    /// The request exceeded its limit, and the worker hasn't reported it.
     NoAnswer,
     /// The worker is gone.
     Broken(Broken),
 }
 
-/// What is known of an exchange whose worker is gone.
+/// What is known about an exchange whose worker is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broken {
-    /// The worker had said that it begins.
+    /// The worker had reported that it started the request.
     Begun,
-    /// It had not. A worker says so only of unsafe methods.
+    /// The worker hadn't reported it. Workers only report it for unsafe methods.
     NotKnownToHaveBegun,
 }
 
-/// The exchanges of one link by their ids, which only grow. They end in about the order in which they began, so
-/// that nearly all are found and removed at the front.
+/// The exchanges of one link, ordered by their increasing ids. They end in roughly the same order, so most
+/// are found and removed at the front.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
     state: Mutex<State>,
@@ -71,9 +71,9 @@ pub(super) struct Exchanges {
 struct State {
     last_id: u64,
     under_way: VecDeque<Exchange>,
-    /// Bodies of responses that may not be here whole. A worker is done with an exchange before that.
+    /// Response bodies that may not be received completely. The worker finishes an exchange before that.
     receiving: usize,
-    /// Nothing new is begun: the link is retired or broken.
+    /// No new exchanges start: the link is retired or broken.
     ended: bool,
 }
 
@@ -81,25 +81,25 @@ struct State {
 struct Exchange {
     id: u64,
     begun: bool,
-    /// Why the worker was told to give it back.
+    /// Why the worker was asked to hand it back.
     asked_back: Option<AskedBack>,
-    /// When its client is told that the worker does not answer.
+    /// When the client gets a timeout because the worker doesn't respond.
     deadline: Option<Instant>,
-    /// Nobody, once the head was passed on or the client has gone.
+    /// `None` once the head was delivered or the client has left.
     reply: Option<oneshot::Sender<Event>>,
     lease: Lease<Arc<Link>>,
 }
 
-/// Why frontd wants an exchange back that its worker has not begun.
+/// Why frontd asks a worker to hand back an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AskedBack {
-    /// It waits there for too long, and is to go to another worker.
+    /// It has been queued there for too long, and should go to another worker.
     Recalled,
-    /// Its client has gone, or it was never sent.
+    /// The client has left, or it was never sent.
     Cancelled,
 }
 
-/// Whether an exchange came in.
+/// Whether an exchange was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     /// It is to be sent to the worker.
@@ -107,7 +107,7 @@ pub(super) enum Entry {
     HandedBack,
 }
 
-/// Whether there is anything left to look after.
+/// Whether anything is left to check regularly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Watch {
     Nothing,
@@ -117,14 +117,15 @@ pub(super) enum Watch {
 /// Whether the link can be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// Ended, and nothing is under way any more.
+    /// Retired, and nothing is in flight.
     Idle,
     Busy,
 }
 
 impl Exchanges {
-    /// Takes an exchange in; its lease is held until the worker is done with it, whether the client waits or not.
-    /// A link that came to its end since the lease was granted hands it back, and nothing is to be sent.
+    /// Adds an exchange. Its lease is held until the worker is done with it, whether or not the client still
+    /// waits. If the link has ended since the lease was granted, the exchange is handed back and must not be
+    /// sent.
     pub(super) fn begin(
         &self,
         lease: Lease<Arc<Link>>,
@@ -192,7 +193,7 @@ impl Exchanges {
         let ended = done.then(|| state.remove(id)).flatten();
         let rest = state.rest();
         drop(state);
-        // The answer first: giving room back may hand the worker's next request out.
+        // Send the response first: giving the lease back may dispatch the next request to the worker.
         if let Some(reply) = reply {
             let _client_has_gone = reply.send(Event::Settled(Outcome::Response {
                 status,
@@ -208,14 +209,14 @@ impl Exchanges {
         rest
     }
 
-    /// The body of a response is here, or not wanted any more.
+    /// A response body was received completely, or isn't needed any more.
     pub(super) fn received(&self) -> Rest {
         let mut state = self.state.lock();
         state.receiving -= 1;
         state.rest()
     }
 
-    /// The client is told at once; the room is taken until the worker is done.
+    /// The client gets its timeout at once. The lease is held until the worker is done.
     pub(super) fn timed_out(&self, id: u64) {
         let reply = self.state.lock().find(id).and_then(|it| it.reply.take());
         if let Some(reply) = reply {
@@ -231,7 +232,8 @@ impl Exchanges {
         ids.iter().fold(Rest::Busy, |_, id| self.end(*id, Outcome::HandedBack))
     }
 
-    /// The exchanges that wait at a worker that is held up, or for too long, each once; `None` when none waits.
+    /// Returns the exchanges to recall: those queued at a worker that is stalled, or for too long. Each is
+    /// returned once. `None` if none is queued.
     pub(super) fn recall(&self, now: Instant) -> Option<Vec<u64>> {
         let mut state = self.state.lock();
         let mut waiting = state.under_way.iter_mut().filter(|it| it.waits()).peekable();
@@ -246,7 +248,7 @@ impl Exchanges {
         )
     }
 
-    /// Tells the clients of those that are over their limit; whether any may come to be.
+    /// Times out the exchanges whose deadline has passed. Returns whether others have a deadline.
     pub(super) fn expire(&self, now: Instant) -> Watch {
         let mut state = self.state.lock();
         let timed = |it: &&mut Exchange| it.reply.is_some() && it.deadline.is_some();
@@ -263,7 +265,8 @@ impl Exchanges {
         Watch::More
     }
 
-    /// Ends what an exclusive exchange holds up for too long; whether there is one.
+    /// Ends a reservation for an exclusive exchange that takes too long. Returns whether there is such an
+    /// exchange.
     pub(super) fn look_after_exclusive(&self) -> Watch {
         let state = self.state.lock();
         match state.under_way.iter().find(|it| it.lease.is_exclusive()) {
@@ -286,21 +289,21 @@ impl Exchanges {
         rest
     }
 
-    /// The client has gone; whether the exchange is still the worker's.
+    /// The client has left. Returns whether the worker still has the exchange.
     pub(super) fn cancel(&self, id: u64) -> bool {
         let mut state = self.state.lock();
         let exchange = state.find(id);
         exchange.map(|it| it.asked_back = Some(AskedBack::Cancelled)).is_some()
     }
 
-    /// Nothing new is begun here.
+    /// Accepts no new exchanges.
     pub(super) fn retire(&self) -> Rest {
         let mut state = self.state.lock();
         state.ended = true;
         state.rest()
     }
 
-    /// The worker is gone: all that was under way ends.
+    /// The worker is gone: all exchanges end.
     pub(super) fn broken(&self) {
         let mut state = self.state.lock();
         state.ended = true;
@@ -334,13 +337,13 @@ impl State {
 }
 
 impl Exchange {
-    /// Whether others were before it, as far as is known here.
+    /// Whether the exchange is queued at the worker, as far as this side knows.
     fn waits(&self) -> bool {
         self.lease.place() == Place::Ahead && !self.begun && self.asked_back.is_none()
     }
 
     fn tell(self, outcome: Outcome) {
-        // The room first: who is told may come back for more.
+        // Release the lease first: the receiver may ask for another one.
         match (&outcome, self.asked_back) {
             (Outcome::HandedBack, None) => self.lease.declined(),
             (Outcome::HandedBack, Some(AskedBack::Recalled)) => self.lease.recalled(),
@@ -353,8 +356,8 @@ impl Exchange {
     }
 }
 
-/// The body of a response is being received: until this is dropped the link stays open, as a worker that drains ends
-/// once all of its links are closed.
+/// A response body that is being received. Keeps the link open until it is dropped: a draining worker exits
+/// once all its links are closed.
 #[derive(Debug)]
 pub(crate) struct Receiving(Arc<Link>);
 
@@ -364,22 +367,22 @@ impl Drop for Receiving {
     }
 }
 
-/// A file that a response names in place of its body.
+/// A file that a response names instead of a body.
 #[derive(Debug)]
 pub(crate) struct NamedFile {
     file: Box<File>,
-    /// Dropped after the file was opened, or will not be: on every way.
+    /// Dropped on every path, once the file was opened or won't be.
     _opening: Option<Opening>,
 }
 
 impl NamedFile {
-    /// What the worker says of it.
+    /// The file, as named by the worker.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 }
 
-/// The app keeps a file until this is dropped.
+/// The app keeps the file until this is dropped.
 #[derive(Debug)]
 struct Opening {
     link: Arc<Link>,
@@ -395,8 +398,8 @@ impl Drop for Opening {
 /// The call that carries the bodies of an exchange.
 pub(crate) type BodyCall = AbortOnDropHandle<Result<Streaming<ExchangeResponse>, Status>>;
 
-/// The client's half of an exchange. Dropped before the worker answered, it tells the worker that the
-/// client has gone.
+/// The client's half of an exchange. If it is dropped before the worker has answered, the worker is told that
+/// the client left.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(super) link: Arc<Link>,
@@ -406,8 +409,8 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// What becomes of it; `need_body` is called when the worker asks for the request's body on the way, and
-    /// `early_hints` with what it has for the client meanwhile.
+    /// Waits for the outcome. Calls `need_body` when the worker asks for the request body, and `early_hints`
+    /// for each batch of early hints.
     pub(crate) async fn outcome(
         &mut self,
         mut need_body: impl FnMut(&Arc<Link>, u64, u64),
@@ -437,11 +440,12 @@ impl Pending {
         self.link.worker()
     }
 
-    /// The body of a response that is streamed: from the call that carried the request's, or from its own.
-    /// Once it is here, dropping it is what tells the worker that the client has gone.
+    /// Returns the stream of a response body: from the call that carried the request body, or from a new one.
+    /// From then on, dropping the stream tells the worker that the client left.
     ///
     /// # Errors
-    /// When the worker is gone.
+    ///
+    /// Returns an error if the worker is gone.
     pub(crate) async fn body(
         &mut self,
         call: Option<BodyCall>,

@@ -20,32 +20,32 @@ use super::exchange::{Entry, Exchanges, Pending, Rest, Watch};
 use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::pool::{EXCLUSIVE_TICK, Lease, Place};
 
-/// What is understood here, as `Open` in the protocol has it.
+/// The protocol revision that frontd supports: see `Open` in the protocol.
 const REVISION: u32 = 1;
 
-/// How often it is looked whether a request waits at the worker for too long.
+/// How often to check for requests that have been queued at the worker for too long.
 const RECALL_TICK: Duration = Duration::from_millis(4);
 
-/// How often it is looked whether a worker is over the limit of a request and does not say so.
+/// How often to check for requests that exceeded their limit without a report from the worker.
 const EXPIRY_TICK: Duration = Duration::from_millis(500);
 
-/// The sending half, which all exchanges share.
+/// The sending half, shared by all exchanges.
 #[derive(Debug)]
 pub(crate) struct Link {
     worker: String,
     requests: mpsc::UnboundedSender<ServeRequest>,
     exchanges: Exchanges,
     bodies: Bodies,
-    /// Something may wait at the worker behind others.
+    /// Checks for recalls while requests are queued at the worker.
     ahead: Alarm,
-    /// Something is under way that has a limit.
+    /// Checks for expired deadlines while requests with a limit are in flight.
     timed: Alarm,
-    /// Something is under way that is to be the only one.
+    /// Checks the reservation while an exclusive request is in flight.
     exclusive: Alarm,
 }
 
-/// Has a look taken from time to time, for as long as there is anything to look after: a timer for all, where
-/// one for each exchange would cost more than the rest of its wait.
+/// Runs a check at intervals while there is something to check. One timer serves all exchanges, since a timer
+/// per exchange would be the largest part of its cost.
 #[derive(Debug, Default)]
 struct Alarm {
     set: AtomicBool,
@@ -53,20 +53,20 @@ struct Alarm {
 }
 
 impl Alarm {
-    /// There is something to look after.
+    /// Starts the checks.
     fn set(&self) {
         if !self.set.swap(true, Ordering::Relaxed) {
             self.wake.notify_one();
         }
     }
 
-    /// Never returns.
+    /// Runs the checks. Never returns.
     async fn ring(&self, tick: Duration, look: impl Fn() -> Watch) {
         loop {
             self.wake.notified().await;
             loop {
                 tokio::time::sleep(tick).await;
-                // Before the look, so that what comes after it is not overlooked.
+                // Reset before the check, so that whatever is set meanwhile isn't missed.
                 self.set.store(false, Ordering::Relaxed);
                 if look() == Watch::Nothing {
                     break;
@@ -77,7 +77,7 @@ impl Alarm {
     }
 }
 
-/// The receiving half, which one task owns.
+/// The receiving half, owned by one task.
 #[derive(Debug)]
 pub(super) struct Responses {
     link: Arc<Link>,
@@ -94,16 +94,17 @@ pub(super) enum ConnectError {
 }
 
 impl Link {
-    /// Opens a link to the worker that listens at `socket`; it can take as many exchanges as is returned.
+    /// Connects to the worker that listens on `socket`. Also returns the worker's capacity.
     ///
     /// # Errors
-    /// When nobody listens there, or what does is no worker.
+    ///
+    /// Returns an error if nobody listens there, or if it isn't a worker.
     pub(super) async fn connect(
         worker: &str,
         socket: &Path,
     ) -> Result<(Arc<Self>, Responses, usize), ConnectError> {
         let (link, outgoing) = Self::new(worker, socket);
-        // A connection of its own: bodies never hold up heads.
+        // Bodies use a separate connection, so they never delay heads.
         let channel: Channel = daemon::uds::channel_without_links(socket, tune);
         let refused = |source| ConnectError::Open { worker: worker.to_owned(), source: Box::new(source) };
         let answer = RunnerServiceClient::new(channel).serve(outgoing).await.map_err(refused)?;
@@ -116,11 +117,11 @@ impl Link {
         Ok((Arc::clone(&link), Responses { link, stream }, capacity))
     }
 
-    /// A link that is not open yet, and what is to be sent on it.
+    /// Creates a link that isn't connected yet, and the stream of messages to send.
     fn new(worker: &str, socket: &Path) -> (Arc<Self>, impl Stream<Item = ServeRequest> + use<>) {
         let stream = fastrand::u64(..);
         let (requests, receiver) = mpsc::unbounded_channel();
-        // An empty message is this side's mark for the end; it is not sent.
+        // An empty message marks the end of the stream on this side. It isn't sent.
         let outgoing =
             UnboundedReceiverStream::new(receiver).take_while(|it: &ServeRequest| it.message.is_some());
         let link = Arc::new(Self {
@@ -139,7 +140,7 @@ impl Link {
         (link, outgoing)
     }
 
-    /// Hands a request to the worker. Its client is told after `limit` that there is no answer.
+    /// Sends a request to the worker. The client gets a timeout if there is no response within `limit`.
     pub(crate) fn begin(
         self: &Arc<Self>,
         lease: Lease<Arc<Self>>,
@@ -164,7 +165,7 @@ impl Link {
         Pending { link: Arc::clone(self), id, events, settled: false }
     }
 
-    /// Looks after what waits at the worker, for as long as the link lives. Never returns.
+    /// Runs the periodic checks while the link exists. Never returns.
     pub(super) async fn look_after(&self) {
         let recalls = self.ahead.ring(RECALL_TICK, || self.recall_overdue());
         let expiries = self.timed.ring(EXPIRY_TICK, || self.exchanges.expire(Instant::now()));
@@ -172,31 +173,32 @@ impl Link {
         tokio::join!(recalls, expiries, exclusive);
     }
 
-    /// Recalls, for good, what waits at the worker while that is held up, or for too long: it may go to another one.
+    /// Recalls requests that are queued at the worker while it is stalled, or for too long, so that another
+    /// worker can take them.
     fn recall_overdue(&self) -> Watch {
         let Some(late) = self.exchanges.recall(Instant::now()) else { return Watch::Nothing };
         late.into_iter().for_each(|id| self.say(serve_request::Message::Recall(Recall { id })));
         Watch::More
     }
 
-    /// The client has gone. The exchange keeps its room until the worker says that it is done with it.
+    /// The client has left. The lease is held until the worker reports that it is done.
     pub(super) fn cancel(&self, id: u64) {
         if self.exchanges.cancel(id) {
             self.say(serve_request::Message::Cancel(Cancel { id }));
         }
     }
 
-    /// The file that a response named is open, or will not be sent: its app may remove it.
+    /// The file that a response named is open, or won't be sent: the app may remove it.
     pub(super) fn file_opened(&self, id: u64) {
         self.say(serve_request::Message::FileOpened(FileOpened { id }));
     }
 
-    /// The body of a response needs the link no longer.
+    /// A response body no longer needs the link.
     pub(super) fn received(&self) {
         self.close_if(self.exchanges.received());
     }
 
-    /// Gives the worker nothing more, and closes once nothing is under way.
+    /// Sends no new requests, and closes the link once nothing is in flight.
     pub(super) fn retire(&self) {
         self.close_if(self.exchanges.retire());
     }
@@ -206,13 +208,13 @@ impl Link {
         &self.worker
     }
 
-    /// The way of large bodies.
+    /// Opens calls for large bodies.
     pub(crate) fn bodies(&self) -> &Bodies {
         &self.bodies
     }
 
     fn say(&self, message: serve_request::Message) {
-        // When the stream has broken, `Responses` ends too and settles every exchange.
+        // If the stream has broken, `Responses` ends too and settles all exchanges.
         let _broken = self.requests.send(ServeRequest { message: Some(message) });
     }
 
@@ -223,21 +225,21 @@ impl Link {
     }
 }
 
-/// How a link came to its end, or goes on.
+/// The result of processing one message.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A message was dealt with.
+    /// A message was processed.
     Handled,
-    /// The worker takes nothing more.
+    /// The worker accepts no new requests.
     Draining,
-    /// The worker closed the stream in order.
+    /// The worker closed the stream cleanly.
     Closed,
     /// The stream broke.
     Broken(Box<Status>),
 }
 
 impl Responses {
-    /// Receives and deals with one message.
+    /// Receives and processes one message.
     pub(super) async fn next(&mut self) -> Next {
         use serve_response::Message;
         let message = match self.stream.message().await {
@@ -292,9 +294,9 @@ mod tests {
     use crate::pool::{Admission, Mode, Pool, Turn};
     use crate::upstream::Outcome;
 
-    /// The end of a link can overtake a lease that was granted before it.
+    /// A link can end after a lease on it was granted.
     #[tokio::test]
-    async fn what_comes_after_the_end_is_handed_back_and_not_sent() {
+    async fn a_request_on_an_ended_link_is_handed_back_and_not_sent() {
         type End = fn(&Link);
         for end in [(|it| it.retire()) as End, |it| it.exchanges.broken()] {
             let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
@@ -309,13 +311,13 @@ mod tests {
             assert_eq!(pool.census().in_flight, 0);
             drop(link);
             let sent: Vec<_> = outgoing.collect().await;
-            assert_eq!(sent.len(), 1, "no more than the opening: {sent:?}");
+            assert_eq!(sent.len(), 1, "only the opening message: {sent:?}");
         }
     }
 
-    /// What a worker was told to forget says nothing about it.
+    /// A cancelled request says nothing about the worker.
     #[tokio::test]
-    async fn a_worker_is_not_avoided_for_what_its_client_cancelled() {
+    async fn a_worker_is_not_avoided_because_a_client_cancelled() {
         let pool = Pool::new(Admission::Queue(1));
         let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         pool.link(0, 1, 1, Arc::clone(&link));
@@ -326,12 +328,12 @@ mod tests {
         drop(pending);
         link.exchanges.handed_back(&[id]);
         assert_eq!(pool.census().in_flight, 0);
-        assert_eq!(lease().await.link().worker(), "blog-1", "it comes first as ever");
+        assert_eq!(lease().await.link().worker(), "blog-1", "it still comes first");
     }
 
-    /// Nobody else may ask for the worker meanwhile, and its client may have gone.
+    /// Nobody else may ask for a worker meanwhile, and the client may have left.
     #[tokio::test(start_paused = true)]
-    async fn an_exclusive_exchange_that_takes_long_is_noticed() {
+    async fn an_overdue_exclusive_exchange_ends_its_reservation() {
         let pool = Pool::new(Admission::Queue(1));
         let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         pool.link(0, 1, 2, Arc::clone(&link));
@@ -346,9 +348,10 @@ mod tests {
         }
     }
 
-    /// A worker that drains ends once its links are closed, and would take along what is still on its way.
+    /// A draining worker exits once its links are closed, which would truncate bodies that are still being
+    /// received.
     #[tokio::test]
-    async fn it_is_closed_when_the_body_of_the_last_response_is_here() {
+    async fn a_link_stays_open_until_the_last_response_body_is_received() {
         let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         let pool = Pool::new(Admission::Queue(1));
         pool.link(0, 1, 1, Arc::clone(&link));
@@ -356,13 +359,13 @@ mod tests {
         let mut pending = link.begin(lease, None, Request::default());
         let response = Response { id: pending.id, streamed: true, done: true, ..Response::default() };
         link.exchanges.response(response);
-        assert_eq!(pool.census().in_flight, 0, "the worker is free for the next");
+        assert_eq!(pool.census().in_flight, 0, "the worker's capacity is free");
         link.retire();
         let outcome = pending.outcome(|_, _, _| {}, |_| {}).await;
         let sent = outgoing.map(|_| ()).collect::<Vec<_>>();
         tokio::pin!(sent);
-        assert!(futures_util::poll!(&mut sent).is_pending(), "its body is not here");
+        assert!(futures_util::poll!(&mut sent).is_pending(), "its body isn't received yet");
         drop(outcome);
-        assert_eq!(sent.await.len(), 2, "the opening and the request");
+        assert_eq!(sent.await.len(), 2, "the opening message and the request");
     }
 }

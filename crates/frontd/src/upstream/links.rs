@@ -1,4 +1,4 @@
-//! One shard's links to all workers of the routing table, kept as the table changes.
+//! One shard's links to all workers in the routing table.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,19 +21,19 @@ use crate::table::Table;
 pub(crate) struct Links {
     shard: usize,
     tasks: TaskTracker,
-    /// By the instance of the worker.
+    /// By worker instance.
     open: HashMap<u64, Open>,
 }
 
-/// A link that is kept.
+/// An open link, or one that is being reconnected.
 #[derive(Debug)]
 struct Open {
     pool: Arc<Pool<Arc<Link>>>,
-    /// Cancelled when the worker leaves the table, or its app was another one meanwhile.
+    /// Cancelled when the worker leaves the table, or when its app got a new pool.
     retired: CancellationToken,
 }
 
-/// A worker to be linked to.
+/// A worker to link to.
 struct Target {
     shard: usize,
     instance: u64,
@@ -42,12 +42,12 @@ struct Target {
     pool: Arc<Pool<Arc<Link>>>,
 }
 
-/// Why a link came to its end.
+/// Why a link ended.
 #[derive(PartialEq, Eq)]
 enum End {
-    /// The worker left the table, or drains: it is not linked to again.
+    /// The worker left the table or drains: don't reconnect.
     Retired,
-    /// It broke: the worker may still be there.
+    /// The link broke: the worker may still be there.
     Broken,
 }
 
@@ -56,7 +56,7 @@ impl Links {
         Self { shard, tasks, open: HashMap::new() }
     }
 
-    /// Follows the table until its sender is gone.
+    /// Follows the table until its sender is dropped.
     pub(crate) async fn follow(mut self, mut tables: watch::Receiver<Arc<Table>>) {
         loop {
             let table = Arc::clone(&tables.borrow_and_update());
@@ -105,7 +105,7 @@ impl Target {
         }
     }
 
-    /// One link, from its opening to its end.
+    /// Keeps one link from connecting to its end.
     async fn once(&self, retired: &CancellationToken, backoff: &mut Backoff) -> End {
         let connected = tokio::select! {
             connected = Link::connect(&self.worker, &self.socket) => connected,
@@ -157,7 +157,8 @@ impl Target {
         }
         match end {
             End::Retired => self.pool.unlink(self.shard, self.instance),
-            // Before what was under way is told, which ends with this: it would be tried there again by others.
+            // This must come before the exchanges settle, which happens when `responses` is dropped:
+            // otherwise they could be retried on the same worker.
             End::Broken => self.pool.lose(self.shard, self.instance),
         }
         debug!(worker = self.worker, shard = self.shard, "disconnected from worker");
@@ -172,9 +173,9 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
 
-    /// Of the tables that come quickly one after another, a shard sees the last.
+    /// If tables change quickly, a shard only sees the last one.
     #[tokio::test]
-    async fn an_app_that_was_away_unseen_is_linked_to_anew() {
+    async fn an_app_that_was_removed_and_added_back_gets_new_links() {
         let worker = routes::Worker { name: "blog-1".to_owned(), instance: 7, ..routes::Worker::default() };
         let app = routes::App { name: "blog".to_owned(), workers: vec![worker], ..routes::App::default() };
         let metrics = Metrics::new();

@@ -1,4 +1,4 @@
-//! A client that comes before frontd knows what to serve.
+//! Requests that arrive before the first routing table.
 
 use tokio::sync::watch;
 
@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::table::Table;
 
 #[tokio::test]
-async fn a_request_that_comes_before_the_first_routing_table_waits_for_it() {
+async fn a_request_that_arrives_before_the_first_routing_table_waits_for_it() {
     let (folder, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut shared = crate::shard::testing::shared(folder.path(), &[]);
     let (tables, receiver) = watch::channel(Arc::new(Table::default()));

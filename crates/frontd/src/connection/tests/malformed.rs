@@ -1,15 +1,16 @@
-//! Requests over HTTP/2 that are malformed (RFC 9113, 8.1.1): that h2 resets, and that it lets through.
+//! Malformed requests over HTTP/2 (RFC 9113, section 8.1.1): those that h2 resets, and those that it passes
+//! on.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::resets::{OPENING, serving, starting};
 use super::with_files;
 
-/// What stands for these statuses in HPACK's static table.
+/// Indexed `:status` fields of HPACK's static table.
 const BAD_REQUEST: u8 = 0x8c;
 const NOT_FOUND: u8 = 0x8d;
 
-/// The frame of a GET of `/` with these fields, each as a literal.
+/// A HEADERS frame for `GET /` with these fields as literals.
 fn get(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = b"\x82\x87\x84".to_vec();
     for (name, value) in fields {
@@ -23,7 +24,7 @@ fn get(fields: &[(&str, &str)]) -> Vec<u8> {
     [[0, 0, length, 1, 5, 0, 0, 0, 1].as_slice(), &block].concat()
 }
 
-/// The first byte of the response's headers.
+/// The first byte of the response's header block.
 async fn status(fields: &[(&str, &str)]) -> u8 {
     let (_folder, _shard, mut stream) = serving(starting()).await;
     stream.write_all(&[OPENING, &get(fields)].concat()).await.unwrap();
@@ -39,7 +40,7 @@ async fn status(fields: &[(&str, &str)]) -> u8 {
 }
 
 #[tokio::test]
-async fn a_value_with_white_space_around_it_and_two_hosts_are_bad_requests() {
+async fn padded_values_and_several_hosts_are_bad_requests() {
     let other = (":authority", "other.example");
     assert_eq!(status(&[other]).await, NOT_FOUND);
     assert_eq!(status(&[other, ("x-inner", "a b"), ("x-empty", "")]).await, NOT_FOUND);
@@ -52,9 +53,9 @@ async fn a_value_with_white_space_around_it_and_two_hosts_are_bad_requests() {
     assert_eq!(status(&[host, ("host", "blog.example")]).await, BAD_REQUEST);
 }
 
-/// RFC 9113, 8.3.1.
+/// RFC 9113, section 8.3.1.
 #[tokio::test]
-async fn a_host_that_is_another_than_the_authority_is_a_bad_request() {
+async fn a_host_that_differs_from_the_authority_is_a_bad_request() {
     let authority = (":authority", "other.example");
     for same in ["other.example", "OTHER.example", "other.example.", "other.example:443"] {
         assert_eq!(status(&[authority, ("host", same)]).await, NOT_FOUND, "{same}");
@@ -74,16 +75,16 @@ async fn a_host_that_is_another_than_the_authority_is_a_bad_request() {
     }
 }
 
-/// What comes of a request.
+/// How the server reacts to a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Status(u16),
     Reset,
-    /// All of the connection is closed.
+    /// The whole connection is closed.
     GoAway,
 }
 
-/// What comes of a GET of this path, and the metrics after it.
+/// Sends a GET of this path. Returns the outcome and the metrics.
 async fn of_path(path: &[u8]) -> (Outcome, String) {
     let files = tempfile::tempdir().unwrap();
     let (_folder, shard, mut stream) = serving(with_files(files.path(), &[1])).await;
@@ -112,8 +113,9 @@ async fn of_path(path: &[u8]) -> (Outcome, String) {
     (outcome, shard.metrics().render(&crate::table::Table::default()))
 }
 
-/// The `http` crate, with which h2 parses the path, takes fewer characters than HTTP/1.1 does here, and cuts a fragment
-/// off. Neither hyper nor a service sees such a request or its fragment: see docs/reference/errors.md.
+/// h2 parses the path with the `http` crate, which accepts fewer characters than frontd accepts over HTTP/1.1
+/// and drops the fragment. Neither hyper nor the service sees such a request or its fragment: see
+/// docs/reference/errors.md.
 #[tokio::test]
 async fn h2_resets_paths_with_some_raw_characters_and_drops_fragments() {
     let counted = |reason: &str| format!("imperium_refused_total{{reason=\"{reason}\"}} 1\n");

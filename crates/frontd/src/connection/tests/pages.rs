@@ -1,10 +1,10 @@
-//! Answers in frontd's own name, as their clients see them.
+//! Built-in pages, as clients see them.
 
 use super::*;
 use crate::mode::Mode;
 use crate::shard::testing;
 
-/// What a server of one app, `blog.example`, answers to this.
+/// Sends a request to a server with one app, `blog.example/a`, and returns the response.
 async fn answer(mode: Mode, transport: Transport, request: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let domains = vec!["blog.example".to_owned(), "*.blog.example".to_owned()];
@@ -21,7 +21,7 @@ async fn answer(mode: Mode, transport: Transport, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_unknown_host_is_told_the_sites_in_development_only() {
+async fn the_page_for_an_unknown_host_lists_the_sites_in_development_only() {
     let request =
         "GET / HTTP/1.1\r\nHost: shop.example:8000\r\nAccept: text/html\r\nConnection: close\r\n\r\n";
     let page = answer(Mode::Development, Transport::Plain, request).await;
@@ -33,7 +33,7 @@ async fn an_unknown_host_is_told_the_sites_in_development_only() {
 }
 
 #[tokio::test]
-async fn an_answer_to_head_has_the_headers_of_the_page_alone() {
+async fn a_response_to_head_has_the_headers_of_the_page_and_no_body() {
     let [get, head] = ["GET", "HEAD"].map(|method| {
         format!("{method} / HTTP/1.1\r\nHost: shop.example\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
     });
@@ -49,7 +49,7 @@ async fn an_answer_to_head_has_the_headers_of_the_page_alone() {
 }
 
 #[tokio::test]
-async fn plain_http_on_a_port_of_https_is_told_the_url() {
+async fn plain_http_on_an_https_port_gets_a_page_with_the_url() {
     let request = "GET /x?y=1 HTTP/1.1\r\nHost: blog.example:8443\r\n\r\n";
     let page = answer(Mode::Production, Transport::Tls, request).await;
     assert!(page.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{page}");
@@ -58,7 +58,7 @@ async fn plain_http_on_a_port_of_https_is_told_the_url() {
         page.contains("only accepts HTTPS") && page.contains("https://blog.example:8443/x?y=1\n"),
         "{page}"
     );
-    // Without a host there is no URL, and what is no HTTP is told so.
+    // Without a host, no URL can be shown. What isn't HTTP at all gets a 400 too.
     let page = answer(Mode::Production, Transport::Tls, "GET / HTTP/1.0\r\n\r\n").await;
     assert!(page.contains("only accepts HTTPS") && !page.contains("https://"), "{page}");
     let page = answer(Mode::Production, Transport::Tls, "HELO a.example\r\n\r\n").await;

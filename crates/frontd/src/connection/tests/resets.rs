@@ -1,4 +1,4 @@
-//! Clients that reset what they have asked for.
+//! Clients that reset their requests.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -7,12 +7,12 @@ use crate::pool::Pool;
 use crate::shard::testing;
 use crate::upstream::Link;
 
-/// An app that has no worker yet: its requests wait.
+/// An app without a ready worker: its requests wait.
 pub(super) fn starting() -> routes::App {
     routes::App { queue_size: 1000, queue_milliseconds: 60_000, ..routes::App::default() }
 }
 
-/// A connection of HTTP/2 to a shard with that app, of which the test writes each byte itself.
+/// A raw HTTP/2 connection to a shard with that app.
 pub(super) async fn serving(app: routes::App) -> (TempDir, Arc<Shard>, TcpStream) {
     let folder = tempfile::tempdir().unwrap();
     let domains = vec!["blog.example".to_owned()];
@@ -34,7 +34,7 @@ fn pool(shard: &Shard) -> Arc<Pool<Arc<Link>>> {
     Arc::clone(shard.route("blog.example", "/").unwrap().pool())
 }
 
-/// Returns once so many requests have asked for a worker.
+/// Waits until this many requests have asked for a worker.
 async fn asked(pool: &Arc<Pool<Arc<Link>>>, requests: u64) {
     while pool.asked() < requests {
         tokio::task::yield_now().await;
@@ -43,7 +43,7 @@ async fn asked(pool: &Arc<Pool<Arc<Link>>>, requests: u64) {
 
 pub(super) const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// The frame of a GET.
+/// A HEADERS frame for `GET /`.
 fn get(stream: u32) -> Vec<u8> {
     let fields = [b"\x82\x87\x84\x01\x0c", b"blog.example".as_slice()].concat();
     let length = u8::try_from(fields.len()).unwrap();
@@ -54,19 +54,19 @@ fn reset(stream: u32) -> Vec<u8> {
     [[0, 0, 4, 3, 0].as_slice(), &stream.to_be_bytes(), &[0, 0, 0, 8]].concat()
 }
 
-/// Returns once the server has closed.
+/// Reads until the server closes the connection.
 async fn closed(stream: &mut TcpStream, received: &mut Vec<u8>) {
     while stream.read_buf(received).await.is_ok_and(|read| read > 0) {}
 }
 
 #[tokio::test]
-async fn a_client_that_resets_request_after_request_is_cut_off() {
+async fn a_connection_whose_client_keeps_resetting_requests_is_closed() {
     let (_folder, shard, mut stream) = serving(starting()).await;
     let pool = pool(&shard);
     stream.write_all(OPENING).await.unwrap();
     let mut received = Vec::new();
     for id in (1..).step_by(2) {
-        assert!(id < 2000, "it goes on");
+        assert!(id < 2000, "the connection is still open");
         let _closed_is_seen_when_read = stream.write_all(&get(id)).await;
         tokio::select! {
             () = asked(&pool, u64::from(id / 2) + 1) => {}
@@ -79,11 +79,11 @@ async fn a_client_that_resets_request_after_request_is_cut_off() {
     shard.tasks().close();
     shard.tasks().wait().await;
     assert_eq!(shard.metrics().floods.get(), 1);
-    assert_eq!(pool.census().waiting, 0, "they wait on");
+    assert_eq!(pool.census().waiting, 0, "reset requests still wait");
 }
 
 #[tokio::test]
-async fn a_request_that_comes_with_its_reset_costs_nothing_once_there_was_one() {
+async fn after_a_first_reset_a_request_that_is_reset_at_once_costs_nothing() {
     let (_folder, shard, mut stream) = serving(starting()).await;
     let pool = pool(&shard);
     stream.write_all(OPENING).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_request_that_comes_with_its_reset_costs_nothing_once_there_was_one() 
 }
 
 #[tokio::test]
-async fn requests_that_are_reset_before_they_are_accepted_are_a_flood_too() {
+async fn requests_reset_before_they_are_accepted_count_as_a_flood() {
     let (_folder, shard, mut stream) = serving(starting()).await;
     let all = (1..100).step_by(2).flat_map(|it| [get(it), reset(it)].concat());
     stream.write_all(&OPENING.iter().copied().chain(all).collect::<Vec<_>>()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Requests that may share their worker with no other.
+//! Exclusive requests, which may not share their worker.
 
 use futures_util::poll;
 
@@ -19,13 +19,13 @@ async fn exclusive(pool: &Arc<Pool<u64>>) -> Lease<u64> {
     pool.acquire(0, Mode::Exclusive, &mut Turn::new(PATIENCE)).await.unwrap()
 }
 
-/// One that there is room for.
+/// Leases room that must be available.
 fn shared_now(pool: &Arc<Pool<u64>>) -> Lease<u64> {
     pool.state.lock().lease(pool, 0, Mode::Shared, Instant::now()).unwrap()
 }
 
 #[tokio::test]
-async fn an_idle_worker_takes_an_exclusive_request_and_nothing_beside_it() {
+async fn an_idle_worker_takes_an_exclusive_request_and_nothing_else() {
     let pool = pool(2, 4);
     let first = shared(&pool).await;
     let second = exclusive(&pool).await;
@@ -33,7 +33,7 @@ async fn an_idle_worker_takes_an_exclusive_request_and_nothing_beside_it() {
     let others = [shared(&pool).await, shared(&pool).await, shared(&pool).await];
     assert!(others.iter().all(|it| *it.link() == 1));
     let mut one_more = Box::pin(shared(&pool));
-    assert!(poll!(&mut one_more).is_pending(), "beside an exclusive request");
+    assert!(poll!(&mut one_more).is_pending(), "next to an exclusive request");
     drop(second);
     assert_eq!(*one_more.await.link(), 2);
 }
@@ -47,10 +47,10 @@ async fn a_busy_worker_is_reserved_until_it_is_idle() {
     let mut later = Box::pin(shared(&pool));
     assert!(poll!(&mut later).is_pending());
     drop(first);
-    assert!(poll!(&mut waits).is_pending() && poll!(&mut later).is_pending(), "it is not idle");
+    assert!(poll!(&mut waits).is_pending() && poll!(&mut later).is_pending(), "the worker isn't idle");
     drop(second);
     let had = waits.await;
-    assert!(poll!(&mut later).is_pending(), "beside an exclusive request");
+    assert!(poll!(&mut later).is_pending(), "next to an exclusive request");
     drop(had);
     later.await;
 }
@@ -103,7 +103,7 @@ async fn exclusive_requests_take_turns_at_one_worker() {
 }
 
 #[tokio::test]
-async fn exclusive_requests_take_one_worker_in_all() {
+async fn exclusive_requests_occupy_at_most_one_worker() {
     let pool = pool(2, 1);
     let busy = [shared(&pool).await, shared(&pool).await];
     let (mut first, mut second) = (Box::pin(exclusive(&pool)), Box::pin(exclusive(&pool)));
@@ -119,7 +119,7 @@ async fn exclusive_requests_take_one_worker_in_all() {
 }
 
 #[tokio::test]
-async fn a_worker_that_has_answered_is_shared_again() {
+async fn a_worker_whose_response_has_started_is_shared_again() {
     let pool = pool(1, 2);
     let mut streams = exclusive(&pool).await;
     let mut later = Box::pin(shared(&pool));
@@ -129,7 +129,7 @@ async fn a_worker_that_has_answered_is_shared_again() {
 }
 
 #[tokio::test]
-async fn another_worker_is_reserved_when_the_first_is_gone() {
+async fn another_worker_is_reserved_if_the_first_is_gone() {
     let pool = pool(2, 2);
     let busy = [(); 4].map(|()| shared_now(&pool));
     let [streams, b, c, d] = busy;
@@ -138,25 +138,25 @@ async fn another_worker_is_reserved_when_the_first_is_gone() {
     pool.unlink(0, *streams.link());
     let mut later = Box::pin(shared(&pool));
     drop(b);
-    assert!(poll!(&mut later).is_pending(), "the other is reserved in its place");
+    assert!(poll!(&mut later).is_pending(), "the other one is reserved instead");
     drop((c, d));
     assert_eq!(*waits.await.link(), 2);
 }
 
 #[tokio::test]
-async fn a_worker_that_one_shard_has_lost_is_given_nothing_until_it_is_linked_to_again() {
+async fn a_worker_that_one_shard_has_lost_gets_no_requests_until_it_is_linked_again() {
     let pool = pool(1, 2);
     pool.link(1, 1, 2, 1);
     pool.lose(0, 1);
     let mut turn = Turn::new(PATIENCE);
     let mut waits = Box::pin(pool.acquire(1, Mode::Shared, &mut turn));
-    assert!(poll!(&mut waits).is_pending(), "the other shard does not know yet");
+    assert!(poll!(&mut waits).is_pending(), "the other shard hasn't noticed yet");
     pool.link(0, 1, 2, 1);
     assert_eq!(*waits.await.unwrap().link(), 1);
 }
 
 #[tokio::test]
-async fn the_next_exclusive_request_goes_on_when_the_one_before_it_loses_its_worker() {
+async fn the_next_exclusive_request_continues_if_the_previous_one_loses_its_worker() {
     let pool = pool(2, 1);
     let first = exclusive(&pool).await;
     let mut second = Box::pin(exclusive(&pool));
@@ -166,19 +166,19 @@ async fn the_next_exclusive_request_goes_on_when_the_one_before_it_loses_its_wor
     assert_eq!(*second.await.link(), 2);
 }
 
-/// It may go on for hours, as server-sent events do.
+/// The response may take hours, as with server-sent events.
 #[tokio::test]
-async fn a_response_that_has_begun_holds_up_no_exclusive_request() {
+async fn a_response_that_has_started_delays_no_exclusive_request() {
     let pool = pool(1, 2);
     let mut streams = shared(&pool).await;
     let mut waits = Box::pin(exclusive(&pool));
-    assert!(poll!(&mut waits).is_pending(), "it is not answered");
+    assert!(poll!(&mut waits).is_pending(), "it isn't answered");
     streams.has_answered();
     let had = waits.await;
     let mut later = Box::pin(shared(&pool));
-    assert!(poll!(&mut later).is_pending(), "beside an exclusive request");
+    assert!(poll!(&mut later).is_pending(), "next to an exclusive request");
     drop(streams);
-    assert!(poll!(&mut later).is_pending(), "the end of the other is not its end");
+    assert!(poll!(&mut later).is_pending(), "the shared request ended, not the exclusive one");
     drop(had);
     later.await;
 }
@@ -194,7 +194,7 @@ async fn an_exclusive_request_needs_a_thread_that_is_free() {
     waits.await;
 }
 
-/// Of those that were at a worker that was lost, some are answered after a long time, as long polls are.
+/// Some requests of a lost worker take long to answer, such as long polls.
 #[tokio::test]
 async fn the_only_worker_is_reserved_for_a_second_over_all_exclusive_requests() {
     let pool = pool(1, 8);
@@ -211,13 +211,13 @@ async fn the_only_worker_is_reserved_for_a_second_over_all_exclusive_requests() 
     pool.look();
     let all = (second, third.await, later.await, shared(&pool).await);
     let mut fourth = Box::pin(exclusive(&pool));
-    assert!(poll!(&mut fourth).is_pending(), "it has a second of its own");
+    assert!(poll!(&mut fourth).is_pending(), "it gets its own second");
     drop(all);
     fourth.await;
 }
 
 #[tokio::test]
-async fn each_exclusive_request_has_a_second_where_another_worker_serves() {
+async fn each_exclusive_request_gets_a_second_if_another_worker_serves() {
     let pool = pool(2, 1);
     let first = exclusive(&pool).await;
     let busy = shared(&pool).await;
@@ -235,7 +235,7 @@ async fn each_exclusive_request_has_a_second_where_another_worker_serves() {
 }
 
 #[tokio::test]
-async fn a_request_that_comes_later_finds_the_worker_shared() {
+async fn a_later_request_finds_the_worker_shared() {
     let pool = pool(1, 4);
     let _long = shared(&pool).await;
     let mut waits = Box::pin(exclusive(&pool));
@@ -243,12 +243,12 @@ async fn a_request_that_comes_later_finds_the_worker_shared() {
     pool.age_reservation(RESERVED);
     let _later = shared(&pool).await;
     let shares = waits.await;
-    assert!(!shares.is_exclusive(), "it came first");
+    assert!(!shares.is_exclusive(), "it is still exclusive");
 }
 
-/// Where nothing else happens.
+/// Nothing else happens in the pool meanwhile.
 #[tokio::test(start_paused = true)]
-async fn who_waits_exclusively_ends_the_reservation_by_itself() {
+async fn a_waiting_exclusive_request_ends_an_overdue_reservation() {
     let pool = pool(1, 4);
     let _long = shared(&pool).await;
     let mut waits = Box::pin(exclusive(&pool));

@@ -1,6 +1,7 @@
-//! Random histories of a pool: after each step nothing waits that could be granted, and every count is right.
+//! Random histories of a pool: after each step, no request waits that could be granted, and all counts are
+//! right.
 //!
-//! A failure prints the seed of its history; `POOL_SEED=…` replays that one.
+//! A failure prints the seed of its history. `POOL_SEED=…` replays it.
 
 use std::collections::HashSet;
 use std::{fmt, mem};
@@ -11,9 +12,9 @@ use crate::pool::dispatch::RESERVED;
 const HISTORIES: u32 = 300;
 const STEPS: u32 = 250;
 const SHARDS: usize = 3;
-/// Histories that are the same in every run; further ones are random.
+/// Fixed seeds, in addition to the random ones.
 const SEEDS: std::ops::Range<u64> = 0..100;
-/// The most requests that are in a pool at once, so that some worker is often idle and some queue often empty.
+/// Maximum number of requests in a pool at once, so that workers are often idle and queues often empty.
 const REQUESTS: usize = 12;
 const QUEUE: usize = 8;
 
@@ -45,7 +46,7 @@ struct History {
     pool: Arc<Pool<Link>>,
     waiting: Vec<(Request, Wait<Link>)>,
     running: Vec<(Request, Lease<Link>)>,
-    /// Requests that came back, to be tried again.
+    /// Requests that came back and are to be tried again.
     returned: Vec<Request>,
     linked: HashSet<Link>,
     lost: HashSet<u64>,
@@ -63,7 +64,7 @@ struct Request {
     mode: Mode,
     turn: Turn,
     answered: bool,
-    /// It was exclusive for too long, and is shared.
+    /// It was exclusive for too long, and now shares its worker.
     given_up: bool,
 }
 
@@ -110,7 +111,7 @@ impl History {
         self.check();
     }
 
-    /// Every worker stays and serves what there is: then nothing may be left.
+    /// All workers stay and serve their requests: nothing may be left.
     fn end(&mut self) {
         self.note("end");
         let instance = self.next_instance;
@@ -189,7 +190,7 @@ impl History {
         }
     }
 
-    /// A response begins whose body may have no end.
+    /// Starts a response, whose body may be endless.
     fn answer(&mut self) {
         if self.running.is_empty() {
             return;
@@ -217,7 +218,7 @@ impl History {
         self.returned.push(request);
     }
 
-    /// To a worker that is there already, or to another one.
+    /// Links a known worker, or a new one.
     fn link(&mut self) {
         let known: Vec<_> = self.pool.state.lock().members.iter().map(|it| it.instance).collect();
         let instance = match known.get(self.random.usize(..4)) {
@@ -242,7 +243,7 @@ impl History {
         self.pool.unlink(shard, instance);
     }
 
-    /// A worker dies, as one shard finds first; what it had is tried again.
+    /// A worker dies, and one shard notices first. Its requests are tried again.
     fn lose(&mut self) {
         let Some((shard, instance)) = self.any_link() else { return };
         self.note(format_args!("{shard} loses {instance}"));
@@ -298,7 +299,7 @@ impl History {
         self.random.choice(linked)
     }
 
-    /// Takes what was granted, and forgets what was refused.
+    /// Collects granted leases, and drops refused requests.
     fn collect(&mut self) {
         use tokio::sync::oneshot::error::TryRecvError;
         for (request, mut wait) in mem::take(&mut self.waiting) {
@@ -308,11 +309,11 @@ impl History {
                 Err(TryRecvError::Closed) => {}
             }
         }
-        // All that waited exclusively are given up at once.
+        // All requests that wait exclusively lose that mode together.
         if self.pool.state.lock().queue.first(Mode::Exclusive).is_none() {
             let may_be = self.overdue || self.is_late();
             for (request, _) in self.waiting.iter_mut().filter(|(it, _)| it.mode == Mode::Exclusive) {
-                assert!(may_be, "{request} is given up early");
+                assert!(may_be, "{request} lost its exclusive mode too early");
                 request.mode = Mode::Shared;
             }
         }
@@ -326,7 +327,7 @@ impl History {
         let by_itself = |it: &&(Request, Lease<Link>)| it.1.is_exclusive() && !it.0.given_up;
         let mut by_itself = self.running.iter().filter(by_itself).map(|(_, it)| it.instance());
         let owner = by_itself.next();
-        assert!(by_itself.next().is_none(), "two are to be the only one of their workers at once");
+        assert!(by_itself.next().is_none(), "two requests are exclusive at once");
         let draining = match state.reservation {
             Reservation::Draining(instance, _) => Some(instance),
             Reservation::Serving(instance, _) => {
@@ -341,7 +342,7 @@ impl History {
         assert!(draining.is_none() || waits_exclusive > 0, "reserved for nobody");
         assert!(
             !self.overdue || !state.reservation.is_over(Instant::now()) || self.is_late(),
-            "for too long"
+            "reserved for too long"
         );
         for member in &state.members {
             let running = self.running.iter().filter(|(_, it)| it.instance() == member.instance).count();
@@ -351,7 +352,7 @@ impl History {
             assert_eq!(member.answered, here.filter(answered).count(), "answered at {}", member.instance);
             assert!(
                 owner != Some(member.instance) || member.unanswered() == 1,
-                "beside one that is to be the only one"
+                "next to an exclusive request"
             );
             let links = |shard| member.is_linked(shard);
             assert!((0..SHARDS).all(|it| links(it) == self.linked.contains(&(it, member.instance))), "links");
@@ -369,11 +370,11 @@ impl History {
                 Mode::Shared => Some(it.instance) != draining && it.has_room(state.pace, now),
             });
             let with_room: Vec<_> = with_room.map(|it| it.instance).collect();
-            assert!(with_room.is_empty(), "{request} waits, and there is room at {with_room:?}");
+            assert!(with_room.is_empty(), "{request} waits although there is room at {with_room:?}");
         }
     }
 
-    /// Whether the test itself takes so long that reservations end meanwhile.
+    /// Whether the test itself runs so slowly that reservations expire.
     fn is_late(&self) -> bool {
         self.began.elapsed() > RESERVED / 2
     }

@@ -1,4 +1,4 @@
-//! What is admitted before its body is read.
+//! Requests that are admitted before their body is read.
 
 use super::*;
 use crate::pool::upload::UPLOADS_PER_CLIENT;
@@ -36,7 +36,7 @@ async fn without_a_queue_an_upload_needs_a_worker_with_room() {
 }
 
 #[tokio::test]
-async fn one_address_has_a_part_of_the_uploads_of_an_app() {
+async fn one_address_gets_a_part_of_the_uploads_of_an_app() {
     let pool = pool();
     let address = |it: u32| IpAddr::from(Ipv4Addr::from_bits(it));
     let mut uploads = Vec::new();
@@ -44,7 +44,7 @@ async fn one_address_has_a_part_of_the_uploads_of_an_app() {
         uploads.extend((0..UPLOADS_PER_CLIENT).map(|_| pool.admit_upload(address(client)).unwrap()));
         assert_eq!(pool.admit_upload(address(client)).unwrap_err(), Refused::TooManyUploadsOfClient);
     }
-    assert_eq!(pool.admit_upload(address(4)).unwrap_err(), Refused::TooManyUploads, "of all addresses");
+    assert_eq!(pool.admit_upload(address(4)).unwrap_err(), Refused::TooManyUploads, "over all addresses");
     drop(uploads.pop());
     drop(pool.admit_upload(address(4)).unwrap());
     drop(uploads);
@@ -52,7 +52,7 @@ async fn one_address_has_a_part_of_the_uploads_of_an_app() {
 }
 
 #[tokio::test]
-async fn what_was_admitted_is_not_refused_because_the_queue_is_full() {
+async fn an_admitted_request_is_not_refused_because_the_queue_is_full() {
     let pool = pool();
     drop(pool.admit_upload(CLIENT).unwrap());
     let (mut first, mut second) = (Box::pin(acquire(&pool, 0)), Box::pin(acquire(&pool, 0)));

@@ -1,4 +1,4 @@
-//! Request bodies on real files: limits, retries, and what is told when the disk fails.
+//! Request bodies in real files: limits, retries, and errors of the disk.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,7 +12,7 @@ use http_body_util::{Full, StreamBody};
 use super::super::testing::{KIB, accounts, folder, pattern};
 use super::*;
 
-/// A body of frames of these lengths.
+/// A body with frames of these lengths.
 fn body(frames: &[usize]) -> impl Body<Data = Bytes, Error = Infallible> + Unpin + use<> {
     let mut at = 0;
     let frames: Vec<_> = frames
@@ -37,7 +37,7 @@ async fn read_all(body: &SpooledBody) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn bodies_come_back_whole_and_again() {
+async fn bodies_can_be_read_completely_and_repeatedly() {
     let (_temp, folder) = folder();
     for (frames, inline) in [
         (vec![], true),
@@ -70,7 +70,7 @@ async fn a_single_frame_is_not_copied() {
 }
 
 #[tokio::test]
-async fn a_body_over_its_limit_is_told() {
+async fn a_body_over_its_limit_is_refused() {
     let (_temp, folder) = folder();
     for frames in [vec![11], vec![5, 6], vec![10, 1]] {
         let read = SpooledBody::read(body(&frames), 10, &folder).await;
@@ -79,7 +79,7 @@ async fn a_body_over_its_limit_is_told() {
     assert!(matches!(SpooledBody::read(Announced, 10, &folder).await, Err(SpoolBodyError::TooLarge { .. })));
 }
 
-/// Says how long it will be, and must then not be read.
+/// Announces its length, and must not be read then.
 struct Announced;
 
 impl Body for Announced {
@@ -90,7 +90,7 @@ impl Body for Announced {
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        panic!("it was read")
+        panic!("the body was read")
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -99,7 +99,7 @@ impl Body for Announced {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_the_clients_fault() {
+async fn a_body_that_breaks_off_is_a_client_error() {
     let (_temp, folder) = folder();
     let frames =
         [Ok(Frame::data(Bytes::from_static(b"ab"))), Err(io::Error::from(io::ErrorKind::UnexpectedEof))];
@@ -109,7 +109,7 @@ async fn a_body_that_breaks_off_is_the_clients_fault() {
 }
 
 #[tokio::test]
-async fn a_folder_that_went_away_is_told_with_its_cure() {
+async fn the_error_for_a_removed_folder_says_how_to_fix_it() {
     let (temp, folder) = folder();
     drop(temp);
     let error = SpooledBody::read(body(&[100 * KIB]), 1 << 20, &folder).await.unwrap_err().to_string();
@@ -118,7 +118,7 @@ async fn a_folder_that_went_away_is_told_with_its_cure() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_with_its_cure() {
+async fn the_error_for_a_full_disk_says_how_to_fix_it() {
     let (_temp, folder) = folder();
     let error =
         folder.folder.error("write", io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error()));
@@ -127,7 +127,7 @@ async fn a_full_disk_is_told_with_its_cure() {
 }
 
 #[tokio::test]
-async fn a_body_that_the_folder_has_no_room_for_is_told_from_a_full_disk() {
+async fn a_full_spool_is_distinguished_from_a_full_disk() {
     let temp = tempfile::TempDir::new().unwrap();
     let [folder, _] = accounts(temp.path(), [1000 * KIB as u64, u64::MAX, u64::MAX]);
     let first = SpooledBody::read(body(&[800 * KIB]), 1 << 30, &folder).await.unwrap();
@@ -142,7 +142,7 @@ async fn a_body_that_the_folder_has_no_room_for_is_told_from_a_full_disk() {
 }
 
 #[tokio::test]
-async fn an_app_that_has_its_part_of_the_spool_leaves_room_to_another() {
+async fn an_app_cannot_use_up_the_spool_of_another_app() {
     let temp = tempfile::TempDir::new().unwrap();
     let [blog, shop] = accounts(temp.path(), [u64::MAX, 1000 * KIB as u64, 1500 * KIB as u64]);
     let upload = async |account, kib: usize| SpooledBody::read(body(&[kib * KIB]), 1 << 30, account).await;
@@ -155,7 +155,7 @@ async fn an_app_that_has_its_part_of_the_spool_leaves_room_to_another() {
     assert!(matches!(error, SpoolBodyError::Disk(error) if error.is_full()));
 }
 
-/// A client that has sent so much, and sends no more.
+/// A client that sends this much and then pauses.
 struct Trickles(Option<Bytes>);
 
 impl Body for Trickles {
@@ -171,7 +171,7 @@ impl Body for Trickles {
 }
 
 #[tokio::test]
-async fn no_more_than_what_goes_inline_waits_in_memory() {
+async fn no_more_than_an_inline_body_waits_in_memory() {
     let temp = tempfile::TempDir::new().unwrap();
     let [account, _] = accounts(temp.path(), [u64::MAX; 3]);
     for (kib, files) in [(10, 0), (64, 0), (65, 1)] {
@@ -179,7 +179,7 @@ async fn no_more_than_what_goes_inline_waits_in_memory() {
         let mut read = std::pin::pin!(read);
         tokio::select! {
             biased;
-            _ = read.as_mut() => panic!("it is not whole"),
+            _ = read.as_mut() => panic!("the body isn't complete"),
             () = async {
                 while account.client.files.used() != files {
                     tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Channels on real files: order, bounds, waking, and how they end.
+//! Channels with real files: order, limits, wake-ups, and ends.
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,12 +11,12 @@ use super::*;
 
 const SMALL: ChannelLimits = ChannelLimits { memory: 256 * KIB, disk: 512 * KIB as u64 };
 
-/// Polls once, without waiting.
+/// Polls once without waiting.
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// The chunks that are there now; none follows until something happens.
+/// Reads at least `len` bytes.
 async fn take(reader: &mut SpoolReader, len: usize) -> Vec<u8> {
     let mut all = Vec::new();
     while all.len() < len {
@@ -26,7 +26,7 @@ async fn take(reader: &mut SpoolReader, len: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_chunk_is_there_at_once_and_alone() {
+async fn a_chunk_is_available_at_once_and_by_itself() {
     let (_temp, folder) = folder();
     let (mut writer, mut reader) = channel(folder, SMALL);
     assert!(poll_once(reader.frame()).is_pending());
@@ -34,7 +34,7 @@ async fn a_chunk_is_there_at_once_and_alone() {
         let chunk = Bytes::from(pattern(at, 10));
         writer.push(chunk.clone()).await.unwrap();
         let Poll::Ready(Some(Ok(frame))) = poll_once(reader.frame()) else { panic!("chunk {at} is late") };
-        assert_eq!(frame.into_data().unwrap().as_ptr(), chunk.as_ptr(), "it is not copied");
+        assert_eq!(frame.into_data().unwrap().as_ptr(), chunk.as_ptr(), "the chunk is copied");
         assert!(poll_once(reader.frame()).is_pending());
     }
     writer.finish();
@@ -98,7 +98,7 @@ async fn a_full_channel_holds_its_writer_until_there_is_room() {
         writer.finish();
     };
     let mut write = pin!(write);
-    // The reader does not read: the writer must come to a stand by itself, for good.
+    // The reader doesn't read, so the writer must block.
     let stands = async {
         let shared = reader.shared.clone();
         std::future::poll_fn(|cx| {
@@ -112,7 +112,7 @@ async fn a_full_channel_holds_its_writer_until_there_is_room() {
         })
         .await;
     };
-    tokio::select! { () = &mut write => panic!("it took everything"), () = stands => {} }
+    tokio::select! { () = &mut write => panic!("the channel accepted everything"), () = stands => {} }
     {
         let state = reader.shared.lock();
         assert!(state.head_len <= 144 * KIB, "in memory: {}", state.head_len);
@@ -123,7 +123,7 @@ async fn a_full_channel_holds_its_writer_until_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_client_that_caught_up_gets_the_next_chunk_from_memory() {
+async fn a_client_that_has_caught_up_gets_the_next_chunk_from_memory() {
     let (_temp, folder) = folder();
     let (mut writer, mut reader) = channel(folder, SMALL);
     for round in 0..3 {
@@ -131,14 +131,14 @@ async fn a_client_that_caught_up_gets_the_next_chunk_from_memory() {
         writer.push(Bytes::from(pattern(round, len))).await.unwrap();
         writer.push(Bytes::from(pattern(round + len, 10))).await.unwrap();
         assert!(take(&mut reader, len + 10).await == pattern(round, len + 10), "round {round}");
-        assert!(reader.shared.lock().ring.is_none(), "the file is let go");
+        assert!(reader.shared.lock().ring.is_none(), "the file isn't released");
         writer.push(Bytes::from_static(b"now")).await.unwrap();
         assert!(matches!(poll_once(reader.frame()), Poll::Ready(Some(Ok(_)))));
     }
 }
 
 #[tokio::test]
-async fn a_cut_comes_after_all_that_was_written() {
+async fn an_aborted_response_first_delivers_all_data() {
     let (_temp, folder) = folder();
     let (mut writer, mut reader) = channel(folder, SMALL);
     for at in 0..30 {
@@ -150,11 +150,11 @@ async fn a_cut_comes_after_all_that_was_written() {
 }
 
 #[tokio::test]
-async fn a_push_that_was_given_up_cuts_the_response() {
+async fn a_cancelled_push_aborts_the_response() {
     let (_temp, folder) = folder();
     let (mut writer, mut reader) = channel(folder, SMALL);
     writer.push(Bytes::from_static(b"a")).await.unwrap();
-    // 200 KiB go to the file: if it is there at once, they do until it is full.
+    // 200 KiB go to the file. If the write completes at once, repeat until the file is full.
     while poll_once(writer.push(Bytes::from(pattern(0, 200 * KIB)))).is_ready() {}
     writer.finish();
     let read = async {
@@ -165,7 +165,7 @@ async fn a_push_that_was_given_up_cuts_the_response() {
             }
         }
     };
-    assert!(read.await, "it ended as if it were whole");
+    assert!(read.await, "the response ended as if it were complete");
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn a_failed_disk_reaches_both_ends() {
 }
 
 #[tokio::test]
-async fn a_writer_learns_that_the_client_went_away() {
+async fn a_writer_notices_that_the_client_left() {
     let (_temp, folder) = folder();
     let (writer, reader) = channel(folder.clone(), SMALL);
     assert!(poll_once(writer.closed()).is_pending());
@@ -210,7 +210,7 @@ async fn a_writer_learns_that_the_client_went_away() {
 }
 
 #[tokio::test]
-async fn a_full_folder_slows_a_response_and_never_stops_it() {
+async fn a_full_spool_slows_a_response_but_never_stops_it() {
     let temp = tempfile::TempDir::new().unwrap();
     let [folder, _] = accounts(temp.path(), [0; 3]);
     let (mut writer, mut reader) = channel(folder.clone(), SMALL);
@@ -227,7 +227,7 @@ async fn a_full_folder_slows_a_response_and_never_stops_it() {
 }
 
 #[tokio::test]
-async fn what_a_folder_may_hold_is_shared_and_given_back() {
+async fn the_limit_of_a_folder_is_shared_and_given_back() {
     let temp = tempfile::TempDir::new().unwrap();
     let [folder, _] = accounts(temp.path(), [512 * KIB as u64, u64::MAX, u64::MAX]);
     let file = SpoolFile::create(&folder).await.unwrap();
@@ -244,7 +244,7 @@ async fn what_a_folder_may_hold_is_shared_and_given_back() {
     drop(other);
     let room = loop {
         match file.room(300 * KIB as u64, 1000 * KIB) {
-            // The other one is not closed yet.
+            // The other file isn't closed yet.
             0 => tokio::task::yield_now().await,
             room => break room,
         }
@@ -252,7 +252,7 @@ async fn what_a_folder_may_hold_is_shared_and_given_back() {
     assert_eq!(room, 276 * KIB);
 }
 
-/// Polls until the file holds so many KiB that nobody reads.
+/// Waits until the file holds at least this many KiB.
 async fn holds(reader: &SpoolReader, kib: usize) {
     let held = async {
         while reader.shared.lock().ring.as_ref().is_none_or(|ring| ring.len < (kib * KIB) as u64) {
@@ -263,7 +263,7 @@ async fn holds(reader: &SpoolReader, kib: usize) {
 }
 
 #[tokio::test]
-async fn a_writer_that_waits_for_a_limit_is_woken_by_whoever_gives_room_back() {
+async fn a_writer_that_waits_for_a_limit_is_woken_when_anyone_gives_room_back() {
     const MAX: u64 = u64::MAX;
     let limit = 512 * KIB as u64;
     for (limits, name) in
@@ -299,7 +299,7 @@ async fn a_writer_that_waits_for_a_limit_is_woken_by_whoever_gives_room_back() {
 }
 
 #[tokio::test]
-async fn what_waits_in_memory_counts_for_the_client_until_it_is_read_or_dropped() {
+async fn data_in_memory_counts_for_the_client_until_it_is_read_or_dropped() {
     let (_temp, folder) = folder();
     let memory = folder.memory.clone();
     let (mut writer, mut reader) = channel(folder.clone(), SMALL);
@@ -314,7 +314,7 @@ async fn what_waits_in_memory_counts_for_the_client_until_it_is_read_or_dropped(
 }
 
 #[tokio::test]
-async fn without_a_file_to_be_had_a_spill_goes_on_once_its_reader_has_caught_up() {
+async fn without_a_free_file_a_spill_continues_once_the_reader_has_caught_up() {
     let (_temp, account) = folder();
     let files = account.client.files.clone();
     let taken: Vec<_> = std::iter::from_fn(|| files.take_one()).collect();
@@ -327,7 +327,7 @@ async fn without_a_file_to_be_had_a_spill_goes_on_once_its_reader_has_caught_up(
         writer.finish();
     };
     let mut write = Box::pin(write);
-    assert!(poll_once(write.as_mut()).is_pending(), "it took everything");
+    assert!(poll_once(write.as_mut()).is_pending(), "the channel accepted everything");
     let ((), read) = tokio::join!(write, take(&mut reader, all));
     assert!(read == pattern(0, all));
     assert!(reader.frame().await.is_none());

@@ -1,4 +1,4 @@
-//! Folders on a network whose server hangs: a filesystem in user space that never answers.
+//! A network file system that hangs: a FUSE mount whose server never responds.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 
-/// A folder whose files nobody ever tells about, until this is dropped.
+/// A mount that hangs until this is dropped.
 struct Hung {
     server: Child,
     folder: PathBuf,
@@ -17,7 +17,7 @@ const SERVER: &str = "exec 3<>/dev/fuse && \
     mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 hung \"$0\" && echo mounted && exec sleep 600";
 
 impl Hung {
-    /// `None` where this user may not mount.
+    /// Returns `None` if this user may not mount.
     fn new(folder: &Path) -> Option<Self> {
         fs::create_dir(folder).unwrap();
         let mut server = Command::new("sh");
@@ -32,14 +32,14 @@ impl Hung {
 
 impl Drop for Hung {
     fn drop(&mut self) {
-        // The kernel fails whatever waits for it.
+        // The kernel fails all pending operations.
         let _gone = self.server.kill().and_then(|()| self.server.wait());
         let _unmounted = Command::new("umount").arg("-l").arg(&self.folder).stderr(Stdio::null()).status();
     }
 }
 
 #[tokio::test]
-async fn a_folder_that_hangs_holds_up_neither_its_shard_nor_another_folder() {
+async fn a_hung_folder_blocks_neither_its_shard_nor_other_folders() {
     let world = World::new();
     let folder = world.temp.path().join("hung");
     let Some(server) = Hung::new(&folder) else {
@@ -57,14 +57,14 @@ async fn a_folder_that_hangs_holds_up_neither_its_shard_nor_another_folder() {
             })
         })
         .collect();
-    // What does not fit is refused at once.
+    // Requests beyond the queue are refused at once.
     while !waiting.iter().any(tokio::task::JoinHandle::is_finished) {
         tokio::task::yield_now().await;
     }
     for (file, expected) in [("a.txt", b"0123456789".to_vec()), ("large.bin", pattern(LARGE))] {
         let on_disk = fs::File::open(world.path(file)).unwrap();
         on_disk.sync_all().unwrap();
-        // Where it is dropped, the read waits for the disk.
+        // If the cached pages are dropped, the read blocks on the disk.
         rustix::fs::fadvise(&on_disk, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         let answer = world.site.serve(&Method::GET, file, &HeaderMap::new(), &files()).await;
         assert_eq!(answer.status(), 200);
