@@ -1,5 +1,5 @@
-//! The sole owner of all state: each event is told to the supervisor of its app, and what that decides is
-//! done.
+//! The sole owner of all state: passes each event to the supervisor of its app, and carries out its
+//! decisions.
 
 mod act;
 mod admin;
@@ -51,7 +51,7 @@ use lookup::Lookups;
 use order::OrderId;
 use survivors::Recovery;
 
-/// Events that may wait until the driver has time for them.
+/// The capacity of the event queue.
 const BACKLOG: usize = 1024;
 
 /// All apps, their workers and the routing table.
@@ -67,20 +67,20 @@ pub struct Driver {
     orders: OrderId,
     starts: StartQueue<VassalName>,
     watches: WatchId,
-    /// The folder that the apps' files were read from last.
+    /// The folder that the apps' files were last read from.
     folder: Option<FolderIdentity>,
     recovery: Option<Recovery>,
     lookups: Lookups,
-    /// Those who wait until the routing table is whole.
+    /// Requests for the routing table that wait until it is complete.
     watchers: Vec<oneshot::Sender<Watch>>,
 }
 
-/// Where events are sent to.
+/// The sender of events to the driver.
 pub type Events = mpsc::Sender<Event>;
 
 impl Driver {
-    /// Takes over the workers that an earlier emperord left, and follows `files` from there. Who asks for the routing
-    /// table gets it when it is whole.
+    /// Adopts the workers that an earlier emperord left, then applies `files`. Requests for the routing table
+    /// are answered once it is complete.
     #[must_use]
     pub fn start(
         config: EmperordConfig,
@@ -114,8 +114,8 @@ impl Driver {
         (driver, sender, receiver)
     }
 
-    /// Works until it is told to stop, or until every worker has gone after a shutdown. No worker is
-    /// stopped by the end of this.
+    /// Runs until it is told to stop, or until all workers have exited after a shutdown. Returning doesn't
+    /// stop any worker.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         while !self.is_shut_down() {
             let event = tokio::select! {
@@ -124,7 +124,7 @@ impl Driver {
             };
             match event {
                 Event::Stop => break,
-                // Said by every worker, every second: hardly ever follows anything from it.
+                // Every worker sends this every second, and it rarely has consequences.
                 Event::Load { worker, attachment, load } => {
                     if self.load(&worker, attachment, load) > 0 {
                         self.settle();
@@ -185,8 +185,8 @@ impl Driver {
         }
     }
 
-    /// What follows from every event: processes are started that may be, who waits is answered, what is over is
-    /// forgotten, and who is alive is written down.
+    /// Follow-up work after every event: starts processes, answers waiting requests, forgets what is over,
+    /// and saves the list of workers.
     fn settle(&mut self) {
         self.start_more();
         self.answer_watchers();
@@ -210,7 +210,8 @@ impl Driver {
         }
     }
 
-    /// While it is not known of all files whether they are followed, a part of the table would be taken for all.
+    /// Until it is known for each file whether it will be followed, the table is incomplete, and frontd would
+    /// mistake it for complete.
     fn answer_watchers(&mut self) {
         if self.apps.values().any(|app| app.admission.as_ref().is_some_and(|it| it.holds_routes)) {
             return;

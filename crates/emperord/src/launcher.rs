@@ -1,4 +1,4 @@
-//! Starts the processes of workers, and finds those that an earlier emperord started.
+//! Starts worker processes, and adopts those of an earlier emperord.
 
 mod account;
 mod cgroup;
@@ -26,22 +26,23 @@ use crate::process::{Ending, Identity, Process};
 
 /// A way to start processes.
 ///
-/// [`Launcher::admit`] and [`Launcher::prepare`] may wait for disks, the network or a directory service, and are called on
-/// threads of their own. Nothing else does.
+/// [`Launcher::admit`] and [`Launcher::prepare`] may block on disks, the network or a directory service, and
+/// are called on separate threads. No other method blocks.
 pub trait Launcher: Send + Sync {
-    /// Whether the workers of an app can be started as its file says, before that version of it is followed; gives who
-    /// owns its directory, where that is who runs it. From then on it is: a later owner runs nothing.
+    /// Checks whether the workers of an app can be started as its file says, before that version is followed.
+    /// Returns the owner of its directory, if the app runs as that user. The app keeps this user even if the
+    /// owner changes later.
     ///
     /// # Errors
-    /// With the key that cannot be followed, why, and what to do.
+    /// With the key that can't be applied, the reason, and what to do.
     fn admit(&self, _vassal: &Vassal) -> Result<Option<u32>, String> {
         Ok(None)
     }
 
-    /// Finds out what starts of an app need to know, such as the groups of its user.
+    /// Looks up what starts of an app need, such as the groups of its user.
     ///
     /// # Errors
-    /// When its processes cannot be made.
+    /// If its processes can't be created.
     fn prepare(&self, _vassal: &Vassal) -> Result<Prepared, LaunchError> {
         Ok(Prepared::default())
     }
@@ -49,13 +50,13 @@ pub trait Launcher: Send + Sync {
     /// Starts the process of a worker.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it can't be created.
     fn start(&self, worker: &WorkerName, vassal: &Vassal, prepared: &Prepared) -> Result<Start, LaunchError>;
 
-    /// Starts the process that the workers of an app are forked from, and gives the way to speak with it.
+    /// Starts the template of an app. Returns the process and the socket for its orders.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it can't be created.
     fn start_template(
         &self,
         vassal: &Vassal,
@@ -65,7 +66,7 @@ pub trait Launcher: Send + Sync {
     /// Takes over a worker that a template has forked.
     ///
     /// # Errors
-    /// When its limits cannot be set.
+    /// If its limits can't be set.
     fn take_fork(
         &self,
         _worker: &WorkerName,
@@ -80,77 +81,78 @@ pub trait Launcher: Send + Sync {
         Preload::Possible
     }
 
-    /// Has the service manager stop a worker: SIGTERM for its process, and an order that has not brought one ends as
-    /// failed. None where there is no manager.
+    /// Has the service manager stop a worker: its process gets SIGTERM, and an order without a process fails.
+    /// None without a service manager.
     fn stop(&self, _worker: &WorkerName) -> Option<Job> {
         None
     }
 
-    /// Has the service manager follow what a running worker's app says now.
+    /// Has the service manager apply an app's configuration to a running worker.
     fn change(&self, _worker: &WorkerName, _vassal: &Vassal) -> Option<Job> {
         None
     }
 
-    /// Has the service manager forget the workers of an app that is no more, those too that it says have failed.
+    /// Has the service manager forget the workers of a removed app, including failed ones.
     fn forget(&self, _app: &VassalName) -> Option<Job> {
         None
     }
 
-    /// Asks the service manager how a process that is no child of emperord has ended. Not done before it is awaited.
+    /// Asks the service manager how a process exited that isn't a child of emperord. The request is sent when
+    /// the future is polled.
     fn ending(&self, _worker: &WorkerName, _identity: Identity) -> Option<Inquiry> {
         None
     }
 
-    /// Whether `process` was started for `worker` by the service manager, be it at emperord's order or the operator's, and
-    /// as the user that `vassal` says.
+    /// Whether `process` was started for `worker` by the service manager, whether emperord or the operator
+    /// asked for it, and runs as the user of `vassal`.
     fn is_of(&self, _process: &Process, _worker: &WorkerName, _vassal: &Vassal) -> bool {
         false
     }
 
-    /// Whether `process`, of which nothing is written down, can be a worker that an earlier emperord started: it has
-    /// the user of its app, to whom `folder`, that of the app's sockets, was given.
+    /// Whether `process`, which isn't recorded, can be a worker of an earlier emperord: it runs as its app's
+    /// user, who owns `folder`, the folder of the app's sockets.
     fn is_survivor(&self, process: &Process, worker: &WorkerName, vassal: &Vassal, folder: &Path) -> bool {
         let owner = folder.metadata().map(|it| it.uid());
         self.is_of(process, worker, vassal) || owner.is_ok_and(|it| process.identity().has_user(it))
     }
 
-    /// Takes over a process that an earlier emperord started; None when it has ended.
+    /// Adopts a process that an earlier emperord started. None if it has exited.
     fn adopt(&self, identity: Identity) -> Option<Process> {
         Process::open(identity.pid).ok().filter(|it| it.identity() == identity && !it.has_ended())
     }
 }
 
-/// What starts of an app need to know.
+/// The data that starts of an app need.
 #[derive(Debug, Default)]
 pub struct Prepared {
-    /// None is as emperord does, or as somebody else sees to.
+    /// None means emperord's own user, or that somebody else switches users.
     account: Option<Account>,
 }
 
-/// How the start of a worker goes on.
+/// The result of starting a worker.
 pub enum Start {
-    /// This is its process.
+    /// Its process.
     Done(Process),
-    /// The service manager starts it: the process says its name itself. The job ends when the worker is ready,
-    /// or with why it will not be.
+    /// The service manager starts it, and the process identifies itself. The job completes when the worker is
+    /// ready, or fails.
     Ordered(Job),
 }
 
-/// What somebody else does, to its end; or why it was not done.
+/// A pending operation of the service manager.
 pub type Job = Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
 
-/// Why somebody else did not do something.
+/// Why the service manager's operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
-    /// Another try does no better before something is changed, such as a user that does not exist.
+    /// Retrying is useless before something is changed, for example if the user doesn't exist.
     #[error("{0}")]
     Refused(String),
-    /// Anything else.
+    /// Any other failure.
     #[error("{0}")]
     Failed(String),
 }
 
-/// How a process ended, once the service manager has told.
+/// How a process exited, once the service manager has reported it.
 pub type Inquiry = Pin<Box<dyn Future<Output = Ending> + Send>>;
 
 /// Whether a launcher can fork workers from a template.
@@ -158,49 +160,49 @@ pub type Inquiry = Pin<Box<dyn Future<Output = Ending> + Send>>;
 pub enum Preload {
     /// It can.
     Possible,
-    /// Each worker is started by itself.
+    /// Each worker is started individually.
     Impossible,
 }
 
-/// Why a process could not be made.
+/// Why a process couldn't be created.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The program cannot be run.
+    /// The program can't be run.
     #[error("start {}: {source}", program.display())]
     Program {
-        /// What was to be run.
+        /// The program.
         program: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// Something that it needs cannot be put in place.
+    /// Something that it needs can't be set up.
     #[error("{step} {}: {source}", path.display())]
     Prepare {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
-        /// On what.
+        /// The path that it was applied to.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// It is not known as whom, or nobody can be that.
+    /// The user is unknown, or emperord can't switch to it.
     #[error("{0}")]
     User(String),
-    /// Its limits cannot be set.
+    /// Its limits can't be set.
     #[error("set the limits of memory and processors: {0}")]
     Limits(#[source] io::Error),
-    /// Workers are no forks here.
+    /// This launcher can't fork workers.
     #[error("start a template of {0}: systemd starts each worker by itself")]
     NoTemplates(VassalName),
 }
 
 impl LaunchError {
-    /// Whether another try may do within moments, with nothing changed.
+    /// Whether a retry may succeed soon without any change.
     pub(crate) fn may_pass_soon(&self) -> bool {
         match self {
             Self::Program { .. } | Self::Prepare { .. } => true,
             Self::User(_) | Self::NoTemplates(_) => false,
-            // The machine is short of something, or the process has ended meanwhile.
+            // The system lacks resources, or the process has exited meanwhile.
             Self::Limits(error) => {
                 [Errno::SRCH, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::BUSY]
                     .iter()
@@ -210,7 +212,7 @@ impl LaunchError {
     }
 }
 
-/// Who owns the directory of an app, and so runs it.
+/// Returns the owner of an app's directory, who runs the app.
 fn owner_of(vassal: &Vassal) -> Result<u32, String> {
     let directory = vassal.directory.display();
     match owner::owner(&vassal.directory) {

@@ -1,15 +1,14 @@
-//! Follows the folder of vassals, keeps their workers alive, and tells frontd who they are.
+//! Follows the folder of vassal files, keeps the apps' workers running, and tells frontd about them.
 //!
-//! [`driver`] owns all state and is told of everything as an event: by [`vassals`] what files say, by
-//! [`rpc`] what workers, frontd and the operator say, and by the kernel which processes have ended. What to
-//! do about it is decided by `supervise`; the driver does it, through [`launcher`], [`routes`] and
-//! [`state`].
+//! [`driver`] owns all state and receives everything as an event: the content of files from [`vassals`],
+//! messages of workers, frontd and the operator from [`rpc`], and exits of processes from the kernel.
+//! `supervise` decides what to do, and the driver does it, through [`launcher`], [`routes`] and [`state`].
 //!
 //! **Invariants**
-//! - No worker is stopped by emperord's own end; only a shutdown, which says so, stops them first.
-//! - A worker is published to frontd only while it is ready, and is told to drain only after it was
-//!   taken out.
-//! - One emperord alone works with a state folder.
+//! - emperord's exit stops no worker. Only a shutdown explicitly stops them first.
+//! - A worker is published to frontd only while it is ready, and is told to drain only after it was removed
+//!   from the routing table.
+//! - A state folder is used by only one emperord.
 
 pub mod driver;
 pub mod launcher;

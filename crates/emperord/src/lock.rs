@@ -1,4 +1,4 @@
-//! Lets one emperord alone work with a state folder.
+//! Ensures that only one emperord uses a state folder.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// Held as long as this process works with the folder; the kernel frees it when the process ends.
+/// Held as long as this process uses the folder. The kernel releases it when the process exits.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
-/// Why the folder cannot be worked with.
+/// Why the folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another emperord does.
+    /// Another emperord uses it.
     #[error(
         "lock {}: another emperord runs on this folder (pid {}): stop it first, or choose another root",
         path.display(), pid.as_deref().unwrap_or("unknown")
@@ -24,7 +24,7 @@ pub enum LockError {
     Taken {
         /// The lock file.
         path: PathBuf,
-        /// What the other wrote into it.
+        /// The pid that the other process wrote into it.
         pid: Option<String>,
     },
     /// The kernel refuses.
@@ -32,16 +32,16 @@ pub enum LockError {
     Io {
         /// The lock file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
 impl Lock {
-    /// Makes the folder where it is missing, and takes its lock.
+    /// Creates the folder if it is missing, and locks it.
     ///
     /// # Errors
-    /// When another process has it, or it cannot be made.
+    /// If another process holds the lock, or if the folder or file can't be created.
     pub fn take(folder: &Path) -> Result<Self, LockError> {
         let path = folder.join("emperord.lock");
         let failed = |source| LockError::Io { path: path.clone(), source };

@@ -60,7 +60,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
     let ended = runtime.block_on(emperord::run(config, arguments.log_format, arguments.launcher));
-    // Not waiting for those who ask disks and networks that do not answer.
+    // Don't wait for lookups that hang.
     runtime.shutdown_background();
     ended
 }

@@ -1,4 +1,4 @@
-//! Names a process so that it cannot be mistaken, signals it, and tells when and how it ended.
+//! Identifies processes unambiguously, signals them, and reports when and how they exit.
 
 use std::fmt;
 use std::fs;
@@ -22,7 +22,7 @@ mod peer;
 
 pub(crate) use peer::PeerProcess;
 
-/// A pid and its start: a pid is used again, the two together are not, until the machine is booted.
+/// A pid and its start time: unlike a pid alone, both together aren't reused until the next boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The process id.
@@ -32,34 +32,34 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Who has this pid now; None when nobody has.
+    /// The process that has this pid now. None if there is none.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some(Self { pid, started: start_time(&stat)? })
     }
 
-    /// Whether the process runs as this user: its real, effective or saved one.
+    /// Whether the process runs as this user, as its real, effective, saved or file system uid.
     #[must_use]
     pub fn has_user(&self, uid: u32) -> bool {
         self.users().contains(&uid)
     }
 
-    /// Its real, effective, saved and file system user; empty when it has ended.
+    /// Its real, effective, saved and file system uid. Empty if it has exited.
     pub(crate) fn users(&self) -> Vec<u32> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
         users.split_ascii_whitespace().filter_map(|it| it.parse().ok()).collect()
     }
 
-    /// The process that is told of its end.
+    /// The pid of its parent.
     pub(crate) fn parent(&self) -> Option<u32> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
         let (_, rest) = stat.rsplit_once(')')?;
         rest.split_ascii_whitespace().nth(1)?.parse().ok()
     }
 
-    /// Since the process was started.
+    /// The time since the process was started.
     #[must_use]
     pub fn age(&self) -> Duration {
         let now = clock_gettime(ClockId::Boottime);
@@ -69,7 +69,7 @@ impl Identity {
         up.saturating_sub(started)
     }
 
-    /// Resident memory in bytes; 0 when the process has ended.
+    /// Resident memory in bytes; 0 if the process has exited.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid)).unwrap_or_default();
@@ -77,9 +77,9 @@ impl Identity {
         pages.saturating_mul(rustix::param::page_size() as u64)
     }
 
-    /// Memory that its end would free, in bytes; None when it has ended or the kernel does not tell.
+    /// Private memory, which its exit would free, in bytes. None if it has exited, or if the kernel refuses.
     ///
-    /// This walks all pages of the process, which takes a millisecond for some hundred megabytes.
+    /// This walks all pages of the process, which takes about a millisecond per few hundred megabytes.
     #[must_use]
     pub fn private_memory(&self) -> Option<u64> {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).ok()?;
@@ -87,7 +87,7 @@ impl Identity {
     }
 }
 
-/// The lines `Private_Clean` and `Private_Dirty`, which are in kilobytes (proc_pid_smaps(5)).
+/// Adds the lines `Private_Clean` and `Private_Dirty`, which are in kilobytes (proc_pid_smaps(5)).
 fn private(rollup: &str) -> Option<u64> {
     let value = |name: &str| -> Option<u64> {
         let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
@@ -97,72 +97,73 @@ fn private(rollup: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// Field 22; the second field may hold spaces and parentheses, so that counting begins after the last one.
+/// Field 22. The second field may contain spaces and parentheses, so counting starts after the last one.
 fn start_time(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// The process that asks for something, which is there while it does.
+/// The process that made a call, which exists as long as the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    /// Which process.
+    /// Its identity.
     pub identity: Identity,
     /// Its user when it made the connection.
     pub uid: u32,
 }
 
-/// A process that runs, or has ended and is not forgotten yet.
+/// A process that is running, or has exited.
 #[derive(Debug, Clone)]
 pub struct Process {
     identity: Identity,
     pidfd: Arc<AsyncFd<OwnedFd>>,
 }
 
-/// How a process ended.
+/// How a process exited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// With an exit status.
     Status(i32),
-    /// By a signal.
+    /// Killed by a signal.
     Signal(i32),
-    /// It was no child of this process, which is told no more.
+    /// It wasn't a child of this process, so the kernel doesn't report it.
     Unknown,
 }
 
 impl Process {
-    /// Takes hold of the process that has `pid` now.
+    /// Opens the process that has `pid` now.
     ///
     /// # Errors
-    /// When there is none, or the kernel refuses.
+    /// If there is none, or if the kernel refuses.
     pub fn open(pid: u32) -> io::Result<Self> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-        // Held before it is looked at: if it is the right one now, the descriptor is of the right one.
+        // Open the pidfd first: if the identity read afterwards is the expected one, the pidfd refers to the
+        // same process.
         let pidfd = pidfd_open(raw, PidfdFlags::NONBLOCK)?;
         let identity = Identity::of(pid).ok_or(Errno::SRCH)?;
         let pidfd = readiness::pidfd(pidfd)?;
         Ok(Self { identity, pidfd: Arc::new(pidfd) })
     }
 
-    /// Which process it is.
+    /// Returns its identity.
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Whether it has ended, be it reaped or not.
+    /// Whether it has exited, reaped or not.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         is_readable(self.pidfd.get_ref())
     }
 
-    /// Whether it is `caller`: the same process, and of the same user.
+    /// Whether it is the process of `caller` and has the same user.
     #[must_use]
     pub fn is(&self, caller: Caller) -> bool {
         self.identity == caller.identity && self.identity.has_user(caller.uid) && !self.has_ended()
     }
 
-    /// Sends a signal. One to a process that has ended does nothing.
+    /// Sends a signal. If the process has exited, this does nothing.
     pub fn signal(&self, signal: Signal) {
         match pidfd_send_signal(self.pidfd.as_fd(), signal) {
             Ok(()) | Err(Errno::SRCH) => {}
@@ -170,9 +171,9 @@ impl Process {
         }
     }
 
-    /// Waits for its end, and reaps it where it is a child of this process.
+    /// Waits for its exit, and reaps it if it is a child of this process.
     pub async fn ended(&self) -> Ending {
-        // An error means that the runtime is shut down, and this task with it.
+        // An error means that the runtime is shutting down, together with this task.
         let _ready = self.pidfd.readable().await;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
@@ -186,7 +187,7 @@ impl Process {
     }
 }
 
-/// A pidfd is, once its process has ended.
+/// Whether a descriptor is readable. A pidfd is once its process has exited.
 fn is_readable(pidfd: &OwnedFd) -> bool {
     let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
     poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -1,4 +1,4 @@
-//! The routing table: which app answers for which host and path, and which workers it has.
+//! The routing table: which app serves which host and path, and its workers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,63 +9,63 @@ use vassal::Vassal;
 
 use crate::state::Serving;
 
-/// Changes that a watcher may lag behind before it gets a new snapshot.
+/// The number of changes that a watcher may lag behind before it gets a new snapshot.
 const BACKLOG: usize = 256;
 
-/// One app in the table.
+/// An app's entry in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// What its file says.
+    /// Its configuration.
     pub vassal: Arc<Vassal>,
-    /// Whether it has workers, or will.
+    /// Whether it has workers.
     pub state: RouteState,
-    /// Those that take requests.
+    /// The workers that accept requests.
     pub workers: Vec<(WorkerName, Serving)>,
-    /// Why its newest version cannot start, for its developer; None in production.
+    /// Why its newest version can't start, for its developer. None in production.
     pub failure: Option<Arc<str>>,
 }
 
-/// Whether an app has workers, or will.
+/// Whether an app has workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteState {
     /// None is ready yet: requests wait.
     Starting,
-    /// At least one is.
+    /// At least one is ready.
     Serving,
-    /// None will be until the app is changed.
+    /// None will be ready until the app is changed.
     Failed,
 }
 
-/// One change of the table.
+/// A change of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The table's version from here on.
+    /// The version of the table after the change.
     pub version: u64,
-    /// The app that is new or other than before, or the one that is gone.
+    /// What has changed.
     pub what: Changed,
 }
 
-/// What a change is about.
+/// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// New, or in place of the former.
+    /// An app was added or replaced.
     Route(Arc<Route>),
-    /// Not in the table any more.
+    /// An app was removed.
     Removed(VassalName),
 }
 
-/// The whole table, and all that changes after it.
+/// A snapshot of the table, and subsequent changes.
 #[derive(Debug)]
 pub struct Watch {
-    /// Of the snapshot.
+    /// The version of the snapshot.
     pub version: u64,
     /// The table at that version.
     pub routes: Vec<Arc<Route>>,
-    /// What comes after it. One that lags has to watch anew.
+    /// Subsequent changes. A watcher that lags has to start over.
     pub changes: broadcast::Receiver<Change>,
 }
 
-/// The table itself.
+/// The routing table.
 #[derive(Debug)]
 pub struct Table {
     version: u64,
@@ -74,13 +74,13 @@ pub struct Table {
 }
 
 impl Table {
-    /// Without any app.
+    /// Creates an empty table.
     #[must_use]
     pub fn new() -> Self {
         Self { version: 0, routes: BTreeMap::new(), changes: broadcast::Sender::new(BACKLOG) }
     }
 
-    /// Puts an app in place. One that is there already, and the same, is no change.
+    /// Adds or replaces an app. If it hasn't changed, nothing happens.
     pub fn put(&mut self, route: Route) {
         let name = &route.vassal.name;
         if self.routes.get(name).is_some_and(|it| **it == route) {
@@ -91,14 +91,14 @@ impl Table {
         self.tell(Changed::Route(route));
     }
 
-    /// Takes an app out, if it is there.
+    /// Removes an app, if it is in the table.
     pub fn remove(&mut self, name: &VassalName) {
         if self.routes.remove(name).is_some() {
             self.tell(Changed::Removed(name.clone()));
         }
     }
 
-    /// The table as it is, and what becomes of it.
+    /// Returns a snapshot, and a subscription to subsequent changes.
     #[must_use]
     pub fn watch(&self) -> Watch {
         Watch {

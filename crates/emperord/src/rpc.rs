@@ -1,5 +1,4 @@
-//! The gRPC services on emperord's socket. Wire types stop here: what was asked goes to the driver as an
-//! event, and what it answers is put into words.
+//! The gRPC services on emperord's socket. They convert between wire types and the driver's events.
 
 mod admin;
 mod admission;
@@ -29,17 +28,18 @@ use crate::driver::{Event, Events};
 use admission::{Admission, Limits};
 use incoming::Incoming;
 
-/// The largest message that is taken from anyone, in bytes.
+/// The largest message that is accepted, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
-/// How often a peer that says nothing is asked whether it is there: a worker that is frozen is found by that.
+/// How often an idle peer is pinged. This detects frozen workers.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// How long it may take to answer. Workers answer while Python is busy, too.
+/// How long it may take to answer. Workers also answer while Python is busy.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves until `stop` is complete and every call has ended. Who is of the group `front` may follow the routing table.
+/// Serves until `stop` completes and all calls have ended. Members of the group `front` may follow the
+/// routing table.
 ///
 /// # Errors
-/// When the descriptors of the services cannot be read.
+/// If the descriptors of the services can't be read.
 pub async fn serve(
     listener: UnixListener,
     events: Events,
@@ -74,7 +74,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Sends an event that is answered, and waits for the answer.
+/// Sends an event with a reply channel, and waits for the reply.
 async fn ask<T>(events: &Events, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Status> {
     let (reply, answer) = oneshot::channel();
     events.send(event(reply)).await.map_err(|_| ending())?;

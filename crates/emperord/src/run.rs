@@ -1,4 +1,4 @@
-//! Reads everything, then binds, then serves, until it is told to end.
+//! Reads everything, then binds, then serves until it is told to exit.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -25,16 +25,16 @@ use crate::rpc;
 use crate::state::State;
 use crate::vassals::{FileEvent, Vassals};
 
-/// How long calls that are being answered have when emperord ends.
+/// How long running calls may take when emperord exits.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Who starts the processes of workers.
+/// What starts the workers' processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Launch {
     /// emperord itself.
     #[default]
     Process,
-    /// systemd: each is a unit of `workerd@.service`.
+    /// systemd: each worker is a unit of `workerd@.service`.
     Systemd,
 }
 
@@ -42,7 +42,7 @@ pub enum Launch {
 /// everything down. Workers log in the same format.
 ///
 /// # Errors
-/// When something is missing or forbidden that it cannot run without.
+/// If something that it needs is missing or forbidden.
 pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> anyhow::Result<()> {
     let signals = Signals::new().context("install signal handlers")?;
     let children = signal(SignalKind::child()).context("listen to SIGCHLD")?;
@@ -55,11 +55,11 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
     let launcher = launcher(&config, log_format, launch)?;
     let tasks = TaskTracker::new();
 
-    // How a worker ends that was forked from a template is told to who has inherited it.
+    // The exit of a worker that was forked by a template is reported to the process that inherits it.
     set_child_subreaper(Some(getpid())).context("take in orphans")?;
 
-    // Bound before the first worker is started, who looks for it; served when the routing table is whole,
-    // since a part of it would be taken for all.
+    // Bind before the first worker starts, since it connects here. Calls are served once the routing table is
+    // complete, since frontd would mistake a part of it for the whole.
     let listener = daemon::uds::listen(&socket)?;
     if launch == Launch::Process && geteuid().is_root() {
         open_to_apps(&config).context("let apps' users reach emperord and their sockets")?;
@@ -80,7 +80,7 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
 
     drop(stop);
     let _cut = tokio::time::timeout(LAST_WORDS, server).await;
-    // Still locked: no other emperord has put its own socket there.
+    // The lock is still held, so no other emperord has put its own socket there.
     let _removed_by_hand = fs::remove_file(&socket);
     drop(lock);
     tracing::info!("ended");
@@ -109,7 +109,8 @@ fn launcher(
     })
 }
 
-/// A folder that vanished while its apps run, such as one that is not mounted yet, ends none of them.
+/// If the folder has vanished while its apps run, for example because it isn't mounted, none of them is
+/// stopped.
 fn ensure_vassals(folder: &Path, state: &State) -> anyhow::Result<()> {
     anyhow::ensure!(
         folder.exists() || state.workers().is_empty(),
@@ -120,7 +121,8 @@ fn ensure_vassals(folder: &Path, state: &State) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives the group of the workers' sockets, which is frontd's where a group of its own was given to it.
+/// Creates the folders. Returns the group of the workers' sockets, which is frontd's if the folder was given
+/// to its group.
 fn make_folders(run: &Path) -> anyhow::Result<u32> {
     let folder = run.join("workers");
     let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder);
@@ -129,8 +131,8 @@ fn make_folders(run: &Path) -> anyhow::Result<u32> {
         .with_context(|| format!("make folder {}", folder.display()))
 }
 
-/// Lets workers that run as their apps' users pass to emperord's socket and to the folders of their own. Who calls is
-/// checked at each call; what else is there, nobody can list.
+/// Lets workers that run as their apps' users reach emperord's socket and their own folders. Each call checks
+/// its caller. Nobody else can list the folders.
 fn open_to_apps(config: &EmperordConfig) -> io::Result<()> {
     for (path, mode) in [(&config.run, 0o711), (&config.run.join("workers"), 0o751), (&config.socket, 0o666)]
     {
@@ -140,8 +142,9 @@ fn open_to_apps(config: &EmperordConfig) -> io::Result<()> {
     Ok(())
 }
 
-/// Follows the folder of the apps' files on a thread of its own, as reading one looks at the folders that it names: where
-/// one of those hangs, nothing else does. Gives the changes, and what is there now.
+/// Follows the folder of the apps' files on its own thread, since reading a file accesses the folders that it
+/// names: if one of those hangs, only this thread does. Returns the receiver of changes, and the current
+/// files.
 async fn follow(folder: PathBuf) -> anyhow::Result<(mpsc::Receiver<FileEvent>, Vec<FileEvent>)> {
     let (opened, files) = oneshot::channel();
     let (sender, changes) = mpsc::channel(64);
@@ -189,7 +192,8 @@ async fn pass_on_signals(mut signals: Signals, events: Events) {
                 tracing::info!("stopping: workers keep running");
                 return drop(events.send(Event::Stop).await);
             }
-            // `imperium up` sends it, and so does the kernel when `up` is killed: nothing is to be left.
+            // `imperium up` sends it, and so does the kernel when `up` is killed: nothing must be left
+            // running.
             Asked::Interrupt => {
                 let (reply, _nobody_waits) = oneshot::channel();
                 drop(events.send(Event::Shutdown { reply }).await);

@@ -9,34 +9,34 @@ use vassal::{SetWorkersError, Vassal};
 
 use self::replace::{ReplaceError, replace};
 
-/// Why the number was not written.
+/// Why the number wasn't written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ScaleError {
-    /// The file cannot be read.
+    /// The file can't be read.
     #[error(transparent)]
     Read(#[from] Diagnostics),
-    /// The number cannot be put into its text.
+    /// Its text can't be edited.
     #[error("set the number of workers in {}", path.display())]
     Edit {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: SetWorkersError,
     },
-    /// The file cannot be replaced without losing something.
+    /// The file can't be replaced without losing something.
     #[error("write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: ReplaceError,
     },
 }
 
-/// Sets `workers` in the file, and leaves all else as it is. A file that says so already is not touched.
+/// Sets `workers` in the file, and keeps everything else. A file that already has this number isn't touched.
 ///
 /// # Errors
-/// When the file cannot be read, edited or replaced; it is as before then.
+/// If the file can't be read, edited or replaced. Then it is unchanged.
 pub(crate) fn write(path: &Path, workers: u32) -> Result<(), ScaleError> {
     let text = Source::read(path)?.text;
     let edited = Vassal::set_workers(&text, workers)

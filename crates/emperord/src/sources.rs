@@ -1,4 +1,4 @@
-//! The own files of an app: which they are, and when they have changed.
+//! The source files of an app: selects them, and notices changes.
 
 mod alarm;
 mod scan;
@@ -17,21 +17,21 @@ use alarm::{Alarm, WatchError};
 use scan::Snapshot;
 use select::Selection;
 
-/// A save is over when nothing has changed for this long: editors write several files, or one and rename another.
+/// A save is complete when nothing has changed for this long: editors write several files, or write one and
+/// rename it.
 const QUIET: Duration = Duration::from_millis(50);
-/// How long a change is waited with at most, while others follow.
+/// The longest wait while changes continue.
 const BURST: Duration = Duration::from_secs(1);
-/// How often files are looked at that inotify doesn't tell of, and whether the app's folder is another one.
+/// How often files are checked that inotify doesn't report, and whether the app's folder was replaced.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// When files that can't all be looked at are taken for changed, where the app can't run before they are.
+/// After this time, an app that can't start counts as changed if not all of its files can be checked.
 const ANYWAY_AFTER: Duration = Duration::from_secs(60);
 
-/// Where the files of an app are.
+/// The locations of an app's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sources {
-    /// The app's folder.
     pub(crate) directory: PathBuf,
-    /// None is `python3` of PATH, which isn't looked at.
+    /// None stands for `python3` in PATH, which isn't watched.
     pub(crate) interpreter: Option<PathBuf>,
     /// The file that `app` names, if it names one.
     pub(crate) app: Option<PathBuf>,
@@ -39,18 +39,19 @@ pub(crate) struct Sources {
     pub(crate) served: Vec<PathBuf>,
 }
 
-/// From when on changes count. File systems may stamp a change with the time of the kernel's last tick, up to 10 ms ago,
-/// but never with a later time. So what was written before isn't taken for a change; what is written in the same tick
-/// may be missed, and is read by a Python that takes longer than that to start.
+/// The time from which changes count. File systems may stamp a change with the time of the kernel's last
+/// tick, up to 10 ms ago, but never with a later time. So earlier writes don't count as changes. Writes in
+/// the same tick may be missed, but Python takes longer than that to start, and reads the new content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Since {
-    /// This moment.
+    /// Now.
     Moment(SystemTime),
-    /// The last try to start the app, which has failed: what can't be looked at counts as changed after a minute.
+    /// The last attempt to start the app, which failed: files that can't be checked count as changed after a
+    /// minute.
     FailedStart(SystemTime),
 }
 
-/// Follows the files of one app.
+/// Watches the files of one app.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     selection: Arc<Selection>,
@@ -62,16 +63,16 @@ pub(crate) struct Watcher {
     is_told: bool,
 }
 
-/// What a watcher has to tell.
+/// What a watcher reports.
 #[derive(Debug)]
 pub enum Noticed {
-    /// These files have changed since it was said last.
+    /// These files have changed since the last report.
     Changed(Changed),
-    /// Why some changes are seen late or never; said once.
+    /// Some changes will be noticed late or never. Reported once.
     Limited(WatchError),
 }
 
-/// Which files have changed, by their paths from the app's folder; none where that can't be seen.
+/// The changed files, relative to the app's folder. Empty if unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changed(pub Vec<PathBuf>);
 
@@ -92,7 +93,7 @@ impl Sources {
         Self { directory: vassal.directory.clone(), interpreter, app, served }
     }
 
-    /// Begins to follow them.
+    /// Starts watching.
     pub(crate) fn watch(self, since: Since) -> Watcher {
         let (alarm, problem) = match Alarm::new() {
             Ok(alarm) => (alarm, None),
@@ -104,7 +105,7 @@ impl Sources {
 }
 
 impl Watcher {
-    /// Waits until files have changed and are left alone.
+    /// Waits until files have changed, and no further changes follow.
     pub(crate) async fn next(&mut self) -> Noticed {
         loop {
             if let Some(problem) = self.problem.take() {
@@ -119,7 +120,7 @@ impl Watcher {
         }
     }
 
-    /// Looks at all files, and follows the folders that are new.
+    /// Checks all files, and watches new folders.
     async fn look(&mut self) -> Option<Changed> {
         let (selection, watches) = (Arc::clone(&self.selection), self.alarm.watches());
         let scan = spawn_blocking(move || scan::scan(&selection, watches));
@@ -133,7 +134,8 @@ impl Watcher {
             }
         }
         if !now.is_there() {
-            // Such as between the two renames of a deployment. What is there next is compared with what was.
+            // For example between the two renames of a deployment. The next snapshot is compared with the
+            // last one.
             return None;
         }
         let changed = match (&self.seen, self.since) {
@@ -145,13 +147,13 @@ impl Watcher {
         is_due.then(|| Changed(changed.iter().map(|it| self.selection.shown(it)).collect()))
     }
 
-    /// Whether what can't be looked at counts as changed.
+    /// Whether files that can't be checked count as changed now.
     fn is_overdue(&self) -> bool {
         let sees_all = self.selection.has_interpreter() && self.seen.as_ref().is_some_and(|it| it.is_whole);
         !sees_all && matches!(self.since, Since::FailedStart(_)) && self.began.elapsed() >= ANYWAY_AFTER
     }
 
-    /// Waits until there is a reason to look again.
+    /// Waits for a reason to check again.
     async fn wait(&mut self) {
         loop {
             tokio::select! {
@@ -175,7 +177,7 @@ impl Watcher {
         }
     }
 
-    /// Whether another folder or interpreter is in its place, which the folders that are followed don't tell.
+    /// Whether the folder or interpreter was replaced, which inotify doesn't report.
     async fn has_moved(&self) -> bool {
         let selection = Arc::clone(&self.selection);
         let Ok(now) = spawn_blocking(move || scan::roots(&selection)).await else { return false };
@@ -184,7 +186,7 @@ impl Watcher {
 }
 
 impl Changed {
-    /// As few words as tell which they are.
+    /// A short description of the files.
     fn names(&self) -> String {
         match &self.0[..] {
             [] => "files".to_owned(),

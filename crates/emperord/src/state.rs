@@ -1,4 +1,4 @@
-//! What must outlive emperord: which workers are alive, and the last good version of each vassal file.
+//! The state that must outlive emperord: running workers, and the last valid version of each vassal file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,31 +12,31 @@ use tempfile::NamedTempFile;
 use crate::process::Identity;
 use crate::vassals::{FolderIdentity, Missing};
 
-/// The folder that holds it.
+/// The state folder.
 #[derive(Debug)]
 pub struct State {
     folder: PathBuf,
     boot: String,
-    /// What the file of workers holds, as far as this process has read or written it.
+    /// The content of the workers' file, as last read or written by this process.
     saved: Alive,
-    /// Who is alive is not known: the file was damaged, or is gone though there are apps.
+    /// The running workers are unknown: the file was damaged, or is missing although there are apps.
     is_lost: bool,
 }
 
-/// What runs, and where it comes from.
+/// The running workers, and where their apps' files are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alive {
-    /// The workers that are alive.
+    /// The running workers.
     pub workers: Vec<WorkerRecord>,
     /// The folder that the apps' files were in.
     #[serde(default)]
     pub folder: Option<FolderIdentity>,
-    /// The apps that serve on though their files are missing.
+    /// The apps that keep serving although their files are missing.
     #[serde(default)]
     pub missing: BTreeMap<String, Missing>,
 }
 
-/// One worker that is alive.
+/// A running worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRecord {
     /// Such as `blog-2`.
@@ -44,23 +44,23 @@ pub struct WorkerRecord {
     /// Its process.
     #[serde(flatten)]
     pub identity: Identity,
-    /// What it runs.
+    /// Its generation.
     pub generation: u64,
-    /// Of the vassal that it was started for.
+    /// The fingerprint of the configuration that it was started with.
     pub fingerprint: String,
-    /// How far it has come.
+    /// Its stage.
     pub stage: StageRecord,
-    /// How it is reached, once it is ready.
+    /// How to reach it, once it is ready.
     pub serving: Option<Serving>,
 }
 
-/// How far a worker has come.
+/// The stage of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageRecord {
     /// It imports its app.
     Starting,
-    /// It takes requests.
+    /// It accepts requests.
     Ready,
     /// It was told to drain.
     Draining,
@@ -68,14 +68,14 @@ pub enum StageRecord {
     Stopping,
 }
 
-/// How a worker is reached that takes requests.
+/// How to reach a worker that accepts requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serving {
-    /// Tells two processes of one name apart.
+    /// Distinguishes two processes with the same name.
     pub instance: u64,
-    /// The unix socket.
+    /// The path of its unix socket.
     pub socket: String,
-    /// How many requests it works on at once.
+    /// The number of requests that it handles at once.
     pub capacity: u32,
     /// Such as `CPython 3.11.7`.
     pub python: String,
@@ -83,13 +83,13 @@ pub struct Serving {
 
 #[derive(Serialize, Deserialize)]
 struct WorkersFile {
-    /// Pids and start times mean nothing after the next boot.
+    /// Pids and start times are only valid until the next boot.
     boot: String,
     #[serde(flatten)]
     alive: Alive,
 }
 
-/// Why the state cannot be used.
+/// Why the state can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{step} {}", path.display())]
 pub struct StateError {
@@ -99,10 +99,10 @@ pub struct StateError {
 }
 
 impl State {
-    /// Opens the folder, or makes it.
+    /// Opens the folder, or creates it.
     ///
     /// # Errors
-    /// When it cannot be made, or its file of workers cannot be read.
+    /// If it can't be created, or its file of workers can't be read.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
         for versions in ["vassals", "proven"].map(|it| folder.join(it)) {
             fs::create_dir_all(&versions).map_err(failed("make folder", &versions))?;
@@ -116,7 +116,7 @@ impl State {
         Ok(state)
     }
 
-    /// Whether workers may be alive of which this knows nothing.
+    /// Whether workers may be running that aren't recorded.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.is_lost
@@ -127,28 +127,28 @@ impl State {
         versions.is_ok_and(|mut it| it.next().is_some())
     }
 
-    /// The workers that were alive when this was last written.
+    /// The workers that were running when the state was last saved.
     #[must_use]
     pub fn workers(&self) -> &[WorkerRecord] {
         &self.saved.workers
     }
 
-    /// The folder that the apps' files were in when this was last written.
+    /// The folder that the apps' files were in when the state was last saved.
     #[must_use]
     pub fn folder(&self) -> Option<FolderIdentity> {
         self.saved.folder
     }
 
-    /// The app's file was missing when this was last written.
+    /// Why the app's file was missing when the state was last saved, if it was.
     #[must_use]
     pub fn missing(&self, name: &VassalName) -> Option<Missing> {
         self.saved.missing.get(name.as_str()).copied()
     }
 
-    /// Writes who is alive, if that has changed.
+    /// Saves the state, if it has changed.
     ///
     /// # Errors
-    /// When it cannot be written; what was written before is still there then.
+    /// If it can't be written. The previous state is kept then.
     pub fn save(&mut self, alive: Alive) -> Result<(), StateError> {
         if alive == self.saved {
             return Ok(());
@@ -162,49 +162,49 @@ impl State {
         Ok(())
     }
 
-    /// The last good version of an app's file.
+    /// Returns the last valid version of an app's file.
     #[must_use]
     pub fn good_version(&self, name: &VassalName) -> Option<String> {
         fs::read_to_string(self.vassal_path(name)).ok()
     }
 
-    /// Who owned the app's directory when that version was accepted; None where its file says as whom it runs.
+    /// Returns the owner of the app's directory when that version was accepted. None if its file sets a user.
     #[must_use]
     pub fn owner(&self, name: &VassalName) -> Option<u32> {
         read_owner(&self.owner_path(name))
     }
 
-    /// The same of the proven version.
+    /// Returns the same for the proven version.
     #[must_use]
     pub fn proven_owner(&self, name: &VassalName) -> Option<u32> {
         read_owner(&self.proven_owner_path(name))
     }
 
-    /// Keeps a version of an app's file that is good, and as whom it runs where it does not say so.
+    /// Saves a valid version of an app's file, and the user that it runs as if the file doesn't set one.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it can't be written.
     pub fn keep_version(&self, name: &VassalName, text: &str, owner: Option<u32>) -> Result<(), StateError> {
         keep(&self.vassal_path(name), text.as_bytes(), &self.owner_path(name), owner)
     }
 
-    /// The version of an app's file whose workers were ready last.
+    /// Returns the last version of an app's file whose workers became ready.
     #[must_use]
     pub fn proven_version(&self, name: &VassalName) -> Option<String> {
         fs::read_to_string(self.proven_path(name)).ok()
     }
 
-    /// Keeps the last good version of an app's file as one whose workers were ready.
+    /// Saves the last valid version of an app's file as proven: its workers became ready.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// If it can't be read or written.
     pub fn keep_proven(&self, name: &VassalName) -> Result<(), StateError> {
         let (good, proven) = (self.vassal_path(name), self.proven_path(name));
         let text = fs::read(&good).map_err(failed("read", &good))?;
         keep(&proven, &text, &self.proven_owner_path(name), self.owner(name))
     }
 
-    /// Forgets an app whose file is gone.
+    /// Forgets an app whose file was deleted.
     pub fn forget_version(&self, name: &VassalName) {
         let _was_never_good = fs::remove_file(self.vassal_path(name));
         let _never_worked = fs::remove_file(self.proven_path(name));
@@ -213,7 +213,7 @@ impl State {
         }
     }
 
-    /// None where there is no such file, or none that can be used.
+    /// Reads the workers' file. None if it doesn't exist or can't be used.
     fn read(&self) -> Result<Option<Alive>, StateError> {
         let path = self.workers_path();
         let text = match fs::read(&path) {
@@ -257,8 +257,8 @@ impl State {
     }
 }
 
-/// Keeps a version, and who its owner is. A version whose owner is not there is asked for it again, and never has another
-/// one's.
+/// Saves a version and its owner. If this is interrupted, the owner is missing and looked up again. A version
+/// never gets the owner of another one.
 fn keep(path: &Path, text: &[u8], owner_path: &Path, owner: Option<u32>) -> Result<(), StateError> {
     let _was_none = fs::remove_file(owner_path);
     replace(path, text).map_err(failed("write", path))?;
@@ -270,8 +270,8 @@ fn read_owner(path: &Path) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Puts a file in place at once: a reader finds the former text or the new one, never a part. Readable by
-/// its owner alone, since an app's environment may hold secrets.
+/// Replaces a file atomically: a reader sees the old text or the new one. Only its owner may read it, since
+/// an app's environment may contain secrets.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut file = NamedTempFile::new_in(folder)?;

@@ -1,4 +1,4 @@
-//! The process that an app's workers are forked from: orders go there, reports come back.
+//! Communicates with a template, from which an app's workers are forked.
 
 use std::time::Duration;
 
@@ -16,51 +16,53 @@ use crate::driver::{Failure, WorkerSpec};
 use crate::process::{Ending, Process};
 use crate::rpc;
 
-/// How long the last report of a template that has ended is waited for: what it forked may hold the other end.
+/// How long to wait for the last report of a template that has exited: a forked process may keep the other
+/// end open.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
-/// Where orders go. Dropped, the template ends.
+/// Sends orders. When it is dropped, the template exits.
 #[derive(Debug)]
 pub(crate) struct Orders(mpsc::UnboundedSender<Order>);
 
 impl Orders {
-    /// Has it import an app. Said twice: workerd reads it, and then the Python that it becomes.
+    /// Orders to import an app. Sent twice: workerd reads the first copy, and the Python that it becomes
+    /// reads the second.
     pub(crate) fn import(&self, spec: &WorkerSpec) {
         let spec = rpc::worker_spec(spec);
         self.send(Order::Spec(spec.clone()));
         self.send(Order::Spec(spec));
     }
 
-    /// Has it fork a worker; `id` is told with the answer.
+    /// Orders to fork a worker. The answer contains `id`.
     pub(crate) fn fork(&self, id: u64, worker: &WorkerName) {
         self.send(Order::Fork(Fork { id, worker: worker.to_string() }));
     }
 
-    /// What gets lost is known by the end of the process.
+    /// If an order is lost, the exit of the process will be reported.
     fn send(&self, order: Order) {
         let _ending = self.0.send(order);
     }
 }
 
-/// What a template says.
+/// A report of a template.
 #[derive(Debug)]
 pub enum Said {
     /// It has imported the app.
     Imported,
-    /// It cannot import it, and ends.
+    /// It can't import the app, and exits.
     Failed(Failure),
-    /// A worker was forked, or why none could be.
+    /// A worker was forked, or the fork failed.
     Forked {
-        /// That of the order.
+        /// The id of the order.
         id: u64,
-        /// The worker.
+        /// The worker, or why the fork failed.
         forked: Result<Process, String>,
     },
-    /// Nothing more: it has ended.
+    /// It has exited.
     Ended(Ending),
 }
 
-/// The process that speaks. It runs the app's code, so that what it says is checked.
+/// The template's process. It runs the app's code, so its reports are verified.
 struct Template {
     process: Process,
     /// Its users when it was started.
@@ -77,7 +79,7 @@ impl Template {
         }
     }
 
-    /// What it has forked is a child of emperord, who takes in orphans, and has the same user.
+    /// Verifies a fork: it has to be a child of emperord, which inherits orphans, and to have the same user.
     fn fork(&self, pid: u32) -> Result<Process, String> {
         let fork = Process::open(pid).map_err(|it| format!("watch process {pid}: {it}"))?;
         let identity = fork.identity();
@@ -94,14 +96,14 @@ pub(crate) fn no_fork(process: &Process) -> String {
     format!("process {} is no fork of its template", process.identity().pid)
 }
 
-/// Speaks with the template that is `process`; all that it says goes to `said`, its end last.
+/// Starts to communicate with the template `process`. `said` receives all reports, and finally its exit.
 pub(crate) fn speak<S, F>(tasks: &TaskTracker, process: Process, stream: UnixStream, said: S) -> Orders
 where
     S: Fn(Said) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send,
 {
     let (reports, orders) = stream.into_split();
-    // Bounded by the workers that an app may have.
+    // Bounded by the number of workers that an app may have.
     let (sender, waiting) = mpsc::unbounded_channel();
     tasks.spawn(send(orders, waiting));
     let users = process.identity().users();
@@ -113,7 +115,7 @@ where
     Orders(sender)
 }
 
-/// The end of this closes our side, which the template takes for the end of its life.
+/// When this returns, our end is closed, and the template exits.
 async fn send(mut orders: OwnedWriteHalf, mut waiting: mpsc::UnboundedReceiver<Order>) {
     while let Some(order) = waiting.recv().await {
         let frame = daemon::framed::frame(&TemplateOrder { message: Some(order) });
@@ -129,7 +131,7 @@ async fn hear<F: Future<Output = ()>>(
     said: &impl Fn(Said) -> F,
 ) -> Ending {
     let listen = async {
-        // An error is the end of a process that was killed.
+        // An error means that the process was killed.
         while let Ok(Some(TemplateReport { message })) = daemon::framed::receive_async(&mut reports).await {
             if let Some(report) = message {
                 said(template.said(report)).await;

@@ -1,4 +1,4 @@
-//! Follows the folder of vassal files: a scan at start, then every change of a file, read and parsed.
+//! Follows the folder of vassal files: scans it at the start, then reads and parses each changed file.
 
 mod files;
 mod leaving;
@@ -17,41 +17,41 @@ use vassal::Vassal;
 
 pub use watch::Vassals;
 
-/// What became of one vassal file.
+/// A change of a vassal file.
 #[derive(Debug)]
 pub struct FileEvent {
     /// The app's name.
     pub name: VassalName,
     /// The file.
     pub path: PathBuf,
-    /// What it says now.
+    /// The result of reading it.
     pub reading: Reading,
 }
 
-/// What a vassal file says.
+/// The result of reading a vassal file.
 #[derive(Debug)]
 pub enum Reading {
-    /// It is new, or its text is another.
+    /// It is new, or its text has changed.
     Edited(Box<Version>),
-    /// The text is what it was, and the file was written or touched: the operator wants a reload.
+    /// It was written or touched without changing its text: the operator wants a reload.
     Touched(Box<Version>),
-    /// It cannot be read, or has mistakes.
+    /// It can't be read, or is invalid.
     Broken(Diagnostics),
     /// It was deleted.
     Gone,
-    /// It is not there any more, and nobody seems to have deleted it: its app serves on.
+    /// It is missing, but apparently wasn't deleted on purpose: its app keeps serving.
     Missing(Missing),
 }
 
-/// Why a file that is not there is not taken for deleted. Displayed as a clause.
+/// Why a missing file doesn't count as deleted. Displayed as a clause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
     /// All files of the folder disappeared together.
     Emptied,
-    /// Another folder is in the place of the one that had it, as after a mount or its end.
+    /// The folder was replaced by another one, for example by mounting or unmounting a file system.
     Replaced,
-    /// The folder is not there, or cannot be read.
+    /// The folder doesn't exist, or can't be read.
     Vanished,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Tells a folder from another one at the same path.
+/// Distinguishes a folder from another one at the same path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderIdentity {
     device: u64,
@@ -73,7 +73,7 @@ pub struct FolderIdentity {
 }
 
 impl FolderIdentity {
-    /// That of the folder that is there now, if any is.
+    /// Returns the identity of the current folder, if it exists.
     #[must_use]
     pub fn of(folder: &Path) -> Option<Self> {
         let it = fs::metadata(folder).ok()?;
@@ -81,16 +81,16 @@ impl FolderIdentity {
     }
 }
 
-/// A version of a file without mistakes.
+/// A valid version of a file.
 #[derive(Debug)]
 pub struct Version {
-    /// What it says.
+    /// Its content, parsed.
     pub vassal: Vassal,
-    /// As it was written.
+    /// Its text.
     pub text: String,
 }
 
-/// Why the folder cannot be followed.
+/// Why the folder can't be followed.
 #[derive(Debug, thiserror::Error)]
 #[error("{step} {}", folder.display())]
 pub struct FolderError {

@@ -1,4 +1,4 @@
-//! Tells a supervisor what happened, and does what it decides.
+//! Passes events to supervisors, and carries out their actions.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -17,19 +17,20 @@ use super::prepare::Waiting;
 use crate::launcher::{Inquiry, LaunchError, Preload, Prepared, Start};
 use crate::process::{Ending, Process};
 
-/// How long the service manager may take to tell how a process has ended, which its successor waits for.
+/// How long the service manager may take to report how a process exited. Its successor waits for that.
 const INQUIRY: Duration = Duration::from_secs(2);
 
-/// How long a process that has ended is waited for to be heard of: what it said last is still on its way.
+/// How long to wait for messages from a process that has exited, since its last ones may still be in transit.
 pub(super) const LINGER: Duration = Duration::from_millis(250);
 
 impl Driver {
-    /// Tells the supervisor of an app, and does what it decides; what comes of that is told to it in turn.
+    /// Passes an event to the supervisor of an app, and carries out its actions. Events that result are
+    /// passed on in turn.
     pub(super) fn tell(&mut self, name: &VassalName, event: Event) {
         self.count_consequences(name, event);
     }
 
-    /// As `tell`; gives the number of things that were done.
+    /// Like `tell`, and returns the number of actions.
     pub(super) fn count_consequences(&mut self, name: &VassalName, event: Event) -> usize {
         let mut events = VecDeque::from([event]);
         let mut done = 0;
@@ -75,7 +76,7 @@ impl Driver {
         None
     }
 
-    /// Puts an app into the routing table as it is now.
+    /// Updates an app in the routing table.
     pub(super) fn publish(&mut self, name: &VassalName) {
         match self.apps.get(name).and_then(App::route) {
             Some(route) => self.routes.put(route),
@@ -97,7 +98,7 @@ impl Driver {
         None
     }
 
-    /// Starts a worker of which all is known that it needs.
+    /// Starts a worker whose preparation is complete.
     pub(super) fn start_prepared(
         &mut self,
         name: &VassalName,
@@ -108,7 +109,7 @@ impl Driver {
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
         let Some(vassal) = app.specs.get(&generation) else { return Some(Event::SpawnRefused { number }) };
-        // The template is of the current generation: another's worker is started by itself.
+        // The template only has the current generation. Workers of others are started individually.
         let is_current = generation == app.supervisor.generation();
         if vassal.preload.is_on() && is_current && self.launcher.preload() == Preload::Possible {
             return self.order_fork(name, number, generation, prepared);
@@ -135,7 +136,7 @@ impl Driver {
         }
     }
 
-    /// Has the end of a process told as an event.
+    /// Reports the exit of a process as an event.
     pub(super) fn await_end(&self, worker: api::WorkerName, process: Process) {
         let events = self.events.clone();
         let inquiry = self.launcher.ending(&worker, process.identity());
@@ -151,7 +152,7 @@ impl Driver {
         });
     }
 
-    /// The socket of a worker that has ended, which it may have had no time to remove.
+    /// Removes the socket of a worker that has exited, in case it hadn't time to do so itself.
     pub(super) fn remove_socket(&self, worker: &api::WorkerName) {
         if let Ok(socket) = self.config.worker_socket(worker) {
             let _it_had_time = fs::remove_file(socket);
@@ -159,7 +160,7 @@ impl Driver {
     }
 }
 
-/// What a supervisor is told of a worker whose process could not be made.
+/// The event for a worker whose process couldn't be created.
 pub(super) fn not_spawned(number: u16, error: &LaunchError) -> Event {
     match error.may_pass_soon() {
         true => Event::SpawnFailed { number },
@@ -209,7 +210,8 @@ impl App {
         self.signal(number, Signal::KILL);
     }
 
-    /// What it waits for is what it said last, or else what the log shows.
+    /// Records what a worker was waiting for when its start timed out: its last message, or a hint to the
+    /// log.
     pub(super) fn note_timeout(&mut self, number: u16) {
         let worker = self.worker(number);
         let limit = self.supervisor.limits().start.as_secs_f64();

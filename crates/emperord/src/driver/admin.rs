@@ -1,4 +1,4 @@
-//! What the operator asks for: done at once, answered when it has come about.
+//! The operator's requests: carried out at once, answered when they have taken effect.
 
 use std::convert::identity;
 use std::path::PathBuf;
@@ -14,30 +14,30 @@ use super::files::Workers;
 use super::lookup::LookupId;
 use crate::scale::{self, ScaleError};
 
-/// Why an operator's wish is not granted.
+/// Why an operator's request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdminError {
     /// There is no such app.
     #[error("there is no app `{app}`: {known}")]
     NoSuchApp {
-        /// As it was asked for.
+        /// The requested name.
         app: VassalName,
-        /// Which there are, as a sentence.
+        /// A sentence that lists the existing apps.
         known: String,
     },
-    /// Its file has mistakes.
+    /// Its file is invalid.
     #[error("{0}")]
     File(String),
-    /// Its file cannot be edited.
+    /// Its file can't be edited.
     #[error("{0}")]
     Scale(String),
-    /// Its workers do not start.
+    /// Its workers fail to start.
     #[error("{0}")]
     Start(String),
-    /// Its file is there.
+    /// Its file isn't missing.
     #[error("the file of app `{app}` is not missing: delete {} to stop the app", file.display())]
     NotMissing {
-        /// Which.
+        /// The app.
         app: VassalName,
         /// Its file.
         file: PathBuf,
@@ -45,33 +45,33 @@ pub enum AdminError {
     /// Its file was deleted meanwhile.
     #[error("app `{0}` was removed")]
     Removed(VassalName),
-    /// Its file asks for another number meanwhile.
+    /// Its file now asks for another number of workers.
     #[error("`workers` of app `{app}` is {workers} now: its file was changed again")]
     Superseded {
-        /// Which.
+        /// The app.
         app: VassalName,
-        /// What its file says now.
+        /// The number that its file asks for now.
         workers: u16,
     },
-    /// emperord is being shut down.
+    /// emperord is shutting down.
     #[error("emperord is shutting down")]
     ShuttingDown,
 }
 
-/// Whether all is to end.
+/// Whether emperord is shutting down.
 pub(super) enum Shutdown {
     None,
-    /// Answered when every worker has gone.
+    /// Answered once all workers have exited.
     Asked(Vec<oneshot::Sender<()>>),
 }
 
-/// Someone who waits for an app to be as it was wished for.
+/// A request that waits until an app has reached a state.
 pub(super) struct Follower {
     goal: Goal,
-    /// How many starts had failed before.
+    /// The number of failed starts when the request arrived.
     failures: u64,
     reply: Reply,
-    /// The write of the number that it asks for, while that has not ended.
+    /// The pending write of the number of workers, if any.
     unwritten: Option<LookupId>,
 }
 
@@ -81,7 +81,7 @@ enum Goal {
 }
 
 impl Driver {
-    /// The file is where the number lives: it is edited, and followed like any edit.
+    /// Changes the number of workers by editing the app's file, which then takes effect like any edit.
     pub(super) fn scale(&mut self, name: &VassalName, workers: u32, reply: Reply) {
         let file = match self.app_to_change(name) {
             Ok(app) => app.file.clone(),
@@ -100,7 +100,8 @@ impl Driver {
         }
     }
 
-    /// Whoever wanted another number of workers is answered once they serve, or at once if it was not written.
+    /// The number of workers was written, or not. The request is answered once they serve, or now if the
+    /// write failed.
     pub(super) fn written(
         &mut self,
         name: &VassalName,
@@ -127,7 +128,7 @@ impl Driver {
         match vassal {
             Err(error) => drop(reply.send(Err(error))),
             Ok(vassal) => {
-                // Before the reload, so that a start that fails at once is noticed.
+                // Before the reload, so that a start that fails immediately is noticed.
                 let goal = self.apps.get(name).map_or(0, |app| app.supervisor.generation() + 1);
                 if let Some(app) = self.apps.get_mut(name) {
                     app.answer_at(Goal::Generation(goal), reply, None);
@@ -164,7 +165,7 @@ impl Driver {
         }
     }
 
-    /// An app whose file is good.
+    /// Returns an app whose file is valid.
     fn app_to_change(&mut self, name: &VassalName) -> Result<&mut App, AdminError> {
         if matches!(self.shutdown, Shutdown::Asked(_)) {
             return Err(AdminError::ShuttingDown);
@@ -188,7 +189,7 @@ impl Driver {
 }
 
 impl App {
-    /// Tells those who wait for another number of workers than the file asks for now.
+    /// Refuses requests that wait for another number of workers than the file asks for now.
     pub(super) fn refuse_superseded(&mut self, workers: u16) {
         let app = &self.name;
         let is_superseded = |it: &mut Follower| {
@@ -199,7 +200,7 @@ impl App {
         }
     }
 
-    /// Tells who waits for a number to be written that this takes too long.
+    /// Refuses requests that wait for a slow write.
     pub(super) fn refuse_unwritten(&mut self, lookup: LookupId, what: &str) {
         for follower in self.followers.extract_if(.., |it| it.unwritten == Some(lookup)) {
             follower.refuse(AdminError::Scale(format!(
@@ -215,7 +216,7 @@ impl App {
 }
 
 impl Follower {
-    /// Answers when there is an answer; what is left unanswered is given back.
+    /// Answers the request if its outcome is known, otherwise returns it.
     pub(super) fn follow(self, app: &App) -> Option<Self> {
         let outcome = match self.goal.is_reached(app) {
             _ if self.unwritten.is_some() => return Some(self),

@@ -1,4 +1,4 @@
-//! One app: its file, its workers, and who waits for it.
+//! One app: its file, its workers, and the requests that wait for it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -25,77 +25,77 @@ use crate::routes::{Route, RouteState};
 use crate::state::{Serving, StageRecord, WorkerRecord};
 use crate::vassals::{Missing, Version};
 
-/// Until its file was read: how long those that were adopted may take.
+/// The limits of adopted workers until the app's file has been read.
 const LIMITS: Limits =
     Limits { start: Duration::from_secs(60), grace: Duration::from_secs(30), recycle: NO_RECYCLING };
 
 const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
 
-/// Of how many ended processes the pids are kept until a worker can be told.
+/// How many pids of exited processes are kept until a worker can be told.
 const MAX_ENDED: usize = 1000;
-/// How many orders always have room beside the notices of ended processes, for a worker that reads neither yet.
+/// How much room is left for commands in the queue to a worker, besides notices of exited processes.
 const ROOM_FOR_ORDERS: usize = 4;
 
-/// One app.
 pub(super) struct App {
     pub(super) name: VassalName,
     pub(super) file: PathBuf,
-    /// The last good version of its file; None when there was none, or the file is gone.
+    /// The last valid version of its file. None if there was none, or if the file was deleted.
     pub(super) vassal: Option<Arc<Vassal>>,
-    /// A good version that cannot serve because another app has its place.
+    /// A valid version that can't serve because another app has its domain and path.
     pub(super) rejected: Option<Version>,
-    /// Why its file is not there, though nobody deleted it; it serves on.
+    /// Why its file is missing although nobody deleted it. The app keeps serving.
     pub(super) missing: Option<Missing>,
-    /// What is wrong with the file as it is now.
+    /// The errors in the current version of its file.
     pub(super) file_error: Option<String>,
-    /// What went wrong last with a worker.
+    /// The last error of a worker.
     pub(super) worker_error: Option<String>,
-    /// Why the current generation could not start, where one that worked serves in its place.
+    /// Why the current generation couldn't start, if an earlier one serves instead.
     pub(super) abandoned_error: Option<String>,
-    /// Why its newest version cannot start, for its developer.
+    /// Why its newest version can't start, for its developer.
     pub(super) broken: Option<Broken>,
     pub(super) supervisor: Supervisor,
-    /// What the workers of an earlier emperord run, or what is newer than that.
+    /// The generation that the workers of an earlier emperord run, or a newer one.
     pub(super) restored_generation: u64,
     pub(super) slots: BTreeMap<u16, Slot>,
-    /// What each generation runs that still has workers, the one that worked last, and the current one.
+    /// The configuration of the current generation, the last one that worked, and all that still have
+    /// workers.
     pub(super) specs: BTreeMap<u64, Arc<Vassal>>,
     pub(super) followers: Vec<Follower>,
     pub(super) recycled: Recycled,
-    /// Since when each worker that is not ready is awaited.
+    /// When the wait for each worker that isn't ready started.
     pub(super) awaited: BTreeMap<u16, Instant>,
-    /// The workers whose processes the service manager was asked for, and which have not come.
+    /// Workers that were ordered from the service manager, and whose processes haven't reported yet.
     pub(super) ordered: BTreeMap<u16, Order>,
-    /// What its workers are forked from, where its file asks for that.
+    /// The template that its workers are forked from, if its file asks for that.
     pub(super) template: Option<Template>,
-    /// When a process of it was started last.
+    /// When the last process was started.
     pub(super) last_start: SystemTime,
-    /// The generation whose text was written down as one that works.
+    /// The generation whose text was saved as working.
     pub(super) proven_saved: Option<u64>,
-    /// Watches its own files while only an edit helps.
+    /// A watch of the app's own files, while it is only waiting for an edit or reloads on changes.
     pub(super) edits: Option<Edits>,
-    /// A version of its file of which it is not known yet whether it can be followed.
+    /// A version of its file for which it isn't known yet whether it can be followed.
     pub(super) admission: Option<Admission>,
-    /// What starts wait for, by generation.
+    /// Pending preparations of starts, by generation.
     pub(super) preparations: BTreeMap<u64, Preparation>,
-    /// What takes long to be answered.
+    /// Lookups that take long.
     pub(super) waits: BTreeMap<LookupId, String>,
-    /// Those of its processes that are no workers (any more): templates of before, forks that came too late.
+    /// Its processes that aren't workers any more: earlier templates, and forks that were no longer wanted.
     pub(super) leaving: BTreeSet<u32>,
-    /// Its processes that have ended, and that no worker was told of yet.
+    /// Its exited processes that no worker has been told of yet.
     pub(super) ended: VecDeque<u32>,
 }
 
-/// The workers that had done enough, since this emperord was started.
+/// The workers that were recycled since this emperord started.
 #[derive(Debug, Clone, Default)]
 pub struct Recycled {
-    /// How many.
+    /// Their number.
     pub count: u64,
-    /// Which one was the last, and why; empty when there was none.
+    /// The last one, and why it was recycled. Empty if there was none.
     pub last: String,
 }
 
-/// One process of an app, in the number that it holds.
+/// A process of an app, which occupies a worker number.
 pub(super) struct Slot {
     pub(super) process: Process,
     pub(super) fingerprint: String,
@@ -104,11 +104,11 @@ pub(super) struct Slot {
     pub(super) load: Load,
     pub(super) private: PrivateMemory,
     pub(super) failure: Option<Failure>,
-    /// What it is waiting for before it is ready, in its own words.
+    /// What it reports to be waiting for before it is ready.
     pub(super) unwell: Option<String>,
     /// Why it was told to drain.
     pub(super) leaving: Option<String>,
-    /// How it ended, when its last words may still be on their way.
+    /// How it exited, while its last messages may still be in transit.
     pub(super) ending: Option<Ending>,
 }
 
@@ -154,12 +154,12 @@ impl App {
         WorkerName { vassal: self.name.clone(), number }
     }
 
-    /// What is wrong, as it was logged; a mistake in the file before what workers have said.
+    /// The last error, as it was logged. Errors in the file take precedence over those of workers.
     pub(super) fn last_error(&self) -> Option<&str> {
         self.file_error.as_deref().or(self.worker_error.as_deref())
     }
 
-    /// How it stands in the routing table; None while there is nothing to route by.
+    /// Its entry in the routing table. None if it can't be routed.
     pub(super) fn route(&self) -> Option<Route> {
         let vassal = self.vassal.clone()?;
         let serving = |number| Some((self.worker(number), self.slots.get(&number)?.serving.clone()?));
@@ -173,7 +173,7 @@ impl App {
         Some(Route { vassal, state, workers, failure })
     }
 
-    /// Its workers, as they are written down.
+    /// The records of its workers for the state file.
     pub(super) fn records(&self) -> impl Iterator<Item = WorkerRecord> {
         self.slots.iter().filter_map(|(number, slot)| {
             let worker = self.supervisor.worker(*number)?;
@@ -188,7 +188,7 @@ impl App {
         })
     }
 
-    /// What follows from every event.
+    /// Follow-up work after every event.
     pub(super) fn settle(&mut self) {
         if self.supervisor.is_at_rest() {
             self.worker_error = None;
@@ -204,7 +204,7 @@ impl App {
         self.answer_followers();
     }
 
-    /// Notes the end of one of its processes, for a worker to be told of.
+    /// Records an exited process, of which a worker will be told.
     pub(super) fn has_ended(&mut self, pid: u32) {
         self.ended.push_back(pid);
         if self.ended.len() > MAX_ENDED {
@@ -212,12 +212,12 @@ impl App {
         }
     }
 
-    /// Tells a worker that serves; without one, the next.
+    /// Tells a serving worker about exited processes, or keeps them until there is one.
     fn tell_of_ended(&mut self) {
         if self.ended.is_empty() {
             return;
         }
-        // The newest, which stays longest.
+        // The newest one, which will stay longest.
         let generation = |number: &u16| self.supervisor.worker(*number).map(|it| it.generation);
         let attached =
             self.supervisor.ready().filter(|it| self.slots.get(it).is_some_and(|it| it.attachment.is_some()));
@@ -226,12 +226,12 @@ impl App {
         send_ended(&mut self.ended, &attachment.commands);
     }
 
-    /// The interpreter that a worker runs on, for people.
+    /// A description of the interpreter that a worker runs on.
     pub(super) fn python_of(&self, number: u16) -> Option<String> {
         self.python_of_generation(self.supervisor.worker(number)?.generation)
     }
 
-    /// The interpreter that new workers run on, for people.
+    /// A description of the interpreter that new workers run on.
     pub(super) fn current_python(&self) -> Option<String> {
         self.python_of_generation(self.supervisor.generation())
     }
@@ -243,13 +243,13 @@ impl App {
         })
     }
 
-    /// Whether its file and all of its workers are gone.
+    /// Whether its file is gone and all of its workers have exited.
     pub(super) fn is_over(&self) -> bool {
         let file_is_gone = self.vassal.is_none() && self.rejected.is_none() && self.file_error.is_none();
         file_is_gone && self.admission.is_none() && self.has_no_process()
     }
 
-    /// Whether nothing of it runs.
+    /// Whether it has no processes.
     pub(super) fn has_no_process(&self) -> bool {
         self.slots.is_empty() && self.ordered.is_empty() && self.template.is_none() && self.leaving.is_empty()
     }
@@ -262,7 +262,7 @@ impl App {
         }
     }
 
-    /// Tells all who wait that what they wait for will not come.
+    /// Refuses all waiting requests.
     pub(super) fn refuse_followers(&mut self, error: &AdminError) {
         for follower in self.followers.drain(..) {
             follower.refuse(error.clone());
@@ -286,12 +286,12 @@ impl Slot {
         }
     }
 
-    /// Sends a command, if the worker listens to any now. One that attaches again is told anew.
+    /// Sends a command if the worker is attached. Otherwise it gets its orders when it attaches again.
     pub(super) fn command(&self, worker: &WorkerName, command: Command) {
         let Some(attachment) = &self.attachment else { return };
         if let Err(TrySendError::Full(command)) = attachment.commands.try_send(command) {
             let order = command.name();
-            // Where it was to end, the signals that follow end it.
+            // If it was told to exit, signals will follow.
             tracing::warn!(%worker, order, "cannot notify worker: it does not read what it is sent");
         }
     }
@@ -307,7 +307,8 @@ impl Slot {
     }
 }
 
-/// Tells of ended processes, while there is room for orders besides. The rest is told once the worker has read.
+/// Sends notices of exited processes, while the queue has room for commands. The rest is sent once the worker
+/// has read some.
 fn send_ended(ended: &mut VecDeque<u32>, commands: &mpsc::Sender<Command>) {
     while let Some(pid) = ended.front() {
         if commands.capacity() <= ROOM_FOR_ORDERS || commands.try_send(Command::Ended(*pid)).is_err() {
@@ -343,6 +344,6 @@ mod tests {
             told.extend(if let Command::Ended(pid) = command { Some(pid) } else { None });
         }
         assert_eq!(told, [1, 2, 3, 4]);
-        assert_eq!(ended, [5, 6, 7, 8, 9, 10], "they are told later");
+        assert_eq!(ended, [5, 6, 7, 8, 9, 10], "they are sent later");
     }
 }

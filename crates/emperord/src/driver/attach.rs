@@ -1,4 +1,4 @@
-//! What workers say, and how they end.
+//! Handles workers' messages and exits.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,37 +16,37 @@ use super::event::{
 use crate::process::{Caller, Ending, Identity};
 use crate::state::Serving;
 
-/// Why a process is not told what to run.
+/// Why a process isn't told what to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// No worker of that name is wanted.
     #[error("worker {0} is not expected: emperord starts the workers")]
     NotWanted(WorkerName),
-    /// Another process holds the name.
+    /// Another process has the name.
     #[error("worker {worker} is process {holder}, not {asked}")]
     Taken {
         /// The name.
         worker: WorkerName,
-        /// Who holds it.
+        /// The pid of the process that has it.
         holder: u32,
-        /// Who asked.
+        /// The pid of the process that asked.
         asked: u32,
     },
-    /// The process is that worker, and made the connection as somebody else.
+    /// The process is that worker, but another user made the connection.
     #[error("worker {worker} does not run as user {uid}, who asks")]
     User {
         /// The name.
         worker: WorkerName,
-        /// Who asked.
+        /// The user that asked.
         uid: u32,
     },
-    /// It would listen where no socket can be.
+    /// The path of its socket would be too long.
     #[error(transparent)]
     Socket(#[from] config::SocketPathError),
 }
 
 impl Driver {
-    /// What a worker runs, for the process that is it and no other.
+    /// Returns what a worker runs, if the caller is that worker's process.
     pub(super) fn spec_for(&self, worker: &WorkerName, caller: Caller) -> Result<WorkerSpec, SpecError> {
         let slot = self.apps.get(&worker.vassal).and_then(|app| app.slots.get(&worker.number));
         let process = &slot.ok_or_else(|| SpecError::NotWanted(worker.clone()))?.process;
@@ -61,7 +61,6 @@ impl Driver {
         }
     }
 
-    /// What a worker runs.
     fn spec(&self, worker: &WorkerName) -> Result<WorkerSpec, SpecError> {
         let not_wanted = || SpecError::NotWanted(worker.clone());
         let app = self.apps.get(&worker.vassal).ok_or_else(not_wanted)?;
@@ -71,8 +70,8 @@ impl Driver {
         Ok(WorkerSpec { number: worker.number, generation, vassal, socket, mode: self.config.mode })
     }
 
-    /// A worker that has no number any more is told to end. One that is to drain is told so again, since
-    /// the order may have been lost with the stream before.
+    /// A worker that has no number any more is told to exit. One that should drain is told again, since the
+    /// command may have been lost with the previous stream.
     pub(super) fn attach(&mut self, attaching: Attaching) {
         let is_known = self.slot_of(&attaching.worker, attaching.caller.identity).is_some();
         let attaching = match is_known || self.take_over(&attaching) {
@@ -115,7 +114,7 @@ impl Driver {
         slot.failure = Some(failure.clone());
         let generation = self.generation_of(worker).unwrap_or_default();
         if self.tell_developer(&worker.vassal, generation, failure) == Told::No {
-            // The worker has logged the traceback itself, on the same stderr.
+            // The worker has already logged the traceback to the same stderr.
             let Failure { reason, message, .. } = failure;
             tracing::error!(%worker, ?reason, "worker cannot run its app: {message}");
         }
@@ -124,7 +123,7 @@ impl Driver {
         }
     }
 
-    /// Takes note of what a worker is doing; gives the number of things that were done, or are to be done, about it.
+    /// Records the load of a worker. Returns the number of actions that follow from it.
     pub(super) fn load(&mut self, worker: &WorkerName, id: AttachmentId, load: Load) -> usize {
         let Some(slot) = self.attached(worker, id) else { return 0 };
         slot.load = load;
@@ -141,7 +140,7 @@ impl Driver {
         done + usize::from(app.is_some_and(|it| it.supervisor.demand(Instant::now()).is_some()))
     }
 
-    /// A worker that starts is not as it should be yet: that is told as the reason if it never is.
+    /// A starting worker isn't ready yet. This becomes the reason if it never is.
     pub(super) fn unwell(&mut self, worker: &WorkerName, id: AttachmentId, message: String) {
         if let Some(slot) = self.attached(worker, id) {
             tracing::warn!(%worker, "worker is not ready yet: {message}");
@@ -167,7 +166,7 @@ impl Driver {
         }
     }
 
-    /// The process is watched by its pidfd: one that lives on attaches again.
+    /// The process is watched with its pidfd. If it lives on, it will attach again.
     pub(super) fn detached(&mut self, worker: &WorkerName, id: AttachmentId) {
         let Some(slot) = self.attached(worker, id) else { return };
         slot.attachment = None;
@@ -179,7 +178,8 @@ impl Driver {
         }
     }
 
-    /// A worker that was starting may have said why it ends: that is waited for.
+    /// Handles the exit of a process. If it was starting, its last messages may contain the reason, so they
+    /// are awaited.
     pub(super) fn ended(&mut self, worker: &WorkerName, identity: Identity, ending: Ending) {
         let is_starting = matches!(self.stage_of(worker), Some(Stage::Starting { .. }));
         let Some(slot) = self.slot_of(worker, identity) else { return };
@@ -203,9 +203,9 @@ impl Driver {
         }
     }
 
-    /// It is reached where it was told to listen, and nowhere else.
+    /// A worker is reached at the socket that emperord assigned to it, and nowhere else.
     fn serves(&mut self, worker: &WorkerName, served: Served) {
-        // A worker whose socket would have no room was told nothing to run.
+        // A worker whose socket path is too long isn't told what to run.
         let Ok(socket) = self.config.worker_socket(worker) else { return };
         let Served { instance, capacity, python } = served;
         let serving = Serving { instance, socket: socket.display().to_string(), capacity, python };
@@ -217,11 +217,11 @@ impl Driver {
         }
         self.tell(&worker.vassal, Event::Ready { number: worker.number });
         self.keep_proven(&worker.vassal);
-        // One that was ready already may be reached in another way now.
+        // One that was already ready may have another capacity now.
         self.publish(&worker.vassal);
     }
 
-    /// Tells the workers of an app what has changed of what they run, which is no reason to start them anew.
+    /// Sends the workers of an app changes of their spec that don't require a restart.
     pub(super) fn repeat_specs(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get(name) else { return };
         let attached = app.slots.iter().filter(|(_, slot)| slot.attachment.is_some());
@@ -255,7 +255,7 @@ impl Driver {
         }
     }
 
-    /// The process of a worker is no more, and its number is free.
+    /// The process of a worker has exited, and its number is free.
     pub(super) fn gone(&mut self, worker: &WorkerName, ending: Ending) {
         let stage = self.stage_of(worker);
         let Some(app) = self.app_of(worker) else { return };
@@ -275,7 +275,7 @@ impl Driver {
         self.tell(&worker.vassal, Event::Exited { number: worker.number, exit });
     }
 
-    /// Of a worker that has not said why it ends.
+    /// Records the exit of a worker that didn't report a reason.
     fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, stage: Stage, ending: Ending) {
         let Some(app) = self.app_of(worker) else { return };
         let is_starting = matches!(stage, Stage::Starting { .. });
@@ -295,12 +295,12 @@ impl Driver {
         self.app_of(worker)?.slots.get_mut(&worker.number)
     }
 
-    /// The worker of that name, if that process is it.
+    /// Returns the slot of a worker, if it belongs to that process.
     pub(super) fn slot_of(&mut self, worker: &WorkerName, process: Identity) -> Option<&mut Slot> {
         self.slot(worker).filter(|slot| slot.process.identity() == process)
     }
 
-    /// The worker of that name, if that stream is its current one.
+    /// Returns the slot of a worker, if that stream is its current one.
     fn attached(&mut self, worker: &WorkerName, id: AttachmentId) -> Option<&mut Slot> {
         self.slot(worker).filter(|slot| slot.is_attached_by(id))
     }
@@ -314,7 +314,7 @@ impl Driver {
     }
 }
 
-/// What is told of a process that has become an interpreter, and has never said a word as a worker.
+/// The error for a process that became an interpreter, but exited before it attached as a worker.
 pub(super) fn never_attached(who: &str, ending: &Ending, python: &str) -> String {
     format!(
         "{who} {ending} before {python} had loaded the worker: `python` must be a CPython of 3.10 or newer: see the \
@@ -322,8 +322,8 @@ pub(super) fn never_attached(who: &str, ending: &Ending, python: &str) -> String
     )
 }
 
-/// What a process that ended tells of the use of another try. Status 3 is a worker's word for an app that
-/// cannot be imported, as gunicorn's is.
+/// Decides from an exit whether another try is useful. As with gunicorn, status 3 means that the app can't be
+/// imported.
 pub(super) fn exit(ending: Ending, failure: Option<&Failure>) -> Exit {
     match (failure.map(|it| it.reason), ending) {
         (Some(Reason::Interpreter | Reason::Source), _) => Exit::NeedsEdit,

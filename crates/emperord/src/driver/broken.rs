@@ -1,4 +1,4 @@
-//! Why the newest version of an app cannot start, as its developer is told in the terminal and in the browser.
+//! Records why the newest version of an app can't start, for its developer's terminal and browser.
 
 use std::sync::Arc;
 
@@ -8,31 +8,31 @@ use config::emperord::Mode;
 use super::Driver;
 use super::event::Failure;
 
-/// Bytes that are kept of what failed, in one line.
+/// The largest size of the cause, in bytes.
 const CAUSE_LIMIT: usize = 1 << 10;
-/// Bytes that are kept of the traceback.
+/// The largest size of the traceback, in bytes.
 const TRACEBACK_LIMIT: usize = 63 << 10;
 
-/// A failure of the generation that is current. Kept in development alone.
+/// A failure of the current generation. Recorded only in development.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Broken {
     generation: u64,
-    /// The cause in one line, then the traceback.
+    /// The cause in one line, followed by the traceback.
     pub(super) text: Arc<str>,
 }
 
-/// Whether a failure is told already.
+/// Whether a failure was reported to the developer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Told {
-    /// To the developer, now or at an earlier try.
+    /// Now or after an earlier attempt.
     ToDeveloper,
-    /// To nobody: there is no developer.
+    /// This isn't a development server, or the failure is outdated.
     No,
 }
 
 impl Driver {
-    /// Tells the developer of a failure of `generation`: once, however often it is tried again.
+    /// Reports a failure of `generation` to the developer: once, however often it is retried.
     pub(super) fn tell_developer(&mut self, name: &VassalName, generation: u64, failure: &Failure) -> Told {
         let Some(app) = self.apps.get_mut(name) else { return Told::No };
         if self.config.mode == Mode::Production || generation != app.supervisor.generation() {
@@ -46,7 +46,7 @@ impl Driver {
         let Failure { message, traceback, .. } = failure;
         match traceback.trim_end() {
             "" => tracing::error!("the app can't start: {message}"),
-            // The cause last, where the eye is.
+            // The cause comes last, next to the prompt.
             traceback => tracing::error!("the app can't start\n{traceback}\n\n{message}"),
         }
         app.broken = Some(broken);
@@ -58,7 +58,7 @@ impl Driver {
 impl Failure {
     fn page(&self) -> String {
         let cause = &self.message[..self.message.floor_char_boundary(CAUSE_LIMIT)];
-        // The end says most: it is where Python names the error.
+        // The end is most useful: that's where Python names the error.
         let from = self.traceback.len().saturating_sub(TRACEBACK_LIMIT);
         let traceback = self.traceback[self.traceback.ceil_char_boundary(from)..].trim_end();
         format!("{cause}\n{traceback}")

@@ -1,4 +1,4 @@
-//! Watches the own files of apps: those that reload when they change, and those that only an edit helps.
+//! Watches the source files of apps that reload on changes, or that can't start before an edit.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,32 +15,32 @@ use super::event::Event;
 use super::files::Workers;
 use crate::sources::{Noticed, Since, Sources};
 
-/// Tells two watches of one app apart.
+/// Identifies a watch of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WatchId(u64);
 
-/// A watch of an app's own files, which ends when this is dropped.
+/// A watch of an app's source files. It ends when this is dropped.
 pub(super) struct Edits {
     id: WatchId,
     purpose: Purpose,
-    /// Whose files they are.
+    /// The configuration that names the files.
     vassal: Arc<Vassal>,
-    /// Why some changes are seen late or never.
+    /// Why some changes are noticed late or never.
     pub(super) problem: Option<String>,
     task: AbortHandle,
 }
 
-/// What a change is for.
+/// The purpose of a watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// The app's file asks for new workers after each.
+    /// The app's file asks for a reload after each change.
     Reload,
-    /// The app can't start before there is one.
+    /// The app can't start before a change.
     Retry,
 }
 
 impl Driver {
-    /// Watches the files of the apps that ask for it or await an edit, and of no other.
+    /// Starts and stops watches as needed.
     pub(super) fn watch_for_edits(&mut self) {
         let mut due = Vec::new();
         for app in self.apps.values_mut() {
@@ -100,7 +100,7 @@ impl Driver {
         }
     }
 
-    /// Has new workers take over. What is wrong with the app's file as it is now stays wrong.
+    /// Replaces the workers. Errors in the current version of the app's file are kept.
     fn reload_sources(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get(name) else { return };
         let (Some(vassal), error) = (app.vassal.clone(), app.file_error.clone()) else { return };
@@ -122,8 +122,8 @@ impl App {
         Some((vassal, purpose))
     }
 
-    /// Whether nothing is to be changed about its watch. One goes on over a new version of the app's file that names
-    /// the same files.
+    /// Whether the watch is as it should be. A watch continues if a new version of the app's file names the
+    /// same files.
     fn is_watched_as_wanted(&mut self) -> bool {
         let Some((vassal, purpose)) = self.wanted_watch() else { return self.edits.is_none() };
         let vassal = Arc::clone(vassal);

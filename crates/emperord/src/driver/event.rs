@@ -1,4 +1,4 @@
-//! All that can happen to emperord.
+//! Everything that can happen to emperord.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,276 +20,276 @@ use crate::sources::Noticed;
 use crate::template::Said;
 use crate::vassals::FileEvent;
 
-/// Something that happened, or that is asked for.
+/// Something that happened, or a request.
 #[derive(Debug)]
 pub enum Event {
-    /// A vassal file is another, or gone.
+    /// A vassal file has changed or was removed.
     File(FileEvent),
     /// A worker asks what to run.
     GetSpec {
         /// Its name.
         worker: WorkerName,
-        /// The process that asks.
+        /// The calling process.
         caller: Caller,
-        /// What it runs.
+        /// Receives what it runs.
         reply: oneshot::Sender<Result<WorkerSpec, SpecError>>,
     },
-    /// An order to start a worker has ended: it is ready, or why it will not be.
+    /// A start that was ordered from the service manager has succeeded or failed.
     Ordered {
         /// Its name.
         worker: WorkerName,
-        /// Which order.
+        /// The order.
         order: OrderId,
-        /// How it ended.
+        /// The outcome.
         result: Result<(), JobError>,
     },
     /// A worker has opened its control stream.
     Attach(Box<Attaching>),
-    /// A worker listens.
+    /// A worker is listening.
     Ready {
         /// Its name.
         worker: WorkerName,
-        /// On which stream it was said.
+        /// The stream that the message came from.
         attachment: AttachmentId,
-        /// What it says of itself.
+        /// What it reports.
         served: Served,
     },
-    /// A worker cannot run its app, and ends.
+    /// A worker can't run its app, and exits.
     Failed {
         /// Its name.
         worker: WorkerName,
-        /// On which stream it was said.
+        /// The stream that the message came from.
         attachment: AttachmentId,
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
-    /// A worker has imported its app, and is not as it should be to take requests.
+    /// A worker has imported its app, but isn't ready for requests.
     Unwell {
         /// Its name.
         worker: WorkerName,
-        /// On which stream it was said.
+        /// The stream that the message came from.
         attachment: AttachmentId,
-        /// What is wrong.
+        /// The reason.
         message: String,
     },
-    /// A worker has a request that nothing ends but the end of the process.
+    /// A worker has a request that only ends with the process.
     Stuck {
         /// Its name.
         worker: WorkerName,
-        /// On which stream it was said.
+        /// The stream that the message came from.
         attachment: AttachmentId,
     },
-    /// Each thread of a worker is held by a response that nobody reads any more.
+    /// All threads of a worker are held by responses that nobody reads any more.
     Held {
         /// Its name.
         worker: WorkerName,
-        /// On which stream it was said.
+        /// The stream that the message came from.
         attachment: AttachmentId,
     },
-    /// What a worker is doing.
+    /// A worker reports its load.
     Load {
         /// Its name.
         worker: WorkerName,
-        /// On which stream it was said.
+        /// The stream that the message came from.
         attachment: AttachmentId,
-        /// How busy it is.
+        /// Its load.
         load: Load,
     },
-    /// A worker takes nothing more: what it is at, or all of it, has ended.
+    /// A worker has started to drain.
     Draining {
         /// Its name.
         worker: WorkerName,
-        /// On which stream it was said.
+        /// The stream that the message came from.
         attachment: AttachmentId,
     },
     /// A control stream has ended.
     Detached {
         /// The worker's name.
         worker: WorkerName,
-        /// Which stream.
+        /// The stream.
         attachment: AttachmentId,
     },
-    /// A worker's process has ended.
+    /// A worker's process has exited.
     Ended {
         /// The worker's name.
         worker: WorkerName,
-        /// Which process.
+        /// The process.
         identity: Identity,
-        /// How.
+        /// How it exited.
         ending: Ending,
     },
-    /// The template of an app says something.
+    /// A message from the template of an app.
     Template {
-        /// Of which app.
+        /// The app.
         app: VassalName,
-        /// Its process.
+        /// The pid of the template.
         pid: u32,
-        /// What.
+        /// The message.
         said: Said,
     },
-    /// A child of emperord has ended, which need not be one that it started.
+    /// A child of emperord has exited, not necessarily one that it started.
     ChildEnded,
-    /// A process ended a moment ago, and what it said last should have come.
+    /// A process exited a moment ago, and its last messages should have arrived.
     Lingered {
         /// The worker's name.
         worker: WorkerName,
-        /// Which process.
+        /// The process.
         identity: Identity,
     },
-    /// frontd wants the routing table.
+    /// frontd asks for the routing table.
     Watch {
-        /// The table, and what becomes of it.
+        /// The table and its updates.
         reply: oneshot::Sender<Watch>,
     },
-    /// The operator asks how things are.
+    /// The operator asks for the status.
     Status {
-        /// How they are.
+        /// Receives the status.
         reply: oneshot::Sender<Status>,
     },
-    /// The operator wants another number of workers.
+    /// The operator asks for another number of workers.
     Scale {
-        /// Of this app.
+        /// The app.
         app: VassalName,
-        /// So many.
+        /// The number.
         workers: u32,
         /// Answered once they serve.
         reply: Reply,
     },
-    /// The operator wants new workers in place of all.
+    /// The operator asks to replace all workers.
     Reload {
-        /// Of this app.
+        /// The app.
         app: VassalName,
-        /// Answered once they have taken over.
+        /// Answered once the new ones have taken over.
         reply: Reply,
     },
-    /// Apps whose files are missing are to end.
+    /// The operator asks to stop apps whose files are missing.
     Forget {
-        /// Which; all of those where none is named.
+        /// The apps. Empty for all apps whose files are missing.
         apps: Vec<VassalName>,
-        /// Which were ended.
+        /// The apps that are being stopped.
         reply: oneshot::Sender<Result<Vec<VassalName>, AdminError>>,
     },
-    /// Every worker is to be drained, and emperord to end.
+    /// The operator asks to drain all workers and to exit.
     Shutdown {
-        /// Answered once all have gone.
+        /// Answered once all workers have exited.
         reply: oneshot::Sender<()>,
     },
-    /// The own files of an app have changed, or cannot be watched as they should.
+    /// The source files of an app have changed, or can't be watched completely.
     Sources {
-        /// Which app.
+        /// The app.
         app: VassalName,
-        /// Who watches them.
+        /// The watch that noticed it.
         watch: WatchId,
-        /// What there is to tell.
+        /// What it noticed.
         noticed: Noticed,
     },
-    /// An answer takes long.
+    /// A lookup takes long.
     Slow {
-        /// For which app it was asked.
+        /// The app.
         app: VassalName,
-        /// Which.
+        /// The lookup.
         lookup: LookupId,
-        /// What is waited for.
+        /// A description of it.
         what: String,
     },
-    /// There is an answer, which comes next.
+    /// A lookup has completed. Its result follows in the next event.
     Answered {
-        /// For which app.
+        /// The app.
         app: VassalName,
-        /// Which.
+        /// The lookup.
         lookup: LookupId,
     },
-    /// Whether the workers of an app can be started as its file says, and who owns its directory.
+    /// Whether workers of an app can be started as its file says, and the owner of its directory.
     Admitted {
-        /// Which app.
+        /// The app.
         app: VassalName,
-        /// Which question that answers.
+        /// The lookup that this answers.
         lookup: LookupId,
-        /// The owner where it runs the app, or why the file is refused.
+        /// The owner, if the app runs as that user; or why the file is refused.
         result: Result<Option<u32>, String>,
     },
-    /// What is needed to start workers of an app.
+    /// The result of a preparation to start workers.
     Prepared {
-        /// Which app.
+        /// The app.
         app: VassalName,
-        /// Which question that answers.
+        /// The lookup that this answers.
         lookup: LookupId,
-        /// Of which generation.
+        /// The generation to start.
         generation: u64,
-        /// What it needs, or why nothing can be started.
+        /// The data for the start, or why nothing can be started.
         result: Result<Prepared, LaunchError>,
     },
-    /// The number of workers was written into the file of an app.
+    /// The number of workers was written into an app's file.
     Written {
-        /// Which app.
+        /// The app.
         app: VassalName,
-        /// Who waits for that.
+        /// The lookup that this answers.
         lookup: LookupId,
         /// The number.
         workers: u32,
-        /// Or why it was not.
+        /// Why it wasn't written, if it failed.
         result: Result<(), String>,
     },
-    /// Time has passed.
+    /// A timer has expired.
     Tick,
-    /// emperord is to end, and to leave the workers as they are.
+    /// emperord has to exit, and to leave the workers running.
     Stop,
 }
 
-/// How an operator's wish came out.
+/// Receives the outcome of an operator's request.
 pub type Reply = oneshot::Sender<Result<(), AdminError>>;
 
-/// Tells two control streams apart.
+/// Identifies a control stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttachmentId(pub u64);
 
-/// What a worker says of itself when it opens its control stream.
+/// The first message of a worker on its control stream.
 #[derive(Debug)]
 pub struct Attaching {
     /// Its name.
     pub worker: WorkerName,
-    /// The process, as the kernel names it.
+    /// The calling process.
     pub caller: Caller,
-    /// What it says of itself, if it serves already.
+    /// Set if it already serves.
     pub served: Option<Served>,
-    /// What it takes.
+    /// Whether it accepts requests.
     pub taking: Taking,
-    /// This stream.
+    /// The stream.
     pub attachment: AttachmentId,
-    /// Where commands to it go.
+    /// Sends commands to the worker.
     pub commands: mpsc::Sender<Command>,
 }
 
-/// What a worker that serves says of itself. Where it is reached is known without it: it listens where it was told to.
+/// What a serving worker reports. It doesn't report its address, since emperord has assigned it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
-    /// Tells two processes of one name apart.
+    /// Distinguishes two processes with the same name.
     pub instance: u64,
-    /// How many requests it works on at once.
+    /// The number of requests that it handles at once.
     pub capacity: u32,
     /// Such as `CPython 3.11.7`.
     pub python: String,
 }
 
-/// Whether a worker takes requests.
+/// Whether a worker accepts requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taking {
     /// It does, or will once it is ready.
     Requests,
-    /// It was told to drain, and is at it.
+    /// It is draining.
     NothingMore,
 }
 
-/// What a worker is told.
+/// A command to a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// What to run.
+    /// Run this.
     Run(WorkerSpec),
-    /// Take nothing more, finish within this time, and exit.
+    /// Accept nothing more, finish within this time, and exit.
     Drain(Duration),
     /// Exit now, for this reason.
     Stop(String),
-    /// The process of another worker has ended.
+    /// The process of another worker has exited.
     Ended(u32),
 }
 
@@ -305,25 +305,25 @@ impl Command {
     }
 }
 
-/// All that a worker needs to know.
+/// Everything that a worker needs to know.
 #[derive(Debug, Clone)]
 pub struct WorkerSpec {
     /// Its number.
     pub number: u16,
-    /// What it runs.
+    /// Its generation.
     pub generation: u64,
     /// The app.
     pub vassal: Arc<Vassal>,
-    /// Where it is to listen.
+    /// The path to listen at.
     pub socket: PathBuf,
-    /// Whom it is run for.
+    /// Whether its app is being developed.
     pub mode: Mode,
 }
 
-/// Why a worker cannot run its app.
+/// Why a worker can't run its app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Of which kind.
+    /// The kind of failure.
     pub reason: Reason,
     /// One line.
     pub message: String,
@@ -331,34 +331,34 @@ pub struct Failure {
     pub traceback: String,
 }
 
-/// Of which kind a failure is.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// No interpreter, or one that cannot be used.
+    /// There is no interpreter, or it is unusable.
     Interpreter,
-    /// The app cannot be imported.
+    /// The app can't be imported.
     Import,
-    /// A file of its own cannot be compiled.
+    /// A source file of the app can't be compiled.
     Source,
-    /// Anything of the machine.
+    /// An error of the operating system.
     System,
 }
 
 /// How busy a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
-    /// Requests that are being worked on.
+    /// Running requests.
     pub busy: u32,
-    /// Requests that have ended since it started.
+    /// Requests completed since it started.
     pub requests: u64,
-    /// Resident memory in bytes; 0 when it was not told.
+    /// Resident memory in bytes; 0 if not reported.
     pub memory: u64,
-    /// Memory that no other process shares, in bytes, as the worker measured it; 0 when it did not.
+    /// Private memory in bytes, as measured by the worker; 0 if it didn't measure it.
     pub private: u64,
 }
 
 impl Failure {
-    /// As the operator is told of it; `who` failed.
+    /// The message for the operator. `who` failed.
     pub(super) fn told(&self, who: &str) -> String {
         let Self { message, traceback, .. } = self;
         match traceback.trim_end() {

@@ -1,4 +1,4 @@
-//! What a change of a vassal file means.
+//! Applies changes of vassal files.
 
 use std::convert::identity;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use super::event::Event;
 use super::lookup::LookupId;
 use crate::vassals::{FileEvent, FolderIdentity, Reading, Version};
 
-/// Whether an operator's wish calls for new workers even where nothing that concerns them has changed.
+/// Whether to start new workers even if nothing has changed that requires it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Workers {
-    /// Only where something has.
+    /// Only if necessary.
     AsNeeded,
     /// In any case.
     Anew,
 }
 
-/// A version without mistakes, of which it is asked whether its workers can be started as it says.
+/// A valid version, for which it is being checked whether its workers can be started.
 pub(super) struct Admission {
     pub(super) lookup: LookupId,
     version: Version,
     workers: Workers,
-    /// Whether the routing table is not whole without it.
+    /// Whether the routing table is incomplete without it.
     pub(super) holds_routes: bool,
 }
 
@@ -57,7 +57,7 @@ impl Driver {
         self.retry_rejected();
     }
 
-    /// A version without mistakes serves, unless something outside of its file forbids it.
+    /// A valid version is followed, unless something outside of its file prevents it.
     fn version(&mut self, name: &VassalName, version: Version, workers: Workers) {
         match self.obstacle(&version.vassal) {
             None => self.admit(name, version, workers),
@@ -68,13 +68,13 @@ impl Driver {
         }
     }
 
-    /// A version whose workers can be started as it says serves. As whom, is known from here on: it is asked again only
-    /// for another version, or when the operator wants this one read anew.
+    /// Follows a version if its workers can be started as it says. The user is determined now. It is
+    /// determined again only for another version, or if the operator asks for a reload.
     fn admit(&mut self, name: &VassalName, mut version: Version, workers: Workers) {
         let is_known = workers == Workers::AsNeeded
             && self.state.good_version(name).is_some_and(|text| text == version.text);
         if let Some(known) = self.state.owner(name).filter(|_| is_known) {
-            // What has changed since around a version that serves stops its next worker, if anything.
+            // If something else has changed since, the next worker fails to start.
             version.vassal.confinement.owner = Some(known);
             return self.accept(name, version, workers);
         }
@@ -94,7 +94,7 @@ impl Driver {
         }
     }
 
-    /// Follows a version, or tells why it cannot be followed, once that is known.
+    /// The result of the check: follows the version, or reports why it can't be followed.
     pub(super) fn admitted(
         &mut self,
         name: &VassalName,
@@ -122,7 +122,7 @@ impl Driver {
         self.retry_rejected();
     }
 
-    /// Another app was there first, or its workers would listen where no socket can be.
+    /// Another app has its domain and path, or its sockets' paths would be too long.
     fn obstacle(&self, vassal: &Vassal) -> Option<Diagnostics> {
         match vassal.check_sockets(&self.config) {
             Err(diagnostics) => Some(diagnostics),
@@ -132,7 +132,7 @@ impl Driver {
 
     fn conflict(&self, vassal: &Vassal) -> Option<Conflict> {
         let others = self.apps.values().filter(|it| it.name != vassal.name);
-        // What was first read has the place, be it followed yet or not.
+        // The first version read gets the domain, whether or not it is followed yet.
         let asked = |it: &App| it.admission.as_ref().map(|it| it.version.vassal.clone());
         let asked: Vec<Vassal> = others.clone().filter_map(asked).collect();
         let vassals = others.filter_map(|it| it.vassal.as_deref()).chain(&asked).chain([vassal]);
@@ -151,7 +151,7 @@ impl Driver {
         self.follow(name, Arc::new(version.vassal), workers);
     }
 
-    /// Has an app's workers follow what its file says.
+    /// Makes an app's workers follow its file.
     pub(super) fn follow(&mut self, name: &VassalName, vassal: Arc<Vassal>, workers: Workers) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let generation = app.next_generation(&vassal, workers);
@@ -164,7 +164,7 @@ impl Driver {
         }
         app.specs.insert(generation, Arc::clone(&vassal));
         if generation != app.supervisor.generation() {
-            // What went wrong with the one before says nothing of this one.
+            // Errors of the previous generation don't apply to this one.
             app.worker_error = None;
             app.abandoned_error = None;
             app.broken = None;
@@ -186,7 +186,7 @@ impl Driver {
         self.publish(name);
     }
 
-    /// A version with mistakes leaves the one before serving.
+    /// A version with errors leaves the previous one serving.
     fn broken(&mut self, name: &VassalName, diagnostics: &Diagnostics) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let text = diagnostics.to_string();
@@ -214,7 +214,7 @@ impl Driver {
         self.end_template(name);
     }
 
-    /// The place that another app had may be free now.
+    /// Retries apps whose domain and path may be free now.
     fn retry_rejected(&mut self) {
         let names: Vec<VassalName> = self.apps.keys().cloned().collect();
         for name in names {
@@ -242,8 +242,7 @@ fn limits(vassal: &Vassal) -> Limits {
 }
 
 impl App {
-    /// The generation that runs `vassal`: the current one, unless something has changed that its processes
-    /// have to be started anew for.
+    /// The generation to run `vassal`: the current one, unless a change requires new processes.
     fn next_generation(&self, vassal: &Vassal, workers: Workers) -> u64 {
         let current = self.supervisor.generation().max(self.restored_generation);
         let runs_it = self.vassal.as_ref().is_some_and(|it| {

@@ -1,5 +1,5 @@
-//! Questions that a disk, the network or a directory service may be slow to answer, or never answer: asked on other
-//! threads, and answered as events.
+//! Lookups that may block on a disk, the network or a directory service: they run on other threads, and their
+//! results arrive as events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use tokio::time::sleep;
 use super::Driver;
 use super::event::Event;
 
-/// How many are asked at once, over all apps. The others wait for their turn.
+/// The number of concurrent lookups over all apps. Others wait.
 const AT_ONCE: usize = 64;
-/// How many are asked at once for one app: those that are never answered leave turns for other apps. More than one, so
-/// that an app's file can be corrected.
+/// The number of concurrent lookups per app, so that those that hang leave threads for other apps. More than
+/// one, so that an app's file can be corrected.
 const AT_ONCE_PER_APP: usize = 4;
-/// After what time it is told that one is waited for.
+/// After this time, a pending lookup is reported.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
 
-/// Tells two questions apart.
+/// Identifies a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct LookupId(u64);
 
-/// Those that were asked.
+/// The pending lookups.
 #[derive(Debug)]
 pub(super) struct Lookups {
     last: LookupId,
     turns: Arc<Semaphore>,
-    /// Of each app that waits for an answer.
+    /// The permits of each app with pending lookups.
     app_turns: BTreeMap<VassalName, Arc<Semaphore>>,
     told_after: Duration,
 }
@@ -45,18 +45,18 @@ impl Lookups {
         }
     }
 
-    /// Waits until a question of an app may be asked. It is asked until what this gives is dropped.
+    /// Waits for permission to run a lookup of an app. The permit is returned when it is dropped.
     fn turn(
         &mut self,
         app: &VassalName,
     ) -> impl Future<Output = Option<[OwnedSemaphorePermit; 2]>> + Send + use<> {
-        // Those that nobody holds or waits for have all their turns.
+        // Forget apps without pending lookups.
         self.app_turns.retain(|_, it| Arc::strong_count(it) > 1);
         let of_app = self.app_turns.entry(app.clone());
         let of_app = Arc::clone(of_app.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE_PER_APP))));
         let of_all = Arc::clone(&self.turns);
         async move {
-            // In this order: who waits for the turn of its app takes none from others.
+            // In this order: a lookup that waits for its app takes no permit from others.
             let of_app = of_app.acquire_owned().await.ok()?;
             Some([of_app, of_all.acquire_owned().await.ok()?])
         }
@@ -64,8 +64,8 @@ impl Lookups {
 }
 
 impl Driver {
-    /// Asks for an app, and has the answer told as an event; before that, that it is waited for, if it takes long. `what`
-    /// is asked about; `panicked` makes the answer of a question that panics.
+    /// Runs `question` for an app on another thread, and reports the result as an event. If it takes long, an
+    /// event that describes `what` is sent first. `panicked` creates the result of a question that panics.
     pub(super) fn ask<T: Send + 'static, E: Send + 'static>(
         &mut self,
         app: &VassalName,
@@ -80,7 +80,7 @@ impl Driver {
         self.tasks.spawn(async move {
             let mut asked = std::pin::pin!(async {
                 let turn = turn.await?;
-                // One that is never answered keeps its turn: threads are bounded, too.
+                // A lookup that hangs keeps its permit, since threads are limited too.
                 let asked = spawn_blocking(move || (question(), turn));
                 Some(asked.await.map(|(it, _turn)| it))
             });
@@ -106,7 +106,7 @@ impl Driver {
         lookup
     }
 
-    /// An answer takes long: the operator is told, and nobody waits for it in vain.
+    /// A lookup takes long: reports it, and refuses requests that wait for it.
     pub(super) fn slow(&mut self, name: &VassalName, lookup: LookupId, what: String) {
         let Some(app) = self.apps.get_mut(name) else { return };
         tracing::warn!(app = %name, "waiting for {what}: the disk, the network or the user database does not answer");
@@ -147,11 +147,11 @@ mod tests {
         let mut next = std::pin::pin!(lookups.turn(&stuck));
         assert!(timeout(Duration::ZERO, &mut next).await.is_err());
         assert!(timeout(Duration::ZERO, lookups.turn(&blog)).await.is_ok());
-        // It waits for one of those before.
+        // It waits for one of the hanging lookups.
         hanging.pop();
         drop(next.await);
         drop(hanging);
         drop(lookups.turn(&blog).await);
-        assert_eq!(lookups.app_turns.keys().collect::<Vec<_>>(), [&blog], "nothing is left of others");
+        assert_eq!(lookups.app_turns.keys().collect::<Vec<_>>(), [&blog], "other apps are forgotten");
     }
 }

@@ -1,29 +1,29 @@
-//! Which memory of a worker counts for `recycle.memory`.
+//! Decides which memory of a worker counts for `recycle.memory`.
 
 use std::time::{Duration, Instant};
 
 use super::event::Load;
 
-/// How often the private memory of one worker is read.
+/// How often the private memory of a worker is read.
 const READ_EVERY: Duration = Duration::from_secs(5);
 
-/// The private memory of one worker, as emperord reads it itself.
+/// The private memory of a worker, as read by emperord.
 #[derive(Debug, Default)]
 pub(super) struct PrivateMemory {
-    /// When it was read last, and how many bytes it was.
+    /// When it was last read, and the number of bytes.
     last: Option<(Instant, Option<u64>)>,
 }
 
 impl PrivateMemory {
-    /// The bytes that count, the first of these that is known:
+    /// Returns the bytes that count, the first of these that is known:
     ///
-    /// 1. resident memory, while that is within the limit
-    /// 2. private memory as the worker measured it, if that is possible at all
-    /// 3. private memory as `read` finds it, which the kernel refuses for processes of other users unless emperord has
-    ///    `CAP_SYS_PTRACE`
+    /// 1. resident memory, if it is within the limit
+    /// 2. private memory as measured by the worker, if the figure is plausible
+    /// 3. private memory as returned by `read`, which the kernel refuses for processes of other users unless
+    ///    emperord has `CAP_SYS_PTRACE`
     /// 4. resident memory
     ///
-    /// A worker whose figures are wrong keeps itself from being replaced, or has itself replaced, and no other.
+    /// A worker that reports wrong figures affects only its own recycling.
     pub(super) fn counted(
         &mut self,
         load: Load,
@@ -84,6 +84,6 @@ mod tests {
             let now = began + Duration::from_secs(second);
             assert_eq!(memory.counted(load(110, 0), Some(100), now, read), 110);
         }
-        assert_eq!(reads, 2, "also where it is refused");
+        assert_eq!(reads, 2, "also if reading is refused");
     }
 }

@@ -1,5 +1,5 @@
-//! Apps whose files are not there, though nobody deleted them: they serve on, until the files are back or the operator
-//! says that they are to end.
+//! Handles apps whose files are missing although nobody deleted them: they keep serving until the files are
+//! back, or the operator stops them.
 
 use api::VassalName;
 
@@ -9,11 +9,11 @@ use super::app::App;
 use crate::vassals::{FolderIdentity, Missing};
 
 impl Driver {
-    /// Leaves an app as it is whose file is missing.
+    /// Keeps an app running whose file is missing.
     pub(super) fn miss(&mut self, name: &VassalName, why: Missing) {
         let Some(app) = self.apps.get_mut(name) else { return };
         if app.vassal.is_none() && app.has_no_process() {
-            // Nothing serves that could go on.
+            // There is nothing that could keep serving.
             return self.removed(name);
         }
         app.missing = Some(why);
@@ -24,7 +24,7 @@ impl Driver {
         );
     }
 
-    /// Why the file of an app may be missing that an earlier emperord has left; None where it was deleted.
+    /// Why the file of an app from an earlier emperord is missing. None if it was deleted.
     pub(super) fn missing_since_before(&self, name: &VassalName, files: usize) -> Option<Missing> {
         let app = self.apps.get(name)?;
         if app.has_no_process() {
@@ -40,7 +40,7 @@ impl Driver {
         }
     }
 
-    /// Ends these apps, or all whose files are missing where none is named; gives their names.
+    /// Stops these apps, or all whose files are missing if `names` is empty. Returns their names.
     pub(super) fn forget(&mut self, names: &[VassalName]) -> Result<Vec<VassalName>, AdminError> {
         if !matches!(self.shutdown, Shutdown::None) {
             return Err(AdminError::ShuttingDown);
@@ -63,7 +63,7 @@ impl Driver {
 }
 
 impl App {
-    /// Its file is there, in whichever state.
+    /// Its file exists, whether valid or not.
     pub(super) fn is_there(&mut self) {
         if self.missing.take().is_some() {
             tracing::info!(app = %self.name, "its file is there again");

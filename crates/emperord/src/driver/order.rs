@@ -1,4 +1,4 @@
-//! Workers whose processes the service manager starts: what was asked of it, and who comes of that.
+//! Workers whose processes are started by the service manager.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use super::event;
 use crate::launcher::{Job, JobError};
 use crate::process::{Caller, Ending, Process};
 
-/// Tells two orders of one number apart.
+/// Identifies an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OrderId(u64);
 
-/// What was asked for, and has not come.
+/// An order to start a worker, whose process hasn't reported yet.
 ///
 /// ```text
-///   underway ──its process asks what to run──▶ a worker like any other
+///   underway ──its process asks what to run──▶ an ordinary worker
 ///     │   └──── failed ────▶ not started
-///     └─ no longer wanted ─▶ called off ── failed ──▶ gone
+///     └─ no longer wanted ─▶ cancelled ── failed ──▶ gone
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order {
@@ -38,7 +38,7 @@ enum Stage {
 }
 
 impl Driver {
-    /// Takes note of an order, and has its end told as an event.
+    /// Records an order, and reports its completion as an event.
     pub(super) fn order(&mut self, worker: WorkerName, job: Job) {
         self.orders.0 += 1;
         let order = self.orders;
@@ -53,8 +53,8 @@ impl Driver {
         });
     }
 
-    /// Stops a worker, be its process there or only ordered: through the service manager, to which a process that ends
-    /// by itself before it was ready has failed; with SIGTERM where there is none, or it does not do it.
+    /// Stops a worker, whether its process exists or was only ordered. Uses the service manager if possible,
+    /// which would treat a process that exits before it was ready as failed. Otherwise sends SIGTERM.
     pub(super) fn stop(&self, worker: WorkerName) {
         let slot = self.apps.get(&worker.vassal).and_then(|app| app.slots.get(&worker.number));
         let process = slot.map(|it| it.process.clone());
@@ -68,8 +68,8 @@ impl Driver {
         });
     }
 
-    /// Has the service manager follow what an app's file says of the workers that run. One after the other, when all of
-    /// them are written down: what it reads again for the first one holds for all.
+    /// Applies changes in an app's file to the units of its running workers. One after another, once all
+    /// drop-ins are written: then the first reload applies to all.
     pub(super) fn change_units(&self, name: &VassalName) {
         let Some(app) = self.apps.get(name) else { return };
         let Some(vassal) = &app.vassal else { return };
@@ -85,7 +85,7 @@ impl Driver {
         });
     }
 
-    /// Has the service manager forget the workers of an app that is no more.
+    /// Makes the service manager forget the workers of a removed app.
     pub(super) fn forget_units(&self, app: &VassalName) {
         let Some(job) = self.launcher.forget(app) else { return };
         let app = app.clone();
@@ -96,7 +96,7 @@ impl Driver {
         });
     }
 
-    /// One that ended well has had its process come, or will have: its start has a limit.
+    /// If the order has succeeded, its process has reported or will do so: its start has a limit.
     pub(super) fn order_ended(&mut self, worker: &WorkerName, id: OrderId, result: Result<(), JobError>) {
         let Err(error) = result else { return };
         let Some(app) = self.apps.get_mut(&worker.vassal) else { return };
@@ -117,8 +117,8 @@ impl Driver {
         }
     }
 
-    /// Takes a process for a worker that the service manager has started: at an order of ours, or because the
-    /// operator told it to.
+    /// Accepts a process as a worker that the service manager has started, whether emperord or the operator
+    /// asked for it.
     pub(super) fn take_in(&mut self, worker: &WorkerName, caller: Caller) {
         if self.slot_of(worker, caller.identity).is_some() {
             return;
@@ -146,14 +146,14 @@ impl Driver {
         self.await_end(worker.clone(), process);
     }
 
-    /// What the app's file said when the worker was ordered; what it says now, if it was not.
+    /// The configuration that the worker was ordered with, or the current one if it wasn't ordered.
     fn ordered_for(&self, worker: &WorkerName) -> Option<Arc<Vassal>> {
         let app = self.apps.get(&worker.vassal)?;
         let ordered = app.supervisor.worker(worker.number).and_then(|it| app.specs.get(&it.generation));
         ordered.or(app.vassal.as_ref()).map(Arc::clone)
     }
 
-    /// Whether nobody has the name. Who had it may have ended without it having been heard.
+    /// Whether no process has the name. The exit of its last process may not have been noticed yet.
     fn is_vacant(&mut self, worker: &WorkerName) -> bool {
         let slot = self.apps.get(&worker.vassal).and_then(|app| app.slots.get(&worker.number));
         let Some(holder) = slot.map(|it| it.process.clone()) else { return true };
@@ -165,7 +165,7 @@ impl Driver {
 }
 
 impl App {
-    /// Whether that was an order; it then ends soon.
+    /// Cancels an order, which then soon ends. Returns false if there was none.
     pub(super) fn call_off_order(&mut self, number: u16, action: Action) -> bool {
         let Some(order) = self.ordered.get_mut(&number) else { return false };
         order.stage = Stage::CalledOff;

@@ -1,5 +1,4 @@
-//! What a start needs to know before a process can be made, such as its user: asked once for all starts of a generation
-//! that wait for it.
+//! Looks up what a start needs, such as the user. One lookup serves all starts of a generation.
 
 use std::sync::Arc;
 
@@ -14,17 +13,18 @@ use super::event::Event;
 use super::lookup::LookupId;
 use crate::launcher::{LaunchError, Prepared};
 
-/// One that is asked for.
+/// A pending preparation.
 #[derive(Debug)]
 pub(super) struct Preparation {
     lookup: LookupId,
-    /// The workers that wait for it. Without any, it is still used for those that come before its answer.
+    /// The workers that wait for it. If there are none, it is still used for those that come before its
+    /// result.
     numbers: Vec<u16>,
     /// Whether the template waits for it.
     for_template: bool,
 }
 
-/// Who waits.
+/// What waits for a preparation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiting {
     Worker(u16),
@@ -32,7 +32,7 @@ pub(super) enum Waiting {
 }
 
 impl Driver {
-    /// Starts what waits as soon as all is known that it needs.
+    /// Starts a worker or template once its preparation is complete.
     pub(super) fn prepare(
         &mut self,
         name: &VassalName,
@@ -103,13 +103,13 @@ impl Preparation {
 }
 
 impl App {
-    /// How many workers wait for an answer that takes long.
+    /// The number of workers that wait for a preparation that takes long.
     pub(super) fn slowly_prepared(&self) -> usize {
         let slow = self.preparations.values().filter(|it| self.waits.contains_key(&it.lookup));
         slow.map(|it| it.numbers.len()).sum()
     }
 
-    /// Whether that worker was only being prepared; it is not started then.
+    /// Cancels the preparation of a worker, which then isn't started. Returns false if there was none.
     pub(super) fn call_off_preparation(&mut self, number: u16, action: Action) -> bool {
         let mut called_off = 0;
         for preparation in self.preparations.values_mut() {
@@ -125,7 +125,7 @@ impl App {
     }
 }
 
-/// As whom an app runs, as a question.
+/// Describes the lookup of the app's user.
 fn user_of(vassal: &Vassal) -> String {
     match (&vassal.confinement.user, vassal.confinement.owner) {
         (Some(user), _) => format!("user {user} to be looked up"),

@@ -1,4 +1,4 @@
-//! Takes over what an earlier emperord left, and goes on from there.
+//! Takes over what an earlier emperord left.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::state::{StageRecord, WorkerRecord};
 use crate::vassals::{FileEvent, FolderIdentity};
 
 impl Driver {
-    /// Adopts the workers that are alive, then takes the folder's files for edits of the versions that
-    /// those run: so what was there first is known, and a file that was broken meanwhile harms nobody.
+    /// Adopts the running workers, then treats the folder's files as edits of the versions that they run. So
+    /// existing apps keep their domains, and a file that was broken meanwhile does no harm.
     pub(super) fn restore(&mut self, files: Vec<FileEvent>) {
         for record in self.state.workers().to_vec() {
             self.adopt(&record);
@@ -61,7 +61,7 @@ impl Driver {
         self.await_end(worker, process);
     }
 
-    /// The last good version of an app's file, if it can still be used.
+    /// Restores the last valid version of an app's file, if it can still be used.
     fn restore_version(&mut self, name: &VassalName) {
         let Some(text) = self.state.good_version(name) else { return };
         let proven = self.state.proven_version(name);
@@ -84,7 +84,7 @@ impl Driver {
         }
     }
 
-    /// Writes down that the current version works, once it does.
+    /// Saves the current version as one that works, once it does.
     pub(super) fn keep_proven(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let generation = app.supervisor.generation();
@@ -98,7 +98,7 @@ impl Driver {
         }
     }
 
-    /// A file that is broken leaves the last good version serving.
+    /// If the file is invalid, the last valid version keeps serving.
     fn keep_restored(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get(name).filter(|it| it.supervisor.generation() == 0) else { return };
         let error = app.file_error.clone();
@@ -117,8 +117,8 @@ impl Driver {
 }
 
 impl App {
-    /// What its workers run is known by the fingerprint that was written down for each. Where the newest of
-    /// them run something else, this version is newer still.
+    /// Restores the version that was saved. The recorded fingerprints tell what the workers run. If the
+    /// newest of them run something else, this version is newer.
     fn restore(&mut self, vassal: Vassal) {
         let fingerprint = vassal.process_fingerprint();
         let newest = self.restored_generation;
@@ -129,7 +129,8 @@ impl App {
         self.vassal = Some(Arc::new(vassal));
     }
 
-    /// The version that worked last, where it is another: it serves if the current one does not. Gives its generation.
+    /// Restores the last version that worked, if it is another one: it serves if the current one can't start.
+    /// Returns its generation.
     fn restore_proven(&mut self, proven: Vassal) -> Option<u64> {
         let fingerprint = proven.process_fingerprint();
         if self.vassal.as_ref().is_some_and(|it| it.process_fingerprint() == fingerprint) {
@@ -151,7 +152,7 @@ fn adoption(stage: StageRecord) -> Adoption {
     match stage {
         StageRecord::Starting => Adoption::Starting,
         StageRecord::Ready => Adoption::Ready,
-        // One that was sent a signal ends by itself, or is sent another when it has had its grace.
+        // One that was sent a signal will exit, or gets another signal at the end of its grace period.
         StageRecord::Draining | StageRecord::Stopping => Adoption::Draining,
     }
 }

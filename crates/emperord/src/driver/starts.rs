@@ -1,4 +1,4 @@
-//! Starts processes, one by one, as the queue that all apps share allows.
+//! Starts processes one by one, as the queue shared by all apps allows.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::Driver;
 use super::app::App;
 
 impl Driver {
-    /// Starts what may be started now. Each app asks again until it has all that it wants.
+    /// Starts what may be started now. Each app asks again until it has all workers that it wants.
     pub(super) fn start_more(&mut self) {
         loop {
             let now = Instant::now();
@@ -33,7 +33,7 @@ impl Driver {
     }
 }
 
-/// Without those that wait for a disk or a user database: they take nothing of the processors.
+/// Counts running starts, without those that wait for a lookup and so use no CPU time.
 fn running<'a>(apps: impl Iterator<Item = &'a App>) -> Running {
     apps.fold(Running::default(), |mut running, app| {
         let starting = app.supervisor.starting().saturating_sub(app.slowly_prepared());

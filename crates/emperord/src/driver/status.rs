@@ -1,4 +1,4 @@
-//! How things are.
+//! The status of all apps.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,72 +14,72 @@ use super::event::Load;
 use super::template::NO_PRELOAD;
 use crate::launcher::Preload;
 
-/// All apps.
+/// The status of all apps.
 #[derive(Debug, Clone)]
 pub struct Status {
     /// By name.
     pub apps: Vec<AppStatus>,
 }
 
-/// One app.
+/// The status of one app.
 #[derive(Debug, Clone)]
 pub struct AppStatus {
     /// Its name.
     pub name: String,
-    /// In a word.
+    /// Its overall state.
     pub phase: Phase,
     /// Its file.
     pub file: PathBuf,
-    /// The hosts that it answers for; none while its file was never good.
+    /// The hosts that it serves. Empty if its file was never valid.
     pub domains: Vec<String>,
-    /// The prefix that it is mounted at.
+    /// The path that it is mounted at.
     pub path: String,
-    /// How many workers its file asks for.
+    /// The number of workers that its file asks for.
     pub wanted: u16,
-    /// Those that there are.
+    /// Its workers.
     pub workers: Vec<WorkerStatus>,
-    /// What is wrong; empty when nothing is.
+    /// The last error, or empty.
     pub last_error: String,
-    /// What new workers run.
+    /// The generation of new workers.
     pub generation: u64,
-    /// The callable that answers, and who named it; None while its file was never good.
+    /// The callable, and how it was chosen. None if its file was never valid.
     pub app: Option<(String, ChosenBy)>,
-    /// Those of its workers that had done enough.
+    /// Its recycled workers.
     pub recycled: Recycled,
-    /// What is missing or held back, and what is done about it.
+    /// What is missing or delayed, and what happens next.
     pub notices: Vec<String>,
-    /// What its file says; None while it was never good.
+    /// Its configuration. None if its file was never valid.
     pub vassal: Option<Arc<Vassal>>,
 }
 
 impl AppStatus {
-    /// Adds what only the disk can tell, which may take its time: not for the driver.
+    /// Adds what needs disk access, and may therefore block. Not called by the driver.
     pub fn look_at_disk(&mut self) {
         let absent = self.vassal.as_ref().map(|it| it.absent_files()).unwrap_or_default();
         self.notices.extend(absent.iter().map(ToString::to_string));
     }
 }
 
-/// One worker.
+/// The status of one worker.
 #[derive(Debug, Clone)]
 pub struct WorkerStatus {
     /// Its name.
     pub name: WorkerName,
-    /// How far it has come.
+    /// Its stage.
     pub stage: Stage,
     /// Its process.
     pub pid: u32,
-    /// What it runs.
+    /// Its generation.
     pub generation: u64,
-    /// How many requests it works on at once; 0 before it is ready.
+    /// The number of requests that it handles at once; 0 before it is ready.
     pub capacity: u32,
-    /// Such as `CPython 3.11.7`; empty before it is ready.
+    /// Such as `CPython 3.11.7`. Empty before it is ready.
     pub python: String,
     /// How busy it is.
     pub load: Load,
-    /// Since its process was started.
+    /// The time since its process was started.
     pub age: Duration,
-    /// Why it is to go; empty while it is to stay.
+    /// Why it is leaving, or empty.
     pub leaving: String,
 }
 
@@ -151,7 +151,7 @@ impl App {
         }
     }
 
-    /// One without a good version has nothing to supervise, and has failed.
+    /// An app without a valid version has no workers to supervise, and counts as failed.
     fn phase(&self) -> Phase {
         match self.vassal {
             None if self.slots.is_empty() => Phase::Failed,
@@ -176,7 +176,7 @@ impl App {
     }
 }
 
-/// When something is tried that has failed.
+/// Tells when the next attempt takes place.
 fn next(wait: Option<Duration>, awaits_edit: bool) -> String {
     match wait {
         _ if awaits_edit => "is when the app's own files change".to_owned(),
@@ -190,7 +190,7 @@ fn leaving(slot: &Slot, worker: &Worker) -> String {
     slot.leaving.clone().or_else(due).unwrap_or_default()
 }
 
-/// The kernel knows the memory of a worker that is too busy, or too idle, to tell.
+/// Prefers the kernel's figure of the memory: a busy or idle worker may not have reported a current one.
 fn load(slot: &Slot) -> Load {
     let memory = match slot.process.identity().memory() {
         0 => slot.load.memory,

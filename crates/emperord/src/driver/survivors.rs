@@ -1,4 +1,4 @@
-//! Workers that are alive though nothing is written down of them: the file of workers was lost or damaged.
+//! Adopts running workers that aren't recorded, because the state file was lost or damaged.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,15 @@ use super::app::{App, Slot};
 use super::event::{Attaching, Command, Taking};
 use crate::process::Process;
 
-/// How long workers have to attach before others are started in their places: they try once a second.
+/// How long to wait for such workers before others are started with their numbers. They try to attach once a
+/// second.
 const EXPECTED_WITHIN: Duration = Duration::from_secs(3);
-/// How long one that attaches later is adopted still.
+/// How long such workers are adopted.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(15);
-/// What a worker has to finish of which no app is known.
+/// The drain time of a worker whose app is unknown.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// While workers may be alive of which nothing is known.
+/// The period in which unrecorded workers may attach.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Recovery {
     began: Instant,
@@ -32,15 +33,15 @@ impl Recovery {
         Self { began: now }
     }
 
-    /// Until when nothing is started.
+    /// No worker is started before this time.
     pub(super) fn starts_from(self) -> Instant {
         self.began + EXPECTED_WITHIN
     }
 }
 
 impl Driver {
-    /// Adopts a worker of which nothing is written down, if it serves and can be one that an earlier emperord started.
-    /// Which version it runs is not known: it serves until one of the current version is ready in its place.
+    /// Adopts a worker that isn't recorded, if it serves and may have been started by an earlier emperord.
+    /// Its version is unknown, so it serves until a worker of the current version replaces it.
     pub(super) fn take_over(&mut self, attaching: &Attaching) -> bool {
         let Attaching { worker, caller, served, taking, .. } = attaching;
         let now = Instant::now();
@@ -67,7 +68,7 @@ impl Driver {
         true
     }
 
-    /// Tells a worker to end that has no number: it finishes what it has begun.
+    /// Tells a worker without a number to finish its requests and exit.
     pub(super) fn turn_away(
         &self,
         worker: &WorkerName,

@@ -1,4 +1,4 @@
-//! Workers that are forked from a template: the template's life, and what it is ordered.
+//! Templates, from which workers are forked: their lifecycle, and their orders.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,29 +20,29 @@ use crate::launcher::{LaunchError, Preload, Prepared};
 use crate::process::{Ending, Process};
 use crate::template::{Orders, Said, no_fork, speak};
 
-/// Workers of one template that may wait until it is heard that they were forked.
+/// The largest number of workers that may attach before the template has reported their forks.
 const MAX_EARLY: usize = 256;
 
-/// What is told of an app whose file asks for `preload` where there is none.
+/// The notice for an app with `preload` under systemd.
 pub(super) const NO_PRELOAD: &str =
     "`preload` has no effect: systemd starts each worker by itself. Remove it";
 
 /// The process that an app's workers are forked from.
 ///
 /// ```text
-///   started ──imported──▶ forks at each order ──▶ ended: of a new generation, app gone, emperord gone
-///      └── cannot import: what was ordered has failed
+///   started ──imported──▶ forks at each order ──▶ ended: new generation, app or emperord gone
+///      └── can't import: all its orders fail
 /// ```
 pub(super) struct Template {
     process: Process,
-    /// What it has imported.
+    /// The generation that it has imported.
     generation: u64,
     stage: Import,
     orders: Orders,
-    /// The workers that were ordered and have not come, by the order.
+    /// Ordered workers that don't exist yet, by order.
     ordered: BTreeMap<u64, u16>,
     next_order: u64,
-    /// Workers that have attached before it was heard that they were forked.
+    /// Workers that attached before the template reported their forks.
     early: Vec<Attaching>,
     failure: Option<Failure>,
 }
@@ -63,7 +63,7 @@ enum TemplateError {
 }
 
 impl Driver {
-    /// Has the current generation's template run where the app's file asks for one, and no other.
+    /// Starts a template for the current generation if the app's file asks for one, and stops any other.
     pub(super) fn follow_preload(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get(name) else { return };
         let generation = app.supervisor.generation();
@@ -120,7 +120,7 @@ impl Driver {
                 }
             }
         });
-        // It is no worker: it has neither number nor socket.
+        // It is no worker, so it has neither number nor socket.
         let (socket, mode) = (PathBuf::new(), self.config.mode);
         orders.import(&WorkerSpec { number: 0, generation, vassal, socket, mode });
         let template = Template::new(process, generation, orders);
@@ -130,18 +130,18 @@ impl Driver {
         Ok(())
     }
 
-    /// Ends the template. It is waited for, as every process.
+    /// Stops the template. Its exit is awaited, as for every process.
     pub(super) fn end_template(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get_mut(name) else { return };
         if let Some(template) = app.template.take() {
             app.leaving.insert(template.process.identity().pid);
-            // It serves nobody, and an app may have its own mind about SIGTERM.
+            // SIGKILL, since it serves no requests, and the app may handle SIGTERM.
             template.process.signal(Signal::KILL);
             self.fail_ordered(name, template.ordered, Ending::Unknown, None);
         }
     }
 
-    /// Has a worker forked, as soon as the template has imported its app.
+    /// Has a worker forked once the template has imported its app.
     pub(super) fn order_fork(
         &mut self,
         name: &VassalName,
@@ -217,7 +217,7 @@ impl Driver {
         self.fail_ordered(name, ordered, ending, failure.as_ref());
     }
 
-    /// What was ordered of a template that has ended will not come.
+    /// Fails the orders of a template that has exited.
     fn fail_ordered(
         &mut self,
         name: &VassalName,
@@ -230,11 +230,11 @@ impl Driver {
         }
     }
 
-    /// A fork has come, or not. One that nobody waits for any more is ended.
+    /// The result of a fork. If nobody waits for the worker any more, it is stopped.
     fn forked(&mut self, name: &VassalName, template: u32, order: u64, process: Result<Process, String>) {
         let template = self.apps.get_mut(name).and_then(|app| app.template.as_mut()?.if_process(template));
         let number = template.and_then(|it| it.ordered.remove(&order));
-        // A template runs the app's code, and could name the process of another app.
+        // A template runs the app's code, and could name a process of another app.
         let is_known = |it: &Process| self.apps.values().any(|app| app.has_process(it.identity().pid));
         let process = process.and_then(|it| if is_known(&it) { Err(no_fork(&it)) } else { Ok(it) });
         match (number, process) {
@@ -257,7 +257,7 @@ impl Driver {
         let Some(app) = self.apps.get_mut(name) else { return };
         let Some(template) = &mut app.template else { return };
         let (generation, pid) = (template.generation, process.identity().pid);
-        // Another that bears its name attaches again, and is told to stop then.
+        // Another process with that name will attach again, and is then told to stop.
         let of_the_name: Vec<_> = template.early.extract_if(.., |it| it.worker.number == number).collect();
         let early = of_the_name.into_iter().find(|it| it.caller.identity == process.identity());
         let worker = app.worker(number);
@@ -291,7 +291,7 @@ impl Driver {
         });
     }
 
-    /// Keeps a worker that attaches before it is known to be forked; gives back any other.
+    /// Keeps a worker that attaches before the template has reported its fork. Returns any other.
     pub(super) fn keep_early(&mut self, attaching: Attaching) -> Option<Attaching> {
         let number = attaching.worker.number;
         let template = self.app_of(&attaching.worker).and_then(|app| app.template.as_mut());
@@ -309,8 +309,8 @@ impl Driver {
         }
     }
 
-    /// Orphans that emperord has inherited, as it takes in all below it. While a fork is awaited, it may be
-    /// among them: they are left until it is known.
+    /// Reaps orphans that emperord has inherited as a subreaper. While a fork is awaited, it may be among
+    /// them, so they are left alone.
     pub(super) fn reap_strangers(&self) {
         if self.apps.values().any(|app| app.template.as_ref().is_some_and(|it| !it.ordered.is_empty())) {
             return;
@@ -350,8 +350,8 @@ impl Template {
 }
 
 impl App {
-    /// Ends what is not there yet; whether there was such an order. One that comes all the same is ended then.
-    /// An import that takes too long is ended, too.
+    /// Cancels a fork. Returns false if it wasn't ordered. A worker that appears anyway is stopped. An import
+    /// that takes too long is stopped too.
     pub(super) fn call_off_fork(&mut self, number: u16, action: Action) -> bool {
         let Some(template) = &mut self.template else { return false };
         let called_off = template.ordered.extract_if(.., |_, ordered| *ordered == number).count();
@@ -383,7 +383,7 @@ impl App {
     }
 }
 
-/// The children of this process, whichever of its threads has them.
+/// The children of this process, from all its threads.
 fn children() -> impl Iterator<Item = u32> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let of_thread =

@@ -1,4 +1,4 @@
-//! The driver with real processes, a real folder and real state; the test says what the workers would say.
+//! Tests of the driver with real processes, folders and state files. The test sends the workers' messages.
 
 pub(crate) mod emperor;
 mod hanging;
@@ -31,7 +31,7 @@ async fn workers_that_are_ready_are_published() {
         let change = watch.changes.recv().await.unwrap();
         let Changed::Route(route) = change.what else { panic!("{change:?}") };
         assert_eq!((route.state, route.workers.len()), (RouteState::Serving, usize::from(number)));
-        // Where it was told to listen.
+        // At the assigned path.
         let socket = &route.workers.last().unwrap().1.socket;
         assert!(socket.ends_with(&format!("/run/workers/blog/blog-{number}.sock")), "{socket}");
     }
@@ -122,7 +122,7 @@ async fn a_file_that_changed_while_emperord_was_away_replaces_the_workers() {
     emperor.app_until("blog", |it| it.phase == Phase::Reloading).await;
     let mut old = Worker::attach_serving(&emperor, "blog", 1).await;
     Worker::attach(&emperor, "blog", 2).await.ready().await;
-    // It may be told besides what it runs.
+    // It may also be told what it runs.
     while !matches!(old.commands.recv().await, Some(Command::Drain(_))) {}
     old.kill();
     let status = emperor.app_until("blog", |it| it.workers.len() == 1).await;
@@ -147,7 +147,7 @@ async fn workers_of_a_version_that_can_be_used_no_more_are_replaced_once_there_i
     root.write("blog", 1, "");
     let status = emperor.app_until("blog", |it| it.generation == 3).await;
     assert_eq!(status.phase, Phase::Reloading);
-    // The first is still at its drain, and holds its number.
+    // The first one is still draining, and holds its number.
     Worker::attach(&emperor, "blog", 3).await.ready().await;
     assert!(matches!(old.commands.recv().await, Some(Command::Drain(_))));
 }
@@ -206,7 +206,7 @@ async fn scale_writes_the_file_and_answers_when_they_serve() {
     Worker::attach(&emperor, "blog", 1).await.ready().await;
     let mut answer = emperor.scale("blog", 2).await;
     let worker = Worker::attach(&emperor, "blog", 2).await;
-    assert!(answer.try_recv().is_err(), "answered before it was ready");
+    assert!(answer.try_recv().is_err(), "answered before the worker was ready");
     worker.ready().await;
     assert_eq!(answer.await.unwrap(), Ok(()));
     let text = root.read("blog");
@@ -273,7 +273,7 @@ async fn reload_answers_when_new_workers_have_taken_over_or_why_not() {
     let answer = emperor.reload("blog").await;
     Worker::attach(&emperor, "blog", 2).await.ready().await;
     assert_eq!(answer.await.unwrap(), Ok(()));
-    // It may be told besides that the one that failed has ended.
+    // It may also be told that the failed worker has exited.
     loop {
         match old.commands.recv().await.unwrap() {
             Command::Drain(_) => break,

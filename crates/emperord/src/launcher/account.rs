@@ -1,4 +1,4 @@
-//! The users of the machine (passwd(5), group(5), and whatever else nsswitch.conf(5) names).
+//! Looks up users of the system (passwd(5), group(5), and other sources of nsswitch.conf(5)).
 #![expect(unsafe_code, reason = "only the C library knows all places where users are kept")]
 
 use std::ffi::{CStr, CString};
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use api::VassalName;
 
-/// The largest entry of the databases that is read, in bytes.
+/// The largest entry that is read, in bytes.
 const MAX_ENTRY: usize = 1 << 20;
-/// The most groups that a user may be in (`NGROUPS_MAX`).
+/// The largest number of groups of a user (`NGROUPS_MAX`).
 const MAX_GROUPS: usize = 65_536;
 
-/// A user whom processes can be run as.
+/// A user that processes can run as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Account {
     /// Its login name.
@@ -26,32 +26,32 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The user of that name; None when there is none.
+    /// Returns the user with that name. None if there is none.
     ///
     /// # Errors
-    /// When the databases cannot be read.
+    /// If the databases can't be read.
     pub(crate) fn named(name: &str) -> io::Result<Option<Self>> {
         let Ok(name) = CString::new(name) else { return Ok(None) };
-        // SAFETY: `name` ends with a zero; the others are valid for writes as `look_up` has them.
+        // SAFETY: `name` is NUL-terminated, and `look_up` passes pointers that are valid for writes.
         look_up(|entry, buffer, length, found| unsafe {
             libc::getpwnam_r(name.as_ptr(), entry, buffer, length, found)
         })
     }
 
-    /// The user of that number; None when there is none.
+    /// Returns the user with that uid. None if there is none.
     ///
     /// # Errors
-    /// When the databases cannot be read.
+    /// If the databases can't be read.
     pub(crate) fn numbered(uid: u32) -> io::Result<Option<Self>> {
-        // SAFETY: all pointers are valid for writes as `look_up` has them.
+        // SAFETY: `look_up` passes pointers that are valid for writes.
         look_up(|entry, buffer, length, found| unsafe { libc::getpwuid_r(uid, entry, buffer, length, found) })
     }
 }
 
-/// A user that was looked up for an app.
+/// Returns the result of looking up an app's user.
 ///
 /// # Errors
-/// With who it is, why it was not found, and what to do; `said` tells why it is asked for.
+/// With the user, why it wasn't found, and what to do. `said` explains where the user comes from.
 pub(crate) fn known(
     said: &str,
     app: &VassalName,
@@ -66,8 +66,8 @@ pub(crate) fn known(
     })
 }
 
-/// Whether the group is one that only this user is in, as `adduser` makes it: it has the user's name, and no other
-/// member.
+/// Whether the group is private to this user, as `adduser` creates it: it has the user's name, and no other
+/// members.
 pub(crate) fn is_private_group(gid: u32, uid: u32) -> bool {
     let Ok(Some(user)) = Account::numbered(uid) else { return false };
     user.gid == gid
@@ -81,14 +81,14 @@ fn look_up(
 ) -> io::Result<Option<Account>> {
     let mut buffer: Vec<libc::c_char> = vec![0; 4096];
     loop {
-        // SAFETY: integers and pointers, for which all zeros are a value.
+        // SAFETY: a struct of integers and pointers, for which all zeros are valid.
         let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
         let mut found = std::ptr::null_mut();
         match ask(&raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found) {
             0 if found.is_null() => return Ok(None),
             0 => return Ok(Some(account(&entry)?)),
             libc::ERANGE if buffer.len() < MAX_ENTRY => buffer.resize(buffer.len() * 4, 0),
-            // What some databases say where there is no such user (getpwnam(3)).
+            // Some databases return these if there is no such user (getpwnam(3)).
             libc::ENOENT | libc::ESRCH => return Ok(None),
             error => return Err(io::Error::from_raw_os_error(error)),
         }
@@ -96,7 +96,7 @@ fn look_up(
 }
 
 fn account(entry: &libc::passwd) -> io::Result<Account> {
-    // SAFETY: the C library has put strings there, in a buffer that lives until this returns.
+    // SAFETY: the C library has set these to strings in a buffer that outlives this function.
     let (name, home) = unsafe { (CStr::from_ptr(entry.pw_name), CStr::from_ptr(entry.pw_dir)) };
     Ok(Account {
         name: name.to_string_lossy().into_owned(),
@@ -111,7 +111,7 @@ fn groups(name: &CStr, primary: u32) -> io::Result<Vec<u32>> {
     let mut groups = vec![0; 64];
     loop {
         let mut count = libc::c_int::try_from(groups.len()).map_err(io::Error::other)?;
-        // SAFETY: `groups` has room for `count` of them.
+        // SAFETY: `groups` has room for `count` elements.
         let all = unsafe { libc::getgrouplist(name.as_ptr(), primary, groups.as_mut_ptr(), &raw mut count) };
         if all >= 0 {
             groups.truncate(usize::try_from(count).unwrap_or_default());
@@ -124,14 +124,14 @@ fn groups(name: &CStr, primary: u32) -> io::Result<Vec<u32>> {
     }
 }
 
-/// The name and the members of a group.
+/// Returns the name and the members of a group.
 fn group_of(gid: u32) -> Option<(String, Vec<String>)> {
     let mut buffer: Vec<libc::c_char> = vec![0; 4096];
     loop {
-        // SAFETY: integers and pointers, for which all zeros are a value.
+        // SAFETY: a struct of integers and pointers, for which all zeros are valid.
         let mut entry: libc::group = unsafe { std::mem::zeroed() };
         let mut found = std::ptr::null_mut();
-        // SAFETY: all pointers are valid for writes, and the buffer is as long as is said.
+        // SAFETY: all pointers are valid for writes, and the length is that of the buffer.
         let asked = unsafe {
             libc::getgrgid_r(gid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found)
         };
@@ -157,7 +157,7 @@ unsafe fn group(entry: &libc::group) -> (String, Vec<String>) {
     // SAFETY: the list ends with a null pointer.
     while let Some(member) = unsafe { next.as_ref() }.filter(|it| !it.is_null()) {
         members.push(text(*member));
-        // SAFETY: that was not its end.
+        // SAFETY: the end hasn't been reached.
         next = unsafe { next.add(1) };
     }
     (text(entry.gr_name), members)

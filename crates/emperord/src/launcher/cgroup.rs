@@ -1,7 +1,7 @@
-//! Limits of memory and processors for processes that emperord starts itself: each worker is in a cgroup of its own
+//! Limits memory and CPU time of processes that emperord starts itself: each worker runs in its own cgroup
 //! (cgroup v2).
 //!
-//! Nothing is remembered: each start looks anew at what emperord may do.
+//! No state is kept: each start checks again what emperord may do.
 
 mod tree;
 
@@ -13,19 +13,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tree::Tree;
 
-/// Where the system has its cgroups.
+/// Where the system's cgroups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// What limits need.
+/// The controllers that limits need.
 const CONTROLLERS: [&str; 2] = ["memory", "cpu"];
-/// The period that shares of the processors are measured in, in microseconds.
+/// The period for CPU quotas, in microseconds.
 const PERIOD: u64 = 100_000;
 
-/// What a process may take of the machine.
+/// The resource limits of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// In bytes; None is no limit.
+    /// In bytes. None means no limit.
     pub(crate) memory: Option<u64>,
-    /// In percent of one processor; None is no limit.
+    /// In percent of one CPU. None means no limit.
     pub(crate) cpu: Option<u32>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub struct Cgroups {
     mount: PathBuf,
-    /// Those that no process has entered yet: they are kept, though they are empty.
+    /// Cgroups that no process has entered yet: they must not be removed although they are empty.
     fresh: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
@@ -50,7 +50,7 @@ impl Limits {
         self.memory.is_none() && self.cpu.is_none()
     }
 
-    /// The keys of the file that set them, each with the controller that it needs.
+    /// The keys of the app's file that set them, each with the controller that it needs.
     fn keys(self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let memory = self.memory.map(|_| ("limits.memory", "memory"));
         memory.into_iter().chain(self.cpu.map(|_| ("limits.cpu", "cpu")))
@@ -64,22 +64,23 @@ impl Default for Cgroups {
 }
 
 impl Cgroups {
-    /// Makes room for the workers' cgroups, where emperord's own was delegated to it: before the first worker starts.
+    /// Prepares emperord's own cgroup, if it was delegated, for the workers' cgroups. Called before the first
+    /// worker starts.
     pub fn settle(&self) {
         let Ok(tree) = Tree::find(&self.mount) else { return };
         if !tree.is_delegated() {
             return;
         }
         if let Err(error) = tree.leave_root() {
-            // Ordinary in a container. Where a limit needs it, `check` refuses the limit.
+            // This is normal in a container. If an app sets a limit, `check` refuses it.
             tracing::debug!(cgroup = %tree.root().display(), error, "emperord stays in its cgroup");
         }
     }
 
-    /// Whether limits can be set here.
+    /// Checks that limits can be set.
     ///
     /// # Errors
-    /// With the key that cannot be followed, why, and what to do.
+    /// With the key that can't be applied, the reason, and what to do.
     pub(crate) fn check(&self, limits: Limits) -> Result<(), String> {
         for (key, controller) in limits.keys() {
             let enabled = Tree::find(&self.mount).and_then(|it| it.enable(&CONTROLLERS)?.has(controller));
@@ -93,11 +94,11 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Makes the cgroup of a worker. Without limits, it has one where emperord's own was delegated to it, so that limits
-    /// can be added later.
+    /// Creates the cgroup of a worker. Without limits, it is only created if emperord's own was delegated, so
+    /// that limits can be added later.
     ///
     /// # Errors
-    /// When limits are asked for, and cannot be set.
+    /// If there are limits that can't be set.
     pub(crate) fn leaf(&self, worker: &str, limits: Limits) -> io::Result<Option<Leaf>> {
         let tree = Tree::find(&self.mount);
         if !limits.is_none() {
@@ -118,7 +119,7 @@ impl Cgroups {
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         remove_empty(&workers, &fresh);
         tree::make_folder(&path)?;
-        // Children of the worker before may be in it still, with its limits.
+        // The previous worker's children may still be in it, with its limits.
         set(&path.join("memory.max"), limits.memory.map(|it| it.to_string()))?;
         let share = limits.cpu.map(|percent| u64::from(percent) * PERIOD / 100);
         set(&path.join("cpu.max"), share.map(|it| format!("{it} {PERIOD}")))?;
@@ -129,7 +130,8 @@ impl Cgroups {
 }
 
 impl Leaf {
-    /// Has a process enter; 0 is the one that calls. Only system calls, for between fork and exec.
+    /// Moves a process into the cgroup; 0 stands for the caller. Makes only system calls, so it can be used
+    /// between fork and exec.
     pub(crate) fn enter(&self, pid: u32) -> io::Result<()> {
         let mut text = [0_u8; 10];
         let mut left = &mut text[..];
@@ -146,7 +148,7 @@ impl Drop for Leaf {
     }
 }
 
-/// No limit is written where there is none that could be lifted.
+/// Sets a limit or removes it. A missing file means that there is no limit to remove.
 fn set(file: &Path, limit: Option<String>) -> io::Result<()> {
     match limit {
         Some(limit) => fs::write(file, limit),
@@ -155,7 +157,7 @@ fn set(file: &Path, limit: Option<String>) -> io::Result<()> {
     }
 }
 
-/// Those of workers that have ended. The kernel keeps one that has a process.
+/// Removes the cgroups of workers that have exited. The kernel keeps those that contain processes.
 fn remove_empty(workers: &Path, fresh: &BTreeSet<PathBuf>) {
     for path in fs::read_dir(workers).into_iter().flatten().flatten().map(|it| it.path()) {
         if !fresh.contains(&path) {

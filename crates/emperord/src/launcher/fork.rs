@@ -1,4 +1,5 @@
-//! Starts workers by fork and exec, detached, so that they outlive emperord: each as its app's user, with its limits.
+//! Starts workers by fork and exec, detached so that they outlive emperord, each as its app's user and with
+//! its limits.
 #![expect(unsafe_code, reason = "a process can become another user only between fork and exec")]
 
 use std::env;
@@ -32,17 +33,17 @@ pub struct Fork {
     pub workerd: PathBuf,
     /// emperord's socket.
     pub socket: PathBuf,
-    /// Holds the folders of the workers' sockets, one for each app.
+    /// The parent of the apps' folders of sockets.
     pub sockets: PathBuf,
-    /// How workers log.
+    /// The workers' log format.
     pub log_format: Format,
-    /// Where each worker has its own, with its limits.
+    /// The workers' cgroups.
     pub cgroups: Cgroups,
 }
 
-/// As whom a process runs, and what it may take.
+/// The user and limits of a process.
 struct Confined {
-    /// None is as emperord does.
+    /// None means emperord's own user.
     account: Option<Account>,
     /// The cgroup that it enters.
     leaf: Option<Leaf>,
@@ -71,7 +72,7 @@ impl Launcher for Fork {
     fn start(&self, worker: &WorkerName, vassal: &Vassal, prepared: &Prepared) -> Result<Start, LaunchError> {
         let name = worker.to_string();
         let confined = self.confined(vassal, &name, prepared)?;
-        // Outputs are inherited: a pipe to emperord would break with it.
+        // stdout and stderr are inherited: a pipe to emperord would break when emperord exits.
         let process = self.spawn(&[&name], Stdio::null(), confined);
         process.map(Start::Done).map_err(|source| self.failed(source))
     }
@@ -93,12 +94,12 @@ impl Launcher for Fork {
         start().map_err(|source| self.failed(source))
     }
 
-    /// It has the user of its template already, and until here the cgroup.
+    /// It already has the user of its template, and so far its cgroup.
     fn take_fork(&self, worker: &WorkerName, vassal: &Vassal, process: &Process) -> Result<(), LaunchError> {
         let limits = limits(vassal);
         let leaf = self.cgroups.leaf(&worker.to_string(), limits).map_err(LaunchError::Limits)?;
         match leaf.map_or(Ok(()), |it| it.enter(process.identity().pid)) {
-            // It stays in that of its template.
+            // It stays in its template's cgroup.
             Err(_) if limits.is_none() => Ok(()),
             entered => entered.map_err(LaunchError::Limits),
         }
@@ -117,8 +118,8 @@ impl Fork {
         Ok(Confined { account, leaf })
     }
 
-    /// That of an app's sockets. With a user of its own, the app's, where frontd may enter and no other app: what is made
-    /// in it has frontd's group.
+    /// Creates the folder of an app's sockets. If the app has a user, the folder belongs to that user and to
+    /// frontd's group, which files in it inherit. So frontd may enter it, but no other app.
     fn make_folder(&self, app: &VassalName, account: Option<&Account>) -> Result<(), LaunchError> {
         let path = self.sockets.join(app.as_str());
         let make = || -> io::Result<()> {
@@ -134,12 +135,12 @@ impl Fork {
 
     fn spawn(&self, role: &[&str], input: Stdio, confined: Confined) -> io::Result<Process> {
         let mut command = self.command(role);
-        // A group of its own, which no signal of a terminal reaches; it leaves the terminal itself. No session of
-        // its own: the kernel weighs sessions against each other, which let workers wait (ARCHITECTURE.md, "Who
-        // runs next").
+        // Its own process group, so that signals of a terminal don't reach it. It detaches from the terminal
+        // itself. It doesn't get its own session: the kernel balances CPU time between sessions, which made
+        // workers wait (ARCHITECTURE.md, "Who runs next").
         command.stdin(input).process_group(0);
         confined.apply(&mut command);
-        // A child that is not waited for here is reaped by its pidfd.
+        // The exit of this child is noticed with its pidfd.
         let child = command.spawn()?;
         Process::open(child.id())
     }
@@ -148,7 +149,7 @@ impl Fork {
         let mut command = Command::new(&self.workerd);
         command.args(role).arg("--emperord").arg(&self.socket);
         command.args(["--log-format", self.log_format.name()]);
-        // Whoever started emperord waits to hear of it alone.
+        // The service manager waits for notifications of emperord only.
         command.env_remove("NOTIFY_SOCKET");
         command
     }
@@ -158,7 +159,7 @@ impl Confined {
     fn apply(self, command: &mut Command) {
         let Self { account, leaf } = self;
         if let Some(account) = &account {
-            // What whoever started emperord has in its environment is not that user's business.
+            // Variables from emperord's own environment aren't meant for other users.
             command.env_clear().envs(env::vars_os().filter(|(name, _)| is_for_others(name)));
             let name = OsString::from(&account.name);
             command.env("USER", &name).env("LOGNAME", &name).env("HOME", &account.home);
@@ -167,14 +168,15 @@ impl Confined {
             account.iter().flat_map(|it| &it.groups).map(|gid| Gid::from_raw(*gid)).collect();
         let ids = account.map(|it| (Uid::from_raw(it.uid), Gid::from_raw(it.gid)));
         let confine = move || {
-            // First: only root may enter a cgroup that is not its own.
+            // First: only root may enter a cgroup of another user.
             if let Some(leaf) = &leaf {
                 leaf.enter(0)?;
             }
             if let Some((uid, gid)) = ids {
-                // Before any code of the app's runs: it could type into a terminal what its shell then runs.
+                // Before the app's code runs: it could push input into the terminal, which the shell would
+                // execute.
                 leave_terminal();
-                // This process has one thread: what holds for the thread holds for all of it.
+                // This process has one thread, so setting the thread's credentials is enough.
                 set_thread_groups(&groups)?;
                 set_thread_gid(gid)?;
                 set_thread_uid(uid)?;
@@ -182,18 +184,19 @@ impl Confined {
             }
             Ok(())
         };
-        // SAFETY: between fork and exec there are but system calls; nothing is allocated or locked.
+        // SAFETY: the closure makes only system calls between fork and exec, and neither allocates nor locks.
         unsafe { command.pre_exec(confine) };
     }
 }
 
-/// Gives up the terminal of who started emperord. Only system calls: it is run between fork and exec, by a process that
-/// never leads its session.
+/// Detaches from the terminal that started emperord. Makes only system calls: it runs between fork and exec,
+/// in a process that never is a session leader.
 fn leave_terminal() {
-    /// Where outputs lead to it, `/dev/tty` need not be there.
+    /// `/dev/tty` may not exist although these descriptors refer to the terminal.
     const INHERITED: [RawFd; 3] = [0, 1, 2];
     let leave = |terminal: RawFd| {
-        // SAFETY: TIOCNOTTY takes no argument; of what is no terminal of this session, the kernel answers with an error.
+        // SAFETY: TIOCNOTTY takes no argument. For descriptors that aren't this session's terminal, the
+        // kernel returns an error.
         let _not_this_one = unsafe { libc::ioctl(terminal, libc::TIOCNOTTY) };
     };
     if let Ok(terminal) = open("/dev/tty", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()) {
@@ -202,8 +205,8 @@ fn leave_terminal() {
     INHERITED.into_iter().for_each(leave);
 }
 
-/// Whether a variable of emperord's own environment is passed to the workers of another user. `[env]` of an app's file
-/// adds to these.
+/// Whether a variable of emperord's environment is passed to workers of another user. `[env]` in an app's
+/// file can add others.
 fn is_for_others(name: &OsStr) -> bool {
     const PASSED: [&str; 5] = ["PATH", "LANG", "LANGUAGE", "TZ", "SHELL"];
     const PREFIXES: [&str; 2] = ["LC_", "IMPERIUM_"];
@@ -215,7 +218,7 @@ fn limits(vassal: &Vassal) -> Limits {
     Limits { memory: vassal.confinement.memory, cpu: vassal.confinement.cpu }
 }
 
-/// As whom an app runs: its `user`, or else the owner of its directory; None is as emperord itself does.
+/// The user that an app runs as: its `user`, or the owner of its directory. None means emperord's own user.
 fn account(vassal: &Vassal, owner: Option<u32>) -> Result<Option<Account>, String> {
     let own = geteuid();
     let (said, found) = match (&vassal.confinement.user, owner) {
@@ -236,10 +239,10 @@ fn account(vassal: &Vassal, owner: Option<u32>) -> Result<Option<Account>, Strin
     }
 }
 
-/// Whether a user may pass all folders on the way to a file.
+/// Checks that a user may traverse all folders that lead to a file.
 fn check_reach(account: &Account, path: &Path) -> Result<(), String> {
     for folder in path.ancestors().skip(1) {
-        // One that is not there yet is made so that apps can pass.
+        // A folder that doesn't exist yet will be created so that apps can traverse it.
         let Ok(it) = folder.metadata() else { continue };
         let bit = match (it.uid() == account.uid, account.groups.contains(&it.gid())) {
             (true, _) => 0o100,

@@ -1,7 +1,7 @@
-//! Finds who owns an app's folder, on a way there that nobody else can change.
+//! Finds the owner of an app's folder, by a path that nobody else can change.
 //!
-//! The owner runs the app. Whoever may replace a part of the path could choose somebody else, so that each part has to be
-//! root's or the owner's.
+//! The app runs as the owner. Whoever can replace a part of the path could choose another user, so each part
+//! has to belong to root or to the owner.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -14,27 +14,27 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
 
 use super::account;
 
-/// As many links as the kernel follows (path_resolution(7)).
+/// The largest number of symbolic links, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
 const WRITABLE_BY_GROUP: u32 = 0o020;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 
-/// Why the owner of a folder cannot be relied on; each says what to do.
+/// Why the owner of a folder can't be trusted. Each error says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OwnerError {
-    /// It cannot be looked at.
+    /// It can't be accessed.
     #[error("look at {}: {source}", path.display())]
     Look {
         /// The part of the path.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// Its links go round in a circle, or nearly.
+    /// Too many symbolic links.
     #[error("{} has more than {MAX_LINKS} links", .0.display())]
     Links(PathBuf),
-    /// A part of the path is somebody else's, who could put another folder there.
+    /// A part of the path belongs to another user, who could put another folder there.
     #[error(
         "{} belongs to user {uid}, who could choose another user by replacing it: give it to root (`chown -h root {}`)",
         path.display(), path.display()
@@ -42,10 +42,10 @@ pub(super) enum OwnerError {
     Foreign {
         /// The part of the path.
         path: PathBuf,
-        /// Whose it is.
+        /// Its owner.
         uid: u32,
     },
-    /// Somebody else may write into a part of the path.
+    /// Another user may write to a part of the path.
     #[error(
         "{} can be written by {who}, who could choose another user by replacing what is in it: `chmod {cure} {}`",
         path.display(), path.display()
@@ -53,30 +53,30 @@ pub(super) enum OwnerError {
     Writable {
         /// The part of the path.
         path: PathBuf,
-        /// Who may.
+        /// Who may write.
         who: String,
-        /// What takes it from them.
+        /// The mode change that prevents it.
         cure: &'static str,
     },
 }
 
-/// One folder or link on the way.
+/// A folder or link on the path.
 struct Part {
     path: PathBuf,
     uid: u32,
     gid: u32,
-    /// What its mode lets others do; nothing of a link, which has no mode.
+    /// Its permission bits. 0 for a link, whose mode is meaningless.
     mode: u32,
 }
 
-/// The owner of a folder, if every part of its path, links and their targets included, is root's or that same
-/// user's, and nobody else may write into the folders on the way.
+/// Returns the owner of a folder, if every part of its path, including links and their targets, belongs to
+/// root or to the owner, and nobody else may write to the folders above it.
 ///
-/// A folder that is sticky and writable by all, such as `/tmp`, is not relied on: what is in it may be removed, and made
-/// anew by anybody.
+/// A world-writable sticky folder such as `/tmp` isn't trusted: its entries may be removed and created again
+/// by anybody.
 ///
 /// # Errors
-/// When it cannot be looked at, or is not to be relied on.
+/// If it can't be accessed or trusted.
 pub(super) fn owner(folder: &Path) -> Result<u32, OwnerError> {
     let parts = walk(folder)?;
     let Some(folder) = parts.last() else { return Ok(0) };
@@ -86,7 +86,7 @@ pub(super) fn owner(folder: &Path) -> Result<u32, OwnerError> {
     Ok(folder.uid)
 }
 
-/// All folders and links from the root to the folder. Each is opened once, and nothing is looked at by path.
+/// Returns all folders and links from the root to the folder. Each is opened once, relative to its parent.
 fn walk(folder: &Path) -> Result<Vec<Part>, OwnerError> {
     let mut way = Way { at: PathBuf::from("/"), open: open_root()?, parts: Vec::new() };
     way.note()?;
@@ -105,7 +105,7 @@ fn walk(folder: &Path) -> Result<Vec<Part>, OwnerError> {
             left.push_front(name);
         }
     }
-    // Wherever the links went, the folder that was reached is the one that counts.
+    // The folder that was finally reached is the one that counts.
     way.note()?;
     Ok(way.parts)
 }
@@ -117,7 +117,7 @@ struct Way {
 }
 
 impl Way {
-    /// Goes one name further; gives the target where that is a link.
+    /// Enters a folder. Returns the target if it is a link.
     fn enter(&mut self, name: &OsStr) -> Result<Option<PathBuf>, OwnerError> {
         let path =
             if name == ".." { self.at.parent().unwrap_or(&self.at).to_owned() } else { self.at.join(name) };
@@ -146,7 +146,7 @@ impl Way {
 }
 
 impl Part {
-    /// The folder itself may be shared with a group, as its owner likes: that chooses nobody.
+    /// The folder itself may be group-writable: that doesn't let others choose the user.
     fn check(&self, owner: u32, is_folder: bool) -> Result<(), OwnerError> {
         let path = self.path.clone();
         if self.uid != 0 && self.uid != owner {
@@ -168,7 +168,7 @@ fn open_root() -> Result<OwnedFd, OwnerError> {
     opened.map_err(|source| OwnerError::Look { path: PathBuf::from("/"), source: source.into() })
 }
 
-/// The names of a path, `..` among them, without `.` and the root.
+/// Splits a path into names, including `..`, without `.` and the root.
 fn names(path: &Path) -> VecDeque<OsString> {
     let name = |part: Component<'_>| match part {
         Component::Normal(name) => Some(name.to_owned()),
@@ -190,7 +190,7 @@ mod tests {
     const APP: u32 = 61_001;
     const OTHER: u32 = 61_002;
 
-    /// A folder in which only root may write, all the way up.
+    /// A folder whose parents are only writable by root.
     fn place() -> TempDir {
         let place = tempfile::Builder::new().prefix("imperium-owner-").tempdir_in("/var/lib").unwrap();
         fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(told(&path("app/site")), APP.to_string(), "shared with a group by its owner");
         assert_eq!(told(&path("app/site/../../app/./site")), APP.to_string());
         assert_eq!(told(place.path()), "0");
-        // The way goes through what another user owns.
+        // The path leads through a folder of another user.
         folder(&path("other"), OTHER, 0o755);
         folder(&path("other/app"), APP, 0o755);
         assert!(told(&path("other/app")).contains("other belongs to user 61002, who could choose"));
@@ -242,11 +242,11 @@ mod tests {
             error.contains("current belongs to user 61002") && error.contains("chown -h root"),
             "{error}"
         );
-        // The owner of one app points to the folder of another.
+        // The owner of one app links to the folder of another.
         symlink("../victim", path("app/site")).unwrap();
         lchown(path("app/site"), Some(APP), None).unwrap();
         assert!(told(&path("app/site")).contains("belongs to user 61001"));
-        // Deeper in what is linked to.
+        // A folder below the link's target.
         folder(&path("victim/app"), APP, 0o755);
         symlink(path("victim"), path("releases")).unwrap();
         assert!(told(&path("releases/app")).contains("victim belongs to user 61002"));

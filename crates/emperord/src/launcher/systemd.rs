@@ -1,9 +1,9 @@
-//! Starts workers as units of systemd, `workerd@blog-1.service`: each in a cgroup of its own, as its app's user, with
-//! its log in the journal; the operator's `systemctl restart` of one does what it says.
+//! Starts workers as systemd units, `workerd@blog-1.service`: each with its own cgroup, as its app's user,
+//! with its log in the journal. The operator can restart one with `systemctl restart`.
 //!
-//! What the unit file cannot know stands in a drop-in that is written before each start. What it is started as is not
-//! told by systemd but by the process itself, when it asks what to run: the kernel says who asks, and its cgroup,
-//! which only root can choose, of which unit it is.
+//! A drop-in with the app's settings is written before each start. The process identifies itself when it asks
+//! what to run: the kernel reports its credentials, and its cgroup, which only root can choose, tells the
+//! unit.
 
 mod bus;
 mod drop_in;
@@ -29,12 +29,12 @@ use drop_in::DropIn;
 /// Units that last until the next boot (systemd.unit(5)).
 const UNITS: &str = "/run/systemd/system";
 
-/// The machine's systemd.
+/// The system's service manager.
 #[derive(Debug)]
 pub struct Systemd {
-    /// Holds the folders of the workers' sockets, one for each app.
+    /// The parent of the apps' folders of sockets.
     sockets: PathBuf,
-    /// The users that apps run as, as they were looked up last.
+    /// The uids of the apps' users, as last looked up.
     users: Mutex<BTreeMap<String, u32>>,
 }
 
@@ -95,7 +95,7 @@ impl Launcher for Systemd {
 
     fn is_of(&self, process: &Process, worker: &WorkerName, vassal: &Vassal) -> bool {
         let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", process.identity().pid));
-        // Read while the process is held: if it has not ended since, the text is of this one.
+        // The process is held by its pidfd. If it hasn't exited since, the file was its own.
         cgroup.is_ok_and(|it| is_in(&it, &root(), &unit(worker)))
             && self.has_user_of(process, vassal)
             && !process.has_ended()
@@ -103,13 +103,13 @@ impl Launcher for Systemd {
 }
 
 impl Systemd {
-    /// For workers whose sockets are below that folder.
+    /// Creates a launcher for workers whose sockets are below that folder.
     #[must_use]
     pub fn new(sockets: PathBuf) -> Self {
         Self { sockets, users: Mutex::default() }
     }
 
-    /// Notes the number of a user, for when a process says that it is a worker.
+    /// Looks up a user's uid, to compare it with those of processes that claim to be workers.
     fn look_up(&self, user: &UserName, vassal: &Vassal) -> Result<(), String> {
         let said = format!("`user` is {user}");
         let uid = account::known(&said, &vassal.name, Account::named(user.as_str()))?.uid;
@@ -117,7 +117,8 @@ impl Systemd {
         Ok(())
     }
 
-    /// Whether the process runs as the user of its app: as `user`, or else the owner that was settled with the file.
+    /// Whether the process runs as its app's user: `user`, or the owner that was determined when the file was
+    /// accepted.
     fn has_user_of(&self, process: &Process, vassal: &Vassal) -> bool {
         let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let uid = match (&vassal.confinement.user, vassal.confinement.owner) {
@@ -138,14 +139,14 @@ fn unit(worker: &WorkerName) -> String {
     format!("workerd@{worker}.service")
 }
 
-/// Whose unit it is; none where it is no worker's.
+/// Parses the name of a unit. None if it isn't a worker's.
 fn worker(unit: &str) -> Option<WorkerName> {
     WorkerName::parse(unit.strip_prefix("workerd@")?.strip_suffix(".service")?).ok()
 }
 
-/// Whether a cgroup(7) file names the unit in systemd's own hierarchy, below slices of the system alone: what a user's
-/// own manager makes is below that user's `user@.service`, whatever it is called. `root` is where the system's cgroups
-/// begin.
+/// Whether a cgroup(7) file names the unit in systemd's own hierarchy, directly below system slices. Units of
+/// a user's manager are below that user's `user@.service`, whatever their names. `root` is the root of the
+/// system's cgroups.
 fn is_in(cgroup: &str, root: &str, unit: &str) -> bool {
     let Some(path) = path(cgroup).and_then(|it| it.strip_prefix(root)?.strip_prefix('/')) else {
         return false;
@@ -153,7 +154,8 @@ fn is_in(cgroup: &str, root: &str, unit: &str) -> bool {
     path.split('/').find(|part| !part.ends_with(".slice")) == Some(unit)
 }
 
-/// The path of a process within systemd's own hierarchy: with both, the one that has its name, which comes first.
+/// The path of a process in systemd's own hierarchy. On hybrid systems, that is the named one, which comes
+/// first.
 fn path(cgroup: &str) -> Option<&str> {
     cgroup.lines().find_map(|line| {
         let (_, controllers_and_path) = line.split_once(':')?;
@@ -162,13 +164,14 @@ fn path(cgroup: &str) -> Option<&str> {
     })
 }
 
-/// Where the cgroups of the system begin: systemd itself is in `init.scope` below it, which is deeper in a container.
+/// The root of the system's cgroups: the parent of systemd's `init.scope`. In a container, it isn't `/`.
 fn root() -> String {
     let init = fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
     path(&init).and_then(|it| it.strip_suffix("/init.scope")).unwrap_or_default().to_owned()
 }
 
-/// A file that says already what it should is left as it is, so that systemd need not read it again.
+/// Writes the drop-in. A file that already has this content is left alone, so that systemd doesn't have to
+/// reload it.
 fn write(folder: &Path, text: &str) -> Result<(), LaunchError> {
     let path = folder.join("50-emperord.conf");
     let written = || -> io::Result<()> {
@@ -177,7 +180,8 @@ fn write(folder: &Path, text: &str) -> Result<(), LaunchError> {
         }
         fs::create_dir_all(folder)?;
         fs::write(&path, text)?;
-        // `systemctl cat` shows it to everyone in any case, and systemd warns of a file that it alone may read.
+        // Its content is no secret, since `systemctl cat` shows it, and systemd warns of unit files that only
+        // root can read.
         fs::set_permissions(folder, Permissions::from_mode(0o755))?;
         fs::set_permissions(&path, Permissions::from_mode(0o644))
     };
@@ -194,7 +198,7 @@ mod tests {
         for (cgroup, is_of_it) in [
             ("0::/imperium.slice/workerd@blog-1.service\n", true),
             ("0::/system.slice/system-workerd.slice/workerd@blog-1.service\n", true),
-            // A user's own manager can make these.
+            // These can be created by a user's own manager.
             ("0::/user.slice/user-1001.slice/user@1001.service/app.slice/workerd@blog-1.service\n", false),
             (
                 "0::/user.slice/user-1001.slice/user@1001.service/imperium.slice/workerd@blog-1.service\n",

@@ -1,4 +1,4 @@
-//! Which process made a connection to a unix socket.
+//! Determines which process made a connection to a unix socket.
 #![expect(unsafe_code, reason = "no crate knows SO_PEERPIDFD, and libc gives plain integers")]
 
 use std::io;
@@ -9,13 +9,13 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{Identity, is_readable};
 
-/// As in the kernel's `asm-generic/socket.h`, which holds for every platform that Imperium runs on.
+/// From the kernel's `asm-generic/socket.h`, which applies to all platforms that Imperium supports.
 const SO_PEERPIDFD: libc::c_int = 77;
 
-/// The process that made a connection, held so that no other passes for it.
+/// The process that made a connection. It is held by a pidfd, so that no other process is mistaken for it.
 ///
-/// Its pid alone does not name it: the kernel keeps the pid of who made the connection, and gives it to another process
-/// once that one has ended, be the connection open or not.
+/// Its pid alone isn't enough: the kernel remembers the pid of the process that made the connection, but
+/// reuses it once that process has exited, even while the connection is open.
 #[derive(Debug)]
 pub(crate) struct PeerProcess {
     identity: Identity,
@@ -23,12 +23,12 @@ pub(crate) struct PeerProcess {
 }
 
 impl PeerProcess {
-    /// Asks the kernel who made the connection; `pid` and `uid` are what `SO_PEERCRED` says. None when that process has
-    /// ended.
+    /// Asks the kernel which process made the connection. `pid` and `uid` are those of `SO_PEERCRED`. None if
+    /// the process has exited.
     ///
-    /// Before Linux 6.5 only the pid can be asked for. Then the process that has it now is taken if it has that user:
-    /// one that has got the pid meanwhile is another app's only where both have the same user, and has to have been
-    /// started between the connection and its acceptance.
+    /// Before Linux 6.5, only the pid is available. Then the current process with that pid is accepted if it
+    /// has that user. Another process that got the pid meanwhile belongs to another app only if both have the
+    /// same user, and must have been started between the connection and its acceptance.
     pub(crate) fn of(socket: BorrowedFd<'_>, pid: u32, uid: u32) -> Option<Self> {
         let pidfd = match peer_pidfd(socket) {
             Ok(pidfd) => pidfd,
@@ -44,18 +44,18 @@ impl PeerProcess {
         peer.identity.has_user(uid).then_some(peer)
     }
 
-    /// What is read by pid is of that process if it has not ended afterwards.
+    /// If the process hasn't exited afterwards, everything that was read by its pid was its own.
     fn holding(pidfd: OwnedFd, pid: u32) -> Option<Self> {
         let peer = Self { identity: Identity::of(pid)?, pidfd };
         (!peer.has_ended()).then_some(peer)
     }
 
-    /// Which process it is.
+    /// Returns its identity.
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Whether it has ended, be it reaped or not.
+    /// Whether it has exited, reaped or not.
     pub(crate) fn has_ended(&self) -> bool {
         is_readable(&self.pidfd)
     }
@@ -71,7 +71,7 @@ fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         libc::getsockopt(socket, libc::SOL_SOCKET, SO_PEERPIDFD, (&raw mut pidfd).cast(), &raw mut length)
     };
     match result {
-        // SAFETY: the kernel has just made this descriptor, which nobody else knows.
+        // SAFETY: the kernel has just created this descriptor, which nobody else owns.
         0 if pidfd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
         0 => Err(Errno::SRCH),
         _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::SRCH)),

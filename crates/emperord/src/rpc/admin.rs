@@ -20,10 +20,9 @@ use super::ask;
 use super::peer::Peer;
 use crate::driver::{AdminError, AppStatus, Event, Events, WorkerStatus};
 
-/// How long the disk may take to tell which folders exist.
+/// How long the check for existing folders may take.
 const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The service.
 pub(super) struct Admin {
     pub(super) events: Events,
     pub(super) admission: Arc<Admission>,
@@ -75,7 +74,8 @@ impl AdminService for Admin {
     }
 }
 
-/// Adds what the disk tells. Without it when the disk hangs: an operator asks for the status just then.
+/// Adds what needs disk access. If the disk hangs, returns the status without it: the operator may want it
+/// just then.
 async fn with_disk(apps: Vec<AppStatus>) -> Vec<AppStatus> {
     let mut looked_at = apps.clone();
     let look = tokio::task::spawn_blocking(move || {

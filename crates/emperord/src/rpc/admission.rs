@@ -1,4 +1,4 @@
-//! How many connections each user may have at once, so that no app leaves the others, frontd and the operator without.
+//! Limits each user's connections, so that no app can use up those of other apps, frontd and the operator.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,24 +8,25 @@ use std::time::{Duration, Instant};
 use daemon::accept::Tally;
 use rustix::process::{Resource, getrlimit};
 
-/// What a process may have where it has no limit of descriptors.
+/// The number of descriptors that is assumed without a limit.
 const MANY: u64 = 65_536;
-/// A user who is refused connections again after so long is told of again.
+/// Refusals of the same user are logged again only after this time.
 const INCIDENT: Duration = Duration::from_secs(60);
 
-/// The most connections at once.
+/// The limits on concurrent connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Of all users. What is beyond `others` is kept for root and frontd.
+    /// For all users. The part beyond `others` is reserved for root and frontd.
     pub(super) all: usize,
-    /// Of all users but root and frontd.
+    /// For all users except root and frontd, in total.
     pub(super) others: usize,
-    /// Of each of those.
+    /// For each of those users.
     pub(super) each: usize,
 }
 
 impl Limits {
-    /// Each takes two descriptors, one of the process that made it. A third of them is for processes and files.
+    /// Each connection takes two descriptors, its own and one for its process. A third of the descriptors is
+    /// left for processes and files.
     pub(super) fn of_this_process() -> Self {
         Self::of_descriptors(getrlimit(Resource::Nofile).current.unwrap_or(MANY))
     }
@@ -37,11 +38,11 @@ impl Limits {
     }
 }
 
-/// The connections that there are.
+/// The open connections.
 #[derive(Debug)]
 pub(super) struct Admission {
     limits: Limits,
-    /// Who is of this group is frontd.
+    /// Members of this group count as frontd.
     front: u32,
     held: Mutex<Held>,
     refused: AtomicU64,
@@ -61,7 +62,7 @@ struct User {
     told: Option<Instant>,
 }
 
-/// Counts until it is dropped.
+/// Counts as a connection until it is dropped.
 #[derive(Debug)]
 pub(super) struct Admitted {
     admission: Arc<Admission>,
@@ -80,19 +81,19 @@ impl Admission {
         })
     }
 
-    /// What the accept loop counts.
+    /// Returns the counter of the accept loop.
     pub(super) fn tally(&self) -> Arc<Tally> {
         Arc::clone(&self.tally)
     }
 
-    /// How many connections were closed because their user had too many, or all had.
+    /// Returns how many connections were closed because one user, or all users, had too many.
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed) + self.tally.closed()
     }
 
-    /// None where the user has too many.
+    /// Admits a connection. None if its user has too many.
     pub(super) fn admit(self: &Arc<Self>, uid: u32, gid: u32) -> Option<Admitted> {
-        // Where emperord is not root's, all that it has to do with is its own user's.
+        // Without root, all connections belong to emperord's own user.
         let own = rustix::process::geteuid().as_raw();
         let is_other = uid != 0 && (gid != self.front || own != 0);
         let mut held = self.held();
@@ -136,7 +137,7 @@ impl Drop for Admitted {
         if let Some(user) = held.users.get_mut(&self.uid) {
             user.held -= 1;
         }
-        // Who was told of lately is remembered, as far as there are few.
+        // Remember users that were logged recently.
         held.users
             .retain(|_, user| user.held > 0 || user.told.is_some_and(|told| told.elapsed() <= INCIDENT));
     }
@@ -164,10 +165,10 @@ mod tests {
         let first = take(1001, 1001, 100);
         assert_eq!((first.len(), admission.refused()), (3, 97));
         let second = take(1002, 1002, 3);
-        assert_eq!(second.len(), 3, "the first has not taken these");
-        assert_eq!(take(1003, 1003, 1).len(), 0, "all others together");
+        assert_eq!(second.len(), 3, "these aren't affected by the first user");
+        assert_eq!(take(1003, 1003, 1).len(), 0, "the total of all other users is reached");
         let (front, root) = (take(1004, FRONT, 1), take(0, 0, 100));
-        assert_eq!((front.len(), root.len()), (1, 1), "of the reserve");
+        assert_eq!((front.len(), root.len()), (1, 1), "from the reserve");
         drop(first);
         assert_eq!(take(1001, 1001, 100).len(), 3);
         drop((second, front, root));

@@ -1,4 +1,4 @@
-//! The connections to emperord's socket, each with who made it.
+//! Accepts connections to emperord's socket, and identifies their processes.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tonic::transport::server::Connected;
 use super::admission::{Admission, Admitted};
 use super::peer::Peer;
 
-/// A stream of connections that never ends.
+/// An endless stream of connections.
 pub(super) struct Incoming {
     acceptor: Acceptor<UnixListener>,
     admission: Arc<Admission>,
@@ -27,7 +27,7 @@ impl Incoming {
 }
 
 impl Incoming {
-    /// None, and it is closed, where its user has too many, or has gone.
+    /// Returns None, which closes the connection, if its user has too many or if the process has gone.
     fn connection(&self, stream: UnixStream) -> Option<Connection> {
         let credentials = stream.peer_cred().ok()?;
         let admitted = self.admission.admit(credentials.uid(), credentials.gid())?;
@@ -49,7 +49,6 @@ impl Stream for Incoming {
     }
 }
 
-/// One connection.
 pub(super) struct Connection {
     stream: UnixStream,
     peer: Arc<Peer>,

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as the kernel says.
+//! The identity of a connection's peer, as reported by the kernel.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,7 +9,8 @@ use tonic::{Request, Status};
 
 use crate::process::{Caller, PeerProcess};
 
-/// Who made a connection. Known from when it was accepted; whether that process is still there is asked at each call.
+/// The peer of a connection. It is determined when the connection is accepted. Each call checks that the
+/// process still exists.
 #[derive(Debug)]
 pub(super) struct Peer {
     uid: u32,
@@ -20,19 +21,19 @@ pub(super) struct Peer {
 /// The process that made a connection.
 #[derive(Debug)]
 enum Maker {
-    /// Held, so that no other passes for it.
+    /// Held by a pidfd, so that no other process is mistaken for it.
     Known(PeerProcess),
-    /// It had ended when the connection was accepted.
+    /// It had exited when the connection was accepted.
     Ended,
     /// It is in another PID namespace.
     Elsewhere,
 }
 
 impl Peer {
-    /// Asks the kernel about a connection that was accepted.
+    /// Asks the kernel about an accepted connection.
     ///
     /// # Errors
-    /// When it does not tell.
+    /// If the kernel refuses.
     pub(super) fn of_connection(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
@@ -44,8 +45,8 @@ impl Peer {
         Ok(Self { uid: credentials.uid(), gid: credentials.gid(), process })
     }
 
-    /// Who makes a call: the process that made the connection, which must not have ended. Another process that was
-    /// given the connection, or has its pid by now, is not taken for it.
+    /// Returns the peer of a call: the process that made the connection, which must not have exited. Another
+    /// process that was given the connection, or that now has its pid, isn't accepted.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Arc<Self>, Status> {
         let peer = request.extensions().get::<Arc<Self>>();
         let peer = Arc::clone(peer.ok_or_else(|| Status::internal("peer is not known"))?);
@@ -53,7 +54,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// The process, for what only a process may do.
+    /// Returns the process, for calls that require one.
     pub(super) fn caller(&self) -> Result<Caller, Status> {
         match &self.process {
             Maker::Known(process) => Ok(Caller { identity: process.identity(), uid: self.uid }),
@@ -70,7 +71,7 @@ impl Peer {
         }
     }
 
-    /// Lets root, emperord's own user and its own group pass.
+    /// Allows root, emperord's own user and its own group.
     pub(super) fn check_may_rule(&self) -> Result<(), Status> {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         match self.rules(uid, gid) {
@@ -82,7 +83,7 @@ impl Peer {
         }
     }
 
-    /// Lets those pass, and frontd's group: who may reach the workers may know where they are.
+    /// Allows these and frontd's group: whoever may connect to the workers may know their addresses.
     pub(super) fn check_may_route(&self, front: u32) -> Result<(), Status> {
         if self.gid == front { Ok(()) } else { self.check_may_rule() }
     }

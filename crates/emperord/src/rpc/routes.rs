@@ -1,4 +1,4 @@
-//! The service for frontd: the routing table, and what becomes of it.
+//! The service for frontd: the routing table and its changes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,14 +19,13 @@ use super::peer::Peer;
 use crate::driver::{Event, Events};
 use crate::routes::{self, Changed, Route, RouteState, Watch};
 
-/// Updates that may wait for a frontd that does not read them.
+/// The number of updates that may wait for a frontd that doesn't read them.
 const BACKLOG: usize = 16;
 
-/// The service.
 pub(super) struct Routes {
     pub(super) events: Events,
     pub(super) tasks: TaskTracker,
-    /// The group of frontd.
+    /// frontd's group.
     pub(super) front: u32,
 }
 
@@ -56,11 +55,11 @@ impl RoutesService for Routes {
     }
 }
 
-/// Why a watch is over.
+/// Why a watch has ended.
 enum End {
-    /// It was too slow for the changes, and needs a snapshot.
+    /// The watcher was too slow and needs a new snapshot.
     Lagged,
-    /// frontd disconnected from emperord, or emperord ends.
+    /// frontd disconnected from emperord, or emperord is exiting.
     Left,
 }
 
@@ -116,7 +115,7 @@ fn app(route: &Route) -> App {
             .collect(),
         queue_size: vassal.queue.size,
         queue_milliseconds: milliseconds(vassal.queue.timeout),
-        // A limit is at least a millisecond: 0 is none.
+        // A limit is at least a millisecond, since 0 means none.
         request_milliseconds: vassal.timeouts.request.map_or(0, |it| milliseconds(it).max(1)),
         idle_milliseconds: vassal.timeouts.idle.map_or(0, |it| milliseconds(it).max(1)),
         body_limit: vassal.limits.body,

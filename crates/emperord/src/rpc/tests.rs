@@ -1,4 +1,4 @@
-//! The services over a real socket, in front of a real driver.
+//! Tests of the services over a real socket, with a real driver.
 
 use std::path::PathBuf;
 
@@ -119,12 +119,12 @@ async fn a_stream_that_does_not_begin_as_it_should_is_refused() {
     let load = attach_request::Message::Load(Load::default());
     assert_eq!(attach(&mut worker, load).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(attach(&mut worker, hello("blog-1", 1)).await.unwrap_err().code(), Code::PermissionDenied);
-    // It is who it says it is, but emperord did not start it.
+    // Its identity is correct, but emperord didn't start it.
     let order = attach(&mut worker, hello("blog-1", std::process::id())).await.unwrap();
     assert!(matches!(order, Some(attach_response::Message::Stop(_))), "{order:?}");
 }
 
-/// The first answer to a stream of one message.
+/// The first response to a stream with one message.
 async fn attach(
     worker: &mut WorkerServiceClient<Channel>,
     first: attach_request::Message,

@@ -27,16 +27,15 @@ use crate::driver::{
 };
 use crate::process::Caller;
 
-/// Commands that may wait for a worker that does not read them.
+/// The number of commands that may wait for a worker that doesn't read them.
 const BACKLOG: usize = 32;
-/// The longest text that is kept of what a worker says, in bytes.
+/// The largest text that is accepted from a worker, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
-/// The longest name of an interpreter that is kept, in characters.
+/// The longest interpreter name that is accepted, in bytes.
 const MAX_PYTHON: usize = 64;
-/// The most requests that a worker can say it works on at once: no file asks for more threads.
+/// The largest capacity that a worker may report: no file allows more threads.
 const MAX_CAPACITY: u32 = u16::MAX as u32;
 
-/// The service.
 pub(super) struct Worker {
     events: Events,
     tasks: TaskTracker,
@@ -70,7 +69,7 @@ impl WorkerService for Worker {
         let Some(Message::Hello(hello)) = messages.message().await?.and_then(|it| it.message) else {
             return Err(Status::invalid_argument("the first message is not `Hello`"));
         };
-        // It may have taken its time to say so.
+        // The hello message may have taken its time.
         peer.check_is_there()?;
         let pid = caller.identity.pid;
         if hello.pid != pid {
@@ -86,7 +85,7 @@ impl WorkerService for Worker {
     }
 }
 
-/// One control stream.
+/// An open control stream.
 struct Attached {
     worker: WorkerName,
     attachment: AttachmentId,
@@ -105,9 +104,9 @@ impl Attached {
         }
     }
 
-    /// Passes on what the worker says until it, or emperord, ends.
+    /// Passes the worker's messages on until the worker or emperord exits.
     async fn listen(self, mut messages: Streaming<AttachRequest>, events: mpsc::WeakSender<Event>) {
-        // An error is the end of a process that was killed.
+        // An error means that the process was killed.
         while let Ok(Some(AttachRequest { message: Some(message) })) = messages.message().await {
             let (Some(event), Some(events)) = (self.event(message), events.upgrade()) else { break };
             if events.send(event).await.is_err() {
@@ -120,7 +119,7 @@ impl Attached {
         }
     }
 
-    /// None for what may not be said here.
+    /// Converts a message. None if it isn't allowed here.
     fn event(&self, message: Message) -> Option<Event> {
         let (worker, attachment) = (self.worker.clone(), self.attachment);
         Some(match message {
@@ -155,7 +154,7 @@ fn refusal(error: &SpecError) -> Status {
 }
 
 fn served(instance: u64, ready: Ready) -> Served {
-    // A worker that takes nothing would be of no use: it is taken for one that takes one at a time.
+    // A capacity of 0 would be useless and is treated as 1.
     let capacity = ready.capacity.clamp(1, MAX_CAPACITY);
     let mut python = ready.python;
     python.truncate(python.floor_char_boundary(MAX_PYTHON));
@@ -172,7 +171,7 @@ pub(crate) fn failure(failed: Failed) -> Failure {
     Failure { reason, message: bounded(failed.message), traceback: bounded(failed.traceback) }
 }
 
-/// The end of a text says most: it is where Python names the error.
+/// Keeps the end of a text, which is most useful: that's where Python names the error.
 fn bounded(mut text: String) -> String {
     if text.len() > MAX_TEXT {
         text.drain(..text.ceil_char_boundary(text.len() - MAX_TEXT));
@@ -216,7 +215,7 @@ pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
     }
 }
 
-/// A host that the app answers for, as a client would write it.
+/// A host that the app serves, as a client would send it.
 fn host(vassal: &Vassal) -> String {
     let domain = vassal.domains.first().map_or("localhost", Domain::as_str);
     match domain.strip_prefix("*.") {

@@ -1,4 +1,4 @@
-//! Replaces the text of an operator's file in one step, and keeps everything else about it.
+//! Replaces the text of an operator's file atomically, and keeps everything else about it.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -13,54 +13,55 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// As much as the kernel gives for all names, and for one value (`xattr(7)`).
+/// The kernel's limit for all names, and for one value (`xattr(7)`).
 const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
 
-/// Why a file was left as it was.
+/// Why a file wasn't changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReplaceError {
-    /// Another name leads to the same file, and would go on leading to the old text.
+    /// It has other hard links, which would keep the old text.
     #[error("it has {0} names (hard links), which a replacement would part: edit it by hand")]
     HardLinks(u64),
-    /// Someone else wrote it since it was read.
+    /// It was changed after it was read.
     #[error("it was changed at the same moment: try again")]
     Changed,
-    /// The replacement cannot be given to whose the file is.
+    /// The replacement can't be given the owner and group of the file.
     #[error("keep the owner {uid} and group {gid} of the file: {source}: edit it by hand")]
     Owner {
         /// The owner.
         uid: u32,
         /// The group.
         gid: u32,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The replacement cannot be given what the file has.
+    /// The replacement can't be given another property of the file.
     #[error("keep {what} of the file: {source}: edit it by hand")]
     Keep {
         /// Such as its mode.
         what: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The file cannot be read, or its folder not be written.
+    /// The file can't be read, or its folder can't be written.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Gives `path` the text `after`, if its text is `before`; a symbolic link keeps leading to the same file.
+/// Replaces the text of `path` by `after`, if it is `before`. A symbolic link keeps pointing to the same
+/// file.
 ///
-/// Owner, group, mode, access control lists and all other extended attributes are kept. Where this process may give no
-/// file to the owner or the group, such as in emperord's own unit, the file is not replaced but written over.
+/// Owner, group, mode, access control lists and all other extended attributes are kept. If this process may
+/// not set the owner or group, as in emperord's own unit, the file is overwritten in place instead.
 ///
 /// # Errors
-/// When any of that is not possible. The file is untouched then.
+/// If any of that fails. Then the file is unchanged.
 pub(crate) fn replace(path: &Path, before: &str, after: &str) -> Result<(), ReplaceError> {
     let path = fs::canonicalize(path)?;
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
     };
-    // From here on by descriptor: nobody can put another folder in its place.
+    // From here on, use descriptors: nobody can put another folder in its place.
     let folder = File::open(folder)?;
     let original = open_original(&folder, name)?;
     let state = original.metadata()?;
@@ -74,7 +75,7 @@ pub(crate) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Repl
     draft.file.write_all(after.as_bytes())?;
     match keep_all(&original, &state, &draft.file) {
         Err(error @ ReplaceError::Owner { .. }) => {
-            // The draft has shown that there is room for the text.
+            // The draft has shown that there is enough space.
             drop(draft);
             return overwrite(&folder, name, &state, before, after, error);
         }
@@ -88,7 +89,8 @@ pub(crate) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Repl
     Ok(())
 }
 
-/// Writes over the file; `error` is why it cannot be replaced, which is told where it cannot be written either.
+/// Overwrites the file. `error` is the reason why it can't be replaced, which is reported if overwriting
+/// fails too.
 fn overwrite(
     folder: &File,
     name: &OsStr,
@@ -108,7 +110,7 @@ fn overwrite(
     })
 }
 
-/// What is left of a longer text goes last.
+/// Truncates last, so that a longer old text is cut off only after the new one was written.
 fn write_all(file: &File, text: &str) -> io::Result<()> {
     file.write_all_at(text.as_bytes(), 0)?;
     file.set_len(text.len() as u64)?;
@@ -120,7 +122,7 @@ fn open_original(folder: &File, name: &OsStr) -> io::Result<File> {
     Ok(openat(folder, name, flags, Mode::empty())?.into())
 }
 
-/// One byte more than is expected tells a longer file.
+/// Reads one byte more than expected, to notice a longer file.
 fn read(file: &File, expected: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(expected + 1);
     file.take(expected as u64 + 1).read_to_end(&mut bytes)?;
@@ -132,8 +134,8 @@ fn is_unchanged(now: &fs::Metadata, before: &fs::Metadata) -> bool {
     state(now) == state(before)
 }
 
-/// In an order in which no step undoes an earlier one: a change of owner clears capabilities and set-user-id bits,
-/// and an access control list sets the bits of the group.
+/// Applies the properties in this order, so that no step undoes an earlier one: a change of owner clears
+/// capabilities and set-user-id bits, and an access control list sets the group's permission bits.
 fn keep_all(from: &File, state: &fs::Metadata, to: &File) -> Result<(), ReplaceError> {
     let now = to.metadata()?;
     let uid = (now.uid() != state.uid()).then_some(state.uid());
@@ -148,7 +150,8 @@ fn keep_all(from: &File, state: &fs::Metadata, to: &File) -> Result<(), ReplaceE
         .map_err(|source| ReplaceError::Keep { what: format!("the mode {mode:o}"), source })
 }
 
-/// An access control list is one of them, and the folder may have given the draft one that the file does not have.
+/// Access control lists are extended attributes. The draft may have inherited one from the folder that the
+/// file doesn't have.
 fn keep_attributes(from: &File, to: &File) -> Result<(), ReplaceError> {
     let keep = |name: &CString, source: Errno| ReplaceError::Keep {
         what: format!("the extended attribute {}", name.to_string_lossy()),
@@ -168,7 +171,7 @@ fn keep_attributes(from: &File, to: &File) -> Result<(), ReplaceError> {
     Ok(())
 }
 
-/// The names of all that are there; none where the file system has none.
+/// The names of all attributes. Empty if the file system doesn't support them.
 fn attributes(file: &File) -> io::Result<Vec<CString>> {
     let mut names = vec![0_u8; MAX_ATTRIBUTE_BYTES];
     let length = match flistxattr(file, &mut names[..]) {
@@ -190,7 +193,7 @@ fn value_is(file: &File, name: &CString, wanted: &[u8]) -> bool {
     value(file, name).is_ok_and(|it| it == wanted)
 }
 
-/// A file beside the one that it will replace; removed unless it has.
+/// A file next to the one that it will replace. Removed on drop, unless it was renamed.
 struct Draft<'a> {
     folder: &'a File,
     name: String,
@@ -200,7 +203,7 @@ struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     fn create(folder: &'a File) -> io::Result<Self> {
-        // Hidden, so that it is no vassal file. `EXCL` tells if there is such a file after all.
+        // Hidden, so that it isn't mistaken for a vassal file. `EXCL` fails if the name is in use.
         let name = format!(".scale-{:016x}", fastrand::u64(..));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file: OwnedFd = openat(folder, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;

@@ -1,4 +1,4 @@
-//! Hears from inotify that something in the folders of an app has changed.
+//! Waits for inotify to report changes in the folders of an app.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use super::scan::{MAX_ENTRIES, MAX_FOLDERS};
 use super::select::Selection;
 use crate::readiness;
 
-/// Why some changes are seen late or never. Nothing stops serving because of it.
+/// Why some changes are noticed late or never. Serving isn't affected.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// All watches of emperord's user are in use.
+    /// All inotify watches of emperord's user are in use.
     #[error(
         "watch {}: no inotify watch is left: raise fs.inotify.max_user_watches, such as with \
          `sysctl fs.inotify.max_user_watches=524288`; until then its files are looked at once a second",
@@ -26,15 +26,15 @@ pub enum WatchError {
          `sysctl fs.inotify.max_user_instances=512`; until then they are looked at once a second"
     )]
     Instances(io::Error),
-    /// inotify refuses a folder for any other reason.
+    /// inotify refuses a folder for another reason.
     #[error("watch {}: {source}; its files are looked at once a second", folder.display())]
     Folder {
-        /// Which.
+        /// The folder.
         folder: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// There is more than is looked at.
+    /// There are too many files or folders.
     #[error(
         "{} has more than {MAX_FOLDERS} folders or {MAX_ENTRIES} files, and changes of the rest are not seen: set \
          `directory` to the folder of the code",
@@ -43,29 +43,29 @@ pub enum WatchError {
     TooMany(PathBuf),
 }
 
-/// Tells of changes.
+/// Reports changes.
 #[derive(Debug)]
 pub(super) enum Alarm {
     Armed(AsyncFd<Inotify>),
-    /// It never does: files have to be looked at.
+    /// inotify isn't available: files have to be polled.
     Silent,
 }
 
 impl WatchError {
-    /// Whether inotify doesn't tell of all changes.
+    /// Whether inotify doesn't report all changes.
     pub(super) fn is_of_inotify(&self) -> bool {
         !matches!(self, Self::TooMany(_))
     }
 }
 
 impl Alarm {
-    /// Hears nothing before [`Self::watches`] has folders.
+    /// Creates an inotify instance, which has no folders yet.
     pub(super) fn new() -> Result<Self, WatchError> {
         let inotify = Inotify::init().and_then(readiness::inotify);
         inotify.map(Self::Armed).map_err(WatchError::Instances)
     }
 
-    /// Where folders are added; None where that is of no use.
+    /// Returns where to add folders. None if that is useless.
     pub(super) fn watches(&self) -> Option<Watches> {
         match self {
             Self::Armed(inotify) => Some(inotify.get_ref().watches()),
@@ -73,7 +73,7 @@ impl Alarm {
         }
     }
 
-    /// Waits for a change that may concern a selected file. Nothing is lost when the wait is given up.
+    /// Waits for a change that may concern a selected file. Cancel safe.
     pub(super) async fn heard(&mut self, selection: &Selection) {
         let Self::Armed(inotify) = self else { return std::future::pending().await };
         let mut buffer = [0; 4096];
@@ -83,7 +83,7 @@ impl Alarm {
                 let mut events = inotify.get_mut().read_events(&mut buffer)?;
                 Ok(events.any(|event| match event.name {
                     Some(name) => selection.may_concern(name, event.mask.contains(EventMask::ISDIR)),
-                    // A folder itself, or more than the kernel has room for.
+                    // A change of a folder itself, or an overflow of the kernel's queue.
                     None => !event.mask.contains(EventMask::IGNORED),
                 }))
             });

@@ -1,4 +1,4 @@
-//! One look at the files of an app: what is there, and since when.
+//! Takes a snapshot of an app's files.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,42 +13,42 @@ use rustix::io::Errno;
 use super::alarm::WatchError;
 use super::select::Selection;
 
-/// How many names are looked at.
+/// The largest number of names that are read.
 pub(super) const MAX_ENTRIES: usize = 20_000;
-/// How many folders are followed.
+/// The largest number of folders that are watched.
 pub(super) const MAX_FOLDERS: usize = 4096;
-/// How many folders deep.
+/// The largest depth of folders.
 const MAX_DEPTH: usize = 16;
 
-/// What is compared.
+/// The state of the files, for comparison.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) roots: Roots,
     files: BTreeMap<PathBuf, Stamp>,
-    /// All of them were looked at.
+    /// All of them were read.
     pub(super) is_whole: bool,
 }
 
-/// What the folders below don't tell a change of.
+/// Changes that aren't visible in the folders below.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Roots {
-    /// Device and inode of the app's folder; None when it isn't there.
+    /// Device and inode of the app's folder. None if it doesn't exist.
     folder: Option<(u64, u64)>,
     interpreter: Option<Stamp>,
 }
 
-/// Tells two versions of a file apart.
+/// Identifies a version of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
     size: u64,
-    /// Seconds and nanoseconds. Another number of links, or an extended attribute, is no other version.
+    /// Seconds and nanoseconds. Changes of link count and extended attributes don't make another version.
     modified: (i64, i64),
     access: (u32, u32),
     changed: Option<SystemTime>,
 }
 
-/// Looks at all files that count; folders that `watches` doesn't have yet are added before they are read.
+/// Reads all selected files. Folders that aren't watched yet are added to `watches` before they are read.
 pub(super) fn scan(selection: &Selection, watches: Option<Watches>) -> (Snapshot, Option<WatchError>) {
     let sources = &selection.sources;
     let roots = roots(selection);
@@ -66,7 +66,7 @@ pub(super) fn scan(selection: &Selection, watches: Option<Watches>) -> (Snapshot
     (scan.seen, scan.problem)
 }
 
-/// Looks at what the app's folder is now.
+/// Reads the state of the app's folder and interpreter.
 pub(super) fn roots(selection: &Selection) -> Roots {
     let sources = &selection.sources;
     let folder = fs::metadata(&sources.directory).ok().map(|it| (it.dev(), it.ino()));
@@ -75,12 +75,12 @@ pub(super) fn roots(selection: &Selection) -> Roots {
 }
 
 impl Snapshot {
-    /// Whether the app's folder is there.
+    /// Whether the app's folder exists.
     pub(super) fn is_there(&self) -> bool {
         self.roots.folder.is_some()
     }
 
-    /// The files that are new, gone or others than in `before`.
+    /// The files that were added, removed or changed since `before`.
     pub(super) fn differences(&self, before: &Self) -> Vec<PathBuf> {
         let is_other = |(path, stamp): &(&PathBuf, &Stamp)| {
             before.files.get(*path).is_none_or(|it| !it.is_same_version(stamp))
@@ -90,7 +90,7 @@ impl Snapshot {
         others.chain(gone).cloned().collect()
     }
 
-    /// The files that have changed after `since`, and not in the future.
+    /// The files that changed after `since`, ignoring times in the future.
     pub(super) fn newer_than(&self, since: SystemTime) -> Vec<PathBuf> {
         let now = SystemTime::now();
         let is_newer = |stamp: &Stamp| stamp.changed.is_some_and(|it| it > since && it <= now);
@@ -120,7 +120,7 @@ impl Stamp {
 struct Scan<'a> {
     selection: &'a Selection,
     watches: Option<Watches>,
-    /// Other file systems that are mounted below aren't entered.
+    /// Folders on other devices, which are mount points, aren't entered.
     device: Option<u64>,
     folders: usize,
     entries: usize,
@@ -134,7 +134,7 @@ impl Scan<'_> {
             return self.too_many();
         };
         self.folders = folders;
-        // Followed before it is read, so that no change falls between.
+        // Watch it before reading it, so that no change is missed in between.
         self.follow(folder);
         let (mut names, mut below) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -149,7 +149,7 @@ impl Scan<'_> {
         let selected: Vec<PathBuf> =
             self.selection.of_folder(folder, &names).map(|name| folder.join(name)).collect();
         selected.into_iter().for_each(|path| self.file(path));
-        // In the same order each time, so that the same are left out where there are too many.
+        // Sort, so that the same files are left out each time if there are too many.
         below.sort();
         below.into_iter().for_each(|name| self.folder_below(folder, &name, depth));
     }
@@ -178,7 +178,7 @@ impl Scan<'_> {
             | WatchMask::DELETE;
         let itself =
             WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR | WatchMask::DONT_FOLLOW;
-        // The top one may be a link.
+        // The top folder may be a symbolic link.
         let itself =
             if folder == self.selection.sources.directory { itself - WatchMask::DONT_FOLLOW } else { itself };
         let Err(source) = watches.add(folder, changes | itself) else { return };
@@ -187,7 +187,7 @@ impl Scan<'_> {
                 self.problem = Some(WatchError::Watches(self.selection.sources.directory.clone()));
                 self.watches = None;
             }
-            // It has gone meanwhile, or is closed to emperord, as its files are then.
+            // It was removed meanwhile, or emperord may not read it, and thus its files.
             Some(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
             _ => {
                 self.problem = Some(WatchError::Folder { folder: folder.to_owned(), source });

@@ -1,23 +1,23 @@
-//! Which files of an app's folder its author edits.
+//! Decides which files of an app's folder its developer edits.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::Sources;
 
-/// Code, and what Python reads once.
+/// Code, and data that Python reads only once.
 const CODE: [&str; 3] = ["py", "wsgi", "mo"];
-/// Templates, wherever they are.
+/// Extensions of templates, wherever they are.
 const TEMPLATES: [&str; 9] = ["html", "htm", "djhtml", "jinja", "jinja2", "j2", "mako", "pt", "tmpl"];
-/// Templates where others are beside them, or in a folder that is named after them.
+/// Extensions that count as templates next to other templates, or in a folder with such a name.
 const MAYBE_TEMPLATES: [&str; 5] = ["txt", "xml", "md", "svg", "tpl"];
 const TEMPLATE_FOLDERS: [&str; 3] = ["templates", "jinja2", "email"];
-/// Folders with nothing that an author edits; hidden ones are skipped, too.
+/// Folders without files that a developer edits. Hidden folders are skipped too.
 const SKIPPED: [&str; 4] = ["__pycache__", "node_modules", "site-packages", "dist-packages"];
-/// Folders that tools write, if they are no Python packages.
+/// Folders of generated files, unless they are Python packages.
 const OUTPUT: [&str; 6] = ["build", "dist", "static", "staticfiles", "media", "htmlcov"];
 
-/// The files that count.
+/// The files that are watched.
 #[derive(Debug)]
 pub(super) struct Selection {
     pub(super) sources: Sources,
@@ -32,12 +32,12 @@ impl Selection {
         self.sources.interpreter.is_some()
     }
 
-    /// A path as people write it: from the app's folder.
+    /// The path relative to the app's folder, for messages.
     pub(super) fn shown(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.sources.directory).unwrap_or(path).to_owned()
     }
 
-    /// Whether a change of this name, in any folder, is a reason to look.
+    /// Whether a change of this name, in any folder, may concern a watched file.
     pub(super) fn may_concern(&self, name: &OsStr, is_folder: bool) -> bool {
         match is_folder {
             true => !is_skipped(name),
@@ -45,7 +45,7 @@ impl Selection {
         }
     }
 
-    /// Whether a folder is skipped with all that is in it. This looks at the disk.
+    /// Whether a folder is skipped with everything in it. This accesses the disk.
     pub(super) fn skips(&self, folder: &Path, name: &OsStr) -> bool {
         let is_output = || OUTPUT.iter().any(|it| name == *it) && !folder.join("__init__.py").exists();
         is_skipped(name)
@@ -54,7 +54,7 @@ impl Selection {
             || folder.join("pyvenv.cfg").exists()
     }
 
-    /// The files of one folder that count, by their names.
+    /// The watched files of a folder, by name.
     pub(super) fn of_folder<'a>(
         &'a self,
         folder: &'a Path,
@@ -82,7 +82,7 @@ fn is_skipped(folder: &OsStr) -> bool {
     is_hidden || SKIPPED.iter().any(|it| folder == *it) || has_extension(folder, &["egg-info"])
 }
 
-/// Hidden files are what editors leave beside those that they write.
+/// Excludes hidden files, which editors create next to those that they write.
 fn has_extension(name: &OsStr, extensions: &[&str]) -> bool {
     let extension = Path::new(name).extension().filter(|_| !name.as_encoded_bytes().starts_with(b"."));
     extension.is_some_and(|it| extensions.iter().any(|one| it == *one))
@@ -96,7 +96,7 @@ fn is_maybe_template(name: &OsStr) -> bool {
     has_extension(name, &MAYBE_TEMPLATES)
 }
 
-/// `.env`, and `.env.local` and the like.
+/// `.env`, `.env.local` and the like.
 fn is_env(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name == b".env" || name.starts_with(b".env.") && !name.ends_with(b"~") && !name.ends_with(b".swp")

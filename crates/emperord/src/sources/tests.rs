@@ -1,4 +1,4 @@
-//! Real files, changed as editors and tools change them.
+//! Real files, changed in the way editors and tools do.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// An app's folder that is watched.
+/// A watched app folder.
 struct Watched {
     folder: TempDir,
     watcher: Watcher,
@@ -106,10 +106,10 @@ async fn what_no_author_edits_is_not_watched() {
     ] {
         app.write(file, "other");
     }
-    // What comes last is told alone.
+    // Only the last change is reported.
     app.write("app.py", "last");
     assert_eq!(app.told().await, "app.py changed");
-    // Such a name is a package, too.
+    // A package may also have such a name.
     app.write("media/__init__.py", "");
     assert_eq!(app.told().await, "media/__init__.py and 1 more changed");
 }
@@ -117,7 +117,7 @@ async fn what_no_author_edits_is_not_watched() {
 #[tokio::test]
 async fn a_save_is_told_once_however_it_is_made() {
     let mut app = Watched::new(&["app.py", "views.py"]).await;
-    // As vim and PyCharm do it.
+    // How vim and PyCharm save.
     app.write("app.py~", "22");
     fs::rename(app.folder.path().join("app.py~"), app.folder.path().join("app.py")).unwrap();
     assert_eq!(app.told().await, "app.py changed");
@@ -191,7 +191,7 @@ async fn what_cannot_be_watched_is_tried_each_minute() {
     assert!(began.elapsed() >= ANYWAY_AFTER);
 }
 
-/// In a user namespace, which has limits of its own: the test runs itself there.
+/// Runs itself in a user namespace, which has its own limits.
 #[tokio::test]
 async fn without_watches_files_are_looked_at_and_the_limit_is_named() {
     const NAME: &str = "sources::tests::without_watches_files_are_looked_at_and_the_limit_is_named";

@@ -1,4 +1,4 @@
-//! The files of the folder as they were last seen, so that each change is told once.
+//! Remembers the files of the folder as last seen, so that each change is reported once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -19,32 +19,32 @@ use super::{FileEvent, FolderIdentity, Missing, Reading, Version};
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
-    /// That of the folder that was read last.
+    /// The identity of the folder that was last read.
     identity: Option<FolderIdentity>,
     seen: BTreeMap<VassalName, Seen>,
-    /// Those that are not there, and have been told as missing.
+    /// Files that were reported as missing.
     missing: BTreeMap<VassalName, Missing>,
     leaving: Leaving,
     times: Times,
 }
 
-/// Whether another time of a file is an operator's wish for a reload.
+/// Whether a changed modification time of a file is a request for a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Times {
     OfThisFolder,
     OfAnotherFolder,
 }
 
-/// What is compared to tell a change.
+/// What is compared to notice a change.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     modified: Option<SystemTime>,
-    /// The text, or what was wrong with reading it.
+    /// The text, or the error of reading it.
     content: Result<String, String>,
     env_file: Option<EnvFile>,
 }
 
-/// What `env_file` names.
+/// The file that `env_file` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct EnvFile {
     path: PathBuf,
@@ -73,7 +73,7 @@ impl Files {
         }
     }
 
-    /// Compares every file with what was seen last.
+    /// Compares all files with what was last seen.
     pub(super) fn scan(&mut self) -> io::Result<Vec<FileEvent>> {
         let mut names: BTreeSet<OsString> =
             fs::read_dir(&self.folder)?.map(|it| it.map(|it| it.file_name())).collect::<io::Result<_>>()?;
@@ -95,24 +95,24 @@ impl Files {
         Ok(events)
     }
 
-    /// The folder cannot be read: tells it of each file, once.
+    /// The folder can't be read. Reports each file as missing, once.
     pub(super) fn vanished(&mut self) -> Vec<FileEvent> {
         let names: Vec<_> = self.seen.keys().cloned().collect();
         names.into_iter().for_each(|name| self.leaving.note(name, Instant::now()));
         self.told_missing(Missing::Vanished)
     }
 
-    /// Whether another folder is in the place of the one that was read last.
+    /// Whether the folder was replaced since it was last read.
     pub(super) fn is_another_folder(&self) -> bool {
         FolderIdentity::of(&self.folder) != self.identity
     }
 
-    /// When those that left are to be judged.
+    /// When to decide about files that have left.
     pub(super) fn judged_at(&self) -> Option<Instant> {
         self.leaving.due()
     }
 
-    /// Tells of the files that left: as deleted, or as missing where all left together.
+    /// Reports the files that have left: as deleted, or as missing if all left together.
     pub(super) fn judge(&mut self) -> Vec<FileEvent> {
         let left = self.leaving.take();
         let remaining = self.seen.keys().filter(|it| !left.contains(it)).count();
@@ -143,7 +143,7 @@ impl Files {
         left.into_iter().map(event).collect()
     }
 
-    /// The same folder is back: what it does not have any more was deleted, unless it has nothing at all.
+    /// The same folder is back: files that it lacks were deleted, unless it is empty.
     fn deleted_while_away(&mut self) -> Vec<FileEvent> {
         if self.seen.is_empty() {
             return Vec::new();
@@ -155,10 +155,10 @@ impl Files {
             .collect()
     }
 
-    /// Files that something outside of the folder belongs to which has changed: links that lead to a file of another time
-    /// than was seen last, and those whose `env_file` has another one.
+    /// Files that depend on changes outside of the folder: symbolic links whose target has another
+    /// modification time, and files whose `env_file` has changed.
     pub(super) fn changed_elsewhere(&self) -> Vec<OsString> {
-        // A folder that cannot be read is complained of elsewhere.
+        // An unreadable folder is reported elsewhere.
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let links = entries.filter(|it| it.file_type().is_ok_and(|kind| kind.is_symlink()));
         let links = links.filter(|link| self.has_another_time(&link.path())).map(|link| link.file_name());
@@ -172,9 +172,9 @@ impl Files {
         modified(path).ok() != self.seen.get(&name).and_then(|it| it.modified)
     }
 
-    /// Compares one file with what was seen last.
+    /// Compares one file with what was last seen.
     ///
-    /// One that is not there is told by [`Self::judge`], which is due at [`Self::judged_at`].
+    /// If it doesn't exist, it is reported later by [`Self::judge`], at the time of [`Self::judged_at`].
     pub(super) fn look(&mut self, file: &OsString, now: Instant) -> Option<FileEvent> {
         let path = self.folder.join(file);
         let name = match name_of(&path)? {
@@ -188,7 +188,7 @@ impl Files {
         Some(FileEvent { name, path, reading })
     }
 
-    /// Whether a file is there that was not seen yet.
+    /// Whether a file exists that wasn't seen before.
     pub(super) fn is_new(&self, file: &OsString) -> bool {
         let path = self.folder.join(file);
         matches!(name_of(&path), Some(Ok(name)) if !self.seen.contains_key(&name)) && path.exists()

@@ -1,8 +1,9 @@
-//! Files that are not there any more: deleted, or missing with all others or with their folder.
+//! Decides about files that no longer exist: they were deleted, or are missing together with all others or
+//! with their folder.
 //!
-//! A file that is deleted ends its app, and so does one of several, or the only one. It is not taken for deleted where
-//! two or more files leave the folder without any together, or where the folder is another one than before: nobody
-//! ends all apps in this way on purpose, while a file system that is unmounted, or a deployment that fails half-way, does.
+//! Deleting a file stops its app, also if it is the only one. Files don't count as deleted if two or more
+//! leave the folder together and none remains, or if the folder itself was replaced: nobody stops all apps
+//! like this on purpose, but unmounting a file system or a failed deployment does.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,10 +14,10 @@ use tokio::time::Instant;
 
 /// Removals that follow each other within this time are judged together.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long they are gathered at most.
+/// The longest time that removals are collected.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Files that were found missing and are not judged yet.
+/// Files that no longer exist, and haven't been judged yet.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     since: BTreeMap<VassalName, Instant>,
@@ -24,7 +25,7 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
-    /// Takes note of a file that is not there.
+    /// Records a file that doesn't exist.
     pub(super) fn note(&mut self, name: VassalName, now: Instant) {
         if let Entry::Vacant(it) = self.since.entry(name) {
             it.insert(now);
@@ -32,18 +33,18 @@ impl Leaving {
         }
     }
 
-    /// A file is there after all.
+    /// A file exists again.
     pub(super) fn is_back(&mut self, name: &VassalName) {
         self.since.remove(name);
     }
 
-    /// When those that left are judged.
+    /// When to judge the files that have left.
     pub(super) fn due(&self) -> Option<Instant> {
         let first = self.since.values().min()?;
         Some((self.last? + QUIET).min(*first + LONGEST))
     }
 
-    /// Those that left, to be judged.
+    /// Takes the files that have left.
     pub(super) fn take(&mut self) -> Vec<VassalName> {
         self.last = None;
         std::mem::take(&mut self.since).into_keys().collect()

@@ -1,4 +1,4 @@
-//! Hears of changes by inotify, waits until a file is left alone for a moment, and has it looked at.
+//! Receives changes from inotify, and reads a file once it hasn't changed for a moment.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,14 +16,14 @@ use super::files::Files;
 use super::{FileEvent, FolderError, Reading, failed};
 use crate::readiness;
 
-/// Editors write a file more than once, or write one and rename another.
+/// Editors write a file more than once, or write one and rename it.
 const LEFT_ALONE_FOR: Duration = Duration::from_millis(50);
-/// How often a folder that has vanished is looked for.
+/// How often to check whether a vanished folder is back.
 const LOOK_FOR_FOLDER: Duration = Duration::from_secs(1);
-/// How often files outside of the folder are looked at: those that links lead to, and those of `env_file`.
+/// How often to check files outside of the folder: targets of symbolic links, and files named by `env_file`.
 const LOOK_AT_LINKS: Duration = Duration::from_secs(1);
 
-/// A folder that is followed.
+/// A folder that is being followed.
 #[derive(Debug)]
 pub struct Vassals {
     folder: PathBuf,
@@ -31,27 +31,27 @@ pub struct Vassals {
     files: Files,
     due: Due,
     links_due: Instant,
-    /// It cannot be followed, which was told.
+    /// It can't be followed, which was reported.
     is_lost: bool,
 }
 
-/// What is looked at, and when.
+/// What to check, and when.
 #[derive(Debug)]
 enum Due {
-    /// Each of these files.
+    /// These files.
     Files(BTreeMap<OsString, Instant>),
     /// Everything, with a new watch: changes were lost, or the folder was replaced.
     Everything(Instant),
 }
 
 impl Vassals {
-    /// Makes the folder where it is missing, begins to follow it, and reads all that is there.
+    /// Creates the folder if it is missing, starts to follow it, and reads all files.
     ///
     /// # Errors
-    /// When it cannot be made, watched or read.
+    /// If it can't be created, watched or read.
     pub fn open(folder: &Path) -> Result<(Self, Vec<FileEvent>), FolderError> {
         fs::create_dir_all(folder).map_err(failed("make folder", folder))?;
-        // Watched before it is read, so that no change falls between.
+        // Watch it before reading it, so that no change is missed in between.
         let inotify = watch(folder).map_err(failed("watch folder", folder))?;
         let mut files = Files::new(folder);
         let events = files.scan().map_err(failed("read folder", folder))?;
@@ -60,8 +60,7 @@ impl Vassals {
         Ok((Self { folder: folder.to_owned(), inotify, files, due, links_due, is_lost: false }, events))
     }
 
-    /// The files that have changed since the last call, those that are gone first; waits until there is
-    /// one. Nothing is lost when the wait is given up.
+    /// Waits for changes, and returns them, removals first. Cancel safe.
     pub async fn changes(&mut self) -> Vec<FileEvent> {
         loop {
             tokio::select! {
@@ -75,15 +74,15 @@ impl Vassals {
             }
             let mut events = self.look();
             if !events.is_empty() {
-                // A renamed file is not in the way of its new name.
+                // Removals come first, so that a renamed file doesn't conflict with its new name.
                 events.sort_by_key(|it| !matches!(it.reading, Reading::Gone | Reading::Missing(_)));
                 return events;
             }
         }
     }
 
-    /// The folder tells neither of a write to what its links lead to or an `env_file` names, nor of another folder that is mounted over it, or
-    /// that a link to it leads to now: both are looked at now and then.
+    /// Checks what inotify doesn't report: writes to targets of symbolic links and to env files, and whether
+    /// another folder was mounted over this one, or a link to it now leads elsewhere.
     fn look_around(&mut self) {
         let now = Instant::now();
         self.links_due = now + LOOK_AT_LINKS;
@@ -102,7 +101,7 @@ impl Vassals {
             Due::Files(due) => {
                 let now = Instant::now();
                 let files: Vec<_> = due.extract_if(.., |_, at| *at <= now).map(|(file, _)| file).collect();
-                // One of them may be there under a new name: nobody emptied the folder then.
+                // If a file was renamed, the folder wasn't emptied.
                 let has_new = files.iter().any(|it| self.files.is_new(it));
                 let mut events: Vec<_> = files.iter().filter_map(|it| self.files.look(it, now)).collect();
                 if has_new || self.files.judged_at().is_some_and(|it| it <= now) {
@@ -115,8 +114,8 @@ impl Vassals {
         }
     }
 
-    /// A folder that has vanished leaves its apps as they are: they are told to go by deleting their files. It is told
-    /// once, and looked for until it is back.
+    /// The folder has vanished. Its apps keep running: they are stopped by deleting their files. This is
+    /// reported once, and checked until the folder is back.
     fn start_over(&mut self) -> Vec<FileEvent> {
         let opened = watch(&self.folder).and_then(|inotify| Ok((inotify, self.files.scan()?)));
         match opened {
@@ -148,7 +147,7 @@ async fn wait_until(at: Option<Instant>) {
 }
 
 impl Due {
-    /// When to look; far away when there is nothing to look at.
+    /// When to check next. Far in the future if there is nothing to check.
     fn first(&self) -> Instant {
         let first = match self {
             Self::Files(files) => files.values().min().copied(),
@@ -172,18 +171,19 @@ impl Due {
     }
 }
 
-/// What inotify tells.
+/// A change reported by inotify.
 #[derive(Debug)]
 enum Heard {
-    /// There is a new name, of a file that may still be empty.
+    /// A new name. The file may still be empty.
     Created(OsString),
     /// A file was written and closed, touched, renamed or deleted.
     Changed(OsString),
-    /// The folder itself is gone, or changes were too many to be told.
+    /// The folder itself is gone, or there were too many changes to report.
     Lost,
 }
 
-/// A file that was just made is closed after it was written, which is told too. A link is not.
+/// A regular file that was just created will be closed after writing, which is reported too. A symbolic or
+/// hard link won't.
 fn is_being_written(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.nlink() == 1)
 }

@@ -1,4 +1,4 @@
-//! An emperord in a folder of its own, and workers whose part the test takes.
+//! An emperord in a temporary folder, and workers that are played by the test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,7 +26,7 @@ use crate::routes::Watch;
 use crate::state::State;
 use crate::vassals::Vassals;
 
-/// A folder with vassals and state; its processes end with it.
+/// A folder with vassals and state. Its processes are killed on drop.
 pub(crate) struct Root {
     folder: TempDir,
     config: EmperordConfig,
@@ -37,7 +37,7 @@ impl Root {
         Self::within(tempfile::tempdir().unwrap())
     }
 
-    /// One that all users can reach, and only root can write into, on the way there too.
+    /// Creates a folder that all users can reach, but only root can write, including its parents.
     pub(super) fn open_to_all() -> Self {
         let folder = tempfile::Builder::new().prefix("imperium-test-").tempdir_in("/var/lib").unwrap();
         let root = Self::within(folder);
@@ -53,7 +53,7 @@ impl Root {
         self.folder.path()
     }
 
-    /// For an app of this folder, whose file does not say who runs it.
+    /// Writes an app in this folder, whose file doesn't set a user.
     pub(super) fn write_without_user(&self, app: &str, directory: &Path, more: &str) {
         let directory = directory.display();
         let text = format!(
@@ -80,7 +80,7 @@ impl Root {
         self.write_text(app, &text(domain, workers));
     }
 
-    /// An app in a folder of its own, which is made.
+    /// Writes an app with its own folder, which is created.
     pub(super) fn write_in_folder(&self, app: &str, more: &str) -> PathBuf {
         let folder = self.folder.path().join(app);
         fs::create_dir_all(&folder).unwrap();
@@ -89,7 +89,7 @@ impl Root {
         folder
     }
 
-    /// Another folder in the place of that of the apps' files, empty.
+    /// Replaces the folder of the apps' files with an empty one.
     pub(super) fn replace_vassals(&self) {
         let fresh = self.folder.path().join("other-vassals");
         fs::create_dir(&fresh).unwrap();
@@ -97,17 +97,17 @@ impl Root {
         fs::rename(fresh, &self.config.vassals).unwrap();
     }
 
-    /// Starts processes as emperord does.
+    /// The launcher that emperord uses.
     pub(super) fn launcher(&self) -> Fork {
         launcher(&self.config)
     }
 
-    /// How many processes may start at once.
+    /// Sets how many processes may start at once.
     pub(super) fn limit_starts(&mut self, limit: usize) {
         self.config.concurrent_starts = limit;
     }
 
-    /// Whom the apps are run for.
+    /// Sets production or development mode.
     pub(super) fn run_for(&mut self, mode: Mode) {
         self.config.mode = mode;
     }
@@ -120,12 +120,12 @@ impl Root {
         fs::read_to_string(self.file(app)).unwrap()
     }
 
-    /// Another folder for the sockets.
+    /// Moves the folder of the sockets.
     pub(super) fn move_run_to(&mut self, folder: &str) {
         self.config.run = self.folder.path().join(folder);
     }
 
-    /// Loses or damages the file of workers.
+    /// Removes or damages the workers' file.
     pub(super) fn lose_workers(&self, text: Option<&str>) {
         let path = self.config.state.join("workers.json");
         match text {
@@ -134,7 +134,7 @@ impl Root {
         }
     }
 
-    /// As if it could be used no more.
+    /// Removes the last valid version.
     pub(super) fn forget_good_version(&self, app: &str) {
         State::open(&self.config.state).unwrap().forget_version(&name(app));
     }
@@ -161,7 +161,7 @@ impl Drop for Root {
 }
 
 fn text(domain: &str, workers: u16) -> String {
-    // Root runs an app as root only where its file says so.
+    // Root runs an app as root only if its file says so.
     let user = if rustix::process::geteuid().is_root() { "user = \"root\"\n" } else { "" };
     format!("domains = [\"{domain}\"]\napp = \"a:a\"\ndirectory = \"/\"\nworkers = {workers}\n{user}")
 }
@@ -177,7 +177,7 @@ fn launcher(config: &EmperordConfig) -> Fork {
     }
 }
 
-/// One that runs.
+/// A running emperord.
 pub(crate) struct Emperor {
     events: Events,
     driver: JoinHandle<()>,
@@ -188,7 +188,7 @@ impl Emperor {
         Self::start_with(root, Arc::new(launcher(&root.config)))
     }
 
-    /// With another way to start processes.
+    /// Starts it with another launcher.
     pub(super) fn start_with(root: &Root, launcher: Arc<dyn Launcher>) -> Self {
         let tasks = TaskTracker::new();
         let config = root.config.clone();
@@ -207,12 +207,12 @@ impl Emperor {
         Self { events, driver: tasks.spawn(driver.run(received)) }
     }
 
-    /// Where events go.
+    /// Returns the sender of events.
     pub(crate) fn events(&self) -> Events {
         self.events.clone()
     }
 
-    /// Ends it and leaves its workers.
+    /// Stops it without its workers.
     pub(super) async fn stop(self) {
         self.events.send(Event::Stop).await.unwrap();
         self.ended().await;
@@ -266,7 +266,7 @@ impl Emperor {
         self.begin(|reply| Event::Shutdown { reply }).await
     }
 
-    /// Waits until things are as they should be.
+    /// Waits until the status satisfies `reached`.
     pub(crate) async fn until(&self, reached: impl Fn(&Status) -> bool) -> Status {
         let mut last = None;
         let waited = tokio::time::timeout(Duration::from_secs(20), async {
@@ -292,7 +292,7 @@ pub(super) fn pids(app: &AppStatus) -> Vec<u32> {
     app.workers.iter().map(|it| it.pid).collect()
 }
 
-/// The part of one worker.
+/// A worker that is played by the test.
 pub(super) struct Worker<'a> {
     emperor: &'a Emperor,
     name: WorkerName,
@@ -303,23 +303,23 @@ pub(super) struct Worker<'a> {
 const STREAM: AttachmentId = AttachmentId(7);
 
 impl<'a> Worker<'a> {
-    /// Attaches for the process of that name, once it was started.
+    /// Attaches as the process of that name, once it was started.
     pub(super) async fn attach(emperor: &'a Emperor, app: &str, number: u16) -> Self {
         Self::attach_as(emperor, app, number, started(emperor, app, number).await).await
     }
 
-    /// The same, of a process that serves already.
+    /// Same, but the process already serves.
     pub(super) async fn attach_serving(emperor: &'a Emperor, app: &str, number: u16) -> Self {
         let pid = started(emperor, app, number).await;
         Self::attach_with(emperor, app, number, pid, Some(served(number))).await
     }
 
-    /// The same, of any process.
+    /// Same, for any process.
     pub(super) async fn attach_serving_as(emperor: &'a Emperor, app: &str, number: u16, pid: u32) -> Self {
         Self::attach_with(emperor, app, number, pid, Some(served(number))).await
     }
 
-    /// Attaches for any process.
+    /// Attaches as any process.
     pub(super) async fn attach_as(emperor: &'a Emperor, app: &str, number: u16, pid: u32) -> Self {
         Self::attach_with(emperor, app, number, pid, None).await
     }
@@ -342,7 +342,8 @@ impl<'a> Worker<'a> {
             commands: sender,
         };
         emperor.events.send(Event::Attach(Box::new(attaching))).await.unwrap();
-        // Answered after it: a process that the test ends next was alive when it attached.
+        // The reply comes after the attachment was handled: a process that the test then kills was alive when
+        // it attached.
         emperor.ask(|reply| Event::Status { reply }).await;
         Self { emperor, name, pid, commands }
     }
@@ -373,7 +374,7 @@ fn served(number: u16) -> Served {
     Served { instance: number.into(), capacity: 1, python: "CPython 3.11.7".to_owned() }
 }
 
-/// The process as the kernel names it when it connects.
+/// The process as the kernel reports it when it connects.
 pub(super) fn caller(pid: u32) -> Caller {
     let identity = Identity::of(pid).unwrap_or(Identity { pid, started: 0 });
     Caller { identity, uid: rustix::process::geteuid().as_raw() }

@@ -1,4 +1,4 @@
-//! Disks, networks and user databases that do not answer: only who asks them waits.
+//! Disks, networks and user databases that hang: only lookups that use them wait.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use crate::launcher::{Fork, LaunchError, Launcher, Prepared, Start};
 use crate::process::Process;
 use crate::routes::RouteState;
 
-/// Starts processes as ever. For an app called `stuck`, a call in the kernel comes first that returns when the test says
-/// so: opening a FIFO that nobody writes.
+/// Starts processes as usual. For an app named `stuck`, it first blocks in the kernel until the test releases
+/// it: it opens a FIFO without a writer.
 struct Hanging {
     fork: Fork,
     fifo: PathBuf,
@@ -68,7 +68,7 @@ impl Launcher for Hanging {
     }
 }
 
-/// Has all calls return, at the end of a test too: its runtime waits for their threads.
+/// Releases all blocked calls, also at the end of a failed test, since its runtime waits for their threads.
 struct Release {
     fifo: PathBuf,
     is_over: Arc<AtomicBool>,
@@ -77,7 +77,7 @@ struct Release {
 impl Drop for Release {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        // Lets go all who wait for a writer.
+        // Unblocks everything that waits for a writer.
         let _writer = File::options().read(true).write(true).open(&self.fifo);
     }
 }
@@ -86,7 +86,7 @@ fn is_told(app: &AppStatus) -> bool {
     app.notices.iter().any(|it| it.starts_with("waiting for "))
 }
 
-/// Everything about another app goes on.
+/// Checks that another app is still supervised.
 async fn blog_is_supervised(root: &Root, emperor: &Emperor) {
     let first = Worker::attach(emperor, "blog", 1).await;
     first.ready().await;
@@ -105,24 +105,24 @@ async fn a_file_whose_user_cannot_be_looked_up_holds_up_no_other_app() {
     root.write("stuck", 1, "");
     let (launcher, release) = Hanging::new(&root, false);
     let emperor = Emperor::start_with(&root, launcher);
-    // The table is not held back for good.
+    // The routing table isn't held back forever.
     let watch = emperor.watch().await;
     assert_eq!(watch.routes.len(), 1, "{:?}", watch.routes);
     let status = emperor.app_until("stuck", is_told).await;
     assert!(status.notices[0].contains("to be looked up") || status.notices[0].contains("the owner of "));
     blog_is_supervised(&root, &emperor).await;
-    // What was asked is followed once it is answered.
+    // The file is followed once the lookup is answered.
     drop(release);
     Worker::attach(&emperor, "stuck", 1).await.ready().await;
     emperor.app_until("stuck", |it| it.phase == Phase::Running && !is_told(it)).await;
 }
 
-/// Starts processes as ever, but panics when it is asked about an app called `stuck`.
+/// Starts processes as usual, but panics for an app named `stuck`.
 struct Panicking(Fork);
 
 impl Launcher for Panicking {
     fn admit(&self, vassal: &Vassal) -> Result<Option<u32>, String> {
-        assert_ne!(vassal.name.as_str(), "stuck", "the test has it panic");
+        assert_ne!(vassal.name.as_str(), "stuck", "the test makes it panic");
         self.0.admit(vassal)
     }
 
@@ -151,8 +151,8 @@ async fn a_question_that_panics_is_answered_with_an_error() {
     let emperor = Emperor::start_with(&root, Arc::new(Panicking(root.launcher())));
     let status = emperor.app_until("stuck", |it| !it.last_error.is_empty()).await;
     let error = status.last_error;
-    assert!(error.contains("emperord has a bug") && error.contains("the test has it panic"), "{error}");
-    // The table is whole without it.
+    assert!(error.contains("emperord has a bug") && error.contains("the test makes it panic"), "{error}");
+    // The table is complete without it.
     assert_eq!(emperor.watch().await.routes.len(), 1);
     blog_is_supervised(&root, &emperor).await;
 }
@@ -168,7 +168,7 @@ async fn a_start_that_hangs_holds_up_no_other_app_and_no_shutdown() {
     assert_eq!((status.phase, pids(&status).len()), (Phase::Starting, 0));
     assert_eq!(status.notices.iter().filter(|it| it.starts_with("waiting for ")).count(), 1, "asked once");
     blog_is_supervised(&root, &emperor).await;
-    // Nothing comes of it once the app is gone.
+    // The start has no effect once the app is gone.
     root.delete("stuck");
     emperor.until(|status| status.apps.iter().all(|it| it.name != "stuck")).await;
     let answer = emperor.shutdown().await;

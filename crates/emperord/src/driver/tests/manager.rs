@@ -1,4 +1,4 @@
-//! A service manager whose part the test takes.
+//! A service manager that is played by the test.
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -14,10 +14,10 @@ use vassal::Vassal;
 use crate::launcher::{Inquiry, Job, JobError, LaunchError, Launcher, Prepared, Start};
 use crate::process::{Ending, Identity, Process};
 
-/// What every process that it is asked about has ended with.
+/// The exit status that it reports for every process.
 pub(super) const STATUS: i32 = 7;
 
-/// Notes what it is asked for; an order ends when the test says so.
+/// Records its orders. An order completes when the test says so.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Manager(Arc<Mutex<Asked>>);
 
@@ -26,12 +26,12 @@ struct Asked {
     orders: BTreeMap<String, oneshot::Sender<Result<(), JobError>>>,
     /// In order.
     all: Vec<String>,
-    /// Why it stops nothing.
+    /// The reason why it can't stop anything.
     broken: Option<String>,
 }
 
 impl Manager {
-    /// Waits until it has been asked for all of this, in this order, and nothing else.
+    /// Waits until exactly these orders were recorded, in this order.
     pub(super) async fn asked(&self, expected: &[&str]) {
         let waited = tokio::time::timeout(Duration::from_secs(20), async {
             while self.0.lock().all != expected {
@@ -41,12 +41,12 @@ impl Manager {
         assert!(waited.await.is_ok(), "asked for {:?}, not for {expected:?}", self.0.lock().all);
     }
 
-    /// Ends an order, as systemd does where a start was cancelled.
+    /// Completes an order like systemd when a start was cancelled.
     pub(super) fn cancels(&self, worker: &str) {
         self.ends(worker, JobError::Failed("canceled".to_owned()));
     }
 
-    /// Ends an order, as systemd does where the user of the unit does not exist.
+    /// Completes an order like systemd when the unit's user doesn't exist.
     pub(super) fn refuses(&self, worker: &str) {
         self.ends(worker, JobError::Refused("217/USER".to_owned()));
     }
@@ -56,7 +56,7 @@ impl Manager {
         order.send(Err(error)).unwrap();
     }
 
-    /// From here on it stops nothing.
+    /// From now on, it can't stop anything.
     pub(super) fn breaks(&self) {
         self.0.lock().broken = Some("the bus has ended".to_owned());
     }

@@ -1,11 +1,11 @@
-//! Files that are missing, and nobody has deleted.
+//! Files that are missing although nobody deleted them.
 
 use supervise::Phase;
 
 use super::emperor::{self, Emperor, Root, Worker};
 use crate::driver::AdminError;
 
-/// Two apps that serve.
+/// Starts two serving apps.
 async fn serving(root: &Root) -> Emperor {
     let emperor = Emperor::start(root);
     for app in ["blog", "shop"] {
@@ -30,7 +30,7 @@ async fn a_folder_that_is_emptied_ends_no_app_until_the_operator_says_so() {
     assert_eq!((blog.phase, blog.workers.len()), (Phase::Running, 1));
     assert_eq!(emperor.watch().await.routes.len(), 2);
 
-    // The file of one is back, with another number of workers; the other is told to end.
+    // The file of one app is back with another number of workers. The other app is told to stop.
     root.write("blog", 2, "");
     let back = emperor.app_until("blog", |it| it.wanted == 2).await;
     assert!(back.notices.is_empty() && back.generation == 1, "{back:?}");
@@ -50,13 +50,13 @@ async fn files_that_are_missing_when_emperord_starts_end_no_app() {
     root.delete("blog");
     root.delete("shop");
 
-    // Twice: what is missing is remembered.
+    // Twice, since missing files are remembered.
     for _ in 0..2 {
         let emperor = Emperor::start(&root);
         let after = emperor.app_until("blog", |it| !it.notices.is_empty()).await;
         assert_eq!((after.phase, emperor::pids(&after)), (Phase::Running, emperor::pids(&before)));
         emperor.stop().await;
-        // As after a mount: another folder, with something in it.
+        // Another folder with other files, as after mounting a file system.
         root.replace_vassals();
         root.write("other", 1, "");
     }

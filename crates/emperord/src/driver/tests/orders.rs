@@ -1,4 +1,4 @@
-//! Workers that a service manager starts.
+//! Workers that are started by a service manager.
 
 use std::io::{BufRead as _, BufReader, pipe};
 use std::process::Command;
@@ -20,7 +20,7 @@ async fn an_order_that_is_called_off_holds_its_number_until_it_has_ended() {
     root.write("blog", 1, "");
     manager.asked(&["start blog-1", "start blog-2", "stop blog-2"]).await;
 
-    // The order may still bring a process: until it has ended, its number is given to no other.
+    // The cancelled order may still start a process. Until it has completed, its number isn't reused.
     root.write("blog", 2, "");
     manager.asked(&["start blog-1", "start blog-2", "stop blog-2", "start blog-3"]).await;
     manager.cancels("blog-2");
@@ -28,7 +28,7 @@ async fn an_order_that_is_called_off_holds_its_number_until_it_has_ended() {
     assert_eq!((status.phase, status.last_error.as_str()), (Phase::Starting, ""), "it was called off");
 }
 
-/// As with 217/USER: no client waits for a place in the queue then.
+/// For example 217/USER. Requests aren't queued then.
 #[tokio::test]
 async fn a_start_that_systemd_refuses_fails_the_app_at_once() {
     for is_refused in [true, false] {
@@ -80,7 +80,8 @@ async fn another_stop_is_told_to_the_manager_and_how_a_worker_ended_is_heard_of_
 
 #[tokio::test]
 async fn a_worker_that_its_manager_does_not_stop_is_told_itself() {
-    // Its parent tells how it ends, and is no child of this process either: that would be reaped as a stranger.
+    // The worker's parent prints how it exited. It isn't a child of this process, which would reap it as an
+    // unknown orphan.
     let script = "(sleep 1000 & echo $!; wait $!; echo $?) &";
     let (told, shell) = pipe().unwrap();
     assert!(Command::new("sh").args(["-c", script]).stdout(shell).status().unwrap().success());
@@ -99,7 +100,7 @@ async fn a_worker_that_its_manager_does_not_stop_is_told_itself() {
     assert_eq!(told.next(), Some(sigterm.to_string()));
 }
 
-/// A process whose status this one is not told, as those of systemd are.
+/// Starts a process whose exit status isn't reported to this one, like those of systemd.
 fn no_child() -> u32 {
     let script = "sleep 1000 >/dev/null 2>&1 & echo $!";
     let output = Command::new("sh").args(["-c", script]).output().unwrap();

@@ -1,4 +1,4 @@
-//! As whom the workers of an app run whose file does not say so.
+//! The user of workers whose app's file doesn't set one.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -27,7 +27,7 @@ async fn the_owner_at_the_time_of_a_version_runs_it_until_it_is_read_anew() {
     first.ready().await;
     assert_eq!(user(first.pid), NOBODY);
 
-    // Neither a worker in place of one that ended, nor one of the next emperord, asks again.
+    // Neither a replacement of an exited worker nor one of the next emperord looks the owner up again.
     chown(&site, Some(BIN), None).unwrap();
     let second = replaced(&emperor, first.pid).await;
     assert_eq!(user(second), NOBODY);
@@ -57,7 +57,7 @@ async fn a_folder_that_does_not_tell_a_user_is_refused_and_the_version_before_se
         assert!(status.last_error.contains(part), "{}", status.last_error);
     }
     assert_eq!((status.phase, status.workers.len()), (Phase::Running, 1));
-    // A link of somebody else's on the way.
+    // A symbolic link of another user in the path.
     let link = root.path().join("link");
     std::os::unix::fs::symlink(root.path(), &link).unwrap();
     std::os::unix::fs::lchown(&link, Some(NOBODY), None).unwrap();
@@ -76,7 +76,7 @@ async fn replaced(emperor: &Emperor, pid: u32) -> u32 {
     replaced_by_itself(emperor, pid).await
 }
 
-/// The worker that starts in place of this one.
+/// Returns the worker that replaces this one.
 async fn replaced_by_itself(emperor: &Emperor, pid: u32) -> u32 {
     let status = emperor.app_until("blog", |it| it.workers.iter().any(|it| it.pid != pid)).await;
     status.workers.iter().find(|it| it.pid != pid).unwrap().pid

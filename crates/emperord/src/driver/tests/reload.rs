@@ -1,4 +1,4 @@
-//! Apps whose files ask for a reload when the app's own files change.
+//! Apps that reload when their source files change.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ async fn a_broken_edit_leaves_the_old_worker_and_the_next_one_recovers() {
     let status = emperor.app_until("blog", |it| it.phase == Phase::Running && !it.notices.is_empty()).await;
     assert_eq!(pids(&status), [old.pid]);
     assert!(status.last_error.contains("SyntaxError"), "{}", status.last_error);
-    // It waits for the next save alone.
+    // Only the next save starts another attempt.
     fs::write(folder.join("app.py"), "app = ()").unwrap();
     Worker::attach(&emperor, "blog", 2).await.ready().await;
     while !matches!(old.commands.recv().await, Some(Command::Drain(_))) {}

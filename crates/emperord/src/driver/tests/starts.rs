@@ -1,4 +1,4 @@
-//! Starts that fail, are tried again, and wait for their turn.
+//! Starts that fail, are retried, and wait for their turn.
 
 use std::fs;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use supervise::{Phase, Stage};
 use super::emperor::{self, Emperor, Root, Worker};
 use crate::driver::{AppStatus, Reason};
 
-/// An app with one worker that serves, and a reload that could not start.
+/// An app with one serving worker, whose reload couldn't start.
 async fn abandoned(root: &Root) -> Emperor {
     root.write("blog", 1, "");
     let emperor = Emperor::start(root);
@@ -104,7 +104,7 @@ async fn the_error_of_the_version_before_is_not_shown_while_the_next_one_starts(
     assert_eq!((status.phase, status.last_error.as_str()), (Phase::Starting, ""));
 }
 
-/// Six apps, two starts at once: each gets its turn, and the time that one may take runs only then.
+/// Six apps, two concurrent starts: each gets its turn, and its start limit counts only from then.
 #[tokio::test]
 async fn starts_wait_for_their_turn() {
     let mut root = Root::new();

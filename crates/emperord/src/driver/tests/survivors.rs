@@ -1,4 +1,4 @@
-//! Workers that are alive when the file of workers is not.
+//! Workers that outlive the state file.
 
 use supervise::{Phase, Stage};
 
@@ -41,7 +41,7 @@ async fn a_worker_that_serves_and_is_not_wanted_is_drained_and_never_cut() {
     assert!(matches!(unknown.commands.recv().await, Some(Command::Drain(_))));
 }
 
-/// One of another user proves nothing.
+/// Another user could impersonate a worker otherwise.
 #[tokio::test]
 async fn a_process_of_another_user_is_not_adopted() {
     skip::needs_root!();
@@ -54,7 +54,7 @@ async fn a_process_of_another_user_is_not_adopted() {
     emperor.stop().await;
     root.lose_workers(None);
     let emperor = Emperor::start(&root);
-    // Nothing is written down of it any more: it would outlive the test.
+    // It isn't recorded any more, and would outlive the test.
     Process::open(emperor::pids(&before)[0]).unwrap().signal(rustix::process::Signal::KILL);
     let mut nobody = std::process::Command::new("setpriv")
         .args(["--reuid", "65534", "--clear-groups", "sleep", "1000"])

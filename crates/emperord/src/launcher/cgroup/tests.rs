@@ -1,13 +1,13 @@
-//! With files where the kernel has its own, and with a real cgroup v2 where this machine allows that.
+//! Tests with ordinary files instead of the kernel's, and with a real cgroup v2 where possible.
 
 use std::process::Command;
 
 use super::*;
 
-/// Where emperord is, as `/proc/self/cgroup` says.
+/// emperord's cgroup in `/proc/self/cgroup`.
 const OWN: &str = "0::/a.slice/emperord.service\n";
 
-/// Files where the kernel has its own.
+/// Creates files like those of the kernel.
 fn cgroup2(controllers: &str) -> tempfile::TempDir {
     let mount = tempfile::tempdir().unwrap();
     let own = mount.path().join("a.slice/emperord.service");
@@ -42,7 +42,7 @@ fn limits_are_written_where_the_kernel_reads_them() {
     assert_eq!(written("memory.max"), "300");
     assert_eq!(written("cpu.max"), "150000 100000");
     assert_eq!(written("cgroup.procs"), "4294967295");
-    // What a worker before has left in it may be there still.
+    // Limits of an earlier worker may still be set.
     drop(make(Limits { memory: None, cpu: Some(50) }));
     assert_eq!((written("memory.max"), written("cpu.max")), ("max".to_owned(), "50000 100000".to_owned()));
 }
@@ -77,7 +77,7 @@ fn a_refusal_names_the_key_and_is_forgotten_when_its_reason_has_gone() {
     assert!(error.contains("`DelegateSubgroup=emperord` in its unit"), "{error}");
     assert!(cgroups.leaf("blog-1", memory).is_err());
     assert!(cgroups.leaf("blog-1", Limits { memory: None, cpu: None }).unwrap().is_none());
-    // Wherever this process is: what the kernel would have there.
+    // The files that the kernel would have in this process's actual cgroup.
     fs::write(mount.path().join("cgroup.controllers"), "memory").unwrap();
     let own = fs::read_to_string("/proc/self/cgroup").unwrap();
     let Ok(tree) = Tree::of(mount.path(), &own) else { return };
@@ -89,7 +89,7 @@ fn a_refusal_names_the_key_and_is_forgotten_when_its_reason_has_gone() {
     assert_eq!(cgroups.check(memory), Ok(()));
 }
 
-/// The test runs itself again in a cgroup that was delegated to it, in namespaces of its own.
+/// Runs itself again in a delegated cgroup, in separate namespaces.
 #[test]
 fn all_processes_are_in_leaves_of_what_was_delegated() {
     const NAME: &str = "launcher::cgroup::tests::all_processes_are_in_leaves_of_what_was_delegated";
@@ -118,7 +118,7 @@ fn all_processes_are_in_leaves_of_what_was_delegated() {
     let mount = PathBuf::from(mount);
     let cgroups = cgroups(&mount);
     let procs = |path: &str| fs::read_to_string(mount.join(path).join("cgroup.procs")).unwrap();
-    assert_eq!(procs(""), format!("{}\n", std::process::id()), "it is where it was started");
+    assert_eq!(procs(""), format!("{}\n", std::process::id()), "it hasn't moved yet");
     cgroups.settle();
     assert_eq!(procs(""), "");
     assert_eq!(procs("imperium-emperord"), format!("{}\n", std::process::id()));
@@ -126,7 +126,7 @@ fn all_processes_are_in_leaves_of_what_was_delegated() {
     let mut workers = Vec::new();
     for name in ["blog-1", "blog-2"] {
         let leaf = cgroups.leaf(name, none).unwrap().expect("it was delegated");
-        // One that is still empty isn't removed when the next is made.
+        // An empty cgroup isn't removed when the next one is created.
         let other = cgroups.leaf("shop-1", none).unwrap().unwrap();
         let worker = Command::new("sleep").arg("1000").spawn().unwrap();
         leaf.enter(worker.id()).unwrap();
@@ -136,7 +136,7 @@ fn all_processes_are_in_leaves_of_what_was_delegated() {
         workers.push(worker);
     }
     assert_eq!((procs(""), procs("imperium-workers")), (String::new(), String::new()));
-    // Nothing is in the way of limits that are added now, where the kernel has the controllers.
+    // Limits can be added now, if the kernel has the controllers.
     let has_all = |it: &str| CONTROLLERS.iter().all(|one| it.split_ascii_whitespace().any(|it| it == *one));
     if has_all(&fs::read_to_string(mount.join("cgroup.controllers")).unwrap()) {
         let memory = Limits { memory: Some(1 << 30), cpu: None };
@@ -149,10 +149,10 @@ fn all_processes_are_in_leaves_of_what_was_delegated() {
         worker.wait().unwrap();
     }
     drop(cgroups.leaf("blog-9", none).unwrap());
-    assert!(!mount.join("imperium-workers/blog-1").exists(), "it has gone with its worker");
+    assert!(!mount.join("imperium-workers/blog-1").exists(), "its cgroup is removed after its worker");
 }
 
-/// As systemd does with `DelegateSubgroup=`, and emperord itself.
+/// Both systemd with `DelegateSubgroup=` and emperord itself create such a leaf.
 #[test]
 fn the_tree_is_found_from_a_leaf() {
     let mount = cgroup2("memory");

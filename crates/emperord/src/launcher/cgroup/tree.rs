@@ -1,15 +1,15 @@
-//! The part of the system's cgroups that emperord divides among its workers.
+//! The part of the system's cgroup tree that belongs to emperord and its workers.
 //!
 //! ```text
 //!   root ─── what was delegated to emperord, such as its unit's cgroup
-//!   ├─ imperium-emperord ─── emperord itself, and `imperium up` where that runs it
+//!   ├─ imperium-emperord ─── emperord itself, and `imperium up` if that runs it
 //!   └─ imperium-workers
 //!      ├─ blog-1
 //!      └─ blog-2
 //! ```
 //!
-//! The kernel lets no cgroup pass a controller on that has a process (cgroups(7), "no internal processes"). So all
-//! processes are in leaves.
+//! A cgroup that contains processes can't enable controllers for its children (cgroups(7), "no internal
+//! processes"). So all processes are in leaves.
 
 use std::fs;
 use std::io;
@@ -22,17 +22,17 @@ use crate::process::Identity;
 
 const WORKERS: &str = "imperium-workers";
 const OWN: &str = "imperium-emperord";
-/// How systemd marks what it leaves to others (<https://systemd.io/CGROUP_DELEGATION>).
+/// How systemd marks delegated cgroups (<https://systemd.io/CGROUP_DELEGATION>).
 const MARKS: [&str; 2] = ["user.delegate", "trusted.delegate"];
 
-/// What emperord may divide.
+/// The subtree that emperord manages.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
     is_delegated: bool,
 }
 
-/// The controllers that the workers' cgroups have.
+/// The controllers that are enabled for the workers' cgroups.
 #[derive(Debug)]
 pub(super) struct Enabled {
     workers: PathBuf,
@@ -40,16 +40,16 @@ pub(super) struct Enabled {
 }
 
 impl Tree {
-    /// Looks for it; `mount` is where cgroup v2 is mounted.
+    /// Finds the subtree. `mount` is the mount point of cgroup v2.
     ///
     /// # Errors
-    /// With why there is none.
+    /// With the reason if there is none.
     pub(super) fn find(mount: &Path) -> Result<Self, String> {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         Self::of(mount, &own)
     }
 
-    /// As [`Self::find`]; `own` is what `/proc/self/cgroup` says.
+    /// Like [`Self::find`]. `own` is the content of `/proc/self/cgroup`.
     pub(super) fn of(mount: &Path, own: &str) -> Result<Self, String> {
         let path = own.lines().find_map(|line| line.strip_prefix("0::"));
         let path = path.filter(|_| mount.join("cgroup.controllers").exists());
@@ -57,13 +57,13 @@ impl Tree {
         let own = mount.join(path.trim_start_matches('/'));
         let parent = own.parent().filter(|_| own != mount);
         let root = match parent {
-            // Where emperord has gone itself, or was put by `DelegateSubgroup=`.
+            // emperord has moved itself into a leaf, or systemd has (`DelegateSubgroup=`).
             Some(parent) if own.ends_with(OWN) || (!is_marked(&own) && is_marked(parent)) => {
                 parent.to_owned()
             }
             _ => own,
         };
-        // A container has its own root, which nobody else divides.
+        // A container has its own root, which nobody else manages.
         let is_of_container = root == mount && root.join("cgroup.type").exists();
         Ok(Self { is_delegated: is_of_container || is_marked(&root), root })
     }
@@ -72,20 +72,20 @@ impl Tree {
         &self.root
     }
 
-    /// Holds the cgroups of the workers.
+    /// The parent of the workers' cgroups.
     pub(super) fn workers(&self) -> PathBuf {
         self.root.join(WORKERS)
     }
 
-    /// Whether it is known that nobody else divides it.
+    /// Whether nobody else manages the subtree, as far as known.
     pub(super) fn is_delegated(&self) -> bool {
         self.is_delegated
     }
 
-    /// Moves emperord to a leaf; and `imperium up` with all that it runs, where that has started emperord.
+    /// Moves emperord into a leaf, together with `imperium up` and its processes if that started emperord.
     ///
     /// # Errors
-    /// With what cannot be done.
+    /// With the step that failed.
     pub(super) fn leave_root(&self) -> Result<(), String> {
         let there = processes(&self.root);
         let own = std::process::id();
@@ -107,10 +107,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Passes those of `wanted` on to the workers' cgroups that there are.
+    /// Enables those of the `wanted` controllers that are available for the workers' cgroups.
     ///
     /// # Errors
-    /// With what cannot be done.
+    /// With the step that failed.
     pub(super) fn enable(&self, wanted: &[&str]) -> Result<Enabled, String> {
         let workers = self.workers();
         make_folder(&workers).map_err(|error| failed("make cgroup", &workers, &error))?;
@@ -148,10 +148,10 @@ impl Tree {
 }
 
 impl Enabled {
-    /// Whether a controller is there.
+    /// Checks that a controller is enabled.
     ///
     /// # Errors
-    /// With which it isn't, and where.
+    /// With the name of the controller and the cgroup.
     pub(super) fn has(&self, controller: &str) -> Result<(), String> {
         match has_word(&self.controllers, controller) {
             true => Ok(()),
@@ -160,7 +160,7 @@ impl Enabled {
     }
 }
 
-/// Makes a cgroup, if there is none.
+/// Creates a cgroup, if it doesn't exist.
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -191,13 +191,13 @@ fn processes(cgroup: &Path) -> Vec<u32> {
     words(&cgroup.join("cgroup.procs")).lines().filter_map(|it| it.parse().ok()).collect()
 }
 
-/// Of a process, for people; empty where it isn't known.
+/// The name of a process for messages. Empty if unknown.
 fn name(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     if name.is_empty() { name } else { format!(" ({})", name.trim_end()) }
 }
 
-/// Whether a process runs a program of the folder that emperord's own is in.
+/// Whether a process runs the `imperium` program from emperord's own folder.
 fn is_imperium(pid: u32) -> bool {
     let own = std::env::current_exe().ok();
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();

@@ -1,4 +1,4 @@
-//! Real processes, looked at from outside.
+//! Starts real processes, and examines them from outside.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ fn fork(place: &Path) -> Fork {
     }
 }
 
-/// A folder that all users can reach, and only root can write.
+/// Creates a folder that all users can reach, but only root can write.
 fn open_place() -> TempDir {
     let place = tempfile::Builder::new().prefix("imperium-fork-").tempdir_in("/var/lib").unwrap();
     set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
@@ -61,7 +61,7 @@ async fn root_starts_each_worker_as_its_apps_user() {
         let mut vassal = vassal(&site, more);
         vassal.confinement.owner = fork.admit(&vassal).unwrap();
         let prepared = fork.prepare(&vassal).unwrap();
-        // Who owns the folder later does not matter.
+        // A later change of the owner doesn't matter.
         chown(&site, Some(1), None).unwrap();
         let (template, _stream) = fork.start_template(&vassal, &prepared).unwrap();
         let Start::Done(worker) =
@@ -86,7 +86,7 @@ async fn root_starts_each_worker_as_its_apps_user() {
     }
 }
 
-/// What a stand-in for workerd leaves behind, once it has run as another user.
+/// Runs a script in place of workerd as another user, and returns what it wrote.
 async fn left_by(script: &str) -> String {
     let place = open_place();
     let fork = fork(place.path());
@@ -106,7 +106,7 @@ async fn left_by(script: &str) -> String {
     fs::read_to_string(file).unwrap()
 }
 
-/// The test runs itself as another process, in a session whose terminal it has: `script` makes that.
+/// Runs itself as another process in a session with a terminal, which `script` creates.
 #[tokio::test]
 async fn a_worker_of_another_user_has_no_terminal_from_the_start() {
     const NAME: &str = "launcher::fork::tests::a_worker_of_another_user_has_no_terminal_from_the_start";
@@ -130,12 +130,12 @@ async fn a_worker_of_another_user_has_no_terminal_from_the_start() {
 #[tokio::test]
 async fn a_worker_of_another_user_has_little_of_emperords_environment() {
     skip::needs_root!();
-    // Of cargo, or whatever else runs this test.
+    // Variables of cargo, or of another test runner.
     assert!(env::vars_os().any(|(name, _)| !is_for_others(&name)));
     let variables = left_by("env >&3").await;
     for line in variables.lines() {
         let name = line.split('=').next().unwrap();
-        // The last three are the shell's own.
+        // The last four are set by the shell itself.
         let known = ["USER", "LOGNAME", "HOME", "PWD", "OLDPWD", "SHLVL", "_"];
         assert!(known.contains(&name) || is_for_others(OsStr::new(name)), "{line}");
     }
@@ -167,7 +167,7 @@ fn what_cannot_be_done_is_refused_with_a_fix() {
     );
     let error = refused("user = 'nobody'");
     match geteuid().is_root() {
-        // The folder is root's alone.
+        // Only root may enter the folder.
         true => assert!(error.contains("is closed: `chmod o+x "), "{error}"),
         false => assert!(error.contains("who cannot become another: run it as root"), "{error}"),
     }

@@ -1,6 +1,6 @@
-//! Speaks with systemd over D-Bus (org.freedesktop.systemd1(5)).
+//! Calls systemd over D-Bus (org.freedesktop.systemd1(5)).
 //!
-//! Each job has a connection of its own, so that none depends on one that broke.
+//! Each job opens its own connection, so a broken one affects no other job.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::super::JobError;
 use super::{refused, worker};
 use crate::process::Ending;
 
-/// systemd hears of the end of a process when emperord does: how often it is asked again, and after what time.
+/// systemd learns of an exit at the same time as emperord: how often to ask again, and after which delay.
 const TRIES: usize = 20;
 const GAP: Duration = Duration::from_millis(50);
 
@@ -68,11 +68,12 @@ trait Service {
     fn exec_start_pre(&self) -> zbus::Result<Vec<Executed>>;
 }
 
-/// A command of a unit: its program, its arguments, whether its failure counts; when it began and ended, by both clocks; its
-/// pid, and how it ended (`si_code` and `si_status`).
+/// An entry of `ExecStartPre`: program, arguments, whether its failure counts; start and end time by both
+/// clocks; pid, `si_code` and `si_status`.
 type Executed = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
-/// Name, description, how its file was loaded, its state; what is below that; the unit it follows; its path; its job.
+/// An entry of `ListUnitsByPatterns`: name, description, load state, active state, sub state, followed unit,
+/// path, and its job.
 type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +82,7 @@ enum Verb {
     Stop,
 }
 
-/// Starts a unit; waits until it is ready.
+/// Starts a unit, and waits until it is ready.
 pub(super) async fn start(unit: String) -> Result<(), JobError> {
     let Err(error) = run(Verb::Start, &unit).await else { return Ok(()) };
     match refusal(&unit).await {
@@ -94,12 +95,12 @@ pub(super) async fn start(unit: String) -> Result<(), JobError> {
     }
 }
 
-/// Stops a unit; waits until it is stopped.
+/// Stops a unit, and waits until it has stopped.
 pub(super) async fn stop(unit: String) -> Result<(), JobError> {
     run(Verb::Stop, &unit).await
 }
 
-/// Has a unit that runs follow its drop-in.
+/// Applies a changed drop-in to a running unit.
 pub(super) async fn refresh(unit: String) -> Result<(), JobError> {
     let refreshed = async {
         let bus = Connection::system().await?;
@@ -108,12 +109,12 @@ pub(super) async fn refresh(unit: String) -> Result<(), JobError> {
     refreshed.await.map_err(|it| asking(&it))
 }
 
-/// Has systemd forget that units of an app have failed. Those that are at their end are waited for.
+/// Resets the failed units of an app. Waits for units that are stopping.
 pub(super) async fn reset_failed(app: VassalName) -> Result<(), JobError> {
     reset_all_failed(&app).await.map_err(|it| asking(&it))
 }
 
-/// How the process of a unit has ended; unknown where the unit is gone already, as after every end in good order.
+/// Returns how the process of a unit exited. Unknown if the unit no longer exists, as after a clean exit.
 pub(super) async fn ending(unit: String, pid: u32) -> Ending {
     last_ending(&unit, pid).await.unwrap_or_else(|error| {
         tracing::debug!(unit, %error, "systemd does not tell how it ended");
@@ -160,7 +161,7 @@ async fn last_ending(unit: &str, pid: u32) -> zbus::Result<Ending> {
     Ok(Ending::Unknown)
 }
 
-/// `si_code` and `si_status` of waitid(2), for SIGCHLD.
+/// Converts `si_code` and `si_status` of SIGCHLD, see waitid(2).
 fn ended(code: i32, status: i32) -> Ending {
     match code {
         CLD_EXITED => Ending::Status(status),
@@ -169,7 +170,8 @@ fn ended(code: i32, status: i32) -> Ending {
     }
 }
 
-/// Why the process of a unit that has failed could not be made; None where it was, another try may do, or nothing is known.
+/// Why the process of a failed unit couldn't be created. None if it was created, if a retry may help, or if
+/// unknown.
 async fn refusal(unit: &str) -> zbus::Result<Option<String>> {
     let bus = Connection::system().await?;
     let path = ManagerProxy::new(&bus).await?.get_unit(unit).await?;
@@ -188,7 +190,7 @@ async fn refusal(unit: &str) -> zbus::Result<Option<String>> {
     Ok(refused::meaning(service.exec_main_status().await?))
 }
 
-/// The program and status of a command that has not ended well.
+/// The program and status of a command that failed.
 fn failed((program, .., code, status): &Executed) -> Option<(&str, i32)> {
     (*code == CLD_EXITED && *status != 0).then_some((program, *status))
 }
@@ -207,12 +209,12 @@ async fn run(verb: Verb, unit: &str) -> Result<(), JobError> {
     }
 }
 
-/// A job from its beginning to its end; gives its result.
+/// Runs a job and returns its result.
 async fn job(verb: Verb, unit: &str) -> zbus::Result<String> {
     let bus = Connection::system().await?;
     let manager = ManagerProxy::new(&bus).await?;
     manager.subscribe().await?;
-    // Heard from before it begins: it may be over before its name comes back.
+    // Subscribe first: the job may finish before its path is returned.
     let mut ended = manager.receive_job_removed().await?;
     let job = match verb {
         Verb::Start => {
@@ -230,7 +232,8 @@ async fn job(verb: Verb, unit: &str) -> zbus::Result<String> {
     Err(zbus::Error::Failure("the bus has ended".to_owned()))
 }
 
-/// A unit that systemd still has in memory, such as one that failed, may be of an older file.
+/// Reloads the unit files if the unit's file has changed. A unit that systemd keeps in memory, such as a
+/// failed one, may be outdated.
 async fn reload_if_changed(bus: &Connection, manager: &ManagerProxy<'_>, unit: &str) -> zbus::Result<()> {
     let path = manager.load_unit(unit).await?;
     let unit = UnitProxy::builder(bus).path(path)?.build().await?;

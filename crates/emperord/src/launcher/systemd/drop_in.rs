@@ -1,4 +1,4 @@
-//! What an app's file says of its workers, in the words of systemd.
+//! Converts an app's settings to systemd's.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -11,7 +11,7 @@ use vassal::Vassal;
 
 use super::super::LaunchError;
 
-/// What a worker is given beyond its drain after SIGTERM, which takes `timeouts.stop`.
+/// The time that a worker gets in addition to `timeouts.stop`, which is its drain time after SIGTERM.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// A drop-in of `workerd@.service` (systemd.unit(5)).
@@ -20,9 +20,9 @@ pub(super) struct DropIn {
     app: VassalName,
     /// A name or a number.
     user: String,
-    /// Where its sockets are to be.
+    /// The folder of its sockets.
     folder: PathBuf,
-    /// That of frontd: who owns the folder of all sockets.
+    /// frontd's group, which owns the parent folder of all sockets.
     front: u32,
     memory: Option<u64>,
     cpu: Option<u32>,
@@ -30,14 +30,14 @@ pub(super) struct DropIn {
 }
 
 impl DropIn {
-    /// For the workers of `vassal`, whose sockets are to be in a folder of their own below `sockets`.
+    /// Creates the drop-in for workers of `vassal`. Their sockets' folder is below `sockets`.
     ///
     /// # Errors
-    /// When it is not known as whom it runs.
+    /// If the app's user is unknown.
     pub(super) fn new(vassal: &Vassal, sockets: &Path) -> Result<Self, LaunchError> {
         let user = match (&vassal.confinement.user, vassal.confinement.owner) {
             (Some(user), _) => user.to_string(),
-            // As it was when this version of the file was accepted.
+            // The owner when this version of the file was accepted.
             (None, Some(uid)) if uid != 0 => uid.to_string(),
             (None, _) => return Err(unknown(vassal)),
         };
@@ -67,7 +67,8 @@ impl fmt::Display for DropIn {
         let Self { app, user, folder, front, memory, cpu, stop } = self;
         writeln!(f, "# Written by emperord from what the file of {app} says. Changes here are lost.")?;
         writeln!(f, "[Service]\nUser={user}")?;
-        // The app's own, where frontd may enter and no other app: what is made in it has frontd's group.
+        // It belongs to the app's user and to frontd's group, which files in it inherit. So frontd may enter
+        // it, but no other app.
         let folder = folder.display();
         writeln!(f, "ExecStartPre=+/usr/bin/install -d -o {user} -g {front} -m 2750 {folder}")?;
         writeln!(f, "TimeoutStopSec={}", stop.as_secs_f64())?;

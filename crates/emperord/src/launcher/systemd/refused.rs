@@ -1,12 +1,13 @@
-//! What systemd's own exit statuses say of a process that it could not start (systemd.exec(5), "Process Exit Codes").
+//! The meaning of systemd's own exit statuses for processes that couldn't be started (systemd.exec(5),
+//! "Process Exit Codes").
 
-/// What went wrong, and what to do; None where the status is the program's own, and where another try may do.
+/// Returns what went wrong, and what to do. None if the status is the program's own, or if a retry may help.
 pub(super) fn meaning(status: i32) -> Option<String> {
     let (name, meaning) = STATUSES.iter().find(|(it, ..)| *it == status).map(|(_, name, it)| (name, it))?;
     Some(format!("{status}/{name}: {meaning}"))
 }
 
-/// Whether systemd was short of something, such as memory: another try may do, with nothing changed.
+/// Whether systemd lacked resources such as memory, so that a retry may help.
 pub(super) fn is_transient(status: i32) -> bool {
     TRANSIENT.contains(&status)
 }
@@ -87,7 +88,7 @@ mod tests {
         for status in TRANSIENT {
             assert_eq!(meaning(status), None, "{status}");
         }
-        // workerd's own, and those of shells and signals.
+        // Statuses of workerd, shells and signals.
         for status in [0, 1, 2, 3, 126, 127, 143, 199, 221, 255] {
             assert_eq!(meaning(status), None, "{status}");
         }

@@ -1,4 +1,4 @@
-//! More connections than emperord has descriptors for.
+//! More connections than emperord has descriptors.
 
 use std::os::unix::net::UnixStream as Client;
 
@@ -16,7 +16,7 @@ async fn who_connects_too_often_is_refused_and_the_others_are_served() {
     let served = serve_one_app();
     let mut admin = AdminServiceClient::new(served.channel.clone());
     admin.status(StatusRequest {}).await.unwrap();
-    // It has been counted: the clients of this test are in the same process.
+    // Restored after the limit was read: the clients of this test are in the same process.
     setrlimit(Resource::Nofile, before).unwrap();
 
     let clients: Vec<Client> = (0..100).map(|_| Client::connect(&served.socket).unwrap()).collect();
@@ -24,7 +24,7 @@ async fn who_connects_too_often_is_refused_and_the_others_are_served() {
     for client in clients.iter().rev() {
         client.set_nonblocking(true).unwrap();
         let mut client = UnixStream::from_std(client.try_clone().unwrap()).unwrap();
-        // A server speaks first: what it says of its settings is no end.
+        // A server speaks first: receiving its settings doesn't count as refused.
         refused += u64::from(!matches!(client.read(&mut [0; 1]).await, Ok(1..)));
         if refused == 60 {
             break;

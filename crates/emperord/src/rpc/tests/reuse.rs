@@ -1,4 +1,4 @@
-//! Connections whose maker has ended, and whose pid somebody else has.
+//! Connections whose process has exited, and whose pid was reused.
 #![expect(unsafe_code, reason = "a connection is its maker's: another process has to make it")]
 
 use std::fs;
@@ -14,10 +14,10 @@ use tonic::transport::Endpoint;
 
 use super::*;
 
-/// Tries until a worker has got the pid: threads of the test use up pids as well.
+/// The number of attempts to give a worker the pid: threads of the test take pids too.
 const TRIES: usize = 50;
 
-/// A process that makes a connection, and ends when it is told to.
+/// A process that makes a connection, and exits when told to.
 struct Maker {
     process: Child,
     connection: OwnedFd,
@@ -29,12 +29,12 @@ impl Maker {
         let (theirs, address) = (connection.try_clone().unwrap(), SocketAddrUnix::new(path).unwrap());
         let mut command = Command::new("cat");
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        // SAFETY: between fork and exec there is but a system call.
+        // SAFETY: there is only a system call between fork and exec.
         unsafe { command.pre_exec(move || Ok(connect(&theirs, &address)?)) };
         Self { process: command.spawn().unwrap(), connection }
     }
 
-    /// Ends, and leaves the connection to us.
+    /// Exits, and leaves the connection to the test.
     fn end(mut self) -> (u32, OwnedFd) {
         drop(self.process.stdin.take());
         self.process.wait().unwrap();
@@ -46,7 +46,7 @@ impl Maker {
     }
 }
 
-/// Calls over a connection that is there already.
+/// Creates a channel over an existing connection.
 fn channel(connection: OwnedFd) -> Channel {
     let stream = std::os::unix::net::UnixStream::from(connection);
     stream.set_nonblocking(true).unwrap();
@@ -79,12 +79,12 @@ async fn a_connection_that_was_passed_on_is_refused() {
 #[tokio::test]
 async fn one_that_was_passed_on_before_it_was_accepted_is_refused() {
     let served = serve_one_app();
-    // Nothing is accepted while this task does not wait.
+    // Nothing is accepted while this task doesn't yield.
     let (_, connection) = Maker::connect(&served.socket).end();
     assert_eq!(status(&channel(connection)).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
-/// In a PID namespace of its own, where the next pid can be chosen.
+/// In a separate PID namespace, where the next pid can be chosen.
 #[test]
 fn who_has_the_pid_of_another_apps_worker_is_told_nothing() {
     let mut namespace = vec!["--pid", "--fork", "--mount-proc"];
@@ -129,7 +129,7 @@ async fn in_a_pid_namespace() {
     }
 }
 
-/// Threads have pids, too: those that emperord asks questions on are made before one is chosen, and used again.
+/// Threads take pids too: creates the threads for lookups, which are reused, before a pid is chosen.
 async fn make_threads() {
     let barrier = Arc::new(Barrier::new(4));
     let threads: Vec<_> = (0..4)
@@ -143,7 +143,7 @@ async fn make_threads() {
     }
 }
 
-/// Has the worker of another app started with this pid.
+/// Starts a worker of another app with this pid.
 async fn start_worker_as(served: &Served, pid: u32) {
     for _ in 0..TRIES {
         fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();

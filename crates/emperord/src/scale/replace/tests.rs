@@ -1,4 +1,4 @@
-//! What an operator gave a file stays with it, or the file stays as it is.
+//! All properties of an operator's file are kept, or the file isn't changed.
 
 use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
@@ -11,7 +11,8 @@ use super::*;
 
 const BEFORE: &str = "workers = 2\n";
 const AFTER: &str = "workers = 3\n";
-/// `user:daemon:rw-` beside `rw-r-----`, with a mask of `rw-`: the kernel's form of an access control list (`acl(5)`).
+/// `user:daemon:rw-` in addition to `rw-r-----`, with mask `rw-`, in the kernel's format of an access control
+/// list (`acl(5)`).
 const ACL: &[u8] = b"\x02\0\0\0\
     \x01\0\x06\0\xff\xff\xff\xff\
     \x02\0\x06\0\x01\0\0\0\
@@ -19,7 +20,7 @@ const ACL: &[u8] = b"\x02\0\0\0\
     \x10\0\x06\0\xff\xff\xff\xff\
     \x20\0\0\0\xff\xff\xff\xff";
 
-/// A folder with a file.
+/// Creates a folder with a file.
 fn file() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("blog.toml");
@@ -27,7 +28,7 @@ fn file() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Sets an attribute; false where the file system has none of that kind.
+/// Sets an attribute. False if the file system doesn't support that kind.
 fn set(path: &Path, name: &str, value: &[u8]) -> bool {
     match setxattr(path, name, value, XattrFlags::empty()) {
         Err(Errno::NOTSUP) => false,
@@ -134,7 +135,7 @@ fn what_was_written_meanwhile_is_kept() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
-/// Another user may write the folder, and yet not give a file away.
+/// Another user may be able to write to the folder, but not to give a file away.
 #[test]
 fn an_owner_that_cannot_be_kept_leaves_the_file_untouched() {
     skip::needs_root!();
@@ -169,7 +170,7 @@ fn as_another_user() {
     assert!(told.starts_with("keep the owner 0 and group 0 of the file: "), "{told}");
 }
 
-/// Runs one of the tests below with capabilities or limits that take something away.
+/// Runs one of the tests below with restricted capabilities or limits.
 fn run_ignored(test: &str, path: &Path, confined: &str) {
     let script = format!("{confined} \"$0\" scale::replace::tests::{test} --exact --ignored --nocapture");
     let mut command = Command::new("/bin/sh");
@@ -179,7 +180,7 @@ fn run_ignored(test: &str, path: &Path, confined: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
 }
 
-/// As in emperord's own unit, whose root has no CAP_CHOWN.
+/// Like root in emperord's own unit, which lacks CAP_CHOWN.
 #[test]
 fn a_file_that_cannot_be_given_away_is_written_over() {
     skip::needs_root!();
@@ -208,7 +209,7 @@ fn without_chown() {
     assert_eq!(fs::metadata(&path).unwrap().ino(), before.ino());
 }
 
-/// The limit of a file's size stands for a full disk.
+/// A file size limit simulates a full disk.
 #[test]
 fn a_file_that_cannot_be_written_over_is_as_it_was() {
     let (_folder, path) = file();

@@ -1,4 +1,4 @@
-//! The real kernel, in a folder of its own.
+//! Tests with a real folder and inotify.
 
 use std::fs::{self, File};
 use std::time::SystemTime;
@@ -146,7 +146,7 @@ async fn a_link_is_a_file_too() {
 #[tokio::test]
 async fn after_lost_changes_everything_is_looked_at() {
     let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD), ("c.toml", GOOD)]);
-    // A watch that hears nothing, as after an overflow.
+    // A watch that reports nothing, as after an overflow.
     folder.vassals.inotify = readiness::inotify(Inotify::init().unwrap()).unwrap();
     folder.write("a.toml", &format!("{GOOD}workers = 7"));
     fs::remove_file(folder.path.path().join("b.toml")).unwrap();
@@ -173,7 +173,7 @@ async fn a_folder_that_vanishes_leaves_its_apps_until_it_is_back() {
     assert_eq!(folder.next().await, "b gone, a edited to 5");
 }
 
-/// As a folder that is emptied by mistake.
+/// For example a folder that was emptied by mistake.
 #[tokio::test]
 async fn files_that_all_disappear_together_are_missing_and_not_gone() {
     let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD)]);
@@ -187,7 +187,7 @@ async fn files_that_all_disappear_together_are_missing_and_not_gone() {
     assert_eq!(folder.next().await, "b edited to 3");
 }
 
-/// As a file system that is no longer mounted there, or a link that leads elsewhere.
+/// For example a file system that was unmounted, or a link that points elsewhere.
 #[tokio::test]
 async fn files_that_another_folder_does_not_have_are_missing_and_not_gone() {
     let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD)]);
@@ -208,7 +208,7 @@ async fn files_that_leave_one_by_one_and_an_only_file_are_deleted() {
     }
 }
 
-/// As a deployment that swaps a link, or a mount over the folder.
+/// For example a deployment that swaps a link, or a file system that was mounted over the folder.
 #[tokio::test]
 async fn a_link_to_another_folder_is_followed() {
     let root = tempfile::tempdir().unwrap();
