@@ -1,4 +1,4 @@
-//! What the daemons say to each other: generated gRPC code, and the nouns they share.
+//! The generated gRPC code of the daemons' services, and the names they share.
 
 mod name;
 

@@ -1,19 +1,19 @@
-//! The names of apps and of their workers: once parsed, the type is the proof.
+//! The names of apps and workers. Parsing proves that they are valid.
 
 use std::fmt;
 
-/// The name of an app, which is its file's name without `.toml`: 1 to 64 of `a-z 0-9 _ -`, beginning
-/// with a letter or a digit, and safe as a part of a file name, a unit name and a log line.
+/// The name of an app, which is its file's name without `.toml`: 1 to 64 characters of `a-z 0-9 _ -`,
+/// starting with a letter or a digit. It is safe as part of a file name, a unit name and a log line.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VassalName(String);
 
-/// Why a name is not one.
+/// Why a name is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing, or more than 64 characters.
+    /// It is empty or longer than 64 characters.
     #[error("name `{0}` has {len} characters, where 1 to 64 are allowed", len = .0.chars().count())]
     Length(String),
-    /// A character that is not allowed at its place.
+    /// It contains a character that isn't allowed at that position.
     #[error(
         "name `{name}` has `{character}` in it, where a-z, 0-9, `_` and `-` are allowed and the first is a letter or a digit"
     )]
@@ -23,8 +23,8 @@ pub enum NameError {
         /// The first character that is not allowed.
         character: char,
     },
-    /// A worker's name without its number.
-    #[error("worker name `{0}` does not end in `-` and a number from 1 to 65535")]
+    /// A worker's name has no number.
+    #[error("worker name `{0}` doesn't end with `-` and a number from 1 to 65535")]
     Number(String),
 }
 
@@ -32,7 +32,8 @@ impl VassalName {
     /// Parses a name.
     ///
     /// # Errors
-    /// When it is empty, too long, or has a character that is not allowed.
+    ///
+    /// Returns an error if the name is empty, too long, or contains a character that isn't allowed.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         if name.is_empty() || name.chars().count() > 64 {
             return Err(NameError::Length(name.chars().take(80).collect()));
@@ -59,12 +60,12 @@ impl fmt::Display for VassalName {
     }
 }
 
-/// The name of one worker: its app's and a number, such as `blog-2`.
+/// The name of a worker: its app's name and a number, such as `blog-2`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerName {
     /// The app.
     pub vassal: VassalName,
-    /// From 1 up.
+    /// Starts at 1.
     pub number: u16,
 }
 
@@ -72,7 +73,8 @@ impl WorkerName {
     /// Parses a name such as `blog-2`.
     ///
     /// # Errors
-    /// When the app's part is not a name or the number is missing.
+    ///
+    /// Returns an error if the app's name is invalid or the number is missing.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         let missing = || NameError::Number(name.chars().take(80).collect());
         let (vassal, number) = name.rsplit_once('-').ok_or_else(missing)?;
@@ -98,7 +100,7 @@ mod tests {
             assert_eq!(VassalName::parse(good).unwrap().as_str(), good);
         }
         for bad in ["", "-a", "_a", "Blog", "a.b", "a/b", "..", "a b", "ä", &"x".repeat(65)] {
-            assert!(VassalName::parse(bad).is_err(), "{bad} was taken");
+            assert!(VassalName::parse(bad).is_err(), "{bad} was accepted");
         }
     }
 
@@ -108,7 +110,7 @@ mod tests {
         assert_eq!((name.vassal.as_str(), name.number), ("my-blog", 12));
         assert_eq!(name.to_string(), "my-blog-12");
         for bad in ["blog", "blog-", "blog-0", "blog-01", "blog-x", "blog-65536", "-1", "blog-+1"] {
-            assert!(WorkerName::parse(bad).is_err(), "{bad} was taken");
+            assert!(WorkerName::parse(bad).is_err(), "{bad} was accepted");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! An accept loop that no error ends, and that does not spin when descriptors run out.
+//! An accept loop that survives all errors, and doesn't spin when file descriptors run out.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -13,23 +13,24 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The first pause after an error; each further one is twice as long.
+/// The first pause after an error. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Connections that are closed at most between two pauses.
+/// Maximum number of connections closed between two pauses.
 const CLOSED_AT_ONCE: usize = 64;
-/// An error after so long without one is a new incident, and is logged again.
+/// An error after this long without one is logged again as a new incident.
 const INCIDENT: Duration = Duration::from_secs(60);
 
 /// A listening socket.
 pub trait Listen {
-    /// What a client's arrival gives.
+    /// The result of an accept.
     type Accepted;
 
-    /// Accepts a connection, as the listeners of tokio do.
+    /// Accepts a connection, like tokio's listeners.
     ///
     /// # Errors
-    /// As accept(2).
+    ///
+    /// Returns the errors of accept(2).
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>>;
 }
 
@@ -49,7 +50,7 @@ impl Listen for TcpListener {
     }
 }
 
-/// Counts what accept loops could not do.
+/// Counts failed accepts.
 #[derive(Debug, Default)]
 pub struct Tally {
     failed: AtomicU64,
@@ -57,38 +58,39 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// How often the process, or the machine, had no descriptor or memory left for a connection.
+    /// How often a connection couldn't be accepted, for lack of descriptors or memory in the process or the
+    /// machine.
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Connections that were closed unserved because of that.
+    /// Connections that were closed without being served because of that.
     #[must_use]
     pub fn closed(&self) -> u64 {
         self.closed.load(Ordering::Relaxed)
     }
 }
 
-/// Accepts connections; its `accept` cannot fail.
+/// Accepts connections. Its `accept` can't fail.
 ///
-/// Without descriptors it pauses, for 10 ms at first and up to 1 s. Connections wait in the backlog for one pause.
-/// Those that cannot be served after it are closed, with a descriptor that is kept in reserve for this: a client that
-/// is refused can try again, and one that is left waiting cannot.
+/// When descriptors run out, it pauses, for 10 ms at first and up to 1 s. Connections wait in the backlog for
+/// one pause. Those that still can't be served after it are closed, with a descriptor that is reserved for
+/// this: a client that is refused can try again, one that is left waiting can't.
 #[derive(Debug)]
 pub struct Acceptor<L> {
     listener: L,
-    /// None while it cannot be had.
+    /// `None` while no descriptor is available.
     reserve: Option<File>,
     pause: Option<Pin<Box<Sleep>>>,
     next_pause: Duration,
     last_failure: Option<Instant>,
-    /// Since a connection was accepted last.
+    /// Failures since the last accepted connection.
     trouble: Trouble,
     tally: Arc<Tally>,
 }
 
-/// What an accept loop could not do for some time.
+/// Failures of an accept loop in some period.
 #[derive(Debug, Default)]
 struct Trouble {
     failed: u64,
@@ -96,7 +98,7 @@ struct Trouble {
 }
 
 impl<L: Listen> Acceptor<L> {
-    /// Accepts what comes to `listener`, and counts failures in `tally`.
+    /// Accepts connections from `listener`, and counts failures in `tally`.
     #[must_use]
     pub fn new(listener: L, tally: Arc<Tally>) -> Self {
         Self {
@@ -110,18 +112,18 @@ impl<L: Listen> Acceptor<L> {
         }
     }
 
-    /// The socket.
+    /// The listening socket.
     #[must_use]
     pub fn listener(&self) -> &L {
         &self.listener
     }
 
-    /// The next connection. Cancel safe.
+    /// Accepts the next connection. Cancel safe.
     pub async fn accept(&mut self) -> L::Accepted {
         poll_fn(|context| self.poll_accept(context)).await
     }
 
-    /// As `accept`, for a stream.
+    /// Like `accept`, for use in a stream.
     pub fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<L::Accepted> {
         loop {
             if let Some(pause) = &mut self.pause {
@@ -167,7 +169,7 @@ impl<L: Listen> Acceptor<L> {
         self.next_pause = (self.next_pause * 2).min(LONGEST_PAUSE);
     }
 
-    /// Closes connections that wait, as far as the descriptor in reserve suffices for one after the other.
+    /// Closes waiting connections one by one, using the reserved descriptor.
     fn close_waiting(&mut self, context: &mut Context<'_>) -> u64 {
         let mut closed = 0;
         if self.reserve.take().is_some() {
@@ -186,7 +188,7 @@ fn reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// Whether accept(2) told an error of one connection, which says nothing about the next.
+/// Whether an error of accept(2) concerns a single connection, and says nothing about the next one.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
@@ -216,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// Leaves this process no descriptor until it is dropped.
+    /// Uses up all file descriptors of this process until it is dropped.
     struct Exhausted {
         _files: Vec<File>,
         before: Rlimit,
@@ -236,7 +238,7 @@ mod tests {
         }
     }
 
-    /// Whether this is the process of its own that such a test needs. If not, the test is run in one.
+    /// Whether this is the separate process that such a test needs. If not, runs the test in one.
     fn runs_in_own_process(test: &str) -> bool {
         const MARK: &str = "TEST_RUNS_IN_OWN_PROCESS";
         if std::env::var_os(MARK).is_some() {
@@ -254,9 +256,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_descriptors_it_pauses_and_closes_who_waits_and_goes_on() {
+    async fn without_descriptors_it_pauses_closes_waiting_clients_and_continues() {
         if !runs_in_own_process(
-            "accept::tests::without_descriptors_it_pauses_and_closes_who_waits_and_goes_on",
+            "accept::tests::without_descriptors_it_pauses_closes_waiting_clients_and_continues",
         ) {
             return;
         }
@@ -271,10 +273,10 @@ mod tests {
             for client in clients {
                 client.set_nonblocking(true).unwrap();
                 let mut client = UnixStream::from_std(client).unwrap();
-                assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "closed, not left waiting");
+                assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "the client was left waiting");
             }
             assert_eq!(tally.closed(), 3);
-            // Twice for the first pause, and what little time passed since: it does not spin.
+            // Twice for the first pause, and for the short time since then: it doesn't spin.
             assert!(tally.failed() < 10, "{}", tally.failed());
 
             drop(spent);
@@ -285,9 +287,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_descriptors_clients_over_tcp_are_closed_and_accepting_goes_on_afterwards() {
+    async fn without_descriptors_tcp_clients_are_closed_and_accepting_continues_afterwards() {
         if !runs_in_own_process(
-            "accept::tests::without_descriptors_clients_over_tcp_are_closed_and_accepting_goes_on_afterwards",
+            "accept::tests::without_descriptors_tcp_clients_are_closed_and_accepting_continues_afterwards",
         ) {
             return;
         }
@@ -301,7 +303,7 @@ mod tests {
         let spent = Exhausted::new();
 
         let closed = async {
-            assert_eq!(early.read(&mut [0]).await.unwrap(), 0, "closed, not left waiting");
+            assert_eq!(early.read(&mut [0]).await.unwrap(), 0, "the client was left waiting");
             drop(spent);
             std::net::TcpStream::connect(address).unwrap()
         };

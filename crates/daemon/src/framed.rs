@@ -1,14 +1,14 @@
-//! Messages on a stream socket, each with its length before it: for who can have no gRPC.
+//! Length-prefixed protobuf messages on a stream socket, for processes that can't use gRPC.
 
 use std::io::{self, Read, Write};
 
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// The largest message, in bytes.
+/// Maximum size of a message, in bytes.
 const LIMIT: u32 = 16 << 20;
 
-/// A message as it is sent.
+/// Encodes a message with its length prefix.
 #[must_use]
 pub fn frame(message: &impl Message) -> Vec<u8> {
     let length = u32::try_from(message.encoded_len()).unwrap_or(u32::MAX);
@@ -18,15 +18,17 @@ pub fn frame(message: &impl Message) -> Vec<u8> {
 /// Sends a message.
 ///
 /// # Errors
-/// When the other side has gone.
+///
+/// Returns an error if the peer has closed the connection.
 pub fn send(stream: &mut impl Write, message: &impl Message) -> io::Result<()> {
     stream.write_all(&frame(message))
 }
 
-/// Receives a message; None when the other side has ended. Reads not a byte beyond it.
+/// Receives a message, or returns `None` if the peer has closed the stream. Doesn't read beyond the message.
 ///
 /// # Errors
-/// When the stream breaks, or what comes is no such message.
+///
+/// Returns an error if the stream breaks or the message is invalid.
 pub fn receive<M: Message + Default>(stream: &mut impl Read) -> io::Result<Option<M>> {
     let mut length = [0; 4];
     match stream.read_exact(&mut length) {
@@ -38,10 +40,11 @@ pub fn receive<M: Message + Default>(stream: &mut impl Read) -> io::Result<Optio
     decode(&message).map(Some)
 }
 
-/// As [`receive`], waiting as a task does.
+/// Like [`receive`], but async.
 ///
 /// # Errors
-/// As [`receive`].
+///
+/// The same as [`receive`].
 pub async fn receive_async<M: Message + Default>(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<Option<M>> {
@@ -71,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn messages_come_one_by_one_until_the_end() {
+    async fn messages_are_received_one_by_one_until_the_end() {
         let bytes = [frame(&"one".to_owned()), frame(&String::new()), frame(&"three".to_owned())].concat();
         let (mut blocking, mut waiting) = (bytes.as_slice(), bytes.as_slice());
         for expected in [Some("one"), Some(""), Some("three"), None] {
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_torn_is_refused() {
+    fn oversized_and_truncated_messages_are_refused() {
         assert!(receive::<String>(&mut [0xff; 4].as_slice()).is_err());
         assert!(receive::<String>(&mut [0, 0, 0, 9, 1].as_slice()).is_err());
     }

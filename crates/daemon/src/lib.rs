@@ -1,4 +1,5 @@
-//! Life as a service: signals, logging, the service manager, listening sockets, and gRPC on unix sockets.
+//! Running as a service: signals, logging, the service manager, listening sockets, and gRPC over unix
+//! sockets.
 
 pub mod accept;
 pub mod backoff;

@@ -1,4 +1,4 @@
-//! Listening sockets that were bound by someone else and handed over, as systemd does (`sd_listen_fds(3)`).
+//! Inherited listening sockets, passed on as systemd does it (`sd_listen_fds(3)`).
 
 use std::env;
 use std::fs::File;
@@ -8,36 +8,37 @@ use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 const FIRST: RawFd = 3;
 const AT_MOST: RawFd = 64;
 
-/// A socket that was handed over.
+/// An inherited socket.
 #[derive(Debug)]
 pub struct Listening {
-    /// From `LISTEN_FDNAMES`; `unknown` where none was given.
+    /// From `LISTEN_FDNAMES`, or `unknown` if there is no name.
     pub name: String,
     /// The socket, with close-on-exec set.
     pub fd: OwnedFd,
 }
 
-/// Why what was handed over cannot be used.
+/// Why inherited sockets can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenFdsError {
-    /// `LISTEN_FDS` is not a number in range.
+    /// `LISTEN_FDS` isn't a number in range.
     #[error("read LISTEN_FDS={0}: not a number from 0 to {AT_MOST}")]
     Count(String),
-    /// A descriptor that was announced is not open.
+    /// An announced descriptor isn't open.
     #[error("take over file descriptor {fd} of LISTEN_FDS")]
     NotOpen {
-        /// Its number.
+        /// The descriptor's number.
         fd: RawFd,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
 }
 
-/// Takes the sockets that were handed over; none when there are none, or when they are meant for another
-/// process (`LISTEN_PID`). To be called once, before threads are started.
+/// Takes the inherited sockets. Returns none if there are none, or if they are meant for another process
+/// (`LISTEN_PID`). Must be called only once, before threads are started.
 ///
 /// # Errors
-/// When the environment announces what is not there.
+///
+/// Returns an error if the environment announces sockets that don't exist.
 pub fn take() -> Result<Vec<Listening>, ListenFdsError> {
     let Ok(count) = env::var("LISTEN_FDS") else { return Ok(Vec::new()) };
     if env::var("LISTEN_PID").is_ok_and(|pid| pid != std::process::id().to_string()) {
@@ -59,7 +60,7 @@ pub fn take() -> Result<Vec<Listening>, ListenFdsError> {
 
 #[expect(unsafe_code, reason = "a descriptor inherited across exec has no owner that Rust knows")]
 fn own(fd: RawFd) -> Result<OwnedFd, ListenFdsError> {
-    // A look that needs no ownership: an announced descriptor that is not open must not be adopted.
+    // Checked without taking ownership: an announced descriptor that isn't open must not be adopted.
     File::open(format!("/proc/self/fdinfo/{fd}")).map_err(|source| ListenFdsError::NotOpen { fd, source })?;
     // SAFETY: the descriptor is open, and the protocol of `sd_listen_fds(3)` makes this process its owner.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };

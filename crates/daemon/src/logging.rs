@@ -1,4 +1,4 @@
-//! Logs to stderr, a line an event: `2026-11-22T20:56:41.123Z  INFO frontd: listening address=[::]:443`.
+//! Logs to stderr, one line per event: `2026-11-22T20:56:41.123Z  INFO frontd: listening address=[::]:443`.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
@@ -27,32 +27,32 @@ use crate::output;
 mod console;
 pub mod copy;
 
-/// The target of what an app prints.
+/// The target for the output of an app.
 pub const APP: &str = "app";
-/// The target of the access log.
+/// The target for the access log.
 pub const ACCESS: &str = "access";
-/// The target of what somebody at a terminal has to know, though nothing is wrong.
+/// The target for information that a person at a terminal needs although nothing is wrong.
 pub const NOTICE: &str = "notice";
 
-/// How long the end of a process waits for a log that is read slowly.
+/// How long a process waits for its log to be read before it exits.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// How long a panic does, which may be the end of the process.
+/// How long a panic waits for it, since it may end the process.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// How a log line is written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// For people.
     #[default]
     Text,
-    /// A JSON object a line, for machines.
+    /// One JSON object per line, for programs.
     Json,
-    /// For a developer at a terminal: the app's output as it is, its requests, and problems.
+    /// For a developer's terminal: the app's raw output, its requests, and problems.
     Console,
 }
 
 impl Format {
-    /// As `--log-format` takes it.
+    /// The name, as in `--log-format`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -76,12 +76,13 @@ impl FromStr for Format {
     }
 }
 
-/// What this process is called in its logs, and in which format. Locks would be a danger to a process that is forked.
+/// The name and the format of this process's log. Not behind locks, which would be dangerous in a forked
+/// process.
 static NAME: OnceLock<String> = OnceLock::new();
 static NEW_NAME: OnceLock<String> = OnceLock::new();
 static FORMAT: OnceLock<Format> = OnceLock::new();
 
-/// This process logs under another name from here on: it was forked, and is another one. Can be done once.
+/// Changes the name that this process logs under, after a fork. Only the first call has an effect.
 pub fn rename(name: &str) {
     NEW_NAME.get_or_init(|| name.to_owned());
 }
@@ -90,7 +91,7 @@ fn name() -> &'static str {
     NEW_NAME.get().or_else(|| NAME.get()).map_or("", String::as_str)
 }
 
-/// Has the last lines written when the process ends in good order: to be held by `main`.
+/// Flushes the log when dropped. To be held by `main`.
 #[derive(Debug)]
 #[must_use]
 pub struct LastLines(());
@@ -101,7 +102,7 @@ impl Drop for LastLines {
     }
 }
 
-/// Waits until the lines so far are written, for a second at most. For the end of a process.
+/// Waits until all lines are written, for up to one second. For use at the end of a process.
 pub fn flush() {
     flush_for(LAST_LINES);
 }
@@ -111,17 +112,17 @@ fn flush_for(limit: Duration) {
     copy::flush(limit);
 }
 
-/// Logs of this process go to stderr from here on, under `name`, and so do panics. `IMPERIUM_LOG` chooses what is
-/// logged, as in `info,frontd=debug,h2=off`. The default is everything from `info` up, and from `warn` up in the
-/// console format, which shows requests and the app's output too.
+/// Sends the logs of this process to stderr, under `name`, and logs panics. `IMPERIUM_LOG` selects what is
+/// logged, as in `info,frontd=debug,h2=off`. The default is `info` and above, and `warn` and above in the
+/// console format, which also shows requests and the app's output.
 ///
-/// A second call changes nothing.
+/// Only the first call has an effect.
 pub fn init(name: &str, format: Format) -> LastLines {
     copy::keep_as_told();
     NAME.get_or_init(|| name.to_owned());
     FORMAT.get_or_init(|| format);
     let wanted = env::var("IMPERIUM_LOG").ok().and_then(|it| it.parse().ok());
-    // `EnvFilter` knows spans and fields too, and has an engine of regular expressions in every process for it.
+    // `EnvFilter` also supports spans and fields, but would add a regular expression engine to every process.
     let filter = wanted.unwrap_or_else(|| match format {
         Format::Text | Format::Json => Targets::new().with_default(Level::INFO),
         Format::Console => console::filter(),
@@ -143,12 +144,13 @@ pub fn init(name: &str, format: Format) -> LastLines {
     LastLines(())
 }
 
-/// Whether to write colors: to a terminal, unless `NO_COLOR` is set to anything (<https://no-color.org>).
+/// Whether to use colors: on a terminal, unless `NO_COLOR` is set to a non-empty value
+/// (<https://no-color.org>).
 pub fn has_color(stream: &impl io::IsTerminal) -> bool {
     stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
 }
 
-/// In place of the standard library's own hook, which waits for whoever reads stderr.
+/// Replaces the standard library's panic hook, which blocks until stderr is read.
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let thread = thread::current();
     let thread = thread.name().unwrap_or("unnamed");
@@ -162,14 +164,14 @@ fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     flush_for(LAST_WORDS);
 }
 
-/// The line that tells how many were dropped. Written by hand, as `tracing` takes locks.
+/// The line that reports dropped lines. Written by hand, since `tracing` takes locks.
 pub(crate) fn dropped_line(lines: u64) -> Vec<u8> {
-    lines_line(lines, "lines of the log were dropped, as nobody read it")
+    lines_line(lines, "lines of the log were dropped because nothing read it")
 }
 
-/// As `dropped_line`, of the file that `imperium logs` reads.
+/// Like `dropped_line`, for the file that `imperium logs` reads.
 fn not_kept_line(lines: u64) -> Vec<u8> {
-    lines_line(lines, "lines of the log are missing here, as the disk was slow")
+    lines_line(lines, "lines of the log are missing here because the disk was slow")
 }
 
 fn lines_line(lines: u64, what: &str) -> Vec<u8> {
@@ -185,7 +187,7 @@ fn lines_line(lines: u64, what: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Collects one event and writes it as a whole, so that the lines of threads and processes that share a stderr
+/// Buffers one event and writes it in one go, so that lines of threads and processes with the same stderr
 /// don't mix.
 struct Line(Vec<u8>);
 
@@ -247,7 +249,7 @@ where
     }
 }
 
-/// The name of a level, and its color (ECMA-48, 8.3.117).
+/// The name and the color of a level (ECMA-48, section 8.3.117).
 fn level(level: Level) -> (&'static str, &'static str) {
     match level {
         Level::ERROR => ("ERROR", "31"),
@@ -258,7 +260,7 @@ fn level(level: Level) -> (&'static str, &'static str) {
     }
 }
 
-/// The fields of one event, the message apart.
+/// The fields of an event, with the message separately.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -266,7 +268,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// The message's first line says what it is about; what follows is a traceback, or what an app printed.
+    /// Splits the message after its first line. What follows is a traceback, or the output of an app.
     fn split(&self) -> (&str, &str) {
         self.message.split_at(self.message.find('\n').unwrap_or(self.message.len()))
     }

@@ -1,4 +1,4 @@
-//! Tells the service manager how this process is doing (`sd_notify(3)`), or nobody where there is none.
+//! Notifies the service manager about the state of this process (`sd_notify(3)`), if there is one.
 
 use std::env;
 use std::ffi::OsStr;
@@ -11,28 +11,28 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The way to the service manager.
+/// The connection to the service manager.
 #[derive(Debug, Clone)]
 pub struct Notify {
     manager: Option<SocketAddr>,
     watchdog: Option<Duration>,
 }
 
-/// What there is to tell.
+/// A state to report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It serves.
+    /// The service is ready.
     Ready,
-    /// It reads its configuration again; `Ready` follows.
+    /// The service reloads its configuration. `Ready` follows.
     Reloading,
-    /// It is ending.
+    /// The service is stopping.
     Stopping,
-    /// It is alive.
+    /// The watchdog's keep-alive.
     Alive,
 }
 
 impl Notify {
-    /// As the environment says: `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    /// From the environment: `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     #[must_use]
     pub fn from_env() -> Self {
         let of_another = env::var("WATCHDOG_PID").is_ok_and(|pid| pid != std::process::id().to_string());
@@ -43,32 +43,31 @@ impl Notify {
         }
     }
 
-    /// To a socket: a path, or `@` and a name. Without a watchdog.
+    /// Uses a socket: a path, or `@` and an abstract name. Without a watchdog.
     #[must_use]
     pub fn to(socket: Option<&OsStr>) -> Self {
         Self { manager: socket.and_then(address), watchdog: None }
     }
 
-    /// Tells it. That nobody hears is no reason to serve no more: it is logged, and a manager that does not read is
-    /// not waited for.
+    /// Reports a state. Never blocks, and never fails: errors are logged.
     pub fn tell(&self, state: State) {
         let Some(manager) = &self.manager else { return };
         match send(manager, &state.to_string()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                tracing::debug!(?state, "the service manager does not read, and is not told");
+                tracing::debug!(?state, "the service manager isn't reading: notification skipped");
             }
             Err(error) => tracing::warn!(?state, %error, "cannot notify the service manager"),
         }
     }
 
-    /// Tells that this process is alive, twice as often as is asked for; for good, where nobody asks for it.
+    /// Sends keep-alives at twice the rate that the watchdog requires. Without a watchdog, waits forever.
     pub async fn keep_alive(self) {
         self.keep_alive_while(|| true).await;
     }
 
-    /// The same, but passes over each time at which `is_alive` says otherwise: a manager that is not told for too long
-    /// ends this process.
+    /// Like [`Self::keep_alive`], but skips keep-alives while `is_alive` returns `false`. If they are missing
+    /// for too long, the service manager ends this process.
     pub async fn keep_alive_while(self, is_alive: impl Fn() -> bool) {
         let Some(watchdog) = self.watchdog else { return std::future::pending().await };
         let mut ticks = tokio::time::interval(watchdog / 2);
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manager_is_told() {
+    fn states_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_manager_is_not_told_that_what_hangs_is_alive() {
+    async fn no_keep_alive_is_sent_while_the_service_hangs() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_a_file_is_reached() {
+    fn an_abstract_socket_works() {
         let name = format!("imperium-notify-{}", std::process::id());
         let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         Notify::to(Some(OsStr::new(&format!("@{name}")))).tell(State::Ready);
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_does_not_read_is_not_waited_for() {
+    fn a_manager_that_does_not_read_never_blocks() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let _manager = UnixDatagram::bind(&path).unwrap();
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn that_nobody_hears_harms_nobody() {
+    fn a_missing_manager_is_ignored() {
         Notify::to(None).tell(State::Ready);
         Notify::to(Some(OsStr::new("/nonexistent/notify"))).tell(State::Ready);
     }

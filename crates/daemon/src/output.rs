@@ -1,4 +1,4 @@
-//! Writes lines to stdout, stderr and a file without ever waiting for whoever reads them, or for the disk.
+//! Writes lines to stdout, stderr and a file without ever blocking on a reader or a disk.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,23 +13,23 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-/// The name of the thread that waits for a reader, which exists only once it was needed.
+/// The name of the thread that waits for a reader. It is only started when needed.
 pub const WRITER: &str = "log-writer";
 
-/// How much may wait for a reader, in bytes. More is dropped, and counted.
+/// Maximum size of the queued lines, in bytes. Further lines are dropped and counted.
 const LIMIT: usize = 512 << 10;
-/// What a line that waits takes beyond its text.
+/// Memory of a queued line in addition to its text, in bytes.
 const OVERHEAD: usize = 32;
-/// Room of a pipe that is left to other processes that write into it at the same moment.
+/// Space in a pipe that is left to other processes that may write at the same time.
 const MARGIN: usize = 8 * PAGE;
-/// A pipe holds one write or a part of it per page, however short that is (`pipe(7)`).
+/// A pipe stores at most one write per page, however short (`pipe(7)`).
 const PAGE: usize = 4096;
 const WRITER_STACK: usize = 128 << 10;
 
 static STDERR: Output = Output::new(rustix::stdio::stderr, crate::logging::dropped_line);
 static STDOUT: Output = Output::new(rustix::stdio::stdout, crate::logging::dropped_line);
 
-/// Writes a line, however long that takes.
+/// Writes a line, and may block.
 pub(crate) type WriteLine = Box<dyn FnMut(&[u8]) -> io::Result<()>>;
 
 /// The standard error stream of this process.
@@ -44,46 +44,46 @@ pub fn stdout() -> &'static Output {
     &STDOUT
 }
 
-/// How many writes to either stream were dropped since this process started.
+/// The number of writes to either stream that were dropped since the process started.
 #[must_use]
 pub fn dropped() -> u64 {
     STDERR.dropped() + STDOUT.dropped()
 }
 
-/// Waits until everything written so far is out, for `limit` at most per stream. For the end of a process.
+/// Waits until everything is written, for at most `limit` per stream. For use at the end of a process.
 pub fn flush(limit: Duration) {
     STDERR.flush(limit);
     STDOUT.flush(limit);
 }
 
-/// A stream or a file that several threads write to, a whole line or several at a time.
+/// A stream or file that several threads write to, one or more whole lines at a time.
 ///
-/// A line for a stream is written at once where the kernel takes it without a wait, so that what a process said last
-/// is out even if the process is killed a moment later. Everything else is queued, for a thread that waits.
+/// A line for a stream is written directly if the kernel accepts it without blocking, so the last line is out
+/// even if the process is killed a moment later. Everything else is queued for a thread that may block.
 pub struct Output {
     sink: Sink,
-    /// Makes the line that tells how many were dropped. Takes no lock: see `Queue::of_this_process`.
+    /// Creates the line that reports dropped lines. Must not take locks: see `Queue::of_this_process`.
     report: fn(u64) -> Vec<u8>,
     queue: OnceLock<Queue>,
-    /// How many writes were dropped.
+    /// The number of dropped writes.
     dropped: AtomicU64,
 }
 
-/// Where the lines go.
+/// The destination of the lines.
 enum Sink {
     /// A standard stream.
     Stream(fn() -> BorrowedFd<'static>),
-    /// What only the thread writes, as a disk may be slow. The thread makes this when it starts, so that a forked
-    /// process shares nothing with it.
+    /// Only written by the thread, because a disk may be slow. The thread creates the writer when it starts,
+    /// so that a forked process doesn't share it.
     Slow(fn() -> WriteLine),
 }
 
-/// The lines of one process that wait.
+/// The queued lines of one process.
 struct Queue {
     process: u32,
     state: Mutex<State>,
     changed: Condvar,
-    /// That of a process forked from this one.
+    /// The queue of a process that was forked from this one.
     of_fork: OnceLock<Box<Queue>>,
 }
 
@@ -92,9 +92,9 @@ struct State {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     has_writer: bool,
-    /// The writer has taken a line out, and is not done with it.
+    /// The writer has removed a line and hasn't finished writing it.
     is_writing: bool,
-    /// Lines dropped since the queue was full. Nothing is taken again until half of it is free.
+    /// Lines dropped since the queue was full. New lines are only accepted again once half of it is free.
     dropped: u64,
 }
 
@@ -103,7 +103,7 @@ impl Output {
         Self::to(Sink::Stream(descriptor), report)
     }
 
-    /// Lines are written by the thread alone.
+    /// Lines are only written by the thread.
     pub(crate) const fn slow(writer: fn() -> WriteLine, report: fn(u64) -> Vec<u8>) -> Self {
         Self::to(Sink::Slow(writer), report)
     }
@@ -116,12 +116,12 @@ impl Output {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// A line was dropped, or its stream is closed or broken.
+    /// Counts a line that was dropped, or whose stream is closed or broken.
     fn count_dropped(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Writes, or drops and counts what can't be written. Never waits for a reader.
+    /// Writes a line, or drops and counts it. Never blocks.
     pub fn write(&'static self, line: Vec<u8>) {
         let queue = self.queue();
         let mut state = queue.lock();
@@ -148,14 +148,15 @@ impl Output {
         queue.changed.notify_all();
     }
 
-    /// Waits until everything written so far is out, for `limit` at most.
+    /// Waits until everything is written, for at most `limit`.
     pub(crate) fn flush(&self, limit: Duration) {
         let queue = self.queue();
         let waits = |state: &mut State| state.has_writer && (state.is_writing || !state.lines.is_empty());
         let _nobody_reads = queue.changed.wait_timeout_while(queue.lock(), limit, waits);
     }
 
-    /// The writer's life. It takes no lock but the queue's: this process may be forked at any moment.
+    /// The loop of the writer thread. It takes no lock except the queue's, because the process may be forked
+    /// at any time.
     fn write_queued(&self, queue: &Queue) {
         let mut write = self.sink.writer();
         loop {
@@ -184,7 +185,7 @@ impl Output {
 }
 
 impl Sink {
-    /// Writes as much as is taken without a wait.
+    /// Writes as much as possible without blocking.
     fn try_write(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
         match self {
             Self::Stream(descriptor) => try_write(descriptor(), bytes),
@@ -210,8 +211,8 @@ impl Queue {
         }
     }
 
-    /// A forked process has no writer, and its copy of the queue may be locked for good: it gets its own, and leaves the
-    /// lines in the copy to the process it was forked from.
+    /// The queue of the current process. A forked process has no writer thread, and its copy of the queue may
+    /// be locked forever. So it gets its own queue, and leaves the lines in the copy to the parent.
     fn of_this_process(&self) -> &Self {
         let process = std::process::id();
         let mut queue = self;
@@ -227,7 +228,8 @@ impl Queue {
 }
 
 impl State {
-    /// Queues a line, or drops it and returns false. One that is begun is never dropped, so that no line is cut.
+    /// Queues a line, or drops it and returns `false`. The rest of a partly written line is never dropped, so
+    /// that no line is truncated.
     fn push(&mut self, line: Vec<u8>, is_begun: bool) -> bool {
         let is_full = self.dropped > 0 || self.bytes + line.len() > LIMIT;
         if is_full && !is_begun {
@@ -246,7 +248,7 @@ impl State {
     }
 }
 
-/// Writes as much as the kernel takes without a wait.
+/// Writes as much as the kernel accepts without blocking.
 fn try_write(to: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
     match FileType::from_raw_mode(rustix::fs::fstat(to)?.st_mode) {
         FileType::Socket => rustix::net::send(to, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
@@ -256,17 +258,17 @@ fn try_write(to: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
     }
 }
 
-/// Whether a pipe certainly takes so much as a whole. Another process may write into it between this and our own
-/// write: that's what the margin is for.
+/// Whether a pipe is certain to accept this many bytes at once. Another process may write to it before our
+/// own write: that's what the margin is for.
 fn has_room(pipe: BorrowedFd<'_>, length: usize) -> rustix::io::Result<bool> {
     let unread = usize::try_from(rustix::io::ioctl_fionread(pipe)?).unwrap_or(usize::MAX);
     let capacity = rustix::pipe::fcntl_getpipe_size(pipe)?;
-    // Two writes in a row that don't share a page take more than a page together.
+    // Two consecutive writes that don't share a page take up more than one page together.
     let taken = unread.saturating_mul(2).saturating_add(PAGE);
     Ok(taken.saturating_add(length).saturating_add(MARGIN) <= capacity)
 }
 
-/// `O_NONBLOCK` on stderr itself would hold for every process that shares it.
+/// Opens the terminal again: `O_NONBLOCK` on stderr itself would affect all processes that share it.
 fn write_to_terminal(terminal: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
     let path = format!("/proc/self/fd/{}", terminal.as_raw_fd());
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -274,7 +276,7 @@ fn write_to_terminal(terminal: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Resu
     rustix::io::write(opened, bytes)
 }
 
-/// Writes everything, however long the reader takes.
+/// Writes everything, and blocks as long as necessary.
 fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(to, bytes) {

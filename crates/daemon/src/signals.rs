@@ -1,21 +1,21 @@
-//! The signals that a service answers to.
+//! The signals that a service handles.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What the operator asked for.
+/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// SIGTERM: finish what is under way, and end.
+    /// SIGTERM: finish running requests, then exit.
     Stop,
-    /// SIGINT, from a Ctrl-C or from `imperium up`: as above, and leave nothing running behind.
+    /// SIGINT, from Ctrl-C or `imperium up`: the same, and leave no processes behind.
     Interrupt,
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: reload the configuration.
     Reload,
 }
 
-/// Receives SIGTERM, SIGINT and SIGHUP from here on.
+/// Receives SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -27,7 +27,8 @@ impl Signals {
     /// Installs the handlers.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    ///
+    /// Returns an error if a handler can't be installed.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -36,7 +37,7 @@ impl Signals {
         })
     }
 
-    /// The next signal.
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.terminate.recv() => Asked::Stop,
@@ -45,7 +46,7 @@ impl Signals {
         }
     }
 
-    /// Waits until it is time to stop; what else comes is passed over.
+    /// Waits for SIGTERM or SIGINT. Ignores SIGHUP.
     pub async fn stop(&mut self) {
         while self.next().await == Asked::Reload {}
     }

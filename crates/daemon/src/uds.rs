@@ -1,4 +1,4 @@
-//! gRPC on unix sockets: bind one, connect to one, and ask who is at the other end.
+//! gRPC over unix sockets: listening and connecting.
 
 mod calm;
 
@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub use calm::CalmStream;
 
-/// Why a socket could not be listened on.
+/// Why a socket couldn't be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("{step} unix socket {}", path.display())]
 pub struct ListenError {
@@ -24,20 +24,19 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Binds `path` with mode 0660, in place of a socket that a former process left there.
+/// Listens on `path` with mode 0660. Replaces a socket that an earlier process left there.
 ///
 /// # Errors
-/// When something that is no socket is at `path`, or the kernel refuses.
+///
+/// Returns an error if `path` exists and isn't a socket, or if the kernel refuses.
 pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     let failed = |step| move |source| ListenError { step, path: path.to_owned(), source };
-    // Bound under another name and renamed: a peer finds the former socket or one that is ready, never
-    // one that is not yet allowed to it.
+    // Bound under another name, then renamed: a peer finds the old socket or one that is ready, never one
+    // without its permissions.
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
     let _ = fs::remove_file(&fresh);
     if fs::symlink_metadata(path).is_ok_and(|it| !it.file_type().is_socket()) {
-        return Err(failed("replace")(io::Error::other(
-            "there is something that is no socket: move it away",
-        )));
+        return Err(failed("replace")(io::Error::other("it exists and isn't a socket: move it away")));
     }
     let listener = UnixListener::bind(&fresh).map_err(failed("bind"))?;
     fs::set_permissions(&fresh, Permissions::from_mode(0o660)).map_err(failed("set the mode of"))?;
@@ -45,9 +44,10 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     Ok(listener)
 }
 
-/// A channel to the server at `path`, that connects at the first call, and again after it broke.
+/// Creates a channel to the server at `path`. It connects with the first call, and reconnects after a
+/// failure.
 ///
-/// `tune` sets what the caller wants otherwise than tonic, such as window sizes.
+/// `tune` changes settings of the endpoint, such as window sizes.
 #[must_use]
 pub fn channel(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel {
     let path = path.to_owned();
@@ -57,8 +57,8 @@ pub fn channel(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel 
     }))
 }
 
-/// As [`channel`], to a socket in a folder of another user, who could put a symbolic link to any socket in its place: such
-/// a one is an error.
+/// Like [`channel`], for a socket in another user's folder. That user could replace it with a symlink to any
+/// socket, so symlinks are an error.
 #[must_use]
 pub fn channel_without_links(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel {
     let path = path.to_owned();
@@ -68,17 +68,17 @@ pub fn channel_without_links(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoin
     }))
 }
 
-/// The address is never looked at: it becomes the `:authority` of the calls.
+/// The address is never resolved. It becomes the `:authority` of the calls.
 fn endpoint() -> Endpoint {
     Endpoint::from_static("http://localhost")
 }
 
-/// What is opened is what is connected to, whatever has its name by then.
+/// Connects to the socket that was opened and checked, even if its path is replaced meanwhile.
 async fn connect_without_links(path: &Path) -> io::Result<UnixStream> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = open(path, flags, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
-        return Err(io::Error::other(format!("connect to {}: it is no socket", path.display())));
+        return Err(io::Error::other(format!("connect to {}: it isn't a socket", path.display())));
     }
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
 }
@@ -113,8 +113,8 @@ mod tests {
         let link = folder.path().join("b.sock");
         std::os::unix::fs::symlink(&socket, &link).unwrap();
         let error = connect_without_links(&link).await.unwrap_err().to_string();
-        assert!(error.ends_with("b.sock: it is no socket"), "{error}");
-        // As a worker does that starts anew: the name has the new socket.
+        assert!(error.ends_with("b.sock: it isn't a socket"), "{error}");
+        // Like a restarted worker: the path now belongs to a new socket.
         let listener = listen(&socket).unwrap();
         let (client, server) = tokio::join!(connect_without_links(&socket), listener.accept());
         assert!(client.is_ok() && server.is_ok());

@@ -1,12 +1,13 @@
-//! Reads a `.env` file: names and values of environment variables.
+//! Reads `.env` files, which contain environment variables.
 //!
-//! A line is empty, a comment that begins with `#`, or `NAME=value`, where `export` may come before. A value is
+//! A line is empty, a comment that starts with `#`, or `NAME=value`, optionally after `export`. A value is
 //!
-//! - as it stands, up to a `#` behind white space, without the white space around it;
-//! - between single quotes, as it stands;
-//! - between double quotes, with `\n`, `\r`, `\t`, `\"`, `\\` and `\$` for what these mean.
+//! - unquoted, up to a `#` after whitespace, with surrounding whitespace removed;
+//! - in single quotes, taken literally;
+//! - in double quotes, with the escapes `\n`, `\r`, `\t`, `\"`, `\\` and `\$`.
 //!
-//! Nothing is looked up: `$HOME` is just that text. A value is one line. Of two of the same name, the later one counts.
+//! There is no expansion: `$HOME` stays as it is. A value can't span lines. If a name occurs more than once,
+//! the last value wins.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -16,29 +17,29 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// Bytes of a file.
+/// Maximum size of a file, in bytes.
 const LONGEST: u64 = 256 << 10;
-/// Variables in it.
+/// Maximum number of variables in a file.
 const MOST: usize = 1000;
 
-/// Why a file isn't used. No text of the file is in it, as that may be a secret.
+/// Why a file can't be used. Contains nothing from the file's content, which may be secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It can't be opened or read.
+    /// The file can't be opened or read.
     #[error("read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said, or that it isn't UTF-8.
+        /// The error of the kernel, or that the content isn't UTF-8.
         source: io::Error,
     },
     /// It is a folder, a pipe or a device.
     #[error("{} isn't a file", .0.display())]
     NoFile(PathBuf),
-    /// It is too long.
+    /// The file is too long.
     #[error("{} has more than {} KiB", .0.display(), LONGEST >> 10)]
     TooLong(PathBuf),
-    /// A line of it can't be understood.
+    /// A line is invalid.
     #[error(
         "line {number} of {} {why}: write each line as NAME=value, NAME='value' or NAME=\"value\"",
         path.display()
@@ -46,7 +47,7 @@ pub enum ReadError {
     Line {
         /// The file.
         path: PathBuf,
-        /// Which line, from 1 on.
+        /// The line number, starting at 1.
         number: usize,
         /// What is wrong with it.
         why: &'static str,
@@ -59,10 +60,11 @@ struct BadLine {
     why: &'static str,
 }
 
-/// Reads the variables of the file `path`, with the rights of this process. It never waits for the other end of a pipe.
+/// Reads the variables in the file `path`. Opening a pipe doesn't block.
 ///
 /// # Errors
-/// When the file can't be read, is too long, or has a line that can't be understood.
+///
+/// Returns an error if the file can't be read, is too long, or contains an invalid line.
 pub fn read(path: &Path) -> Result<BTreeMap<String, String>, ReadError> {
     let failed = |source| ReadError::Read { path: path.to_owned(), source };
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_told_by_its_number_and_without_its_text() {
+    fn an_invalid_line_is_reported_by_number_without_its_text() {
         for (text, why) in [
             ("A=b\nsecret", "line 2 has no `=`"),
             ("1A=secret", "line 1 doesn't begin with the name of a variable"),
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_bounded_and_pipes_are_not_waited_for() {
+    fn files_are_bounded_and_pipes_do_not_block() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
         let told = || read(&path).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! How `imperium up app.py` shows events: what the app prints as it is, one line per request, and only problems besides.
+//! The format of `imperium up app.py`: the app's output as is, one line per request, and problems.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::{ACCESS, APP, Fields, NOTICE};
 
-/// Bytes of a request's target that are shown.
+/// Maximum number of bytes shown of a request's target.
 const LONGEST_TARGET: usize = 200;
 
-/// What is shown unless `IMPERIUM_LOG` says otherwise.
+/// What is shown unless `IMPERIUM_LOG` is set.
 pub(super) fn filter() -> Targets {
     let shown = [APP, ACCESS, NOTICE].map(|target| (target, Level::INFO));
     Targets::new().with_default(Level::WARN).with_targets(shown)

@@ -1,4 +1,4 @@
-//! Keeps the last lines of the log in a file, for `imperium logs`: under `imperium up` no journal has them.
+//! Keeps the last lines of the log in a file for `imperium logs`, since `imperium up` has no journal.
 
 use std::env;
 use std::fs::{self, File};
@@ -10,49 +10,50 @@ use std::time::Duration;
 
 use crate::output::{Output, WriteLine};
 
-/// Names the file to all processes that share it.
+/// The environment variable that names the file to all processes that share it.
 pub const VARIABLE: &str = "IMPERIUM_LOG_COPY";
-/// Bytes in it, about. Then it becomes the former one, of which there is one.
+/// Approximate maximum size, in bytes. Then the file replaces the previous one.
 const LIMIT: u64 = 1 << 20;
 
 static PATH: OnceLock<PathBuf> = OnceLock::new();
 static OUTPUT: Output = Output::slow(writer, super::not_kept_line);
 
-/// Where the former file of `path` is.
+/// The path of the previous file of `path`.
 #[must_use]
 pub fn former(path: &Path) -> PathBuf {
     path.with_extension("old")
 }
 
-/// Lines of this process go to the file `path` as well, if it can be opened. A second call changes nothing.
+/// Also writes the lines of this process to the file `path`, if it can be opened. Only the first call has an
+/// effect.
 pub fn keep(path: PathBuf) {
     if open(&path).is_ok() {
         PATH.get_or_init(|| path);
     }
 }
 
-/// As `keep`, if the environment names a file.
+/// Like `keep`, with the file that the environment names.
 pub(super) fn keep_as_told() {
     if let Some(path) = env::var_os(VARIABLE).filter(|it| !it.is_empty()) {
         keep(path.into());
     }
 }
 
-/// Adds a line, if there is such a file. Never waits for the disk: a thread writes it.
+/// Adds a line, if there is a file. Never blocks on the disk: a thread writes it.
 pub(super) fn write(line: &[u8]) {
     if PATH.get().is_some() {
         OUTPUT.write(line.to_vec());
     }
 }
 
-/// Waits until the lines so far are in the file, for `limit` at most.
+/// Waits until all lines are in the file, for at most `limit`.
 pub(super) fn flush(limit: Duration) {
     if PATH.get().is_some() {
         OUTPUT.flush(limit);
     }
 }
 
-/// What writes the lines of this process. A line that cannot be written is let go: stderr has it.
+/// Creates the writer for this process. A line that can't be written is dropped: stderr has it too.
 fn writer() -> WriteLine {
     let mut copy = PATH.get().cloned().map(Copy::new);
     Box::new(move |line| {
@@ -84,7 +85,7 @@ impl Copy {
         Ok(())
     }
 
-    /// Another process may have done so already.
+    /// Starts a new file, unless another process has already done so.
     fn renew(&mut self, full: u64) -> io::Result<()> {
         if fs::metadata(&self.path).is_ok_and(|it| it.ino() == full) {
             fs::rename(&self.path, former(&self.path))?;
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_and_the_former_one_are_bounded_and_lines_are_whole() {
+    fn the_current_and_previous_file_are_bounded_and_lines_are_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut copies = [1, 2].map(|_| Copy::new(path.clone()));

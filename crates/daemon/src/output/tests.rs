@@ -16,7 +16,7 @@ fn leaked(output: Output) -> &'static Output {
     Box::leak(Box::new(output))
 }
 
-/// Reads line by line up to `last`, and gives how many came whole and how many were reported as dropped.
+/// Reads lines up to `last`. Returns how many were complete, and how many were reported as dropped.
 fn read(mut from: impl io::Read, is_line: impl Fn(&str) -> bool, last: &str) -> (u64, u64) {
     let (mut text, mut piece) = (Vec::new(), [0; 4096]);
     while !text.ends_with(last.as_bytes()) {
@@ -38,7 +38,7 @@ fn read(mut from: impl io::Read, is_line: impl Fn(&str) -> bool, last: &str) -> 
     came
 }
 
-/// Writes `threads` × `lines` lines while nobody reads; then somebody does.
+/// Writes `threads` × `lines` lines while nobody reads.
 fn write_unread(output: &'static Output, threads: u64, lines: u64) {
     thread::scope(|scope| {
         for thread in 0..threads {
@@ -61,7 +61,7 @@ fn is_whole(line: &str) -> bool {
 }
 
 #[test]
-fn a_full_pipe_holds_nobody_up_and_what_was_dropped_is_reported() {
+fn a_full_pipe_never_blocks_and_dropped_lines_are_reported() {
     static PIPE: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
     let (reader, writer) = PIPE.get_or_init(|| io::pipe().unwrap());
     let capacity = rustix::pipe::fcntl_getpipe_size(writer).unwrap();
@@ -71,7 +71,7 @@ fn a_full_pipe_holds_nobody_up_and_what_was_dropped_is_reported() {
     assert!(output.queue().lock().bytes <= LIMIT + OVERHEAD);
     output.flush(Duration::ZERO);
 
-    // Read until there is room for one more, which then is the last.
+    // Reads until there is room for one more line, which is the last one.
     let until_empty = thread::spawn(move || {
         output.flush(Duration::from_secs(600));
         output.write(b"last\n".to_vec());
@@ -84,7 +84,7 @@ fn a_full_pipe_holds_nobody_up_and_what_was_dropped_is_reported() {
 }
 
 #[test]
-fn a_socket_that_nobody_reads_holds_nobody_up_and_no_line_is_cut() {
+fn an_unread_socket_never_blocks_and_no_line_is_truncated() {
     static ENDS: OnceLock<(UnixStream, UnixStream)> = OnceLock::new();
     let (reader, _) = ENDS.get_or_init(|| UnixStream::pair().unwrap());
     let output = leaked(Output::new(|| ENDS.get().unwrap().1.as_fd(), report));
@@ -100,7 +100,7 @@ fn a_socket_that_nobody_reads_holds_nobody_up_and_no_line_is_cut() {
 }
 
 #[test]
-fn what_has_a_reader_is_written_at_once_and_no_thread_is_started() {
+fn with_a_reader_lines_are_written_directly_without_a_thread() {
     static PIPE: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
     let (reader, _) = PIPE.get_or_init(|| io::pipe().unwrap());
     let output = leaked(Output::new(|| PIPE.get().unwrap().1.as_fd(), report));
@@ -115,7 +115,7 @@ fn what_has_a_reader_is_written_at_once_and_no_thread_is_started() {
 }
 
 #[test]
-fn a_file_takes_everything_at_once_and_a_closed_pipe_nothing() {
+fn a_file_accepts_everything_and_a_closed_pipe_nothing() {
     static FILE: OnceLock<File> = OnceLock::new();
     let file = tempfile::NamedTempFile::new().unwrap();
     FILE.get_or_init(|| file.reopen().unwrap());
@@ -133,7 +133,7 @@ fn a_file_takes_everything_at_once_and_a_closed_pipe_nothing() {
 }
 
 #[test]
-fn a_slow_disk_holds_nobody_up_and_what_was_dropped_is_reported() {
+fn a_slow_disk_never_blocks_and_dropped_lines_are_reported() {
     static DISK: Mutex<Vec<u8>> = Mutex::new(Vec::new());
     fn writer() -> WriteLine {
         Box::new(|line| {

@@ -1,4 +1,4 @@
-//! A unix stream that is woken for what arrives only.
+//! A unix stream that isn't woken each time the peer reads.
 
 use std::io::{self, IoSlice, Write as _};
 use std::net::Shutdown;
@@ -11,26 +11,26 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tonic::transport::server::Connected;
 
-/// Writes in a row that find room until it is not waited for any more.
+/// After this many consecutive writes that found room, the stream is no longer registered for writability.
 const CALM: u32 = 1024;
 
-/// A connected unix stream socket that waits for room to write only when there is none.
+/// A connected unix stream socket that is only registered for writability while it is full.
 ///
-/// Tokio's own is always registered for both, and the kernel reports room on a unix stream each time the peer
-/// has read, whether anybody lacked it or not: one wake-up more for each message that is sent.
+/// tokio's stream is always registered for both directions, and the kernel reports writability each time the
+/// peer has read, even if nobody waits for it: one unnecessary wake-up per message.
 #[derive(Debug)]
 pub struct CalmStream {
     reads: AsyncFd<StdUnixStream>,
-    /// While there is not always room to write.
+    /// Set while writes may find the socket full.
     busy: Option<Busy>,
 }
 
-/// A stream whose peer does not read as fast as is written.
+/// State while the peer reads more slowly than this side writes.
 #[derive(Debug)]
 struct Busy {
-    /// The same socket, registered for room.
+    /// The same socket, registered for writability.
     writes: AsyncFd<StdUnixStream>,
-    /// The last write found no room.
+    /// Whether the last write found the socket full.
     full: bool,
     /// Writes since then.
     since: u32,
@@ -40,13 +40,14 @@ impl CalmStream {
     /// Takes over a stream.
     ///
     /// # Errors
-    /// When the socket cannot be registered anew.
+    ///
+    /// Returns an error if the socket can't be registered.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         let reads = register(stream.into_std()?, Interest::READABLE)?;
         Ok(Self { reads, busy: None })
     }
 
-    /// Writes what there is room for; waits for room where there is none.
+    /// Writes as much as there is room for, or waits for room.
     fn poll_room(
         &mut self,
         context: &mut Context<'_>,
@@ -90,7 +91,7 @@ impl CalmStream {
 
 #[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays the same")]
 fn register(stream: StdUnixStream, interest: Interest) -> io::Result<AsyncFd<StdUnixStream>> {
-    // SAFETY: a `UnixStream` owns its descriptor, which is one and the same and open until it is dropped.
+    // SAFETY: a `UnixStream` owns its descriptor, which stays the same and open until it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(stream, interest) }?)
 }
 
@@ -101,13 +102,13 @@ impl AsyncRead for CalmStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // SAFETY: nothing that is initialized is made uninitialized; `read` writes, and that is all.
+        // SAFETY: initialized memory stays initialized, since `read` only writes.
         let space = unsafe { buffer.unfilled_mut() };
         let read = loop {
             let mut ready = ready!(self.reads.poll_read_ready(context))?;
             match ready.try_io(|it| Ok(rustix::io::read(it, &mut *space)?.0.len())) {
                 Ok(Ok(read)) => {
-                    // All that there was: the next to arrive is reported again (epoll(7), edge-triggered).
+                    // Everything was read: new data will be reported again (epoll(7), edge-triggered).
                     if read > 0 && read < space.len() {
                         ready.clear_ready();
                     }
@@ -118,7 +119,7 @@ impl AsyncRead for CalmStream {
                 Err(_would_block) => {}
             }
         };
-        // SAFETY: the kernel has written so many.
+        // SAFETY: the kernel has initialized this many bytes.
         unsafe { buffer.assume_init(read) };
         buffer.advance(read);
         Poll::Ready(Ok(()))
@@ -173,13 +174,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_arrives_though_there_is_not_always_room() {
+    async fn all_data_arrives_even_if_the_socket_is_full_at_times() {
         let (mut one, mut other) = pair();
         let sent: Vec<u8> = (0..8 << 20).map(|it: u32| it.to_le_bytes()[1]).collect();
         let expected = sent.clone();
         let sending = async move {
             one.write_all(&sent).await.unwrap();
-            assert!(one.busy.is_some(), "there was not always room");
+            assert!(one.busy.is_some(), "the socket was never full");
             while one.busy.is_some() {
                 one.write_all(b"x").await.unwrap();
                 tokio::task::yield_now().await;
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_go_to_and_fro() {
+    async fn messages_are_exchanged_in_both_directions() {
         let (mut one, mut other) = pair();
         for message in [&b"short"[..], &[7; 200 << 10], b"short again"] {
             let mut received = vec![0; message.len()];
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_has_gone_is_the_end_and_an_error() {
+    async fn a_closed_peer_is_eof_for_reads_and_an_error_for_writes() {
         let (mut one, other) = pair();
         let mut space = [0; 8];
         let (read, ()) = tokio::join!(one.read(&mut space), async { drop(other) });
