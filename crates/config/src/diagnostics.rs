@@ -1,4 +1,4 @@
-//! What is wrong with a file, where exactly, and what to do: for the log, and for a terminal.
+//! Diagnostics of a file: what is wrong, where, and how to fix it, for logs and terminals.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,17 +9,17 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
 use crate::source::Source;
 
-/// Everything that is wrong with one file, in the order of its lines; never empty.
+/// All problems of one file, in the order of its lines. Never empty.
 ///
 /// Displayed as one line each: ``/etc/…/blog.toml:5:1: unknown key `wokers`: did you mean `workers`?``
 #[derive(Clone, Debug)]
 pub struct Diagnostics(Vec<Problem>);
 
-/// One thing that is wrong with a file. As a [`miette::Diagnostic`] it shows the line itself.
+/// A problem of a file. As a [`miette::Diagnostic`], it shows the line in question.
 #[derive(Clone, Debug)]
 pub struct Problem {
     path: PathBuf,
-    /// None when it concerns the file as a whole.
+    /// `None` if the problem concerns the whole file.
     place: Option<Place>,
     wrong: Wrong,
 }
@@ -32,7 +32,7 @@ struct Place {
     column: usize,
 }
 
-/// What is wrong, and what to do, before it is known where.
+/// What is wrong and how to fix it, without the location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
     message: String,
@@ -42,27 +42,27 @@ pub struct Wrong {
 const MAX_MESSAGE_BYTES: usize = 1000;
 
 impl Wrong {
-    /// Says what is wrong. From a parser of values it continues a sentence that begins with the key:
+    /// Describes what is wrong. The message of a value parser continues a sentence that starts with the key:
     /// ``must be a whole number, not a string``.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: shortened(message.into()), cure: None }
     }
 
-    /// Says what to do.
+    /// Adds a hint about how to fix it.
     #[must_use]
     pub fn cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(shortened(cure.into()));
         self
     }
 
-    /// Says what to do, if nothing has been said of that.
+    /// Adds a hint, if there is none yet.
     #[must_use]
     pub(crate) fn or_cure(self, cure: impl FnOnce() -> String) -> Self {
         if self.cure.is_none() { self.cure(cure()) } else { self }
     }
 
-    /// Begins the sentence.
+    /// Prepends the subject of the sentence.
     #[must_use]
     pub fn of(mut self, subject: &str) -> Self {
         self.message = shortened(format!("`{subject}` {}", self.message));
@@ -70,7 +70,7 @@ impl Wrong {
     }
 }
 
-/// Keys and values may be as long as a file; what is said of them is not.
+/// Keys and values may be as long as the file, so messages are truncated.
 fn shortened(mut text: String) -> String {
     if text.len() > MAX_MESSAGE_BYTES {
         text.truncate(text.floor_char_boundary(MAX_MESSAGE_BYTES));
@@ -87,7 +87,7 @@ impl fmt::Display for Wrong {
 }
 
 impl Problem {
-    /// One of the file as a whole.
+    /// A problem of the whole file.
     #[must_use]
     pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
         Self { path: path.to_owned(), place: None, wrong: Wrong::new(message) }
@@ -149,11 +149,11 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// Shown by its lines alone; for the fancy form report each [`Problem`].
+/// Displayed as plain lines. For the graphical form, report each [`Problem`].
 impl Diagnostic for Diagnostics {}
 
 impl Problem {
-    /// All of it in one line, for a log.
+    /// Everything in one line, for a log.
     #[must_use]
     pub fn line(&self) -> String {
         let place = self.place.as_ref().map(|at| format!(":{}:{}", at.line, at.column)).unwrap_or_default();
@@ -161,7 +161,7 @@ impl Problem {
     }
 }
 
-/// What is wrong, without the cure; with the file's path only where no place shows it.
+/// The message without the hint. Includes the file's path only if there is no location.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.place.is_none() {

@@ -1,4 +1,4 @@
-//! Reads a TOML file key by key and collects everything that is wrong with it.
+//! Reads a TOML file key by key, and collects all its problems.
 
 mod secrets;
 mod syntax;
@@ -16,8 +16,8 @@ use crate::source::Source;
 use crate::value;
 use secrets::Secrets;
 
-/// A TOML file that is being read: each question that is answered badly is remembered, and the file
-/// is refused at the end with all of them.
+/// A TOML file that is being read. Problems are collected along the way, and the file is refused at the end
+/// with all of them.
 #[derive(Debug)]
 pub struct Document {
     source: Source,
@@ -25,27 +25,29 @@ pub struct Document {
     root: toml_edit::Table,
     schema: Schema,
     secrets: Secrets,
-    /// What to write in place of a key that another program has.
+    /// Translates keys of other programs.
     foreign: Translate,
     problems: Vec<Problem>,
 }
 
-/// Says what to write in place of a key of another program.
+/// Returns a hint for a key of another program.
 pub type Translate = fn(&str) -> Option<&'static str>;
 
 impl Document {
-    /// Begins with a text; `path` names it in errors, and is what relative paths in it start from.
+    /// Parses a text. `path` is used in errors, and as the base of relative paths.
     ///
     /// # Errors
-    /// When it is not TOML. Keys that are not in the schema are remembered for [`Document::finish`].
+    ///
+    /// Returns an error if the text isn't TOML. Unknown keys are collected for [`Document::finish`].
     pub fn parse(source: Source, schema: Schema) -> Result<Self, Diagnostics> {
         Self::parse_translating(source, schema, |_| None)
     }
 
-    /// As `parse`; an unknown key that `foreign` knows is answered with what that says.
+    /// Like `parse`, with hints from `foreign` for unknown keys.
     ///
     /// # Errors
-    /// As `parse`.
+    ///
+    /// The same as `parse`.
     pub fn parse_translating(
         source: Source,
         schema: Schema,
@@ -76,14 +78,14 @@ impl Document {
         }
     }
 
-    /// The absolute folder that holds the file.
+    /// The absolute path of the folder that contains the file.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
         let path = absolute(&self.source.path).unwrap_or_else(|_| self.source.path.clone());
         path.parent().unwrap_or(Path::new("/")).to_owned()
     }
 
-    /// The value of a key such as `workers` or `queue.size`, if it is there and is right.
+    /// The value of a key such as `workers` or `queue.size`, if it exists and is valid.
     pub fn optional<T>(&mut self, key: &str, parse: impl FnOnce(&Value) -> Result<T, Wrong>) -> Option<T> {
         let found = self.find(key)?;
         match parse(&found.value) {
@@ -98,19 +100,19 @@ impl Document {
         }
     }
 
-    /// Whether a key is there, right or wrong.
+    /// Whether a key exists, valid or not.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
     }
 
-    /// Whether a key of the root stands in a table instead.
+    /// Whether a key of the root is in a table instead.
     #[must_use]
     pub fn has_strayed(&self, key: &str) -> bool {
         self.strayed(key).is_some()
     }
 
-    /// The value of a key, if it is right; `example` is what to write where it is missing.
+    /// The value of a required key, if it is valid. `example` is suggested if the key is missing.
     pub fn required<T>(
         &mut self,
         key: &str,
@@ -133,7 +135,7 @@ impl Document {
         }
     }
 
-    /// The strings of an array, as far as they are right; a string alone is an array of one.
+    /// The valid strings of an array. A single string counts as an array of one.
     pub fn list<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<T>> {
         let found = self.find(key)?;
         let elements: Vec<&Value> = match &found.value {
@@ -153,7 +155,7 @@ impl Document {
         Some(list)
     }
 
-    /// The strings of an array that must have at least one; `example` is what to write where it has none.
+    /// The strings of an array that must not be empty. `example` is suggested if it is.
     pub fn required_list<T>(
         &mut self,
         key: &str,
@@ -171,7 +173,7 @@ impl Document {
         }
     }
 
-    /// The keys and values of a table whose keys are the operator's own, as far as they are right.
+    /// The valid entries of a table whose keys the operator chooses.
     pub fn entries<K, V>(
         &mut self,
         table: &str,
@@ -199,16 +201,17 @@ impl Document {
         entries
     }
 
-    /// Remembers that the value of a key is wrong, such as one that does not go with another.
+    /// Reports a problem with a key's value, such as a conflict with another key.
     pub fn refuse(&mut self, key: &str, wrong: Wrong) {
         let span = self.find(key).map_or(0..0, |found| found.span);
         self.refuse_at::<()>(span, wrong.of(key));
     }
 
-    /// Ends the reading with what was made of the file.
+    /// Finishes reading and returns `value`.
     ///
     /// # Errors
-    /// With all that was wrong. `value` is None only where a required key was wrong or missing.
+    ///
+    /// Returns all problems. `value` may only be `None` if a required key is invalid or missing.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Diagnostics> {
         match value {
             Some(value) if self.problems.is_empty() => Ok(value),
@@ -216,7 +219,7 @@ impl Document {
         }
     }
 
-    /// Of several problems at one place the first is told: the others come of it.
+    /// Only the first problem at a location is reported, because the others follow from it.
     fn refuse_at<T>(&mut self, span: Range<usize>, wrong: Wrong) -> Option<T> {
         let told = |problem: &Problem| !span.is_empty() && problem.start() == span.start;
         if self.problems.len() < MAX_PROBLEMS && !self.problems.iter().any(told) {
@@ -227,12 +230,12 @@ impl Document {
     }
 }
 
-/// What a file with more errors is told; the rest is heard once these are cured.
+/// Maximum number of problems reported at a time.
 const MAX_PROBLEMS: usize = 100;
 
 const TO_THE_TOP: &str = "move it to the top of the file, above the first `[`";
 
-/// A value that was found, with its place.
+/// A value and its location.
 struct Found {
     value: Value,
     span: Range<usize>,
@@ -245,7 +248,7 @@ struct Entry {
     value_span: Range<usize>,
 }
 
-/// What the file has, and what it may have.
+/// What the file contains, and what the schema allows.
 impl Document {
     fn table(&self, name: &str) -> Option<&dyn TableLike> {
         if name.is_empty() { Some(&self.root) } else { self.root.get(name)?.as_table_like() }
@@ -272,7 +275,7 @@ impl Document {
         self.schema.iter().find(|it| it.name == table).map(|it| it.keys)
     }
 
-    /// What the schema says of a key such as `workers` or `queue.size`.
+    /// The schema of a key such as `workers` or `queue.size`.
     fn key(&self, key: &str) -> Option<&'static Key> {
         let (table, name) = key.split_once('.').unwrap_or(("", key));
         self.keys_of(table)?.get(name)
@@ -286,7 +289,7 @@ impl Document {
         }
     }
 
-    /// A table that has this key of the root, and its place there.
+    /// A table that contains this key of the root, and the key's location.
     fn strayed(&self, key: &str) -> Option<(&'static str, Range<usize>)> {
         self.schema.iter().map(|it| it.name).filter(|table| !table.is_empty()).find_map(|table| {
             let span = self.table(table)?.key(key)?.span()?;
@@ -323,8 +326,8 @@ impl Document {
         let wrong = Wrong::new(format!("unknown key `{}`{place}", entry.key));
         let known = self.keys(table);
         let nearest = nearest(&entry.key, &known);
-        // In a table, its own keys are meant before those of others. At the top, keys of all tables may be meant, but by no
-        // table.
+        // Within a table, its own keys are considered before those of other programs. At the top, keys of any
+        // table may be meant, except by an inline table.
         let elsewhere = || match (self.foreign)(&entry.key) {
             Some(cure) => Some(cure.to_owned()),
             None => self.right_place(entry),
@@ -340,7 +343,7 @@ impl Document {
         }
     }
 
-    /// Where a key belongs that is known, though not here.
+    /// Where a misplaced key belongs.
     fn right_place(&self, entry: &Entry) -> Option<String> {
         if entry.value.is_inline_table() {
             return None;
@@ -350,7 +353,7 @@ impl Document {
     }
 }
 
-/// The known key that is a slip of the pen away.
+/// The known key that is probably meant by a typo.
 fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let distance = |candidate: &&&str| strsim::damerau_levenshtein(key, candidate);
     let nearest = known.iter().min_by_key(distance)?;

@@ -1,4 +1,4 @@
-//! emperord's own file, resolved.
+//! emperord's configuration file, resolved.
 
 mod schema;
 
@@ -13,37 +13,37 @@ use crate::source::Source;
 use crate::{Diagnostics, Wrong, value};
 pub use schema::SCHEMA;
 
-/// Where emperord finds and keeps things; all paths are absolute.
+/// Where emperord finds and stores things. All paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmperordConfig {
-    /// The folder of the apps' files.
+    /// The folder of the app files.
     pub vassals: PathBuf,
-    /// The socket that all of its services are on.
+    /// The socket of all its services.
     pub socket: PathBuf,
-    /// Holds the sockets of emperord and, in `workers/`, of the workers.
+    /// The folder of sockets: emperord's, and those of the workers in `workers/`.
     pub run: PathBuf,
-    /// Holds what must outlive emperord, such as which workers are alive.
+    /// The folder of state that outlives emperord, such as the list of running workers.
     pub state: PathBuf,
     /// The program that becomes a worker.
     pub workerd: PathBuf,
-    /// How many workers start at once, over all apps.
+    /// How many workers may start at the same time, over all apps.
     pub concurrent_starts: usize,
-    /// Whom the apps are run for. No key of a file: an option of the command line.
+    /// Whether the apps are run for development. Set by a command-line option, not by the file.
     pub mode: Mode,
 }
 
-/// Whom apps are run for.
+/// Whether apps are run for visitors or for their developer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Visitors: pages say nothing of the inside of an app.
+    /// For visitors: pages reveal nothing about the app.
     #[default]
     Production,
-    /// Its developer, who is shown tracebacks in the browser.
+    /// For the app's developer: pages show tracebacks.
     Development,
 }
 
 impl EmperordConfig {
-    /// What a layout without an `emperord.toml` means; `workerd` is the program beside this one.
+    /// The defaults of a layout without `emperord.toml`. `workerd` is the program next to this one.
     #[must_use]
     pub fn new(layout: &Layout, workerd: &Path) -> Self {
         Self {
@@ -57,10 +57,11 @@ impl EmperordConfig {
         }
     }
 
-    /// Reads the layout's `emperord.toml`, if there is one.
+    /// Reads the layout's `emperord.toml`, if it exists.
     ///
     /// # Errors
-    /// When it cannot be read, or with all that is wrong in it.
+    ///
+    /// Returns an error if the file can't be read, or all its problems.
     pub fn load(layout: &Layout, workerd: &Path) -> Result<Self, Diagnostics> {
         match Source::read_if_there(&layout.emperord_toml())? {
             Some(source) => Self::parse(source, layout, workerd),
@@ -68,10 +69,11 @@ impl EmperordConfig {
         }
     }
 
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// With all that is wrong in it.
+    ///
+    /// Returns all problems of the file.
     pub fn parse(source: Source, layout: &Layout, workerd: &Path) -> Result<Self, Diagnostics> {
         let mut file = Document::parse(source, SCHEMA)?;
         let path = value::path(file.folder());
@@ -100,10 +102,11 @@ impl EmperordConfig {
         layout::worker_folder(&self.run, app)
     }
 
-    /// The socket that a worker serves frontd on.
+    /// The socket on which a worker serves frontd.
     ///
     /// # Errors
-    /// When its path is longer than unix sockets allow.
+    ///
+    /// Returns an error if the path is longer than unix sockets allow.
     pub fn worker_socket(&self, worker: &WorkerName) -> Result<PathBuf, SocketPathError> {
         layout::worker_socket(&self.run, worker)
     }

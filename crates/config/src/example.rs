@@ -1,6 +1,6 @@
-//! Reads the example files as an operator would have them who takes every `#` away.
+//! Reads the example files with their commented-out keys.
 
-/// The text with each key that is commented out, which has no space after its `#`.
+/// Uncomments all keys, which have no space after the `#`.
 pub(crate) fn uncommented(text: &str) -> String {
     let line = |line: &str| match line.strip_prefix('#') {
         Some(rest) if rest.starts_with(char::is_alphabetic) => format!("{rest}\n"),

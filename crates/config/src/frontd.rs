@@ -1,4 +1,4 @@
-//! frontd's own file, resolved.
+//! frontd's configuration file, resolved.
 
 mod reload;
 mod schema;
@@ -16,80 +16,80 @@ use crate::{Diagnostics, Wrong, value};
 pub use reload::Reloaded;
 pub use schema::SCHEMA;
 
-/// How frontd serves; all paths are absolute.
+/// frontd's configuration. All paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrontdConfig {
-    /// Where it listens for plain HTTP/1.1; empty is off.
+    /// Addresses for plain HTTP/1.1. Empty disables it.
     pub http: Vec<SocketAddr>,
-    /// Where it listens for HTTP/1.1 and HTTP/2 over TLS; empty is off.
+    /// Addresses for HTTP/1.1 and HTTP/2 over TLS. Empty disables it.
     pub https: Vec<SocketAddr>,
-    /// Where it answers probes and metrics.
+    /// The address for probes and metrics.
     pub admin: SocketAddr,
-    /// Threads, each with a runtime and an accept loop of its own.
+    /// Number of threads, each with its own runtime and accept loop.
     pub shards: NonZeroUsize,
-    /// How long what is in flight may take to finish once frontd is told to stop.
+    /// How long requests in flight may take after frontd is told to stop.
     pub drain: Duration,
-    /// Where certificates come from.
+    /// The sources of certificates.
     pub tls: Tls,
-    /// Where each answered request is written down.
+    /// Where requests are logged.
     pub access_log: AccessLog,
-    /// What one client may take.
+    /// Limits for clients.
     pub limits: Limits,
-    /// Holds bodies that wait for a slow reader, in files without a name.
+    /// The folder of unnamed files with bodies that wait for a slow reader.
     pub spool: PathBuf,
-    /// Holds what must outlive frontd, such as the last routing table.
+    /// The folder of state that outlives frontd, such as the last routing table.
     pub state: PathBuf,
     /// emperord's socket.
     pub emperord: PathBuf,
 }
 
-/// Where certificates come from.
+/// The sources of certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// A folder of PEM files, each with a certificate chain and its key.
     pub certificates: Option<PathBuf>,
-    /// A folder that keeps a local certificate authority, which vouches for any host that has no certificate.
+    /// The folder of a local certificate authority, which issues certificates for hosts that have none.
     pub development: Option<PathBuf>,
 }
 
-/// Where each answered request is written down.
+/// Where requests are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLog {
     /// Nowhere.
     Off,
-    /// On stderr, among the other lines of the log.
+    /// On stderr, with all other log lines.
     Stderr,
 }
 
-/// What clients may take.
+/// Limits for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections of clients, of all shards together.
+    /// Open client connections, over all shards.
     pub connections: usize,
-    /// Bytes of a request's line and headers.
+    /// Size of a request's line and headers, in bytes.
     pub header_bytes: usize,
     /// How long they may take to arrive.
     pub header_timeout: Duration,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
-    /// Bytes a second that a request's body has to come at, on average; 0 is no limit.
+    /// Minimum average rate of a request body, in bytes per second. 0 means no limit.
     pub body_rate: u64,
-    /// How long a request's body may take in all.
+    /// Total time for a request body.
     pub body_timeout: Duration,
-    /// How long a client may take nothing of a response.
+    /// How long a client may read nothing of a response.
     pub send_timeout: Duration,
-    /// Bytes in memory, about, of all responses that wait for their clients.
+    /// Approximate memory of all responses that wait for their clients, in bytes.
     pub send_memory: u64,
-    /// Bytes in all files of the spool together.
+    /// Total size of all spool files, in bytes.
     pub spool_bytes: u64,
-    /// Bytes of them for the requests and responses of one app.
+    /// The part of it for the requests and responses of one app, in bytes.
     pub spool_per_app: u64,
-    /// Bytes of them for the clients of one address.
+    /// The part of it for the clients of one address, in bytes.
     pub spool_per_client: u64,
 }
 
 impl FrontdConfig {
-    /// What a layout without a `frontd.toml` means.
+    /// The defaults of a layout without `frontd.toml`.
     #[must_use]
     pub fn new(layout: &Layout) -> Self {
         let listen = |system: u16, root: u16| match layout.place {
@@ -111,10 +111,11 @@ impl FrontdConfig {
         }
     }
 
-    /// Reads the layout's `frontd.toml`, if there is one.
+    /// Reads the layout's `frontd.toml`, if it exists.
     ///
     /// # Errors
-    /// When it cannot be read, or with all that is wrong in it.
+    ///
+    /// Returns an error if the file can't be read, or all its problems.
     pub fn load(layout: &Layout) -> Result<Self, Diagnostics> {
         match Source::read_if_there(&layout.frontd_toml())? {
             Some(source) => Self::parse(source, layout),
@@ -122,10 +123,11 @@ impl FrontdConfig {
         }
     }
 
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// With all that is wrong in it.
+    ///
+    /// Returns all problems of the file.
     pub fn parse(source: Source, layout: &Layout) -> Result<Self, Diagnostics> {
         let mut file = Document::parse(source, SCHEMA)?;
         let path = value::path(file.folder());
@@ -152,7 +154,7 @@ impl FrontdConfig {
 }
 
 impl Tls {
-    /// Whether there is no source of certificates at all.
+    /// Whether there is no source of certificates.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.certificates.is_none() && self.development.is_none()
@@ -188,7 +190,7 @@ impl Default for Limits {
     }
 }
 
-/// The default of `limits.spool`.
+/// The default of `limits.spool`, in bytes.
 const SPOOL: u64 = 16 << 30;
 
 impl Limits {

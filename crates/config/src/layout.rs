@@ -1,22 +1,22 @@
-//! Where files, sockets and state lie: in the system's folders, or all under one root.
+//! The locations of files, sockets and state: in the system's folders, or below one root.
 
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 
 use api::{VassalName, WorkerName};
 
-/// A `sockaddr_un` holds 108 bytes, the last of which is a zero (unix(7)).
+/// A `sockaddr_un` has room for 108 bytes including the final zero (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// The folders of one installation; all paths are absolute.
+/// The folders of one installation. All paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub(crate) place: Place,
-    /// Holds the daemons' files and the folder of vassals.
+    /// The folder of the daemons' files and the folder of app files.
     pub etc: PathBuf,
-    /// Holds the sockets; may be lost with the machine's end.
+    /// The folder of sockets. May be lost on reboot.
     pub run: PathBuf,
-    /// Holds what must last.
+    /// The folder of persistent state.
     pub state: PathBuf,
 }
 
@@ -26,18 +26,18 @@ pub(crate) enum Place {
     Root,
 }
 
-/// Why a root cannot be one.
+/// Why a folder can't be used as a root.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// It is empty, or relative to a working directory that is gone.
+    /// It is empty, or relative to a working directory that no longer exists.
     #[error("make the root `{}` absolute", .0.display())]
     Root(PathBuf, #[source] io::Error),
-    /// It is so long that emperord's socket has no room under it.
+    /// It is so long that the path of emperord's socket would be too long.
     #[error(transparent)]
     Socket(#[from] SocketPathError),
 }
 
-/// A path that no unix socket can have.
+/// A path that is too long for a unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the socket path {} has {} bytes, but the system allows only {MAX_SOCKET_PATH}: choose a shorter name for the app or a \
@@ -47,7 +47,7 @@ pub enum LayoutError {
 pub struct SocketPathError(pub PathBuf);
 
 impl Layout {
-    /// The folders of a machine's one installation: `/etc`, `/run` and `/var/lib`.
+    /// The folders of the system-wide installation: `/etc`, `/run` and `/var/lib`.
     #[must_use]
     pub fn system() -> Self {
         Self {
@@ -58,10 +58,11 @@ impl Layout {
         }
     }
 
-    /// Everything under one folder, which need not exist yet.
+    /// Everything below one folder, which need not exist yet.
     ///
     /// # Errors
-    /// When `root` cannot be made absolute, or is too long to hold emperord's socket.
+    ///
+    /// Returns an error if `root` can't be made absolute, or is too long for emperord's socket.
     pub fn under(root: &Path) -> Result<Self, LayoutError> {
         let etc = absolute(root).map_err(|error| LayoutError::Root(root.to_owned(), error))?;
         let run = etc.join("run");
@@ -70,34 +71,35 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The folder of the apps' files.
+    /// The folder of the app files.
     #[must_use]
     pub fn vassals(&self) -> PathBuf {
         self.etc.join("vassals")
     }
 
-    /// frontd's own file, which need not exist.
+    /// frontd's configuration file, which need not exist.
     #[must_use]
     pub fn frontd_toml(&self) -> PathBuf {
         self.etc.join("frontd.toml")
     }
 
-    /// emperord's own file, which need not exist.
+    /// emperord's configuration file, which need not exist.
     #[must_use]
     pub fn emperord_toml(&self) -> PathBuf {
         self.etc.join("emperord.toml")
     }
 
-    /// The socket that emperord serves all of its services on.
+    /// The socket of all of emperord's services.
     #[must_use]
     pub fn emperord_socket(&self) -> PathBuf {
         emperord_socket(&self.run)
     }
 
-    /// The socket that a worker serves frontd on.
+    /// The socket on which a worker serves frontd.
     ///
     /// # Errors
-    /// When its path is longer than unix sockets allow.
+    ///
+    /// Returns an error if the path is longer than unix sockets allow.
     pub fn worker_socket(&self, worker: &WorkerName) -> Result<PathBuf, SocketPathError> {
         worker_socket(&self.run, worker)
     }
@@ -112,7 +114,7 @@ pub(crate) fn worker_socket(run: &Path, worker: &WorkerName) -> Result<PathBuf, 
     socket_path(folder.join(format!("{worker}.sock")))
 }
 
-/// One for each app, so that each can be closed to the others.
+/// One folder per app, so that each can be made inaccessible to the others.
 pub(crate) fn worker_folder(run: &Path, app: &VassalName) -> PathBuf {
     run.join("workers").join(app.as_str())
 }

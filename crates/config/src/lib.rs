@@ -1,4 +1,4 @@
-//! Where everything lies, and the daemons' own files: read with exact errors, resolved to what runs.
+//! The locations of files, and the daemons' configuration files: parsed with exact errors, and resolved.
 
 pub mod diagnostics;
 pub mod document;

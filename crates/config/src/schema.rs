@@ -1,29 +1,29 @@
-//! Describes what a file may hold: for its parser, its diagnostics, its reference, its example and its JSON Schema.
+//! Describes the keys of a file, for its parser, diagnostics, reference, example and JSON Schema.
 
 use std::time::Duration;
 
-/// The tables that a file may have. The first is the root, named by `""`.
+/// The tables that a file may contain. The first one is the root, whose name is `""`.
 pub type Schema = &'static [Table];
 
-/// One table of a file.
+/// A table of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
-    /// Its name; `""` for the root.
+    /// The name, `""` for the root.
     pub name: &'static str,
-    /// What it is for, in Markdown.
+    /// What the table is for, in Markdown.
     pub help: &'static str,
-    /// What may stand in it.
+    /// The keys it may contain.
     pub keys: Keys,
 }
 
-/// The keys of one table.
+/// The keys of a table.
 #[derive(Clone, Copy, Debug)]
 pub enum Keys {
-    /// These and no others.
+    /// Only these keys.
     Known(&'static [Key]),
-    /// The operator's own, read with [`crate::Document::entries`].
+    /// Keys that the operator chooses, read with [`crate::Document::entries`].
     Free(Entries),
-    /// The same; their values are in no diagnostic.
+    /// The same, with values that no diagnostic shows.
     Secret(Entries),
 }
 
@@ -34,37 +34,38 @@ pub struct Entries {
     pub key: &'static str,
     /// A regular expression (ECMA 262) that each key matches.
     pub pattern: &'static str,
-    /// What its value is.
+    /// The kind of the values.
     pub value: Kind,
-    /// Lines for the example. One that begins with `#` is commented out.
+    /// Lines for the example. A line that starts with `#` is commented out.
     pub example: &'static [&'static str],
 }
 
-/// A key that is known.
+/// A known key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What its value may be.
+    /// The kind of its value.
     pub kind: Kind,
-    /// What it sets, in Markdown. The first sentence says it in short, and begins such as `The number of` or `How long`.
+    /// What it sets, in Markdown. The first sentence is a summary, and starts with words such as `The number
+    /// of` or `How long`.
     pub help: &'static str,
-    /// What applies if the file doesn't have the key.
+    /// What applies if the key is omitted.
     pub default: Default,
-    /// Its value in the example, if that isn't its default.
+    /// The value in the example, if it isn't the default.
     pub example: Option<Example>,
 }
 
 /// What applies if a key is omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
-    /// The key must not be omitted.
+    /// The key is required.
     Required,
     /// This value, as TOML.
     Value(&'static str),
-    /// Something that depends on the machine or the file, in words.
+    /// A value that depends on the machine or the file, in words.
     Varies(&'static str),
-    /// No limit, or nothing at all.
+    /// No limit, or nothing.
     None,
 }
 
@@ -77,7 +78,7 @@ pub enum Example {
     Commented(&'static str),
 }
 
-/// What a value may be.
+/// The kind of a value.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// `true` or `false`.
@@ -90,17 +91,17 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// An IP address with a port.
     Address,
-    /// A string, or an array of strings.
+    /// A string or an array of strings.
     Texts,
     /// An IP address with a port, or an array of them.
     Addresses,
-    /// A whole number from one to the other.
+    /// A whole number in this range (inclusive).
     Integer(i64, i64),
-    /// A duration from one to the other.
+    /// A duration in this range (inclusive).
     Duration(Duration, Duration),
-    /// A number of bytes from one to the other.
+    /// A size in this range, in bytes (inclusive).
     Size(u64, u64),
-    /// A percentage from one to the other.
+    /// A percentage in this range (inclusive).
     Percent(u32, u32),
     /// `true`, `false`, or a table with these keys.
     Switch(&'static [Key]),
@@ -115,7 +116,7 @@ impl Table {
         Self { name: "", help: "", keys: Keys::Known(keys) }
     }
 
-    /// A table with these keys and no others.
+    /// A table with only these keys.
     #[must_use]
     pub const fn new(name: &'static str, help: &'static str, keys: &'static [Key]) -> Self {
         Self { name, help, keys: Keys::Known(keys) }
@@ -127,7 +128,7 @@ impl Table {
         Self { name, help, keys: Keys::Free(entries) }
     }
 
-    /// A table whose keys the operator chooses, and whose values are in no diagnostic.
+    /// A table whose keys the operator chooses, and whose values no diagnostic shows.
     #[must_use]
     pub const fn secret(name: &'static str, help: &'static str, entries: Entries) -> Self {
         Self { name, help, keys: Keys::Secret(entries) }
@@ -135,7 +136,7 @@ impl Table {
 }
 
 impl Keys {
-    /// The key of this name.
+    /// The key with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'static Key> {
         match self {
@@ -155,48 +156,48 @@ impl Keys {
 }
 
 impl Key {
-    /// A key that may be omitted, which means none.
+    /// An optional key without a default.
     #[must_use]
     pub const fn new(name: &'static str, kind: Kind, help: &'static str) -> Self {
         Self { name, kind, help, default: Default::None, example: None }
     }
 
-    /// One that may not be omitted.
+    /// Makes the key required.
     #[must_use]
     pub const fn required(mut self) -> Self {
         self.default = Default::Required;
         self
     }
 
-    /// Its default, as TOML.
+    /// Sets the default, as TOML.
     #[must_use]
     pub const fn default(mut self, value: &'static str) -> Self {
         self.default = Default::Value(value);
         self
     }
 
-    /// Its default, in words.
+    /// Sets the default, in words.
     #[must_use]
     pub const fn varies(mut self, words: &'static str) -> Self {
         self.default = Default::Varies(words);
         self
     }
 
-    /// Sets it in the example.
+    /// Sets the key in the example.
     #[must_use]
     pub const fn set(mut self, value: &'static str) -> Self {
         self.example = Some(Example::Set(value));
         self
     }
 
-    /// Shows it in the example, commented out.
+    /// Shows the key in the example, commented out.
     #[must_use]
     pub const fn example(mut self, value: &'static str) -> Self {
         self.example = Some(Example::Commented(value));
         self
     }
 
-    /// The first sentence of its help, to stand within another: `the number of processes`.
+    /// The first sentence of the help, for use within another sentence: `the number of processes`.
     #[must_use]
     pub fn summary(&self) -> String {
         let end = self.help.find(". ").unwrap_or(self.help.len());

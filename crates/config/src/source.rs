@@ -1,4 +1,4 @@
-//! Reads a text file whole, within a bound.
+//! Reads a whole text file of bounded size.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Diagnostics, Problem};
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The text of a file, and the path to name it by.
+/// The text of a file, and its path for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// As it was given by whoever asked for the file.
+    /// The path as the caller gave it.
     pub path: PathBuf,
-    /// All of it.
+    /// The whole text.
     pub text: String,
 }
 
@@ -24,7 +24,9 @@ impl Source {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be opened or read, is no regular file, is larger than [`MAX_FILE_BYTES`], or is not UTF-8.
+    ///
+    /// Returns an error if the file can't be opened or read, isn't a regular file, is larger than
+    /// [`MAX_FILE_BYTES`], or isn't UTF-8.
     pub fn read(path: &Path) -> Result<Self, Diagnostics> {
         let refuse = |message: String| Diagnostics::from(Problem::of_file(path, message));
         let bytes = read_bounded(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
@@ -32,7 +34,7 @@ impl Source {
         Ok(Self { path: path.to_owned(), text })
     }
 
-    /// Reads a file, unless there is none.
+    /// Reads a file, if it exists.
     pub(crate) fn read_if_there(path: &Path) -> Result<Option<Self>, Diagnostics> {
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -40,7 +42,7 @@ impl Source {
         }
     }
 
-    /// Line and column of a byte, both from 1; columns count characters.
+    /// The line and column of a byte offset, both starting at 1. Columns count characters.
     pub(crate) fn position(&self, byte: usize) -> (usize, usize) {
         let before = self.text[..self.text.floor_char_boundary(byte)].trim_start_matches(BYTE_ORDER_MARK);
         let line = before.rsplit('\n').next().unwrap_or_default();
@@ -49,7 +51,7 @@ impl Source {
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    // Before it is opened: a FIFO would wait for its writer.
+    // Checked before opening, since opening a FIFO would block.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }

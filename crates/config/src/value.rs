@@ -1,4 +1,4 @@
-//! Values as people write them: durations, sizes, addresses, paths.
+//! Parses values in notations for people: durations, sizes, addresses, paths.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -9,10 +9,11 @@ use toml_edit::Value;
 
 use crate::diagnostics::Wrong;
 
-/// A string.
+/// Parses a string.
 ///
 /// # Errors
-/// When it is anything else, or holds a zero byte.
+///
+/// Returns an error if the value isn't a string, or contains a zero byte.
 pub fn text(value: &Value) -> Result<&str, Wrong> {
     match value.as_str() {
         Some(text) if text.contains('\0') => Err(Wrong::new("must not contain a zero byte")),
@@ -25,7 +26,7 @@ pub fn text(value: &Value) -> Result<&str, Wrong> {
     }
 }
 
-/// What is wrong with a value that is not shown and cannot be a string as [`text`] takes it.
+/// Describes why a secret value isn't a valid string, as in [`text`], without showing it.
 pub(crate) fn secret(value: &Value) -> Wrong {
     match value.as_str() {
         Some(_) => Wrong::new("must not contain a zero byte"),
@@ -35,10 +36,11 @@ pub(crate) fn secret(value: &Value) -> Wrong {
     }
 }
 
-/// `true` or `false`.
+/// Parses `true` or `false`.
 ///
 /// # Errors
-/// When it is anything else.
+///
+/// Returns an error if the value is anything else.
 pub fn boolean(value: &Value) -> Result<bool, Wrong> {
     value.as_bool().ok_or_else(|| {
         let wrong = Wrong::new(format!("must be true or false, not {}", shown(value)));
@@ -49,7 +51,7 @@ pub fn boolean(value: &Value) -> Result<bool, Wrong> {
     })
 }
 
-/// Parses a percentage within bounds, such as `"10%"`.
+/// Parses a percentage in a range, such as `"10%"`.
 pub fn percent<T: TryFrom<u32>>(bounds: RangeInclusive<u32>) -> impl FnOnce(&Value) -> Result<T, Wrong> {
     move |value| {
         let parsed = value.as_str().and_then(|text| text.trim().strip_suffix('%')?.trim_end().parse().ok());
@@ -62,7 +64,7 @@ pub fn percent<T: TryFrom<u32>>(bounds: RangeInclusive<u32>) -> impl FnOnce(&Val
     }
 }
 
-/// Parses a whole number within bounds.
+/// Parses a whole number in a range.
 pub fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> impl FnOnce(&Value) -> Result<T, Wrong> {
     move |value| {
         let wrong = || {
@@ -80,7 +82,7 @@ pub fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> impl FnOnce(&Val
     }
 }
 
-/// Parses a duration within bounds, such as `"30s"`; a number without a unit is seconds.
+/// Parses a duration in a range, such as `"30s"`. A number without a unit is seconds.
 pub fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Value) -> Result<Duration, Wrong> {
     move |value| {
         let parsed = match value {
@@ -101,7 +103,7 @@ pub fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Value) -> Resu
     }
 }
 
-/// Parses a size in bytes within bounds, such as `"300 MB"` or `"64 KiB"`; a number without a unit is bytes.
+/// Parses a size in a range, in bytes, such as `"300 MB"` or `"64 KiB"`. A number without a unit is bytes.
 pub fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Value) -> Result<u64, Wrong> {
     move |value| {
         let parsed = match value {
@@ -126,7 +128,7 @@ pub fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Value) -> Result<u64, W
     }
 }
 
-/// Parses a path; one that is not absolute starts from `folder`.
+/// Parses a path. Relative paths start from `folder`.
 pub fn path(folder: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
     move |value| match text(value)? {
         "" => Err(Wrong::new("must not be empty").cure("write \".\" for the folder of this file")),
@@ -134,10 +136,11 @@ pub fn path(folder: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
     }
 }
 
-/// An address to listen on.
+/// Parses an address to listen on.
 ///
 /// # Errors
-/// When it is not an IP address with a port.
+///
+/// Returns an error if it isn't an IP address with a port.
 pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().map_err(|_| {
         let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok()).unwrap_or("8080");
@@ -165,7 +168,7 @@ pub const SIZES: &[(&str, f64)] = &[
     ("TiB", 1_099_511_627_776.0),
 ];
 
-/// A number and its unit, in the smallest of the units.
+/// Parses a number with a unit, in the smallest of the units.
 fn quantity(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -183,7 +186,7 @@ fn is_scalar(value: &Value) -> bool {
     !value.is_array() && !value.is_inline_table()
 }
 
-/// How an error names a value: itself where it is short, else its kind.
+/// How an error shows a value: the value itself if it is short, otherwise its kind.
 fn shown(value: &Value) -> String {
     let text = value.to_string();
     let text = text.trim();
@@ -202,7 +205,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// As a person would write it, such as `30s`.
+/// Formats a duration for people, such as `30s`.
 #[must_use]
 pub fn show_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
@@ -211,7 +214,7 @@ pub fn show_duration(duration: Duration) -> String {
     unit.map_or("0s".to_owned(), |(factor, name)| format!("{}{name}", milliseconds / factor))
 }
 
-/// As a person would write it, such as `64 KiB`.
+/// Formats a size for people, such as `64 KiB`.
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
     let units: [(u64, &str); 9] = [

@@ -1,5 +1,5 @@
-//! Names the callable that answers: `module:callable`, `file.py:callable`, a factory, `module:create("prod")`, or a
-//! Paste `.ini` file.
+//! The name of an app's callable: `module:callable`, `file.py:callable`, a factory, `module:create("prod")`,
+//! or a Paste `.ini` file.
 
 use std::fmt;
 use std::path::Path;
@@ -10,27 +10,28 @@ use crate::call::check_arguments;
 
 /// What to import, and which of its names to call.
 ///
-/// Displayed as the worker is told it: `module:callable`, `module:factory(arguments)`, or `module` alone.
+/// Displayed in the form that the worker gets: `module:callable`, `module:factory(arguments)`, or just
+/// `module`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// What to import.
     pub target: Target,
-    /// What in it answers.
+    /// The app within it.
     pub callable: Callable,
 }
 
-/// What in a module answers.
+/// The app within a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Callable {
-    /// `application`, and `app` where that is not there; `main` of a Paste file.
+    /// `application`, otherwise `app`. `main` in a Paste file.
     Usual,
-    /// A name in it, or names with dots between; the name of a section of a Paste file.
+    /// A name in the module, possibly dotted, or the name of a section of a Paste file.
     Name(String),
-    /// The name of a function that returns the app.
+    /// A function that returns the app.
     Factory {
-        /// The same, of the function.
+        /// The function's name, possibly dotted.
         name: String,
-        /// What it is called with, as Python writes it: literals, checked when they were parsed. Empty for none.
+        /// The arguments in Python syntax: only literals, as checked by the parser. Empty if there are none.
         arguments: String,
     },
 }
@@ -40,18 +41,20 @@ pub enum Callable {
 pub enum Target {
     /// A module of `sys.path`, such as `blog.wsgi`.
     Module(String),
-    /// A file of Python; relative to the app's directory. It ends in `.py`, or in `.wsgi` and has a slash.
+    /// A Python file, relative to the app's directory. It ends in `.py`, or it ends in `.wsgi` and contains a
+    /// slash.
     File(String),
-    /// A Paste file, which ends in `.ini`; relative to the app's directory.
+    /// A Paste file, which ends in `.ini`, relative to the app's directory.
     Paste(String),
 }
 
 impl App {
-    /// Parses `module:callable`, `file.py:callable`, either with arguments in parentheses, or without its callable;
-    /// or `production.ini`, perhaps with `:name`.
+    /// Parses `module:callable` or `file.py:callable`, with optional arguments in parentheses, or without the
+    /// callable, or `production.ini`, optionally with `:name`.
     ///
     /// # Errors
-    /// When the module or the callable is no name of Python's, or an argument is no literal.
+    ///
+    /// Returns an error if the module or the callable isn't a Python name, or an argument isn't a literal.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
         let (target, callable) = split(text);
         let callable = callable.map_or(Ok(Callable::Usual), Callable::parse)?;
@@ -64,9 +67,10 @@ impl App {
         Ok(Self { target, callable })
     }
 
-    /// Tells the file `site.wsgi` from a module of that name, which the text alone cannot: the module goes first.
+    /// Distinguishes the file `site.wsgi` from a module of that name, which the text alone can't: the module
+    /// takes precedence.
     ///
-    /// The file is displayed as `./site.wsgi`, so that the worker need not look.
+    /// The file is displayed as `./site.wsgi`, so that the worker doesn't have to look.
     pub(crate) fn in_directory(self, directory: &Path) -> Self {
         let is_file = |name: &str| {
             let module = directory.join(name.replace('.', "/"));
@@ -84,7 +88,7 @@ impl App {
     }
 }
 
-/// At the last `:`, but not within the arguments of a call, which may have it in a string.
+/// Splits at the last `:` that isn't within the arguments of a call, where it may be part of a string.
 fn split(text: &str) -> (&str, Option<&str>) {
     let call = text.strip_suffix(')').and_then(|_| text.find('('));
     let name = &text[..call.unwrap_or(text.len())];
@@ -141,7 +145,7 @@ impl Callable {
     }
 }
 
-/// Identifiers with dots between (the language reference, section 2.3).
+/// Identifiers separated by dots (the language reference, section 2.3).
 fn is_dotted_name(text: &str) -> bool {
     let first = |c: char| c == '_' || c.is_alphabetic();
     let is_identifier =

@@ -1,30 +1,33 @@
-//! Reads the arguments of a factory, `"prod", debug=False`: literals of Python's, and nothing that would have to be run.
+//! Parses the arguments of a factory, such as `"prod", debug=False`: only Python literals, nothing that must
+//! be evaluated.
 
-/// As deep as lists, tuples and dictionaries may lie in one another.
+/// Maximum nesting depth of lists, tuples and dictionaries.
 const MAX_DEPTH: usize = 8;
-/// The longest list of arguments, in bytes.
+/// Maximum length of the arguments, in bytes.
 const MAX_BYTES: usize = 1000;
 
-/// The language reference, section 2.3.1: none of them can name a parameter.
+/// Keywords, which can't be parameter names (the language reference, section 2.3.1).
 const RESERVED: [&str; 35] = [
     "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def",
     "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is",
     "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
 ];
 
-/// What is no list of literal arguments, and why.
+/// Why a text isn't a list of literal arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at `{at}`")]
 pub(crate) struct CallError {
     what: &'static str,
-    /// The text from there on, or its begin.
+    /// The beginning of the text from there on.
     at: String,
 }
 
-/// Checks what stands between the parentheses of a call.
+/// Checks the text between the parentheses of a call.
 ///
 /// # Errors
-/// When it is anything but positional and then keyword arguments, each of them a literal.
+///
+/// Returns an error if it isn't a list of positional arguments followed by keyword arguments, each of them a
+/// literal.
 pub(crate) fn check_arguments(text: &str) -> Result<(), CallError> {
     let mut reader = Reader { rest: text };
     if text.len() > MAX_BYTES {
@@ -57,13 +60,13 @@ pub(crate) fn check_arguments(text: &str) -> Result<(), CallError> {
     }
 }
 
-/// What is left to be read.
+/// The remaining text.
 struct Reader<'a> {
     rest: &'a str,
 }
 
 impl<'a> Reader<'a> {
-    /// `name =`, where that stands here.
+    /// Parses `name =`, if it is next.
     fn keyword(&mut self) -> Option<&'a str> {
         let length = self.rest.find(|c: char| c != '_' && !c.is_alphanumeric())?;
         let (name, after) = self.rest.split_at(length);
@@ -93,7 +96,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Quoted, on one line. Escapes are those that mean one character.
+    /// Parses a quoted string on one line. Only escapes of a single character are allowed.
     fn string(&mut self) -> Result<(), CallError> {
         let quote = self.rest.chars().next().unwrap_or('"');
         let mut characters = self.rest.char_indices().skip(1);
@@ -109,7 +112,7 @@ impl<'a> Reader<'a> {
                 },
                 c if c == quote => {
                     self.rest = &self.rest[at + 1..];
-                    // Python would join it with the next one.
+                    // Python would concatenate it with the next string.
                     return match self.rest.trim_start_matches(' ').starts_with(['"', '\'']) {
                         true => Err(self.wrong("a comma is missing")),
                         false => Ok(()),
@@ -122,7 +125,7 @@ impl<'a> Reader<'a> {
         Err(self.wrong("a string has no end"))
     }
 
-    /// A decimal integer or fraction, perhaps negative.
+    /// Parses a decimal integer or fraction, possibly negative.
     fn number(&mut self) -> Result<(), CallError> {
         let unsigned = self.rest.strip_prefix('-').unwrap_or(self.rest);
         let length = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
@@ -143,7 +146,7 @@ impl<'a> Reader<'a> {
 
     fn dictionary(&mut self, depth: usize) -> Result<(), CallError> {
         self.items('}', |reader| {
-            // What can be changed is no key.
+            // Mutable values can't be keys.
             if reader.rest.starts_with(['[', '{', '(']) {
                 return Err(reader.wrong("a key must be a string, a number, True, False or None"));
             }
@@ -176,7 +179,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A whole word.
+    /// Parses a whole word.
     fn word(&mut self, word: &str) -> bool {
         match self.rest.strip_prefix(word) {
             Some(after) if !after.starts_with(|c: char| c == '_' || c.is_alphanumeric()) => {
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_literal_is_refused() {
+    fn anything_but_literals_is_refused() {
         let literal =
             "a literal is missing (a string, a number, True, False, None, a list, a tuple or a dictionary)";
         for (bad, expected) in [

@@ -1,23 +1,23 @@
-//! As whom an app's processes run, and what each may take of the machine.
+//! The user of an app's processes, and their limits.
 
 use std::fmt;
 
 use config::{Document, Wrong, value};
 
-/// Names are as long as `useradd` lets them be.
+/// Maximum length of a user name, as in `useradd`.
 const MAX_NAME: usize = 32;
 
 /// How each process of an app is confined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
-    /// As whom it runs; None is the owner of the app's directory.
+    /// The user. `None` means the owner of the app's directory.
     pub user: Option<UserName>,
-    /// Who owned the app's directory when this version of its file was accepted, and so runs it where there is no `user`.
-    /// Not of the file: whoever accepts it sets it.
+    /// The owner of the app's directory when this version of the file was accepted, which is the user if
+    /// `user` is `None`. Not part of the file: set by the code that accepts the file.
     pub owner: Option<u32>,
-    /// The memory that it may take, in bytes; None is no limit.
+    /// Maximum memory in bytes. `None` means no limit.
     pub memory: Option<u64>,
-    /// Its share of the processors in percent: 100 is the whole of one. None is no limit.
+    /// Maximum processor time in percent, where 100 is one whole processor. `None` means no limit.
     pub cpu: Option<u32>,
 }
 
@@ -33,7 +33,7 @@ impl Confinement {
     }
 }
 
-/// The name of a user, as every system can write it. Root has to be named to run an app.
+/// A user name that is valid on all systems. An app only runs as root if root is named explicitly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserName(String);
 
@@ -41,7 +41,8 @@ impl UserName {
     /// Parses a name of letters, digits, `_`, `-` and `.`.
     ///
     /// # Errors
-    /// When it is none.
+    ///
+    /// Returns an error if the name is invalid.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
         let other = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
         let first = |c: char| c == '_' || c.is_ascii_alphabetic();

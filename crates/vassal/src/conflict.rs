@@ -1,4 +1,4 @@
-//! Finds apps that want the same host and path.
+//! Finds apps that claim the same host and path.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use config::{Diagnostics, Document, Problem, Source, Wrong};
 
 use crate::{Domain, MountPath, SCHEMA, Vassal};
 
-/// Two apps that want the same host and path.
+/// Two apps that claim the same host and path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`domains` has `{domain}` with path `{path}`, which is taken by {}: {CURE}",
@@ -16,15 +16,15 @@ use crate::{Domain, MountPath, SCHEMA, Vassal};
 pub struct Conflict {
     /// The host.
     pub domain: Domain,
-    /// The path on it.
+    /// The path on this host.
     pub path: MountPath,
-    /// The file that comes later, and cannot have it.
+    /// The file that comes later and doesn't get it.
     pub file: PathBuf,
-    /// The file that comes first, and has it.
+    /// The file that comes first and gets it.
     pub taken_by: PathBuf,
 }
 
-/// Every host and path that is wanted twice; who comes first has it.
+/// All hosts and paths that are claimed twice. The first app gets it.
 pub fn conflicts<'a>(vassals: impl IntoIterator<Item = &'a Vassal>) -> Vec<Conflict> {
     let mut owners = HashMap::new();
     let mut conflicts = Vec::new();
@@ -47,7 +47,7 @@ pub fn conflicts<'a>(vassals: impl IntoIterator<Item = &'a Vassal>) -> Vec<Confl
 const CURE: &str = "give one of the two another domain or path";
 
 impl Conflict {
-    /// The same, with its line in the file as that is now.
+    /// The conflict as a diagnostic, with its line in the current file.
     #[must_use]
     pub fn diagnostics(&self) -> Diagnostics {
         match self.located() {

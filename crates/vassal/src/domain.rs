@@ -1,11 +1,11 @@
-//! A host name that an app answers for.
+//! A host name of an app.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 
 use config::Wrong;
 
-/// A host name in lower case, `*.` before one for any label in its place, or `*` for any host.
+/// A host name in lower case, a name with `*.` in front for any single label, or `*` for any host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Domain(String);
 
@@ -13,7 +13,8 @@ impl Domain {
     /// Parses a host name (RFC 1123, section 2.1) or a wildcard.
     ///
     /// # Errors
-    /// When it is a URL, has a port, or is no name of a host.
+    ///
+    /// Returns an error if the text is a URL, contains a port, or isn't a host name.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
         let lower = text.to_ascii_lowercase();
         let name = lower.strip_suffix('.').unwrap_or(&lower);
@@ -27,7 +28,7 @@ impl Domain {
         Err(refuse(text))
     }
 
-    /// As it stands in the routing table.
+    /// The name, as used in the routing table.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -52,7 +53,7 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// Alone, or as it stands in an authority: within brackets (RFC 3986, section 3.2.2).
+/// Parses an IPv6 address, with or without brackets (RFC 3986, section 3.2.2).
 fn ipv6(name: &str) -> Option<Ipv6Addr> {
     name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).parse().ok()
 }

@@ -1,29 +1,30 @@
-//! Writes the number of workers into a vassal file, and leaves every other byte as the operator wrote it.
+//! Writes the number of workers into an app file, and keeps all other bytes.
 
 use toml_edit::{Document, Item, Table};
 
 use crate::{MAX_WORKERS, Vassal};
 
-/// Why the number of workers cannot be written.
+/// Why the number of workers can't be written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SetWorkersError {
-    /// It is out of bounds.
+    /// The number is out of range.
     #[error("{0} workers aren't possible: choose a number from 1 to {MAX_WORKERS}")]
     Count(u32),
-    /// The text is not TOML, so that nothing can be written into it safely. What the parser says of it would show the
-    /// line, and with it what may be a secret.
+    /// The text isn't TOML, so nothing can be written into it safely. The parser's message isn't included,
+    /// since it would show the line, which may contain a secret.
     #[error("the file isn't TOML: correct it first; `imperium check` says what is wrong")]
     Syntax,
-    /// The file has the key, but for something else.
+    /// The file uses the key for something else.
     #[error("`workers` is a table in the file: correct it first")]
     Table,
 }
 
 impl Vassal {
-    /// The text with `workers = count` in it; comments, order and spacing are kept.
+    /// Returns the text with `workers = count`. Comments, order and spacing are kept.
     ///
     /// # Errors
-    /// When `count` is out of bounds, or the text is not TOML or has a table in its place.
+    ///
+    /// Returns an error if `count` is out of range, if the text isn't TOML, or if `workers` is a table.
     pub fn set_workers(text: &str, count: u32) -> Result<String, SetWorkersError> {
         if count == 0 || count > u32::from(MAX_WORKERS) {
             return Err(SetWorkersError::Count(count));
@@ -40,7 +41,7 @@ impl Vassal {
     }
 }
 
-/// Below the last key that stands before any table.
+/// Inserts a line below the last key before any table.
 fn insert_line(text: &str, root: &Table, line: &str) -> String {
     let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let ends = root.iter().filter_map(|(_, item)| Some(item.as_value()?.span()?.end));

@@ -1,22 +1,22 @@
-//! Tells vassal files from everything else that lies in their folder.
+//! Recognizes app files in their folder.
 
 use std::path::Path;
 
 use api::{NameError, VassalName};
 
-/// Why a file that ends in `.toml` cannot be a vassal's.
+/// Why the name of a `.toml` file isn't valid for an app.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileNameError {
-    /// Its name is no app's.
+    /// It isn't a valid app name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Its name is not even text.
+    /// It isn't UTF-8.
     #[error("the file's name is not UTF-8: rename it")]
     NotUtf8,
 }
 
-/// The name of the app whose file this is; None for hidden files, editors' and packagers' copies, and
-/// whatever else does not end in `.toml`. Looks at the name alone.
+/// The name of the app that this file belongs to. `None` for hidden files, backups of editors and package
+/// managers, and everything else that doesn't end in `.toml`. Only looks at the name.
 #[must_use]
 pub fn name_of(path: &Path) -> Option<Result<VassalName, FileNameError>> {
     let hidden = path.file_name()?.as_encoded_bytes().starts_with(b".");

@@ -1,4 +1,4 @@
-//! Finds the app of a folder, where the folder makes it plain: `wsgi.py`, `app.py`, or Django's `*/wsgi.py`.
+//! Finds the app in a folder if it is obvious: `wsgi.py`, `app.py`, or Django's `*/wsgi.py`.
 
 use std::fs;
 use std::path::Path;
@@ -7,13 +7,14 @@ use config::Wrong;
 
 use crate::App;
 
-/// Where the app is looked for, in this order.
+/// Where to look for the app, in this order.
 const USUAL_FILES: [&str; 2] = ["wsgi.py", "app.py"];
 
-/// The app of `directory`.
+/// Finds the app of `directory`.
 ///
 /// # Errors
-/// When there is none, or more than one package that may have it.
+///
+/// Returns an error if there is none, or if several packages may contain it.
 pub(crate) fn find_app(directory: &Path) -> Result<App, Wrong> {
     let usual = USUAL_FILES.into_iter().find(|name| directory.join(name).is_file());
     if let Some(name) = usual {
@@ -34,7 +35,7 @@ pub(crate) fn find_app(directory: &Path) -> Result<App, Wrong> {
     }
 }
 
-/// Those whose `wsgi.py` can be imported, by name.
+/// The importable packages with a `wsgi.py`, by name.
 fn packages(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_chosen() {
+    fn the_app_is_found() {
         for (files, expected) in [
             (&["app.py"] as &[_], "app.py"),
             (&["app.py", "wsgi.py"], "wsgi.py"),

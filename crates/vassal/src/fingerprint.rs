@@ -1,19 +1,19 @@
-//! Sums up what concerns an app's processes, so that a change of it is seen and any other is not.
+//! A hash of the settings that processes depend on, to detect changes that require new ones.
 
 use sha2::{Digest, Sha256};
 
 use crate::{Confinement, Preload, Vassal};
 
 impl Vassal {
-    /// A hash of what a process has to be started anew for: app, directory, python, env, threads,
-    /// preload, health, the folders of `sendfile`, user, and the limits of memory and cpu.
+    /// A hash of everything that requires a new process when it changes: app, directory, python, env,
+    /// env_file, threads, preload, health, the folders of `sendfile`, user, and the limits of memory and cpu.
     ///
-    /// It is the same in every run and version of the program, and gives no value of `env` away.
+    /// It is stable over all runs and versions of the program, and reveals no value of `env`.
     #[must_use]
     pub fn process_fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         let mut add = |part: &[u8]| {
-            // With its length, so that no two lists of parts are the same bytes.
+            // With its length, so that different lists of parts never hash the same bytes.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         };
@@ -42,7 +42,7 @@ impl Vassal {
             add(b"sendfile");
             add(folder.as_os_str().as_encoded_bytes());
         }
-        // Whoever compares versions compares `owner`, which is not of the file.
+        // `owner` isn't part of the file: callers that compare versions compare it separately.
         let Confinement { user, owner: _, memory, cpu } = &self.confinement;
         let limits = [memory.map(|it| format!("memory={it}")), cpu.map(|it| format!("cpu={it}"))];
         let user = user.as_ref().map(|it| format!("user={it}"));

@@ -1,6 +1,6 @@
-//! Keys of uWSGI, gunicorn and nginx, and what they are called here: for who brings a file along.
+//! Hints for keys of uWSGI, gunicorn and nginx, for those who migrate.
 
-/// What to write in place of another server's key. Dashes and underscores are the same.
+/// Returns the hint for another server's key. Dashes and underscores are equivalent.
 pub(crate) fn translate(key: &str) -> Option<&'static str> {
     let key = key.replace('-', "_").to_ascii_lowercase();
     let (_, here) = TABLE.iter().find(|(keys, _)| keys.contains(&key.as_str()))?;

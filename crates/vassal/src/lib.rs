@@ -1,4 +1,4 @@
-//! The file of one app, which is all that an operator writes: parsed and resolved, with exact errors.
+//! The file of one app, which is all that an operator writes: parsed with exact errors, and resolved.
 
 mod app;
 mod call;
@@ -38,64 +38,65 @@ pub use recycle::Recycle;
 pub use schema::SCHEMA;
 pub use static_files::{StaticSource, Symlinks};
 
-/// The most workers that one app may have.
+/// Maximum number of workers of an app.
 pub const MAX_WORKERS: u16 = 1000;
 
-/// One app, as its file says it should be; all paths are absolute.
+/// An app, as its file defines it. All paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vassal {
     /// From the file's name.
     pub name: VassalName,
     /// The file.
     pub file: PathBuf,
-    /// The hosts that it answers for; at least one.
+    /// The hosts of the app, at least one.
     pub domains: Vec<Domain>,
-    /// The prefix that it is mounted at.
+    /// The URL prefix that it is mounted at.
     pub path: MountPath,
-    /// The callable that answers.
+    /// The WSGI callable.
     pub app: App,
-    /// Who said so.
+    /// Where `app` comes from.
     pub app_chosen_by: ChosenBy,
-    /// The working directory, and first in `sys.path`; exists.
+    /// The working directory, which exists and is first in `sys.path`.
     pub directory: PathBuf,
-    /// The interpreter that runs it.
+    /// The interpreter.
     pub python: Python,
-    /// How many processes it has.
+    /// The number of processes.
     pub workers: u16,
-    /// How many requests each of them works on at once.
+    /// How many requests each process handles at the same time.
     pub threads: u16,
     /// Whether the app is imported once, and its processes are forked from there.
     pub preload: Preload,
-    /// What has to answer with 2xx in a process before it takes requests.
+    /// A path that must return 2xx in a process before it gets requests.
     pub health: Option<HealthPath>,
-    /// When a process has done enough.
+    /// When processes are replaced because of their age or use.
     pub recycle: Recycle,
-    /// When all processes are replaced by themselves.
+    /// When all processes are replaced automatically.
     pub reload: Reload,
-    /// As whom each of them runs, and what it may take of the machine.
+    /// The user and the limits of each process.
     pub confinement: Confinement,
-    /// `[env]`: added to the environment of each, over what `env_file` has.
+    /// `[env]`: added to the environment of each process, with precedence over `env_file`.
     pub env: BTreeMap<String, String>,
-    /// A file with more of it. Each process reads it as its own user: the app's folder may be the app's to change.
+    /// A file with more environment variables. Each process reads it as its own user, because the app may be
+    /// able to change its folder.
     pub env_file: Option<PathBuf>,
-    /// Folders and files that are served without asking the app, by their prefixes.
+    /// Folders and files that frontd serves without the app, by prefix.
     pub static_folders: BTreeMap<StaticPrefix, StaticSource>,
-    /// Folders whose files are sent when the app asks for it, by the prefixes that it uses for them.
+    /// Folders whose files frontd sends when the app asks for it, by the prefixes that the app uses for them.
     pub sendfile_folders: BTreeMap<StaticPrefix, PathBuf>,
-    /// How long things may take.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// Where requests wait for a worker.
+    /// The queue of requests that wait for a worker.
     pub queue: Queue,
-    /// What one request may take.
+    /// Limits of one request.
     pub limits: Limits,
 }
 
-/// What `[static]` or `[sendfile]` names, and isn't there yet. frontd serves it as soon as it is.
+/// A path in `[static]` or `[sendfile]` that doesn't exist yet. frontd serves it as soon as it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbsentFiles {
     /// The key, such as `static./static/`.
     pub key: String,
-    /// What it names.
+    /// The path.
     pub path: PathBuf,
 }
 
@@ -107,7 +108,8 @@ impl std::fmt::Display for AbsentFiles {
 }
 
 impl Vassal {
-    /// Looks at the disk for what `[static]` and `[sendfile]` name. This blocks for as long as the file system does.
+    /// Checks whether the paths in `[static]` and `[sendfile]` exist. Blocks for as long as the file system
+    /// does.
     #[must_use]
     pub fn absent_files(&self) -> Vec<AbsentFiles> {
         let served = self.static_folders.iter().map(|(prefix, it)| ("static", prefix, &it.path));
@@ -119,47 +121,47 @@ impl Vassal {
     }
 }
 
-/// Who chose the callable that answers.
+/// Where the app's callable comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChosenBy {
-    /// The file says it.
+    /// From the file.
     Operator,
-    /// The file does not, and the app's folder makes it plain.
+    /// Found in the app's folder, because the file doesn't name it.
     Folder,
 }
 
-/// How long things may take.
+/// Time limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the start of a process until it is ready.
     pub start: Duration,
-    /// From the moment a worker has a request until its response begins; None is no limit.
+    /// From the moment a worker gets a request until its response begins. `None` means no limit.
     pub request: Option<Duration>,
-    /// From one piece of a response that has begun to the next; None is no limit.
+    /// Between two chunks of a response. `None` means no limit.
     pub idle: Option<Duration>,
-    /// For the requests that are under way when a worker is told to stop.
+    /// For running requests when a worker is told to stop.
     pub stop: Duration,
 }
 
-/// When all processes of an app are replaced without the operator asking for it.
+/// When all processes of an app are replaced without being asked to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reload {
     /// When the app's own files change.
     pub watch: bool,
 }
 
-/// Where requests wait for a worker.
+/// The queue of requests that wait for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
-    /// How many may wait.
+    /// How many requests may wait.
     pub size: u32,
     /// How long each may wait.
     pub timeout: Duration,
 }
 
-/// What one request may take.
+/// Limits of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest request body, in bytes.
+    /// Maximum size of a request body, in bytes.
     pub body: u64,
 }

@@ -1,4 +1,4 @@
-//! Reads a vassal file key by key.
+//! Reads an app file key by key.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -19,23 +19,25 @@ use crate::{
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Vassal {
-    /// Reads a vassal file.
+    /// Reads an app file.
     ///
     /// # Errors
-    /// When it cannot be read, or with all that is wrong in it.
+    ///
+    /// Returns an error if the file can't be read, or all its problems.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         Self::from_source(Source::read(path)?)
     }
 
-    /// Reads the text of a vassal file; `path` gives its name, and is where relative paths start from.
+    /// Parses the text of an app file. `path` determines its name and the base of relative paths.
     ///
     /// # Errors
-    /// With all that is wrong in it.
+    ///
+    /// Returns all problems of the file.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Diagnostics> {
         Self::from_source(Source { path: path.to_owned(), text: text.to_owned() })
     }
 
-    /// What is wrong with a key in light of something that its file alone doesn't tell, with its line there.
+    /// Creates a diagnostic for a key, with its location, for a problem that the file alone doesn't reveal.
     #[must_use]
     pub fn refuse(&self, key: &str, wrong: Wrong) -> Diagnostics {
         let read = Source::read(&self.file).and_then(|it| Document::parse(it, SCHEMA));
@@ -72,7 +74,7 @@ fn name(path: &Path) -> Result<VassalName, Diagnostics> {
     }
 }
 
-/// None when a key that must be there is not, or is wrong.
+/// Returns `None` if a required key is missing or invalid.
 fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<Vassal> {
     let domains = domains(file);
     let directory =
@@ -105,7 +107,7 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         limits: Limits {
             body: file.optional("limits.body", value::size(0..=1 << 40)).unwrap_or(1_000_000_000),
         },
-        // Last, so that everything else was read, and complained of, when one of these is missing.
+        // Last, so that all other keys have been checked if one of these is missing.
         domains: domains?,
         app: app.as_ref()?.0.clone(),
         app_chosen_by: app?.1,
@@ -120,11 +122,11 @@ fn domains(file: &mut Document) -> Option<Vec<Domain>> {
     Some(domains)
 }
 
-/// What becomes of a folder that doesn't exist.
+/// How to treat a folder that doesn't exist.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Absent {
     Refused,
-    /// It may come into being later.
+    /// It may be created later.
     Allowed,
 }
 
@@ -146,7 +148,7 @@ fn folder(base: PathBuf, absent: Absent) -> impl Fn(&Value) -> Result<PathBuf, W
     }
 }
 
-/// What the file says, or else what the folder makes plain.
+/// The app that the file names, otherwise the one found in the folder.
 fn app(file: &mut Document, directory: Option<&Path>) -> Option<(App, ChosenBy)> {
     if let Some(directory) = directory.filter(|_| !file.has("app") && !file.has_strayed("app")) {
         let found = find_app(directory).map_err(|wrong| file.refuse("app", wrong));
@@ -176,7 +178,7 @@ fn health(file: &mut Document, mount: &MountPath) -> Option<HealthPath> {
     file.optional("health", |it| HealthPath::parse(value::text(it)?, mount))
 }
 
-/// The names that shells and Python agree on (POSIX.1, section 8.1).
+/// Checks a name by the rules that shells and Python share (POSIX.1, section 8.1).
 fn env_name(name: &str) -> Result<String, Wrong> {
     let allowed = |c: char| c == '_' || c.is_ascii_alphanumeric();
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(allowed) {

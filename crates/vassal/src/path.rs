@@ -4,15 +4,16 @@ use std::fmt;
 
 use config::Wrong;
 
-/// The prefix that an app is mounted at: `/`, or such as `/blog` without a trailing slash.
+/// The prefix that an app is mounted at: `/`, or a path such as `/blog` without a trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MountPath(String);
 
-/// A URL path that begins and ends with a slash, such as `/static/`; or that of a single file, such as `/favicon.ico`.
+/// A URL path that starts and ends with a slash, such as `/static/`, or the path of a single file, such as
+/// `/favicon.ico`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StaticPrefix(String);
 
-/// A URL path that tells how an app is, such as `/up`; it lies within the app's own path.
+/// The URL path of a health check, such as `/up`. It is within the app's own path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthPath(String);
 
@@ -20,7 +21,8 @@ impl HealthPath {
     /// Parses a path of an app that is mounted at `mount`.
     ///
     /// # Errors
-    /// When it does not begin with a slash, lies outside of `mount`, or is no plain path.
+    ///
+    /// Returns an error if the path doesn't start with a slash, is outside of `mount`, or isn't a plain path.
     pub fn parse(text: &str, mount: &MountPath) -> Result<Self, Wrong> {
         if !text.starts_with('/') {
             let wrong = Wrong::new(format!("must begin with `/`, not \"{text}\""));
@@ -34,7 +36,7 @@ impl HealthPath {
         }
     }
 
-    /// As it is asked for.
+    /// The path, as requested.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -42,10 +44,11 @@ impl HealthPath {
 }
 
 impl MountPath {
-    /// Parses a path; slashes at its end are dropped.
+    /// Parses a path. Trailing slashes are dropped.
     ///
     /// # Errors
-    /// When it does not begin with a slash, or is no plain path.
+    ///
+    /// Returns an error if the path doesn't start with a slash, or isn't a plain path.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
         let trimmed = text.trim_end_matches('/');
         if !text.starts_with('/') {
@@ -58,13 +61,13 @@ impl MountPath {
         Ok(Self(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() }))
     }
 
-    /// As it stands in the routing table.
+    /// The path, as used in the routing table.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a static prefix lies within it.
+    /// Whether a static prefix is within this path.
     #[must_use]
     pub fn holds(&self, prefix: &StaticPrefix) -> bool {
         prefix.0.strip_prefix(self.0.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
@@ -78,10 +81,11 @@ impl Default for MountPath {
 }
 
 impl StaticPrefix {
-    /// Parses the prefix of a folder, or the path of a single file, which ends with no slash.
+    /// Parses the prefix of a folder, or the path of a single file, which doesn't end with a slash.
     ///
     /// # Errors
-    /// When it does not begin with a slash, or is no plain path.
+    ///
+    /// Returns an error if the path doesn't start with a slash, or isn't a plain path.
     pub fn parse_any(text: &str) -> Result<Self, Wrong> {
         if !text.starts_with('/') {
             let path = text.trim_matches('/');
@@ -95,7 +99,8 @@ impl StaticPrefix {
     /// Parses the prefix of a folder.
     ///
     /// # Errors
-    /// When it does not begin and end with a slash, or is no plain path.
+    ///
+    /// Returns an error if the path doesn't start and end with a slash, or isn't a plain path.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
         if !text.starts_with('/') || !text.ends_with('/') {
             let path = text.trim_matches('/');
@@ -105,7 +110,7 @@ impl StaticPrefix {
         Ok(Self(text.to_owned()))
     }
 
-    /// As it stands in the routing table.
+    /// The prefix, as used in the routing table.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -113,7 +118,7 @@ impl StaticPrefix {
 }
 
 impl StaticPrefix {
-    /// Whether it is a folder's, and no file's.
+    /// Whether this is the prefix of a folder, not the path of a file.
     #[must_use]
     pub fn is_of_folder(&self) -> bool {
         self.0.ends_with('/')
@@ -132,7 +137,8 @@ impl fmt::Display for StaticPrefix {
     }
 }
 
-/// Segments that mean the same to every reader: none empty, no dots alone, nothing that a URL encodes.
+/// Checks that a path means the same to all readers: no empty segments, no dot segments, nothing that URLs
+/// encode.
 fn plain(path: &str) -> Result<(), Wrong> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~!$&'()+,;=:@".contains(c);
     if let Some(c) = path.chars().find(|c| !allowed(*c)) {

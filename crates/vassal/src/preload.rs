@@ -6,12 +6,12 @@ use toml_edit::Value;
 /// Whether an app is imported once, and its processes are forked from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Preload {
-    /// Each process imports it.
+    /// Each process imports the app.
     #[default]
     Off,
-    /// It is, and refused if it starts threads while it is imported.
+    /// Imported once. Refused if the import starts threads.
     On,
-    /// It is, and brings back by itself the threads that its import starts.
+    /// Imported once. The app restarts the threads of its import in each forked process by itself.
     WithThreads,
 }
 
@@ -22,7 +22,8 @@ impl Preload {
     /// Reads `true`, `false`, or a table with the key `threads`.
     ///
     /// # Errors
-    /// When it is anything else.
+    ///
+    /// Returns an error if the value is anything else.
     pub(crate) fn read(value: &Value) -> Result<Self, Wrong> {
         let Some(table) = value.as_inline_table() else {
             return value::boolean(value).map(|on| if on { Self::On } else { Self::Off });
@@ -43,7 +44,7 @@ impl Preload {
         Ok(preload)
     }
 
-    /// Whether it is.
+    /// Whether preloading is enabled.
     #[must_use]
     pub fn is_on(self) -> bool {
         self != Self::Off

@@ -1,29 +1,30 @@
-//! Which interpreter runs an app.
+//! The interpreter of an app.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use config::Wrong;
 
-/// As many as the kernel follows (`path_resolution(7)`).
+/// Maximum number of symlinks to follow, as in the kernel (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
-/// Which interpreter runs an app. It is there when the file is read.
+/// The interpreter of an app. It exists when the file is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Python {
-    /// `python3` of PATH.
+    /// `python3` in PATH.
     Default,
-    /// A virtualenv's folder, with its `bin/python`.
+    /// The folder of a virtualenv, with its `bin/python`.
     Virtualenv(PathBuf),
     /// A program.
     Interpreter(PathBuf),
 }
 
 impl Python {
-    /// Finds out what a path names.
+    /// Determines what a path names.
     ///
     /// # Errors
-    /// When it is neither a virtualenv nor a program.
+    ///
+    /// Returns an error if it is neither a virtualenv nor a program.
     pub fn at(path: PathBuf) -> Result<Self, Wrong> {
         if path.is_dir() {
             return Self::virtualenv(path);
@@ -62,7 +63,7 @@ impl Python {
         })
     }
 
-    /// The path, as the worker is told it; empty for the default.
+    /// The path for the worker. Empty for the default.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -72,7 +73,7 @@ impl Python {
     }
 }
 
-/// Where the links from `bin/python` lead in the end: the first may be to `python3` beside it.
+/// Where the links from `bin/python` finally lead. The first one may point to `python3` next to it.
 fn final_target(folder: &Path, target: PathBuf) -> PathBuf {
     let mut target = folder.join(target);
     for _ in 0..MAX_LINKS {

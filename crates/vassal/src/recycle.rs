@@ -1,4 +1,4 @@
-//! When a process of an app has done enough and is replaced by a fresh one.
+//! When a process is replaced because of its age or use.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use config::{Document, value};
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// What a process may do before it is replaced; None is no limit.
+/// The limits after which a process is replaced. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recycle {
-    /// How many requests it answers.
+    /// The number of requests.
     pub requests: Option<u64>,
-    /// How long it lives.
+    /// The age.
     pub lifetime: Option<Duration>,
-    /// Its private memory, in bytes.
+    /// The private memory, in bytes.
     pub memory: Option<u64>,
-    /// By how much of themselves, in percent, the first two differ from process to process, so that not all
-    /// are replaced at once.
+    /// How much, in percent, the first two limits vary from process to process, so that not all are replaced
+    /// at once.
     pub jitter: u8,
 }
 

@@ -1,4 +1,4 @@
-//! What an app's file may hold.
+//! The schema of an app's file.
 
 use std::time::Duration;
 

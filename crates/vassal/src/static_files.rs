@@ -1,4 +1,4 @@
-//! What is served straight from disk, by the paths of its URLs: the table `[static]`.
+//! The table `[static]`: files that are served directly from disk.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -9,22 +9,22 @@ use toml_edit::{InlineTable, Value};
 
 use crate::{MountPath, StaticPrefix};
 
-/// A folder, or a single file, that is served without asking the app.
+/// A folder or a single file that is served without the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticSource {
-    /// Where it is; absolute.
+    /// The absolute path.
     pub path: PathBuf,
-    /// How far the symlinks in it are followed.
+    /// How its symlinks are followed.
     pub symlinks: Symlinks,
 }
 
-/// How far symlinks are followed.
+/// How symlinks are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Symlinks {
-    /// Within the folder.
+    /// Only within the folder.
     #[default]
     Inside,
-    /// Wherever they lead.
+    /// To any place.
     Anywhere,
 }
 
@@ -36,7 +36,7 @@ enum Kind {
 
 const KEYS: &str = "the keys are `folder`, `file` and `symlinks`";
 
-/// Reads `[static]`. A prefix that ends with a slash is a folder's, another one a file's.
+/// Reads `[static]`. A prefix that ends with a slash belongs to a folder, others to files.
 pub(crate) fn read(file: &mut Document, mount: &MountPath) -> BTreeMap<StaticPrefix, StaticSource> {
     let path = value::path(file.folder());
     let entries = file.entries("static", StaticPrefix::parse_any, |it| source(it, &path));
@@ -108,8 +108,8 @@ fn of_table(
     Ok((path, Some(meant), symlinks))
 }
 
-/// None for what isn't there yet: frontd serves it as soon as it is, and an app isn't held up by files that a build or
-/// `collectstatic` has still to write.
+/// Returns `None` for a path that doesn't exist yet. frontd serves it as soon as it does, and an app doesn't
+/// have to wait for files that a build or `collectstatic` will create.
 fn kind(path: &Path, must: &str) -> Result<Option<Kind>, Wrong> {
     let what = match path.metadata() {
         Ok(it) if it.is_dir() => return Ok(Some(Kind::Folder)),

@@ -1,4 +1,5 @@
-//! Finds what no diagnostic may show: the values of tables such as `[env]`, and what may be one of them.
+//! Finds the text that diagnostics must not show: the values of tables such as `[env]`, and what may be one
+//! of them.
 
 use std::ops::Range;
 
@@ -7,16 +8,16 @@ use toml_edit::{Item, Table};
 use super::{Keys, Schema, nearest};
 use crate::schema;
 
-/// What stands in place of a value, as far as it is that long.
+/// How many asterisks replace a value, at most.
 const MASK: usize = 3;
 
-/// The parts of a text that are not shown, in no order.
+/// The secret ranges of a text, in no particular order.
 #[derive(Debug, Default)]
 pub(super) struct Secrets(Vec<Range<usize>>);
 
 impl Secrets {
-    /// Of a file that is TOML: the values of secret tables, of tables that may be misspelled ones, and comments beside
-    /// and below them.
+    /// Secrets of a valid TOML file: the values of secret tables and of tables that may be misspelled ones,
+    /// and the comments next to and below them.
     pub(super) fn of_table(root: &Table, text: &str, schema: Schema) -> Self {
         let mut secrets = Self::default();
         let mut first = None;
@@ -45,7 +46,7 @@ impl Secrets {
         secrets
     }
 
-    /// Of a file that is not TOML: all that does not plainly belong to a key whose values are shown.
+    /// Secrets of an invalid file: everything that doesn't clearly belong to a key whose values are shown.
     pub(super) fn of_broken(text: &str, schema: Schema) -> Self {
         let mut scanner = Scanner { schema, table: Some(""), is_secret: false, is_over: false };
         let mut secrets = Self::default();
@@ -59,12 +60,12 @@ impl Secrets {
         secrets
     }
 
-    /// Whether any of it is in this part.
+    /// Whether this range contains anything secret.
     pub(super) fn touch(&self, span: &Range<usize>) -> bool {
         self.0.iter().any(|it| it.start < span.end.max(span.start + 1) && span.start < it.end)
     }
 
-    /// The text without it. Every byte that is left stays where it is.
+    /// The text with secrets masked. All other bytes keep their offset.
     pub(super) fn mask(&self, text: &str) -> String {
         let mut masked = text.as_bytes().to_vec();
         for span in &self.0 {
@@ -73,11 +74,11 @@ impl Secrets {
                 *byte = if at < MASK { b'*' } else { b' ' };
             }
         }
-        // Whole characters are replaced.
+        // Only whole characters are replaced.
         String::from_utf8(masked).unwrap_or_default()
     }
 
-    /// What to mark in the masked text.
+    /// The range to highlight in the masked text.
     pub(super) fn narrowed(&self, span: Range<usize>) -> Range<usize> {
         if self.touch(&span) { span.start..span.end.min(span.start + MASK) } else { span }
     }
@@ -90,7 +91,7 @@ impl Secrets {
                 tables.iter().flatten().for_each(|(_, item)| self.add_values(item, text));
             }
             Item::Value(value) => match (value.as_inline_table(), value.span()) {
-                // Made of dotted keys: its values have places of their own.
+                // Created by dotted keys: its values have their own locations.
                 (Some(table), None) => {
                     table.iter().for_each(|(_, it)| self.add_values(&Item::Value(it.clone()), text));
                 }
@@ -103,7 +104,7 @@ impl Secrets {
         }
     }
 
-    /// A comment below a place may be a value of before.
+    /// A comment may contain a former value.
     fn add_comments(&mut self, text: &str, from: usize) {
         let mut start = 0;
         for line in text.split_inclusive('\n') {
@@ -116,15 +117,15 @@ impl Secrets {
     }
 }
 
-/// What stands beside the header of a table, whose name ends at `from`.
+/// The text next to a table header whose name ends at `from`.
 fn after_header(text: &str, from: usize) -> Range<usize> {
     let end = text[from..].find('\n').map_or(text.len(), |it| from + it);
     let header = text[from..end].find('#').map_or(end, |it| from + it + 1);
     header..end
 }
 
-/// Whether the values of a key of the root are not shown: it names a secret table, or is no key that is known or
-/// nearly one.
+/// Whether the values of a key of the root are secret: it names a secret table, or isn't close to any known
+/// key.
 fn is_secret(key: &str, schema: Schema) -> bool {
     let keys_of = |name: &str| schema.iter().find(|it| it.name == name).map(|it| it.keys);
     if let Some(keys) = keys_of(key).filter(|_| !key.is_empty()) {
@@ -139,19 +140,19 @@ fn is_secret(key: &str, schema: Schema) -> bool {
     }
 }
 
-/// Goes through the lines of a text that no parser understands.
+/// Scans the lines of a text that isn't valid TOML.
 struct Scanner {
     schema: Schema,
-    /// The table that the lines belong to; None is one whose values are not shown.
+    /// The table that the lines belong to. `None` if its values are secret.
     table: Option<&'static str>,
-    /// Whether the value of the last key is not shown, be it of several lines.
+    /// Whether the value of the last key is secret. It may continue on further lines.
     is_secret: bool,
-    /// Whether a secret value may go on to the end of the file, whatever the lines look like.
+    /// Whether a secret value may continue to the end of the file, whatever the lines look like.
     is_over: bool,
 }
 
 impl Scanner {
-    /// How much of a line is shown; None is all of it.
+    /// How much of a line is shown. `None` means all of it.
     fn shown_part(&mut self, line: &str) -> Option<usize> {
         if self.is_over {
             return Some(0);
@@ -182,12 +183,12 @@ impl Scanner {
             Some("") => is_secret(name, self.schema),
             Some(table) => !self.is_shown(table, name),
         };
-        // What looks like a key may be a part of a value.
+        // What looks like a key may be part of a value.
         let is_plain = self.table == Some("") && self.schema.iter().any(|it| it.name == name);
         self.is_secret.then_some(if is_plain { key.len() + 1 } else { 0 })
     }
 
-    /// One that is no known table's hides what follows; a known one is believed if it is nothing else.
+    /// An unknown table hides what follows. A known one is only trusted if the line contains nothing else.
     fn header(&mut self, line: &str, header: &str) -> Option<usize> {
         let name = header.trim_start_matches('[');
         let name = first_part(&name[..name.find(']').unwrap_or(name.len())]);
@@ -215,7 +216,7 @@ impl Scanner {
     }
 }
 
-/// `env` of `env."A".b`.
+/// Returns `env` for `env."A".b`.
 fn first_part(key: &str) -> &str {
     let key = key.trim();
     let quoted = |quote| key.strip_prefix(quote).and_then(|it| it.split(quote).next());

@@ -1,10 +1,10 @@
-//! Says in an operator's words why a text is not TOML.
+//! Explains why a text isn't TOML, in plain words.
 
 use toml_edit::TomlError;
 
 use crate::diagnostics::Wrong;
 
-/// Without a word of the text.
+/// Explains an error without quoting the text.
 pub(super) fn explain_secret(error: &TomlError) -> Wrong {
     match error.message() {
         "key with no value" => Wrong::new("the key has no value").cure("write `KEY = \"value\"`"),
@@ -13,7 +13,7 @@ pub(super) fn explain_secret(error: &TomlError) -> Wrong {
     }
 }
 
-/// The parser's own words, and better ones for the slips that are made most.
+/// The parser's own message, or a better one for the most common mistakes.
 pub(super) fn explain(error: &TomlError, text: &str) -> Wrong {
     let (message, expected) = match error.message().split_once(", expected ") {
         Some((message, expected)) => (message, Some(expected).filter(|it| *it != "nothing")),

@@ -1,4 +1,4 @@
-//! What each wrong file is told, word by word.
+//! The exact diagnostics of invalid files.
 
 use super::*;
 use crate::schema::{Entries, Kind};
@@ -15,7 +15,7 @@ const SCHEMA: Schema = &[
     Table::new("queue", "", &[Key::new("size", Kind::Integer(0, 9), "How many requests may wait")]),
 ];
 
-/// Reads all that the schema has.
+/// Reads everything in the schema.
 fn read(text: &str) -> Result<(), Diagnostics> {
     let source = Source { path: "/etc/a.toml".into(), text: text.to_owned() };
     let mut file = Document::parse(source, SCHEMA)?;
@@ -35,7 +35,7 @@ fn check(text: &str, expected: &[&str]) {
     assert_eq!(told, expected.join("\n"));
 }
 
-/// The file `text` below what must be there, which takes its first two lines.
+/// Checks `text` below the required keys, which take up two lines.
 #[track_caller]
 fn check_rest(text: &str, expected: &[&str]) {
     check(&format!("app = 'x'\nhosts = ['x']\n{text}"), expected);
@@ -106,7 +106,7 @@ fn all_errors_in_the_order_of_lines() {
 }
 
 #[test]
-fn what_is_not_toml() {
+fn syntax_errors() {
     check(
         "app = blog.wsgi:app",
         &["1:7: `blog.wsgi:app` isn't a value: if it is a string, write \"blog.wsgi:app\""],
@@ -144,7 +144,7 @@ fn columns_count_characters() {
 }
 
 #[test]
-fn what_is_told_has_a_bound() {
+fn diagnostics_are_bounded() {
     let many: String = (0..40_000).map(|it| format!("k{it} = 1\n")).collect();
     assert_eq!(read(&many).unwrap_err().problems().len(), MAX_PROBLEMS);
 

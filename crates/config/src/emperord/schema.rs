@@ -1,4 +1,4 @@
-//! What emperord's file may hold.
+//! The schema of emperord's file.
 
 use crate::schema::{Key, Kind, Schema, Table};
 

@@ -1,4 +1,4 @@
-//! emperord's file, from defaults to errors.
+//! emperord's file: defaults and errors.
 
 use super::*;
 use crate::example::uncommented;
@@ -39,7 +39,7 @@ fn errors() {
     assert!(long.starts_with("/r/emperord.toml:1:7: `run` is too long: the socket path /xx"), "{long}");
 }
 
-/// What the example shows in comments is the default.
+/// The commented-out values in the example are the defaults.
 #[test]
 fn the_example() {
     let example = include_str!("../../../../deploy/examples/emperord.toml");

@@ -1,4 +1,4 @@
-//! Which keys of frontd.toml take effect while frontd runs, and what a changed file comes to.
+//! Decides which keys of frontd.toml take effect at run time.
 
 use super::FrontdConfig;
 
@@ -7,7 +7,7 @@ use super::FrontdConfig;
 enum Takes {
     /// With a reload.
     Reload,
-    /// With the next start of frontd.
+    /// When frontd is restarted.
     Restart,
 }
 
@@ -48,7 +48,7 @@ const KEYS: &[Key] = keys! {
     "limits.keep_alive" Reload limits.keep_alive;
     "limits.body_rate" Reload limits.body_rate;
     "limits.body_timeout" Reload limits.body_timeout;
-    // Listening sockets hand it on to the connections that they accept.
+    // Accepted connections inherit it from the listening sockets.
     "limits.send_timeout" Restart limits.send_timeout;
     "limits.send_memory" Restart limits.send_memory;
     "limits.spool" Restart limits.spool_bytes;
@@ -56,19 +56,19 @@ const KEYS: &[Key] = keys! {
     "limits.spool_per_client" Restart limits.spool_per_client;
 };
 
-/// What a changed file comes to.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloaded {
-    /// What is in use from now on.
+    /// The configuration to use from now on.
     pub config: FrontdConfig,
     /// The keys that took effect.
     pub changed: Vec<&'static str>,
-    /// The keys that take effect when frontd is started again.
+    /// The keys that take effect when frontd is restarted.
     pub restart: Vec<&'static str>,
 }
 
 impl FrontdConfig {
-    /// Takes over from `new` what can change while frontd runs.
+    /// Applies the changes in `new` that can take effect at run time.
     #[must_use]
     pub fn reloaded(&self, new: &Self) -> Reloaded {
         let mut config = self.clone();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_change_does_and_the_rest_is_named() {
+    fn a_reload_applies_what_it_can_and_names_the_other_keys() {
         let old = parse("");
         let new = parse(
             "shards = 7\ndrain = '1s'\naccess_log = 'stderr'\nhttp = []\n[limits]\nheader = '2 KiB'\nspool = 0\n\
@@ -132,7 +132,7 @@ mod tests {
             (config.shards, &config.http, config.limits.spool_bytes),
             (old.shards, &old.http, old.limits.spool_bytes)
         );
-        // Until then it is told with each reload.
+        // Until the restart, each reload names them.
         assert_eq!(config.reloaded(&new).restart, restart);
         assert_eq!(config.reloaded(&new).changed, Vec::<&str>::new());
     }

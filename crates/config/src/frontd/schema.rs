@@ -1,4 +1,4 @@
-//! What frontd's file may hold.
+//! The schema of frontd's file.
 
 use super::{DAY, HOUR, SHORTEST};
 use crate::schema::{Key, Kind, Schema, Table};

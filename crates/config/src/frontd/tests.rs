@@ -1,4 +1,4 @@
-//! frontd's file, from defaults to errors.
+//! frontd's file: defaults and errors.
 
 use std::path::Path;
 
@@ -140,7 +140,7 @@ fn a_file_that_cannot_be_read() {
     assert_eq!(told(), format!("{}: cannot be read: it is not a regular file", path.display()));
 }
 
-/// What the example shows in comments is the default.
+/// The commented-out values in the example are the defaults.
 #[test]
 fn the_example() {
     let example = include_str!("../../../../deploy/examples/frontd.toml");

@@ -1,4 +1,4 @@
-//! What people write, and what it means.
+//! Values in notations for people.
 
 use super::*;
 

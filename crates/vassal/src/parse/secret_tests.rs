@@ -1,4 +1,4 @@
-//! No diagnostic shows a value below `[env]`, however wrong the file is.
+//! No diagnostic shows a value of `[env]`, however invalid the file is.
 
 use std::fmt::Write as _;
 
@@ -9,11 +9,11 @@ use miette::{
 
 use super::*;
 
-/// In no key, and in no message of ours.
+/// Occurs in no key and in none of our messages.
 const SECRET: &str = "s3cr3tXq";
 const HEAD: &str = "domains = ['a']\napp = 'a:a'\ndirectory = '/'\n";
 
-/// All that is ever said of a file, in every form.
+/// Everything that is ever reported about a file, in all forms.
 fn told(text: &str) -> String {
     let Err(diagnostics) = Vassal::parse(Path::new("/v/blog.toml"), text) else { return String::new() };
     let mut told = format!("{diagnostics}\n{diagnostics:?}\n");
@@ -120,7 +120,7 @@ fn wrong_values_are_not_shown() {
 }
 
 #[test]
-fn no_slip_of_the_pen_shows_a_value() {
+fn no_typo_reveals_a_value() {
     let file = format!(
         "domains = ['a.example', 'b.example']\napp = 'a:a'\ndirectory = '/'\nworkers = 2\n\n# Its own.\n[env]\n\
          KEY = '{SECRET}'\nTOKEN = \"{SECRET}\" # not {SECRET}\nLONG = \"\"\"\n{SECRET}\n{SECRET}\"\"\"\n\
@@ -136,7 +136,7 @@ fn no_slip_of_the_pen_shows_a_value() {
     }
 }
 
-/// Changes one character that is not of the secret.
+/// Changes one character outside of the secret.
 fn slip(text: &mut String, random: &mut fastrand::Rng) {
     let at = random.usize(0..text.len());
     let is_in_secret =
@@ -155,7 +155,7 @@ fn slip(text: &mut String, random: &mut fastrand::Rng) {
 }
 
 #[test]
-fn what_is_wrong_is_still_told_with_its_place() {
+fn problems_are_still_reported_with_their_location() {
     let told = |text: &str| -> Diagnostics { Vassal::parse(Path::new("/v/a.toml"), text).unwrap_err() };
     let line = |rest: &str| told(&format!("{HEAD}{rest}")).to_string();
     assert_eq!(

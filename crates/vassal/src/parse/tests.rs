@@ -1,4 +1,4 @@
-//! What each vassal file means, or is told, word by word.
+//! The result or the exact diagnostics of app files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::{Callable, Conflict, Symlinks, UserName, conflicts};
 
-/// A folder with an app, a virtualenv and a static folder, and `blog.toml` to be.
+/// A folder with an app, a virtualenv and a static folder, and room for `blog.toml`.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -34,7 +34,7 @@ impl Place {
         Vassal::parse(&self.path("blog.toml"), text)
     }
 
-    /// What a file is told, with `ROOT` for the folder, and without what the schema says of a key.
+    /// The diagnostics of a file, with `ROOT` for the folder, and without the help from the schema.
     fn told(&self, text: &str) -> String {
         let told = self.parse(text).err().map(|it| it.to_string()).unwrap_or_default();
         let told: Vec<_> = told.lines().filter_map(|it| it.split(": it sets ").next()).collect();
@@ -42,26 +42,26 @@ impl Place {
     }
 }
 
-/// What must be there, in three lines.
+/// The required keys, in three lines.
 const MINIMAL: &str = "domains = ['blog.example']\napp = 'blog.wsgi'\ndirectory = 'blog'\n";
 
 fn told(expected: &[&str]) -> String {
     expected.iter().map(|line| format!("ROOT/blog.toml:{line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// What the whole file `text` is told.
+/// Checks the diagnostics of the whole file `text`.
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
     assert_eq!(Place::new().told(text), told(expected));
 }
 
-/// What `text` is told below the three lines that must be there.
+/// Checks the diagnostics of `text` below the three lines of required keys.
 #[track_caller]
 fn check_rest(text: &str, expected: &[&str]) {
     check(&format!("{MINIMAL}{text}"), expected);
 }
 
-/// What a value is told in the place of the minimal file's `key`.
+/// Checks the diagnostics of a value of `key` in the minimal file.
 #[track_caller]
 fn check_value(key: &str, value: &str, expected: &[&str]) {
     let line =
@@ -70,7 +70,7 @@ fn check_value(key: &str, value: &str, expected: &[&str]) {
 }
 
 #[test]
-fn the_least_that_an_app_needs() {
+fn the_minimal_file() {
     let place = Place::new();
     let expected = Vassal {
         name: VassalName::parse("blog").unwrap(),
@@ -285,7 +285,7 @@ fn apps() {
 }
 
 #[test]
-fn a_wsgi_file_is_told_from_a_module() {
+fn a_wsgi_file_is_distinguished_from_a_module() {
     let place = Place::new();
     let app = |text: &str| {
         let text = format!("domains = ['a']\ndirectory = 'blog'\napp = '{text}'");
@@ -301,7 +301,7 @@ fn a_wsgi_file_is_told_from_a_module() {
 }
 
 #[test]
-fn calls_are_shown_as_the_worker_is_told_them() {
+fn calls_are_displayed_in_the_form_that_the_worker_gets() {
     for (text, expected) in [
         ("shop:create( 'prod', debug=False )", "shop:create('prod', debug=False)"),
         ("shop:create()", "shop:create()"),
@@ -484,7 +484,7 @@ fn static_files_and_their_symlinks() {
 }
 
 #[test]
-fn files_that_do_not_exist_yet_refuse_no_app() {
+fn missing_static_files_do_not_cause_an_error() {
     let place = Place::new();
     let vassal = place.parse(&format!(
         "{MINIMAL}[static]\n'/a/' = 'blog/later'\n'/b.ico' = 'b.ico'\n'/c/' = {{ folder = 'c', symlinks = true }}\n\
@@ -498,7 +498,7 @@ fn files_that_do_not_exist_yet_refuse_no_app() {
 }
 
 #[test]
-fn the_fingerprint_is_of_what_a_process_sees() {
+fn the_fingerprint_covers_what_a_process_depends_on() {
     let place = Place::new();
     let print = |rest: &str| place.parse(&format!("{MINIMAL}{rest}")).unwrap().process_fingerprint();
     let before = print("");
@@ -559,7 +559,7 @@ fn conflicting_routes() {
 }
 
 #[test]
-fn an_app_that_the_folder_makes_plain() {
+fn the_app_is_found_in_the_folder() {
     let place = Place::new();
     let vassal = place.parse("domains = ['a']\ndirectory = 'blog'\n").unwrap();
     assert_eq!((vassal.app.to_string().as_str(), vassal.app_chosen_by), ("app.py", ChosenBy::Folder));
@@ -618,7 +618,7 @@ fn a_virtualenv_whose_interpreter_is_gone() {
     );
 }
 
-/// What the example shows in comments is the default; its folders are made under another root.
+/// The commented-out values in the example are the defaults. Its folders are created below another root.
 #[test]
 fn the_example() {
     let place = Place::new();
