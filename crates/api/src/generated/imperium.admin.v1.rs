@@ -5,12 +5,12 @@ pub struct StatusRequest {}
 pub struct StatusResponse {
     #[prost(message, repeated, tag = "1")]
     pub apps: ::prost::alloc::vec::Vec<App>,
-    /// Of emperord.
+    /// The pid of emperord.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
     #[prost(string, tag = "3")]
     pub version: ::prost::alloc::string::String,
-    /// Connections to emperord that were closed because their user, or all, had too many.
+    /// Connections to emperord that were closed because there were too many, of their user or in total.
     #[prost(uint64, tag = "20")]
     pub refused_connections: u64,
 }
@@ -20,36 +20,36 @@ pub struct App {
     pub name: ::prost::alloc::string::String,
     #[prost(enumeration = "app::State", tag = "2")]
     pub state: i32,
-    /// The vassal file.
+    /// The app's file.
     #[prost(string, tag = "3")]
     pub file: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "4")]
     pub domains: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, tag = "5")]
     pub path: ::prost::alloc::string::String,
-    /// How many workers the file asks for.
+    /// The number of workers in the file.
     #[prost(uint32, tag = "6")]
     pub wanted: u32,
     #[prost(message, repeated, tag = "7")]
     pub workers: ::prost::alloc::vec::Vec<Worker>,
-    /// The last thing that went wrong with the file or a worker, as it was logged; empty when nothing is wrong.
+    /// The last problem with the file or a worker, as it was logged. Empty if there is none.
     #[prost(string, tag = "8")]
     pub last_error: ::prost::alloc::string::String,
     #[prost(uint64, tag = "9")]
     pub generation: u64,
-    /// The callable that answers, as its file or its folder names it.
+    /// The callable, as named by the file or found in the folder.
     #[prost(string, tag = "10")]
     pub app: ::prost::alloc::string::String,
-    /// The file does not name it: it was found in the folder.
+    /// The file doesn't name the callable: it was found in the folder.
     #[prost(bool, tag = "11")]
     pub app_was_found: bool,
-    /// How many workers were recycled, since emperord was started.
+    /// Workers recycled since emperord started.
     #[prost(uint64, tag = "12")]
     pub recycled: u64,
-    /// Which worker was recycled last, and why; empty when none was.
+    /// The worker that was recycled last, and why. Empty if there was none.
     #[prost(string, tag = "13")]
     pub last_recycled: ::prost::alloc::string::String,
-    /// What is missing or held back, and what is done about it, each in a line; none when all is as its file asks.
+    /// Anything that differs from what the file asks for, and what is done about it, one line each.
     #[prost(string, repeated, tag = "14")]
     pub notices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -71,11 +71,11 @@ pub mod app {
         Unspecified = 0,
         Starting = 1,
         Running = 2,
-        /// Serving, while new workers take over.
+        /// Serving while new workers take over.
         Reloading = 3,
-        /// Too few workers serve; the next start waits for its backoff.
+        /// Too few workers are serving. The next start waits for its backoff.
         BackingOff = 4,
-        /// None serves, and only an edit or a reload helps.
+        /// No worker is serving, and only an edit or a reload helps.
         Failed = 5,
         Stopping = 6,
     }
@@ -126,16 +126,16 @@ pub struct Worker {
     pub capacity: u32,
     #[prost(uint64, tag = "7")]
     pub requests: u64,
-    /// Resident memory, in bytes.
+    /// Resident memory in bytes.
     #[prost(uint64, tag = "8")]
     pub memory: u64,
-    /// Since the process was started.
+    /// Time since the process was started.
     #[prost(uint64, tag = "9")]
     pub age_milliseconds: u64,
     /// Such as `CPython 3.11.7`.
     #[prost(string, tag = "10")]
     pub python: ::prost::alloc::string::String,
-    /// Why it is being replaced, drained or stopped; empty when it is to stay.
+    /// Why the worker is being replaced, drained or stopped. Empty if it stays.
     #[prost(string, tag = "11")]
     pub leaving: ::prost::alloc::string::String,
 }
@@ -205,13 +205,13 @@ pub struct ReloadRequest {
 pub struct ReloadResponse {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForgetRequest {
-    /// All whose files are missing where none is named.
+    /// If empty, all apps whose files are missing.
     #[prost(string, repeated, tag = "1")]
     pub apps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForgetResponse {
-    /// Those that end.
+    /// The apps that were removed.
     #[prost(string, repeated, tag = "1")]
     pub apps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -332,7 +332,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("imperium.admin.v1.AdminService", "Status"));
             self.inner.unary(req, path, codec).await
         }
-        /// Writes the number into the app's file, which is where it lives, and follows it.
+        /// Writes the number of workers into the app's file, then applies it.
         pub async fn scale(
             &mut self,
             request: impl tonic::IntoRequest<super::ScaleRequest>,
@@ -354,7 +354,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("imperium.admin.v1.AdminService", "Scale"));
             self.inner.unary(req, path, codec).await
         }
-        /// New workers first, then the old ones drained. Answers once that is done.
+        /// Starts new workers, then drains the old ones. Responds once that is done.
         pub async fn reload(
             &mut self,
             request: impl tonic::IntoRequest<super::ReloadRequest>,
@@ -376,7 +376,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("imperium.admin.v1.AdminService", "Reload"));
             self.inner.unary(req, path, codec).await
         }
-        /// Ends apps whose files are missing, as if these had been deleted.
+        /// Removes apps whose files are missing, as if the files had been deleted.
         pub async fn forget(
             &mut self,
             request: impl tonic::IntoRequest<super::ForgetRequest>,
@@ -398,7 +398,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("imperium.admin.v1.AdminService", "Forget"));
             self.inner.unary(req, path, codec).await
         }
-        /// Drains every worker of every app, answers once all have gone, and ends emperord.
+        /// Drains all workers of all apps, responds once they have exited, and stops emperord.
         pub async fn shutdown(
             &mut self,
             request: impl tonic::IntoRequest<super::ShutdownRequest>,
@@ -442,22 +442,22 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<super::StatusResponse>, tonic::Status>;
-        /// Writes the number into the app's file, which is where it lives, and follows it.
+        /// Writes the number of workers into the app's file, then applies it.
         async fn scale(
             &self,
             request: tonic::Request<super::ScaleRequest>,
         ) -> std::result::Result<tonic::Response<super::ScaleResponse>, tonic::Status>;
-        /// New workers first, then the old ones drained. Answers once that is done.
+        /// Starts new workers, then drains the old ones. Responds once that is done.
         async fn reload(
             &self,
             request: tonic::Request<super::ReloadRequest>,
         ) -> std::result::Result<tonic::Response<super::ReloadResponse>, tonic::Status>;
-        /// Ends apps whose files are missing, as if these had been deleted.
+        /// Removes apps whose files are missing, as if the files had been deleted.
         async fn forget(
             &self,
             request: tonic::Request<super::ForgetRequest>,
         ) -> std::result::Result<tonic::Response<super::ForgetResponse>, tonic::Status>;
-        /// Drains every worker of every app, answers once all have gone, and ends emperord.
+        /// Drains all workers of all apps, responds once they have exited, and stops emperord.
         async fn shutdown(
             &self,
             request: tonic::Request<super::ShutdownRequest>,

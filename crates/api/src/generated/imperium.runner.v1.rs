@@ -20,61 +20,61 @@ pub mod serve_request {
         FileOpened(super::FileOpened),
     }
 }
-/// Names this stream, so that an `Exchange` can refer to it.
+/// Identifies this stream, so that an `Exchange` can refer to it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Open {
     /// Unique among all streams of all frontds.
     #[prost(fixed64, tag = "1")]
     pub stream: u64,
-    /// What this frontd understands. 1: it sends `FileOpened`, and heeds the offset of `NeedBody`.
+    /// The protocol revision of this frontd. 1: it sends `FileOpened`, and supports the offset of `NeedBody`.
     #[prost(uint32, tag = "2")]
     pub revision: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Request {
-    /// Unique among the exchanges of this stream that are under way.
+    /// Unique among the running exchanges of this stream.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// ASCII, as all text here: in bytes, it is taken over and not copied.
+    /// ASCII, like all text here. Declared as bytes so that it isn't copied.
     #[prost(bytes = "bytes", tag = "2")]
     pub method: ::prost::bytes::Bytes,
-    /// As it stood on the request line: percent-encoded, with its query, never empty.
+    /// As on the request line, but with a normalized path: percent-encoded, including the query, never empty.
     #[prost(bytes = "bytes", tag = "3")]
     pub target: ::prost::bytes::Bytes,
     /// 10, 11 or 20.
     #[prost(uint32, tag = "4")]
     pub version: u32,
-    /// Those of the client that are for the app, with the Host that was asked for.
+    /// The client's headers for the app, with the requested Host.
     #[prost(message, repeated, tag = "5")]
     pub headers: ::prost::alloc::vec::Vec<Header>,
-    /// The whole body, when it is small. Absent together with `body_length` = 0: no body.
+    /// The whole body, if it is small. Empty together with `body_length` = 0: no body.
     #[prost(bytes = "bytes", tag = "6")]
     pub body: ::prost::bytes::Bytes,
-    /// Length in bytes of a body that comes over `Exchange`; 0 when it is inline.
+    /// Length in bytes of a body that is sent over `Exchange`. 0 if it is inline.
     #[prost(uint64, tag = "7")]
     pub body_length: u64,
     #[prost(message, optional, tag = "8")]
     pub connection: ::core::option::Option<Connection>,
-    /// The prefix that the app is mounted at, without a trailing slash; empty at the root.
+    /// The prefix that the app is mounted at, without a trailing slash. Empty for the root.
     #[prost(bytes = "bytes", tag = "9")]
     pub script_name: ::prost::bytes::Bytes,
-    /// Host name and port that the client asked for, from the authority of the request.
+    /// The requested host name and port, from the authority of the request.
     #[prost(bytes = "bytes", tag = "10")]
     pub server_name: ::prost::bytes::Bytes,
     #[prost(uint32, tag = "11")]
     pub server_port: u32,
-    /// Random, printable; the app's X-Request-Id, and in the logs of both sides.
+    /// Random and printable. It is the app's X-Request-Id, and logged by both sides.
     #[prost(bytes = "bytes", tag = "12")]
     pub request_id: ::prost::bytes::Bytes,
-    /// How long the response may take to begin, from the moment the exchange begins; 0 is no limit.
+    /// How long the response may take to begin, from the start of the exchange. 0 means no limit.
     #[prost(uint32, tag = "13")]
     pub limit_milliseconds: u32,
-    /// How long a response that has begun may go on without a further piece of its body; 0 is no limit.
+    /// The maximum time between two chunks of a response body. 0 means no limit.
     #[prost(uint32, tag = "14")]
     pub idle_milliseconds: u32,
 }
-/// What is the same for all requests of a client's connection. The worker makes X-Forwarded-For,
-/// X-Forwarded-Proto and X-Forwarded-Host of it and of the Host: they are not among the headers.
+/// What all requests on a client connection have in common. The worker derives X-Forwarded-For,
+/// X-Forwarded-Proto and X-Forwarded-Host from it and from the Host: they aren't among the headers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Connection {
     #[prost(bytes = "bytes", tag = "1")]
@@ -92,22 +92,22 @@ pub struct Header {
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
 }
-/// The client has gone: forget the exchange if it has not begun, else tell the app where WSGI allows it.
-/// The worker answers with `HandedBack` or `Done`.
+/// The client has left. The worker drops the exchange if it hasn't started, otherwise it tells the app where
+/// WSGI allows it. It responds with `HandedBack` or `Done`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cancel {
     #[prost(uint64, tag = "1")]
     pub id: u64,
 }
-/// Asks for an exchange back that may not have begun. The worker answers with `HandedBack`, or goes on
-/// with it when it has begun.
+/// Asks the worker to hand back an exchange that may not have started. It responds with `HandedBack`, or
+/// continues the exchange if it has started.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Recall {
     #[prost(uint64, tag = "1")]
     pub id: u64,
 }
-/// frontd has opened the file that a response named, or will not send it: the app may remove it. Sent once for each
-/// such response that was not `done`.
+/// frontd has opened the file that a response named, or won't send it, so the app may remove it. Sent once for
+/// each such response that wasn't `done`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FileOpened {
     #[prost(uint64, tag = "1")]
@@ -144,7 +144,7 @@ pub mod serve_response {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
-    /// How many exchanges the worker works on at once.
+    /// How many exchanges the worker handles at the same time.
     #[prost(uint32, tag = "1")]
     pub capacity: u32,
 }
@@ -156,38 +156,38 @@ pub struct Response {
     pub status: u32,
     #[prost(message, repeated, tag = "3")]
     pub headers: ::prost::alloc::vec::Vec<Header>,
-    /// The whole body, or with `streamed` nothing.
+    /// The whole body. Empty if `streamed` is set.
     #[prost(bytes = "bytes", tag = "4")]
     pub body: ::prost::bytes::Bytes,
-    /// The body comes over `Exchange`.
+    /// The body is sent over `Exchange`.
     #[prost(bool, tag = "5")]
     pub streamed: bool,
-    /// The exchange is over and its room is free. Otherwise a `Done` follows.
+    /// The exchange is over and its capacity is free. Otherwise, a `Done` follows.
     #[prost(bool, tag = "6")]
     pub done: bool,
-    /// Sent by frontd from disk, in place of a body.
+    /// A file that frontd sends from disk instead of a body.
     #[prost(message, optional, boxed, tag = "7")]
     pub file: ::core::option::Option<::prost::alloc::boxed::Box<File>>,
-    /// The reason phrase, where it is not the usual one of the status.
+    /// The reason phrase, if it isn't the standard one of the status.
     #[prost(bytes = "bytes", tag = "8")]
     pub reason: ::prost::bytes::Bytes,
-    /// Why the app failed before its response began. Only sent if `worker.v1.Spec.development` is set, and only shown by a frontd that
-    /// runs with `--development`.
+    /// Why the app failed before its response began. Only sent if `worker.v1.Spec.development` is set, and only
+    /// shown by a frontd that runs with `--development`.
     #[prost(message, optional, boxed, tag = "9")]
     pub failure: ::core::option::Option<::prost::alloc::boxed::Box<Failure>>,
 }
-/// An exception of the app, for its developer.
+/// An exception of the app, for developers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Failure {
-    /// Python's traceback, of which the end is kept: 64 KiB at most.
+    /// Python's traceback. Only the last 64 KiB are kept.
     #[prost(string, tag = "1")]
     pub traceback: ::prost::alloc::string::String,
 }
-/// A file for the client. frontd sends it only from a folder that the app's file allows for that.
+/// A file for the client. frontd only sends files from folders that the app's file allows.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct File {
-    /// Exactly these bytes follow the response's own head (`wsgi.file_wrapper`). Absent: frontd answers preconditions
-    /// and ranges, as for a static file.
+    /// The exact range that follows the response's own head (`wsgi.file_wrapper`). If absent, frontd evaluates
+    /// preconditions and ranges, as for a static file.
     #[prost(message, optional, tag = "3")]
     pub part: ::core::option::Option<Part>,
     #[prost(oneof = "file::Name", tags = "1, 2")]
@@ -197,7 +197,7 @@ pub struct File {
 pub mod file {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Name {
-        /// A URL path, percent-encoded, that begins with the prefix of such a folder (`X-Accel-Redirect`).
+        /// A percent-encoded URL path that starts with the prefix of such a folder (`X-Accel-Redirect`).
         #[prost(bytes, tag = "1")]
         Location(::prost::bytes::Bytes),
         /// An absolute path (`X-Sendfile`).
@@ -212,13 +212,13 @@ pub struct Part {
     /// In bytes.
     #[prost(uint64, tag = "2")]
     pub length: u64,
-    /// The very file, which another may have replaced under its name.
+    /// Identifies the file, in case another one replaces it under its name.
     #[prost(uint64, tag = "3")]
     pub device: u64,
     #[prost(uint64, tag = "4")]
     pub inode: u64,
 }
-/// What the client may load already (RFC 8297), before the response is known. May come more than once.
+/// Early hints for the client (RFC 8297), before the response is known. May be sent several times.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EarlyHints {
     #[prost(uint64, tag = "1")]
@@ -226,44 +226,45 @@ pub struct EarlyHints {
     #[prost(message, repeated, tag = "2")]
     pub headers: ::prost::alloc::vec::Vec<Header>,
 }
-/// Sent and flushed before an exchange of an unsafe method (RFC 9110, 9.2.1) begins: from here on it is
-/// not tried elsewhere.
+/// Sent and flushed before an exchange with an unsafe method (RFC 9110, section 9.2.1) starts: from here on,
+/// it isn't tried again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Begun {
     #[prost(uint64, tag = "1")]
     pub id: u64,
 }
-/// The exchange has begun and wants its request body: open `Exchange`. A further one, before the response begins, asks
-/// for the body again, over a call that replaces the one before.
+/// The exchange has started and needs its request body: open `Exchange`. If this is sent again before the
+/// response begins, the body is needed again, over a call that replaces the previous one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NeedBody {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// In bytes: where the body is to begin.
+    /// The offset at which the body is to start, in bytes.
     #[prost(uint64, tag = "2")]
     pub offset: u64,
 }
-/// The exchange is over, its iterable closed, its room free.
+/// The exchange is over, its iterable is closed, and its capacity is free.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Done {
     #[prost(uint64, tag = "1")]
     pub id: u64,
 }
-/// Not begun, and never will be by this worker: its room is free, it can go elsewhere.
+/// The exchange hasn't started and never will on this worker. Its capacity is free, and it can be sent to
+/// another worker.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HandedBack {
     #[prost(uint64, repeated, tag = "1")]
     pub ids: ::prost::alloc::vec::Vec<u64>,
 }
-/// The exchange is over its limit without a response: the client is to be told so now. The worker is still at
-/// it, and says `Done` when its room is free.
+/// The exchange exceeded its limit without a response: the client gets its timeout now. The worker is still
+/// busy with it, and sends `Done` once its capacity is free.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimedOut {
     #[prost(uint64, tag = "1")]
     pub id: u64,
 }
-/// This worker takes nothing more; what comes all the same is handed back. frontd half-closes the stream
-/// once everything under way has ended.
+/// The worker accepts no new exchanges, and hands back those that arrive anyway. frontd half-closes the stream
+/// once all running exchanges have ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Draining {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -386,8 +387,8 @@ pub mod runner_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// One long-lived stream per (frontd shard, worker). Every exchange begins here, and ends here too
-        /// when its bodies are small. The first message each way is `Open` and `Welcome`.
+        /// One long-lived stream per (frontd shard, worker). Every exchange starts here, and also ends here if its
+        /// bodies are small. The first messages are `Open` and `Welcome`.
         pub async fn serve(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::ServeRequest>,
@@ -412,9 +413,9 @@ pub mod runner_service_client {
                 .insert(GrpcMethod::new("imperium.runner.v1.RunnerService", "Serve"));
             self.inner.streaming(req, path, codec).await
         }
-        /// The bodies of one exchange that do not fit inline, with HTTP/2's own flow control. Opened by
-        /// frontd when the worker asks for it with `NeedBody` or with a `Response` that is `streamed`.
-        /// An OK end of the stream is the end of the body; any other status is a body that was cut.
+        /// The bodies of one exchange that don't fit into a message, with HTTP/2's flow control. frontd opens this
+        /// call when the worker asks for it with `NeedBody`, or with a `Response` that is `streamed`. If the stream
+        /// ends with OK, the body is complete. Any other status means that it was aborted.
         pub async fn exchange(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::ExchangeRequest>,
@@ -460,8 +461,8 @@ pub mod runner_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// One long-lived stream per (frontd shard, worker). Every exchange begins here, and ends here too
-        /// when its bodies are small. The first message each way is `Open` and `Welcome`.
+        /// One long-lived stream per (frontd shard, worker). Every exchange starts here, and also ends here if its
+        /// bodies are small. The first messages are `Open` and `Welcome`.
         async fn serve(
             &self,
             request: tonic::Request<tonic::Streaming<super::ServeRequest>>,
@@ -472,9 +473,9 @@ pub mod runner_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// The bodies of one exchange that do not fit inline, with HTTP/2's own flow control. Opened by
-        /// frontd when the worker asks for it with `NeedBody` or with a `Response` that is `streamed`.
-        /// An OK end of the stream is the end of the body; any other status is a body that was cut.
+        /// The bodies of one exchange that don't fit into a message, with HTTP/2's flow control. frontd opens this
+        /// call when the worker asks for it with `NeedBody`, or with a `Response` that is `streamed`. If the stream
+        /// ends with OK, the body is complete. Any other status means that it was aborted.
         async fn exchange(
             &self,
             request: tonic::Request<tonic::Streaming<super::ExchangeRequest>>,

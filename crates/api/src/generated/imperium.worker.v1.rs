@@ -10,7 +10,7 @@ pub struct GetSpecResponse {
     #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<Spec>,
 }
-/// All that a worker needs to know of its app.
+/// Everything that a worker needs to know about its app.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Spec {
     #[prost(string, tag = "1")]
@@ -18,25 +18,26 @@ pub struct Spec {
     /// The number in the worker's name.
     #[prost(uint32, tag = "2")]
     pub number: u32,
-    /// Raised by each change that calls for new workers.
+    /// Incremented by each change that requires new workers.
     #[prost(uint64, tag = "3")]
     pub generation: u64,
-    /// `module:callable`, or a path of a file and a callable: `app.py:app`.
+    /// `module:callable`, or a file and a callable: `app.py:app`.
     #[prost(string, tag = "4")]
     pub app: ::prost::alloc::string::String,
-    /// Absolute; the working directory, and first in `sys.path`.
+    /// The absolute path of the working directory, which is first in `sys.path`.
     #[prost(string, tag = "5")]
     pub directory: ::prost::alloc::string::String,
-    /// A virtualenv, an interpreter, or empty for `python3` of PATH.
+    /// A virtualenv, an interpreter, or empty for `python3` in PATH.
     #[prost(string, tag = "6")]
     pub python: ::prost::alloc::string::String,
-    /// Added to and overriding the environment that workerd was started with.
+    /// Environment variables, with precedence over those that workerd was started with.
     #[prost(map = "string, string", tag = "7")]
     pub env: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Absolute path of a `.env` file that has more of it, under `env`; empty when there is none. workerd reads it, as the app's user.
+    /// Absolute path of a `.env` file with more variables, over which `env` takes precedence. Empty if there is
+    /// none. workerd reads it as the app's user.
     #[prost(string, tag = "20")]
     pub env_file: ::prost::alloc::string::String,
     #[prost(uint32, tag = "8")]
@@ -44,34 +45,34 @@ pub struct Spec {
     /// Absolute path of the unix socket on which this worker serves `RunnerService`.
     #[prost(string, tag = "9")]
     pub socket: ::prost::alloc::string::String,
-    /// How many workers the app has, for `wsgi.multiprocess`.
+    /// The app's number of workers, for `wsgi.multiprocess`.
     #[prost(uint32, tag = "10")]
     pub workers: u32,
-    /// A path that has to answer with 2xx in a worker before it is ready; empty when none has to.
+    /// A path that must return 2xx in a worker before it is ready. Empty if there is none.
     #[prost(string, tag = "11")]
     pub health: ::prost::alloc::string::String,
-    /// The host that `health` is asked of.
+    /// The host for requests to `health`.
     #[prost(string, tag = "12")]
     pub host: ::prost::alloc::string::String,
-    /// The prefix that the app is mounted at, without a trailing slash; empty at the root.
+    /// The prefix that the app is mounted at, without a trailing slash. Empty for the root.
     #[prost(string, tag = "13")]
     pub script_name: ::prost::alloc::string::String,
-    /// Absolute; files in these can be left to frontd to send.
+    /// Absolute paths of folders whose files frontd can send for the app.
     #[prost(string, repeated, tag = "14")]
     pub sendfile_folders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// What SIGTERM leaves to what has begun, in milliseconds; 0 is 30 s.
+    /// How long running requests may take after SIGTERM, in milliseconds. 0 means 30 s.
     #[prost(uint32, tag = "15")]
     pub stop_milliseconds: u32,
-    /// How long after its start a process is killed that is not ready, in milliseconds; 0 is never.
+    /// A process that isn't ready this long after its start is killed, in milliseconds. 0 means never.
     #[prost(uint32, tag = "16")]
     pub start_milliseconds: u32,
     /// Workers are forked from a template even if the app has started threads there.
     #[prost(bool, tag = "17")]
     pub preload_threads: bool,
-    /// Resident memory, in bytes, above which the worker measures how much of it is private; 0 is never.
+    /// Resident memory in bytes above which the worker measures its private memory. 0 means never.
     #[prost(uint64, tag = "18")]
     pub recycle_memory: u64,
-    /// A developer runs the app: responses to requests that fail carry their traceback (`runner.v1.Failure`).
+    /// The app runs for development: responses to failed requests carry their traceback (`runner.v1.Failure`).
     #[prost(bool, tag = "19")]
     pub development: bool,
 }
@@ -102,30 +103,31 @@ pub mod attach_request {
         Draining(super::Draining),
     }
 }
-/// The first message of every `Attach`.
+/// The first message of each `Attach`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
     #[prost(string, tag = "1")]
     pub worker: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub pid: u32,
-    /// Random, chosen by the process when it starts: tells two processes of one name apart.
+    /// A random number chosen by the process when it starts. Distinguishes processes of the same name.
     #[prost(fixed64, tag = "3")]
     pub instance: u64,
-    /// The generation that it runs; 0 before it was told one.
+    /// The generation that it runs. 0 before it has a spec.
     #[prost(uint64, tag = "4")]
     pub generation: u64,
-    /// Set when this process serves already: emperord was restarted.
+    /// Set if this process is already serving, because emperord was restarted.
     #[prost(message, optional, tag = "5")]
     pub ready: ::core::option::Option<Ready>,
-    /// It was told to drain, and is at it.
+    /// It was told to drain and hasn't finished.
     #[prost(bool, tag = "6")]
     pub draining: bool,
 }
-/// The app is imported, and the socket that the spec names is listening: a worker has no say in where it is reached.
+/// The app is imported, and the worker listens on the socket of its spec: a worker can't choose its socket.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ready {
-    /// Deprecated: emperord ignores it. Sent for one of an earlier version, which publishes the worker under this path.
+    /// Deprecated: emperord ignores it. Sent for earlier versions of emperord, which publish the worker under
+    /// this path.
     #[prost(string, tag = "1")]
     pub socket: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
@@ -134,7 +136,7 @@ pub struct Ready {
     #[prost(string, tag = "3")]
     pub python: ::prost::alloc::string::String,
 }
-/// The app cannot be run; the process ends after this.
+/// The app can't be run. The process exits after this.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Failed {
     #[prost(enumeration = "failed::Reason", tag = "1")]
@@ -162,13 +164,13 @@ pub mod failed {
     #[repr(i32)]
     pub enum Reason {
         Unspecified = 0,
-        /// No interpreter, or one that cannot be used.
+        /// There is no usable interpreter.
         Interpreter = 1,
-        /// The module raised while it was imported, or has no such callable.
+        /// The import raised an exception, or the module has no such callable.
         Import = 2,
-        /// Anything of the machine: socket, memory, files.
+        /// A problem of the machine: socket, memory, files.
         System = 3,
-        /// A file of the app's own folder cannot be compiled: only an edit helps.
+        /// A file in the app's own folder can't be compiled: only an edit helps.
         Source = 4,
     }
     impl Reason {
@@ -198,42 +200,41 @@ pub mod failed {
         }
     }
 }
-/// Its health path has not answered with 2xx yet: it is not ready, and asks again.
+/// The health path hasn't returned 2xx yet: the worker isn't ready, and tries again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Unwell {
-    /// What it answered, in one line.
+    /// The response in one line.
     #[prost(string, tag = "1")]
     pub message: ::prost::alloc::string::String,
 }
 /// Sent once a second while it changes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Load {
-    /// Exchanges that are being worked on.
+    /// Running exchanges.
     #[prost(uint32, tag = "1")]
     pub busy: u32,
     /// Exchanges that have ended since the process started.
     #[prost(uint64, tag = "2")]
     pub requests: u64,
-    /// Resident memory, in bytes.
+    /// Resident memory in bytes.
     #[prost(uint64, tag = "3")]
     pub memory: u64,
-    /// Memory that no other process shares, in bytes, as the worker measured it some seconds ago at most. 0 when it did not:
-    /// `memory` is within `Spec.recycle_memory`, or the kernel does not say.
+    /// Memory in bytes that isn't shared with other processes, measured by the worker within the last seconds. 0
+    /// if it wasn't measured, because `memory` is within `Spec.recycle_memory` or the kernel doesn't report it.
     #[prost(uint64, tag = "4")]
     pub private_memory: u64,
 }
-/// It takes nothing more: it was told to drain, or sent SIGTERM.
+/// The worker accepts no new requests: it was told to drain, or got SIGTERM.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Draining {}
-/// A drain that was asked for is complete; the process ends after this.
+/// A requested drain is complete. The process exits after this.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drained {}
-/// A request does not end long after its limit, and nothing ends it but the end of the process: the worker is
-/// to be replaced.
+/// A request doesn't end long after its limit, and only the end of the process can end it: replace the worker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stuck {
-    /// Not one request, but each thread, is held by a response that nobody reads any more: there is time to have another
-    /// worker ready first.
+    /// All threads are held by responses that nobody reads any more, rather than one request being stuck: there
+    /// is time to start another worker first.
     #[prost(bool, tag = "1")]
     pub held: bool,
 }
@@ -256,10 +257,10 @@ pub mod attach_response {
         Ended(super::Ended),
     }
 }
-/// Take nothing more, finish what has begun, then exit with 0.
+/// Accept no new requests, finish the running ones, then exit with status 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drain {
-    /// After so long, what is still under way is cut.
+    /// After this time, running requests are aborted.
     #[prost(uint32, tag = "1")]
     pub grace_milliseconds: u32,
 }
@@ -269,14 +270,14 @@ pub struct Stop {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
-/// The process of another worker of the same app has ended. Told to one worker, once for each process.
+/// The process of another worker of the same app has ended. Sent to one worker, once per process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ended {
-    /// The process that ended.
+    /// The pid of the process that ended.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
 }
-/// To a template.
+/// Sent to a template.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TemplateOrder {
     #[prost(oneof = "template_order::Message", tags = "1, 2")]
@@ -286,7 +287,7 @@ pub struct TemplateOrder {
 pub mod template_order {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
-        /// What to import. Said twice: workerd reads it, and then the Python that it becomes.
+        /// What to import. Sent twice: to workerd, and to the Python that it becomes.
         #[prost(message, tag = "1")]
         Spec(super::Spec),
         #[prost(message, tag = "2")]
@@ -296,14 +297,14 @@ pub mod template_order {
 /// Fork a worker.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Fork {
-    /// Told with the answer.
+    /// Returned in the response.
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// Such as `blog-2`.
     #[prost(string, tag = "2")]
     pub worker: ::prost::alloc::string::String,
 }
-/// From a template.
+/// Sent by a template.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TemplateReport {
     #[prost(oneof = "template_report::Message", tags = "1, 2, 3")]
@@ -313,28 +314,28 @@ pub struct TemplateReport {
 pub mod template_report {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Message {
-        /// The app is imported: orders to fork are followed from here on.
+        /// The app is imported. From here on, the template accepts orders to fork.
         #[prost(message, tag = "1")]
         Imported(super::Imported),
         #[prost(message, tag = "2")]
         Forked(super::Forked),
-        /// The app cannot be imported; the template ends after this.
+        /// The app can't be imported. The template exits after this.
         #[prost(message, tag = "3")]
         Failed(super::Failed),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Imported {}
-/// A worker was forked, or could not be.
+/// The result of an order to fork a worker.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Forked {
-    /// That of the order.
+    /// The id of the order.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// 0 when it could not be.
+    /// 0 if the fork failed.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
-    /// Why it could not be.
+    /// Why the fork failed.
     #[prost(string, tag = "3")]
     pub error: ::prost::alloc::string::String,
 }
@@ -455,7 +456,7 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("imperium.worker.v1.WorkerService", "GetSpec"));
             self.inner.unary(req, path, codec).await
         }
-        /// Open as long as the worker lives; opened again, by the same process, when emperord was restarted.
+        /// Open for the lifetime of the worker. The same process opens it again after a restart of emperord.
         pub async fn attach(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::AttachRequest>,
@@ -506,7 +507,7 @@ pub mod worker_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Open as long as the worker lives; opened again, by the same process, when emperord was restarted.
+        /// Open for the lifetime of the worker. The same process opens it again after a restart of emperord.
         async fn attach(
             &self,
             request: tonic::Request<tonic::Streaming<super::AttachRequest>>,
