@@ -1,4 +1,5 @@
-//! Lets a program write its own man pages and completions, so that a package's are those of the very programs in it.
+//! Lets a program write its own man pages and completions, so that a package contains those of its very
+//! programs.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,19 +9,20 @@ use clap::{Command, Parser};
 pub use clap_complete::Shell;
 use clap_mangen::Man;
 
-/// The option that is asked for them. It stands alone and first, and no help tells of it: packages use it, people do not.
+/// The hidden option for packages. It must be the first argument.
 const OPTION: &str = "--write-manual";
 
 /// The section of the manual that a program belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
-    /// 1: what anybody may call.
+    /// Section 1, for user commands.
     Commands,
-    /// 8: daemons.
+    /// Section 8, for daemons.
     Daemons,
 }
 
-/// Parses the command line; `PROGRAM --write-manual DIR` writes man pages and completions into DIR, and ends the program.
+/// Parses the command line. `PROGRAM --write-manual DIR` writes man pages and completions into DIR, and
+/// exits.
 #[must_use]
 pub fn parse<P: Parser>(section: Section) -> P {
     let Some(folder) = asked_for(env::args_os().skip(1)) else { return P::parse() };
@@ -44,7 +46,7 @@ fn failed(folder: &Path, error: &io::Error) -> ! {
 /// Writes `NAME.1` for a program and each of its commands, and `NAME.bash`, `_NAME` and `NAME.fish`.
 ///
 /// # Errors
-/// When the folder cannot be made or written into.
+/// If the folder can't be created or written.
 pub fn write(command: Command, section: Section, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut command = command.disable_help_subcommand(true);
@@ -56,7 +58,7 @@ pub fn write(command: Command, section: Section, folder: &Path) -> io::Result<()
     pages(&command, section, folder)
 }
 
-/// The script that completes a program in a shell.
+/// Returns the completion script of a program for a shell.
 #[must_use]
 pub fn completion(mut command: Command, shell: Shell) -> String {
     let name = command.get_name().to_owned();
@@ -65,7 +67,7 @@ pub fn completion(mut command: Command, shell: Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// The man page of a program, or of one of its commands, in roff. None where it has no such command.
+/// Returns the man page of a program, or of one of its commands, in roff. None if there is no such command.
 #[must_use]
 pub fn page(command: Command, section: Section, subcommand: Option<&str>) -> Option<Vec<u8>> {
     let mut command = command.disable_help_subcommand(true);
@@ -106,7 +108,7 @@ impl Section {
 mod tests {
     use super::*;
 
-    /// Feeds the tests.
+    /// A command line for the tests.
     #[derive(Parser)]
     #[command(name = "mill", version)]
     struct Mill {

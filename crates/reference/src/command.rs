@@ -1,10 +1,10 @@
-//! The reference of a program's command line, in Markdown.
+//! Generates the reference of a program's command line, in Markdown.
 
 use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-/// A section for the program, and one for each of its commands.
+/// Returns a section for the program, and one for each of its commands.
 #[must_use]
 pub fn command(command: &Command) -> String {
     let mut command = command.clone().disable_help_subcommand(true);
@@ -53,7 +53,7 @@ fn argument(text: &mut String, argument: &Arg) {
     }
 }
 
-/// `-n, --minutes <N>`, or `<APP>`.
+/// Formats an argument's name: `-n, --minutes <N>`, or `<APP>`.
 fn spelling(argument: &Arg) -> String {
     if argument.is_positional() {
         return argument.to_string();

@@ -1,15 +1,15 @@
-//! The annotated example of a file.
+//! Generates the annotated example of a configuration file.
 
 use std::fmt::Write as _;
 
 use config::schema::{Default, Example};
 use config::{Key, Keys, Schema, Table};
 
-/// Lines are as long as this.
+/// The line width.
 const WIDTH: usize = 118;
 
-/// A file that names every key: `head` says what it is, and each key has its text above it. A key that is commented out
-/// has no space after its `#` if its default is shown.
+/// Returns a file with every key, each with its description above it. `head` introduces the file. If the
+/// default of a commented-out key is shown, there is no space after its `#`.
 #[must_use]
 pub fn example(head: &[&str], schema: Schema) -> String {
     let mut text = String::new();
@@ -45,7 +45,7 @@ fn table(text: &mut String, table: &Table) {
     }
 }
 
-/// Whether all that the table has is an example, so that the table itself is one.
+/// Whether all entries of a table are examples, so the table's header is commented out too.
 fn is_commented(table: &Table) -> bool {
     match table.keys {
         Keys::Known(_) => false,

@@ -1,10 +1,10 @@
-//! The JSON Schema of a file, by which editors complete and check it.
+//! Generates the JSON Schema of a configuration file, which editors use to complete and check it.
 
 use config::schema::Default;
 use config::{Key, Keys, Kind, Schema, Table, value};
 use serde_json::{Map, Value, json};
 
-/// A schema of draft 2020-12, on lines of its own.
+/// Returns a schema of draft 2020-12, pretty-printed.
 #[must_use]
 pub fn json_schema(title: &str, schema: Schema) -> String {
     let mut properties = Map::new();
@@ -91,7 +91,7 @@ fn one_or_more(element: &Value) -> Value {
     json!({ "anyOf": [element, { "type": "array", "items": element }] })
 }
 
-/// A number with a unit, or without.
+/// A number with or without a unit.
 fn quantity(units: &[(&str, f64)], min: f64, max: f64) -> Value {
     let units: Vec<_> = units.iter().map(|(name, _)| *name).collect();
     let pattern = format!(r"^\s*[0-9.]+\s*({})\s*$", units.join("|"));
@@ -101,7 +101,7 @@ fn quantity(units: &[(&str, f64)], min: f64, max: f64) -> Value {
     ] })
 }
 
-/// As an integer where it is one.
+/// Converts to an integer if the number is one.
 fn whole(number: f64) -> Value {
     #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and is compared")]
     let integer = number as i64;
@@ -115,7 +115,7 @@ fn of_toml(text: &str) -> Value {
     of_value(&value)
 }
 
-/// What a validator is given for a value of TOML.
+/// Converts a TOML value for a JSON Schema validator.
 #[must_use]
 pub fn of_value(value: &toml_edit::Value) -> Value {
     match value {

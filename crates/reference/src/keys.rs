@@ -1,11 +1,11 @@
-//! The reference of a file's keys, in Markdown.
+//! Generates the reference of a configuration file's keys, in Markdown.
 
 use std::fmt::Write as _;
 
 use config::schema::Default;
 use config::{Entries, Key, Keys, Kind, Schema, Table, value};
 
-/// A heading, the text, type and default of each key.
+/// Returns the heading, description, type and default of each key.
 #[must_use]
 pub fn keys(schema: Schema) -> String {
     let mut text = String::new();
@@ -51,7 +51,7 @@ fn entries(text: &mut String, entries: &Entries) {
     text.push_str("```\n\n");
 }
 
-/// What a value may be, in words.
+/// Describes the type of a value.
 #[must_use]
 pub fn kind(kind: Kind) -> String {
     match kind {

@@ -1,7 +1,7 @@
-//! Writes the parts of the documentation that come from the code, and checks that they are up to date.
+//! Generates the parts of the documentation that come from code, and checks that they are up to date.
 //!
-//! Tests call [`Page::is`] and [`Page::has`] with what the code says. They fail if the page says something else, and with
-//! `IMPERIUM_DOCS=write`, as in `cargo xtask docs --write`, they write it.
+//! Tests call [`Page::is`] and [`Page::has`] with the generated text. They fail if the page differs. With
+//! `IMPERIUM_DOCS=write`, as set by `cargo xtask docs --write`, they update the page instead.
 
 mod command;
 mod example;

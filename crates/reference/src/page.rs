@@ -1,16 +1,16 @@
-//! A page of the documentation, of which the whole or a part is generated.
+//! A page of the documentation that is generated, completely or in part.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The folder of the repository.
+/// Returns the root folder of the repository.
 #[must_use]
 pub fn repository() -> PathBuf {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     crates.and_then(Path::parent).expect("this crate is two folders below the repository").to_owned()
 }
 
-/// A file that has generated text in it.
+/// A file with generated text.
 #[derive(Debug)]
 pub struct Page {
     name: &'static str,
@@ -18,26 +18,27 @@ pub struct Page {
 }
 
 impl Page {
-    /// The page at a path from the repository's folder.
+    /// Returns the page at a path relative to the repository.
     #[must_use]
     pub fn of(name: &'static str) -> Self {
         Self { name, path: repository().join(name) }
     }
 
-    /// Checks that this is the whole page, or writes it.
+    /// Checks that the page consists of this text, or writes it.
     ///
     /// # Panics
-    /// When it is another text, or cannot be read or written.
+    /// If the page differs, or can't be read or written.
     #[track_caller]
     pub fn is(&self, text: &str) {
         let old = fs::read_to_string(&self.path).unwrap_or_default();
         self.settle(&old, text);
     }
 
-    /// Checks that this is what the page has between `<!-- generated: NAME -->` and `<!-- end -->`, or writes it.
+    /// Checks that the page has this text between `<!-- generated: NAME -->` and `<!-- end -->`, or writes
+    /// it.
     ///
     /// # Panics
-    /// When it is another text, or the page has no such part, or cannot be read or written.
+    /// If the text differs, the page has no such part, or it can't be read or written.
     #[track_caller]
     pub fn has(&self, part: &str, text: &str) {
         let old =

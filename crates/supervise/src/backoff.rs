@@ -1,35 +1,36 @@
-//! How long to wait before a worker that ended is replaced.
+//! How long to wait before a worker that exited is replaced.
 
 use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(100);
-/// The first wait after a start that failed for a reason that does not pass at once.
+/// The first delay after a start that failed for a reason that won't go away soon.
 const FIRST_SLOW: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// A worker that served for so long before it ended is no sign of a crash loop.
+/// If a worker served for this long before it exited, it isn't in a crash loop.
 const RAN_WELL: Duration = Duration::from_secs(10);
 
-/// None after the first crash, then 100 ms, doubling up to a minute. Starts that fail slowly begin at a second.
+/// No delay after the first crash, then 100 ms, doubling up to a minute. After starts that failed for lasting
+/// reasons, delays begin at a second.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Backoff {
     failures: u32,
     until: Option<Instant>,
-    /// When the first worker became ready since the last failure.
+    /// When the first worker became ready after the last failure.
     ready_since: Option<Instant>,
 }
 
 impl Backoff {
-    /// Whether nothing may be started yet.
+    /// Whether the delay isn't over.
     pub(crate) fn is_waiting(&self, now: Instant) -> bool {
         self.until.is_some_and(|it| now < it)
     }
 
-    /// When the wait ends.
+    /// When the delay ends.
     pub(crate) fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// A worker that had served since `since` ended.
+    /// A worker that had served since `since` exited.
     pub(crate) fn crashed(&mut self, since: Instant, now: Instant) {
         if now.duration_since(since) >= RAN_WELL {
             *self = Self::default();
@@ -37,19 +38,19 @@ impl Backoff {
         self.wait(FIRST, now);
     }
 
-    /// A worker is ready. Once it has run well, the failures before it are forgotten.
+    /// A worker is ready. Once it has served long enough, earlier failures are forgotten.
     pub(crate) fn succeeded(&mut self, now: Instant) {
         self.ready_since.get_or_insert(now);
     }
 
-    /// A process ended before it was ready.
+    /// A process exited before it was ready.
     pub(crate) fn failed_to_start(&mut self, now: Instant) {
         self.forget_if_ran_well(now);
         self.failures = self.failures.max(1);
         self.wait(FIRST, now);
     }
 
-    /// As [`Self::failed_to_start`], for a reason that does not pass at once.
+    /// Like [`Self::failed_to_start`], for a reason that won't go away soon.
     pub(crate) fn failed_slowly(&mut self, now: Instant) {
         self.forget_if_ran_well(now);
         self.failures = self.failures.max(1);
@@ -62,7 +63,7 @@ impl Backoff {
         }
     }
 
-    /// Failures that come together, while one of them is waited for already, are one.
+    /// Failures during a delay count as one.
     fn wait(&mut self, first: Duration, now: Instant) {
         self.ready_since = None;
         if self.is_waiting(now) {

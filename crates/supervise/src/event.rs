@@ -1,4 +1,4 @@
-//! What a supervisor is told, and what it answers.
+//! The events and actions of a supervisor.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use crate::recycle::{Recycle, RecycleCause, Usage};
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The app's file asks for this. A higher generation than before replaces every worker; the same
-    /// generation changes only the number and the limits.
+    /// The configuration has changed. A higher generation replaces all workers. The same generation changes
+    /// only the number of workers and the limits.
     Wanted {
-        /// What the new workers run.
+        /// The generation to run.
         generation: u64,
-        /// How many.
+        /// The number of workers.
         workers: u16,
-        /// How long things may take.
+        /// The limits.
         limits: Limits,
     },
-    /// The app is to have no workers: its file is gone, or everything is shut down.
+    /// The app must have no workers: its file was removed, or emperord is shutting down.
     Removed,
-    /// A process was found that this supervisor has not asked for: of an earlier emperord, before the first
-    /// [`Event::Wanted`], or one that the operator has started.
+    /// A process was found that this supervisor didn't start: either that of an earlier emperord, before the
+    /// first [`Event::Wanted`], or one that the operator has started.
     Adopted {
         /// The worker's number.
         number: u16,
-        /// What it runs; 0 where that is not known, which every version replaces.
+        /// The generation that it runs. 0 if unknown: such a worker is replaced by any version.
         generation: u64,
-        /// How far it has come.
+        /// Its stage.
         stage: Adoption,
-        /// Since its process was started.
+        /// The time since its process was started.
         age: Duration,
     },
-    /// Workers of this generation were ready before, as an earlier supervisor has written down.
+    /// Workers of this generation were ready before, according to an earlier supervisor.
     Proven {
-        /// Which.
+        /// The generation.
         generation: u64,
     },
     /// A worker has opened its control stream.
@@ -41,68 +41,68 @@ pub enum Event {
         /// The worker's number.
         number: u16,
     },
-    /// A worker has imported the app and listens.
+    /// A worker has imported the app and is listening.
     Ready {
         /// The worker's number.
         number: u16,
     },
-    /// A worker drains without having been told by this supervisor.
+    /// A worker started to drain on its own.
     Draining {
         /// The worker's number.
         number: u16,
     },
-    /// A worker's control stream has ended, and its process lives on.
+    /// A worker's control stream has ended, but its process is running.
     Detached {
         /// The worker's number.
         number: u16,
     },
-    /// A worker has a request that nothing ends but the end of the process.
+    /// A worker has a request that only ends with the process.
     Stuck {
         /// The worker's number.
         number: u16,
     },
-    /// Each thread of a worker is held by a response that nobody reads any more: it cannot serve, and what it is at
-    /// may wait until another is ready in its place.
+    /// All threads of a worker are held by responses that nobody reads any more. It can't serve, but may stay
+    /// until another worker is ready.
     Held {
         /// The worker's number.
         number: u16,
     },
-    /// What a worker has done so far.
+    /// The usage of a worker.
     Used {
         /// The worker's number.
         number: u16,
-        /// What.
+        /// Its usage.
         usage: Usage,
     },
-    /// The process that [`Action::Spawn`] asked for could not be made.
+    /// The process that [`Action::Spawn`] asked for couldn't be created.
     SpawnFailed {
         /// The worker's number.
         number: u16,
     },
-    /// As [`Event::SpawnFailed`], for a reason that does not pass soon, such as a user that does not exist.
+    /// Like [`Event::SpawnFailed`], for a reason that won't go away soon, such as a missing user.
     SpawnRefused {
         /// The worker's number.
         number: u16,
     },
-    /// A worker's process has ended.
+    /// A worker's process has exited.
     Exited {
         /// The worker's number.
         number: u16,
-        /// In which way.
+        /// How it exited.
         exit: Exit,
     },
-    /// Time has passed.
+    /// A timer has expired.
     Tick,
-    /// One process may be started now, of those that [`crate::Supervisor::demand`] asks for.
+    /// One of the processes that [`crate::Supervisor::demand`] asks for may be started now.
     MayStart,
-    /// The app's own files have changed since a start failed: what failed may work now.
+    /// The app's source files have changed since a start failed: the next start may succeed.
     SourcesChanged,
 }
 
-/// How far an adopted worker has come.
+/// The stage of an adopted worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adoption {
-    /// It was importing its app when it was last heard of.
+    /// It was importing its app when its state was last saved.
     Starting,
     /// It serves.
     Ready,
@@ -110,73 +110,73 @@ pub enum Adoption {
     Draining,
 }
 
-/// In which way a process ended.
+/// How a process exited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// With status 0.
     Orderly,
-    /// It said that its app could not be imported: what it needs may come later.
+    /// It reported that its app can't be imported. Whatever is missing may appear later.
     Unusable,
-    /// It said that its app cannot be run before somebody edits a file or mends the interpreter.
+    /// It reported that its app can't run before a file is edited or the interpreter is repaired.
     NeedsEdit,
     /// By a signal, or with any other status.
     Crashed,
 }
 
-/// What a worker may take and do.
+/// The limits of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// From the start of a process until it is ready.
     pub start: Duration,
-    /// From the order to drain until what is still under way is cut.
+    /// From the order to drain until remaining requests are cut off.
     pub grace: Duration,
-    /// When it has done enough.
+    /// When it is recycled.
     pub recycle: Recycle,
 }
 
-/// What is to be done, in this order.
+/// Actions to perform, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// The set of workers that take requests, or the app's phase, has changed.
+    /// The set of workers that accept requests, or the app's phase, has changed.
     Publish,
     /// Start a process.
     Spawn {
         /// The worker's number.
         number: u16,
-        /// What it is to run.
+        /// The generation to run.
         generation: u64,
     },
-    /// Tell a worker to take nothing more, to finish, and to exit.
+    /// Tell a worker to accept nothing more, finish, and exit.
     Drain {
         /// The worker's number.
         number: u16,
-        /// Why.
+        /// The reason.
         cause: DrainCause,
     },
     /// Send SIGTERM.
     Terminate {
         /// The worker's number.
         number: u16,
-        /// Why.
+        /// The reason.
         cause: TerminateCause,
     },
     /// Send SIGKILL.
     Kill {
         /// The worker's number.
         number: u16,
-        /// Why.
+        /// The reason.
         cause: KillCause,
     },
-    /// No worker serves, and only an edit helps. Nothing is tried until [`Event::SourcesChanged`] or the next
-    /// generation.
+    /// No worker serves, and only an edit can help. Nothing is tried until [`Event::SourcesChanged`] or the
+    /// next generation.
     GiveUp {
-        /// What went wrong with the last one that was tried.
+        /// The failure of the last attempt.
         failure: StartFailure,
     },
-    /// The first worker of a new generation failed to start: the one that worked last serves on, and the new one
-    /// is tried again beside it.
+    /// The first worker of a new generation failed to start: the last generation that worked keeps serving,
+    /// and the new one is retried next to it.
     AbandonReload {
-        /// What went wrong with it.
+        /// The failure of that worker.
         failure: StartFailure,
     },
 }
@@ -184,55 +184,55 @@ pub enum Action {
 /// Why a worker is told to drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainCause {
-    /// Another runs what is newer.
+    /// Another worker runs a newer generation.
     Superseded,
-    /// Another took its place, as it has done enough or can do no more.
+    /// Another worker has replaced it because of its usage or held threads.
     Recycled(RecycleCause),
-    /// Fewer are wanted, or none.
+    /// Fewer workers are wanted, or none.
     Superfluous,
-    /// A request of it does not end: another is to take its place.
+    /// It has a request that doesn't end. Another worker will replace it.
     Stuck,
 }
 
 /// Why a worker is sent SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TerminateCause {
-    /// It had not begun to serve and is not wanted any more.
+    /// It wasn't serving yet, and isn't wanted any more.
     Superfluous,
-    /// It was still at it at the end of its grace.
+    /// It was still running at the end of its grace period.
     GraceOver,
-    /// It has not attached, or not again: it is frozen, or the like.
+    /// It hasn't attached, or not again. It may be frozen.
     Silent,
 }
 
 /// Why a worker is sent SIGKILL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillCause {
-    /// It was not ready in time.
+    /// It wasn't ready in time.
     StartTimeout,
-    /// SIGTERM did not end it.
+    /// It ignored SIGTERM.
     Stubborn,
 }
 
-/// Why a worker did not become ready.
+/// Why a worker didn't become ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFailure {
-    /// The process could not be made.
+    /// The process couldn't be created.
     NotSpawned,
-    /// The process cannot be made as it is asked for.
+    /// The process can't be created as configured.
     Refused,
-    /// It was not ready in time.
+    /// It wasn't ready in time.
     TimedOut,
-    /// The app could not be imported.
+    /// The app couldn't be imported.
     Unusable,
-    /// The app cannot be run before somebody edits a file or mends the interpreter.
+    /// The app can't run before a file is edited or the interpreter is repaired.
     NeedsEdit,
-    /// The process ended before it was ready.
+    /// The process exited before it was ready.
     Exited,
 }
 
 impl StartFailure {
-    /// Whether the reason may pass within moments.
+    /// Whether the reason may go away within moments.
     pub(crate) fn may_pass_soon(self) -> bool {
         matches!(self, Self::NotSpawned | Self::Exited)
     }

@@ -1,17 +1,17 @@
-//! The life and death of one app's workers, decided purely: (state, event, now) → (state, actions).
+//! Supervises one app's workers, as a pure state machine: (state, event, now) → (state, actions).
 //!
-//! A [`Supervisor`] reads no clock, opens no socket and spawns nothing. Who owns it tells it what
-//! happened ([`Event`]) and when, performs the [`Action`]s that it answers with, and sends
-//! [`Event::Tick`] at [`Supervisor::next_wake`]. Processes start one by one, when [`StartQueue`], which all apps
-//! share, says whose turn it is.
+//! A [`Supervisor`] reads no clock, opens no socket and spawns nothing. Its owner tells it what happened
+//! ([`Event`]) and when, performs the [`Action`]s that it returns, and sends [`Event::Tick`] at
+//! [`Supervisor::next_wake`]. Processes start one by one, in the order of the [`StartQueue`] that all apps
+//! share.
 //!
 //! **Invariants**
-//! - A number names at most one process: it is free again only when that process has exited.
-//! - A worker that serves is stopped only because another is ready in its place (it runs something
-//!   older, or has done enough), because fewer are wanted, or because it does not answer to this emperord.
-//! - An app that cannot start is never tried in a loop: it waits for a backoff that grows, or, where only an edit
-//!   helps, for that.
-//! - An app never shrinks for good: a place that is empty is filled with the generation that worked last.
+//! - A number belongs to at most one process: it is free again only when that process has exited.
+//! - A serving worker is stopped only because another is ready to replace it (it runs an older generation, or
+//!   is due for recycling), because fewer are wanted, or because it doesn't respond to this emperord.
+//! - An app that can't start is never retried in a tight loop: it waits for a growing backoff or, if only an
+//!   edit can help, for an edit.
+//! - An app never shrinks permanently: a missing worker is replaced, with the last generation that worked.
 
 mod backoff;
 mod event;

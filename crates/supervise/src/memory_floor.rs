@@ -1,13 +1,13 @@
-//! How long a worker is kept before it is replaced for its memory, so that a limit below what the app needs makes no
-//! loop of replacements.
+//! The minimum age of workers that are recycled for their memory, which prevents a replacement loop if the
+//! limit is below what the app needs.
 
 use std::time::{Duration, Instant};
 
-/// How old a worker is at least.
+/// The initial minimum age.
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// The least age, which doubles with each worker that has had more than the limit before it was so old.
+/// The minimum age. It doubles whenever a worker exceeded the limit before it reached that age.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryFloor {
     age: Duration,
@@ -21,18 +21,18 @@ impl Default for MemoryFloor {
 }
 
 impl MemoryFloor {
-    /// The least age at which a worker is replaced for its memory.
+    /// The minimum age at which a worker is recycled for its memory.
     pub(crate) fn age(&self) -> Duration {
         self.age
     }
 
-    /// The least age, where the limit was found to be below what workers need.
+    /// The minimum age, if the limit was found to be below what workers need.
     pub(crate) fn raised(&self) -> Option<Duration> {
         self.raised.map(|_| self.age)
     }
 
-    /// A worker is to be replaced that has had more than the limit since `over`. One that is older than the last raise
-    /// says nothing new.
+    /// A worker is being recycled that has exceeded the limit since `over`. Workers started before the last
+    /// increase don't count.
     pub(crate) fn replaced(&mut self, born: Instant, over: Instant, now: Instant) {
         if self.raised.is_some_and(|it| born < it) {
             return;

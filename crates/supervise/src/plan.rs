@@ -1,4 +1,4 @@
-//! What is missing and what is too many, after each event.
+//! Decides after each event which workers are missing, and which are superfluous.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::supervisor::{Supervisor, Want};
 use crate::trust::Trust;
 use crate::worker::{Stage, Worker};
 
-/// Ends what is too many.
+/// Stops superfluous workers.
 pub(crate) fn reconcile(it: &mut Supervisor, now: Instant, actions: &mut Vec<Action>) {
     match it.want {
         Want::Unknown => {}
@@ -35,7 +35,7 @@ fn retire_all(it: &mut Supervisor, now: Instant, actions: &mut Vec<Action>) {
     }
 }
 
-/// Starts that fill no place, and of those that do, the ones beyond what is wanted.
+/// Stops starts of other generations, and those of the filling generation beyond the wanted number.
 fn stop_superfluous_starts(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
     let mut too_many = committed(it).saturating_sub(wanted);
     let (filling, trial) = (filling(it), trial(it));
@@ -52,8 +52,8 @@ fn stop_superfluous_starts(it: &mut Supervisor, wanted: usize, now: Instant, act
     }
 }
 
-/// Those that serve beyond what is wanted: the oldest generation first, then those whose threads are all held, then
-/// those that have done enough, then the highest number.
+/// Drains serving workers beyond the wanted number: the oldest generation first, then those whose threads are
+/// all held, then those due for recycling, then the highest numbers.
 fn drain_superfluous(it: &mut Supervisor, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
     let current = it.generation;
     let mut ready: Vec<(u16, &mut Worker)> =
@@ -80,7 +80,7 @@ fn give_up_where_nothing_helps(it: &mut Supervisor, actions: &mut Vec<Action>) {
     }
 }
 
-/// Starts a process, if one is to be started now.
+/// Starts a process, if one is due.
 pub(crate) fn start_one(it: &mut Supervisor, now: Instant, actions: &mut Vec<Action>) {
     let Some(generation) = next_start(it, now) else { return };
     let Some(number) = (1..=u16::MAX).find(|number| !it.workers.contains_key(number)) else { return };
@@ -88,7 +88,7 @@ pub(crate) fn start_one(it: &mut Supervisor, now: Instant, actions: &mut Vec<Act
     actions.push(Action::Spawn { number, generation });
 }
 
-/// What the next process is to run, if one is to be started now.
+/// Returns the generation of the next process, if one is due.
 pub(crate) fn next_start(it: &Supervisor, now: Instant) -> Option<u64> {
     let Want::Workers(wanted) = it.want else { return None };
     if missing(it, usize::from(wanted)) > 0 && !it.backoff.is_waiting(now) {
@@ -97,7 +97,7 @@ pub(crate) fn next_start(it: &Supervisor, now: Instant) -> Option<u64> {
     trial(it).filter(|_| !has_trial(it) && !it.needs_edit && !it.trial.is_waiting(now))
 }
 
-/// What a process runs that fills a place.
+/// The generation that missing workers are started with.
 pub(crate) fn filling(it: &Supervisor) -> u64 {
     match it.trust {
         Trust::Abandoned => it.fallback().unwrap_or(it.generation),
@@ -105,7 +105,7 @@ pub(crate) fn filling(it: &Supervisor) -> u64 {
     }
 }
 
-/// What is tried beside those that fill the places.
+/// The generation that is tried next to the one that serves.
 pub(crate) fn trial(it: &Supervisor) -> Option<u64> {
     (it.trust == Trust::Abandoned && filling(it) != it.generation).then_some(it.generation)
 }
@@ -114,7 +114,7 @@ pub(crate) fn has_trial(it: &Supervisor) -> bool {
     it.workers.values().any(|worker| worker.is_starting() && Some(worker.generation) == trial(it))
 }
 
-/// How many starts are missing and may go at once, but for the backoff.
+/// The number of missing workers that may be started at once, ignoring the backoff.
 pub(crate) fn missing(it: &Supervisor, wanted: usize) -> usize {
     let at_once = match it.trust {
         Trust::Untried | Trust::Proven => surge(wanted),
@@ -127,8 +127,8 @@ pub(crate) fn missing(it: &Supervisor, wanted: usize) -> usize {
     wanted.saturating_sub(committed(it)).min(at_once.saturating_sub(starting))
 }
 
-/// How many fill a place that is wanted. Older ones do where they are not to be replaced; of those that have
-/// done enough, a few are replaced at a time.
+/// The number of workers that count towards the wanted number. Workers of older generations count if they
+/// aren't to be replaced. Of those due for recycling, only a few are replaced at a time.
 fn committed(it: &Supervisor) -> usize {
     let filling = filling(it);
     let fills = |worker: &&Worker| match worker.stage {
@@ -141,7 +141,7 @@ fn committed(it: &Supervisor) -> usize {
     filled().count() - due.min(recycled_at_once(filled().count()))
 }
 
-/// How many of so many are replaced at once for having done enough: one, or an eighth.
+/// How many of that many workers are recycled at once: one, or an eighth.
 fn recycled_at_once(workers: usize) -> usize {
     workers.div_ceil(8)
 }

@@ -1,51 +1,52 @@
-//! When a worker has done enough, or can do no more, and is replaced by a fresh one.
+//! Decides when a worker is recycled: replaced by a new one because of its age or usage.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What a worker may do before it is replaced; None is no limit.
+/// The limits of a worker before it is recycled. None means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recycle {
-    /// How many requests it answers.
+    /// Completed requests.
     pub requests: Option<u64>,
-    /// How long it lives.
+    /// Age.
     pub lifetime: Option<Duration>,
-    /// Its private memory, in bytes.
+    /// Private memory, in bytes.
     pub memory: Option<u64>,
-    /// By how much of themselves, in percent, the first two are raised, differently for each worker, so that
-    /// not all are replaced at once.
+    /// The percentage by which the first two limits are raised, differently for each worker, so that not all
+    /// are recycled at once.
     pub jitter: u8,
 }
 
-/// What a worker has done so far.
+/// The usage of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// How many requests it has answered.
+    /// The number of completed requests.
     pub requests: u64,
-    /// Its private memory, in bytes: what it shares with others would not be freed by its end.
+    /// Private memory, in bytes. Shared memory wouldn't be freed by its exit.
     pub memory: u64,
 }
 
-/// Why a worker is replaced once another is ready. Displayed as a part of a sentence.
+/// Why a worker is recycled. Displayed as a clause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecycleCause {
-    /// So many requests.
+    /// It has completed this many requests.
     Requests(u64),
-    /// It has lived so long.
+    /// It has reached this age.
     Lifetime(Duration),
-    /// So many bytes of memory.
+    /// It uses this many bytes of memory.
     Memory(u64),
-    /// Each of its threads is held by a response that nobody reads any more.
+    /// All its threads are held by responses that nobody reads any more.
     Held,
 }
 
 impl Recycle {
-    /// Whether that is more memory than a worker may have.
+    /// Whether the usage exceeds the memory limit.
     pub(crate) fn is_over_memory(&self, usage: Usage) -> bool {
         self.memory.is_some_and(|it| usage.memory > it)
     }
 
-    /// Of what worker `number` has had enough at that usage and age, if of anything; of memory not before `floor`.
+    /// Why worker `number` should be recycled at that usage and age, if it should. Memory counts only from
+    /// the age `floor`.
     pub(crate) fn cause(
         &self,
         number: u16,
@@ -61,19 +62,19 @@ impl Recycle {
             .or(lifetime.then_some(RecycleCause::Lifetime(age)))
     }
 
-    /// How long worker `number` lives.
+    /// The maximum age of worker `number`.
     pub(crate) fn lifetime_of(&self, number: u16) -> Option<Duration> {
         let milliseconds = u64::try_from(self.lifetime?.as_millis()).unwrap_or(u64::MAX);
         Some(Duration::from_millis(self.raised(milliseconds, number)))
     }
 
-    /// Whether it matters what workers do.
+    /// Whether the limits depend on the usage of workers.
     #[must_use]
     pub fn depends_on_usage(&self) -> bool {
         self.requests.is_some() || self.memory.is_some()
     }
 
-    /// The golden ratio spreads any row of numbers evenly over the range.
+    /// Multiples of the golden ratio are evenly distributed over the range.
     fn raised(&self, limit: u64, number: u16) -> u64 {
         const GOLDEN: u16 = 40_503;
         let part = u128::from(number.wrapping_mul(GOLDEN)) * u128::from(self.jitter) * u128::from(limit);

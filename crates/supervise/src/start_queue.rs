@@ -1,29 +1,30 @@
-//! Chooses which app starts the next process, so that many at once do not keep each other from becoming ready in time.
+//! Decides which app starts the next process, so that many starts don't delay each other until they time out.
 
 use std::collections::BTreeMap;
 
 use crate::view::Demand;
 
-/// Whose turn it is, over all apps.
+/// Schedules the starts of all apps.
 ///
-/// So many processes start at once that the processors are busy, and no more: a start's time is counted from when it
-/// really begins. Of two apps that wait, the one whose last start did not fail goes first, then the one without any
-/// worker, then the one whose last start is the longest ago. An app that was passed over [`MAX_PASSED`] times goes
-/// before all that have waited less, so each has its turn. Starts of code that is not known to start never take the
-/// last place: an app that hangs while it is imported keeps no other from replacing a worker.
+/// The number of concurrent starts is limited to what keeps the processors busy: the time limit of a start
+/// counts from when it really begins. Among waiting apps, the order is: apps whose last start didn't fail;
+/// then apps without a worker; then apps whose last start was the longest ago. An app that was passed over
+/// [`MAX_PASSED`] times goes before all that have waited less, so each app gets its turn. Starts of code that
+/// isn't known to start never take the last slot: an app that hangs during import doesn't prevent others from
+/// replacing a worker.
 #[derive(Debug)]
 pub struct StartQueue<K> {
     limit: usize,
     turn: u64,
     last: BTreeMap<K, u64>,
-    /// The turn at which each app that waits was first seen to wait.
+    /// The turn at which each waiting app started to wait.
     waits_since: BTreeMap<K, u64>,
 }
 
 /// How many turns others may have first while an app waits.
 const MAX_PASSED: u64 = 8;
 
-/// How many processes are starting, over all apps.
+/// The number of processes that are starting, over all apps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Running {
     /// Of generations that are known to start.
@@ -33,13 +34,13 @@ pub struct Running {
 }
 
 impl<K: Ord + Clone> StartQueue<K> {
-    /// At most so many starts at once, and at least one.
+    /// Creates a queue with at most `limit` concurrent starts, at least one.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { limit: limit.max(1), turn: 0, last: BTreeMap::new(), waits_since: BTreeMap::new() }
     }
 
-    /// The app that may start a process now, of those that want to.
+    /// Returns the app that may start a process now.
     pub fn next(&mut self, running: Running, waiting: impl IntoIterator<Item = (K, Demand)>) -> Option<K> {
         if running.proven + running.unproven >= self.limit {
             return None;
@@ -58,14 +59,14 @@ impl<K: Ord + Clone> StartQueue<K> {
         Some(app)
     }
 
-    /// The lowest goes first.
+    /// The lowest rank goes first.
     fn rank(&self, app: &K, demand: &Demand) -> impl Ord + use<K> {
         let since = self.waits_since.get(app).copied().unwrap_or(self.turn);
         let overdue_since = if self.turn - since >= MAX_PASSED { since } else { u64::MAX };
         (overdue_since, demand.has_failed, demand.is_serving, self.last.get(app).copied())
     }
 
-    /// Forgets an app that is gone.
+    /// Forgets an app that was removed.
     pub fn forget(&mut self, app: &K) {
         self.last.remove(app);
         self.waits_since.remove(app);

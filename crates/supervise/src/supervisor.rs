@@ -1,4 +1,4 @@
-//! The state of one app's workers, and what each event does to it.
+//! The state of one app's workers, and the effect of each event.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,9 +11,10 @@ use crate::recycle::{RecycleCause, Usage};
 use crate::trust::Trust;
 use crate::worker::{Stage, Worker};
 
-/// How long an adopted worker has to attach again.
+/// How long an adopted worker may take to attach.
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
-/// How long a worker has to attach again whose stream has ended: it tries once a second, unless it is frozen.
+/// How long a worker may take to attach again after its stream has ended: it tries once a second, unless it
+/// is frozen.
 const ATTACH_AGAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The workers of one app.
@@ -23,33 +24,33 @@ pub struct Supervisor {
     pub(crate) generation: u64,
     pub(crate) limits: Limits,
     pub(crate) trust: Trust,
-    /// The newest generation of which a worker was ready.
+    /// The newest generation that had a ready worker.
     pub(crate) proven: Option<u64>,
-    /// When the next place is filled.
+    /// The delay before the next missing worker is started.
     pub(crate) backoff: Backoff,
-    /// When a generation that was abandoned is tried again.
+    /// The delay before an abandoned generation is retried.
     pub(crate) trial: Backoff,
-    /// Only an edit helps the current generation.
+    /// Only an edit can help the current generation.
     pub(crate) needs_edit: bool,
-    /// The last start failed for what does not pass at once, and none has served since.
+    /// The last start failed for a reason that won't go away soon, and no worker has served since.
     pub(crate) refusing: bool,
     pub(crate) memory_floor: MemoryFloor,
     pub(crate) workers: BTreeMap<u16, Worker>,
     pub(crate) start_failures: u64,
 }
 
-/// How many workers there are to be.
+/// The wanted number of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Want {
-    /// Not known yet: what was adopted is left alone.
+    /// Not known yet: adopted workers are left alone.
     Unknown,
     Workers(u16),
-    /// What is there is drained.
+    /// All workers are drained.
     None,
 }
 
 impl Supervisor {
-    /// An app without workers, of which nothing is wanted yet.
+    /// Creates a supervisor without workers, whose wanted number isn't known.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -68,8 +69,8 @@ impl Supervisor {
         }
     }
 
-    /// Takes note of what happened, and tells what is to be done, in order. An event that does not fit
-    /// the state, such as one of a worker that is gone, does nothing. A process is started only by
+    /// Handles an event, and returns the actions to perform, in order. An event that doesn't apply to the
+    /// state, such as that of a worker that is gone, has no effect. A process is started only in response to
     /// [`Event::MayStart`].
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let before = self.published();
@@ -118,7 +119,7 @@ impl Supervisor {
         self.want = Want::Workers(workers);
         if self.limits.recycle != limits.recycle {
             self.memory_floor = MemoryFloor::default();
-            // That a worker is held is said once, and no limit changes it.
+            // Held threads are reported once, and don't depend on limits.
             let is_over = |due: &mut RecycleCause| *due != RecycleCause::Held;
             for worker in self.workers.values_mut() {
                 worker.over_memory = None;
@@ -179,14 +180,15 @@ impl Supervisor {
         }
     }
 
-    /// Its place is free at once: it would do no good to wait for another.
+    /// A replacement is started at once, since waiting for the worker is useless.
     fn stuck(&mut self, number: u16, now: Instant, actions: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_ready()) {
             actions.push(worker.drain(number, now, self.limits.grace, DrainCause::Stuck));
         }
     }
 
-    /// One after the other, as for those that have done enough: clients that leave cannot have all started again at once.
+    /// They are replaced one by one, like recycled workers: disconnecting clients must not restart all
+    /// workers at once.
     fn held(&mut self, number: u16) {
         if let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_ready()) {
             worker.due = Some(RecycleCause::Held);

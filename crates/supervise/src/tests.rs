@@ -1,4 +1,4 @@
-//! Each story of a worker's life: when, what happened, and what is then to be done.
+//! Scenarios: at which time, which event, and the expected actions.
 
 mod adoption;
 mod crashes;
@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 
 use crate::{Action, Adoption, DrainCause, Event, Exit, Limits, Phase, Recycle, Supervisor};
 
-/// A minute to start, ten seconds of grace.
+/// A minute to start, and a grace period of ten seconds.
 const LIMITS: Limits =
     Limits { start: Duration::from_secs(60), grace: Duration::from_secs(10), recycle: NO_RECYCLING };
 
 const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
 
-/// Milliseconds since the story began, what happened, the actions as text, and the phase after them.
+/// Milliseconds since the beginning, the event, the expected actions as text, and the phase after them.
 type Step = (u64, Event, &'static str, Phase);
 
-/// Plays a story from an app of which nothing is known.
+/// Runs a scenario, starting with a supervisor that knows nothing.
 #[track_caller]
 fn check(steps: &[Step]) -> Supervisor {
     let began = Instant::now();
@@ -41,8 +41,7 @@ fn check(steps: &[Step]) -> Supervisor {
     supervisor
 }
 
-/// When the supervisor wants to be woken, in milliseconds since `at` milliseconds of a story that is
-/// played with `steps`.
+/// Checks when the supervisor wants to be woken after a scenario, in milliseconds after its last step.
 #[track_caller]
 fn check_wake(steps: &[Step], expected: Option<u64>) {
     let before = Instant::now();

@@ -1,4 +1,4 @@
-//! What is known of a generation's ability to start, and what a start that failed means for it.
+//! Tracks whether a generation is able to start, and what a failed start implies.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::plan;
 use crate::supervisor::Supervisor;
 use crate::worker::Worker;
 
-/// What is known of the current generation's ability to start.
+/// Whether the current generation is able to start.
 ///
 /// ```text
 ///  from                            cause                                          to
@@ -16,10 +16,9 @@ use crate::worker::Worker;
 ///  any                             one of its workers is ready                    Proven
 ///  Untried                         a start fails, an older generation worked      Abandoned
 ///  Untried, Proven, Shaken         a start fails, others serve                    Shaken
-///  Untried, Proven, Shaken         a start fails for what may pass, none serves   Shaken
-///  Untried, Proven, Shaken         a start fails for what only an edit mends,     Doubted
-///                                  none serves
-///  Doubted                         no other start is under way any more           GivenUp
+///  Untried, Proven, Shaken         a start fails temporarily, none serves         Shaken
+///  Untried, Proven, Shaken         a start fails and needs an edit, none serves   Doubted
+///  Doubted                         no other start is running any more             GivenUp
 ///  Doubted, GivenUp                the app's files have changed                   Shaken
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,25 +27,27 @@ pub(crate) enum Trust {
     Untried,
     /// One of its workers became ready.
     Proven,
-    /// The last start failed: they go one at a time, with a backoff.
+    /// The last start failed: starts are retried one at a time, with a backoff.
     Shaken,
-    /// Its first worker failed, and an older generation worked: that one fills the places, and this one is tried
-    /// beside it, with a backoff of its own.
+    /// Its first worker failed, but an older generation worked: that one serves, and this one is retried next
+    /// to it, with its own backoff.
     Abandoned,
-    /// Only an edit helps and none serves: only starts that are under way may still prove otherwise.
+    /// Only an edit can help and no worker serves: only starts that are already running may still succeed.
     Doubted(StartFailure),
-    /// They did not. Nothing is tried.
+    /// They failed too. Nothing is tried.
     GivenUp,
 }
 
 impl Supervisor {
-    /// The generation that worked last, where the current one has not yet. Nobody knows what generation 0 runs.
+    /// The last generation that worked, if the current one hasn't yet. Generation 0 doesn't count, since its
+    /// configuration is unknown.
     #[must_use]
     pub fn fallback(&self) -> Option<u64> {
         self.proven.filter(|it| (1..self.generation).contains(it))
     }
 
-    /// Whether only a change of the app's own files, its interpreter or its vassal file helps the current generation.
+    /// Whether only a change of the app's source files, its interpreter or its vassal file can help the
+    /// current generation.
     #[must_use]
     pub fn awaits_edit(&self) -> bool {
         self.needs_edit
@@ -74,7 +75,7 @@ impl Supervisor {
         }
     }
 
-    /// The app's files are others: what has failed is tried at once, one process at first.
+    /// The app's files have changed: retries at once, with one process at first.
     pub(crate) fn sources_changed(&mut self) {
         self.needs_edit = false;
         self.backoff = Backoff::default();
@@ -84,7 +85,7 @@ impl Supervisor {
         }
     }
 
-    /// A worker did not become ready. What that means depends on who serves meanwhile.
+    /// A worker didn't become ready. The consequences depend on whether others serve.
     pub(crate) fn start_failed(
         &mut self,
         generation: u64,
@@ -120,7 +121,7 @@ impl Supervisor {
             _ => Trust::Shaken,
         };
         match self.trust {
-            // Beside those that serve it costs memory and time: never in quick succession.
+            // Next to serving workers, an attempt costs memory and CPU time, so there is always a delay.
             Trust::Abandoned => self.trial.failed_slowly(now),
             _ => wait(&mut self.backoff, failure, now),
         }

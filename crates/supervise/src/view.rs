@@ -1,4 +1,4 @@
-//! What others may see of a supervisor's state.
+//! Queries of a supervisor's state.
 
 use std::time::{Duration, Instant};
 
@@ -8,65 +8,66 @@ use crate::supervisor::{Supervisor, Want};
 use crate::trust::Trust;
 use crate::worker::Worker;
 
-/// The state of an app, in a word.
+/// The overall state of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// No worker serves yet.
     Starting,
-    /// At least one serves.
+    /// At least one worker serves.
     Running,
-    /// Older ones serve, while new ones take over.
+    /// Older workers serve, while new ones take over.
     Reloading,
-    /// Too few serve, and the next start waits.
+    /// Too few workers serve, and the next start is delayed.
     BackingOff,
-    /// None serves, and only an edit or the next generation helps.
+    /// No worker serves, and only an edit or the next generation can help.
     Failed,
-    /// None is wanted.
+    /// No worker is wanted.
     Stopping,
 }
 
-/// How far what was asked for last has come.
+/// Whether the wanted state has been reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// As many serve as are wanted, all of the current generation.
+    /// All wanted workers serve, with the current generation.
     Done,
     /// Not yet.
     Underway,
 }
 
-/// For whom a process is to be started.
+/// A request to start a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
     /// Its generation is known to start.
     pub is_proven: bool,
-    /// A worker of the app serves already.
+    /// The app already has a serving worker.
     pub is_serving: bool,
-    /// The last start of what it is to run failed.
+    /// The last start of its generation failed.
     pub has_failed: bool,
 }
 
-/// What is missing of what is wanted, where a start has failed.
+/// What is missing after a failed start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outlook {
-    /// How many workers do not serve that should.
+    /// The number of workers that are missing.
     pub missing: u16,
-    /// Until the next start; None when it is under way, has its turn, or awaits an edit.
+    /// The time until the next start. None if it is running, waits for its turn, or awaits an edit.
     pub next_start: Option<Duration>,
-    /// The current generation could not start, and an older one serves.
+    /// Set if the current generation couldn't start, and an older one serves.
     pub abandoned: Option<Abandoned>,
 }
 
-/// What is done in place of a generation that could not start.
+/// What happens if a generation couldn't start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abandoned {
-    /// The generation that fills the places.
+    /// The generation that serves.
     pub serving: u64,
-    /// Until the current one is tried again; None when it is being tried, has its turn, or awaits an edit.
+    /// The time until the current generation is retried. None if it is being tried, waits for its turn, or
+    /// awaits an edit.
     pub next_trial: Option<Duration>,
 }
 
 impl Supervisor {
-    /// The state of the app.
+    /// Returns the state of the app.
     #[must_use]
     pub fn phase(&self, now: Instant) -> Phase {
         let wanted = match self.want {
@@ -86,7 +87,7 @@ impl Supervisor {
         }
     }
 
-    /// How far the workers are from what is wanted.
+    /// Returns whether the wanted state has been reached.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let Want::Workers(wanted) = self.want else { return Progress::Underway };
@@ -97,38 +98,39 @@ impl Supervisor {
         }
     }
 
-    /// Whether what was asked for last is done, and nothing of it is about to be done again.
+    /// Whether the wanted state has been reached, and no worker is due for recycling.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.progress() == Progress::Done
             && !self.workers.values().any(|it| it.is_ready() && it.due.is_some())
     }
 
-    /// How many workers of their then current generation have failed to start.
+    /// The number of failed starts of generations that were current at that time.
     #[must_use]
     pub fn start_failures(&self) -> u64 {
         self.start_failures
     }
 
-    /// What new workers run.
+    /// The generation of new workers.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// How long things may take.
+    /// The limits of workers.
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Whether the current generation has failed to start, and does not serve: another try at once takes a new one.
+    /// Whether the current generation has failed to start, and doesn't serve: only a new generation is tried
+    /// at once.
     #[must_use]
     pub fn needs_new_generation(&self) -> bool {
         self.refusing || matches!(self.trust, Trust::Abandoned | Trust::Doubted(_) | Trust::GivenUp)
     }
 
-    /// Whether a process is to be started now, and for whom. It waits for [`crate::Event::MayStart`].
+    /// Returns the process that should be started now. It waits for [`crate::Event::MayStart`].
     #[must_use]
     pub fn demand(&self, now: Instant) -> Option<Demand> {
         let generation = plan::next_start(self, now)?;
@@ -147,13 +149,13 @@ impl Supervisor {
         self.trust == Trust::Proven
     }
 
-    /// How many processes have not become ready yet.
+    /// The number of processes that aren't ready yet.
     #[must_use]
     pub fn starting(&self) -> usize {
         self.workers.values().filter(|it| it.is_starting()).count()
     }
 
-    /// What is missing at `now`, and what is done about it.
+    /// Returns what is missing at `now`, and when the next attempt takes place.
     #[must_use]
     pub fn outlook(&self, now: Instant) -> Outlook {
         let Want::Workers(wanted) = self.want else { return Outlook::default() };
@@ -170,36 +172,36 @@ impl Supervisor {
         }
     }
 
-    /// All processes, by number.
+    /// Returns all processes, by number.
     pub fn workers(&self) -> impl Iterator<Item = (u16, &Worker)> {
         self.workers.iter().map(|(number, worker)| (*number, worker))
     }
 
-    /// One process.
+    /// Returns one process.
     #[must_use]
     pub fn worker(&self, number: u16) -> Option<&Worker> {
         self.workers.get(&number)
     }
 
-    /// The numbers of those that take requests.
+    /// Returns the numbers of workers that accept requests.
     pub fn ready(&self) -> impl Iterator<Item = u16> {
         self.workers.iter().filter(|(_, worker)| worker.is_ready()).map(|(number, _)| *number)
     }
 
-    /// Whether none serves, and the next one is not expected soon: requests are better refused than queued.
+    /// Whether no worker serves, and none is expected soon: then requests are refused instead of queued.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         let none_will = self.refusing || self.trust == Trust::GivenUp;
         none_will && self.ready().next().is_none()
     }
 
-    /// How long each worker is kept at least, where fresh ones were found to need more memory than they may have.
+    /// The minimum age of workers, if new ones were found to need more memory than the limit.
     #[must_use]
     pub fn memory_limit_is_too_low(&self) -> Option<Duration> {
         self.memory_floor.raised()
     }
 
-    /// Whether as many serve as are wanted, of whichever generation works.
+    /// Whether as many workers serve as wanted, of whichever generation works.
     #[must_use]
     pub fn is_full(&self) -> bool {
         let Want::Workers(wanted) = self.want else { return false };
@@ -241,7 +243,7 @@ impl Supervisor {
         self.workers.values().any(|it| it.is_ready() && it.generation < self.generation)
     }
 
-    /// What the routing table shows of it.
+    /// The state that is visible in the routing table.
     pub(crate) fn published(&self) -> (Vec<u16>, bool) {
         (self.ready().collect(), self.is_failed())
     }

@@ -1,14 +1,14 @@
-//! One worker, and the stages of its life.
+//! One worker, and its stages.
 
 use std::time::{Duration, Instant};
 
 use crate::event::{Action, DrainCause, KillCause, TerminateCause};
 use crate::recycle::{Recycle, RecycleCause, Usage};
 
-/// How long a process has to end after SIGTERM.
+/// How long a process may take to exit after SIGTERM.
 pub(crate) const KILL_AFTER: Duration = Duration::from_secs(2);
 
-/// The stages of a worker's life. Each arrow has its cause:
+/// The stages of a worker, with the cause of each transition:
 ///
 /// ```text
 ///            ready                superseded, recycled, fewer wanted,
@@ -28,47 +28,47 @@ pub(crate) const KILL_AFTER: Duration = Duration::from_secs(2);
 ///                     gone ◀───────────────────────────┴─────────┘
 /// ```
 ///
-/// An exit leads from every stage to gone, and frees the number.
+/// In every stage, an exit leads to gone, and frees the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The process was asked for and has not said that it is ready.
+    /// The process was started, and hasn't reported that it is ready.
     Starting {
         /// When it is killed.
         deadline: Instant,
     },
-    /// It takes requests.
+    /// It accepts requests.
     Ready {
-        /// Since when, as far as is known.
+        /// Since when, as far as known.
         since: Instant,
     },
-    /// It takes nothing more, and finishes what it has begun.
+    /// It accepts nothing more, and finishes its requests.
     Draining {
         /// When it is sent SIGTERM.
         deadline: Instant,
     },
     /// It was sent SIGTERM or SIGKILL.
     Stopping {
-        /// When it is sent SIGKILL; absent once it was.
+        /// When it is sent SIGKILL. None once it was.
         kill_at: Option<Instant>,
     },
 }
 
-/// One process, as the supervisor sees it.
+/// A process, as known to the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worker {
-    /// What it runs.
+    /// Its generation.
     pub generation: u64,
-    /// How far it has come.
+    /// Its stage.
     pub stage: Stage,
-    /// When it is given up, if it has not attached: one that was adopted, or whose stream has ended.
+    /// When it is given up if it hasn't attached: for adopted workers, and those whose stream has ended.
     pub(crate) attach_by: Option<Instant>,
     /// When its process was started.
     pub(crate) born: Instant,
-    /// What it has done, as far as is known.
+    /// Its usage, as last reported.
     pub(crate) usage: Usage,
-    /// Since when it has more memory than it may.
+    /// Since when it has exceeded the memory limit.
     pub(crate) over_memory: Option<Instant>,
-    /// Of what it has had enough, or why it can do no more: it serves until another is ready in its place.
+    /// Why it is due for recycling. It serves until its replacement is ready.
     pub due: Option<RecycleCause>,
 }
 
@@ -89,7 +89,7 @@ impl Worker {
         }
     }
 
-    /// Finds out whether it has done enough. What it had enough of it stays so, even if that sinks again.
+    /// Checks whether it is due for recycling. Once it is, it stays so, even if its usage decreases.
     pub(crate) fn check_due(&mut self, number: u16, recycle: &Recycle, floor: Duration, now: Instant) {
         if !self.is_ready() || self.due.is_some() {
             return;
@@ -100,13 +100,13 @@ impl Worker {
         self.due = recycle.cause(number, self.usage, now.duration_since(self.born), floor);
     }
 
-    /// When it is old enough to be replaced for its memory, if it has too much of it.
+    /// When it reaches the minimum age for being recycled, if it exceeds the memory limit.
     pub(crate) fn memory_due(&self, recycle: &Recycle, floor: Duration) -> Option<Instant> {
         let is_over = self.is_ready() && self.due.is_none() && recycle.is_over_memory(self.usage);
         self.born.checked_add(floor).filter(|_| is_over)
     }
 
-    /// When it has lived long enough, if that is still to come.
+    /// When it reaches its maximum age, if it hasn't.
     pub(crate) fn end_of_life(&self, number: u16, recycle: &Recycle) -> Option<Instant> {
         let lifetime = recycle.lifetime_of(number).filter(|_| self.is_ready() && self.due.is_none())?;
         self.born.checked_add(lifetime)
@@ -120,7 +120,7 @@ impl Worker {
         matches!(self.stage, Stage::Ready { .. })
     }
 
-    /// When something has to be done about it if nothing happens.
+    /// When something has to be done if no event happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let stage = match self.stage {
             Stage::Starting { deadline } | Stage::Draining { deadline } => Some(deadline),
@@ -145,7 +145,7 @@ impl Worker {
         Action::Kill { number, cause }
     }
 
-    /// What its deadline calls for, once it has passed.
+    /// Returns the action for a deadline that has passed.
     pub(crate) fn overdue(&mut self, number: u16, now: Instant) -> Option<Action> {
         self.deadline().filter(|it| *it <= now)?;
         Some(match self.stage {

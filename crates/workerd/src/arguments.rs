@@ -30,12 +30,12 @@ pub(crate) struct Arguments {
     pub(crate) report_interpreter: Option<String>,
 }
 
-/// What a process of an app is.
+/// The role of an app's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role<'a> {
-    /// One that takes requests.
+    /// It handles requests.
     Worker(&'a WorkerName),
-    /// One that workers are forked from.
+    /// Workers are forked from it.
     Template(&'a VassalName),
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Role<'_> {
 }
 
 impl Arguments {
-    /// What this process is; None is refused by the parser.
+    /// Returns the role of this process. None is refused by the parser.
     pub(crate) fn role(&self) -> Option<Role<'_>> {
         match (&self.template, &self.worker) {
             (Some(app), _) => Some(Role::Template(app)),
@@ -57,7 +57,6 @@ impl Arguments {
         }
     }
 
-    /// The format of log lines.
     pub(crate) fn log_format(&self) -> Format {
         self.log_format.parse().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Replaces this process by the app's Python, which loads the extension and goes on as the worker.
+//! Replaces this process with the app's Python, which loads the extension and continues as the worker.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,38 +15,37 @@ use daemon::logging::copy;
 use crate::arguments::{Arguments, Role};
 use crate::interpreter::{self, NoInterpreter};
 
-/// Checks the interpreter and loads the extension by its path: nothing is added to the app's `sys.path`.
-/// Begun as a file it would be first there; as text it is not, and is visible in no folder.
+/// Checks the interpreter, and loads the extension by its path, so that nothing is added to the app's
+/// `sys.path`. It is passed as text: the folder of a script file would come first in `sys.path`.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
-/// Why this process did not become Python.
+/// Why this process didn't become Python.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExecError {
-    /// There is no interpreter.
     #[error(transparent)]
     Interpreter(#[from] NoInterpreter),
     /// `env_file` can't be used.
     #[error("take the variables of `env_file`")]
     EnvFile(#[from] dotenv::ReadError),
-    /// The extension is not where it belongs.
+    /// The extension isn't where it belongs.
     #[error("find the extension {}: install it next to workerd", .0.display())]
     Extension(PathBuf),
     /// This program's own path is unknown.
     #[error("find the path of workerd itself")]
     Itself(#[source] io::Error),
-    /// The kernel refused.
+    /// The kernel refused to run the interpreter.
     #[error("run interpreter {} in {}", interpreter.display(), directory.display())]
     Exec {
-        /// What was to be run.
+        /// The interpreter.
         interpreter: PathBuf,
-        /// Where.
+        /// The working directory.
         directory: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// Becomes the Python of `spec`; comes back only with an error.
+/// Becomes the Python of `spec`. Returns only on error.
 pub(crate) fn exec(spec: &Spec, role: Role<'_>, arguments: &Arguments) -> Result<Infallible, ExecError> {
     let directory = Path::new(&spec.directory);
     let env = environment(spec)?;
@@ -70,14 +69,14 @@ pub(crate) fn exec(spec: &Spec, role: Role<'_>, arguments: &Arguments) -> Result
     }
     command.current_dir(directory);
     set_environment(&mut command, env);
-    // What waits for a reader would be gone with this program.
+    // Log lines that haven't been written would be lost with this program.
     daemon::logging::flush();
     let source = command.exec();
     Err(ExecError::Exec { interpreter, directory: directory.to_owned(), source })
 }
 
-/// What the app's file adds to the environment. `env_file` is read here rather than by emperord, which might read for an app
-/// what the app's user may not.
+/// The environment variables of the app's file. `env_file` is read here instead of by emperord, which might
+/// be able to read files that the app's user can't.
 fn environment(spec: &Spec) -> Result<BTreeMap<String, String>, ExecError> {
     let mut env = match &*spec.env_file {
         "" => BTreeMap::new(),
@@ -87,19 +86,20 @@ fn environment(spec: &Spec) -> Result<BTreeMap<String, String>, ExecError> {
     Ok(env)
 }
 
-/// In the folder of the program: that of a cargo target, or `lib/imperium` of what was installed.
+/// In this program's folder: cargo's target folder, or the installed `lib/imperium`.
 fn extension_beside(program: &Path) -> Result<PathBuf, ExecError> {
     let extension = program.with_file_name("libpyworker.so");
     if extension.is_file() { Ok(extension) } else { Err(ExecError::Extension(extension)) }
 }
 
-/// The app sees what workerd was started with, less what was meant for the daemons, and what its file says.
+/// Sets the app's environment: that of workerd, without variables for the daemons, and with those of the
+/// app's file.
 fn set_environment(command: &mut Command, env: BTreeMap<String, String>) {
     for (name, _) in env::vars_os().filter(|(name, _)| is_of_the_daemons(name)) {
         command.env_remove(name);
     }
     command.envs(env);
-    // Under a name of ours: the extension takes it away before the app is imported.
+    // Renamed, so that the extension can find and remove it before the app is imported.
     if let Some(manager) = env::var_os("NOTIFY_SOCKET") {
         command.env("IMPERIUM_NOTIFY_SOCKET", manager);
     }
@@ -107,7 +107,7 @@ fn set_environment(command: &mut Command, env: BTreeMap<String, String>) {
 
 fn is_of_the_daemons(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
-    // The extension reads these and takes them away before the app is imported.
+    // The extension reads and removes these before the app is imported.
     let wanted = [b"IMPERIUM_LOG".as_slice(), copy::VARIABLE.as_bytes()].contains(&name);
     let of_systemd = [b"LISTEN_".as_slice(), b"WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix));
     !wanted && (name == b"NOTIFY_SOCKET" || of_systemd || name.starts_with(b"IMPERIUM_"))

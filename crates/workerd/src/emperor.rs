@@ -1,4 +1,4 @@
-//! Asks emperord what this worker has to run, or tells it why that cannot be.
+//! Asks emperord what to run, or reports why that fails.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-/// How long a failure that is to be told waits for an emperord that is away.
+/// How long to try to report a failure while emperord is down.
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
 
-/// emperord, as one worker sees it.
+/// The connection of one worker to emperord.
 #[derive(Debug)]
 pub(crate) struct Emperor {
     client: WorkerServiceClient<Channel>,
@@ -23,12 +23,12 @@ pub(crate) struct Emperor {
 }
 
 impl Emperor {
-    /// The emperord at `socket`; connects with the first call.
+    /// Creates a client that connects to `socket` with the first call.
     pub(crate) fn new(socket: &Path, worker: String) -> Self {
         Self { client: WorkerServiceClient::new(daemon::uds::channel(socket, |it| it)), worker }
     }
 
-    /// What there is to run. Waits as long as emperord is away.
+    /// Asks for the spec. Waits while emperord is down.
     pub(crate) async fn spec(&self) -> anyhow::Result<Spec> {
         let mut backoff = Backoff::new();
         loop {
@@ -45,7 +45,7 @@ impl Emperor {
         }
     }
 
-    /// Tells that the worker cannot run. An emperord that stays away learns it from the exit code alone.
+    /// Reports that the worker can't run. If emperord stays down, only the exit status tells it.
     pub(crate) async fn report(&self, reason: Reason, message: String) {
         let failed = Failed { reason: reason.into(), message, traceback: String::new() };
         let told = timeout(REPORT_LIMIT, async {
@@ -70,13 +70,13 @@ impl Emperor {
         let messages = [attach_request::Message::Hello(hello), attach_request::Message::Failed(failed)]
             .map(|message| AttachRequest { message: Some(message) });
         let mut answers = self.client.clone().attach(tokio_stream::iter(messages)).await?.into_inner();
-        // emperord ends the stream once it has read all of ours.
+        // emperord closes the stream once it has read all messages.
         while answers.message().await?.is_some() {}
         Ok(())
     }
 }
 
-/// Tells this process from others of its name.
+/// Distinguishes this process from others with the same name.
 fn instance() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id())

@@ -1,4 +1,4 @@
-//! Finds the Python that an app is to run on.
+//! Finds the Python interpreter of an app.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,25 +7,24 @@ use std::path::{Path, PathBuf};
 /// Why there is no interpreter.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoInterpreter {
-    /// The folder has no interpreter in it.
+    /// The folder doesn't contain an interpreter.
     #[error(
         "find the interpreter of virtualenv {}: there is no bin/python in it: create it with `python3 -m venv {}`",
         .0.display(), .0.display()
     )]
     NotAVirtualenv(PathBuf),
-    /// The virtualenv was made with an interpreter that is no more.
+    /// The virtualenv was created with an interpreter that no longer exists.
     #[error(
         "find the interpreter of virtualenv {}: {}, which it was made with, is gone: recreate it with \
          `python3 -m venv --clear {}`, and install its packages",
         folder.display(), interpreter.display(), folder.display()
     )]
     Gone {
-        /// The virtualenv.
         folder: PathBuf,
-        /// Where its links lead.
+        /// The target of its links.
         interpreter: PathBuf,
     },
-    /// Nothing is there.
+    /// The path doesn't exist.
     #[error("find interpreter {}: it does not exist: set `python` to a virtualenv or an interpreter", .0.display())]
     Missing(PathBuf),
     /// No interpreter is installed.
@@ -33,12 +32,12 @@ pub(crate) enum NoInterpreter {
     NotInPath,
 }
 
-/// The interpreter that `python` (a virtualenv, an interpreter, or nothing) means, for an app in `directory`.
+/// Returns the interpreter for `python` (a virtualenv, an interpreter, or empty), for an app in `directory`.
 ///
-/// Symbolic links stay: the one in a virtualenv is how Python knows that it is in one.
+/// Symbolic links aren't resolved: Python recognizes a virtualenv by the path of its link.
 ///
 /// # Errors
-/// When there is none.
+/// If there is none.
 pub(crate) fn find(python: &str, directory: &Path, path: Option<&OsStr>) -> Result<PathBuf, NoInterpreter> {
     if python.is_empty() {
         return in_path(path.unwrap_or_default()).ok_or(NoInterpreter::NotInPath);
@@ -56,7 +55,7 @@ pub(crate) fn find(python: &str, directory: &Path, path: Option<&OsStr>) -> Resu
 fn no_interpreter(folder: PathBuf) -> NoInterpreter {
     let bin = folder.join("bin");
     let mut link = bin.join("python");
-    // As many as the kernel follows.
+    // The kernel's limit on symbolic links.
     for _ in 0..40 {
         let Ok(target) = link.read_link() else { break };
         link = bin.join(target);

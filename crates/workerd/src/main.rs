@@ -18,14 +18,15 @@ use crate::arguments::{Arguments, Role};
 use crate::emperor::Emperor;
 use crate::template::Orders;
 
-/// Trouble of the interpreter or of the machine, as gunicorn's "app cannot be loaded" is 4.
+/// The exit status for problems with the interpreter or the system. gunicorn uses 4 for "app cannot be
+/// loaded".
 const EXIT_TROUBLE: u8 = 4;
 
 fn main() -> ExitCode {
     let arguments: Arguments = manual::parse(Section::Daemons);
     let Some(role) = arguments.role() else { return ExitCode::from(EXIT_TROUBLE) };
     let _last_lines = daemon::logging::init(&role.to_string(), arguments.log_format());
-    // Only trouble brings us back: on success this process is Python by now.
+    // On success, this process has become Python and doesn't return.
     let Err(error) = match role {
         Role::Worker(worker) => run(worker, role, &arguments),
         Role::Template(_) => run_template(role, &arguments),
@@ -50,7 +51,7 @@ fn run(worker: &WorkerName, role: Role<'_>, arguments: &Arguments) -> anyhow::Re
     Err(trouble)
 }
 
-/// A template has no connection to emperord but its stdin.
+/// A template's only connection to emperord is its stdin.
 fn run_template(role: Role<'_>, arguments: &Arguments) -> anyhow::Result<Infallible> {
     let mut orders = Orders::of_stdin().context("take orders on stdin")?;
     let trouble = match &arguments.report_interpreter {

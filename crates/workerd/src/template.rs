@@ -1,4 +1,4 @@
-//! What a template hears of emperord before it is Python, and tells it if it never is.
+//! A template's communication with emperord before it becomes Python.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -12,12 +12,12 @@ use api::worker::{Failed, Spec, TemplateOrder, TemplateReport, template_order, t
 pub(crate) struct Orders(UnixStream);
 
 impl Orders {
-    /// Takes hold of it; it stays for the Python that this process becomes.
+    /// Duplicates it. stdin itself is left for the Python that this process becomes.
     pub(crate) fn of_stdin() -> io::Result<Self> {
         Ok(Self(io::stdin().as_fd().try_clone_to_owned()?.into()))
     }
 
-    /// What there is to import.
+    /// Receives the spec to import.
     pub(crate) fn spec(&mut self) -> anyhow::Result<Spec> {
         let order = daemon::framed::receive(&mut self.0).context("read the spec on stdin")?;
         match order.and_then(|it: TemplateOrder| it.message) {
@@ -26,7 +26,7 @@ impl Orders {
         }
     }
 
-    /// Tells why the app cannot be run.
+    /// Reports why the app can't run.
     pub(crate) fn report(&mut self, reason: Reason, message: String) {
         let failed = Failed { reason: reason.into(), message, traceback: String::new() };
         let report = TemplateReport { message: Some(template_report::Message::Failed(failed)) };

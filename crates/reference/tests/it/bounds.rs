@@ -1,4 +1,4 @@
-//! The bounds that the reference tells of are those of the parsers.
+//! The limits in the reference are those of the parsers.
 
 use std::fs;
 use std::path::Path;
@@ -62,7 +62,7 @@ fn within(kind: Kind) -> Vec<String> {
         Kind::Duration(min, max) => [min, max].map(|it| format!("'{}ms'", it.as_millis())).into(),
         Kind::Size(min, max) => vec![min.to_string(), max.to_string()],
         Kind::Percent(min, max) => vec![format!("'{min}%'"), format!("'{max}%'")],
-        // What else there is has no bounds, or depends on what is on the disk.
+        // Other kinds have no limits, or depend on the file system.
         Kind::Text | Kind::Path | Kind::Texts | Kind::PathOrTable(_) => Vec::new(),
     }
 }
@@ -87,7 +87,7 @@ fn beyond(kind: Kind) -> Vec<String> {
     }
 }
 
-/// What is wrong is told with the words of the reference.
+/// Error messages use the texts of the reference.
 #[test]
 fn a_wrong_value_is_told_what_its_key_sets() {
     let layout = Layout::under(Path::new("/r")).unwrap();

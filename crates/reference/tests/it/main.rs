@@ -1,4 +1,4 @@
-//! What the documentation says of files, and what the parsers do.
+//! Compares the documentation of files with their parsers.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -1,4 +1,4 @@
-//! Generated pages and examples are up to date, and links lead somewhere.
+//! Generated pages and examples are up to date, and links aren't broken.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ fn the_book_has_every_page() {
     }
 }
 
-/// All Markdown files that readers are given, below a folder.
+/// Returns all published Markdown files below a folder.
 fn markdown(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {

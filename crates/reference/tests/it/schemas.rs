@@ -1,4 +1,4 @@
-//! The JSON Schemas take what the parsers take, as far as a small validator knows.
+//! The JSON Schemas accept what the parsers accept, as far as a small validator can tell.
 
 use std::fs;
 
@@ -59,7 +59,7 @@ fn value(text: &str) -> Value {
     of_value(&file.into_table().into_inline_table().into())
 }
 
-/// Knows the keywords that the schemas have, but for `pattern`.
+/// Validates the keywords that the schemas use, except `pattern`.
 fn validate(schema: &Value, value: &Value, path: &str) -> Vec<String> {
     let told = |what: &str| vec![format!("{path}: {what}")];
     if let Some(schemas) = schema["anyOf"].as_array() {

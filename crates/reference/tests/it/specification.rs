@@ -1,4 +1,4 @@
-//! Each test and benchmark case that SPECIFICATION.md names exists.
+//! Every test and benchmark case that SPECIFICATION.md names exists.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn exists(name: &str) -> bool {
     }
 }
 
-/// A module's file, or the file of the module above for one named `tests` that is inline.
+/// The file of a module. A module named `tests` may be inline, in the file of its parent.
 fn files_of(source: &Path, modules: &[&str]) -> [PathBuf; 2] {
     let file = |modules: &[&str]| source.join(modules.join("/")).with_extension("rs");
     [file(modules), file(modules.strip_suffix(&["tests"]).unwrap_or(modules))]
@@ -48,7 +48,8 @@ fn has(file: &Path, function: &str) -> bool {
     fs::read_to_string(file).is_ok_and(|it| it.contains(&format!("fn {function}(")))
 }
 
-/// Some names end with a number of connections, and begin with the name of an app, which other files have.
+/// Some names end with a number of connections. Some start with the name of an app, which is defined in
+/// another file.
 fn is_case(name: &str) -> bool {
     let name = name.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit());
     let folder = ["xtask/bench/src", "xtask/src/bench"]

@@ -1,4 +1,4 @@
-//! Workers that served, and exited unexpectedly.
+//! Serving workers that exit unexpectedly.
 
 use super::*;
 
@@ -90,7 +90,7 @@ fn code_that_broke_is_given_up_once_none_serves() {
     ]);
 }
 
-/// A database that comes late: it is no reason to wait once the app has run.
+/// For example a database that was late. Such failures don't cause delays once the app has run.
 #[test]
 fn starts_that_failed_before_a_worker_ran_well_are_forgotten() {
     let mut steps = vec![(0, want(1, 1), "spawn 1@1", Phase::Starting)];
@@ -102,7 +102,7 @@ fn starts_that_failed_before_a_worker_ran_well_are_forgotten() {
     }
     steps.push((at, ready(1), "publish", Phase::Running));
     let mut early = steps.clone();
-    // A start fails beside the worker that serves.
+    // A start fails next to a serving worker.
     for (steps, serves_for, wait) in [(&mut steps, 10_000, 1000), (&mut early, 9000, 60_000)] {
         let at = at + serves_for;
         steps.push((at, want(1, 2), "spawn 2@1", Phase::Running));
@@ -113,7 +113,7 @@ fn starts_that_failed_before_a_worker_ran_well_are_forgotten() {
     }
 }
 
-/// A worker that has served for long says nothing of the starts that fail beside it.
+/// A worker that has served for long doesn't reset the backoff of starts that fail next to it.
 #[test]
 fn starts_that_keep_failing_beside_a_worker_that_serves_wait_longer_each_time() {
     let mut steps = vec![

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{Running, StartQueue};
 
-/// Several apps on a machine of few cores, where an import takes longer the more of them are under way.
+/// Several apps on a machine with few cores, where concurrent imports slow each other down.
 struct Machine {
     apps: BTreeMap<usize, Supervisor>,
     queue: StartQueue<usize>,
-    /// Of each start that is under way, the work that is left, in milliseconds of one core.
+    /// The remaining work of each start, in milliseconds of one core.
     left: BTreeMap<(usize, u16), u64>,
     cores: u64,
     killed: usize,
     most_at_once: usize,
-    /// In the order of their first worker.
+    /// In the order of their first ready worker.
     first_ready: Vec<usize>,
 }
 
@@ -65,7 +65,7 @@ impl Machine {
         self.most_at_once = self.most_at_once.max(self.left.len());
     }
 
-    /// Lets 100 ms pass.
+    /// Simulates 100 ms.
     fn step(&mut self, work: impl Fn(usize) -> u64, now: Instant) {
         self.start_more(work, now);
         let at_once = u64::try_from(self.left.len()).unwrap().max(1);
@@ -85,7 +85,7 @@ impl Machine {
     }
 }
 
-/// 200 imports of 1.5 s on 2 cores take 150 s, more than twice the time that each has.
+/// 200 imports of 1.5 s on 2 cores take 150 s, more than twice the start limit.
 #[test]
 fn a_hundred_apps_boot_on_two_cores_within_the_time_that_each_has() {
     let began = Instant::now();
@@ -95,13 +95,14 @@ fn a_hundred_apps_boot_on_two_cores_within_the_time_that_each_has() {
     }
     assert_eq!(machine.killed, 0, "starts were killed");
     assert_eq!(machine.most_at_once, 4);
-    assert!(machine.apps.values().all(|it| it.ready().count() == 2), "some are not whole");
+    assert!(machine.apps.values().all(|it| it.ready().count() == 2), "some apps have too few workers");
     let mut first: Vec<_> = machine.first_ready.clone();
     first.sort_unstable();
     assert_eq!(first, (0..100).collect::<Vec<_>>());
 }
 
-/// Three of four places go to apps without a worker, in turn: none waits because another wants many.
+/// Three of four slots go to apps without a worker, in turn: no app waits because another one wants many
+/// workers.
 #[test]
 fn turns_are_fair() {
     let began = Instant::now();
@@ -115,7 +116,7 @@ fn turns_are_fair() {
     assert!(served <= 16, "{served} were started before the last app had its first");
 }
 
-/// Half of the apps hang while they are imported: the others come up, and replace a worker at once.
+/// Half of the apps hang during import. The others start, and replace workers at once.
 #[test]
 fn apps_that_hang_keep_no_other_from_replacing_a_worker() {
     let began = Instant::now();
@@ -140,7 +141,7 @@ fn whose_turn_it_is() {
     let demand = |is_proven, is_serving| crate::Demand { is_proven, is_serving, has_failed: false };
     let running = |proven, unproven| Running { proven, unproven };
     let waiting = [("a", demand(true, true)), ("b", demand(false, false)), ("c", demand(true, true))];
-    // Who has no worker goes first, unless the last place is left that is kept for code that works.
+    // An app without a worker goes first, unless only the slot for known code is left.
     assert_eq!(queue.next(running(0, 0), waiting), Some("b"));
     assert_eq!(queue.next(running(0, 1), waiting), Some("a"));
     assert_eq!(queue.next(running(0, 1), waiting), Some("c"));
@@ -149,7 +150,7 @@ fn whose_turn_it_is() {
     assert_eq!(StartQueue::new(0).next(running(0, 0), [("b", demand(false, false))]), Some("b"));
 }
 
-/// Eight apps hang in turn, 60 s in a place and 60 s in their backoff: an app that serves is reloaded all the same.
+/// Eight apps hang in turn, 60 s in a slot and 60 s in their backoff. A serving app can still be reloaded.
 #[test]
 fn apps_that_hang_do_not_hold_up_a_reload() {
     let began = Instant::now();
@@ -157,7 +158,7 @@ fn apps_that_hang_do_not_hold_up_a_reload() {
     let work = |app: usize| if app == 0 { 500 } else { u64::MAX };
     let at = |step: u64| began + Duration::from_millis(100 * step);
     let mut step = 0;
-    // Until each of them has failed often enough to wait for a minute.
+    // Until each of them has failed often enough to have a delay of a minute.
     while machine.killed < 8 * 8 {
         machine.step(work, at(step));
         step += 1;

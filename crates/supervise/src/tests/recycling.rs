@@ -1,4 +1,4 @@
-//! Workers that have done enough.
+//! Recycling of workers.
 
 use super::*;
 use crate::Usage;
@@ -124,7 +124,7 @@ fn the_life_of_an_adopted_one_began_before() {
     ]);
 }
 
-/// Each fresh worker has more than the limit at once: they are replaced ever more rarely, and it is told.
+/// Each new worker exceeds the limit at once. They are replaced less and less often, and this is reported.
 #[test]
 fn a_memory_limit_below_what_the_app_needs_makes_no_loop() {
     let only_memory = Recycle { memory: Some(1000), ..NO_RECYCLING };
@@ -150,7 +150,7 @@ fn a_memory_limit_below_what_the_app_needs_makes_no_loop() {
     }
     let supervisor = check(&steps);
     assert_eq!(supervisor.memory_limit_is_too_low(), Some(Duration::from_secs(160)));
-    // Another limit begins anew.
+    // Another limit starts over.
     steps.push((now, wanted(1, 1, NO_RECYCLING), "", Phase::Running));
     assert_eq!(check(&steps).memory_limit_is_too_low(), None);
 }

@@ -49,7 +49,7 @@ fn a_new_generation_that_cannot_start_is_abandoned_and_tried_again_slowly() {
         (1200, Event::Tick, "spawn 3@2", Phase::Running),
         (1300, unusable(3), "", Phase::Running),
         (3300, Event::Tick, "spawn 3@2", Phase::Running),
-        // What it needs is there now: the reload goes on where it was left.
+        // The cause of the failure is gone: the reload continues.
         (3400, ready(3), "publish, drain 2, spawn 4@2", Phase::Reloading),
         (3500, ready(4), "publish, drain 1", Phase::Running),
     ]);
@@ -94,7 +94,7 @@ fn a_new_generation_that_cannot_be_spawned_is_abandoned() {
     ]);
 }
 
-/// The first place is filled at once, the next crash waits as any does.
+/// The first missing worker is replaced at once. After the next crash, there is a delay as usual.
 #[test]
 fn after_an_abandoned_reload_killed_workers_are_replaced_with_the_version_that_worked() {
     let supervisor = check_serving(&[
@@ -131,7 +131,7 @@ fn what_is_missing_after_an_abandoned_reload_is_told() {
     assert!(waits.iter().all(|it| it.is_some_and(|it| it > Duration::from_millis(500))), "{waits:?}");
 }
 
-/// When no worker serves any more, the version that worked is tried again and again.
+/// If no worker serves any more, the version that worked is retried again and again.
 #[test]
 fn an_app_whose_old_workers_die_during_a_reload_goes_back_to_them() {
     check_serving(&[

@@ -1,4 +1,4 @@
-//! More workers, and fewer.
+//! Changes of the number of workers.
 
 use super::*;
 

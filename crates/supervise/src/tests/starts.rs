@@ -1,4 +1,4 @@
-//! From the first process to the first that serves, or to giving up.
+//! From the first process until it serves, or until the supervisor gives up.
 
 use super::*;
 use crate::Progress;
@@ -64,7 +64,7 @@ fn what_was_given_up_is_tried_again_when_the_apps_files_have_changed() {
     assert!(!supervisor.awaits_edit());
 }
 
-/// Requests are refused at once while it waits, rather than held until they time out.
+/// During the backoff, requests are refused at once, instead of being queued until they time out.
 #[test]
 fn an_app_whose_imports_fail_refuses_until_a_worker_is_ready() {
     let mut steps = vec![
@@ -124,7 +124,7 @@ fn a_process_that_cannot_be_made_is_tried_with_a_backoff() {
     assert!(!check(&steps).is_failed(), "requests wait for the next try");
 }
 
-/// Such as for a user that does not exist: requests are refused at once, and the tries go on.
+/// For example a missing user. Requests are refused at once, and attempts continue.
 #[test]
 fn an_app_whose_processes_cannot_be_made_as_asked_for_refuses_until_a_worker_is_ready() {
     let mut steps = vec![

@@ -1,4 +1,4 @@
-//! Drains, removals, and processes that do not want to end.
+//! Drains, removals, and processes that don't exit.
 
 use super::*;
 

@@ -1,9 +1,9 @@
-//! Workers that hang: one has a request that does not end, another says nothing any more.
+//! Hanging workers: one has a request that doesn't end, another one doesn't respond.
 
 use super::*;
 use crate::Usage;
 
-/// Plays a story from two workers that serve.
+/// Runs a scenario that starts with two serving workers.
 #[track_caller]
 fn check_two(steps: &[Step]) {
     let begin = [

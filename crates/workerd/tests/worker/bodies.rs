@@ -1,4 +1,4 @@
-//! Bodies that do not fit inline, both ways.
+//! Bodies that don't fit inline, in both directions.
 
 use api::runner::Request;
 use api::runner::serve_response::Message;
@@ -147,7 +147,7 @@ def application(environ, start_response):
     is_done(&mut front).await;
 }
 
-/// An endless body that writes down how it ended.
+/// An endless body that records how it ended.
 const ENDLESS: &str = r#"
 class Body:
     def __init__(self, environ):

@@ -1,4 +1,4 @@
-//! A worker whose app has used up all descriptors.
+//! A worker whose app has used up all file descriptors.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ def application(environ, start_response):
     return [str(len(held)).encode()]
 "#;
 
-/// As frontd does, which comes back when it was not let in.
+/// Retries like frontd if the connection isn't accepted.
 async fn open(socket: &Path) -> Front {
     loop {
         if let Ok(front) = Front::try_open(socket, 2).await {
@@ -45,7 +45,7 @@ async fn it_neither_spins_nor_loses_requests() {
     let socket = worker.spec.socket.clone();
     let served = async {
         worker.logs("cannot accept connections").await;
-        assert_eq!(within(front.fetch(get("/"))).await.body, held, "who is connected is served");
+        assert_eq!(within(front.fetch(get("/"))).await.body, held, "existing connections are served");
         assert_eq!(within(front.fetch(get("/release"))).await.body, "0");
     };
     let (mut second, ()) = tokio::join!(within(open(Path::new(&socket))), served);
@@ -53,6 +53,6 @@ async fn it_neither_spins_nor_loses_requests() {
     let line = worker.logs("accepts connections again").await;
     let failed =
         line.split("failed=").nth(1).and_then(|it| it.split_whitespace().next()?.parse::<u64>().ok());
-    // The pauses double up to a second.
+    // The pauses between attempts double up to a second.
     assert!(failed.is_some_and(|it| (1..100).contains(&it)), "{line}");
 }

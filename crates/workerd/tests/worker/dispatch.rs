@@ -1,4 +1,4 @@
-//! What has begun and what has not: recalls, cancels and drains, while Python is busy.
+//! Recalls, cancellations and drains of started and waiting requests, while Python is busy.
 
 use api::runner::serve_response::Message;
 use api::worker::attach_request::Message as Told;
@@ -6,7 +6,7 @@ use api::worker::attach_request::Message as Told;
 use crate::front::{Front, get, post, request};
 use crate::process::{App, Worker, within};
 
-/// Busy, and with the GIL held, until the file that the query names is there.
+/// Busy, holding the GIL, until the file named by the query exists.
 const GATED: &str = r#"
 import os
 
@@ -18,7 +18,7 @@ def application(environ, start_response):
     return [environ["PATH_INFO"].encode()]
 "#;
 
-/// A worker that is inside of its first request.
+/// A worker that is processing its first request.
 async fn busy() -> (Worker, Front, u64) {
     let worker = App::new(GATED).ready().await;
     let mut front = worker.front(1).await;

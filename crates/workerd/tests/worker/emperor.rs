@@ -1,4 +1,4 @@
-//! emperord's part, as one worker sees it.
+//! Plays emperord for one worker.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-/// A running server, which ends when it is dropped.
+/// A running server, which stops on drop.
 pub(crate) struct Emperor {
     told: mpsc::UnboundedReceiver<Message>,
     shared: Arc<Shared>,
-    /// Dropped, it ends the server's own runtime, and so all of it at once, as `kill -9` would.
+    /// Dropping it ends the server's runtime abruptly, like `kill -9`.
     _alive: oneshot::Sender<()>,
 }
 
@@ -48,7 +48,7 @@ impl Emperor {
         Self { told, shared, _alive: alive }
     }
 
-    /// What the worker says next, its load apart.
+    /// The worker's next message, except for its load.
     pub(crate) async fn told(&mut self) -> Message {
         loop {
             match self.told.recv().await.expect("emperord serves") {
@@ -58,7 +58,7 @@ impl Emperor {
         }
     }
 
-    /// What the worker says of its load.
+    /// The worker's next load report.
     pub(crate) async fn load(&mut self) -> api::worker::Load {
         loop {
             if let Message::Load(load) = self.told.recv().await.expect("emperord serves") {
@@ -75,7 +75,7 @@ impl Emperor {
         self.say(attach_response::Message::Stop(Stop { reason: "test".to_owned() })).await;
     }
 
-    /// The process of another worker has ended.
+    /// Reports that the process of another worker has exited.
     pub(crate) async fn ended(&self, pid: u32) {
         self.say(attach_response::Message::Ended(Ended { pid })).await;
     }

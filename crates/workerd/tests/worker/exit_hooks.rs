@@ -1,11 +1,11 @@
-//! `imperium.on_worker_exit`: hooks that raise, hang, or come while every thread is busy.
+//! `imperium.on_worker_exit`: hooks that raise, hang, or are called while every thread is busy.
 
 use api::runner::serve_response::Message;
 
 use crate::front::get;
 use crate::process::{App, within};
 
-/// `/hold` is busy until the hooks for pid 3 have been called, and tells for whom they were.
+/// `/hold` is busy until the hooks for pid 3 have been called, and responds with all pids.
 const APP: &str = r#"
 import imperium, threading, time
 
@@ -45,7 +45,7 @@ async fn they_are_called_while_every_thread_is_busy_and_one_that_hangs_is_ended(
     }
     worker.logs("cannot forget 1").await;
     worker.logs("has not returned for").await;
-    // Where it hangs.
+    // Where the hook hangs.
     worker.logs("in slow").await;
     let Some(Message::Response(response)) = within(front.next()).await else { panic!("no response") };
     assert_eq!((response.id, &*response.body), (id, &b"[1, 2, 3]"[..]));

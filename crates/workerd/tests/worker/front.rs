@@ -1,4 +1,4 @@
-//! frontd's part: one shard that talks to one worker.
+//! Plays frontd: one shard that talks to one worker.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-/// An open `Serve`.
+/// An open `Serve` call.
 pub(crate) struct Front {
     client: RunnerServiceClient<Channel>,
     stream: u64,
@@ -35,7 +35,7 @@ impl Front {
         Self::try_open(socket, stream).await.unwrap()
     }
 
-    /// As `open`; the worker may close the connection before it serves.
+    /// Like `open`. The worker may close the connection before it serves.
     pub(crate) async fn try_open(socket: &Path, stream: u64) -> Result<Self, Status> {
         let channel = daemon::uds::channel(socket, |it| it.initial_connection_window_size(1 << 30));
         let mut client = RunnerServiceClient::new(channel);
@@ -49,7 +49,7 @@ impl Front {
         Ok(Self { client, stream, requests: Some(requests), responses, last_id: 0, capacity })
     }
 
-    /// Sends a request, and gives its id.
+    /// Sends a request, and returns its id.
     pub(crate) async fn send(&mut self, request: Request) -> u64 {
         self.last_id += 1;
         self.say(serve_request::Message::Request(Request { id: self.last_id, ..request })).await;
@@ -69,7 +69,7 @@ impl Front {
         requests.send(ServeRequest { message: Some(message) }).await.unwrap();
     }
 
-    /// The worker's next message; `None` at the stream's end in good order.
+    /// The worker's next message. `None` at the normal end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Message> {
         self.responses.message().await.expect("the stream holds").and_then(|it| it.message)
     }
@@ -79,7 +79,7 @@ impl Front {
         self.responses.message().await.is_err()
     }
 
-    /// The id of the request that was sent last.
+    /// The id of the last request.
     pub(crate) fn last_id(&self) -> u64 {
         self.last_id
     }
@@ -97,7 +97,7 @@ impl Front {
         Call { chunks, body }
     }
 
-    /// The response to `request`, however it comes, with its body.
+    /// Sends `request` and returns the response with its body, inline or streamed.
     pub(crate) async fn fetch(&mut self, request: Request) -> Response {
         let is_safe = matches!(&*request.method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
         let id = self.send(request).await;
@@ -130,7 +130,7 @@ impl Call {
         Ok(self.body.message().await?.map(|it| it.chunk))
     }
 
-    /// All of the body that is left.
+    /// Reads the rest of the body.
     pub(crate) async fn rest(&mut self) -> Result<Vec<u8>, Status> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk().await? {
@@ -140,7 +140,7 @@ impl Call {
     }
 }
 
-/// A request as frontd would pass it on.
+/// A request as frontd would send it.
 pub(crate) fn request(method: &str, target: &str) -> Request {
     Request {
         method: Bytes::copy_from_slice(method.as_bytes()),

@@ -1,4 +1,4 @@
-//! From the spec to the end: interpreter, import, signals, and emperord's coming and going.
+//! The lifecycle of a worker: interpreter, import, signals, restarts of emperord.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -39,7 +39,7 @@ def application(environ, start_response):
     assert_eq!((&*hello.worker, hello.pid, hello.generation, hello.ready), ("blog-2", worker.pid(), 3, None));
     let ready = worker.becomes_ready().await;
     assert_eq!(ready.capacity, 1);
-    assert_eq!(ready.socket, worker.spec.socket, "which an emperord of an earlier version publishes");
+    assert_eq!(ready.socket, worker.spec.socket, "earlier versions of emperord publish it");
     assert!(std::path::Path::new(&worker.spec.socket).exists());
     assert!(ready.python.starts_with("CPython 3."), "{}", ready.python);
 
@@ -113,7 +113,7 @@ async fn an_app_that_cannot_be_imported_says_why() {
         let mut worker = App { app, ..App::new(source) }.start();
         worker.hello().await;
         let failed = worker.fails().await;
-        // What only an edit can fix is told apart.
+        // Failures that only an edit can fix are distinguished.
         let reason = if message.starts_with("SyntaxError") { Reason::Source } else { Reason::Import };
         assert_eq!(failed.reason(), reason, "{source}");
         assert!(failed.message.starts_with(message), "{} is not {message}", failed.message);
@@ -174,7 +174,7 @@ async fn an_interpreter_that_cannot_be_used_says_why() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    // Runs the bootstrap that it is given, as a Python of that version would.
+    // Runs the bootstrap code, like a Python of that version.
     let old = file(
         "old",
         0o755,
@@ -246,7 +246,7 @@ async fn it_serves_on_without_emperord_and_attaches_to_the_next() {
     let ready = worker.becomes_ready().await;
     let socket = worker.path("emperord.sock");
     fs::remove_file(&socket).unwrap();
-    // The assignment drops the former, as `kill -9` would: its stream breaks.
+    // The assignment drops the previous one, like `kill -9`: its stream breaks.
     worker.emperor = Emperor::serve(&socket, worker.spec.clone());
     let mut front = worker.front(1).await;
     assert_eq!(within(front.fetch(get("/"))).await.body, "hello");
@@ -304,7 +304,7 @@ def application(environ, start_response):
     while True:
         pass
 "#;
-    // By emperord, by a second signal, by the time that the app's file gives after the first.
+    // Three limits: emperord's drain, a second signal, the app's stop time after the first signal.
     for way in ["drain", "signals", "stop"] {
         let stop_milliseconds = u32::from(way == "stop");
         let mut worker = App { stop_milliseconds, ..App::new(app) }.ready().await;

@@ -1,4 +1,4 @@
-//! The limits of a request: whom they interrupt, and what counts towards them.
+//! The time limits of a request: what they interrupt, and what counts towards them.
 
 use api::runner::serve_response::Message;
 use api::runner::{Request, Response};
@@ -6,7 +6,7 @@ use api::runner::{Request, Response};
 use crate::front::{Front, get, post};
 use crate::process::{App, within};
 
-/// Each path is interrupted in its own way, and `/seen` tells what was raised where.
+/// Each path is interrupted in another way. `/seen` returns what was raised where.
 const APP: &str = r#"
 import imperium, signal, threading, time
 
@@ -84,7 +84,7 @@ async fn time_that_frontd_takes_is_not_the_idleness_of_the_app() {
     let mut front = worker.front(1).await;
     let answered = Request { idle_milliseconds: 200, ..get("/late") };
     within(front.send(answered)).await;
-    // No `Exchange` is opened for the body.
+    // `Exchange` isn't called for the body.
     ended(&mut front).await;
     assert_eq!(seen(&mut front).await, "app: BrokenPipeError");
 }

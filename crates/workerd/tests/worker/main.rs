@@ -1,4 +1,4 @@
-//! A real `workerd` with a real Python, between an emperord and a frontd that the tests play.
+//! A real `workerd` with a real Python, between an emperord and a frontd that are played by the tests.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 

@@ -1,4 +1,4 @@
-//! Who may give requests to a worker.
+//! Who may send requests to a worker.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +14,7 @@ def application(environ, start_response):
     return [b"hello"]
 "#;
 
-/// Begins to speak HTTP/2 as another user, and tells what the worker says to that.
+/// Starts an HTTP/2 connection as another user, and prints the worker's reaction.
 const SPEAK: &str = r#"
 import os, socket, sys
 path, uid, gid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -37,13 +37,13 @@ const GROUP: u32 = 65_533;
 async fn another_user_is_refused() {
     skip::needs_root!();
     let mut worker = App::new(HELLO).ready().await;
-    // Even where nothing in the file system holds it up.
+    // Even if file permissions would allow it.
     fs::set_permissions(worker.path(""), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&worker.spec.socket, Permissions::from_mode(0o666)).unwrap();
     assert_eq!(speak(&worker, USER, GROUP), "refused");
     worker.logs("connection refused: not frontd's").await;
     assert_eq!(speak(&worker, 0, GROUP), "admitted");
-    // The others are not held up by it.
+    // Other connections still work.
     assert_eq!(within(worker.front(1).await.fetch(get("/"))).await.body, "hello");
 }
 

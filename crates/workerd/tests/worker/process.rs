@@ -16,13 +16,13 @@ use tokio::time::timeout;
 use crate::emperor::Emperor;
 use crate::front::Front;
 
-/// Longer than anything takes on the slowest machine: what waits longer hangs.
+/// Longer than anything takes on a slow machine: what takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Longer than what a worker said before it ended takes to arrive.
+/// Longer than the last message of an exited worker takes to arrive.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
-/// A worker with its emperord, in a folder of their own.
+/// A worker with its emperord, in a temporary folder.
 pub(crate) struct Worker {
     pub(crate) child: Child,
     pub(crate) emperor: Emperor,
@@ -31,30 +31,25 @@ pub(crate) struct Worker {
     log: BufReader<ChildStderr>,
 }
 
-/// What is to be run.
+/// What to run.
 pub(crate) struct App<'a> {
-    /// The text of `app.py`.
+    /// The content of `app.py`.
     pub(crate) source: &'a str,
-    /// As in a spec.
     pub(crate) app: &'a str,
     pub(crate) threads: u32,
-    /// As in a spec.
     pub(crate) python: String,
-    /// As in a spec.
     pub(crate) stop_milliseconds: u32,
-    /// As in a spec.
     pub(crate) recycle_memory: u64,
-    /// As in a spec.
     pub(crate) development: bool,
-    /// The group that frontd has, if it is another user.
+    /// frontd's group, if frontd is another user.
     pub(crate) front: Option<u32>,
-    /// In a PID namespace of its own, with its session's leader outside.
+    /// Whether to run it in a separate PID namespace, with its session leader outside.
     pub(crate) own_pids: bool,
 }
 
 impl<'a> App<'a> {
     pub(crate) fn new(source: &'a str) -> Self {
-        // The tests can be run with each Python there is.
+        // The tests can be run with any Python version.
         let python = std::env::var("IMPERIUM_TEST_PYTHON").unwrap_or_default();
         Self {
             source,
@@ -69,7 +64,7 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Starts a worker, up to the moment when it is attached.
+    /// Starts a worker.
     pub(crate) fn start(self) -> Worker {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
@@ -126,7 +121,7 @@ impl<'a> App<'a> {
     }
 }
 
-/// Built by cargo beside the tests themselves.
+/// Built by cargo next to the tests.
 fn extension() -> PathBuf {
     std::env::current_exe().unwrap().with_file_name("libpyworker.so")
 }
@@ -153,7 +148,7 @@ impl Worker {
         }
     }
 
-    /// What it says next. One that has ended has said why in its log.
+    /// Its next message. If it has exited, the log contains the reason.
     async fn told(&mut self) -> Message {
         let ended = tokio::select! {
             told = within(self.emperor.told()) => return told,
@@ -165,7 +160,7 @@ impl Worker {
         }
     }
 
-    /// Opens a `Serve`.
+    /// Opens a `Serve` call.
     pub(crate) async fn front(&self, stream: u64) -> Front {
         Front::open(Path::new(&self.spec.socket), stream).await
     }
@@ -183,13 +178,13 @@ impl Worker {
         within(self.child.wait()).await.unwrap().code()
     }
 
-    /// The next line of its log that has `text` in it.
+    /// Waits for the next line of its log that contains `text`.
     pub(crate) async fn logs(&mut self, text: &str) -> String {
         loop {
             let mut line = String::new();
             assert!(
                 within(self.log.read_line(&mut line)).await.unwrap() > 0,
-                "it ended without a word of {text}"
+                "it exited without logging {text}"
             );
             if line.contains(text) {
                 return line;
@@ -197,7 +192,7 @@ impl Worker {
         }
     }
 
-    /// All that it has logged and was not read yet, once it has ended.
+    /// The rest of its log, once it has exited.
     pub(crate) async fn log(&mut self) -> String {
         let mut log = String::new();
         within(self.log.read_to_string(&mut log)).await.unwrap();
@@ -205,7 +200,7 @@ impl Worker {
     }
 }
 
-/// The outcome of what must not hang.
+/// Fails if `work` hangs.
 pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
     timeout(LIMIT, work).await.expect("it hangs")
 }

@@ -1,4 +1,4 @@
-//! What an app sees of a request, and what becomes of its answer.
+//! What an app sees of a request, and how its response is delivered.
 
 use api::runner::serve_response::Message;
 use bytes::Bytes;
@@ -102,7 +102,7 @@ def application(environ, start_response):
     let inline = within(front.fetch(post("/", text))).await;
     assert_eq!(inline.body, expected);
 
-    // The same over a call of its own, in chunks that end anywhere.
+    // The same over a separate call, in chunks that end at arbitrary offsets.
     let id =
         front.send(api::runner::Request { body_length: text.len() as u64, ..request("POST", "/") }).await;
     assert!(matches!(front.next().await, Some(Message::Begun(_))));
@@ -115,7 +115,7 @@ def application(environ, start_response):
     assert_eq!(streamed.body, expected);
 }
 
-/// Rows of what an app does, and the status and body that its client gets.
+/// Rows of app behaviour, with the status and body that the client gets.
 const ANSWERS: &str = r#"
 import sys
 
