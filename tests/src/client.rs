@@ -1,4 +1,4 @@
-//! An HTTP client that trusts one CA and finds every host at one address.
+//! An HTTP client that trusts one CA, and connects to one address for every host.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +20,10 @@ use tokio::net::TcpStream;
 
 use crate::connection::Connection;
 
-/// What a request carries: bytes at hand, or a stream.
+/// The body of a request: bytes in memory, or a stream.
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
-/// How a client speaks.
+/// The protocol that a client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1 without TLS.
@@ -44,7 +44,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Speaks to one host, with a jar for its cookies.
+/// A client for one host, with a cookie jar.
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
@@ -54,12 +54,12 @@ pub struct Client {
     cookies: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
-/// A response that has come whole.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
-    /// What it was spoken in.
+    /// The protocol version of the response.
     pub version: Version,
     /// Its headers.
     pub headers: HeaderMap,
@@ -68,19 +68,19 @@ pub struct Answer {
 }
 
 impl Client {
-    /// A client of `host` at `address` that trusts no CA but those in the PEM file `ca`.
+    /// Creates a client of `host` at `address` that only trusts the CAs in the PEM file `ca`.
     ///
     /// # Errors
-    /// When the file cannot be read, or holds no certificate.
+    /// If the file can't be read, or contains no certificate.
     pub fn new(ca: &Path, host: &str, address: SocketAddr, protocol: Protocol) -> anyhow::Result<Self> {
         let tls = Arc::new(trusting(ca, protocol)?);
         Ok(Self { address, host: host.to_owned(), protocol, tls, cookies: Arc::default() })
     }
 
-    /// Opens a connection of its own.
+    /// Opens a new connection.
     ///
     /// # Errors
-    /// When nobody listens, or the certificate is not one to trust for this host.
+    /// If nothing is listening, or the certificate isn't trusted for this host.
     pub async fn connect(&self) -> anyhow::Result<Connection> {
         let tcp =
             TcpStream::connect(self.address).await.with_context(|| format!("connect to {}", self.address))?;
@@ -93,7 +93,7 @@ impl Client {
         }
     }
 
-    /// What a browser calls the site in its `Origin`.
+    /// The site's value for a browser's `Origin` header.
     #[must_use]
     pub fn origin(&self) -> String {
         let scheme = if self.protocol == Protocol::Plain { "http" } else { "https" };
@@ -114,18 +114,18 @@ impl Client {
         Ok(stream)
     }
 
-    /// GETs `path` on a connection of its own.
+    /// GETs `path` on a new connection.
     ///
     /// # Errors
-    /// When no whole response came.
+    /// If no complete response arrives.
     pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
         self.send(request(Method::GET, path, empty())).await
     }
 
-    /// POSTs `body` to `path` on a connection of its own.
+    /// POSTs `body` to `path` on a new connection.
     ///
     /// # Errors
-    /// When no whole response came.
+    /// If no complete response arrives.
     pub async fn post(
         &self,
         path: &str,
@@ -137,20 +137,20 @@ impl Client {
         self.send(request).await
     }
 
-    /// Sends a request, with the cookies that the host has set, on a connection of its own.
+    /// Sends a request on a new connection, with the cookies that the host has set.
     ///
     /// # Errors
-    /// When no whole response came.
+    /// If no complete response arrives.
     pub async fn send(&self, request: Request<Body>) -> anyhow::Result<Answer> {
         let what = format!("{} {} of {}", request.method(), request.uri(), self.host);
         let response = self.open(request).await.with_context(|| what.clone())?;
         Answer::read(response).await.with_context(|| what)
     }
 
-    /// As `send`, but leaves the body to be read, piece by piece.
+    /// Like `send`, but the caller reads the body.
     ///
     /// # Errors
-    /// When no head of a response came.
+    /// If no response head arrives.
     pub async fn open(&self, mut request: Request<Body>) -> anyhow::Result<Response<Incoming>> {
         if let Some(cookies) = self.cookie_header() {
             request.headers_mut().insert(COOKIE, cookies);
@@ -188,10 +188,10 @@ impl Client {
 }
 
 impl Answer {
-    /// Reads the body to its end.
+    /// Reads the complete body.
     ///
     /// # Errors
-    /// When it was cut.
+    /// If it was cut off.
     pub async fn read(response: Response<Incoming>) -> anyhow::Result<Self> {
         let (head, body) = response.into_parts();
         let body = body.collect().await.context("read the response's body")?.to_bytes();
@@ -204,24 +204,24 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header's value; empty when it is absent or no text.
+    /// Returns a header's value, or an empty string if it is missing or isn't text.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
-    /// When it is none.
+    /// If it isn't valid.
     pub fn json(&self) -> anyhow::Result<serde_json::Value> {
         serde_json::from_slice(&self.body).with_context(|| format!("JSON expected, not {:?}", self.text()))
     }
 
-    /// This answer, when it has that status.
+    /// Checks the status.
     ///
     /// # Errors
-    /// When it has another; the error shows the body.
+    /// If it differs. The error shows the body.
     pub fn expect(self, status: u16) -> anyhow::Result<Self> {
         let text = self.text();
         let begin: String = text.chars().take(500).collect();
@@ -230,27 +230,27 @@ impl Answer {
     }
 }
 
-/// A request for a path of whatever host it is sent to.
+/// Creates a request for a path. The client sets the host.
 ///
 /// # Panics
-/// When the path is none; a test names only good ones here.
+/// If the path is invalid.
 #[must_use]
 pub fn request(method: Method, path: &str, body: Body) -> Request<Body> {
     Request::builder().method(method).uri(path).body(body).expect("a path that a URI may have")
 }
 
-/// No body.
+/// An empty body.
 #[must_use]
 pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed()
 }
 
-/// A body at hand.
+/// A body in memory.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
-/// A body at hand, in pieces, whose length shows only at its end.
+/// A body in memory, sent in chunks without an announced length.
 pub fn in_pieces(bytes: &Bytes, piece: usize) -> Body {
     let starts = (0..bytes.len()).step_by(piece.max(1));
     let frames: Vec<_> =
@@ -258,10 +258,11 @@ pub fn in_pieces(bytes: &Bytes, piece: usize) -> Body {
     StreamBody::new(futures_util::stream::iter(frames)).boxed()
 }
 
-/// TLS that trusts the certificates in a PEM file alone, and speaks the protocol's own ALPN name.
+/// Returns a TLS configuration that only trusts the certificates in a PEM file, with the protocol's ALPN
+/// name.
 ///
 /// # Errors
-/// When the file cannot be read, or holds no certificate.
+/// If the file can't be read, or contains no certificate.
 pub fn trusting(ca: &Path, protocol: Protocol) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).with_context(|| format!("read {}", ca.display()))? {

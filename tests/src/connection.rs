@@ -1,4 +1,4 @@
-//! One client connection: requests in, responses out, for HTTP/1.1 and HTTP/2 alike.
+//! A client connection for HTTP/1.1 or HTTP/2.
 
 use std::error::Error as _;
 
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client::Body;
 
-/// An open connection; it closes when this is dropped and its last response was read.
+/// An open connection. It closes once this is dropped and its last response was read.
 pub struct Connection {
     sender: Sender,
     authority: String,
@@ -29,14 +29,14 @@ enum Sender {
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The server closed before the request was written: it can go over another connection.
+    /// The server closed the connection before the request was written: it can be sent on another one.
     #[error("the connection closed before the request was sent")]
     NotSent(Box<Request<Body>>),
-    /// The server was going away, and told so before it took the request: it can go over another connection
-    /// (RFC 9113, 6.8). hyper keeps the request to itself.
+    /// The server was going away, and reported it before it processed the request: it can be sent on another
+    /// connection (RFC 9113, 6.8). hyper doesn't return the request.
     #[error("the connection was going away before the request was taken")]
     Refused(#[source] hyper::Error),
-    /// What became of the request nobody knows.
+    /// It is unknown whether the request was processed.
     #[error("no response came")]
     Lost(#[source] hyper::Error),
 }
@@ -83,7 +83,7 @@ impl Connection {
     /// Sends a request, and waits for the head of its response.
     ///
     /// # Errors
-    /// When the connection broke, with what is known of the request.
+    /// If the connection broke. The error tells what is known about the request.
     pub async fn send(&mut self, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
         match &mut self.sender {
             Sender::Http1(sender) => {
@@ -115,7 +115,7 @@ impl Connection {
     }
 }
 
-/// Whoever waits for a response is told of a broken connection there.
+/// A broken connection is reported to whoever waits for a response.
 fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
     TaskTracker::new().spawn(connection);
 }

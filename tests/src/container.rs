@@ -1,5 +1,5 @@
-//! The stack as the image of `deploy/container` runs it: as process 1 of its own namespace of processes, by the words
-//! of the recipe itself.
+//! Runs the stack like the image of `deploy/container`: as process 1 of a PID namespace, with the commands of
+//! the Containerfile.
 
 use std::env;
 use std::ffi::OsString;
@@ -20,16 +20,16 @@ use crate::vassal::Vassal;
 use crate::wait::{PATIENCE, until};
 use crate::{leftovers, ports};
 
-/// The port of probes in the image.
+/// The port of the admin listener in the image.
 const ADMIN: &str = "9180";
 
-/// A container that runs. Dropping it kills it.
+/// A running container. It is killed on drop.
 pub struct Container {
     root: TempDir,
-    /// Where its programs are found.
+    /// The search path for its programs.
     path: OsString,
     health_check: Vec<String>,
-    /// Makes the namespaces, and ends with the status of process 1.
+    /// Creates the namespaces, and exits with the status of process 1.
     unshare: Child,
     http: SocketAddr,
     https: SocketAddr,
@@ -37,10 +37,10 @@ pub struct Container {
 }
 
 impl Container {
-    /// Runs the recipe's entry point with these apps.
+    /// Runs the Containerfile's entry point with these apps.
     ///
     /// # Errors
-    /// When a file cannot be written, or `unshare` not be started.
+    /// If a file can't be written, or `unshare` can't be started.
     pub fn run(
         recipe: &Containerfile,
         place: &Place,
@@ -70,28 +70,28 @@ impl Container {
         Ok(Self { root, path, health_check: recipe.health_check()?, unshare, http, https, admin })
     }
 
-    /// The folder that all of it lives in.
+    /// The folder with all its files.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.root.path()
     }
 
-    /// All that it wrote to stdout.
+    /// Its output on stdout.
     #[must_use]
     pub fn out(&self) -> String {
         fs::read_to_string(self.root().join("out")).unwrap_or_default()
     }
 
-    /// All that it wrote to stderr.
+    /// Its output on stderr.
     #[must_use]
     pub fn err(&self) -> String {
         fs::read_to_string(self.root().join("err")).unwrap_or_default()
     }
 
-    /// Its process 1, by the number that it has here.
+    /// The pid of its process 1, as seen from outside.
     ///
     /// # Errors
-    /// When it never is there.
+    /// If it doesn't start.
     pub async fn init(&self) -> anyhow::Result<u32> {
         let child = async || {
             let children = Process::descendants(self.unshare.id()).into_iter();
@@ -100,17 +100,18 @@ impl Container {
         until("the container has a process 1", child).await
     }
 
-    /// Runs a command inside, as `docker exec` does; gives what it printed, or nothing when it fails.
+    /// Runs a command in it, like `docker exec`. Returns the output, or None if the command fails.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// If it can't be run.
     pub async fn exec(&self, command: &[&str]) -> anyhow::Result<Option<String>> {
         let init = self.init().await?.to_string();
         let mut enter = tokio::process::Command::new("nsenter");
         enter.args(["--target", &init]);
         match rustix::process::geteuid().is_root() {
             true => enter.args(["--mount", "--pid"]),
-            // Who made the user namespace may enter it, and with it those that it owns: they are all that `run` made.
+            // The owner of a user namespace may enter it and the namespaces that it owns, which are all that
+            // `run` has created.
             false => enter.args(["--user", "--preserve-credentials", "--mount", "--pid"]),
         };
         enter.arg("--").args(command);
@@ -119,10 +120,10 @@ impl Container {
         Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
-    /// Whether the recipe's check says that it is well.
+    /// Whether the Containerfile's health check succeeds.
     ///
     /// # Errors
-    /// When the check cannot be run.
+    /// If the check can't be run.
     pub async fn is_healthy(&self) -> anyhow::Result<bool> {
         let port = self.admin.port().to_string();
         let words: Vec<_> = self.health_check.iter().map(|it| it.replace(ADMIN, &port)).collect();
@@ -130,27 +131,27 @@ impl Container {
         Ok(self.exec(&words).await?.is_some())
     }
 
-    /// A client of an app.
+    /// Creates a client of an app.
     ///
     /// # Errors
-    /// When there is no CA.
+    /// If there is no CA.
     pub fn client(&self, app: &str) -> anyhow::Result<Client> {
         let ca = self.root().join("run/state/tls/ca.pem");
         Client::new(&ca, &format!("{app}.localhost"), self.http, Protocol::Plain)
     }
 
-    /// Asks it to end as `docker stop` does.
+    /// Stops it like `docker stop`.
     ///
     /// # Errors
-    /// When it has ended already.
+    /// If it has already exited.
     pub async fn stop(&self) -> anyhow::Result<()> {
         process::signal(self.init().await?, Signal::TERM)
     }
 
-    /// Waits for its end; gives its status.
+    /// Waits until it exits. Returns its status and its output.
     ///
     /// # Errors
-    /// When it does not end, or leaves a socket behind.
+    /// If it doesn't exit, or leaves a socket behind.
     pub async fn end(mut self) -> anyhow::Result<(ExitStatus, String)> {
         let unshare = self.unshare.id();
         let ended = tokio::task::spawn_blocking(move || process::ends(unshare, PATIENCE)).await?;
@@ -163,7 +164,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // Its process 1 goes with it (`--kill-child`), and takes all others along.
+        // Its process 1 is killed too (`--kill-child`), and with it all others.
         let _ended = self.unshare.kill();
         let _reaped = self.unshare.wait();
     }
@@ -174,7 +175,7 @@ fn path(binaries: &Path) -> anyhow::Result<OsString> {
     Ok(env::join_paths([binaries.to_owned()].into_iter().chain(env::split_paths(&usual)))?)
 }
 
-/// Whether it has the number 1 in its own namespace (proc_pid_status(5)).
+/// Whether its pid is 1 in its own namespace (proc_pid_status(5)).
 fn is_process_1(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))

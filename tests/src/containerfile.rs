@@ -1,20 +1,20 @@
-//! A recipe of a container image, instruction by instruction.
+//! Parses a Containerfile into instructions.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 
-/// What is in a Containerfile, in its order.
+/// The instructions of a Containerfile, in order.
 #[derive(Debug)]
 pub struct Containerfile(Vec<Instruction>);
 
-/// One instruction, its continued lines as one.
+/// An instruction, with continued lines joined.
 #[derive(Debug)]
 pub struct Instruction {
     /// Such as `COPY`.
     pub keyword: String,
-    /// All that follows.
+    /// The rest of the instruction.
     pub arguments: String,
 }
 
@@ -22,7 +22,7 @@ impl Containerfile {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it can't be read.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         let lines: Vec<_> = text.lines().filter(|it| !it.trim_start().starts_with('#')).collect();
@@ -43,15 +43,15 @@ impl Containerfile {
         self.0.iter()
     }
 
-    /// What all instructions of a kind say.
+    /// The arguments of all instructions with a keyword.
     pub fn all<'a>(&'a self, keyword: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |it| it.keyword == keyword).map(|it| it.arguments.as_str())
     }
 
-    /// What the last instruction of a kind says, which is the one that counts.
+    /// The arguments of the last instruction with a keyword, which overrides the others.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn last(&self, keyword: &str) -> anyhow::Result<&str> {
         let last = self.0.iter().rfind(|it| it.keyword == keyword);
         let last = last.with_context(|| format!("find {keyword} in the Containerfile"))?;
@@ -61,15 +61,15 @@ impl Containerfile {
     /// The command that the image runs.
     ///
     /// # Errors
-    /// When there is none, or one that a shell would have to take apart.
+    /// If there is none, or it isn't in exec form.
     pub fn entrypoint(&self) -> anyhow::Result<Vec<String>> {
         exec_form(self.last("ENTRYPOINT")?)
     }
 
-    /// The command that tells whether the container is well.
+    /// The command of the health check.
     ///
     /// # Errors
-    /// As `entrypoint`.
+    /// Same as `entrypoint`.
     pub fn health_check(&self) -> anyhow::Result<Vec<String>> {
         let (_, command) = self.last("HEALTHCHECK")?.split_once("CMD ").context("find CMD in HEALTHCHECK")?;
         exec_form(command)

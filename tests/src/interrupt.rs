@@ -1,12 +1,12 @@
-//! Ends what a command does when the person who waits for it has had enough.
+//! Cancels a command's work when the user interrupts it.
 
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Whatever is done is dropped when a signal comes, and with it all that was started.
+/// Runs `work`, and drops it on a signal, together with everything that it has started.
 ///
 /// # Errors
-/// When a signal came, which the error names.
+/// If a signal arrived. The error names it.
 pub async fn unless_interrupted<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! One request after another over a connection that is kept, and opened again when the server has closed it.
+//! Sends requests over a kept-alive connection, which is reopened when the server has closed it.
 
 use anyhow::Context as _;
 use http::{Request, Response};
@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use crate::client::{Body, Client};
 use crate::connection::{Connection, SendError};
 
-/// A client's connection, whichever it is at the moment.
+/// A client's current connection.
 pub struct KeepAlive {
     client: Client,
     connection: Option<Connection>,
@@ -15,28 +15,28 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// Opens nothing yet.
+    /// Creates a client without opening a connection.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client, connection: None, opened: 0 }
     }
 
-    /// How many connections were opened: more than one, when some had to be opened again.
+    /// The number of connections that were opened.
     #[must_use]
     pub fn opened(&self) -> u64 {
         self.opened
     }
 
-    /// The next request goes over another connection.
+    /// Closes the connection. The next request opens another one.
     pub fn close(&mut self) {
         self.connection = None;
     }
 
-    /// Sends a request, and waits for the head of its response. One that the server closed the connection before
-    /// is sent again: it was never sent.
+    /// Sends a request, and waits for the head of its response. If the server closed the connection before
+    /// the request was sent, sends it again.
     ///
     /// # Errors
-    /// When nobody listens, or the connection broke after the request was sent.
+    /// If nothing is listening, or the connection broke after the request was sent.
     pub async fn send(&mut self, mut request: Request<Body>) -> anyhow::Result<Response<Incoming>> {
         loop {
             match self.connected().await?.send(request).await {

@@ -1,4 +1,4 @@
-//! What a stack must not leave behind.
+//! Checks that a stack leaves nothing behind.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -10,8 +10,8 @@ use rustix::process::Signal;
 
 use crate::process::{self, Process};
 
-/// Those processes that still run, and any other that bears the mark. They are killed, so that one
-/// failed test is no burden to the next.
+/// Returns those of the `known` processes that are still running, and all others with the mark. They are
+/// killed, so that a failed test doesn't disturb the next one.
 pub(crate) fn processes(known: Vec<Process>, mark: &str) -> Vec<Process> {
     let mut left: Vec<_> = known.into_iter().filter(Process::lives).collect();
     let marked = Process::with_environment(mark);
@@ -26,7 +26,7 @@ fn known_already(left: &[Process], process: &Process) -> bool {
     left.iter().any(|it| it.pid == process.pid)
 }
 
-/// Demands that no unix socket is left in the folder, and that the addresses can be bound.
+/// Checks that the folder contains no unix socket, and that the addresses can be bound.
 pub(crate) fn sockets(run: &Path, addresses: [SocketAddr; 3]) -> anyhow::Result<()> {
     let mut folders = vec![run.to_owned()];
     while let Some(folder) = folders.pop() {

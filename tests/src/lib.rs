@@ -1,4 +1,4 @@
-//! What the tests drive the real stack with: clients, checked load, and the stack itself.
+//! Tools for tests of the real stack: clients, verified load, and the stack itself.
 
 pub mod client;
 pub mod connection;

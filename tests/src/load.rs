@@ -1,4 +1,4 @@
-//! Checked load: every answer is judged by its content, and nothing is left unaccounted for.
+//! Verified load: each response is checked by its content, and every request is accounted for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,57 +15,58 @@ use crate::client::{Answer, Body, Client, empty, full, request};
 use crate::keep_alive::KeepAlive;
 use crate::wait::until;
 
-/// Between two requests of one connection: the load is steady, and leaves the machine room to work.
+/// The pause between two requests of a connection, which keeps the load steady and the machine responsive.
 const PAUSE: Duration = Duration::from_millis(2);
-/// An answer that takes longer is lost: sooner than a server's own limits, of 30 s and more, can hide a hang.
+/// A slower response counts as lost. This is less than the servers' own limits of 30 s and more, which could
+/// hide a hang.
 const PATIENCE: Duration = Duration::from_secs(25);
 const SAMPLES: usize = 5;
 
-/// What is asked of the `/echo` of the bare WSGI app.
+/// The requests to `/echo` of the plain WSGI app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// GET, which may be tried again elsewhere.
+    /// GET, which may be retried.
     Gets,
-    /// POST, which may not once it has begun.
+    /// POST, which may not be retried once it was started.
     Posts,
-    /// GET over one connection, POST over the next.
+    /// Connections alternate between GET and POST.
     Both,
 }
 
 /// How long a connection of the load lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lasts {
-    /// For as long as the server keeps it.
+    /// Until the server closes it.
     Kept,
     /// For one request.
     OneRequest,
 }
 
-/// Load that goes on until `finish`.
+/// Load that continues until `finish`.
 pub struct Load {
     stop: watch::Sender<bool>,
     right: Arc<AtomicU64>,
     connections: JoinSet<Ledger>,
 }
 
-/// Where every request went.
+/// The outcomes of all requests.
 #[derive(Debug, Default, Clone)]
 pub struct Ledger {
     /// Requests that were written to a connection.
     pub sent: u64,
-    /// Answered with 200 and the content that was due.
+    /// Responses with status 200 and the expected content.
     pub right: u64,
-    /// Answered with another status, by status.
+    /// Responses with another status, by status.
     pub refused: BTreeMap<u16, u64>,
-    /// Answered with 200 and another content.
+    /// Responses with status 200 and wrong content.
     pub wrong: u64,
-    /// Never answered, or cut.
+    /// Requests without a response, or with one that was cut off.
     pub lost: u64,
-    /// Connections that were opened: more than at first, when some had to be opened again.
+    /// The number of connections that were opened, including reopened ones.
     pub connections: u64,
-    /// How long the slowest answer took that was right.
+    /// The duration of the slowest correct response.
     pub longest: Duration,
-    /// A few words on what was not right.
+    /// Descriptions of some failures.
     pub samples: Vec<String>,
 }
 
@@ -76,8 +77,8 @@ impl Load {
         Self::over(client, kind, (0..connections).map(|_| Lasts::Kept))
     }
 
-    /// Starts load over as many keep-alive connections, and as many times over one connection after the other,
-    /// each of which is for a single request.
+    /// Starts load over `connections` keep-alive connections, and over as many that are opened anew for each
+    /// request.
     #[must_use]
     pub fn start_mixed(client: &Client, connections: usize, kind: Kind) -> Self {
         let each = |lasts| (0..connections).map(move |_| lasts);
@@ -95,20 +96,20 @@ impl Load {
         Self { stop, connections: tasks.collect(), right }
     }
 
-    /// Waits until so many more requests were answered right.
+    /// Waits for that many more correct responses.
     ///
     /// # Errors
-    /// When that takes far too long.
+    /// If that takes far too long.
     pub async fn flows(&self, more: u64) -> anyhow::Result<()> {
         let goal = self.right.load(Ordering::Relaxed) + more;
         until("load is answered", async || Ok((self.right.load(Ordering::Relaxed) >= goal).then_some(())))
             .await
     }
 
-    /// Ends the load once every request under way has its outcome.
+    /// Ends the load once all requests have completed.
     ///
     /// # Errors
-    /// When a task of the load panicked.
+    /// If a task of the load panicked.
     pub async fn finish(mut self) -> anyhow::Result<Ledger> {
         self.stop.send_replace(true);
         let mut total = Ledger::default();
@@ -120,16 +121,16 @@ impl Load {
 }
 
 impl Ledger {
-    /// Demands that every request was answered right.
+    /// Checks that all requests got correct responses.
     ///
     /// # Errors
-    /// With the whole ledger, when one was not, or when there was hardly any load.
+    /// If one didn't, or there was hardly any load. The error contains all outcomes.
     pub fn all_right(&self) -> anyhow::Result<()> {
         ensure!(self.right == self.sent && self.sent > 20, "requests failed: {self:#?}");
         Ok(())
     }
 
-    /// How many answers had that status.
+    /// The number of responses with that status.
     #[must_use]
     pub fn status(&self, status: u16) -> u64 {
         self.refused.get(&status).copied().unwrap_or_default()
@@ -156,7 +157,7 @@ impl Ledger {
     }
 }
 
-/// One connection of the load, or one after the other.
+/// A connection of the load, or a sequence of connections.
 struct Line {
     number: usize,
     kind: Kind,

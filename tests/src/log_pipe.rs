@@ -1,4 +1,4 @@
-//! A log that goes through a pipe, and that nobody reads for as long as a test wants.
+//! A pipe for the log whose reader can be paused by a test.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 
-/// Who reads the pipe.
+/// The reader of the pipe.
 #[derive(Debug)]
 pub struct LogPipe {
     is_held: Arc<AtomicBool>,
@@ -15,10 +15,10 @@ pub struct LogPipe {
 }
 
 impl LogPipe {
-    /// Copies what is written into a file, until every end is closed that writes.
+    /// Copies the pipe into a file until all writers have closed it.
     ///
     /// # Errors
-    /// When there is no pipe, or no file.
+    /// If the pipe or the file can't be created.
     pub fn into(path: &Path) -> io::Result<(Self, PipeWriter)> {
         let ((from, writer), to) = (io::pipe()?, File::create(path)?);
         let is_held = Arc::new(AtomicBool::new(false));
@@ -29,19 +29,19 @@ impl LogPipe {
         Ok((Self { is_held, reader: reader.thread().clone() }, writer))
     }
 
-    /// From now on nobody reads: the pipe fills up.
+    /// Stops reading, so that the pipe fills up.
     pub fn hold(&self) {
         self.is_held.store(true, Ordering::Release);
     }
 
-    /// All of it is read.
+    /// Continues reading.
     pub fn release(&self) {
         self.is_held.store(false, Ordering::Release);
         self.reader.unpark();
     }
 }
 
-/// The pipe stays open while it is not read, as a reader that hangs leaves it.
+/// The pipe stays open while it isn't read, as with a hanging reader.
 fn copy(mut from: PipeReader, mut to: File, is_held: &AtomicBool) {
     let mut bytes = [0; 4096];
     while let Ok(length @ 1..) = from.read(&mut bytes) {

@@ -1,4 +1,4 @@
-//! Bodies whose every byte follows from its place, as the Flask app's `/stream` makes them.
+//! Bodies in which each byte is determined by its offset, like those of the Flask app's `/stream`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,14 +12,15 @@ use crate::client::Body;
 
 const BLOCK: usize = 65_536;
 
-/// Block after block, each its number in eight bytes, big-endian, and then the same pattern.
+/// A sequence of blocks, each starting with its number in eight bytes, big-endian, followed by the same
+/// pattern.
 pub struct Pattern {
     left: u64,
     number: u64,
 }
 
 impl Pattern {
-    /// So many bytes.
+    /// A pattern with that many bytes.
     #[must_use]
     pub fn of(bytes: u64) -> Self {
         Self { left: bytes, number: 0 }
@@ -33,13 +34,13 @@ impl Pattern {
         format!("{:x}", digest.finalize())
     }
 
-    /// As the body of a request, of a length that the server is told beforehand.
+    /// Converts it to a request body with an announced length.
     #[must_use]
     pub fn sized(self) -> Body {
         Sized(self).boxed()
     }
 
-    /// As the body of a request whose length shows only at its end.
+    /// Converts it to a request body without an announced length.
     #[must_use]
     pub fn streamed(self) -> Body {
         StreamBody::new(futures_util::stream::iter(self.map(|block| Ok(Frame::data(block))))).boxed()
@@ -82,7 +83,7 @@ impl hyper::body::Body for Sized {
     }
 }
 
-/// What a body was, once it was read to its end.
+/// Length and hash of a body that was read completely.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Read {
     /// Its length.
@@ -91,10 +92,10 @@ pub struct Read {
     pub sha256: String,
 }
 
-/// Reads a response's body, holding no more than a piece of it.
+/// Reads a response's body chunk by chunk.
 ///
 /// # Errors
-/// When it was cut.
+/// If it was cut off.
 pub async fn read(mut body: hyper::body::Incoming) -> anyhow::Result<Read> {
     let (mut bytes, mut digest) = (0, Sha256::new());
     while !body.is_end_stream() {
@@ -107,7 +108,7 @@ pub async fn read(mut body: hyper::body::Incoming) -> anyhow::Result<Read> {
     Ok(Read { bytes, sha256: format!("{:x}", digest.finalize()) })
 }
 
-/// The SHA-256 of bytes at hand, in hexadecimal.
+/// The SHA-256 of bytes, in hexadecimal.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))

@@ -1,18 +1,19 @@
-//! Ports for one stack.
+//! Finds free ports for a stack.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
 
 use anyhow::bail;
 
-/// Below those that the kernel gives to clients, who could take one between our look and the daemon's bind.
+/// Below the kernel's range of ephemeral ports: a client could get one of those between the check and the
+/// daemon's bind.
 const RANGE: Range<u16> = 15_000..32_000;
 const TRIES: usize = 1000;
 
-/// As many addresses of this machine as are asked for, on which nobody listens.
+/// Returns local addresses that nothing is listening on.
 ///
 /// # Errors
-/// When hardly any is free.
+/// If hardly any port is free.
 pub fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
     let mut held = Vec::new();
     for _ in 0..TRIES {

@@ -1,4 +1,4 @@
-//! Processes as the kernel shows them under `/proc`.
+//! Processes as shown under `/proc`.
 
 use std::fs;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// A process that cannot be mistaken for a later one of the same number.
+/// A process, identified by pid and start time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Process {
-    /// Its number.
+    /// Its pid.
     pub pid: u32,
     /// The first 15 bytes of its program's name.
     pub command: String,
@@ -18,9 +18,9 @@ pub struct Process {
     pub group: u32,
     /// Its session.
     pub session: u32,
-    /// The device of its controlling terminal; 0 where it has none.
+    /// The device of its controlling terminal; 0 if it has none.
     pub terminal: i32,
-    /// How it is scheduled: 0 as any process, 3 as batch work (sched(7)).
+    /// Its scheduling policy: 0 is the default, 3 is SCHED_BATCH (sched(7)).
     pub policy: u32,
     parent: u32,
     started: u64,
@@ -28,11 +28,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process of that number, unless there is none or it has ended.
+    /// The process with that pid. None if it doesn't exist or has exited.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name is in parentheses, and may hold any byte: the last one closes it.
+        // The name is in parentheses and may contain any byte: the last parenthesis ends it.
         let (head, tail) = stat.rsplit_once(')')?;
         let command = head.split_once('(')?.1.to_owned();
         let fields: Vec<_> = tail.split_whitespace().collect();
@@ -51,13 +51,13 @@ impl Process {
         (!"ZX".contains(state)).then_some(process)
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     #[must_use]
     pub fn lives(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now.started == self.started)
     }
 
-    /// All that this process started and what they started, as far as it is their next of kin.
+    /// All descendants, as far as they haven't been reparented.
     #[must_use]
     pub fn descendants(pid: u32) -> Vec<Self> {
         let all = all();
@@ -71,7 +71,7 @@ impl Process {
         found
     }
 
-    /// Those that have this in the environment they were started with.
+    /// All processes that were started with this entry in their environment.
     #[must_use]
     pub fn with_environment(entry: &str) -> Vec<Self> {
         let has = |it: &Self| {
@@ -90,12 +90,12 @@ fn all() -> Vec<Process> {
 /// Sends a signal.
 ///
 /// # Errors
-/// When there is no such process.
+/// If there is no such process.
 pub fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
     rustix::process::kill_process(number(pid)?, signal).with_context(|| format!("send {signal:?} to {pid}"))
 }
 
-/// Waits until the process has ended; false when it lives on after `patience`.
+/// Waits for the process to exit. Returns false if it is still running after `patience`.
 #[must_use]
 pub fn ends(pid: u32, patience: Duration) -> bool {
     let Ok(fd) = number(pid).and_then(|pid| Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
@@ -107,10 +107,10 @@ pub fn ends(pid: u32, patience: Duration) -> bool {
     poll(&mut fds, patience.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
-/// A figure of `/proc/PID/status` in bytes, such as `VmRSS` or `VmHWM`, its highest so far.
+/// A value of `/proc/PID/status` in bytes, such as `VmRSS`, or `VmHWM`, its maximum so far.
 ///
 /// # Errors
-/// When there is no such process.
+/// If there is no such process.
 pub fn memory(pid: u32, figure: &str) -> anyhow::Result<u64> {
     let status =
         fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("status of {pid}"))?;
@@ -120,10 +120,10 @@ pub fn memory(pid: u32, figure: &str) -> anyhow::Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// The proportional set size in bytes: its own pages, and its part of those that it shares.
+/// The proportional set size in bytes: private pages, and a share of shared ones.
 ///
 /// # Errors
-/// When there is no such process.
+/// If there is no such process.
 pub fn pss(pid: u32) -> anyhow::Result<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));

@@ -1,4 +1,4 @@
-//! The interpreters that this machine has.
+//! Finds the Python interpreters on this machine.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -8,23 +8,23 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-/// Names further interpreters, as `PATH` names folders.
+/// The variable that names additional interpreters, separated like `PATH`.
 pub const MORE: &str = "TEST_PYTHONS";
 
-/// One interpreter.
+/// A Python interpreter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Python {
-    /// Its real path.
+    /// Its path, with symbolic links resolved.
     pub path: PathBuf,
     /// Major and minor.
     pub version: (u32, u32),
     /// Such as `cpython`.
     pub implementation: String,
-    /// Whether it is a program on top of a shared libpython.
+    /// Whether it uses a shared libpython.
     pub shared: bool,
 }
 
-/// All that start: those in the folders of `PATH`, those of pyenv, and those that the environment names.
+/// All interpreters that start: those in `PATH`, those of pyenv, and those named by the variable.
 #[must_use]
 pub fn all() -> Vec<Python> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -38,7 +38,7 @@ pub fn all() -> Vec<Python> {
     });
     let more = env::var_os(MORE).unwrap_or_default();
     let candidates = in_path.chain(of_pyenv).chain(env::split_paths(&more).collect::<Vec<_>>());
-    // A shim of pyenv's is none of its own: what it starts is.
+    // A pyenv shim isn't an interpreter itself, but reports the one that it starts.
     let real: BTreeSet<_> = candidates.filter(|it| it.is_file()).filter_map(|it| Python::of(&it)).collect();
     real.into_iter().collect()
 }
@@ -53,7 +53,7 @@ fn pyenv_root() -> Option<PathBuf> {
 }
 
 impl Python {
-    /// Asks an interpreter what it is; None when it does not start.
+    /// Asks an interpreter what it is. None if it doesn't start.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         let ask = "import sys, sysconfig, os; i = getattr(sys, 'implementation', None); \
@@ -77,10 +77,10 @@ impl Python {
         self.implementation == "cpython" && self.version >= (3, 10)
     }
 
-    /// Makes a virtualenv with it.
+    /// Creates a virtualenv with it.
     ///
     /// # Errors
-    /// When it cannot.
+    /// If that fails.
     pub fn make_venv(&self, folder: &Path) -> anyhow::Result<()> {
         let mut command = Command::new(&self.path);
         let output = command.args(["-m", "venv", "--without-pip"]).arg(folder).output();

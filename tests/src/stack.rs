@@ -1,4 +1,4 @@
-//! The whole stack, as `imperium up` runs it, in a folder and on ports of its own.
+//! The whole stack, run by `imperium up` in its own folder and on its own ports.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ use crate::vassal::Vassal;
 use crate::wait::{PATIENCE, until};
 use crate::{leftovers, ports};
 
-/// Every process of a stack has this in its environment, with the stack's folder.
+/// The variable in the environment of every process of a stack. It contains the stack's folder.
 const MARK: &str = "TEST_STACK";
 
-/// Becomes the program that it is given, as the leader of a session with a terminal, whose other end it keeps open.
+/// Becomes the given program as the leader of a session with a terminal, whose other end it keeps open.
 const IN_A_TERMINAL: &str = "
 import fcntl, os, pty, sys, termios
 os.setsid()
@@ -31,15 +31,15 @@ fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 ";
 
-/// A running stack. Dropping it stops it, and panics when anything of it is left.
+/// A running stack. It is stopped on drop, which panics if anything is left behind.
 pub struct Stack {
-    /// What it is made of.
+    /// The paths of its files.
     pub place: Place,
-    /// Where it listens for plain HTTP.
+    /// The address for plain HTTP.
     pub http: SocketAddr,
-    /// Where it listens for HTTPS.
+    /// The address for HTTPS.
     pub https: SocketAddr,
-    /// Where it answers probes and metrics.
+    /// The address for probes and metrics.
     pub admin: SocketAddr,
     root: TempDir,
     up: Child,
@@ -49,16 +49,16 @@ pub struct Stack {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
     Runs,
-    /// It was asked to end: to be asked again would kill it.
+    /// It was told to stop. Telling it again would kill it.
     Ends,
     Ended,
 }
 
-/// Runs `story` on a stack of these apps once all of their workers are ready. When it fails, the
-/// stack's log is shown.
+/// Runs `story` with a stack of these apps once all workers are ready. If it fails, the stack's log is
+/// printed.
 ///
 /// # Errors
-/// What the story failed with, or why there is no stack.
+/// The error of `story`, or the reason why the stack couldn't start.
 pub async fn with(
     vassals: impl IntoIterator<Item = Vassal>,
     story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
@@ -79,16 +79,16 @@ impl Stack {
     /// Starts a stack of these apps.
     ///
     /// # Errors
-    /// When a file cannot be written, or `imperium` not be started.
+    /// If a file can't be written, or `imperium` can't be started.
     pub fn start(place: Place, vassals: impl IntoIterator<Item = Vassal>) -> anyhow::Result<Self> {
         let up = up(&place);
         Self::start_by(up, place, vassals)
     }
 
-    /// Starts a stack of these apps, with other files in its folder, such as `emperord.toml`.
+    /// Starts a stack of these apps with additional files in its folder, such as `emperord.toml`.
     ///
     /// # Errors
-    /// When a file cannot be written, or `imperium` not be started.
+    /// If a file can't be written, or `imperium` can't be started.
     pub fn start_with_files(
         place: Place,
         vassals: impl IntoIterator<Item = Vassal>,
@@ -102,20 +102,21 @@ impl Stack {
         Self::start_in(root, up, place, vassals)
     }
 
-    /// Starts a stack of these apps in a terminal of its own.
+    /// Starts a stack of these apps in a separate terminal.
     ///
     /// # Errors
-    /// When a file cannot be written, or Python not be started, which becomes `imperium`.
+    /// If a file can't be written, or Python, which becomes `imperium`, can't be started.
     pub fn in_a_terminal(place: Place, vassals: impl IntoIterator<Item = Vassal>) -> anyhow::Result<Self> {
         let mut up = Command::new(place.venv.join("bin/python"));
         up.args(["-c", IN_A_TERMINAL]).arg(place.binaries.join("imperium")).arg("up");
         Self::start_by(up, place, vassals)
     }
 
-    /// Starts a stack of these apps that logs what `filter` says (`IMPERIUM_LOG`) to `stderr`, and has no `log` here.
+    /// Starts a stack of these apps that logs to `stderr` with `filter` (`IMPERIUM_LOG`). `log` is empty
+    /// then.
     ///
     /// # Errors
-    /// As `start`.
+    /// Same as `start`.
     pub fn logging_to(
         stderr: impl Into<Stdio>,
         filter: &str,
@@ -150,18 +151,18 @@ impl Stack {
         Self::spawn(place, root, up, log)
     }
 
-    /// Starts one app of `directory` by its name alone.
+    /// Runs `imperium up` for one app in `directory`.
     ///
     /// # Errors
-    /// When `imperium` cannot be started.
+    /// If `imperium` can't be started.
     pub fn one_app(place: Place, directory: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         Self::one_app_with(place, directory, arguments, &[])
     }
 
-    /// As `one_app`, with more in the environment.
+    /// Like `one_app`, with additional environment variables.
     ///
     /// # Errors
-    /// As `one_app`.
+    /// Same as `one_app`.
     pub fn one_app_with(
         place: Place,
         directory: &Path,
@@ -186,25 +187,25 @@ impl Stack {
         Ok(Self { place, http, https, admin, root, up, life: Life::Runs })
     }
 
-    /// The folder that all of it lives in.
+    /// The folder with all its files.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.root.path()
     }
 
-    /// The process of `imperium up`.
+    /// The pid of `imperium up`.
     #[must_use]
     pub fn up(&self) -> u32 {
         self.up.id()
     }
 
-    /// What `imperium up` and all below it logged so far.
+    /// The log of `imperium up` and all its processes so far.
     #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.root().join("log")).unwrap_or_default()).into_owned()
     }
 
-    /// What `imperium up` printed so far.
+    /// The output of `imperium up` so far.
     #[must_use]
     pub fn printed(&self) -> String {
         fs::read_to_string(self.root().join("out")).unwrap_or_default()
@@ -213,7 +214,7 @@ impl Stack {
     /// Waits until the log has a line with all of these words, and returns it.
     ///
     /// # Errors
-    /// When it never comes.
+    /// If it doesn't appear.
     pub async fn logged(&self, words: &[&str]) -> anyhow::Result<String> {
         let line = async || {
             let log = self.log();
@@ -223,10 +224,10 @@ impl Stack {
         until(&format!("the log has a line with {words:?}"), line).await
     }
 
-    /// The CA that `imperium up` printed.
+    /// The path of the CA that `imperium up` printed.
     ///
     /// # Errors
-    /// When it printed none.
+    /// If it printed none.
     pub fn ca(&self) -> anyhow::Result<PathBuf> {
         let printed = self.printed();
         let line = printed.lines().find_map(|line| {
@@ -236,10 +237,10 @@ impl Stack {
         Ok(line.with_context(|| format!("find the CA's line in {printed:?}"))?.trim().into())
     }
 
-    /// A client of an app.
+    /// Creates a client of an app.
     ///
     /// # Errors
-    /// When there is no CA.
+    /// If there is no CA.
     pub fn client(&self, app: &str, protocol: Protocol) -> anyhow::Result<Client> {
         let address = if protocol == Protocol::Plain { self.http } else { self.https };
         Client::new(&self.ca()?, &format!("{app}.localhost"), address, protocol)
@@ -248,15 +249,15 @@ impl Stack {
     /// GETs a path of the admin listener.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// If it doesn't respond.
     pub async fn probe(&self, path: &str) -> anyhow::Result<Answer> {
         Client::new(&self.ca()?, "localhost", self.admin, Protocol::Plain)?.get(path).await
     }
 
-    /// A figure of an app among frontd's metrics; 0 when it is not there.
+    /// A metric of frontd for an app; 0 if it is missing.
     ///
     /// # Errors
-    /// When frontd does not answer.
+    /// If frontd doesn't respond.
     pub async fn metric(&self, name: &str, app: &str) -> anyhow::Result<f64> {
         let text = self.probe("/-/metrics").await?.expect(200)?.text();
         let of_app = format!("app=\"{app}\"");
@@ -265,10 +266,10 @@ impl Stack {
         Ok(value.map_or(Ok(0.0), str::parse)?)
     }
 
-    /// Waits until so many requests wait for a worker of the app.
+    /// Waits until that many requests are queued for the app.
     ///
     /// # Errors
-    /// When they never do.
+    /// If that doesn't happen.
     pub async fn waiting(&self, app: &str, requests: u32) -> anyhow::Result<()> {
         let what = format!("{requests} requests wait for {app}");
         until(&what, async || {
@@ -278,19 +279,19 @@ impl Stack {
         .await
     }
 
-    /// What `imperium status --json` tells.
+    /// The output of `imperium status --json`.
     ///
     /// # Errors
-    /// When emperord does not answer.
+    /// If emperord doesn't respond.
     pub async fn status(&self) -> anyhow::Result<Status> {
         let out = self.command("status", &["--json"]).await?;
         serde_json::from_str(&out).with_context(|| format!("read the status {out:?}"))
     }
 
-    /// Runs another command of `imperium` on this stack, and returns what it printed.
+    /// Runs another command of `imperium` on this stack, and returns its output.
     ///
     /// # Errors
-    /// When it fails, with what it said.
+    /// If it fails. The error contains its output.
     pub async fn command(&self, name: &str, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = tokio::process::Command::new(self.place.binaries.join("imperium"));
         command.arg(name).arg("--root").arg(self.root()).args(arguments).kill_on_drop(true);
@@ -300,10 +301,10 @@ impl Stack {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Waits until an app is as it should be. emperord may be away meanwhile.
+    /// Waits until the status of an app satisfies `is`. emperord may be down meanwhile.
     ///
     /// # Errors
-    /// When it never is, with the last status.
+    /// If that doesn't happen. The error contains the last status.
     pub async fn until(&self, name: &str, what: &str, is: impl Fn(&App) -> bool) -> anyhow::Result<App> {
         let mut last = None;
         let found = until(what, async || {
@@ -314,10 +315,10 @@ impl Stack {
         found.with_context(|| format!("app {name}, of which the status was {last:#?}"))
     }
 
-    /// Waits until the app has so many ready workers and no other, and returns their pids.
+    /// Waits until the app has that many ready workers and no others, and returns their pids.
     ///
     /// # Errors
-    /// When it never has.
+    /// If that doesn't happen.
     pub async fn ready(&self, name: &str, workers: usize) -> anyhow::Result<Vec<u32>> {
         let whole = |app: &App| app.is_whole() && app.workers.len() == workers;
         Ok(self.until(name, &format!("{name} has {workers} workers"), whole).await?.ready())
@@ -326,7 +327,7 @@ impl Stack {
     /// Waits until frontd is ready and every app has all of its workers.
     ///
     /// # Errors
-    /// When that never comes.
+    /// If that doesn't happen.
     pub async fn whole(&self) -> anyhow::Result<()> {
         let mut last = Err(anyhow::anyhow!("never asked"));
         let all = until("every app is whole", async || {
@@ -343,19 +344,19 @@ impl Stack {
         self.probe("/-/ready").await.is_ok_and(|answer| answer.status == 200)
     }
 
-    /// The process of a daemon.
+    /// The pid of a daemon.
     ///
     /// # Errors
-    /// When it never runs.
+    /// If it doesn't start.
     pub async fn daemon(&self, name: &str) -> anyhow::Result<u32> {
         let child = async || Ok(Process::descendants(self.up()).into_iter().find(|it| it.command == name));
         Ok(until(&format!("{name} runs"), child).await?.pid)
     }
 
-    /// Kills a process without a word, and waits until it is dead.
+    /// Kills a process, and waits until it has exited.
     ///
     /// # Errors
-    /// When it was not there.
+    /// If it doesn't exist.
     pub fn kill(&self, pid: u32) -> anyhow::Result<()> {
         process::signal(pid, Signal::KILL)?;
         ensure!(process::ends(pid, PATIENCE), "{pid} outlives SIGKILL");
@@ -368,10 +369,10 @@ impl Stack {
         self.root().join("vassals").join(format!("{name}.toml"))
     }
 
-    /// Writes an app's file, whole at once, as an editor does.
+    /// Writes an app's file atomically, like an editor.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it can't be written.
     pub fn put(&self, vassal: &Vassal) -> anyhow::Result<()> {
         self.write(vassal.name(), &vassal.text())
     }
@@ -379,56 +380,56 @@ impl Stack {
     /// Writes any text as an app's file.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it can't be written.
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let beside = self.root().join(format!("{name}.new"));
         fs::write(&beside, text)?;
         fs::rename(&beside, self.file(name)).with_context(|| format!("write {name}.toml"))
     }
 
-    /// Changes nothing of an app's file but its time, as `touch` does.
+    /// Changes only the modification time of an app's file, like `touch`.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// If it can't be opened.
     pub fn touch(&self, name: &str) -> anyhow::Result<()> {
         let file = File::options().append(true).open(self.file(name))?;
         Ok(file.set_modified(SystemTime::now() + Duration::from_secs(1))?)
     }
 
-    /// Takes an app's file away.
+    /// Deletes an app's file.
     ///
     /// # Errors
-    /// When it is not there.
+    /// If it doesn't exist.
     pub fn remove(&self, name: &str) -> anyhow::Result<()> {
         fs::remove_file(self.file(name)).with_context(|| format!("remove {name}.toml"))
     }
 
-    /// Prints the end of the log on stderr.
+    /// Prints the end of the log to stderr.
     pub fn show_log(&self) {
         show(&self.log());
     }
 
-    /// Asks the stack to end, and does not wait for it.
+    /// Tells the stack to stop, without waiting for it.
     ///
     /// # Errors
-    /// When it has ended already.
+    /// If it has already exited.
     pub fn ask_to_end(&mut self) -> anyhow::Result<()> {
         self.ask_to_end_by(Signal::TERM)
     }
 
-    /// As `ask_to_end`, by another signal.
+    /// Like `ask_to_end`, with another signal.
     ///
     /// # Errors
-    /// When it has ended already.
+    /// If it has already exited.
     pub fn ask_to_end_by(&mut self, signal: Signal) -> anyhow::Result<()> {
         self.life = Life::Ends;
         process::signal(self.up(), signal)
     }
 
-    /// Kills `imperium up` alone. What it leaves is the caller's to look after.
+    /// Kills only `imperium up`. The caller has to take care of what is left.
     ///
     /// # Errors
-    /// When it has ended already.
+    /// If it has already exited.
     pub fn kill_up(&mut self) -> anyhow::Result<()> {
         self.life = Life::Ended;
         self.up.kill()?;
@@ -436,18 +437,18 @@ impl Stack {
         Ok(())
     }
 
-    /// Asks the stack to end where that was not done, and looks for what it leaves behind.
+    /// Stops the stack, unless that was already requested, and checks that nothing is left behind.
     ///
     /// # Errors
-    /// When it does not end, ends badly, or leaves a process or a socket.
+    /// If it doesn't exit, fails, or leaves a process or a socket behind.
     pub fn stop(mut self) -> anyhow::Result<()> {
         self.end()
     }
 
-    /// Asks the stack to end, where it has not ended by itself, and waits; its status does not count.
+    /// Stops the stack, unless it has exited by itself, and waits. Its status is ignored.
     ///
     /// # Errors
-    /// When it does not end.
+    /// If it doesn't exit.
     pub fn end_however(&mut self) -> anyhow::Result<()> {
         if self.life == Life::Runs {
             let _ended_by_itself = self.ask_to_end();
@@ -462,11 +463,11 @@ impl Stack {
         Ok(())
     }
 
-    /// As `stop`, while the clients of this runtime live on: a connection that is asked to close must be
-    /// able to.
+    /// Like `stop`, while the clients of this runtime keep running: they have to react when their connections
+    /// are closed.
     ///
     /// # Errors
-    /// As `stop`.
+    /// Same as `stop`.
     pub async fn end_beside_clients(self) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(|| {
             let log = self.log();

@@ -1,26 +1,26 @@
-//! What `imperium status --json` tells.
+//! The output of `imperium status --json`.
 
 use serde::Deserialize;
 
-/// The whole answer.
+/// The whole output.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Status {
-    /// The supervisor itself.
+    /// The supervisor.
     pub emperord: Emperord,
-    /// In the order of their names.
+    /// By name.
     pub apps: Vec<App>,
 }
 
-/// The supervisor itself.
+/// The supervisor.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Emperord {
-    /// Its process.
+    /// Its pid.
     pub pid: u32,
     /// Such as `0.1.0`.
     pub version: String,
 }
 
-/// One vassal.
+/// An app.
 #[derive(Debug, Clone, Deserialize)]
 pub struct App {
     /// The name of its file, without `.toml`.
@@ -29,49 +29,49 @@ pub struct App {
     pub state: String,
     /// The vassal file.
     pub file: String,
-    /// Where it is served.
+    /// Its URLs.
     pub urls: Vec<String>,
-    /// How many workers its file asks for.
+    /// The number of workers that its file asks for.
     pub wanted: u32,
-    /// Raised by each change that calls for new workers.
+    /// Increased by each change that requires new workers.
     pub generation: u64,
-    /// Empty when nothing is wrong.
+    /// The last error, or empty.
     #[serde(default)]
     pub last_error: Option<String>,
-    /// The callable that answers.
+    /// The callable.
     pub app: String,
-    /// It was found in the folder, as the file does not name it.
+    /// Whether the callable was found in the folder, instead of being named by the file.
     pub app_was_found: bool,
-    /// How many workers were recycled.
+    /// The number of recycled workers.
     pub recycled: u64,
-    /// Which one last, and why.
+    /// The last one, and why it was recycled.
     pub last_recycled: String,
-    /// What is missing or held back.
+    /// What is missing or delayed.
     pub notices: Vec<String>,
-    /// Its processes.
+    /// Its workers.
     pub workers: Vec<Worker>,
 }
 
-/// One process of an app.
+/// A worker of an app.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Worker {
     /// Such as `blog-2`.
     pub name: String,
     /// Such as `ready`.
     pub state: String,
-    /// Its process.
+    /// Its pid.
     pub pid: u32,
-    /// Requests under way.
+    /// Running requests.
     pub busy: u32,
-    /// How many it works on at once.
+    /// The number of requests that it handles at once.
     pub capacity: u32,
-    /// Requests that have ended.
+    /// Completed requests.
     pub requests: u64,
-    /// Of its app, when it was started.
+    /// Its app's generation when it was started.
     pub generation: u64,
     /// Such as `CPython 3.11.7`.
     pub python: String,
-    /// Why it is to go; empty while it is to stay.
+    /// Why it is leaving, or empty.
     pub leaving: String,
 }
 
@@ -84,7 +84,7 @@ impl Status {
 }
 
 impl App {
-    /// The processes that serve, in order.
+    /// The pids of the ready workers, sorted.
     #[must_use]
     pub fn ready(&self) -> Vec<u32> {
         let ready = self.workers.iter().filter(|worker| worker.state == "ready");
@@ -93,14 +93,14 @@ impl App {
         pids
     }
 
-    /// As many workers as the file asks for, all ready, and no other.
+    /// Whether the app has as many workers as its file asks for, all of them ready, and no others.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let wanted = self.wanted as usize;
         self.state == "running" && self.workers.len() == wanted && self.ready().len() == wanted
     }
 
-    /// What went wrong last; empty when nothing is.
+    /// The last error, or empty.
     #[must_use]
     pub fn error(&self) -> &str {
         self.last_error.as_deref().unwrap_or_default()

@@ -1,11 +1,11 @@
-//! The vassal files of the apps.
+//! The apps' vassal files.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::place::Place;
 
-/// One app's file, as an operator would write it.
+/// An app's file, as an operator would write it.
 #[derive(Debug, Clone)]
 pub struct Vassal {
     name: String,
@@ -21,7 +21,7 @@ pub struct Vassal {
 }
 
 impl Vassal {
-    /// An app in a folder, served at `NAME.localhost` by one worker.
+    /// Creates an app in a folder, served at `NAME.localhost` by one worker.
     #[must_use]
     pub fn new(name: &str, directory: &Path, app: &str) -> Self {
         Self {
@@ -38,20 +38,20 @@ impl Vassal {
         }
     }
 
-    /// The bare WSGI callables.
+    /// The plain WSGI app.
     #[must_use]
     pub fn wsgi(place: &Place) -> Self {
         Self::new("wsgi", &place.apps.join("wsgi"), "edges:application")
     }
 
-    /// Flask, its static files from disk.
+    /// The Flask app, with its static files.
     #[must_use]
     pub fn flask(place: &Place) -> Self {
         let folder = place.apps.join("flask");
         Self::new("flask", &folder, "app:app").python(&place.venv).folder("/static/", &folder.join("static"))
     }
 
-    /// Pyramid, its static files from disk.
+    /// The Pyramid app, with its static files.
     #[must_use]
     pub fn pyramid(place: &Place) -> Self {
         let folder = place.apps.join("pyramid");
@@ -59,7 +59,7 @@ impl Vassal {
         vassal.folder("/static/", &folder.join("static"))
     }
 
-    /// Django on that database, its collected static files from disk.
+    /// The Django app with that database, and its collected static files.
     #[must_use]
     pub fn django(place: &Place, database: &Path) -> Self {
         Self::new("django", &place.apps.join("django"), "site_django.wsgi:application")
@@ -69,56 +69,56 @@ impl Vassal {
             .folder("/static/", &place.django_static())
     }
 
-    /// Another name, and with it another domain.
+    /// Changes the name, and the domain accordingly.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self.domain(&format!("{name}.localhost"))
     }
 
-    /// Another domain.
+    /// Changes the domain.
     #[must_use]
     pub fn domain(mut self, domain: &str) -> Self {
         domain.clone_into(&mut self.domain);
         self
     }
 
-    /// Another callable of the same folder.
+    /// Changes the callable.
     #[must_use]
     pub fn app(mut self, app: &str) -> Self {
         app.clone_into(&mut self.app);
         self
     }
 
-    /// A virtualenv or an interpreter.
+    /// Sets a virtualenv or an interpreter.
     #[must_use]
     pub fn python(mut self, python: &Path) -> Self {
         self.python = Some(python.to_owned());
         self
     }
 
-    /// How many processes.
+    /// Sets the number of workers.
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
         self
     }
 
-    /// A variable of the environment.
+    /// Adds an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// A folder of static files.
+    /// Adds a folder of static files.
     #[must_use]
     pub fn folder(mut self, prefix: &str, folder: &Path) -> Self {
         self.folders.push((prefix.to_owned(), folder.to_owned()));
         self
     }
 
-    /// A line of TOML among the first keys, such as `path = "/blog"`.
+    /// Adds a line of TOML before the tables, such as `path = "/blog"`.
     #[must_use]
     pub fn key(mut self, line: &str) -> Self {
         self.keys += line;
@@ -126,7 +126,7 @@ impl Vassal {
         self
     }
 
-    /// A table of TOML, such as `[queue]` and its lines.
+    /// Adds a TOML table, such as `[queue]` and its keys.
     #[must_use]
     pub fn table(mut self, lines: &str) -> Self {
         self.tables += lines;
@@ -146,7 +146,7 @@ impl Vassal {
         self.text_for(rustix::process::geteuid().is_root())
     }
 
-    /// The text of the file, for an emperord that is root or is not.
+    /// The text of the file, for an emperord that does or doesn't run as root.
     #[must_use]
     pub fn text_for(&self, is_root: bool) -> String {
         let Self { domain, directory, app, workers, keys, tables, .. } = self;
@@ -154,7 +154,8 @@ impl Vassal {
             "domains = [\"{domain}\"]\napp = \"{app}\"\ndirectory = \"{}\"\nworkers = {workers}\n{keys}",
             directory.display()
         );
-        // Root runs an app as root only where its file says so, and in these folders no other user could run it.
+        // Root runs an app as root only if its file says so, and no other user could run the app in these
+        // folders.
         if is_root && !keys.lines().any(|line| line.starts_with("user")) {
             text += "user = \"root\"\n";
         }

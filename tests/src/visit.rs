@@ -1,4 +1,4 @@
-//! What a person does on the apps' sites, with what each page must show.
+//! What users do on the apps' sites, with checks of each page.
 
 use std::fs;
 
@@ -8,26 +8,26 @@ use http::{HeaderValue, Method};
 use crate::client::{Answer, Client, full, request};
 use crate::place::Place;
 
-/// Flask's page, and its style from disk.
+/// Checks Flask's page and its stylesheet.
 ///
 /// # Errors
-/// When something is not as it must be; so with all that follow.
+/// If a check fails, as in all functions below.
 pub async fn flask_page(client: &Client) -> anyhow::Result<()> {
     page(client, "Flask on Imperium", "/static/style.css").await
 }
 
-/// Pyramid's page, and its style from disk.
+/// Checks Pyramid's page and its stylesheet.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn pyramid_page(client: &Client) -> anyhow::Result<()> {
     page(client, "Pyramid on Imperium", "/static/style.css").await
 }
 
-/// Django's page, and its style from disk.
+/// Checks Django's page and its stylesheet.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn django_page(client: &Client) -> anyhow::Result<()> {
     page(client, "Django on Imperium", "/static/notes/style.css").await
 }
@@ -46,30 +46,30 @@ fn css(style: &Answer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The admin sends strangers to its login.
+/// Checks that the admin redirects anonymous users to its login page.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn django_stranger(client: &Client) -> anyhow::Result<()> {
     let sent_off = client.get("/admin/").await?.expect(302)?;
     ensure!(sent_off.header("location") == "/admin/login/?next=/admin/", "{:?}", sent_off.headers);
     Ok(())
 }
 
-/// A form without its token is refused.
+/// Checks that a form without a CSRF token is refused.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn django_csrf(client: &Client) -> anyhow::Result<()> {
     let refused = submit(client, "/contact", "title=forged").await?.expect(403)?;
     ensure!(refused.text().contains("CSRF verification failed"), "{}", refused.text());
     Ok(())
 }
 
-/// Logs in, after which the client has a session.
+/// Logs in. Afterwards the client has a session.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn django_login(client: &Client) -> anyhow::Result<()> {
     let token = token(client, "/admin/login/").await?;
     let form = format!("csrfmiddlewaretoken={token}&username=admin&password=imperium&next=/admin/");
@@ -81,10 +81,10 @@ pub async fn django_login(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Counts visits, each of which may be another process's.
+/// Checks a counter in the session across visits, which different processes may handle.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn django_session(client: &Client) -> anyhow::Result<()> {
     for visit in 1..=4 {
         let text = client.get("/visits").await?.expect(200)?.text();
@@ -96,7 +96,7 @@ pub async fn django_session(client: &Client) -> anyhow::Result<()> {
 /// Adds a row in the admin, and finds it in the list and on the site.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn django_add_row(client: &Client) -> anyhow::Result<()> {
     let title = format!("row-{:08x}", fastrand::u32(..));
     let token = token(client, "/admin/notes/note/add/").await?;
@@ -109,10 +109,10 @@ pub async fn django_add_row(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The admin's style, which Django does not serve itself, byte by byte.
+/// Checks the content of the admin's stylesheet, which Django doesn't serve itself.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn django_style(client: &Client, place: &Place) -> anyhow::Result<()> {
     let index = client.get("/admin/").await?.expect(200)?;
     ensure!(index.text().contains("href=\"/static/admin/css/base.css\""), "{}", index.text());
@@ -122,27 +122,27 @@ pub async fn django_style(client: &Client, place: &Place) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Which process answers.
+/// The pid of the process that responds.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn pid(client: &Client) -> anyhow::Result<u32> {
     pid_after(client, 0.0).await
 }
 
-/// Which process answers, after so many seconds.
+/// The pid of the process that responds, after that many seconds.
 ///
 /// # Errors
-/// As `flask_page`.
+/// Same as `flask_page`.
 pub async fn pid_after(client: &Client, seconds: f64) -> anyhow::Result<u32> {
     let text = client.get(&format!("/pid?sleep={seconds}")).await?.expect(200)?.text();
     text.trim().parse().with_context(|| format!("a process id expected, not {text:?}"))
 }
 
-/// The token in a page's form; its cookie is in the jar from then on.
+/// The CSRF token in a page's form. Its cookie is stored in the cookie jar.
 ///
 /// # Errors
-/// When the page has none.
+/// If the page has none.
 pub async fn token(client: &Client, page: &str) -> anyhow::Result<String> {
     let text = client.get(page).await?.expect(200)?.text();
     let after = text.split_once("name=\"csrfmiddlewaretoken\" value=\"");
@@ -150,18 +150,18 @@ pub async fn token(client: &Client, page: &str) -> anyhow::Result<String> {
     token.with_context(|| format!("find a token in {page}"))
 }
 
-/// Sends a form as a browser does, which tells where its page came from.
+/// Submits a form like a browser, with an `Origin` header.
 ///
 /// # Errors
-/// When no answer came.
+/// If no response arrives.
 pub async fn submit(client: &Client, path: &str, form: &str) -> anyhow::Result<Answer> {
     send_form(client, path, "application/x-www-form-urlencoded", form.to_owned().into_bytes()).await
 }
 
-/// As `submit`, for any encoding of a form.
+/// Like `submit`, for any form encoding.
 ///
 /// # Errors
-/// When no answer came.
+/// If no response arrives.
 pub async fn send_form(client: &Client, path: &str, encoding: &str, form: Vec<u8>) -> anyhow::Result<Answer> {
     let mut request = request(Method::POST, path, full(form));
     request.headers_mut().insert("content-type", HeaderValue::from_str(encoding)?);

@@ -1,26 +1,26 @@
-//! Waiting for a state, never for a time.
+//! Waits for states, never for times.
 
 use std::time::Duration;
 
 use anyhow::bail;
 use tokio::time::Instant;
 
-/// Far more than anything takes that works.
+/// Much longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 const GAP: Duration = Duration::from_millis(20);
 
-/// Asks again and again until `look` finds what is waited for.
+/// Calls `look` until it returns a value.
 ///
 /// # Errors
-/// What `look` fails with, or, when patience ends, `what` was waited for.
+/// The error of `look`. After `PATIENCE`, an error that names `what`.
 pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     within(PATIENCE, what, look).await
 }
 
-/// As `until`, with a patience of its own, where how long it takes is what is promised.
+/// Like `until`, with another limit, for tests that check a promised duration.
 ///
 /// # Errors
-/// As `until`.
+/// Same as `until`.
 pub async fn within<T>(
     patience: Duration,
     what: &str,

@@ -1,4 +1,4 @@
-//! Bytes on a connection, as they are: for requests that no client library would send.
+//! Raw bytes on a connection, for requests that no client library would send.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,29 +11,29 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A connection on which the test writes and reads each byte itself.
+/// A connection on which the test controls each byte.
 pub struct Wire {
     stream: TcpStream,
     unread: Vec<u8>,
 }
 
-/// One response, as it was framed.
+/// A response, as it was framed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// Its status.
     pub status: u16,
-    /// Its head, with the status line.
+    /// Its head, including the status line.
     pub head: String,
-    /// Its body, its chunks put together.
+    /// Its body, with chunks joined.
     pub body: Vec<u8>,
 }
 
-/// Whether a response may have a body: what was asked with HEAD is answered without.
+/// Whether the response may have a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// With HEAD.
+    /// The request was HEAD, so there is none.
     Head,
-    /// With any other method.
+    /// Any other method.
     Body,
 }
 
@@ -41,25 +41,25 @@ impl Wire {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody listens.
+    /// If nothing is listening.
     pub async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
         Ok(Self { stream: TcpStream::connect(address).await?, unread: Vec::new() })
     }
 
-    /// Writes bytes. A server may have closed before it read them all, which is no error here.
+    /// Writes bytes. It isn't an error if the server closes the connection before it has read all of them.
     ///
     /// # Errors
-    /// When the server neither reads nor closes.
+    /// If the server neither reads nor closes.
     pub async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let _closed_is_seen_when_read =
             timeout(PATIENCE, self.stream.write_all(bytes)).await.context("write")?;
         Ok(())
     }
 
-    /// Reads the next response; None when the server closed instead.
+    /// Reads the next response. None if the server closed the connection instead.
     ///
     /// # Errors
-    /// When it is cut, or no HTTP, or never comes.
+    /// If it is cut off, isn't HTTP, or doesn't arrive.
     pub async fn reply(&mut self, asked: Asked) -> anyhow::Result<Option<Reply>> {
         let Some(head) = self.head().await? else { return Ok(None) };
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -127,7 +127,7 @@ impl Wire {
         Ok(std::mem::take(&mut self.unread))
     }
 
-    /// A reset is an end, too: the server closed while there was more to read.
+    /// A reset also counts as the end: the server closed the connection with unread data.
     async fn more(&mut self) -> anyhow::Result<usize> {
         match timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),

@@ -1,32 +1,32 @@
-//! Where the things lie that the tests need and `cargo xtask test` makes.
+//! Locates the files that the tests need and `cargo xtask test` creates.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 
-/// Names the folder of the daemons' binaries.
+/// The variable that names the folder of the daemons' binaries.
 pub const BINARIES: &str = "TEST_BINARIES";
-/// Names the virtualenv of the apps.
+/// The variable that names the apps' virtualenv.
 pub const VENV: &str = "TEST_VENV";
-/// Names the folder of what the apps keep: Django's database and its collected static files.
+/// The variable that names the folder of the apps' data: Django's database and its collected static files.
 pub const KEPT: &str = "TEST_KEPT";
 
-/// Where the things lie that the stack is made of.
+/// The paths of what a stack needs.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The folder of the daemons' binaries.
     pub binaries: PathBuf,
-    /// The virtualenv of the apps.
+    /// The apps' virtualenv.
     pub venv: PathBuf,
-    /// What the apps keep.
+    /// The apps' data.
     pub kept: PathBuf,
     /// The apps' source.
     pub apps: PathBuf,
 }
 
 impl Place {
-    /// Under a target folder, where `cargo xtask` puts everything.
+    /// The paths below a target folder, as created by `cargo xtask`.
     #[must_use]
     pub fn in_target(target: &Path) -> Self {
         Self {
@@ -37,10 +37,11 @@ impl Place {
         }
     }
 
-    /// As `cargo xtask test` tells by the environment, else in the workspace's target folder.
+    /// The paths in the environment variables that `cargo xtask test` sets, otherwise in the workspace's
+    /// target folder.
     ///
     /// # Errors
-    /// When nothing is there.
+    /// If one of them doesn't exist.
     pub fn of_tests() -> anyhow::Result<Self> {
         let usual = Self::in_target(&root().join("target"));
         let told = |variable: &str, usual: PathBuf| env::var_os(variable).map_or(usual, PathBuf::from);
@@ -62,14 +63,14 @@ impl Place {
         self.kept.join("static")
     }
 
-    /// Django's database, with its tables and its administrator.
+    /// Django's database, with its tables and an administrator.
     #[must_use]
     pub fn django_database(&self) -> PathBuf {
         self.kept.join("db.sqlite3")
     }
 }
 
-/// The folder of the workspace.
+/// The root folder of the workspace.
 #[must_use]
 pub fn root() -> &'static Path {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));

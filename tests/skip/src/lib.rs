@@ -5,13 +5,14 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
-/// Names the file that collects what was skipped: a line for each test, with package, test and reason between tabs.
+/// The variable that names the file of skipped tests: a line per test, with package, test and reason
+/// separated by tabs.
 pub const SKIPPED: &str = "TEST_SKIPPED";
 
 /// The reason that [`needs_root!`] records.
 pub const NEEDS_ROOT: &str = "needs root";
 
-/// Ends the test that calls this, and records the reason, which is a format string with its arguments.
+/// Skips the calling test and records the reason, which is a format string with arguments.
 #[macro_export]
 macro_rules! skip {
     ($($reason:tt)+) => {{
@@ -22,7 +23,7 @@ macro_rules! skip {
     }};
 }
 
-/// Ends the test that calls this unless it runs as root.
+/// Skips the calling test unless it runs as root.
 #[macro_export]
 macro_rules! needs_root {
     () => {
@@ -32,7 +33,7 @@ macro_rules! needs_root {
     };
 }
 
-/// Ends the test that calls this unless these programs are in `PATH`.
+/// Skips the calling test unless these programs are in `PATH`.
 #[macro_export]
 macro_rules! needs_program {
     ($name:literal) => {
@@ -42,9 +43,9 @@ macro_rules! needs_program {
     };
 }
 
-/// What a test that was skipped returns.
+/// The return type of a test that can be skipped.
 pub trait Skipped {
-    /// The value that tells the test runner of no failure.
+    /// The value that the test runner considers a success.
     fn skipped() -> Self;
 }
 
@@ -87,7 +88,7 @@ pub fn record(package: &str, here: &str, reason: &str) {
     written.unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
 }
 
-/// As the test runner calls it: without its crate, and without what the macro adds.
+/// The test's name as the test runner shows it: without its crate, and without what the macro adds.
 fn test_name(here: &str) -> String {
     let parts = here.split("::").skip(1).filter(|part| !["here", "{{closure}}"].contains(part));
     parts.collect::<Vec<_>>().join("::")

@@ -1,4 +1,4 @@
-//! The ways to name an app: each is loaded by a real worker, and answers.
+//! Ways to name an app: a real worker loads and calls each one.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ class Application:
         yield b'a class'
 ";
 
-/// Beside a package `app`, and a module of the standard library's name.
+/// A file next to a package `app`, and named like a module of the standard library.
 const BESIDE: &str = "
 import site, sys
 from answers import answers
@@ -110,7 +110,7 @@ async fn paste_files() -> anyhow::Result<()> {
             "plain.py",
             "import logging\nfrom answers import answers\ndef main(config, text):\n    logging.getLogger('shop').info('made %s', text)\n    return answers(text)\n",
         ),
-        // Where Pyramid is not to be found, Paste alone loads it.
+        // If Pyramid isn't installed, Paste itself loads the file.
         ("alone/pyramid/__init__.py", "raise ModuleNotFoundError(\"No module named 'pyramid'\")"),
         ("alone/x.ini", "[app:main]\npaste.app_factory = plain:main\ntext = alone\n"),
         ("alone/plain.py", "from answers import answers\ndef main(config, text): return answers(text)\n"),

@@ -1,4 +1,4 @@
-//! Apps that break the rules: what their clients get, what the log says, and that nobody else is touched.
+//! Apps that violate the rules: the responses, the log, and that other requests aren't affected.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ use tests::wait::{PATIENCE, until};
 
 use crate::gate::Gate;
 
-/// A path, what its client gets, and what the log says; each is contained in the request that it is.
+/// Path, status and log text. Each failure affects only its own request.
 const CONTAINED: [(&str, u16, &str); 26] = [
     ("/no-start", 500, "without calling start_response"),
     ("/start-twice", 500, "start_response was called twice without exc_info"),
@@ -158,7 +158,7 @@ async fn an_app_that_writes_to_a_client_that_has_gone_is_told() -> anyhow::Resul
     .await
 }
 
-/// A path, and what the log says of the worker's end.
+/// Path, and what the log says about the worker's exit.
 const DEADLY: [(&str, &[&str]); 4] = [
     ("/os-exit", &["worker exited unexpectedly", "exited with status 0"]),
     ("/abort", &["worker exited unexpectedly", "signal 6"]),
@@ -200,7 +200,7 @@ async fn a_get_that_ends_each_worker_that_takes_it_is_given_up() -> anyhow::Resu
     .await
 }
 
-/// Each costs two workers, in which there are other requests at that time: those have their answers all the same.
+/// Each kills two workers that are also handling other requests, which still get responses.
 #[tokio::test]
 async fn gets_that_end_their_workers_among_others_fail_alone() -> anyhow::Result<()> {
     bad(4, 1, async |stack, client| {
@@ -245,7 +245,7 @@ async fn a_fork_that_stays_does_not_keep_its_dead_workers_requests() -> anyhow::
         let held = Gate::get(client, stack.root());
         ensure!(held.begun(1).await? == [pid], "another worker");
         stack.kill(pid)?;
-        // The worker's end of the connection is closed, though its child lives.
+        // The worker's connection is closed, although its child is still running.
         held.begun(2).await?;
         held.pass().await?;
         fs::write(gate, "")?;

@@ -1,4 +1,4 @@
-//! Bodies of every size, both ways, and clients that take their time.
+//! Bodies of all sizes in both directions, and slow clients.
 
 use anyhow::{Context as _, ensure};
 use http::{Method, Request};
@@ -11,7 +11,7 @@ use tests::vassal::Vassal;
 
 const HUGE: u64 = 300_000_000;
 const GROWTH: u64 = 32 << 20;
-/// Around where a body no longer goes inline.
+/// Sizes around the limit for inline bodies.
 const SIZES: [usize; 8] = [0, 1, 16_384, 65_535, 65_536, 65_537, 200_000, 3_000_000];
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn a_client_that_reads_slowly_holds_up_nobody() -> anyhow::Result<()> {
         for protocol in [Protocol::Http1, Protocol::Http2] {
             let client = stack.client("flask", protocol)?;
             let slow = client.open(request(Method::GET, "/stream?bytes=50000000", empty())).await?;
-            // The app has one worker, of one thread.
+            // The app has one worker with one thread.
             for _ in 0..5 {
                 client.get("/pid").await?.expect(200)?;
             }
@@ -140,7 +140,7 @@ async fn a_body_over_the_limit_is_refused() -> anyhow::Result<()> {
     .await
 }
 
-/// What the first piece is held back for would never come.
+/// The second chunk isn't created before the first one has arrived.
 #[tokio::test]
 async fn a_response_in_pieces_is_sent_as_it_is_made() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
@@ -187,7 +187,7 @@ fn post(path: &str, body: Body) -> Request<Body> {
     request(Method::POST, path, body)
 }
 
-/// A body that is made as the test goes on.
+/// A body whose chunks the test sends.
 fn by_hand() -> (tokio::sync::mpsc::Sender<bytes::Bytes>, Body) {
     use http_body_util::{BodyExt as _, StreamBody};
     let (send, receive) = tokio::sync::mpsc::channel(1);
@@ -212,7 +212,7 @@ fn expect_pattern(read: &pattern::Read, bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resident memory of frontd and of the one worker, once both have worked a little.
+/// Resident memory of frontd and the worker, after some requests.
 struct Footprint(Vec<(&'static str, u32, u64)>);
 
 impl Footprint {
@@ -224,7 +224,7 @@ impl Footprint {
         Ok(Self(each.into_iter().collect::<anyhow::Result<_>>()?))
     }
 
-    /// Demands that neither was ever much larger.
+    /// Checks that neither has grown much.
     fn has_not_grown(&self) -> anyhow::Result<()> {
         for (name, pid, before) in &self.0 {
             let most = process::memory(*pid, "VmHWM")?;

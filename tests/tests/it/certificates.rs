@@ -1,4 +1,4 @@
-//! A folder of certificates in which some are bad: the others are served, and no restart fails.
+//! A folder with good and bad certificates: the good ones are served, and no restart fails.
 
 use std::fs;
 use std::io::Write as _;
@@ -58,7 +58,7 @@ async fn a_folder_that_is_made_after_the_start_is_read_with_a_reload() -> anyhow
     .await
 }
 
-/// All of frontd.toml is read, and what is wrong in it changes nothing.
+/// A reload reads the whole frontd.toml. If it has errors, nothing changes.
 #[tokio::test]
 async fn a_reload_reads_the_whole_file_or_changes_nothing() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
@@ -113,7 +113,7 @@ impl Issued {
         [self.chain.as_str(), &self.key].concat()
     }
 
-    /// One that was never here: where a session is resumed, no certificate is shown.
+    /// A new client without TLS sessions: resumed sessions don't show a certificate.
     fn client(&self, stack: &Stack) -> anyhow::Result<Client> {
         Client::new(self.trusted.path(), &self.host, stack.https, Protocol::Http2)
     }
@@ -124,7 +124,7 @@ impl Issued {
     }
 }
 
-/// What a stack takes for its certificates, where there is such a folder.
+/// The folder of the stack's certificates, if it exists.
 fn folder(stack: &Stack) -> PathBuf {
     stack.root().join("certificates")
 }

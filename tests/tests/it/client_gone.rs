@@ -1,4 +1,4 @@
-//! Clients that leave before they are answered.
+//! Clients that disconnect before they get a response.
 
 use std::fs;
 
@@ -39,7 +39,7 @@ async fn a_request_whose_client_left_the_queue_is_never_begun() -> anyhow::Resul
     .await
 }
 
-/// An app that works has nothing to notice it by; what it answers goes nowhere.
+/// A busy app can't notice it. Its response is dropped.
 #[tokio::test]
 async fn a_request_whose_client_left_while_the_app_works_is_finished_for_nobody() -> anyhow::Result<()> {
     wsgi(async |stack| {
@@ -63,7 +63,7 @@ async fn a_request_whose_client_left_while_the_app_works_is_finished_for_nobody(
     .await
 }
 
-/// A GET; dropping what is given ends its connection.
+/// Sends a GET. Dropping the handle closes its connection.
 fn ask(client: &Client, path: &str) -> AbortOnDropHandle<()> {
     let (client, request) = (client.clone(), request(Method::GET, path, empty()));
     AbortOnDropHandle::new(TaskTracker::new().spawn(async move {

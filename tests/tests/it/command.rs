@@ -1,4 +1,4 @@
-//! The command line, where it needs no stack that is there already.
+//! Commands that don't need a running stack.
 
 use std::process::{Command, Output};
 
@@ -62,7 +62,7 @@ fn check(place: &Place, file: &std::path::Path) -> anyhow::Result<Output> {
     Ok(Command::new(place.binaries.join("imperium")).arg("check").arg(file).output()?)
 }
 
-/// What `imperium` says, whether it succeeds or not.
+/// The output of `imperium`, whether it succeeds or not.
 fn said(output: Output) -> anyhow::Result<String> {
     Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
 }
@@ -102,7 +102,7 @@ async fn check_and_emperord_blame_the_same_file_for_a_host_that_two_want() -> an
     let place = Place::of_tests()?;
     tests::stack::with([Vassal::wsgi(&place)], async |stack| {
         let text = Vassal::wsgi(&place).text();
-        // By its name it comes first, but the other one has the host.
+        // It comes first by name, but the other app already has the host.
         stack.write("aaa", &text)?;
         stack.logged(&["aaa.toml:", "which is taken by", "wsgi.toml"]).await?;
         let mut command = Command::new(place.binaries.join("imperium"));
@@ -114,7 +114,7 @@ async fn check_and_emperord_blame_the_same_file_for_a_host_that_two_want() -> an
     .await
 }
 
-/// Runs `imperium` as nobody, where root runs the tests.
+/// Runs `imperium` as nobody if the tests run as root.
 fn as_nobody(
     place: &Place,
     arguments: &[&std::ffi::OsStr],
@@ -129,7 +129,7 @@ fn as_nobody(
     Ok(command.stdin(std::process::Stdio::null()).output()?)
 }
 
-/// A folder of nobody's.
+/// A folder that belongs to nobody.
 fn home() -> anyhow::Result<tempfile::TempDir> {
     let home = tempfile::tempdir()?;
     if rustix::process::geteuid().is_root() {

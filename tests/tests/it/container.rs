@@ -1,4 +1,4 @@
-//! The container image: what its files name is there, and the stack does what a process 1 has to.
+//! The container image: its files are consistent, and the stack behaves correctly as process 1.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ async fn as_process_1_it_reaps_answers_probes_and_ends_in_order() -> anyhow::Res
     Ok(())
 }
 
-/// Leaves a request under way.
+/// Leaves a request running.
 async fn in_container(container: &Container) -> anyhow::Result<Gate> {
     until("the container is well", async || Ok(container.is_healthy().await?.then_some(()))).await?;
     let init = Process::of(container.init().await?).context("process 1 has ended")?;
@@ -61,7 +61,7 @@ async fn in_container(container: &Container) -> anyhow::Result<Gate> {
     container.exec(&["sh", "-c", "sleep 600 >/dev/null 2>&1 &"]).await?.context("leave an orphan")?;
     let orphan = child(&init, "sleep").await?;
     is_reaped(&init, orphan).await.context("an orphan of the container")?;
-    // What an app's worker is to the container once its emperord has died.
+    // After emperord has died, its worker is an orphan, like any process in the container.
     let emperord = child(&init, "emperord").await?;
     let worker = Process::descendants(emperord).first().context("emperord has no worker")?.clone();
     is_reaped(&init, emperord).await?;
@@ -77,7 +77,7 @@ async fn child(of: &Process, command: &str) -> anyhow::Result<u32> {
     Ok(until(&format!("{command} runs"), child).await?.pid)
 }
 
-/// Kills a process, and waits until not even a zombie of it is left.
+/// Kills a process, and waits until it was reaped.
 async fn is_reaped(init: &Process, pid: u32) -> anyhow::Result<()> {
     process::signal(pid, rustix::process::Signal::KILL)?;
     let children = PathBuf::from(format!("/proc/{0}/task/{0}/children", init.pid));
@@ -187,7 +187,7 @@ fn recipe() -> anyhow::Result<Containerfile> {
     Containerfile::read(&folder().join("Containerfile"))
 }
 
-/// Runs a shell as the image does: with root's path, which has programs that a user's doesn't.
+/// Runs a shell with the image's `PATH`, which includes root's folders.
 fn shell(arguments: &[&str]) -> anyhow::Result<bool> {
     let mut shell = Command::new("/bin/sh");
     shell.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").args(arguments);

@@ -1,4 +1,4 @@
-//! `kill -9` of each process, under load; and what a gentle end of frontd waits for.
+//! `kill -9` of each process under load, and graceful stops of frontd.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,7 +50,7 @@ async fn only_a_post_that_was_begun_fails_with_its_worker() -> anyhow::Result<()
             stack.until("wsgi", "the dead worker is replaced", replaced).await?;
         }
         let ledger = load.finish().await?;
-        // A worker has one thread here, so that it has begun one request at most.
+        // A worker has one thread here, so it has at most one request running.
         ensure!(ledger.status(502) <= kills, "more were lost than were begun: {ledger:#?}");
         ensure!(ledger.right + ledger.status(502) == ledger.sent, "{ledger:#?}");
         Ok(())
@@ -80,7 +80,7 @@ async fn a_get_moves_to_another_worker_and_a_post_does_not() -> anyhow::Result<(
     .await
 }
 
-/// What is tried again for fear that it killed the worker may take as long as it likes, as long polls do.
+/// A request that is retried because it may have killed its worker can still take long, like a long poll.
 #[tokio::test]
 async fn requests_that_are_tried_again_do_not_hold_up_the_only_worker() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).key("threads = 16");
@@ -135,7 +135,7 @@ async fn emperord_dies_and_nothing_else_does() -> anyhow::Result<()> {
     .await
 }
 
-/// A worker that dies while nobody watches is replaced once somebody does.
+/// A worker that dies while emperord is down is replaced once emperord is back.
 #[tokio::test]
 async fn the_folder_of_vassals_is_gone_when_emperord_starts() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
@@ -171,7 +171,8 @@ async fn a_worker_dies_while_emperord_is_dead() -> anyhow::Result<()> {
     .await
 }
 
-/// A reload that cannot start, then one worker after the other is killed: each is replaced by what worked.
+/// A reload fails to start, then workers are killed one after another: each is replaced with the version that
+/// worked.
 #[tokio::test]
 async fn workers_killed_after_an_abandoned_reload_are_replaced() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(3);
@@ -188,7 +189,7 @@ async fn workers_killed_after_an_abandoned_reload_are_replaced() -> anyhow::Resu
             ensure!(abandoned(&status), "it does not say what is held back: {status:#?}");
             load.flows(30).await?;
         }
-        // The next emperord knows what worked, too.
+        // The next emperord also knows the version that worked.
         let emperord = stack.daemon("emperord").await?;
         let before = stack.status().await?.app("wsgi").map(App::ready).unwrap_or_default();
         stack.kill(emperord)?;
@@ -202,7 +203,7 @@ async fn workers_killed_after_an_abandoned_reload_are_replaced() -> anyhow::Resu
     .await
 }
 
-/// Who is alive is not written down any more: the workers serve until others are ready in their places.
+/// The workers aren't recorded any more: they serve until others have replaced them.
 #[tokio::test]
 async fn a_lost_and_a_damaged_file_of_workers_cost_no_request() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
@@ -234,7 +235,7 @@ async fn frontd_dies_and_serves_again() -> anyhow::Result<()> {
         let workers = stack.ready("wsgi", 2).await?;
         for _ in 0..2 {
             end_frontd(stack, Signal::KILL).await?;
-            // The sockets are held by `up`: nobody is refused, whoever comes meanwhile waits.
+            // `up` holds the sockets: new connections wait instead of being refused.
             client.get("/hello").await?.expect(200)?;
             ensure!(stack.ready("wsgi", 2).await? == workers, "frontd took workers with it");
         }
@@ -274,11 +275,11 @@ async fn frontd_told_to_end_loses_no_request() -> anyhow::Result<()> {
     .await
 }
 
-/// Who comes while the old one waits for a slow answer is served by the next, and does not wait for that answer.
+/// New requests are handled by the next frontd, while the old one waits for a slow response.
 #[tokio::test]
 async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()> {
     wsgi(3, async |stack, client| {
-        // The next frontd does not know which workers they hold.
+        // The next frontd doesn't know which workers they occupy.
         let (held, other) = (Gate::get(client, stack.root()), Gate::get(client, stack.root()));
         held.begun(1).await?;
         other.begun(1).await?;
@@ -299,7 +300,7 @@ async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()>
     .await
 }
 
-/// What a frontd that drains already has begun is waited for at the end of the stack, too.
+/// When the stack stops, requests of a frontd that is already draining are awaited too.
 #[tokio::test]
 async fn a_stack_told_to_end_waits_for_a_frontd_that_drains() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
@@ -315,7 +316,7 @@ async fn a_stack_told_to_end_waits_for_a_frontd_that_drains() -> anyhow::Result<
     stack.end_beside_clients().await
 }
 
-/// A client may open a connection and say nothing on it: that holds up no restart.
+/// Idle connections don't delay a restart.
 #[tokio::test]
 async fn frontd_told_to_end_waits_for_nobody_who_says_nothing() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
@@ -335,7 +336,7 @@ async fn frontd_told_to_end_waits_for_nobody_who_says_nothing() -> anyhow::Resul
     .await
 }
 
-/// emperord is frozen rather than killed, or `up` would start it again.
+/// emperord is frozen instead of killed, since `up` would restart it.
 #[tokio::test]
 async fn frontd_serves_from_the_last_table_while_emperord_is_away() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
@@ -367,7 +368,7 @@ async fn end_frontd(stack: &Stack, signal: Signal) -> anyhow::Result<()> {
     until("frontd serves again", again).await
 }
 
-/// Demands that besides the daemons nothing runs but these workers.
+/// Checks that no processes are running apart from the daemons and these workers.
 async fn no_others(stack: &Stack, workers: &[u32]) -> anyhow::Result<()> {
     let daemons = [stack.daemon("frontd").await?, stack.daemon("emperord").await?];
     let all: BTreeSet<_> = Process::descendants(stack.up()).into_iter().map(|it| it.pid).collect();

@@ -1,4 +1,4 @@
-//! That what an app gives reaches its client, in each way that apps have to give it.
+//! Everything that an app sends reaches the client, in each way that apps can send it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ async fn a_response_is_closed_when_its_file_cannot_be_sent_or_its_client_has_gon
     .await
 }
 
-/// Another thread of the app holds the GIL, in C, while a request comes: I/O goes on all the same.
+/// Another thread of the app holds the GIL in C code while a request arrives: I/O continues.
 #[tokio::test]
 async fn a_request_that_finds_the_gil_held_in_c_waits_and_costs_no_worker() -> anyhow::Result<()> {
     delivery(async |stack| {
@@ -113,7 +113,7 @@ async fn a_request_that_finds_the_gil_held_in_c_waits_and_costs_no_worker() -> a
         until("the GIL is held", async || Ok(record.exists().then_some(()))).await?;
         let (asking, asked) = (client.clone(), request(Method::GET, "/pid", empty()));
         let answer = tokio_util::task::TaskTracker::new().spawn(async move { asking.send(asked).await });
-        // The worker tells it itself, and can tell nothing unless somebody drives its I/O.
+        // The worker reports this itself, which requires that its I/O is being driven.
         stack.until("wsgi", "the request has begun", |app| app.workers[0].busy == 1).await?;
         release(&pipe)?;
         let text = answer.await??.expect(200)?.text();
@@ -301,7 +301,7 @@ async fn delivery(story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyh
     stack::with([app()?], async |stack| story(stack).await).await
 }
 
-/// An app with a folder whose files it may have sent.
+/// An app with a folder of files that frontd may send.
 async fn with_folder(story: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let folder = TempDir::new()?;
     let vassal = app()?.table(&format!("[sendfile]\n\"/files/\" = \"{}\"", folder.path().display()));

@@ -1,4 +1,4 @@
-//! What a developer is shown when the app fails, in the browser and in the terminal, and that nobody else is.
+//! A developer sees in browser and terminal why the app fails, but nobody else does.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ def application(environ, start_response):
     raise ValueError("<b>the secret</b>")
 "#;
 
-/// The response as it is on the wire. Nothing is printed that could be trusted before the app serves.
+/// The raw response. The CA isn't known before the app serves.
 async fn fetch(stack: &Stack) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(stack.http).await?;
     stream
@@ -94,7 +94,7 @@ async fn visitors_are_shown_nothing_of_the_inside() -> anyhow::Result<()> {
 fn without_reloading_an_app_that_cannot_start_ends_up_with_status_3() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("app.py"), BROKEN)?;
-    // A run that does not end by itself is ended.
+    // Limits the run, in case it doesn't exit by itself.
     let mut up = Command::new("timeout");
     up.arg("60").arg(Place::of_tests()?.binaries.join("imperium"));
     up.args(["up", "app.py", "--no-reload", "--port", "0", "--https", "off"]).current_dir(folder.path());

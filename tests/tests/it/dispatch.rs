@@ -1,4 +1,4 @@
-//! Which worker gets the request.
+//! The choice of a worker for a request.
 
 use std::collections::BTreeSet;
 
@@ -87,7 +87,7 @@ async fn a_full_queue_refuses_and_a_long_wait_ends() -> anyhow::Result<()> {
     .await
 }
 
-/// Quick requests over several connections at once, and the processes that answered them.
+/// Quick requests over several connections. Returns the processes that handled them.
 async fn quick(client: &Client, connections: usize, each: usize) -> anyhow::Result<BTreeSet<u32>> {
     let mut tasks = JoinSet::new();
     for _ in 0..connections {

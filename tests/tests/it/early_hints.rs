@@ -1,4 +1,4 @@
-//! What a client is told while the app still works on its response.
+//! Early hints, which clients receive while the app still prepares its response.
 
 use std::fs;
 

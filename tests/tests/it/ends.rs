@@ -1,4 +1,4 @@
-//! What clients see when a process of the stack ends: what docs/failures.md says and no other file here tests.
+//! Cells of docs/failures.md that aren't tested in other files: what clients see when a process exits.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ async fn a_killed_frontd_cuts_what_is_in_flight_and_the_app_ends_it_once() -> an
             stack.kill(stack.daemon("frontd").await?)?;
             stack.whole().await?;
             held.open()?;
-            // It has one thread: this is answered after what was in flight.
+            // The worker has one thread, so this request is handled after the one in flight.
             client.get("/hello").await?.expect(200)?;
             ensure!(held.pids()? == worker, "{protocol}: begun again: {:?}", held.pids()?);
             ensure!(held.answer().await.is_err(), "{protocol}: answered by a frontd that was killed");
@@ -113,7 +113,7 @@ async fn emperord_told_to_end_costs_no_request_and_no_worker() -> anyhow::Result
     .await
 }
 
-/// Python leaves SIGHUP to the kernel, which ends the process at once.
+/// Python doesn't handle SIGHUP, so the kernel kills the process.
 #[tokio::test]
 async fn sighup_ends_a_worker_as_a_crash_does() -> anyhow::Result<()> {
     wsgi(2, async |stack| {
@@ -170,7 +170,7 @@ async fn a_worker_that_drains_for_longer_than_it_may_is_killed_and_its_post_is_a
     .await
 }
 
-/// Its terminal was closed.
+/// For example because its terminal was closed.
 #[tokio::test]
 async fn a_stack_that_is_hung_up_finishes_what_it_has_begun() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?)])?;
@@ -183,7 +183,7 @@ async fn a_stack_that_is_hung_up_finishes_what_it_has_begun() -> anyhow::Result<
     stack.end_beside_clients().await
 }
 
-/// The kernel tells the daemons, each of which ends in order.
+/// The kernel signals the daemons, which then exit gracefully.
 #[tokio::test]
 async fn a_stack_whose_up_is_killed_finishes_what_it_has_begun_and_leaves_nothing() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?)])?;

@@ -1,4 +1,4 @@
-//! Apps that fail, and what their operators are told.
+//! Failing apps, and what their operators see.
 
 use std::fs;
 
@@ -59,7 +59,7 @@ async fn an_app_that_cannot_be_called_is_named() -> anyhow::Result<()> {
     .await
 }
 
-/// As a database that comes up after the app.
+/// For example a database that starts after the app.
 #[tokio::test]
 async fn an_app_whose_import_fails_for_a_while_comes_up_by_itself() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
@@ -96,7 +96,7 @@ async fn an_app_with_a_syntax_error_is_tried_again_only_when_its_own_files_chang
         let app = stack.root().join("broken");
         fs::create_dir(&app)?;
         fs::write(app.join("late.py"), "application = (\n")?;
-        // An interpreter that can be watched, as one of PATH cannot.
+        // A file that can be watched, unlike an interpreter in PATH.
         let python = stack.place.venv.clone();
         for preload in ["preload = false", "preload = true"] {
             let name = preload.replace(" = ", "-");
@@ -131,7 +131,7 @@ async fn told(stack: &Stack, status: &App, words: &[&str]) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Fewer starts at once than there are apps, and each takes a good part of the time that it may take.
+/// Fewer concurrent starts than apps, and each start takes a large part of its limit.
 #[tokio::test]
 async fn many_apps_start_in_turn_and_all_in_time() -> anyhow::Result<()> {
     let place = Place::of_tests()?;

@@ -1,4 +1,4 @@
-//! Commands that are told no folder find what `imperium up` runs for the user.
+//! Commands without `--root` find the user's running `imperium up`.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -39,7 +39,7 @@ fn imperium(runtime: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result
     Ok(command.output()?)
 }
 
-/// What a command prints.
+/// The output of a command.
 fn said(runtime: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let output = imperium(runtime, folder, arguments)?;
     ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! Holds a request inside of an app until the test lets it go on.
+//! Keeps a request running in an app until the test releases it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tests::wait::until;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// A request to the bare app's `/gated`, and the two files through which app and test speak.
+/// A request to `/gated` of the plain app, with the files for communication between app and test.
 pub(crate) struct Gate {
     record: PathBuf,
     gate: PathBuf,
@@ -18,7 +18,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Sends a GET that the app will not answer before the gate is opened.
+    /// Sends a GET that the app answers only after the gate was opened.
     pub(crate) fn get(client: &Client, folder: &Path) -> Self {
         Self::send(client, folder, Method::GET)
     }
@@ -33,7 +33,7 @@ impl Gate {
         Self { record, gate, answer }
     }
 
-    /// Waits until the app has begun the request so many times, and tells by which processes.
+    /// Waits until the app has started the request that many times. Returns the pids.
     pub(crate) async fn begun(&self, times: usize) -> anyhow::Result<Vec<u32>> {
         until("the app has begun the request", async || {
             let pids = self.pids()?;
@@ -42,34 +42,35 @@ impl Gate {
         .await
     }
 
-    /// Which processes have begun it so far.
+    /// The pids of the processes that have started it so far.
     pub(crate) fn pids(&self) -> anyhow::Result<Vec<u32>> {
         pids(&self.record)
     }
 
-    /// Lets the app answer.
+    /// Lets the app respond.
     pub(crate) fn open(&self) -> anyhow::Result<()> {
         fs::write(&self.gate, "").context("open the gate")
     }
 
-    /// Whether the client has its answer.
+    /// Whether the client has received its response.
     pub(crate) fn is_answered(&self) -> bool {
         self.answer.is_finished()
     }
 
-    /// What the client was answered.
+    /// The response.
     pub(crate) async fn answer(self) -> anyhow::Result<Answer> {
         self.answer.await?
     }
 
-    /// Waits for the answer of a gate that stays closed; tells which processes had begun it, too.
+    /// Waits for the response without opening the gate. Also returns the pids of the processes that had
+    /// started it.
     pub(crate) async fn end(self) -> anyhow::Result<(Vec<u32>, Answer)> {
         let record = self.record.clone();
         let answer = self.answer.await??;
         Ok((pids(&record)?, answer))
     }
 
-    /// Opens the gate, and tells which process answered.
+    /// Opens the gate. Returns the pid of the process that responded.
     pub(crate) async fn pass(self) -> anyhow::Result<u32> {
         self.open()?;
         Ok(self.answer().await?.expect(200)?.text().trim().parse()?)

@@ -1,4 +1,4 @@
-//! An app that hangs while it starts leaves its stack in the log before its process is killed.
+//! If an app hangs while it starts, its stack is logged before its process is killed.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use tests::stack;
 use tests::status::App;
 use tests::vassal::Vassal;
 
-/// Python that waits for a lock nobody gives back, and C that holds the GIL meanwhile.
+/// Python that waits for a lock forever, and C code that holds the GIL forever.
 const IMPORT: &str = "import threading\ndef wait_for_database():\n    threading.Lock().acquire() and \
                       threading.Event().wait()\nwait_for_database()\n";
 const GIL: &str =

@@ -1,4 +1,4 @@
-//! A worker takes requests only once its health path has answered 2xx inside it.
+//! A worker accepts requests only after its health path has returned 2xx.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use tests::stack;
 use tests::status::App;
 use tests::vassal::Vassal;
 
-/// Is well once a file `well` is there; `/up` streams its answer, and asks for the app's own host.
+/// Healthy once a file `well` exists. `/up` streams its response, and checks the request's host.
 const APP: &str = r#"
 import os
 import edges
@@ -78,7 +78,7 @@ async fn one_that_is_never_well_is_given_up_and_the_old_serve_on() -> anyhow::Re
         stack.remove("ill")?;
         stack.logged(&["ill-1", "worker ended"]).await?;
         stack.put(&vassal.clone().named("alone").domain("ill.localhost"))?;
-        // It is tried again for as long as it takes.
+        // The start is retried forever.
         let retried = |app: &App| app.state == "backing_off" && app.error().contains(why);
         stack.until("alone", "its start is given up", retried).await?;
         Ok(())

@@ -1,5 +1,5 @@
-//! Responses that nobody reads any more, in threads that no exception reaches: as long as one thread is left, the
-//! worker serves on.
+//! Responses that nobody reads any more, in threads that can't be interrupted: the worker keeps serving while
+//! it has another thread.
 
 use std::fs;
 
@@ -54,7 +54,7 @@ async fn a_quiet_response_costs_one_thread_and_no_worker_until_all_are_held() ->
     .await
 }
 
-/// Without a limit for quiet responses, clients that leave cost no more than with one.
+/// Even without an idle limit, disconnected clients cost no more than with one.
 #[tokio::test]
 async fn without_an_idle_limit_a_client_that_leaves_costs_one_thread() -> anyhow::Result<()> {
     stalling("0", 1, 2, async |stack| {
@@ -79,7 +79,7 @@ async fn a_worker_of_one_thread_is_replaced_once_that_is_held() -> anyhow::Resul
     .await
 }
 
-/// A thread is taken, and the log tells why and where.
+/// A thread is lost, and the log tells why and where.
 async fn held(stack: &Stack, why: &str) -> anyhow::Result<()> {
     stack.logged(&["WARN slow-1", "cannot be interrupted", why, "path=/stalled-held"]).await?;
     stack.logged(&["slow.py", "in stalled_held"]).await?;
@@ -94,7 +94,7 @@ async fn serves_on(stack: &Stack, pid: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Requests wait meanwhile; the new worker is ready before the old one is drained.
+/// Requests wait meanwhile. The new worker is ready before the old one is drained.
 async fn replaced_without_loss(stack: &Stack, client: &Client, pid: u32) -> anyhow::Result<()> {
     let load = Load::start(client, 3, Kind::Both);
     stack.logged(&["worker is drained", "recycled: each of its threads is blocked"]).await?;

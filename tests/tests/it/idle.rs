@@ -1,4 +1,5 @@
-//! Responses that have begun, and then give nothing: the client is cut, the app is told, and its thread is free again.
+//! Responses that stall after they started: the client is cut off, the app is interrupted, and its thread is
+//! free again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ async fn a_response_that_stalls_is_cut_and_its_app_is_interrupted() -> anyhow::R
             let client = stack.client("slow", protocol)?;
             let mut stalled = Stalled::open(&client, stack, path).await?;
             ensure!(stalled.is_cut().await, "{protocol} {path}: a stalled body passed for whole");
-            // What gives pieces can be told between two of them, and is closed then.
+            // An app that yields chunks can be interrupted between two of them, and is closed then.
             let told = ["RequestTimeout: the response sent nothing for 1s", "GeneratorExit"];
             let told = if path == "/stalled-empty" { &told[..] } else { &told[..1] };
             until("the app is told", async || {
@@ -64,7 +65,7 @@ async fn threads_of_one_worker_stall_each_for_itself() -> anyhow::Result<()> {
     .await
 }
 
-/// No thread of it can serve, whoever reads what.
+/// None of its threads can serve, so it doesn't matter who reads the responses.
 #[tokio::test]
 async fn a_worker_whose_python_is_held_by_c_amidst_a_response_is_replaced() -> anyhow::Result<()> {
     stalling("'1s'", 1, 2, async |stack| {
@@ -81,7 +82,7 @@ async fn a_worker_whose_python_is_held_by_c_amidst_a_response_is_replaced() -> a
     .await
 }
 
-/// With an empty piece an app asks whether the client is there.
+/// An app can send an empty chunk to find out whether the client is still connected.
 #[tokio::test]
 async fn an_app_that_gives_empty_pieces_learns_that_its_client_has_left() -> anyhow::Result<()> {
     stalling("0", 1, 1, async |stack| {
@@ -149,7 +150,7 @@ async fn a_client_that_reads_nothing_costs_no_thread() -> anyhow::Result<()> {
     .await
 }
 
-/// A response whose first piece has come.
+/// A response whose first chunk has arrived.
 pub(crate) struct Stalled {
     pub(crate) record: PathBuf,
     body: Incoming,
@@ -166,7 +167,7 @@ impl Stalled {
         Ok(Self { record, body })
     }
 
-    /// Waits for the end of the body, which is to be none.
+    /// Waits for the end of the body, which must be an error.
     pub(crate) async fn is_cut(&mut self) -> bool {
         loop {
             match self.body.frame().await {
@@ -177,7 +178,7 @@ impl Stalled {
         }
     }
 
-    /// The client leaves.
+    /// Disconnects the client.
     pub(crate) fn leave(self) -> PathBuf {
         self.record
     }

@@ -1,4 +1,4 @@
-//! What an app sees of its worker, and how what it prints comes out.
+//! What an app can learn about its worker, and how its output is logged.
 
 use std::fs;
 use std::process::Command;
@@ -58,7 +58,7 @@ async fn an_apps_own_module_of_that_name_stays_its_own() -> anyhow::Result<()> {
     .await
 }
 
-/// As a package that is installed where no worker is.
+/// The package as installed outside of a worker.
 #[test]
 fn outside_of_a_worker_the_module_says_so() -> anyhow::Result<()> {
     let program = "import imperium as it\n\
@@ -119,7 +119,7 @@ async fn the_lines_of_many_threads_do_not_mix() -> anyhow::Result<()> {
     .await
 }
 
-/// The log's events: a line that begins with a time, and those after it that do not.
+/// Splits the log into events: a line that starts with a time, and the following lines that don't.
 fn events(log: &str) -> Vec<String> {
     let mut events: Vec<String> = Vec::new();
     for line in log.lines() {

@@ -1,4 +1,4 @@
-//! How the stack begins and ends.
+//! Starts and stops of the stack.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -16,7 +16,7 @@ use tests::wait::PATIENCE;
 
 use crate::gate::Gate;
 
-/// That nothing is left is what every test asks when its stack ends; here it ends amidst work.
+/// Every test checks that its stack leaves nothing behind. This one stops it while requests are running.
 #[tokio::test]
 async fn a_stack_told_to_end_finishes_what_it_has_begun() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
@@ -32,7 +32,7 @@ async fn a_stack_told_to_end_finishes_what_it_has_begun() -> anyhow::Result<()> 
     stack.end_beside_clients().await
 }
 
-/// Says more than the kernel keeps for somebody who does not listen.
+/// Sends more notifications than the kernel queues for a socket that isn't read.
 fn fill(notices: &Path) -> anyhow::Result<()> {
     let limit: usize = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen")?.trim().parse()?;
     let socket = UnixDatagram::unbound()?;
@@ -73,7 +73,7 @@ async fn a_stack_ends_under_load() -> anyhow::Result<()> {
 async fn the_state_of_one_run_is_no_burden_to_the_next() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?).workers(2)], async |stack| {
         let workers = stack.ready("wsgi", 2).await?;
-        // All at once: nobody is there to tell anybody.
+        // All at once, so that no process can notify another.
         for pid in [stack.daemon("emperord").await?, stack.daemon("frontd").await?].iter().chain(&workers) {
             process::signal(*pid, Signal::KILL)?;
         }

@@ -1,4 +1,4 @@
-//! The stack as a whole: real daemons, real apps; a subject a file.
+//! Integration tests with real daemons and real apps. Each file covers one subject.
 
 mod app_names;
 mod bad_apps;

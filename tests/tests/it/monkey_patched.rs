@@ -1,4 +1,4 @@
-//! Apps that replace threads by greenlets: several threads are refused, with what to do.
+//! Apps that replace threads with greenlets: several threads are refused, with a hint.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use tests::stack;
 use tests::status::App;
 use tests::vassal::Vassal;
 
-/// Answers once as many requests are in it as there are threads.
+/// Responds once as many requests are running as there are threads.
 const APP: &str = r#"
 import os, threading, time, uuid
 

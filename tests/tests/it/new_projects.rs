@@ -1,5 +1,5 @@
-//! What `imperium new` writes for the skeletons of its corpus, served: each is imported by a real worker, with the real
-//! framework, and answers.
+//! The files that `imperium new` writes for the projects of its corpus work: a real worker imports each app
+//! with the real framework, and serves it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tests::status::App;
 use tests::vassal::Vassal;
 use tokio::process::Command;
 
-/// As many start at once.
+/// The number of projects that are started at once.
 const AT_ONCE: usize = 8;
 
 #[tokio::test]
@@ -61,7 +61,7 @@ fn name(case: &Path) -> &str {
     case.file_name().and_then(|it| it.to_str()).unwrap_or_default()
 }
 
-/// As `imperium new` writes it, but for the number of its workers.
+/// Writes the project's file with `imperium new`, with fewer workers.
 async fn write(stack: &Stack, folder: &Path, case: &Path) -> anyhow::Result<()> {
     let (name, root) = (name(case), folder.join("root"));
     let project = folder.join(name);
@@ -76,7 +76,7 @@ async fn write(stack: &Stack, folder: &Path, case: &Path) -> anyhow::Result<()> 
         if line.starts_with("workers = ") { "workers = 1\n".into() } else { format!("{line}\n") }
     };
     let text = text.lines().map(one).collect::<String>();
-    // Root runs an app as root only where its file says so.
+    // Root runs an app as root only if its file says so.
     let user = if rustix::process::geteuid().is_root() { "user = \"root\"\n" } else { "" };
     stack.write(name, &format!("{user}{text}"))
 }
@@ -90,7 +90,7 @@ async fn answers(stack: &Stack, name: &str, expected: &str) -> anyhow::Result<()
     Ok(())
 }
 
-/// The project's folder, or a file or folder in it that the case names; and what comes with it.
+/// The project's folder, or the file or folder in it that the case names, followed by the other arguments.
 fn arguments(case: &Path, project: &Path) -> Vec<PathBuf> {
     let given = fs::read_to_string(case.join("arguments")).unwrap_or_default();
     let given: Vec<&str> = given.lines().collect();

@@ -15,7 +15,7 @@ use tests::status::App;
 use tests::vassal::Vassal;
 use tests::wait::{PATIENCE, until};
 
-/// Tells by whom it was imported, and which of its hooks were called where.
+/// Reports which process imported it, and which hooks were called where.
 const APP: &str = r#"
 import json, os, threading
 import imperium
@@ -58,7 +58,7 @@ async fn facts(client: &Client, of: &[u32]) -> anyhow::Result<Vec<serde_json::Va
     .await
 }
 
-/// Load beside it, so that requests reach each of the workers.
+/// Load in the background, so that requests reach all workers.
 fn load(stack: &Stack) -> anyhow::Result<Load> {
     Ok(Load::start(&stack.client("shared", Protocol::Http1)?, 6, Kind::Both))
 }
@@ -88,7 +88,7 @@ async fn it_is_imported_once_and_each_worker_is_a_process_of_its_own() -> anyhow
 async fn reloads_scaling_and_crashes_under_load() -> anyhow::Result<()> {
     let (_folder, vassal) = app()?;
     stack::with([vassal.clone()], async |stack| {
-        // GET alone: what a killed worker had begun may be tried elsewhere.
+        // Only GET, since requests of a killed worker are retried.
         let load = Load::start(&stack.client("shared", Protocol::Http1)?, 6, Kind::Gets);
         let first = template(stack)?;
         let old = stack.ready("shared", 3).await?;
@@ -172,8 +172,8 @@ async fn what_cannot_be_imported_has_its_traceback_in_the_status() -> anyhow::Re
     .await
 }
 
-/// Its thread starts again in each fork, as OpenTelemetry's do; and it holds its lock most of the time, which is taken
-/// for the time of a fork, as that of `logging` is.
+/// Its thread is restarted in each fork, like OpenTelemetry's. It holds its lock most of the time, and the
+/// lock is acquired around a fork, like that of `logging`.
 const THREADS: &str = r#"
 import os, threading, time
 
@@ -301,7 +301,7 @@ async fn another_number_while_it_is_imported() -> anyhow::Result<()> {
     .await
 }
 
-/// An app that turns preload on and off again is replaced as by any other change.
+/// Turning preload on or off replaces workers like any other change.
 #[tokio::test]
 async fn on_and_off() -> anyhow::Result<()> {
     let (_folder, vassal) = app()?;
@@ -320,7 +320,8 @@ async fn on_and_off() -> anyhow::Result<()> {
     .await
 }
 
-/// What another worker costs when it is ready: the figures are printed, and memory is held to what is promised.
+/// The cost of another worker once it is ready: prints the figures, and checks memory against the promised
+/// limit.
 #[tokio::test]
 async fn another_worker_of_django_costs_little_memory() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
@@ -343,7 +344,7 @@ async fn another_worker_of_django_costs_little_memory() -> anyhow::Result<()> {
     .await
 }
 
-/// So many at once that each worker has some.
+/// Sends enough concurrent requests for each worker to get some.
 async fn visit_all(client: &Client) -> anyhow::Result<()> {
     for _ in 0..5 {
         let visits = (0..20).map(|_| client.get("/"));
@@ -354,7 +355,7 @@ async fn visit_all(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Pss of all processes of an app, its template among them.
+/// The total PSS of an app's processes, including its template.
 async fn total(stack: &Stack, app: &str) -> anyhow::Result<u64> {
     let mut pids = stack.until(app, "it is whole", App::is_whole).await?.ready();
     pids.push(template(stack)?);
@@ -366,7 +367,7 @@ fn print(figures: &str) {
     println!("{figures}");
 }
 
-/// The process that has the title of a template.
+/// The process whose title is that of a template.
 fn template(stack: &Stack) -> anyhow::Result<u32> {
     let pids = Process::descendants(stack.up()).into_iter().map(|it| it.pid);
     pids.into_iter().find(|pid| title(*pid).contains("[template]")).context("find the template")

@@ -1,4 +1,4 @@
-//! One build serves every CPython from 3.10 up: all that this machine has.
+//! One build supports every CPython since 3.10: tests all versions on this machine.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -63,7 +63,7 @@ async fn one_that_is_too_old_is_told() -> anyhow::Result<()> {
     .await
 }
 
-/// The real one where the machine has it; else a CPython that says that it is one.
+/// The real PyPy if it is installed, otherwise a CPython that claims to be PyPy.
 #[tokio::test]
 async fn pypy_is_told() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! Workers that have done enough are replaced, under load, and no request fails.
+//! Workers are recycled under load without failing requests.
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ async fn after_so_many_requests() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn after_so_long_a_life() -> anyhow::Result<()> {
-    // Longer than a start takes on a busy machine, so that both are ready at some time.
+    // Longer than a start takes on a busy machine, so that both workers are ready at some time.
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(2).key("recycle = { lifetime = \"5s\" }");
     recycled_under_load(vassal, 3, "s old").await
 }
@@ -33,7 +33,7 @@ async fn at_so_much_memory() -> anyhow::Result<()> {
     recycled_under_load(vassal, 2, "MB of memory").await
 }
 
-/// An interpreter alone has more.
+/// The interpreter alone needs more.
 #[tokio::test]
 async fn at_less_memory_than_the_app_needs() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).key("recycle = { memory = \"1 MB\" }");
@@ -95,7 +95,7 @@ async fn one_that_cannot_be_replaced_serves_on() -> anyhow::Result<()> {
     .await
 }
 
-/// A folder with an app that cannot be imported while a file `broken` is there.
+/// A folder with an app that can't be imported while a file `broken` exists.
 fn tempfile_with(place: &Place) -> anyhow::Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     let edges: PathBuf = place.apps.join("wsgi/edges.py");

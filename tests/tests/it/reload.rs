@@ -1,4 +1,4 @@
-//! Apps that reload when their own files change.
+//! Apps that reload when their source files change.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tests::stack::{self, Stack};
 use tests::vassal::Vassal;
 use tests::wait::until;
 
-/// The bare callables in a folder of their own, with a Flask app whose page tells its template.
+/// The plain callables in their own folder, and a Flask app whose page shows its template.
 fn project(place: &Place) -> anyhow::Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     for entry in fs::read_dir(place.apps.join("wsgi"))? {
@@ -30,7 +30,7 @@ fn project(place: &Place) -> anyhow::Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-/// As editors do it: a file beside it, which takes its name.
+/// Saves like an editor: writes another file, and renames it.
 fn save(folder: &Path, file: &str, text: &str) -> anyhow::Result<()> {
     let draft = folder.join(format!("{file}~"));
     fs::write(&draft, text)?;
@@ -58,7 +58,7 @@ async fn no_request_is_lost_while_files_are_saved() -> anyhow::Result<()> {
         let client = stack.client("flask", Protocol::Http1)?;
         let load = Load::start_mixed(&stack.client("wsgi", Protocol::Http1)?, 4, Kind::Gets);
         load.flows(50).await?;
-        // Of different lengths: within one second, Python tells two versions of a file by their size.
+        // Of different lengths: within the same second, Python distinguishes versions of a file by size.
         for text in ["second", "the third", "the fourth one"] {
             save(folder.path(), "version.py", &format!("VERSION = '{text}'\n"))?;
             answers(&client, "/version", text).await?;
@@ -66,7 +66,7 @@ async fn no_request_is_lost_while_files_are_saved() -> anyhow::Result<()> {
             answers(&client, "/page", text).await?;
             load.flows(50).await?;
         }
-        // A mistake leaves the old version serving, and the next save recovers.
+        // After a broken edit, the old version keeps serving, and the next save recovers.
         save(folder.path(), "version.py", "VERSION = (\n")?;
         stack.until("flask", "the mistake is told", |it| it.error().contains("SyntaxError")).await?;
         answers(&client, "/version", "the fourth one").await?;

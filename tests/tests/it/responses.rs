@@ -1,4 +1,4 @@
-//! Bodies that are to be as long as they are told, there or not there, and on time.
+//! Bodies have the announced length, are omitted where none is allowed, and arrive in time.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! More workers, fewer workers, new workers: and no request fails meanwhile.
+//! Changes of the number of workers, and replacements, without failing requests.
 
 use std::collections::BTreeSet;
 
@@ -126,7 +126,7 @@ async fn replaced(stack: &Stack, old: Option<App>) -> anyhow::Result<()> {
     gone(&old, &new)
 }
 
-/// Demands that all of the old ones that do not stay have ended.
+/// Checks that the old workers have exited, except for those that stay.
 fn gone(old: &[u32], stay: &[u32]) -> anyhow::Result<()> {
     let stay = BTreeSet::from_iter(stay);
     let left: Vec<_> =

@@ -1,4 +1,4 @@
-//! Files that an app leaves to frontd: sent straight from disk, and only from the folders that its file allows.
+//! Files that frontd sends for an app, directly from disk, and only from allowed folders.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -159,7 +159,7 @@ async fn a_wrapped_file_comes_whole_from_wherever_it_is() -> anyhow::Result<()> 
                     "{protocol} {query}: {} bytes",
                     answer.body.len()
                 );
-                // The app has not told it: frontd knows the file.
+                // The app hasn't set it: frontd knows the file's size.
                 ensure!(
                     answer.header("content-length") == expected.len().to_string(),
                     "{:?}",
@@ -200,7 +200,7 @@ async fn a_wrapped_file_that_is_not_frontds_to_send_is_sent_by_the_app() -> anyh
     .await
 }
 
-/// Has the app answer with these headers, and a body that must not be seen.
+/// Lets the app respond with these headers, and a body that must not be sent.
 async fn left(client: &Client, head: &[(&str, &str)]) -> anyhow::Result<Answer> {
     ask(client, Method::GET, head, &[]).await
 }
@@ -221,12 +221,12 @@ async fn ask(
     Ok(answer)
 }
 
-/// For a query.
+/// Percent-encodes a text for a query.
 fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// As PEP 3333 has an app write bytes into a header.
+/// Encodes a path as PEP 3333 represents bytes in headers.
 fn latin1(path: &str) -> String {
     path.bytes().map(char::from).collect()
 }
@@ -235,7 +235,7 @@ fn app(place: &Place) -> Vassal {
     Vassal::wsgi(place).app("answers:application")
 }
 
-/// An app with a folder whose files it may have sent, and a secret beside that folder.
+/// An app with a folder of files that frontd may send, and a secret file next to that folder.
 async fn site(story: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let temp = TempDir::new()?;
     let folder = temp.path().join("protected");

@@ -1,4 +1,4 @@
-//! Real apps over HTTPS, as their visitors see them.
+//! Real apps over HTTPS, from the view of their visitors.
 
 use std::fs;
 
@@ -127,7 +127,7 @@ async fn told(stack: &Stack, name: &str) -> anyhow::Result<Vec<String>> {
     Ok(stack.status().await?.app(name).map(|app| app.urls.clone()).unwrap_or_default())
 }
 
-/// Django on a database of this test's own.
+/// Django with this test's own database.
 fn django() -> anyhow::Result<(tempfile::TempDir, Vassal)> {
     let place = Place::of_tests()?;
     let folder = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! What signals do to a worker, and what its end does to the app.
+//! The effect of signals on a worker, and of its exit on the app.
 
 use std::fs;
 use std::path::Path;
@@ -46,7 +46,7 @@ async fn sigint_does_what_python_makes_of_it() -> anyhow::Result<()> {
         ensure!(client.get("/handlers").await?.expect(200)?.text() == "True True\n", "handlers were touched");
         let load = Load::start(client, 2, Kind::Gets);
         let pid = stack.ready("signalled", 2).await?[1];
-        // Amidst of the app it is a KeyboardInterrupt there; else it ends the worker, in good order.
+        // Inside the app, it is a KeyboardInterrupt. Otherwise, it ends the worker normally.
         process::signal(pid, Signal::INT)?;
         until("it ends, or fails the request that it interrupts", async || {
             let interrupted = stack.log().contains("KeyboardInterrupt");
@@ -73,7 +73,7 @@ async fn an_apps_own_handler_of_sigterm_is_left_alone() -> anyhow::Result<()> {
         load.flows(30).await?;
         ensure!(stack.ready("signalled", 1).await? == [pid], "the worker ended all the same");
 
-        // It still drains when emperord asks.
+        // It still drains when emperord tells it to.
         stack.command("reload", &["signalled"]).await?;
         recorded(record, &format!("atexit {pid}")).await?;
         load.finish().await?.all_right()

@@ -1,4 +1,4 @@
-//! Clients that neither read nor leave.
+//! Clients that neither read nor disconnect.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,7 +20,7 @@ async fn a_response_that_nobody_reads_gives_its_worker_back() -> anyhow::Result<
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
             let client = stack.client("flask", protocol)?;
             let unread = client.open(request(Method::GET, &format!("/stream?bytes={MUCH}"), empty())).await?;
-            // It waits for the one thread of the one worker.
+            // Waits for the only thread of the only worker.
             client.get("/pid").await?.expect(200)?;
             ensure!(
                 pattern::read(unread.into_body()).await.is_err(),
@@ -39,7 +39,7 @@ async fn an_app_whose_part_of_the_spool_is_full_leaves_room_to_others() -> anyho
         let (first, second) =
             (stack.client("first", Protocol::Http1)?, stack.client("second", Protocol::Http1)?);
         let _unread = first.open(request(Method::GET, &format!("/stream?bytes={MUCH}"), empty())).await?;
-        // An upload that is spooled before that would keep the part from being full.
+        // Wait first: an upload that is spooled earlier could keep the first app from filling its share.
         let frontd = stack.daemon("frontd").await?;
         until("the part of the first is full", async || {
             Ok((largest_unnamed_file(frontd)? > 4_500_000).then_some(()))
@@ -54,12 +54,11 @@ async fn an_app_whose_part_of_the_spool_is_full_leaves_room_to_others() -> anyho
     .await
 }
 
-/// Apps of one worker each, and limits of frontd.
-/// The size of the largest file without a name that a process has open, in bytes.
+/// Returns the size of the largest unnamed file that a process has open, in bytes.
 fn largest_unnamed_file(pid: u32) -> anyhow::Result<u64> {
     let mut largest = 0;
     for descriptor in fs::read_dir(format!("/proc/{pid}/fd"))? {
-        // One that is closed meanwhile is none of them.
+        // It may be closed meanwhile.
         if let Ok(file) = fs::metadata(descriptor?.path())
             && file.is_file()
             && file.nlink() == 0

@@ -1,4 +1,4 @@
-//! How a worker stands to the rest of the machine: its group, its terminal, its share of the processors.
+//! The process group, terminal and scheduling policy of workers.
 
 use anyhow::{Context as _, ensure};
 use tests::place::Place;
@@ -7,7 +7,7 @@ use tests::stack::Stack;
 use tests::vassal::Vassal;
 use tests::wait::until;
 
-/// As batch work, sched(7).
+/// SCHED_BATCH, sched(7).
 const BATCH: u32 = 3;
 
 #[tokio::test]
@@ -23,11 +23,11 @@ async fn a_worker_is_a_group_without_a_terminal_and_scheduled_behind_frontd() ->
     ensure!(frontd.policy == emperord.policy, "{frontd:?}, {emperord:?}");
     for app in ["started", "forked"] {
         for pid in stack.ready(app, 1).await? {
-            // Ready is told before the thread that runs the app comes to it.
+            // A worker becomes ready before the thread that runs the app sets its policy.
             let scheduled = async || Ok(Process::of(pid).filter(|it| it.policy == BATCH));
             let worker = until("it is batch work", scheduled).await.context(app)?;
             ensure!(worker.group == pid && worker.terminal == 0, "{app}: {worker:?}");
-            // A session of its own would be weighed against all of the stack: sched(7), autogroup.
+            // A separate session would compete with the whole stack for CPU time: sched(7), autogroup.
             ensure!(worker.session == emperord.session, "{app}: {worker:?}, {emperord:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! How an app is found, made and started, and what is told where that fails.
+//! How an app is found, created and started, and the errors if that fails.
 
 use std::fs;
 use std::path::Path;

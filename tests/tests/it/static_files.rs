@@ -1,4 +1,4 @@
-//! Static files, straight from disk: conditionals, ranges, and no way out of the folder.
+//! Static files: conditional requests, ranges, and confinement to the folder.
 
 use std::fs;
 use std::fs::Permissions;
@@ -83,7 +83,7 @@ async fn conditionals() -> anyhow::Result<()> {
             (304, vec![("if-modified-since", date)]),
             (200, vec![("if-modified-since", "Thu, 01 Jan 1998 00:00:00 GMT")]),
             (200, vec![("if-modified-since", "no date at all")]),
-            // RFC 9110, 13.1.3: the date counts only where there is no tag to compare.
+            // RFC 9110, 13.1.3: the date counts only without an entity tag to compare.
             (200, vec![("if-none-match", "\"other\""), ("if-modified-since", date)]),
             (412, vec![("if-match", "\"other\"")]),
             (200, vec![("if-match", "*")]),
@@ -206,7 +206,7 @@ async fn no_way_out() -> anyhow::Result<()> {
     .await
 }
 
-/// `collectstatic --link` makes links to files elsewhere: these are served where the app's file says so.
+/// `collectstatic --link` creates links to files elsewhere: they are served if the app's file allows it.
 #[tokio::test]
 async fn symlinks_and_a_single_file() -> anyhow::Result<()> {
     site(async |stack, client| {
@@ -266,7 +266,7 @@ async fn a_large_file_arrives_whole() -> anyhow::Result<()> {
     .await
 }
 
-/// A bare app with a folder of files, and a secret beside it.
+/// The plain app with a folder of files, and a secret file next to it.
 async fn site(story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?);
     stack::with([vassal.clone()], async |stack| {

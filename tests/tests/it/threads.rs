@@ -1,4 +1,4 @@
-//! Workers with several threads: how much they take at once, and what they tell the app of it.
+//! Workers with several threads: their capacity, and the environ's values about them.
 
 use anyhow::ensure;
 use tests::client::{Client, Protocol};
@@ -82,7 +82,7 @@ async fn the_environ_stays_true_when_the_number_of_workers_changes() -> anyhow::
     .await
 }
 
-/// Waits until the app is told these values of `wsgi.multithread` and `wsgi.multiprocess`.
+/// Waits until the environ has these values of `wsgi.multithread` and `wsgi.multiprocess`.
 async fn says(client: &Client, expected: &str) -> anyhow::Result<()> {
     let whole = format!("[(1, 0), 'https', {expected}, False]");
     until(&format!("the environ says {whole}"), async || {

@@ -1,4 +1,5 @@
-//! Requests that take too long: the client is answered, the app is told, and nobody else notices.
+//! Requests that take too long: the client gets a response, the app is interrupted, and others aren't
+//! affected.
 
 use std::fs;
 
@@ -19,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::gate::Gate;
 
-/// How long a request may take here.
+/// A request limit for these tests.
 const LIMIT: &str = "[timeouts]\nrequest = \"1s\"\nstop = \"60s\"";
 
 #[tokio::test]
@@ -99,7 +100,7 @@ async fn a_new_limit_needs_no_new_worker() -> anyhow::Result<()> {
     stack::with([vassal.clone()], async |stack| {
         let client = stack.client("slow", Protocol::Http1)?;
         let pid = stack.ready("slow", 1).await?;
-        // Something that can be seen changes with it.
+        // Another visible setting changes with it.
         stack.put(&vassal.folder("/static/", &place.apps.join("flask/static")).table(LIMIT))?;
         until("frontd has the new table", async || {
             Ok((client.get("/static/style.css").await?.status == 200).then_some(()))
@@ -126,7 +127,7 @@ async fn the_neighbours_of_a_late_request_in_the_same_process_are_untouched() ->
         }
         load.finish().await?.all_right()?;
         ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
-        // It takes longer than the limit, too, and has its own deadline.
+        // It exceeds the limit too, and has its own deadline.
         let (_, answer) = held.end().await?;
         answer.expect(504)?;
         Ok(())
@@ -142,7 +143,7 @@ async fn a_stream_that_has_begun_has_no_limit() -> anyhow::Result<()> {
         let mut events = client.open(request(Method::GET, &path, empty())).await?;
         let first = events.body_mut().frame().await.transpose()?.and_then(|it| it.into_data().ok());
         ensure!(first.as_deref() == Some(b"data: first\n\n"), "{first:?}");
-        // Another that began later is over its limit: so is this one, if it had any.
+        // A request that started later exceeds the limit. So would this one if it had a limit.
         Late::get(client, stack, "/sleep").answer().await?.expect(504)?;
         fs::write(gate, "")?;
         ensure!(Answer::read(events).await?.text() == "data: last\n\n", "the stream was cut");
@@ -172,7 +173,7 @@ async fn a_worker_that_is_stuck_in_c_takes_no_more_and_is_replaced_once_its_othe
         let load = Load::start(client, 4, Kind::Both);
         let late = Late::get(client, stack, "/deadlock");
         let stuck = late.begun().await?;
-        // A stream in the other thread of the same worker: it has begun, and may take its time.
+        // A stream in another thread of the same worker: it has started, so it may continue.
         let stream = Stream::of(client, stack, stuck).await?;
         late.answer().await?.expect(504)?;
         stack.logged(&["slow.py", "in deadlock"]).await?;
@@ -265,7 +266,7 @@ impl Late {
         Self { record, answer }
     }
 
-    /// Waits until the app has begun it, and tells in which process.
+    /// Waits until the app has started it, and returns the pid of its process.
     async fn begun(&self) -> anyhow::Result<u32> {
         until("the app has begun the request", async || {
             let record = fs::read_to_string(&self.record).unwrap_or_default();
@@ -280,14 +281,14 @@ impl Late {
     }
 }
 
-/// An open stream of a certain worker.
+/// An open stream of a particular worker.
 struct Stream {
     gate: std::path::PathBuf,
     rest: JoinHandle<anyhow::Result<Answer>>,
 }
 
 impl Stream {
-    /// Opens streams until that process has one; the others are left.
+    /// Opens streams until that process handles one. The others are abandoned.
     async fn of(client: &Client, stack: &Stack, pid: u32) -> anyhow::Result<Self> {
         loop {
             let name = format!("stream-{:016x}", fastrand::u64(..));

@@ -1,4 +1,4 @@
-//! A log that nobody reads costs lines, and nothing else.
+//! If nobody reads the log, lines are dropped, but nothing else is affected.
 
 use std::io::{self, PipeReader, Read as _, Write as _};
 
@@ -8,7 +8,7 @@ use tests::place::Place;
 use tests::stack::Stack;
 use tests::vassal::Vassal;
 
-/// What each request logs, in lines of `ENDS` at both sides.
+/// What each request logs, with lines of `ENDS` at both ends.
 const APP: &str = r#"
 import logging, sys
 
@@ -27,7 +27,7 @@ def application(environ, start_response):
 const CONNECTIONS: usize = 8;
 const REQUESTS: usize = 600;
 
-/// A pipe that takes nothing more.
+/// A pipe that is full.
 fn full_pipe() -> anyhow::Result<(PipeReader, io::PipeWriter)> {
     let (reader, mut writer) = io::pipe()?;
     let capacity = rustix::pipe::fcntl_getpipe_size(&writer)?;
@@ -50,11 +50,11 @@ async fn every_request_is_answered_and_the_lines_that_were_dropped_are_counted()
     let loud = Vassal::new("loud", folder.path(), "loud").workers(2);
     let preloaded = loud.clone().named("preloaded").key("preload = true").key("threads = 3");
     let (mut reader, writer) = full_pipe()?;
-    // Each frame is an event with this filter, so that frontd has much to say.
+    // With this filter, each HTTP/2 frame is an event, so frontd logs a lot.
     let filter = "info,frontd=debug,h2=debug,hyper=debug";
     let stack = Stack::logging_to(writer, filter, Place::of_tests()?, [loud, preloaded])?;
     stack.whole().await?;
-    // What forks, ends and starts processes goes on too.
+    // Forks, exits and starts of processes continue as well.
     stack.command("reload", &["preloaded"]).await?;
     stack.command("scale", &["loud", "3"]).await?;
 
@@ -71,7 +71,7 @@ async fn every_request_is_answered_and_the_lines_that_were_dropped_are_counted()
     let line = metrics.lines().find(|line| line.starts_with("imperium_log_lines_dropped_total "));
     let frontd_dropped: u64 = line.and_then(|it| it.rsplit(' ').next()).context("the metric")?.parse()?;
 
-    // Somebody reads again, up to the end of the stack.
+    // The log is read again, until the stack stops.
     let log = tokio::task::spawn_blocking(move || {
         let mut log = Vec::new();
         reader.read_to_end(&mut log).map(|_| String::from_utf8_lossy(&log).into_owned())

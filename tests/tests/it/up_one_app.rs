@@ -1,4 +1,4 @@
-//! `imperium up app.py`, the development server: what it says, and what it refuses before anything starts.
+//! The development server `imperium up app.py`: its output, and what it refuses before anything starts.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn folder(text: &str) -> anyhow::Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-/// Runs a story on a stack of one app, and shows its log where that fails.
+/// Runs a story with a stack of one app, and prints the log if it fails.
 async fn with(
     text: &str,
     arguments: &[&str],
@@ -44,7 +44,7 @@ async fn with(
     outcome.and(stack.end_beside_clients().await)
 }
 
-/// Waits until it says that the app serves.
+/// Waits until it prints that the app serves.
 async fn serves(stack: &Stack) -> anyhow::Result<Client> {
     let ca = until("it says where the app is", async || Ok(stack.ca().ok())).await?;
     Client::new(&ca, "localhost", stack.http, Protocol::Plain)
@@ -113,7 +113,7 @@ from django.core.asgi import get_asgi_application
 app = get_asgi_application()
 ";
     for (text, told) in [(object, "app.App"), (double, "a2wsgi"), (django, "wsgi:application")] {
-        // It serves nothing, so that its end may be a failure: only what it says counts here.
+        // It serves nothing, so its exit may be a failure: only its output is checked here.
         let folder = folder(text)?;
         let place = Place::of_tests()?;
         let venv = place.venv.clone();
@@ -135,7 +135,7 @@ fn up(folder: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
     Ok(command.arg("up").args(arguments).current_dir(folder).output()?)
 }
 
-/// What it says where it starts nothing.
+/// The error if it doesn't start anything.
 fn refused(folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let Output { status, stdout, stderr } = up(folder, arguments)?;
     ensure!(!status.success() && stdout.is_empty(), "{arguments:?} passes");
@@ -219,7 +219,7 @@ def app(environ, start_response):
     let outcome = Box::pin(async {
         let client = serves(&stack).await?;
         ensure!(client.get("/").await?.text() == "first secret", "the file was not read");
-        // What can't be understood is told without its text: to the developer, who is shown it in place of the app.
+        // An invalid file is reported without its text, and the developer sees the error instead of the app.
         std::fs::write(&file, "TOLD='second secret")?;
         stack.logged(&["has no closing quote"]).await?;
         ensure!(

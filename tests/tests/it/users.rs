@@ -1,4 +1,4 @@
-//! As whom apps run where emperord starts them itself.
+//! The users that apps run as if emperord starts them itself.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -69,7 +69,7 @@ async fn what_cannot_be_followed_is_refused_and_root_has_to_be_named() -> anyhow
         };
         let vassal = Vassal::new("who", folder.path(), "who");
         let unnamed = vassal.text_for(false);
-        // On the way there is a folder that everyone may write into.
+        // The path contains a world-writable folder.
         refused(&unnamed, "`directory` doesn't determine the user of the app").await?;
         refused(&format!("{unnamed}user = \"no-such-user\"\n"), "whom this machine does not know").await?;
         chown(folder.path(), Some(NOBODY), None)?;

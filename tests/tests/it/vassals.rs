@@ -1,4 +1,4 @@
-//! The folder of vassals: files come, change, break and go.
+//! The folder of vassals: files are added, changed, broken and deleted.
 
 use anyhow::ensure;
 use tests::client::Protocol;
@@ -16,7 +16,7 @@ async fn a_new_file_is_served_and_a_deleted_one_is_not() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     stack::with([Vassal::wsgi(&place)], async |stack| {
         let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
-        // Without TLS: there is no certificate for a host that nobody serves.
+        // Without TLS, since there is no certificate for an unknown host.
         let client = stack.client("late", Protocol::Plain)?;
         client.get("/hello").await?.expect(404)?;
 
@@ -137,7 +137,7 @@ async fn files_that_are_none_of_its_own_are_left_alone() -> anyhow::Result<()> {
     .await
 }
 
-/// As a deployment that fails half-way, or a file system that is unmounted.
+/// For example a deployment that failed half-way, or a file system that was unmounted.
 #[tokio::test]
 async fn an_emptied_folder_ends_no_app() -> anyhow::Result<()> {
     let place = Place::of_tests()?;

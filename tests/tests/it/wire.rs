@@ -1,13 +1,13 @@
-//! Requests byte by byte, well and badly formed, from files beside what each must give.
+//! Raw requests, valid and invalid, from files with the expected responses.
 //!
-//! `requests/{valid,invalid}/NAME.http` holds the bytes: line ends of the file mean nothing, `\r`,
-//! `\n`, `\0`, `\\` and `\xHH` are bytes, and `\{a*1000}` is a thousand of them. `NAME.expect`
-//! tells, a line each, the answers that must come: `200 its whole body`, `200 ~a part of its body`,
-//! `400`, `400|501` for either, `HEAD 200` where no body may follow, with `-` among the choices where
-//! closing without a word will do. An indented line is one that the head of the answer above must have,
-//! and with `!` before it the name of a header that it must not have.
-//! The last line is what becomes of the connection: `open`, and a victim that asks next on it gets an
-//! answer of its own, or `closed`, and it gets none. An error without a body is never right.
+//! `requests/{valid,invalid}/NAME.http` contains the bytes: line ends of the file are ignored, `\r`, `\n`,
+//! `\0`, `\\` and `\xHH` are bytes, and `\{a*1000}` is a thousand of them. `NAME.expect` lists the expected
+//! responses, one per line: `200 its whole body`, `200 ~a part of its body`, `400`, `400|501` for either.
+//! `HEAD 200` means that no body may follow. A `-` among the choices means that the connection may be closed
+//! without a response. An indented line is a header line that the response above must have, or with `!` the
+//! name of a header that it must not have.
+//! The last line is the state of the connection: `open` means that a subsequent victim's request on it gets
+//! its own response, `closed` that it gets none. An error response without a body is never correct.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -200,7 +200,7 @@ fn unescape(text: &str) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What stands for the beginning of `text`, and how long that beginning is.
+/// Decodes an escape at the beginning of `text`. Returns the bytes and the length of the escape.
 fn escape(text: &str) -> Option<(Vec<u8>, usize)> {
     Some(match text.chars().next()? {
         'r' => (vec![b'\r'], 1),

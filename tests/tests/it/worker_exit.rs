@@ -1,4 +1,4 @@
-//! `imperium.on_worker_exit`: a worker that serves learns of each other process of its app that has ended.
+//! `imperium.on_worker_exit`: a serving worker is told about each exited process of its app.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use tests::stack;
 use tests::vassal::Vassal;
 use tests::wait::until;
 
-/// With the lines of docs/python.md; each worker has a gauge from its import on.
+/// Uses the code of docs/python.md. Each worker has a gauge from its import on.
 const APP: &str = r#"
 import imperium
 from prometheus_client import CollectorRegistry, Gauge, generate_latest, multiprocess
@@ -44,7 +44,7 @@ fn noted(folder: &Path) -> BTreeSet<u32> {
     ended.lines().filter_map(|it| it.parse().ok()).collect()
 }
 
-/// Whose gauges are counted.
+/// The pids whose gauges are counted.
 fn gauges(folder: &Path) -> anyhow::Result<BTreeSet<u32>> {
     let files = fs::read_dir(folder.join("metrics"))?.flatten();
     let names = files.filter_map(|it| it.file_name().into_string().ok());

@@ -1,4 +1,5 @@
-//! PEP 3333 to the letter, by the standard library's judge and by callables for each corner.
+//! Conformance to PEP 3333, tested with the standard library's validator and with callables for each corner
+//! case.
 
 use std::fs;
 
@@ -12,7 +13,7 @@ use tests::stack::{self, Stack};
 use tests::vassal::Vassal;
 use tests::wait::until;
 
-/// What `wsgiref.validate` says when something is amiss: it raises, warns, or complains on stderr.
+/// Complaints of `wsgiref.validate`: it raises exceptions, warns, or prints to stderr.
 const COMPLAINTS: [&str; 4] =
     ["AssertionError", "WSGIWarning", "garbage collected without being closed", "Traceback"];
 
@@ -148,7 +149,7 @@ async fn what_is_iterated_is_closed() -> anyhow::Result<()> {
             "exc_info was not raised again"
         );
 
-        // A client that goes away in the middle of a body without end.
+        // A client that disconnects in the middle of an endless body.
         drop(client.open(request(Method::GET, &path("/closing-endless", "endless"), empty())).await?);
         closed("endless").await?;
         client.get("/hello").await?.expect(200)?;
@@ -214,7 +215,7 @@ async fn the_environ() -> anyhow::Result<()> {
             for (key, value) in [
                 ("REQUEST_METHOD", "POST"),
                 ("SCRIPT_NAME", ""),
-                // Bytes decoded as Latin-1, as PEP 3333 wants them.
+                // Bytes decoded as Latin-1, as required by PEP 3333.
                 ("PATH_INFO", "/environ/a b/c/Ã¼;p"),
                 ("QUERY_STRING", "q=%20&r=1+2"),
                 ("CONTENT_TYPE", "text/x-test"),
@@ -258,7 +259,7 @@ async fn headers_of_one_name_are_joined() -> anyhow::Result<()> {
         }
         let environ = client.send(request).await?.expect(200)?.json()?;
         ensure!(environ["HTTP_X_TWICE"] == "one,two" || environ["HTTP_X_TWICE"] == "one, two", "{environ}");
-        // RFC 6265, 5.4, and RFC 9113, 8.2.3: crumbs of a cookie are joined by a semicolon.
+        // RFC 6265, 5.4, and RFC 9113, 8.2.3: cookies are joined with a semicolon.
         ensure!(environ["HTTP_COOKIE"] == "a=1; b=2", "{environ}");
         Ok(())
     })
