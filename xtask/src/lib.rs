@@ -1,4 +1,4 @@
-//! What the project's commands share: the set-up, and how they show what they do.
+//! Shared by the project's commands: the set-up, and the display of progress.
 
 pub mod setup;
 pub mod step;

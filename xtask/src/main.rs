@@ -1,4 +1,4 @@
-//! The project's own commands. The large ones are programs of their own, which are built when they are asked for.
+//! The project's own commands. Large ones are separate programs, which are built on demand.
 
 mod demo;
 mod program;

@@ -1,4 +1,4 @@
-//! The commands that are programs of their own.
+//! Commands that are separate programs.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -12,7 +12,7 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> anyhow::Result<()> {
     become_it(name, arguments)
 }
 
-/// Becomes a program that was built.
+/// Becomes a program that was already built.
 pub(crate) fn become_it(name: &str, arguments: &[String]) -> anyhow::Result<()> {
     let program = setup::place().binaries.join(name);
     Err(Command::new(&program).args(arguments).exec()).with_context(|| format!("run {}", program.display()))

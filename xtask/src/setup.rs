@@ -1,4 +1,5 @@
-//! Makes what the tests and the demo run: the apps' virtualenv, the daemons, Django's tables and files.
+//! Creates what the tests and the demo need: the apps' virtualenv, the daemons, Django's database and static
+//! files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,24 +14,26 @@ use crate::step::{self, say, step};
 
 const PROGRAMS: [&str; 4] = ["frontd", "emperord", "workerd", "imperium"];
 
-/// Where `run` puts everything.
+/// The paths of everything that `run` creates.
 #[must_use]
 pub fn place() -> Place {
     Place::in_target(&crate::root().join("target"))
 }
 
-/// Makes what is missing or stale, and tells where it is. Builds these programs of the workspace, too.
+/// Creates what is missing or out of date, and returns the paths. Also builds the programs `more` of the
+/// workspace.
 ///
 /// # Errors
-/// When a part can't be made.
+/// If a step fails.
 pub fn run(more: &[&str]) -> anyhow::Result<Place> {
     make(place(), || programs(more))
 }
 
-/// As `run`, with the daemons as they are released, and a virtualenv that others may install into.
+/// Like `run`, with release builds of the daemons, and a virtualenv that other packages may be installed
+/// into.
 ///
 /// # Errors
-/// As `run`.
+/// Same as `run`.
 pub fn for_bench() -> anyhow::Result<Place> {
     let target = crate::root().join("target");
     let (binaries, venv, kept) =
@@ -45,10 +48,10 @@ pub fn for_bench() -> anyhow::Result<Place> {
     })
 }
 
-/// Builds the programs of a stack, and these programs of the workspace.
+/// Builds the programs of a stack, and the programs `more` of the workspace.
 ///
 /// # Errors
-/// When the build fails.
+/// If the build fails.
 pub fn programs(more: &[&str]) -> anyhow::Result<()> {
     step("build", "the programs, target/debug", || {
         let names = PROGRAMS.iter().chain(more).flat_map(|name| ["--bin", name]);
@@ -56,8 +59,8 @@ pub fn programs(more: &[&str]) -> anyhow::Result<()> {
     })
 }
 
-/// A build in the one profile of a checkout. It selects the whole workspace, whatever the targets are: with another
-/// selection, dependencies had other features, and were compiled once more.
+/// A build with the profile of checkouts. It selects the whole workspace, whatever the targets: otherwise,
+/// dependencies would have other features and would be compiled again.
 #[must_use]
 pub fn cargo_build(targets: &[&str]) -> Command {
     let mut cargo = step::cargo();
@@ -65,7 +68,7 @@ pub fn cargo_build(targets: &[&str]) -> Command {
     cargo
 }
 
-/// The virtualenv is made while the build goes on: what it waits for is the network.
+/// Creates the virtualenv during the build, since it mostly waits for the network.
 fn make(place: Place, build: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Place> {
     let inside = |path: &Path| path.strip_prefix(crate::root()).unwrap_or(path).display().to_string();
     let begun = Instant::now();
@@ -89,14 +92,14 @@ fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Duration> 
     work().map(|()| begun.elapsed())
 }
 
-/// The interpreter that the virtualenv is made with.
+/// The interpreter of the virtualenv.
 struct Python {
-    /// Its version and installation: with another one, the virtualenv is made anew.
+    /// Its version and path. If they change, the virtualenv is created again.
     about: String,
 }
 
 impl Python {
-    /// Fails before anything is built where it is missing, too old or without its modules.
+    /// Fails early if the interpreter is missing, too old, or lacks modules.
     fn find() -> anyhow::Result<Self> {
         let ask = "import sys, venv, ensurepip; assert sys.version_info >= (3, 10), sys.version; \
                    print(sys.base_prefix, sys.version)";
@@ -114,7 +117,7 @@ impl Python {
     }
 }
 
-/// Made anew when another Python or other requirements are called for.
+/// Creates the virtualenv again if the Python version or the requirements have changed.
 fn virtualenv(place: &Place, python: &Python) -> anyhow::Result<()> {
     let requirements = place.apps.join("requirements.txt");
     let stamp = place.venv.join("made-for");
@@ -146,12 +149,12 @@ fn in_venv(place: &Place) -> Command {
     Command::new(place.venv.join("bin/python"))
 }
 
-/// A program whose output matters only when it fails.
+/// A program whose output is only shown if it fails.
 pub trait Quietly {
-    /// Runs it to its end.
+    /// Runs it.
     ///
     /// # Errors
-    /// When it can't be run or fails; the error tells what it said.
+    /// If it can't be run or fails. The error contains its output.
     fn quietly(&mut self) -> anyhow::Result<()>;
 }
 

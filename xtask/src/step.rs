@@ -1,4 +1,4 @@
-//! Shows what is being done, and how long it took.
+//! Displays the current step, and how long it took.
 
 use std::env;
 use std::io::{IsTerminal as _, stderr};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 
-/// Does `work` between a line that says so and a line that says how long it took.
+/// Runs `work`, and prints a line before and after it. The second one has the duration.
 ///
 /// # Errors
 /// Those of `work`.
@@ -19,13 +19,13 @@ pub fn step<T>(name: &str, what: &str, work: impl FnOnce() -> anyhow::Result<T>)
     Ok(done)
 }
 
-/// Tells the person who waits.
+/// Prints a message for the user.
 #[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
 pub fn say(name: &str, what: &str) {
     eprintln!("{} {what}", heading(name));
 }
 
-/// How a command ends: the error says why there is no more to be done.
+/// Converts the outcome of a command to an exit status, and prints the error.
 #[must_use]
 pub fn exit(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
@@ -37,13 +37,13 @@ pub fn exit(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// What a line begins with.
+/// The beginning of a line.
 #[must_use]
 pub fn heading(name: &str) -> String {
     if stderr().is_terminal() { format!("\x1b[1;36m{name:>12}\x1b[0m") } else { format!("{name:>12}") }
 }
 
-/// The cargo that runs this, in the workspace.
+/// The cargo that runs this command, in the workspace.
 #[must_use]
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -51,10 +51,10 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// Runs cargo to its end, whose own progress is seen.
+/// Runs cargo, which shows its own progress.
 ///
 /// # Errors
-/// When it fails.
+/// If it fails.
 pub fn done(mut cargo: Command) -> anyhow::Result<()> {
     let status = cargo.status().context("run cargo")?;
     ensure!(status.success(), "the build failed");

@@ -1,4 +1,4 @@
-//! Runs every test, on what the set-up made, and tells which of them were skipped.
+//! Runs all tests, and lists those that were skipped.
 
 mod skipped;
 
@@ -11,8 +11,8 @@ use xtask::{root, setup, step};
 
 use skipped::Skipped;
 
-/// Sets up, and runs the tests with nextest, or without it when it is not installed. What is skipped is told at the end,
-/// whether other tests fail or not. With `--skipped`, a test that is skipped again because it needs root is a failure.
+/// Sets up, and runs the tests with nextest, if it is installed. Skipped tests are listed at the end, even if
+/// other tests fail. With `--skipped`, it is a failure if a test is skipped again because it needs root.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let path = root().join("target/skipped-tests");
     let mut runner = Runner::find();
@@ -67,7 +67,7 @@ impl Runner {
         self.command.args(arguments);
     }
 
-    /// Runs these tests alone.
+    /// Runs only these tests.
     fn only(&mut self, skipped: &Skipped<'_>) {
         if self.is_nextest {
             self.command.args(["-E", &skipped.filter()]);

@@ -1,4 +1,4 @@
-"""A project as a stranger has it, which tells what it sees and what it can reach from where it runs."""
+"""An ordinary project that reports what it sees and what it can access."""
 
 import os
 import socket
@@ -42,7 +42,7 @@ def connect():
 
 @app.get("/held")
 def held():
-    """Is answered once there is a file of that name; says that it has begun by one beside it."""
+    """Responds once a file of that name exists. Creates one next to it when it starts."""
     path = request.args["until"]
     open(f"{path}.begun", "w").close()
     while not os.path.exists(path):
@@ -52,7 +52,7 @@ def held():
 
 @app.get("/upload")
 def upload():
-    """Writes a file into a folder that it makes, as an app does with what is sent to it."""
+    """Writes a file into a folder that it creates, like an app that stores uploads."""
     folder = request.args["folder"]
     os.makedirs(folder)
     with open(f"{folder}/file.txt", "w") as file:

@@ -1,4 +1,4 @@
-"""A Flask app that shows each way a request and a response can pass through the server."""
+"""A Flask app with the different kinds of requests and responses."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ def echo():
 
 @app.post("/hash")
 def hash_body():
-    """Reads the body piece by piece, so that no more than one piece is ever held."""
+    """Reads the body in chunks, with only one of them in memory."""
     stream, digest, length = request.environ["wsgi.input"], hashlib.sha256(), 0
     while piece := stream.read(BLOCK):
         digest.update(piece)
@@ -41,12 +41,12 @@ def hash_body():
 
 @app.get("/stream")
 def stream():
-    """`bytes` bytes whose value follows from their place: the client knows what must arrive."""
+    """`bytes` bytes determined by their offset, so the client knows what to expect."""
     return Response(blocks(request.args.get("bytes", 0, type=int)), mimetype="application/octet-stream")
 
 
 def blocks(left):
-    """Each block is its number in eight bytes, big-endian, and then the pattern from there on."""
+    """Each block starts with its number in eight bytes, big-endian, followed by the pattern."""
     number = 0
     while left > 0:
         block = number.to_bytes(8, "big") + PATTERN[8:]
@@ -76,19 +76,19 @@ def fail():
 
 @app.route("/environ", methods=["GET", "POST"])
 def environ():
-    """What the server told the app, as far as it is text."""
+    """The strings in the environ."""
     return jsonify({key: value for key, value in request.environ.items() if isinstance(value, str)})
 
 
 @app.get("/headers")
 def headers():
-    """Two headers of one name, both of which must arrive."""
+    """Two headers with the same name, both of which must arrive."""
     return Response("ok\n", mimetype="text/plain", headers=[("X-Twice", "one"), ("X-Twice", "two")])
 
 
 @app.get("/cookie")
 def cookie():
-    """Counts in a cookie how often the client came."""
+    """Counts the client's visits in a cookie."""
     visits = int(request.cookies.get("visits", 0)) + 1
     response = Response(f"{visits}\n", mimetype="text/plain")
     response.set_cookie("visits", str(visits), secure=True, httponly=True)

@@ -1,4 +1,4 @@
-"""The Flask app inside of the standard library's judge of servers and apps."""
+"""The Flask app, wrapped with the standard library's validator."""
 
 from wsgiref.validate import validator
 
@@ -6,7 +6,7 @@ from app import app
 
 
 def by_length(environ, start_response):
-    """The judge does not know of bodies that may be read to their end."""
+    """The validator doesn't support `wsgi.input_terminated`."""
     del environ["wsgi.input_terminated"]
     return app(environ, start_response)
 

@@ -10,7 +10,7 @@ from pyramid.view import exception_view_config, view_config
 
 
 class OutOfStock(Exception):
-    """What the exception view turns into a page of its own."""
+    """Handled by the exception view."""
 
 
 @view_config(route_name="home", renderer="templates/home.jinja2")

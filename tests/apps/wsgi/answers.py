@@ -1,4 +1,4 @@
-"""What PEP 3333 leaves to the server, and what an app asks of its worker; every other path is one of `edges`."""
+"""What PEP 3333 leaves to the server, and what an app can ask its worker. Other paths are handled by `edges`."""
 
 import gzip
 import json
@@ -21,14 +21,14 @@ def remember_fork():
 
 
 def header(environ, start_response):
-    """The query is the head of the response, but for its status and body."""
+    """The query contains the headers of the response."""
     fields = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
     start_response(fields.pop("status", "200 OK"), list(fields.items()))
     return [b"not this\n"]
 
 
 class Closing:
-    """A file that tells of its end."""
+    """A file that records when it is closed."""
 
     def __init__(self, environ, file):
         self.environ, self.read = environ, file.read
@@ -38,7 +38,7 @@ class Closing:
 
 
 def wrapped(environ, start_response):
-    """A file from an offset on, of any length or of one that is told."""
+    """A file from an offset on, with or without an announced length."""
     file = open(query(environ, "path"), "rb")
     file.seek(int(query(environ, "offset", 0)))
     length = query(environ, "length")
@@ -47,19 +47,19 @@ def wrapped(environ, start_response):
 
 
 def wrapped_gzip(environ, start_response):
-    """Its descriptor reads something else than the file does."""
+    """Reading its descriptor would give different data than reading the file."""
     start_response("200 OK", TEXT)
     return environ["wsgi.file_wrapper"](gzip.open(query(environ, "path")))
 
 
 def wrapped_other(environ, start_response):
-    """No file of Python's, but what reads like one."""
+    """Not a Python file, but a file-like object."""
     start_response("200 OK", TEXT)
     return environ["wsgi.file_wrapper"](Closing(environ, open(query(environ, "path"), "rb")))
 
 
 def hints(environ, start_response):
-    """Two of them, and a response that waits for the gate."""
+    """Two early hints, and a response that waits for the gate."""
     hint = environ["wsgi.early_hints"]
     hint([("Link", "</style.css>; rel=preload; as=style")])
     hint([("Link", "</app.js>; rel=preload; as=script"), ("Connection", "close"), ("Content-Length", "5")])
@@ -74,7 +74,7 @@ def bad_hints(environ, start_response):
 
 
 def late_hints(environ, start_response):
-    """They can change nothing any more, and do no harm."""
+    """Early hints after the response has started, which are ignored."""
     send = start_response("200 OK", TEXT)
     send(b"begun\n")
     environ["wsgi.early_hints"]([("Link", "</late.css>; rel=preload")])
@@ -82,7 +82,7 @@ def late_hints(environ, start_response):
 
 
 def hints_of_nobody(environ, start_response):
-    """A thread of the app's own works on no request, and so there is nobody to tell."""
+    """Early hints in a thread that the app has started, which isn't handling a request."""
     told = []
     thread = threading.Thread(target=lambda: told.append(environ["wsgi.early_hints"]([("Link", "</a>")])))
     thread.start()
@@ -92,7 +92,7 @@ def hints_of_nobody(environ, start_response):
 
 
 def events(environ, start_response):
-    """Each event waits for a gate of its own."""
+    """Each event waits for its own gate."""
     start_response("200 OK", [("Content-Type", "text/event-stream")])
     gate = query(environ, "gate")
     for number in range(3):
@@ -106,7 +106,7 @@ def too_long(environ, start_response):
 
 
 def too_long_in_pieces(environ, start_response):
-    """Whoever is told how much is wanted need not be asked for more."""
+    """Once the announced length was sent, the app isn't asked for more."""
     start_response("200 OK", TEXT + [("Content-Length", "10")])
     for number in range(1000):
         yield b"piece %d\n" % number
@@ -134,7 +134,7 @@ def body_where_none_may_be(environ, start_response):
 
 
 def readinto(environ, start_response):
-    """In pieces, into a part of a buffer that is not of bytes."""
+    """Reads in chunks, into a slice of a buffer whose elements aren't bytes."""
     import array
 
     body, buffer, read = environ["wsgi.input"], array.array("H", [0] * 4), []
@@ -145,14 +145,14 @@ def readinto(environ, start_response):
 
 
 def terminated(environ, start_response):
-    """Who may read to the end needs no length."""
+    """With `wsgi.input_terminated`, an app can read to the end without a length."""
     body = environ["wsgi.input"].read() if environ["wsgi.input_terminated"] else b"not terminated"
     start_response("200 OK", TEXT)
     return [b"%d %s" % (len(body), environ.get("CONTENT_LENGTH", "none").encode())]
 
 
 def read_slowly(environ, start_response):
-    """Leaves its client the time to go."""
+    """Gives its client time to disconnect."""
     record(environ, "begun")
     try:
         while environ["wsgi.input"].read(65536):
@@ -176,7 +176,7 @@ def inside(environ, start_response):
 
 
 def same_request(environ, start_response):
-    """While the app is called, while it is iterated, and while it is closed."""
+    """During the call, the iteration and `close()`."""
 
     class Body:
         def __iter__(self):
@@ -190,7 +190,7 @@ def same_request(environ, start_response):
 
 
 def printed(environ, start_response):
-    """Tracebacks in all the ways in which Python prints them."""
+    """Tracebacks, in all the ways that Python prints them."""
     import logging
 
     try:

@@ -1,4 +1,4 @@
-"""Apps as they should not be, one for each way; every other path is one of `edges`."""
+"""Apps that misbehave, each in a different way. Other paths are handled by `edges`."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ LEAKED = []
 
 
 def started(give):
-    """An app that starts its response well, and then does something else."""
+    """An app that starts its response correctly, and then calls `give`."""
 
     def app(environ, start_response):
         start_response("200 OK", TEXT)
@@ -32,7 +32,7 @@ def with_head(status, headers):
 
 
 def hop_by_hop(environ, start_response):
-    """None of these is an app's to send; the response itself is fine."""
+    """An app must not send these headers. The rest of the response is correct."""
     connection = ["Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade"]
     start_response("200 OK", TEXT + [(name, "chunked") for name in connection] + [("X-Own", "kept")])
     return [b"fine\n"]
@@ -69,13 +69,13 @@ def leak(environ):
 
 
 def endless_thread(environ):
-    """Not a daemon: Python waits for it before it ends."""
+    """Not a daemon thread: Python waits for it at exit."""
     threading.Thread(target=lambda: threading.Event().wait()).start()
     return [b"%d\n" % os.getpid()]
 
 
 def fork_and_return(environ):
-    """Two processes come back; only one of them was asked."""
+    """Two processes return. Only one of them is the worker."""
     os.fork()
     return [b"once\n"]
 
@@ -89,7 +89,7 @@ def fork_and_exit(environ):
 
 
 def fork_and_stay(environ):
-    """The child lives on for as long as the gate is closed."""
+    """The child runs until the gate is opened."""
     if os.fork() == 0:
         wait_for_gate(environ)
         os._exit(0)
@@ -114,7 +114,7 @@ def kill_itself(environ):
 
 
 def write_on(environ, start_response):
-    """Writes to a client that may have gone, and records what it is told."""
+    """Writes to a client that may have disconnected, and records the exception."""
     write = start_response("200 OK", TEXT)
     try:
         while True:

@@ -1,4 +1,4 @@
-"""The least that an app can do, so that what is measured is the servers' own work.
+"""Minimal apps, so that benchmarks measure the servers' own work.
 
 As every framework does, it tells the length of what it sends.
 """
@@ -12,12 +12,12 @@ def hello(environ):
 
 
 def length(environ):
-    """Reads the body that was sent."""
+    """Reads the request's body."""
     return b"%d\n" % len(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
 
 
 def pid(environ):
-    """Tells which process answers; a little late, so that another has to take the next request."""
+    """Returns the pid, after a short delay, so that another process has to handle the next request."""
     time.sleep(0.005)
     return b"%d\n" % os.getpid()
 

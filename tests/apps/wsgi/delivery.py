@@ -1,4 +1,4 @@
-"""How responses reach their clients, and what an app may do meanwhile; every other path is one of `edges`."""
+"""How responses are delivered, and what an app may do meanwhile. Other paths are handled by `edges`."""
 
 import ctypes
 import io
@@ -14,7 +14,7 @@ libc_with_gil = ctypes.PyDLL(None)
 
 
 def raise_late(environ, start_response):
-    """An exception right after some pieces that must not be lost."""
+    """An exception right after some chunks, which must not be lost."""
     pieces = [b"piece %d\n" % number for number in range(int(query(environ, "pieces")))]
     write = start_response("200 OK", TEXT)
     if query(environ, "by") == "write":
@@ -30,7 +30,7 @@ def raise_late(environ, start_response):
 
 
 def temporary(environ):
-    """A file whose owner removes it with the response."""
+    """A file that the app removes after the response."""
     file = tempfile.NamedTemporaryFile(dir=query(environ, "folder"), delete=False)
     file.write(b"x" * 3_000_000)
     file.close()
@@ -38,7 +38,7 @@ def temporary(environ):
 
 
 def removed_wrapper(environ, start_response):
-    """As Django does with a `FileResponse` of a temporary file."""
+    """Like Django's `FileResponse` with a temporary file."""
     path = temporary(environ)
     file = open(path, "rb")
     close = file.close
@@ -54,7 +54,7 @@ def removed_wrapper(environ, start_response):
 
 
 class Removed:
-    """The body of a response that names a file, and removes it when it is closed."""
+    """The body of a response that names a file. Closing it removes the file."""
 
     def __init__(self, environ, path):
         self.environ, self.path = environ, path
@@ -81,13 +81,13 @@ def missing_sendfile(environ, start_response):
 
 
 def hold_gil(environ, start_response):
-    """Behind the gate another thread holds the GIL in C, until somebody opens the pipe to write."""
+    """Once the gate is open, another thread holds the GIL in C until the pipe is opened for writing."""
     path, pipe = query(environ, "record"), query(environ, "pipe")
     os.mkfifo(pipe)
 
     def hold():
         wait_for_gate(environ)
-        # So that nobody asks for the GIL between the two calls.
+        # Prevents other threads from getting the GIL between the two calls.
         sys.setswitchinterval(3600)
         libc_with_gil.creat(path.encode(), 0o600)
         libc_with_gil.open(pipe.encode(), os.O_RDONLY)
@@ -99,7 +99,7 @@ def hold_gil(environ, start_response):
 
 
 def helper_writes(environ, start_response):
-    """Returns while another thread is in `write`."""
+    """Returns while another thread is calling `write`."""
     write = start_response("200 OK", TEXT)
     wrote = threading.Event()
 
@@ -117,7 +117,7 @@ def helper_writes(environ, start_response):
 
 
 def two_readers(environ, start_response):
-    """Two threads read the body; each byte comes to one of them."""
+    """Two threads read the body. Each byte is returned to one of them."""
     body, counts = environ["wsgi.input"], []
 
     def run():
@@ -141,7 +141,7 @@ def one_block(environ, start_response):
 
 
 class Doubled(list):
-    """A list that gives something else than it holds."""
+    """A list whose iterator returns something else than its elements."""
 
     def __iter__(self):
         return (piece * 2 for piece in super().__iter__())
@@ -183,7 +183,7 @@ def buffered_reader(environ, start_response):
 
 
 def file_details(environ, start_response):
-    """What Python's own files have."""
+    """Attributes of Python files."""
     body = environ["wsgi.input"]
     told = [body.readable(), body.writable(), body.isatty(), body.closed, iter(body) is body, body.flush()]
     try:
@@ -202,7 +202,7 @@ def file_details(environ, start_response):
 
 
 def seek(environ, start_response):
-    """Finds its length, reads it twice, and the middle of it."""
+    """Determines its length, reads it twice, then the middle of it."""
     body = environ["wsgi.input"]
     told = [body.seekable(), body.tell(), body.seek(0, io.SEEK_END), body.seek(0)]
     whole = body.read()

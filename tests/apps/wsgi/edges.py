@@ -1,4 +1,4 @@
-"""Bare WSGI callables, one for each corner of PEP 3333, and `application` that picks one by path.
+"""Plain WSGI callables, one for each corner case of PEP 3333, and `application`, which selects one by path.
 
 Where a test must see what happened inside, the query names a file to write to (`record`) or to
 wait for (`gate`).
@@ -35,7 +35,7 @@ def hello(environ, start_response):
 
 
 def echo(environ, start_response):
-    """The body of a POST, the query of anything else."""
+    """Returns the body of a POST, or the query of other requests."""
     start_response("200 OK", TEXT)
     if environ["REQUEST_METHOD"] == "POST":
         return [environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))]
@@ -49,7 +49,7 @@ def pid(environ, start_response):
 
 
 def gated(environ, start_response):
-    """Tells the test that it has begun, and does not answer before the gate is open."""
+    """Records that it has started, and responds when the gate is open."""
     record(environ, f"begun {os.getpid()}")
     wait_for_gate(environ)
     start_response("200 OK", TEXT)
@@ -57,7 +57,7 @@ def gated(environ, start_response):
 
 
 def in_pieces(environ, start_response):
-    """The second piece is not made before the gate is open: the first must not wait for it."""
+    """The second chunk isn't created before the gate is open. The first one must not wait for it."""
     start_response("200 OK", TEXT)
     yield b"first\n"
     wait_for_gate(environ)
@@ -65,7 +65,7 @@ def in_pieces(environ, start_response):
 
 
 def write(environ, start_response):
-    """The callable that PEP 3333 keeps for old frameworks; what is returned comes after it."""
+    """The `write` callable for old frameworks. The returned body follows what was written."""
     send = start_response("200 OK", TEXT)
     send(b"written\n")
     send(b"")
@@ -74,7 +74,7 @@ def write(environ, start_response):
 
 
 class Closing:
-    """An iterable that tells how it was used, and that it was closed."""
+    """An iterable that records how it was used, and that it was closed."""
 
     def __init__(self, environ, pieces):
         self.environ, self.pieces = environ, iter(pieces)
@@ -103,7 +103,7 @@ def closing_endless(environ, start_response):
 
 
 def raise_midway(environ, start_response):
-    """The client must be able to tell that the body is not whole."""
+    """The client must be able to tell that the body is incomplete."""
     start_response("200 OK", TEXT)
     return Closing(environ, [b"half of it\n" * 10000, None])
 
@@ -118,7 +118,7 @@ def raise_after_start(environ, start_response):
 
 
 def exc_info(environ, start_response):
-    """Nothing was sent yet, so the second call replaces the first."""
+    """Nothing was sent yet, so the second call overrides the first one."""
     start_response("200 OK", TEXT)
     try:
         raise ValueError("changed my mind")
@@ -128,7 +128,7 @@ def exc_info(environ, start_response):
 
 
 def exc_info_late(environ, start_response):
-    """Headers are out, so the second call must raise what it was given."""
+    """The headers were sent, so the second call must raise `exc_info`."""
     send = start_response("200 OK", TEXT)
     send(b"x" * 200000)
     try:
@@ -142,7 +142,7 @@ def exc_info_late(environ, start_response):
 
 
 def start_twice(environ, start_response):
-    """Without exc_info that is an error of the app, which `start_response` must tell."""
+    """Without `exc_info`, this is an error, which `start_response` must raise."""
     start_response("200 OK", TEXT)
     start_response("200 OK", TEXT)
     return [b"never\n"]
@@ -188,7 +188,7 @@ def empty(environ, start_response):
 
 
 def lazy_start(environ, start_response):
-    """A generator calls `start_response` only when its first piece is asked for."""
+    """A generator calls `start_response` only when its first chunk is requested."""
     start_response("201 Created", TEXT)
     yield b""
     yield b"lazy\n"
@@ -210,7 +210,7 @@ def lines(environ, start_response):
 
 
 def unread(environ, start_response):
-    """Answers without a look at the body that was sent."""
+    """Responds without reading the body."""
     start_response("200 OK", TEXT)
     return [b"did not read it\n"]
 
@@ -224,13 +224,13 @@ def errors(environ, start_response):
 
 
 def environ(environ, start_response):
-    """What the server told the app, as far as it is text; answers for every path below as well."""
+    """Returns the strings in the environ. Also handles paths below its own."""
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({key: value for key, value in environ.items() if isinstance(value, str)}).encode()]
 
 
 def interpreter(environ, start_response):
-    """Which Python this is, and where it looks for modules."""
+    """Returns the Python version and `sys.path`."""
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({"prefix": sys.prefix, "path": sys.path, "directory": os.getcwd()}).encode()]
 
@@ -241,7 +241,7 @@ def missing(environ, start_response):
 
 
 def types(environ, start_response):
-    """What is not a string in the environ, and where the names live that PEP 3333 asks for."""
+    """Returns the values in the environ that aren't strings."""
     keys = ["wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once"]
     start_response("200 OK", TEXT)
     return [repr([environ[key] for key in keys]).encode()]

@@ -1,4 +1,4 @@
-"""`edges`, with 100 kB that each request leaves behind."""
+"""Like `edges`, but leaks 100 kB per request."""
 
 import edges
 

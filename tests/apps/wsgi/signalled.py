@@ -1,4 +1,4 @@
-"""An app that records what signals and its end did to it, in the file that `RECORD` names."""
+"""An app that records signals and its exit in the file named by `RECORD`."""
 
 import atexit
 import os

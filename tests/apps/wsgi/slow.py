@@ -1,4 +1,4 @@
-"""Callables that take too long, each in its own way; every other path is one of `edges`.
+"""Callables that take too long, each in a different way. Other paths are handled by `edges`.
 
 Each tells through `record` that it has begun, and what ended it.
 """
@@ -46,13 +46,13 @@ def lock(environ):
 
 
 def read_more(environ):
-    """Waits for a client whose body is on its way."""
+    """Waits for the rest of a request's body."""
     environ["wsgi.input"].read()
     time.sleep(10_000)
 
 
 def retry(environ):
-    """The clumsiest of loops must not take the timeout for one more failure."""
+    """Even a bare retry loop must not treat the timeout as another failure."""
     while True:
         try:
             time.sleep(10_000)
@@ -61,19 +61,19 @@ def retry(environ):
 
 
 def deadlock(environ, library=libc):
-    """Waits for a lock in C, where no exception and no signal ends it."""
+    """Waits for a lock in C code, which no exception or signal interrupts."""
     mutex = ctypes.create_string_buffer(256)
     library.pthread_mutex_lock(mutex)
     library.pthread_mutex_lock(mutex)
 
 
 def deadlock_with_gil(environ):
-    """The same, and nothing of Python runs any more in this process."""
+    """The same, while holding the GIL."""
     deadlock(environ, libc_with_gil)
 
 
 def by_name(environ, start_response):
-    """An app that knows how to clean up, and comes back in good order."""
+    """An app that catches the exception, cleans up, and returns normally."""
     try:
         time.sleep(10_000)
     except imperium.RequestTimeout as error:
@@ -103,7 +103,7 @@ def close_hangs(environ, start_response):
 
 
 def events(environ, start_response):
-    """A stream that goes on for longer than any limit."""
+    """A stream that takes longer than any limit."""
     start_response("200 OK", [("Content-Type", "text/event-stream")])
     record(environ, f"begun {edges.os.getpid()}")
     yield b"data: first\n\n"
@@ -112,7 +112,7 @@ def events(environ, start_response):
 
 
 def stalled(wait):
-    """A stream that stalls after its first piece, and records the exception that ends it."""
+    """A stream that stalls after its first chunk, and records the exception that ends it."""
 
     def app(environ, start_response):
         record(environ, f"begun {edges.os.getpid()}")
@@ -139,7 +139,7 @@ def stalled_spin(environ):
 
 
 def stalled_empty(environ):
-    """Gives pieces that are none."""
+    """Yields empty chunks."""
     while True:
         time.sleep(0.01)
         yield b""
@@ -156,7 +156,7 @@ def stalled_deadlock_with_gil(environ):
 
 
 def stalled_held(environ):
-    """Waits where no exception ends it: outside of the main thread that is any call that blocks."""
+    """Waits where no exception interrupts it. Outside of the main thread, that is any blocking call."""
     if threading.current_thread() is threading.main_thread():
         deadlock(environ)
     queue.SimpleQueue().get()
@@ -164,7 +164,7 @@ def stalled_held(environ):
 
 
 def stalled_ticks(environ):
-    """Goes on until it is told to end."""
+    """Yields chunks until the gate is opened."""
     while not edges.os.path.exists(edges.query(environ, "gate")):
         time.sleep(0.05)
         yield b"tick\n"
@@ -172,14 +172,14 @@ def stalled_ticks(environ):
 
 
 def stalled_not(environ):
-    """Each piece comes in time, and all of them together do not."""
+    """Each chunk comes in time, but the whole response takes longer than the limit."""
     for number in range(8):
         time.sleep(0.3)
         yield b"piece %d\n" % number
 
 
 def stalled_endless(environ):
-    """More than anybody reads."""
+    """An endless response."""
     while True:
         yield b"x" * 65536
 

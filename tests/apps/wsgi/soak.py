@@ -1,4 +1,4 @@
-"""What `cargo xtask soak` asks: every request bears an `id`, and each process writes down which it began.
+"""The app of `cargo xtask soak`: every request has an `id`, and each process records the ones it has started.
 
 What it has written outlives a `kill -9`, so that the journals and the client's ledger can be compared.
 """
@@ -18,7 +18,7 @@ PATTERN = bytes((n * 7 + (n >> 8)) & 0xFF for n in range(BLOCK))
 
 
 def begun(environ):
-    """One write of one line, which threads and crashes leave whole; forked processes have one file each."""
+    """One write per line, so that threads and crashes can't split it. Each process has its own file."""
     path = os.path.join(os.environ["JOURNALS"], str(os.getpid()))
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(file, (query(environ, "id") + "\n").encode())
@@ -26,7 +26,7 @@ def begun(environ):
 
 
 def echo(environ):
-    """The query of a GET, the body of a POST."""
+    """Returns the query of a GET, or the body of a POST."""
     if environ["REQUEST_METHOD"] == "GET":
         return [environ["QUERY_STRING"].encode("latin-1")]
     return [environ["wsgi.input"].read()]
@@ -49,7 +49,7 @@ def stream(environ):
 
 
 def blocks(left):
-    """Each block is its number in eight bytes, big-endian, and then the pattern from there on."""
+    """Each block starts with its number in eight bytes, big-endian, followed by the pattern."""
     number = 0
     while left > 0:
         block = (number.to_bytes(8, "big") + PATTERN[8:])[:left]
@@ -65,7 +65,7 @@ def drip(environ):
 
 
 def loud(environ):
-    """More than a pipe holds, on both ways into the log."""
+    """Logs more than a pipe can hold, to both stdout and stderr."""
     for number in range(500):
         print(query(environ, "id"), number, "-" * 200, file=sys.stderr if number % 2 else environ["wsgi.errors"])
     return echo(environ)

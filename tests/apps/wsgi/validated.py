@@ -1,4 +1,4 @@
-"""The bare callables inside of the standard library's judge of servers and apps."""
+"""The plain callables, wrapped with the standard library's validator."""
 
 from wsgiref.validate import validator
 

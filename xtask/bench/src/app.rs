@@ -1,4 +1,4 @@
-//! The apps that every side serves.
+//! The benchmark's apps.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(crate) enum App {
 }
 
 impl App {
-    /// Its folder, its name among vassals and in the names of cases.
+    /// The name of the app's folder, of its vassal file, and in the names of cases.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
@@ -22,7 +22,7 @@ impl App {
         }
     }
 
-    /// For people.
+    /// The name in reports.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Bare => "bare WSGI",
@@ -31,7 +31,7 @@ impl App {
         }
     }
 
-    /// As every server calls it, `module:callable`.
+    /// The callable, as `module:callable`.
     pub(crate) fn target(self) -> &'static str {
         match self {
             Self::Bare => "bench:application",
@@ -45,7 +45,7 @@ impl App {
         place.apps.join(if self == Self::Bare { "wsgi" } else { self.name() })
     }
 
-    /// What it is told by the environment.
+    /// The app's environment variables.
     pub(crate) fn env(self, place: &Place) -> Vec<(&'static str, PathBuf)> {
         match self {
             Self::Bare | Self::Flask => Vec::new(),
@@ -55,7 +55,7 @@ impl App {
         }
     }
 
-    /// What its page must show.
+    /// A text that its page must contain.
     pub(crate) fn greeting(self) -> &'static str {
         match self {
             Self::Bare => "Hello, world",

@@ -1,4 +1,4 @@
-//! What is measured, and what each is to reach.
+//! The benchmark's cases, and their targets.
 
 use ::tests::client::Protocol;
 use anyhow::ensure;
@@ -9,33 +9,33 @@ use super::side::Side;
 use super::target::{Bound, Of, Target};
 use super::wrk::{Method, Plan};
 
-/// One thing that is measured.
+/// A benchmark case.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// For `--only`, and in JSON.
+    /// The name for `--only`, and in JSON.
     pub(crate) name: String,
-    /// For people.
+    /// The title in reports.
     pub(crate) title: String,
     pub(crate) scene: Scene,
     pub(crate) work: Work,
-    /// The figure by which it is judged first.
+    /// The main metric.
     pub(crate) headline: Metric,
     pub(crate) sides: &'static [Side],
     pub(crate) targets: Vec<Target>,
 }
 
-/// What the stacks serve meanwhile.
+/// What the stacks serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scene {
     pub(crate) app: App,
     pub(crate) workers: u32,
 }
 
-/// How it is measured.
+/// The kind of load.
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
     Wrk(Plan),
-    /// While others compute on all processors.
+    /// While other processes keep all CPUs busy.
     BesideNeighbours(Plan),
     Http2,
     Handshakes,
@@ -45,23 +45,23 @@ pub(crate) enum Work {
     Reload(Reload),
 }
 
-/// How uWSGI replaces workers; we know one way only.
+/// How uWSGI replaces workers. Imperium always does it in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reload {
-    /// As its Emperor does when the file of a vassal is touched.
+    /// As its Emperor does when a vassal's file is touched.
     AllAtOnce,
-    /// Its chain reload.
+    /// Chain reload.
     OneByOne,
 }
 
 const BARE: Scene = Scene { app: App::Bare, workers: 2 };
-/// Who serves apps.
+/// All app servers.
 const SERVERS: &[Side] = &Side::ALL;
-/// All peers share nginx: where it alone is measured, or the life of workers, one is enough.
+/// All competitors use nginx: for cases about nginx itself or about workers' lifecycles, one is enough.
 const FRONTS: &[Side] = &[Side::UWSGI, Side::Imperium];
 const CONNECTIONS: [usize; 4] = [1, 4, 64, 256];
 
-/// The cases whose names contain one of those; all, when none is named.
+/// Returns the cases whose names contain one of `only`, or all if it is empty.
 pub(crate) fn chosen(only: &[String]) -> anyhow::Result<Vec<Case>> {
     let mut cases = all();
     let names: Vec<_> = cases.iter().map(|it| it.name.clone()).collect();
@@ -70,7 +70,7 @@ pub(crate) fn chosen(only: &[String]) -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Those of one scene stand together: its stacks are started once.
+/// Cases with the same scene are adjacent, so that its stacks are started once.
 fn all() -> Vec<Case> {
     let mut cases = vec![memory()];
     cases.extend(CONNECTIONS.map(bare));

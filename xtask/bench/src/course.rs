@@ -1,4 +1,4 @@
-//! Takes every side through a case, in turn, round after round.
+//! Runs each case on all sides, alternating in several rounds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,24 +18,25 @@ use super::stack::Stack;
 use super::wrk::{Method, Plan};
 use super::{h2load, handshakes, life, slow_and_quick, usage};
 
-/// How much time is taken.
+/// Number and duration of the runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// Of Imperium and what it replaces.
+    /// For Imperium and nginx + uWSGI.
     pub(crate) rounds: usize,
-    /// Of the others, in the first of those rounds.
+    /// For the other sides, in the first of those rounds.
     pub(crate) rounds_of_others: usize,
-    /// Each run, in whole seconds.
+    /// The duration of a run, in whole seconds.
     pub(crate) lasting: Duration,
 }
 
-/// All that the runs need.
+/// The runner of cases.
 #[derive(Debug)]
 pub(crate) struct Course<'a> {
     site: &'a Site,
     peers: &'a Peers,
     pace: Pace,
-    /// What runs now, all of one scene; what did not start stays away until the next.
+    /// The running stacks, all with the same scene. One that failed to start isn't retried until the scene
+    /// changes.
     stacks: BTreeMap<Side, Result<Stack, String>>,
 }
 
@@ -48,7 +49,7 @@ impl Pace {
     }
 }
 
-/// Before the first round of a scene: apps load much with their first requests.
+/// The load before the first round of a scene: apps load much code with their first requests.
 const WARM_UP: Plan =
     Plan { path: "/", connections: 16, protocol: tests::client::Protocol::Plain, method: Method::Get };
 
@@ -57,7 +58,7 @@ impl<'a> Course<'a> {
         Self { site, peers, pace, stacks: BTreeMap::new() }
     }
 
-    /// All rounds of a case; empty when its client cannot be had.
+    /// Runs all rounds of a case. The outcome is empty if its client isn't available.
     pub(crate) async fn run(&mut self, case: &Case) -> Outcome {
         let mut outcome = Outcome::default();
         if let Err(missing) = peers::client(case) {
@@ -95,14 +96,14 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Of a stack that runs alone: what others share with it would count for less.
+    /// The memory of a stack that runs alone. With other stacks, shared pages would count less.
     async fn idle_memory(&mut self, side: Side, scene: Scene) -> anyhow::Result<Sample> {
         self.stacks.clear();
         let stack = Stack::start(side, scene, self.site).await?;
         Ok(Sample::from([(Metric::Memory, memory(&stack)?)]))
     }
 
-    /// The stack of a side, started and warmed up when it does not run yet.
+    /// Returns the stack of a side. Starts it and warms it up if necessary.
     async fn stack(&mut self, side: Side, scene: Scene) -> anyhow::Result<&Stack> {
         self.stacks.retain(|_, stack| stack.as_ref().is_ok_and(|it| it.scene == scene));
         if !self.stacks.contains_key(&side) {
@@ -121,7 +122,7 @@ impl<'a> Course<'a> {
     }
 }
 
-/// The load's own figures, and what each request of it cost the stack.
+/// Runs the load, and adds the CPU time per request.
 async fn costing(stack: &Stack, load: impl Future<Output = anyhow::Result<Load>>) -> anyhow::Result<Sample> {
     let processes = stack.processes();
     let (front, back) = (usage::cpu(&processes.front)?, usage::cpu(&processes.back)?);

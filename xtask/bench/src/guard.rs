@@ -1,4 +1,4 @@
-//! A server that was started here, and ends with its guard: whatever happens, nothing is left.
+//! A server process that is stopped on drop with all its children.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -10,13 +10,14 @@ use ::tests::process::{self, Process};
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// In the environment of every process of a server, with its folder: it finds those that left their parent.
+/// The variable in the environment of every process of a server, with its folder. It finds processes that
+/// were reparented.
 const MARK: &str = "BENCH_STACK";
-/// For an orderly end.
+/// The time for a graceful exit.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LINES: usize = 30;
 
-/// A running server; dropping it ends all of its processes.
+/// A running server. All of its processes are stopped on drop.
 #[derive(Debug)]
 pub(crate) struct Guard {
     name: String,
@@ -26,7 +27,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts a server that keeps what it has in `folder`, with its log there.
+    /// Starts a server whose files are in `folder`, with its log there.
     pub(crate) fn start(name: &str, command: &Command, folder: &Path) -> anyhow::Result<Self> {
         let mut command = ending_with_us(command);
         let log = folder.join(format!("{name}.log"));
@@ -37,7 +38,7 @@ impl Guard {
         Ok(Self { name: name.to_owned(), child, log, mark: format!("{MARK}={}", folder.display()) })
     }
 
-    /// Its first process.
+    /// The pid of its main process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -49,13 +50,13 @@ impl Guard {
         all
     }
 
-    /// Demands that it has not ended, or tells its last words.
+    /// Checks that it is running. The error contains the end of its log.
     pub(crate) fn lives(&self) -> anyhow::Result<()> {
         ensure!(Process::of(self.pid()).is_some(), "{} has ended:\n{}", self.name, self.last_words());
         Ok(())
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -73,7 +74,7 @@ impl Drop for Guard {
         let known = self.processes();
         let _it_may_have_ended = process::signal(self.pid(), Signal::TERM);
         let _orderly = process::ends(self.pid(), PATIENCE);
-        // Its first process is not reaped yet, so the group's number is still its own.
+        // The main process isn't reaped yet, so the process group's id can't have been reused.
         if let Some(group) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
             let _nobody_may_be_left = kill_process_group(group, Signal::KILL);
         }
@@ -85,7 +86,7 @@ impl Drop for Guard {
     }
 }
 
-/// The same command, which the kernel asks to end when we are killed and cannot do so ourselves.
+/// Wraps the command so that the kernel stops it if this process is killed.
 fn ending_with_us(command: &Command) -> Command {
     let mut tied = Command::new("setpriv");
     tied.args(["--pdeathsig", "TERM", "--"]).arg(command.get_program()).args(command.get_args());

@@ -1,4 +1,4 @@
-//! Load over HTTP/2: h2load, whose report and log of requests are read.
+//! Load over HTTP/2 with h2load. Parses its report and request log.
 
 use std::fs;
 use std::path::Path;
@@ -15,14 +15,14 @@ const CONNECTIONS: &str = "16";
 const STREAMS: &str = "16";
 const THREADS: &str = "2";
 
-/// Makes load for that long, in whole seconds; the client's log is written to `folder`.
+/// Generates load for that long, in whole seconds. The client's log is written to `folder`.
 pub(crate) async fn run(stack: &Stack, lasting: Duration, folder: &Path) -> anyhow::Result<Load> {
     let log = folder.join("h2load.log");
     let _of_the_run_before = fs::remove_file(&log);
     let mut h2load = Command::new("h2load");
     h2load.args(["-t", THREADS, "-c", CONNECTIONS, "-m", STREAMS]);
     h2load.arg("-D").arg(lasting.as_secs().to_string());
-    // It takes the first address of a name only, which may be of IPv6.
+    // h2load only uses the first address of a name, which may be an IPv6 address.
     h2load.arg(format!("--connect-to={}", stack.https)).arg("--log-file").arg(&log);
     h2load.arg(stack.url(Protocol::Http2, "/")).kill_on_drop(true);
     let output = h2load.output().await.context("run h2load")?;
@@ -35,14 +35,14 @@ pub(crate) async fn run(stack: &Stack, lasting: Duration, folder: &Path) -> anyh
     load.with_context(|| format!("no request was answered:\n{report}"))
 }
 
-/// A line has when the request began, its status, and what it took in microseconds.
+/// A line contains the request's start time, its status, and its duration in microseconds.
 fn latency(line: &str) -> Option<u64> {
     let mut fields = line.split('\t').skip(1);
     let good = fields.next()? == "200";
     good.then(|| fields.next()?.parse().ok())?
 }
 
-/// Those with an error, and those with a status other than 2xx.
+/// The number of requests with an error, plus those with a status other than 2xx.
 fn failed(report: &str) -> Option<u64> {
     let line = |head: &str| report.lines().find_map(|line| line.strip_prefix(head));
     let requests = line("requests: ")?;

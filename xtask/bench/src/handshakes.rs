@@ -1,4 +1,4 @@
-//! TLS connections, one after the other: each a full handshake and one small file.
+//! Sequential TLS connections, each with a full handshake and one small file.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const CONNECTIONS_A_THREAD: usize = 8;
 const REQUEST: &[u8] = b"GET /static/1k.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 const BODY: usize = 1 << 10;
 
-/// Connects for that long.
+/// Opens connections for that long.
 pub(crate) async fn run(stack: &Stack, lasting: Duration) -> anyhow::Result<Load> {
     let mut tls = trusting(&stack.certificate, Protocol::Http1)?;
     tls.resumption = Resumption::disabled();

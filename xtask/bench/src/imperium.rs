@@ -1,4 +1,4 @@
-//! Imperium as it comes: `imperium up`, with no settings but where it listens and its certificate.
+//! Runs `imperium up` with default settings except for its addresses and its certificate.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ pub(crate) struct Imperium {
 }
 
 impl Imperium {
-    /// Starts it in a folder of its own, on the addresses for HTTP, HTTPS and probes.
+    /// Starts it in a separate folder, with addresses for HTTP, HTTPS and probes.
     pub(crate) fn start(
         site: &Site,
         scene: Scene,
@@ -44,8 +44,8 @@ impl Imperium {
         Ok(Self { up: Guard::start("imperium", &up, &root)?, program, root, app })
     }
 
-    /// frontd; emperord and the workers. `imperium up` itself is not among them: on a server systemd does its work, as
-    /// it does that of what started nginx and uWSGI here.
+    /// The processes of frontd, emperord and the workers. `imperium up` itself isn't included: on a server,
+    /// systemd replaces it, and the processes that start nginx and uWSGI here don't count either.
     pub(crate) fn processes(&self) -> Processes {
         let daemons = self.up.processes().into_iter().filter(|it| it.command != "imperium");
         let (front, back) = daemons.partition(|it| it.command == "frontd");

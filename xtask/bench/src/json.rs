@@ -1,4 +1,4 @@
-//! The results for programs.
+//! The results in JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::side::Side;
 use super::statistics::{Ratio, figures};
 use super::target::{Bound, Of, Reached, Target, Verdict};
 
-/// Where it was measured, and every figure of every round.
+/// The machine, and all results of all rounds.
 pub(crate) fn document(machine: &Machine, cases: &[(Case, Outcome)]) -> Value {
     json!({
         "machine": machine.json(),

@@ -1,4 +1,4 @@
-//! Workers that die, and workers that are replaced: how soon all serve again, and what clients see of it.
+//! Killed and replaced workers: how long until all serve again, and what clients notice.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use super::metric::{Metric, Sample};
 use super::stack::Stack;
 
 const CONNECTIONS: usize = 16;
-/// Requests before and after the reload: load is steady on both sides of it.
+/// The number of requests before and after the reload.
 const AROUND: u64 = 500;
 
-/// Kills a worker, and asks until every worker serves again.
+/// Kills a worker, and sends requests until all workers serve again.
 pub(crate) async fn kill(stack: &Stack) -> anyhow::Result<Sample> {
     let before = stack.all_answer(&BTreeSet::new()).await?;
     let victim = *before.first().context("a worker")?;
@@ -38,7 +38,7 @@ pub(crate) async fn kill(stack: &Stack) -> anyhow::Result<Sample> {
     Ok(Sample::from([(Metric::Recovery, microseconds(took)), (Metric::Failed, float(failed))]))
 }
 
-/// Has all workers replaced while requests come in.
+/// Replaces all workers under load.
 pub(crate) async fn reload(stack: &Stack, manner: Reload) -> anyhow::Result<Sample> {
     let old = stack.all_answer(&BTreeSet::new()).await?;
     let processes: Vec<_> = old.iter().filter_map(|pid| Process::of(*pid)).collect();

@@ -1,26 +1,26 @@
-//! What a client tells of the requests that it made.
+//! The result of a load generator.
 
 use std::time::Duration;
 
 use super::metric::{Metric, Sample};
 use super::statistics::percentile;
 
-/// Requests of one run.
+/// The requests of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Load {
-    /// Those that were answered, whatever with.
+    /// Requests that got a response, with any status.
     pub(crate) answered: u64,
     pub(crate) per_second: f64,
     /// In microseconds.
     pub(crate) p50: f64,
     /// In microseconds.
     pub(crate) p99: f64,
-    /// Refused, lost or cut.
+    /// Requests that were refused, lost or cut off.
     pub(crate) failed: u64,
 }
 
 impl Load {
-    /// From what each of the good ones took, in microseconds.
+    /// Computes the result from the latencies of successful requests, in microseconds.
     pub(crate) fn of(mut latencies: Vec<u64>, failed: u64, lasted: Duration) -> Option<Self> {
         let answered = latencies.len() as u64;
         Some(Self {
@@ -43,7 +43,7 @@ impl Load {
     }
 }
 
-/// Counts and microseconds, which are far below what a float holds exactly.
+/// Converts counts and microseconds, which are far below the limit of exact floats.
 #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
 pub(crate) fn float(figure: u64) -> f64 {
     figure as f64

@@ -1,4 +1,4 @@
-//! Where it was measured, and which versions of what.
+//! The machine and the versions of the measured programs.
 
 use std::fmt;
 use std::fs;
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use super::peers;
 
-/// What a figure is worth nothing without.
+/// The context of the results.
 #[derive(Debug)]
 pub(crate) struct Machine {
     processor: String,
     cores: usize,
     system: String,
-    /// Programs, each with its version.
+    /// Programs and their versions.
     versions: Vec<(&'static str, String)>,
 }
 
@@ -43,7 +43,7 @@ impl Machine {
         }
     }
 
-    /// The machine with its system, and what ran on it.
+    /// The machine with its system, and the versions of the programs.
     pub(crate) fn lines(&self) -> [String; 2] {
         let Self { processor, cores, system, .. } = self;
         let versions = self.versions.iter().map(|(name, version)| format!("{name} {version}"));
@@ -77,7 +77,7 @@ fn system() -> String {
     format!("{}, Linux {}", name.trim_matches('"'), kernel.trim())
 }
 
-/// The first word that begins with a number of what a program says of itself; wrk ends with an error then.
+/// The first word in a program's version output that starts with a digit. wrk prints it with an error status.
 fn version(program: Option<PathBuf>, option: &str) -> Option<String> {
     let output = Command::new(program?).arg(option).output().ok()?;
     first_number(&String::from_utf8_lossy(&[output.stdout, output.stderr].concat()))

@@ -1,4 +1,4 @@
-//! Measures Imperium beside nginx and the servers of Python apps, on this machine, in one run.
+//! Compares Imperium with nginx and Python app servers on this machine.
 
 mod app;
 mod cases;
@@ -45,23 +45,23 @@ use site::Site;
 use tests::interrupt::unless_interrupted;
 use xtask::setup;
 
-/// What `cargo xtask bench` takes.
+/// The arguments of `cargo xtask bench`.
 #[derive(Parser)]
 #[command(
     name = "cargo xtask bench",
     about = "Measures Imperium beside nginx + uWSGI, gunicorn and granian on this machine"
 )]
 struct Arguments {
-    /// Fewer and shorter rounds: in under 4 minutes, and less exact
+    /// Run fewer and shorter rounds: less than 4 minutes, but less exact
     #[arg(long)]
     quick: bool,
-    /// Only the cases whose name contains this; may be given several times
+    /// Run only the cases whose name contains this; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Writes every figure to this file
+    /// Write all results to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draws the ratios into this file
+    /// Draw a chart of the ratios into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     xtask::step::exit(run(&Arguments::parse()))
 }
 
-/// Sets up, measures, and tells. What is not as fast as it should be is told, and is no error.
+/// Sets up, measures, and reports. Missing a target is reported, but isn't an error.
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cases = cases::chosen(&arguments.only)?;
     let place = setup::for_bench()?;

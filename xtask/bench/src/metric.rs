@@ -1,43 +1,43 @@
-//! What is measured of a run, and which way is better.
+//! The metrics of a run, and whether higher values are better.
 
 use std::collections::BTreeMap;
 
-/// One figure of a run; the order is that of the report's columns.
+/// A metric, in the order of the report's columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Metric {
-    /// Requests, or connections, that were answered in a second.
+    /// Requests or connections per second.
     Throughput,
-    /// Microseconds that half of the requests took at most.
+    /// Median latency in microseconds.
     P50,
-    /// Microseconds that 99 of 100 requests took at most.
+    /// 99th percentile of the latency in microseconds.
     P99,
-    /// Microseconds that the slowest request took.
+    /// Maximum latency in microseconds.
     Longest,
-    /// Microseconds from the death of a worker until all workers serve again.
+    /// Microseconds from the exit of a worker until all workers serve again.
     Recovery,
-    /// Microseconds of CPU a request, of the front server.
+    /// CPU time of the front server per request, in microseconds.
     FrontCpu,
-    /// Microseconds of CPU a request, of the workers and their supervisor.
+    /// CPU time of the workers and their supervisor per request, in microseconds.
     WorkerCpu,
-    /// Both together.
+    /// The sum of both.
     Cpu,
-    /// Requests that were refused, lost or answered wrong.
+    /// Requests that were refused, lost or got a wrong response.
     Failed,
-    /// Bytes of memory of all processes, what they share counted once.
+    /// Memory of all processes in bytes, with shared pages counted once.
     Memory,
 }
 
-/// What one run gave.
+/// The results of one run.
 pub(crate) type Sample = BTreeMap<Metric, f64>;
 
-/// Which way a figure is better.
+/// Which values are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Better {
     More,
     Less,
 }
 
-/// What stands for the figures of all rounds.
+/// How the values of all rounds are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Summary {
     Median,
@@ -46,7 +46,7 @@ pub(crate) enum Summary {
 }
 
 impl Metric {
-    /// The head of its column.
+    /// The title of its column.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Throughput => "requests/s",
@@ -62,7 +62,7 @@ impl Metric {
         }
     }
 
-    /// Its name in JSON, with its unit.
+    /// Its name in JSON, including its unit.
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Throughput => "requests_per_second",
@@ -82,7 +82,7 @@ impl Metric {
         if self == Self::Throughput { Better::More } else { Better::Less }
     }
 
-    /// One failed request in all rounds is one too many; no median may hide it.
+    /// Failures are summed up, so that a median can't hide one.
     pub(crate) fn summary(self) -> Summary {
         match self {
             Self::Failed => Summary::Sum,
@@ -91,7 +91,7 @@ impl Metric {
         }
     }
 
-    /// A figure as people read it.
+    /// Formats a value for the report.
     pub(crate) fn show(self, figure: f64) -> String {
         match self {
             Self::Throughput | Self::Failed => thousands(figure),

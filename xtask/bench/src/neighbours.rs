@@ -1,4 +1,4 @@
-//! Processes of others on the same machine, which compute without end: servers seldom have it for themselves.
+//! CPU-bound processes on the same machine, since servers are rarely alone on it.
 
 use std::process::Command;
 use std::thread::available_parallelism;
@@ -6,12 +6,13 @@ use std::thread::available_parallelism;
 use super::guard::Guard;
 use super::site::Site;
 
-/// As many as there are processors; dropping them ends them.
+/// One process per CPU. They are stopped on drop.
 #[derive(Debug)]
 pub(crate) struct Neighbours(#[expect(dead_code, reason = "held until they are to end")] Vec<Guard>);
 
 impl Neighbours {
-    /// Starts them, in the session that everything else is in: the scheduler weighs each like any process.
+    /// Starts them in the same session as everything else, so that the scheduler treats them like any other
+    /// process.
     pub(crate) fn start(site: &Site) -> anyhow::Result<Self> {
         let mut endless = Command::new("sh");
         endless.args(["-c", "while :; do :; done"]);

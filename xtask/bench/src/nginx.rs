@@ -1,4 +1,4 @@
-//! nginx, as a careful operator sets it up in front of an app server.
+//! nginx, carefully configured in front of an app server.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,16 +12,16 @@ use super::guard::Guard;
 use super::peers;
 use super::site::Site;
 
-/// How it speaks to the app server, which listens on a unix socket.
+/// How it communicates with the app server, which listens on a unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Upstream {
-    /// uWSGI's own protocol.
+    /// The uwsgi protocol.
     Uwsgi,
-    /// HTTP/1.1, over connections that are kept.
+    /// HTTP/1.1 over keep-alive connections.
     Http,
 }
 
-/// What nginx is to do.
+/// The configuration of an nginx.
 #[derive(Debug)]
 pub(crate) struct Nginx<'a> {
     pub(crate) http: SocketAddr,
@@ -31,7 +31,7 @@ pub(crate) struct Nginx<'a> {
 }
 
 impl Nginx<'_> {
-    /// Starts it, with all that it writes in `folder`.
+    /// Starts it. All its files are in `folder`.
     pub(crate) fn start(&self, site: &Site, folder: &Path) -> anyhow::Result<Guard> {
         let file = folder.join("nginx.conf");
         fs::write(&file, self.config(site, folder)).with_context(|| format!("write {}", file.display()))?;
@@ -40,8 +40,8 @@ impl Nginx<'_> {
         Guard::start("nginx", &nginx, folder)
     }
 
-    /// `reuseport` spreads connections evenly, and was the faster choice here; so were two processes for two
-    /// cores. Files are kept open, as for any site with traffic. TLS is what frontd offers, too.
+    /// `reuseport` distributes connections evenly, and was faster here, as were two processes for two cores.
+    /// Open files are cached, as for any site with traffic. The TLS settings are the same as frontd's.
     fn config(&self, site: &Site, folder: &Path) -> String {
         let Self { http, https, .. } = self;
         let user = if rustix::process::geteuid().is_root() { "user root root;\n" } else { "" };
@@ -97,7 +97,7 @@ impl Upstream {
     }
 }
 
-/// nginx's own file of that name.
+/// The content of nginx's `uwsgi_params` file.
 const UWSGI_PARAMS: [(&str, &str); 14] = [
     ("QUERY_STRING", "$query_string"),
     ("REQUEST_METHOD", "$request_method"),
@@ -123,7 +123,7 @@ proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 proxy_set_header X-Forwarded-Proto $scheme;
 ";
 
-/// Folders of its own, so that it needs no privileges.
+/// Its own temporary folders, so that it needs no privileges.
 fn temporary(folder: &Path) -> String {
     ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].iter().fold(String::new(), |mut text, name| {
         let _never = writeln!(text, "  {name}_temp_path {}/{name};", folder.display());

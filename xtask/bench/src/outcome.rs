@@ -1,4 +1,4 @@
-//! What all rounds of one case gave.
+//! The results of all rounds of a case.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::metric::{Metric, Sample};
 use super::side::Side;
 use super::statistics::{self, Ratio};
 
-/// The samples of each side by round, and what failed to run.
+/// The results of each side by round, and the errors.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     rounds: BTreeMap<Side, Vec<Sample>>,
@@ -14,7 +14,8 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Adds a side's next round. One that failed to run keeps its place, so that the others stay paired.
+    /// Adds a side's next round. A failed one is kept as an empty result, so that the rounds of all sides
+    /// correspond.
     pub(crate) fn record(&mut self, side: Side, sample: anyhow::Result<Sample>) {
         let rounds = self.rounds.entry(side).or_default();
         rounds.push(sample.unwrap_or_else(|error| {
@@ -23,12 +24,12 @@ impl Outcome {
         }));
     }
 
-    /// Who took part, in the order of the turns.
+    /// The sides that took part, in order.
     pub(crate) fn sides(&self) -> impl Iterator<Item = Side> {
         Side::ALL.into_iter().filter(|side| self.rounds.contains_key(side))
     }
 
-    /// What was measured, in order.
+    /// The metrics that were measured, in order.
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         let mut metrics: Vec<_> = self.rounds.values().flatten().flat_map(|it| it.keys().copied()).collect();
         metrics.sort_unstable();
@@ -44,7 +45,7 @@ impl Outcome {
         statistics::summary(self.rounds(side), metric)
     }
 
-    /// Ours by theirs.
+    /// The ratio of Imperium's results to another side's.
     pub(crate) fn ratio(&self, theirs: Side, metric: Metric) -> Option<Ratio> {
         statistics::ratio(self.rounds(Side::Imperium), self.rounds(theirs), metric)
     }

@@ -1,4 +1,4 @@
-//! Gets those beside whom we are measured, and the clients that make load, as far as they can be had.
+//! Installs the competitors and the load generators, as far as possible.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,18 +13,18 @@ use super::side::Side;
 use xtask::setup::Quietly as _;
 use xtask::step::step;
 
-/// A program, and the package of Debian that has it.
+/// Programs, and the Debian packages that contain them.
 const PACKAGES: [(&str, &str); 3] = [("nginx", "nginx-light"), ("wrk", "wrk"), ("h2load", "nghttp2-client")];
 const SERVERS: [Server; 3] = [Server::Uwsgi, Server::Gunicorn, Server::Granian];
 
-/// What is at hand after all was tried.
+/// The available servers.
 #[derive(Debug)]
 pub(crate) struct Peers {
     servers: Vec<Server>,
 }
 
 impl Peers {
-    /// Installs what is missing, and says what cannot be had.
+    /// Installs what is missing, and reports what isn't available.
     pub(crate) fn set_up(place: &Place) -> Self {
         let missing: Vec<_> = PACKAGES.into_iter().filter(|(program, _)| find(program).is_none()).collect();
         if !missing.is_empty() {
@@ -35,7 +35,7 @@ impl Peers {
         Self { servers: servers.collect() }
     }
 
-    /// Whether a side can be measured.
+    /// Whether a side is available.
     pub(crate) fn have(&self, side: Side) -> bool {
         match side {
             Side::Imperium => true,
@@ -44,7 +44,7 @@ impl Peers {
     }
 }
 
-/// Demands the client that makes the load of a case.
+/// Checks that a case's load generator is available.
 pub(crate) fn client(case: &Case) -> anyhow::Result<()> {
     let program = match case.work {
         Work::Wrk(_) | Work::BesideNeighbours(_) => "wrk",
@@ -56,14 +56,14 @@ pub(crate) fn client(case: &Case) -> anyhow::Result<()> {
     find(program).map(drop).with_context(|| format!("{program} is not installed"))
 }
 
-/// Where a program is. Debian keeps nginx where the path of plain users does not lead.
+/// Finds a program. Debian installs nginx in a folder that isn't in normal users' PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     folders.find_map(|folder| Some(folder.join(program)).filter(|it| it.is_file()))
 }
 
-/// Says what cannot be had, and goes on without.
+/// Reports what isn't available, and continues without it.
 fn excuse(had: &anyhow::Result<()>) -> bool {
     if let Err(error) = had {
         say("missing", &format!("{error:#}"));
@@ -86,7 +86,7 @@ fn apt(arguments: &[&str]) -> anyhow::Result<()> {
     Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments).quietly()
 }
 
-/// The package starts its own nginx on port 80, which nobody asked for.
+/// Debian's package starts nginx on port 80: stops it.
 fn stop_service() -> anyhow::Result<()> {
     let stopped = if Path::new("/run/systemd/system").exists() {
         Command::new("systemctl").args(["disable", "--now", "nginx"]).quietly()

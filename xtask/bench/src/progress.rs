@@ -1,8 +1,8 @@
-//! Tells the person who waits what is going on.
+//! Prints progress messages.
 
 use std::io::{IsTerminal as _, stderr};
 
-/// A line under a heading.
+/// Prints a message with a heading.
 #[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
 pub(crate) fn say(heading: &str, what: &str) {
     if stderr().is_terminal() {

@@ -1,4 +1,4 @@
-//! The table for the terminal: a block for each case, and at the end what was reached.
+//! The report for the terminal: a block for each case, and a summary of the targets.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::target::{Target, Verdict};
 
 const NAME: usize = 16;
 
-/// Each side's figures, how they compare, and the case's targets.
+/// The results of each side, their ratios, and the case's targets.
 pub(crate) fn block(case: &Case, outcome: &Outcome) -> String {
     let metrics = outcome.metrics();
     let mut text = format!("{} ({})\n", case.title, case.name);
@@ -33,7 +33,7 @@ pub(crate) fn block(case: &Case, outcome: &Outcome) -> String {
     text
 }
 
-/// How many targets were met, and which were not.
+/// How many targets were met, and which weren't.
 pub(crate) fn summary(cases: &[(Case, Outcome)]) -> String {
     let all: Vec<_> =
         cases.iter().flat_map(|(case, it)| case.targets.iter().map(move |t| (case, it, t))).collect();

@@ -1,4 +1,4 @@
-//! The app servers beside us, each set up as its documentation advises for two or more processes behind nginx.
+//! The other app servers, configured as their documentation recommends for several processes behind nginx.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,10 +13,10 @@ use super::guard::Guard;
 use super::nginx::Upstream;
 use super::site::Site;
 
-/// uWSGI is given as long a queue as the kernel allows, up to this.
+/// uWSGI's listen queue is as long as the kernel allows, up to this.
 const QUEUE: u32 = 1024;
 
-/// An app server that nginx stands before.
+/// An app server behind nginx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Server {
     Uwsgi,
@@ -24,14 +24,14 @@ pub(crate) enum Server {
     Granian,
 }
 
-/// What one is to serve, and where.
+/// What a server serves, and where.
 #[derive(Debug)]
 pub(crate) struct Serve<'a> {
     pub(crate) site: &'a Site,
     pub(crate) scene: Scene,
-    /// For all that it writes.
+    /// The folder for its files.
     pub(crate) folder: &'a Path,
-    /// Where it listens.
+    /// The path of its socket.
     pub(crate) socket: &'a Path,
 }
 
@@ -56,7 +56,7 @@ impl Server {
         }
     }
 
-    /// Its release on PyPI that is measured.
+    /// The measured version on PyPI.
     pub(crate) fn requirement(self) -> &'static str {
         match self {
             Self::Uwsgi => "uWSGI==2.0.31",
@@ -65,7 +65,7 @@ impl Server {
         }
     }
 
-    /// What nginx speaks to it.
+    /// The protocol between nginx and the server.
     pub(crate) fn upstream(self) -> Upstream {
         match self {
             Self::Uwsgi => Upstream::Uwsgi,
@@ -80,12 +80,12 @@ impl Serve<'_> {
     }
 }
 
-/// Where a uWSGI that runs in that folder takes commands.
+/// The command FIFO of a uWSGI that runs in that folder.
 fn fifo(folder: &Path) -> PathBuf {
     folder.join("fifo")
 }
 
-/// Asks uWSGI to replace its workers. While it goes through them one by one, it must not be asked again.
+/// Tells uWSGI to replace its workers. During a chain reload, it can't be told again.
 pub(crate) async fn reload_uwsgi(uwsgi: &Guard, folder: &Path, manner: Reload) -> anyhow::Result<()> {
     let complete = || uwsgi.log().matches("chain reloading complete").count();
     let (before, fifo) = (complete(), fifo(folder));
@@ -102,7 +102,7 @@ pub(crate) async fn reload_uwsgi(uwsgi: &Guard, folder: &Path, manner: Reload) -
     }
 }
 
-/// `lazy-apps` lets it reload one worker after the other.
+/// `lazy-apps` enables chain reloads.
 fn uwsgi(serve: &Serve<'_>) -> anyhow::Result<Command> {
     let Serve { site, scene, folder, socket } = serve;
     let file = folder.join("uwsgi.ini");
@@ -143,7 +143,7 @@ fn longest_queue() -> u32 {
     text.trim().parse().unwrap_or(128)
 }
 
-/// Its sync workers, the default, and the fastest of its kinds for quick answers.
+/// Its sync workers, which are the default, and its fastest kind for quick responses.
 fn gunicorn(serve: &Serve<'_>) -> Command {
     let mut bind = OsString::from("unix:");
     bind.push(serve.socket);
@@ -153,7 +153,7 @@ fn gunicorn(serve: &Serve<'_>) -> Command {
     command
 }
 
-/// One thread for Python in each process, as all others have.
+/// One Python thread per process, like the other servers.
 fn granian(serve: &Serve<'_>) -> Command {
     let mut command = serve.program(Server::Granian);
     command.args(["--interface", "wsgi", "--http", "1", "--no-ws", "--blocking-threads", "1"]);

@@ -1,4 +1,4 @@
-//! Who is measured.
+//! The stacks that are compared.
 
 use std::fmt;
 
@@ -8,16 +8,16 @@ use super::server::Server;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
     Imperium,
-    /// nginx, and this server behind it.
+    /// nginx in front of this server.
     Nginx(Server),
 }
 
 impl Side {
-    /// What is replaced.
+    /// What Imperium replaces.
     pub(crate) const UWSGI: Self = Self::Nginx(Server::Uwsgi);
     pub(crate) const GUNICORN: Self = Self::Nginx(Server::Gunicorn);
     pub(crate) const GRANIAN: Self = Self::Nginx(Server::Granian);
-    /// In the order in which they take turns.
+    /// In the order of their runs.
     pub(crate) const ALL: [Self; 4] = [Self::UWSGI, Self::Imperium, Self::GUNICORN, Self::GRANIAN];
 
     /// Its name in JSON.

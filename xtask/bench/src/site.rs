@@ -1,4 +1,4 @@
-//! What all stacks of one run stand on: a folder, files to serve, one key for TLS.
+//! What all stacks share: a folder, static files, and a TLS key.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use tests::place::Place;
 
-/// The host under which every app is asked for: clients find it without any help.
+/// The host of every app, which resolves to this machine.
 pub(crate) const HOST: &str = "localhost";
 const FILES: [(&str, usize); 3] = [("1k.bin", 1 << 10), ("100k.bin", 100 << 10), ("10m.bin", 10 << 20)];
 
-/// Where it all stands; it is gone when this is dropped.
+/// The shared folder, which is removed on drop.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) place: Place,
@@ -21,7 +21,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Makes the files and the key.
+    /// Creates the files and the key.
     pub(crate) fn make(place: Place) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("imperium-bench-").tempdir();
         let folder = folder.context("make a folder for the stacks")?;
@@ -31,7 +31,7 @@ impl Site {
         Ok(site)
     }
 
-    /// A new folder for a stack. Its path is short, as those of unix sockets have to be.
+    /// Creates a folder for a stack. Its path is short, as required for unix sockets.
     pub(crate) fn folder(&self) -> anyhow::Result<PathBuf> {
         let number = self.stacks.fetch_add(1, Ordering::Relaxed);
         let folder = self.path().join(number.to_string());
@@ -43,17 +43,17 @@ impl Site {
         self.folder.path()
     }
 
-    /// The static files.
+    /// The folder of the static files.
     pub(crate) fn files(&self) -> PathBuf {
         self.path().join("static")
     }
 
-    /// A folder with the one certificate.
+    /// The folder of the certificate.
     pub(crate) fn certificates(&self) -> PathBuf {
         self.path().join("certificates")
     }
 
-    /// The certificate and its key.
+    /// The file with the certificate and its key.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.certificates().join("localhost.pem")
     }
@@ -68,7 +68,7 @@ impl Site {
         Ok(())
     }
 
-    /// ECDSA on P-256, as certbot makes by default.
+    /// ECDSA on P-256, certbot's default.
     fn make_key(&self) -> anyhow::Result<()> {
         let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).context("make a certificate")?;
         fs::create_dir(self.certificates())?;

@@ -1,4 +1,4 @@
-//! A few slow requests among quick ones: does a quick one wait behind a slow one?
+//! A few slow requests among quick ones: do quick requests wait behind slow ones?
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,12 @@ use tests::connection::Connection;
 use super::load::Load;
 use super::stack::Stack;
 
-/// As many as there are workers: one is free for each request, and whoever waits was sent to the wrong one.
+/// As many as there are workers: a worker is free for each request, so one that waits was sent to the wrong
+/// worker.
 const CONNECTIONS: u64 = 4;
 const ONE_IN: u8 = 10;
 
-/// Makes the same requests on each stack for that long, and tells of the quick ones.
+/// Sends the same requests to each stack for that long, and returns the latencies of the quick ones.
 pub(crate) async fn run(stack: &Stack, lasting: Duration) -> anyhow::Result<Load> {
     let client = stack.client()?;
     let until = Instant::now() + lasting;

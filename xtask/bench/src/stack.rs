@@ -1,4 +1,4 @@
-//! One side as it runs.
+//! A running side.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use super::site::{HOST, Site};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A running stack; dropping it ends it.
+/// A running stack. It is stopped on drop.
 #[derive(Debug)]
 pub(crate) struct Stack {
     pub(crate) scene: Scene,
@@ -42,9 +42,9 @@ enum Running {
 /// The processes of a stack.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    /// Of the front server.
+    /// Those of the front server.
     pub(crate) front: Vec<Process>,
-    /// The workers, and who looks after them.
+    /// The workers and their supervisor.
     pub(crate) back: Vec<Process>,
 }
 
@@ -60,13 +60,13 @@ impl Stack {
         let stack = Self { scene, http, https, certificate: site.certificate(), running };
         stack.greets().await?;
         if side == Side::Imperium || side == Side::UWSGI {
-            // Others promise no request to a worker that is free while another is busy.
+            // Other servers don't guarantee that an idle worker gets the next request.
             stack.all_answer(&BTreeSet::new()).await?;
         }
         Ok(stack)
     }
 
-    /// Where a path is, for a client that is given URLs.
+    /// The URL of a path.
     pub(crate) fn url(&self, protocol: Protocol, path: &str) -> String {
         let (scheme, address) = match protocol {
             Protocol::Plain => ("http", self.http),
@@ -79,7 +79,7 @@ impl Stack {
         Client::new(&self.certificate, HOST, self.http, Protocol::Plain)
     }
 
-    /// Its processes, as they are now.
+    /// Its current processes.
     pub(crate) fn processes(&self) -> Processes {
         match &self.running {
             Running::Imperium(imperium) => imperium.processes(),
@@ -89,7 +89,7 @@ impl Stack {
         }
     }
 
-    /// Has the app's workers replaced, and returns once that is done or under way.
+    /// Replaces the app's workers. Returns when that is complete or has started.
     pub(crate) async fn reload(&self, manner: Reload) -> anyhow::Result<()> {
         match &self.running {
             Running::Imperium(imperium) => imperium.reload().await,
@@ -97,7 +97,8 @@ impl Stack {
         }
     }
 
-    /// Waits until as many processes as there shall be have answered, none of which is of `old`, and returns them.
+    /// Waits until as many processes as there should be have responded, none of which is in `old`, and
+    /// returns them.
     pub(crate) async fn all_answer(&self, old: &BTreeSet<u32>) -> anyhow::Result<BTreeSet<u32>> {
         let mut seen = BTreeSet::new();
         let all = until("every worker answers", async || {
@@ -109,7 +110,7 @@ impl Stack {
         all.with_context(|| self.last_words())
     }
 
-    /// Asks for as many pids at once as there are workers.
+    /// Sends as many concurrent requests for the pid as there are workers.
     pub(crate) async fn pids(&self) -> anyhow::Result<Vec<anyhow::Result<u32>>> {
         let client = self.client()?;
         let pid = async || {

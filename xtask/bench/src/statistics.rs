@@ -1,24 +1,24 @@
-//! Medians, ratios and their spread, so that one noisy round decides nothing.
+//! Medians, ratios and their spread, so that a single noisy round doesn't decide.
 
 use super::metric::{Metric, Sample, Summary};
 
-/// How two sides compare: the ratio of each round, which both ran one after the other.
+/// The ratio of two sides: one value per round, in which both ran right after each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Ratio {
-    /// Of the rounds' ratios.
+    /// The median of the rounds' ratios.
     pub(crate) median: f64,
-    /// The smallest of them.
+    /// The smallest ratio.
     pub(crate) low: f64,
-    /// The largest of them.
+    /// The largest ratio.
     pub(crate) high: f64,
 }
 
-/// The figures of one metric, a round each where it was measured.
+/// The values of a metric in all rounds that measured it.
 pub(crate) fn figures(rounds: &[Sample], metric: Metric) -> Vec<f64> {
     rounds.iter().filter_map(|sample| sample.get(&metric).copied()).collect()
 }
 
-/// The one figure that stands for all rounds.
+/// The combined value of all rounds.
 pub(crate) fn summary(rounds: &[Sample], metric: Metric) -> Option<f64> {
     let figures = figures(rounds, metric);
     match metric.summary() {
@@ -28,7 +28,7 @@ pub(crate) fn summary(rounds: &[Sample], metric: Metric) -> Option<f64> {
     }
 }
 
-/// Ours by theirs, over the rounds in which both were measured.
+/// The ratios of our values to theirs, over the rounds in which both were measured.
 pub(crate) fn ratio(ours: &[Sample], theirs: &[Sample], metric: Metric) -> Option<Ratio> {
     let pair = |(ours, theirs): (&Sample, &Sample)| Some((*ours.get(&metric)?, *theirs.get(&metric)?));
     let pairs = ours.iter().zip(theirs).filter_map(pair).filter(|(_, theirs)| *theirs > 0.0);
@@ -40,7 +40,7 @@ pub(crate) fn ratio(ours: &[Sample], theirs: &[Sample], metric: Metric) -> Optio
     })
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// The middle value, or the mean of the two middle values.
 pub(crate) fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;
@@ -48,7 +48,7 @@ pub(crate) fn median(mut figures: Vec<f64>) -> Option<f64> {
     Some(if figures.len().is_multiple_of(2) { f64::midpoint(figures[middle - 1], upper) } else { upper })
 }
 
-/// The smallest figure that so many of a hundred do not exceed (nearest rank).
+/// The smallest value that isn't exceeded by `percent` percent of the values (nearest rank).
 pub(crate) fn percentile(figures: &mut [u64], percent: usize) -> Option<u64> {
     let rank = (figures.len() * percent).div_ceil(100).max(1);
     let (_, figure, _) = (rank <= figures.len()).then(|| figures.select_nth_unstable(rank - 1))?;

@@ -1,4 +1,4 @@
-//! The picture for the README: how many times better than nginx and uWSGI, a bar for each case.
+//! The chart for the README: how many times better than nginx + uWSGI, with a bar for each case.
 
 use std::fmt::Write as _;
 
@@ -16,10 +16,10 @@ const WIDTH: f64 = LABEL + PLOT + 130.0;
 const ROW: f64 = 24.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 70.0;
-/// Longer bars end here; their number tells the rest.
+/// Longer bars are truncated here. Their label has the value.
 const LONGEST: f64 = 4.0;
 
-/// Readable on white and on black pages.
+/// Readable on light and dark pages.
 const STYLE: &str = "<style>
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 .title { font-size: 16px; font-weight: 600 }
@@ -43,7 +43,7 @@ text { fill: #f0f6fc }
 </style>
 ";
 
-/// One case, as a factor: above 1 is better than nginx and uWSGI, whichever way its figure goes.
+/// The result of a case as a factor: above 1 is better than nginx + uWSGI, whichever values are better.
 #[derive(Debug, PartialEq)]
 struct Bar {
     label: String,
@@ -108,7 +108,7 @@ impl Bar {
     }
 }
 
-/// Titles name what was done; what was counted is told where it is not throughput.
+/// The label of a bar. It names the metric if that isn't obvious from the title.
 fn label(case: &Case, metric: Metric) -> String {
     let title = case.title.split(':').next().unwrap_or_default();
     match metric {
@@ -117,7 +117,7 @@ fn label(case: &Case, metric: Metric) -> String {
     }
 }
 
-/// As a factor, too.
+/// The target as a factor.
 fn wanted(case: &Case, metric: Metric) -> Option<f64> {
     let target = case.targets.iter().find(|it| it.metric == metric && it.of == Of::RatioTo(Side::UWSGI))?;
     Some(match metric.better() {

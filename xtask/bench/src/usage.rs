@@ -1,11 +1,11 @@
-//! What processes cost: CPU and memory, as the kernel counts them.
+//! CPU time and memory of processes, according to the kernel.
 
 use std::fs;
 
 use ::tests::process::Process;
 use anyhow::Context as _;
 
-/// Microseconds of CPU that these processes have used so far, in user and in kernel mode.
+/// The CPU time that these processes have used so far, in user and kernel mode, in microseconds.
 pub(crate) fn cpu(processes: &[Process]) -> anyhow::Result<f64> {
     let ticks: u64 = processes.iter().filter_map(|process| ticks(&stat(process.pid)?)).sum();
     let ticks = u32::try_from(ticks).context("count ticks of CPU")?;
@@ -13,13 +13,13 @@ pub(crate) fn cpu(processes: &[Process]) -> anyhow::Result<f64> {
     Ok(f64::from(ticks) * 1e6 / f64::from(per_second))
 }
 
-/// Bytes of memory of these processes: a page that several share is divided among them (Pss).
+/// The memory of these processes in bytes, with shared pages divided among them (Pss).
 pub(crate) fn memory(processes: &[Process]) -> anyhow::Result<f64> {
     let kibibytes: u64 = processes.iter().filter_map(|process| pss(&smaps_rollup(process.pid)?)).sum();
     Ok(f64::from(u32::try_from(kibibytes).context("count memory")?) * 1024.0)
 }
 
-/// None when it has ended.
+/// None if the process has exited.
 fn stat(pid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/stat")).ok()
 }
@@ -28,7 +28,8 @@ fn smaps_rollup(pid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()
 }
 
-/// Fields 14 and 15 of proc(5); the second, the name, may hold any byte but ends with the last parenthesis.
+/// Fields 14 and 15 of proc(5). The second field, the name, may contain any byte, and ends with the last
+/// parenthesis.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, kernel): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);

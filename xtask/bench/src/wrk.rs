@@ -1,4 +1,4 @@
-//! Load over HTTP/1.1: wrk, whose report is read.
+//! Load over HTTP/1.1 with wrk. Parses its report.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::load::Load;
 use super::stack::Stack;
 
-/// What is asked, and over how many connections.
+/// The requests to send, and the number of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) path: &'static str,
@@ -20,18 +20,18 @@ pub(crate) struct Plan {
     pub(crate) method: Method,
 }
 
-/// How it is asked.
+/// The method of the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
     Get,
-    /// With a body of so many bytes.
+    /// With a body of that many bytes.
     Post(usize),
 }
 
 const THREADS: usize = 2;
 
 impl Plan {
-    /// Makes load for that long, in whole seconds; what the client needs is written to `folder`.
+    /// Generates load for that long, in whole seconds. The client's script is written to `folder`.
     pub(crate) async fn run(&self, stack: &Stack, lasting: Duration, folder: &Path) -> anyhow::Result<Load> {
         let mut wrk = Command::new("wrk");
         wrk.arg(format!("-t{}", THREADS.min(self.connections)));

@@ -1,4 +1,4 @@
-//! Makes the gRPC code that is checked in, from `proto/`, without protoc.
+//! Generates the checked-in gRPC code from `proto/`, without protoc.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use prost::Message as _;
 
-/// What `cargo xtask codegen` takes.
+/// The arguments of `cargo xtask codegen`.
 #[derive(Parser)]
 #[command(
     name = "cargo xtask codegen",
     about = "Writes the gRPC code of `proto/` into `crates/api/src/generated`"
 )]
 struct Arguments {
-    /// Writes nothing, and fails when what is checked in is stale
+    /// Write nothing, and fail if the checked-in code is out of date
     #[arg(long)]
     check: bool,
 }
@@ -54,7 +54,7 @@ fn generate(protos: &Path, out: &Path) -> anyhow::Result<()> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
-        // Rare, and large beside what every response has.
+        // Boxed, since they are rare, and large compared with other fields.
         .boxed(".imperium.runner.v1.Response.file")
         .boxed(".imperium.runner.v1.Response.failure")
         .out_dir(out)

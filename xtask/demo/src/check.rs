@@ -1,4 +1,4 @@
-//! The requests of a visitor, a line for each.
+//! Checks the apps with a visitor's requests, and prints a line for each.
 
 use anyhow::{Context as _, bail};
 use tests::client::{Client, Protocol};
@@ -6,7 +6,7 @@ use tests::place::Place;
 use tests::stack::Stack;
 use tests::visit;
 
-/// Serves the apps on free ports out of a fresh folder, visits them, and stops them again.
+/// Serves the apps on free ports from a temporary folder, sends requests, and stops them.
 pub(crate) fn run(place: Place) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let folder = tempfile::tempdir().context("make a folder for Django's database")?;

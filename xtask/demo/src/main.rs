@@ -1,4 +1,4 @@
-//! Serves the three apps on this machine, to look at, or to check that they are served.
+//! Serves the three apps on this machine, or checks that they are served.
 
 mod check;
 
@@ -14,7 +14,7 @@ use tests::vassal::Vassal;
 
 const WORKERS: u32 = 2;
 
-/// `cargo xtask demo` sets up, and passes on what it was told.
+/// `cargo xtask demo` does the set-up, and passes its arguments on.
 fn main() -> ExitCode {
     let is_check = env::args().any(|it| it == "--check");
     xtask::step::exit(run(is_check))
@@ -38,7 +38,7 @@ fn serve(place: &Place) -> anyhow::Result<()> {
     Err(up.exec()).with_context(|| format!("run {}", place.binaries.join("imperium").display()))
 }
 
-/// The apps, with a database of Django's own in `folder`, which is kept.
+/// The apps, with a Django database in `folder`, which is kept.
 fn apps(place: &Place, folder: &Path) -> anyhow::Result<[Vassal; 3]> {
     let database = folder.join("db.sqlite3");
     if !database.exists() {

@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use xtask::step::{self, step};
 
-/// The version that is installed where there is no mdbook.
+/// The version to install if mdbook isn't found.
 const MDBOOK: &str = "0.5.4";
 
-/// Pages and files outside of `docs` that the site has too, at the same place beside it.
+/// Pages and files outside of `docs` that are part of the site, at the same relative path.
 const OTHERS: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -28,10 +28,10 @@ const OTHERS: &[&str] = &[
 #[derive(Parser)]
 #[command(name = "cargo xtask docs", about = "Builds the documentation as a website, in `target/docs`")]
 struct Arguments {
-    /// Write the generated pages, schemas and examples from the code
+    /// Update the generated pages, schemas and examples from the code
     #[arg(long)]
     write: bool,
-    /// Only check that the generated files are up to date, and that all links lead somewhere
+    /// Only check that generated files are up to date and that no link is broken
     #[arg(long, conflicts_with = "write")]
     check: bool,
 }
@@ -57,7 +57,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// They are tests, so that `cargo xtask test` checks them as well.
+/// They are tests, so that `cargo xtask test` checks them too.
 fn references(write: bool) -> anyhow::Result<()> {
     let mut cargo = step::cargo();
     cargo.args(["test", "--quiet", "--workspace", "reference"]);
@@ -68,7 +68,7 @@ fn references(write: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Pages keep their places in the repository, so that links between them stay as they are.
+/// Copies the pages. Their relative paths stay the same, so that links between them work.
 fn stage(folder: &Path) -> anyhow::Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
@@ -84,7 +84,7 @@ fn stage(folder: &Path) -> anyhow::Result<()> {
     fs::write(folder.join("book.toml"), BOOK).context("write book.toml")
 }
 
-/// Moves a page from `docs` to the folder above: mdBook wants the summary there, and copies the first page there.
+/// Moves a page from `docs` to its parent: mdBook expects the summary there, and copies the first page there.
 fn raise(source: &Path, name: &str) -> std::io::Result<()> {
     let page = source.join("docs").join(name);
     let text = fs::read_to_string(&page)?
@@ -123,7 +123,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// That of `PATH`, or else one below `target`, which is installed at the first use.
+/// mdbook in `PATH`, otherwise one below `target`, which is installed when it is first needed.
 fn mdbook() -> anyhow::Result<PathBuf> {
     if Command::new("mdbook").arg("--version").output().is_ok_and(|it| it.status.success()) {
         return Ok("mdbook".into());
@@ -150,11 +150,11 @@ fn build(mdbook: &Path, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Links of the site's pages to files that it doesn't have.
+/// Lists broken links in the site's pages.
 fn broken_links(site: &Path) -> anyhow::Result<Vec<String>> {
     let mut broken = Vec::new();
     for page in pages(site)? {
-        // One page with all others in it, and one for no address in particular.
+        // The print version, which joins all pages, and the 404 page, whose address is arbitrary.
         if page.ends_with("print.html") || page.ends_with("404.html") {
             continue;
         }

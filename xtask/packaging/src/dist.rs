@@ -1,4 +1,4 @@
-//! Makes what is released: an archive, a Debian package, a wheel, the debug information of all, and their checksums.
+//! Creates a release: an archive, a Debian package, a wheel, debug symbols, and checksums.
 
 mod build;
 mod deb;
@@ -32,21 +32,21 @@ use self::tree::{Kind, Tree};
 use self::version::Version;
 use xtask::step::step;
 
-/// What `cargo xtask dist` takes.
+/// The arguments of `cargo xtask dist`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Marks a later build of the same version: 0.1.0+N
+    /// Number a later build of the same version: 0.1.0+N
     #[arg(long, value_name = "N")]
     build: Option<u32>,
-    /// Have lintian look at the packages: an error when it finds one
+    /// Run lintian on the packages, and fail if it reports errors
     #[arg(long)]
     lint: bool,
-    /// For another processor: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu
+    /// Build for another processor: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu
     #[arg(long, value_name = "TRIPLE", default_value = Target::HOST.triple())]
     target: Target,
 }
 
-/// Makes everything in `target/dist`, and prints what it is.
+/// Creates everything in `target/dist`, and prints the files.
 #[expect(clippy::print_stdout, reason = "it is what was asked for")]
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let version = Version::new(arguments.build)?;
@@ -65,7 +65,7 @@ fn target() -> PathBuf {
     xtask::root().join("target/dist")
 }
 
-/// What was built, to be packed as one version or another.
+/// What was built, ready to be packed.
 #[derive(Debug)]
 pub(crate) struct Built {
     target: Target,
@@ -74,7 +74,7 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// Builds what is missing or stale, and splits the debug information off.
+    /// Builds what is missing or out of date, and splits off the debug symbols.
     pub(crate) fn new(machine: Target) -> anyhow::Result<Self> {
         let target = target();
         let scratch = target.join("scratch").join(machine.machine());
@@ -89,14 +89,14 @@ impl Built {
         Ok(Self { target: machine, split: split.collect::<anyhow::Result<_>>()?, scratch })
     }
 
-    /// The Debian package alone: its name, and what is in it.
+    /// Returns name and content of the Debian package only.
     pub(crate) fn debian_package(&self, build: Option<u32>) -> anyhow::Result<(String, Vec<u8>)> {
         let version = Version::new(build)?;
         let package = deb::imperium(&self.installed(&version)?, &version, self.target)?;
         Ok((deb::name("imperium", &version, self.target), package))
     }
 
-    /// The names of the files, and what is in them.
+    /// Returns names and contents of all files.
     fn pack(&self, version: &Version) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         step("pack", &format!("imperium {}", version.text), || {
             let (installed, debug) = (self.installed(version)?, debug_tree(&self.split)?);
@@ -130,10 +130,10 @@ fn check(programs: &Path, machine: Target) -> anyhow::Result<()> {
     files(programs).try_for_each(|file| elf::check(&file, machine).map(drop))
 }
 
-/// Makes the bytes of each file.
+/// Creates the content of a file.
 type Packer<'a> = &'a (dyn Fn() -> anyhow::Result<Vec<u8>> + Sync);
 
-/// Each in a thread of its own, as packing well takes long.
+/// Packs the files on separate threads, since compression takes long.
 fn beside_each_other<const N: usize>(
     files: [(String, Packer<'_>); N],
 ) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
@@ -147,7 +147,7 @@ fn beside_each_other<const N: usize>(
     })
 }
 
-/// Where gdb looks for it below `/usr`, by the id of each build.
+/// The paths below `/usr` where gdb looks for debug symbols, by build id.
 fn debug_tree(split: &[Split]) -> anyhow::Result<Tree> {
     let mut tree = Tree::default();
     for Split { debug, debug_path } in split {
@@ -161,14 +161,14 @@ fn zstd(tree: &Tree, prefix: &str, version: &Version) -> anyhow::Result<Vec<u8>>
     Ok(zstd::encode_all(tar.as_slice(), 19)?)
 }
 
-/// As `gzip -9n` does.
+/// Same as `gzip -9n`.
 fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
     encoder.write_all(bytes)?;
     encoder.finish()
 }
 
-/// Writes the files, and `SHA256SUMS` beside them, which `sha256sum --check` reads.
+/// Writes the files and `SHA256SUMS`, in the format of `sha256sum --check`.
 fn write(target: &Path, packed: Vec<(String, Vec<u8>)>) -> anyhow::Result<Vec<PathBuf>> {
     let sums: String =
         packed.iter().map(|(name, bytes)| format!("{:x}  {name}\n", Sha256::digest(bytes))).collect();

@@ -1,4 +1,4 @@
-//! What is released, and the proof that it works on a server.
+//! Creates releases, and tests them on a server.
 
 mod dist;
 mod systemd_test;
@@ -10,9 +10,9 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", disable_help_subcommand = true)]
 enum Command {
-    /// Makes what is released, in `target/dist`: an archive, a Debian package, a wheel, checksums
+    /// Create a release in `target/dist`: an archive, a Debian package, a wheel, checksums
     Dist(dist::Arguments),
-    /// Proves the systemd units on a Debian of its own; needs root
+    /// Test the systemd units on a Debian of their own; needs root
     SystemdTest(systemd_test::Arguments),
 }
 

@@ -1,5 +1,5 @@
-//! `cargo xtask systemd-test`: follows the guide on a Debian of its own, which a real systemd boots, and proves under
-//! load through TLS that each part can be restarted, killed and upgraded without a request lost.
+//! `cargo xtask systemd-test`: follows the deployment guide on a Debian with its own systemd, and checks
+//! under TLS load that each part can be restarted, killed and upgraded without losing a request.
 
 mod container;
 mod debian;
@@ -20,7 +20,7 @@ use debian::Debian;
 use tests::interrupt::unless_interrupted;
 use xtask::step::{heading, step};
 
-/// What has to be installed here, by the package of Debian that has it.
+/// The required programs, and the Debian packages that contain them.
 const TOOLS: [(&str, &str); 4] = [
     ("debootstrap", "debootstrap"),
     ("systemd-nspawn", "systemd-container"),
@@ -28,15 +28,15 @@ const TOOLS: [(&str, &str); 4] = [
     ("setpriv", "util-linux"),
 ];
 
-/// What `cargo xtask systemd-test` takes.
+/// The arguments of `cargo xtask systemd-test`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Leave the Debian as it is at the end, to be looked at, until the next run
+    /// Keep the Debian for inspection until the next run
     #[arg(long)]
     keep: bool,
 }
 
-/// Builds, installs, and proves. It is an error when something that it needs is missing.
+/// Builds, installs, and tests. Fails if a required program is missing.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure_able()?;
     let built = Built::new(Target::HOST)?;
@@ -91,7 +91,7 @@ fn is_there(tool: &str) -> bool {
     Command::new(tool).arg("--version").output().is_ok()
 }
 
-/// Runs a program of this machine to its end.
+/// Runs a program on this machine.
 fn here(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     use xtask::setup::Quietly as _;
     Command::new(program)

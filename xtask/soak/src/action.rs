@@ -1,47 +1,48 @@
-//! What may happen to a stack.
+//! What can happen to a stack.
 
 use std::fmt;
 
 use super::site::App;
 
-/// One thing that happens.
+/// Something that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// `kill -9` of a worker.
     Kill(App),
     /// A POST whose handler calls `os._exit`.
     Exit(App),
-    /// A GET whose handler does, wherever it is tried.
+    /// A GET whose handler calls `os._exit`, also when it is retried.
     ExitTwice(App),
-    /// SIGSTOP of a worker, for good.
+    /// SIGSTOP of a worker, permanently.
     Freeze(App),
     /// SIGSTOP of a worker, and SIGCONT soon after.
     Nap(App),
     /// `touch` of the app's file.
     Reload(App),
-    /// Another number of workers, by the command line.
+    /// Changes the number of workers with the command line.
     Scale(App, u32),
-    /// Another number of workers, by the app's file.
+    /// Changes the number of workers in the app's file.
     Edit(App, u32),
-    /// Preload on, or off.
+    /// Turns preload on or off.
     Preload(App),
-    /// A file that cannot be read, and then again one that can.
+    /// Makes the app's file invalid, then valid again.
     Misspell(App),
-    /// A version that fails to start, and `kill -9` of a worker of the last good one, which has to be replaced.
+    /// Deploys a version that fails to start, then kills a worker of the last good one, which has to be
+    /// replaced.
     AbandonReload(App),
-    /// Clients that send and read next to nothing for a while.
+    /// Clients that send and read very slowly for a while.
     SlowClients(App),
     /// Clients that reset their connections in the middle of a response.
     VanishingClients(App),
-    /// A log that nobody reads for a while, and an app that writes more than fits.
+    /// Nobody reads the log for a while, and an app writes more than fits into the pipe.
     FillLog(App),
-    /// The files of all apps are deleted, and come back.
+    /// Deletes the files of all apps, and restores them.
     EmptyFolder,
-    /// Another folder, which is empty, is in the place of theirs for a while.
+    /// Replaces the folder of the apps' files with an empty one for a while.
     ReplaceFolder,
-    /// `kill -9` of the supervisor, whose list of workers is gone.
+    /// `kill -9` of the supervisor, and removal of its state file.
     LoseWorkers,
-    /// `kill -9` of the supervisor, whose list of workers is no list.
+    /// `kill -9` of the supervisor, and damage to its state file.
     DamageWorkers,
     /// `kill -9` of the supervisor.
     KillEmperord,
@@ -49,7 +50,7 @@ pub(crate) enum Action {
     RestartEmperord,
     /// SIGTERM to the front server.
     RestartFrontd,
-    /// Nothing, until every app is whole again.
+    /// Nothing, until every app has all of its workers again.
     Settle,
 }
 

@@ -1,4 +1,4 @@
-//! Compares the clients' ledger with the workers' journals: which failures are allowed, and why.
+//! Compares the clients' outcomes with the workers' journals, and decides which failures are allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,28 +10,28 @@ use super::ledger::{Entry, Outcome};
 use super::site::{App, LIMIT};
 
 const SAMPLES: usize = 20;
-/// A request that may be done twice is given to so many workers in all.
+/// The total number of workers that a safe request is sent to.
 const TRIES: usize = 2;
 
-/// What came of all requests.
+/// The result for all requests.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
     pub(crate) asked: u64,
     pub(crate) right: u64,
     pub(crate) excused: BTreeMap<Excuse, u64>,
     pub(crate) broken: u64,
-    /// Some that were broken, with the promise.
+    /// Some of the failures, with the broken promise.
     pub(crate) samples: Vec<String>,
-    /// By app, the longest time without an answer that was right.
+    /// By app, the longest time without a correct response.
     pub(crate) pauses: BTreeMap<App, Pause>,
     pub(crate) slowest: Duration,
     pub(crate) exits: usize,
 }
 
-/// A time without an answer that was right.
+/// A period without a correct response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pause {
-    /// Since the soak began.
+    /// Since the start of the soak.
     pub(crate) from: Duration,
     pub(crate) length: Duration,
 }
@@ -42,18 +42,19 @@ impl fmt::Display for Pause {
     }
 }
 
-/// Why a failure is none of the stack's.
+/// Why a failure isn't the stack's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Excuse {
-    /// 502 to what may be done once only.
+    /// 502 for an unsafe request.
     Begun,
-    /// 502 to what may be done once only, where the worker died between saying so and calling the app.
+    /// 502 for an unsafe request whose worker died after it had reported the start, but before it called the
+    /// app.
     Beginning,
-    /// 502 to what may be done twice, and two workers died with it.
+    /// 502 for a safe request that was lost with two workers.
     Twice,
-    /// The response had begun.
+    /// The response had started.
     Cut,
-    /// 504, as a frozen worker had it.
+    /// 504, since a frozen worker had it.
     Frozen,
 }
 
@@ -69,7 +70,7 @@ impl fmt::Display for Excuse {
     }
 }
 
-/// What one request is to be taken for.
+/// The verdict on a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Right,
@@ -77,7 +78,7 @@ enum Verdict {
     Broken(&'static str),
 }
 
-/// Judges every request, up to the time `until`.
+/// Judges all requests until the time `until`.
 pub(crate) fn audit(entries: &[Entry], journals: &Journals, harms: &[Harm], until: Duration) -> Audit {
     let exits = exits(entries, journals);
     let mut audit = Audit { exits: exits.len(), pauses: pauses(entries, until), ..Audit::default() };
@@ -109,7 +110,7 @@ impl Audit {
     }
 }
 
-/// Those who ended at a request did so at its journal's word.
+/// Workers that exited because of a request, according to their journals.
 fn exits(entries: &[Entry], journals: &Journals) -> Vec<Harm> {
     let deadly = entries.iter().filter(|entry| entry.question.is_deadly());
     let harm = |entry: &Entry, pid: u32| Harm {
@@ -178,7 +179,7 @@ fn given_up(entry: &Entry, begun: &[u32], harms: &Harms) -> Verdict {
     }
 }
 
-/// By app, the longest time between two answers that were right.
+/// By app, the longest time between two correct responses.
 fn pauses(entries: &[Entry], until: Duration) -> BTreeMap<App, Pause> {
     App::ALL.map(|app| (app, longest_pause(entries.iter().filter(|entry| entry.app == app), until))).into()
 }

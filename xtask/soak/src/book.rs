@@ -1,10 +1,10 @@
-//! Gives each request its number, and each event its time.
+//! Assigns numbers to requests, and times to events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// One for a soak; its clones are the same.
+/// Shared by the whole soak. Clones are handles to the same book.
 #[derive(Debug, Clone)]
 pub(crate) struct Book {
     begun: Instant,
@@ -18,12 +18,12 @@ impl Default for Book {
 }
 
 impl Book {
-    /// Since the soak began.
+    /// The time since the start of the soak.
     pub(crate) fn now(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Another one each time, from 1.
+    /// Returns a new number each time, starting with 1.
     pub(crate) fn number(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }

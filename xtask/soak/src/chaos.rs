@@ -1,4 +1,4 @@
-//! Makes happen what the schedule says, and writes down what harm was done.
+//! Carries out the schedule, and records the harm that was done.
 
 mod clients;
 mod files;
@@ -25,11 +25,11 @@ use super::question::Question;
 use super::schedule::{Schedule, Step};
 use super::site::{App, Site};
 
-/// Shorter than any limit: nobody may notice.
+/// Shorter than any limit, so that nobody may notice it.
 const NAP: Duration = Duration::from_millis(300);
 const NO_TOML: &str = "wokers = 3\n";
 
-/// Does things to a stack.
+/// Carries out actions on a stack.
 pub(crate) struct Chaos<'a> {
     stack: &'a Stack,
     site: &'a mut Site,
@@ -37,7 +37,7 @@ pub(crate) struct Chaos<'a> {
     book: Book,
     past: Past,
     frozen: JoinSet<anyhow::Result<Harm>>,
-    /// Clients that nobody waits for before the end.
+    /// Clients that are only awaited at the end.
     crowd: JoinSet<()>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Chaos<'a> {
 pub(crate) struct Past {
     pub(crate) done: Vec<Action>,
     pub(crate) harms: Vec<Harm>,
-    /// Requests that were made to do harm.
+    /// Requests that were sent to do harm.
     pub(crate) asked: Vec<Entry>,
 }
 
@@ -55,10 +55,10 @@ impl<'a> Chaos<'a> {
         Self { stack, site, log, book, past: Past::default(), frozen: JoinSet::new(), crowd: JoinSet::new() }
     }
 
-    /// Plays the schedule for so long, and lets all settle.
+    /// Carries out the schedule for that long, and waits until the stack has settled.
     ///
     /// # Errors
-    /// With what an action waited for in vain, which ends the play.
+    /// If the expected result of an action doesn't occur.
     pub(crate) async fn play(&mut self, schedule: Schedule, length: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + length;
         for Step { pause, action, which } in schedule {
@@ -71,10 +71,10 @@ impl<'a> Chaos<'a> {
         self.timed(Action::Settle, 0).await
     }
 
-    /// Waits until every frozen worker is dead, and tells what has happened.
+    /// Waits until all frozen workers have been killed, and returns what has happened.
     ///
     /// # Errors
-    /// Beside what has happened, when one of them lives on.
+    /// The second value is an error if one of them is still running.
     pub(crate) async fn finish(mut self) -> (Past, anyhow::Result<()>) {
         let mut outcome = Ok(());
         while let Some(harm) = self.frozen.join_next().await {
@@ -143,7 +143,7 @@ impl<'a> Chaos<'a> {
         Ok(())
     }
 
-    /// The supervisor has to find out and to kill it, which is waited for beside all that happens next.
+    /// The supervisor has to detect and kill it, which is awaited in the background.
     async fn freeze(&mut self, app: App, which: usize) -> anyhow::Result<()> {
         let (from, worker) = (self.book.now(), self.worker(app, which).await?);
         if process::signal(worker.pid, Signal::STOP).is_err() {
@@ -221,7 +221,7 @@ impl<'a> Chaos<'a> {
         Ok(())
     }
 
-    /// One of the workers that serve.
+    /// Returns one of the serving workers.
     async fn worker(&self, app: App, which: usize) -> anyhow::Result<Process> {
         until(&format!("{app} has a worker"), async || {
             let Ok(status) = self.stack.status().await else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! What was done to workers, and which of their requests it may have cost.
+//! What was done to workers, and which of their requests may have been lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,24 +12,24 @@ pub(crate) struct Harm {
     pub(crate) app: App,
     pub(crate) pid: u32,
     pub(crate) cause: Cause,
-    /// Since the soak began.
+    /// Since the start of the soak.
     pub(crate) from: Duration,
-    /// By then it was dead.
+    /// It was dead at that time.
     pub(crate) to: Duration,
 }
 
-/// Why it ended.
+/// Why it exited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// By SIGKILL.
+    /// SIGKILL.
     Killed,
-    /// It was stopped by SIGSTOP, and the supervisor killed it in the end.
+    /// It was stopped by SIGSTOP, and finally killed by the supervisor.
     Frozen,
-    /// By a request.
+    /// A request.
     Exited,
 }
 
-/// All that was done.
+/// All harmed workers.
 #[derive(Debug, Default)]
 pub(crate) struct Harms(Vec<Harm>);
 
@@ -38,7 +38,7 @@ impl Harms {
         Self(harms)
     }
 
-    /// The workers of its app that were harmed while the request was under way.
+    /// The workers of a request's app that were harmed while it was running.
     pub(crate) fn during(&self, entry: &Entry) -> BTreeSet<u32> {
         self.meeting(entry).map(|harm| harm.pid).collect()
     }

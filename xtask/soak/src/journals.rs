@@ -1,4 +1,4 @@
-//! What each worker wrote down before it began a request.
+//! What each worker recorded before it started a request.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,17 +6,17 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-/// By request, the processes that began it, one entry each time.
+/// By request, the processes that started it, with one entry for each time.
 #[derive(Debug, Default)]
 pub(crate) struct Journals(HashMap<u64, Vec<u32>>);
 
 impl Journals {
-    /// Who began that request; of several nobody knows who was first.
+    /// The processes that started a request, in no particular order.
     pub(crate) fn begun(&self, id: u64) -> &[u32] {
         self.0.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// Takes in what a process wrote down.
+    /// Adds the journal of a process.
     pub(crate) fn note(&mut self, pid: u32, text: &str) -> anyhow::Result<()> {
         for line in text.lines() {
             let id = line.parse().with_context(|| format!("read {line:?} in the journal of {pid}"))?;
@@ -26,7 +26,7 @@ impl Journals {
     }
 }
 
-/// Reads a folder of files that are named by the process.
+/// Reads a folder of journals, which are named after the processes.
 pub(crate) fn read(folder: &Path) -> anyhow::Result<Journals> {
     let mut journals = Journals::default();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {

@@ -1,4 +1,4 @@
-//! What became of each request, as its client saw it.
+//! The outcomes of all requests, from the clients' view.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,31 +6,31 @@ use std::time::Duration;
 use super::question::Question;
 use super::site::App;
 
-/// One request.
+/// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) id: u64,
     pub(crate) app: App,
     pub(crate) question: Question,
-    /// When it was sent, since the soak began.
+    /// When it was sent, since the start of the soak.
     pub(crate) sent: Duration,
     /// When its outcome was known.
     pub(crate) done: Duration,
     pub(crate) outcome: Outcome,
 }
 
-/// How it ended.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The status and the content that were due.
+    /// The expected status and content.
     Right,
-    /// Another status than was due.
+    /// An unexpected status.
     Status(u16),
-    /// The status that was due, and another content.
+    /// The expected status with unexpected content.
     Wrong(Box<str>),
-    /// The response broke off after its head.
+    /// The response was cut off after its head.
     Cut(Box<str>),
-    /// There was none.
+    /// There was no response.
     NoResponse(Box<str>),
 }
 

@@ -1,4 +1,4 @@
-//! Asks one app over one connection, and writes down what came of it.
+//! Sends requests to an app over a connection, and records their outcomes.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use super::ledger::{Entry, Outcome};
 use super::question::Question;
 use super::site::App;
 
-/// A request that has no outcome by then is lost: more than the queue and all limits together.
+/// A request without a response counts as lost after this time: more than the queue and all limits together.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two requests of a line, at most: steady load leaves the machine room for the rest.
+/// The longest pause between two requests: the load must leave CPU time for everything else.
 const PAUSE_MILLISECONDS: u64 = 20;
 
-/// One client.
+/// A client.
 pub(crate) struct Line {
     app: App,
     wire: KeepAlive,
@@ -31,7 +31,7 @@ impl Line {
         Self { app, wire, book }
     }
 
-    /// Asks on until it is told to stop.
+    /// Sends requests until it is stopped.
     pub(crate) async fn run(mut self, mut random: Rng, stop: watch::Receiver<bool>) -> Vec<Entry> {
         let mut entries = Vec::new();
         while !*stop.borrow() {
@@ -41,7 +41,7 @@ impl Line {
         entries
     }
 
-    /// Asks once.
+    /// Sends one request.
     pub(crate) async fn ask(&mut self, question: Question) -> Entry {
         let (id, sent) = (self.book.number(), self.book.now());
         let never = || Outcome::NoResponse(format!("none within {PATIENCE:?}").into());
@@ -54,7 +54,7 @@ impl Line {
 
     async fn exchange(&mut self, id: u64, question: Question) -> Outcome {
         let mut sent = self.wire.send(question.request(id)).await;
-        // As a browser does. That nobody had begun it shows in the journals.
+        // Retries like a browser. The journals show that the request hadn't been started.
         while sent.as_ref().is_err_and(was_refused) {
             self.wire.close();
             sent = self.wire.send(question.request(id)).await;

@@ -1,4 +1,4 @@
-//! All lines: each app over plain HTTP, TLS and HTTP/2.
+//! All clients: for each app over plain HTTP, TLS and HTTP/2.
 
 use anyhow::Context as _;
 use fastrand::Rng;
@@ -13,11 +13,11 @@ use super::ledger::Entry;
 use super::line::Line;
 use super::site::App;
 
-/// For each app and protocol.
+/// The number of clients for each app and protocol.
 const LINES: usize = 3;
 const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
 
-/// Load that goes on until `finish`; dropping it ends it as well.
+/// Load that continues until `finish`. It also ends on drop.
 pub(crate) struct Load {
     stop: watch::Sender<bool>,
     lines: JoinSet<Vec<Entry>>,
@@ -38,7 +38,7 @@ impl Load {
         Ok(Self { stop, lines })
     }
 
-    /// Ends the load once every request has its outcome.
+    /// Ends the load once all requests have completed.
     pub(crate) async fn finish(mut self) -> anyhow::Result<Vec<Entry>> {
         self.stop.send_replace(true);
         let mut all = Vec::new();

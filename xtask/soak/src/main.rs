@@ -1,4 +1,4 @@
-//! Everything that may happen to a stack, at random and under checked load, for as long as one likes.
+//! Lets everything happen to a stack that may happen, at random and under verified load.
 
 mod action;
 mod audit;
@@ -35,24 +35,24 @@ use site::Site;
 use tests::interrupt::unless_interrupted;
 use xtask::setup;
 
-/// For the start, the last of the requests and the end; nothing takes longer.
+/// For the start, the last requests and the end, which take less.
 const SPARE: Duration = Duration::from_secs(240);
 
-/// What `cargo xtask soak` takes.
+/// The arguments of `cargo xtask soak`.
 #[derive(Parser)]
 #[command(
     name = "cargo xtask soak",
     about = "Sets up, and lets anything happen to the stack under checked load"
 )]
 struct Arguments {
-    /// How long
+    /// The duration in minutes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     minutes: u64,
-    /// What happens and when follows from this number; without it, it is another one each time
+    /// The seed that determines what happens and when [default: random]
     #[arg(long)]
     seed: Option<u64>,
-    /// Build nothing: the daemons and the virtualenv are those that the tests would take (`TEST_BINARIES`, `TEST_VENV`,
-    /// `TEST_KEPT`)
+    /// Build nothing, and use the daemons and the virtualenv that the tests would use (`TEST_BINARIES`,
+    /// `TEST_VENV`, `TEST_KEPT`)
     #[arg(long)]
     no_setup: bool,
 }
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     xtask::step::exit(run(&Arguments::parse()))
 }
 
-/// Sets up, soaks, and tells. It is an error when a promise is broken.
+/// Sets up, soaks, and reports. Fails if a promise is broken.
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = if arguments.no_setup { Place::of_tests()? } else { setup::run(&[])? };
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));

@@ -1,4 +1,4 @@
-//! What the stack's processes hold over time: it must not grow.
+//! The memory of the stack's processes over time, which must not grow.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,16 +12,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
 const SAMPLES: u32 = 300;
-/// What an allocator keeps, and the first requests warm up, is no growth.
+/// Memory that the allocator keeps, and that the first requests allocate, doesn't count as growth.
 const SLACK: u64 = 8 * MEGABYTE;
 const MEGABYTE: u64 = 1_000_000;
 
-/// Whose memory it is.
+/// The process whose memory was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
     Frontd,
     Emperord,
-    /// One worker, on average: their number changes.
+    /// The average of all workers, since their number changes.
     Worker,
     /// All workers and templates.
     Workers,
@@ -38,17 +38,17 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Bytes of Pss, by owner, in order of time.
+/// Pss in bytes, by owner, in chronological order.
 pub(crate) type Samples = BTreeMap<Owner, Vec<u64>>;
 
-/// Looks at the memory until `finish`.
+/// Samples the memory until `finish`.
 pub(crate) struct Memory {
     stop: watch::Sender<bool>,
     samples: JoinHandle<Samples>,
 }
 
 impl Memory {
-    /// Of all processes below `up`, evenly over `length`.
+    /// Samples all processes below `up`, evenly distributed over `length`.
     pub(crate) fn watch(up: u32, length: Duration) -> Self {
         let (stop, stopped) = watch::channel(false);
         Self { stop, samples: TaskTracker::new().spawn(look_on(up, length / SAMPLES, stopped)) }
@@ -65,7 +65,7 @@ async fn look_on(up: u32, gap: Duration, mut stopped: watch::Receiver<bool>) -> 
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            // Whoever is gone without a word wants no more samples either.
+            // A dropped sender also ends the sampling.
             _ = stopped.changed() => return samples,
             _ = ticks.tick() => look(up, &mut samples),
         }
@@ -75,7 +75,7 @@ async fn look_on(up: u32, gap: Duration, mut stopped: watch::Receiver<bool>) -> 
 fn look(up: u32, samples: &mut Samples) {
     let (mut workers, mut number) = (0, 0);
     for process in Process::descendants(up) {
-        // It may have ended meanwhile, and then it holds nothing.
+        // A process that exited meanwhile has no memory.
         let Ok(bytes) = process::pss(process.pid) else { continue };
         match process.command.as_str() {
             "frontd" => samples.entry(Owner::Frontd).or_default().push(bytes),
@@ -89,7 +89,7 @@ fn look(up: u32, samples: &mut Samples) {
     }
 }
 
-/// How it went over time.
+/// The development over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trend {
     /// The median of the first third.
@@ -100,7 +100,7 @@ pub(crate) struct Trend {
 }
 
 impl Trend {
-    /// None without samples.
+    /// None if there are no samples.
     pub(crate) fn of(samples: &[u64]) -> Option<Self> {
         let third = samples.len().div_ceil(3);
         let first = median(&samples[..third])?;
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_process_is_none_of_its_own_workers() {
-        // Not this process: other tests start children of it.
+        // A separate process, since other tests start children of this one.
         let mut up = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let mut samples = Samples::new();
         look(up.id(), &mut samples);

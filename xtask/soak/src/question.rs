@@ -1,4 +1,4 @@
-//! What an app is asked, and what it must answer.
+//! The requests to the apps, and their expected responses.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -13,36 +13,36 @@ use super::ledger::Outcome;
 
 const PIECE: usize = 10_000;
 
-/// One request of a kind.
+/// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// A GET whose query comes back.
+    /// A GET whose query is returned.
     Echo,
-    /// A POST whose body comes back.
+    /// A POST whose body is returned.
     EchoBody,
-    /// A large answer of a known length.
+    /// A large response with a known length.
     Whole(Size),
-    /// A large answer in pieces.
+    /// A large response in chunks.
     Stream(Size),
-    /// A few lines, some time after one another.
+    /// A few lines at intervals.
     Drip,
-    /// A large body of a known length.
+    /// A large body with a known length.
     Upload(Size),
-    /// A large body in pieces.
+    /// A large body in chunks.
     UploadInPieces(Size),
-    /// A GET whose handler logs more than a pipe holds.
+    /// A GET whose handler logs more than a pipe can hold.
     Loud,
     /// A GET that takes too long.
     TooLong,
     /// A POST that takes too long.
     TooLongBody,
-    /// A POST that ends its worker.
+    /// A POST that kills its worker.
     Deadly,
-    /// A GET that ends its worker, and is tried on another.
+    /// A GET that kills its worker, and is retried on another one.
     DeadlyTwice,
 }
 
-/// One of the sizes of large bodies; they lie about where one way of carrying them ends and another begins.
+/// One of the sizes of large bodies. They are around the limits between different ways of sending them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size(u8);
 
@@ -51,7 +51,7 @@ struct Large {
     sha256: String,
 }
 
-/// Made once, as they are many and long.
+/// Computed once, since they are many and long.
 static LARGE: LazyLock<[Large; 4]> = LazyLock::new(|| {
     [65_000, 66_000, 300_000, 1_500_000].map(|length| {
         let bytes: Bytes = Pattern::of(length).flatten().collect::<Vec<u8>>().into();
@@ -74,7 +74,7 @@ impl Size {
 }
 
 impl Question {
-    /// Any of those that do no harm, most of them small.
+    /// A random harmless request, mostly a small one.
     pub(crate) fn any(random: &mut Rng) -> Self {
         match random.u16(..1000) {
             0..550 => Self::Echo,
@@ -89,17 +89,17 @@ impl Question {
         }
     }
 
-    /// Whether it may be done twice (RFC 9110, 9.2.1).
+    /// Whether it is safe (RFC 9110, 9.2.1).
     pub(crate) fn is_safe(self) -> bool {
         self.method() == Method::GET
     }
 
-    /// Whether its answer is due of the server, and the app's own never comes.
+    /// Whether the server responds, since the app's own response never arrives.
     pub(crate) fn has_no_answer(self) -> bool {
         self.due() != 200
     }
 
-    /// Whether it ends who begins it.
+    /// Whether it kills its worker.
     pub(crate) fn is_deadly(self) -> bool {
         self.due() == 502
     }
@@ -134,7 +134,7 @@ impl Question {
         }
     }
 
-    /// The request of that number.
+    /// Returns the request with that number.
     pub(crate) fn request(self, id: u64) -> Request<Body> {
         let body = match self {
             Self::EchoBody => full(body(id)),
@@ -152,7 +152,7 @@ impl Question {
         }
     }
 
-    /// Whether that is the answer to the request of that number.
+    /// Checks the response to the request with that number.
     pub(crate) fn judge(self, id: u64, answer: &Answer) -> Outcome {
         let status = answer.status.as_u16();
         if status != self.due() {
@@ -179,7 +179,7 @@ impl Question {
     }
 }
 
-/// Of another length each time.
+/// A body whose length differs between requests.
 fn body(id: u64) -> Bytes {
     format!("{id};").repeat(usize::try_from(id % 97).unwrap_or_default()).into()
 }

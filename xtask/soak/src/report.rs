@@ -1,4 +1,4 @@
-//! What a soak has shown.
+//! The report of a soak.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,18 +7,18 @@ use super::action::Action;
 use super::audit::Audit;
 use super::memory::{Samples, Trend};
 
-/// All of it.
+/// The results.
 pub(crate) struct Report {
     pub(crate) seed: u64,
     pub(crate) audit: Audit,
     pub(crate) actions: Vec<Action>,
     pub(crate) memory: Samples,
-    /// What an action waited for in vain.
+    /// An error if the expected result of an action didn't occur.
     pub(crate) played: anyhow::Result<()>,
 }
 
 impl Report {
-    /// Whether every promise was kept.
+    /// Whether all promises were kept.
     pub(crate) fn is_good(&self) -> bool {
         self.audit.broken == 0 && self.audit.right > 0 && self.played.is_ok() && self.is_flat()
     }

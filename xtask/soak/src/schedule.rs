@@ -1,4 +1,4 @@
-//! What happens when: endless, and the same for the same seed.
+//! The schedule of actions: endless, and determined by the seed.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use super::site::App;
 
 const PAUSE_MILLISECONDS: u64 = 1500;
 
-/// One thing that happens, some time after the last.
+/// An action and the pause before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) pause: Duration,
     pub(crate) action: Action,
-    /// Which of the processes that it may happen to, modulo their number.
+    /// Selects one of the candidate processes, modulo their number.
     pub(crate) which: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The apps that are soaked, as they stand at the moment.
+//! The apps under test, and their current settings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,17 +9,17 @@ use tempfile::TempDir;
 use tests::place::Place;
 use tests::vassal::Vassal;
 
-/// How long a request may take until its response begins.
+/// The time limit of a request until its response starts.
 pub(crate) const LIMIT: Duration = Duration::from_secs(3);
 
 /// The apps are the same program, run in different ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum App {
-    /// One thread a worker, recycled by their requests.
+    /// One thread per worker, recycled by number of requests.
     Single,
-    /// Several threads a worker, recycled by their age.
+    /// Several threads per worker, recycled by age.
     Threads,
-    /// Forked from a template, recycled by their requests.
+    /// Forked from a template, recycled by number of requests.
     Forked,
 }
 
@@ -49,13 +49,13 @@ impl fmt::Display for App {
     }
 }
 
-/// The apps' files, as they are meant to be.
+/// The apps' files, as they should be.
 pub(crate) struct Site {
     folder: TempDir,
     settings: [Settings; App::ALL.len()],
 }
 
-/// What is changed in an app's file.
+/// The settings that change in an app's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) workers: u32,
@@ -79,7 +79,7 @@ impl Import {
 }
 
 impl Site {
-    /// With a folder for what the workers write down.
+    /// Creates a folder for the workers' journals.
     pub(crate) fn make() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("imperium-soak-").tempdir();
         let settings = App::ALL.map(|app| {
@@ -89,7 +89,7 @@ impl Site {
         Ok(Self { folder: folder.context("make a folder for the journals")?, settings })
     }
 
-    /// Where each worker writes down what it begins.
+    /// The folder of the workers' journals.
     pub(crate) fn journals(&self) -> PathBuf {
         self.folder.path().to_owned()
     }

@@ -1,14 +1,14 @@
-//! The tests that said that they can't run here, and why.
+//! The tests that were skipped, with the reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// By their reasons: packages and names.
+/// Packages and names of tests, by reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Skipped<'a>(BTreeMap<&'a str, BTreeSet<(&'a str, &'a str)>>);
 
 impl<'a> Skipped<'a> {
-    /// Reads what [`skip::record`] wrote.
+    /// Parses the output of [`skip::record`].
     pub(crate) fn parse(text: &'a str) -> Self {
         let mut skipped = BTreeMap::new();
         for line in text.lines() {
@@ -28,12 +28,12 @@ impl<'a> Skipped<'a> {
         self.0.contains_key(skip::NEEDS_ROOT)
     }
 
-    /// The names of all of them.
+    /// The names of all tests.
     pub(crate) fn tests(&self) -> impl Iterator<Item = &'a str> {
         self.all().map(|(_, test)| test)
     }
 
-    /// All of them as a filter of nextest's.
+    /// A nextest filter for all tests.
     pub(crate) fn filter(&self) -> String {
         let each = self.all().map(|(package, test)| format!("(package(={package}) & test(={test}))"));
         each.collect::<Vec<_>>().join(" | ")

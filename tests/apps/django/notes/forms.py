@@ -1,4 +1,4 @@
-"""What a visitor can send."""
+"""The forms of the site."""
 
 from django import forms
 

@@ -1,4 +1,4 @@
-"""What the site keeps."""
+"""The data of the site."""
 
 from django.db import models
 

@@ -26,7 +26,7 @@ def contact(request):
 
 
 def upload(request):
-    """Tells what arrived, and keeps nothing."""
+    """Reports what was uploaded, without storing it."""
     form = UploadForm(request.POST or None, request.FILES or None)
     if not form.is_valid():
         return render(request, "notes/form.html", {"title": "Upload", "form": form})

@@ -1,4 +1,4 @@
-"""Settings of the project; what differs from place to place comes from the environment."""
+"""Settings of the project. Those that differ between installations come from the environment."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ WORK = Path(tempfile.gettempdir()) / "imperium-django"
 
 
 def place(variable, name):
-    """The path in that variable, or one in a work folder, with its parent made."""
+    """The path in that variable, or one in a work folder. Its parent is created."""
     path = Path(os.environ.get(variable) or WORK / name)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
@@ -59,9 +59,9 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": place("DJANGO_DB", "db.sqlite3"),
-        # A connection lasts: the last one that is closed takes the journal away, and the next waits until it is made anew.
+        # Keep connections open: closing the last one deletes the journal, and the next one has to create it again.
         "CONN_MAX_AGE": 600,
-        # Several processes write: readers go on meanwhile, and a writer waits for its turn.
+        # Several processes write: readers continue meanwhile, and writers wait for their turn.
         "OPTIONS": {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",

@@ -1,4 +1,4 @@
-"""What a server calls."""
+"""The WSGI app."""
 
 import os
 

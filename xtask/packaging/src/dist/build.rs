@@ -1,4 +1,4 @@
-//! Builds what is released: against the oldest C library that it has to run with, and the same bytes each time.
+//! Builds the programs reproducibly, for the oldest supported C library.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,14 +13,15 @@ use super::target::Target;
 use super::version::SOURCE_DATE_EPOCH;
 use xtask::setup::Quietly as _;
 
-/// The programs, and the extension.
+/// The programs and the extension.
 pub(crate) const PROGRAMS: [&str; 4] = ["emperord", "frontd", "imperium", "workerd"];
 pub(crate) const EXTENSION: &str = "libpyworker.so";
 
-/// zig as the linker and C compiler, as it carries the symbols of every glibc. In a virtualenv of its own.
+/// zig is the linker and C compiler, since it contains the symbols of every glibc version. Installed in a
+/// separate virtualenv.
 const TOOLS: [&str; 2] = ["cargo-zigbuild==0.24.0", "ziglang==0.17.1"];
 
-/// Makes the virtualenv of the tools where it is missing or for others; returns its folder of programs.
+/// Creates the tools' virtualenv if it is missing or outdated. Returns its `bin` folder.
 pub(crate) fn tools(target: &Path) -> anyhow::Result<PathBuf> {
     let venv = target.join("tools");
     let stamp = venv.join("made-for");
@@ -37,11 +38,11 @@ pub(crate) fn tools(target: &Path) -> anyhow::Result<PathBuf> {
     Ok(venv.join("bin"))
 }
 
-/// What C's `__DATE__` and `__TIME__` come from, and of which mimalloc tells. Not the time of the commit: what was compiled
-/// for an earlier one is not compiled again.
+/// The value of C's `__DATE__` and `__TIME__`, which mimalloc prints. It isn't the commit's time, so that the
+/// code doesn't have to be recompiled for each commit.
 const NO_TIME: &str = "0";
 
-/// Builds the programs and the extension; returns the folder that they are in.
+/// Builds the programs and the extension. Returns their folder.
 pub(crate) fn build(tools: &Path, target: &Path, machine: Target) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(tools.join("cargo-zigbuild"));
     cargo.current_dir(xtask::root()).args(["zigbuild", "--locked", "--release", "--package", "pyworker"]);
@@ -50,7 +51,7 @@ pub(crate) fn build(tools: &Path, target: &Path, machine: Target) -> anyhow::Res
     cargo.arg("--target").arg(format!("{triple}.{major}.{minor}"));
     cargo.arg("--target-dir").arg(target);
     cargo.env("PATH", path_with(tools)?).env(SOURCE_DATE_EPOCH, NO_TIME);
-    // The cache of a user's home may have what was compiled at another time: it is not looked at.
+    // The cache in the user's home may contain code that was compiled with another time, so it isn't used.
     cargo.env("ZIG_GLOBAL_CACHE_DIR", target.join("zig"));
     cargo.env("RUSTFLAGS", rust_flags(target)?).env("CFLAGS", c_flags(target)?);
     let status = cargo.status().context("run cargo-zigbuild")?;
@@ -66,7 +67,8 @@ fn path_with(tools: &Path) -> anyhow::Result<OsString> {
     Ok(env::join_paths([tools.to_owned()].into_iter().chain(env::split_paths(&path)))?)
 }
 
-/// Debug information and panics name no folder of this machine, and a build has an id, by which its symbols are found.
+/// Debug symbols and panics don't contain paths of this machine. A build has an id, by which its symbols are
+/// found.
 fn rust_flags(target: &Path) -> anyhow::Result<String> {
     let remapped = folders(target)?.map(|(from, to)| format!("--remap-path-prefix={from}={to}"));
     Ok(format!("{} -Clink-arg=-Wl,--build-id=sha1", remapped.join(" ")))
@@ -76,7 +78,7 @@ fn c_flags(target: &Path) -> anyhow::Result<String> {
     Ok(folders(target)?.map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).join(" "))
 }
 
-/// This machine's folders, and what they are called instead; of two that fit, the compilers take the last.
+/// This machine's folders and their replacements. If several match, compilers use the last one.
 fn folders(target: &Path) -> anyhow::Result<[(String, &'static str); 3]> {
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| Some(env::home_dir()?.join(".cargo"))).context("find ~/.cargo")?;

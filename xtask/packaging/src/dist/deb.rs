@@ -1,4 +1,4 @@
-//! A Debian package (deb(5)), of the same bytes each time.
+//! Creates a Debian package (deb(5)) reproducibly.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,33 +17,33 @@ use super::tree::{File, Kind, Tree};
 use super::version::Version;
 
 const MAINTAINER: &str = "Imperium <packages@imperium.example>";
-/// What is compressed in a package's documentation when it is larger (Debian policy, section 12.3).
+/// Documentation files larger than this are compressed (Debian policy, section 12.3).
 const LARGE: usize = 4096;
 
-/// What a package says of itself.
+/// A Debian package.
 #[derive(Clone, Debug)]
 pub(crate) struct Package<'a> {
     /// The template of its control file, without version and size.
     pub(crate) control: &'a str,
-    /// Its scripts, by their names.
+    /// Its maintainer scripts, by name.
     pub(crate) scripts: &'a [(&'static str, Vec<u8>)],
-    /// What is installed, by its path below `/`.
+    /// The installed files, relative to `/`.
     pub(crate) data: &'a Tree,
 }
 
-/// What the file of a package is called.
+/// The file name of a package.
 pub(crate) fn name(package: &str, version: &Version, target: Target) -> String {
     format!("{package}_{}_{}.deb", version.text, target.debian())
 }
 
-/// The bytes of the package.
+/// Returns the content of the package.
 pub(crate) fn build(package: &Package<'_>, version: &Version) -> anyhow::Result<Vec<u8>> {
     let control = control_tree(package, version)?.write_tar(".", version.epoch, Vec::new())?;
     let data = package.data.write_tar(".", version.epoch, Vec::new())?;
     let mut deb = b"!<arch>\n".to_vec();
     member(&mut deb, "debian-binary", b"2.0\n", version.epoch)?;
     member(&mut deb, "control.tar.xz", &xz(&control)?, version.epoch)?;
-    // dpkg of Debian 11 does not know zstd.
+    // dpkg of Debian 11 doesn't support zstd.
     member(&mut deb, "data.tar.xz", &xz(&data)?, version.epoch)?;
     Ok(deb)
 }
@@ -65,7 +65,7 @@ fn control_tree(package: &Package<'_>, version: &Version) -> anyhow::Result<Tree
     Ok(tree)
 }
 
-/// What `dpkg --verify` compares with; configuration is the operator's.
+/// The checksums for `dpkg --verify`. Configuration files are excluded, since operators edit them.
 fn md5sums(data: &Tree) -> anyhow::Result<String> {
     let mut sums = String::new();
     let is_summed = |path: &Path, file: &File| !path.starts_with("etc") && file.kind != Kind::Link;
@@ -77,7 +77,7 @@ fn md5sums(data: &Tree) -> anyhow::Result<String> {
     Ok(sums)
 }
 
-/// One member of an ar archive (deb(5) allows this form alone).
+/// A member of an ar archive, in the only format that deb(5) allows.
 fn member(ar: &mut Vec<u8>, name: &str, bytes: &[u8], epoch: u64) -> io::Result<()> {
     writeln!(ar, "{name:<16}{epoch:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, "100644", bytes.len())?;
     ar.write_all(bytes)?;
@@ -93,7 +93,7 @@ fn xz(bytes: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// The programs' own package: what is installed, below `/usr`, and the daemons' files in `/etc`.
+/// The main package: the programs below `/usr`, and the daemons' files in `/etc`.
 pub(crate) fn imperium(installed: &Tree, version: &Version, target: Target) -> anyhow::Result<Vec<u8>> {
     let mut data = below_usr(installed)?;
     for name in ["emperord.toml", "frontd.toml"] {
@@ -109,7 +109,7 @@ pub(crate) fn imperium(installed: &Tree, version: &Version, target: Target) -> a
     build(&Package { control: &control, scripts: &scripts, data: &data }, version)
 }
 
-/// What a debugger needs, as Debian's own packages of debug symbols have it: the documents are the programs'.
+/// The package of debug symbols, with the layout of Debian's own. It uses the main package's documentation.
 pub(crate) fn debug_symbols(debug: &Tree, version: &Version, target: Target) -> anyhow::Result<Vec<u8>> {
     let control = control("dbgsym.control", target)?;
     let mut data = below_usr(debug)?;
@@ -126,7 +126,7 @@ fn read(name: &str) -> anyhow::Result<Vec<u8>> {
     fs::read(&path).with_context(|| format!("read {}", path.display()))
 }
 
-/// As Debian has it: below `/usr`, and a long text compressed.
+/// The layout required by Debian: below `/usr`, with large texts compressed.
 fn below_usr(tree: &Tree) -> anyhow::Result<Tree> {
     let mut data = Tree::default();
     for (path, file) in tree.files().filter(|(path, _)| !is_a_licence_of_ours(path)) {
@@ -140,12 +140,12 @@ fn below_usr(tree: &Tree) -> anyhow::Result<Tree> {
     Ok(data)
 }
 
-/// The package says it in `copyright`.
+/// Imperium's own license is in the package's `copyright` file.
 fn is_a_licence_of_ours(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"LICENSE"))
 }
 
-/// One entry, as what has changed is told elsewhere.
+/// One entry, since the actual changelog is elsewhere.
 fn changelog(version: &Version) -> anyhow::Result<String> {
     let date = date(version.epoch)?;
     let text = &version.text;

@@ -1,4 +1,4 @@
-//! Debug information in a file of its own, which a debugger finds by the id of the build.
+//! Splits debug symbols into separate files, which debuggers find by build id.
 
 use std::fs;
 use std::ops::Range;
@@ -14,15 +14,15 @@ use xtask::setup::Quietly as _;
 const ID_BYTES: usize = 20;
 const NO_ID: [u8; ID_BYTES] = [0; ID_BYTES];
 
-/// What only a debugger needs of a file.
+/// The debug symbols of a file.
 #[derive(Debug)]
 pub(crate) struct Split {
     pub(crate) debug: PathBuf,
-    /// Where a debugger looks for it, below its folder of debug information: `.build-id/ab/cdef.debug`.
+    /// Where a debugger looks for them, relative to its debug folder: `.build-id/ab/cdef.debug`.
     pub(crate) debug_path: PathBuf,
 }
 
-/// Splits a file into two of the same name, in `stripped` and `debug` below `to`.
+/// Splits a file into two files of the same name, in `stripped` and `debug` below `to`.
 pub(crate) fn split(path: &Path, to: &Path, objcopy: &str) -> anyhow::Result<Split> {
     let name = path.file_name().context("a file without a name")?;
     let (stripped, debug) = (to.join("stripped").join(name), to.join("debug").join(name));
@@ -31,7 +31,7 @@ pub(crate) fn split(path: &Path, to: &Path, objcopy: &str) -> anyhow::Result<Spl
     }
     run(objcopy, &["--only-keep-debug"], path, &debug)?;
     run(objcopy, &["--strip-all", "--remove-section=.comment"], path, &stripped)?;
-    // The linker's id is also of the debug information, which names zig's own folder.
+    // The linker's id also depends on the debug symbols, which contain the path of zig.
     write_id(&stripped, &NO_ID)?;
     let id = &Sha256::digest(fs::read(&stripped)?)[..ID_BYTES];
     write_id(&stripped, id)?;
@@ -56,7 +56,7 @@ fn write_id(path: &Path, id: &[u8]) -> anyhow::Result<()> {
     Ok(fs::write(path, bytes)?)
 }
 
-/// The id ends the one note of its section (elf(5)).
+/// The id is at the end of the section's only note (elf(5)).
 fn place_of_id(bytes: &[u8]) -> anyhow::Result<Range<usize>> {
     let file = object::File::parse(bytes)?;
     let section = file.section_by_name(".note.gnu.build-id").context("it has none")?;
@@ -77,7 +77,7 @@ fn debug_path(id: &[u8]) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// Also when it has another id before, and so whatever its debug information names.
+    /// The id doesn't depend on a previous id, and therefore not on the debug symbols.
     #[test]
     fn both_have_the_same_id_which_is_of_what_runs() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a program asks of the machine that it runs on.
+//! Checks the requirements of a program.
 
 use std::fmt;
 use std::path::Path;
@@ -11,10 +11,10 @@ use object::{Architecture, Object as _};
 
 use super::target::Target;
 
-/// Of Debian 11 and Ubuntu 20.04.
+/// The version of Debian 11 and Ubuntu 20.04.
 pub(crate) const OLDEST_GLIBC: Glibc = Glibc(2, 31);
 
-/// The libraries that are there wherever glibc is.
+/// Libraries that are available on every system with glibc.
 const LIBRARIES: [&str; 8] = [
     "ld-linux-aarch64.so.1",
     "ld-linux-x86-64.so.2",
@@ -31,7 +31,7 @@ const LIBRARIES: [&str; 8] = [
 pub(crate) struct Glibc(pub(crate) u32, pub(crate) u32);
 
 impl Glibc {
-    /// Parses `GLIBC_2.31`, or with a third number; None for what is no version of glibc.
+    /// Parses `GLIBC_2.31`, optionally with a third number. None if it isn't a glibc version.
     fn of_symbol(version: &str) -> Option<Self> {
         let mut numbers = version.strip_prefix("GLIBC_")?.split('.').map(str::parse);
         Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?))
@@ -44,10 +44,11 @@ impl fmt::Display for Glibc {
     }
 }
 
-/// The newest glibc that a file asks for, by the versions of its symbols.
+/// Returns the newest glibc version that a file requires, according to its symbols.
 ///
 /// # Errors
-/// When that is newer than `OLDEST_GLIBC`, the file needs a library that not every machine has, or it is for another one.
+/// If it is newer than `OLDEST_GLIBC`, if the file needs another library that may not be installed, or if it
+/// is for another processor.
 pub(crate) fn check(path: &Path, target: Target) -> anyhow::Result<Glibc> {
     let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
     let architecture = object::File::parse(bytes.as_slice())?.architecture();
@@ -74,7 +75,7 @@ fn newest_glibc(bytes: &[u8]) -> anyhow::Result<Glibc> {
     versions.iter().filter_map(|it| Glibc::of_symbol(it)).max().context("it names no version of glibc")
 }
 
-/// What the loader has to find (`DT_NEEDED`).
+/// The libraries that the loader has to find (`DT_NEEDED`).
 fn libraries(file: &ElfFile64<'_>) -> anyhow::Result<Vec<String>> {
     let (endian, sections) = (file.endian(), file.elf_section_table());
     let (entries, strings) = sections.dynamic(endian, file.data())?.context("it has no dynamic section")?;
@@ -83,7 +84,7 @@ fn libraries(file: &ElfFile64<'_>) -> anyhow::Result<Vec<String>> {
     needed.map(|it| text(it.string(endian, strings)?)).collect()
 }
 
-/// Each version of a symbol that another library has to have (`SHT_GNU_verneed`).
+/// The required symbol versions (`SHT_GNU_verneed`).
 fn symbol_versions(file: &ElfFile64<'_>) -> anyhow::Result<Vec<String>> {
     let (endian, sections) = (file.endian(), file.elf_section_table());
     let Some((mut needs, strings)) = sections.gnu_verneed(endian, file.data())? else {

@@ -1,4 +1,4 @@
-//! What is installed, and where: the same paths in the archive, below its prefix, and in the package, below `/usr`.
+//! The installed files: the same paths below the archive's prefix and below `/usr` in the package.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,10 +18,10 @@ use xtask::setup::Quietly as _;
 pub(crate) const DOC: &str = "share/doc/imperium";
 /// The folder of the daemons and the extension.
 pub(crate) const PRIVATE: &str = "lib/imperium";
-/// The one program that is called by people.
+/// The only program for users.
 pub(crate) const COMMAND: &str = "imperium";
 
-/// Puts everything together; `stripped` is the folder of the programs.
+/// Collects all files. `stripped` is the folder of the programs.
 pub(crate) fn tree(
     stripped: &Path,
     scratch: &Path,
@@ -41,7 +41,7 @@ pub(crate) fn tree(
     Ok(tree)
 }
 
-/// Only what people call is in the path: others, too, have a program called `workerd`.
+/// Only the user's program is in PATH: other projects also have a program called `workerd`.
 pub(crate) fn programs(tree: &mut Tree, stripped: &Path) -> anyhow::Result<()> {
     for name in PROGRAMS {
         let folder = if name == COMMAND { "bin" } else { PRIVATE };
@@ -95,7 +95,7 @@ fn manual(tree: &mut Tree, programs: &Path, scratch: &Path, target: Target) -> a
         match place(name) {
             Place::Page(path) => tree.put(path, Kind::Plain, gzip(&bytes)?),
             Place::Completion(path) if is_of_the_command(&path) => tree.put(path, Kind::Plain, bytes),
-            // A shell does not find the daemons.
+            // Daemons aren't in PATH, so they need no completions.
             Place::Completion(_) => {}
         }
     }
@@ -107,7 +107,7 @@ fn is_of_the_command(completion: &str) -> bool {
     name.trim_start_matches('_').trim_end_matches(".fish") == COMMAND
 }
 
-/// Where a page or a shell's completion belongs.
+/// Where a man page or completion is installed.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     Page(String),

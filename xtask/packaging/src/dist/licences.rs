@@ -1,4 +1,4 @@
-//! The licences of everything that is in the programs, word by word, each text once.
+//! Collects the licenses of all code in the programs, with each text included once.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use super::tree::files_of;
 
 const RULE: &str = "────────────────────────────────────────────────────────────────────────────────";
 
-/// One text: which crates there are and under what, and below that the words of each licence.
+/// The list of crates with their licenses, followed by the text of each license.
 pub(crate) fn text<'a>(packages: impl Iterator<Item = &'a Package> + Clone) -> anyhow::Result<String> {
     let mut text = "Imperium's programs have these crates in them, and the standard library of Rust \
                     (Apache-2.0 OR MIT).\n\n"
@@ -27,7 +27,7 @@ pub(crate) fn text<'a>(packages: impl Iterator<Item = &'a Package> + Clone) -> a
     Ok(text)
 }
 
-/// Whose words they are, by the words.
+/// The crates of each license text.
 fn words<'a>(packages: impl Iterator<Item = &'a Package>) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
     let mut words: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for package in packages {
@@ -41,7 +41,7 @@ fn words<'a>(packages: impl Iterator<Item = &'a Package>) -> anyhow::Result<BTre
     Ok(words)
 }
 
-/// Those of a crate; some have none, and only name the licence.
+/// The license files of a crate. Some crates have none, and only name the license.
 fn licence_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let is_licence = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();

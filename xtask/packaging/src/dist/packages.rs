@@ -1,4 +1,4 @@
-//! The crates that end up in the programs: what licences and the bill of materials are about.
+//! Determines the crates that are linked into the programs, for licenses and SBOM.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::build::PROGRAMS;
 use super::target::Target;
 use xtask::step;
 
-/// One crate.
+/// A crate.
 #[derive(Clone, Debug)]
 pub(crate) struct Package {
     pub(crate) name: String,
@@ -19,13 +19,13 @@ pub(crate) struct Package {
     pub(crate) licence: String,
     /// The folder of its source.
     pub(crate) folder: PathBuf,
-    /// Whether it is of this workspace.
+    /// Whether it belongs to this workspace.
     pub(crate) ours: bool,
-    /// The ids of what it needs.
+    /// The ids of its dependencies.
     pub(crate) needs: Vec<String>,
 }
 
-/// All crates by their ids, with those that only build or test left out.
+/// Returns all linked crates by id, without build and test dependencies.
 pub(crate) fn packages(target: Target) -> anyhow::Result<BTreeMap<String, Package>> {
     let mut cargo = step::cargo();
     cargo.args(["metadata", "--format-version=1", "--locked", "--filter-platform", target.triple()]);
@@ -34,7 +34,7 @@ pub(crate) fn packages(target: Target) -> anyhow::Result<BTreeMap<String, Packag
     reachable(&serde_json::from_slice(&output.stdout)?)
 }
 
-/// What the programs and the extension lead to.
+/// The crates that the programs and the extension depend on.
 fn reachable(metadata: &Value) -> anyhow::Result<BTreeMap<String, Package>> {
     let nodes = by_id(&metadata["resolve"]["nodes"])?;
     let known = by_id(&metadata["packages"])?;
@@ -71,7 +71,7 @@ fn read(package: &Value, ours: bool, needs: &[&str]) -> anyhow::Result<Package> 
     })
 }
 
-/// The ids of what is linked: neither of tests nor of builds.
+/// The ids of normal dependencies.
 fn needs(node: &Value) -> Vec<&str> {
     let is_linked = |it: &&Value| array(&it["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
     array(&node["deps"]).iter().filter(is_linked).filter_map(|it| it["pkg"].as_str()).collect()

@@ -1,4 +1,4 @@
-//! What is to be read in the package: the repository's pages, with links that lead to where things are installed.
+//! Adds the documentation to the package, with links adapted to installed paths.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -8,18 +8,18 @@ use anyhow::Context as _;
 use super::installed::DOC;
 use super::tree::{Kind, Tree};
 
-/// Pages outside of `docs`, and what each is called in the package.
+/// Pages outside of `docs`, and their names in the package.
 const PAGES: [(&str, &str); 4] = [
     ("README.md", "README.md"),
     ("SECURITY.md", "SECURITY.md"),
     ("SPECIFICATION.md", "SPECIFICATION.md"),
     ("deploy/README.md", "guide.md"),
 ];
-/// Folders that keep their files together, and where each is in the package.
+/// Folders whose files stay together, and their paths in the package.
 const FOLDERS: [(&str, &str); 3] =
     [("docs", "docs"), ("deploy/examples", "examples"), ("deploy/systemd", "../../../lib/systemd/system")];
 
-/// Puts them.
+/// Adds the pages.
 pub(super) fn put(tree: &mut Tree) -> anyhow::Result<()> {
     for (path, _) in PAGES {
         put_file(tree, Path::new(path))?;
@@ -51,7 +51,7 @@ fn put_file(tree: &mut Tree, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The text of a page whose links lead to what is installed, or else are none.
+/// Adapts the links of a page to installed files. Other links are replaced with their text.
 fn installed(page: &Path, text: &str) -> String {
     let mut parts = text.split('[');
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -61,7 +61,8 @@ fn installed(page: &Path, text: &str) -> String {
     out
 }
 
-/// What begins with a link's text and its target, without the bracket before it; `None` if that is no link to a file.
+/// Parses a link, without its first bracket, from the beginning of `part`. `None` if it isn't a link to a
+/// file.
 fn link(page: &Path, part: &str) -> Option<String> {
     let (text, rest) = part.split_once("](")?;
     let (target, rest) = rest.split_once(')')?;
@@ -74,14 +75,14 @@ fn link(page: &Path, part: &str) -> Option<String> {
     let from = self::place(page).unwrap_or_default();
     let up = "../".repeat(from.components().count().saturating_sub(1));
     let target = format!("{up}{}{anchor}", place.display());
-    // A page next to this one is named without the way there and back.
+    // Shorten the path of a page in the same folder.
     let beside = place.strip_prefix(from.parent().unwrap_or(Path::new(""))).ok();
     let target = beside.map_or(target, |it| format!("{}{anchor}", it.display()));
     let text = if text == file.trim_start_matches("../") { target.clone() } else { text.to_owned() };
     Some(format!("[{text}]({target}){rest}"))
 }
 
-/// A path without `..`.
+/// Resolves `..` in a path.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -93,7 +94,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// Where a file of the repository is in the package.
+/// The installed path of a file in the repository.
 fn place(path: &Path) -> Option<PathBuf> {
     let page = PAGES.iter().find(|(page, _)| Path::new(page) == path).map(|(_, name)| PathBuf::from(name));
     let in_folder =

@@ -1,4 +1,4 @@
-//! The bill of materials of the programs: CycloneDX 1.5 (<https://cyclonedx.org/docs/1.5/json/>).
+//! Creates the programs' SBOM in CycloneDX 1.5 format (<https://cyclonedx.org/docs/1.5/json/>).
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::packages::Package;
 use super::version::Version;
 
-/// As JSON text.
+/// Returns the SBOM as JSON text.
 pub(crate) fn text(packages: &BTreeMap<String, Package>, version: &Version) -> anyhow::Result<String> {
     let root = format!("pkg:generic/imperium@{}", version.text);
     let mut components: Vec<_> = packages.values().map(component).collect();
@@ -42,7 +42,7 @@ fn component(package: &Package) -> Value {
         "name": package.name,
         "version": package.version,
         "purl": purl(package),
-        // Cargo once took a slash for `OR`.
+        // Cargo formerly used a slash for `OR`.
         "licenses": [{ "expression": package.licence.replace('/', " OR ") }],
     })
 }

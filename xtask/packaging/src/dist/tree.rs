@@ -1,4 +1,4 @@
-//! The files of an archive, in the order of their paths, with nothing in them of when and by whom they were made.
+//! The files of an archive, in the order of their paths, without information about the build time and user.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,25 +9,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// Files by their paths; the folders follow from these.
+/// Files by path. Folders are added implicitly.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tree(BTreeMap<PathBuf, File>);
 
-/// One file.
+/// A file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
     pub(crate) kind: Kind,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What its mode is.
+/// The kind of a file, which determines its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// 0755
     Program,
     /// 0644
     Plain,
-    /// A symbolic link; its bytes are where it leads.
+    /// A symbolic link. Its bytes are the target.
     Link,
 }
 
@@ -42,12 +42,12 @@ impl Kind {
 }
 
 impl Tree {
-    /// Puts a file at a path without a leading slash.
+    /// Adds a file at a relative path.
     pub(crate) fn put(&mut self, path: impl Into<PathBuf>, kind: Kind, bytes: impl Into<Vec<u8>>) {
         self.0.insert(path.into(), File { kind, bytes: bytes.into() });
     }
 
-    /// Puts what lies on disk.
+    /// Adds a file from disk.
     pub(crate) fn put_file(
         &mut self,
         path: impl Into<PathBuf>,
@@ -59,7 +59,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Puts the files of a folder on disk, without its folders.
+    /// Adds the files of a folder on disk, without its subfolders.
     pub(crate) fn put_folder(&mut self, path: &str, from: &Path) -> anyhow::Result<()> {
         for file in files_of(from)? {
             let name = file.file_name().context("a file without a name")?;
@@ -68,12 +68,13 @@ impl Tree {
         Ok(())
     }
 
-    /// The files, in the order of their paths.
+    /// Returns the files, in the order of their paths.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, &File)> {
         self.0.iter().map(|(path, file)| (path.as_path(), file))
     }
 
-    /// Writes a tar whose paths begin with `prefix`; everything is root's, and of `epoch` (seconds of Unix time).
+    /// Writes a tar archive whose paths start with `prefix`. Everything belongs to root, with the time
+    /// `epoch` (Unix seconds).
     pub(crate) fn write_tar<W: Write>(&self, prefix: &str, epoch: u64, to: W) -> io::Result<W> {
         let mut tar = tar::Builder::new(to);
         let mut made: Option<PathBuf> = None;
@@ -101,7 +102,7 @@ fn append<W: Write>(tar: &mut tar::Builder<W>, path: &Path, file: &File, epoch: 
     tar.append_data(&mut header, path, file.bytes.as_slice())
 }
 
-/// The folders down to `folder` that are not above `made`, which came just before it.
+/// The parents of `folder` that aren't parents of `made`, the previous folder.
 fn new_folders<'a>(made: Option<&Path>, folder: &'a Path) -> Vec<&'a Path> {
     let is_new = |it: &&Path| !it.as_os_str().is_empty() && made.is_none_or(|made| !made.starts_with(it));
     let mut folders: Vec<_> = folder.ancestors().filter(is_new).collect();
@@ -120,7 +121,7 @@ fn header(kind: tar::EntryType, mode: u32, size: u64, epoch: u64) -> tar::Header
     header
 }
 
-/// The files of a folder, by name.
+/// Lists the files of a folder by name.
 pub(crate) fn files_of(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("read the folder {}", folder.display()))?;
     let mut files = entries.map(|it| it.map(|it| it.path())).collect::<io::Result<Vec<_>>>()?;

@@ -1,24 +1,24 @@
-//! What is packed: the version, and the one time that every file of it has.
+//! The version of the release, and the timestamp of all its files.
 
 use std::env;
 use std::process::Command;
 
 use anyhow::Context as _;
 
-/// Named by <https://reproducible-builds.org/specs/source-date-epoch/>.
+/// See <https://reproducible-builds.org/specs/source-date-epoch/>.
 pub(crate) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// What is packed.
+/// The version of the release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
-    /// Such as `0.1.0`, or `0.1.0+2` for a later build of the same.
+    /// Such as `0.1.0`, or `0.1.0+2` for a later build.
     pub(crate) text: String,
-    /// Seconds of Unix time.
+    /// Unix time in seconds.
     pub(crate) epoch: u64,
 }
 
 impl Version {
-    /// The version of the workspace, and the time of `SOURCE_DATE_EPOCH`, or else of the last commit.
+    /// The version of the workspace, and the time in `SOURCE_DATE_EPOCH`, or of the last commit.
     pub(crate) fn new(build: Option<u32>) -> anyhow::Result<Self> {
         let version = env!("CARGO_PKG_VERSION");
         let text = build.map_or_else(|| version.to_owned(), |build| format!("{version}+{build}"));

@@ -1,5 +1,5 @@
-//! Wheels: the Python package alone, for whatever imports an app outside of a worker (tests, type checkers,
-//! `manage.py`), and the whole of Imperium, which `pip install` takes.
+//! Creates wheels: one with only the Python package, for code that imports an app outside of a worker (tests,
+//! type checkers, `manage.py`), and one with all of Imperium, for `pip install`.
 //!
 //! <https://packaging.python.org/en/latest/specifications/binary-distribution-format/>
 
@@ -18,17 +18,16 @@ use super::target::Target;
 use super::tree::{File, Kind, Tree, files_of};
 use super::version::Version;
 
-/// A wheel.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A file of a wheel, by its path there.
+/// A file of a wheel, by its path in it.
 type Entry = (String, File);
 
-/// The package `imperium` alone: for any Python, and the same bytes each time, whichever build of a version.
+/// The package `imperium` only: for any Python version, and identical for all builds of a version.
 pub(crate) fn package() -> anyhow::Result<Wheel> {
     let version = env!("CARGO_PKG_VERSION");
     let tag = "py3-none-any";
@@ -37,13 +36,13 @@ pub(crate) fn package() -> anyhow::Result<Wheel> {
     Ok(Wheel { name: format!("imperium-{version}-{tag}.whl"), bytes: about.pack(modules()?)? })
 }
 
-/// What the wheel of the whole is called.
+/// The file name of the complete wheel.
 pub(crate) fn name(version: &Version, target: Target) -> String {
     format!("imperium-{}-{}.whl", version.text, target.wheel_tag())
 }
 
-/// The whole: the package, the command in the path, and the daemons with the extension in `lib/imperium` of the
-/// environment, where the command finds them.
+/// The complete wheel: the package, the command in `bin`, and the daemons with the extension in the
+/// environment's `lib/imperium`, where the command finds them.
 pub(crate) fn whole(installed: &Tree, version: &Version, target: Target) -> anyhow::Result<Vec<u8>> {
     let (version, tag) = (version.text.as_str(), target.wheel_tag());
     let summary = "Front server and supervisor for Python web apps";
@@ -55,7 +54,7 @@ pub(crate) fn whole(installed: &Tree, version: &Version, target: Target) -> anyh
     about.pack(files)
 }
 
-/// Where an installed file is in a wheel, if it is.
+/// The path of an installed file in the wheel, if it is included.
 fn place(path: &Path, version: &str) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let folder = path.parent()?.to_str()?;
@@ -78,7 +77,7 @@ fn modules() -> anyhow::Result<Vec<Entry>> {
     Ok(files)
 }
 
-/// What a wheel says of itself.
+/// A wheel's metadata.
 struct About<'a> {
     version: &'a str,
     tag: &'a str,
@@ -87,7 +86,7 @@ struct About<'a> {
 }
 
 impl About<'_> {
-    /// Adds it to the files, and packs all.
+    /// Adds the metadata to the files, and packs everything.
     fn pack(&self, mut files: Vec<Entry>) -> anyhow::Result<Vec<u8>> {
         let folder = format!("imperium-{}.dist-info", self.version);
         let mut put = |name: &str, text: String| {
@@ -114,7 +113,7 @@ impl About<'_> {
     }
 }
 
-/// Each file with its hash, and the record itself without one.
+/// Lists each file with its hash, except the list itself.
 fn record(files: &[Entry], about: &str) -> anyhow::Result<String> {
     let mut record = String::new();
     for (name, File { bytes, .. }) in files {
@@ -138,7 +137,7 @@ fn base64url(bytes: &[u8]) -> String {
     text
 }
 
-/// Of no time: the same bytes on every machine. Installers keep what is executable.
+/// Packs without timestamps, so that the result is reproducible. Installers keep executable bits.
 fn pack(files: &[Entry]) -> anyhow::Result<Vec<u8>> {
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));

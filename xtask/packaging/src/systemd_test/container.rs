@@ -1,4 +1,4 @@
-//! A Debian that a systemd of its own has booted, with a network of its own.
+//! A Debian that was booted with its own systemd and network namespace.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
@@ -10,16 +10,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tests::wait::until;
 
-/// A container that runs; it ends when this is dropped.
+/// A running container. It is stopped on drop.
 pub(crate) struct Container {
     root: PathBuf,
     nspawn: Child,
-    /// Its process 1, as it is called here.
+    /// The pid of its process 1, as seen from outside.
     leader: Pid,
 }
 
 impl Container {
-    /// Boots what is in `root`, and takes this thread into its network.
+    /// Boots the system in `root`, and moves this thread into its network namespace.
     pub(crate) async fn boot(root: PathBuf) -> anyhow::Result<Self> {
         let nspawn = nspawn(&root)?;
         let leader = Pid::from_raw(1).context("a process id")?;
@@ -33,12 +33,12 @@ impl Container {
         &self.root
     }
 
-    /// Runs a command line of its shell; gives what it printed.
+    /// Runs a shell command in it. Returns the output.
     pub(crate) fn run(&self, command: &str) -> anyhow::Result<String> {
         said_by(command, &self.command(command).output().context("run nsenter")?)
     }
 
-    /// As `run`, while other things go on.
+    /// Like `run`, while other tasks of this thread continue.
     pub(crate) async fn run_beside(&self, command: &str) -> anyhow::Result<String> {
         let output = tokio::process::Command::from(self.command(command)).output();
         said_by(command, &output.await.context("run nsenter")?)
@@ -53,15 +53,15 @@ impl Container {
         enter
     }
 
-    /// Ends it in order, and boots it anew. Not by `systemctl reboot`: nspawn does not get over that where `/run` of
-    /// this machine is no tmpfs.
+    /// Shuts it down and boots it again. `systemctl reboot` doesn't work with nspawn if this machine's `/run`
+    /// isn't a tmpfs.
     pub(crate) async fn reboot(&mut self) -> anyhow::Result<()> {
         self.off().await?;
         self.nspawn = nspawn(&self.root)?;
         self.booted().await
     }
 
-    /// Ends it in order.
+    /// Shuts it down.
     pub(crate) async fn power_off(mut self) -> anyhow::Result<()> {
         self.off().await
     }
@@ -85,7 +85,7 @@ impl Container {
         let mut last = String::new();
         let up = until("the container has booted", async || {
             ensure!(self.nspawn.try_wait()?.is_none(), "systemd-nspawn has ended");
-            // At first its child is one that makes process 1 and ends.
+            // Initially, the child is an intermediate process that creates process 1 and exits.
             if let Some(child) = self.child() {
                 self.leader = child;
                 last = self.run("systemctl is-system-running || true").unwrap_or_else(|it| it.to_string());
@@ -99,7 +99,7 @@ impl Container {
         self.enter_network()
     }
 
-    /// The one child of nspawn is the first process of the container.
+    /// The only child of nspawn is process 1 of the container.
     fn child(&self) -> Option<Pid> {
         let pid = self.nspawn.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
@@ -120,10 +120,10 @@ impl Container {
 fn nspawn(root: &Path) -> anyhow::Result<Child> {
     let console = File::create(root.with_file_name("console.log"))?;
     let mut nspawn = Command::new("setpriv");
-    // Should this be killed, the container is powered off.
+    // If this process is killed, the container is powered off.
     nspawn.args(["--pdeathsig=TERM", "systemd-nspawn"]);
     nspawn.args(["--quiet", "--boot", "--machine=imperium-test", "--private-network", "--console=pipe"]);
-    // There need not be a systemd here that could be told of it.
+    // There may be no systemd on this machine to register with.
     nspawn.args(["--register=no", "--keep-unit", "--directory"]).arg(root);
     nspawn.stdin(Stdio::null()).stderr(console.try_clone()?).stdout(console);
     nspawn.spawn().context("run systemd-nspawn")
@@ -140,7 +140,7 @@ impl Drop for Container {
         if matches!(self.nspawn.try_wait(), Ok(Some(_))) {
             return;
         }
-        // Its process 1 takes all others along.
+        // When its process 1 is killed, all others are too.
         if let Some(leader) = self.child() {
             let _ended = kill_process(leader, Signal::KILL);
         }

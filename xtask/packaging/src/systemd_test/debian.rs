@@ -1,4 +1,4 @@
-//! A Debian in a folder: made once, and kept; each run writes into a layer above it.
+//! A Debian system in a folder: created once and kept. Each run writes to an overlay.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use super::here;
 
 const SUITE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
-/// What a bare server has, and what the guide asks apt for.
+/// The packages of a bare server, and those that the guide installs with apt.
 const PACKAGES: &str = "systemd-sysv,dbus,procps,python3-venv,curl,openssl";
 
 /// The folder that is kept.
 pub(crate) struct Debian {
     cache: PathBuf,
-    /// One run at a time.
+    /// Only one run at a time.
     _lock: File,
 }
 
 impl Debian {
-    /// Makes it below `root`'s target folder, unless it is there.
+    /// Creates it below `root`'s target folder, unless it exists.
     pub(crate) fn make(root: &Path) -> anyhow::Result<Self> {
         let cache = root.join("target/systemd-test");
         fs::create_dir_all(&cache).with_context(|| format!("make folder {}", cache.display()))?;
@@ -34,7 +34,7 @@ impl Debian {
         Ok(debian)
     }
 
-    /// A layer to write into, above what is kept.
+    /// Creates an overlay for a run.
     pub(crate) fn layer(&self) -> anyhow::Result<Layer> {
         Layer::mount(&self.folder(), &self.cache.join("run"))
     }
@@ -54,14 +54,14 @@ impl Debian {
         }
         let (path, include) = (fresh.display().to_string(), format!("--include={PACKAGES}"));
         here("debootstrap", &["--variant=minbase", &include, SUITE, &path, MIRROR])?;
-        // Each run is another machine.
+        // Each run is a different machine.
         fs::write(fresh.join("etc/machine-id"), "")?;
         fs::write(fresh.join("made-for"), PACKAGES)?;
         fs::rename(&fresh, self.folder()).context("put the Debian in place")
     }
 }
 
-/// A file system of one run.
+/// The file system of a run.
 pub(crate) struct Layer {
     folder: PathBuf,
     end: End,
@@ -75,7 +75,7 @@ enum End {
 
 impl Layer {
     fn mount(below: &Path, folder: &Path) -> anyhow::Result<Self> {
-        // Of a run that was killed.
+        // Remove that of a killed run.
         clear(folder);
         for part in ["root", "upper", "work"] {
             fs::create_dir_all(folder.join(part))?;
@@ -94,7 +94,7 @@ impl Layer {
         self.folder.join("root")
     }
 
-    /// Leaves it mounted; returns the root of the file system.
+    /// Leaves it mounted. Returns the root of the file system.
     pub(crate) fn keep(mut self) -> PathBuf {
         self.end = End::Keep;
         self.path()

@@ -1,19 +1,19 @@
-//! The guide, `deploy/README.md`, as what it is to be followed by: its commands, chapter by chapter.
+//! Reads the commands of the deployment guide, `deploy/README.md`, chapter by chapter.
 
 use std::collections::VecDeque;
 use std::fs;
 
 use anyhow::{Context as _, ensure};
 
-/// Chapters that are still to be followed, in their order.
+/// The chapters that haven't been followed yet, in order.
 #[derive(Debug)]
 pub(crate) struct Guide(VecDeque<Chapter>);
 
-/// What stands below one heading of the second level.
+/// The content below a second-level heading.
 #[derive(Debug)]
 pub(crate) struct Chapter {
     pub(crate) title: String,
-    /// The blocks of commands, each to be given to a shell as it is.
+    /// The command blocks, each of which is run by a shell.
     pub(crate) blocks: Vec<String>,
 }
 
@@ -30,14 +30,14 @@ impl Guide {
         Self(chapters.filter(|chapter| !chapter.blocks.is_empty()).collect())
     }
 
-    /// The next chapter that has commands, which has to be the one of this title.
+    /// Returns the next chapter with commands, which must have this title.
     pub(crate) fn chapter(&mut self, title: &str) -> anyhow::Result<Chapter> {
         let next = self.0.pop_front().with_context(|| format!("the guide has no chapter \"{title}\""))?;
         ensure!(next.title == title, "the guide's next chapter is \"{}\", not \"{title}\"", next.title);
         Ok(next)
     }
 
-    /// Demands that no chapter is left.
+    /// Checks that no chapter is left.
     pub(crate) fn ensure_followed(&self) -> anyhow::Result<()> {
         let left: Vec<_> = self.0.iter().map(|it| it.title.as_str()).collect();
         ensure!(left.is_empty(), "nobody followed these chapters of the guide: {left:?}");
@@ -52,13 +52,13 @@ impl Chapter {
         Self { title: title.to_owned(), blocks: blocks.map(str::to_owned).collect() }
     }
 
-    /// All its commands, as one who follows it gives them: as root, at home.
+    /// All its commands, run as root in root's home folder.
     pub(crate) fn script(&self) -> String {
         at_home(&self.blocks.join("\n"))
     }
 }
 
-/// A block of commands, given at home.
+/// Commands that run in root's home folder.
 pub(crate) fn at_home(commands: &str) -> String {
     format!("cd /root\n{commands}")
 }
@@ -67,10 +67,10 @@ pub(crate) fn at_home(commands: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Those that are programs of ours or systemd's; others may be told of and not be run.
+    /// The programs to check: Imperium's and systemd's. The text may mention others without running them.
     const PROGRAMS: [&str; 6] = ["imperium ", "systemctl ", "journalctl ", "apt ", "chmod ", "curl "];
 
-    /// What is told of and is not run: it needs the world outside, or opens an editor.
+    /// Commands that are mentioned but not run, since they need network access or open an editor.
     const NOT_RUN: [&str; 3] =
         ["apt install --yes certbot", "systemctl edit emperord", "systemctl edit workerd@.service"];
 
@@ -85,7 +85,7 @@ mod tests {
         assert!(guide.chapter("Three").is_err());
     }
 
-    /// A command that the text tells of is one that a block has, and so one that is run.
+    /// Commands mentioned in the text also appear in a command block, so they are tested.
     #[test]
     fn no_command_stands_in_the_text_alone() {
         let text = fs::read_to_string(xtask::root().join("deploy/README.md")).unwrap();

@@ -1,4 +1,4 @@
-//! What is proven, in the order of the guide.
+//! The tests, in the order of the guide.
 
 mod apart;
 mod failing;
@@ -21,7 +21,7 @@ use super::visitors::{answers, client, without_loss};
 use crate::dist::Built;
 use xtask::step::heading;
 
-/// All of it.
+/// Runs all tests.
 pub(crate) async fn run(container: &mut Container, built: &Built) -> anyhow::Result<()> {
     let mut guide = Guide::read()?;
     let bare = removal::files(container)?;
@@ -61,7 +61,7 @@ async fn the_site_answers(container: &Container, chapter: &Chapter) -> anyhow::R
     Ok(())
 }
 
-/// What certbot would call, and what an authority would ask for.
+/// What certbot would run, and what a certificate authority would request.
 async fn a_renewed_certificate(container: &Container, chapter: &Chapter) -> anyhow::Result<()> {
     followed(container, chapter).await?;
     let token = "var/www/acme/.well-known/acme-challenge/token";
@@ -81,7 +81,7 @@ async fn a_renewed_certificate(container: &Container, chapter: &Chapter) -> anyh
     Ok(())
 }
 
-/// Follows a chapter while the site is used.
+/// Follows a chapter under load.
 async fn followed(container: &Container, chapter: &Chapter) -> anyhow::Result<()> {
     let requests = without_loss(container, Kind::Both, &chapter.script()).await?;
     said(&format!("the guide, \"{}\": {requests} requests meanwhile, none lost", chapter.title));

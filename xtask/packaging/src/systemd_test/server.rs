@@ -1,5 +1,5 @@
-//! What lies on the server before anything is installed: the package, the projects, and what the guide's `apt` and
-//! `pip` would fetch, as this server has no way out to the world.
+//! Prepares the server before the installation: the package, the projects, and what the guide's `apt` and
+//! `pip` would download, since this server has no network access.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,24 +10,24 @@ use anyhow::Context as _;
 use crate::dist::Built;
 use xtask::setup::Quietly as _;
 
-/// Projects; hosts are `NAME.example`.
+/// The projects. Their hosts are `NAME.example`.
 const PROJECTS: [&str; 2] = ["blog", "shop"];
-/// The Python of the Debian.
+/// Debian's Python version.
 const PYTHON: &str = "3.11";
 
-/// Puts it there, below `root`.
+/// Prepares the server below `root`.
 pub(crate) fn furnish(root: &Path) -> anyhow::Result<()> {
     let project = xtask::root().join("tests/apps/confined");
     for name in PROJECTS {
         copy_folder(&project, &root.join("root").join(name))?;
     }
-    // The Debian of the cache has all that the guide asks apt for; no source of packages is in reach.
+    // The cached Debian has all packages that the guide installs. No package source is reachable.
     fs::write(root.join("etc/apt/sources.list"), "")?;
     fs::write(root.join("etc/pip.conf"), "[global]\nno-index = true\nfind-links = /opt/wheels\n")?;
     copy_folder(&wheels(&project)?, &root.join("opt/wheels"))
 }
 
-/// Puts a build of the package where the guide says it lies, in the place of any other; returns its version.
+/// Puts a build of the package where the guide expects it, replacing any other. Returns its version.
 pub(crate) fn put_package(root: &Path, built: &Built, build: Option<u32>) -> anyhow::Result<String> {
     let home = root.join("root");
     for entry in fs::read_dir(&home)? {
@@ -42,7 +42,7 @@ pub(crate) fn put_package(root: &Path, built: &Built, build: Option<u32>) -> any
     Ok(version.to_owned())
 }
 
-/// What the project needs, in a folder that is kept; in the versions of the tests.
+/// The project's dependencies in the tests' versions, in a folder that is kept.
 fn wheels(project: &Path) -> anyhow::Result<PathBuf> {
     let target = xtask::root().join("target");
     let wheels = target.join("systemd-test/wheels");

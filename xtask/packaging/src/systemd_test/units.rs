@@ -1,38 +1,38 @@
-//! What systemd says of the units.
+//! Queries systemd about units.
 
 use anyhow::{Context as _, ensure};
 use tests::wait::until;
 
 use super::container::Container;
 
-/// States of a unit that has a process, and is not about to end.
+/// The states of a unit with a process that isn't about to stop.
 const STARTED: &str = "activating,active";
 
-/// The process of a unit; 0 is none.
+/// The pid of a unit; 0 if it has no process.
 pub(crate) fn main_pid(container: &Container, unit: &str) -> anyhow::Result<u32> {
     Ok(container.run(&format!("systemctl show -p MainPID --value {unit}"))?.parse()?)
 }
 
-/// Waits until a unit has a process, which is not the one that it had.
+/// Waits until a unit has a process other than `before`.
 pub(crate) async fn another_pid(container: &Container, unit: &str, before: u32) -> anyhow::Result<()> {
     let what = format!("{unit} has another process");
     until(&what, async || Ok((![0, before].contains(&main_pid(container, unit)?)).then_some(()))).await
 }
 
-/// The workers of an app, as far as they are in one of these states.
+/// The workers of an app that are in one of these states.
 fn workers(container: &Container, app: &str, states: &str) -> anyhow::Result<Vec<String>> {
     let list = format!("systemctl list-units --plain --no-legend --state={states} 'workerd@{app}-*'");
     let units = container.run(&list)?;
     Ok(units.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
 
-/// Waits until so many workers of an app start or run.
+/// Waits until that many workers of an app are starting or running.
 pub(crate) async fn workers_are(container: &Container, app: &str, count: usize) -> anyhow::Result<()> {
     let what = format!("{app} has {count} workers");
     until(&what, async || Ok((workers(container, app, STARTED)?.len() == count).then_some(()))).await
 }
 
-/// Waits until an app has so many workers, all of them ready; returns their units.
+/// Waits until an app has that many workers, all of them ready. Returns their units.
 pub(crate) async fn ready(container: &Container, app: &str, count: usize) -> anyhow::Result<Vec<String>> {
     let mut last = Vec::new();
     let what = format!("{app} has {count} workers that are ready");
@@ -44,7 +44,7 @@ pub(crate) async fn ready(container: &Container, app: &str, count: usize) -> any
     settled.await.with_context(|| format!("it has {last:?}"))
 }
 
-/// Below what `systemd-analyze security` has to say each unit is exposed.
+/// The highest acceptable exposure level of each unit in `systemd-analyze security`.
 pub(crate) fn are_hardened(container: &Container, worker: &str) -> anyhow::Result<()> {
     let all = container.run("systemd-analyze --no-pager security")?;
     for (unit, most) in [("frontd@1.service", 2.5), ("emperord.service", 4.0), (worker, 4.0)] {
@@ -56,7 +56,7 @@ pub(crate) fn are_hardened(container: &Container, worker: &str) -> anyhow::Resul
     Ok(())
 }
 
-/// What the guide's file of blog says.
+/// Checks the settings that blog's file in the guide contains.
 pub(crate) fn has_its_user_and_limits(container: &Container, worker: &str) -> anyhow::Result<()> {
     let uid = container.run("id -u blog")?;
     let properties =
@@ -68,19 +68,19 @@ pub(crate) fn has_its_user_and_limits(container: &Container, worker: &str) -> an
     Ok(())
 }
 
-/// Whether the kernel bounds the memory of a unit.
+/// Whether the kernel limits the memory of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bound {
     Holds,
-    /// cgroup v2 has no memory controller here, and of the older one nspawn gives none to a container.
+    /// cgroup v2 has no memory controller here, and nspawn doesn't pass v1's to containers.
     NotHere,
 }
 
-/// What the kernel says of it.
+/// Reads the limit from the kernel.
 pub(crate) fn memory_bound(container: &Container, worker: &str) -> anyhow::Result<Bound> {
     let limit = format!("cat /sys/fs/cgroup/imperium.slice/{worker}/memory.max 2>/dev/null || true");
     let Ok(bytes) = container.run(&limit)?.parse::<u64>() else { return Ok(Bound::NotHere) };
-    // In whole pages.
+    // The kernel rounds down to whole pages.
     ensure!((299_000_000..=300_000_000).contains(&bytes), "the kernel allows {bytes} bytes");
     Ok(Bound::Holds)
 }

@@ -1,4 +1,4 @@
-//! Those who use the sites while something is done to the server.
+//! Clients that use the sites while something happens to the server.
 
 use std::net::SocketAddr;
 
@@ -9,12 +9,12 @@ use tests::wait::until;
 
 use super::container::Container;
 
-/// Keep-alive connections through TLS; as many more are opened anew for each request.
+/// The number of keep-alive connections through TLS. The same number is opened anew for each request.
 pub(crate) const CONNECTIONS: usize = 4;
-/// Answers before, and again after, each thing that is done under load.
+/// The number of responses before, and again after, each operation under load.
 pub(crate) const ANSWERS: u64 = 100;
 
-/// A client of an app's site, that trusts the certificate which the guide had made for it.
+/// A client of an app's site that trusts the certificate created by following the guide.
 pub(crate) fn client(container: &Container, app: &str, protocol: Protocol) -> anyhow::Result<Client> {
     let port = if protocol == Protocol::Plain { 80 } else { 443 };
     let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -22,7 +22,7 @@ pub(crate) fn client(container: &Container, app: &str, protocol: Protocol) -> an
     Client::new(&certificate, &format!("{app}.example"), address, protocol)
 }
 
-/// Waits until a site answers over HTTP, HTTPS and HTTP/2.
+/// Waits until a site responds over HTTP, HTTPS and HTTP/2.
 pub(crate) async fn answers(container: &Container, app: &str) -> anyhow::Result<()> {
     let mut last = None;
     let what = format!("{app} answers");
@@ -33,7 +33,7 @@ pub(crate) async fn answers(container: &Container, app: &str) -> anyhow::Result<
     whole.await.with_context(|| format!("{last:?}"))
 }
 
-/// Asks once over each of them.
+/// Sends one request over each of them.
 pub(crate) async fn ask_all(container: &Container, app: &str) -> anyhow::Result<()> {
     for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
         client(container, app, protocol)?.get("/who").await?.expect(200)?;
@@ -41,12 +41,12 @@ pub(crate) async fn ask_all(container: &Container, app: &str) -> anyhow::Result<
     Ok(())
 }
 
-/// Requests to blog that go on until they are told to end.
+/// Starts requests to blog that continue until they are stopped.
 pub(crate) fn load(container: &Container, kind: Kind) -> anyhow::Result<Load> {
     Ok(Load::start_mixed(&client(container, "blog", Protocol::Http1)?, CONNECTIONS, kind))
 }
 
-/// Does something while requests to blog are under way; returns what became of them.
+/// Runs a command under load, and returns the outcomes of all requests.
 pub(crate) async fn under_load(container: &Container, kind: Kind, done: &str) -> anyhow::Result<Ledger> {
     let load = load(container, kind)?;
     load.flows(ANSWERS).await?;
@@ -55,7 +55,7 @@ pub(crate) async fn under_load(container: &Container, kind: Kind, done: &str) ->
     load.finish().await
 }
 
-/// As `under_load`; none may be lost. Returns how many there were.
+/// Like `under_load`, but fails if a request is lost. Returns the number of requests.
 pub(crate) async fn without_loss(container: &Container, kind: Kind, done: &str) -> anyhow::Result<u64> {
     let ledger = under_load(container, kind, done).await?;
     ledger.all_right().with_context(|| format!("under load: {done}"))?;

@@ -1,4 +1,4 @@
-//! Each failure that is allowed, and what looks like it and is not.
+//! Each allowed failure, and similar ones that aren't allowed.
 
 use super::super::question::Question;
 use super::*;

@@ -1,4 +1,4 @@
-//! Harm by clients that behave badly, and by whoever should read the log: all others must be served as ever.
+//! Misbehaving clients, and a log that isn't read: other clients mustn't be affected.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,16 +11,17 @@ use super::super::question::Question;
 use super::super::site::App;
 use super::Chaos;
 
-/// How many at a time.
+/// The number of concurrent clients.
 const CROWD: usize = 30;
-/// Between two bytes of a slow client, and how many it sends.
+/// The interval between two bytes of a slow client, and the number of bytes that it sends.
 const GAP: Duration = Duration::from_millis(100);
 const BYTES: usize = 30;
-/// Far more than a connection's buffers hold.
+/// Much more than a connection's buffers can hold.
 const LARGE: usize = 1_500_000;
 
 impl Chaos<'_> {
-    /// A third each sends its head, sends its body and reads its response byte by byte; all leave before they are done.
+    /// One third each sends its head, sends its body and reads its response byte by byte. All disconnect
+    /// before they are done.
     pub(super) fn slow_clients(&mut self, app: App) -> anyhow::Result<()> {
         for number in 0..CROWD {
             let id = self.book.number();
@@ -38,7 +39,7 @@ impl Chaos<'_> {
         Ok(())
     }
 
-    /// Each asks for a long response, and resets the connection once it has begun.
+    /// Each requests a long response, and resets the connection once it has started.
     pub(super) async fn vanishing_clients(&mut self, app: App) -> anyhow::Result<()> {
         for number in 0..CROWD {
             let id = self.book.number();
@@ -50,7 +51,7 @@ impl Chaos<'_> {
         Ok(())
     }
 
-    /// Who logs must not wait for whoever reads the log.
+    /// Logging must not wait for the reader of the log.
     pub(super) async fn fill_log(&mut self, app: App) -> anyhow::Result<()> {
         self.log.hold();
         for _ in 0..3 {
@@ -61,7 +62,7 @@ impl Chaos<'_> {
     }
 }
 
-/// What becomes of it is nobody's promise: it was slower than any limit allows, or left.
+/// The outcome doesn't matter: the client is slower than any limit allows, or disconnects.
 async fn dawdle(address: SocketAddr, at_once: String, slowly: String) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
     let _refused = stream.write_all(at_once.as_bytes()).await;
@@ -83,5 +84,5 @@ async fn vanish(address: SocketAddr, request: String) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
     let _refused = stream.write_all(request.as_bytes()).await;
     let _nothing_came = stream.read(&mut [0; 100]).await;
-    // With unread bytes in its buffer, the kernel resets the connection when it is closed.
+    // If its receive buffer has unread bytes, the kernel resets the connection on close.
 }

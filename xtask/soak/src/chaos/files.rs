@@ -1,4 +1,4 @@
-//! Harm by files: a folder that is empty, a list of workers that is lost, a version that does not start.
+//! Missing and damaged files: an empty folder, a lost state file, a version that doesn't start.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use super::super::action::Action;
 use super::super::site::App;
 use super::Chaos;
 
-/// More than emperord takes to see that files are gone.
+/// Longer than emperord needs to notice missing files.
 const ABSENCE: Duration = Duration::from_secs(2);
 const LIST: &str = "workers.json";
 
-/// What becomes of the list of workers.
+/// What happens to the state file.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum List {
     Gone,
@@ -25,7 +25,7 @@ pub(super) enum List {
 }
 
 impl Chaos<'_> {
-    /// Nothing that runs may end, and everything must be followed again when the files are back.
+    /// Nothing may stop, and files must take effect again when they are back.
     pub(super) async fn empty_folder(&mut self) -> anyhow::Result<()> {
         for app in App::ALL {
             let file = self.stack.file(app.name());
@@ -35,7 +35,7 @@ impl Chaos<'_> {
         App::ALL.into_iter().try_for_each(|app| self.put(app))
     }
 
-    /// As an unmounted folder looks.
+    /// An unmounted folder looks like this.
     pub(super) async fn replace_folder(&mut self) -> anyhow::Result<()> {
         let folder = self.stack.root().join("vassals");
         let away = folder.with_extension("away");
@@ -46,11 +46,11 @@ impl Chaos<'_> {
         fs::rename(&away, &folder).context("put the folder back")
     }
 
-    /// Every worker that serves is adopted all the same, or drained; none is cut.
+    /// Every serving worker must be adopted or drained. None may be cut off.
     pub(super) async fn lose_workers(&self, list: List) -> anyhow::Result<()> {
         let emperord = self.stack.daemon("emperord").await?;
         let path = find(self.stack.root(), LIST).with_context(|| format!("find {LIST}"))?;
-        // It must not write another one before it is killed.
+        // It must not write the file again before it is killed.
         process::signal(emperord, Signal::STOP)?;
         match list {
             List::Gone => fs::remove_file(&path)?,
@@ -60,7 +60,7 @@ impl Chaos<'_> {
         self.next_emperord(emperord).await
     }
 
-    /// The app must not shrink for good: what serves is the last good version, and so is what replaces it.
+    /// The app must not shrink permanently: the last good version serves, and replaces killed workers.
     pub(super) async fn abandon_reload(&mut self, app: App, which: usize) -> anyhow::Result<()> {
         let broken = self.site.vassal(&self.stack.place, app).env("BROKEN", "1");
         self.stack.put(&broken)?;
@@ -74,7 +74,7 @@ impl Chaos<'_> {
     }
 }
 
-/// A file of that name below a folder.
+/// Finds a file of that name below a folder.
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     let entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path()).collect();
     let here = entries.iter().find(|it| it.file_name().is_some_and(|it| it == name)).cloned();

@@ -1,4 +1,4 @@
-//! What is in a wheel, and that an installer makes something of it that serves.
+//! The content of a wheel, and that it works when it is installed.
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
@@ -19,7 +19,8 @@ def application(environ, start_response):
     return [b"served from a wheel"]
 "#;
 
-/// As somebody installs it who has no compiler: with pip, into a fresh virtualenv. The programs are those of a checkout.
+/// Installs it like a user without a compiler: with pip, into a new virtualenv. The programs are those of a
+/// checkout.
 #[tokio::test]
 async fn what_pip_installs_serves_an_app() {
     skip::needs_program!("objcopy");
@@ -78,7 +79,7 @@ fn base64() {
     }
 }
 
-/// Its version is also in pyproject.toml, for who installs from source.
+/// The version is repeated in pyproject.toml, for installations from source.
 #[test]
 fn one_version() {
     let pyproject = xtask::root().join("crates/pyworker/python/pyproject.toml");

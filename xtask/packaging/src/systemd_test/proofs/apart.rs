@@ -1,4 +1,4 @@
-//! Two apps on one box: what one can reach of the other.
+//! Isolation of two apps on a server.
 
 use anyhow::{Context as _, ensure};
 use tests::client::Protocol;

@@ -1,4 +1,4 @@
-//! Apps that cannot start: each is told of plainly, is tried in no loop, and harms nobody.
+//! Apps that can't start: each is reported clearly, isn't retried in a tight loop, and doesn't affect others.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
         heard.await.context(last)?;
         answers(container, "blog").await?;
     }
-    // Started, and no longer wanted before it was ready.
+    // Started, but removed before it was ready.
     deploy(container, "env.IMPORT = \"hangs\"\n")?;
     units::workers_are(container, "third", 2).await?;
     container.run("rm /etc/imperium/vassals/third.toml")?;
@@ -37,7 +37,7 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the file of one more app, whole at once, which has the project of shop.
+/// Writes another app's file atomically. The app uses shop's project.
 fn deploy(container: &Container, more: &str) -> anyhow::Result<()> {
     let file = container.root().join("etc/imperium/vassals/third.toml");
     let text = format!(

@@ -1,4 +1,4 @@
-//! `kill -9` of each daemon: what is lost is what the killed process had, and no more.
+//! `kill -9` of each daemon: only the requests of the killed process are lost.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ async fn of_a_worker(container: &Container, kind: Kind) -> anyhow::Result<()> {
     let ledger = under_load(container, kind, &kill(&worker)).await?;
     container.run(&format!("test ! -e /proc/{pid}"))?;
     let (sent, begun) = (ledger.sent, ledger.status(502));
-    // It works on one request at a time. A GET is tried elsewhere, a POST may not be.
+    // A worker handles one request at a time. A GET is retried, a POST may not be.
     let most = if kind == Kind::Gets { 0 } else { 1 };
     ensure!(begun <= most && ledger.right + begun == sent, "kill -9 of a worker: {ledger:#?}");
     said(&format!("kill -9 of a worker: {sent} {kind:?}, {begun} lost, which it had begun"));
@@ -45,13 +45,13 @@ async fn of_emperord(container: &Container) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Its connections break. Whoever connects is served by the other, and then by its successor.
+/// Its connections break. New ones are handled by the other front server, and later by its replacement.
 async fn of_one_front_server(container: &Container) -> anyhow::Result<()> {
     container.run("systemctl start frontd@2")?;
     let before = main_pid(container, "frontd@1")?;
     let ledger = under_load(container, Kind::Both, &kill("frontd@1")).await?;
     let Ledger { sent, right, lost, .. } = ledger;
-    // Of each line of the load one connection is open at a time, with one request under way at most.
+    // Each line of the load has one open connection at a time, with at most one request.
     let most = 2 * u64::try_from(CONNECTIONS)?;
     ensure!(lost <= most && right + lost == sent, "kill -9 of frontd@1: {ledger:#?}");
     another_pid(container, "frontd@1", before).await?;
@@ -63,7 +63,7 @@ async fn of_one_front_server(container: &Container) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who connects before its successor is there waits in the socket, which is systemd's: nobody is refused.
+/// Connections made before the replacement is ready wait in systemd's socket: none is refused.
 async fn of_the_only_front_server(container: &Container) -> anyhow::Result<()> {
     container.run("systemctl stop frontd@2")?;
     let before = main_pid(container, "frontd@1")?;
@@ -80,7 +80,7 @@ async fn of_the_only_front_server(container: &Container) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// More often than systemd tries by default, after which it would close the ports.
+/// More than systemd's default limit of attempts, after which it would close the ports.
 const TRIES: u32 = 6;
 
 async fn of_a_front_server_that_cannot_start(container: &Container) -> anyhow::Result<()> {

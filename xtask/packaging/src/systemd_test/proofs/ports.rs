@@ -1,4 +1,4 @@
-//! An installation where another server has the ports, as who moves has it.
+//! Installation while another server uses the ports, as in a migration.
 
 use anyhow::ensure;
 use tests::client::Protocol;
@@ -28,7 +28,7 @@ pub(crate) async fn prove(container: &Container, moving: &Chapter) -> anyhow::Re
     ensure!(restarts == "0", "frontd@1 was started again {restarts} times, and might take the ports");
     container.run("systemctl stop other-http other-https")?;
     container.run(&moving.script())?;
-    // The frontd of a new installation holds requests until emperord has told it what to serve.
+    // After an installation, frontd holds requests until it gets the first routing table.
     until("frontd answers", async || Ok((front.get("/").await?.status == 404).then_some(()))).await?;
     said("where another server has the ports, all else is installed; then the guide leads over to frontd");
     Ok(())

@@ -10,7 +10,8 @@ use super::super::container::Container;
 use super::super::guide::{Chapter, at_home};
 use super::said;
 
-/// What changes by itself, or was made by those who followed the guide and not by the package.
+/// Folders that change on their own, or whose files were created by following the guide and not by the
+/// package.
 const OTHERS: [&str; 13] = [
     "/proc",
     "/sys",
@@ -27,14 +28,14 @@ const OTHERS: [&str; 13] = [
     "/var/lib/systemd",
 ];
 
-/// The files of the server, as far as a package has to do with them.
+/// The files of the server that a package could affect.
 pub(crate) fn files(container: &Container) -> anyhow::Result<BTreeSet<String>> {
     let pruned: Vec<_> = OTHERS.iter().map(|folder| format!("-path {folder}")).collect();
     let found = container.run(&format!("find / \\( {} \\) -prune -o -print", pruned.join(" -o ")))?;
     Ok(found.lines().map(str::to_owned).collect())
 }
 
-/// Follows the guide; `bare` are the files from before the installation.
+/// Follows the guide. `bare` is the list of files before the installation.
 pub(crate) fn prove(container: &Container, chapter: &Chapter, bare: &BTreeSet<String>) -> anyhow::Result<()> {
     let [remove, purge] = chapter.blocks.as_slice() else {
         anyhow::bail!("the guide removes in {} steps, not 2", chapter.blocks.len());
@@ -51,7 +52,7 @@ pub(crate) fn prove(container: &Container, chapter: &Chapter, bare: &BTreeSet<St
     Ok(())
 }
 
-/// What systemd, dpkg and shadow write for whatever is installed or started.
+/// Files that systemd, dpkg and shadow write for anything that is installed or started.
 fn is_of_the_system(path: &str) -> bool {
     let systems =
         ["/run/systemd/", "/run/user", "/run/dbus", "/run/log", "/run/udev", "/etc/passwd", "/etc/group"];

@@ -1,4 +1,4 @@
-//! Each service restarted on its own, under load.
+//! Restarts each service under load.
 
 use anyhow::{Context as _, ensure};
 use tests::load::Kind;

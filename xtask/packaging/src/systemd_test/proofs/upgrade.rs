@@ -1,4 +1,4 @@
-//! The package's newer build takes the place of what runs.
+//! Upgrades to a newer build of the package.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use super::super::visitors::{ANSWERS, client, load};
 use super::said;
 use crate::dist::Built;
 
-/// The build that comes after the one that is installed.
+/// The build number of the upgrade.
 const NEWER: u32 = 2;
 
 pub(crate) async fn prove(container: &Container, built: &Built, chapter: &Chapter) -> anyhow::Result<()> {
@@ -35,7 +35,7 @@ pub(crate) async fn prove(container: &Container, built: &Built, chapter: &Chapte
     Ok(())
 }
 
-/// Does something in which the only front server has to wait for a slow request; others are answered meanwhile.
+/// Runs a command while the only front server has to wait for a slow request. Others are answered meanwhile.
 async fn beside_a_slow_request(container: &Container, load: &Load, done: &str) -> anyhow::Result<()> {
     let blog = client(container, "blog", Protocol::Http1)?;
     let release = container.root().join("srv/blog/release");
@@ -73,7 +73,7 @@ fn version(container: &Container) -> anyhow::Result<String> {
     container.run("dpkg-query --show --showformat='${Version}' imperium")
 }
 
-/// A program or a library that was replaced is mapped as one that was deleted.
+/// Checks that no replaced program or library is still mapped: those show up as deleted.
 fn runs_what_is_installed(container: &Container, unit: &str) -> anyhow::Result<bool> {
     let maps = container.run(&format!("cat /proc/{}/maps", main_pid(container, unit)?))?;
     let ours: Vec<_> = maps.lines().filter(|line| line.contains("/usr/lib/imperium/")).collect();

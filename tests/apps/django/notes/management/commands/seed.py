@@ -1,4 +1,4 @@
-"""`manage.py seed`: an administrator and a first note, once."""
+"""`manage.py seed`: creates an administrator and a first note, unless they exist."""
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand
