@@ -20,12 +20,12 @@ pub struct Diagnostics(Vec<Problem>);
 pub struct Problem {
     path: PathBuf,
     /// `None` if the problem concerns the whole file.
-    place: Option<Place>,
+    location: Option<Location>,
     wrong: Wrong,
 }
 
 #[derive(Clone, Debug)]
-struct Place {
+struct Location {
     source: Arc<NamedSource<String>>,
     span: Range<usize>,
     line: usize,
@@ -36,7 +36,7 @@ struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
     message: String,
-    cure: Option<String>,
+    hint: Option<String>,
 }
 
 const MAX_MESSAGE_BYTES: usize = 1000;
@@ -46,20 +46,20 @@ impl Wrong {
     /// ``must be a whole number, not a string``.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: shortened(message.into()), cure: None }
+        Self { message: shortened(message.into()), hint: None }
     }
 
     /// Adds a hint about how to fix it.
     #[must_use]
-    pub fn cure(mut self, cure: impl Into<String>) -> Self {
-        self.cure = Some(shortened(cure.into()));
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(shortened(hint.into()));
         self
     }
 
     /// Adds a hint, if there is none yet.
     #[must_use]
-    pub(crate) fn or_cure(self, cure: impl FnOnce() -> String) -> Self {
-        if self.cure.is_none() { self.cure(cure()) } else { self }
+    pub(crate) fn or_hint(self, hint: impl FnOnce() -> String) -> Self {
+        if self.hint.is_none() { self.hint(hint()) } else { self }
     }
 
     /// Prepends the subject of the sentence.
@@ -82,7 +82,7 @@ fn shortened(mut text: String) -> String {
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        self.cure.as_ref().map_or(Ok(()), |cure| write!(f, ": {cure}"))
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, ": {hint}"))
     }
 }
 
@@ -90,7 +90,7 @@ impl Problem {
     /// A problem of the whole file.
     #[must_use]
     pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), place: None, wrong: Wrong::new(message) }
+        Self { path: path.to_owned(), location: None, wrong: Wrong::new(message) }
     }
 
     pub(crate) fn at(
@@ -100,12 +100,12 @@ impl Problem {
         wrong: Wrong,
     ) -> Self {
         let (line, column) = source.position(span.start);
-        let place = Place { source: Arc::clone(shown), span, line, column };
-        Self { path: source.path.clone(), place: Some(place), wrong }
+        let location = Location { source: Arc::clone(shown), span, line, column };
+        Self { path: source.path.clone(), location: Some(location), wrong }
     }
 
     pub(crate) fn start(&self) -> usize {
-        self.place.as_ref().map_or(0, |place| place.span.start)
+        self.location.as_ref().map_or(0, |location| location.span.start)
     }
 }
 
@@ -156,15 +156,16 @@ impl Problem {
     /// Everything in one line, for a log.
     #[must_use]
     pub fn line(&self) -> String {
-        let place = self.place.as_ref().map(|at| format!(":{}:{}", at.line, at.column)).unwrap_or_default();
-        format!("{}{place}: {}", self.path.display(), self.wrong)
+        let location =
+            self.location.as_ref().map(|at| format!(":{}:{}", at.line, at.column)).unwrap_or_default();
+        format!("{}{location}: {}", self.path.display(), self.wrong)
     }
 }
 
 /// The message without the hint. Includes the file's path only if there is no location.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.place.is_none() {
+        if self.location.is_none() {
             write!(f, "{}: ", self.path.display())?;
         }
         f.write_str(&self.wrong.message)
@@ -175,16 +176,16 @@ impl std::error::Error for Problem {}
 
 impl Diagnostic for Problem {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.wrong.cure.as_ref().map(|cure| Box::new(cure) as Box<dyn fmt::Display>)
+        self.wrong.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.place.as_ref().map(|place| &*place.source as &dyn SourceCode)
+        self.location.as_ref().map(|location| &*location.source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let place = self.place.as_ref()?;
-        let label = LabeledSpan::new_primary_with_span(None, place.span.clone());
+        let location = self.location.as_ref()?;
+        let label = LabeledSpan::new_primary_with_span(None, location.span.clone());
         Some(Box::new(std::iter::once(label)))
     }
 }

@@ -92,7 +92,7 @@ impl Document {
             Ok(value) => Some(value),
             Err(wrong) => {
                 let wrong = match self.key(key) {
-                    Some(it) => wrong.or_cure(|| format!("it sets {}", it.summary())),
+                    Some(it) => wrong.or_hint(|| format!("it sets {}", it.summary())),
                     None => wrong,
                 };
                 self.refuse_at(found.span, wrong.of(key))
@@ -108,8 +108,8 @@ impl Document {
 
     /// Whether a key of the root is in a table instead.
     #[must_use]
-    pub fn has_strayed(&self, key: &str) -> bool {
-        self.strayed(key).is_some()
+    pub fn is_misplaced(&self, key: &str) -> bool {
+        self.misplaced(key).is_some()
     }
 
     /// The value of a required key, if it is valid. `example` is suggested if the key is missing.
@@ -123,14 +123,14 @@ impl Document {
     }
 
     fn missing<T>(&mut self, key: &str, example: &str) -> Option<T> {
-        match self.strayed(key) {
+        match self.misplaced(key) {
             Some((table, span)) => {
                 let wrong = Wrong::new(format!("`{key}` is in `[{table}]`"));
-                self.refuse_at(span, wrong.cure(TO_THE_TOP))
+                self.refuse_at(span, wrong.hint(MOVE_TO_TOP))
             }
             None => {
                 let wrong = Wrong::new(format!("`{key}` is missing"));
-                self.refuse_at(0..0, wrong.cure(format!("write {example}")))
+                self.refuse_at(0..0, wrong.hint(format!("write {example}")))
             }
         }
     }
@@ -167,7 +167,7 @@ impl Document {
             None => self.missing(key, example),
             Some((true, span)) => {
                 let wrong = Wrong::new("must have at least one element").of(key);
-                self.refuse_at(span, wrong.cure(format!("write {example}")))
+                self.refuse_at(span, wrong.hint(format!("write {example}")))
             }
             Some((false, _)) => self.list(key, parse),
         }
@@ -192,8 +192,8 @@ impl Document {
             match parsed {
                 Ok(entry) => entries.push(entry),
                 Err((span, wrong)) => {
-                    let strayed = self.key(&entry.key).is_some();
-                    let wrong = if strayed { wrong.cure(TO_THE_TOP) } else { wrong };
+                    let misplaced = self.key(&entry.key).is_some();
+                    let wrong = if misplaced { wrong.hint(MOVE_TO_TOP) } else { wrong };
                     self.refuse_at::<V>(span, wrong.of(&format!("{table}.{}", entry.key)));
                 }
             }
@@ -221,8 +221,8 @@ impl Document {
 
     /// Only the first problem at a location is reported, because the others follow from it.
     fn refuse_at<T>(&mut self, span: Range<usize>, wrong: Wrong) -> Option<T> {
-        let told = |problem: &Problem| !span.is_empty() && problem.start() == span.start;
-        if self.problems.len() < MAX_PROBLEMS && !self.problems.iter().any(told) {
+        let reported = |problem: &Problem| !span.is_empty() && problem.start() == span.start;
+        if self.problems.len() < MAX_PROBLEMS && !self.problems.iter().any(reported) {
             let span = self.secrets.narrowed(span);
             self.problems.push(Problem::at(&self.source, &self.shown, span, wrong));
         }
@@ -233,7 +233,7 @@ impl Document {
 /// Maximum number of problems reported at a time.
 const MAX_PROBLEMS: usize = 100;
 
-const TO_THE_TOP: &str = "move it to the top of the file, above the first `[`";
+const MOVE_TO_TOP: &str = "move it to the top of the file, above the first `[`";
 
 /// A value and its location.
 struct Found {
@@ -290,7 +290,7 @@ impl Document {
     }
 
     /// A table that contains this key of the root, and the key's location.
-    fn strayed(&self, key: &str) -> Option<(&'static str, Range<usize>)> {
+    fn misplaced(&self, key: &str) -> Option<(&'static str, Range<usize>)> {
         self.schema.iter().map(|it| it.name).filter(|table| !table.is_empty()).find_map(|table| {
             let span = self.table(table)?.key(key)?.span()?;
             Some((table, span))
@@ -316,7 +316,7 @@ impl Document {
             self.refuse(
                 name,
                 Wrong::new("must be a table")
-                    .cure(format!("write [{name}], and its keys in the lines below")),
+                    .hint(format!("write [{name}], and its keys in the lines below")),
             );
         }
     }
@@ -329,17 +329,17 @@ impl Document {
         // Within a table, its own keys are considered before those of other programs. At the top, keys of any
         // table may be meant, except by an inline table.
         let elsewhere = || match (self.foreign)(&entry.key) {
-            Some(cure) => Some(cure.to_owned()),
+            Some(hint) => Some(hint.to_owned()),
             None => self.right_place(entry),
         };
         if (table.is_empty() && !entry.value.is_inline_table() || nearest.is_none())
-            && let Some(cure) = elsewhere()
+            && let Some(hint) = elsewhere()
         {
-            return wrong.cure(cure);
+            return wrong.hint(hint);
         }
         match nearest {
-            Some(nearest) => wrong.cure(format!("did you mean `{nearest}`?")),
-            None => wrong.cure(format!("the keys are `{}`", known.join("`, `"))),
+            Some(nearest) => wrong.hint(format!("did you mean `{nearest}`?")),
+            None => wrong.hint(format!("the keys are `{}`", known.join("`, `"))),
         }
     }
 
@@ -349,7 +349,7 @@ impl Document {
             return None;
         }
         let table = self.schema.iter().find(|it| it.keys.get(&entry.key).is_some())?.name;
-        Some(if table.is_empty() { TO_THE_TOP.to_owned() } else { format!("it belongs in `[{table}]`") })
+        Some(if table.is_empty() { MOVE_TO_TOP.to_owned() } else { format!("it belongs in `[{table}]`") })
     }
 }
 

@@ -10,7 +10,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::document::Document;
-use crate::layout::{Layout, Place};
+use crate::layout::{Installation, Layout};
 use crate::source::Source;
 use crate::{Diagnostics, Wrong, value};
 pub use reload::Reloaded;
@@ -92,9 +92,9 @@ impl FrontdConfig {
     /// The defaults of a layout without `frontd.toml`.
     #[must_use]
     pub fn new(layout: &Layout) -> Self {
-        let listen = |system: u16, root: u16| match layout.place {
-            Place::System => vec![SocketAddr::from(([0; 8], system))],
-            Place::Root => vec![SocketAddr::from(([127, 0, 0, 1], root))],
+        let listen = |system: u16, root: u16| match layout.installation {
+            Installation::System => vec![SocketAddr::from(([0; 8], system))],
+            Installation::Root => vec![SocketAddr::from(([127, 0, 0, 1], root))],
         };
         Self {
             http: listen(80, 8080),
@@ -164,9 +164,9 @@ impl Tls {
         let certificates = layout.etc.join("certificates");
         Self {
             certificates: certificates.is_dir().then_some(certificates),
-            development: match layout.place {
-                Place::System => None,
-                Place::Root => Some(layout.state.join("tls")),
+            development: match layout.installation {
+                Installation::System => None,
+                Installation::Root => Some(layout.state.join("tls")),
             },
         }
     }
@@ -241,7 +241,7 @@ fn access_log(value: &toml_edit::Value) -> Result<AccessLog, Wrong> {
     if let Some(on) = value.as_bool() {
         let word = if on { "stderr" } else { "off" };
         let wrong = Wrong::new(format!("must be \"off\" or \"stderr\", not {on}"));
-        return Err(wrong.cure(format!("write \"{word}\"")));
+        return Err(wrong.hint(format!("write \"{word}\"")));
     }
     match value::text(value)? {
         "off" => Ok(AccessLog::Off),

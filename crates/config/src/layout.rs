@@ -11,7 +11,7 @@ const MAX_SOCKET_PATH: usize = 107;
 /// The folders of one installation. All paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    pub(crate) place: Place,
+    pub(crate) installation: Installation,
     /// The folder of the daemons' files and the folder of app files.
     pub etc: PathBuf,
     /// The folder of sockets. May be lost on reboot.
@@ -21,7 +21,7 @@ pub struct Layout {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Installation {
     System,
     Root,
 }
@@ -51,7 +51,7 @@ impl Layout {
     #[must_use]
     pub fn system() -> Self {
         Self {
-            place: Place::System,
+            installation: Installation::System,
             etc: "/etc/imperium".into(),
             run: "/run/imperium".into(),
             state: "/var/lib/imperium".into(),
@@ -66,7 +66,7 @@ impl Layout {
     pub fn under(root: &Path) -> Result<Self, LayoutError> {
         let etc = absolute(root).map_err(|error| LayoutError::Root(root.to_owned(), error))?;
         let run = etc.join("run");
-        let layout = Self { place: Place::Root, state: run.join("state"), etc, run };
+        let layout = Self { installation: Installation::Root, state: run.join("state"), etc, run };
         socket_path(layout.emperord_socket())?;
         Ok(layout)
     }

@@ -19,9 +19,9 @@ pub fn text(value: &Value) -> Result<&str, Wrong> {
         Some(text) if text.contains('\0') => Err(Wrong::new("must not contain a zero byte")),
         Some(text) => Ok(text),
         None => {
-            let cure = format!("write \"{}\"", value.to_string().trim());
+            let hint = format!("write \"{}\"", value.to_string().trim());
             let wrong = Wrong::new(format!("must be a string, not {}", kind(value)));
-            Err(if is_scalar(value) { wrong.cure(cure) } else { wrong })
+            Err(if is_scalar(value) { wrong.hint(hint) } else { wrong })
         }
     }
 }
@@ -31,7 +31,7 @@ pub(crate) fn secret(value: &Value) -> Wrong {
     match value.as_str() {
         Some(_) => Wrong::new("must not contain a zero byte"),
         None => {
-            Wrong::new(format!("must be a string, not {}", kind(value))).cure("write the value in quotes")
+            Wrong::new(format!("must be a string, not {}", kind(value))).hint("write the value in quotes")
         }
     }
 }
@@ -45,7 +45,7 @@ pub fn boolean(value: &Value) -> Result<bool, Wrong> {
     value.as_bool().ok_or_else(|| {
         let wrong = Wrong::new(format!("must be true or false, not {}", shown(value)));
         match value.as_str() {
-            Some(text @ ("true" | "false")) => wrong.cure(format!("write {text} without quotes")),
+            Some(text @ ("true" | "false")) => wrong.hint(format!("write {text} without quotes")),
             _ => wrong,
         }
     })
@@ -59,7 +59,7 @@ pub fn percent<T: TryFrom<u32>>(bounds: RangeInclusive<u32>) -> impl FnOnce(&Val
         percent.ok_or_else(|| {
             let (min, max) = (bounds.start(), bounds.end());
             Wrong::new(format!("must be a percentage from {min}% to {max}%, not {}", shown(value)))
-                .cure("write for example \"10%\"")
+                .hint("write for example \"10%\"")
         })
     }
 }
@@ -73,7 +73,7 @@ pub fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> impl FnOnce(&Val
             let wrong =
                 Wrong::new(format!("must be a whole number from {min} to {max}, not {}", shown(value)));
             match quoted {
-                Some(number) => wrong.cure(format!("write {number} without quotes")),
+                Some(number) => wrong.hint(format!("write {number} without quotes")),
                 None => wrong,
             }
         };
@@ -90,7 +90,7 @@ pub fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Value) -> Resu
             other => number(other).map(|seconds| seconds * 1000.0),
         };
         let milliseconds = parsed.ok_or_else(|| {
-            Wrong::new(format!("must be a duration, not {}", shown(value))).cure(
+            Wrong::new(format!("must be a duration, not {}", shown(value))).hint(
                 "write for example \"30s\", \"500ms\", \"2m\" or \"1h\"; a number without a unit is seconds",
             )
         })?;
@@ -112,7 +112,7 @@ pub fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Value) -> Result<u64, W
         };
         let bytes = parsed.ok_or_else(|| {
             Wrong::new(format!("must be a size, not {}", shown(value)))
-                .cure("write for example \"300 MB\" or \"64 KiB\"; a number without a unit is bytes")
+                .hint("write for example \"300 MB\" or \"64 KiB\"; a number without a unit is bytes")
         })?;
         #[expect(
             clippy::cast_possible_truncation,
@@ -131,7 +131,7 @@ pub fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Value) -> Result<u64, W
 /// Parses a path. Relative paths start from `folder`.
 pub fn path(folder: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
     move |value| match text(value)? {
-        "" => Err(Wrong::new("must not be empty").cure("write \".\" for the folder of this file")),
+        "" => Err(Wrong::new("must not be empty").hint("write \".\" for the folder of this file")),
         text => Ok(folder.join(text).components().filter(|part| part.as_os_str() != ".").collect()),
     }
 }
@@ -144,7 +144,7 @@ pub fn path(folder: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
 pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().map_err(|_| {
         let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok()).unwrap_or("8080");
-        Wrong::new(format!("must be an IP address with a port, not \"{text}\"")).cure(format!(
+        Wrong::new(format!("must be an IP address with a port, not \"{text}\"")).hint(format!(
             "write \"[::]:{port}\" to listen on all interfaces, \"127.0.0.1:{port}\" for this machine only"
         ))
     })

@@ -52,12 +52,12 @@ impl Listen for TcpListener {
 
 /// Counts failed accepts.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct AcceptErrors {
     failed: AtomicU64,
     closed: AtomicU64,
 }
 
-impl Tally {
+impl AcceptErrors {
     /// How often a connection couldn't be accepted, for lack of descriptors or memory in the process or the
     /// machine.
     #[must_use]
@@ -86,13 +86,13 @@ pub struct Acceptor<L> {
     next_pause: Duration,
     last_failure: Option<Instant>,
     /// Failures since the last accepted connection.
-    trouble: Trouble,
-    tally: Arc<Tally>,
+    failures: Failures,
+    tally: Arc<AcceptErrors>,
 }
 
 /// Failures of an accept loop in some period.
 #[derive(Debug, Default)]
-struct Trouble {
+struct Failures {
     failed: u64,
     closed: u64,
 }
@@ -100,14 +100,14 @@ struct Trouble {
 impl<L: Listen> Acceptor<L> {
     /// Accepts connections from `listener`, and counts failures in `tally`.
     #[must_use]
-    pub fn new(listener: L, tally: Arc<Tally>) -> Self {
+    pub fn new(listener: L, tally: Arc<AcceptErrors>) -> Self {
         Self {
             listener,
             reserve: reserve(),
             pause: None,
             next_pause: FIRST_PAUSE,
             last_failure: None,
-            trouble: Trouble::default(),
+            failures: Failures::default(),
             tally,
         }
     }
@@ -136,13 +136,13 @@ impl<L: Listen> Acceptor<L> {
                     if self.reserve.is_none() {
                         self.reserve = reserve();
                     }
-                    if self.trouble.failed > 0 {
-                        let Trouble { failed, closed } = std::mem::take(&mut self.trouble);
+                    if self.failures.failed > 0 {
+                        let Failures { failed, closed } = std::mem::take(&mut self.failures);
                         tracing::info!(failed, closed, "accepts connections again");
                     }
                     return Poll::Ready(accepted);
                 }
-                Err(error) if is_of_the_connection(&error) => {
+                Err(error) if is_connection_error(&error) => {
                     tracing::debug!(%error, "client left before it was accepted");
                 }
                 Err(error) => self.failed(&error, context),
@@ -155,7 +155,7 @@ impl<L: Listen> Acceptor<L> {
         let has_waited = self.next_pause > FIRST_PAUSE;
         let closed = if has_waited { self.close_waiting(context) } else { 0 };
         self.tally.closed.fetch_add(closed, Ordering::Relaxed);
-        self.trouble = Trouble { failed: self.trouble.failed + 1, closed: self.trouble.closed + closed };
+        self.failures = Failures { failed: self.failures.failed + 1, closed: self.failures.closed + closed };
         let now = Instant::now();
         if self.last_failure.is_none_or(|last| now - last > INCIDENT) {
             tracing::error!(
@@ -189,7 +189,7 @@ fn reserve() -> Option<File> {
 }
 
 /// Whether an error of accept(2) concerns a single connection, and says nothing about the next one.
-fn is_of_the_connection(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
         NetworkUnreachable, PermissionDenied, TimedOut,
@@ -246,10 +246,10 @@ mod tests {
         }
         let mut own = std::process::Command::new(std::env::current_exe().unwrap());
         let run = own.args([test, "--exact", "--nocapture"]).env(MARK, "1").output().unwrap();
-        let told = String::from_utf8_lossy(&run.stdout);
+        let stdout = String::from_utf8_lossy(&run.stdout);
         assert!(
-            run.status.success() && told.contains("1 passed"),
-            "{told}{}",
+            run.status.success() && stdout.contains("1 passed"),
+            "{stdout}{}",
             String::from_utf8_lossy(&run.stderr)
         );
         false
@@ -264,10 +264,10 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
-        let tally = Arc::new(Tally::default());
+        let tally = Arc::new(AcceptErrors::default());
         let mut acceptor = Acceptor::new(UnixListener::bind(&path).unwrap(), Arc::clone(&tally));
         let clients: Vec<Client> = (0..3).map(|_| Client::connect(&path).unwrap()).collect();
-        let spent = Exhausted::new();
+        let exhausted = Exhausted::new();
 
         let closed = async {
             for client in clients {
@@ -279,7 +279,7 @@ mod tests {
             // Twice for the first pause, and for the short time since then: it doesn't spin.
             assert!(tally.failed() < 10, "{}", tally.failed());
 
-            drop(spent);
+            drop(exhausted);
             Client::connect(&path).unwrap()
         };
         let (_stream, _client) = tokio::join!(acceptor.accept(), closed);
@@ -295,16 +295,16 @@ mod tests {
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tally = Arc::new(Tally::default());
+        let tally = Arc::new(AcceptErrors::default());
         let mut acceptor = Acceptor::new(listener, Arc::clone(&tally));
         let early = std::net::TcpStream::connect(address).unwrap();
         early.set_nonblocking(true).unwrap();
         let mut early = TcpStream::from_std(early).unwrap();
-        let spent = Exhausted::new();
+        let exhausted = Exhausted::new();
 
         let closed = async {
             assert_eq!(early.read(&mut [0]).await.unwrap(), 0, "the client was left waiting");
-            drop(spent);
+            drop(exhausted);
             std::net::TcpStream::connect(address).unwrap()
         };
         let ((_stream, peer), late) = tokio::join!(acceptor.accept(), closed);

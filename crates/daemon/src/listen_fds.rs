@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
 const FIRST: RawFd = 3;
-const AT_MOST: RawFd = 64;
+const MAX_FDS: RawFd = 64;
 
 /// An inherited socket.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Listening {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenFdsError {
     /// `LISTEN_FDS` isn't a number in range.
-    #[error("read LISTEN_FDS={0}: not a number from 0 to {AT_MOST}")]
+    #[error("read LISTEN_FDS={0}: not a number from 0 to {MAX_FDS}")]
     Count(String),
     /// An announced descriptor isn't open.
     #[error("take over file descriptor {fd} of LISTEN_FDS")]
@@ -45,7 +45,7 @@ pub fn take() -> Result<Vec<Listening>, ListenFdsError> {
         return Ok(Vec::new());
     }
     let number: RawFd = match count.parse() {
-        Ok(number) if (0..=AT_MOST).contains(&number) => number,
+        Ok(number) if (0..=MAX_FDS).contains(&number) => number,
         _ => return Err(ListenFdsError::Count(count)),
     };
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();

@@ -35,9 +35,9 @@ pub const ACCESS: &str = "access";
 pub const NOTICE: &str = "notice";
 
 /// How long a process waits for its log to be read before it exits.
-const LAST_LINES: Duration = Duration::from_secs(1);
+const EXIT_FLUSH: Duration = Duration::from_secs(1);
 /// How long a panic waits for it, since it may end the process.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const PANIC_FLUSH: Duration = Duration::from_millis(100);
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,9 +94,9 @@ fn name() -> &'static str {
 /// Flushes the log when dropped. To be held by `main`.
 #[derive(Debug)]
 #[must_use]
-pub struct LastLines(());
+pub struct LogGuard(());
 
-impl Drop for LastLines {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         flush();
     }
@@ -104,7 +104,7 @@ impl Drop for LastLines {
 
 /// Waits until all lines are written, for up to one second. For use at the end of a process.
 pub fn flush() {
-    flush_for(LAST_LINES);
+    flush_for(EXIT_FLUSH);
 }
 
 fn flush_for(limit: Duration) {
@@ -117,8 +117,8 @@ fn flush_for(limit: Duration) {
 /// console format, which also shows requests and the app's output.
 ///
 /// Only the first call has an effect.
-pub fn init(name: &str, format: Format) -> LastLines {
-    copy::keep_as_told();
+pub fn init(name: &str, format: Format) -> LogGuard {
+    copy::keep_from_env();
     NAME.get_or_init(|| name.to_owned());
     FORMAT.get_or_init(|| format);
     let wanted = env::var("IMPERIUM_LOG").ok().and_then(|it| it.parse().ok());
@@ -141,7 +141,7 @@ pub fn init(name: &str, format: Format) -> LastLines {
         Format::Json => events.with(lines.json().flatten_event(true).with_current_span(true)).try_init(),
     };
     panic::set_hook(Box::new(log_panic));
-    LastLines(())
+    LogGuard(())
 }
 
 /// Whether to use colors: on a terminal, unless `NO_COLOR` is set to a non-empty value
@@ -161,20 +161,20 @@ fn log_panic(panic: &panic::PanicHookInfo<'_>) {
         BacktraceStatus::Captured => tracing::error!(thread, location, "panic: {message}\n{backtrace}"),
         _ => tracing::error!(thread, location, "panic: {message}"),
     }
-    flush_for(LAST_WORDS);
+    flush_for(PANIC_FLUSH);
 }
 
 /// The line that reports dropped lines. Written by hand, since `tracing` takes locks.
 pub(crate) fn dropped_line(lines: u64) -> Vec<u8> {
-    lines_line(lines, "lines of the log were dropped because nothing read it")
+    report_line(lines, "lines of the log were dropped because nothing read it")
 }
 
 /// Like `dropped_line`, for the file that `imperium logs` reads.
-fn not_kept_line(lines: u64) -> Vec<u8> {
-    lines_line(lines, "lines of the log are missing here because the disk was slow")
+fn missing_line(lines: u64) -> Vec<u8> {
+    report_line(lines, "lines of the log are missing here because the disk was slow")
 }
 
-fn lines_line(lines: u64, what: &str) -> Vec<u8> {
+fn report_line(lines: u64, what: &str) -> Vec<u8> {
     let time = OffsetDateTime::now_utc().format(TIME).unwrap_or_default();
     let name = name();
     match FORMAT.get().copied().unwrap_or_default() {

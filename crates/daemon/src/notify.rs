@@ -50,7 +50,7 @@ impl Notify {
     }
 
     /// Reports a state. Never blocks, and never fails: errors are logged.
-    pub fn tell(&self, state: State) {
+    pub fn report(&self, state: State) {
         let Some(manager) = &self.manager else { return };
         match send(manager, &state.to_string()) {
             Ok(()) => {}
@@ -74,7 +74,7 @@ impl Notify {
         loop {
             ticks.tick().await;
             if is_alive() {
-                self.tell(State::Alive);
+                self.report(State::Alive);
             }
         }
     }
@@ -124,16 +124,16 @@ mod tests {
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
         let notify = Notify::to(Some(path.as_os_str()));
-        for (state, told) in
+        for (state, message) in
             [(State::Ready, "READY=1"), (State::Stopping, "STOPPING=1"), (State::Alive, "WATCHDOG=1")]
         {
-            notify.tell(state);
-            assert_eq!(received(&manager), told);
+            notify.report(state);
+            assert_eq!(received(&manager), message);
         }
-        notify.tell(State::Reloading);
-        let told = received(&manager);
-        let microseconds = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
-        assert!(microseconds.parse::<u64>().unwrap() > 0, "{told}");
+        notify.report(State::Reloading);
+        let message = received(&manager);
+        let microseconds = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(microseconds.parse::<u64>().unwrap() > 0, "{message}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -144,11 +144,11 @@ mod tests {
         manager.set_nonblocking(true).unwrap();
         let watchdog = Some(Duration::from_secs(30));
         let notify = Notify { watchdog, ..Notify::to(Some(path.as_os_str())) };
-        for (is_alive, told) in [(true, 5), (false, 0)] {
+        for (is_alive, expected) in [(true, 5), (false, 0)] {
             let watched = notify.clone().keep_alive_while(|| is_alive);
             assert!(tokio::time::timeout(Duration::from_secs(70), watched).await.is_err());
-            let heard = std::iter::from_fn(|| manager.recv(&mut [0; 64]).ok()).count();
-            assert_eq!(heard, told, "alive: {is_alive}");
+            let received = std::iter::from_fn(|| manager.recv(&mut [0; 64]).ok()).count();
+            assert_eq!(received, expected, "alive: {is_alive}");
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn an_abstract_socket_works() {
         let name = format!("imperium-notify-{}", std::process::id());
         let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        Notify::to(Some(OsStr::new(&format!("@{name}")))).tell(State::Ready);
+        Notify::to(Some(OsStr::new(&format!("@{name}")))).report(State::Ready);
         assert_eq!(received(&manager), "READY=1");
     }
 
@@ -168,12 +168,12 @@ mod tests {
         let address = SocketAddr::from_pathname(&path).unwrap();
         let full = std::iter::repeat_with(|| send(&address, "READY=1")).find_map(Result::err).unwrap();
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
-        Notify::to(Some(path.as_os_str())).tell(State::Ready);
+        Notify::to(Some(path.as_os_str())).report(State::Ready);
     }
 
     #[test]
     fn a_missing_manager_is_ignored() {
-        Notify::to(None).tell(State::Ready);
-        Notify::to(Some(OsStr::new("/nonexistent/notify"))).tell(State::Ready);
+        Notify::to(None).report(State::Ready);
+        Notify::to(Some(OsStr::new("/nonexistent/notify"))).report(State::Ready);
     }
 }

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum SignalEvent {
     /// SIGTERM: finish running requests, then exit.
     Stop,
     /// SIGINT, from Ctrl-C or `imperium up`: the same, and leave no processes behind.
@@ -38,16 +38,16 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> SignalEvent {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Interrupt,
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => SignalEvent::Stop,
+            _ = self.interrupt.recv() => SignalEvent::Interrupt,
+            _ = self.hangup.recv() => SignalEvent::Reload,
         }
     }
 
     /// Waits for SIGTERM or SIGINT. Ignores SIGHUP.
     pub async fn stop(&mut self) {
-        while self.next().await == Asked::Reload {}
+        while self.next().await == SignalEvent::Reload {}
     }
 }

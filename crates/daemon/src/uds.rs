@@ -1,6 +1,6 @@
 //! gRPC over unix sockets: listening and connecting.
 
-mod calm;
+mod lazy_write;
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -13,7 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::{Channel, Endpoint};
 
-pub use calm::CalmStream;
+pub use lazy_write::LazyWriteStream;
 
 /// Why a socket couldn't be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,7 @@ pub fn channel(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoint) -> Channel 
     let path = path.to_owned();
     tune(endpoint()).connect_with_connector_lazy(tower::service_fn(move |_| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.and_then(CalmStream::new).map(TokioIo::new) }
+        async move { UnixStream::connect(path).await.and_then(LazyWriteStream::new).map(TokioIo::new) }
     }))
 }
 
@@ -64,7 +64,7 @@ pub fn channel_without_links(path: &Path, tune: impl FnOnce(Endpoint) -> Endpoin
     let path = path.to_owned();
     tune(endpoint()).connect_with_connector_lazy(tower::service_fn(move |_| {
         let path = path.clone();
-        async move { connect_without_links(&path).await.and_then(CalmStream::new).map(TokioIo::new) }
+        async move { connect_without_links(&path).await.and_then(LazyWriteStream::new).map(TokioIo::new) }
     }))
 }
 

@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 /// Maximum size of a file, in bytes.
-const LONGEST: u64 = 256 << 10;
+const MAX_BYTES: u64 = 256 << 10;
 /// Maximum number of variables in a file.
-const MOST: usize = 1000;
+const MAX_VARIABLES: usize = 1000;
 
 /// Why a file can't be used. Contains nothing from the file's content, which may be secret.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum ReadError {
     #[error("{} isn't a file", .0.display())]
     NoFile(PathBuf),
     /// The file is too long.
-    #[error("{} has more than {} KiB", .0.display(), LONGEST >> 10)]
+    #[error("{} has more than {} KiB", .0.display(), MAX_BYTES >> 10)]
     TooLong(PathBuf),
     /// A line is invalid.
     #[error(
@@ -73,8 +73,8 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, String>, ReadError> {
         return Err(ReadError::NoFile(path.to_owned()));
     }
     let mut text = String::new();
-    file.take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > LONGEST {
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_BYTES {
         return Err(ReadError::TooLong(path.to_owned()));
     }
     parse(&text).map_err(|BadLine { number, why }| ReadError::Line { path: path.to_owned(), number, why })
@@ -100,7 +100,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, BadLine> {
         if value.contains('\0') {
             return Err(bad("has a zero byte"));
         }
-        if found.insert(name.to_owned(), value).is_none() && found.len() > MOST {
+        if found.insert(name.to_owned(), value).is_none() && found.len() > MAX_VARIABLES {
             return Err(bad("is one variable too many: there may be 1000"));
         }
     }
@@ -189,8 +189,8 @@ mod tests {
             ("A='secret'x", "line 1 has something behind the closing quote"),
             ("A=secret\0", "line 1 has a zero byte"),
         ] {
-            let BadLine { number, why: told } = parse(text).unwrap_err();
-            assert_eq!(format!("line {number} {told}"), why);
+            let BadLine { number, why: message } = parse(text).unwrap_err();
+            assert_eq!(format!("line {number} {message}"), why);
         }
     }
 
@@ -198,20 +198,20 @@ mod tests {
     fn files_are_bounded_and_pipes_do_not_block() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
-        let told = || read(&path).unwrap_err().to_string();
-        assert!(told().contains(".env: No such file"), "{}", told());
+        let message = || read(&path).unwrap_err().to_string();
+        assert!(message().contains(".env: No such file"), "{}", message());
         assert!(read(folder.path()).unwrap_err().to_string().ends_with(" isn't a file"));
         std::fs::write(&path, "A=".to_owned() + &"b".repeat(300_000)).unwrap();
-        assert!(told().ends_with("has more than 256 KiB"), "{}", told());
-        std::fs::write(&path, (0..=MOST).map(|it| format!("A{it}=\n")).collect::<String>()).unwrap();
+        assert!(message().ends_with("has more than 256 KiB"), "{}", message());
+        std::fs::write(&path, (0..=MAX_VARIABLES).map(|it| format!("A{it}=\n")).collect::<String>()).unwrap();
         assert!(
-            told().contains("line 1001 of ") && told().contains(" is one variable too many"),
+            message().contains("line 1001 of ") && message().contains(" is one variable too many"),
             "{}",
-            told()
+            message()
         );
         std::fs::remove_file(&path).unwrap();
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.unwrap().success());
-        assert!(told().ends_with(" isn't a file"), "{}", told());
+        assert!(message().ends_with(" isn't a file"), "{}", message());
     }
 }

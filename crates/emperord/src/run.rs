@@ -12,7 +12,7 @@ use config::{EmperordConfig, Layout};
 use daemon::logging::Format;
 use daemon::notify::Notify;
 use daemon::notify::State::{Ready, Stopping};
-use daemon::signals::{Asked, Signals};
+use daemon::signals::{SignalEvent, Signals};
 use rustix::process::{geteuid, getpid, set_child_subreaper};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -73,10 +73,10 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
     let stopped = async move { drop(stopped.await) };
     let server = tasks.spawn(rpc::serve(listener, events, tasks.clone(), front, stopped));
     let manager = Notify::from_env();
-    manager.tell(Ready);
+    manager.report(Ready);
     tasks.spawn(manager.clone().keep_alive());
     driver.run(received).await;
-    manager.tell(Stopping);
+    manager.report(Stopping);
 
     drop(stop);
     let _cut = tokio::time::timeout(LAST_WORDS, server).await;
@@ -188,17 +188,19 @@ async fn pass_on_ends(mut children: Signal, events: Events) {
 async fn pass_on_signals(mut signals: Signals, events: Events) {
     loop {
         match signals.next().await {
-            Asked::Stop => {
+            SignalEvent::Stop => {
                 tracing::info!("stopping: workers keep running");
                 return drop(events.send(Event::Stop).await);
             }
             // `imperium up` sends it, and so does the kernel when `up` is killed: nothing must be left
             // running.
-            Asked::Interrupt => {
+            SignalEvent::Interrupt => {
                 let (reply, _nobody_waits) = oneshot::channel();
                 drop(events.send(Event::Shutdown { reply }).await);
             }
-            Asked::Reload => tracing::info!("nothing to do for SIGHUP: files are followed as they change"),
+            SignalEvent::Reload => {
+                tracing::info!("nothing to do for SIGHUP: files are followed as they change")
+            }
         }
     }
 }

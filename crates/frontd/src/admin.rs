@@ -64,8 +64,8 @@ async fn live(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     match shared.pulse.hung() {
         None => (StatusCode::OK, "live\n".to_owned()),
         Some((shard, since)) => {
-            let told = format!("shard {shard} hangs for {} s\n", since.as_secs());
-            (StatusCode::SERVICE_UNAVAILABLE, told)
+            let message = format!("shard {shard} hangs for {} s\n", since.as_secs());
+            (StatusCode::SERVICE_UNAVAILABLE, message)
         }
     }
 }

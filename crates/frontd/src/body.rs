@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::cut::{Cutter, Uncut};
+use crate::cut::{Cutter, DelayedError};
 use crate::quota::Quota;
 use crate::send_timeout;
 use crate::spool::SpoolReader;
@@ -37,7 +37,7 @@ pub(crate) struct Body {
 #[derive(Debug)]
 enum Source {
     Full(Bytes),
-    Spooled(Uncut<SpoolReader>),
+    Spooled(DelayedError<SpoolReader>),
     File(FileBody),
 }
 
@@ -60,7 +60,7 @@ impl Body {
 
     /// A body that a worker streams.
     pub(crate) fn spooled(reader: SpoolReader, cutter: Cutter) -> Self {
-        Self::of(Source::Spooled(Uncut::new(reader, cutter)))
+        Self::of(Source::Spooled(DelayedError::new(reader, cutter)))
     }
 
     /// A static file.
@@ -110,7 +110,7 @@ impl Source {
     }
 
     /// Whether the data that was returned last may be the end.
-    fn may_be_over(&self) -> bool {
+    fn may_have_ended(&self) -> bool {
         matches!(self, Self::Spooled(_)) || self.is_end_stream()
     }
 
@@ -145,7 +145,7 @@ impl http_body::Body for Body {
             match source.poll(cx) {
                 Poll::Pending => {
                     if !source.is_cut() {
-                        send_timeout::awaited();
+                        send_timeout::wait_for_server();
                     }
                     return Poll::Pending;
                 }
@@ -153,8 +153,8 @@ impl http_body::Body for Body {
                 Poll::Ready(end) => return Poll::Ready(end),
             }
         }
-        send_timeout::offered();
-        Poll::Ready(Some(Ok(Frame::data(delivery.piece(rest, source.may_be_over())))))
+        send_timeout::wait_for_client();
+        Poll::Ready(Some(Ok(Frame::data(delivery.piece(rest, source.may_have_ended())))))
     }
 
     fn is_end_stream(&self) -> bool {

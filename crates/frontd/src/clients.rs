@@ -17,13 +17,13 @@ pub(crate) struct Clients {
     memory: Arc<Quota>,
     files: Arc<Quota>,
     spool: Arc<Quota>,
-    part: Part,
+    part: AddressLimits,
     shares: Shares<IpAddr, Share>,
 }
 
 /// The limits of one address.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+struct AddressLimits {
     memory: u64,
     files: u64,
     spool: u64,
@@ -46,7 +46,7 @@ impl Clients {
     /// Creates the limits from `limits` and the number of `files` that may be open for clients. One address
     /// gets at most half of the memory and of the files, so clients that share a proxy still work.
     pub(crate) fn new(limits: &Limits, files: u64) -> Self {
-        let part = Part {
+        let part = AddressLimits {
             memory: limits.send_memory / 2,
             files: (files / 2).max(1),
             spool: limits.spool_per_client,

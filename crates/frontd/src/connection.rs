@@ -216,7 +216,7 @@ where
         // The connection's last poll has sent the GOAWAY, unless the client doesn't read.
         () = resets.exceeded() => Ok(()),
     };
-    if resets.are_too_many() || ended.as_ref().is_err_and(resets::is_calmed) {
+    if resets.is_exceeded() || ended.as_ref().is_err_and(resets::is_enhance_your_calm) {
         shard.metrics().floods.inc();
         static LOGGED: LogLimit = LogLimit::new();
         if let Some(withheld) = LOGGED.pass() {
@@ -231,9 +231,9 @@ where
 }
 
 /// Waits until no stream has been open for the given time. Pings alone don't keep a connection open.
-async fn idle(open: &mut watch::Receiver<usize>, patience: Duration) {
+async fn idle(open: &mut watch::Receiver<usize>, idle_time: Duration) {
     while open.wait_for(|it| *it == 0).await.is_ok() {
-        if tokio::time::timeout(patience, open.changed()).await.is_err() {
+        if tokio::time::timeout(idle_time, open.changed()).await.is_err() {
             return;
         }
     }
@@ -264,8 +264,8 @@ where
         open.send_modify(|it| *it += 1);
         let timeout = shard.config().limits.send_timeout;
         let watch = Watch { timeout, backlog: client.backlog().clone() };
-        let its_client = Arc::clone(&client);
-        let watched = watch.run(exchange, move || its_client.share().memory.is_full());
+        let watched_client = Arc::clone(&client);
+        let watched = watch.run(exchange, move || watched_client.share().memory.is_full());
         self.shard.tasks().spawn(watched.map(move |end| {
             if end == End::Stalled {
                 shard.metrics().stalled.inc();

@@ -78,13 +78,13 @@ impl Drop for Counted {
 
 /// A body that delays its error until all its data is on its way.
 #[derive(Debug)]
-pub(crate) struct Uncut<B> {
+pub(crate) struct DelayedError<B> {
     body: B,
     cutter: Cutter,
     error: Option<io::Error>,
 }
 
-impl<B> Uncut<B> {
+impl<B> DelayedError<B> {
     pub(crate) fn new(body: B, cutter: Cutter) -> Self {
         Self { body, cutter, error: None }
     }
@@ -95,7 +95,7 @@ impl<B> Uncut<B> {
     }
 }
 
-impl<B> Body for Uncut<B>
+impl<B> Body for DelayedError<B>
 where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Unpin,
 {
@@ -115,7 +115,7 @@ where
                 Some(Err(error)) => {
                     self.error = Some(io::Error::other(error));
                     // From here on, the transfer waits for the client.
-                    send_timeout::offered();
+                    send_timeout::wait_for_client();
                 }
                 None => return Poll::Ready(None),
             }
@@ -210,9 +210,9 @@ mod tests {
 
     use super::*;
 
-    fn broken(cutter: Cutter) -> Uncut<impl Body<Data = Bytes, Error = io::Error> + Unpin> {
+    fn broken(cutter: Cutter) -> DelayedError<impl Body<Data = Bytes, Error = io::Error> + Unpin> {
         let frames = [Ok(Frame::data(Bytes::from_static(b"last"))), Err(io::Error::other("it broke"))];
-        Uncut::new(StreamBody::new(stream::iter(frames)), cutter)
+        DelayedError::new(StreamBody::new(stream::iter(frames)), cutter)
     }
 
     #[test]
@@ -253,16 +253,16 @@ mod tests {
         let cut = ConnectionCut::default();
         let io = TokioIo::new(Cuttable::new(near, cut.clone()));
         let service = service_fn(move |_| {
-            let mut asked = 0;
+            let mut polls = 0;
             let frames = stream::poll_fn(move |_| {
-                asked += 1;
-                match asked {
+                polls += 1;
+                match polls {
                     1 => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"last"))))),
                     2 => Poll::Pending,
                     _ => Poll::Ready(Some(Err(io::Error::other("it broke")))),
                 }
             });
-            let body = Uncut::new(StreamBody::new(frames), Cutter::Connection(cut.clone()));
+            let body = DelayedError::new(StreamBody::new(frames), Cutter::Connection(cut.clone()));
             async { Ok::<_, Infallible>(http::Response::new(body)) }
         });
         far.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();

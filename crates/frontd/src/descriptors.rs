@@ -9,7 +9,7 @@ use tracing::warn;
 const RESERVE: u64 = 256;
 
 /// Descriptors per shard: two sockets for each of up to 60 workers.
-const SHARD: u64 = 128;
+const PER_SHARD: u64 = 128;
 
 /// How many descriptors may be used for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Descriptors {
         let Rlimit { current: soft, maximum: hard } = getrlimit(Resource::Nofile);
         let raised = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
         let limit = if raised.is_ok() { hard } else { soft };
-        let reserve = RESERVE + SHARD * shards.get() as u64;
+        let reserve = RESERVE + PER_SHARD * shards.get() as u64;
         let descriptors = Self::of(limit.unwrap_or(u64::MAX), reserve, connections);
         if descriptors.connections < connections {
             warn!(

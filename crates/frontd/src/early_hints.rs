@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Maximum number of bytes that wait for a client that doesn't read. Further hints are dropped.
-const WAITING_MAX: usize = 64 * 1024;
+const MAX_WAITING: usize = 64 * 1024;
 
 /// Early hints for one connection that aren't written yet.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ impl EarlyHints {
     /// Sends `headers` as an interim response with the next flush.
     pub(crate) fn send(&self, headers: &HeaderMap) {
         let mut text = self.0.text.lock();
-        if headers.is_empty() || text.len() > WAITING_MAX {
+        if headers.is_empty() || text.len() > MAX_WAITING {
             return;
         }
         text.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
@@ -80,21 +80,21 @@ pub(crate) struct Hinted<IO> {
     io: IO,
     hints: EarlyHints,
     /// A partly written hint, which must be finished before anything else is written.
-    begun: Bytes,
+    partial: Bytes,
 }
 
 impl<IO> Hinted<IO> {
     pub(crate) fn new(io: IO, hints: EarlyHints) -> Self {
-        Self { io, hints, begun: Bytes::new() }
+        Self { io, hints, partial: Bytes::new() }
     }
 }
 
 impl<IO: AsyncWrite + Unpin> Hinted<IO> {
-    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.begun.is_empty() {
-            match ready!(Pin::new(&mut self.io).poll_write(cx, &self.begun))? {
+    fn poll_partial(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.partial.is_empty() {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, &self.partial))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.begun.advance(written),
+                written => self.partial.advance(written),
             }
         }
         Poll::Ready(Ok(()))
@@ -113,7 +113,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Hinted<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Hinted<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_begun(cx))?;
+        ready!(self.poll_partial(cx))?;
         Pin::new(&mut self.io).poll_write(cx, data)
     }
 
@@ -122,7 +122,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Hinted<IO> {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_begun(cx))?;
+        ready!(self.poll_partial(cx))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, parts)
     }
 
@@ -131,16 +131,16 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Hinted<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_begun(cx))?;
+        ready!(self.poll_partial(cx))?;
         if let Some(hints) = self.hints.take() {
-            self.begun = hints;
-            ready!(self.poll_begun(cx))?;
+            self.partial = hints;
+            ready!(self.poll_partial(cx))?;
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_begun(cx))?;
+        ready!(self.poll_partial(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
@@ -211,7 +211,7 @@ mod tests {
         for _ in 0..10_000 {
             hints.send(&headers("<a>"));
         }
-        assert!(hints.take().is_some_and(|it| it.len() <= WAITING_MAX + SENT.len()));
+        assert!(hints.take().is_some_and(|it| it.len() <= MAX_WAITING + SENT.len()));
         assert_eq!(hints.take(), None);
     }
 }

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::table::Table;
 
 /// How many requests may wait: as many as the default queue of an app.
-const MOST: usize = 1000;
+const MAX_WAITING: usize = 1000;
 
 /// How long a request may wait: as long as in the default queue of an app.
-const LIMIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// The requests that wait for the first routing table.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(crate) struct FirstTable {
 }
 
 /// Counts one waiting request until it is dropped.
-struct Place<'a>(&'a AtomicUsize);
+struct WaitGuard<'a>(&'a AtomicUsize);
 
 impl FirstTable {
     /// Waits for the first table. Returns `false` if too many requests already wait, if it takes too long, or
@@ -33,15 +33,15 @@ impl FirstTable {
         mut tables: watch::Receiver<Arc<Table>>,
         drain: &CancellationToken,
     ) -> bool {
-        let Some(_place) = self.enter() else { return false };
+        let Some(_guard) = self.register() else { return false };
         let known = async { tables.wait_for(|it| it.is_known()).await.is_ok() };
-        let known = drain.run_until_cancelled(tokio::time::timeout(LIMIT, known)).await;
+        let known = drain.run_until_cancelled(tokio::time::timeout(MAX_WAIT, known)).await;
         matches!(known, Some(Ok(true)))
     }
 
-    fn enter(&self) -> Option<Place<'_>> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < MOST {
-            return Some(Place(&self.waiting));
+    fn register(&self) -> Option<WaitGuard<'_>> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
+            return Some(WaitGuard(&self.waiting));
         }
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         None
@@ -53,7 +53,7 @@ impl FirstTable {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -72,10 +72,10 @@ mod tests {
         assert!(!wait().await, "the wait has no time limit");
         assert_eq!(first.waiting(), 0);
 
-        let places: Vec<_> = std::iter::from_fn(|| first.enter()).collect();
-        assert_eq!(places.len(), MOST);
+        let guards: Vec<_> = std::iter::from_fn(|| first.register()).collect();
+        assert_eq!(guards.len(), MAX_WAITING);
         assert!(!tokio::time::timeout(Duration::ZERO, wait()).await.expect("too many requests wait"));
-        drop(places);
+        drop(guards);
 
         let (waited, ()) = tokio::join!(wait(), async {
             tables.send_replace(Arc::new(Table::new(&[], &Table::default(), &Metrics::new())));

@@ -107,7 +107,7 @@ pub(crate) struct HeadGuard<IO> {
     /// head.
     held: BytesMut,
     ready: usize,
-    patience: Duration,
+    time_limit: Duration,
     /// The deadline of the current head. Created with the first wait.
     deadline: Option<Pin<Box<Sleep>>>,
     refusal: Refusal,
@@ -132,7 +132,7 @@ impl<IO> HeadGuard<IO> {
             stage: Stage::Checked,
             held: BytesMut::new(),
             ready: 0,
-            patience: limits.time,
+            time_limit: limits.time,
             deadline: None,
             refusal,
         }
@@ -222,7 +222,7 @@ impl<IO> HeadGuard<IO> {
     }
 
     /// Passes ready bytes to hyper. Returns whether there were any.
-    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+    fn give_ready(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let len = self.ready.min(buf.remaining());
         if len == 0 {
             return false;
@@ -239,8 +239,8 @@ impl<IO> HeadGuard<IO> {
 
     /// Ready when the current head takes too long. Only polled within a head.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let patience = self.patience;
-        let sleep = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let time_limit = self.time_limit;
+        let sleep = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time_limit)));
         sleep.as_mut().poll(cx)
     }
 }
@@ -272,19 +272,19 @@ impl<IO: AsyncRead + Unpin> HeadGuard<IO> {
     }
 
     /// Reads and discards data. Returns 0 at the end of the stream.
-    fn poll_forget(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut bytes = [0; 4096];
-        let mut forgotten = ReadBuf::new(&mut bytes);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut forgotten))?;
-        Poll::Ready(Ok(forgotten.filled().len()))
+        let mut discarded = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut discarded))?;
+        Poll::Ready(Ok(discarded.filled().len()))
     }
 
     /// Ready once the client has seen the refusal, or has had the time to.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let forgotten = self.poll_forget(cx);
+            let discarded = self.poll_discard(cx);
             let Stage::Lingers(sleep, count) = &mut self.stage else { return Poll::Ready(Ok(())) };
-            match forgotten {
+            match discarded {
                 Poll::Ready(Ok(more)) if more > 0 && *count < LINGER_MAX => *count += more,
                 // The client has left, or keeps sending for too long.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
@@ -298,9 +298,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HeadGuard<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let start = buf.filled().len();
-        while !this.give(buf) {
+        while !this.give_ready(buf) {
             if !matches!(this.stage, Stage::Checked) {
-                if ready!(this.poll_forget(cx))? == 0 {
+                if ready!(this.poll_discard(cx))? == 0 {
                     break;
                 }
             } else if !this.held.is_empty() {

@@ -16,7 +16,7 @@ pub(crate) fn for_app(
     let mut out = Vec::with_capacity(headers.len() + 2);
     let named = Named::by_connection(headers);
     for (name, value) in headers {
-        if goes_to_app(name.as_str()) && !named.contains(name) {
+        if is_forwarded_to_app(name.as_str()) && !named.contains(name) {
             out.push(Header {
                 name: arena.copy(name.as_str().as_bytes()),
                 value: arena.copy(value.as_bytes()),
@@ -53,7 +53,7 @@ impl Arena {
 /// Whether a request header is forwarded. `Proxy` would become `HTTP_PROXY`, which libraries read as an
 /// environment variable (httpoxy). A name with an underscore can't be told from the same name with a hyphen
 /// in a WSGI environ.
-fn goes_to_app(name: &str) -> bool {
+fn is_forwarded_to_app(name: &str) -> bool {
     match name {
         // Set by frontd instead, if at all.
         "host" | "content-length" | "expect" | "forwarded" | "proxy" | "x-real-ip" | "x-request-id" => false,

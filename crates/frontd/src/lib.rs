@@ -49,7 +49,7 @@ use anyhow::Context as _;
 use config::Diagnostics;
 use config::frontd::FrontdConfig;
 use daemon::notify::{Notify, State};
-use daemon::signals::{Asked, Signals};
+use daemon::signals::{SignalEvent, Signals};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -123,20 +123,20 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
     tasks.spawn(follow_domains(Arc::clone(&shared.certificates), shared.tables.clone()));
 
     let manager = Notify::from_env();
-    manager.tell(State::Ready);
+    manager.report(State::Ready);
     let watched = Arc::clone(&shared);
     tasks.spawn(manager.clone().keep_alive_while(move || watched.pulse.hung().is_none()));
     let watched = Arc::clone(&shared);
     tasks.spawn(async move { watched.pulse.watch().await });
-    while signals.next().await == Asked::Reload {
-        manager.tell(State::Reloading);
+    while signals.next().await == SignalEvent::Reload {
+        manager.report(State::Reloading);
         reload::reload(&shared, read());
-        manager.tell(State::Ready);
+        manager.report(State::Ready);
     }
     info!("draining");
     shared.drain.cancel();
     // `imperium up` starts the next frontd when it receives this.
-    manager.tell(State::Stopping);
+    manager.report(State::Stopping);
     tokio::task::spawn_blocking(move || shards.into_iter().for_each(|it| drop(it.join())))
         .await
         .context("wait for the shards")?;
@@ -146,7 +146,7 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
 
 /// Whether `run` failed because it couldn't bind a client port: usually because another server uses it.
 #[must_use]
-pub fn is_without_ports(error: &anyhow::Error) -> bool {
+pub fn is_bind_error(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(BindError::Bind { .. }))
 }
 

@@ -18,9 +18,9 @@ pub(crate) const BACKLOG: u16 = 4096;
 
 /// Minimum of `TCP_USER_TIMEOUT`: how long a client may be unreachable before the kernel closes its
 /// connection. If the send timeout is longer, that applies.
-const UNREACHABLE: Duration = Duration::from_secs(60);
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// TCP keep-alive: probes start after 30 s of silence and, with three retries, give up after `UNREACHABLE`.
+/// TCP keep-alive: probes start after 30 s of silence and, with three retries, give up after `USER_TIMEOUT`.
 const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10))
@@ -36,8 +36,8 @@ pub(crate) struct Bound {
 /// Why a listening socket isn't available.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
-    #[error("listen on {address}: {cure}")]
-    Bind { address: SocketAddr, cure: &'static str, source: io::Error },
+    #[error("listen on {address}: {hint}")]
+    Bind { address: SocketAddr, hint: &'static str, source: io::Error },
     #[error("answer probes")]
     Admin(#[source] Box<Self>),
     #[error("take over the listening sockets")]
@@ -155,10 +155,10 @@ fn listen(address: SocketAddr) -> Result<StdListener, BindError> {
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    bind().map_err(|source: io::Error| BindError::Bind { address, cure: cure(&source), source })
+    bind().map_err(|source: io::Error| BindError::Bind { address, hint: hint(&source), source })
 }
 
-fn cure(error: &io::Error) -> &'static str {
+fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             "another server uses it: stop that one, or set another address in frontd.toml"
@@ -211,7 +211,7 @@ fn tune(socket: &StdListener, send_timeout: Duration) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEP_ALIVE)?;
-    socket.set_tcp_user_timeout(Some(UNREACHABLE.max(send_timeout)))
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT.max(send_timeout)))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit status if a port can't be bound. The systemd unit doesn't restart frontd then: otherwise it could
 /// take the port while the server that owns it restarts.
-const WITHOUT_PORTS: u8 = 3;
+const PORT_UNAVAILABLE: u8 = 3;
 
 /// The front server: terminates TLS, serves static files, queues requests and sends them to workers.
 #[derive(Parser)]
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            if frontd::is_without_ports(&error) { ExitCode::from(WITHOUT_PORTS) } else { ExitCode::FAILURE }
+            if frontd::is_bind_error(&error) { ExitCode::from(PORT_UNAVAILABLE) } else { ExitCode::FAILURE }
         }
     }
 }

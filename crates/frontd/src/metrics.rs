@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use daemon::accept::Tally;
+use daemon::accept::AcceptErrors;
 use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus_client::encoding::text;
@@ -31,7 +31,7 @@ pub(crate) struct Metrics {
     /// HTTP/2 responses that were reset because the client read nothing.
     pub(crate) stalled: Counter,
     /// Failed accepts. Copied to `accept_errors` when metrics are rendered.
-    accepting: Arc<Tally>,
+    accepting: Arc<AcceptErrors>,
     accept_errors: Counter,
     /// Open client connections.
     pub(crate) connections: Gauge,
@@ -150,7 +150,7 @@ impl Metrics {
     }
 
     /// The counter of failed accepts.
-    pub(crate) fn accepting(&self) -> Arc<Tally> {
+    pub(crate) fn accepting(&self) -> Arc<AcceptErrors> {
         Arc::clone(&self.accepting)
     }
 
@@ -172,14 +172,14 @@ impl Pools {
         }
         for app in table.apps() {
             let labels = vec![("app", app.name().to_owned())];
-            let census = app.pool().census();
+            let stats = app.pool().stats();
             let set = |gauge: &Family<Labels, Gauge>, value: usize| {
                 gauge.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
             };
-            set(&self.workers, census.workers);
-            set(&self.capacity, census.capacity);
-            set(&self.in_flight, census.in_flight);
-            set(&self.waiting, census.waiting);
+            set(&self.workers, stats.workers);
+            set(&self.capacity, stats.capacity);
+            set(&self.in_flight, stats.in_flight);
+            set(&self.waiting, stats.waiting);
         }
     }
 }
@@ -204,7 +204,7 @@ mod tests {
 
     /// One metric, parsed from a scrape.
     #[derive(Default)]
-    struct Told {
+    struct Scraped {
         kind: String,
         help: String,
         name: String,
@@ -227,7 +227,7 @@ mod tests {
 
     fn table(text: &str) -> String {
         let mut table = "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
-        for Told { kind, help, name, labels } in told(text).into_values() {
+        for Scraped { kind, help, name, labels } in scrape(text).into_values() {
             let labels: Vec<_> = labels.iter().map(|it| format!("`{it}`")).collect();
             let help = help.trim_end_matches('.');
             let _ = writeln!(table, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
@@ -235,8 +235,8 @@ mod tests {
         table
     }
 
-    fn told(text: &str) -> BTreeMap<String, Told> {
-        let mut all = BTreeMap::<String, Told>::new();
+    fn scrape(text: &str) -> BTreeMap<String, Scraped> {
+        let mut all = BTreeMap::<String, Scraped>::new();
         for line in text.lines() {
             let words: Vec<_> = line.splitn(4, ' ').collect();
             match words[..] {

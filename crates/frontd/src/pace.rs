@@ -8,26 +8,26 @@
 use std::time::Duration;
 
 /// How much work may be queued per thread of a worker.
-const AHEAD: Duration = Duration::from_millis(8);
+const QUEUED_WORK: Duration = Duration::from_millis(8);
 
 /// Maximum number of requests queued per thread. It is so large that a few hundred clients of a minimal app
 /// rarely wait in the pool's queue, which takes a wake-up of another shard to leave.
-const DEPTH: u32 = 128;
+const MAX_DEPTH: u32 = 128;
 
 /// A request that took this long is slow.
 const SLOW: Duration = Duration::from_millis(10);
 
 /// After a slow request, no requests are queued in advance until this many others were served: there may be
 /// more slow ones among them.
-const WARY: u32 = 64;
+const COOLDOWN: u32 = 64;
 
 /// How long a worker may take for one request before it counts as stalled: a multiple of the average, clamped
 /// to a minimum, so that a context switch on a busy machine doesn't count, and to a maximum, so that nobody
 /// notices the wait.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(20));
+const STALL_LIMITS: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(20));
 
 /// How long a request may be queued at a worker that makes progress.
-pub(crate) const WAIT: Duration = AHEAD.saturating_mul(3);
+pub(crate) const MAX_WAIT: Duration = QUEUED_WORK.saturating_mul(3);
 
 /// The recent service time of one app.
 #[derive(Debug, Clone, Copy)]
@@ -35,39 +35,39 @@ pub(crate) struct Pace {
     /// A moving average.
     service: Duration,
     /// Requests until the last slow one is forgotten.
-    wary: u32,
+    cooldown: u32,
 }
 
 impl Pace {
     /// Records a request that took this long, without the wait for others before it.
     pub(crate) fn served(&mut self, took: Duration) {
         self.service = (self.service * 7 + took.min(SLOW * 10)) / 8;
-        self.wary = if took >= SLOW { WARY } else { self.wary.saturating_sub(1) };
+        self.cooldown = if took >= SLOW { COOLDOWN } else { self.cooldown.saturating_sub(1) };
     }
 
     /// Records that a request had to be recalled from a worker.
     pub(crate) fn recalled(&mut self) {
-        self.wary = WARY;
+        self.cooldown = COOLDOWN;
     }
 
     /// How many requests may be queued per thread of a worker.
-    pub(crate) fn ahead(&self) -> usize {
-        if self.wary > 0 {
+    pub(crate) fn queue_depth(&self) -> usize {
+        if self.cooldown > 0 {
             return 0;
         }
-        let fit = AHEAD.as_nanos() / self.service.as_nanos().max(1);
-        usize::try_from(fit.min(DEPTH.into())).unwrap_or(0)
+        let fit = QUEUED_WORK.as_nanos() / self.service.as_nanos().max(1);
+        usize::try_from(fit.min(MAX_DEPTH.into())).unwrap_or(0)
     }
 
     /// How long a worker may take for one request before it counts as stalled.
-    pub(crate) fn patience(&self) -> Duration {
-        (self.service * 4).clamp(PATIENCE.0, PATIENCE.1)
+    pub(crate) fn stall_limit(&self) -> Duration {
+        (self.service * 4).clamp(STALL_LIMITS.0, STALL_LIMITS.1)
     }
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { service: SLOW, wary: 0 }
+        Self { service: SLOW, cooldown: 0 }
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     fn after(times: impl IntoIterator<Item = u64>) -> (usize, u128) {
         let mut pace = Pace::default();
         times.into_iter().for_each(|it| pace.served(Duration::from_micros(it)));
-        (pace.ahead(), pace.patience().as_millis())
+        (pace.queue_depth(), pace.stall_limit().as_millis())
     }
 
     #[test]
@@ -99,6 +99,6 @@ mod tests {
         let mut pace = Pace::default();
         (0..100).for_each(|_| pace.served(Duration::from_micros(20)));
         pace.recalled();
-        assert_eq!(pace.ahead(), 0);
+        assert_eq!(pace.queue_depth(), 0);
     }
 }

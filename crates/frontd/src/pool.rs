@@ -19,7 +19,7 @@ use self::dispatch::Reservation;
 use self::lease::Grant;
 pub(crate) use self::lease::Lease;
 use self::member::Member;
-pub(crate) use self::queue::Turn;
+pub(crate) use self::queue::Attempts;
 use self::queue::{Queue, Wait};
 use self::upload::Uploads;
 use crate::pace::Pace;
@@ -69,11 +69,11 @@ pub(crate) enum Mode {
 
 /// Whether a request starts at once at its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Slot {
     /// A thread is free.
     Free,
     /// The request is queued behind others.
-    Ahead,
+    Queued,
 }
 
 /// Why a request got no worker.
@@ -95,7 +95,7 @@ pub(crate) enum Refused {
 
 /// A snapshot of the pool, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Census {
+pub(crate) struct PoolStats {
     pub(crate) workers: usize,
     pub(crate) capacity: usize,
     pub(crate) in_flight: usize,
@@ -114,7 +114,7 @@ impl<L: Clone> Pool<L> {
         Arc::new(Self { state: Mutex::new(state), uploads: Uploads::new() })
     }
 
-    /// Leases the least busy worker that `shard` is linked to, or waits for one until the deadline of `turn`.
+    /// Leases the least busy worker that `shard` is linked to, or waits for one until the deadline of `attempts`.
     /// Requests are served in the order of their tickets.
     ///
     /// # Errors
@@ -125,26 +125,31 @@ impl<L: Clone> Pool<L> {
         self: &Arc<Self>,
         shard: usize,
         mode: Mode,
-        turn: &mut Turn,
+        attempts: &mut Attempts,
     ) -> Result<Lease<L>, Refused> {
-        match self.begin(shard, mode, turn)? {
+        match self.begin(shard, mode, attempts)? {
             Begin::Leased(lease) => Ok(lease),
-            Begin::Wait(wait) => wait.until(turn.deadline()).await,
+            Begin::Wait(wait) => wait.until(attempts.deadline()).await,
         }
     }
 
-    fn begin(self: &Arc<Self>, shard: usize, mode: Mode, turn: &mut Turn) -> Result<Begin<L>, Refused> {
+    fn begin(
+        self: &Arc<Self>,
+        shard: usize,
+        mode: Mode,
+        attempts: &mut Attempts,
+    ) -> Result<Begin<L>, Refused> {
         let now = Instant::now();
         let mut state = self.state.lock();
         if state.reservation.is_over(now) {
             drop(state);
-            self.look();
+            self.expire_reservation();
             state = self.state.lock();
         }
-        let is_new = turn.is_new();
+        let is_new = attempts.is_new();
         // Requests that are leased at once also get a ticket: if such a request is handed back, it comes
         // before those that wait.
-        let ticket = turn.begin(&mut state.queue, now)?;
+        let ticket = attempts.begin(&mut state.queue, now)?;
         let begun = match state.lease(self, shard, mode, now) {
             Some(lease) => Begin::Leased(lease),
             None => {
@@ -193,10 +198,10 @@ impl<L: Clone> Pool<L> {
         self.change(|state| state.admission = admission);
     }
 
-    pub(crate) fn census(&self) -> Census {
+    pub(crate) fn stats(&self) -> PoolStats {
         let state = self.state.lock();
         let workers = || state.members.iter().filter(|it| it.takes_requests());
-        Census {
+        PoolStats {
             workers: workers().count(),
             capacity: workers().map(|it| it.capacity).sum(),
             in_flight: state.members.iter().map(|it| it.in_flight).sum(),
@@ -212,13 +217,13 @@ impl<L: Clone> Pool<L> {
 
     /// How many requests have asked for a worker so far.
     #[cfg(test)]
-    pub(crate) fn asked(&self) -> u64 {
+    pub(crate) fn requests_seen(&self) -> u64 {
         self.state.lock().queue.tickets()
     }
 
     /// Ends a reservation that has taken too long. Must be called regularly while an exclusive request waits
     /// or is unanswered.
-    fn look(self: &Arc<Self>) {
+    fn expire_reservation(self: &Arc<Self>) {
         self.change(|_| ());
     }
 
@@ -227,8 +232,8 @@ impl<L: Clone> Pool<L> {
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State<L>) -> T) {
         let mut state = self.state.lock();
         let changed = change(&mut state);
-        state.forget_gone();
-        let refused = state.refuse_if_hopeless();
+        state.remove_gone();
+        let refused = state.refuse_if_failed();
         let grants = state.dispatch(self);
         drop(state);
         drop((changed, refused));
@@ -247,7 +252,7 @@ impl<L: Clone> State<L> {
 
     /// Removes workers without links. One that still has leases stays: it may be linked again, and its load
     /// counts.
-    fn forget_gone(&mut self) {
+    fn remove_gone(&mut self) {
         self.members.retain(|it| it.takes_requests() || it.in_flight > 0);
     }
 
@@ -264,7 +269,7 @@ impl<L: Clone> State<L> {
     }
 
     /// Empties the queue if its requests can never be served.
-    fn refuse_if_hopeless(&mut self) -> Queue<L> {
+    fn refuse_if_failed(&mut self) -> Queue<L> {
         if self.queue_size().is_err() { self.queue.clear() } else { Queue::default() }
     }
 }

@@ -25,8 +25,8 @@ use crate::client::Client;
 use crate::cut::Cutter;
 use crate::headers::{self, Arena};
 use crate::log_limit::LogLimit;
-use crate::pool::{Mode, Refused, Turn};
-use crate::replies::{Asked, Failure, Reply};
+use crate::pool::{Attempts, Mode, Refused};
+use crate::replies::{Failure, Reply, RequestInfo};
 use crate::request_body::{RequestBody, RequestBodyError};
 use crate::request_id::RequestId;
 use crate::sendfile;
@@ -38,18 +38,18 @@ use crate::upstream::{BodyCall, Broken, Link, Outcome, Pending, Receiving};
 use crate::yield_before_park;
 
 /// How many workers a request may be lost with before it is considered the cause.
-const MOST_LOST: u32 = 2;
+const MAX_LOST_WORKERS: u32 = 2;
 
 /// How much longer than the request's limit frontd waits for a worker. A worker enforces the limit itself, so
 /// one that is still silent then can't respond.
-const BACKSTOP: Duration = Duration::from_secs(1);
+const WORKER_GRACE: Duration = Duration::from_secs(1);
 
 /// How many polls it takes to read a body that has already arrived: hyper returns one chunk per poll, then
 /// the end.
-const TURNS: usize = 3;
+const MAX_POLLS: usize = 3;
 
 /// A complete request, so that it can be sent to several workers in turn.
-struct Exchange<'a> {
+struct ProxiedRequest<'a> {
     shard: &'a Shard,
     app: &'a App,
     client: &'a Client,
@@ -89,41 +89,41 @@ pub(crate) async fn forward(
     if let Some(failure) = app.failure()
         && shard.mode().is_development()
     {
-        return Ok(Failure::Start(failure).response(&Asked::new(id, head)));
+        return Ok(Failure::Start(failure).response(&RequestInfo::new(id, head)));
     }
-    let (body, turn) = take_in(shard, app, client, head, body).await?;
+    let (body, attempts) = receive_body(shard, app, client, head, body).await?;
     yield_before_park::app();
-    Exchange { shard, app, client, authority, id, head, body }.run(turn).await
+    ProxiedRequest { shard, app, client, authority, id, head, body }.run(attempts).await
 }
 
 /// Receives the body. If it isn't there yet, the request must be admitted first, since it would be refused
 /// after the wait otherwise. The first read sends `100 Continue` to a client that expects it.
-async fn take_in(
+async fn receive_body(
     shard: &Shard,
     app: &App,
     client: &Client,
     head: &Parts,
     body: &mut RequestBody,
-) -> Result<(SpooledBody, Turn), Reply> {
-    let turn = Turn::new(app.limits.queue);
+) -> Result<(SpooledBody, Attempts), Reply> {
+    let attempts = Attempts::new(app.limits.queue);
     if body.is_end_stream() {
-        return Ok((SpooledBody::Inline(Bytes::new()), turn));
+        return Ok((SpooledBody::Inline(Bytes::new()), attempts));
     }
     let mut reading = pin!(collect(shard, app, client, body));
     if !head.headers.contains_key(EXPECT)
-        && let Some(body) = at_once(reading.as_mut()).await
+        && let Some(body) = poll_without_waiting(reading.as_mut()).await
     {
-        return Ok((body?, turn));
+        return Ok((body?, attempts));
     }
     let _until_it_is_here =
         app.pool().admit_upload(client.address()).inspect_err(|it| too_many_uploads(app, client, *it))?;
-    Ok((reading.await?, turn.admitted()))
+    Ok((reading.await?, attempts.admitted()))
 }
 
 /// Returns the result of `reading` if it is available without waiting for the client.
-async fn at_once<T>(mut reading: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    for turn in 0..TURNS {
-        if turn > 0 {
+async fn poll_without_waiting<T>(mut reading: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    for poll in 0..MAX_POLLS {
+        if poll > 0 {
             tokio::task::yield_now().await;
         }
         if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
@@ -181,19 +181,19 @@ fn account(shard: &Shard, app: &App, client: &Client) -> Account {
     }
 }
 
-impl Exchange<'_> {
-    async fn run(&self, mut turn: Turn) -> Result<Response<Body>, Reply> {
+impl ProxiedRequest<'_> {
+    async fn run(&self, mut attempts: Attempts) -> Result<Response<Body>, Reply> {
         let (pool, shard) = (self.app.pool(), self.shard.number());
-        let limit = self.app.limits.request.map(|it| it + BACKSTOP);
+        let limit = self.app.limits.request.map(|it| it + WORKER_GRACE);
         let mut lost = 0;
         loop {
             let mode = if lost == 0 { Mode::Shared } else { Mode::Exclusive };
-            let lease = pool.acquire(shard, mode, &mut turn).await.map_err(|it| self.refused(it))?;
+            let lease = pool.acquire(shard, mode, &mut attempts).await.map_err(|it| self.refused(it))?;
             let (link, granted) = (Arc::clone(lease.link()), lease.granted());
             let pending = link.begin(lease, limit, self.message());
             match self.attempt(pending, &mut lost).await {
                 Next::Requeue => {}
-                Next::Retry => turn.extend(granted.elapsed()),
+                Next::Retry => attempts.extend(granted.elapsed()),
                 Next::Answer(Ok(mut response)) if self.shard.access_log() => {
                     ServedBy::note(link, &mut response);
                     return Ok(response);
@@ -220,17 +220,17 @@ impl Exchange<'_> {
             let open = async move { link.bodies().open(id, upload).await };
             call = Some(AbortOnDropHandle::new(self.shard.tasks().spawn(open)));
         };
-        let outcome = pending.outcome(need_body, |headers| hinted |= self.hint(headers)).await;
+        let outcome = pending.outcome(need_body, |headers| hinted |= self.send_early_hints(headers)).await;
         if hinted {
             self.client.early_hints().withdraw();
         }
         match outcome {
             Outcome::Response { failure: Some(failure), .. } if self.shard.mode().is_development() => {
-                let asked = Asked::new(self.id, self.head);
-                Next::Answer(Ok(Failure::Request(&failure.traceback).response(&asked)))
+                let info = RequestInfo::new(self.id, self.head);
+                Next::Answer(Ok(Failure::Request(&failure.traceback).response(&info)))
             }
             Outcome::Response { status, headers, body, streamed, reason, file, failure: _ } => {
-                match self.head_of(status, reason, headers) {
+                match self.response_head(status, reason, headers) {
                     Err(reply) => Next::Answer(Err(reply)),
                     Ok(response) if let Some(file) = file => {
                         // Boxed because it is rare: the futures of all requests are copied a few times at
@@ -244,7 +244,7 @@ impl Exchange<'_> {
                         match Box::pin(self.stream(response, receiving, call, &mut pending)).await {
                             Some(response) => Next::Answer(Ok(response)),
                             // The client has received nothing yet.
-                            None => self.after(self.broken(), pending.worker(), lost),
+                            None => self.handle_lost_worker(self.broken(), pending.worker(), lost),
                         }
                     }
                     Ok(response) => Next::Answer(Ok(inline(response, body))),
@@ -253,12 +253,12 @@ impl Exchange<'_> {
             Outcome::HandedBack => Next::Requeue,
             Outcome::TimedOut => Next::Answer(Err(Reply::AppTimeout)),
             Outcome::NoAnswer => Next::Answer(Err(self.too_slow())),
-            Outcome::Broken(broken) => self.after(broken, pending.worker(), lost),
+            Outcome::Broken(broken) => self.handle_lost_worker(broken, pending.worker(), lost),
         }
     }
 
     /// Sends early hints to the client, if its protocol allows that. Returns whether it does.
-    fn hint(&self, headers: Vec<Header>) -> bool {
+    fn send_early_hints(&self, headers: Vec<Header>) -> bool {
         // HTTP/1.0 has no interim responses (RFC 9110, section 15.2).
         if self.head.version != Version::HTTP_11 {
             return false;
@@ -274,11 +274,11 @@ impl Exchange<'_> {
 
     /// Decides what happens to a request whose worker was lost. One that hasn't started running is never
     /// lost; one that has is only tried again if its method is safe (RFC 9110, section 9.2.1).
-    fn after(&self, broken: Broken, worker: &str, lost: &mut u32) -> Next {
+    fn handle_lost_worker(&self, broken: Broken, worker: &str, lost: &mut u32) -> Next {
         let safe = self.head.method.is_safe();
         *lost += u32::from(safe);
         match broken {
-            Broken::NotKnownToHaveBegun if *lost < MOST_LOST => Next::Retry,
+            Broken::NotKnownToHaveBegun if *lost < MAX_LOST_WORKERS => Next::Retry,
             _ => {
                 let Self { app, head, .. } = self;
                 warn!(app = app.name(), worker, request = %self.id, method = %head.method, path = head.uri.path(), "worker lost with the request");
@@ -335,7 +335,12 @@ impl Exchange<'_> {
     }
 
     /// Builds the response without its body.
-    fn head_of(&self, status: u32, reason: Bytes, headers: Vec<Header>) -> Result<Response<Body>, Reply> {
+    fn response_head(
+        &self,
+        status: u32,
+        reason: Bytes,
+        headers: Vec<Header>,
+    ) -> Result<Response<Body>, Reply> {
         let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
         let status =
             status.filter(|it| !it.is_informational()).ok_or_else(|| self.bad_response("its status"))?;

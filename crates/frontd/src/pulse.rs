@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use tracing::{error, info};
 
 /// Time between two heartbeats.
-const BEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A shard without a heartbeat for this long is hung.
-const HUNG: Duration = Duration::from_secs(10);
+const HUNG_AFTER: Duration = Duration::from_secs(10);
 
 /// The last heartbeats of all shards.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Pulse {
 
     /// Sends the heartbeats of a shard while it is polled.
     pub(crate) async fn beat(&self, shard: usize) {
-        let mut ticks = tokio::time::interval(BEAT);
+        let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
         loop {
             ticks.tick().await;
             self.set(shard, self.now());
@@ -52,13 +52,13 @@ impl Pulse {
         let now = self.now();
         let since =
             |beat: &AtomicU64| Duration::from_millis(now.saturating_sub(beat.load(Ordering::Relaxed)));
-        self.beats.iter().map(since).enumerate().find(|(_, it)| *it > HUNG)
+        self.beats.iter().map(since).enumerate().find(|(_, it)| *it > HUNG_AFTER)
     }
 
     /// Logs when a shard hangs, and when all make progress again. Never returns.
     pub(crate) async fn watch(&self) {
         let mut hangs = false;
-        let mut ticks = tokio::time::interval(BEAT);
+        let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
         loop {
             ticks.tick().await;
             match self.hung() {
@@ -96,8 +96,8 @@ mod tests {
     /// A single-threaded runtime, like a shard's, that is really blocked.
     #[test]
     fn a_blocked_thread_counts_as_hung_until_it_continues() {
-        let pulse = Arc::new(Pulse::silent_for(2, HUNG * 2));
-        assert!(pulse.hung().is_some_and(|(shard, since)| shard == 0 && since >= HUNG * 2));
+        let pulse = Arc::new(Pulse::silent_for(2, HUNG_AFTER * 2));
+        assert!(pulse.hung().is_some_and(|(shard, since)| shard == 0 && since >= HUNG_AFTER * 2));
         pulse.end(1);
         let (hang, hung) = mpsc::channel::<()>();
         let shard = Arc::clone(&pulse);

@@ -169,10 +169,10 @@ struct Known<K, V> {
 }
 
 impl<K: Hash + Eq, V> Shares<K, V> {
-    const FEW: usize = 256;
+    const MIN_PURGE: usize = 256;
 
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Known { values: HashMap::new(), purge_at: Self::FEW }))
+        Self(Mutex::new(Known { values: HashMap::new(), purge_at: Self::MIN_PURGE }))
     }
 
     /// Returns the value of `key`, and creates it with `make` if there is none.
@@ -183,7 +183,7 @@ impl<K: Hash + Eq, V> Shares<K, V> {
         }
         if known.values.len() >= known.purge_at {
             known.values.retain(|_, it| it.strong_count() > 0);
-            known.purge_at = (known.values.len() * 2).max(Self::FEW);
+            known.purge_at = (known.values.len() * 2).max(Self::MIN_PURGE);
         }
         let value = make();
         known.values.insert(key, Arc::downgrade(&value));

@@ -14,8 +14,8 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::body::Body;
 use crate::head_guard::Violation;
 pub(crate) use failure::Failure;
-use page::Answer;
-pub(crate) use page::{Asked, More, Site};
+use page::Page;
+pub(crate) use page::{Details, RequestInfo, Site};
 
 /// Why frontd responds to a request itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,27 +126,27 @@ impl Reply {
     }
 
     /// Whether only the client can fix it.
-    pub(crate) fn is_of_client(self) -> bool {
+    pub(crate) fn is_client_error(self) -> bool {
         self.status().is_client_error() || matches!(self, Self::Malformed(_))
     }
 
-    pub(crate) fn response(self, asked: &Asked<'_>) -> Response<Body> {
-        self.response_with(asked, More::Nothing)
+    pub(crate) fn response(self, info: &RequestInfo<'_>) -> Response<Body> {
+        self.response_with(info, Details::Nothing)
     }
 
     /// A response with additional content.
-    pub(crate) fn response_with(self, asked: &Asked<'_>, more: More) -> Response<Body> {
+    pub(crate) fn response_with(self, info: &RequestInfo<'_>, more: Details) -> Response<Body> {
         let text = match self {
             Self::Malformed(violation) => format!("{}: {violation}.", self.text()).into(),
             _ => Cow::Borrowed(self.text()),
         };
-        Answer { status: self.status(), text: &text, more }.write(asked)
+        Page { status: self.status(), text: &text, more }.write(info)
     }
 }
 
 /// Adds the page to a response for a static file that isn't served. `response` has the status and headers,
 /// and no body yet.
-pub(crate) fn complete(response: Response<Body>, asked: &Asked<'_>) -> Response<Body> {
+pub(crate) fn complete(response: Response<Body>, info: &RequestInfo<'_>) -> Response<Body> {
     let status = response.status();
     let text = match status {
         StatusCode::FORBIDDEN => "The server may not read this file.",
@@ -158,7 +158,7 @@ pub(crate) fn complete(response: Response<Body>, asked: &Asked<'_>) -> Response<
         _ if status.is_client_error() || status.is_server_error() => "The server could not read this file.",
         _ => return response,
     };
-    let mut page = Answer { status, text, more: More::Nothing }.write(asked);
+    let mut page = Page { status, text, more: Details::Nothing }.write(info);
     page.headers_mut().extend(response.into_parts().0.headers);
     page
 }

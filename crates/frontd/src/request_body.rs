@@ -12,13 +12,13 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 /// Maximum time between two reads.
-const SILENCE: Duration = Duration::from_secs(60);
+const MAX_SILENCE: Duration = Duration::from_secs(60);
 
 /// Extra time in addition to what the minimum rate allows.
-const GRACE: Duration = SILENCE;
+const GRACE: Duration = MAX_SILENCE;
 
 /// How long to keep reading from a client after its response, so that it sees the response and stops sending.
-const LINGER: Duration = Duration::from_secs(30);
+const LINGER_TIME: Duration = Duration::from_secs(30);
 
 /// How many bytes to read meanwhile.
 const LINGER_BYTES: usize = 32 << 20;
@@ -80,7 +80,7 @@ impl RequestBody {
                 }
             }
         };
-        let _client_sends_on = tokio::time::timeout(LINGER, rest).await;
+        let _client_sends_on = tokio::time::timeout(LINGER_TIME, rest).await;
     }
 }
 
@@ -89,13 +89,13 @@ impl Pace {
     fn deadline(self, since: Instant, before: Duration, received: u64) -> Instant {
         let by_rate = received.checked_div(self.rate).map(|it| GRACE.saturating_add(Duration::from_secs(it)));
         let in_all = by_rate.unwrap_or(Duration::MAX).min(self.timeout);
-        since + in_all.saturating_sub(before).min(SILENCE)
+        since + in_all.saturating_sub(before).min(MAX_SILENCE)
     }
 }
 
 impl Wait {
     fn new() -> Self {
-        Self { timer: Box::pin(tokio::time::sleep(SILENCE)), since: None, before: Duration::ZERO }
+        Self { timer: Box::pin(tokio::time::sleep(MAX_SILENCE)), since: None, before: Duration::ZERO }
     }
 
     /// Ready when the wait is too long. `deadline` computes the deadline from the start of this wait and the
@@ -180,6 +180,6 @@ mod tests {
             assert_eq!(deadline - now, second * left, "{received} bytes in {before} s");
         }
         let pace = Pace { rate: 0, ..pace };
-        assert_eq!(pace.deadline(now, second * 100, 0) - now, SILENCE);
+        assert_eq!(pace.deadline(now, second * 100, 0) - now, MAX_SILENCE);
     }
 }

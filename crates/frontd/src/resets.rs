@@ -26,11 +26,11 @@ use crate::metrics::Metrics;
 
 /// How many unanswered requests a connection may reset within [`PERIOD`]. A browser that leaves a page resets
 /// all its running requests, somewhat more than a hundred, and may do so several times in a row.
-const MOST: u32 = 500;
+const MAX_RESETS: u32 = 500;
 
 /// Maximum of the additional resets, one for every two answered requests: a proxy carries the requests of
 /// many clients.
-const MOST_MORE: u64 = 10_000;
+const MAX_EXTRA_RESETS: u64 = 10_000;
 
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -40,7 +40,7 @@ const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 
 
 /// How many bytes to read and discard at the end. Otherwise, closing would reset the connection, and the
 /// client might never see the GOAWAY.
-const UNREAD: usize = 256 * 1024;
+const MAX_DISCARDED: usize = 256 * 1024;
 
 /// The requests of one connection that the client has reset.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Resets {
         self.exceeded.cancelled().await;
     }
 
-    pub(crate) fn are_too_many(&self) -> bool {
+    pub(crate) fn is_exceeded(&self) -> bool {
         self.exceeded.is_cancelled()
     }
 
@@ -83,7 +83,7 @@ impl Resets {
         let Recent { since, count } = former.unwrap_or(Recent { since: now, count: 0 });
         *recent = Some(Recent { since, count: count + 1 });
         let more = self.answered.load(Ordering::Relaxed) / 2;
-        if u64::from(count) >= u64::from(MOST) + more.min(MOST_MORE) {
+        if u64::from(count) >= u64::from(MAX_RESETS) + more.min(MAX_EXTRA_RESETS) {
             self.exceeded.cancel();
         }
     }
@@ -128,7 +128,7 @@ impl Drop for Unanswered {
 }
 
 /// Whether h2 closed the connection because the client did something too often.
-pub(crate) fn is_calmed(error: &hyper::Error) -> bool {
+pub(crate) fn is_enhance_your_calm(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
     cause.is_some_and(|it| it.is_library() && it.reason() == Some(Reason::ENHANCE_YOUR_CALM))
 }
@@ -177,7 +177,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Guarded<IO> {
         }
         let _closed = Pin::new(&mut self.io).poll_shutdown(cx);
         let (mut unread, mut block) = (0, [0; 4096]);
-        while unread < UNREAD {
+        while unread < MAX_DISCARDED {
             let mut buf = ReadBuf::new(&mut block);
             match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => unread += buf.filled().len(),
@@ -193,7 +193,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<IO> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.resets.are_too_many() {
+        if self.resets.is_exceeded() {
             self.end(cx);
             let source = io::Error::new(io::ErrorKind::ConnectionAborted, "too many requests were reset");
             return Poll::Ready(Err(source));
@@ -248,34 +248,34 @@ mod tests {
     fn occasional_resets_are_allowed() {
         let (resets, began) = (Resets::default(), Instant::now());
         for period in 0..10 {
-            (0..MOST).for_each(|_| resets.count(began + PERIOD * period));
+            (0..MAX_RESETS).for_each(|_| resets.count(began + PERIOD * period));
         }
-        assert!(!resets.are_too_many());
+        assert!(!resets.is_exceeded());
         resets.count(began + PERIOD * 9);
-        assert!(resets.are_too_many());
+        assert!(resets.is_exceeded());
     }
 
     /// A proxy carries the requests of many clients over one connection.
     #[tokio::test]
     async fn a_client_with_more_answered_requests_may_reset_more() {
         let (resets, now) = (Arc::new(Resets::default()), Instant::now());
-        for _ in 0..MOST {
+        for _ in 0..MAX_RESETS {
             Arc::clone(&resets).watch(async {}).await;
         }
-        (0..MOST + MOST / 2).for_each(|_| resets.count(now));
-        assert!(!resets.are_too_many());
+        (0..MAX_RESETS + MAX_RESETS / 2).for_each(|_| resets.count(now));
+        assert!(!resets.is_exceeded());
         resets.count(now);
-        assert!(resets.are_too_many());
+        assert!(resets.is_exceeded());
     }
 
     #[test]
     fn resets_are_always_bounded() {
         let (resets, now) = (Resets::default(), Instant::now());
         resets.answered.store(u64::MAX, Ordering::Relaxed);
-        (0..u64::from(MOST) + MOST_MORE).for_each(|_| resets.count(now));
-        assert!(!resets.are_too_many());
+        (0..u64::from(MAX_RESETS) + MAX_EXTRA_RESETS).for_each(|_| resets.count(now));
+        assert!(!resets.is_exceeded());
         resets.count(now);
-        assert!(resets.are_too_many());
+        assert!(resets.is_exceeded());
     }
 
     #[tokio::test]

@@ -86,7 +86,7 @@ impl Routes {
         }
         debug!(version, apps = self.apps.len(), "routing table changed");
         self.publish();
-        if let Err(error) = self.keep() {
+        if let Err(error) = self.save() {
             warn!(file = %self.file.display(), %error, "cannot save the routing table: after a restart, frontd will wait for emperord");
         }
     }
@@ -102,7 +102,7 @@ impl Routes {
 
     /// Saves the table. It is written to another file and renamed, so that a crash leaves the old or the new
     /// table. The name contains the pid, since another frontd may use the same folder.
-    fn keep(&self) -> io::Result<()> {
+    fn save(&self) -> io::Result<()> {
         let snapshot = Snapshot { apps: self.apps.values().cloned().collect() };
         let fresh = self.file.with_extension(format!("new-{}", std::process::id()));
         fs::write(&fresh, snapshot.encode_to_vec())?;

@@ -22,13 +22,13 @@ use tokio::time::{Instant, Sleep};
 use crate::quota::Quota;
 
 /// While response memory is full, a closed window is given this fraction of the timeout.
-const SHORT: u32 = 10;
+const MEMORY_FULL_DIVISOR: u32 = 10;
 
 /// The same for a socket, since a slow connection may accept no data for some seconds.
-const SHORT_SOCKET: u32 = 4;
+const SOCKET_MEMORY_FULL_DIVISOR: u32 = 4;
 
 /// A stream that waits for its turn on a slow connection is given this many timeouts.
-const BACKLOGGED: u32 = 5;
+const BACKLOG_FACTOR: u32 = 5;
 
 /// Whether the socket of a connection is full, shared with its streams.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +60,7 @@ impl SendTimeout {
             }
             return written;
         }
-        let short = self.timeout / SHORT_SOCKET;
+        let short = self.timeout / SOCKET_MEMORY_FULL_DIVISOR;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(short)));
         let since = *self.since.get_or_insert_with(|| {
             self.backlog.0.store(true, Ordering::Relaxed);
@@ -130,31 +130,31 @@ impl AsyncWrite for SendTimeout {
 
 /// Whom an exchange waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum WaitingFor {
     /// The app, the disk, or frontd.
-    Ours,
+    Server,
     /// The client, which has to open its window. The number counts the chunks since then.
     Client(u32),
 }
 
 tokio::task_local! {
-    static TURN: Cell<Turn>;
+    static WAITING_FOR: Cell<WaitingFor>;
 }
 
 /// Records that hyper has a chunk to send.
-pub(crate) fn offered() {
+pub(crate) fn wait_for_client() {
     // Over HTTP/1.1, nothing is watched.
-    let _unwatched = TURN.try_with(|it| {
+    let _unwatched = WAITING_FOR.try_with(|it| {
         it.set(match it.get() {
-            Turn::Ours => Turn::Client(0),
-            Turn::Client(pieces) => Turn::Client(pieces.wrapping_add(1)),
+            WaitingFor::Server => WaitingFor::Client(0),
+            WaitingFor::Client(pieces) => WaitingFor::Client(pieces.wrapping_add(1)),
         });
     });
 }
 
 /// Records that hyper waits for the next chunk of the response.
-pub(crate) fn awaited() {
-    let _unwatched = TURN.try_with(|it| it.set(Turn::Ours));
+pub(crate) fn wait_for_server() {
+    let _unwatched = WAITING_FOR.try_with(|it| it.set(WaitingFor::Server));
 }
 
 /// The send timeout for the streams of one HTTP/2 connection.
@@ -173,22 +173,22 @@ pub(crate) enum End {
 }
 
 impl Watch {
-    /// Runs an exchange to its end, or until the client has read nothing for too long. `is_short` tells
+    /// Runs an exchange to its end, or until the client has read nothing for too long. `is_memory_full` tells
     /// whether response memory is full.
     pub(crate) fn run<F: Future, S: Fn() -> bool>(
         self,
         exchange: F,
-        is_short: S,
+        is_memory_full: S,
     ) -> impl Future<Output = End> {
-        let (turn, since, timer) = (Turn::Ours, Instant::now(), None);
-        let watched = Watched { exchange, watch: self, is_short, turn, since, timer };
-        TURN.scope(Cell::new(Turn::Ours), watched)
+        let (waiting_for, since, timer) = (WaitingFor::Server, Instant::now(), None);
+        let watched = Watched { exchange, watch: self, is_memory_full, waiting_for, since, timer };
+        WAITING_FOR.scope(Cell::new(WaitingFor::Server), watched)
     }
 
-    fn limit(&self, is_short: impl Fn() -> bool) -> Duration {
-        match (is_short(), self.backlog.0.load(Ordering::Relaxed)) {
-            (true, false) => self.timeout / SHORT,
-            (false, true) => self.timeout * BACKLOGGED,
+    fn limit(&self, is_memory_full: impl Fn() -> bool) -> Duration {
+        match (is_memory_full(), self.backlog.0.load(Ordering::Relaxed)) {
+            (true, false) => self.timeout / MEMORY_FULL_DIVISOR,
+            (false, true) => self.timeout * BACKLOG_FACTOR,
             _ => self.timeout,
         }
     }
@@ -200,9 +200,9 @@ pin_project! {
         #[pin]
         exchange: F,
         watch: Watch,
-        is_short: S,
+        is_memory_full: S,
         // Whom it waited for when it was last polled.
-        turn: Turn,
+        waiting_for: WaitingFor,
         // When it began to wait for the client, or when the client last read something.
         since: Instant,
         // Created with the first wait.
@@ -219,26 +219,26 @@ impl<F: Future, S: Fn() -> bool> Future for Watched<F, S> {
         if this.exchange.poll(cx).is_ready() {
             return Poll::Ready(End::Done);
         }
-        let turn = TURN.with(Cell::get);
-        let before = std::mem::replace(this.turn, turn);
-        if turn == Turn::Ours {
+        let waiting_for = WAITING_FOR.with(Cell::get);
+        let before = std::mem::replace(this.waiting_for, waiting_for);
+        if waiting_for == WaitingFor::Server {
             return Poll::Pending;
         }
-        if turn != before {
+        if waiting_for != before {
             *this.since = Instant::now();
         }
-        let tick = this.watch.timeout / SHORT;
+        let tick = this.watch.timeout / MEMORY_FULL_DIVISOR;
         let mut timer = this.timer;
         if timer.is_none() {
             timer.set(Some(tokio::time::sleep(tick)));
         }
         let Some(mut timer) = timer.as_pin_mut() else { return Poll::Pending };
         // A timer that is still armed can stay: when it fires, it only checks.
-        if before == Turn::Ours && timer.is_elapsed() {
+        if before == WaitingFor::Server && timer.is_elapsed() {
             timer.as_mut().reset(*this.since + tick);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if this.since.elapsed() >= this.watch.limit(&*this.is_short) {
+            if this.since.elapsed() >= this.watch.limit(&*this.is_memory_full) {
                 return Poll::Ready(End::Stalled);
             }
             timer.as_mut().reset(Instant::now() + tick);
@@ -267,12 +267,12 @@ mod tests {
             // The app is slow, which doesn't count.
             tokio::time::sleep(TIMEOUT * 10).await;
             for _ in 0..20 {
-                offered();
+                wait_for_client();
                 tokio::time::sleep(TIMEOUT / 2).await;
             }
-            awaited();
+            wait_for_server();
             tokio::time::sleep(TIMEOUT * 10).await;
-            offered();
+            wait_for_client();
             std::future::pending::<()>().await;
         };
         assert_eq!(watch().run(exchange, || false).await, End::Stalled);
@@ -282,13 +282,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_send_gets_less_time_if_memory_is_full_and_more_if_the_connection_is_full() {
-        let stalled = async |watch: &Watch, is_short: bool| {
+        let stalled = async |watch: &Watch, is_memory_full: bool| {
             let began = Instant::now();
             let exchange = async {
-                offered();
+                wait_for_client();
                 std::future::pending::<()>().await;
             };
-            assert_eq!(watch.clone().run(exchange, || is_short).await, End::Stalled);
+            assert_eq!(watch.clone().run(exchange, || is_memory_full).await, End::Stalled);
             began.elapsed()
         };
         let watch = watch();

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::body::Body;
 use crate::client::Client;
-use crate::replies::{self, Asked, Reply};
+use crate::replies::{self, Reply, RequestInfo};
 use crate::request_id::RequestId;
 use crate::static_files::{OpenError, PartError, StaticFolder};
 use crate::table::App;
@@ -57,7 +57,7 @@ pub(crate) async fn send(
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(part.length));
             Ok(response)
         }
-        None => Ok(whole(folder, &rest, client, &Asked::new(id, head), response).await),
+        None => Ok(whole(folder, &rest, client, &RequestInfo::new(id, head), response).await),
     }
 }
 
@@ -85,10 +85,10 @@ async fn whole(
     folder: &StaticFolder,
     rest: &str,
     client: &Client,
-    asked: &Asked<'_>,
+    info: &RequestInfo<'_>,
     response: Response<Body>,
 ) -> Response<Body> {
-    let head = asked.head;
+    let head = info.head;
     let is_read = head.method == Method::GET || head.method == Method::HEAD;
     let method = if is_read { &head.method } else { &Method::GET };
     let is_usual = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
@@ -102,7 +102,7 @@ async fn whole(
     match sent.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => merged(response, sent),
         // The error page needs nothing from the app's response.
-        _ => replies::complete(sent, asked),
+        _ => replies::complete(sent, info),
     }
 }
 

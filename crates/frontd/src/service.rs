@@ -18,7 +18,7 @@ use crate::head_guard::Violation;
 use crate::log_limit::LogLimit;
 use crate::mode::Mode;
 use crate::proxy;
-use crate::replies::{self, Asked, More, Reply, Site};
+use crate::replies::{self, Details, Reply, RequestInfo, Site};
 use crate::request_body::RequestBody;
 use crate::request_id::RequestId;
 use crate::served_by::ServedBy;
@@ -29,10 +29,10 @@ use crate::url_path::{self, TooLong};
 use crate::yield_before_park;
 
 /// Bytes of responses that a connection may hold in memory regardless of the limits.
-const ALWAYS: u64 = 1 << 20;
+const ALWAYS_ADMITTED: u64 = 1 << 20;
 
-/// How often a waiting request checks whether its connection holds less than `ALWAYS`.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a waiting request checks whether its connection holds less than `ALWAYS_ADMITTED`.
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Responds to `request`, and writes an access log line if enabled.
 pub(crate) async fn respond(shard: &Shard, client: &Client, request: Request<Incoming>) -> Response<Body> {
@@ -80,15 +80,15 @@ pub(crate) fn refuse_plain(shard: &Shard, client: &Client, request: Request<Inco
     let violation = client.refusal().of(&request);
     let (head, _) = request.into_parts();
     let mut response = match violation {
-        Some(violation) => refuse_head(client, violation, &Asked::new(id, &head)),
+        Some(violation) => refuse_head(client, violation, &RequestInfo::new(id, &head)),
         None => {
             shard.metrics().unrouted.inc();
-            told(shard, client, None, Reply::PlainHttp, id);
+            record_refusal(shard, client, None, Reply::PlainHttp, id);
             let url = Authority::of(&head).ok().filter(|it| !it.host.is_empty()).map(|it| {
                 let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
-                More::Url(format!("https://{}{target}", String::from_utf8_lossy(&it.text)))
+                Details::Url(format!("https://{}{target}", String::from_utf8_lossy(&it.text)))
             });
-            Reply::PlainHttp.response_with(&Asked::new(id, &head), url.unwrap_or_default())
+            Reply::PlainHttp.response_with(&RequestInfo::new(id, &head), url.unwrap_or_default())
         }
     };
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -99,14 +99,14 @@ async fn answer(shard: &Shard, client: &Client, id: RequestId, request: Request<
     let violation = client.refusal().of(&request);
     let (mut head, body) = request.into_parts();
     if let Some(violation) = violation {
-        return refuse_head(client, violation, &Asked::new(id, &head));
+        return refuse_head(client, violation, &RequestInfo::new(id, &head));
     }
     let mut body = RequestBody::new(body, &shard.config().limits);
     let response = match url_path::normalize(&mut head.uri) {
         Ok(()) => route(shard, client, &head, id, &mut body).await,
         Err(TooLong) => {
             let reply = Reply::Malformed(Violation::TargetTooLong);
-            refuse(shard, client, None, reply, &Asked::new(id, &head))
+            refuse(shard, client, None, reply, &RequestInfo::new(id, &head))
         }
     };
     // An HTTP/1.1 client that expects `100 Continue` hasn't started to send its body.
@@ -128,9 +128,9 @@ async fn route(
     id: RequestId,
     body: &mut RequestBody,
 ) -> Response<Body> {
-    let (path, asked) = (head.uri.path(), Asked::new(id, head));
+    let (path, info) = (head.uri.path(), RequestInfo::new(id, head));
     let routed = match Authority::of(head) {
-        _ if let Some(reply) = wrong_fields(shard, head) => Err(reply),
+        _ if let Some(reply) = check_fields(shard, head) => Err(reply),
         _ if head.method == Method::CONNECT => Err(Reply::NoTunnel),
         Err(reply) => Err(reply),
         Ok(_) if head.method == Method::OPTIONS && path == "*" => return replies::options(),
@@ -144,26 +144,26 @@ async fn route(
         Err(reply) => {
             shard.metrics().unrouted.inc();
             if reply == Reply::NoApp && shard.mode() == Mode::Development {
-                told(shard, client, None, reply, id);
-                return reply.response_with(&asked, More::Sites(sites(shard, client, head)));
+                record_refusal(shard, client, None, reply, id);
+                return reply.response_with(&info, Details::Sites(sites(shard, client, head)));
             }
-            return refuse(shard, client, None, reply, &asked);
+            return refuse(shard, client, None, reply, &info);
         }
     };
     let response = match app.static_file(path) {
         _ if !has_room(shard, client).await => {
-            refuse(shard, client, Some(app.name()), Reply::Overloaded, &asked)
+            refuse(shard, client, Some(app.name()), Reply::Overloaded, &info)
         }
         Some((folder, rest)) => {
             yield_before_park::file();
             let files = &client.share().files;
             let mut response = folder.serve(&head.method, rest, &head.headers, files).await;
             static_files::keep_query(&mut response, head.uri.query());
-            replies::complete(response.map(Body::file), &asked)
+            replies::complete(response.map(Body::file), &info)
         }
         None => {
             let answered = proxy::forward(shard, &app, client, &authority, head, id, body).await;
-            answered.unwrap_or_else(|reply| refuse(shard, client, Some(app.name()), reply, &asked))
+            answered.unwrap_or_else(|reply| refuse(shard, client, Some(app.name()), reply, &info))
         }
     };
     app.metrics().responded(response.status());
@@ -175,7 +175,7 @@ async fn find_app(shard: &Shard, authority: &Authority, path: &str) -> Result<Ar
     if let Some(app) = shard.route(authority.host(), path) {
         return Ok(app);
     }
-    if !shard.is_ready() && !shard.learns_what_to_serve().await {
+    if !shard.is_ready() && !shard.wait_for_table().await {
         return Err(Reply::NotReady);
     }
     shard.route(authority.host(), path).ok_or(Reply::NoApp)
@@ -194,7 +194,7 @@ fn sites(shard: &Shard, client: &Client, head: &Parts) -> Vec<Site> {
 }
 
 /// Checks the header fields of an HTTP/2 request. `head_guard` has already checked those of HTTP/1.1.
-fn wrong_fields(shard: &Shard, head: &Parts) -> Option<Reply> {
+fn check_fields(shard: &Shard, head: &Parts) -> Option<Reply> {
     if head.version != Version::HTTP_2 {
         return None;
     }
@@ -211,10 +211,10 @@ fn wrong_fields(shard: &Shard, head: &Parts) -> Option<Reply> {
 }
 
 /// Refuses a request whose head violates HTTP. The guard has already counted it.
-fn refuse_head(client: &Client, violation: Violation, asked: &Asked<'_>) -> Response<Body> {
-    let (client, reason, request) = (client.address(), violation.name(), asked.id);
+fn refuse_head(client: &Client, violation: Violation, info: &RequestInfo<'_>) -> Response<Body> {
+    let (client, reason, request) = (client.address(), violation.name(), info.id);
     debug!(%client, reason, %request, "refused a request: {violation}");
-    Reply::Malformed(violation).response(asked)
+    Reply::Malformed(violation).response(info)
 }
 
 /// Refuses a request with a built-in page. Each refusal is counted and logged: mistakes of clients at
@@ -224,14 +224,14 @@ fn refuse(
     client: &Client,
     app: Option<&str>,
     reply: Reply,
-    asked: &Asked<'_>,
+    info: &RequestInfo<'_>,
 ) -> Response<Body> {
-    told(shard, client, app, reply, asked.id).response(asked)
+    record_refusal(shard, client, app, reply, info.id).response(info)
 }
 
 /// Counts and logs a refusal. Returns the reply to send, which is more specific if the guard knows the
 /// reason.
-fn told(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply, id: RequestId) -> Reply {
+fn record_refusal(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply, id: RequestId) -> Reply {
     static NOT_SERVED: LogLimit = LogLimit::new();
     let reply = match client.refusal().violation() {
         // The guard has already counted this.
@@ -242,7 +242,7 @@ fn told(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply, id: Req
         }
     };
     let (reason, client) = (reply.name(), client.address());
-    if reply.is_of_client() {
+    if reply.is_client_error() {
         debug!(%client, app, reason, request = %id, "refused a request");
     } else if let Some(withheld) = NOT_SERVED.pass() {
         info!(%client, app, reason, request = %id, withheld, "a request was not served");
@@ -251,18 +251,18 @@ fn told(shard: &Shard, client: &Client, app: Option<&str>, reply: Reply, id: Req
 }
 
 /// Waits while this connection holds too much response data in memory, for up to the send timeout. Returns
-/// whether there is room. A connection that holds less than `ALWAYS` never waits.
+/// whether there is room. A connection that holds less than `ALWAYS_ADMITTED` never waits.
 async fn has_room(shard: &Shard, client: &Client) -> bool {
     let memory = client.memory();
-    let may_pass = || memory.uses_less_than(ALWAYS) || !memory.is_full();
+    let may_pass = || memory.uses_less_than(ALWAYS_ADMITTED) || !memory.is_full();
     if may_pass() {
         return true;
     }
     let limit = shard.config().limits.send_timeout;
     let room = async {
         while !may_pass() {
-            // `room` doesn't wake us when usage falls below `ALWAYS` while the limit is still exceeded.
-            let _looks_again = tokio::time::timeout(LOOK, memory.room()).await;
+            // `room` doesn't wake us when usage falls below `ALWAYS_ADMITTED` while the limit is still exceeded.
+            let _check_again = tokio::time::timeout(ROOM_CHECK_INTERVAL, memory.room()).await;
         }
     };
     let has_room = tokio::time::timeout(limit, room).await.is_ok();

@@ -68,19 +68,19 @@ struct Accepted {
     stream: std::net::TcpStream,
     peer: SocketAddr,
     transport: Transport,
-    place: Place,
+    guard: ConnectionGuard,
 }
 
 /// The sending side of a shard's queue of connections that other shards accepted.
 #[derive(Debug, Clone)]
-struct Door {
+struct Handoff {
     open: Arc<AtomicUsize>,
     accepted: mpsc::UnboundedSender<Accepted>,
 }
 
 /// Counts a connection until it is dropped.
 #[derive(Debug)]
-struct Place {
+struct ConnectionGuard {
     open: Arc<AtomicUsize>,
     shared: Arc<Shared>,
     /// The usage of the client's address.
@@ -109,7 +109,7 @@ impl Refused {
         }
     }
 
-    fn tell(self, peer: SocketAddr) {
+    fn log(self, peer: SocketAddr) {
         static LOGGED: LogLimit = LogLimit::every(30);
         if let Some(withheld) = LOGGED.pass() {
             match self {
@@ -132,8 +132,8 @@ impl Refused {
 /// Returns an error if a thread, a runtime or a file descriptor can't be created.
 pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thread::JoinHandle<()>>> {
     let shards = shared.config.shards.get();
-    let (doors, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| Door::new()).unzip();
-    let doors = Arc::new(doors);
+    let (handoffs, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| Handoff::new()).unzip();
+    let handoffs = Arc::new(handoffs);
     let start = |(number, receiver)| {
         let mut builder = runtime::Builder::new_current_thread();
         // Blocking file operations run on the threads of `disk`.
@@ -141,9 +141,9 @@ pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thr
         let runtime = builder.enable_all().on_thread_park(yield_before_park::before_park).build()?;
         let shard = Arc::new(Shard::new(number, Arc::clone(shared)));
         let bound = bound.iter().map(Bound::share).collect::<io::Result<_>>()?;
-        let doors = Arc::clone(&doors);
+        let handoffs = Arc::clone(&handoffs);
         let thread = thread::Builder::new().name(format!("shard-{number}"));
-        thread.spawn(move || runtime.block_on(shard.run(bound, doors, receiver)))
+        thread.spawn(move || runtime.block_on(shard.run(bound, handoffs, receiver)))
     };
     receivers.into_iter().enumerate().map(start).collect()
 }
@@ -157,7 +157,7 @@ impl Shard {
     async fn run(
         self: Arc<Self>,
         bound: Vec<Bound>,
-        doors: Arc<Vec<Door>>,
+        handoffs: Arc<Vec<Handoff>>,
         mut receiver: mpsc::UnboundedReceiver<Accepted>,
     ) {
         let background = TaskTracker::new();
@@ -168,7 +168,7 @@ impl Shard {
         for bound in bound {
             match bound.listener(&self.shared.metrics) {
                 Ok(listener) => {
-                    let accept = Arc::clone(&self).accept(listener, Arc::clone(&doors));
+                    let accept = Arc::clone(&self).accept(listener, Arc::clone(&handoffs));
                     drop(background.spawn(accept));
                 }
                 Err(error) => {
@@ -176,11 +176,11 @@ impl Shard {
                 }
             }
         }
-        drop(doors);
+        drop(handoffs);
         // The channel closes with the last accept loop of any shard. Connections passed on until then are
         // served like all others, even though the drain has begun.
         while let Some(accepted) = receiver.recv().await {
-            self.take(accepted);
+            self.receive(accepted);
         }
         self.shared.drain.cancelled().await;
         self.tasks.close();
@@ -195,62 +195,75 @@ impl Shard {
         self.shared.pulse.end(self.number);
     }
 
-    async fn accept(self: Arc<Self>, mut listener: Listener, doors: Arc<Vec<Door>>) {
+    async fn accept(self: Arc<Self>, mut listener: Listener, handoffs: Arc<Vec<Handoff>>) {
         let transport = listener.transport();
         let drain = self.shared.drain.clone();
         while let Some((stream, peer)) = drain.run_until_cancelled(listener.accept()).await {
-            self.place(stream, peer, transport, &doors);
+            self.dispatch(stream, peer, transport, &handoffs);
         }
         // Clients of connections in the accept queue consider themselves connected, and closing the socket
         // would reset them. The number is bounded because other processes may still listen on this socket.
         for (stream, peer) in iter::from_fn(|| listener.accept_waiting()).take(BACKLOG.into()) {
-            self.place(stream, peer, transport, &doors);
+            self.dispatch(stream, peer, transport, &handoffs);
         }
     }
 
     /// Passes a connection to the shard that will serve it.
-    fn place(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, transport: Transport, doors: &[Door]) {
-        let (door, place) = match self.choose(doors, self.shared.clients.of(peer.ip())) {
+    fn dispatch(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        transport: Transport,
+        handoffs: &[Handoff],
+    ) {
+        let (target, guard) = match self.choose(handoffs, self.shared.clients.of(peer.ip())) {
             Ok(chosen) => chosen,
             Err(refused) => {
                 self.shared.metrics.connections_refused.inc();
-                return refused.tell(peer);
+                return refused.log(peer);
             }
         };
-        if door == self.number {
-            return self.serve(stream, peer, transport, place);
+        if target == self.number {
+            return self.serve(stream, peer, transport, guard);
         }
         if let Ok(stream) = stream.into_std() {
-            let _shard_has_ended = doors[door].accepted.send(Accepted { stream, peer, transport, place });
+            let _shard_has_ended =
+                handoffs[target].accepted.send(Accepted { stream, peer, transport, guard });
         }
     }
 
     /// Selects the shard with the fewest connections, preferring this one.
-    fn choose(&self, doors: &[Door], share: Arc<Share>) -> Result<(usize, Place), Refused> {
-        let open = |it: usize| doors[it].open.load(Ordering::Relaxed);
-        let all: usize = (0..doors.len()).map(open).sum();
+    fn choose(&self, handoffs: &[Handoff], share: Arc<Share>) -> Result<(usize, ConnectionGuard), Refused> {
+        let open = |it: usize| handoffs[it].open.load(Ordering::Relaxed);
+        let all: usize = (0..handoffs.len()).map(open).sum();
         let limit = self.shared.connections.load(Ordering::Relaxed);
         let refused = Refused::of(all, share.connections.load(Ordering::Relaxed), limit);
         if let Some(refused) = refused {
             return Err(refused);
         }
-        let fewest = (0..doors.len()).min_by_key(|it| (open(*it), *it != self.number));
+        let fewest = (0..handoffs.len()).min_by_key(|it| (open(*it), *it != self.number));
         let fewest = fewest.unwrap_or(self.number);
-        Ok((fewest, doors[fewest].enter(&self.shared, share)))
+        Ok((fewest, handoffs[fewest].register(&self.shared, share)))
     }
 
-    fn take(self: &Arc<Self>, Accepted { stream, peer, transport, place }: Accepted) {
+    fn receive(self: &Arc<Self>, Accepted { stream, peer, transport, guard }: Accepted) {
         match TcpStream::from_std(stream) {
-            Ok(stream) => self.serve(stream, peer, transport, place),
+            Ok(stream) => self.serve(stream, peer, transport, guard),
             Err(error) => warn!(%peer, %error, "connection lost on its way to another shard"),
         }
     }
 
-    fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, transport: Transport, place: Place) {
+    fn serve(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        transport: Transport,
+        guard: ConnectionGuard,
+    ) {
         let shard = Arc::clone(self);
         self.tasks.spawn(async move {
-            connection::serve(shard, stream, peer, transport, Arc::clone(&place.share)).await;
-            drop(place);
+            connection::serve(shard, stream, peer, transport, Arc::clone(&guard.share)).await;
+            drop(guard);
         });
     }
 
@@ -321,7 +334,7 @@ impl Shard {
     }
 
     /// Waits for the first routing table, for a bounded time. Returns whether there is one.
-    pub(crate) async fn learns_what_to_serve(&self) -> bool {
+    pub(crate) async fn wait_for_table(&self) -> bool {
         self.shared.first_table.wait(self.shared.tables.clone(), &self.shared.drain).await
     }
 
@@ -331,21 +344,21 @@ impl Shard {
     }
 }
 
-impl Door {
+impl Handoff {
     fn new() -> (Self, mpsc::UnboundedReceiver<Accepted>) {
         let (accepted, receiver) = mpsc::unbounded_channel();
         (Self { open: Arc::default(), accepted }, receiver)
     }
 
-    fn enter(&self, shared: &Arc<Shared>, share: Arc<Share>) -> Place {
+    fn register(&self, shared: &Arc<Shared>, share: Arc<Share>) -> ConnectionGuard {
         share.connections.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         shared.metrics.connections.inc();
-        Place { open: Arc::clone(&self.open), shared: Arc::clone(shared), share }
+        ConnectionGuard { open: Arc::clone(&self.open), shared: Arc::clone(shared), share }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.share.connections.fetch_sub(1, Ordering::Relaxed);
@@ -369,20 +382,20 @@ mod tests {
     async fn a_connection_passed_on_by_another_shard_during_a_drain_is_served() {
         let folder = tempfile::tempdir().unwrap();
         let shared = Arc::new(testing::shared(folder.path(), &[]));
-        let (door, receiver) = Door::new();
-        let doors = Arc::new(vec![door]);
+        let (handoff, receiver) = Handoff::new();
+        let handoffs = Arc::new(vec![handoff]);
         let shard = testing::shard(&shared);
         shared.drain.cancel();
-        let run = TaskTracker::new().spawn(shard.run(Vec::new(), Arc::clone(&doors), receiver));
+        let run = TaskTracker::new().spawn(shard.run(Vec::new(), Arc::clone(&handoffs), receiver));
         tokio::task::yield_now().await;
 
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let place = doors[0].enter(&shared, shared.clients.of(peer.ip()));
-        doors[0].accepted.send(Accepted { stream, peer, transport: Transport::Plain, place }).unwrap();
-        drop(doors);
+        let guard = handoffs[0].register(&shared, shared.clients.of(peer.ip()));
+        handoffs[0].accepted.send(Accepted { stream, peer, transport: Transport::Plain, guard }).unwrap();
+        drop(handoffs);
         client.write_all(b"GET / HTTP/1.1\r\nHost: blog.example\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();

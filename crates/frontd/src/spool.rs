@@ -28,14 +28,14 @@ use crate::disk::Disk;
 use crate::quota::{Quota, Shares};
 
 /// Bytes that each file may hold in addition to all limits, so that each response makes progress, if slowly.
-const FREE: u64 = 64 * 1024;
+const FREE_BYTES: u64 = 64 * 1024;
 
 /// Threads per shard. Each keeps its own heap of body chunks: without a limit, 25 threads held 145 MB under a
 /// mixed load, and their memory kept growing.
 const THREADS: usize = 4;
 
 /// Maximum number of reads and writes that wait for a thread.
-const WAITING: usize = 4096;
+const MAX_WAITING: usize = 4096;
 
 /// The folder of spool files, and the usage of each app. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -59,23 +59,23 @@ impl SpoolFolder {
     /// Returns an error if the folder can't be created.
     pub(crate) fn create(path: &Path, per_app: u64, shards: NonZeroUsize) -> Result<Self, SpoolError> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        let disk = Disk::new("spool", THREADS * shards.get(), WAITING);
+        let disk = Disk::new("spool", THREADS * shards.get(), MAX_WAITING);
         let folder = Self(Arc::new(Folder { path: path.to_owned(), per_app, disk, apps: Shares::new() }));
         made.map_err(|source| folder.error("create", source))?;
         Ok(folder)
     }
 
     fn error(&self, action: &'static str, source: io::Error) -> SpoolError {
-        let cure = match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Cure::Space,
+        let hint = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Hint::Space,
             io::ErrorKind::NotFound
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::NotADirectory
-            | io::ErrorKind::AlreadyExists => Cure::Folder,
-            _ => Cure::Disk,
+            | io::ErrorKind::AlreadyExists => Hint::Folder,
+            _ => Hint::Disk,
         };
-        SpoolError { action, folder: self.clone(), cure, source }
+        SpoolError { action, folder: self.clone(), hint, source }
     }
 }
 
@@ -97,9 +97,9 @@ impl Account {
     }
 
     /// The error if a limit of the spool is reached.
-    fn full(&self, cure: Cure) -> SpoolError {
+    fn full(&self, hint: Hint) -> SpoolError {
         let source = io::Error::new(io::ErrorKind::QuotaExceeded, "the spool is full");
-        SpoolError { action: "write", folder: self.folder.clone(), cure, source }
+        SpoolError { action: "write", folder: self.folder.clone(), hint, source }
     }
 }
 
@@ -134,41 +134,41 @@ impl Quotas {
     }
 
     /// Which limit is reached.
-    fn cure(&self) -> Cure {
+    fn hint(&self) -> Hint {
         if self.app.is_used_up() {
-            Cure::App
+            Hint::App
         } else if self.client.is_used_up() {
-            Cure::Client
+            Hint::Client
         } else {
-            Cure::Limit
+            Hint::Limit
         }
     }
 }
 
 /// Spooled data couldn't be written or read.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} a spool file in {}: {source}; {cure}", .folder.0.path.display())]
+#[error("{action} a spool file in {}: {source}; {hint}", .folder.0.path.display())]
 pub(crate) struct SpoolError {
     action: &'static str,
     folder: SpoolFolder,
-    cure: Cure,
+    hint: Hint,
     source: io::Error,
 }
 
 impl SpoolError {
     /// Whether retrying helps once other requests have finished.
     pub(crate) fn is_full(&self) -> bool {
-        matches!(self.cure, Cure::Limit | Cure::App | Cure::Client | Cure::Files)
+        matches!(self.hint, Hint::Limit | Hint::App | Hint::Client | Hint::Files)
     }
 
     /// Whether retrying helps once other requests from the client's address have finished.
     pub(crate) fn is_of_client(&self) -> bool {
-        matches!(self.cure, Cure::Client)
+        matches!(self.hint, Hint::Client)
     }
 }
 
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-enum Cure {
+enum Hint {
     #[error("raise `limits.spool` in frontd.toml if the disk has enough space")]
     Limit,
     #[error("the app has its part: raise `limits.spool_per_app` in frontd.toml if it needs more")]

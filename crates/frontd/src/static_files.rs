@@ -45,12 +45,12 @@ pub(crate) struct StaticFolder {
     /// One pool per folder, since the folder may be on a network file system.
     disk: Disk,
     /// Which files have been logged.
-    told: ToldOnce,
+    logged: LogOnce,
 }
 
 /// Disk threads per folder, and operations that may wait for one.
 const THREADS: usize = 4;
-const WAITING: usize = 256;
+const MAX_WAITING: usize = 256;
 
 /// Why a part of a file can't be sent.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +87,8 @@ impl StaticFolder {
             names,
             symlinks,
             id,
-            disk: Disk::new("static", THREADS, WAITING),
-            told: ToldOnce::default(),
+            disk: Disk::new("static", THREADS, MAX_WAITING),
+            logged: LogOnce::default(),
         }
     }
 
@@ -171,7 +171,7 @@ impl StaticFolder {
             Cached::Stale(file) => Some(file),
             Cached::Absent => None,
         };
-        let found = self.look(rest, known.clone(), files).await;
+        let found = self.look_up(rest, known.clone(), files).await;
         match (&found, known) {
             (Ok(Found::File(_)), _) => {}
             // The error comes from the disk or this process and says nothing about the file.
@@ -206,7 +206,7 @@ impl StaticFolder {
     }
 
     /// Looks at the disk. `known` is the cached state of the file.
-    async fn look(
+    async fn look_up(
         &self,
         rest: &str,
         known: Option<Arc<Representation>>,
@@ -244,13 +244,13 @@ impl StaticFolder {
         match error {
             OpenError::NotFound => StatusCode::NOT_FOUND,
             OpenError::LeadsOut => {
-                if self.told.is_first(rest) {
+                if self.logged.is_first(rest) {
                     tracing::warn!(%folder, path = rest, "static file not served: {error}; `symlinks = true` for it in [static] allows that");
                 }
                 StatusCode::NOT_FOUND
             }
             OpenError::Forbidden => {
-                if self.told.is_first(rest) {
+                if self.logged.is_first(rest) {
                     tracing::warn!(%folder, path = rest, "static file may not be read: let frontd's user read it");
                 }
                 StatusCode::FORBIDDEN
@@ -282,14 +282,14 @@ impl StaticFolder {
 
 /// Logs each file once, for a limited number of files.
 #[derive(Debug, Default)]
-struct ToldOnce(Mutex<HashSet<Box<str>>>);
+struct LogOnce(Mutex<HashSet<Box<str>>>);
 
-impl ToldOnce {
+impl LogOnce {
     const FILES_MAX: usize = 100;
 
     fn is_first(&self, path: &str) -> bool {
-        let mut told = self.0.lock();
-        told.len() < Self::FILES_MAX && told.insert(path.into())
+        let mut logged = self.0.lock();
+        logged.len() < Self::FILES_MAX && logged.insert(path.into())
     }
 }
 

@@ -29,7 +29,7 @@ const FILE: u32 = 1;
 const COSTLY: Duration = Duration::from_millis(1);
 
 /// Maximum weight of a single measurement, since the machine may have been stopped for a moment.
-const MOST: Duration = COSTLY.saturating_mul(4);
+const MAX_COST: Duration = COSTLY.saturating_mul(4);
 
 /// How long a shard doesn't yield after yields were costly.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -82,11 +82,11 @@ impl Yielding {
         }
         yield_now();
         let back = Instant::now();
-        rested.came_back(back - left, back)
+        rested.yielded(back - left, back)
     }
 
-    fn came_back(self, took: Duration, now: Instant) -> Self {
-        let cost = (self.cost * 7 + took.min(MOST)) / 8;
+    fn yielded(self, took: Duration, now: Instant) -> Self {
+        let cost = (self.cost * 7 + took.min(MAX_COST)) / 8;
         Self { cost, paused: (cost > COSTLY).then(|| now + PAUSE), ..self }
     }
 }
@@ -130,7 +130,7 @@ mod tests {
         let now = Instant::now();
         let after = |times: &[u64]| {
             let took = times.iter().map(|it| Duration::from_micros(*it));
-            took.fold(Yielding::NEW, |it, took| it.came_back(took, now))
+            took.fold(Yielding::NEW, |it, took| it.yielded(took, now))
         };
         assert!(after(&[300; 100]).paused.is_none(), "workers and clients");
         assert!(after(&[50, 50_000, 50]).paused.is_none(), "once");
@@ -139,7 +139,8 @@ mod tests {
         assert_eq!(beside_a_neighbour.paused, Some(now + PAUSE));
         let busy = Yielding { work: BUSY, ..beside_a_neighbour };
         busy.before_park(|| panic!("it pauses"));
-        let alone = (0..10).fold(beside_a_neighbour, |it, _| it.came_back(Duration::from_micros(50), now));
-        assert!(alone.paused.is_none(), "the neighbour is gone");
+        let without_neighbour =
+            (0..10).fold(beside_a_neighbour, |it, _| it.yielded(Duration::from_micros(50), now));
+        assert!(without_neighbour.paused.is_none(), "the neighbour is gone");
     }
 }

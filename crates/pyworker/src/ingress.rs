@@ -8,7 +8,7 @@ use api::runner::runner_service_server::{RunnerService, RunnerServiceServer};
 use api::runner::serve_request::Message;
 use api::runner::serve_response;
 use api::runner::{ExchangeRequest, Open, ServeRequest, ServeResponse, Start, Welcome, exchange_request};
-use daemon::accept::{Acceptor, Tally};
+use daemon::accept::{AcceptErrors, Acceptor};
 use futures_util::{Stream, stream};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ const MESSAGE_SIZE: usize = 2 << 20;
 
 /// Serves `peers` until the process exits.
 pub(crate) async fn serve(listener: UnixListener, peers: Peers, exchanges: Arc<Exchanges>, capacity: u32) {
-    let mut acceptor = Acceptor::new(listener, Arc::new(Tally::default()));
+    let mut acceptor = Acceptor::new(listener, Arc::new(AcceptErrors::default()));
     let accepted = stream::poll_fn(move |context| acceptor.poll_accept(context).map(Some));
     let accepted = accepted.filter_map(move |it| peers.admit(it));
     let service = RunnerServiceServer::new(Runner { exchanges, capacity })

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use daemon::uds::CalmStream;
+use daemon::uds::LazyWriteStream;
 use tokio::net::UnixStream;
 
 /// Files created in a folder with this bit get the folder's group (inode(7), `S_ISGID`).
@@ -28,9 +28,9 @@ impl Peers {
     }
 
     /// Returns the stream of a connection. None for a peer that isn't allowed: the connection is closed.
-    pub(crate) fn admit(self, accepted: UnixStream) -> Option<io::Result<CalmStream>> {
+    pub(crate) fn admit(self, accepted: UnixStream) -> Option<io::Result<LazyWriteStream>> {
         match accepted.peer_cred() {
-            Ok(peer) if self.admits(peer.uid(), peer.gid()) => Some(CalmStream::new(accepted)),
+            Ok(peer) if self.admits(peer.uid(), peer.gid()) => Some(LazyWriteStream::new(accepted)),
             Ok(peer) => {
                 tracing::warn!(
                     uid = peer.uid(),

@@ -131,7 +131,7 @@ fn live<'py>(
     }
     match worker.prepare(py, &spec, app, errors) {
         Ok(wsgi) => {
-            manager.tell(State::Ready);
+            manager.report(State::Ready);
             worker.serve(py, &wsgi, spec.threads)?;
         }
         Err(failed) => worker.fail(py, failed, goodbye, &spec),

@@ -62,7 +62,7 @@ impl App {
         if let (Target::Paste(file), Callable::Factory { name, .. }) = (&target, &callable) {
             let wrong =
                 Wrong::new(format!("calls `{name}` of the Paste file {file}, which has no functions"));
-            return Err(wrong.cure(format!("write \"{file}\", or \"{file}:NAME\" for its [app:NAME]")));
+            return Err(wrong.hint(format!("write \"{file}\", or \"{file}:NAME\" for its [app:NAME]")));
         }
         Ok(Self { target, callable })
     }
@@ -115,12 +115,12 @@ impl Target {
         if text.contains('/') {
             let wrong =
                 format!("must name a module or a file that ends in `.py`, `.wsgi` or `.ini`, not \"{text}\"");
-            return Err(Wrong::new(wrong).cure(example));
+            return Err(Wrong::new(wrong).hint(example));
         }
         match is_dotted_name(text) {
             true => Ok(Self::Module(text.to_owned())),
             false => {
-                Err(Wrong::new(format!("must name a Python module, which \"{text}\" is not")).cure(example))
+                Err(Wrong::new(format!("must name a Python module, which \"{text}\" is not")).hint(example))
             }
         }
     }
@@ -132,12 +132,12 @@ impl Callable {
         let name = call.map_or(text, |(name, _)| name);
         if !is_dotted_name(name) {
             return Err(Wrong::new(format!("must name a callable after the `:`, which \"{text}\" is not"))
-                .cure("write for example \"blog.wsgi:application\""));
+                .hint("write for example \"blog.wsgi:application\""));
         }
         let Some((_, arguments)) = call else { return Ok(Self::Name(text.to_owned())) };
         let arguments = arguments.trim_matches(' ').to_owned();
         check_arguments(&arguments).map_err(|error| {
-            Wrong::new(format!("must call `{name}` with literals only, and {error}")).cure(format!(
+            Wrong::new(format!("must call `{name}` with literals only, and {error}")).hint(format!(
                 "write for example \"{name}('prod', debug=False)\", or pass what it needs in [env]"
             ))
         })?;

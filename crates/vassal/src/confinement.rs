@@ -48,7 +48,7 @@ impl UserName {
         let first = |c: char| c == '_' || c.is_ascii_alphabetic();
         if !text.starts_with(first) || text.contains(other) || text.len() > MAX_NAME {
             let wrong = Wrong::new(format!("must be the name of a user, not \"{text}\""));
-            return Err(wrong.cure("write for example \"blog\""));
+            return Err(wrong.hint("write for example \"blog\""));
         }
         Ok(Self(text.to_owned()))
     }

@@ -10,7 +10,7 @@ use crate::{Domain, MountPath, SCHEMA, Vassal};
 /// Two apps that claim the same host and path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`domains` has `{domain}` with path `{path}`, which is taken by {}: {CURE}",
+    "`domains` has `{domain}` with path `{path}`, which is taken by {}: {HINT}",
     .taken_by.display()
 )]
 pub struct Conflict {
@@ -44,7 +44,7 @@ pub fn conflicts<'a>(vassals: impl IntoIterator<Item = &'a Vassal>) -> Vec<Confl
     conflicts
 }
 
-const CURE: &str = "give one of the two another domain or path";
+const HINT: &str = "give one of the two another domain or path";
 
 impl Conflict {
     /// The conflict as a diagnostic, with its line in the current file.
@@ -68,6 +68,6 @@ impl Conflict {
     fn wrong(&self) -> Wrong {
         let Self { domain, path, taken_by, .. } = self;
         Wrong::new(format!("has `{domain}` with path `{path}`, which is taken by {}", taken_by.display()))
-            .cure(CURE)
+            .hint(HINT)
     }
 }

@@ -65,20 +65,20 @@ fn refuse(text: &str) -> Wrong {
     let wrong = |what: &str| Wrong::new(format!("must hold host names, and `{}` {what}", shorten(text)));
     let bare = format!("write \"{host}\"");
     if text.is_empty() {
-        wrong("is empty").cure("write for example \"blog.example\", or \"*\" for any host")
+        wrong("is empty").hint("write for example \"blog.example\", or \"*\" for any host")
     } else if after_scheme != text {
-        wrong("has a scheme").cure(bare)
+        wrong("has a scheme").hint(bare)
     } else if authority != text {
-        wrong("has a path").cure(format!("{bare}, and path = \"{}\"", &text[authority.len()..]))
+        wrong("has a path").hint(format!("{bare}, and path = \"{}\"", &text[authority.len()..]))
     } else if host != authority {
-        wrong("has a port").cure(format!("{bare}: ports are set in frontd.toml"))
+        wrong("has a port").hint(format!("{bare}: ports are set in frontd.toml"))
     } else if !text.is_ascii() {
-        wrong("is not ASCII").cure("write it in punycode, such as \"xn--bcher-kva.example\"")
+        wrong("is not ASCII").hint("write it in punycode, such as \"xn--bcher-kva.example\"")
     } else if host.contains('*') {
         wrong("has a `*` in the wrong place")
-            .cure("write \"*.\" before a whole name, or \"*\" alone for any host")
+            .hint("write \"*.\" before a whole name, or \"*\" alone for any host")
     } else {
-        wrong("is none").cure("labels have 1 to 63 letters, digits and `-`, with a dot between them")
+        wrong("is none").hint("labels have 1 to 63 letters, digits and `-`, with a dot between them")
     }
 }
 

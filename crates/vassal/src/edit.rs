@@ -78,13 +78,13 @@ mod tests {
 
     #[test]
     fn errors() {
-        let told = |text: &str, count| Vassal::set_workers(text, count).unwrap_err().to_string();
-        assert_eq!(told("", 0), "0 workers aren't possible: choose a number from 1 to 1000");
-        assert_eq!(told("", 1001), "1001 workers aren't possible: choose a number from 1 to 1000");
+        let message = |text: &str, count| Vassal::set_workers(text, count).unwrap_err().to_string();
+        assert_eq!(message("", 0), "0 workers aren't possible: choose a number from 1 to 1000");
+        assert_eq!(message("", 1001), "1001 workers aren't possible: choose a number from 1 to 1000");
         assert_eq!(
-            told("workers", 3),
+            message("workers", 3),
             "the file isn't TOML: correct it first; `imperium check` says what is wrong"
         );
-        assert_eq!(told("[workers]", 3), "`workers` is a table in the file: correct it first");
+        assert_eq!(message("[workers]", 3), "`workers` is a table in the file: correct it first");
     }
 }

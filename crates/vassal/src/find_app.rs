@@ -26,12 +26,12 @@ pub(crate) fn find_app(directory: &Path) -> Result<App, Wrong> {
             "is missing, and {} has no wsgi.py, app.py or */wsgi.py that would make it plain",
             directory.display()
         ))
-        .cure("write app = \"module:callable\"")),
+        .hint("write app = \"module:callable\"")),
         [first, ..] => Err(Wrong::new(format!(
             "is missing, and {} has more than one package with a wsgi.py",
             directory.display()
         ))
-        .cure(format!("write for example app = \"{first}.wsgi\""))),
+        .hint(format!("write for example app = \"{first}.wsgi\""))),
     }
 }
 
@@ -73,8 +73,9 @@ mod tests {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, "").unwrap();
             }
-            let told = find_app(folder.path()).map_or_else(|wrong| wrong.to_string(), |app| app.to_string());
-            assert_eq!(told.replace(folder.path().to_str().unwrap(), "ROOT"), expected, "{files:?}");
+            let message =
+                find_app(folder.path()).map_or_else(|wrong| wrong.to_string(), |app| app.to_string());
+            assert_eq!(message.replace(folder.path().to_str().unwrap(), "ROOT"), expected, "{files:?}");
         }
     }
 }

@@ -143,14 +143,14 @@ fn folder(base: PathBuf, absent: Absent) -> impl Fn(&Value) -> Result<PathBuf, W
             },
             Err(error) => format!("cannot be read: {error}"),
         };
-        let cure = "create the folder, or correct the path";
-        Err(Wrong::new(format!("must be a folder, and {} {what}", path.display())).cure(cure))
+        let hint = "create the folder, or correct the path";
+        Err(Wrong::new(format!("must be a folder, and {} {what}", path.display())).hint(hint))
     }
 }
 
 /// The app that the file names, otherwise the one found in the folder.
 fn app(file: &mut Document, directory: Option<&Path>) -> Option<(App, ChosenBy)> {
-    if let Some(directory) = directory.filter(|_| !file.has("app") && !file.has_strayed("app")) {
+    if let Some(directory) = directory.filter(|_| !file.has("app") && !file.is_misplaced("app")) {
         let found = find_app(directory).map_err(|wrong| file.refuse("app", wrong));
         return Some((found.ok()?, ChosenBy::Folder));
     }
@@ -168,7 +168,7 @@ fn check_app_file(file: &mut Document, app: &App, directory: &Path) {
             file.refuse(
                 "app",
                 wrong
-                    .cure("write its path relative to `directory`, or for example \"blog.wsgi:application\""),
+                    .hint("write its path relative to `directory`, or for example \"blog.wsgi:application\""),
             );
         }
     }
@@ -183,7 +183,7 @@ fn env_name(name: &str) -> Result<String, Wrong> {
     let allowed = |c: char| c == '_' || c.is_ascii_alphanumeric();
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(allowed) {
         let rule = "use letters, digits and `_`, and don't start with a digit";
-        return Err(Wrong::new("isn't a valid name of an environment variable").cure(rule));
+        return Err(Wrong::new("isn't a valid name of an environment variable").hint(rule));
     }
     Ok(name.to_owned())
 }

@@ -26,13 +26,13 @@ impl HealthPath {
     pub fn parse(text: &str, mount: &MountPath) -> Result<Self, Wrong> {
         if !text.starts_with('/') {
             let wrong = Wrong::new(format!("must begin with `/`, not \"{text}\""));
-            return Err(wrong.cure(format!("write \"/{text}\"")));
+            return Err(wrong.hint(format!("write \"/{text}\"")));
         }
         plain(if text.len() > 1 { text.trim_end_matches('/') } else { "" })?;
         match text.strip_prefix(mount.0.trim_end_matches('/')) {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Ok(Self(text.to_owned())),
             _ => Err(Wrong::new(format!("lies outside of the app's path `{mount}`"))
-                .cure(format!("write \"{mount}{text}\""))),
+                .hint(format!("write \"{mount}{text}\""))),
         }
     }
 
@@ -54,7 +54,7 @@ impl MountPath {
         if !text.starts_with('/') {
             let path = text.trim_matches('/');
             return Err(
-                Wrong::new(format!("must begin with `/`, not \"{text}\"")).cure(format!("write \"/{path}\""))
+                Wrong::new(format!("must begin with `/`, not \"{text}\"")).hint(format!("write \"/{path}\""))
             );
         }
         plain(trimmed)?;
@@ -90,7 +90,7 @@ impl StaticPrefix {
         if !text.starts_with('/') {
             let path = text.trim_matches('/');
             let wrong = Wrong::new("must begin with `/`");
-            return Err(wrong.cure(format!("write \"/{path}/\" for a folder, \"/{path}\" for a file")));
+            return Err(wrong.hint(format!("write \"/{path}/\" for a folder, \"/{path}\" for a file")));
         }
         plain(text.trim_end_matches('/'))?;
         Ok(Self(text.to_owned()))
@@ -104,7 +104,7 @@ impl StaticPrefix {
     pub fn parse(text: &str) -> Result<Self, Wrong> {
         if !text.starts_with('/') || !text.ends_with('/') {
             let path = text.trim_matches('/');
-            return Err(Wrong::new("must begin and end with `/`").cure(format!("write \"/{path}/\"")));
+            return Err(Wrong::new("must begin and end with `/`").hint(format!("write \"/{path}/\"")));
         }
         plain(text.trim_end_matches('/'))?;
         Ok(Self(text.to_owned()))

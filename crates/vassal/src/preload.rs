@@ -35,10 +35,10 @@ impl Preload {
                 ("threads", Some("refuse")) => Self::On,
                 ("threads", _) => {
                     return Err(
-                        Wrong::new("has a `threads` that is neither \"allow\" nor \"refuse\"").cure(EXAMPLE)
+                        Wrong::new("has a `threads` that is neither \"allow\" nor \"refuse\"").hint(EXAMPLE)
                     );
                 }
-                (key, _) => return Err(Wrong::new(format!("has no key `{key}`")).cure(EXAMPLE)),
+                (key, _) => return Err(Wrong::new(format!("has no key `{key}`")).hint(EXAMPLE)),
             };
         }
         Ok(preload)

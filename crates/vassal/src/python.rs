@@ -33,12 +33,12 @@ impl Python {
             return Ok(Self::Interpreter(path));
         }
         let shown = path.display();
-        let (what, cure) = match path.exists() {
+        let (what, hint) = match path.exists() {
             true => ("is not executable", "name a virtualenv's folder".to_owned()),
             false => ("does not exist", format!("make a virtualenv with `python3 -m venv {shown}`")),
         };
         Err(Wrong::new(format!("must be a virtualenv or an interpreter, and {shown} {what}"))
-            .cure(format!("{cure}, or leave `python` out")))
+            .hint(format!("{hint}, or leave `python` out")))
     }
 
     fn virtualenv(path: PathBuf) -> Result<Self, Wrong> {
@@ -54,12 +54,12 @@ impl Python {
                 "names the virtualenv {shown}, whose interpreter {} is gone",
                 gone.display()
             ))
-            .cure(format!("recreate it with `python3 -m venv --clear {shown}`, and install its packages")));
+            .hint(format!("recreate it with `python3 -m venv --clear {shown}`, and install its packages")));
         }
         let wrong = Wrong::new(format!("must be a virtualenv, and {shown} has no program bin/python in it"));
         Err(match [".venv", "venv"].iter().find(|name| is_program(&path.join(name).join("bin/python"))) {
-            Some(name) => wrong.cure(format!("write \"{shown}/{name}\"")),
-            None => wrong.cure(format!("create it with `python3 -m venv {shown}`")),
+            Some(name) => wrong.hint(format!("write \"{shown}/{name}\"")),
+            None => wrong.hint(format!("create it with `python3 -m venv {shown}`")),
         })
     }
 

@@ -51,16 +51,16 @@ pub(crate) fn read(file: &mut Document, mount: &MountPath) -> BTreeMap<StaticPre
 fn check(prefix: &StaticPrefix, kind: Option<Kind>, mount: &MountPath) -> Result<(), Wrong> {
     if !mount.holds(prefix) {
         let wrong = Wrong::new(format!("lies outside of the app's path `{mount}`"));
-        return Err(wrong.cure(format!("write \"{mount}{prefix}\"")));
+        return Err(wrong.hint(format!("write \"{mount}{prefix}\"")));
     }
     match (prefix.is_of_folder(), kind) {
         (false, Some(Kind::Folder)) => {
             let wrong = Wrong::new("must end with `/`, as it is the path of a folder");
-            Err(wrong.cure(format!("write \"{prefix}/\"")))
+            Err(wrong.hint(format!("write \"{prefix}/\"")))
         }
         (true, Some(Kind::File)) => {
             let wrong = Wrong::new("must not end with `/`, as it is the path of a file");
-            Err(wrong.cure(format!("write \"{}\"", prefix.as_str().trim_end_matches('/'))))
+            Err(wrong.hint(format!("write \"{}\"", prefix.as_str().trim_end_matches('/'))))
         }
         _ => Ok(()),
     }
@@ -86,12 +86,12 @@ fn of_table(
     path: impl Fn(&Value) -> Result<PathBuf, Wrong>,
 ) -> Result<(PathBuf, Option<Kind>, Symlinks), Wrong> {
     if let Some((other, _)) = table.iter().find(|(key, _)| !["folder", "file", "symlinks"].contains(key)) {
-        return Err(Wrong::new(format!("has an unknown key `{other}`")).cure(KEYS));
+        return Err(Wrong::new(format!("has an unknown key `{other}`")).hint(KEYS));
     }
     let (named, meant) = match (table.get("folder"), table.get("file")) {
         (Some(folder), None) => (folder, Kind::Folder),
         (None, Some(file)) => (file, Kind::File),
-        _ => return Err(Wrong::new("must have either `folder` or `file`").cure(KEYS)),
+        _ => return Err(Wrong::new("must have either `folder` or `file`").hint(KEYS)),
     };
     let path = path(named)?;
     let must = match meant {
@@ -118,5 +118,5 @@ fn kind(path: &Path, must: &str) -> Result<Option<Kind>, Wrong> {
         Ok(_) => "is neither".to_owned(),
         Err(error) => format!("cannot be read: {error}"),
     };
-    Err(Wrong::new(format!("{must}, and {} {what}", path.display())).cure("correct the path"))
+    Err(Wrong::new(format!("{must}, and {} {what}", path.display())).hint("correct the path"))
 }

@@ -7,9 +7,9 @@ use crate::diagnostics::Wrong;
 /// Explains an error without quoting the text.
 pub(super) fn explain_secret(error: &TomlError) -> Wrong {
     match error.message() {
-        "key with no value" => Wrong::new("the key has no value").cure("write `KEY = \"value\"`"),
-        "duplicate key" => Wrong::new("the key is set a second time here").cure("keep one of the two"),
-        _ => Wrong::new("this isn't TOML").cure("write `KEY = \"value\"`, with the value in quotes"),
+        "key with no value" => Wrong::new("the key has no value").hint("write `KEY = \"value\"`"),
+        "duplicate key" => Wrong::new("the key is set a second time here").hint("keep one of the two"),
+        _ => Wrong::new("this isn't TOML").hint("write `KEY = \"value\"`, with the value in quotes"),
     }
 }
 
@@ -23,14 +23,14 @@ pub(super) fn explain(error: &TomlError, text: &str) -> Wrong {
     match message {
         "string values must be quoted" if at.is_empty() => Wrong::new("the value is missing"),
         "string values must be quoted" => {
-            Wrong::new(format!("`{at}` isn't a value")).cure(format!("if it is a string, write \"{at}\""))
+            Wrong::new(format!("`{at}` isn't a value")).hint(format!("if it is a string, write \"{at}\""))
         }
-        "key with no value" => Wrong::new("the key has no value").cure("write `key = value`"),
+        "key with no value" => Wrong::new("the key has no value").hint("write `key = value`"),
         "duplicate key" => {
-            Wrong::new(format!("`{at}` is set a second time here")).cure("keep one of the two")
+            Wrong::new(format!("`{at}` is set a second time here")).hint("keep one of the two")
         }
         message => match expected {
-            Some(expected) => Wrong::new(message).cure(format!("expected {expected}")),
+            Some(expected) => Wrong::new(message).hint(format!("expected {expected}")),
             None => Wrong::new(message),
         },
     }

@@ -30,9 +30,9 @@ fn read(text: &str) -> Result<(), Diagnostics> {
 
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
-    let told = read(text).err().map(|it| it.to_string()).unwrap_or_default();
+    let message = read(text).err().map(|it| it.to_string()).unwrap_or_default();
     let expected: Vec<_> = expected.iter().map(|line| format!("/etc/a.toml:{line}")).collect();
-    assert_eq!(told, expected.join("\n"));
+    assert_eq!(message, expected.join("\n"));
 }
 
 /// Checks `text` below the required keys, which take up two lines.
@@ -94,7 +94,7 @@ fn missing_keys() {
 #[test]
 fn all_errors_in_the_order_of_lines() {
     let text = "workers = 0\nhosts = ['a', 1, 'b', true]\n[queue]\nsze = 3\n[env]\nA = 1";
-    let told = [
+    let message = [
         "1:1: `app` is missing: write app = \"x\"",
         "1:11: `workers` must be a whole number from 1 to 9, not 0: it sets how many processes run it",
         "2:15: `hosts` must be a string, not an integer: write \"1\"",
@@ -102,7 +102,7 @@ fn all_errors_in_the_order_of_lines() {
         "4:1: unknown key `sze` in `[queue]`: did you mean `size`?",
         "6:5: `env.A` must be a string, not an integer: write \"1\"",
     ];
-    check(text, &told);
+    check(text, &message);
 }
 
 #[test]
@@ -149,10 +149,10 @@ fn diagnostics_are_bounded() {
     assert_eq!(read(&many).unwrap_err().problems().len(), MAX_PROBLEMS);
 
     let long = format!("{} = {:?}\n", "k".repeat(400_000), "v".repeat(400_000));
-    let told = read(&format!("app = 'x'\nhosts = ['x']\n{long}\n[env]\n{long}")).unwrap_err().to_string();
+    let message = read(&format!("app = 'x'\nhosts = ['x']\n{long}\n[env]\n{long}")).unwrap_err().to_string();
     assert!(
-        told.starts_with("/etc/a.toml:3:1: unknown key `kkk")
-            && told.ends_with("k…: the keys are `app`, `hosts`, `workers`, `env`, `queue`"),
-        "{told}"
+        message.starts_with("/etc/a.toml:3:1: unknown key `kkk")
+            && message.ends_with("k…: the keys are `app`, `hosts`, `workers`, `env`, `queue`"),
+        "{message}"
     );
 }

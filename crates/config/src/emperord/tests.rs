@@ -33,9 +33,12 @@ fn the_socket_follows_run() {
 
 #[test]
 fn errors() {
-    let told = |text: &str| parse(text).unwrap_err().to_string();
-    assert_eq!(told("vasals = 'x'"), "/r/emperord.toml:1:1: unknown key `vasals`: did you mean `vassals`?");
-    let long = told(&format!("run = '/{}'", "x".repeat(100)));
+    let message = |text: &str| parse(text).unwrap_err().to_string();
+    assert_eq!(
+        message("vasals = 'x'"),
+        "/r/emperord.toml:1:1: unknown key `vasals`: did you mean `vassals`?"
+    );
+    let long = message(&format!("run = '/{}'", "x".repeat(100)));
     assert!(long.starts_with("/r/emperord.toml:1:7: `run` is too long: the socket path /xx"), "{long}");
 }
 

@@ -4,7 +4,7 @@ use super::FrontdConfig;
 
 /// When a changed key takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Takes {
+enum Effect {
     /// With a reload.
     Reload,
     /// When frontd is restarted.
@@ -13,18 +13,18 @@ enum Takes {
 
 struct Key {
     name: &'static str,
-    takes: Takes,
+    effect: Effect,
     differs: fn(&FrontdConfig, &FrontdConfig) -> bool,
-    take: fn(&mut FrontdConfig, &FrontdConfig),
+    apply: fn(&mut FrontdConfig, &FrontdConfig),
 }
 
 macro_rules! keys {
-    ($($name:literal $takes:ident $($field:ident).+;)*) => {
+    ($($name:literal $effect:ident $($field:ident).+;)*) => {
         &[$(Key {
             name: $name,
-            takes: Takes::$takes,
+            effect: Effect::$effect,
             differs: |old, new| old.$($field).+ != new.$($field).+,
-            take: |to, from| to.$($field).+.clone_from(&from.$($field).+),
+            apply: |to, from| to.$($field).+.clone_from(&from.$($field).+),
         }),*]
     };
 }
@@ -74,12 +74,12 @@ impl FrontdConfig {
         let mut config = self.clone();
         let (mut changed, mut restart) = (Vec::new(), Vec::new());
         for key in KEYS.iter().filter(|key| (key.differs)(self, new)) {
-            match key.takes {
-                Takes::Reload => {
-                    (key.take)(&mut config, new);
+            match key.effect {
+                Effect::Reload => {
+                    (key.apply)(&mut config, new);
                     changed.push(key.name);
                 }
-                Takes::Restart => restart.push(key.name),
+                Effect::Restart => restart.push(key.name),
             }
         }
         Reloaded { config, changed, restart }

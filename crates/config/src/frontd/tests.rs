@@ -12,9 +12,9 @@ fn parse(text: &str) -> Result<FrontdConfig, Diagnostics> {
 
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
-    let told = parse(text).unwrap_err().to_string();
+    let message = parse(text).unwrap_err().to_string();
     let expected: Vec<_> = expected.iter().map(|line| format!("/r/frontd.toml:{line}")).collect();
-    assert_eq!(told, expected.join("\n"));
+    assert_eq!(message, expected.join("\n"));
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -100,8 +100,9 @@ fn errors() {
         &[&format!("1:9: `http` must be an IP address with a port, not \":80\": {listen}")],
     );
     for (value, word) in [("true", "stderr"), ("false", "off")] {
-        let told = format!("1:14: `access_log` must be \"off\" or \"stderr\", not {value}: write \"{word}\"");
-        check(&format!("access_log = {value}"), &[&told]);
+        let message =
+            format!("1:14: `access_log` must be \"off\" or \"stderr\", not {value}: write \"{word}\"");
+        check(&format!("access_log = {value}"), &[&message]);
     }
     check(
         "access_log = 'x'",
@@ -129,15 +130,18 @@ fn a_file_that_cannot_be_read() {
     let root = tempfile::tempdir().unwrap();
     let layout = Layout::under(root.path()).unwrap();
     let path = layout.frontd_toml();
-    let told = || FrontdConfig::load(&layout).unwrap_err().to_string();
+    let message = || FrontdConfig::load(&layout).unwrap_err().to_string();
 
     std::fs::write(&path, b"a = 1\nb = '\xff'").unwrap();
-    assert_eq!(told(), format!("{}: is not UTF-8 text in line 2: save it in that encoding", path.display()));
+    assert_eq!(
+        message(),
+        format!("{}: is not UTF-8 text in line 2: save it in that encoding", path.display())
+    );
     std::fs::write(&path, vec![b'\n'; 1024 * 1024 + 1]).unwrap();
-    assert_eq!(told(), format!("{}: cannot be read: it is larger than 1 MiB", path.display()));
+    assert_eq!(message(), format!("{}: cannot be read: it is larger than 1 MiB", path.display()));
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    assert_eq!(told(), format!("{}: cannot be read: it is not a regular file", path.display()));
+    assert_eq!(message(), format!("{}: cannot be read: it is not a regular file", path.display()));
 }
 
 /// The commented-out values in the example are the defaults.

@@ -4,11 +4,11 @@ use super::*;
 
 #[track_caller]
 fn check<T: std::fmt::Debug>(parsed: Result<T, Wrong>, expected: &str) {
-    let told = match parsed {
+    let message = match parsed {
         Ok(value) => format!("{value:?}"),
         Err(wrong) => wrong.to_string(),
     };
-    assert_eq!(told, expected);
+    assert_eq!(message, expected);
 }
 
 fn value(toml: &str) -> Value {
@@ -35,13 +35,13 @@ fn durations() {
     ] {
         check(toml, expected);
     }
-    let cure = "write for example \"30s\", \"500ms\", \"2m\" or \"1h\"; a number without a unit is seconds";
+    let hint = "write for example \"30s\", \"500ms\", \"2m\" or \"1h\"; a number without a unit is seconds";
     for toml in [
         "'x'", "''", "'s'", "'-1s'", "'1e3s'", "'1 2s'", "'30'", "'30S'", "'1..5s'", "true", "-1", "nan",
         "[]",
     ] {
         let shown = if toml == "[]" { "an array" } else { toml };
-        check(toml, &format!("must be a duration, not {shown}: {cure}"));
+        check(toml, &format!("must be a duration, not {shown}: {hint}"));
     }
     for toml in ["0", "'99ms'", "'25h'", "1e300", "inf", "9223372036854775807"] {
         check(toml, &format!("must be from 100ms to 1d, not {toml}"));
@@ -63,9 +63,9 @@ fn sizes() {
     ] {
         check(toml, expected);
     }
-    let cure = "write for example \"300 MB\" or \"64 KiB\"; a number without a unit is bytes";
+    let hint = "write for example \"300 MB\" or \"64 KiB\"; a number without a unit is bytes";
     for toml in ["'10m'", "'10 mb'", "'x'", "'MB'", "'1'", "''", "-1", "false"] {
-        check(toml, &format!("must be a size, not {toml}: {cure}"));
+        check(toml, &format!("must be a size, not {toml}: {hint}"));
     }
     for toml in ["999", "'2 TiB'", "'99999999999999999999999 TB'"] {
         check(toml, &format!("must be from 1 kB to 1 TiB, not {toml}"));
@@ -112,9 +112,9 @@ fn addresses() {
     check("127.0.0.1:80", "127.0.0.1:80");
     check("[::]:443", "[::]:443");
     for (text, port) in [("localhost:81", 81), (":81", 81), ("81", 81), ("127.0.0.1", 8080), ("*:x", 8080)] {
-        let cure = format!(
+        let hint = format!(
             "\"[::]:{port}\" to listen on all interfaces, \"127.0.0.1:{port}\" for this machine only"
         );
-        check(text, &format!("must be an IP address with a port, not \"{text}\": write {cure}"));
+        check(text, &format!("must be an IP address with a port, not \"{text}\": write {hint}"));
     }
 }

@@ -16,11 +16,11 @@ pub const VARIABLE: &str = "IMPERIUM_LOG_COPY";
 const LIMIT: u64 = 1 << 20;
 
 static PATH: OnceLock<PathBuf> = OnceLock::new();
-static OUTPUT: Output = Output::slow(writer, super::not_kept_line);
+static OUTPUT: Output = Output::slow(writer, super::missing_line);
 
 /// The path of the previous file of `path`.
 #[must_use]
-pub fn former(path: &Path) -> PathBuf {
+pub fn previous(path: &Path) -> PathBuf {
     path.with_extension("old")
 }
 
@@ -33,7 +33,7 @@ pub fn keep(path: PathBuf) {
 }
 
 /// Like `keep`, with the file that the environment names.
-pub(super) fn keep_as_told() {
+pub(super) fn keep_from_env() {
     if let Some(path) = env::var_os(VARIABLE).filter(|it| !it.is_empty()) {
         keep(path.into());
     }
@@ -80,15 +80,15 @@ impl Copy {
         file.write_all(line)?;
         let metadata = file.metadata()?;
         if metadata.size() > LIMIT {
-            self.renew(metadata.ino())?;
+            self.rotate(metadata.ino())?;
         }
         Ok(())
     }
 
     /// Starts a new file, unless another process has already done so.
-    fn renew(&mut self, full: u64) -> io::Result<()> {
+    fn rotate(&mut self, full: u64) -> io::Result<()> {
         if fs::metadata(&self.path).is_ok_and(|it| it.ino() == full) {
-            fs::rename(&self.path, former(&self.path))?;
+            fs::rename(&self.path, previous(&self.path))?;
         }
         self.file = open(&self.path).ok();
         Ok(())
@@ -112,7 +112,7 @@ mod tests {
         for _ in 0..600 {
             copies.iter_mut().for_each(|it| it.write(&line).unwrap());
         }
-        for file in [path.clone(), former(&path)] {
+        for file in [path.clone(), previous(&path)] {
             let text = fs::read(file).unwrap();
             assert!(!text.is_empty() && text.len() as u64 <= LIMIT + 2 * 4096, "{}", text.len());
             assert!(text.chunks(4096).all(|it| it == line));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use daemon::accept::Tally;
+use daemon::accept::AcceptErrors;
 use rustix::process::{Resource, getrlimit};
 
 /// The number of descriptors that is assumed without a limit.
@@ -46,7 +46,7 @@ pub(super) struct Admission {
     front: u32,
     held: Mutex<Held>,
     refused: AtomicU64,
-    tally: Arc<Tally>,
+    tally: Arc<AcceptErrors>,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl Admission {
     }
 
     /// Returns the counter of the accept loop.
-    pub(super) fn tally(&self) -> Arc<Tally> {
+    pub(super) fn tally(&self) -> Arc<AcceptErrors> {
         Arc::clone(&self.tally)
     }
 

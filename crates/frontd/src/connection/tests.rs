@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(75);
+const IDLE_TIME: Duration = Duration::from_secs(75);
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_idle_once_it_has_had_no_stream_for_long_enough() {
@@ -35,12 +35,12 @@ async fn a_connection_is_idle_once_it_has_had_no_stream_for_long_enough() {
     let (end, ended) = oneshot::channel::<()>();
     streams.execute(async { drop(ended.await) });
     streams.execute(async {});
-    assert!(tokio::time::timeout(PATIENCE * 10, idle(&mut open, PATIENCE)).await.is_err());
+    assert!(tokio::time::timeout(IDLE_TIME * 10, idle(&mut open, IDLE_TIME)).await.is_err());
     drop(end);
-    assert!(tokio::time::timeout(PATIENCE / 2, idle(&mut open, PATIENCE)).await.is_err());
+    assert!(tokio::time::timeout(IDLE_TIME / 2, idle(&mut open, IDLE_TIME)).await.is_err());
     streams.execute(async {});
-    assert!(tokio::time::timeout(PATIENCE / 2, idle(&mut open, PATIENCE)).await.is_err());
-    assert!(tokio::time::timeout(PATIENCE * 2, idle(&mut open, PATIENCE)).await.is_ok());
+    assert!(tokio::time::timeout(IDLE_TIME / 2, idle(&mut open, IDLE_TIME)).await.is_err());
+    assert!(tokio::time::timeout(IDLE_TIME * 2, idle(&mut open, IDLE_TIME)).await.is_ok());
 }
 
 /// A shard, and a raw client connection to it.

@@ -19,7 +19,7 @@ const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
 /// The position in the request stream.
 #[derive(Debug)]
 pub(super) struct Framing {
-    place: Place,
+    position: Position,
     head: Head,
     /// Maximum size of a head, in bytes.
     head_max: usize,
@@ -33,7 +33,7 @@ pub(super) struct Framing {
 }
 
 #[derive(Debug)]
-enum Place {
+enum Position {
     /// Before or in a head.
     Head,
     /// In a body, or in the data of a chunk: this many bytes are left.
@@ -98,7 +98,7 @@ impl Framing {
     /// Creates the state before the first request.
     pub(super) fn new(head_max: usize) -> Self {
         Self {
-            place: Place::Head,
+            position: Position::Head,
             head: Head::default(),
             head_max,
             empty: 0,
@@ -113,8 +113,8 @@ impl Framing {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &mut bytes[at..];
-            let taken = match self.place {
-                Place::Head => match self.head(rest) {
+            let taken = match self.position {
+                Position::Head => match self.head(rest) {
                     Ok(Seen::Begun { empty }) => return Followed::UpTo { ready: at, empty },
                     Ok(Seen::Whole { empty: 0, len, rewrite: None }) => Ok(len),
                     Ok(Seen::Whole { empty, len, rewrite }) => {
@@ -125,9 +125,9 @@ impl Framing {
                         return Followed::Refused { ready: at, violation, place: RefusedIn::Head };
                     }
                 },
-                Place::Skip(left, after) => Ok(self.skip(rest.len(), left, after)),
-                Place::Chunked(Chunk::Trailers, extra) => self.trailer_line(rest, extra),
-                Place::Chunked(chunk, extra) => self.chunk_byte(rest[0], chunk, extra).map(|()| 1),
+                Position::Skip(left, after) => Ok(self.skip(rest.len(), left, after)),
+                Position::Chunked(Chunk::Trailers, extra) => self.trailer_line(rest, extra),
+                Position::Chunked(chunk, extra) => self.chunk_byte(rest[0], chunk, extra).map(|()| 1),
             };
             match taken {
                 Ok(taken) => at += taken,
@@ -158,7 +158,7 @@ impl Framing {
                 (false, true) => {
                     (self.line, self.searched) = (0, 0);
                     let (body, rewrite) = std::mem::take(&mut self.head).end();
-                    self.place = Place::after_head(body);
+                    self.position = Position::after_head(body);
                     let empty = std::mem::take(&mut self.empty);
                     return Ok(Seen::Whole { empty, len: lf + 1 - empty, rewrite });
                 }
@@ -177,20 +177,20 @@ impl Framing {
 
     fn skip(&mut self, available: usize, left: u64, after: After) -> usize {
         let taken = usize::try_from(left).map_or(available, |left| left.min(available));
-        self.place = match (left - taken as u64, after) {
-            (0, After::Request) => Place::Head,
-            (0, After::Chunk(extra)) => Place::Chunked(Chunk::DataCr, extra),
-            (left, after) => Place::Skip(left, after),
+        self.position = match (left - taken as u64, after) {
+            (0, After::Request) => Position::Head,
+            (0, After::Chunk(extra)) => Position::Chunked(Chunk::DataCr, extra),
+            (left, after) => Position::Skip(left, after),
         };
         taken
     }
 
     fn chunk_byte(&mut self, byte: u8, chunk: Chunk, extra: usize) -> Result<(), Violation> {
-        self.place = match chunk.next(byte)? {
-            Step::To(next) => Place::Chunked(next, extra),
-            Step::Extra(next) if extra < CHUNK_EXTRA_MAX => Place::Chunked(next, extra + 1),
+        self.position = match chunk.next(byte)? {
+            Step::To(next) => Position::Chunked(next, extra),
+            Step::Extra(next) if extra < CHUNK_EXTRA_MAX => Position::Chunked(next, extra + 1),
             Step::Extra(_) => return Err(Violation::ChunkExtraTooLong),
-            Step::Data(size) => Place::Skip(size, After::Chunk(extra)),
+            Step::Data(size) => Position::Skip(size, After::Chunk(extra)),
         };
         Ok(())
     }
@@ -202,12 +202,12 @@ impl Framing {
         if extra + taken > CHUNK_EXTRA_MAX {
             return Err(Violation::ChunkExtraTooLong);
         }
-        self.place = Place::Chunked(Chunk::Trailers, extra + taken);
+        self.position = Position::Chunked(Chunk::Trailers, extra + taken);
         self.trailer.keep(&bytes[..lf.unwrap_or(taken)]);
         if lf.is_some() {
             match std::mem::take(&mut self.trailer) {
                 Trailer { ends_in_cr: false, .. } => return Err(Violation::BareLf),
-                Trailer { len: 1, .. } => self.place = Place::Head,
+                Trailer { len: 1, .. } => self.position = Position::Head,
                 Trailer { .. } => {}
             }
         }
@@ -223,7 +223,7 @@ impl Trailer {
     }
 }
 
-impl Place {
+impl Position {
     fn after_head(body: Option<Body>) -> Self {
         match body {
             None | Some(Body::Length(0)) => Self::Head,

@@ -19,8 +19,8 @@ const BEFORE: &str = "GET /before HTTP/1.1\r\nHost: a\r\n\r\n";
 const VICTIM: &str = "GET /victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 /// For one head.
-const PATIENCE: Duration = Duration::from_secs(30);
-const LIMITS: HeadLimits = HeadLimits { time: PATIENCE, bytes: 64 * 1024 };
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+const LIMITS: HeadLimits = HeadLimits { time: TIME_LIMIT, bytes: 64 * 1024 };
 
 fn refusal() -> Refusal {
     Refusal::none(Metrics::new())
@@ -281,8 +281,8 @@ fn unusual_targets_are_encoded_and_their_surroundings_are_unchanged() {
     for split in [1, 2, 7, 64 * 1024] {
         let answer = runtime.block_on(answer([before, request, VICTIM].concat().as_bytes(), split));
         assert_eq!(statuses(&answer), ["200"; 4], "reads of {split}: {answer}");
-        for told in ["/1 3", "/%3C%3E?%22 3", "/%60?` 0", "/victim 0"] {
-            assert!(answer.contains(told), "{told}, reads of {split}: {answer}");
+        for expected in ["/1 3", "/%3C%3E?%22 3", "/%60?` 0", "/victim 0"] {
+            assert!(answer.contains(expected), "{expected}, reads of {split}: {answer}");
         }
     }
 }
@@ -376,7 +376,7 @@ async fn a_head_must_be_complete_within_its_time_limit() {
                 read.push(guarded.read_u8().await.unwrap());
             }
         };
-        let refused = tokio::time::timeout(PATIENCE * 2, all).await.is_ok();
+        let refused = tokio::time::timeout(TIME_LIMIT * 2, all).await.is_ok();
         assert_eq!(refused, ends, "{received:?}");
     }
 }
@@ -389,7 +389,7 @@ async fn each_head_has_its_own_time_limit() {
     let send = async {
         for byte in [&b"GET / HTTP/1.1\r\n\r\nGE"[..], b"T / HTTP/1.1\r\n\r\nG", b"E", b"T", b" "] {
             client.write_all(byte).await.unwrap();
-            tokio::time::sleep(PATIENCE * 2 / 3).await;
+            tokio::time::sleep(TIME_LIMIT * 2 / 3).await;
         }
     };
     let receive = async {

@@ -9,7 +9,7 @@ use super::{Mode, Pool, State};
 
 /// How long each step of a reservation may take. Most requests are answered by then, and a request that kills
 /// its worker has mostly done so.
-pub(super) const RESERVED: Duration = Duration::from_secs(1);
+pub(super) const RESERVATION_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often an overdue reservation is checked for if nothing else happens in the pool.
 pub(crate) const EXCLUSIVE_TICK: Duration = Duration::from_millis(250);
@@ -25,7 +25,7 @@ pub(crate) const EXCLUSIVE_TICK: Duration = Duration::from_millis(250);
 ///   └── it has answered, or ended; it takes too long ──────────────────────────────┘
 /// ```
 ///
-/// Each step may take [`RESERVED`]. If the worker is the app's only one, all consecutive steps together may
+/// Each step may take [`RESERVATION_LIMIT`]. If the worker is the app's only one, all consecutive steps together may
 /// take no longer. After that, all exclusive requests share workers with others, so that nobody waits for a
 /// request that may kill workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,8 @@ impl<L: Clone> State<L> {
             }
             Mode::Exclusive => it.has_exclusive_room() && it.takes_from(shard),
         });
-        let lease = free.min_by_key(|it| (now < it.avoided, it.in_flight))?.lease(pool, shard, mode, now)?;
+        let lease =
+            free.min_by_key(|it| (now < it.avoid_until, it.in_flight))?.lease(pool, shard, mode, now)?;
         if mode == Mode::Exclusive {
             self.reservation = Reservation::Serving(lease.instance(), self.step_end(now));
         }
@@ -156,13 +157,13 @@ impl<L: Clone> State<L> {
             let linked = members.iter().filter(|it| it.takes_from(shard) && it.answered < it.capacity);
             linked.min_by_key(|it| (!reservation.is_of(it.instance), it.unanswered()))
         });
-        let end = reservation.end().unwrap_or(now + RESERVED);
+        let end = reservation.end().unwrap_or(now + RESERVATION_LIMIT);
         *reservation = chosen.map_or(Reservation::None, |it| Reservation::Draining(it.instance, end));
     }
 
     /// When the next step of a reservation ends.
     fn step_end(&self, now: Instant) -> Instant {
         let has_others = self.members.iter().filter(|it| it.is_open()).nth(1).is_some();
-        self.reservation.end().filter(|_| !has_others).unwrap_or(now + RESERVED)
+        self.reservation.end().filter(|_| !has_others).unwrap_or(now + RESERVATION_LIMIT)
     }
 }

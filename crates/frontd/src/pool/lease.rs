@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::member::Member;
 use super::queue::Waiting;
-use super::{Mode, Place, Pool, State};
+use super::{Mode, Pool, Slot, State};
 use crate::pace;
 
 /// Capacity for one exchange at one worker, given back on drop.
@@ -15,7 +15,7 @@ pub(crate) struct Lease<L: Clone> {
     pool: Arc<Pool<L>>,
     instance: u64,
     pub(super) granted: Instant,
-    place: Place,
+    slot: Slot,
     phase: Phase,
     ending: Ending,
     link: L,
@@ -45,9 +45,9 @@ pub(super) enum Ending {
 
 impl<L: Clone> Lease<L> {
     pub(super) fn new(pool: Arc<Pool<L>>, member: &Member<L>, mode: Mode, link: L, granted: Instant) -> Self {
-        let place = if member.in_flight < member.capacity { Place::Free } else { Place::Ahead };
+        let slot = if member.in_flight < member.capacity { Slot::Free } else { Slot::Queued };
         let (phase, ending) = (Phase::Unanswered(mode), Ending::Cancelled);
-        Self { pool, instance: member.instance, granted, place, phase, ending, link }
+        Self { pool, instance: member.instance, granted, slot, phase, ending, link }
     }
 
     /// Marks the exchange as sent to the worker.
@@ -70,36 +70,36 @@ impl<L: Clone> Lease<L> {
     }
 
     /// Whether the exchange starts at once at the worker.
-    pub(crate) fn place(&self) -> Place {
-        self.place
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
     }
 
     /// Whether the exchange has been queued at the worker for too long, assuming that it still is.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
-        now > self.granted + pace::WAIT
+        now > self.granted + pace::MAX_WAIT
     }
 
     /// Whether the worker has made no progress for too long.
-    pub(crate) fn is_held_up(&self, now: Instant) -> bool {
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         let state = self.pool.state.lock();
         let member = state.members.iter().find(|it| it.instance == self.instance);
-        member.is_some_and(|it| it.is_held_up(state.pace, now))
+        member.is_some_and(|it| it.is_stalled(state.pace, now))
     }
 
-    /// Whether this is an unanswered exclusive exchange, for which [`Self::look_after`] must be called
+    /// Whether this is an unanswered exclusive exchange, for which [`Self::expire_reservation`] must be called
     /// regularly.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.phase == Phase::Unanswered(Mode::Exclusive)
     }
 
     /// Ends the reservation for this exclusive exchange if it has taken too long.
-    pub(crate) fn look_after(&self) {
-        self.pool.look();
+    pub(crate) fn expire_reservation(&self) {
+        self.pool.expire_reservation();
     }
 
     /// Marks the response as started. Since its body may be endless, this exchange no longer excludes others,
     /// and exclusive exchanges may share the worker with it.
-    pub(crate) fn has_answered(&mut self) {
+    pub(crate) fn response_started(&mut self) {
         let Phase::Unanswered(mode) = mem::replace(&mut self.phase, Phase::Answered) else { return };
         self.pool.change(|state| {
             if let Some(member) = state.member(self.instance) {

@@ -10,11 +10,11 @@ use crate::pace::Pace;
 
 /// How long a worker comes last after it has handed back a request for which it had a free thread, as far as
 /// this frontd knows: another frontd keeps it busy.
-const AVOIDED: Duration = Duration::from_secs(1);
+const AVOID_TIME: Duration = Duration::from_secs(1);
 
 /// Maximum number of requests queued at one worker, regardless of its threads. A worker hands back what
 /// exceeds a thousand.
-pub(super) const MOST_AHEAD: usize = 512;
+pub(super) const MAX_QUEUED: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Member<L: Clone> {
@@ -26,7 +26,7 @@ pub(super) struct Member<L: Clone> {
     /// When an exchange last ended, or when an idle worker got one.
     pub(super) progress: Instant,
     /// Other workers are preferred until then.
-    pub(super) avoided: Instant,
+    pub(super) avoid_until: Instant,
     /// A shard lost its link to the worker, and others may not have noticed yet: it gets no requests until it
     /// is linked again.
     lost: bool,
@@ -44,7 +44,7 @@ impl<L: Clone> Member<L> {
             in_flight: 0,
             answered: 0,
             progress: now,
-            avoided: now,
+            avoid_until: now,
             lost: false,
             links,
         }
@@ -68,8 +68,9 @@ impl<L: Clone> Member<L> {
 
     /// Whether the worker can take one more request: on a free thread, or in its queue unless it is stalled.
     pub(super) fn has_room(&self, pace: Pace, now: Instant) -> bool {
-        let may_wait = || self.in_flight < self.capacity + (self.capacity * pace.ahead()).min(MOST_AHEAD);
-        self.in_flight < self.capacity || may_wait() && !self.is_held_up(pace, now)
+        let may_wait =
+            || self.in_flight < self.capacity + (self.capacity * pace.queue_depth()).min(MAX_QUEUED);
+        self.in_flight < self.capacity || may_wait() && !self.is_stalled(pace, now)
     }
 
     /// The number of exchanges whose response hasn't started.
@@ -101,13 +102,13 @@ impl<L: Clone> Member<L> {
         self.links.iter().any(Option::is_some)
     }
 
-    pub(super) fn is_held_up(&self, pace: Pace, now: Instant) -> bool {
-        now > self.progress + pace.patience()
+    pub(super) fn is_stalled(&self, pace: Pace, now: Instant) -> bool {
+        now > self.progress + pace.stall_limit()
     }
 
     /// Prefers other workers for a while, because this one handed back a request.
     pub(super) fn avoid(&mut self, now: Instant) {
-        self.avoided = now + AVOIDED;
+        self.avoid_until = now + AVOID_TIME;
     }
 
     /// Records that an exchange ended. Returns how long a thread was busy with it.

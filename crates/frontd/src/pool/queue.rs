@@ -13,11 +13,11 @@ use super::{Lease, Mode, Pool, Refused};
 
 /// A request that is handed back may be tried again for at least this long, even if the queue limit is
 /// shorter: with a limit of 0, no request is lost to a worker that ends.
-const COMES_BACK: Duration = Duration::from_secs(1);
+const MIN_RETRY_TIME: Duration = Duration::from_secs(1);
 
 /// How often a request may be given to workers. This is far more than a reload or a busy app causes. It stops
 /// a request that is handed back every time from circulating until its queue time is over.
-pub(super) const MOST_TRIES: u32 = 256;
+pub(super) const MAX_TRIES: u32 = 256;
 
 /// A request's place in its app's queue, by order of arrival. It is kept over all tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +25,7 @@ pub(crate) struct Ticket(u64);
 
 /// A request's time and tries in the queue, over all its tries.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Turn {
+pub(crate) struct Attempts {
     limit: Duration,
     /// When it first asked for a worker, and its ticket.
     begun: Option<(Instant, Ticket)>,
@@ -34,7 +34,7 @@ pub(crate) struct Turn {
     admitted: bool,
 }
 
-impl Turn {
+impl Attempts {
     /// Creates the state of a request that may wait for `limit` in total.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, begun: None, tries: 0, admitted: false }
@@ -62,10 +62,10 @@ impl Turn {
     /// Returns an error if the request came back too late or too often to be tried again.
     pub(super) fn begin<L: Clone>(&mut self, queue: &mut Queue<L>, now: Instant) -> Result<Ticket, Refused> {
         let (began, ticket) = *self.begun.get_or_insert_with(|| (now, queue.next_ticket()));
-        if now.duration_since(began) > self.limit.max(COMES_BACK) {
+        if now.duration_since(began) > self.limit.max(MIN_RETRY_TIME) {
             return Err(Refused::TimedOut);
         }
-        if self.tries == MOST_TRIES {
+        if self.tries == MAX_TRIES {
             return Err(Refused::HandedBack);
         }
         self.tries += 1;
@@ -210,7 +210,7 @@ impl<L: Clone> Wait<L> {
             match tokio::time::timeout(EXCLUSIVE_TICK, &mut self.granted).await {
                 Ok(granted) => return granted,
                 // Nothing else may happen in the pool meanwhile.
-                Err(_elapsed) => self.pool.look(),
+                Err(_elapsed) => self.pool.expire_reservation(),
             }
         }
         (&mut self.granted).await

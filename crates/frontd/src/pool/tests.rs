@@ -7,19 +7,19 @@ mod upload;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::member::MOST_AHEAD;
-use super::queue::MOST_TRIES;
+use super::member::MAX_QUEUED;
+use super::queue::MAX_TRIES;
 use super::*;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const PATIENCE: Duration = Duration::from_secs(3600);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 fn pool() -> Arc<Pool<&'static str>> {
     Pool::new(Admission::Queue(2))
 }
 
 async fn acquire(pool: &Arc<Pool<&'static str>>, shard: usize) -> Result<Lease<&'static str>, Refused> {
-    pool.acquire(shard, Mode::Shared, &mut Turn::new(PATIENCE)).await
+    pool.acquire(shard, Mode::Shared, &mut Attempts::new(QUEUE_TIMEOUT)).await
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn the_least_busy_worker_is_selected_and_none_exceeds_its_capacity() {
         acquire(&pool, 0).await.unwrap(),
     ];
     assert_eq!(leases.each_ref().map(|it| *it.link()), ["a", "b", "a"]);
-    assert_eq!(pool.census(), Census { workers: 2, capacity: 3, in_flight: 3, waiting: 0 });
+    assert_eq!(pool.stats(), PoolStats { workers: 2, capacity: 3, in_flight: 3, waiting: 0 });
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn capacity_is_counted_across_shards() {
 async fn requests_leave_the_queue_in_order_and_keep_their_place_for_a_second_try() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
-    let (mut early, mut late) = (Turn::new(PATIENCE), Turn::new(PATIENCE));
+    let (mut early, mut late) = (Attempts::new(QUEUE_TIMEOUT), Attempts::new(QUEUE_TIMEOUT));
     let first = acquire(&pool, 0).await.unwrap();
     {
         let taken_back = pool.acquire(0, Mode::Shared, &mut early);
@@ -85,22 +85,22 @@ async fn a_full_queue_refuses_requests_until_one_leaves() {
     assert!(futures_util::poll!(&mut third).is_pending());
     pool.link(0, 1, 2, "a");
     drop((second.await.unwrap(), third.await.unwrap()));
-    assert_eq!(pool.census(), Census { workers: 1, capacity: 2, in_flight: 0, waiting: 0 });
+    assert_eq!(pool.stats(), PoolStats { workers: 1, capacity: 2, in_flight: 0, waiting: 0 });
 }
 
 #[tokio::test]
 async fn a_request_handed_back_comes_before_waiting_ones_even_if_the_queue_is_full() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
-    let mut turn = Turn::new(PATIENCE);
-    let first = pool.acquire(0, Mode::Shared, &mut turn).await.unwrap();
+    let mut attempts = Attempts::new(QUEUE_TIMEOUT);
+    let first = pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap();
     let mut second = Box::pin(acquire(&pool, 0));
     let mut third = Box::pin(acquire(&pool, 0));
     assert!(futures_util::poll!(&mut second).is_pending());
     assert!(futures_util::poll!(&mut third).is_pending());
     pool.unlink(0, 1);
     drop(first);
-    let mut again = Box::pin(pool.acquire(0, Mode::Shared, &mut turn));
+    let mut again = Box::pin(pool.acquire(0, Mode::Shared, &mut attempts));
     assert!(futures_util::poll!(&mut again).is_pending(), "neither refused nor granted");
     pool.link(0, 2, 1, "b");
     assert!(futures_util::poll!(&mut second).is_pending(), "it came later");
@@ -120,7 +120,7 @@ async fn a_worker_that_is_linked_again_keeps_its_load() {
     assert!(futures_util::poll!(&mut waiting).is_pending());
     drop(lease);
     drop(waiting.await.unwrap());
-    assert_eq!(pool.census(), Census { workers: 1, capacity: 1, in_flight: 0, waiting: 0 });
+    assert_eq!(pool.stats(), PoolStats { workers: 1, capacity: 1, in_flight: 0, waiting: 0 });
 }
 
 #[tokio::test]
@@ -140,21 +140,22 @@ async fn waiting_requests_are_queued_at_workers_once_the_app_proves_fast() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_ends_at_the_queue_timeout() {
     let pool = pool();
-    let refused = pool.acquire(0, Mode::Shared, &mut Turn::new(Duration::from_secs(30))).await.unwrap_err();
-    assert_eq!((refused, pool.census().waiting), (Refused::TimedOut, 0));
+    let refused =
+        pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::from_secs(30))).await.unwrap_err();
+    assert_eq!((refused, pool.stats().waiting), (Refused::TimedOut, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn all_tries_of_a_request_share_its_time_in_the_queue() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
-    let mut turn = Turn::new(Duration::from_secs(30));
-    let first = pool.acquire(0, Mode::Shared, &mut turn).await.unwrap();
-    turn.pass(Duration::from_secs(20));
+    let mut attempts = Attempts::new(Duration::from_secs(30));
+    let first = pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap();
+    attempts.pass(Duration::from_secs(20));
     first.declined();
     let _busy = acquire(&pool, 0).await.unwrap();
     let began = tokio::time::Instant::now();
-    assert_eq!(pool.acquire(0, Mode::Shared, &mut turn).await.unwrap_err(), Refused::TimedOut);
+    assert_eq!(pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap_err(), Refused::TimedOut);
     let waited = began.elapsed();
     assert!(
         waited <= Duration::from_secs(11),
@@ -166,24 +167,24 @@ async fn all_tries_of_a_request_share_its_time_in_the_queue() {
 async fn a_request_that_comes_back_too_late_is_not_tried_again() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
-    let mut turn = Turn::new(Duration::ZERO);
-    pool.acquire(0, Mode::Shared, &mut turn).await.unwrap().declined();
-    pool.acquire(0, Mode::Shared, &mut turn).await.expect("a limit of 0 still allows a retry").declined();
-    turn.pass(Duration::from_secs(2));
-    assert_eq!(pool.acquire(0, Mode::Shared, &mut turn).await.unwrap_err(), Refused::TimedOut);
-    turn.extend(Duration::from_secs(10));
-    pool.acquire(0, Mode::Shared, &mut turn).await.expect("the time at the worker doesn't count");
+    let mut attempts = Attempts::new(Duration::ZERO);
+    pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap().declined();
+    pool.acquire(0, Mode::Shared, &mut attempts).await.expect("a limit of 0 still allows a retry").declined();
+    attempts.pass(Duration::from_secs(2));
+    assert_eq!(pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap_err(), Refused::TimedOut);
+    attempts.extend(Duration::from_secs(10));
+    pool.acquire(0, Mode::Shared, &mut attempts).await.expect("the time at the worker doesn't count");
 }
 
 #[tokio::test]
 async fn a_request_that_is_handed_back_every_time_is_given_up() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
-    let mut turn = Turn::new(PATIENCE);
-    for _ in 0..MOST_TRIES {
-        pool.acquire(0, Mode::Shared, &mut turn).await.unwrap().declined();
+    let mut attempts = Attempts::new(QUEUE_TIMEOUT);
+    for _ in 0..MAX_TRIES {
+        pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap().declined();
     }
-    assert_eq!(pool.acquire(0, Mode::Shared, &mut turn).await.unwrap_err(), Refused::HandedBack);
+    assert_eq!(pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap_err(), Refused::HandedBack);
 }
 
 #[tokio::test]
@@ -199,7 +200,7 @@ async fn a_failed_app_refuses_waiting_requests_unless_it_has_workers() {
     assert_eq!(waiting.await.unwrap_err(), Refused::Failed);
     assert_eq!(acquire(&pool, 0).await.unwrap_err(), Refused::Failed);
     drop(lease);
-    assert_eq!(pool.census(), Census::default());
+    assert_eq!(pool.stats(), PoolStats::default());
 }
 
 #[tokio::test]
@@ -221,7 +222,7 @@ async fn no_request_is_queued_at_a_stalled_worker() {
     let busy = [acquire(&pool, 0).await.unwrap(), acquire(&pool, 0).await.unwrap()];
     pool.state.lock().members[0].progress -= Duration::from_secs(1);
     let ahead = acquire(&pool, 0).await.unwrap();
-    assert_eq!((*ahead.link(), ahead.place()), ("b", Place::Ahead));
+    assert_eq!((*ahead.link(), ahead.slot()), ("b", Slot::Queued));
     assert!(
         futures_util::poll!(Box::pin(acquire(&pool, 0))).is_pending(),
         "a is stalled, and one request is queued at b"
@@ -251,7 +252,7 @@ async fn a_request_handed_back_is_no_progress() {
     pool.state.lock().members[0].progress -= Duration::from_secs(1);
     let [first, second] = ahead;
     first.recalled();
-    assert!(second.is_held_up(Instant::now()), "it has made no progress");
+    assert!(second.is_stalled(Instant::now()), "it has made no progress");
     assert!(futures_util::poll!(Box::pin(acquire(&pool, 0))).is_pending());
 }
 
@@ -266,11 +267,11 @@ async fn an_undelivered_lease_is_not_measured() {
         let mut gone = Box::pin(acquire(&pool, 0));
         assert!(futures_util::poll!(&mut gone).is_pending());
         pool.link(0, 2, 1, "b");
-        assert_eq!(pool.census().in_flight, 2, "the lease is granted");
+        assert_eq!(pool.stats().in_flight, 2, "the lease is granted");
         drop(gone);
         pool.unlink(0, 2);
     }
-    assert_eq!(pool.state.lock().pace.ahead(), 0);
+    assert_eq!(pool.state.lock().pace.queue_depth(), 0);
 }
 
 #[test]
@@ -300,5 +301,5 @@ async fn the_requests_queued_at_one_worker_are_bounded() {
     while let std::task::Poll::Ready(lease) = futures_util::poll!(Box::pin(acquire(&pool, 0))) {
         leases.push(lease.unwrap());
     }
-    assert_eq!(leases.len(), 16 + MOST_AHEAD);
+    assert_eq!(leases.len(), 16 + MAX_QUEUED);
 }

@@ -120,7 +120,7 @@ async fn slow_uploads_do_not_cause_small_bodies_to_be_refused() {
             .enumerate()
     {
         clients.push(served.client(&format!("POST / HTTP/1.1\r\nHost: blog.example\r\n{framed}")).await);
-        while pool.asked() == before as u64 {
+        while pool.requests_seen() == before as u64 {
             assert_eq!(pool.uploads(), 8, "its body counts as not received yet: {framed:?}");
             tokio::task::yield_now().await;
         }

@@ -2,7 +2,7 @@
 
 use http::{Response, StatusCode};
 
-use super::page::{Answer, Asked, More};
+use super::page::{Details, Page, RequestInfo};
 use crate::body::Body;
 
 /// Maximum number of bytes shown of a traceback.
@@ -21,13 +21,13 @@ pub(crate) enum Failure<'a> {
 
 impl<'a> Failure<'a> {
     /// The response that replaces the app's.
-    pub(crate) fn response(self, asked: &Asked<'_>) -> Response<Body> {
+    pub(crate) fn response(self, info: &RequestInfo<'_>) -> Response<Body> {
         let (cause, traceback) = self.parts();
         let cause = &cause[..cause.floor_char_boundary(CAUSE_LIMIT)];
         // Keep the end, where Python names the exception.
         let from = traceback.ceil_char_boundary(traceback.len().saturating_sub(TRACEBACK_LIMIT));
         let (what, traceback) = (self.what(), traceback[from..].to_owned());
-        Answer { status: self.status(), text: cause, more: More::Failure { what, traceback } }.write(asked)
+        Page { status: self.status(), text: cause, more: Details::Failure { what, traceback } }.write(info)
     }
 
     fn status(self) -> StatusCode {
@@ -67,7 +67,7 @@ mod tests {
 
     async fn page(failure: Failure<'_>, accept: &str) -> (StatusCode, String) {
         let (head, ()) = Request::get("/").header(ACCEPT, accept).body(()).unwrap().into_parts();
-        let response = failure.response(&Asked::new(RequestId::new(), &head));
+        let response = failure.response(&RequestInfo::new(RequestId::new(), &head));
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.into()).unwrap())

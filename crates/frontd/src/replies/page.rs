@@ -20,23 +20,23 @@ const SITES_MAX: usize = 100;
 
 /// The request that the page is for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct RequestInfo<'a> {
     pub(crate) id: RequestId,
     pub(crate) head: &'a Parts,
 }
 
 /// The content of a page.
 #[derive(Debug, Default)]
-pub(super) struct Answer<'a> {
+pub(super) struct Page<'a> {
     pub(super) status: StatusCode,
     /// What happened, in one sentence.
     pub(super) text: &'a str,
-    pub(super) more: More,
+    pub(super) more: Details,
 }
 
 /// Content that only some pages have.
 #[derive(Debug, Default)]
-pub(crate) enum More {
+pub(crate) enum Details {
     #[default]
     Nothing,
     /// The configured sites, for developers.
@@ -67,7 +67,7 @@ macro_rules! page {
     };
 }
 
-impl<'a> Asked<'a> {
+impl<'a> RequestInfo<'a> {
     pub(crate) fn new(id: RequestId, head: &'a Parts) -> Self {
         Self { id, head }
     }
@@ -78,13 +78,13 @@ impl<'a> Asked<'a> {
     }
 }
 
-impl Answer<'_> {
-    pub(super) fn write(&self, asked: &Asked<'_>) -> Response<Body> {
-        let format = asked.format();
+impl Page<'_> {
+    pub(super) fn write(&self, info: &RequestInfo<'_>) -> Response<Body> {
+        let format = info.format();
         let (kind, body) = match format {
-            Format::Html => ("text/html; charset=utf-8", self.html(asked.id)),
-            Format::Json => ("application/problem+json", self.json(asked.id)),
-            Format::Text => ("text/plain; charset=utf-8", self.plain(asked.id)),
+            Format::Html => ("text/html; charset=utf-8", self.html(info.id)),
+            Format::Json => ("application/problem+json", self.json(info.id)),
+            Format::Text => ("text/plain; charset=utf-8", self.plain(info.id)),
         };
         let length = HeaderValue::from(body.len());
         let mut response = Response::new(Body::full(body.into()));
@@ -106,16 +106,16 @@ impl Answer<'_> {
     fn html(&self, id: RequestId) -> String {
         let mut more = String::new();
         match &self.more {
-            More::Nothing => {}
-            More::Url(url) => {
+            Details::Nothing => {}
+            Details::Url(url) => {
                 let url = escape(url);
                 let _ = writeln!(more, "<p><a href=\"{url}\">{url}</a></p>");
             }
-            More::Failure { what, traceback } => {
+            Details::Failure { what, traceback } => {
                 let _ = writeln!(more, "<p>{}</p>\n<pre>{}</pre>", escape(what), escape(traceback));
             }
-            More::Sites(sites) if sites.is_empty() => more.push_str("<p>No app is configured yet.</p>\n"),
-            More::Sites(sites) => {
+            Details::Sites(sites) if sites.is_empty() => more.push_str("<p>No app is configured yet.</p>\n"),
+            Details::Sites(sites) => {
                 more.push_str("<h2>Sites on this server</h2>\n<ul>\n");
                 for Site { name, url } in sites.iter().take(SITES_MAX) {
                     let name = escape(name);
@@ -131,8 +131,8 @@ impl Answer<'_> {
             }
         }
         let template = match self.more {
-            More::Failure { .. } => page!("failure"),
-            More::Nothing | More::Sites(_) | More::Url(_) => template(self.status),
+            Details::Failure { .. } => page!("failure"),
+            Details::Nothing | Details::Sites(_) | Details::Url(_) => template(self.status),
         };
         let (id, status) = (id.to_string(), self.status.as_str());
         fill(template, &[("text", &escape(self.text)), ("more", &more), ("id", &id), ("status", status)])
@@ -141,15 +141,15 @@ impl Answer<'_> {
     fn plain(&self, id: RequestId) -> String {
         let mut page = format!("{}\n\n{}\n", self.status, self.text);
         match &self.more {
-            More::Nothing => {}
-            More::Url(url) => {
+            Details::Nothing => {}
+            Details::Url(url) => {
                 let _ = writeln!(page, "{url}");
             }
-            More::Failure { what, traceback } => {
+            Details::Failure { what, traceback } => {
                 let _ = writeln!(page, "{what}\n\n{traceback}");
             }
-            More::Sites(sites) if sites.is_empty() => page.push_str("No app is configured yet.\n"),
-            More::Sites(sites) => {
+            Details::Sites(sites) if sites.is_empty() => page.push_str("No app is configured yet.\n"),
+            Details::Sites(sites) => {
                 page.push_str("\nSites on this server:\n");
                 for Site { name, url } in sites.iter().take(SITES_MAX) {
                     let _ = writeln!(page, "  {}", url.as_ref().unwrap_or(name));
@@ -169,14 +169,14 @@ impl Answer<'_> {
             quote(self.text),
         );
         match &self.more {
-            More::Nothing => {}
-            More::Url(url) => {
+            Details::Nothing => {}
+            Details::Url(url) => {
                 let _ = write!(page, ",\"url\":{}", quote(url));
             }
-            More::Failure { traceback, .. } => {
+            Details::Failure { traceback, .. } => {
                 let _ = write!(page, ",\"traceback\":{}", quote(traceback));
             }
-            More::Sites(sites) => {
+            Details::Sites(sites) => {
                 let sites = sites.iter().take(SITES_MAX).map(|it| quote(it.url.as_ref().unwrap_or(&it.name)));
                 let _ = write!(page, ",\"sites\":[{}]", sites.collect::<Vec<_>>().join(","));
             }

@@ -36,14 +36,14 @@ const ALL: &[Reply] = &[
 ];
 
 /// The headers and body of a page for a client with this `Accept` header.
-async fn answer(accept: &str, write: impl FnOnce(&Asked<'_>) -> Response<Body>) -> (HeaderMap, String) {
+async fn answer(accept: &str, write: impl FnOnce(&RequestInfo<'_>) -> Response<Body>) -> (HeaderMap, String) {
     let request = Request::get("/").header(ACCEPT, accept).body(()).unwrap();
     let (head, ()) = request.into_parts();
-    let asked = Asked::new(RequestId::new(), &head);
-    let (head, body) = write(&asked).into_parts();
+    let info = RequestInfo::new(RequestId::new(), &head);
+    let (head, body) = write(&info).into_parts();
     let text = String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap();
     assert_eq!(head.headers[CONTENT_LENGTH], text.len().to_string());
-    assert!(text.contains(&asked.id.to_string()), "{text}");
+    assert!(text.contains(&info.id.to_string()), "{text}");
     assert!(text.contains(head.status.as_str()), "{text}");
     (head.headers, text)
 }
@@ -92,14 +92,14 @@ async fn programs_get_problem_details_and_other_clients_get_text() {
 #[tokio::test]
 async fn external_input_is_escaped() {
     let hostile = "https://a/\"><script>'&\\\u{7}";
-    let url = || More::Url(hostile.to_owned());
+    let url = || Details::Url(hostile.to_owned());
     let (_, page) = answer("text/html", |it| Reply::PlainHttp.response_with(it, url())).await;
     assert!(page.contains("<a href=\"https://a/&quot;&gt;&lt;script&gt;&#39;&amp;\\\u{7}\">"), "{page}");
     assert!(!page.contains("<script"), "{page}");
     let (_, json) = answer("application/json", |it| Reply::PlainHttp.response_with(it, url())).await;
     assert!(json.contains(r#","url":"https://a/\"><script>'&\\\u0007"}"#), "{json}");
     // A placeholder in an inserted value isn't expanded.
-    let braces = More::Url("https://a/{id}".to_owned());
+    let braces = Details::Url("https://a/{id}".to_owned());
     let (_, page) = answer("text/html", |it| Reply::PlainHttp.response_with(it, braces)).await;
     assert!(page.contains("<a href=\"https://a/{id}\">"), "{page}");
 }
@@ -108,7 +108,7 @@ async fn external_input_is_escaped() {
 async fn a_list_of_sites_is_bounded() {
     let site = |it: usize| Site { name: format!("{it}.example"), url: Some(format!("http://{it}.example/")) };
     let sites =
-        || More::Sites((0..250).map(site).chain([Site { name: "*".to_owned(), url: None }]).collect());
+        || Details::Sites((0..250).map(site).chain([Site { name: "*".to_owned(), url: None }]).collect());
     let (_, page) = answer("text/html", |it| Reply::NoApp.response_with(it, sites())).await;
     assert_eq!(page.matches("<li>").count(), 100);
     assert!(page.contains("<li><a href=\"http://7.example/\">7.example</a></li>"), "{page}");
@@ -124,6 +124,7 @@ async fn a_refused_static_file_has_a_page_and_keeps_its_headers() {
     assert_eq!(headers[ALLOW], "GET, HEAD");
     assert!(page.contains("<title>405 · "), "{page}");
     let request = Request::get("/").body(()).unwrap().into_parts().0;
-    let served = complete(Response::new(Body::full("file".into())), &Asked::new(RequestId::new(), &request));
+    let served =
+        complete(Response::new(Body::full("file".into())), &RequestInfo::new(RequestId::new(), &request));
     assert_eq!(served.into_body().collect().await.unwrap().to_bytes(), "file");
 }

@@ -80,7 +80,7 @@ impl SpooledBody {
             if sink.len().saturating_add(data.len() as u64) > limit {
                 return Err(SpoolBodyError::TooLarge { limit });
             }
-            sink.take(data).await?;
+            sink.push(data).await?;
         }
         Ok(sink.finish().await?)
     }
@@ -177,7 +177,7 @@ impl<A: Deref<Target = Account>> Sink<A> {
         self.first.len() + self.joined.len()
     }
 
-    async fn take(&mut self, data: Bytes) -> Result<(), SpoolError> {
+    async fn push(&mut self, data: Bytes) -> Result<(), SpoolError> {
         if self.waiting() == 0 {
             self.first = data;
         } else {
@@ -205,7 +205,7 @@ impl<A: Deref<Target = Account>> Sink<A> {
         };
         let at = spooled.len;
         if spooled.file.room(at, data.len()) < data.len() {
-            return Err(self.account.full(spooled.file.cure()));
+            return Err(self.account.full(spooled.file.hint()));
         }
         spooled.len += data.len() as u64;
         spooled.file.write(at, data).await

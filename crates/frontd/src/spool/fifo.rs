@@ -128,11 +128,11 @@ impl SpoolWriter {
     ///
     /// Returns an error if the client has left or the disk fails.
     pub(crate) async fn push(&mut self, chunk: Bytes) -> Result<(), PushError> {
-        let Some(tail) = self.keep(chunk)? else { return Ok(()) };
+        let Some(tail) = self.buffer(chunk)? else { return Ok(()) };
         self.spill(tail).await?;
         let mut state = self.shared.lock();
         state.spilling = false;
-        state.let_go_if_caught_up();
+        state.release_empty_file();
         state.wake_reader();
         Ok(())
     }
@@ -151,7 +151,7 @@ impl SpoolWriter {
     }
 
     /// Adds a chunk to memory. Returns the data that must be written to the file now.
-    fn keep(&self, chunk: Bytes) -> Result<Option<Bytes>, PushError> {
+    fn buffer(&self, chunk: Bytes) -> Result<Option<Bytes>, PushError> {
         let mut state = self.shared.lock();
         if state.reader_gone {
             return Err(PushError::Closed);
@@ -163,7 +163,7 @@ impl SpoolWriter {
             && state.tail.is_empty()
             && state.head_len < self.limits.memory.saturating_sub(2 * BLOCK)
         {
-            state.keep(chunk);
+            state.push_head(chunk);
         } else {
             state.tail.extend_from_slice(&chunk);
         }
@@ -177,7 +177,7 @@ impl SpoolWriter {
     /// Writes all of `data` to the file, as room becomes available.
     async fn spill(&self, mut data: Bytes) -> Result<(), PushError> {
         if !self.open().await? {
-            self.shared.lock().keep(data);
+            self.shared.lock().push_head(data);
             return Ok(());
         }
         while !data.is_empty() {
@@ -272,7 +272,7 @@ impl State {
     }
 
     /// Adds a chunk to the head.
-    fn keep(&mut self, chunk: Bytes) {
+    fn push_head(&mut self, chunk: Bytes) {
         self.head_len += chunk.len();
         self.head.push_back(chunk);
         self.count();
@@ -376,19 +376,19 @@ impl State {
     }
 
     /// Releases an empty file, which would only occupy disk blocks.
-    fn let_go_if_caught_up(&mut self) {
+    fn release_empty_file(&mut self) {
         if !self.spilling && self.ring.as_ref().is_some_and(|ring| ring.len == 0) {
             self.ring = None;
         }
     }
 
     /// Records that `len` bytes were read from the file.
-    fn was_read(&mut self, len: usize) {
+    fn record_read(&mut self, len: usize) {
         let Some(ring) = &mut self.ring else { return };
         self.reads += 1;
         ring.start = (ring.start + len as u64) % ring.size;
         ring.len -= len as u64;
-        self.let_go_if_caught_up();
+        self.release_empty_file();
         self.wake_writer();
     }
 }
@@ -441,7 +441,7 @@ impl SpoolReader {
                 let read = file.outcome(read);
                 self.reading = None;
                 if let Ok(data) = &read {
-                    self.shared.lock().was_read(data.len());
+                    self.shared.lock().record_read(data.len());
                 }
                 return Poll::Ready(Some(read.map_err(Cut::from)));
             }

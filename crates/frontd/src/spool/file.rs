@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Account, Cure, FREE, Quotas, SpoolError, SpoolFolder};
+use super::{Account, FREE_BYTES, Hint, Quotas, SpoolError, SpoolFolder};
 use crate::disk::{Disk, DiskError, Job};
 use crate::quota::Held;
 use bytes::Bytes;
@@ -14,29 +14,29 @@ use bytes::Bytes;
 /// An unnamed file, deleted with its last clone.
 #[derive(Clone, Debug)]
 pub(super) struct SpoolFile {
-    file: Arc<Handed>,
+    file: Arc<DeferredClose>,
     folder: SpoolFolder,
 }
 
 /// A file that is closed on a disk thread: freeing the blocks of a large file takes milliseconds.
 #[derive(Debug)]
-struct Handed {
+struct DeferredClose {
     open: Option<Open>,
     disk: Disk,
-    granted: Arc<Granted>,
+    granted: Arc<Allocation>,
 }
 
 /// An open file. Its usage is given back once it is closed.
 #[derive(Debug)]
 struct Open {
     file: File,
-    _granted: Arc<Granted>,
+    _granted: Arc<Allocation>,
     _slot: Held,
 }
 
 /// The quota that a file has taken.
 #[derive(Debug)]
-struct Granted {
+struct Allocation {
     quotas: Quotas,
     /// The offset up to which it may be written.
     end: AtomicU64,
@@ -48,7 +48,7 @@ pub(super) type Reading = Job<Result<Bytes, SpoolError>>;
 impl SpoolFile {
     /// Creates a file. Fails if too many are open for the client.
     pub(super) async fn create(account: &Account) -> Result<Self, SpoolError> {
-        let slot = account.client.files.take_one().ok_or_else(|| account.full(Cure::Files))?;
+        let slot = account.client.files.take_one().ok_or_else(|| account.full(Hint::Files))?;
         Self::create_in(account, slot).await
     }
 
@@ -58,16 +58,16 @@ impl SpoolFile {
         let path = folder.0.path.clone();
         let made = folder.0.disk.run(move || tempfile::tempfile_in(path)).await;
         let file = flatten(made).map_err(|error| folder.error("create", error))?;
-        let granted = Arc::new(Granted { quotas: account.quotas(), end: AtomicU64::new(FREE) });
+        let granted = Arc::new(Allocation { quotas: account.quotas(), end: AtomicU64::new(FREE_BYTES) });
         let open = Some(Open { file, _granted: Arc::clone(&granted), _slot: slot });
-        let file = Handed { open, disk: folder.0.disk.clone(), granted };
+        let file = DeferredClose { open, disk: folder.0.disk.clone(), granted };
         Ok(Self { file: Arc::new(file), folder: folder.clone() })
     }
 
     /// How many of `len` bytes at offset `at` may be written under all limits. Must only be called by one
     /// writer.
     pub(super) fn room(&self, at: u64, len: usize) -> usize {
-        let Granted { quotas, end: granted } = &*self.file.granted;
+        let Allocation { quotas, end: granted } = &*self.file.granted;
         let before = granted.load(Ordering::Relaxed);
         let end = at.saturating_add(len as u64);
         let taken = quotas.take(end.saturating_sub(before));
@@ -82,8 +82,8 @@ impl SpoolFile {
     }
 
     /// Which limit is reached.
-    pub(super) fn cure(&self) -> Cure {
-        self.file.granted.quotas.cure()
+    pub(super) fn hint(&self) -> Hint {
+        self.file.granted.quotas.hint()
     }
 
     /// Writes all of `data` at offset `at`.
@@ -113,22 +113,22 @@ impl SpoolFile {
     }
 }
 
-impl Handed {
+impl DeferredClose {
     /// The file, which exists until drop.
     fn get(&self) -> io::Result<&File> {
         self.open.as_ref().map(|it| &it.file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
-impl Drop for Handed {
+impl Drop for DeferredClose {
     fn drop(&mut self) {
         self.disk.close(self.open.take());
     }
 }
 
-impl Drop for Granted {
+impl Drop for Allocation {
     fn drop(&mut self) {
-        self.quotas.give(self.end.load(Ordering::Relaxed) - FREE);
+        self.quotas.give(self.end.load(Ordering::Relaxed) - FREE_BYTES);
     }
 }
 

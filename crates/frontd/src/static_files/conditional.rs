@@ -70,24 +70,24 @@ fn may_send_part(headers: &HeaderMap, file: Validators<'_>) -> bool {
 fn part(headers: &HeaderMap, size: u64) -> Decision {
     let mut values = headers.get_all(RANGE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Decision::Whole };
-    let Some(asked) = value.to_str().ok().and_then(Asked::parse) else { return Decision::Whole };
-    match asked {
-        Asked::From(first, _) if first >= size => Decision::Unsatisfiable,
-        Asked::From(first, last) => Decision::Part(first..last.saturating_add(1).min(size)),
-        Asked::Last(0) => Decision::Unsatisfiable,
-        Asked::Last(_) if size == 0 => Decision::Whole,
-        Asked::Last(count) => Decision::Part(size.saturating_sub(count)..size),
+    let Some(spec) = value.to_str().ok().and_then(RangeSpec::parse) else { return Decision::Whole };
+    match spec {
+        RangeSpec::From(first, _) if first >= size => Decision::Unsatisfiable,
+        RangeSpec::From(first, last) => Decision::Part(first..last.saturating_add(1).min(size)),
+        RangeSpec::Last(0) => Decision::Unsatisfiable,
+        RangeSpec::Last(_) if size == 0 => Decision::Whole,
+        RangeSpec::Last(count) => Decision::Part(size.saturating_sub(count)..size),
     }
 }
 
-enum Asked {
+enum RangeSpec {
     /// First and last byte.
     From(u64, u64),
     /// This many bytes at the end.
     Last(u64),
 }
 
-impl Asked {
+impl RangeSpec {
     fn parse(value: &str) -> Option<Self> {
         let (unit, spec) = value.split_once('=')?;
         let (first, last) = spec.trim().split_once('-')?;
@@ -99,7 +99,7 @@ impl Asked {
             (first, "") => Some(Self::From(number(first)?, u64::MAX)),
             (first, last) => Some(Self::From(number(first)?, number(last)?)),
         }
-        .filter(|asked| !matches!(asked, Self::From(first, last) if first > last))
+        .filter(|spec| !matches!(spec, Self::From(first, last) if first > last))
     }
 }
 

@@ -24,8 +24,8 @@ static MOUNTS: Mutex<Mounts> = Mutex::new(Mounts::UNKNOWN);
 struct Mounts {
     remote: Option<Remote>,
     /// When a caller was last told to read the mounts.
-    asked: Option<Instant>,
-    is_wanted: bool,
+    requested_at: Option<Instant>,
+    refresh_wanted: bool,
 }
 
 /// Devices of remote file systems, as major and minor number.
@@ -43,7 +43,7 @@ pub(super) fn is_local(folder: impl AsFd) -> bool {
 
 /// Reads the mounts, if [`is_local`] has asked for it.
 pub(super) fn refresh() {
-    if std::mem::take(&mut MOUNTS.lock().is_wanted) {
+    if std::mem::take(&mut MOUNTS.lock().refresh_wanted) {
         // Without /proc, everything counts as local.
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let remote = mounts.lines().filter_map(remote).collect();
@@ -52,12 +52,12 @@ pub(super) fn refresh() {
 }
 
 impl Mounts {
-    const UNKNOWN: Self = Self { remote: None, asked: None, is_wanted: false };
+    const UNKNOWN: Self = Self { remote: None, requested_at: None, refresh_wanted: false };
 
     fn has_local(&mut self, device: (u32, u32)) -> bool {
-        if self.asked.is_none_or(|it| it.elapsed() >= FRESH) {
-            self.asked = Some(Instant::now());
-            self.is_wanted = true;
+        if self.requested_at.is_none_or(|it| it.elapsed() >= FRESH) {
+            self.requested_at = Some(Instant::now());
+            self.refresh_wanted = true;
             return false;
         }
         self.remote.as_ref().is_some_and(|it| !it.contains(&device))
@@ -96,9 +96,9 @@ mod tests {
         assert!(!mounts.has_local((0, 1)) && !mounts.has_local((0, 1)), "the mounts aren't read yet");
         mounts.remote = Some(Remote::from([(0, 2)]));
         assert!(mounts.has_local((0, 1)) && !mounts.has_local((0, 2)));
-        assert!(std::mem::take(&mut mounts.is_wanted));
-        mounts.asked = None;
-        assert!(!mounts.has_local((0, 1)) && mounts.is_wanted, "the list is outdated");
+        assert!(std::mem::take(&mut mounts.refresh_wanted));
+        mounts.requested_at = None;
+        assert!(!mounts.has_local((0, 1)) && mounts.refresh_wanted, "the list is outdated");
         assert!(mounts.has_local((0, 1)), "one caller is enough to refresh the list");
     }
 }

@@ -107,8 +107,8 @@ pub(crate) enum OpenError {
 
 /// Whether an open may block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
-    Wait,
+enum Blocking {
+    Allowed,
     Never,
 }
 
@@ -119,21 +119,21 @@ pub(super) async fn open(
     symlinks: Symlinks,
     disk: &Disk,
 ) -> Result<Target, OpenError> {
-    match target(folder, path, symlinks, disk, Patience::Never) {
+    match target(folder, path, symlinks, disk, Blocking::Never) {
         Err(Errno::AGAIN) => {}
         at_once => return at_once.map_err(OpenError::from),
     }
-    let (folder, path, its_disk) = (folder.to_owned(), path.clone(), disk.clone());
-    let opened = disk.run(move || target(&folder, &path, symlinks, &its_disk, Patience::Wait));
+    let (folder, path, disk_clone) = (folder.to_owned(), path.clone(), disk.clone());
+    let opened = disk.run(move || target(&folder, &path, symlinks, &disk_clone, Blocking::Allowed));
     opened.await?.map_err(OpenError::from)
 }
 
 /// Opens a file that the operator configured by name, wherever its symlinks lead.
 pub(super) async fn open_named(path: &Path, disk: &Disk) -> Result<Target, OpenError> {
-    let (path, its_disk) = (path.to_owned(), disk.clone());
+    let (path, disk_clone) = (path.to_owned(), disk.clone());
     let opened = disk.run(move || {
         let found = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let file = regular(File::from(reopen(&found)?), &its_disk, Patience::Wait)?;
+        let file = regular(File::from(reopen(&found)?), &disk_clone, Blocking::Allowed)?;
         file.ok_or(Errno::NOENT).map(Target::File)
     });
     opened.await?.map_err(OpenError::from)
@@ -144,31 +144,31 @@ fn target(
     path: &FilePath,
     symlinks: Symlinks,
     disk: &Disk,
-    patience: Patience,
+    blocking: Blocking,
 ) -> Result<Target, Errno> {
     // Opened each time, since a deploy may have replaced the folder.
-    let root = open_root(folder, patience)?;
-    if patience == Patience::Wait {
+    let root = open_root(folder, blocking)?;
+    if blocking == Blocking::Allowed {
         mounts::refresh();
     }
-    if patience == Patience::Never && !mounts::is_local(&root) {
+    if blocking == Blocking::Never && !mounts::is_local(&root) {
         return Err(Errno::AGAIN);
     }
-    match regular(File::from(open_below(&root, path, symlinks, patience)?), disk, patience)? {
+    match regular(File::from(open_below(&root, path, symlinks, blocking)?), disk, blocking)? {
         Some(file) => Ok(Target::File(file)),
         None => {
-            open_below(&root, &path.clone().index(), symlinks, patience)?;
+            open_below(&root, &path.clone().index(), symlinks, blocking)?;
             Ok(Target::FolderWithPage)
         }
     }
 }
 
 /// Returns `None` for a folder.
-fn regular(file: File, disk: &Disk, patience: Patience) -> Result<Option<OpenFile>, Errno> {
+fn regular(file: File, disk: &Disk, blocking: Blocking) -> Result<Option<OpenFile>, Errno> {
     let metadata = file.metadata().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     if metadata.is_file() {
         let stamp = Stamp::new(&metadata);
-        let waits = patience == Patience::Wait;
+        let waits = blocking == Blocking::Allowed;
         let file = Arc::new(DiskFile { file: Some(file), disk: disk.clone(), waits });
         return Ok(Some(OpenFile { file, stamp }));
     }
@@ -179,10 +179,10 @@ const ROOT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC
 /// NONBLOCK so that opening a FIFO doesn't block, NOCTTY so that a terminal isn't acquired.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-fn open_root(folder: &Path, patience: Patience) -> Result<OwnedFd, Errno> {
-    match patience {
-        Patience::Wait => openat(CWD, folder, ROOT, Mode::empty()),
-        Patience::Never => resolve(CWD, folder, ROOT, ResolveFlags::CACHED),
+fn open_root(folder: &Path, blocking: Blocking) -> Result<OwnedFd, Errno> {
+    match blocking {
+        Blocking::Allowed => openat(CWD, folder, ROOT, Mode::empty()),
+        Blocking::Never => resolve(CWD, folder, ROOT, ResolveFlags::CACHED),
     }
 }
 
@@ -190,10 +190,10 @@ fn open_below(
     root: &OwnedFd,
     path: &FilePath,
     symlinks: Symlinks,
-    patience: Patience,
+    blocking: Blocking,
 ) -> Result<OwnedFd, Errno> {
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    if patience == Patience::Never {
+    if blocking == Blocking::Never {
         // A mount beneath the folder may be on a network, and following other links may block: both are left
         // to a disk thread.
         let here = beneath | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
@@ -354,7 +354,7 @@ mod tests {
         symlink(root.join("a"), root.join("absolute")).unwrap();
         symlink(temp.path().join("root-2"), root.join("beside")).unwrap();
         symlink("/proc/self/root", root.join("magic")).unwrap();
-        let folder = open_root(&root, Patience::Wait).unwrap();
+        let folder = open_root(&root, Blocking::Allowed).unwrap();
         for (path, inside, anywhere) in [
             ("a/b/c.txt", Ok(()), Ok(())),
             ("a/inner/c.txt", Ok(()), Ok(())),

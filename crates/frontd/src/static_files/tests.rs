@@ -260,9 +260,9 @@ async fn symlinks_that_lead_out_are_followed_if_configured() {
 
 #[test]
 fn each_file_is_logged_once_up_to_a_limit() {
-    let told = ToldOnce::default();
-    assert!(told.is_first("a") && !told.is_first("a"));
-    assert_eq!((0..1000).filter(|it| told.is_first(&it.to_string())).count(), ToldOnce::FILES_MAX - 1);
+    let logged = LogOnce::default();
+    assert!(logged.is_first("a") && !logged.is_first("a"));
+    assert_eq!((0..1000).filter(|it| logged.is_first(&it.to_string())).count(), LogOnce::FILES_MAX - 1);
 }
 
 #[tokio::test]

@@ -46,10 +46,10 @@ impl Authority {
     /// Opens the authority in `folder`, or creates it.
     pub(super) fn open(folder: &Path) -> Result<Self, TlsError> {
         let leaves = folder.join("leaves");
-        fs::create_dir_all(&leaves).map_err(TlsError::keep(&leaves))?;
+        fs::create_dir_all(&leaves).map_err(TlsError::save(&leaves))?;
         // Two daemons that start at the same time must not both create one.
         let lock = File::open(folder).map_err(TlsError::read(folder))?;
-        lock.lock().map_err(TlsError::keep(folder))?;
+        lock.lock().map_err(TlsError::save(folder))?;
         let (certificate, key) = (folder.join("ca.pem"), folder.join("ca.key"));
         match (certificate.is_file(), key.is_file()) {
             (true, true) => {}
@@ -97,14 +97,14 @@ impl Authority {
     fn leaf(&self, names: &[&str]) -> Result<Identity, TlsError> {
         let file = format!("leaves/{}.pem", names[0].replace('*', "_"));
         let path = self.folder.join(file);
-        match self.kept(&path, names) {
+        match self.saved(&path, names) {
             Some(kept) => Ok(kept),
             None => self.make_leaf(&path, names),
         }
     }
 
     /// The certificate in this file, if this authority issued it and it is still good.
-    fn kept(&self, path: &Path, names: &[&str]) -> Option<Identity> {
+    fn saved(&self, path: &Path, names: &[&str]) -> Option<Identity> {
         let chain = read_chain(path).ok()?;
         let kept = Identity::read(path, path).ok()?;
         let is_ours = chain.last() == self.identity.chain().first();
@@ -126,7 +126,7 @@ impl Authority {
         };
         let (leaf, key) = make().map_err(TlsError::make(names[0]))?;
         let authority = &self.identity.chain()[0];
-        keep(path, &[&leaf.pem(), &self.pem, &*key.serialize_pem()].concat(), 0o600)?;
+        save(path, &[&leaf.pem(), &self.pem, &*key.serialize_pem()].concat(), 0o600)?;
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Identity::new(vec![leaf.der().clone(), authority.clone()], private, path, path)
     }
@@ -144,8 +144,8 @@ fn make_authority(certificate: &Path, key: &Path) -> Result<(), TlsError> {
         Ok((params.self_signed(&key)?, key))
     };
     let (made, private) = make().map_err(TlsError::make("the development authority"))?;
-    keep(key, &private.serialize_pem(), 0o600)?;
-    keep(certificate, &made.pem(), 0o644)?;
+    save(key, &private.serialize_pem(), 0o600)?;
+    save(certificate, &made.pem(), 0o644)?;
     tracing::info!(path = %certificate.display(), "created a local certificate authority: trust it to avoid browser warnings");
     Ok(())
 }
@@ -170,7 +170,7 @@ fn can_have_certificate(domain: &str) -> bool {
 }
 
 /// Writes a file atomically.
-fn keep(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
+fn save(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -180,5 +180,5 @@ fn keep(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
         file.persist(path)?;
         Ok(())
     };
-    write().map_err(TlsError::keep(path))
+    write().map_err(TlsError::save(path))
 }

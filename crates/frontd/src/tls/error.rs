@@ -50,7 +50,7 @@ pub(crate) enum TlsError {
         "keep {}: {source}; `development` under [tls] in frontd.toml names a folder that frontd may write to",
         .path.display()
     )]
-    Keep { path: PathBuf, source: io::Error },
+    Save { path: PathBuf, source: io::Error },
 
     #[error("make a certificate for {name}: {source}")]
     Make { name: String, source: rcgen::Error },
@@ -65,9 +65,9 @@ impl TlsError {
         |source| Self::Read { path, source }
     }
 
-    pub(super) fn keep(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn save(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        |source| Self::Keep { path, source }
+        |source| Self::Save { path, source }
     }
 
     pub(super) fn make(name: &str) -> impl FnOnce(rcgen::Error) -> Self {

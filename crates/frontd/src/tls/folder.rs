@@ -75,11 +75,11 @@ impl Folder {
                 tracing::error!(%path, %error, "certificate can't be used: ignoring it");
             }
         }
-        self.identities.iter().for_each(|(path, identity)| warn_of(identity, path));
+        self.identities.iter().for_each(|(path, identity)| warn_about(identity, path));
     }
 }
 
-fn warn_of(identity: &Identity, path: &Path) {
+fn warn_about(identity: &Identity, path: &Path) {
     if !identity.is_valid_for(Duration::ZERO) {
         tracing::warn!(path = %path.display(), "certificate has expired: renew it");
     }
@@ -106,8 +106,8 @@ fn certificates(folder: &Path) -> Result<Vec<PathBuf>, TlsError> {
         }
         let chain = path.join("fullchain.pem");
         match path.extension().and_then(|it| it.to_str()) {
-            _ if is_meant(&chain) => certificates.push(chain),
-            Some("pem" | "crt" | "cer") if is_meant(&path) => certificates.push(path),
+            _ if may_exist(&chain) => certificates.push(chain),
+            Some("pem" | "crt" | "cer") if may_exist(&path) => certificates.push(path),
             _ => {}
         }
     }
@@ -116,7 +116,7 @@ fn certificates(folder: &Path) -> Result<Vec<PathBuf>, TlsError> {
 
 /// Whether this is a file, or may be one that can't be reached: a dangling link is reported instead of being
 /// silently skipped.
-fn is_meant(path: &Path) -> bool {
+fn may_exist(path: &Path) -> bool {
     match path.metadata() {
         Ok(found) => found.is_file(),
         Err(_) => match path.symlink_metadata() {

@@ -100,7 +100,7 @@ impl World {
 
 /// The result of a handshake.
 #[derive(Debug)]
-struct Shaken {
+struct Handshake {
     certificate: CertificateDer<'static>,
     alpn: Option<Vec<u8>>,
     version: ProtocolVersion,
@@ -108,7 +108,7 @@ struct Shaken {
     suite: rustls::CipherSuite,
 }
 
-impl Shaken {
+impl Handshake {
     fn new(client: &ClientConnection) -> Self {
         Self {
             certificate: client.peer_certificates().unwrap()[0].clone().into_owned(),
@@ -128,7 +128,7 @@ impl Shaken {
 }
 
 /// Connects like a browser that opens this host. An error is the client's verdict on the certificate.
-async fn shake(certificates: &Certificates, client: ClientConfig, host: &str) -> Result<Shaken, String> {
+async fn connect(certificates: &Certificates, client: ClientConfig, host: &str) -> Result<Handshake, String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (near, far) = duplex(64 * 1024);
     let server = async {
@@ -142,10 +142,10 @@ async fn shake(certificates: &Certificates, client: ClientConfig, host: &str) ->
             TlsConnector::from(Arc::new(client)).connect(name, near).await.map_err(|it| it.to_string())?;
         // Session tickets are sent after the handshake.
         stream.read_u8().await.map_err(|it| it.to_string())?;
-        Ok(Shaken::new(stream.get_ref().1))
+        Ok(Handshake::new(stream.get_ref().1))
     };
-    let (shaken, _) = tokio::join!(client, server);
-    shaken
+    let (handshake, _) = tokio::join!(client, server);
+    handshake
 }
 
 #[track_caller]
@@ -174,12 +174,12 @@ async fn the_server_name_selects_the_certificate() {
         ("shop.example.org", vec!["DNSName(*.example.org)"]),
         ("first.example", vec!["DNSName(first.example)"]),
     ] {
-        let shaken = shake(&certificates, world.client(), host).await.unwrap();
-        assert_eq!(shaken.names(), names, "{host}");
+        let handshake = connect(&certificates, world.client(), host).await.unwrap();
+        assert_eq!(handshake.names(), names, "{host}");
     }
     // A star covers one label. An unknown name gets the default certificate, which isn't valid for it.
     for host in ["a.b.example.org", "unknown.example"] {
-        let error = shake(&certificates, world.client(), host).await.unwrap_err();
+        let error = connect(&certificates, world.client(), host).await.unwrap_err();
         assert!(error.contains("first.example"), "{host}: {error}");
     }
 }
@@ -205,7 +205,7 @@ async fn all_folder_layouts_are_read() {
     let certificates = Certificates::new(&world.files()).unwrap();
     for host in ["one.example", "two.example", "three.example", "four.example", "five.example"] {
         assert_eq!(
-            shake(&certificates, world.client(), host).await.unwrap().names(),
+            connect(&certificates, world.client(), host).await.unwrap().names(),
             [format!("DNSName({host})")]
         );
     }
@@ -217,7 +217,7 @@ async fn the_default_certificate_can_be_named() {
     world.put("a.pem", &["a.example"]);
     world.put("default.pem", &["z.example"]);
     let certificates = Certificates::new(&world.files()).unwrap();
-    let error = shake(&certificates, world.client(), "unknown.example").await.unwrap_err();
+    let error = connect(&certificates, world.client(), "unknown.example").await.unwrap_err();
     assert!(error.contains("z.example"), "{error}");
 }
 
@@ -228,17 +228,17 @@ async fn http2_both_tls_versions_and_resumption_are_supported() {
     let certificates = Certificates::new(&world.files()).unwrap();
 
     let client = world.client();
-    let first = shake(&certificates, client.clone(), "a.example").await.unwrap();
+    let first = connect(&certificates, client.clone(), "a.example").await.unwrap();
     assert_eq!(first.alpn.as_deref(), Some(&b"h2"[..]));
     assert_eq!((first.version, first.kind), (ProtocolVersion::TLSv1_3, HandshakeKind::Full));
-    let second = shake(&certificates, client, "a.example").await.unwrap();
+    let second = connect(&certificates, client, "a.example").await.unwrap();
     assert_eq!(second.kind, HandshakeKind::Resumed);
 
     let mut old = world.client_of(&[&version::TLS12]);
     old.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let shaken = shake(&certificates, old, "a.example").await.unwrap();
-    assert_eq!(shaken.alpn.as_deref(), Some(&b"http/1.1"[..]));
-    assert_eq!(shaken.version, ProtocolVersion::TLSv1_2);
+    let handshake = connect(&certificates, old, "a.example").await.unwrap();
+    assert_eq!(handshake.alpn.as_deref(), Some(&b"http/1.1"[..]));
+    assert_eq!(handshake.version, ProtocolVersion::TLSv1_2);
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn the_server_chooses_the_cipher_suite() {
         provider.cipher_suites = of_version.iter().copied().rev().collect();
         let client = world.client_with(provider, &[&version::TLS12, &version::TLS13]);
         // The first one that works with the certificate's key.
-        let chosen = shake(&certificates, client, "a.example").await.unwrap().suite;
+        let chosen = connect(&certificates, client, "a.example").await.unwrap().suite;
         let usable = of_version.iter().find(|it| !format!("{:?}", it.suite()).contains("_RSA_"));
         assert_eq!(chosen, usable.unwrap().suite(), "{version:?}");
     }
@@ -267,7 +267,8 @@ async fn a_reload_uses_new_certificates_and_keeps_the_old_ones_of_broken_files()
         world.put(&format!("{name}.pem"), &[&format!("{name}.example")]);
     }
     let certificates = Certificates::new(&world.files()).unwrap();
-    let shown = async |host: &str| shake(&certificates, world.client(), host).await.map(|it| it.certificate);
+    let shown =
+        async |host: &str| connect(&certificates, world.client(), host).await.map(|it| it.certificate);
     let (a, b) = (shown("a.example").await.unwrap(), shown("b.example").await.unwrap());
 
     world.write("a.pem", "torn");
@@ -299,9 +300,9 @@ async fn a_folder_configured_after_the_start_is_read() {
     let world = World::new();
     world.put("a.pem", &["a.example"]);
     let certificates = Certificates::new(&Tls { certificates: None, development: None }).unwrap();
-    shake(&certificates, world.client(), "a.example").await.expect_err("the folder isn't configured");
+    connect(&certificates, world.client(), "a.example").await.expect_err("the folder isn't configured");
     certificates.reload(&world.files()).unwrap();
-    shake(&certificates, world.client(), "a.example").await.unwrap();
+    connect(&certificates, world.client(), "a.example").await.unwrap();
 }
 
 /// The two files of a pair are replaced one after the other. A reload in between keeps the old pair.
@@ -312,15 +313,15 @@ async fn half_a_renewal_changes_nothing() {
     world.write("a.example/fullchain.pem", &chain);
     world.write("a.example/privkey.pem", &key);
     let certificates = Certificates::new(&world.files()).unwrap();
-    let before = shake(&certificates, world.client(), "a.example").await.unwrap().certificate;
+    let before = connect(&certificates, world.client(), "a.example").await.unwrap().certificate;
 
     let (chain, key) = world.issue(&["a.example"]);
     world.write("a.example/fullchain.pem", &chain);
     certificates.reload(&world.files()).unwrap();
-    assert_eq!(shake(&certificates, world.client(), "a.example").await.unwrap().certificate, before);
+    assert_eq!(connect(&certificates, world.client(), "a.example").await.unwrap().certificate, before);
     world.write("a.example/privkey.pem", &key);
     certificates.reload(&world.files()).unwrap();
-    assert_ne!(shake(&certificates, world.client(), "a.example").await.unwrap().certificate, before);
+    assert_ne!(connect(&certificates, world.client(), "a.example").await.unwrap().certificate, before);
 }
 
 #[tokio::test]
@@ -333,9 +334,9 @@ async fn unusable_certificates_are_skipped() {
     world.put("next.pem", &["next.example"]);
     let certificates = Certificates::new(&world.files()).unwrap();
     for host in ["good.example", "next.example"] {
-        shake(&certificates, world.client(), host).await.unwrap();
+        connect(&certificates, world.client(), host).await.unwrap();
     }
-    let error = shake(&certificates, world.client(), "b.example").await.unwrap_err();
+    let error = connect(&certificates, world.client(), "b.example").await.unwrap_err();
     assert!(error.contains("good.example"), "the first usable certificate is the default: {error}");
 }
 
@@ -401,23 +402,23 @@ async fn development_certificates_are_issued_by_the_saved_authority() {
     certificates.set_domains(&domains).unwrap();
     let mut seen = Vec::new();
     for host in ["flask.localhost", "a.tenants.localhost", "localhost", "127.0.0.1", "::1"] {
-        seen.push(shake(&certificates, world.client(), host).await.unwrap().certificate);
+        seen.push(connect(&certificates, world.client(), host).await.unwrap().certificate);
     }
-    let error = shake(&certificates, world.client(), "django.localhost").await.unwrap_err();
+    let error = connect(&certificates, world.client(), "django.localhost").await.unwrap_err();
     assert!(error.contains("localhost"), "an unknown name gets the certificate of localhost: {error}");
 
     let again = Certificates::new(&world.both()).unwrap();
     again.set_domains(&domains[..2]).unwrap();
     for (host, before) in ["flask.localhost", "a.tenants.localhost", "localhost"].iter().zip(&seen) {
         assert_eq!(
-            &shake(&again, world.client(), host).await.unwrap().certificate,
+            &connect(&again, world.client(), host).await.unwrap().certificate,
             before,
             "the certificate of {host} changed"
         );
     }
     again.set_domains(&["django.localhost".to_owned()]).unwrap();
-    shake(&again, world.client(), "django.localhost").await.unwrap();
-    assert!(shake(&again, world.client(), "flask.localhost").await.is_err(), "the domain was removed");
+    connect(&again, world.client(), "django.localhost").await.unwrap();
+    assert!(connect(&again, world.client(), "flask.localhost").await.is_err(), "the domain was removed");
 }
 
 #[tokio::test]
@@ -426,9 +427,9 @@ async fn a_real_certificate_wins_over_a_development_one() {
     world.put("real.pem", &["*.example.org"]);
     let certificates = Certificates::new(&world.both()).unwrap();
     certificates.set_domains(&["shop.example.org".to_owned(), "b.localhost".to_owned()]).unwrap();
-    let shaken = shake(&certificates, world.client(), "shop.example.org").await.unwrap();
-    assert_eq!(shaken.names(), ["DNSName(*.example.org)"]);
-    shake(&certificates, world.client(), "b.localhost").await.unwrap();
+    let handshake = connect(&certificates, world.client(), "shop.example.org").await.unwrap();
+    assert_eq!(handshake.names(), ["DNSName(*.example.org)"]);
+    connect(&certificates, world.client(), "b.localhost").await.unwrap();
     assert!(!world.development().join("leaves/shop.example.org.pem").exists());
 }
 
@@ -450,7 +451,7 @@ async fn certificates_of_a_former_authority_are_renewed() {
         fs::remove_file(world.development().join(file)).unwrap();
     }
     let certificates = Certificates::new(&world.both()).unwrap();
-    shake(&certificates, world.client(), "localhost").await.unwrap();
+    connect(&certificates, world.client(), "localhost").await.unwrap();
 }
 
 #[test]

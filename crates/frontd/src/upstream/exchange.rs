@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
 use super::Link;
-use crate::pool::{Lease, Place};
+use crate::pool::{Lease, Slot};
 
 /// What a worker reports about an exchange.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ struct Exchange {
     id: u64,
     begun: bool,
     /// Why the worker was asked to hand it back.
-    asked_back: Option<AskedBack>,
+    hand_back_reason: Option<HandBackReason>,
     /// When the client gets a timeout because the worker doesn't respond.
     deadline: Option<Instant>,
     /// `None` once the head was delivered or the client has left.
@@ -92,7 +92,7 @@ struct Exchange {
 
 /// Why frontd asks a worker to hand back an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AskedBack {
+enum HandBackReason {
     /// It has been queued there for too long, and should go to another worker.
     Recalled,
     /// The client has left, or it was never sent.
@@ -109,14 +109,14 @@ pub(super) enum Entry {
 
 /// Whether anything is left to check regularly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Watch {
-    Nothing,
-    More,
+pub(super) enum CheckAgain {
+    No,
+    Yes,
 }
 
 /// Whether the link can be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum LinkState {
     /// Retired, and nothing is in flight.
     Idle,
     Busy,
@@ -137,11 +137,11 @@ impl Exchanges {
         let id = state.last_id;
         let deadline = limit.map(|it| lease.granted() + it);
         let mut exchange =
-            Exchange { id, begun: false, asked_back: None, deadline, reply: Some(reply), lease };
+            Exchange { id, begun: false, hand_back_reason: None, deadline, reply: Some(reply), lease };
         if state.ended {
             drop(state);
-            exchange.asked_back = Some(AskedBack::Cancelled);
-            exchange.tell(Outcome::HandedBack);
+            exchange.hand_back_reason = Some(HandBackReason::Cancelled);
+            exchange.settle(Outcome::HandedBack);
             return (id, Entry::HandedBack, events);
         }
         exchange.lease.sent();
@@ -176,13 +176,13 @@ impl Exchanges {
         }
     }
 
-    pub(super) fn response(&self, response: Response) -> Rest {
+    pub(super) fn response(&self, response: Response) -> LinkState {
         let Response { id, status, headers, body, streamed, done, file, reason, failure } = response;
         let mut state = self.state.lock();
-        let Some(exchange) = state.find(id) else { return state.rest() };
+        let Some(exchange) = state.find(id) else { return state.link_state() };
         let reply = exchange.reply.take();
         if !done {
-            exchange.lease.has_answered();
+            exchange.lease.response_started();
         }
         let link = |wanted: bool| wanted.then(|| Arc::clone(exchange.lease.link()));
         let opening = link(!done && file.is_some()).map(|link| Opening { link, id });
@@ -191,7 +191,7 @@ impl Exchanges {
         state.receiving += usize::from(receiving.is_some());
         let streamed = receiving.map(Receiving);
         let ended = done.then(|| state.remove(id)).flatten();
-        let rest = state.rest();
+        let link_state = state.link_state();
         drop(state);
         // Send the response first: giving the lease back may dispatch the next request to the worker.
         if let Some(reply) = reply {
@@ -206,14 +206,14 @@ impl Exchanges {
             }));
         }
         drop(ended);
-        rest
+        link_state
     }
 
     /// A response body was received completely, or isn't needed any more.
-    pub(super) fn received(&self) -> Rest {
+    pub(super) fn received(&self) -> LinkState {
         let mut state = self.state.lock();
         state.receiving -= 1;
-        state.rest()
+        state.link_state()
     }
 
     /// The client gets its timeout at once. The lease is held until the worker is done.
@@ -224,12 +224,12 @@ impl Exchanges {
         }
     }
 
-    pub(super) fn done(&self, id: u64) -> Rest {
+    pub(super) fn done(&self, id: u64) -> LinkState {
         self.end(id, Outcome::Broken(Broken::Begun))
     }
 
-    pub(super) fn handed_back(&self, ids: &[u64]) -> Rest {
-        ids.iter().fold(Rest::Busy, |_, id| self.end(*id, Outcome::HandedBack))
+    pub(super) fn handed_back(&self, ids: &[u64]) -> LinkState {
+        ids.iter().fold(LinkState::Busy, |_, id| self.end(*id, Outcome::HandedBack))
     }
 
     /// Returns the exchanges to recall: those queued at a worker that is stalled, or for too long. Each is
@@ -237,11 +237,11 @@ impl Exchanges {
     pub(super) fn recall(&self, now: Instant) -> Option<Vec<u64>> {
         let mut state = self.state.lock();
         let mut waiting = state.under_way.iter_mut().filter(|it| it.waits()).peekable();
-        let held_up = waiting.peek()?.lease.is_held_up(now);
-        let late = waiting.filter(|it| held_up || it.lease.is_overdue(now));
+        let stalled = waiting.peek()?.lease.is_stalled(now);
+        let late = waiting.filter(|it| stalled || it.lease.is_overdue(now));
         Some(
             late.map(|it| {
-                it.asked_back = Some(AskedBack::Recalled);
+                it.hand_back_reason = Some(HandBackReason::Recalled);
                 it.id
             })
             .collect(),
@@ -249,12 +249,12 @@ impl Exchanges {
     }
 
     /// Times out the exchanges whose deadline has passed. Returns whether others have a deadline.
-    pub(super) fn expire(&self, now: Instant) -> Watch {
+    pub(super) fn expire(&self, now: Instant) -> CheckAgain {
         let mut state = self.state.lock();
         let timed = |it: &&mut Exchange| it.reply.is_some() && it.deadline.is_some();
         let mut timed = state.under_way.iter_mut().filter(timed).peekable();
         if timed.peek().is_none() {
-            return Watch::Nothing;
+            return CheckAgain::No;
         }
         let late = timed.filter(|it| it.deadline.is_some_and(|it| it <= now));
         let replies: Vec<_> = late.filter_map(|it| it.reply.take()).collect();
@@ -262,45 +262,45 @@ impl Exchanges {
         for reply in replies {
             let _client_has_gone = reply.send(Event::Settled(Outcome::NoAnswer));
         }
-        Watch::More
+        CheckAgain::Yes
     }
 
     /// Ends a reservation for an exclusive exchange that takes too long. Returns whether there is such an
     /// exchange.
-    pub(super) fn look_after_exclusive(&self) -> Watch {
+    pub(super) fn check_exclusive(&self) -> CheckAgain {
         let state = self.state.lock();
         match state.under_way.iter().find(|it| it.lease.is_exclusive()) {
             Some(exchange) => {
-                exchange.lease.look_after();
-                Watch::More
+                exchange.lease.expire_reservation();
+                CheckAgain::Yes
             }
-            None => Watch::Nothing,
+            None => CheckAgain::No,
         }
     }
 
-    fn end(&self, id: u64, outcome: Outcome) -> Rest {
+    fn end(&self, id: u64, outcome: Outcome) -> LinkState {
         let mut state = self.state.lock();
         let ended = state.remove(id);
-        let rest = state.rest();
+        let link_state = state.link_state();
         drop(state);
         if let Some(exchange) = ended {
-            exchange.tell(outcome);
+            exchange.settle(outcome);
         }
-        rest
+        link_state
     }
 
     /// The client has left. Returns whether the worker still has the exchange.
     pub(super) fn cancel(&self, id: u64) -> bool {
         let mut state = self.state.lock();
         let exchange = state.find(id);
-        exchange.map(|it| it.asked_back = Some(AskedBack::Cancelled)).is_some()
+        exchange.map(|it| it.hand_back_reason = Some(HandBackReason::Cancelled)).is_some()
     }
 
     /// Accepts no new exchanges.
-    pub(super) fn retire(&self) -> Rest {
+    pub(super) fn retire(&self) -> LinkState {
         let mut state = self.state.lock();
         state.ended = true;
-        state.rest()
+        state.link_state()
     }
 
     /// The worker is gone: all exchanges end.
@@ -311,7 +311,7 @@ impl Exchanges {
         drop(state);
         for exchange in ended {
             let broken = if exchange.begun { Broken::Begun } else { Broken::NotKnownToHaveBegun };
-            exchange.tell(Outcome::Broken(broken));
+            exchange.settle(Outcome::Broken(broken));
         }
     }
 }
@@ -330,24 +330,24 @@ impl State {
         self.under_way.binary_search_by_key(&id, |it| it.id).ok()
     }
 
-    fn rest(&self) -> Rest {
+    fn link_state(&self) -> LinkState {
         let idle = self.ended && self.under_way.is_empty() && self.receiving == 0;
-        if idle { Rest::Idle } else { Rest::Busy }
+        if idle { LinkState::Idle } else { LinkState::Busy }
     }
 }
 
 impl Exchange {
     /// Whether the exchange is queued at the worker, as far as this side knows.
     fn waits(&self) -> bool {
-        self.lease.place() == Place::Ahead && !self.begun && self.asked_back.is_none()
+        self.lease.slot() == Slot::Queued && !self.begun && self.hand_back_reason.is_none()
     }
 
-    fn tell(self, outcome: Outcome) {
+    fn settle(self, outcome: Outcome) {
         // Release the lease first: the receiver may ask for another one.
-        match (&outcome, self.asked_back) {
+        match (&outcome, self.hand_back_reason) {
             (Outcome::HandedBack, None) => self.lease.declined(),
-            (Outcome::HandedBack, Some(AskedBack::Recalled)) => self.lease.recalled(),
-            (Outcome::HandedBack, Some(AskedBack::Cancelled)) => self.lease.cancelled(),
+            (Outcome::HandedBack, Some(HandBackReason::Recalled)) => self.lease.recalled(),
+            (Outcome::HandedBack, Some(HandBackReason::Cancelled)) => self.lease.cancelled(),
             _ => drop(self.lease),
         }
         if let Some(reply) = self.reply {

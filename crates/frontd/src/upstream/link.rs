@@ -16,9 +16,9 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-use super::exchange::{Entry, Exchanges, Pending, Rest, Watch};
+use super::exchange::{CheckAgain, Entry, Exchanges, LinkState, Pending};
 use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::pool::{EXCLUSIVE_TICK, Lease, Place};
+use crate::pool::{EXCLUSIVE_TICK, Lease, Slot};
 
 /// The protocol revision that frontd supports: see `Open` in the protocol.
 const REVISION: u32 = 1;
@@ -37,22 +37,22 @@ pub(crate) struct Link {
     exchanges: Exchanges,
     bodies: Bodies,
     /// Checks for recalls while requests are queued at the worker.
-    ahead: Alarm,
+    recalls: PeriodicCheck,
     /// Checks for expired deadlines while requests with a limit are in flight.
-    timed: Alarm,
+    deadlines: PeriodicCheck,
     /// Checks the reservation while an exclusive request is in flight.
-    exclusive: Alarm,
+    exclusive: PeriodicCheck,
 }
 
 /// Runs a check at intervals while there is something to check. One timer serves all exchanges, since a timer
 /// per exchange would be the largest part of its cost.
 #[derive(Debug, Default)]
-struct Alarm {
+struct PeriodicCheck {
     set: AtomicBool,
     wake: Notify,
 }
 
-impl Alarm {
+impl PeriodicCheck {
     /// Starts the checks.
     fn set(&self) {
         if !self.set.swap(true, Ordering::Relaxed) {
@@ -61,14 +61,14 @@ impl Alarm {
     }
 
     /// Runs the checks. Never returns.
-    async fn ring(&self, tick: Duration, look: impl Fn() -> Watch) {
+    async fn run(&self, tick: Duration, check: impl Fn() -> CheckAgain) {
         loop {
             self.wake.notified().await;
             loop {
                 tokio::time::sleep(tick).await;
                 // Reset before the check, so that whatever is set meanwhile isn't missed.
                 self.set.store(false, Ordering::Relaxed);
-                if look() == Watch::Nothing {
+                if check() == CheckAgain::No {
                     break;
                 }
                 self.set.store(true, Ordering::Relaxed);
@@ -132,11 +132,11 @@ impl Link {
                 stream,
                 RunnerServiceClient::new(daemon::uds::channel_without_links(socket, tune)),
             ),
-            ahead: Alarm::default(),
-            timed: Alarm::default(),
-            exclusive: Alarm::default(),
+            recalls: PeriodicCheck::default(),
+            deadlines: PeriodicCheck::default(),
+            exclusive: PeriodicCheck::default(),
         });
-        link.say(serve_request::Message::Open(Open { stream, revision: REVISION }));
+        link.send(serve_request::Message::Open(Open { stream, revision: REVISION }));
         (link, outgoing)
     }
 
@@ -147,17 +147,17 @@ impl Link {
         limit: Option<Duration>,
         mut request: Request,
     ) -> Pending {
-        let (place, exclusive) = (lease.place(), lease.is_exclusive());
+        let (slot, exclusive) = (lease.slot(), lease.is_exclusive());
         let (id, entry, events) = self.exchanges.begin(lease, limit);
         if entry == Entry::Taken {
             request.id = id;
-            self.say(serve_request::Message::Request(request));
+            self.send(serve_request::Message::Request(request));
         }
-        if place == Place::Ahead {
-            self.ahead.set();
+        if slot == Slot::Queued {
+            self.recalls.set();
         }
         if limit.is_some() {
-            self.timed.set();
+            self.deadlines.set();
         }
         if exclusive {
             self.exclusive.set();
@@ -166,31 +166,31 @@ impl Link {
     }
 
     /// Runs the periodic checks while the link exists. Never returns.
-    pub(super) async fn look_after(&self) {
-        let recalls = self.ahead.ring(RECALL_TICK, || self.recall_overdue());
-        let expiries = self.timed.ring(EXPIRY_TICK, || self.exchanges.expire(Instant::now()));
-        let exclusive = self.exclusive.ring(EXCLUSIVE_TICK, || self.exchanges.look_after_exclusive());
+    pub(super) async fn run_checks(&self) {
+        let recalls = self.recalls.run(RECALL_TICK, || self.recall_overdue());
+        let expiries = self.deadlines.run(EXPIRY_TICK, || self.exchanges.expire(Instant::now()));
+        let exclusive = self.exclusive.run(EXCLUSIVE_TICK, || self.exchanges.check_exclusive());
         tokio::join!(recalls, expiries, exclusive);
     }
 
     /// Recalls requests that are queued at the worker while it is stalled, or for too long, so that another
     /// worker can take them.
-    fn recall_overdue(&self) -> Watch {
-        let Some(late) = self.exchanges.recall(Instant::now()) else { return Watch::Nothing };
-        late.into_iter().for_each(|id| self.say(serve_request::Message::Recall(Recall { id })));
-        Watch::More
+    fn recall_overdue(&self) -> CheckAgain {
+        let Some(late) = self.exchanges.recall(Instant::now()) else { return CheckAgain::No };
+        late.into_iter().for_each(|id| self.send(serve_request::Message::Recall(Recall { id })));
+        CheckAgain::Yes
     }
 
     /// The client has left. The lease is held until the worker reports that it is done.
     pub(super) fn cancel(&self, id: u64) {
         if self.exchanges.cancel(id) {
-            self.say(serve_request::Message::Cancel(Cancel { id }));
+            self.send(serve_request::Message::Cancel(Cancel { id }));
         }
     }
 
     /// The file that a response named is open, or won't be sent: the app may remove it.
     pub(super) fn file_opened(&self, id: u64) {
-        self.say(serve_request::Message::FileOpened(FileOpened { id }));
+        self.send(serve_request::Message::FileOpened(FileOpened { id }));
     }
 
     /// A response body no longer needs the link.
@@ -213,13 +213,13 @@ impl Link {
         &self.bodies
     }
 
-    fn say(&self, message: serve_request::Message) {
+    fn send(&self, message: serve_request::Message) {
         // If the stream has broken, `Responses` ends too and settles all exchanges.
         let _broken = self.requests.send(ServeRequest { message: Some(message) });
     }
 
-    fn close_if(&self, rest: Rest) {
-        if rest == Rest::Idle {
+    fn close_if(&self, link_state: LinkState) {
+        if link_state == LinkState::Idle {
             let _broken = self.requests.send(ServeRequest { message: None });
         }
     }
@@ -248,30 +248,30 @@ impl Responses {
             Err(status) => return Next::Broken(Box::new(status)),
         };
         let exchanges = &self.link.exchanges;
-        let rest = match message {
+        let link_state = match message {
             Some(Message::Response(response)) => exchanges.response(response),
             Some(Message::Done(done)) => exchanges.done(done.id),
             Some(Message::HandedBack(back)) => exchanges.handed_back(&back.ids),
             Some(Message::Draining(_)) => return Next::Draining,
             Some(Message::Begun(begun)) => {
                 exchanges.begun(begun.id);
-                Rest::Busy
+                LinkState::Busy
             }
             Some(Message::NeedBody(need)) => {
                 exchanges.need_body(need.id, need.offset);
-                Rest::Busy
+                LinkState::Busy
             }
             Some(Message::EarlyHints(hints)) => {
                 exchanges.early_hints(hints.id, hints.headers);
-                Rest::Busy
+                LinkState::Busy
             }
             Some(Message::TimedOut(late)) => {
                 exchanges.timed_out(late.id);
-                Rest::Busy
+                LinkState::Busy
             }
-            Some(Message::Welcome(_)) | None => Rest::Busy,
+            Some(Message::Welcome(_)) | None => LinkState::Busy,
         };
-        self.link.close_if(rest);
+        self.link.close_if(link_state);
         Next::Handled
     }
 }
@@ -291,7 +291,7 @@ mod tests {
     use api::runner::Response;
 
     use super::*;
-    use crate::pool::{Admission, Mode, Pool, Turn};
+    use crate::pool::{Admission, Attempts, Mode, Pool};
     use crate::upstream::Outcome;
 
     /// A link can end after a lease on it was granted.
@@ -302,13 +302,13 @@ mod tests {
             let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
             let pool = Pool::new(Admission::Queue(1));
             pool.link(0, 1, 1, Arc::clone(&link));
-            let lease = pool.acquire(0, Mode::Shared, &mut Turn::new(Duration::ZERO)).await.unwrap();
+            let lease = pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
             pool.unlink(0, 1);
             end(&link);
             let mut pending = link.begin(lease, None, Request::default());
             assert!(matches!(pending.outcome(|_, _, _| {}, |_| {}).await, Outcome::HandedBack));
             drop(pending);
-            assert_eq!(pool.census().in_flight, 0);
+            assert_eq!(pool.stats().in_flight, 0);
             drop(link);
             let sent: Vec<_> = outgoing.collect().await;
             assert_eq!(sent.len(), 1, "only the opening message: {sent:?}");
@@ -322,12 +322,12 @@ mod tests {
         let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         pool.link(0, 1, 1, Arc::clone(&link));
         pool.link(0, 2, 1, Link::new("blog-2", Path::new("/nowhere")).0);
-        let lease = async || pool.acquire(0, Mode::Shared, &mut Turn::new(Duration::ZERO)).await.unwrap();
+        let lease = async || pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
         let pending = link.begin(lease().await, None, Request::default());
         let id = pending.id;
         drop(pending);
         link.exchanges.handed_back(&[id]);
-        assert_eq!(pool.census().in_flight, 0);
+        assert_eq!(pool.stats().in_flight, 0);
         assert_eq!(lease().await.link().worker(), "blog-1", "it still comes first");
     }
 
@@ -337,13 +337,13 @@ mod tests {
         let pool = Pool::new(Admission::Queue(1));
         let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         pool.link(0, 1, 2, Arc::clone(&link));
-        let acquire = async |mode| pool.acquire(0, mode, &mut Turn::new(Duration::MAX)).await.unwrap();
+        let acquire = async |mode| pool.acquire(0, mode, &mut Attempts::new(Duration::MAX)).await.unwrap();
         drop(link.begin(acquire(Mode::Exclusive).await, None, Request::default()));
         let mut later = Box::pin(acquire(Mode::Shared));
         assert!(futures_util::poll!(&mut later).is_pending());
         pool.age_reservation(Duration::from_secs(1));
         tokio::select! {
-            () = link.look_after() => {}
+            () = link.run_checks() => {}
             _lease = later => {}
         }
     }
@@ -355,11 +355,11 @@ mod tests {
         let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         let pool = Pool::new(Admission::Queue(1));
         pool.link(0, 1, 1, Arc::clone(&link));
-        let lease = pool.acquire(0, Mode::Shared, &mut Turn::new(Duration::ZERO)).await.unwrap();
+        let lease = pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
         let mut pending = link.begin(lease, None, Request::default());
         let response = Response { id: pending.id, streamed: true, done: true, ..Response::default() };
         link.exchanges.response(response);
-        assert_eq!(pool.census().in_flight, 0, "the worker's capacity is free");
+        assert_eq!(pool.stats().in_flight, 0, "the worker's capacity is free");
         link.retire();
         let outcome = pending.outcome(|_, _, _| {}, |_| {}).await;
         let sent = outgoing.map(|_| ()).collect::<Vec<_>>();

@@ -87,7 +87,7 @@ impl Links {
                     socket: worker.socket.clone(),
                     pool: Arc::clone(app.pool()),
                 };
-                self.tasks.spawn(target.keep(retired.clone()));
+                self.tasks.spawn(target.maintain(retired.clone()));
                 Open { pool: Arc::clone(app.pool()), retired }
             });
         }
@@ -95,9 +95,9 @@ impl Links {
 }
 
 impl Target {
-    async fn keep(self, retired: CancellationToken) {
+    async fn maintain(self, retired: CancellationToken) {
         let mut backoff = Backoff::new();
-        while self.once(&retired, &mut backoff).await == End::Broken {
+        while self.run_link(&retired, &mut backoff).await == End::Broken {
             tokio::select! {
                 () = backoff.wait() => {}
                 () = retired.cancelled() => return,
@@ -106,7 +106,7 @@ impl Target {
     }
 
     /// Keeps one link from connecting to its end.
-    async fn once(&self, retired: &CancellationToken, backoff: &mut Backoff) -> End {
+    async fn run_link(&self, retired: &CancellationToken, backoff: &mut Backoff) -> End {
         let connected = tokio::select! {
             connected = Link::connect(&self.worker, &self.socket) => connected,
             () = retired.cancelled() => return End::Retired,
@@ -126,12 +126,12 @@ impl Target {
         debug!(worker = self.worker, shard = self.shard, capacity, "connected to worker");
         self.pool.link(self.shard, self.instance, capacity, Arc::clone(&link));
         let mut end = End::Broken;
-        let mut looks = pin!(link.look_after());
+        let mut checks = pin!(link.run_checks());
         loop {
             let next = tokio::select! {
                 biased;
                 next = responses.next() => next,
-                () = &mut looks => Next::Handled,
+                () = &mut checks => Next::Handled,
                 () = retired.cancelled(), if end == End::Broken => Next::Draining,
             };
             match next {

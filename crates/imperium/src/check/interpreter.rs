@@ -62,7 +62,7 @@ pub(super) fn check(vassal: &Vassal) -> Finding {
         // Look at the file without running it.
         Err(_) if is_another_program(&program) => {
             let what = format!("{named} {}, which is no Python", program.display());
-            return Finding::Bad(Wrong::new(what).cure(CURE));
+            return Finding::Bad(Wrong::new(what).hint(CURE));
         }
         Err(reason) => return Finding::NotAsked(reason),
     };
@@ -78,7 +78,7 @@ pub(super) fn check(vassal: &Vassal) -> Finding {
         return Finding::NotAsked("this process may not become the app's user".to_owned());
     }
     judge(&answer).map_or(Finding::Good, |what| {
-        Finding::Bad(Wrong::new(format!("{named} {}, which {what}", program.display())).cure(CURE))
+        Finding::Bad(Wrong::new(format!("{named} {}, which {what}", program.display())).hint(CURE))
     })
 }
 

@@ -19,7 +19,7 @@ pub(super) fn check(vassal: &Vassal) -> Option<Diagnostics> {
         let wrong = Wrong::new(format!("names {user}, who is no user of this machine"));
         vassal.refuse(
             "user",
-            wrong.cure(format!("create the user, as in `useradd --system {user}`, or correct the name")),
+            wrong.hint(format!("create the user, as in `useradd --system {user}`, or correct the name")),
         )
     })
 }

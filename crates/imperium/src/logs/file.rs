@@ -6,7 +6,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use daemon::logging::copy::former;
+use daemon::logging::copy::previous;
 
 /// Follows a file that grows.
 #[derive(Debug)]
@@ -24,11 +24,11 @@ impl Tail {
 
     /// Returns the last `count` lines that `lines` selects, from the rotated file too.
     pub(super) fn last(&mut self, count: usize, lines: &mut Lines<'_>) -> io::Result<String> {
-        let former = fs::read(former(&self.path)).unwrap_or_default();
-        let former =
-            former.split_inclusive(|it| *it == b'\n').map(|it| String::from_utf8_lossy(it).into_owned());
+        let previous = fs::read(previous(&self.path)).unwrap_or_default();
+        let previous =
+            previous.split_inclusive(|it| *it == b'\n').map(|it| String::from_utf8_lossy(it).into_owned());
         let mut shown = VecDeque::new();
-        for line in former.chain(self.more()?) {
+        for line in previous.chain(self.more()?) {
             shown.extend(lines.shown(&line));
             if shown.len() > count {
                 shown.pop_front();
@@ -156,14 +156,14 @@ Traceback (most recent call last):\n\
             let mut file = File::options().append(true).create(true).open(&path).unwrap();
             file.write_all(text.as_bytes()).unwrap();
         };
-        fs::write(former(&path), "1\n2\n").unwrap();
+        fs::write(previous(&path), "1\n2\n").unwrap();
         add("3\n4\nbeg");
         let mut lines = Lines::new(None, false);
         let mut tail = Tail::open(&path).unwrap();
         assert_eq!(tail.last(3, &mut lines).unwrap(), "2\n3\n4\n");
         assert_eq!(tail.more().unwrap(), Vec::<String>::new());
         add("un\n5\n");
-        fs::rename(&path, former(&path)).unwrap();
+        fs::rename(&path, previous(&path)).unwrap();
         add("6\n");
         assert_eq!(tail.more().unwrap(), ["begun\n", "5\n", "6\n"]);
     }

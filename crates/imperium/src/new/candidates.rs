@@ -255,12 +255,12 @@ impl Looked<'_> {
         Wrong::new(format!(
             "{path}, line {line}: {called} makes an app that is none of WSGI's, and WSGI is what is served"
         ))
-        .cure("serve it with another server, or name its WSGI app with `--app module:callable`")
+        .hint("serve it with another server, or name its WSGI app with `--app module:callable`")
     }
 
     fn arguments(&self, line: usize, name: &str) -> Wrong {
         let path = self.module.shown.display();
-        Wrong::new(format!("{path}, line {line}: {name} needs arguments, and nothing says which")).cure(
+        Wrong::new(format!("{path}, line {line}: {name} needs arguments, and nothing says which")).hint(
             format!("give them by `--app 'module:{name}(\"prod\")'`: strings, numbers and other literals"),
         )
     }
@@ -270,7 +270,7 @@ impl Looked<'_> {
         Wrong::new(format!(
             "{path}, line {line}: `{text}` starts a server of its own when the file is imported"
         ))
-        .cure("put it below `if __name__ == \"__main__\":`")
+        .hint("put it below `if __name__ == \"__main__\":`")
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn find(project: &Project) -> Result<Option<Found>, Wrong> {
         Some(other) if other.depth() == manage.depth() => {
             let (one, other) = (manage.shown.display(), other.shown.display());
             Err(Wrong::new(format!("it has several Django projects: {one} and {other}"))
-                .cure("name the folder of one of them"))
+                .hint("name the folder of one of them"))
         }
         _ => Ok(Some(of_manage(project, manage))),
     }

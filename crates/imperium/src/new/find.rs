@@ -90,14 +90,14 @@ pub(crate) fn in_file(project: &Project, file: &Path) -> Result<Found, Wrong> {
     let shown = project.shown(file).display().to_string();
     let nothing = || {
         Wrong::new(format!("{shown} has no WSGI callable in its source"))
-            .cure(format!("name it with `--app {shown}:NAME`"))
+            .hint(format!("name it with `--app {shown}:NAME`"))
     };
     if file.extension().is_some_and(|it| it == "ini") {
         let text = read(file).unwrap_or_default();
         let by_uwsgi = uwsgi::of_file(project, file, &text)?.map(|it| with_settings(it, project));
         return by_uwsgi.or_else(|| paste::of_file(project, file, &text)).ok_or_else(|| {
             Wrong::new(format!("{shown} has neither [uwsgi] with a module nor [app:main]"))
-                .cure("name the folder, or the file that has the app")
+                .hint("name the folder, or the file that has the app")
         });
     }
     let module = Module::read(file.to_owned(), &project.folder).ok_or_else(nothing)?;
@@ -199,7 +199,7 @@ fn with_settings(found: Found, project: &Project) -> Found {
 
 fn none(project: &Project) -> Wrong {
     let shown = project.folder.display();
-    Wrong::new(format!("{shown} has no Django project, no Flask or Pyramid app and no WSGI callable")).cure(
+    Wrong::new(format!("{shown} has no Django project, no Flask or Pyramid app and no WSGI callable")).hint(
         "name the folder or the file that has it; or, for an app that pip installed, name what its documentation has for \
          WSGI servers, such as `--app module:callable`",
     )

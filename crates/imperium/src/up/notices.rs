@@ -76,7 +76,7 @@ mod tests {
         let notices = Notices::bind(path.clone()).unwrap();
         let daemon = Notify::to(Some(path.as_os_str()));
         for state in [State::Ready, State::Reloading, State::Alive, State::Stopping] {
-            daemon.tell(state);
+            daemon.report(state);
         }
         assert_eq!(notices.stopping().await, rustix::process::getpid());
     }

@@ -14,36 +14,36 @@ const SECRET: &str = "s3cr3tXq";
 const HEAD: &str = "domains = ['a']\napp = 'a:a'\ndirectory = '/'\n";
 
 /// Everything that is ever reported about a file, in all forms.
-fn told(text: &str) -> String {
+fn message(text: &str) -> String {
     let Err(diagnostics) = Vassal::parse(Path::new("/v/blog.toml"), text) else { return String::new() };
-    let mut told = format!("{diagnostics}\n{diagnostics:?}\n");
+    let mut message = format!("{diagnostics}\n{diagnostics:?}\n");
     for problem in diagnostics.problems() {
-        tell(&mut told, problem);
+        render(&mut message, problem);
     }
     let _refused = Vassal::set_workers(text, 3).map_err(|error| {
         let mut error: Option<&dyn std::error::Error> = Some(&error);
         while let Some(it) = error {
-            let _ = writeln!(told, "{it}\n{it:?}");
+            let _ = writeln!(message, "{it}\n{it:?}");
             error = it.source();
         }
     });
-    told
+    message
 }
 
-fn tell(told: &mut String, problem: &Problem) {
+fn render(message: &mut String, problem: &Problem) {
     let help = problem.help().map(|it| it.to_string()).unwrap_or_default();
-    let _ = writeln!(told, "{problem}\n{}\n{help}", problem.line());
+    let _ = writeln!(message, "{problem}\n{}\n{help}", problem.line());
     let graphical =
         GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_context_lines(5);
-    graphical.render_report(told, problem).unwrap();
-    NarratableReportHandler::new().with_context_lines(5).render_report(told, problem).unwrap();
-    JSONReportHandler::new().render_report(told, problem).unwrap();
+    graphical.render_report(message, problem).unwrap();
+    NarratableReportHandler::new().with_context_lines(5).render_report(message, problem).unwrap();
+    JSONReportHandler::new().render_report(message, problem).unwrap();
 }
 
 #[track_caller]
 fn check_hidden(text: &str) {
-    let told = told(text);
-    assert!(!told.contains(SECRET), "of:\n{text}\n--- is told:\n{told}");
+    let message = message(text);
+    assert!(!message.contains(SECRET), "of:\n{text}\n--- reported:\n{message}");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn wrong_values_are_not_shown() {
         format!("[env]\nÄ = '{s}ü'\nKEY = ü{s}"),
     ] {
         for text in [format!("{HEAD}{wrong}"), format!("{HEAD}{wrong}\n"), wrong.clone()] {
-            assert!(!told(&text).is_empty(), "nothing is wrong with\n{text}");
+            assert!(!message(&text).is_empty(), "nothing is wrong with\n{text}");
             check_hidden(&text);
         }
     }
@@ -156,8 +156,8 @@ fn slip(text: &mut String, random: &mut fastrand::Rng) {
 
 #[test]
 fn problems_are_still_reported_with_their_location() {
-    let told = |text: &str| -> Diagnostics { Vassal::parse(Path::new("/v/a.toml"), text).unwrap_err() };
-    let line = |rest: &str| told(&format!("{HEAD}{rest}")).to_string();
+    let message = |text: &str| -> Diagnostics { Vassal::parse(Path::new("/v/a.toml"), text).unwrap_err() };
+    let line = |rest: &str| message(&format!("{HEAD}{rest}")).to_string();
     assert_eq!(
         line("[env]\nKEY = hunter"),
         "/v/a.toml:5:7: this isn't TOML: write `KEY = \"value\"`, with the value in quotes"
@@ -166,8 +166,8 @@ fn problems_are_still_reported_with_their_location() {
         line("[env]\nPORT = 8000"),
         "/v/a.toml:5:8: `env.PORT` must be a string, not an integer: write the value in quotes"
     );
-    let problem = &told(&format!("{HEAD}[env]\nPORT = 8000\n")).into_iter().next().unwrap();
+    let problem = &message(&format!("{HEAD}[env]\nPORT = 8000\n")).into_iter().next().unwrap();
     let mut shown = String::new();
-    tell(&mut shown, problem);
+    render(&mut shown, problem);
     assert!(shown.contains("PORT = ***") && !shown.contains("8000"), "{shown}");
 }

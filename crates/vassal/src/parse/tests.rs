@@ -35,24 +35,24 @@ impl Place {
     }
 
     /// The diagnostics of a file, with `ROOT` for the folder, and without the help from the schema.
-    fn told(&self, text: &str) -> String {
-        let told = self.parse(text).err().map(|it| it.to_string()).unwrap_or_default();
-        let told: Vec<_> = told.lines().filter_map(|it| it.split(": it sets ").next()).collect();
-        told.join("\n").replace(self.0.path().to_str().unwrap(), "ROOT")
+    fn message(&self, text: &str) -> String {
+        let message = self.parse(text).err().map(|it| it.to_string()).unwrap_or_default();
+        let message: Vec<_> = message.lines().filter_map(|it| it.split(": it sets ").next()).collect();
+        message.join("\n").replace(self.0.path().to_str().unwrap(), "ROOT")
     }
 }
 
 /// The required keys, in three lines.
 const MINIMAL: &str = "domains = ['blog.example']\napp = 'blog.wsgi'\ndirectory = 'blog'\n";
 
-fn told(expected: &[&str]) -> String {
+fn message(expected: &[&str]) -> String {
     expected.iter().map(|line| format!("ROOT/blog.toml:{line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// Checks the diagnostics of the whole file `text`.
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
-    assert_eq!(Place::new().told(text), told(expected));
+    assert_eq!(Place::new().message(text), message(expected));
 }
 
 /// Checks the diagnostics of `text` below the three lines of required keys.
@@ -214,9 +214,9 @@ fn domains() {
     }
     let labels = "labels have 1 to 63 letters, digits and `-`, with a dot between them";
     for name in ["a..b", "-a", "a-.b", "a b", ".", "[::g]", &"x".repeat(64)] {
-        let told =
+        let message =
             if name == "[::g]" { continue } else { format!("1:12: {must} `{name}` is none: {labels}") };
-        check(&format!("['{name}']"), &told);
+        check(&format!("['{name}']"), &message);
     }
     check(
         "['']",
@@ -436,15 +436,15 @@ fn file_names() {
     ] {
         assert_eq!(name(other), None, "{other}");
     }
-    let told = Vassal::parse(Path::new("/v/Blog.toml"), "").unwrap_err().to_string();
-    assert!(told.starts_with("/v/Blog.toml: cannot name an app: name `Blog` has `B` in it"), "{told}");
-    let told = Vassal::parse(Path::new("/v/blog"), "").unwrap_err().to_string();
+    let message = Vassal::parse(Path::new("/v/Blog.toml"), "").unwrap_err().to_string();
+    assert!(message.starts_with("/v/Blog.toml: cannot name an app: name `Blog` has `B` in it"), "{message}");
+    let message = Vassal::parse(Path::new("/v/blog"), "").unwrap_err().to_string();
     assert_eq!(
-        told,
+        message,
         "/v/blog: isn't the file of an app: its name must end in `.toml`, and not begin with a dot"
     );
-    let told = Vassal::load(Path::new("/nonexistent/blog.toml")).unwrap_err().to_string();
-    assert_eq!(told, "/nonexistent/blog.toml: cannot be read: No such file or directory (os error 2)");
+    let message = Vassal::load(Path::new("/nonexistent/blog.toml")).unwrap_err().to_string();
+    assert_eq!(message, "/nonexistent/blog.toml: cannot be read: No such file or directory (os error 2)");
 }
 
 #[test]
@@ -468,7 +468,7 @@ fn static_files_and_their_symlinks() {
             ("/e.py", &file, Symlinks::Anywhere),
         ]
     );
-    for (value, told) in [
+    for (value, message) in [
         ("{}", "must have either `folder` or `file`: the keys are `folder`, `file` and `symlinks`"),
         ("{ folder = 'blog', file = 'blog/app.py' }", "must have either `folder` or `file`"),
         ("{ folder = 'blog', symlink = true }", "has an unknown key `symlink`: the keys are"),
@@ -479,7 +479,7 @@ fn static_files_and_their_symlinks() {
         ("'/dev/null'", "must be a folder or a file, and /dev/null is neither"),
     ] {
         let error = parse(&format!("'/a/' = {value}")).unwrap_err().to_string();
-        assert!(error.contains(&format!("`static./a/` {told}")), "{value}: {error}");
+        assert!(error.contains(&format!("`static./a/` {message}")), "{value}: {error}");
     }
 }
 
@@ -553,9 +553,9 @@ fn conflicting_routes() {
         taken_by: place.path("a.toml"),
     };
     assert_eq!(found, [expected]);
-    let told = found[0].diagnostics().to_string().replace(place.0.path().to_str().unwrap(), "ROOT");
+    let message = found[0].diagnostics().to_string().replace(place.0.path().to_str().unwrap(), "ROOT");
     let wrong = "`domains` has `b.example` with path `/`, which is taken by ROOT/a.toml";
-    assert_eq!(told, format!("ROOT/c.toml:4:25: {wrong}: give one of the two another domain or path"));
+    assert_eq!(message, format!("ROOT/c.toml:4:25: {wrong}: give one of the two another domain or path"));
 }
 
 #[test]
@@ -564,7 +564,7 @@ fn the_app_is_found_in_the_folder() {
     let vassal = place.parse("domains = ['a']\ndirectory = 'blog'\n").unwrap();
     assert_eq!((vassal.app.to_string().as_str(), vassal.app_chosen_by), ("app.py", ChosenBy::Folder));
     assert_eq!(
-        place.told("domains = ['a']\ndirectory = 'bin'\n"),
+        place.message("domains = ['a']\ndirectory = 'bin'\n"),
         "ROOT/blog.toml:1:1: `app` is missing, and ROOT/bin has no wsgi.py, app.py or */wsgi.py that would make \
          it plain: write app = \"module:callable\""
     );
@@ -612,7 +612,7 @@ fn a_virtualenv_whose_interpreter_is_gone() {
     std::os::unix::fs::symlink("python3", place.path("old/bin/python")).unwrap();
     std::os::unix::fs::symlink("/gone/bin/python3.9", place.path("old/bin/python3")).unwrap();
     assert_eq!(
-        place.told(&format!("{MINIMAL}python = 'old'")),
+        place.message(&format!("{MINIMAL}python = 'old'")),
         "ROOT/blog.toml:4:10: `python` names the virtualenv ROOT/old, whose interpreter /gone/bin/python3.9 is gone: \
          recreate it with `python3 -m venv --clear ROOT/old`, and install its packages"
     );
@@ -648,9 +648,9 @@ fn the_example() {
 #[test]
 fn users_and_limits() {
     for user in ["", "a b", "a\\nUser=root", "-a", "1000", "ü", &"x".repeat(33)] {
-        let told =
+        let message =
             format!("4:8: `user` must be the name of a user, not \"{user}\": write for example \"blog\"");
-        check_rest(&format!("user = \"{user}\""), &[&told.replace("\\n", "\n")]);
+        check_rest(&format!("user = \"{user}\""), &[&message.replace("\\n", "\n")]);
     }
     check_rest("user = 'root'", &[]);
     check_rest(

@@ -35,8 +35,8 @@ fn pool(shard: &Shard) -> Arc<Pool<Arc<Link>>> {
 }
 
 /// Waits until this many requests have asked for a worker.
-async fn asked(pool: &Arc<Pool<Arc<Link>>>, requests: u64) {
-    while pool.asked() < requests {
+async fn wait_for_requests(pool: &Arc<Pool<Arc<Link>>>, requests: u64) {
+    while pool.requests_seen() < requests {
         tokio::task::yield_now().await;
     }
 }
@@ -69,7 +69,7 @@ async fn a_connection_whose_client_keeps_resetting_requests_is_closed() {
         assert!(id < 2000, "the connection is still open");
         let _closed_is_seen_when_read = stream.write_all(&get(id)).await;
         tokio::select! {
-            () = asked(&pool, u64::from(id / 2) + 1) => {}
+            () = wait_for_requests(&pool, u64::from(id / 2) + 1) => {}
             () = closed(&mut stream, &mut received) => break,
         }
         let _closed_is_seen_when_read = stream.write_all(&reset(id)).await;
@@ -79,7 +79,7 @@ async fn a_connection_whose_client_keeps_resetting_requests_is_closed() {
     shard.tasks().close();
     shard.tasks().wait().await;
     assert_eq!(shard.metrics().floods.get(), 1);
-    assert_eq!(pool.census().waiting, 0, "reset requests still wait");
+    assert_eq!(pool.stats().waiting, 0, "reset requests still wait");
 }
 
 #[tokio::test]
@@ -88,11 +88,11 @@ async fn after_a_first_reset_a_request_that_is_reset_at_once_costs_nothing() {
     let pool = pool(&shard);
     stream.write_all(OPENING).await.unwrap();
     stream.write_all(&[get(1), reset(1), get(3)].concat()).await.unwrap();
-    asked(&pool, 2).await;
+    wait_for_requests(&pool, 2).await;
     let both = (5..25).step_by(2).flat_map(|it| [get(it), reset(it)].concat());
     stream.write_all(&both.chain(get(25)).collect::<Vec<_>>()).await.unwrap();
-    asked(&pool, 3).await;
-    assert_eq!((pool.census().waiting, pool.asked()), (2, 3), "those that were reset asked for a worker");
+    wait_for_requests(&pool, 3).await;
+    assert_eq!((pool.stats().waiting, pool.requests_seen()), (2, 3), "reset requests asked for a worker");
 }
 
 #[tokio::test]

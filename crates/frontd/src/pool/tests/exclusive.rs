@@ -3,7 +3,7 @@
 use futures_util::poll;
 
 use super::*;
-use crate::pool::dispatch::RESERVED;
+use crate::pool::dispatch::RESERVATION_LIMIT;
 
 fn pool(workers: u64, capacity: usize) -> Arc<Pool<u64>> {
     let pool = Pool::new(Admission::Queue(10));
@@ -12,11 +12,11 @@ fn pool(workers: u64, capacity: usize) -> Arc<Pool<u64>> {
 }
 
 async fn shared(pool: &Arc<Pool<u64>>) -> Lease<u64> {
-    pool.acquire(0, Mode::Shared, &mut Turn::new(PATIENCE)).await.unwrap()
+    pool.acquire(0, Mode::Shared, &mut Attempts::new(QUEUE_TIMEOUT)).await.unwrap()
 }
 
 async fn exclusive(pool: &Arc<Pool<u64>>) -> Lease<u64> {
-    pool.acquire(0, Mode::Exclusive, &mut Turn::new(PATIENCE)).await.unwrap()
+    pool.acquire(0, Mode::Exclusive, &mut Attempts::new(QUEUE_TIMEOUT)).await.unwrap()
 }
 
 /// Leases room that must be available.
@@ -124,7 +124,7 @@ async fn a_worker_whose_response_has_started_is_shared_again() {
     let mut streams = exclusive(&pool).await;
     let mut later = Box::pin(shared(&pool));
     assert!(poll!(&mut later).is_pending());
-    streams.has_answered();
+    streams.response_started();
     later.await;
 }
 
@@ -148,8 +148,8 @@ async fn a_worker_that_one_shard_has_lost_gets_no_requests_until_it_is_linked_ag
     let pool = pool(1, 2);
     pool.link(1, 1, 2, 1);
     pool.lose(0, 1);
-    let mut turn = Turn::new(PATIENCE);
-    let mut waits = Box::pin(pool.acquire(1, Mode::Shared, &mut turn));
+    let mut attempts = Attempts::new(QUEUE_TIMEOUT);
+    let mut waits = Box::pin(pool.acquire(1, Mode::Shared, &mut attempts));
     assert!(poll!(&mut waits).is_pending(), "the other shard hasn't noticed yet");
     pool.link(0, 1, 2, 1);
     assert_eq!(*waits.await.unwrap().link(), 1);
@@ -173,7 +173,7 @@ async fn a_response_that_has_started_delays_no_exclusive_request() {
     let mut streams = shared(&pool).await;
     let mut waits = Box::pin(exclusive(&pool));
     assert!(poll!(&mut waits).is_pending(), "it isn't answered");
-    streams.has_answered();
+    streams.response_started();
     let had = waits.await;
     let mut later = Box::pin(shared(&pool));
     assert!(poll!(&mut later).is_pending(), "next to an exclusive request");
@@ -187,7 +187,7 @@ async fn a_response_that_has_started_delays_no_exclusive_request() {
 async fn an_exclusive_request_needs_a_thread_that_is_free() {
     let pool = pool(1, 1);
     let mut streams = shared(&pool).await;
-    streams.has_answered();
+    streams.response_started();
     let mut waits = Box::pin(exclusive(&pool));
     assert!(poll!(&mut waits).is_pending());
     drop(streams);
@@ -203,12 +203,12 @@ async fn the_only_worker_is_reserved_for_a_second_over_all_exclusive_requests() 
     let mut later = Box::pin(shared(&pool));
     assert!(poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
     assert!(poll!(&mut later).is_pending());
-    pool.age_reservation(RESERVED / 2);
+    pool.age_reservation(RESERVATION_LIMIT / 2);
     drop(first);
     let second = second.await;
     assert!(poll!(&mut third).is_pending() && poll!(&mut later).is_pending());
-    pool.age_reservation(RESERVED / 2);
-    pool.look();
+    pool.age_reservation(RESERVATION_LIMIT / 2);
+    pool.expire_reservation();
     let all = (second, third.await, later.await, shared(&pool).await);
     let mut fourth = Box::pin(exclusive(&pool));
     assert!(poll!(&mut fourth).is_pending(), "it gets its own second");
@@ -223,11 +223,11 @@ async fn each_exclusive_request_gets_a_second_if_another_worker_serves() {
     let busy = shared(&pool).await;
     let (mut second, mut third) = (Box::pin(exclusive(&pool)), Box::pin(exclusive(&pool)));
     assert!(poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
-    pool.age_reservation(RESERVED / 2);
+    pool.age_reservation(RESERVATION_LIMIT / 2);
     drop(first);
     let second = second.await;
-    pool.age_reservation(RESERVED / 2);
-    pool.look();
+    pool.age_reservation(RESERVATION_LIMIT / 2);
+    pool.expire_reservation();
     assert!(poll!(&mut third).is_pending(), "the second has half of its time left");
     drop(second);
     third.await;
@@ -240,7 +240,7 @@ async fn a_later_request_finds_the_worker_shared() {
     let _long = shared(&pool).await;
     let mut waits = Box::pin(exclusive(&pool));
     assert!(poll!(&mut waits).is_pending());
-    pool.age_reservation(RESERVED);
+    pool.age_reservation(RESERVATION_LIMIT);
     let _later = shared(&pool).await;
     let shares = waits.await;
     assert!(!shares.is_exclusive(), "it is still exclusive");
@@ -255,7 +255,7 @@ async fn a_waiting_exclusive_request_ends_an_overdue_reservation() {
     assert!(poll!(&mut waits).is_pending());
     let mut later = Box::pin(shared(&pool));
     assert!(poll!(&mut later).is_pending());
-    pool.age_reservation(RESERVED);
+    pool.age_reservation(RESERVATION_LIMIT);
     waits.await;
     later.await;
 }

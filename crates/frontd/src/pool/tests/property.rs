@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::{fmt, mem};
 
 use super::*;
-use crate::pool::dispatch::RESERVED;
+use crate::pool::dispatch::RESERVATION_LIMIT;
 
 const HISTORIES: u32 = 300;
 const STEPS: u32 = 250;
@@ -62,7 +62,7 @@ struct Request {
     id: u32,
     shard: usize,
     mode: Mode,
-    turn: Turn,
+    attempts: Attempts,
     answered: bool,
     /// It was exclusive for too long, and now shares its worker.
     given_up: bool,
@@ -125,8 +125,8 @@ impl History {
             self.collect();
             self.check();
         }
-        assert!(self.waiting.is_empty(), "left in the queue: {:?}", self.pool.census());
-        assert_eq!(self.pool.census().in_flight, 0);
+        assert!(self.waiting.is_empty(), "left in the queue: {:?}", self.pool.stats());
+        assert_eq!(self.pool.stats().in_flight, 0);
     }
 
     fn arrive(&mut self) {
@@ -139,7 +139,7 @@ impl History {
                 id: self.requests,
                 shard,
                 mode,
-                turn: Turn::new(limit),
+                attempts: Attempts::new(limit),
                 answered: false,
                 given_up: false,
             });
@@ -162,11 +162,13 @@ impl History {
 
     fn begin(&mut self, mut request: Request) {
         self.note(format_args!("begin {request}"));
-        let (full, is_new) = (self.waiting.len() >= QUEUE, request.turn.is_new());
-        match self.pool.begin(request.shard, request.mode, &mut request.turn) {
+        let (full, is_new) = (self.waiting.len() >= QUEUE, request.attempts.is_new());
+        match self.pool.begin(request.shard, request.mode, &mut request.attempts) {
             Ok(Begin::Leased(lease)) => self.run(request, lease),
             Ok(Begin::Wait(wait)) => self.waiting.push((request, wait)),
-            Err(Refused::TimedOut) => assert!(request.turn.deadline().is_some_and(|it| it < Instant::now())),
+            Err(Refused::TimedOut) => {
+                assert!(request.attempts.deadline().is_some_and(|it| it < Instant::now()))
+            }
             Err(refused) => assert!(refused == Refused::Full && full && is_new, "{refused}"),
         }
     }
@@ -199,7 +201,7 @@ impl History {
         let (request, lease) = &mut self.running[at];
         request.answered = true;
         let instance = lease.instance();
-        lease.has_answered();
+        lease.response_started();
         self.note(format_args!("answered at {instance}"));
     }
 
@@ -266,22 +268,22 @@ impl History {
         let mut state = self.pool.state.lock();
         for member in &mut state.members {
             member.progress -= time;
-            member.avoided -= time;
+            member.avoid_until -= time;
         }
         state.reservation.age(time);
         self.overdue = state.reservation.is_over(Instant::now());
         drop(state);
         for (request, lease) in &mut self.running {
             lease.granted -= time;
-            request.turn.pass(time);
+            request.attempts.pass(time);
             request.given_up |= self.overdue;
         }
-        self.returned.iter_mut().for_each(|it| it.turn.pass(time));
-        self.waiting.iter_mut().for_each(|(it, _)| it.turn.pass(time));
-        self.pool.look();
+        self.returned.iter_mut().for_each(|it| it.attempts.pass(time));
+        self.waiting.iter_mut().for_each(|(it, _)| it.attempts.pass(time));
+        self.pool.expire_reservation();
         self.collect();
         let now = Instant::now();
-        self.waiting.retain(|(it, _)| it.turn.deadline().is_none_or(|it| it > now));
+        self.waiting.retain(|(it, _)| it.attempts.deadline().is_none_or(|it| it > now));
     }
 
     fn fail_and_recover(&mut self) {
@@ -376,7 +378,7 @@ impl History {
 
     /// Whether the test itself runs so slowly that reservations expire.
     fn is_late(&self) -> bool {
-        self.began.elapsed() > RESERVED / 2
+        self.began.elapsed() > RESERVATION_LIMIT / 2
     }
 
     fn note(&mut self, step: impl fmt::Display) {

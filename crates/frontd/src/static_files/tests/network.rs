@@ -23,10 +23,10 @@ impl Hung {
         let mut server = Command::new("sh");
         server.args(["-c", SERVER]).arg(folder).stdout(Stdio::piped());
         let mut server = server.spawn().unwrap();
-        let mut told = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut told).unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let hung = Self { server, folder: folder.to_owned() };
-        (told == "mounted\n").then_some(hung)
+        (line == "mounted\n").then_some(hung)
     }
 }
 
@@ -49,7 +49,7 @@ async fn a_hung_folder_blocks_neither_its_shard_nor_other_folders() {
     };
     let hung = Arc::new(StaticFolder::new("/hung/", &folder, Symlinks::Inside));
     let requests = TaskTracker::new();
-    let waiting: Vec<_> = (0..WAITING + THREADS + 10)
+    let waiting: Vec<_> = (0..MAX_WAITING + THREADS + 10)
         .map(|number| {
             let hung = Arc::clone(&hung);
             requests.spawn(async move {
@@ -70,7 +70,7 @@ async fn a_hung_folder_blocks_neither_its_shard_nor_other_folders() {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), expected);
     }
-    assert!(waiting.iter().filter(|it| !it.is_finished()).count() >= WAITING);
+    assert!(waiting.iter().filter(|it| !it.is_finished()).count() >= MAX_WAITING);
     drop(server);
     for answer in waiting {
         assert_ne!(answer.await.unwrap(), 200);

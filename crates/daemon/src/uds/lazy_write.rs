@@ -12,14 +12,14 @@ use tokio::net::UnixStream;
 use tonic::transport::server::Connected;
 
 /// After this many consecutive writes that found room, the stream is no longer registered for writability.
-const CALM: u32 = 1024;
+const MAX_UNBLOCKED_WRITES: u32 = 1024;
 
 /// A connected unix stream socket that is only registered for writability while it is full.
 ///
 /// tokio's stream is always registered for both directions, and the kernel reports writability each time the
 /// peer has read, even if nobody waits for it: one unnecessary wake-up per message.
 #[derive(Debug)]
-pub struct CalmStream {
+pub struct LazyWriteStream {
     reads: AsyncFd<StdUnixStream>,
     /// Set while writes may find the socket full.
     busy: Option<Busy>,
@@ -36,7 +36,7 @@ struct Busy {
     since: u32,
 }
 
-impl CalmStream {
+impl LazyWriteStream {
     /// Takes over a stream.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl CalmStream {
     fn found_room(&mut self) {
         if let Some(busy) = &mut self.busy {
             (busy.full, busy.since) = (false, busy.since + 1);
-            if busy.since == CALM {
+            if busy.since == MAX_UNBLOCKED_WRITES {
                 self.busy = None;
             }
         }
@@ -96,7 +96,7 @@ fn register(stream: StdUnixStream, interest: Interest) -> io::Result<AsyncFd<Std
 }
 
 #[expect(unsafe_code, reason = "to read into memory that is not set to zero before")]
-impl AsyncRead for CalmStream {
+impl AsyncRead for LazyWriteStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -126,7 +126,7 @@ impl AsyncRead for CalmStream {
     }
 }
 
-impl AsyncWrite for CalmStream {
+impl AsyncWrite for LazyWriteStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -156,7 +156,7 @@ impl AsyncWrite for CalmStream {
     }
 }
 
-impl Connected for CalmStream {
+impl Connected for LazyWriteStream {
     type ConnectInfo = ();
 
     fn connect_info(&self) {}
@@ -168,9 +168,9 @@ mod tests {
 
     use super::*;
 
-    fn pair() -> (CalmStream, CalmStream) {
+    fn pair() -> (LazyWriteStream, LazyWriteStream) {
         let (one, other) = UnixStream::pair().unwrap();
-        (CalmStream::new(one).unwrap(), CalmStream::new(other).unwrap())
+        (LazyWriteStream::new(one).unwrap(), LazyWriteStream::new(other).unwrap())
     }
 
     #[tokio::test]
