@@ -11,11 +11,11 @@ pub struct VassalName(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// It is empty or longer than 64 characters.
-    #[error("name `{0}` has {len} characters, where 1 to 64 are allowed", len = .0.chars().count())]
+    #[error("name `{0}` has {len} characters, but must have 1 to 64", len = .0.chars().count())]
     Length(String),
     /// It contains a character that isn't allowed at that position.
     #[error(
-        "name `{name}` has `{character}` in it, where a-z, 0-9, `_` and `-` are allowed and the first is a letter or a digit"
+        "name `{name}` contains `{character}`: use a-z, 0-9, `_` and `-`, and start with a letter or a digit"
     )]
     Character {
         /// The whole name.

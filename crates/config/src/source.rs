@@ -66,5 +66,5 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 fn not_utf8(error: &std::string::FromUtf8Error) -> String {
     let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
     let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-    format!("is not UTF-8 text in line {line}: save it in that encoding")
+    format!("isn't valid UTF-8 in line {line}: save it as UTF-8")
 }

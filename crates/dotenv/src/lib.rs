@@ -101,7 +101,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, BadLine> {
             return Err(bad("has a zero byte"));
         }
         if found.insert(name.to_owned(), value).is_none() && found.len() > MAX_VARIABLES {
-            return Err(bad("is one variable too many: there may be 1000"));
+            return Err(bad("is the 1001st variable, but only 1000 are allowed"));
         }
     }
     Ok(found)
@@ -126,7 +126,7 @@ fn parse_value(text: &str) -> Result<String, &'static str> {
     };
     match rest.trim_start() {
         rest if rest.is_empty() || rest.starts_with('#') => Ok(value),
-        _ => Err("has something behind the closing quote"),
+        _ => Err("has text after the closing quote"),
     }
 }
 
@@ -141,7 +141,7 @@ fn double_quoted(text: &str) -> Result<(String, &str), &'static str> {
                 Some('r') => '\r',
                 Some('t') => '\t',
                 Some(c @ ('"' | '\\' | '$')) => c,
-                Some(_) => return Err("has a backslash before a character that needs none"),
+                Some(_) => return Err("has an unsupported escape sequence"),
                 None => return Err("has no closing quote"),
             }),
             c => value.push(c),
@@ -185,8 +185,8 @@ mod tests {
             ("=secret", "line 1 doesn't begin with the name of a variable"),
             ("A='secret", "line 1 has no closing quote"),
             ("A=\"secret\\\"", "line 1 has no closing quote"),
-            ("A=\"secret\\x\"", "line 1 has a backslash before a character that needs none"),
-            ("A='secret'x", "line 1 has something behind the closing quote"),
+            ("A=\"secret\\x\"", "line 1 has an unsupported escape sequence"),
+            ("A='secret'x", "line 1 has text after the closing quote"),
             ("A=secret\0", "line 1 has a zero byte"),
         ] {
             let BadLine { number, why: message } = parse(text).unwrap_err();
@@ -205,7 +205,7 @@ mod tests {
         assert!(message().ends_with("has more than 256 KiB"), "{}", message());
         std::fs::write(&path, (0..=MAX_VARIABLES).map(|it| format!("A{it}=\n")).collect::<String>()).unwrap();
         assert!(
-            message().contains("line 1001 of ") && message().contains(" is one variable too many"),
+            message().contains("line 1001 of ") && message().contains(" is the 1001st variable"),
             "{}",
             message()
         );

@@ -199,7 +199,7 @@ async fn pass_on_signals(mut signals: Signals, events: Events) {
                 drop(events.send(Event::Shutdown { reply }).await);
             }
             SignalEvent::Reload => {
-                tracing::info!("nothing to do for SIGHUP: files are followed as they change")
+                tracing::info!("nothing to do for SIGHUP: files are followed as they change");
             }
         }
     }

@@ -294,7 +294,7 @@ impl ProxiedRequest<'_> {
 
     fn too_slow(&self) -> Reply {
         let Self { app, head, .. } = self;
-        warn!(app = app.name(), request = %self.id, method = %head.method, path = head.uri.path(), "its worker does not answer");
+        warn!(app = app.name(), request = %self.id, method = %head.method, path = head.uri.path(), "the worker doesn't respond");
         Reply::AppTimeout
     }
 
@@ -389,20 +389,20 @@ impl ProxiedRequest<'_> {
             loop {
                 let message = tokio::select! {
                     message = chunks.message() => message,
-                    () = writer.closed() => return debug!(app, request = %id, "client left its response"),
+                    () = writer.closed() => return debug!(app, request = %id, "client left before the end of the response"),
                 };
                 match message {
                     Ok(Some(ExchangeResponse { chunk })) => {
                         match writer.push(chunk).await {
                             Ok(()) => {}
-                            Err(PushError::Closed) => return debug!(app, request = %id, "client left its response"),
+                            Err(PushError::Closed) => return debug!(app, request = %id, "client left before the end of the response"),
                             Err(PushError::Disk(error)) => {
-                                return error!(app, request = %id, error = &error as &dyn Error, "response was cut");
+                                return error!(app, request = %id, error = &error as &dyn Error, "response was aborted");
                             }
                         }
                     }
                     Ok(None) => return writer.finish(),
-                    Err(status) => return warn!(app, request = %id, reason = status.message(), "response was cut"),
+                    Err(status) => return warn!(app, request = %id, reason = status.message(), "response was aborted"),
                 }
             }
         });

@@ -64,7 +64,7 @@ impl Pulse {
             match self.hung() {
                 Some((shard, since)) if !hangs => {
                     hangs = true;
-                    error!(shard, seconds = since.as_secs(), "a shard hangs: its clients are not served");
+                    error!(shard, seconds = since.as_secs(), "a shard hangs: its clients aren't served");
                 }
                 None if hangs => {
                     hangs = false;

@@ -24,7 +24,7 @@ pub(crate) fn reload(shared: &Shared, read: Result<FrontdConfig, Diagnostics>) {
     let Reloaded { config, changed, restart } = shared.live.borrow().reloaded(&new);
     if let Err(error) = shared.certificates.reload(&config.tls) {
         let error = &error as &dyn std::error::Error;
-        warn!(error, "certificates are not read: those in use stay, and so does the previous configuration");
+        warn!(error, "can't read the certificates: the previous certificates and configuration stay in use");
         return;
     }
     if changed.contains(&"limits.connections") {

@@ -40,7 +40,7 @@ pub(crate) async fn send(
         warn!(
             app = app.name(),
             file = %shown(file),
-            "the app named a file outside of the folders of its [sendfile]: not sending it"
+            "the app named a file outside of its [sendfile] folders: not sending it"
         );
         return Err(Reply::BadResponse);
     };

@@ -179,7 +179,7 @@ impl StaticFolder {
                 static LOGGED: LogLimit = LogLimit::every(30);
                 if let Some(withheld) = LOGGED.pass() {
                     let folder = self.folder.display();
-                    tracing::warn!(%folder, path = rest, withheld, "static files are served as they were last seen: {error}");
+                    tracing::warn!(%folder, path = rest, withheld, "serving static files from the cache without checking for changes: {error}");
                 }
                 return Ok(Found::File(known));
             }
@@ -251,7 +251,7 @@ impl StaticFolder {
             }
             OpenError::Forbidden => {
                 if self.logged.is_first(rest) {
-                    tracing::warn!(%folder, path = rest, "static file may not be read: let frontd's user read it");
+                    tracing::warn!(%folder, path = rest, "static file can't be read: allow frontd's user to read it");
                 }
                 StatusCode::FORBIDDEN
             }
@@ -272,7 +272,7 @@ impl StaticFolder {
             OpenError::Failed(error) => {
                 static FAILED: LogLimit = LogLimit::new();
                 if let Some(withheld) = FAILED.pass() {
-                    tracing::warn!(%folder, path = rest, %error, withheld, "static file cannot be read");
+                    tracing::warn!(%folder, path = rest, %error, withheld, "static file can't be read");
                 }
                 StatusCode::INTERNAL_SERVER_ERROR
             }

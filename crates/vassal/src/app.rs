@@ -119,9 +119,8 @@ impl Target {
         }
         match is_dotted_name(text) {
             true => Ok(Self::Module(text.to_owned())),
-            false => {
-                Err(Wrong::new(format!("must name a Python module, which \"{text}\" is not")).hint(example))
-            }
+            false => Err(Wrong::new(format!("must name a Python module, but \"{text}\" isn't a valid name"))
+                .hint(example)),
         }
     }
 }
@@ -131,13 +130,15 @@ impl Callable {
         let call = text.strip_suffix(')').and_then(|it| it.split_once('('));
         let name = call.map_or(text, |(name, _)| name);
         if !is_dotted_name(name) {
-            return Err(Wrong::new(format!("must name a callable after the `:`, which \"{text}\" is not"))
-                .hint("write for example \"blog.wsgi:application\""));
+            return Err(Wrong::new(format!(
+                "must name a callable after the `:`, but \"{text}\" isn't a valid name"
+            ))
+            .hint("write for example \"blog.wsgi:application\""));
         }
         let Some((_, arguments)) = call else { return Ok(Self::Name(text.to_owned())) };
         let arguments = arguments.trim_matches(' ').to_owned();
         check_arguments(&arguments).map_err(|error| {
-            Wrong::new(format!("must call `{name}` with literals only, and {error}")).hint(format!(
+            Wrong::new(format!("must call `{name}` with literals only, but {error}")).hint(format!(
                 "write for example \"{name}('prod', debug=False)\", or pass what it needs in [env]"
             ))
         })?;

@@ -41,7 +41,7 @@ pub(crate) fn check_arguments(text: &str) -> Result<(), CallError> {
         }
         match reader.keyword() {
             Some(name) if RESERVED.contains(&name) => {
-                return Err(reader.wrong("a reserved word is no parameter"));
+                return Err(reader.wrong("a reserved word can't be a parameter"));
             }
             Some(name) if keywords.contains(&name) => {
                 return Err(reader.wrong("the parameter was given before"));
@@ -105,9 +105,7 @@ impl<'a> Reader<'a> {
                 '\\' => match characters.next() {
                     Some((_, '\\' | '\'' | '"' | 'n' | 'r' | 't')) => {}
                     _ => {
-                        return Err(
-                            self.wrong_from(at, "only \\\\, \\', \\\", \\n, \\r and \\t are possible")
-                        );
+                        return Err(self.wrong_from(at, "only \\\\, \\', \\\", \\n, \\r and \\t are allowed"));
                     }
                 },
                 c if c == quote => {
@@ -122,7 +120,7 @@ impl<'a> Reader<'a> {
                 _ => {}
             }
         }
-        Err(self.wrong("a string has no end"))
+        Err(self.wrong("a string isn't closed"))
     }
 
     /// Parses a decimal integer or fraction, possibly negative.
@@ -134,7 +132,7 @@ impl<'a> Reader<'a> {
         let is_whole = !whole.is_empty() && (whole == "0" || !whole.starts_with('0'));
         let ends = !after.starts_with(|c: char| c == '_' || c.is_alphanumeric());
         if !is_whole || fraction.is_empty() || fraction.contains('.') || !ends {
-            return Err(self.wrong("a number is none of the form 12 or 1.5"));
+            return Err(self.wrong("a number must look like 12 or 1.5"));
         }
         self.rest = after;
         Ok(())
@@ -243,14 +241,14 @@ mod tests {
             ("{'a': b}", format!("{literal} at `b}}`")),
             ("a=1, 2", "a positional argument follows one with a name at `2`".to_owned()),
             ("a=1, a=2", "the parameter was given before at `2`".to_owned()),
-            ("class=1", "a reserved word is no parameter at `1`".to_owned()),
+            ("class=1", "a reserved word can't be a parameter at `1`".to_owned()),
             ("'a' 'b'", "a comma is missing at ` 'b'`".to_owned()),
             ("1 + 1", "a comma is missing at `+ 1`".to_owned()),
-            ("'a", "a string has no end at `'a`".to_owned()),
-            (r"'\x41'", r#"only \\, \', \", \n, \r and \t are possible at `\x41'`"#.to_owned()),
-            ("0x10", "a number is none of the form 12 or 1.5 at `0x10`".to_owned()),
-            ("007", "a number is none of the form 12 or 1.5 at `007`".to_owned()),
-            ("1.", "a number is none of the form 12 or 1.5 at `1.`".to_owned()),
+            ("'a", "a string isn't closed at `'a`".to_owned()),
+            (r"'\x41'", r#"only \\, \', \", \n, \r and \t are allowed at `\x41'`"#.to_owned()),
+            ("0x10", "a number must look like 12 or 1.5 at `0x10`".to_owned()),
+            ("007", "a number must look like 12 or 1.5 at `007`".to_owned()),
+            ("1.", "a number must look like 12 or 1.5 at `1.`".to_owned()),
             ("{[]: 1}", "a key must be a string, a number, True, False or None at `[]: 1}`".to_owned()),
             ("[1", "a comma or a closing bracket is missing at ``".to_owned()),
             ("1), x", "a comma is missing at `), x`".to_owned()),

@@ -62,7 +62,7 @@ fn refuse(text: &str) -> Wrong {
     let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.split(':').next().unwrap_or_default();
-    let wrong = |what: &str| Wrong::new(format!("must hold host names, and `{}` {what}", shorten(text)));
+    let wrong = |what: &str| Wrong::new(format!("must be host names, but `{}` {what}", shorten(text)));
     let bare = format!("write \"{host}\"");
     if text.is_empty() {
         wrong("is empty").hint("write for example \"blog.example\", or \"*\" for any host")
@@ -78,7 +78,7 @@ fn refuse(text: &str) -> Wrong {
         wrong("has a `*` in the wrong place")
             .hint("write \"*.\" before a whole name, or \"*\" alone for any host")
     } else {
-        wrong("is none").hint("labels have 1 to 63 letters, digits and `-`, with a dot between them")
+        wrong("isn't one").hint("labels have 1 to 63 letters, digits and `-`, with a dot between them")
     }
 }
 

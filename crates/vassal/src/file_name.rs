@@ -11,7 +11,7 @@ pub enum FileNameError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// It isn't UTF-8.
-    #[error("the file's name is not UTF-8: rename it")]
+    #[error("the file's name isn't UTF-8: rename it")]
     NotUtf8,
 }
 

@@ -23,12 +23,12 @@ pub(crate) fn find_app(directory: &Path) -> Result<App, Wrong> {
     match packages(directory).as_slice() {
         [package] => App::parse(&format!("{package}.wsgi")),
         [] => Err(Wrong::new(format!(
-            "is missing, and {} has no wsgi.py, app.py or */wsgi.py that would make it plain",
+            "is missing, and {} contains no wsgi.py, app.py or */wsgi.py",
             directory.display()
         ))
         .hint("write app = \"module:callable\"")),
         [first, ..] => Err(Wrong::new(format!(
-            "is missing, and {} has more than one package with a wsgi.py",
+            "is missing, and {} contains more than one package with a wsgi.py",
             directory.display()
         ))
         .hint(format!("write for example app = \"{first}.wsgi\""))),
@@ -59,11 +59,11 @@ mod tests {
             (&["shop-old/wsgi.py", "shop/wsgi.py"], "shop.wsgi"),
             (
                 &["shop/wsgi.py", "blog/wsgi.py"],
-                "is missing, and ROOT has more than one package with a wsgi.py: write for example app = \"blog.wsgi\"",
+                "is missing, and ROOT contains more than one package with a wsgi.py: write for example app = \"blog.wsgi\"",
             ),
             (
                 &["main.py"],
-                "is missing, and ROOT has no wsgi.py, app.py or */wsgi.py that would make it plain: \
+                "is missing, and ROOT contains no wsgi.py, app.py or */wsgi.py: \
                  write app = \"module:callable\"",
             ),
         ] {

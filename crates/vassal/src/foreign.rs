@@ -140,7 +140,7 @@ const TABLE: &[(&[&str], &str)] = &[
             "plugin",
             "plugins",
         ],
-        "leave it out: nothing is lost without it here",
+        "leave it out: it isn't needed here",
     ),
     (
         &["touch_reload"],

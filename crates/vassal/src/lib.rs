@@ -103,7 +103,7 @@ pub struct AbsentFiles {
 impl std::fmt::Display for AbsentFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { key, path } = self;
-        write!(f, "{key}: {} does not exist yet: what is asked of it is a 404 until it does", path.display())
+        write!(f, "{key}: {} doesn't exist yet: requests for it get a 404 until it does", path.display())
     }
 }
 

@@ -136,7 +136,7 @@ fn folder(base: PathBuf, absent: Absent) -> impl Fn(&Value) -> Result<PathBuf, W
         let path = path(value)?;
         let what = match path.metadata() {
             Ok(it) if it.is_dir() => return Ok(path),
-            Ok(_) => "is none".to_owned(),
+            Ok(_) => "isn't one".to_owned(),
             Err(error) if error.kind() == ErrorKind::NotFound => match absent {
                 Absent::Allowed => return Ok(path),
                 Absent::Refused => "does not exist".to_owned(),
@@ -144,7 +144,7 @@ fn folder(base: PathBuf, absent: Absent) -> impl Fn(&Value) -> Result<PathBuf, W
             Err(error) => format!("cannot be read: {error}"),
         };
         let hint = "create the folder, or correct the path";
-        Err(Wrong::new(format!("must be a folder, and {} {what}", path.display())).hint(hint))
+        Err(Wrong::new(format!("must be a folder, but {} {what}", path.display())).hint(hint))
     }
 }
 

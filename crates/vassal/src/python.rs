@@ -35,9 +35,9 @@ impl Python {
         let shown = path.display();
         let (what, hint) = match path.exists() {
             true => ("is not executable", "name a virtualenv's folder".to_owned()),
-            false => ("does not exist", format!("make a virtualenv with `python3 -m venv {shown}`")),
+            false => ("does not exist", format!("create a virtualenv with `python3 -m venv {shown}`")),
         };
-        Err(Wrong::new(format!("must be a virtualenv or an interpreter, and {shown} {what}"))
+        Err(Wrong::new(format!("must be a virtualenv or an interpreter, but {shown} {what}"))
             .hint(format!("{hint}, or leave `python` out")))
     }
 
@@ -56,7 +56,7 @@ impl Python {
             ))
             .hint(format!("recreate it with `python3 -m venv --clear {shown}`, and install its packages")));
         }
-        let wrong = Wrong::new(format!("must be a virtualenv, and {shown} has no program bin/python in it"));
+        let wrong = Wrong::new(format!("must be a virtualenv, but {shown} has no executable bin/python"));
         Err(match [".venv", "venv"].iter().find(|name| is_program(&path.join(name).join("bin/python"))) {
             Some(name) => wrong.hint(format!("write \"{shown}/{name}\"")),
             None => wrong.hint(format!("create it with `python3 -m venv {shown}`")),

@@ -99,7 +99,7 @@ fn of_table(
         Kind::File => "must name a file",
     };
     if kind(&path, must)?.is_some_and(|it| it != meant) {
-        return Err(Wrong::new(format!("{must}, and {} is none", path.display())));
+        return Err(Wrong::new(format!("{must}, but {} isn't one", path.display())));
     }
     let symlinks = match table.get("symlinks").map(value::boolean).transpose()? {
         Some(true) => Symlinks::Anywhere,
@@ -118,5 +118,5 @@ fn kind(path: &Path, must: &str) -> Result<Option<Kind>, Wrong> {
         Ok(_) => "is neither".to_owned(),
         Err(error) => format!("cannot be read: {error}"),
     };
-    Err(Wrong::new(format!("{must}, and {} {what}", path.display())).hint("correct the path"))
+    Err(Wrong::new(format!("{must}, but {} {what}", path.display())).hint("correct the path"))
 }

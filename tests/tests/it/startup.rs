@@ -70,8 +70,7 @@ async fn a_folder_that_makes_nothing_plain() -> anyhow::Result<()> {
     with_file("main.py", FACTORY, async |stack, folder| {
         let directory = folder.display();
         stack.write("unclear", &format!("domains = [\"a.localhost\"]\ndirectory = \"{directory}\"\n"))?;
-        let told =
-            |app: &App| app.error().contains("has no wsgi.py, app.py or */wsgi.py that would make it plain");
+        let told = |app: &App| app.error().contains("contains no wsgi.py, app.py or */wsgi.py");
         stack.until("unclear", "the error tells what was looked for", told).await?;
         Ok(())
     })

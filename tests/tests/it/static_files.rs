@@ -318,7 +318,7 @@ async fn a_folder_that_comes_later_is_served_from_then_on() -> anyhow::Result<()
     stack::with([vassal], async |stack| {
         let client = stack.client("wsgi", Protocol::Http1)?;
         client.get("/later/a.txt").await?.expect(404)?;
-        let told = |app: &App| app.notices.iter().any(|it| it.contains("does not exist yet"));
+        let told = |app: &App| app.notices.iter().any(|it| it.contains("doesn't exist yet"));
         stack.until("wsgi", "the status tells what is absent", told).await?;
 
         fs::create_dir(&later)?;

@@ -237,7 +237,7 @@ async fn who_waits_for_a_frozen_worker_is_answered_in_time() -> anyhow::Result<(
         process::signal(pid, Signal::STOP)?;
         let (_, answer) = held.end().await?;
         answer.expect(504)?;
-        stack.logged(&["frontd", "its worker does not answer", "method=POST"]).await?;
+        stack.logged(&["frontd", "the worker doesn't respond", "method=POST"]).await?;
         let replaced = |app: &App| app.is_whole() && !app.ready().contains(&pid);
         stack.until("slow", "another has taken its place", replaced).await?;
         client.get("/hello").await?.expect(200)?;

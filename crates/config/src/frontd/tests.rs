@@ -133,10 +133,7 @@ fn a_file_that_cannot_be_read() {
     let message = || FrontdConfig::load(&layout).unwrap_err().to_string();
 
     std::fs::write(&path, b"a = 1\nb = '\xff'").unwrap();
-    assert_eq!(
-        message(),
-        format!("{}: is not UTF-8 text in line 2: save it in that encoding", path.display())
-    );
+    assert_eq!(message(), format!("{}: isn't valid UTF-8 in line 2: save it as UTF-8", path.display()));
     std::fs::write(&path, vec![b'\n'; 1024 * 1024 + 1]).unwrap();
     assert_eq!(message(), format!("{}: cannot be read: it is larger than 1 MiB", path.display()));
     std::fs::remove_file(&path).unwrap();

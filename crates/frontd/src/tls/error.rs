@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Why certificates can't be used. Reveals nothing of a private key but its path.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("read {}: {source}; put it there, and let frontd's user read it", .path.display())]
+    #[error("read {}: {source}; check that it exists and that frontd's user can read it", .path.display())]
     Read { path: PathBuf, source: io::Error },
 
     #[error("read {}: it is larger than a certificate can be; put only the chain and the key there", .path.display())]
@@ -18,41 +18,41 @@ pub(crate) enum TlsError {
     )]
     NoCertificate { path: PathBuf },
 
-    #[error("read a certificate from {}: it is damaged; get the file anew", .path.display())]
+    #[error("read a certificate from {}: it is damaged; get a new copy of it", .path.display())]
     Malformed { path: PathBuf },
 
-    #[error("read the private key in {}: it is damaged; get the file anew", .path.display())]
+    #[error("read the private key in {}: it is damaged; get a new copy of it", .path.display())]
     MalformedKey { path: PathBuf },
 
     #[error(
-        "read the private key for {} from {}: it has none; put it there as PEM, without a passphrase",
+        "read the private key for {} from {}: it has none; add it as PEM, without a passphrase",
         .certificate.display(), .key.display()
     )]
     NoKey { certificate: PathBuf, key: PathBuf },
 
     #[error(
-        "use {} with {}: the private key is not that of the first certificate; put the server's own certificate \
+        "use {} with {}: the private key doesn't belong to the first certificate; put the server's own certificate \
          first, and take both from the same renewal",
         .certificate.display(), .key.display()
     )]
     Mismatch { certificate: PathBuf, key: PathBuf },
 
-    #[error("use the private key in {}: {source}; take an ECDSA P-256 or an RSA key of 2048 bits or more", .key.display())]
+    #[error("use the private key in {}: {source}; use an ECDSA P-256 key or an RSA key of at least 2048 bits", .key.display())]
     Unusable { key: PathBuf, source: rustls::Error },
 
     #[error(
-        "read the development authority: {} is there, but not {}; bring it back, or delete both to have a new one made",
+        "read the development authority: {} exists, but {} doesn't; restore it, or delete both to create a new one",
         .there.display(), .missing.display()
     )]
     HalfAuthority { there: PathBuf, missing: PathBuf },
 
     #[error(
-        "keep {}: {source}; `development` under [tls] in frontd.toml names a folder that frontd may write to",
+        "save {}: {source}; `development` under [tls] in frontd.toml must be a folder that frontd can write to",
         .path.display()
     )]
     Save { path: PathBuf, source: io::Error },
 
-    #[error("make a certificate for {name}: {source}")]
+    #[error("create a certificate for {name}: {source}")]
     Make { name: String, source: rcgen::Error },
 
     #[error("set up TLS: {0}")]

@@ -354,7 +354,7 @@ fn errors_name_the_file_and_the_fix() {
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
             vec!["a.key"],
         ),
-        (&*chain, &*other, vec!["a.crt", "a.key", "not that of the first certificate", "renewal"]),
+        (&*chain, &*other, vec!["a.crt", "a.key", "doesn't belong to the first certificate", "renewal"]),
         (&*chain, half, vec!["a.key", "damaged"]),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
@@ -369,7 +369,7 @@ fn errors_name_the_file_and_the_fix() {
     }
     world.write("a.crt", &chain);
     fs::remove_file(world.folder().join("a.key")).unwrap();
-    assert_refused(&world, &["read", "a.key", "No such file", "let frontd's user read it"]);
+    assert_refused(&world, &["read", "a.key", "No such file", "frontd's user can read it"]);
     world.write("a.key", &"x".repeat(1024 * 1024 + 1));
     assert_refused(&world, &["read", "a.key", "larger", "only the chain and the key"]);
 

@@ -146,7 +146,7 @@ fn a_folder_of_any_files() {
 #[test]
 fn static_files_that_do_not_exist_yet_are_told() {
     let app = format!("{MINIMAL}domains = ['a.example']\n[static]\n'/s/' = 'later'\n");
-    let stdout = "ROOT/vassals/a.toml: static./s/: ROOT/vassals/later does not exist yet: what is asked of it is a 404 \
+    let stdout = "ROOT/vassals/a.toml: static./s/: ROOT/vassals/later doesn't exist yet: requests for it get a 404 \
         until it does\n1 file checked, all good\n";
     check(&[("vassals/a.toml", &app)], &[], ("", stdout));
 }

@@ -196,7 +196,7 @@ fn keys() {
 #[test]
 fn domains() {
     let check = |value: &str, expected: &str| check_value("domains", value, &[expected]);
-    let must = "`domains` must hold host names, and";
+    let must = "`domains` must be host names, but";
     check(
         "['https://a.example/x']",
         &format!("1:12: {must} `https://a.example/x` has a scheme: write \"a.example\""),
@@ -215,7 +215,7 @@ fn domains() {
     let labels = "labels have 1 to 63 letters, digits and `-`, with a dot between them";
     for name in ["a..b", "-a", "a-.b", "a b", ".", "[::g]", &"x".repeat(64)] {
         let message =
-            if name == "[::g]" { continue } else { format!("1:12: {must} `{name}` is none: {labels}") };
+            if name == "[::g]" { continue } else { format!("1:12: {must} `{name}` isn't one: {labels}") };
         check(&format!("['{name}']"), &message);
     }
     check(
@@ -249,11 +249,11 @@ fn apps() {
         check_value("app", &format!("'{app}'"), &[&format!("2:7: `app` {expected}")]);
     };
     let such_as = "write for example \"blog.wsgi:application\" or \"app.py:app\"";
-    check("", &format!("must name a Python module, which \"\" is not: {such_as}"));
-    check(":app", &format!("must name a Python module, which \"\" is not: {such_as}"));
-    check("my-app:app", &format!("must name a Python module, which \"my-app\" is not: {such_as}"));
-    check("1a:app", &format!("must name a Python module, which \"1a\" is not: {such_as}"));
-    check("a..b:app", &format!("must name a Python module, which \"a..b\" is not: {such_as}"));
+    check("", &format!("must name a Python module, but \"\" isn't a valid name: {such_as}"));
+    check(":app", &format!("must name a Python module, but \"\" isn't a valid name: {such_as}"));
+    check("my-app:app", &format!("must name a Python module, but \"my-app\" isn't a valid name: {such_as}"));
+    check("1a:app", &format!("must name a Python module, but \"1a\" isn't a valid name: {such_as}"));
+    check("a..b:app", &format!("must name a Python module, but \"a..b\" isn't a valid name: {such_as}"));
     check(
         "blog/wsgi:app",
         &format!(
@@ -264,11 +264,14 @@ fn apps() {
     check(
         "a:b(os.environ[\"X\"])",
         &format!(
-            "must call `b` with literals only, and a literal is missing (a string, a number, True, False, None, \
+            "must call `b` with literals only, but a literal is missing (a string, a number, True, False, None, \
              a list, a tuple or a dictionary) at `os.environ[\"X\"]`: {only}"
         ),
     );
-    check("a:b(\"x)", &format!("must call `b` with literals only, and a string has no end at `\"x`: {only}"));
+    check(
+        "a:b(\"x)",
+        &format!("must call `b` with literals only, but a string isn't closed at `\"x`: {only}"),
+    );
     check(
         "production.ini:main()",
         "calls `main` of the Paste file production.ini, which has no functions: write \"production.ini\", \
@@ -276,7 +279,7 @@ fn apps() {
     );
     check(
         "a:",
-        "must name a callable after the `:`, which \"\" is not: write for example \"blog.wsgi:application\"",
+        "must name a callable after the `:`, but \"\" isn't a valid name: write for example \"blog.wsgi:application\"",
     );
     check(
         "nono.py",
@@ -319,14 +322,14 @@ fn folders_and_interpreters() {
         "directory",
         "'nono'",
         &[
-            "3:13: `directory` must be a folder, and ROOT/nono does not exist: create the folder, or correct the path",
+            "3:13: `directory` must be a folder, but ROOT/nono does not exist: create the folder, or correct the path",
         ],
     );
     check_value(
         "directory",
         "'blog/app.py'",
         &[
-            "3:13: `directory` must be a folder, and ROOT/blog/app.py is none: create the folder, or correct the path",
+            "3:13: `directory` must be a folder, but ROOT/blog/app.py isn't one: create the folder, or correct the path",
         ],
     );
     check_value(
@@ -343,19 +346,19 @@ fn folders_and_interpreters() {
     };
     check(
         "blog",
-        "must be a virtualenv, and ROOT/blog has no program bin/python in it: write \"ROOT/blog/.venv\"",
+        "must be a virtualenv, but ROOT/blog has no executable bin/python: write \"ROOT/blog/.venv\"",
     );
     check(
         "bin",
-        "must be a virtualenv, and ROOT/bin has no program bin/python in it: create it with `python3 -m venv ROOT/bin`",
+        "must be a virtualenv, but ROOT/bin has no executable bin/python: create it with `python3 -m venv ROOT/bin`",
     );
     check(
         "v",
-        "must be a virtualenv or an interpreter, and ROOT/v does not exist: make a virtualenv with `python3 -m venv ROOT/v`, or leave `python` out",
+        "must be a virtualenv or an interpreter, but ROOT/v does not exist: create a virtualenv with `python3 -m venv ROOT/v`, or leave `python` out",
     );
     check(
         "blog/app.py",
-        "must be a virtualenv or an interpreter, and ROOT/blog/app.py is not executable: name a virtualenv's folder, or leave `python` out",
+        "must be a virtualenv or an interpreter, but ROOT/blog/app.py is not executable: name a virtualenv's folder, or leave `python` out",
     );
 }
 
@@ -418,9 +421,7 @@ fn file_names() {
     assert_eq!(name("/x/my-blog.toml").as_deref(), Some("my-blog"));
     assert_eq!(
         name("Blog.toml").as_deref(),
-        Some(
-            "name `Blog` has `B` in it, where a-z, 0-9, `_` and `-` are allowed and the first is a letter or a digit"
-        )
+        Some("name `Blog` contains `B`: use a-z, 0-9, `_` and `-`, and start with a letter or a digit")
     );
     for other in [
         ".#blog.toml",
@@ -437,7 +438,7 @@ fn file_names() {
         assert_eq!(name(other), None, "{other}");
     }
     let message = Vassal::parse(Path::new("/v/Blog.toml"), "").unwrap_err().to_string();
-    assert!(message.starts_with("/v/Blog.toml: cannot name an app: name `Blog` has `B` in it"), "{message}");
+    assert!(message.starts_with("/v/Blog.toml: cannot name an app: name `Blog` contains `B`"), "{message}");
     let message = Vassal::parse(Path::new("/v/blog"), "").unwrap_err().to_string();
     assert_eq!(
         message,
@@ -473,10 +474,10 @@ fn static_files_and_their_symlinks() {
         ("{ folder = 'blog', file = 'blog/app.py' }", "must have either `folder` or `file`"),
         ("{ folder = 'blog', symlink = true }", "has an unknown key `symlink`: the keys are"),
         ("{ folder = 'blog', symlinks = 'yes' }", "must be true or false, not \"yes\""),
-        ("{ folder = 'blog/app.py' }", "must name a folder, and "),
-        ("{ file = 'blog' }", "must name a file, and "),
+        ("{ folder = 'blog/app.py' }", "must name a folder, but "),
+        ("{ file = 'blog' }", "must name a file, but "),
         ("7", "must be a string, not an integer"),
-        ("'/dev/null'", "must be a folder or a file, and /dev/null is neither"),
+        ("'/dev/null'", "must be a folder or a file, but /dev/null is neither"),
     ] {
         let error = parse(&format!("'/a/' = {value}")).unwrap_err().to_string();
         assert!(error.contains(&format!("`static./a/` {message}")), "{value}: {error}");
@@ -565,8 +566,8 @@ fn the_app_is_found_in_the_folder() {
     assert_eq!((vassal.app.to_string().as_str(), vassal.app_chosen_by), ("app.py", ChosenBy::Folder));
     assert_eq!(
         place.message("domains = ['a']\ndirectory = 'bin'\n"),
-        "ROOT/blog.toml:1:1: `app` is missing, and ROOT/bin has no wsgi.py, app.py or */wsgi.py that would make \
-         it plain: write app = \"module:callable\""
+        "ROOT/blog.toml:1:1: `app` is missing, and ROOT/bin contains no wsgi.py, app.py or \
+         */wsgi.py: write app = \"module:callable\""
     );
 }
 

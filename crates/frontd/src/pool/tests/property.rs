@@ -167,7 +167,7 @@ impl History {
             Ok(Begin::Leased(lease)) => self.run(request, lease),
             Ok(Begin::Wait(wait)) => self.waiting.push((request, wait)),
             Err(Refused::TimedOut) => {
-                assert!(request.attempts.deadline().is_some_and(|it| it < Instant::now()))
+                assert!(request.attempts.deadline().is_some_and(|it| it < Instant::now()));
             }
             Err(refused) => assert!(refused == Refused::Full && full && is_new, "{refused}"),
         }
