@@ -267,7 +267,7 @@ mod tests {
         check("shop:create_app(\"prod\", debug=False)", "shop");
         check(
             "shop:create_app(config)",
-            "run `shop:create_app(config)`: it must call `create_app` with literals only, and a literal is missing (a \
+            "run `shop:create_app(config)`: it must call `create_app` with literals only, but a literal is missing (a \
              string, a number, True, False, None, a list, a tuple or a dictionary) at `config`: write for example \
              \"create_app('prod', debug=False)\", or pass what it needs in [env]",
         );
