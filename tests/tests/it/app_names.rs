@@ -90,7 +90,7 @@ async fn calls_files_and_classes() -> anyhow::Result<()> {
             let vassal = Vassal::new(&format!("shop{number}"), folder, app);
             answers(stack, &vassal, expected).await.context(app)?;
         }
-        let why = "literals only, and a literal is missing";
+        let why = "literals only, but a literal is missing";
         stack.put(&Vassal::new("refused", folder, "shop:create(open('/etc/passwd'))"))?;
         stack.until("refused", why, |app: &App| app.error().contains(why)).await?;
         Ok(())
