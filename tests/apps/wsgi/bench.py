@@ -1,6 +1,6 @@
 """Minimal apps, so that benchmarks measure the servers' own work.
 
-As every framework does, it tells the length of what it sends.
+Like every framework, they announce the length of their responses.
 """
 
 import os

@@ -241,7 +241,7 @@ def missing(environ, start_response):
 
 
 def types(environ, start_response):
-    """Returns the values in the environ that aren't strings."""
+    """Returns some of the server's `wsgi.*` values."""
     keys = ["wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once"]
     start_response("200 OK", TEXT)
     return [repr([environ[key] for key in keys]).encode()]

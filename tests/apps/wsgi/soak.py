@@ -65,7 +65,7 @@ def drip(environ):
 
 
 def loud(environ):
-    """Logs more than a pipe can hold, to both stdout and stderr."""
+    """Logs more than a pipe can hold, to both `sys.stderr` and `wsgi.errors`."""
     for number in range(500):
         print(query(environ, "id"), number, "-" * 200, file=sys.stderr if number % 2 else environ["wsgi.errors"])
     return echo(environ)
