@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_soon() {
+    fn temporary_errors_are_recognized() {
         let limits = |errno: Errno| LaunchError::Limits(errno.into());
         assert!(!LaunchError::User("user `blog` does not exist".to_owned()).may_pass_soon());
         assert!(!LaunchError::NoTemplates(VassalName::parse("blog").unwrap()).may_pass_soon());

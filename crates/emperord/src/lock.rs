@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_one_is_refused_until_the_first_has_gone() {
+    fn a_second_emperord_is_refused_until_the_first_has_exited() {
         let folder = tempfile::tempdir().unwrap();
         let first = Lock::take(folder.path()).unwrap();
         let refusal = Lock::take(folder.path()).unwrap_err().to_string();

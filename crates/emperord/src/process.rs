@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_time_is_found_behind_any_name() {
+    fn the_start_time_is_found_after_any_name() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 2";
         assert_eq!(start_time(stat), Some(4711));
         for torn in ["", "7 (a", "7 (a) S 1"] {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn private_memory_is_what_no_other_has() {
+    fn private_memory_excludes_memory_of_others() {
         let rollup =
             "Rss:    900 kB\nShared_Dirty:  100 kB\nPrivate_Clean:   20 kB\nPrivate_Dirty:   300 kB\n";
         assert_eq!(private(rollup), Some(320 * 1024));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_known() {
+    fn the_identity_of_this_process() {
         let identity = Identity::of(std::process::id()).unwrap();
         assert!(identity.memory() > 0);
         assert!(identity.private_memory().is_some_and(|it| it > 0 && it < identity.memory()));
@@ -241,13 +241,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_runs_has_not_ended() {
+    async fn a_running_process_has_not_ended() {
         assert!(!Process::open(std::process::id()).unwrap().has_ended());
     }
 
     #[tokio::test]
     #[expect(clippy::zombie_processes, reason = "it is reaped by its pidfd, which is what is tested")]
-    async fn the_end_of_a_child_is_told() {
+    async fn the_exit_of_a_child_is_reported() {
         for (script, ending) in [("exit 3", Ending::Status(3)), ("kill -9 $$", Ending::Signal(9))] {
             let child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
             let process = Process::open(child.id()).unwrap();

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_gets_what_is_there_then_each_change() {
+    fn a_watcher_gets_a_snapshot_then_each_change() {
         let mut table = Table::new();
         table.put(route("blog", RouteState::Starting));
         let mut watch = table.watch();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_that_lags_is_told() {
+    fn a_lagging_watcher_is_notified() {
         let mut table = Table::new();
         let mut watch = table.watch();
         for _ in 0..BACKLOG {

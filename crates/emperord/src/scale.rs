@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_is_written_and_all_else_stays() {
+    fn only_the_number_is_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("blog.toml");
         fs::write(&path, "# mine\nworkers = 2 # few\n").unwrap();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_says_so_already_is_not_touched() {
+    fn a_file_that_already_has_the_number_is_not_touched() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("blog.toml");
         fs::write(&path, "workers = 2\n").unwrap();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_said() {
+    fn write_errors_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("blog.toml");
         assert!(matches!(write(&path, 2), Err(ScaleError::Read(_))));

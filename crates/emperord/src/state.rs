@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_read_by_the_next() {
+    fn the_state_survives_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::open(folder.path()).unwrap();
         assert!(state.workers().is_empty());
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_before_a_boot_is_forgotten() {
+    fn the_state_is_discarded_after_a_boot() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::open(folder.path()).unwrap();
         state.boot = "another".into();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_file_is_none_and_one_that_cannot_be_read_is_named() {
+    fn a_damaged_file_is_set_aside_and_an_unreadable_one_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("workers.json");
         fs::write(&path, "{").unwrap();
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_gone_or_damaged_is_lost_only_where_there_are_apps() {
+    fn a_missing_or_damaged_file_counts_as_lost_only_if_there_are_apps() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
         assert!(!state.is_lost());
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn good_versions_are_kept_until_they_are_forgotten() {
+    fn valid_versions_are_kept_until_they_are_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
         let blog = VassalName::parse("blog").unwrap();

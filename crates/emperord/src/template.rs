@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_template_cannot_name_a_process_that_is_none_of_its_forks() {
+    async fn a_template_can_only_report_its_own_forks() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let process = Process::open(child.id()).unwrap();
         let users = process.identity().users();

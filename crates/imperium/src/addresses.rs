@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_up_wrote_is_in_force_until_it_is_removed() {
+    fn addresses_written_by_up_apply_until_they_are_removed() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::under(root.path()).unwrap();
         let socket = layout.emperord_socket();

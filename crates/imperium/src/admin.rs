@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_socket_that_is_not_there_is_named_with_the_cure() {
+    async fn a_missing_socket_is_reported_with_a_hint() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("emperord.sock");
         let error = status(&socket).await.unwrap_err();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_nobody_listens_on_is_unreachable_too() {
+    async fn a_socket_without_a_listener_is_unreachable() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("emperord.sock");
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_hangs_up_is_told_in_a_line() {
+    async fn a_closed_connection_is_reported_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("emperord.sock");
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();

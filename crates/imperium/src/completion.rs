@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn each_shell_asks_for_the_apps() {
+    fn completion_scripts_ask_for_the_apps() {
         for (shell, words) in [
             (Shell::Bash, "forget|logs|reload|scale)"),
             (Shell::Fish, "__fish_seen_subcommand_from forget logs reload scale"),

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn systemd_is_asked_for_the_units() {
+    fn journalctl_is_called_with_the_units() {
         let command = |words: &[&str]| {
             let args = Cli::parse_from([&["logs"], words].concat()).args;
             let command = journalctl(&args);

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_is_chosen_and_several_are_listed() {
+    fn the_nearest_stack_is_chosen_and_ambiguous_ones_are_listed() {
         let choose =
             |running: &[Running], here: &str| nearest(running.to_vec(), Path::new(here), System::Absent);
         let (a, b) = (running("/srv/a", "/tmp/x"), running("/srv/a/b", "/tmp/y"));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_the_dead_are_removed() {
+    fn entries_of_exited_processes_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, running: &Running| {
             fs::write(folder.path().join(name), serde_json::to_vec(running).unwrap()).unwrap();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_may_enter_is_not_used() {
+    fn a_folder_that_others_can_access_is_not_used() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("imperium");
         assert_eq!(folder(&path).unwrap(), path);

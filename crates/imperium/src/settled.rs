@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_is_settled_when_it_has_what_it_wants_and_no_more() {
+    fn an_app_is_settled_once_it_has_exactly_the_wanted_workers() {
         use worker::State::{Draining, Ready, Starting};
         check(app::State::Running, 2, &[Ready, Ready], Progress::Settled);
         check(app::State::Running, 2, &[Ready, Starting], Progress::Moving);

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_certificate_is_handed_on() {
+    fn only_a_certificate_is_accepted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         assert!(matches!(check(&path), Err(TrustError::NoAuthority(_))));

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn others_see_no_tracebacks_unless_they_are_asked_for() {
+    fn tracebacks_are_hidden_from_others_unless_enabled() {
         let pages = |words: &[&str], http: &[&str], https: &[&str]| {
             let args = Cli::parse_from([&["up"], words].concat()).args;
             let parse = |of: &[&str]| of.iter().map(|it| it.parse().unwrap()).collect();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[test]
-fn every_skeleton_gets_the_file_that_is_expected() {
+fn every_project_gets_the_expected_file() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let writes = std::env::var_os("IMPERIUM_CORPUS").is_some_and(|it| it == "write");
     let mut wrong = BTreeMap::new();

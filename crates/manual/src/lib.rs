@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_argument_asks_for_it() {
+    fn only_the_first_argument_counts() {
         let asked = |arguments: &[&str]| asked_for(arguments.iter().map(OsString::from));
         assert_eq!(asked(&["--write-manual", "out"]), Some("out".into()));
         assert_eq!(asked(&["--write-manual"]), None);

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_answers_or_a_length_of_work_fills_it() {
+    fn a_batch_is_full_after_a_number_of_responses_or_a_duration() {
         assert_eq!(sent_after(Duration::from_micros(1)), ANSWERS);
         assert_eq!(sent_after(Duration::from_micros(900)), 5);
         assert_eq!(sent_after(Duration::from_millis(2)), 1);

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packages_are_named_and_names_are_safe_in_a_command() {
+    fn package_names_are_known_and_safe_in_a_command() {
         assert_eq!((package("yaml"), package("flask")), ("PyYAML", "flask"));
         for (name, safe) in
             [("flask", true), ("a.b_c2", true), ("", false), ("x; rm -rf /", false), ("é", false)]
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn uv_installs_where_it_made_the_virtualenv() {
+    fn uv_is_suggested_for_its_own_virtualenvs() {
         let folder = tempfile::tempdir().unwrap();
         for (config, expected) in [
             (Some("home = /usr/bin\nuv = 0.9.5\n"), "uv pip install --python /v/bin/python flask"),

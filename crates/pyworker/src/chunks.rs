@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_ends_in_good_order_or_is_cut_after_what_was_given() {
+    async fn a_body_ends_normally_or_is_cut_after_its_last_chunk() {
         let exchange = exchange();
         let (sender, chunks) = Chunks::new(Arc::clone(&exchange));
         sender.send(chunk("one")).await.unwrap();

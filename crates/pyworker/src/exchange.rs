@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waits_learns_that_the_client_has_gone() {
+    async fn waiters_learn_that_the_client_has_gone() {
         let (session, _outgoing) = Session::new(1, 0);
         let exchange = Exchange::new(Request { id: 7, ..Request::default() }, Arc::new(session));
         let waiting = exchange.unless_gone(std::future::pending::<()>());

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_call_is_left_alone() {
+    fn a_short_call_is_not_taken_over() {
         let handoff = Handoff::default();
         assert_eq!(handoff.enter(0), Entered::HelperIsAwake);
         let call = in_call(&handoff);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_long_call_the_helper_drives_until_it_is_asked_to_stop() {
+    fn the_helper_drives_during_a_long_call() {
         let handoff = Handoff::default();
         assert_eq!(handoff.enter(0), Entered::HelperIsAwake);
         assert!(handoff.take_over(in_call(&handoff)));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleeping_helper_is_woken_by_the_next_call_only() {
+    fn a_sleeping_helper_is_woken_once_by_the_next_call() {
         let handoff = Handoff::default();
         assert!(handoff.park());
         assert!(handoff.park(), "the helper woke up spuriously");

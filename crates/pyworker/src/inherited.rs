@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_named() {
+    fn sockets_are_described() {
         let before = Sockets::now();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db.sock");

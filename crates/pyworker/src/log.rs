@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_app_prints_has_its_own_level() {
+    fn printed_text_has_its_own_level() {
         for (event, expected) in [
             ("Traceback (most recent call last):\n  File \"a.py\"", Level::ERROR),
             ("ERROR:root:no\nTraceback (most recent call last):", Level::ERROR),

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_memory_is_what_no_other_process_shares() {
+    fn private_memory_excludes_shared_pages() {
         let rollup =
             "Rss:    900 kB\nShared_Dirty:  100 kB\nPrivate_Clean:   20 kB\nPrivate_Dirty:   300 kB\n";
         assert_eq!(private(rollup), Some(320 * 1024));
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_measured_only_where_it_can_matter() {
+    async fn private_memory_is_measured_only_above_the_limit() {
         let (mut memory, resident) = (PrivateMemory::default(), resident());
         assert!(resident > 100_000);
         assert_eq!(memory.where_over(0, resident).await, 0);

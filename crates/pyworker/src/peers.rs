@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_the_own_user_and_the_group_of_frontd() {
+    fn root_own_user_and_frontds_group_are_admitted() {
         for (front, uid, gid, admitted) in [
             (None, 0, 7, true),
             (None, 100, 7, true),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_frontds_if_what_is_made_in_it_has_its_group() {
+    fn a_setgid_folder_determines_frontds_group() {
         let folder = tempfile::tempdir().unwrap();
         let group = folder.path().metadata().unwrap().gid();
         for (mode, front) in [(0o750, None), (0o2750, Some(group))] {

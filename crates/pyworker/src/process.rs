@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_arguments_behind_any_name() {
+    fn the_argument_area_is_found_after_any_name() {
         let numbers = (4..=52).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         for name in ["python3", "a b", "x) S 1", ") ("] {
             assert_eq!(argument_area(&format!("1 ({name}) S {numbers}")), Some(48..49), "{name}");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_title_never_leaves_its_area() {
+    fn a_title_never_exceeds_its_area() {
         for (title, length, expected) in [
             ("abc", 5, &b"abc\0\0"[..]),
             ("abc", 3, b"ab\0"),

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_socket_of_a_successor_stays() {
+    async fn the_socket_of_a_successor_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("blog-1.sock");
         let (_first, place) = Place::bind(&path).unwrap();

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn broken_links_are_told() {
+    fn broken_links_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (folder.path().join("a.md"), folder.path().join("b.md"));
         fs::write(&b, "# Its `limits.body`, and more\n").unwrap();

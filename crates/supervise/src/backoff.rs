@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_minute() {
+    fn delays_double_up_to_a_minute() {
         let waits: Vec<u128> = (1..=13).map(|it| delay(FIRST, it).as_millis()).collect();
         assert_eq!(waits[..5], [0, 100, 200, 400, 800]);
         assert_eq!(waits[9..], [25_600, 51_200, 60_000, 60_000]);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_come_together_are_one() {
+    fn failures_during_a_delay_count_once() {
         let now = Instant::now();
         let mut backoff = Backoff::default();
         for _ in 0..5 {

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_raises_by_a_different_part_for_each() {
+    fn jitter_differs_between_workers() {
         let recycle = Recycle { requests: Some(1000), jitter: 20, ..Recycle::default() };
         let limits: Vec<u64> = (1..=8).map(|number| recycle.raised(1000, number)).collect();
         assert!(limits.iter().all(|it| (1000..1200).contains(it)), "{limits:?}");

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_app_does_not_see_what_is_meant_for_the_daemons() {
+    fn the_daemons_variables_are_hidden_from_the_app() {
         for (name, theirs) in [
             ("NOTIFY_SOCKET", true),
             ("LISTEN_FDS", true),

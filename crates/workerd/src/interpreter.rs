@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_each_kind_and_keeps_links() {
+    fn interpreters_are_found_and_links_are_not_resolved() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::create_dir_all(root.join("venv/bin")).unwrap();

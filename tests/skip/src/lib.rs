@@ -99,9 +99,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_is_called_as_the_runner_calls_it() {
+    fn test_names_are_those_of_the_runner() {
         fn here() {}
-        let expected = "tests::a_test_is_called_as_the_runner_calls_it";
+        let expected = "tests::test_names_are_those_of_the_runner";
         assert_eq!(test_name(std::any::type_name_of_val(&here)), expected);
         for (path, expected) in [
             ("it::users::an_app::{{closure}}::here", "users::an_app"),

@@ -47,7 +47,7 @@ const CONTAINED: [(&str, u16, &str); 26] = [
 ];
 
 #[tokio::test]
-async fn what_breaks_the_rules_fails_alone() -> anyhow::Result<()> {
+async fn an_app_that_violates_wsgi_fails_only_its_own_request() -> anyhow::Result<()> {
     bad(1, 2, async |stack, client| {
         let pid = stack.ready("bad", 1).await?;
         let load = Load::start(client, 3, Kind::Both);
@@ -74,7 +74,7 @@ async fn what_breaks_the_rules_fails_alone() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn headers_of_the_connection_are_not_an_apps_to_send() -> anyhow::Result<()> {
+async fn hop_by_hop_headers_of_an_app_are_dropped() -> anyhow::Result<()> {
     bad(1, 1, async |stack, _| {
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
             let client = stack.client("bad", protocol)?;
@@ -98,7 +98,7 @@ async fn headers_of_the_connection_are_not_an_apps_to_send() -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn a_body_that_fails_half_way_is_cut_and_never_ends_as_if_it_were_whole() -> anyhow::Result<()> {
+async fn a_body_that_fails_half_way_is_cut_and_never_looks_complete() -> anyhow::Result<()> {
     bad(1, 2, async |stack, client| {
         let load = Load::start(client, 2, Kind::Gets);
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
@@ -124,7 +124,7 @@ async fn a_body_that_fails_half_way_is_cut_and_never_ends_as_if_it_were_whole() 
 }
 
 #[tokio::test]
-async fn a_close_that_fails_harms_no_answer() -> anyhow::Result<()> {
+async fn a_failing_close_does_not_affect_the_response() -> anyhow::Result<()> {
     bad(1, 1, async |stack, client| {
         ensure!(client.get("/close-fails").await?.expect(200)?.text() == "whole\n", "another body");
         stack.logged(&["ValueError: raised by close"]).await?;
@@ -135,7 +135,7 @@ async fn a_close_that_fails_harms_no_answer() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_app_that_writes_to_a_client_that_has_gone_is_told() -> anyhow::Result<()> {
+async fn an_app_that_writes_to_a_disconnected_client_gets_an_error() -> anyhow::Result<()> {
     bad(1, 2, async |stack, client| {
         let pid = stack.ready("bad", 1).await?;
         let load = Load::start(client, 2, Kind::Both);
@@ -167,7 +167,7 @@ const DEADLY: [(&str, &[&str]); 4] = [
 ];
 
 #[tokio::test]
-async fn what_ends_its_worker_ends_no_other() -> anyhow::Result<()> {
+async fn a_request_that_kills_its_worker_kills_no_other() -> anyhow::Result<()> {
     bad(3, 2, async |stack, client| {
         let load = Load::start(client, 6, Kind::Gets);
         for (path, logged) in DEADLY {
@@ -187,7 +187,7 @@ async fn what_ends_its_worker_ends_no_other() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_get_that_ends_each_worker_that_takes_it_is_given_up() -> anyhow::Result<()> {
+async fn a_get_that_kills_two_workers_is_given_up() -> anyhow::Result<()> {
     bad(3, 1, async |stack, client| {
         let before = stack.ready("bad", 3).await?;
         client.get("/os-exit").await?.expect(502)?;
@@ -202,7 +202,7 @@ async fn a_get_that_ends_each_worker_that_takes_it_is_given_up() -> anyhow::Resu
 
 /// Each kills two workers that are also handling other requests, which still get responses.
 #[tokio::test]
-async fn gets_that_end_their_workers_among_others_fail_alone() -> anyhow::Result<()> {
+async fn gets_that_kill_their_workers_do_not_affect_others() -> anyhow::Result<()> {
     bad(4, 1, async |stack, client| {
         let load = Load::start(client, 12, Kind::Gets);
         for _ in 0..4 {
@@ -219,7 +219,7 @@ async fn gets_that_end_their_workers_among_others_fail_alone() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn a_fork_that_comes_back_from_the_app_answers_nobody() -> anyhow::Result<()> {
+async fn a_fork_that_returns_from_the_app_sends_no_response() -> anyhow::Result<()> {
     bad(1, 1, async |stack, client| {
         let pid = stack.ready("bad", 1).await?;
         let load = Load::start(client, 3, Kind::Both);
@@ -237,7 +237,7 @@ async fn a_fork_that_comes_back_from_the_app_answers_nobody() -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn a_fork_that_stays_does_not_keep_its_dead_workers_requests() -> anyhow::Result<()> {
+async fn a_running_fork_does_not_keep_the_requests_of_its_dead_worker() -> anyhow::Result<()> {
     bad(1, 1, async |stack, client| {
         let gate = stack.root().join("fork");
         let pid: u32 =
@@ -255,7 +255,7 @@ async fn a_fork_that_stays_does_not_keep_its_dead_workers_requests() -> anyhow::
 }
 
 #[tokio::test]
-async fn threads_that_never_end_hold_up_no_reload() -> anyhow::Result<()> {
+async fn endless_threads_do_not_delay_a_reload() -> anyhow::Result<()> {
     bad(1, 1, async |stack, client| {
         let load = Load::start(client, 2, Kind::Both);
         let pid: u32 = client.get("/endless-thread").await?.expect(200)?.text().trim().parse()?;
@@ -270,7 +270,7 @@ async fn threads_that_never_end_hold_up_no_reload() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_app_that_leaks_is_recycled_before_it_hurts() -> anyhow::Result<()> {
+async fn a_leaking_app_is_recycled() -> anyhow::Result<()> {
     let vassal = app(2, 1)?.key("recycle = { memory = \"100 MB\" }");
     stack::with([vassal], async |stack| {
         let client = stack.client("bad", Protocol::Http1)?;

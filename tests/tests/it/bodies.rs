@@ -15,7 +15,7 @@ const GROWTH: u64 = 32 << 20;
 const SIZES: [usize; 8] = [0, 1, 16_384, 65_535, 65_536, 65_537, 200_000, 3_000_000];
 
 #[tokio::test]
-async fn bodies_of_every_size_come_back() -> anyhow::Result<()> {
+async fn bodies_of_every_size_are_echoed() -> anyhow::Result<()> {
     flask(async |stack| {
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
             let client = stack.client("flask", protocol)?;
@@ -35,7 +35,7 @@ async fn bodies_of_every_size_come_back() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_body_whose_length_shows_at_its_end() -> anyhow::Result<()> {
+async fn a_body_without_an_announced_length() -> anyhow::Result<()> {
     flask(async |stack| {
         for protocol in [Protocol::Http1, Protocol::Http2] {
             for size in [0, 1000, 1_000_000] {
@@ -50,7 +50,7 @@ async fn a_body_whose_length_shows_at_its_end() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_huge_upload_arrives_whole_in_little_memory() -> anyhow::Result<()> {
+async fn a_huge_upload_needs_little_memory() -> anyhow::Result<()> {
     flask(async |stack| {
         let client = stack.client("flask", Protocol::Http1)?;
         let before = Footprint::of(stack, &client).await?;
@@ -65,7 +65,7 @@ async fn a_huge_upload_arrives_whole_in_little_memory() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_huge_response_arrives_whole_in_little_memory() -> anyhow::Result<()> {
+async fn a_huge_response_needs_little_memory() -> anyhow::Result<()> {
     flask(async |stack| {
         let client = stack.client("flask", Protocol::Http1)?;
         let before = Footprint::of(stack, &client).await?;
@@ -81,7 +81,7 @@ async fn a_huge_response_arrives_whole_in_little_memory() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn a_client_that_reads_slowly_holds_up_nobody() -> anyhow::Result<()> {
+async fn a_client_that_reads_slowly_blocks_nobody() -> anyhow::Result<()> {
     flask(async |stack| {
         for protocol in [Protocol::Http1, Protocol::Http2] {
             let client = stack.client("flask", protocol)?;
@@ -98,7 +98,7 @@ async fn a_client_that_reads_slowly_holds_up_nobody() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_slowly_holds_up_nobody() -> anyhow::Result<()> {
+async fn a_client_that_sends_slowly_blocks_nobody() -> anyhow::Result<()> {
     flask(async |stack| {
         for protocol in [Protocol::Http1, Protocol::Http2] {
             let client = stack.client("flask", protocol)?;
@@ -142,7 +142,7 @@ async fn a_body_over_the_limit_is_refused() -> anyhow::Result<()> {
 
 /// The second chunk isn't created before the first one has arrived.
 #[tokio::test]
-async fn a_response_in_pieces_is_sent_as_it_is_made() -> anyhow::Result<()> {
+async fn a_streamed_response_is_sent_immediately() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         use http_body_util::BodyExt as _;
         for (number, protocol) in [Protocol::Http1, Protocol::Http2].into_iter().enumerate() {
@@ -161,7 +161,7 @@ async fn a_response_in_pieces_is_sent_as_it_is_made() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_shows_that_it_is_cut() -> anyhow::Result<()> {
+async fn a_cut_body_is_recognized() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         for protocol in [Protocol::Http1, Protocol::Http2] {
             let client = stack.client("wsgi", protocol)?;

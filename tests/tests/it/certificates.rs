@@ -17,7 +17,7 @@ use tests::wait::until;
 const BAD: &str = "torn";
 
 #[tokio::test]
-async fn a_bad_file_costs_no_other_its_certificate() -> anyhow::Result<()> {
+async fn a_bad_certificate_does_not_affect_others() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         fs::create_dir(folder(stack))?;
         let [first, other, mended] = [issue("wsgi")?, issue("other")?, issue("wsgi")?];
@@ -48,7 +48,7 @@ async fn a_bad_file_costs_no_other_its_certificate() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_made_after_the_start_is_read_with_a_reload() -> anyhow::Result<()> {
+async fn a_folder_created_after_the_start_is_read_on_reload() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         let certificate = issue("wsgi")?;
         ensure!(certificate.client(stack)?.connect().await.is_err(), "the certificate is shown already");

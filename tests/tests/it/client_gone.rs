@@ -16,7 +16,7 @@ use crate::gate::Gate;
 const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
 
 #[tokio::test]
-async fn a_request_whose_client_left_the_queue_is_never_begun() -> anyhow::Result<()> {
+async fn a_request_whose_client_left_the_queue_is_never_started() -> anyhow::Result<()> {
     wsgi(async |stack| {
         for protocol in PROTOCOLS {
             let client = stack.client("wsgi", protocol)?;
@@ -41,7 +41,7 @@ async fn a_request_whose_client_left_the_queue_is_never_begun() -> anyhow::Resul
 
 /// A busy app can't notice it. Its response is dropped.
 #[tokio::test]
-async fn a_request_whose_client_left_while_the_app_works_is_finished_for_nobody() -> anyhow::Result<()> {
+async fn a_running_request_of_a_disconnected_client_is_finished() -> anyhow::Result<()> {
     wsgi(async |stack| {
         for protocol in PROTOCOLS {
             let client = stack.client("wsgi", protocol)?;

@@ -11,7 +11,7 @@ use tests::visit;
 use tests::wait::until;
 
 #[tokio::test]
-async fn one_app_without_any_file() -> anyhow::Result<()> {
+async fn one_app_without_a_file() -> anyhow::Result<()> {
     for app in ["edges.py", "edges:application"] {
         let place = Place::of_tests()?;
         let folder = place.apps.join("wsgi");
@@ -38,7 +38,7 @@ async fn visit_one_app(stack: &Stack) -> anyhow::Result<()> {
 }
 
 #[test]
-fn check_tells_what_is_wrong_and_what_to_do() -> anyhow::Result<()> {
+fn check_reports_errors_with_hints() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("blog.toml");
@@ -68,7 +68,7 @@ fn said(output: Output) -> anyhow::Result<String> {
 }
 
 #[test]
-fn check_knows_other_programs_users_and_keys() -> anyhow::Result<()> {
+fn check_recognizes_other_programs_users_and_keys() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("blog.toml");
@@ -98,7 +98,7 @@ fn check_knows_other_programs_users_and_keys() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn check_and_emperord_blame_the_same_file_for_a_host_that_two_want() -> anyhow::Result<()> {
+async fn check_and_emperord_blame_the_same_file_for_a_duplicate_host() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     tests::stack::with([Vassal::wsgi(&place)], async |stack| {
         let text = Vassal::wsgi(&place).text();
@@ -139,7 +139,7 @@ fn home() -> anyhow::Result<tempfile::TempDir> {
 }
 
 #[test]
-fn who_may_not_add_an_app_to_the_machine_is_told_what_to_do() -> anyhow::Result<()> {
+fn a_user_who_may_not_add_an_app_gets_a_hint() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let home = home()?;
     let output = as_nobody(&place, &["new".as_ref(), place.apps.join("flask").as_os_str()], home.path())?;
@@ -151,7 +151,7 @@ fn who_may_not_add_an_app_to_the_machine_is_told_what_to_do() -> anyhow::Result<
 }
 
 #[test]
-fn the_version_names_the_build_and_the_shells_are_served() -> anyhow::Result<()> {
+fn the_version_names_the_build_and_completions_are_printed() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let run = |arguments: &[&str]| -> anyhow::Result<String> {
         let output = Command::new(place.binaries.join("imperium")).args(arguments).output()?;

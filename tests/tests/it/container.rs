@@ -33,7 +33,7 @@ const KEYWORDS: [&str; 14] = [
 ];
 
 #[tokio::test]
-async fn as_process_1_it_reaps_answers_probes_and_ends_in_order() -> anyhow::Result<()> {
+async fn process_1_reaps_orphans_answers_probes_and_stops_gracefully() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let container = Container::run(&recipe()?, &place, [Vassal::wsgi(&place).workers(2)])?;
     let ran = in_container(&container).await;
@@ -89,7 +89,7 @@ async fn is_reaped(init: &Process, pid: u32) -> anyhow::Result<()> {
 }
 
 #[test]
-fn all_that_the_recipe_names_is_there() -> anyhow::Result<()> {
+fn all_files_named_by_the_containerfile_exist() -> anyhow::Result<()> {
     let recipe = recipe()?;
     for it in recipe.instructions() {
         ensure!(KEYWORDS.contains(&it.keyword.as_str()), "{it:?} is no instruction");
@@ -113,7 +113,7 @@ fn all_that_the_recipe_names_is_there() -> anyhow::Result<()> {
 }
 
 #[test]
-fn the_image_runs_as_a_user_it_has_made_who_is_not_root() -> anyhow::Result<()> {
+fn the_image_runs_as_its_own_unprivileged_user() -> anyhow::Result<()> {
     let recipe = recipe()?;
     let (user, group) = recipe.last("USER")?.split_once(':').context("USER names a group, too")?;
     ensure!(user.parse::<u32>()? > 0 && group.parse::<u32>()? > 0, "{user}:{group} is root");
@@ -155,7 +155,7 @@ fn frontd_reads_the_file_of_the_image() -> anyhow::Result<()> {
 }
 
 #[test]
-fn the_compose_file_names_what_is_there() -> anyhow::Result<()> {
+fn all_files_named_by_the_compose_file_exist() -> anyhow::Result<()> {
     let (recipe, compose) = (recipe()?, compose()?);
     let site = &compose["services"]["site"];
     let context = folder().join(site["build"]["context"].as_str().context("no context")?);

@@ -37,7 +37,7 @@ async fn a_killed_worker_is_replaced_and_no_get_is_lost() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn only_a_post_that_was_begun_fails_with_its_worker() -> anyhow::Result<()> {
+async fn only_a_post_that_was_started_fails_with_its_worker() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         let load = Load::start(client, 6, Kind::Posts);
         let mut kills = 0;
@@ -59,7 +59,7 @@ async fn only_a_post_that_was_begun_fails_with_its_worker() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn a_get_moves_to_another_worker_and_a_post_does_not() -> anyhow::Result<()> {
+async fn a_get_is_retried_on_another_worker_and_a_post_is_not() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         let get = Gate::get(client, stack.root());
         let first = get.begun(1).await?[0];
@@ -82,7 +82,7 @@ async fn a_get_moves_to_another_worker_and_a_post_does_not() -> anyhow::Result<(
 
 /// A request that is retried because it may have killed its worker can still take long, like a long poll.
 #[tokio::test]
-async fn requests_that_are_tried_again_do_not_hold_up_the_only_worker() -> anyhow::Result<()> {
+async fn retried_requests_do_not_block_the_only_worker() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).key("threads = 16");
     stack::with([vassal], async |stack| {
         let client = stack.client("wsgi", Protocol::Http1)?;
@@ -105,7 +105,7 @@ async fn requests_that_are_tried_again_do_not_hold_up_the_only_worker() -> anyho
 }
 
 #[tokio::test]
-async fn emperord_dies_and_nothing_else_does() -> anyhow::Result<()> {
+async fn a_killed_emperord_affects_nothing_else() -> anyhow::Result<()> {
     wsgi(3, async |stack, client| {
         let (gets, posts) = (Load::start(client, 4, Kind::Gets), Load::start(client, 2, Kind::Posts));
         let workers = stack.ready("wsgi", 3).await?;
@@ -137,7 +137,7 @@ async fn emperord_dies_and_nothing_else_does() -> anyhow::Result<()> {
 
 /// A worker that dies while emperord is down is replaced once emperord is back.
 #[tokio::test]
-async fn the_folder_of_vassals_is_gone_when_emperord_starts() -> anyhow::Result<()> {
+async fn the_folder_of_vassals_is_missing_when_emperord_starts() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         let load = Load::start(client, 2, Kind::Gets);
         let before = stack.ready("wsgi", 2).await?;
@@ -155,7 +155,7 @@ async fn the_folder_of_vassals_is_gone_when_emperord_starts() -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn a_worker_dies_while_emperord_is_dead() -> anyhow::Result<()> {
+async fn a_worker_dies_while_emperord_is_down() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         let load = Load::start(client, 4, Kind::Gets);
         let workers = stack.ready("wsgi", 2).await?;
@@ -205,7 +205,7 @@ async fn workers_killed_after_an_abandoned_reload_are_replaced() -> anyhow::Resu
 
 /// The workers aren't recorded any more: they serve until others have replaced them.
 #[tokio::test]
-async fn a_lost_and_a_damaged_file_of_workers_cost_no_request() -> anyhow::Result<()> {
+async fn a_lost_or_damaged_state_file_loses_no_request() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         let (gets, posts) = (Load::start(client, 4, Kind::Gets), Load::start(client, 2, Kind::Posts));
         let file = stack.root().join("run/state/workers.json");
@@ -230,7 +230,7 @@ async fn a_lost_and_a_damaged_file_of_workers_cost_no_request() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn frontd_dies_and_serves_again() -> anyhow::Result<()> {
+async fn a_killed_frontd_is_restarted_and_serves_again() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         let workers = stack.ready("wsgi", 2).await?;
         for _ in 0..2 {
@@ -254,7 +254,7 @@ async fn frontd_dies_and_serves_again() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn frontd_told_to_end_loses_no_request() -> anyhow::Result<()> {
+async fn frontd_loses_no_request_when_it_is_stopped() -> anyhow::Result<()> {
     wsgi(2, async |stack, _| {
         let mut loads = Vec::new();
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
@@ -302,7 +302,7 @@ async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()>
 
 /// When the stack stops, requests of a frontd that is already draining are awaited too.
 #[tokio::test]
-async fn a_stack_told_to_end_waits_for_a_frontd_that_drains() -> anyhow::Result<()> {
+async fn a_stopping_stack_waits_for_a_draining_frontd() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
     stack.whole().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
@@ -318,7 +318,7 @@ async fn a_stack_told_to_end_waits_for_a_frontd_that_drains() -> anyhow::Result<
 
 /// Idle connections don't delay a restart.
 #[tokio::test]
-async fn frontd_told_to_end_waits_for_nobody_who_says_nothing() -> anyhow::Result<()> {
+async fn a_stopping_frontd_does_not_wait_for_idle_connections() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         fs::write(stack.root().join("frontd.toml"), "drain = \"8s\"\n")?;
         end_frontd(stack, Signal::KILL).await?;
@@ -338,7 +338,7 @@ async fn frontd_told_to_end_waits_for_nobody_who_says_nothing() -> anyhow::Resul
 
 /// emperord is frozen instead of killed, since `up` would restart it.
 #[tokio::test]
-async fn frontd_serves_from_the_last_table_while_emperord_is_away() -> anyhow::Result<()> {
+async fn frontd_serves_from_the_last_table_while_emperord_is_down() -> anyhow::Result<()> {
     wsgi(2, async |stack, client| {
         let emperord = stack.status().await?.emperord.pid;
         client.get("/hello").await?.expect(200)?;

@@ -17,7 +17,7 @@ use tests::wire::{Asked, Wire};
 const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
 
 #[tokio::test]
-async fn what_comes_before_an_exception_is_received_before_the_cut() -> anyhow::Result<()> {
+async fn chunks_before_an_exception_are_delivered() -> anyhow::Result<()> {
     delivery(async |stack| {
         for protocol in PROTOCOLS {
             let client = stack.client("wsgi", protocol)?;
@@ -69,7 +69,7 @@ async fn a_file_may_be_removed_when_its_response_is_closed() -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn a_response_is_closed_when_its_file_cannot_be_sent_or_its_client_has_gone() -> anyhow::Result<()> {
+async fn a_response_is_closed_even_if_its_file_cannot_be_sent_or_its_client_has_gone() -> anyhow::Result<()> {
     with_folder(async |stack, folder| {
         let client = stack.client("wsgi", Protocol::Http1)?;
         let record = stack.root().join("missing");
@@ -100,7 +100,7 @@ async fn a_response_is_closed_when_its_file_cannot_be_sent_or_its_client_has_gon
 
 /// Another thread of the app holds the GIL in C code while a request arrives: I/O continues.
 #[tokio::test]
-async fn a_request_that_finds_the_gil_held_in_c_waits_and_costs_no_worker() -> anyhow::Result<()> {
+async fn a_request_that_waits_for_the_gil_does_not_cost_the_worker() -> anyhow::Result<()> {
     delivery(async |stack| {
         let client = stack.client("wsgi", Protocol::Http1)?;
         let pid = stack.ready("wsgi", 1).await?;
@@ -132,7 +132,7 @@ fn release(pipe: &Path) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn threads_that_share_a_response_or_a_body_cost_no_worker() -> anyhow::Result<()> {
+async fn threads_that_share_a_response_or_body_do_not_crash_the_worker() -> anyhow::Result<()> {
     delivery(async |stack| {
         let pid = stack.ready("wsgi", 1).await?;
         for protocol in PROTOCOLS {
@@ -161,7 +161,7 @@ async fn threads_that_share_a_response_or_a_body_cost_no_worker() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn bytes_are_one_block_and_the_log_says_once_to_return_a_list() -> anyhow::Result<()> {
+async fn bytes_are_sent_as_one_block_with_one_warning() -> anyhow::Result<()> {
     delivery(async |stack| {
         let client = stack.client("wsgi", Protocol::Http2)?;
         for _ in 0..3 {
@@ -178,7 +178,7 @@ async fn bytes_are_one_block_and_the_log_says_once_to_return_a_list() -> anyhow:
 }
 
 #[tokio::test]
-async fn a_subclass_of_list_is_iterated_as_it_says() -> anyhow::Result<()> {
+async fn a_subclass_of_list_is_iterated_with_its_own_iterator() -> anyhow::Result<()> {
     delivery(async |stack| {
         let client = stack.client("wsgi", Protocol::Http2)?;
         for (path, expected) in [("/own-iter", "aabb"), ("/plain-subclass", "ab")] {
@@ -191,7 +191,7 @@ async fn a_subclass_of_list_is_iterated_as_it_says() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_reason_phrase_and_any_status_of_three_digits_reach_the_client() -> anyhow::Result<()> {
+async fn reason_phrases_and_unusual_statuses_reach_the_client() -> anyhow::Result<()> {
     delivery(async |stack| {
         for (status, line) in [
             ("200%20OK", "HTTP/1.1 200 OK"),
@@ -218,7 +218,7 @@ async fn the_reason_phrase_and_any_status_of_three_digits_reach_the_client() -> 
 }
 
 #[tokio::test]
-async fn a_length_that_is_told_twice_is_no_error_unless_it_differs() -> anyhow::Result<()> {
+async fn a_repeated_content_length_is_an_error_only_if_it_differs() -> anyhow::Result<()> {
     delivery(async |stack| {
         for protocol in PROTOCOLS {
             let client = stack.client("wsgi", protocol)?;
@@ -235,7 +235,7 @@ async fn a_length_that_is_told_twice_is_no_error_unless_it_differs() -> anyhow::
 }
 
 #[tokio::test]
-async fn the_body_of_a_request_is_a_file_of_pythons() -> anyhow::Result<()> {
+async fn the_body_of_a_request_is_a_python_file() -> anyhow::Result<()> {
     delivery(async |stack| {
         let client = stack.client("wsgi", Protocol::Http2)?;
         let lines = |count: usize| (0..count).map(|it| format!("line {it} ü\n")).collect::<String>();
@@ -257,7 +257,7 @@ async fn the_body_of_a_request_is_a_file_of_pythons() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_body_of_a_request_can_seek_whatever_its_size() -> anyhow::Result<()> {
+async fn request_bodies_of_any_size_are_seekable() -> anyhow::Result<()> {
     delivery(async |stack| {
         for protocol in PROTOCOLS {
             let client = stack.client("wsgi", protocol)?;

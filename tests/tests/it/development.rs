@@ -70,7 +70,7 @@ async fn visit(stack: &Stack, folder: &Path) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn visitors_are_shown_nothing_of_the_inside() -> anyhow::Result<()> {
+async fn visitors_see_no_internals() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("raises.py"), RAISES)?;
     fs::write(folder.path().join("broken.py"), BROKEN)?;
@@ -91,7 +91,7 @@ async fn visitors_are_shown_nothing_of_the_inside() -> anyhow::Result<()> {
 }
 
 #[test]
-fn without_reloading_an_app_that_cannot_start_ends_up_with_status_3() -> anyhow::Result<()> {
+fn with_no_reload_up_exits_with_status_3_if_the_app_cannot_start() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("app.py"), BROKEN)?;
     // Limits the run, in case it doesn't exit by itself.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::gate::Gate;
 
 #[tokio::test]
-async fn a_fourth_request_goes_to_the_first_of_three_that_is_free() -> anyhow::Result<()> {
+async fn a_fourth_request_goes_to_the_first_free_worker_of_three() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?).workers(3)], async |stack| {
         let client = stack.client("wsgi", Protocol::Http2)?;
         let held = [(); 3].map(|()| Gate::get(&client, stack.root()));
@@ -38,7 +38,7 @@ async fn a_fourth_request_goes_to_the_first_of_three_that_is_free() -> anyhow::R
 }
 
 #[tokio::test]
-async fn three_that_sleep_are_answered_by_three() -> anyhow::Result<()> {
+async fn three_slow_requests_run_on_three_workers() -> anyhow::Result<()> {
     stack::with([Vassal::flask(&Place::of_tests()?).workers(3)], async |stack| {
         let client = stack.client("flask", Protocol::Http1)?;
         let asked = [(); 3].map(|()| visit::pid_after(&client, 1.0));
@@ -66,7 +66,7 @@ async fn nobody_waits_behind_a_busy_worker() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_and_a_long_wait_ends() -> anyhow::Result<()> {
+async fn a_full_queue_refuses_and_a_long_wait_times_out() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).table("[queue]\nsize = 1\ntimeout = \"1s\"");
     stack::with([vassal], async |stack| {
         let client = stack.client("wsgi", Protocol::Http2)?;

@@ -12,7 +12,7 @@ use tests::wire::{Asked, Reply, Wire};
 const NEXT: &str = "GET /hello HTTP/1.1\r\nHost: wsgi.localhost\r\n\r\n";
 
 #[tokio::test]
-async fn hints_come_before_the_app_has_answered() -> anyhow::Result<()> {
+async fn hints_arrive_before_the_response() -> anyhow::Result<()> {
     answers(async |stack| {
         let (record, gate) = (stack.root().join("hinted"), stack.root().join("gate"));
         let path = format!("/hints?record={}&gate={}", record.display(), gate.display());
@@ -35,7 +35,7 @@ async fn hints_come_before_the_app_has_answered() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn who_cannot_be_told_is_answered_all_the_same() -> anyhow::Result<()> {
+async fn clients_without_support_for_hints_get_the_response() -> anyhow::Result<()> {
     answers(async |stack| {
         let record = stack.root().join("hinted");
         let path = format!("/hints?record={}", record.display());
@@ -53,7 +53,7 @@ async fn who_cannot_be_told_is_answered_all_the_same() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn hints_that_are_wrong_harm_nobody() -> anyhow::Result<()> {
+async fn invalid_hints_do_no_harm() -> anyhow::Result<()> {
     answers(async |stack| {
         let client = stack.client("wsgi", Protocol::Http1)?;
         client.get("/bad-hints").await?.expect(500)?;

@@ -21,7 +21,7 @@ use crate::gate::Gate;
 const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
 
 #[tokio::test]
-async fn a_killed_frontd_cuts_what_is_in_flight_and_the_app_ends_it_once() -> anyhow::Result<()> {
+async fn a_killed_frontd_cuts_requests_in_flight_and_the_app_finishes_them_once() -> anyhow::Result<()> {
     wsgi(1, async |stack| {
         let worker = stack.ready("wsgi", 1).await?;
         for protocol in PROTOCOLS {
@@ -54,7 +54,7 @@ async fn a_killed_frontd_cuts_what_is_in_flight_and_the_app_ends_it_once() -> an
 }
 
 #[tokio::test]
-async fn frontd_told_to_end_cuts_what_takes_longer_than_its_drain() -> anyhow::Result<()> {
+async fn a_stopping_frontd_cuts_requests_that_exceed_its_drain() -> anyhow::Result<()> {
     wsgi(2, async |stack| {
         fs::write(stack.root().join("frontd.toml"), "drain = \"300ms\"\n")?;
         stack.kill(stack.daemon("frontd").await?)?;
@@ -75,7 +75,7 @@ async fn frontd_told_to_end_cuts_what_takes_longer_than_its_drain() -> anyhow::R
 }
 
 #[tokio::test]
-async fn sighup_costs_no_request_and_no_process() -> anyhow::Result<()> {
+async fn sighup_affects_no_request_and_no_process() -> anyhow::Result<()> {
     wsgi(2, async |stack| {
         let load = Load::start(&stack.client("wsgi", Protocol::Http2)?, 4, Kind::Both);
         let workers = stack.ready("wsgi", 2).await?;
@@ -94,7 +94,7 @@ async fn sighup_costs_no_request_and_no_process() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn emperord_told_to_end_costs_no_request_and_no_worker() -> anyhow::Result<()> {
+async fn stopping_emperord_affects_no_request_and_no_worker() -> anyhow::Result<()> {
     wsgi(2, async |stack| {
         let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 4, Kind::Both);
         let workers = stack.ready("wsgi", 2).await?;
@@ -115,7 +115,7 @@ async fn emperord_told_to_end_costs_no_request_and_no_worker() -> anyhow::Result
 
 /// Python doesn't handle SIGHUP, so the kernel kills the process.
 #[tokio::test]
-async fn sighup_ends_a_worker_as_a_crash_does() -> anyhow::Result<()> {
+async fn sighup_kills_a_worker_like_a_crash() -> anyhow::Result<()> {
     wsgi(2, async |stack| {
         let client = stack.client("wsgi", Protocol::Http1)?;
         let get = Gate::get(&client, stack.root());
@@ -136,7 +136,7 @@ async fn sighup_ends_a_worker_as_a_crash_does() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_killed_worker_cuts_what_it_had_begun_to_answer() -> anyhow::Result<()> {
+async fn a_killed_worker_cuts_responses_it_had_started() -> anyhow::Result<()> {
     wsgi(1, async |stack| {
         for protocol in PROTOCOLS {
             let client = stack.client("wsgi", protocol)?;
@@ -156,7 +156,7 @@ async fn a_killed_worker_cuts_what_it_had_begun_to_answer() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn a_worker_that_drains_for_longer_than_it_may_is_killed_and_its_post_is_a_502() -> anyhow::Result<()> {
+async fn a_worker_that_exceeds_its_drain_is_killed_and_its_post_gets_502() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).table("[timeouts]\nstop = \"300ms\"");
     stack::with([vassal], async |stack| {
         let client = stack.client("wsgi", Protocol::Http1)?;
@@ -172,7 +172,7 @@ async fn a_worker_that_drains_for_longer_than_it_may_is_killed_and_its_post_is_a
 
 /// For example because its terminal was closed.
 #[tokio::test]
-async fn a_stack_that_is_hung_up_finishes_what_it_has_begun() -> anyhow::Result<()> {
+async fn a_stack_finishes_running_requests_on_sighup() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?)])?;
     stack.whole().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
@@ -185,7 +185,7 @@ async fn a_stack_that_is_hung_up_finishes_what_it_has_begun() -> anyhow::Result<
 
 /// The kernel signals the daemons, which then exit gracefully.
 #[tokio::test]
-async fn a_stack_whose_up_is_killed_finishes_what_it_has_begun_and_leaves_nothing() -> anyhow::Result<()> {
+async fn a_stack_whose_up_is_killed_finishes_running_requests_and_leaves_nothing() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?)])?;
     stack.whole().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
@@ -202,7 +202,7 @@ async fn a_stack_whose_up_is_killed_finishes_what_it_has_begun_and_leaves_nothin
 
 /// docs/failures.md names a test for each of its cells.
 #[test]
-fn each_test_that_the_documentation_names_is_there() -> anyhow::Result<()> {
+fn each_test_named_in_the_documentation_exists() -> anyhow::Result<()> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(tests.join("../docs/failures.md"))?;
     let named: Vec<_> = text.split("<!--").skip(1).filter_map(|it| it.split("-->").next()).collect();

@@ -35,7 +35,7 @@ async fn an_app_that_raises_gives_500_and_a_traceback_in_the_log() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn what_an_app_prints_is_in_the_log() -> anyhow::Result<()> {
+async fn text_printed_by_an_app_is_in_the_log() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         stack.client("wsgi", Protocol::Http1)?.get("/errors").await?.expect(200)?;
         stack.logged(&["wsgi-1", "a line for the log, from wsgi.errors"]).await?;
@@ -46,7 +46,7 @@ async fn what_an_app_prints_is_in_the_log() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_app_that_cannot_be_called_is_named() -> anyhow::Result<()> {
+async fn an_app_that_is_not_callable_is_reported() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         fs::write(stack.root().join("number.py"), "application = 42\n")?;
         for (app, name) in [("number", "the app"), ("number:application", "application")] {
@@ -61,7 +61,7 @@ async fn an_app_that_cannot_be_called_is_named() -> anyhow::Result<()> {
 
 /// For example a database that starts after the app.
 #[tokio::test]
-async fn an_app_whose_import_fails_for_a_while_comes_up_by_itself() -> anyhow::Result<()> {
+async fn an_app_whose_import_fails_temporarily_recovers_by_itself() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
         let app = stack.root().join("late");
@@ -90,7 +90,7 @@ async fn an_app_whose_import_fails_for_a_while_comes_up_by_itself() -> anyhow::R
 }
 
 #[tokio::test]
-async fn an_app_with_a_syntax_error_is_tried_again_only_when_its_own_files_change() -> anyhow::Result<()> {
+async fn an_app_with_a_syntax_error_is_retried_only_when_its_source_files_change() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
         let app = stack.root().join("broken");
@@ -133,7 +133,7 @@ async fn told(stack: &Stack, status: &App, words: &[&str]) -> anyhow::Result<()>
 
 /// Fewer concurrent starts than apps, and each start takes a large part of its limit.
 #[tokio::test]
-async fn many_apps_start_in_turn_and_all_in_time() -> anyhow::Result<()> {
+async fn many_apps_start_in_turn_within_their_limits() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let folder = tempfile::tempdir()?;
     fs::copy(place.apps.join("wsgi/edges.py"), folder.path().join("edges.py"))?;
@@ -151,7 +151,7 @@ async fn many_apps_start_in_turn_and_all_in_time() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_app_whose_process_ends_at_once_is_not_started_in_a_loop() -> anyhow::Result<()> {
+async fn an_app_whose_process_exits_at_once_is_not_restarted_in_a_loop() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         let app = stack.root().join("mortal");
         fs::create_dir(&app)?;

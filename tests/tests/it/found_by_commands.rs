@@ -47,7 +47,7 @@ fn said(runtime: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<Str
 }
 
 #[tokio::test]
-async fn status_reload_and_logs_find_the_one_of_their_folder() -> anyhow::Result<()> {
+async fn status_reload_and_logs_find_the_stack_of_their_folder() -> anyhow::Result<()> {
     let (runtime, here, elsewhere) = (tempfile::tempdir()?, folder()?, tempfile::tempdir()?);
     let (runtime, here) = (runtime.path(), here.path());
     let stack = start(here, runtime)?;

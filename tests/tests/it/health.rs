@@ -34,7 +34,7 @@ fn app() -> anyhow::Result<(tempfile::TempDir, Vassal)> {
 }
 
 #[tokio::test]
-async fn nobody_is_served_before_it_is_well() -> anyhow::Result<()> {
+async fn requests_wait_until_the_app_is_healthy() -> anyhow::Result<()> {
     let (folder, vassal) = app()?;
     for preload in ["", "preload = true"] {
         let _there_at_the_second = fs::remove_file(folder.path().join("well"));
@@ -60,7 +60,7 @@ async fn nobody_is_served_before_it_is_well() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn one_that_is_never_well_is_given_up_and_the_old_serve_on() -> anyhow::Result<()> {
+async fn an_app_that_never_becomes_healthy_is_given_up_and_the_old_version_serves() -> anyhow::Result<()> {
     let (folder, vassal) = app()?;
     fs::write(folder.path().join("well"), "")?;
     let vassal = vassal.table("[timeouts]\nstart = \"2s\"");

@@ -14,7 +14,7 @@ use tests::wait::PATIENCE;
 use crate::idle::{Stalled, stalling};
 
 #[tokio::test]
-async fn a_client_that_leaves_costs_one_thread_and_no_worker_until_all_are_held() -> anyhow::Result<()> {
+async fn a_disconnected_client_costs_one_thread_but_no_worker_until_all_are_held() -> anyhow::Result<()> {
     stalling("'2s'", 1, 2, async |stack| {
         let pid = stack.ready("slow", 1).await?[0];
         let client = stack.client("slow", Protocol::Http1)?;
@@ -37,7 +37,7 @@ async fn a_client_that_leaves_costs_one_thread_and_no_worker_until_all_are_held(
 }
 
 #[tokio::test]
-async fn a_quiet_response_costs_one_thread_and_no_worker_until_all_are_held() -> anyhow::Result<()> {
+async fn a_stalled_response_costs_one_thread_but_no_worker_until_all_are_held() -> anyhow::Result<()> {
     stalling("'2s'", 1, 2, async |stack| {
         let pid = stack.ready("slow", 1).await?[0];
         let client = stack.client("slow", Protocol::Http2)?;
@@ -56,7 +56,7 @@ async fn a_quiet_response_costs_one_thread_and_no_worker_until_all_are_held() ->
 
 /// Even without an idle limit, disconnected clients cost no more than with one.
 #[tokio::test]
-async fn without_an_idle_limit_a_client_that_leaves_costs_one_thread() -> anyhow::Result<()> {
+async fn without_an_idle_limit_a_disconnected_client_costs_one_thread() -> anyhow::Result<()> {
     stalling("0", 1, 2, async |stack| {
         let pid = stack.ready("slow", 1).await?[0];
         let client = stack.client("slow", Protocol::Plain)?;
@@ -69,7 +69,7 @@ async fn without_an_idle_limit_a_client_that_leaves_costs_one_thread() -> anyhow
 }
 
 #[tokio::test]
-async fn a_worker_of_one_thread_is_replaced_once_that_is_held() -> anyhow::Result<()> {
+async fn a_worker_with_one_thread_is_replaced_once_it_is_held() -> anyhow::Result<()> {
     stalling("'1s'", 1, 1, async |stack| {
         let pid = stack.ready("slow", 1).await?[0];
         let client = stack.client("slow", Protocol::Http1)?;

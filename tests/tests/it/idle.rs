@@ -19,7 +19,7 @@ use tests::wait::{PATIENCE, until};
 const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
 
 #[tokio::test]
-async fn a_response_that_stalls_is_cut_and_its_app_is_interrupted() -> anyhow::Result<()> {
+async fn a_stalled_response_is_cut_and_its_app_is_interrupted() -> anyhow::Result<()> {
     stalling("'1s'", 1, 1, async |stack| {
         let pid = stack.ready("slow", 1).await?;
         for (protocol, path) in
@@ -49,7 +49,7 @@ async fn a_response_that_stalls_is_cut_and_its_app_is_interrupted() -> anyhow::R
 }
 
 #[tokio::test]
-async fn threads_of_one_worker_stall_each_for_itself() -> anyhow::Result<()> {
+async fn threads_of_a_worker_stall_independently() -> anyhow::Result<()> {
     stalling("'1s'", 1, 2, async |stack| {
         let pid = stack.ready("slow", 1).await?;
         let client = stack.client("slow", Protocol::Http1)?;
@@ -67,7 +67,7 @@ async fn threads_of_one_worker_stall_each_for_itself() -> anyhow::Result<()> {
 
 /// None of its threads can serve, so it doesn't matter who reads the responses.
 #[tokio::test]
-async fn a_worker_whose_python_is_held_by_c_amidst_a_response_is_replaced() -> anyhow::Result<()> {
+async fn a_worker_whose_gil_is_held_by_c_during_a_response_is_replaced() -> anyhow::Result<()> {
     stalling("'1s'", 1, 2, async |stack| {
         let pid = stack.ready("slow", 1).await?[0];
         let client = stack.client("slow", Protocol::Http2)?;
@@ -84,7 +84,7 @@ async fn a_worker_whose_python_is_held_by_c_amidst_a_response_is_replaced() -> a
 
 /// An app can send an empty chunk to find out whether the client is still connected.
 #[tokio::test]
-async fn an_app_that_gives_empty_pieces_learns_that_its_client_has_left() -> anyhow::Result<()> {
+async fn an_app_that_yields_empty_chunks_learns_that_its_client_has_left() -> anyhow::Result<()> {
     stalling("0", 1, 1, async |stack| {
         let pid = stack.ready("slow", 1).await?;
         for protocol in PROTOCOLS {
@@ -102,8 +102,7 @@ async fn an_app_that_gives_empty_pieces_learns_that_its_client_has_left() -> any
 }
 
 #[tokio::test]
-async fn an_app_that_waits_for_something_else_is_interrupted_when_its_client_has_left() -> anyhow::Result<()>
-{
+async fn a_waiting_app_is_interrupted_when_its_client_has_left() -> anyhow::Result<()> {
     stalling("'2s'", 1, 1, async |stack| {
         let pid = stack.ready("slow", 1).await?;
         for protocol in PROTOCOLS {

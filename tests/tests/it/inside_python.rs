@@ -12,7 +12,7 @@ use tests::vassal::Vassal;
 use tests::wait::until;
 
 #[tokio::test]
-async fn the_module_tells_who_works_on_what() -> anyhow::Result<()> {
+async fn the_module_reports_app_worker_and_request() -> anyhow::Result<()> {
     for keys in ["", "threads = 4", "preload = true"] {
         answers(keys, async |stack| {
             let client = stack.client("wsgi", Protocol::Http2)?;
@@ -43,7 +43,7 @@ async fn the_module_tells_who_works_on_what() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_apps_own_module_of_that_name_stays_its_own() -> anyhow::Result<()> {
+async fn an_apps_own_module_named_imperium_takes_precedence() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     fs::create_dir(folder.path().join("imperium"))?;
     fs::write(folder.path().join("imperium/__init__.py"), "MINE = b'mine'\n")?;
@@ -60,7 +60,7 @@ async fn an_apps_own_module_of_that_name_stays_its_own() -> anyhow::Result<()> {
 
 /// The package as installed outside of a worker.
 #[test]
-fn outside_of_a_worker_the_module_says_so() -> anyhow::Result<()> {
+fn the_module_works_outside_of_a_worker() -> anyhow::Result<()> {
     let program = "import imperium as it\n\
                    print(it.app_name(), it.worker_name(), it.worker_id(), it.request_id())\n\
                    print(it.on_fork(print) is print, issubclass(it.RequestTimeout, BaseException))";
@@ -73,7 +73,7 @@ fn outside_of_a_worker_the_module_says_so() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_printed_is_an_event_of_the_worker_and_a_traceback_is_one() -> anyhow::Result<()> {
+async fn printed_lines_and_tracebacks_are_events_of_the_worker() -> anyhow::Result<()> {
     answers("", async |stack| {
         stack.client("wsgi", Protocol::Http2)?.get("/printed").await?.expect(200)?;
         stack.logged(&["by wsgi.errors"]).await?;

@@ -18,7 +18,7 @@ use crate::gate::Gate;
 
 /// Every test checks that its stack leaves nothing behind. This one stops it while requests are running.
 #[tokio::test]
-async fn a_stack_told_to_end_finishes_what_it_has_begun() -> anyhow::Result<()> {
+async fn a_stopping_stack_finishes_running_requests() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
     stack.whole().await?;
     let client = stack.client("wsgi", Protocol::Http1)?;
@@ -44,7 +44,7 @@ fn fill(notices: &Path) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_stack_told_twice_to_end_is_killed_and_leaves_nothing() -> anyhow::Result<()> {
+async fn a_stack_told_twice_to_stop_is_killed_and_leaves_nothing() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
     stack.whole().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
@@ -58,7 +58,7 @@ async fn a_stack_told_twice_to_end_is_killed_and_leaves_nothing() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn a_stack_ends_under_load() -> anyhow::Result<()> {
+async fn a_stack_stops_under_load() -> anyhow::Result<()> {
     let stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
     stack.whole().await?;
     let load = Load::start(&stack.client("wsgi", Protocol::Http2)?, 4, Kind::Gets);
@@ -70,7 +70,7 @@ async fn a_stack_ends_under_load() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_state_of_one_run_is_no_burden_to_the_next() -> anyhow::Result<()> {
+async fn leftovers_of_a_killed_run_do_not_affect_the_next() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?).workers(2)], async |stack| {
         let workers = stack.ready("wsgi", 2).await?;
         // All at once, so that no process can notify another.

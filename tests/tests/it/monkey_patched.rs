@@ -41,7 +41,7 @@ const SERVED: [(&str, &str, u32); 5] = [
 ];
 
 #[tokio::test]
-async fn several_threads_are_refused_where_they_would_be_one() -> anyhow::Result<()> {
+async fn several_threads_are_refused_if_they_are_greenlets() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let place = Place::of_tests()?;
     let app = |name: &str, patch: &str, threads: u32| -> anyhow::Result<Vassal> {

@@ -64,7 +64,7 @@ fn load(stack: &Stack) -> anyhow::Result<Load> {
 }
 
 #[tokio::test]
-async fn it_is_imported_once_and_each_worker_is_a_process_of_its_own() -> anyhow::Result<()> {
+async fn a_preloaded_app_is_imported_once_and_each_worker_is_a_process() -> anyhow::Result<()> {
     let (_folder, vassal) = app()?;
     stack::with([vassal], async |stack| {
         let load = load(stack)?;
@@ -141,7 +141,7 @@ async fn workers_outlive_emperord_and_the_next_one_adopts_them() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn what_cannot_be_imported_has_its_traceback_in_the_status() -> anyhow::Result<()> {
+async fn a_failed_import_has_its_traceback_in_the_status() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let threads = "import threading, time\n\
                    threading.Thread(target=time.sleep, args=(60,), name='poller', daemon=True).start()\n\
@@ -202,7 +202,7 @@ def application(environ, start_response):
 "#;
 
 #[tokio::test]
-async fn threads_that_start_again_are_allowed_where_the_file_says_so() -> anyhow::Result<()> {
+async fn threads_that_start_again_are_allowed_if_the_file_says_so() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("polls.py"), THREADS)?;
     let polls = Vassal::new("polls", folder.path(), "polls").workers(3);
@@ -225,7 +225,7 @@ async fn threads_that_start_again_are_allowed_where_the_file_says_so() -> anyhow
 }
 
 #[tokio::test]
-async fn sockets_that_all_workers_would_share_are_named() -> anyhow::Result<()> {
+async fn sockets_that_all_workers_would_share_are_reported() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let database = std::net::TcpListener::bind("127.0.0.1:0")?;
     let path = folder.path().join("broker.sock");
@@ -255,7 +255,7 @@ async fn sockets_that_all_workers_would_share_are_named() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn a_hook_that_raises_is_told() -> anyhow::Result<()> {
+async fn a_hook_that_raises_is_reported() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let hook = "import imperium\nfrom edges import application\n\
                 @imperium.on_fork\ndef connect():\n    raise ConnectionError('no broker')\n";
@@ -275,7 +275,7 @@ async fn a_hook_that_raises_is_told() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn another_number_while_it_is_imported() -> anyhow::Result<()> {
+async fn scaling_during_the_import() -> anyhow::Result<()> {
     let (folder, vassal) = app()?;
     let slow = "import os, time\nfrom shared import application\n\
                 while not os.path.exists('gate'): time.sleep(0.01)\n";
@@ -303,7 +303,7 @@ async fn another_number_while_it_is_imported() -> anyhow::Result<()> {
 
 /// Turning preload on or off replaces workers like any other change.
 #[tokio::test]
-async fn on_and_off() -> anyhow::Result<()> {
+async fn turning_preload_on_and_off() -> anyhow::Result<()> {
     let (_folder, vassal) = app()?;
     let off = vassal.text().replace("preload = true", "preload = false");
     stack::with([vassal.clone()], async |stack| {

@@ -13,7 +13,7 @@ use tests::status::App;
 use tests::vassal::Vassal;
 
 #[tokio::test]
-async fn every_python_of_this_machine_with_a_virtualenv_each() -> anyhow::Result<()> {
+async fn every_python_on_this_machine_with_a_virtualenv() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let folder = tempfile::tempdir()?;
     let pythons: Vec<Python> = pythons::all().into_iter().filter(Python::is_served).collect();
@@ -49,7 +49,7 @@ async fn served(client: &Client, python: &Python, venv: &Path) -> anyhow::Result
 }
 
 #[tokio::test]
-async fn one_that_is_too_old_is_told() -> anyhow::Result<()> {
+async fn a_python_that_is_too_old_is_reported() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let old: Vec<_> = pythons::all().into_iter().filter(|it| !it.is_served()).collect();
     stack::with([Vassal::wsgi(&place)], async |stack| {
@@ -65,7 +65,7 @@ async fn one_that_is_too_old_is_told() -> anyhow::Result<()> {
 
 /// The real PyPy if it is installed, otherwise a CPython that claims to be PyPy.
 #[tokio::test]
-async fn pypy_is_told() -> anyhow::Result<()> {
+async fn pypy_is_reported() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("pypy3");
     let real = pythons::all().into_iter().find(|it| it.implementation == "pypy");
@@ -148,7 +148,7 @@ async fn a_virtualenv_is_honoured() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_process_bears_its_apps_name() -> anyhow::Result<()> {
+async fn a_process_has_its_apps_name() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?).workers(2)], async |stack| {
         let status = stack.status().await?;
         for worker in status.app("wsgi").map(|app| app.workers.clone()).unwrap_or_default() {

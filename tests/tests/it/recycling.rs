@@ -14,28 +14,28 @@ use tests::vassal::Vassal;
 const CONNECTIONS: usize = 6;
 
 #[tokio::test]
-async fn after_so_many_requests() -> anyhow::Result<()> {
+async fn recycled_after_a_number_of_requests() -> anyhow::Result<()> {
     let recycle = "recycle = { requests = 80, jitter = \"50%\" }";
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(3).key(recycle);
     recycled_under_load(vassal, 6, "it has answered").await
 }
 
 #[tokio::test]
-async fn after_so_long_a_life() -> anyhow::Result<()> {
+async fn recycled_at_a_maximum_age() -> anyhow::Result<()> {
     // Longer than a start takes on a busy machine, so that both workers are ready at some time.
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(2).key("recycle = { lifetime = \"5s\" }");
     recycled_under_load(vassal, 3, "s old").await
 }
 
 #[tokio::test]
-async fn at_so_much_memory() -> anyhow::Result<()> {
+async fn recycled_at_a_memory_limit() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).app("leaky").key("recycle = { memory = \"90 MB\" }");
     recycled_under_load(vassal, 2, "MB of memory").await
 }
 
 /// The interpreter alone needs more.
 #[tokio::test]
-async fn at_less_memory_than_the_app_needs() -> anyhow::Result<()> {
+async fn recycled_at_a_memory_limit_below_the_apps_need() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).key("recycle = { memory = \"1 MB\" }");
     stack::with([vassal], async |stack| {
         let load = load(stack)?;
@@ -72,7 +72,7 @@ async fn recycled_under_load(vassal: Vassal, times: u64, why: &str) -> anyhow::R
 }
 
 #[tokio::test]
-async fn one_that_cannot_be_replaced_serves_on() -> anyhow::Result<()> {
+async fn a_worker_that_cannot_be_replaced_keeps_serving() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let folder = tempfile_with(&place)?;
     let vassal = Vassal::new("wsgi", folder.path(), "late").key("recycle = { requests = 50 }");

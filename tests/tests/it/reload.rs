@@ -79,7 +79,7 @@ async fn no_request_is_lost_while_files_are_saved() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn one_app_reloads_unless_it_is_told_not_to() -> anyhow::Result<()> {
+async fn one_app_reloads_unless_disabled() -> anyhow::Result<()> {
     for (options, reloads) in [(&[][..], true), (&["--no-reload"][..], false)] {
         let place = Place::of_tests()?;
         let folder = project(&place)?;

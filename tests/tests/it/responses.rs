@@ -16,7 +16,7 @@ use tests::wire::{Asked, Reply, Wire};
 const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
 
 #[tokio::test]
-async fn a_body_longer_than_its_length_ends_at_its_length() -> anyhow::Result<()> {
+async fn a_body_longer_than_its_content_length_is_truncated() -> anyhow::Result<()> {
     answers(async |stack| {
         for protocol in PROTOCOLS {
             let client = stack.client("wsgi", protocol)?;
@@ -46,7 +46,7 @@ async fn a_body_longer_than_its_length_ends_at_its_length() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn a_body_shorter_than_its_length_never_passes_for_whole() -> anyhow::Result<()> {
+async fn a_body_shorter_than_its_content_length_never_looks_complete() -> anyhow::Result<()> {
     answers(async |stack| {
         for protocol in PROTOCOLS {
             let client = stack.client("wsgi", protocol)?;
@@ -65,7 +65,7 @@ async fn a_body_shorter_than_its_length_never_passes_for_whole() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn where_no_body_may_be_none_is() -> anyhow::Result<()> {
+async fn no_body_is_sent_where_none_is_allowed() -> anyhow::Result<()> {
     answers(async |stack| {
         for protocol in PROTOCOLS {
             let mut connection = stack.client("wsgi", protocol)?.connect().await?;
@@ -117,7 +117,7 @@ async fn server_sent_events_arrive_one_by_one() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn who_asks_before_it_sends_is_told_to_continue_or_refused() -> anyhow::Result<()> {
+async fn expect_100_continue_is_answered_or_refused() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).table("[limits]\nbody = \"100kB\"");
     stack::with([vassal], async |stack| {
         let head = |length: u32| {
@@ -162,7 +162,7 @@ async fn a_body_without_a_length_is_read_to_its_end() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_app_that_reads_from_a_client_that_has_gone_is_told() -> anyhow::Result<()> {
+async fn an_app_that_reads_from_a_disconnected_client_gets_an_error() -> anyhow::Result<()> {
     answers(async |stack| {
         let record = stack.root().join("read");
         let path = format!("/read-slowly?record={}", record.display());

@@ -15,7 +15,7 @@ use tests::wait::PATIENCE;
 const CONNECTIONS: usize = 6;
 
 #[tokio::test]
-async fn a_file_edited_from_three_to_five_to_two() -> anyhow::Result<()> {
+async fn workers_in_the_file_edited_from_three_to_five_to_two() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?);
     stack::with([vassal.clone().workers(3)], async |stack| {
         let load = load(stack)?;
@@ -85,7 +85,7 @@ async fn a_touched_file_is_a_reload() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn another_environment_calls_for_new_workers() -> anyhow::Result<()> {
+async fn a_changed_environment_replaces_the_workers() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(2);
     stack::with([vassal.clone()], async |stack| {
         let load = load(stack)?;
@@ -99,7 +99,7 @@ async fn another_environment_calls_for_new_workers() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_a_drained_worker_has_begun_it_finishes() -> anyhow::Result<()> {
+async fn a_drained_worker_finishes_its_requests() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         let client = stack.client("wsgi", Protocol::Http2)?;
         let held = crate::gate::Gate::send(&client, stack.root(), http::Method::POST);

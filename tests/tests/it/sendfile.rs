@@ -17,7 +17,7 @@ const SECRET: &str = "nobody may read this\n";
 const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
 
 #[tokio::test]
-async fn a_file_is_sent_under_the_head_that_the_app_gave() -> anyhow::Result<()> {
+async fn a_file_is_sent_with_the_apps_headers() -> anyhow::Result<()> {
     site(async |stack, folder| {
         let path = folder.join("text.txt").display().to_string();
         for protocol in PROTOCOLS {
@@ -53,7 +53,7 @@ async fn a_file_is_sent_under_the_head_that_the_app_gave() -> anyhow::Result<()>
 }
 
 #[tokio::test]
-async fn conditions_and_ranges_are_answered_as_of_a_static_file() -> anyhow::Result<()> {
+async fn conditionals_and_ranges_work_as_for_static_files() -> anyhow::Result<()> {
     site(async |stack, folder| {
         let name = &[("X-Sendfile", &*folder.join("text.txt").display().to_string())];
         for protocol in PROTOCOLS {
@@ -79,7 +79,7 @@ async fn conditions_and_ranges_are_answered_as_of_a_static_file() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn what_the_app_has_just_written_is_what_is_sent() -> anyhow::Result<()> {
+async fn a_file_that_was_just_written_is_sent() -> anyhow::Result<()> {
     site(async |stack, folder| {
         let client = stack.client("wsgi", Protocol::Http2)?;
         let file = folder.join("report.txt");
@@ -95,7 +95,7 @@ async fn what_the_app_has_just_written_is_what_is_sent() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_else_is_sent() -> anyhow::Result<()> {
+async fn files_outside_of_the_folders_are_not_sent() -> anyhow::Result<()> {
     site(async |stack, folder| {
         let client = stack.client("wsgi", Protocol::Http2)?;
         let inside = |name: &str| folder.join(name).display().to_string();
@@ -140,7 +140,7 @@ async fn without_a_folder_nothing_is_sent() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_wrapped_file_comes_whole_from_wherever_it_is() -> anyhow::Result<()> {
+async fn a_wrapped_file_is_sent_completely_wherever_it_is() -> anyhow::Result<()> {
     site(async |stack, folder| {
         for protocol in PROTOCOLS {
             let client = stack.client("wsgi", protocol)?;
@@ -175,7 +175,7 @@ async fn a_wrapped_file_comes_whole_from_wherever_it_is() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn a_wrapped_file_that_is_not_frontds_to_send_is_sent_by_the_app() -> anyhow::Result<()> {
+async fn other_wrapped_files_are_sent_by_the_app() -> anyhow::Result<()> {
     site(async |stack, folder| {
         let client = stack.client("wsgi", Protocol::Http2)?;
         let beside = folder.with_file_name("secret.txt");

@@ -73,7 +73,7 @@ async fn django_admin_over_http1_and_http2() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn django_takes_a_form_and_a_file() -> anyhow::Result<()> {
+async fn django_receives_a_form_and_a_file() -> anyhow::Result<()> {
     let (_folder, vassal) = django()?;
     stack::with([vassal], async |stack| {
         let client = stack.client("django", Protocol::Http2)?;
@@ -106,7 +106,7 @@ async fn upload(client: &tests::client::Client, size: usize) -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn up_prints_where_the_apps_are() -> anyhow::Result<()> {
+async fn up_prints_the_apps_urls() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     stack::with([Vassal::wsgi(&place), Vassal::wsgi(&place).named("other")], async |stack| {
         for name in ["wsgi", "other"] {

@@ -41,7 +41,7 @@ async fn sigterm_drains_a_worker_under_load() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn sigint_does_what_python_makes_of_it() -> anyhow::Result<()> {
+async fn sigint_is_handled_by_python() -> anyhow::Result<()> {
     signalled(2, &[], async |stack, client, record| {
         ensure!(client.get("/handlers").await?.expect(200)?.text() == "True True\n", "handlers were touched");
         let load = Load::start(client, 2, Kind::Gets);
@@ -64,7 +64,7 @@ async fn sigint_does_what_python_makes_of_it() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_apps_own_handler_of_sigterm_is_left_alone() -> anyhow::Result<()> {
+async fn an_apps_own_sigterm_handler_is_kept() -> anyhow::Result<()> {
     signalled(1, &["HANDLE_SIGTERM"], async |stack, client, record| {
         let load = Load::start(client, 2, Kind::Both);
         let pid = stack.ready("signalled", 1).await?[0];
@@ -82,7 +82,7 @@ async fn an_apps_own_handler_of_sigterm_is_left_alone() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn atexit_runs_at_every_orderly_end() -> anyhow::Result<()> {
+async fn atexit_runs_at_every_normal_exit() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let record = folder.path().join("record");
     let stack = Stack::start(Place::of_tests()?, [vassal(3, &record)?])?;

@@ -15,7 +15,7 @@ use tests::wait::until;
 const MUCH: u64 = 300_000_000;
 
 #[tokio::test]
-async fn a_response_that_nobody_reads_gives_its_worker_back() -> anyhow::Result<()> {
+async fn a_response_that_nobody_reads_frees_its_worker() -> anyhow::Result<()> {
     limited("send_timeout = \"1s\"\nspool = \"1 MiB\"", &["flask"], async |stack| {
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
             let client = stack.client("flask", protocol)?;
@@ -33,7 +33,7 @@ async fn a_response_that_nobody_reads_gives_its_worker_back() -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn an_app_whose_part_of_the_spool_is_full_leaves_room_to_others() -> anyhow::Result<()> {
+async fn an_app_whose_part_of_the_spool_is_full_leaves_room_for_others() -> anyhow::Result<()> {
     let limits = "spool = \"20 MiB\"\nspool_per_app = \"5 MiB\"\nspool_per_client = \"20 MiB\"";
     limited(limits, &["first", "second"], async |stack| {
         let (first, second) =

@@ -11,7 +11,7 @@ use tests::wait::until;
 const BATCH: u32 = 3;
 
 #[tokio::test]
-async fn a_worker_is_a_group_without_a_terminal_and_scheduled_behind_frontd() -> anyhow::Result<()> {
+async fn a_worker_has_its_own_group_no_terminal_and_batch_scheduling() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let forked = Vassal::wsgi(&place).named("forked").key("preload = true");
     let stack = Stack::in_a_terminal(place.clone(), [Vassal::wsgi(&place).named("started"), forked])?;

@@ -25,7 +25,7 @@ class made:
 "#;
 
 #[tokio::test]
-async fn a_factory_makes_the_app() -> anyhow::Result<()> {
+async fn a_factory_returns_the_app() -> anyhow::Result<()> {
     with_file("shop.py", FACTORY, async |stack, folder| {
         for (number, app) in
             ["shop:create_app()", "shop.py:create_app()", "shop:made.create()"].into_iter().enumerate()
@@ -44,7 +44,7 @@ async fn a_factory_makes_the_app() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_app_is_found_by_itself_and_told() -> anyhow::Result<()> {
+async fn an_app_is_found_automatically_and_reported() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let database = tempfile::NamedTempFile::new()?;
     stack::with([Vassal::wsgi(&place)], async |stack| {
@@ -66,7 +66,7 @@ async fn an_app_is_found_by_itself_and_told() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_folder_that_makes_nothing_plain() -> anyhow::Result<()> {
+async fn a_folder_without_an_obvious_app_is_reported() -> anyhow::Result<()> {
     with_file("main.py", FACTORY, async |stack, folder| {
         let directory = folder.display();
         stack.write("unclear", &format!("domains = [\"a.localhost\"]\ndirectory = \"{directory}\"\n"))?;
@@ -78,7 +78,7 @@ async fn a_folder_that_makes_nothing_plain() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_import_that_hangs_is_ended() -> anyhow::Result<()> {
+async fn a_hanging_import_is_killed() -> anyhow::Result<()> {
     with_file("slow.py", "import time\nwhile True: time.sleep(1)\n", async |stack, folder| {
         for preload in ["preload = false", "preload = true"] {
             let name = preload.replace(" = ", "-");
@@ -113,7 +113,7 @@ async fn with_file(
 }
 
 #[tokio::test]
-async fn a_program_that_is_no_python_is_told() -> anyhow::Result<()> {
+async fn a_program_other_than_python_is_reported() -> anyhow::Result<()> {
     with_file("shop.py", FACTORY, async |stack, folder| {
         for (number, preload) in ["preload = false", "preload = true"].into_iter().enumerate() {
             let name = format!("ls{number}");

@@ -53,7 +53,7 @@ async fn get_and_head() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn other_methods_and_files_that_are_not_there() -> anyhow::Result<()> {
+async fn other_methods_and_missing_files() -> anyhow::Result<()> {
     site(async |_, client| {
         for method in [Method::POST, Method::PUT, Method::DELETE] {
             let refused = send(client, method, "/static/text.txt", &[]).await?.expect(405)?;
@@ -162,7 +162,7 @@ async fn ranges() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn no_way_out() -> anyhow::Result<()> {
+async fn static_paths_never_leave_the_folder() -> anyhow::Result<()> {
     site(async |stack, client| {
         symlink(stack.root().join("secret"), stack.root().join("files/link"))?;
         symlink(stack.root(), stack.root().join("files/folder"))?;
@@ -250,7 +250,7 @@ async fn a_redirect_to_a_folder_keeps_the_query() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_large_file_arrives_whole() -> anyhow::Result<()> {
+async fn a_large_file_arrives_completely() -> anyhow::Result<()> {
     site(async |stack, _| {
         use tests::pattern::{self, Pattern};
         let bytes: Vec<u8> = Pattern::of(20_000_000).flatten().collect();
@@ -310,7 +310,7 @@ async fn send(
 }
 
 #[tokio::test]
-async fn a_folder_that_comes_later_is_served_from_then_on() -> anyhow::Result<()> {
+async fn a_folder_that_appears_later_is_served() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
     let later = folder.path().join("later");

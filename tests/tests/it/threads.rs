@@ -12,7 +12,7 @@ use tests::wait::until;
 use crate::gate::Gate;
 
 #[tokio::test]
-async fn a_worker_takes_as_many_at_once_as_it_has_threads() -> anyhow::Result<()> {
+async fn a_worker_handles_as_many_requests_as_it_has_threads() -> anyhow::Result<()> {
     threads(1, 4, async |stack, client| {
         let app = stack.until("wsgi", "the worker is ready", App::is_whole).await?;
         ensure!(app.workers[0].capacity == 4, "{:#?}", app.workers);
@@ -37,7 +37,7 @@ async fn a_worker_takes_as_many_at_once_as_it_has_threads() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn threads_answer_under_load_while_others_are_held() -> anyhow::Result<()> {
+async fn threads_respond_under_load_while_others_are_held() -> anyhow::Result<()> {
     threads(2, 3, async |stack, client| {
         let pids = stack.ready("wsgi", 2).await?;
         let held = [(); 4].map(|()| Gate::get(client, stack.root()));
@@ -56,7 +56,7 @@ async fn threads_answer_under_load_while_others_are_held() -> anyhow::Result<()>
 }
 
 #[tokio::test]
-async fn the_environ_is_true_to_fact() -> anyhow::Result<()> {
+async fn the_environ_has_the_actual_concurrency() -> anyhow::Result<()> {
     for (workers, threads, expected) in
         [(1, 1, "False, False"), (1, 2, "True, False"), (2, 1, "False, True"), (2, 2, "True, True")]
     {
@@ -66,7 +66,7 @@ async fn the_environ_is_true_to_fact() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_environ_stays_true_when_the_number_of_workers_changes() -> anyhow::Result<()> {
+async fn the_environ_follows_the_number_of_workers() -> anyhow::Result<()> {
     threads(1, 2, async |stack, client| {
         let pid = stack.ready("wsgi", 1).await?;
         says(client, "True, False").await?;

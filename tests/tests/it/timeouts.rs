@@ -24,7 +24,7 @@ use crate::gate::Gate;
 const LIMIT: &str = "[timeouts]\nrequest = \"1s\"\nstop = \"60s\"";
 
 #[tokio::test]
-async fn the_client_gets_504_the_log_the_stack_and_the_app_an_exception() -> anyhow::Result<()> {
+async fn a_late_request_gets_504_a_logged_stack_and_an_exception() -> anyhow::Result<()> {
     slow(1, 1, async |stack, client| {
         let pid = stack.ready("slow", 1).await?;
         for (path, function) in [("/spin", "in spin"), ("/sleep", "in sleep"), ("/lock", "in lock")] {
@@ -50,7 +50,7 @@ async fn the_client_gets_504_the_log_the_stack_and_the_app_an_exception() -> any
 }
 
 #[tokio::test]
-async fn an_app_that_catches_every_exception_does_not_catch_this() -> anyhow::Result<()> {
+async fn catching_exception_does_not_catch_the_timeout() -> anyhow::Result<()> {
     slow(1, 1, async |stack, client| {
         let late = Late::get(client, stack, "/retry");
         let record = late.record.clone();
@@ -63,7 +63,7 @@ async fn an_app_that_catches_every_exception_does_not_catch_this() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn an_app_may_catch_it_by_its_name() -> anyhow::Result<()> {
+async fn an_app_may_catch_request_timeout() -> anyhow::Result<()> {
     slow(1, 1, async |stack, client| {
         let pid = stack.ready("slow", 1).await?;
         let late = Late::get(client, stack, "/by-name");
@@ -78,7 +78,7 @@ async fn an_app_may_catch_it_by_its_name() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_late_request_with_a_body_is_not_tried_again() -> anyhow::Result<()> {
+async fn a_late_request_with_a_body_is_not_retried() -> anyhow::Result<()> {
     slow(2, 1, async |stack, client| {
         for size in [10, 1_000_000] {
             let late = Late::send(client, stack, Method::POST, "/read-more", vec![b'x'; size]);
@@ -114,7 +114,7 @@ async fn a_new_limit_needs_no_new_worker() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_neighbours_of_a_late_request_in_the_same_process_are_untouched() -> anyhow::Result<()> {
+async fn other_requests_in_the_process_of_a_late_one_are_not_affected() -> anyhow::Result<()> {
     slow(1, 4, async |stack, client| {
         let pid = stack.ready("slow", 1).await?;
         let load = Load::start(client, 4, Kind::Both);
@@ -136,7 +136,7 @@ async fn the_neighbours_of_a_late_request_in_the_same_process_are_untouched() ->
 }
 
 #[tokio::test]
-async fn a_stream_that_has_begun_has_no_limit() -> anyhow::Result<()> {
+async fn a_stream_that_has_started_has_no_request_limit() -> anyhow::Result<()> {
     slow(2, 1, async |stack, client| {
         let (record, gate) = (stack.root().join("events"), stack.root().join("gate"));
         let path = format!("/events?record={}&gate={}", record.display(), gate.display());
@@ -153,7 +153,7 @@ async fn a_stream_that_has_begun_has_no_limit() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_close_that_hangs_ends_too() -> anyhow::Result<()> {
+async fn a_hanging_close_is_interrupted() -> anyhow::Result<()> {
     slow(1, 1, async |stack, client| {
         let late = Late::get(client, stack, "/close-hangs");
         let record = late.record.clone();
@@ -166,8 +166,7 @@ async fn a_close_that_hangs_ends_too() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_stuck_in_c_takes_no_more_and_is_replaced_once_its_others_have_ended()
--> anyhow::Result<()> {
+async fn a_worker_stuck_in_c_is_replaced_once_its_other_requests_have_ended() -> anyhow::Result<()> {
     slow(2, 2, async |stack, client| {
         let before = stack.ready("slow", 2).await?;
         let load = Load::start(client, 4, Kind::Both);
@@ -192,7 +191,7 @@ async fn a_worker_that_is_stuck_in_c_takes_no_more_and_is_replaced_once_its_othe
 }
 
 #[tokio::test]
-async fn a_worker_whose_python_is_held_by_c_is_replaced_and_its_stack_is_in_the_log() -> anyhow::Result<()> {
+async fn a_worker_whose_gil_is_held_by_c_is_replaced_and_its_stack_is_logged() -> anyhow::Result<()> {
     slow(2, 1, async |stack, client| {
         let load = Load::start(client, 3, Kind::Gets);
         let late = Late::get(client, stack, "/deadlock-with-gil");
@@ -210,7 +209,7 @@ async fn a_worker_whose_python_is_held_by_c_is_replaced_and_its_stack_is_in_the_
 }
 
 #[tokio::test]
-async fn a_frozen_worker_is_replaced_and_what_it_held_is_answered_by_others() -> anyhow::Result<()> {
+async fn a_frozen_worker_is_replaced_and_others_answer_its_requests() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(2);
     stack::with([vassal], async |stack| {
         let client = &stack.client("wsgi", Protocol::Http1)?;
@@ -230,7 +229,7 @@ async fn a_frozen_worker_is_replaced_and_what_it_held_is_answered_by_others() ->
 }
 
 #[tokio::test]
-async fn who_waits_for_a_frozen_worker_is_answered_in_time() -> anyhow::Result<()> {
+async fn clients_of_a_frozen_worker_get_a_response_in_time() -> anyhow::Result<()> {
     slow(1, 1, async |stack, client| {
         let held = Gate::send(client, stack.root(), Method::POST);
         let pid = held.begun(1).await?[0];

@@ -44,7 +44,7 @@ async fn ask(client: Client) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn every_request_is_answered_and_the_lines_that_were_dropped_are_counted() -> anyhow::Result<()> {
+async fn every_request_is_answered_and_dropped_lines_are_counted() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("loud.py"), APP)?;
     let loud = Vassal::new("loud", folder.path(), "loud").workers(2);

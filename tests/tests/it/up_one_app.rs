@@ -51,7 +51,7 @@ async fn serves(stack: &Stack) -> anyhow::Result<Client> {
 }
 
 #[tokio::test]
-async fn three_lines_then_one_for_each_request_and_the_apps_output_as_it_is() -> anyhow::Result<()> {
+async fn up_prints_three_lines_then_requests_and_the_apps_output() -> anyhow::Result<()> {
     with(APP, &["app.py"], async |stack| {
         let client = serves(stack).await?;
         let printed = stack.printed();
@@ -86,7 +86,7 @@ async fn three_lines_then_one_for_each_request_and_the_apps_output_as_it_is() ->
 }
 
 #[tokio::test]
-async fn requests_are_not_shown_if_so_told() -> anyhow::Result<()> {
+async fn requests_are_not_printed_if_disabled() -> anyhow::Result<()> {
     with(APP, &["app.py", "--no-access-log"], async |stack| {
         serves(stack).await?.get("/page").await?.expect(200)?;
         stack.logged(&["printed by the app"]).await?;
@@ -143,7 +143,7 @@ fn refused(folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
 }
 
 #[test]
-fn options_are_checked_before_anything_starts_and_in_their_own_words() -> anyhow::Result<()> {
+fn options_are_validated_before_anything_starts() -> anyhow::Result<()> {
     let folder = folder(APP)?;
     let folder = folder.path();
     for (arguments, expected) in [
@@ -171,7 +171,7 @@ fn options_are_checked_before_anything_starts_and_in_their_own_words() -> anyhow
 }
 
 #[test]
-fn who_has_the_port_is_named() -> anyhow::Result<()> {
+fn the_process_that_uses_the_port_is_named() -> anyhow::Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port().to_string();
     let told = refused(folder(APP)?.path(), &["app.py", "--port", &port]).context("up")?;
@@ -183,7 +183,7 @@ fn who_has_the_port_is_named() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn django_serves_the_styles_of_its_admin_in_development() -> anyhow::Result<()> {
+async fn django_serves_its_admin_styles_in_development() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let (venv, folder) = (place.venv.clone(), place.apps.join("django"));
     for (debug, status) in [("1", 200), ("0", 404)] {

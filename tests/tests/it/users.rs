@@ -27,7 +27,7 @@ fn others_can_run_the_programs() -> anyhow::Result<bool> {
 }
 
 #[tokio::test]
-async fn an_app_runs_as_its_user_forked_or_not() -> anyhow::Result<()> {
+async fn an_app_runs_as_its_user_with_and_without_preload() -> anyhow::Result<()> {
     skip::needs_root!();
     if !others_can_run_the_programs()? {
         skip::skip!("other users can't reach the programs of this checkout");
@@ -53,7 +53,7 @@ async fn an_app_runs_as_its_user_forked_or_not() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_followed_is_refused_and_root_has_to_be_named() -> anyhow::Result<()> {
+async fn invalid_users_are_refused_and_root_has_to_be_named() -> anyhow::Result<()> {
     skip::needs_root!();
     if !others_can_run_the_programs()? {
         skip::skip!("other users can't reach the programs of this checkout");

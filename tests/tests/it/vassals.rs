@@ -74,7 +74,7 @@ async fn a_broken_edit_leaves_the_old_version_serving() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_app_that_never_comes_up_leaves_the_old_one_serving() -> anyhow::Result<()> {
+async fn an_app_that_never_starts_leaves_the_old_version_serving() -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(2);
     stack::with([vassal.clone()], async |stack| {
         let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
@@ -94,7 +94,7 @@ async fn an_app_that_never_comes_up_leaves_the_old_one_serving() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn two_apps_share_a_host_by_their_paths() -> anyhow::Result<()> {
+async fn two_apps_share_a_host_with_different_paths() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let inner = Vassal::flask(&place).named("inner").text().replace("inner.localhost", "wsgi.localhost");
     stack::with([Vassal::wsgi(&place)], async |stack| {
@@ -123,7 +123,7 @@ async fn two_apps_share_a_host_by_their_paths() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn files_that_are_none_of_its_own_are_left_alone() -> anyhow::Result<()> {
+async fn other_files_in_the_folder_are_ignored() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         for name in ["notes.txt", ".hidden.toml", "wsgi.toml~"] {
             std::fs::write(stack.root().join("vassals").join(name), "nothing of ours")?;
@@ -139,7 +139,7 @@ async fn files_that_are_none_of_its_own_are_left_alone() -> anyhow::Result<()> {
 
 /// For example a deployment that failed half-way, or a file system that was unmounted.
 #[tokio::test]
-async fn an_emptied_folder_ends_no_app() -> anyhow::Result<()> {
+async fn an_emptied_folder_stops_no_app() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let vassals = [Vassal::wsgi(&place).workers(2), Vassal::wsgi(&place).named("other")];
     stack::with(vassals.clone(), async |stack| {
@@ -166,7 +166,7 @@ async fn an_emptied_folder_ends_no_app() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn another_folder_in_its_place_ends_no_app() -> anyhow::Result<()> {
+async fn a_replaced_folder_stops_no_app() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
         let before = stack.ready("wsgi", 1).await?;

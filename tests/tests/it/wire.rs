@@ -24,12 +24,12 @@ use tests::wire::{Asked, Reply, Wire};
 const VICTIM: &[u8] = b"GET /echo?victim HTTP/1.1\r\nHost: wsgi.localhost\r\n\r\n";
 
 #[tokio::test]
-async fn valid_requests_get_their_answers() -> anyhow::Result<()> {
+async fn valid_requests_get_their_responses() -> anyhow::Result<()> {
     all_of("valid").await
 }
 
 #[tokio::test]
-async fn invalid_requests_get_their_due_and_nobody_else_does() -> anyhow::Result<()> {
+async fn invalid_requests_are_refused_and_affect_no_other() -> anyhow::Result<()> {
     all_of("invalid").await
 }
 
@@ -51,7 +51,7 @@ async fn all_of(folder: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_app_for_any_host_has_a_server_name_even_when_the_client_says_none() -> anyhow::Result<()> {
+async fn an_app_for_any_host_has_a_server_name_without_a_host_header() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?).domain("*")], async |stack| {
         for request in ["GET /environ HTTP/1.0\r\n\r\n", "GET /environ HTTP/1.1\r\nHost:\r\n\r\n"] {
             let mut wire = Wire::connect(stack.http).await?;
@@ -67,7 +67,7 @@ async fn an_app_for_any_host_has_a_server_name_even_when_the_client_says_none() 
 }
 
 #[tokio::test]
-async fn frontds_own_answers_to_head_have_no_body() -> anyhow::Result<()> {
+async fn frontds_own_responses_to_head_have_no_body() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?).key("path = \"/app\"")], async |stack| {
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
             let client = stack.client("wsgi", protocol)?;

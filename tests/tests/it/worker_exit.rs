@@ -52,7 +52,7 @@ fn gauges(folder: &Path) -> anyhow::Result<BTreeSet<u32>> {
 }
 
 #[tokio::test]
-async fn gauges_of_ended_workers_go_however_they_ended() -> anyhow::Result<()> {
+async fn gauges_of_exited_workers_are_removed() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     for (preload, workers) in [("preload = false", 2), ("preload = true", 2), ("preload = false", 1)] {
         let folder = tempfile::tempdir()?;

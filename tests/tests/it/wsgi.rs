@@ -72,7 +72,7 @@ fn no_complaint(stack: &Stack) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn each_way_to_answer() -> anyhow::Result<()> {
+async fn every_way_to_respond() -> anyhow::Result<()> {
     wsgi(async |_, client| {
         for (path, status, body) in [
             ("/hello", 200, "Hello, world\n"),
@@ -96,7 +96,7 @@ async fn each_way_to_answer() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn each_way_to_fail() -> anyhow::Result<()> {
+async fn every_way_to_fail() -> anyhow::Result<()> {
     wsgi(async |stack, client| {
         for path in [
             "/raise-at-once",
@@ -124,7 +124,7 @@ async fn each_way_to_fail() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_iterated_is_closed() -> anyhow::Result<()> {
+async fn iterables_are_closed() -> anyhow::Result<()> {
     wsgi(async |stack, client| {
         let record = |name: &str| stack.root().join(name);
         let closed = async |name: &str| {
@@ -178,7 +178,7 @@ async fn head_has_no_body() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn each_way_to_read_the_body() -> anyhow::Result<()> {
+async fn every_way_to_read_the_body() -> anyhow::Result<()> {
     wsgi(async |_, client| {
         let read = client.post("/lines", "text/plain", "one\nabcdef\nxyz\nlast").await?.expect(200)?;
         ensure!(read.text() == "one\n|abc|def\n|xyz\n|last", "{:?}", read.text());
@@ -248,7 +248,7 @@ fn split_origin((origin, port): (&str, &str)) -> (String, String) {
 }
 
 #[tokio::test]
-async fn headers_of_one_name_are_joined() -> anyhow::Result<()> {
+async fn headers_with_the_same_name_are_joined() -> anyhow::Result<()> {
     wsgi(async |_, client| {
         let mut request = request(Method::GET, "/environ", empty());
         for value in ["one", "two"] {

@@ -246,14 +246,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_a_name_of_its_own() {
+    fn case_names_are_unique() {
         let cases = all();
         let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
         assert_eq!(names.len(), cases.len());
     }
 
     #[test]
-    fn a_scene_is_set_once() {
+    fn cases_of_a_scene_are_adjacent() {
         let cases = all();
         let scenes: Vec<_> = cases.chunk_by(|a, b| a.scene == b.scene).map(|it| it[0].scene).collect();
         let twice = |(place, scene)| scenes[..place].contains(scene);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn cases_by_a_part_of_their_name() {
+    fn cases_are_selected_by_a_part_of_their_name() {
         let check = |only: &[&str], expected: &[&str]| {
             let only: Vec<_> = only.iter().map(|&it| it.to_owned()).collect();
             let chosen = chosen(&only).unwrap();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_told_the_known_ones() {
+    fn an_unknown_name_lists_the_known_ones() {
         let error = chosen(&["nothing".to_owned()]).unwrap_err().to_string();
         assert!(error.starts_with("no case is called nothing; there are memory, bare-1, "), "{error}");
     }

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_of_one_that_ignores_its_end() {
+    fn a_server_that_ignores_sigterm_is_killed() {
         let folder = tempfile::tempdir().unwrap();
         let mut shell = Command::new("sh");
         shell.args(["-c", "setsid sleep 600 & sleep 600 & echo both; wait"]);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ended_tells_its_last_words() {
+    fn a_server_that_exited_reports_its_last_lines() {
         let folder = tempfile::tempdir().unwrap();
         let mut shell = Command::new("sh");
         shell.args(["-c", "echo no such app; exit 3"]);

@@ -70,7 +70,7 @@ status codes: 27794 2xx, 0 3xx, 0 4xx, 3 5xx
     }
 
     #[test]
-    fn a_line_of_its_log() {
+    fn a_line_of_the_log() {
         assert_eq!(latency("1795384349552121\t200\t3778"), Some(3778));
         assert_eq!(latency("1795384349552121\t502\t3778"), None);
         assert_eq!(latency(""), None);

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_as_programs_tell_them() {
+    fn version_outputs_are_parsed() {
         let check = |text, expected: &str| assert_eq!(first_number(text).as_deref(), Some(expected));
         check("nginx version: nginx/1.22.1\n", "1.22.1");
         check("wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer", "4.1.0-3+b2");

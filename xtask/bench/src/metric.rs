@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_as_people_read_them() {
+    fn values_are_formatted() {
         let check = |metric: Metric, figure, expected| assert_eq!(metric.show(figure), expected);
         check(Metric::Throughput, 7.4, "7");
         check(Metric::Throughput, 43_370.6, "43 371");

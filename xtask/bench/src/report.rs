@@ -117,7 +117,7 @@ static 10 MiB, TLS, 8 connections (static-10m-tls)
     }
 
     #[test]
-    fn the_end() {
+    fn the_summary() {
         let expected = "\
 1 of 2 targets are met
   static-10m-tls: NOT MET: requests/s ≥ 1.1 × nginx + uWSGI: 1.05 × (1.00–1.10)

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_middle() {
+    fn medians() {
         let check = |figures: &[f64], expected| assert_eq!(median(figures.to_vec()), expected);
         check(&[], None);
         check(&[7.0], Some(7.0));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_that_one_side_missed_is_left_out() {
+    fn an_incomplete_round_is_left_out() {
         let ours = rounds(Metric::P50, &[2.0, 4.0, 100.0]);
         let mut theirs = rounds(Metric::P50, &[2.0, 2.0]);
         theirs[0].clear();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn no_median_hides_a_failure() {
+    fn failures_are_summed_up() {
         assert_eq!(summary(&rounds(Metric::Failed, &[0.0, 0.0, 3.0]), Metric::Failed), Some(3.0));
         assert_eq!(summary(&rounds(Metric::Longest, &[5.0, 90.0, 7.0]), Metric::Longest), Some(90.0));
         assert_eq!(summary(&rounds(Metric::P99, &[5.0, 90.0, 7.0]), Metric::P99), Some(7.0));

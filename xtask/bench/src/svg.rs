@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_is_better_whichever_way_the_figure_goes() {
+    fn a_longer_bar_is_always_better() {
         let throughput = bar("handshakes", Metric::Throughput, 300.0, 100.0).unwrap();
         assert_eq!((throughput.factor.median, throughput.wanted), (3.0, Some(1.0)));
         let memory = bar("memory", Metric::Memory, 50.0, 100.0).unwrap();

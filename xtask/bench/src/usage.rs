@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_cost_something() {
+    fn usage_of_this_process() {
         let this = Process::of(std::process::id()).unwrap();
         assert!(memory(std::slice::from_ref(&this)).unwrap() > 0.0);
         while cpu(std::slice::from_ref(&this)).unwrap() <= 0.0 {}

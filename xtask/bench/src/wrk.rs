@@ -126,7 +126,7 @@ Transfer/sec:      4.14MB
     }
 
     #[test]
-    fn its_units() {
+    fn units_of_durations() {
         let check = |text, expected| assert_eq!(microseconds(text), expected);
         check("  508.00us", Some(508.0));
         check("1.25ms", Some(1_250.0));

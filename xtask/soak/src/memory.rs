@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_none_of_its_own_workers() {
+    fn a_process_is_not_one_of_its_own_workers() {
         // A separate process, since other tests start children of this one.
         let mut up = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let mut samples = Samples::new();

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn anothers_content_is_wrong() {
+    fn the_content_of_another_request_is_wrong() {
         assert_eq!(Question::Echo.judge(7, &answer(200, "id=7")), Outcome::Right);
         assert!(matches!(Question::Echo.judge(7, &answer(200, "id=8")), Outcome::Wrong(_)));
         assert_eq!(Question::Echo.judge(7, &answer(502, "id=7")), Outcome::Status(502));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_less_is_wrong() {
+    fn a_missing_byte_is_wrong() {
         let size = Size(2);
         assert_eq!(Question::Stream(size).judge(1, &answer(200, size.bytes())), Outcome::Right);
         let less = size.bytes().slice(1..);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_asked() {
+    fn every_kind_is_sent() {
         let mut random = Rng::with_seed(1);
         let asked: Vec<_> = (0..20_000).map(|_| Question::any(&mut random)).collect();
         assert!(asked.contains(&Question::TooLong) && asked.contains(&Question::Upload(Size(3))));

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_for_the_same_seed() {
+    fn the_schedule_depends_only_on_the_seed() {
         let steps = |seed| Schedule::new(seed).take(50).collect::<Vec<_>>();
         assert_eq!(steps(4), steps(4));
         assert_ne!(steps(4), steps(5));

@@ -67,20 +67,20 @@ mod tests {
         "b\tm::one\tneeds root\na\tm::two\tneeds root\nb\tm::one\tneeds root\na\tthree\tno fuse\n";
 
     #[test]
-    fn each_is_told_once_below_its_reason() {
+    fn each_test_is_listed_once_below_its_reason() {
         let told = Skipped::parse(TEXT).to_string();
         assert_eq!(told, "3 tests\n  needs root:\n    a m::two\n    b m::one\n  no fuse:\n    a three");
         assert_eq!(Skipped::parse("").to_string(), "no test");
     }
 
     #[test]
-    fn what_needs_root_is_told_from_what_needs_something_else() {
+    fn tests_that_need_root_are_distinguished() {
         assert!(Skipped::parse(TEXT).needs_root());
         assert!(!Skipped::parse("a\tthree\tneeds root and /dev/fuse\n").needs_root());
     }
 
     #[test]
-    fn they_can_be_run_alone() {
+    fn skipped_tests_can_be_selected() {
         let skipped = Skipped::parse(TEXT);
         assert_eq!(skipped.tests().collect::<Vec<_>>(), ["m::two", "m::one", "three"]);
         let filter =

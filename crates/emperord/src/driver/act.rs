@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_service_manager_that_hangs_does_not_hide_an_end() {
+    async fn a_hanging_service_manager_does_not_hide_an_exit() {
         assert_eq!(answer(Box::pin(ready(Ending::Status(3)))).await, Ending::Status(3));
         assert_eq!(answer(Box::pin(pending())).await, Ending::Unknown);
     }

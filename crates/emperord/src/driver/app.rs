@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ended_processes_leave_room_for_orders() {
+    fn notices_of_exited_processes_leave_room_for_commands() {
         let (commands, mut orders) = mpsc::channel(8);
         let mut ended: VecDeque<u32> = (1..=10).collect();
         send_ended(&mut ended, &commands);

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_bounded_and_keeps_the_cause_and_the_end() {
+    fn a_page_is_bounded_and_keeps_cause_and_end() {
         let failure = Failure {
             reason: Reason::Import,
             message: "é".repeat(1 << 10),

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_app_whose_questions_hang_leaves_turns_for_others() {
+    async fn an_app_with_hanging_lookups_leaves_permits_for_others() {
         let mut lookups = Lookups::new();
         let [stuck, blog] = ["stuck", "blog"].map(|it| VassalName::parse(it).unwrap());
         let mut hanging = Vec::new();

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_workers_own_figure_comes_first_if_it_is_possible() {
+    fn a_plausible_figure_of_the_worker_takes_precedence() {
         for (resident, private, limit, read, counted) in [
             (90, 0, None, Some(7), 90),
             (90, 50, Some(100), Some(7), 90),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_not_read_each_time() {
+    fn private_memory_is_not_read_each_time() {
         let (mut memory, began, mut reads) = (PrivateMemory::default(), Instant::now(), 0);
         for second in 0..=6 {
             let read = || {

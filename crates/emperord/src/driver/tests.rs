@@ -19,7 +19,7 @@ use crate::routes::{Changed, RouteState};
 use emperor::{Emperor, Root, Worker, caller};
 
 #[tokio::test]
-async fn workers_that_are_ready_are_published() {
+async fn ready_workers_are_published() {
     let root = Root::new();
     root.write("blog", 2, "");
     let emperor = Emperor::start(&root);
@@ -42,7 +42,7 @@ async fn workers_that_are_ready_are_published() {
 }
 
 #[tokio::test]
-async fn an_app_that_cannot_be_imported_has_failed_with_its_traceback() {
+async fn an_app_that_cannot_be_imported_fails_with_its_traceback() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -61,7 +61,7 @@ async fn an_app_that_cannot_be_imported_has_failed_with_its_traceback() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_killed_is_replaced() {
+async fn a_killed_worker_is_replaced_by_the_driver() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -92,7 +92,7 @@ async fn the_next_emperord_adopts_the_same_processes_and_publishes_them_at_once(
 }
 
 #[tokio::test]
-async fn a_file_that_broke_while_emperord_was_away_leaves_the_last_good_version_serving() {
+async fn the_last_valid_version_serves_if_its_file_broke_while_emperord_was_down() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -109,7 +109,7 @@ async fn a_file_that_broke_while_emperord_was_away_leaves_the_last_good_version_
 }
 
 #[tokio::test]
-async fn a_file_that_changed_while_emperord_was_away_replaces_the_workers() {
+async fn workers_are_replaced_if_their_file_changed_while_emperord_was_down() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -130,7 +130,7 @@ async fn a_file_that_changed_while_emperord_was_away_replaces_the_workers() {
 }
 
 #[tokio::test]
-async fn workers_of_a_version_that_can_be_used_no_more_are_replaced_once_there_is_another() {
+async fn workers_of_an_unusable_version_are_replaced_once_there_is_another() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -153,7 +153,7 @@ async fn workers_of_a_version_that_can_be_used_no_more_are_replaced_once_there_i
 }
 
 #[tokio::test]
-async fn a_file_that_was_deleted_while_emperord_was_away_ends_its_workers() {
+async fn workers_are_stopped_if_their_file_was_deleted_while_emperord_was_down() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -171,7 +171,7 @@ async fn a_file_that_was_deleted_while_emperord_was_away_ends_its_workers() {
 }
 
 #[tokio::test]
-async fn who_was_there_first_keeps_a_place_that_two_want() {
+async fn the_first_of_two_apps_keeps_a_domain_that_both_want() {
     let root = Root::new();
     root.write_at("blog", "same.example", 1);
     let emperor = Emperor::start(&root);
@@ -187,7 +187,7 @@ async fn who_was_there_first_keeps_a_place_that_two_want() {
 }
 
 #[tokio::test]
-async fn an_app_whose_file_was_never_good_is_shown() {
+async fn an_app_whose_file_was_never_valid_is_listed() {
     let root = Root::new();
     root.write("blog", 1, "wokers = 3\n");
     let emperor = Emperor::start(&root);
@@ -199,7 +199,7 @@ async fn an_app_whose_file_was_never_good_is_shown() {
 }
 
 #[tokio::test]
-async fn scale_writes_the_file_and_answers_when_they_serve() {
+async fn scale_writes_the_file_and_waits_for_the_workers() {
     let root = Root::new();
     root.write("blog", 1, "# kept\n");
     let emperor = Emperor::start(&root);
@@ -217,7 +217,7 @@ async fn scale_writes_the_file_and_answers_when_they_serve() {
 }
 
 #[tokio::test]
-async fn a_number_that_is_overtaken_by_another_is_not_waited_for() {
+async fn scale_fails_if_the_number_is_changed_again() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -231,7 +231,7 @@ async fn a_number_that_is_overtaken_by_another_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_worker_that_ends_before_it_is_ready_is_told_with_where_to_look() {
+async fn a_worker_that_exits_before_it_is_ready_is_reported_with_a_hint() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -242,7 +242,7 @@ async fn a_worker_that_ends_before_it_is_ready_is_told_with_where_to_look() {
 }
 
 #[tokio::test]
-async fn an_app_whose_workers_would_have_no_socket_is_refused_with_its_file() {
+async fn an_app_whose_socket_path_is_too_long_is_refused() {
     let mut root = Root::new();
     root.move_run_to(&"r".repeat(90));
     root.write("blog", 1, "");
@@ -255,7 +255,7 @@ async fn an_app_whose_workers_would_have_no_socket_is_refused_with_its_file() {
 }
 
 #[tokio::test]
-async fn reload_answers_when_new_workers_have_taken_over_or_why_not() {
+async fn reload_waits_for_the_new_workers_or_reports_why_they_fail() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -286,7 +286,7 @@ async fn reload_answers_when_new_workers_have_taken_over_or_why_not() {
 }
 
 #[tokio::test]
-async fn only_a_developer_is_shown_why_the_newest_version_cannot_start() {
+async fn only_a_developer_sees_why_the_newest_version_cannot_start() {
     let text = "No module named x\nTraceback\nImportError: x";
     for (mode, shown) in [(Mode::Production, None), (Mode::Development, Some(text))] {
         let mut root = Root::new();
@@ -307,7 +307,7 @@ async fn only_a_developer_is_shown_why_the_newest_version_cannot_start() {
 }
 
 #[tokio::test]
-async fn workers_that_run_are_told_of_another_memory_limit() {
+async fn running_workers_get_a_changed_memory_limit() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -322,7 +322,7 @@ async fn workers_that_run_are_told_of_another_memory_limit() {
 }
 
 #[tokio::test]
-async fn a_shutdown_is_answered_when_every_worker_has_gone() {
+async fn a_shutdown_is_answered_once_all_workers_have_exited() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -338,7 +338,7 @@ async fn a_shutdown_is_answered_when_every_worker_has_gone() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_not_wanted_is_told_to_stop() {
+async fn an_unwanted_worker_is_told_to_stop() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -352,7 +352,7 @@ async fn a_worker_that_is_not_wanted_is_told_to_stop() {
 }
 
 #[tokio::test]
-async fn a_worker_is_known_by_its_pid_its_start_and_its_user() {
+async fn a_worker_is_identified_by_pid_start_time_and_user() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);

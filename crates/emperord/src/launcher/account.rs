@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_of_ones_own() {
+    fn private_groups_are_recognized() {
         assert!(is_private_group(0, 0));
         assert!(!is_private_group(1, 0));
         assert!(!is_private_group(0, u32::MAX - 7));

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_believed_where_nobody_else_can_replace_a_part() {
+    fn the_owner_is_trusted_if_nobody_else_can_replace_a_part() {
         skip::needs_root!();
         let place = place();
         let path = |name: &str| place.path().join(name);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_followed_only_if_it_is_roots_or_the_owners() {
+    fn a_link_is_followed_only_if_it_belongs_to_root_or_the_owner() {
         skip::needs_root!();
         let place = place();
         let path = |name: &str| place.path().join(name);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_on_the_way_that_others_may_write_is_refused() {
+    fn a_parent_folder_that_others_may_write_is_refused() {
         skip::needs_root!();
         let place = place();
         let path = |name: &str| place.path().join(name);

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_of_another_user_is_no_worker_of_the_app() {
+    async fn a_process_of_another_user_is_not_a_worker_of_the_app() {
         let own = rustix::process::geteuid().as_raw();
         let process = Process::open(std::process::id()).unwrap();
         let systemd = Systemd::new(PathBuf::new());
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_unit_it_is() {
+    fn the_worker_of_a_unit_is_parsed() {
         let of = |unit| worker(unit).map(|it| (it.vassal.to_string(), it.number));
         assert_eq!(of("workerd@blog-1.service"), Some(("blog".to_owned(), 1)));
         assert_eq!(of("workerd@blog-admin-12.service"), Some(("blog-admin".to_owned(), 12)));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_in_that_is_right_is_left_alone() {
+    fn an_unchanged_drop_in_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("workerd@blog-1.service.d");
         let written = || fs::metadata(folder.join("50-emperord.conf")).unwrap().modified().unwrap();

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_made_a_connection_is_known_with_and_without_the_kernels_help() {
+    fn the_process_of_a_connection_is_found_with_and_without_peerpidfd() {
         let (one, _other) = UnixStream::pair().unwrap();
         let (pid, uid) = (std::process::id(), rustix::process::geteuid().as_raw());
         let own = Identity::of(pid);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_ended_is_not_known() {
+    fn an_exited_process_is_not_accepted() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let raw = Pid::from_child(&child);
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).unwrap();

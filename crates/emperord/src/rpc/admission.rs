@@ -150,14 +150,14 @@ mod tests {
     const FRONT: u32 = 990;
 
     #[test]
-    fn two_thirds_of_the_descriptors() {
+    fn connections_may_use_two_thirds_of_the_descriptors() {
         assert_eq!(Limits::of_descriptors(1024), Limits { all: 341, others: 255, each: 127 });
         assert_eq!(Limits::of_descriptors(4), Limits { all: 8, others: 6, each: 3 });
         assert_eq!(Limits::of_descriptors(u64::MAX).all, 21_845);
     }
 
     #[test]
-    fn no_user_takes_what_the_others_need() {
+    fn no_user_can_use_up_the_connections_of_others() {
         skip::needs_root!();
         let admission = Admission::new(Limits { all: 8, others: 6, each: 3 }, FRONT);
         let take =

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn root_the_own_user_and_the_own_group_rule() {
+    fn root_own_user_and_own_group_have_full_access() {
         let cases =
             [(0, 1, true), (100, 1, true), (1, 200, true), (1, 1, false), (200, 100, false), (1, 0, false)];
         for (uid, gid, rules) in cases {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_of_frontd_may_follow_the_table_and_nothing_more() {
+    fn frontds_group_may_only_follow_the_routing_table() {
         let nobody = peer(u32::MAX - 1, u32::MAX - 1);
         assert!(nobody.check_may_route(nobody.gid).is_ok());
         assert!(nobody.check_may_route(nobody.gid - 1).is_err());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_is_known_and_one_that_is_gone_is_not() {
+    async fn exited_callers_are_refused() {
         let (one, _other) = UnixStream::pair().unwrap();
         let peer = Peer::of_connection(&one).unwrap();
         let caller = peer.caller().unwrap();

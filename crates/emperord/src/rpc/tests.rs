@@ -69,7 +69,7 @@ async fn every_service_is_healthy_and_described() {
 }
 
 #[tokio::test]
-async fn the_operator_sees_the_apps_and_is_told_which_there_are() {
+async fn the_status_lists_the_apps_and_unknown_names_are_refused() {
     let served = serve_one_app();
     let mut admin = AdminServiceClient::new(served.channel.clone());
     let status = admin.status(StatusRequest {}).await.unwrap().into_inner();
@@ -99,7 +99,7 @@ async fn frontd_gets_a_snapshot_at_once() {
 }
 
 #[tokio::test]
-async fn a_process_is_told_only_of_the_worker_that_it_is() {
+async fn a_process_gets_only_its_own_spec() {
     let served = serve_one_app();
     served.emperor.app_until("blog", |it| !it.workers.is_empty()).await;
     let mut worker = WorkerServiceClient::new(served.channel.clone());
@@ -113,7 +113,7 @@ async fn a_process_is_told_only_of_the_worker_that_it_is() {
 }
 
 #[tokio::test]
-async fn a_stream_that_does_not_begin_as_it_should_is_refused() {
+async fn a_stream_without_a_valid_hello_is_refused() {
     let served = serve_one_app();
     let mut worker = WorkerServiceClient::new(served.channel.clone());
     let load = attach_request::Message::Load(Load::default());

@@ -79,7 +79,7 @@ async fn code_templates_and_settings_are_watched() {
 }
 
 #[tokio::test]
-async fn what_no_author_edits_is_not_watched() {
+async fn generated_files_are_not_watched() {
     let mut app = Watched::with(&["app.py", "env/pyvenv.cfg", "env/bin/x.py"], |it| {
         it.served.push(it.directory.join("public"));
     })
@@ -115,7 +115,7 @@ async fn what_no_author_edits_is_not_watched() {
 }
 
 #[tokio::test]
-async fn a_save_is_told_once_however_it_is_made() {
+async fn a_save_is_reported_once_however_it_is_done() {
     let mut app = Watched::new(&["app.py", "views.py"]).await;
     // How vim and PyCharm save.
     app.write("app.py~", "22");
@@ -131,7 +131,7 @@ async fn a_save_is_told_once_however_it_is_made() {
 }
 
 #[tokio::test]
-async fn the_file_that_app_names_is_watched_whatever_it_is_called() {
+async fn the_file_named_by_app_is_watched_whatever_its_name() {
     let mut app =
         Watched::with(&["production.ini"], |it| it.app = Some(it.directory.join("production.ini"))).await;
     app.write("production.ini", "other");
@@ -139,7 +139,7 @@ async fn the_file_that_app_names_is_watched_whatever_it_is_called() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_replaced_is_followed() {
+async fn a_replaced_folder_is_watched() {
     let root = tempfile::tempdir().unwrap();
     for release in ["one", "two"] {
         write(root.path(), &format!("{release}/app.py"), release);
@@ -157,7 +157,7 @@ async fn a_folder_that_is_replaced_is_followed() {
 }
 
 #[tokio::test]
-async fn files_are_looked_at_where_inotify_does_not_tell() {
+async fn files_are_polled_if_inotify_does_not_report_them() {
     let mut app = Watched::new(&["app.py"]).await;
     app.watcher.alarm = Alarm::Silent;
     app.write("app.py", "other");
@@ -165,14 +165,14 @@ async fn files_are_looked_at_where_inotify_does_not_tell() {
 }
 
 #[tokio::test]
-async fn an_interpreter_that_comes_is_seen() {
+async fn a_new_interpreter_is_noticed() {
     let mut app = Watched::new(&["app.py"]).await;
     app.write("bin/python", "");
     assert_eq!(app.told().await, "bin/python changed");
 }
 
 #[tokio::test]
-async fn an_edit_before_the_first_look_is_seen_too() {
+async fn an_edit_before_the_first_scan_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let since = SystemTime::now() - Duration::from_secs(60);
     write(folder.path(), "app.py", "");
@@ -181,7 +181,7 @@ async fn an_edit_before_the_first_look_is_seen_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_watched_is_tried_each_minute() {
+async fn unwatchable_files_are_retried_each_minute() {
     let folder = tempfile::tempdir().unwrap();
     let mut sources = sources(folder.path());
     sources.interpreter = None;
@@ -193,8 +193,8 @@ async fn what_cannot_be_watched_is_tried_each_minute() {
 
 /// Runs itself in a user namespace, which has its own limits.
 #[tokio::test]
-async fn without_watches_files_are_looked_at_and_the_limit_is_named() {
-    const NAME: &str = "sources::tests::without_watches_files_are_looked_at_and_the_limit_is_named";
+async fn without_inotify_watches_files_are_polled_and_the_limit_is_named() {
+    const NAME: &str = "sources::tests::without_inotify_watches_files_are_polled_and_the_limit_is_named";
     const INSIDE: &str = "TEST_HAS_FEW_WATCHES";
     if std::env::var_os(INSIDE).is_none() {
         let test = std::env::current_exe().unwrap();

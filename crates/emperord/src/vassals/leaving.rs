@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn removals_in_a_row_are_judged_together_and_not_forever() {
+    fn consecutive_removals_are_judged_together_within_a_limit() {
         let name = |number: u32| VassalName::parse(&format!("app{number}")).unwrap();
         let (began, mut leaving) = (Instant::now(), Leaving::default());
         assert_eq!(leaving.due(), None);

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_cpython_that_can_load_the_extension_is_good() {
+    fn only_a_supported_cpython_is_accepted() {
         assert_eq!(answers("cpython 3 10 gil 3.10.13"), None);
         assert_eq!(answers("cpython 3 15 gil 3.15.0a1"), None);
         for (words, expected) in [
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn other_programs_are_told_from_a_python() {
+    fn programs_other_than_python_are_recognized() {
         for (script, expected) in [
             ("#!/bin/sh\nexec ls \"$@\"\n", "is no Python: it did not run a line of it (exit status: 2)"),
             ("#!/bin/sh\ntrue\n", "is no Python: it did not run a line of it (exit status: 0)"),
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn root_runs_no_program_without_a_user() {
+    fn root_runs_no_interpreter_without_a_user() {
         skip::needs_root!();
         // The folder belongs to root, but the program could be anybody's.
         for (more, expected) in [
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_asked_without_a_terminal_and_without_new_privileges() {
+    fn an_interpreter_runs_without_a_terminal_and_new_privileges() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("python3");
         let script = "#!/bin/sh\ngrep NoNewPrivs /proc/self/status\ncut -d' ' -f5-7 /proc/$$/stat\necho $$\n";
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn another_program_is_told_without_running_it() {
+    fn a_program_that_is_not_python_is_recognized_without_running_it() {
         assert!(is_another_program(Path::new("/bin/ls")));
         let python = env::split_paths(&env::var_os("PATH").unwrap())
             .map(|it| it.join("python3"))

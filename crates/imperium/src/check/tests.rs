@@ -35,7 +35,7 @@ fn check(files: &[(&str, &str)], paths: &[&str], expected: (&str, &str)) {
 }
 
 #[test]
-fn all_good() {
+fn valid_files_pass() {
     let blog = format!("{MINIMAL}domains = ['blog.example']");
     let files =
         [("vassals/blog.toml", blog.as_str()), ("frontd.toml", "shards = 1"), ("pyproject.toml", "x = 1")];
@@ -47,7 +47,7 @@ fn all_good() {
 
 /// emperord, `up` and `new` report the same.
 #[test]
-fn a_worker_whose_socket_has_no_room_for_its_path() {
+fn a_socket_path_that_is_too_long_is_reported() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("vassals")).unwrap();
     let file = root.path().join("vassals/blog.toml");
@@ -67,7 +67,7 @@ fn a_worker_whose_socket_has_no_room_for_its_path() {
 }
 
 #[test]
-fn an_interpreter_that_apps_cannot_run_on() {
+fn an_unusable_interpreter_is_reported() {
     let blog = format!("{MINIMAL}domains = ['blog.example']\npython = '/bin/ls'\nuser = 'root'\n");
     let stderr =
         "  × `python` names /bin/ls, which is no Python: it did not run a line of it (exit status: 2)
@@ -84,7 +84,7 @@ fn an_interpreter_that_apps_cannot_run_on() {
 }
 
 #[test]
-fn interpreters_that_are_not_asked_are_told_in_one_line() {
+fn interpreters_that_were_not_run_are_listed_in_one_line() {
     let reason = || "root asks only where the file sets `user`".to_owned();
     let checked = Checked {
         files: 2,
@@ -99,7 +99,7 @@ fn interpreters_that_are_not_asked_are_told_in_one_line() {
 }
 
 #[test]
-fn each_error_has_its_line_and_its_cure() {
+fn each_error_has_a_line_number_and_a_hint() {
     let blog = format!("{MINIMAL}domains = ['blog.example']\n\nwokers = 3\n");
     let stderr = "  × unknown key `rum`
    ╭─[ROOT/emperord.toml:1:1]
@@ -127,7 +127,7 @@ fn each_error_has_its_line_and_its_cure() {
 /// The reader of a file is determined by its name; in the vassals' folder of an installation, every file is
 /// an app's.
 #[test]
-fn a_folder_of_any_files() {
+fn the_name_and_folder_of_a_file_determine_its_reader() {
     let app = format!("{MINIMAL}domains = ['a.example']\n");
     let files = [("vassals/frontd.toml", app.as_str()), ("emperord.toml", "")];
     check(&files, &[], ("", "2 files checked, all good\n"));
@@ -144,7 +144,7 @@ fn a_folder_of_any_files() {
 }
 
 #[test]
-fn static_files_that_do_not_exist_yet_are_told() {
+fn missing_static_folders_are_reported() {
     let app = format!("{MINIMAL}domains = ['a.example']\n[static]\n'/s/' = 'later'\n");
     let stdout = "ROOT/vassals/a.toml: static./s/: ROOT/vassals/later doesn't exist yet: requests for it get a 404 \
         until it does\n1 file checked, all good\n";
@@ -152,7 +152,7 @@ fn static_files_that_do_not_exist_yet_are_told() {
 }
 
 #[test]
-fn conflicts_are_found_over_all_files() {
+fn conflicts_between_files_are_found() {
     let app = format!("{MINIMAL}domains = ['a.example']\n");
     let stderr = "  × `domains` has `a.example` with path `/`, which is taken by ROOT/vassals/a.toml
    ╭─[ROOT/vassals/b.toml:3:12]
@@ -167,7 +167,7 @@ fn conflicts_are_found_over_all_files() {
 }
 
 #[test]
-fn files_that_are_no_vassals() {
+fn other_files_are_skipped_and_counted() {
     let files = [("vassals/a.toml~", "x"), ("vassals/.a.toml.swp", "x")];
     let skipped = "skipped ROOT/vassals/a.toml~, which is no vassal file: those end in .toml\n";
     check(&files, &[], (skipped, "0 files checked, all good\n"));
@@ -181,7 +181,7 @@ fn files_that_are_no_vassals() {
 }
 
 #[test]
-fn one_daemon_s_file_alone() {
+fn only_checks_the_file_of_one_daemon() {
     let root = tempfile::tempdir().unwrap();
     let layout = Layout::under(root.path()).unwrap();
     let check = || Checked::daemon(&layout.frontd_toml(), Reader::Frontd, &layout);

@@ -138,7 +138,7 @@ Traceback (most recent call last):\n\
     }
 
     #[test]
-    fn the_lines_of_an_app_with_their_tracebacks() {
+    fn lines_of_an_app_include_its_tracebacks() {
         assert_eq!(shown(None), plain(LOG));
         let lines: Vec<_> = plain(LOG).lines().map(str::to_owned).collect();
         assert_eq!(shown(Some("shop")).lines().collect::<Vec<_>>(), [&lines[1], &lines[2], &lines[4]]);
@@ -149,7 +149,7 @@ Traceback (most recent call last):\n\
     }
 
     #[test]
-    fn new_lines_come_through_a_renewal() {
+    fn new_lines_are_read_across_a_rotation() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let add = |text: &str| {

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_functions_take() {
+    fn parameters_of_functions() {
         for (text, nothing, two, wsgi) in [
             ("", true, false, false),
             ("environ, start_response", false, true, true),

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_files_first_and_none_of_tests_or_virtualenvs() {
+    fn near_files_come_first_and_tests_and_virtualenvs_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         for file in [
             "zoo.py",

@@ -33,7 +33,7 @@ fn run_in(root: &Path, arguments: &[&str]) -> String {
 const FLASK: (&str, &str) = ("My_Shop/app.py", "from flask import Flask\n\napp = Flask(__name__)\n");
 
 #[test]
-fn each_setting_has_its_reason() {
+fn each_setting_is_explained() {
     let venv = [
         ("My_Shop/.venv/bin/python", ""),
         ("My_Shop/.venv/pyvenv.cfg", "version = 3.11.2"),
@@ -69,7 +69,7 @@ workers = 2
 }
 
 #[test]
-fn an_app_whose_workers_would_have_no_socket_is_not_written() {
+fn an_app_whose_socket_path_is_too_long_is_not_written() {
     let run = format!("run = '/{}'", "r".repeat(85));
     let (root, told) = new(&[FLASK, ("emperord.toml", &run)], &[]);
     assert!(told.contains("my_shop.toml"), "{told}");
@@ -77,7 +77,7 @@ fn an_app_whose_workers_would_have_no_socket_is_not_written() {
 }
 
 #[test]
-fn what_is_there_is_left_alone() {
+fn existing_files_are_not_overwritten() {
     let (root, told) = new(&[FLASK], &["--name", "shop"]);
     assert_eq!(told, "");
     let file = root.path().join("vassals/shop.toml");
@@ -96,7 +96,7 @@ fn what_is_there_is_left_alone() {
 }
 
 #[test]
-fn django_with_static_files_to_be_collected() {
+fn django_static_files_that_are_not_collected_yet() {
     let settings =
         "ALLOWED_HOSTS = [\"shop.example\"]\nSTATIC_URL = \"static/\"\nSTATIC_ROOT = BASE_DIR / \"public\"\n";
     let files = [
@@ -119,7 +119,7 @@ fn django_with_static_files_to_be_collected() {
 }
 
 #[test]
-fn a_folder_without_an_app() {
+fn a_folder_without_an_app_is_refused() {
     let (_root, told) = new(&[("My_Shop/notes.txt", "")], &[]);
     assert!(told.starts_with("look at ROOT/My_Shop: ROOT/My_Shop has no Django project"), "{told}");
 }

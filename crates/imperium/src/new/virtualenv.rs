@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told() {
+    fn missing_packages_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let venv = folder.path().join("venv");
         fs::create_dir_all(venv.join("bin")).unwrap();

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_there() {
+    fn all_keys_are_present() {
         let expected = serde_json::json!({
             "emperord": { "pid": 7, "version": "0.1.0", "refused_connections": 3 },
             "apps": [{

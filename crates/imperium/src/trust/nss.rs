@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn databases_of_each_browser_are_found() {
+    fn databases_of_all_browsers_are_found() {
         let home = tempfile::tempdir().unwrap();
         let make = |it: &str| {
             fs::create_dir_all(home.path().join(it)).unwrap();

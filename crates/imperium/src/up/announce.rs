@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_is_told_once_until_its_url_changes() {
+    fn an_app_is_printed_once_per_url() {
         let addresses = Addresses {
             http: Vec::new(),
             https: vec!["127.0.0.1:8443".parse().unwrap()],
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn one_app_is_told_once_it_serves() {
+    fn one_app_is_printed_once_it_serves() {
         let addresses = Addresses {
             http: vec!["127.0.0.1:8000".parse().unwrap()],
             https: vec!["127.0.0.1:8443".parse().unwrap()],

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_written() {
+    fn valid_addresses() {
         let at = |text: &str| text.parse().map(Listen::At).unwrap();
         for (text, expected) in [
             ("off", Listen::Off),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_says_what_can() {
+    fn invalid_addresses_are_explained() {
         let refused = |text: &str| text.parse::<Listen>().unwrap_err().to_string();
         for text in ["", "on", "localhost", "http://localhost:80", "::1"] {
             let told = refused(text);

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_lie_above_the_places_that_they_are_put_at() {
+    fn sockets_are_above_the_descriptors_they_are_moved_to() {
         let any = "127.0.0.1:0".parse().unwrap();
         let listeners = Listeners::bind(&[("http", any), ("https", any), ("https", any)]).unwrap();
         assert_eq!(listeners.names(), "http:https:https");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_named_with_the_cure() {
+    fn a_port_in_use_is_reported_with_a_hint() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let error = Listeners::bind(&[("https", address)]).unwrap_err();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_another_machine_is_told() {
+    fn an_address_of_another_machine_is_reported() {
         let error = Listeners::bind(&[("http", "192.0.2.1:8080".parse().unwrap())]).unwrap_err();
         assert!(error.cure().contains("no network interface has 192.0.2.1"), "{}", error.cure());
     }

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn of_all_that_is_told_only_an_end_is_heard_and_of_whom() {
+    async fn only_stopping_notifications_are_returned_with_their_sender() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify.sock");
         let notices = Notices::bind(path.clone()).unwrap();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_was_left_behind_is_replaced() {
+    async fn a_stale_socket_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify.sock");
         drop(Notices::bind(path.clone()).unwrap());

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_that_is_written_is_a_vassals() {
+    fn the_generated_file_is_a_valid_vassal_file() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("assets")).unwrap();
         fs::write(folder.path().join("app.py"), "").unwrap();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_static_folder_is_checked_in_the_words_of_the_option() {
+    fn errors_in_static_folders_use_the_syntax_of_the_option() {
         let folder = tempfile::tempdir().unwrap();
         let shown = folder.path().display();
         assert_eq!(parse_static(&format!("/a/={shown}")), Ok(("/a/".to_owned(), folder.path().to_owned())));

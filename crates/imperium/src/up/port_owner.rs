@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_listens_is_found() {
+    fn the_listening_process_is_found() {
         for address in ["127.0.0.1:0", "[::]:0"] {
             let Ok(listener) = TcpListener::bind(address) else { continue };
             let owner = find(listener.local_addr().unwrap()).unwrap();

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn daemons_are_in_the_private_folder_or_beside_the_command() {
+    fn daemons_are_in_the_private_folder_or_next_to_the_command() {
         let prefix = tempfile::tempdir().unwrap();
         let path = |name: &str| prefix.path().join(name);
         assert_eq!(folder_for(&path("bin/imperium")), path("bin"));

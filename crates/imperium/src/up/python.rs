@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_active_one_comes_first_then_the_nearest() {
+    fn the_active_virtualenv_comes_first_then_the_nearest() {
         let folder = tempfile::tempdir().unwrap();
         let at = |it: &str| folder.path().join(it);
         let make = |it: &str| {

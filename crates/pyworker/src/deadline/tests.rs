@@ -15,7 +15,7 @@ fn look(deadline: &Deadline, second: u32) -> Found {
 }
 
 #[test]
-fn each_end_is_found_once_and_counted_from_the_first_look() {
+fn each_limit_is_reported_once_and_counts_from_the_first_look() {
     let deadline = deadline(60, 60);
     for (second, found) in [
         (100, Found::Nothing),
@@ -32,14 +32,14 @@ fn each_end_is_found_once_and_counted_from_the_first_look() {
 }
 
 #[test]
-fn the_grace_is_no_longer_than_the_limit() {
+fn the_grace_period_is_at_most_the_limit() {
     let deadline = deadline(1, 0);
     let looks = [0, 1, 2].map(|second| look(&deadline, second));
     assert_eq!(looks, [Found::Nothing, EXPIRED, Found::Stuck]);
 }
 
 #[test]
-fn a_response_that_began_in_time_may_go_on() {
+fn a_response_that_started_in_time_may_continue() {
     let deadline = deadline(1, 0);
     assert_eq!(look(&deadline, 1), Found::Nothing);
     assert_eq!((deadline.answer(), deadline.answer()), (Ok(()), Ok(())));
@@ -48,7 +48,7 @@ fn a_response_that_began_in_time_may_go_on() {
 }
 
 #[test]
-fn one_that_comes_late_does_not_begin() {
+fn a_late_response_does_not_start() {
     let deadline = deadline(1, 60);
     assert_eq!((look(&deadline, 1), look(&deadline, 2)), (Found::Nothing, EXPIRED));
     assert_eq!(deadline.answer(), Err(TooLate));
@@ -58,7 +58,7 @@ fn one_that_comes_late_does_not_begin() {
 }
 
 #[test]
-fn without_a_limit_nothing_is_late() {
+fn without_limits_nothing_expires() {
     let deadline = deadline(0, 0);
     assert_eq!((look(&deadline, 1), look(&deadline, 9999)), (Found::Nothing, Found::Nothing));
     assert_eq!(deadline.answer(), Ok(()));
@@ -67,7 +67,7 @@ fn without_a_limit_nothing_is_late() {
 }
 
 #[test]
-fn each_piece_begins_the_idle_time_anew_and_the_first_does() {
+fn each_chunk_restarts_the_idle_limit() {
     let deadline = deadline(100, 10);
     assert_eq!(look(&deadline, 1), Found::Nothing);
     deadline.answer().unwrap();
@@ -80,7 +80,7 @@ fn each_piece_begins_the_idle_time_anew_and_the_first_does() {
 }
 
 #[test]
-fn a_response_that_nobody_reads_holds_its_thread_alone_if_python_runs() {
+fn an_unread_response_only_costs_its_thread_if_python_runs() {
     for (client, cause, second) in [(Client::Waits, Cause::Idle, 11), (Client::Gone, Cause::ClientGone, 6)] {
         for (reached, found) in [(true, Found::Held), (false, Found::Stuck)] {
             let deadline = deadline(100, 10);
@@ -97,7 +97,7 @@ fn a_response_that_nobody_reads_holds_its_thread_alone_if_python_runs() {
 }
 
 #[test]
-fn a_client_that_waited_for_the_response_is_worth_the_worker() {
+fn a_stuck_request_with_a_waiting_client_costs_the_worker() {
     let deadline = deadline(1, 10);
     assert_eq!((look(&deadline, 1), look(&deadline, 2)), (Found::Nothing, EXPIRED));
     deadline.reach();
@@ -105,7 +105,7 @@ fn a_client_that_waited_for_the_response_is_worth_the_worker() {
 }
 
 #[test]
-fn without_an_idle_limit_a_client_that_has_gone_is_noticed_all_the_same() {
+fn a_gone_client_is_noticed_without_an_idle_limit() {
     let deadline = deadline(100, 0);
     deadline.answer().unwrap();
     let looks = [1, 6].map(|it| deadline.look(SECOND * it, Client::Gone));
@@ -113,7 +113,7 @@ fn without_an_idle_limit_a_client_that_has_gone_is_noticed_all_the_same() {
 }
 
 #[test]
-fn what_waits_for_a_slow_client_is_not_idle() {
+fn waiting_for_a_slow_client_is_not_idle() {
     let deadline = deadline(100, 10);
     deadline.answer().unwrap();
     let waiting = deadline.wait_for_client();
@@ -137,7 +137,7 @@ fn reading_the_body_does_not_extend_the_limit_of_the_request() {
 }
 
 #[test]
-fn two_threads_that_wait_for_the_client_are_not_idle_either() {
+fn two_threads_waiting_for_the_client_are_not_idle() {
     let deadline = deadline(100, 10);
     deadline.answer().unwrap();
     let (reading, writing) = (deadline.wait_for_client(), deadline.wait_for_client());
@@ -149,7 +149,7 @@ fn two_threads_that_wait_for_the_client_are_not_idle_either() {
 }
 
 #[test]
-fn what_comes_after_the_body_has_the_idle_time_too() {
+fn closing_the_response_has_the_idle_limit_too() {
     let deadline = deadline(100, 10);
     deadline.answer().unwrap();
     assert_eq!(look(&deadline, 1), Found::Nothing);
@@ -159,7 +159,7 @@ fn what_comes_after_the_body_has_the_idle_time_too() {
 }
 
 #[test]
-fn a_response_without_a_client_is_interrupted_and_nothing_else_is() {
+fn only_responses_in_progress_are_interrupted_without_a_client() {
     let gone = |deadline: &Deadline, second| deadline.look(SECOND * second, Client::Gone);
     let answering = || {
         let deadline = deadline(100, 60);

@@ -32,7 +32,7 @@ fn handed_back(id: u64) -> Message {
 }
 
 #[tokio::test]
-async fn first_come_first_served_and_recalled_only_before_it_began() {
+async fn requests_are_served_in_order_and_recalled_only_before_they_start() {
     let exchanges = Exchanges::default();
     let (session, mut outgoing) = session(&exchanges, 1);
     submit(&exchanges, &session, &[1, 2, 3]);
@@ -47,7 +47,7 @@ async fn first_come_first_served_and_recalled_only_before_it_began() {
 }
 
 #[tokio::test]
-async fn a_cancel_hands_back_what_waits_and_tells_what_has_begun() {
+async fn a_cancel_hands_back_waiting_requests_and_notifies_running_ones() {
     let exchanges = Exchanges::default();
     let (session, mut outgoing) = session(&exchanges, 1);
     submit(&exchanges, &session, &[1, 2]);
@@ -59,7 +59,7 @@ async fn a_cancel_hands_back_what_waits_and_tells_what_has_begun() {
 }
 
 #[tokio::test]
-async fn a_drain_hands_back_what_waits_and_what_comes_later() {
+async fn a_drain_hands_back_waiting_and_later_requests() {
     let exchanges = Exchanges::default();
     let (one, mut to_one) = session(&exchanges, 1);
     submit(&exchanges, &one, &[1, 2]);
@@ -80,7 +80,7 @@ async fn a_drain_hands_back_what_waits_and_what_comes_later() {
 }
 
 #[tokio::test]
-async fn a_lost_session_takes_its_requests_along() {
+async fn a_lost_session_drops_its_requests() {
     let exchanges = Exchanges::default();
     let (one, _to_one) = session(&exchanges, 1);
     let (two, _to_two) = session(&exchanges, 2);
@@ -93,7 +93,7 @@ async fn a_lost_session_takes_its_requests_along() {
 }
 
 #[tokio::test]
-async fn what_waits_for_too_long_is_handed_back() {
+async fn requests_that_wait_too_long_are_handed_back() {
     let exchanges = Exchanges::default();
     let (session, mut outgoing) = session(&exchanges, 1);
     submit(&exchanges, &session, &[1, 2]);
@@ -109,7 +109,7 @@ async fn what_waits_for_too_long_is_handed_back() {
 }
 
 #[test]
-fn what_waits_is_bounded() {
+fn waiting_requests_are_bounded() {
     let exchanges = Exchanges::default();
     let (session, mut outgoing) = session(&exchanges, 1);
     submit(&exchanges, &session, &(0..=WAITING_LIMIT as u64).collect::<Vec<_>>());

@@ -104,7 +104,7 @@ mod tests {
     const LINK: &str = "\nDuring handling of the above exception, another exception occurred:\n\n";
 
     #[test]
-    fn what_belongs_together_is_one_event() {
+    fn related_lines_are_one_event() {
         let traceback = format!("{TRACEBACK}\n{FRAME}ValueError: x");
         let both = format!("{traceback}\n{LINK}{TRACEBACK}\n{FRAME}KeyError: y");
         let (begin, thread) = (format!("{TRACEBACK}\n"), format!("Exception in thread T:\n{traceback}"));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceback_that_nothing_follows_is_not_kept_for_long_and_a_line_is() {
+    fn a_complete_traceback_is_logged_after_a_tick_but_not_an_incomplete_line() {
         let mut pending = Pending::default();
         for write in [TRACEBACK, "\n", FRAME] {
             assert!(pending.push(write.as_bytes()).is_empty());
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_bounded() {
+    fn endless_text_is_bounded() {
         let mut pending = Pending::default();
         let half = vec![b'x'; LIMIT / 2 + 1];
         assert!(pending.push(&half).is_empty());

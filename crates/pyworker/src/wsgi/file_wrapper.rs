@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_left_to_frontd_by_the_name_that_it_knows() {
+    fn a_file_is_passed_to_frontd_with_its_configured_path() {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path();
         fs::create_dir(root.join("2026-11")).unwrap();

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_header_may_have_is_refused() {
+    fn invalid_headers_are_refused() {
         for (name, value) in [
             ("", "x"),
             ("a b", "x"),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_may_be_told_more_than_once() {
+    fn the_same_length_may_be_repeated() {
         for lengths in [&["12", "12"][..], &["12, 12"], &["12 ,12", "12"]] {
             let lengths: Vec<_> = lengths.iter().map(|it| ("Content-Length", *it)).collect();
             let head = head("200 OK", &lengths).unwrap();
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_the_connection_is_given_back() {
+    fn hop_by_hop_headers_are_returned() {
         let mut builder = HeadBuilder::new("200 OK").unwrap();
         assert_eq!(builder.header("Transfer-Encoding", "chunked"), Ok(Some(HopByHop("Transfer-Encoding"))));
         assert_eq!(builder.header("Content-Length", "12"), Ok(None));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_to_be_sent_is_no_header_of_the_response() {
+    fn a_sendfile_header_is_not_part_of_the_response() {
         let path = || file::Name::Path(Bytes::from_static(b"/srv/a b"));
         let location = || file::Name::Location(Bytes::from_static(b"/protected/a%20b"));
         for (header, value, name) in

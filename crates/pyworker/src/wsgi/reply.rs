@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_body_is_as_long_as_promised() {
+    fn a_complete_body_has_the_announced_length() {
         for (method, status, length, given, expected) in [
             (Method::Other, 200, None, "abc", Some("abc")),
             (Method::Other, 200, Some(3), "abc", Some("abc")),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn start_response_may_be_called_again_only_with_an_exception_and_before_the_head_is_sent() {
+    fn start_response_may_be_repeated_only_with_exc_info_before_the_head_is_sent() {
         let (mut reply, _outgoing) = reply(Method::Other);
         assert_eq!(reply.start(head(200, None), Start::First), Ok(()));
         assert_eq!(reply.start(head(200, None), Start::First), Err(AgainError::NoException));
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_piece_asks_for_the_client_and_one_after_the_end_is_refused() {
+    async fn an_empty_chunk_checks_the_client_and_a_late_one_is_refused() {
         let (mut reply, _outgoing) = reply(Method::Other);
         reply.start(head(200, None), Start::First).unwrap();
         assert_eq!(reply.send(Bytes::new()).await, Ok(()));
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_head_goes_out_with_the_first_piece_and_not_again() {
+    async fn the_head_is_sent_once_with_the_first_chunk() {
         let (mut reply, mut outgoing) = reply(Method::Other);
         reply.start(head(200, None), Start::First).unwrap();
         reply.send(Bytes::new()).await.unwrap();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_piece_that_is_all_goes_inline() {
+    fn a_complete_first_chunk_is_sent_inline() {
         let (mut reply, _outgoing) = reply(Method::Other);
         reply.start(head(200, Some(3)), Start::First).unwrap();
         assert!(reply.is_whole(b"abc") && !reply.is_whole(b"ab"));

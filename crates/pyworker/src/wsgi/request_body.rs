@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_hand_is_read_without_waiting() {
+    fn bytes_in_memory_are_read_without_waiting() {
         let (mut body, exchange) = body("one\ntwo\nlast");
         let mut take = |limit, stop| body.take_at_hand(limit, stop).unwrap();
         assert_eq!(take(2, Stop::Never), "on");

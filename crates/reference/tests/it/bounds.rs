@@ -89,7 +89,7 @@ fn beyond(kind: Kind) -> Vec<String> {
 
 /// Error messages use the texts of the reference.
 #[test]
-fn a_wrong_value_is_told_what_its_key_sets() {
+fn a_wrong_value_is_reported_with_the_keys_description() {
     let layout = Layout::under(Path::new("/r")).unwrap();
     let source = Source { path: "/r/frontd.toml".into(), text: "shards = 0".to_owned() };
     let told = FrontdConfig::parse(source, &layout).unwrap_err().to_string();

@@ -61,7 +61,7 @@ fn examples_of_files() {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn no_link_is_broken() {
     let files = markdown(&repository());
     assert!(files.len() > 10, "{files:?}");
     let broken = links::broken(&files);

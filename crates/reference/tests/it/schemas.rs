@@ -20,7 +20,7 @@ fn examples_are_valid() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn mistakes_are_reported() {
     let cases: &[(&str, &str, &str)] = &[
         ("app", "domains = 'x'\ndirectory = 'x'\nwokers = 1", "app: unknown wokers"),
         ("app", "domains = 'x'", "app: missing directory"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use reference::repository;
 
 #[test]
-fn each_promise_of_the_reference_names_a_test_that_exists() {
+fn each_promise_names_an_existing_test() {
     let text = fs::read_to_string(repository().join("SPECIFICATION.md")).unwrap();
     let names: Vec<_> =
         text.split('`').skip(1).step_by(2).filter(|it| it.contains("::") && !it.contains("NAME")).collect();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn those_that_serve_are_kept_and_only_the_missing_are_started() {
+fn serving_workers_are_kept_and_missing_ones_are_started() {
     check(&[
         (0, adopted(1, 4), "publish", Phase::Running),
         (0, adopted(3, 4), "publish", Phase::Running),
@@ -16,7 +16,7 @@ fn those_that_serve_are_kept_and_only_the_missing_are_started() {
 }
 
 #[test]
-fn one_that_stays_silent_is_replaced() {
+fn an_adopted_worker_that_does_not_attach_is_replaced() {
     check(&[
         (0, adopted(1, 4), "publish", Phase::Running),
         (0, want(4, 1), "", Phase::Running),
@@ -27,7 +27,7 @@ fn one_that_stays_silent_is_replaced() {
 }
 
 #[test]
-fn those_of_a_file_that_changed_meanwhile_are_replaced_one_by_one() {
+fn workers_of_a_changed_file_are_replaced_one_by_one() {
     check(&[
         (0, adopted(1, 4), "publish", Phase::Running),
         (0, want(5, 1), "spawn 2@5", Phase::Reloading),
@@ -37,7 +37,7 @@ fn those_of_a_file_that_changed_meanwhile_are_replaced_one_by_one() {
 }
 
 #[test]
-fn those_of_a_file_that_is_gone_are_drained() {
+fn workers_of_a_deleted_file_are_drained() {
     let supervisor = check(&[
         (0, adopted(1, 4), "publish", Phase::Running),
         (0, Event::Removed, "publish, drain 1", Phase::Stopping),
@@ -47,7 +47,7 @@ fn those_of_a_file_that_is_gone_are_drained() {
 }
 
 #[test]
-fn one_that_was_starting_and_one_that_was_draining_go_on() {
+fn starting_and_draining_workers_continue() {
     let starting = adopted_as(1, 4, Adoption::Starting);
     let draining = adopted_as(2, 4, Adoption::Draining);
     check(&[
@@ -61,7 +61,7 @@ fn one_that_was_starting_and_one_that_was_draining_go_on() {
 }
 
 #[test]
-fn a_crash_before_the_file_was_read_is_replaced_once_it_is() {
+fn a_worker_that_crashed_before_the_file_was_read_is_replaced_afterwards() {
     check(&[
         (0, adopted(1, 4), "publish", Phase::Running),
         (1, crashed(1), "publish", Phase::Starting),
@@ -70,7 +70,7 @@ fn a_crash_before_the_file_was_read_is_replaced_once_it_is() {
 }
 
 #[test]
-fn the_code_that_serves_is_known_to_start() {
+fn adopted_code_is_known_to_start() {
     check(&[
         (0, adopted(1, 4), "publish", Phase::Running),
         (0, adopted(2, 5), "publish", Phase::Running),
@@ -83,7 +83,7 @@ fn the_code_that_serves_is_known_to_start() {
 }
 
 #[test]
-fn one_that_the_operator_restarts_takes_its_place_again() {
+fn a_worker_restarted_by_the_operator_keeps_its_number() {
     check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (500, ready(1), "publish", Phase::Running),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_first_crash_is_replaced_at_once_and_the_others_serve_on() {
+fn the_first_crashed_worker_is_replaced_at_once() {
     check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (100, ready(1), "publish", Phase::Running),
@@ -14,7 +14,7 @@ fn the_first_crash_is_replaced_at_once_and_the_others_serve_on() {
 }
 
 #[test]
-fn repeated_crashes_wait_longer_each_time() {
+fn delays_grow_with_repeated_crashes() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -30,7 +30,7 @@ fn repeated_crashes_wait_longer_each_time() {
 }
 
 #[test]
-fn a_worker_that_ran_well_is_replaced_at_once_again() {
+fn the_delay_is_reset_after_a_worker_ran_well() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -44,7 +44,7 @@ fn a_worker_that_ran_well_is_replaced_at_once_again() {
 }
 
 #[test]
-fn all_that_ran_well_and_are_killed_together_are_replaced_at_once() {
+fn workers_that_ran_well_and_are_killed_together_are_replaced_at_once() {
     check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -55,7 +55,7 @@ fn all_that_ran_well_and_are_killed_together_are_replaced_at_once() {
 }
 
 #[test]
-fn an_orderly_exit_unasked_is_replaced_too() {
+fn a_worker_that_exits_normally_without_being_told_is_replaced() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -64,7 +64,7 @@ fn an_orderly_exit_unasked_is_replaced_too() {
 }
 
 #[test]
-fn code_that_broke_under_running_workers_is_retried_slowly() {
+fn code_that_broke_while_workers_serve_is_retried_slowly() {
     check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -81,7 +81,7 @@ fn code_that_broke_under_running_workers_is_retried_slowly() {
 }
 
 #[test]
-fn code_that_broke_is_given_up_once_none_serves() {
+fn broken_code_is_given_up_once_no_worker_serves() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -115,7 +115,7 @@ fn starts_that_failed_before_a_worker_ran_well_are_forgotten() {
 
 /// A worker that has served for long doesn't reset the backoff of starts that fail next to it.
 #[test]
-fn starts_that_keep_failing_beside_a_worker_that_serves_wait_longer_each_time() {
+fn delays_grow_while_starts_fail_next_to_a_serving_worker() {
     let mut steps = vec![
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),

@@ -87,7 +87,7 @@ impl Machine {
 
 /// 200 imports of 1.5 s on 2 cores take 150 s, more than twice the start limit.
 #[test]
-fn a_hundred_apps_boot_on_two_cores_within_the_time_that_each_has() {
+fn a_hundred_apps_start_on_two_cores_within_their_limits() {
     let began = Instant::now();
     let mut machine = Machine::new(2, 100, 2, LIMITS, began);
     for step in 0..2000_u64 {
@@ -118,7 +118,7 @@ fn turns_are_fair() {
 
 /// Half of the apps hang during import. The others start, and replace workers at once.
 #[test]
-fn apps_that_hang_keep_no_other_from_replacing_a_worker() {
+fn hanging_apps_do_not_prevent_others_from_replacing_a_worker() {
     let began = Instant::now();
     let mut machine = Machine::new(2, 10, 1, LIMITS, began);
     let work = |app: usize| if app.is_multiple_of(2) { u64::MAX } else { 500 };
@@ -136,7 +136,7 @@ fn apps_that_hang_keep_no_other_from_replacing_a_worker() {
 }
 
 #[test]
-fn whose_turn_it_is() {
+fn the_order_of_turns() {
     let mut queue = StartQueue::new(2);
     let demand = |is_proven, is_serving| crate::Demand { is_proven, is_serving, has_failed: false };
     let running = |proven, unproven| Running { proven, unproven };
@@ -152,7 +152,7 @@ fn whose_turn_it_is() {
 
 /// Eight apps hang in turn, 60 s in a slot and 60 s in their backoff. A serving app can still be reloaded.
 #[test]
-fn apps_that_hang_do_not_hold_up_a_reload() {
+fn hanging_apps_do_not_delay_a_reload() {
     let began = Instant::now();
     let mut machine = Machine::new(2, 9, 1, LIMITS, began);
     let work = |app: usize| if app == 0 { 500 } else { u64::MAX };
@@ -173,7 +173,7 @@ fn apps_that_hang_do_not_hold_up_a_reload() {
 }
 
 #[test]
-fn each_has_its_turn_after_a_bound() {
+fn each_app_gets_its_turn_eventually() {
     let mut queue = StartQueue::new(1);
     let demand = |is_serving, has_failed| crate::Demand { is_proven: false, is_serving, has_failed };
     // There is always another app without a worker, which goes first.
@@ -188,7 +188,7 @@ fn each_has_its_turn_after_a_bound() {
 }
 
 #[test]
-fn what_has_failed_goes_after_what_has_not() {
+fn failed_apps_come_after_others() {
     let mut queue = StartQueue::new(1);
     let demand = |is_serving, has_failed| crate::Demand { is_proven: false, is_serving, has_failed };
     let waiting = [("a", demand(false, true)), ("b", demand(true, false))];

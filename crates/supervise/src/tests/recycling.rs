@@ -25,7 +25,7 @@ fn check_serving(steps: &[Step]) -> Supervisor {
 }
 
 #[test]
-fn the_new_one_is_ready_before_the_old_one_is_drained() {
+fn the_replacement_is_ready_before_the_old_worker_is_drained() {
     let supervisor = check_serving(&[
         (10, used(1, 99, 1000), "", Phase::Running),
         (20, used(1, 100, 1000), "spawn 3@1", Phase::Running),
@@ -38,7 +38,7 @@ fn the_new_one_is_ready_before_the_old_one_is_drained() {
 }
 
 #[test]
-fn a_life_ends_without_any_word() {
+fn the_maximum_age_needs_no_event() {
     let began = [
         (0, wanted(1, 1, RECYCLE), "spawn 1@1", Phase::Starting),
         (500, ready(1), "publish", Phase::Running),
@@ -52,7 +52,7 @@ fn a_life_ends_without_any_word() {
 }
 
 #[test]
-fn one_after_the_other() {
+fn workers_are_recycled_one_after_another() {
     check_serving(&[
         (10, used(1, 100, 0), "spawn 3@1", Phase::Running),
         (20, used(2, 100, 0), "", Phase::Running),
@@ -76,7 +76,7 @@ fn a_replacement_that_cannot_start_leaves_the_old_one_serving() {
 }
 
 #[test]
-fn memory_that_sinks_again_does_not_call_it_off_and_another_limit_does() {
+fn a_changed_limit_cancels_recycling_but_shrinking_memory_does_not() {
     check_serving(&[
         (10_010, used(1, 1, 2000), "spawn 3@1", Phase::Running),
         (10_020, used(1, 1, 10), "", Phase::Running),
@@ -85,7 +85,7 @@ fn memory_that_sinks_again_does_not_call_it_off_and_another_limit_does() {
 }
 
 #[test]
-fn of_too_many_those_that_have_done_enough_go_first() {
+fn superfluous_workers_due_for_recycling_are_drained_first() {
     check_serving(&[
         (10, used(1, 100, 0), "spawn 3@1", Phase::Running),
         (
@@ -98,7 +98,7 @@ fn of_too_many_those_that_have_done_enough_go_first() {
 }
 
 #[test]
-fn a_reload_replaces_them_anyway() {
+fn a_reload_replaces_workers_due_for_recycling() {
     check_serving(&[
         (10, used(1, 100, 0), "spawn 3@1", Phase::Running),
         (20, wanted(2, 2, RECYCLE), "terminate 3 Superfluous, spawn 4@2, spawn 5@2", Phase::Reloading),
@@ -108,7 +108,7 @@ fn a_reload_replaces_them_anyway() {
 }
 
 #[test]
-fn one_that_crashes_meanwhile_is_no_reason_for_two() {
+fn a_crash_during_recycling_starts_only_one_replacement() {
     check_serving(&[
         (10, used(1, 100, 0), "spawn 3@1", Phase::Running),
         (20, crashed(1), "publish", Phase::Running),
@@ -117,7 +117,7 @@ fn one_that_crashes_meanwhile_is_no_reason_for_two() {
 }
 
 #[test]
-fn the_life_of_an_adopted_one_began_before() {
+fn the_age_of_an_adopted_worker_counts_from_its_start() {
     check(&[
         (0, adopted(1, 1), "publish", Phase::Running),
         (0, wanted(1, 1, RECYCLE), "spawn 2@1", Phase::Running),
@@ -126,7 +126,7 @@ fn the_life_of_an_adopted_one_began_before() {
 
 /// Each new worker exceeds the limit at once. They are replaced less and less often, and this is reported.
 #[test]
-fn a_memory_limit_below_what_the_app_needs_makes_no_loop() {
+fn a_memory_limit_below_the_apps_need_causes_no_loop() {
     let only_memory = Recycle { memory: Some(1000), ..NO_RECYCLING };
     let mut steps = vec![
         (0, wanted(1, 1, only_memory), "spawn 1@1", Phase::Starting),
@@ -156,7 +156,7 @@ fn a_memory_limit_below_what_the_app_needs_makes_no_loop() {
 }
 
 #[test]
-fn an_app_that_leaks_slowly_is_recycled_without_a_word() {
+fn a_slowly_leaking_app_raises_no_warning() {
     let only_memory = Recycle { memory: Some(1000), ..NO_RECYCLING };
     let supervisor = check(&[
         (0, wanted(1, 1, only_memory), "spawn 1@1", Phase::Starting),
@@ -168,7 +168,7 @@ fn an_app_that_leaks_slowly_is_recycled_without_a_word() {
 }
 
 #[test]
-fn the_age_at_which_memory_counts_is_waited_for() {
+fn memory_counts_only_from_the_minimum_age() {
     let only_memory = Recycle { memory: Some(1000), ..NO_RECYCLING };
     let steps = [
         (0, wanted(1, 1, only_memory), "spawn 1@1", Phase::Starting),

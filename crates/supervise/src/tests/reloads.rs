@@ -15,7 +15,7 @@ fn check_serving(steps: &[Step]) -> Supervisor {
 }
 
 #[test]
-fn each_new_one_that_is_ready_drains_an_old_one() {
+fn each_ready_worker_drains_an_old_one() {
     let supervisor = check_serving(&[
         (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
         (200, ready(4), "publish, drain 2", Phase::Reloading),
@@ -40,7 +40,7 @@ fn large_apps_are_replaced_in_steps() {
 }
 
 #[test]
-fn a_new_generation_that_cannot_start_is_abandoned_and_tried_again_slowly() {
+fn a_new_generation_that_cannot_start_is_abandoned_and_retried_slowly() {
     let supervisor = check_serving(&[
         (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
         (200, unusable(3), "abandon reload Unusable, terminate 4 Superfluous", Phase::Running),
@@ -57,7 +57,7 @@ fn a_new_generation_that_cannot_start_is_abandoned_and_tried_again_slowly() {
 }
 
 #[test]
-fn a_new_generation_that_only_an_edit_helps_is_tried_again_when_there_is_one() {
+fn a_new_generation_that_needs_an_edit_is_retried_after_one() {
     let mut steps = vec![
         (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
         (200, needs_edit(3), "abandon reload NeedsEdit, terminate 4 Superfluous", Phase::Running),
@@ -96,7 +96,7 @@ fn a_new_generation_that_cannot_be_spawned_is_abandoned() {
 
 /// The first missing worker is replaced at once. After the next crash, there is a delay as usual.
 #[test]
-fn after_an_abandoned_reload_killed_workers_are_replaced_with_the_version_that_worked() {
+fn after_an_abandoned_reload_killed_workers_are_replaced_with_the_working_version() {
     let supervisor = check_serving(&[
         (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
         (200, needs_edit(3), "abandon reload NeedsEdit, terminate 4 Superfluous", Phase::Running),
@@ -116,7 +116,7 @@ fn after_an_abandoned_reload_killed_workers_are_replaced_with_the_version_that_w
 }
 
 #[test]
-fn what_is_missing_after_an_abandoned_reload_is_told() {
+fn missing_workers_after_an_abandoned_reload_are_reported() {
     let began = Instant::now();
     let supervisor = check_serving(&[
         (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
@@ -133,7 +133,7 @@ fn what_is_missing_after_an_abandoned_reload_is_told() {
 
 /// If no worker serves any more, the version that worked is retried again and again.
 #[test]
-fn an_app_whose_old_workers_die_during_a_reload_goes_back_to_them() {
+fn a_reload_is_abandoned_for_the_old_version_if_its_workers_die() {
     check_serving(&[
         (100, want(2, 1), "publish, drain 2, spawn 3@2", Phase::Reloading),
         (200, crashed(1), "publish", Phase::Starting),
@@ -169,7 +169,7 @@ fn a_reload_after_an_abandoned_one_falls_back_to_the_same_version() {
 }
 
 #[test]
-fn a_later_failure_does_not_abandon_what_has_begun_to_work() {
+fn a_later_failure_does_not_abandon_a_working_generation() {
     check_serving(&[
         (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
         (200, ready(3), "publish, drain 2", Phase::Reloading),
@@ -180,7 +180,7 @@ fn a_later_failure_does_not_abandon_what_has_begun_to_work() {
 }
 
 #[test]
-fn a_reload_overtaken_by_another_starts_anew() {
+fn a_reload_during_a_reload_starts_over() {
     check_serving(&[
         (100, want(2, 2), "spawn 3@2, spawn 4@2", Phase::Reloading),
         (200, ready(3), "publish, drain 2", Phase::Reloading),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn more_are_started_beside_those_that_serve() {
+fn additional_workers_start_next_to_serving_ones() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -26,7 +26,7 @@ fn the_highest_numbers_are_drained_first() {
 }
 
 #[test]
-fn those_that_do_not_serve_yet_are_stopped_first() {
+fn starting_workers_are_stopped_first() {
     check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (0, ready(2), "publish", Phase::Running),
@@ -36,7 +36,7 @@ fn those_that_do_not_serve_yet_are_stopped_first() {
 }
 
 #[test]
-fn a_number_is_taken_again_only_when_its_process_has_gone() {
+fn a_number_is_reused_only_after_its_process_has_exited() {
     check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -50,7 +50,7 @@ fn a_number_is_taken_again_only_when_its_process_has_gone() {
 }
 
 #[test]
-fn more_while_nobody_can_start_are_tried_slowly() {
+fn additional_workers_are_retried_slowly_while_starts_fail() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),

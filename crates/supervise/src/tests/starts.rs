@@ -27,7 +27,7 @@ fn many_start_a_few_at_a_time() {
 }
 
 #[test]
-fn what_only_an_edit_helps_is_given_up() {
+fn starts_that_need_an_edit_are_given_up() {
     let supervisor = check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (500, needs_edit(1), "", Phase::Starting),
@@ -41,7 +41,7 @@ fn what_only_an_edit_helps_is_given_up() {
 }
 
 #[test]
-fn what_was_given_up_is_tried_again_in_a_new_generation() {
+fn a_new_generation_is_tried_after_giving_up() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (500, needs_edit(1), "publish, give up NeedsEdit", Phase::Failed),
@@ -51,7 +51,7 @@ fn what_was_given_up_is_tried_again_in_a_new_generation() {
 }
 
 #[test]
-fn what_was_given_up_is_tried_again_when_the_apps_files_have_changed() {
+fn starts_are_retried_when_the_apps_files_have_changed() {
     let supervisor = check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (500, needs_edit(1), "", Phase::Starting),
@@ -66,7 +66,7 @@ fn what_was_given_up_is_tried_again_when_the_apps_files_have_changed() {
 
 /// During the backoff, requests are refused at once, instead of being queued until they time out.
 #[test]
-fn an_app_whose_imports_fail_refuses_until_a_worker_is_ready() {
+fn an_app_whose_imports_fail_refuses_requests_until_a_worker_is_ready() {
     let mut steps = vec![
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (500, unusable(1), "publish", Phase::BackingOff),
@@ -78,7 +78,7 @@ fn an_app_whose_imports_fail_refuses_until_a_worker_is_ready() {
 }
 
 #[test]
-fn one_that_starts_after_all_disproves_the_doubt() {
+fn a_start_that_succeeds_clears_the_doubt() {
     check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (500, unusable(1), "", Phase::Starting),
@@ -89,7 +89,7 @@ fn one_that_starts_after_all_disproves_the_doubt() {
 }
 
 #[test]
-fn a_start_that_takes_too_long_is_killed_and_tried_again() {
+fn a_start_that_takes_too_long_is_killed_and_retried() {
     check_wake(&[(0, want(1, 1), "spawn 1@1", Phase::Starting)], Some(60_000));
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
@@ -101,7 +101,7 @@ fn a_start_that_takes_too_long_is_killed_and_tried_again() {
 }
 
 #[test]
-fn a_start_that_crashes_is_tried_one_at_a_time_with_a_backoff() {
+fn crashing_starts_are_retried_one_at_a_time_with_a_backoff() {
     check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (50, crashed(1), "", Phase::Starting),
@@ -115,7 +115,7 @@ fn a_start_that_crashes_is_tried_one_at_a_time_with_a_backoff() {
 }
 
 #[test]
-fn a_process_that_cannot_be_made_is_tried_with_a_backoff() {
+fn failed_spawns_are_retried_with_a_backoff() {
     let steps = [
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, Event::SpawnFailed { number: 1 }, "", Phase::BackingOff),
@@ -126,7 +126,7 @@ fn a_process_that_cannot_be_made_is_tried_with_a_backoff() {
 
 /// For example a missing user. Requests are refused at once, and attempts continue.
 #[test]
-fn an_app_whose_processes_cannot_be_made_as_asked_for_refuses_until_a_worker_is_ready() {
+fn an_app_whose_spawns_are_refused_refuses_requests_until_a_worker_is_ready() {
     let mut steps = vec![
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, Event::SpawnRefused { number: 1 }, "publish", Phase::BackingOff),
@@ -141,12 +141,12 @@ fn an_app_whose_processes_cannot_be_made_as_asked_for_refuses_until_a_worker_is_
 }
 
 #[test]
-fn an_orderly_exit_before_ready_is_a_failed_start() {
+fn a_normal_exit_before_ready_is_a_failed_start() {
     check(&[(0, want(1, 1), "spawn 1@1", Phase::Starting), (50, ended(1), "", Phase::BackingOff)]);
 }
 
 #[test]
-fn what_is_said_of_a_worker_that_is_gone_does_nothing() {
+fn events_of_a_worker_that_is_gone_are_ignored() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (1, ready(7), "", Phase::Starting),
@@ -158,7 +158,7 @@ fn what_is_said_of_a_worker_that_is_gone_does_nothing() {
 }
 
 #[test]
-fn an_import_that_fails_is_retried_forever_with_a_wait_of_up_to_a_minute() {
+fn a_failing_import_is_retried_forever_with_delays_up_to_a_minute() {
     let mut steps = vec![(0, want(1, 1), "spawn 1@1", Phase::Starting)];
     let mut at = 0;
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60] {

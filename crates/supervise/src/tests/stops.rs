@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_removed_app_drains_all_and_is_gone() {
+fn a_removed_app_is_drained_and_gone() {
     let supervisor = check(&[
         (0, want(1, 2), "spawn 1@1, spawn 2@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -16,7 +16,7 @@ fn a_removed_app_drains_all_and_is_gone() {
 }
 
 #[test]
-fn an_app_that_comes_back_before_it_is_gone_starts_anew() {
+fn an_app_that_comes_back_while_it_drains_starts_over() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -43,7 +43,7 @@ fn a_drain_beyond_its_grace_is_terminated_then_killed() {
 }
 
 #[test]
-fn the_ends_of_drains_and_of_kills_are_waited_for() {
+fn draining_and_killed_processes_are_awaited() {
     let drained = [
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),
@@ -57,7 +57,7 @@ fn the_ends_of_drains_and_of_kills_are_waited_for() {
 }
 
 #[test]
-fn one_that_drains_by_itself_is_replaced() {
+fn a_worker_that_drains_on_its_own_is_replaced() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),

@@ -15,7 +15,7 @@ fn check_two(steps: &[Step]) {
 }
 
 #[test]
-fn one_that_is_stuck_takes_no_more_and_is_replaced_then_killed() {
+fn a_stuck_worker_is_replaced_then_killed() {
     check_two(&[
         (100, Event::Stuck { number: 1 }, "publish, drain 1, spawn 3@1", Phase::Running),
         (100, Event::Stuck { number: 1 }, "", Phase::Running),
@@ -27,7 +27,7 @@ fn one_that_is_stuck_takes_no_more_and_is_replaced_then_killed() {
 }
 
 #[test]
-fn one_whose_threads_are_all_held_is_drained_once_another_is_ready() {
+fn a_worker_with_all_threads_held_is_drained_once_another_is_ready() {
     check_two(&[
         (100, Event::Held { number: 1 }, "spawn 3@1", Phase::Running),
         (100, Event::Held { number: 1 }, "", Phase::Running),
@@ -50,7 +50,7 @@ fn one_whose_threads_are_all_held_is_drained_once_another_is_ready() {
 }
 
 #[test]
-fn one_whose_threads_are_all_held_stays_so_whatever_the_limits_and_goes_first() {
+fn a_worker_with_all_threads_held_is_drained_first_whatever_the_limits() {
     let recycle = Recycle { requests: Some(100), ..NO_RECYCLING };
     let limited = Event::Wanted { generation: 1, workers: 2, limits: Limits { recycle, ..LIMITS } };
     let usage = Usage { requests: 100, memory: 0 };
@@ -68,7 +68,7 @@ fn one_whose_threads_are_all_held_stays_so_whatever_the_limits_and_goes_first() 
 }
 
 #[test]
-fn one_that_is_frozen_is_replaced_and_killed() {
+fn a_frozen_worker_is_replaced_and_killed() {
     check_two(&[
         (100, Event::Detached { number: 2 }, "", Phase::Running),
         (5_099, Event::Tick, "", Phase::Running),
@@ -78,7 +78,7 @@ fn one_that_is_frozen_is_replaced_and_killed() {
 }
 
 #[test]
-fn one_that_attaches_again_is_not_frozen() {
+fn a_worker_that_attaches_again_is_not_frozen() {
     check_two(&[
         (100, Event::Detached { number: 2 }, "", Phase::Running),
         (5_000, Event::Attached { number: 2 }, "", Phase::Running),
@@ -87,7 +87,7 @@ fn one_that_attaches_again_is_not_frozen() {
 }
 
 #[test]
-fn one_that_drains_may_be_silent() {
+fn a_draining_worker_need_not_be_attached() {
     check(&[
         (0, want(1, 1), "spawn 1@1", Phase::Starting),
         (0, ready(1), "publish", Phase::Running),

@@ -27,7 +27,7 @@ async fn ready(source: &str) -> (Worker, Front) {
 }
 
 #[tokio::test]
-async fn a_piece_does_not_wait_for_the_next() {
+async fn a_chunk_does_not_wait_for_the_next() {
     let app = r#"
 import os, time
 
@@ -77,7 +77,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_holds_the_app_up_and_nobody_else() {
+async fn a_client_that_does_not_read_blocks_only_its_own_request() {
     let app = r#"
 made = 0
 
@@ -106,7 +106,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_whole_is_told_from_one_that_is() {
+async fn an_incomplete_body_is_distinguished_from_a_complete_one() {
     let app = r#"
 def body(pieces):
     yield from pieces
@@ -135,7 +135,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn what_is_longer_than_its_content_length_is_cut_off() {
+async fn a_body_is_truncated_to_its_content_length() {
     let app = r#"
 def application(environ, start_response):
     start_response("200 OK", [("Content-Length", "5")])
@@ -172,7 +172,7 @@ def application(environ, start_response):
 "#;
 
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_body() {
+async fn a_disconnected_client_ends_the_body() {
     let (worker, mut front) = ready(ENDLESS).await;
     for (path, by_call, recorded) in [
         ("/", true, "closed"),
@@ -194,7 +194,7 @@ async fn a_client_that_leaves_ends_the_body() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_cut_is_an_error_for_the_app() {
+async fn a_truncated_upload_is_an_error_for_the_app() {
     let app = r#"
 def application(environ, start_response):
     try:
@@ -215,7 +215,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn an_upload_that_nobody_reads_is_not_asked_for() {
+async fn an_upload_that_the_app_does_not_read_is_not_requested() {
     let app = r#"
 kept = None
 

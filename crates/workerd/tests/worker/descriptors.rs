@@ -37,7 +37,7 @@ async fn open(socket: &Path) -> Front {
 }
 
 #[tokio::test]
-async fn it_neither_spins_nor_loses_requests() {
+async fn without_descriptors_a_worker_neither_spins_nor_loses_requests() {
     let mut worker = App::new(APP).ready().await;
     let mut front = worker.front(1).await;
     let held = within(front.fetch(get("/exhaust"))).await.body;

@@ -56,7 +56,7 @@ async fn body(front: &mut Front) -> String {
 }
 
 #[tokio::test]
-async fn what_waits_is_recalled_while_python_is_busy() {
+async fn waiting_requests_are_recalled_while_python_is_busy() {
     let (worker, mut front, first) = busy().await;
     let second = front.send(get(&target(&worker, "second"))).await;
     let third = front.send(get(&target(&worker, "third"))).await;
@@ -71,7 +71,7 @@ async fn what_waits_is_recalled_while_python_is_busy() {
 }
 
 #[tokio::test]
-async fn an_answer_does_not_wait_for_the_next_request() {
+async fn a_response_does_not_wait_for_the_next_request() {
     let (worker, mut front, _) = busy().await;
     open_gate(&worker, "second");
     front.send(get(&target(&worker, "second"))).await;
@@ -84,7 +84,7 @@ async fn an_answer_does_not_wait_for_the_next_request() {
 }
 
 #[tokio::test]
-async fn only_an_unsafe_request_is_told_to_have_begun_and_before_python_runs() {
+async fn only_the_start_of_an_unsafe_request_is_reported_before_python_runs() {
     let app = r#"
 import os, signal
 
@@ -106,7 +106,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn a_drain_finishes_what_has_begun_and_gives_back_the_rest() {
+async fn a_drain_finishes_running_requests_and_hands_back_the_rest() {
     let (mut worker, mut front, _) = busy().await;
     let second = front.send(post(&target(&worker, "second"), "x")).await;
     worker.emperor.drain(60_000).await;
@@ -125,7 +125,7 @@ async fn a_drain_finishes_what_has_begun_and_gives_back_the_rest() {
 }
 
 #[tokio::test]
-async fn a_frontd_that_breaks_takes_its_requests_along() {
+async fn requests_of_a_lost_frontd_are_dropped() {
     let (worker, front, _) = busy().await;
     let mut other = worker.front(2).await;
     let mut front = front;

@@ -36,7 +36,7 @@ def application(environ, start_response):
 "#;
 
 #[tokio::test]
-async fn they_are_called_while_every_thread_is_busy_and_one_that_hangs_is_ended() {
+async fn exit_hooks_run_while_all_threads_are_busy_and_hanging_ones_are_interrupted() {
     let mut worker = App::new(APP).ready().await;
     let mut front = worker.front(1).await;
     let id = within(front.send(get("/hold"))).await;
@@ -52,7 +52,7 @@ async fn they_are_called_while_every_thread_is_busy_and_one_that_hangs_is_ended(
 }
 
 #[tokio::test]
-async fn one_that_cannot_be_ended_holds_up_neither_requests_nor_the_end() {
+async fn an_uninterruptible_exit_hook_delays_neither_requests_nor_the_exit() {
     let app = APP.replace("time.sleep(0.001)", "hang()");
     let hang = "\ndef hang():\n    try:\n        while True:\n            time.sleep(0.001)\n    except TimeoutError:\n        hang()\n";
     let mut worker = App::new(&format!("{app}{hang}")).ready().await;

@@ -23,7 +23,7 @@ fn terminate(worker: &Worker) {
 }
 
 #[tokio::test]
-async fn it_becomes_the_apps_python() {
+async fn workerd_becomes_the_apps_python() {
     let app = r#"
 import json, os, sys
 
@@ -55,7 +55,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn it_measures_its_private_memory_where_all_that_is_resident_is_over_the_limit() {
+async fn private_memory_is_measured_if_resident_memory_exceeds_the_limit() {
     let limit = |recycle_memory| App { recycle_memory, ..App::new(HELLO) };
     let mut worker = limit(1).ready().await;
     let load = within(worker.emperor.load()).await;
@@ -67,7 +67,7 @@ async fn it_measures_its_private_memory_where_all_that_is_resident_is_over_the_l
 }
 
 #[tokio::test]
-async fn it_serves_in_a_pid_namespace_that_its_session_was_not_made_in() {
+async fn a_worker_serves_in_a_pid_namespace_without_its_session_leader() {
     let worker = App { own_pids: true, ..App::new(HELLO) }.ready().await;
     assert_eq!(within(worker.front(1).await.fetch(get("/"))).await.body, "hello");
 }
@@ -148,7 +148,7 @@ async fn a_missing_package_is_named_with_the_interpreter_and_how_to_install_it()
 }
 
 #[tokio::test]
-async fn a_developer_is_told_by_emperord_and_not_by_each_try() {
+async fn in_development_failures_are_not_logged_by_each_attempt() {
     let mut worker = App { development: true, ..App::new("import no_such_module") }.start();
     worker.hello().await;
     assert!(worker.fails().await.traceback.contains("import no_such_module"));
@@ -157,7 +157,7 @@ async fn a_developer_is_told_by_emperord_and_not_by_each_try() {
 }
 
 #[tokio::test]
-async fn an_app_is_found_in_every_way_it_can_be_named() {
+async fn an_app_is_found_by_every_kind_of_name() {
     let source = &format!("{HELLO}\nclass site:\n    app = staticmethod(application)\n");
     for app in ["app:application", "app", "app.py:application", "app.py", "app:site.app"] {
         let worker = App { app, ..App::new(source) }.ready().await;
@@ -197,7 +197,7 @@ async fn an_interpreter_that_cannot_be_used_says_why() {
 }
 
 #[tokio::test]
-async fn what_the_app_prints_is_logged() {
+async fn printed_text_is_logged() {
     let app = r#"
 import atexit, logging, sys, traceback
 logging.basicConfig(level=logging.INFO)
@@ -240,7 +240,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn it_serves_on_without_emperord_and_attaches_to_the_next() {
+async fn a_worker_serves_without_emperord_and_attaches_to_the_next() {
     let mut worker = App::new(HELLO).start();
     let hello = worker.hello().await;
     let ready = worker.becomes_ready().await;
@@ -276,7 +276,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn a_child_of_the_app_ends_at_sigterm_and_the_worker_does_not() {
+async fn sigterm_stops_a_child_of_the_app_but_not_the_worker() {
     let app = r#"
 import os, signal, time
 
@@ -297,7 +297,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn a_drain_has_an_end() {
+async fn a_drain_has_a_deadline() {
     let app = r#"
 def application(environ, start_response):
     open(environ["QUERY_STRING"], "w").close()
@@ -334,7 +334,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn a_signal_is_handled_while_nothing_is_asked() {
+async fn a_signal_is_handled_while_no_request_runs() {
     let app = r#"
 import signal, sys
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
@@ -357,7 +357,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn the_apps_own_signal_handler_is_left_alone() {
+async fn the_apps_own_signal_handler_is_kept() {
     let app = r#"
 import signal
 signal.signal(signal.SIGTERM, lambda *_: print("handled by the app"))

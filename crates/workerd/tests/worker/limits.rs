@@ -67,7 +67,7 @@ async fn seen(front: &mut Front) -> String {
 }
 
 #[tokio::test]
-async fn a_thread_of_the_app_does_not_take_the_exception_meant_for_the_call() {
+async fn only_the_thread_of_the_request_gets_the_exception() {
     for (path, helper) in [("/read", "OSError"), ("/write", "BrokenPipeError")] {
         let worker = App::new(APP).ready().await;
         let mut front = worker.front(1).await;
@@ -79,7 +79,7 @@ async fn a_thread_of_the_app_does_not_take_the_exception_meant_for_the_call() {
 }
 
 #[tokio::test]
-async fn time_that_frontd_takes_is_not_the_idleness_of_the_app() {
+async fn waiting_for_frontd_does_not_count_as_idle() {
     let worker = App::new(APP).ready().await;
     let mut front = worker.front(1).await;
     let answered = Request { idle_milliseconds: 200, ..get("/late") };

@@ -7,7 +7,7 @@ use crate::front::{get, header, post, request};
 use crate::process::{App, within};
 
 #[tokio::test]
-async fn answers_inline() {
+async fn a_small_response_is_sent_inline() {
     let app = r#"
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("Connection", "close")])
@@ -24,7 +24,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn the_environ_is_whole() {
+async fn the_environ_is_complete() {
     let app = r#"
 import json
 
@@ -87,7 +87,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn the_body_is_read_in_every_way() {
+async fn the_body_can_be_read_in_every_way() {
     let app = r#"
 def application(environ, start_response):
     start_response("200 OK", [])
@@ -174,7 +174,7 @@ def application(environ, start_response):
 "#;
 
 #[tokio::test]
-async fn every_answer_and_every_failure() {
+async fn every_kind_of_response_and_failure() {
     let mut worker = App::new(ANSWERS).ready().await;
     let mut front = worker.front(1).await;
     let rows = within(front.fetch(get("/"))).await.body;
@@ -199,7 +199,7 @@ async fn every_answer_and_every_failure() {
 }
 
 #[tokio::test]
-async fn what_has_to_be_closed_is_closed_and_the_answer_does_not_wait_for_it() {
+async fn iterables_are_closed_and_the_response_does_not_wait_for_it() {
     let app = r#"
 import os, time
 
@@ -264,7 +264,7 @@ def application(environ, start_response):
 }
 
 #[tokio::test]
-async fn only_in_development_does_a_response_say_why_the_app_failed() {
+async fn only_in_development_a_response_contains_the_traceback() {
     let app = r#"
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/started":

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_etc_is_configuration() {
+    fn files_in_etc_are_conffiles() {
         let version = Version { text: "1.2.3".to_owned(), epoch: 7 };
         let mut data = Tree::default();
         data.put("etc/a.toml", Kind::Plain, "a");

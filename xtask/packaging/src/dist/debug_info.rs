@@ -79,7 +79,7 @@ mod tests {
 
     /// The id doesn't depend on a previous id, and therefore not on the debug symbols.
     #[test]
-    fn both_have_the_same_id_which_is_of_what_runs() {
+    fn both_files_have_an_id_that_depends_on_the_stripped_program() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("program");
         let id = |path: &Path| {

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn this_very_program_tells_what_it_needs() {
+    fn the_requirements_of_this_program() {
         let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert!(newest_glibc(&bytes).unwrap() >= Glibc(2, 2));
         assert!(newest_glibc(b"no program").is_err());

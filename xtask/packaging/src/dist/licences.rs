@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_words_come_once() {
+    fn identical_texts_are_included_once() {
         let folder = tempfile::tempdir().unwrap();
         let package = |name: &str, licence: &str| {
             let its = folder.path().join(name);

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_linked_and_nothing_else() {
+    fn only_linked_crates_are_included() {
         let packages = packages(Target::HOST).unwrap();
         let has = |name: &str| packages.values().any(|it| it.name == name);
         for (name, expected) in [

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_lead_to_what_is_installed() {
+    fn links_refer_to_installed_files() {
         for (page, text, expected) in [
             ("README.md", "see [deploy/README.md](deploy/README.md).", "see [guide.md](guide.md)."),
             ("README.md", "see [the guide](deploy/README.md#x) [1]", "see [the guide](guide.md#x) [1]"),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_has_its_place() {
+    fn every_page_is_installed() {
         let mut tree = Tree::default();
         put(&mut tree).unwrap();
         let files: Vec<_> = tree.files().map(|(path, _)| path.to_owned()).collect();

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_come_once_and_before_their_files() {
+    fn folders_are_added_once_before_their_files() {
         let mut tree = Tree::default();
         tree.put("usr/lib/b", Kind::Plain, "2");
         tree.put("usr/bin/a", Kind::Program, "1");

@@ -87,7 +87,7 @@ mod tests {
 
     /// Commands mentioned in the text also appear in a command block, so they are tested.
     #[test]
-    fn no_command_stands_in_the_text_alone() {
+    fn commands_in_the_text_are_also_in_blocks() {
         let text = fs::read_to_string(xtask::root().join("deploy/README.md")).unwrap();
         let commands: Vec<_> = Guide::parse(&text).0.iter().flat_map(|it| it.blocks.clone()).collect();
         let outside = text.split("\n```").step_by(2);

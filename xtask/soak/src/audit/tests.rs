@@ -59,7 +59,7 @@ fn answered() {
 }
 
 #[test]
-fn an_unsafe_request_fails_with_its_worker_alone() {
+fn an_unsafe_request_may_fail_only_with_its_worker() {
     check(EchoBody, [9, 11], Status(502), &[KILLED], &Excused(Excuse::Begun));
     check(EchoBody, [9, 11], Status(502), &[], &Excused(Excuse::Beginning));
     broken(EchoBody, [9, 11], Status(502), &[WELL]);
@@ -70,20 +70,20 @@ fn an_unsafe_request_fails_with_its_worker_alone() {
 }
 
 #[test]
-fn a_safe_request_fails_with_two_workers() {
+fn a_safe_request_may_fail_only_with_two_workers() {
     broken(Echo, [9, 11], Status(502), &[KILLED]);
     check(Echo, [9, 21], Status(502), &[KILLED], &Excused(Excuse::Twice));
 }
 
 #[test]
-fn a_response_is_cut_with_its_worker() {
+fn a_response_may_be_cut_only_with_its_worker() {
     check(stream(), [9, 11], cut(), &[KILLED], &Excused(Excuse::Cut));
     broken(stream(), [9, 11], cut(), &[WELL]);
     broken(stream(), [1, 2], cut(), &[KILLED]);
 }
 
 #[test]
-fn a_frozen_worker_keeps_what_it_has() {
+fn a_frozen_worker_keeps_its_requests() {
     check(Echo, [20, 24], Status(504), &[], &Excused(Excuse::Frozen));
     check(EchoBody, [19, 24], Status(504), &[FROZEN], &Excused(Excuse::Frozen));
     broken(Echo, [20, 22], Status(504), &[FROZEN]);
@@ -92,7 +92,7 @@ fn a_frozen_worker_keeps_what_it_has() {
 }
 
 #[test]
-fn who_exits_is_harmed_by_the_request() {
+fn a_worker_that_exits_is_harmed_by_its_request() {
     let mut journals = Journals::default();
     journals.note(WELL, "1\n2\n").unwrap();
     let deadly = entry(Deadly, [1, 3], Right);
@@ -103,7 +103,7 @@ fn who_exits_is_harmed_by_the_request() {
 }
 
 #[test]
-fn a_pause_is_a_time_without_a_right_answer() {
+fn a_pause_is_a_time_without_a_correct_response() {
     let entries = [[0, 2], [0, 3], [2, 9]].map(|span| entry(Echo, span, Right));
     let failed = entry(Echo, [3, 5], Status(502));
     let pauses = pauses(&[&entries[..], &[failed]].concat(), seconds(11));

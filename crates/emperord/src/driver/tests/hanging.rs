@@ -99,7 +99,7 @@ async fn blog_is_supervised(root: &Root, emperor: &Emperor) {
 }
 
 #[tokio::test]
-async fn a_file_whose_user_cannot_be_looked_up_holds_up_no_other_app() {
+async fn a_hanging_user_lookup_delays_no_other_app() {
     let root = Root::new();
     root.write("blog", 1, "");
     root.write("stuck", 1, "");
@@ -144,7 +144,7 @@ impl Launcher for Panicking {
 }
 
 #[tokio::test]
-async fn a_question_that_panics_is_answered_with_an_error() {
+async fn a_lookup_that_panics_is_an_error() {
     let root = Root::new();
     root.write("blog", 1, "");
     root.write("stuck", 1, "");
@@ -158,7 +158,7 @@ async fn a_question_that_panics_is_answered_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_start_that_hangs_holds_up_no_other_app_and_no_shutdown() {
+async fn a_hanging_start_delays_no_other_app_and_no_shutdown() {
     let root = Root::new();
     root.write("blog", 1, "");
     root.write("stuck", 3, "");

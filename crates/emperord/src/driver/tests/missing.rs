@@ -17,7 +17,7 @@ async fn serving(root: &Root) -> Emperor {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_emptied_ends_no_app_until_the_operator_says_so() {
+async fn apps_of_an_emptied_folder_run_until_the_operator_forgets_them() {
     let root = Root::new();
     let emperor = serving(&root).await;
     root.delete("blog");
@@ -42,7 +42,7 @@ async fn a_folder_that_is_emptied_ends_no_app_until_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn files_that_are_missing_when_emperord_starts_end_no_app() {
+async fn files_that_are_missing_at_the_start_stop_no_app() {
     let root = Root::new();
     let emperor = serving(&root).await;
     let before = emperor.app_until("blog", |_| true).await;

@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::routes::RouteState;
 
 #[tokio::test]
-async fn an_order_that_is_called_off_holds_its_number_until_it_has_ended() {
+async fn a_cancelled_order_keeps_its_number_until_it_has_completed() {
     let (root, manager) = (Root::new(), Manager::default());
     root.write("blog", 2, "");
     let emperor = Emperor::start_with(&root, Arc::new(manager.clone()));
@@ -48,7 +48,7 @@ async fn a_start_that_systemd_refuses_fails_the_app_at_once() {
 }
 
 #[tokio::test]
-async fn an_app_is_over_once_what_was_ordered_for_it_has_ended() {
+async fn an_app_is_removed_once_its_orders_have_completed() {
     let (root, manager) = (Root::new(), Manager::default());
     root.write("blog", 1, "");
     let emperor = Emperor::start_with(&root, Arc::new(manager.clone()));
@@ -62,7 +62,7 @@ async fn an_app_is_over_once_what_was_ordered_for_it_has_ended() {
 }
 
 #[tokio::test]
-async fn another_stop_is_told_to_the_manager_and_how_a_worker_ended_is_heard_of_it() {
+async fn the_manager_gets_a_changed_stop_limit_and_reports_exits() {
     let (root, manager) = (Root::new(), Manager::default());
     root.write("blog", 1, "");
     let emperor = Emperor::start_with(&root, Arc::new(manager.clone()));
@@ -79,7 +79,7 @@ async fn another_stop_is_told_to_the_manager_and_how_a_worker_ended_is_heard_of_
 }
 
 #[tokio::test]
-async fn a_worker_that_its_manager_does_not_stop_is_told_itself() {
+async fn a_worker_gets_sigterm_if_the_manager_cannot_stop_it() {
     // The worker's parent prints how it exited. It isn't a child of this process, which would reap it as an
     // unknown orphan.
     let script = "(sleep 1000 & echo $!; wait $!; echo $?) &";

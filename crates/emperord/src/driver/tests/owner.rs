@@ -14,7 +14,7 @@ const BIN: u32 = 2;
 const NOBODY: u32 = 65_534;
 
 #[tokio::test]
-async fn the_owner_at_the_time_of_a_version_runs_it_until_it_is_read_anew() {
+async fn a_version_keeps_the_owner_it_was_accepted_with() {
     skip::needs_root!();
     let root = Root::open_to_all();
     let site = root.path().join("site");
@@ -43,7 +43,7 @@ async fn the_owner_at_the_time_of_a_version_runs_it_until_it_is_read_anew() {
 }
 
 #[tokio::test]
-async fn a_folder_that_does_not_tell_a_user_is_refused_and_the_version_before_serves_on() {
+async fn a_folder_without_a_trusted_owner_is_refused_and_the_old_version_serves() {
     skip::needs_root!();
     let root = Root::open_to_all();
     root.write("blog", 1, "");

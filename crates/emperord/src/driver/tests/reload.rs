@@ -10,7 +10,7 @@ use crate::driver::{Command, Reason};
 const WATCH: &str = "[reload]\nwatch = true\n";
 
 #[tokio::test]
-async fn an_edit_brings_new_workers_before_the_old_ones_go() {
+async fn an_edit_starts_new_workers_before_the_old_ones_stop() {
     let root = Root::new();
     let folder = root.write_in_folder("blog", WATCH);
     let emperor = Emperor::start(&root);
@@ -28,7 +28,7 @@ async fn an_edit_brings_new_workers_before_the_old_ones_go() {
 }
 
 #[tokio::test]
-async fn a_broken_edit_leaves_the_old_worker_and_the_next_one_recovers() {
+async fn a_broken_edit_keeps_the_old_worker_and_the_next_edit_recovers() {
     let root = Root::new();
     let folder = root.write_in_folder("blog", WATCH);
     let emperor = Emperor::start(&root);
@@ -52,7 +52,7 @@ async fn a_broken_edit_leaves_the_old_worker_and_the_next_one_recovers() {
 }
 
 #[tokio::test]
-async fn a_first_version_that_does_not_start_is_tried_again_after_a_save() {
+async fn a_first_version_that_does_not_start_is_retried_after_a_save() {
     let root = Root::new();
     let folder = root.write_in_folder("blog", WATCH);
     let emperor = Emperor::start(&root);
@@ -66,7 +66,7 @@ async fn a_first_version_that_does_not_start_is_tried_again_after_a_save() {
 }
 
 #[tokio::test]
-async fn a_mistake_in_the_file_of_the_app_is_still_told_after_a_reload() {
+async fn errors_in_the_vassal_file_are_still_reported_after_a_reload() {
     let root = Root::new();
     let folder = root.write_in_folder("blog", WATCH);
     let emperor = Emperor::start(&root);
@@ -79,7 +79,7 @@ async fn a_mistake_in_the_file_of_the_app_is_still_told_after_a_reload() {
 }
 
 #[tokio::test]
-async fn without_the_key_an_edit_changes_nothing() {
+async fn edits_are_ignored_without_reload_watch() {
     let root = Root::new();
     let folder = root.write_in_folder("blog", "");
     let watched = root.write_in_folder("shop", WATCH);

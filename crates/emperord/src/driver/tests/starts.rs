@@ -23,7 +23,7 @@ async fn abandoned(root: &Root) -> Emperor {
 }
 
 #[tokio::test]
-async fn after_an_abandoned_reload_a_killed_worker_is_replaced_by_one_of_the_version_that_worked() {
+async fn after_an_abandoned_reload_killed_workers_run_the_working_version() {
     let root = Root::new();
     let emperor = abandoned(&root).await;
     Worker::attach_serving(&emperor, "blog", 1).await.kill();
@@ -40,7 +40,7 @@ async fn after_an_abandoned_reload_a_killed_worker_is_replaced_by_one_of_the_ver
 }
 
 #[tokio::test]
-async fn the_next_emperord_knows_the_version_that_worked() {
+async fn the_next_emperord_knows_the_working_version() {
     let root = Root::new();
     let emperor = abandoned(&root).await;
     emperor.stop().await;
@@ -59,7 +59,7 @@ async fn the_next_emperord_knows_the_version_that_worked() {
 }
 
 #[tokio::test]
-async fn an_app_that_only_an_edit_helps_is_tried_again_when_its_own_files_change() {
+async fn an_app_that_needs_an_edit_is_retried_when_its_source_files_change() {
     let root = Root::new();
     let folder = root.write_in_folder("blog", "python = \"/bin/true\"\n");
     fs::write(folder.join("a.py"), "a = (").unwrap();
@@ -76,7 +76,7 @@ async fn an_app_that_only_an_edit_helps_is_tried_again_when_its_own_files_change
 }
 
 #[tokio::test]
-async fn an_app_that_cannot_be_imported_is_tried_again_by_itself() {
+async fn an_app_that_cannot_be_imported_is_retried_automatically() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);
@@ -91,7 +91,7 @@ async fn an_app_that_cannot_be_imported_is_tried_again_by_itself() {
 }
 
 #[tokio::test]
-async fn the_error_of_the_version_before_is_not_shown_while_the_next_one_starts() {
+async fn the_error_of_the_previous_version_is_hidden_while_the_next_one_starts() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);

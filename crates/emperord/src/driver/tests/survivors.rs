@@ -7,7 +7,7 @@ use crate::driver::Command;
 use crate::process::Process;
 
 #[tokio::test]
-async fn workers_of_a_lost_or_damaged_file_are_adopted_and_replaced_without_a_gap() {
+async fn unrecorded_workers_are_adopted_and_replaced_without_a_gap() {
     for text in [None, Some("{")] {
         let root = Root::new();
         root.write("blog", 1, "");
@@ -30,7 +30,7 @@ async fn workers_of_a_lost_or_damaged_file_are_adopted_and_replaced_without_a_ga
 }
 
 #[tokio::test]
-async fn a_worker_that_serves_and_is_not_wanted_is_drained_and_never_cut() {
+async fn a_serving_worker_that_is_not_wanted_is_drained() {
     let root = Root::new();
     root.write("blog", 1, "");
     let emperor = Emperor::start(&root);

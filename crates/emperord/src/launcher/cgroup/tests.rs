@@ -24,7 +24,7 @@ fn cgroups(mount: &Path) -> Cgroups {
 }
 
 #[test]
-fn limits_are_written_where_the_kernel_reads_them() {
+fn limits_are_written_to_the_cgroup() {
     let mount = cgroup2("cpu memory pids");
     let tree = Tree::of(mount.path(), "1:name=systemd:/x\n0::/a.slice/emperord.service\n").unwrap();
     tree.enable(&CONTROLLERS).unwrap();
@@ -48,7 +48,7 @@ fn limits_are_written_where_the_kernel_reads_them() {
 }
 
 #[test]
-fn what_cannot_be_followed_is_told() {
+fn limits_that_cannot_be_applied_are_reported() {
     let mount = cgroup2("memory");
     let refused = |mount: &Path, own: &str, controller: &str| {
         let enabled = Tree::of(mount, own).and_then(|tree| {
@@ -66,7 +66,7 @@ fn what_cannot_be_followed_is_told() {
 }
 
 #[test]
-fn a_refusal_names_the_key_and_is_forgotten_when_its_reason_has_gone() {
+fn a_refusal_names_the_key_and_is_checked_again_each_time() {
     let mount = tempfile::tempdir().unwrap();
     let (cgroups, memory) = (cgroups(mount.path()), Limits { memory: Some(1), cpu: None });
     let error = cgroups.check(memory).unwrap_err();
@@ -91,8 +91,8 @@ fn a_refusal_names_the_key_and_is_forgotten_when_its_reason_has_gone() {
 
 /// Runs itself again in a delegated cgroup, in separate namespaces.
 #[test]
-fn all_processes_are_in_leaves_of_what_was_delegated() {
-    const NAME: &str = "launcher::cgroup::tests::all_processes_are_in_leaves_of_what_was_delegated";
+fn all_processes_are_in_leaves_of_the_delegated_cgroup() {
+    const NAME: &str = "launcher::cgroup::tests::all_processes_are_in_leaves_of_the_delegated_cgroup";
     const INSIDE: &str = "TEST_CGROUP_MOUNT";
     const SCRIPT: &str = "mount -t cgroup2 none \"$PLACE\" && cd \"$PLACE\" && mkdir imperium-test-$$ && \
                           echo 0 >imperium-test-$$/cgroup.procs && umount -l \"$PLACE\" && cd / && \

@@ -42,7 +42,7 @@ fn status(pid: u32, field: &str) -> String {
 }
 
 #[test]
-fn a_worker_does_not_speak_for_emperord() {
+fn workers_do_not_inherit_emperords_notify_socket() {
     let place = tempfile::tempdir().unwrap();
     let command = fork(place.path()).command(&["blog-1"]);
     assert!(command.get_envs().any(|it| it == (OsStr::new("NOTIFY_SOCKET"), None)));
@@ -128,7 +128,7 @@ async fn a_worker_of_another_user_has_no_terminal_from_the_start() {
 }
 
 #[tokio::test]
-async fn a_worker_of_another_user_has_little_of_emperords_environment() {
+async fn a_worker_of_another_user_gets_a_minimal_environment() {
     skip::needs_root!();
     // Variables of cargo, or of another test runner.
     assert!(env::vars_os().any(|(name, _)| !is_for_others(&name)));
@@ -155,7 +155,7 @@ async fn root_runs_an_app_as_root_only_if_its_file_says_so() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_with_a_fix() {
+fn impossible_settings_are_refused_with_a_hint() {
     let place = tempfile::tempdir().unwrap();
     set_permissions(place.path(), Permissions::from_mode(0o700)).unwrap();
     let fork = fork(place.path());

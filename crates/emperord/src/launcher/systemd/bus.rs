@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_a_process_ended() {
+    fn exit_codes_are_converted() {
         for (code, status, expected) in [
             (CLD_EXITED, 3, Ending::Status(3)),
             (CLD_KILLED, 9, Ending::Signal(9)),

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_words_of_systemd() {
+    fn settings_are_converted_to_a_drop_in() {
         let told = drop_in("user = 'web'\n[limits]\nmemory = '300 MB'\ncpu = '150%'\n[timeouts]\nstop = 60")
             .unwrap();
         let expected = "# Written by emperord from what the file of blog says. Changes here are lost.\n[Service]\nUser=web\n\
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_at_the_time_of_the_version_runs_the_app() {
+    fn the_owner_of_the_accepted_version_runs_the_app() {
         let user = |owner| {
             let mut vassal = vassal("");
             vassal.confinement.owner = owner;

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_systemds_own_statuses_mean_a_refusal() {
+    fn only_systemds_own_statuses_are_refusals() {
         let user = meaning(217).unwrap();
         assert!(
             user.starts_with("217/USER: its user does not exist")

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use super::*;
 
 #[tokio::test]
-async fn who_connects_too_often_is_refused_and_the_others_are_served() {
+async fn a_user_with_too_many_connections_is_refused_and_others_are_served() {
     let before = getrlimit(Resource::Nofile);
     let few = Rlimit { current: Some(64), ..before };
     setrlimit(Resource::Nofile, few).unwrap();

@@ -77,7 +77,7 @@ async fn a_connection_that_was_passed_on_is_refused() {
 }
 
 #[tokio::test]
-async fn one_that_was_passed_on_before_it_was_accepted_is_refused() {
+async fn a_connection_passed_on_before_it_was_accepted_is_refused() {
     let served = serve_one_app();
     // Nothing is accepted while this task doesn't yield.
     let (_, connection) = Maker::connect(&served.socket).end();
@@ -86,7 +86,7 @@ async fn one_that_was_passed_on_before_it_was_accepted_is_refused() {
 
 /// In a separate PID namespace, where the next pid can be chosen.
 #[test]
-fn who_has_the_pid_of_another_apps_worker_is_told_nothing() {
+fn a_process_with_the_reused_pid_of_another_apps_worker_is_refused() {
     let mut namespace = vec!["--pid", "--fork", "--mount-proc"];
     if !rustix::process::geteuid().is_root() {
         namespace.extend(["--user", "--map-root-user"]);

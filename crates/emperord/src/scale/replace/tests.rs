@@ -61,7 +61,7 @@ fn the_mode_is_kept() {
 }
 
 #[test]
-fn the_group_is_kept_where_the_owner_is_the_same() {
+fn the_group_is_kept() {
     skip::needs_root!();
     for (uid, gid) in [(0, 1), (1, 1), (1, 0)] {
         let (_folder, path) = file();
@@ -91,7 +91,7 @@ fn extended_attributes_and_access_control_lists_are_kept() {
 }
 
 #[test]
-fn a_list_that_the_folder_gives_to_new_files_is_not_added() {
+fn a_default_acl_of_the_folder_is_not_added() {
     let (folder, path) = file();
     if !set(folder.path(), "system.posix_acl_default", ACL) {
         skip::skip!("the file system has no access control lists");
@@ -101,7 +101,7 @@ fn a_list_that_the_folder_gives_to_new_files_is_not_added() {
 }
 
 #[test]
-fn a_symbolic_link_stays_one() {
+fn a_symbolic_link_is_kept() {
     let (folder, path) = file();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     symlink("blog.toml", &first).unwrap();
@@ -113,7 +113,7 @@ fn a_symbolic_link_stays_one() {
 }
 
 #[test]
-fn names_of_one_file_are_not_parted() {
+fn hard_links_are_not_broken() {
     let (folder, path) = file();
     let other = folder.path().join("other");
     fs::hard_link(&path, &other).unwrap();
@@ -125,7 +125,7 @@ fn names_of_one_file_are_not_parted() {
 }
 
 #[test]
-fn what_was_written_meanwhile_is_kept() {
+fn concurrent_changes_are_kept() {
     let (folder, path) = file();
     for text in ["workers = 9\n", "workers = 2\n# new\n", ""] {
         fs::write(&path, text).unwrap();
@@ -182,7 +182,7 @@ fn run_ignored(test: &str, path: &Path, confined: &str) {
 
 /// Like root in emperord's own unit, which lacks CAP_CHOWN.
 #[test]
-fn a_file_that_cannot_be_given_away_is_written_over() {
+fn a_file_whose_owner_cannot_be_set_is_overwritten_in_place() {
     skip::needs_root!();
     skip::needs_program!("setpriv");
     let (folder, path) = file();
@@ -211,7 +211,7 @@ fn without_chown() {
 
 /// A file size limit simulates a full disk.
 #[test]
-fn a_file_that_cannot_be_written_over_is_as_it_was() {
+fn a_file_that_cannot_be_overwritten_is_unchanged() {
     let (_folder, path) = file();
     run_ignored("with_little_room", &path, "trap '' XFSZ; ulimit -f 1; exec");
     assert_text(&path, BEFORE);

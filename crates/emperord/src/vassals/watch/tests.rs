@@ -51,7 +51,7 @@ fn text(event: &FileEvent) -> String {
 }
 
 #[tokio::test]
-async fn all_that_is_there_is_read_at_first() {
+async fn all_files_are_read_at_the_start() {
     let folder =
         open(&[("a.toml", GOOD), ("b.toml", "app ="), (".a.toml", ""), ("README", ""), ("Ü.toml", "")]);
     assert_eq!(folder.seen.len(), 2, "{:?}", folder.seen);
@@ -60,7 +60,7 @@ async fn all_that_is_there_is_read_at_first() {
 }
 
 #[tokio::test]
-async fn a_missing_folder_is_made() {
+async fn a_missing_folder_is_created() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("a/vassals");
     let (mut vassals, events) = Vassals::open(&path).unwrap();
@@ -70,7 +70,7 @@ async fn a_missing_folder_is_made() {
 }
 
 #[tokio::test]
-async fn a_file_is_made_edited_broken_mended_touched_and_deleted() {
+async fn a_file_is_created_edited_broken_fixed_touched_and_deleted() {
     let mut folder = open(&[]);
     folder.write("a.toml", GOOD);
     assert_eq!(folder.next().await, "a edited to 2");
@@ -95,7 +95,7 @@ async fn a_save_by_rename_is_one_edit() {
 }
 
 #[tokio::test]
-async fn writes_in_quick_succession_are_told_once_with_the_last_text() {
+async fn writes_in_quick_succession_are_reported_once() {
     let mut folder = open(&[]);
     for workers in 1..=5 {
         folder.write("a.toml", &format!("{GOOD}workers = {workers}"));
@@ -106,7 +106,7 @@ async fn writes_in_quick_succession_are_told_once_with_the_last_text() {
 }
 
 #[tokio::test]
-async fn a_renamed_file_is_gone_before_its_new_name_is_there() {
+async fn a_rename_reports_the_removal_first() {
     for (from, to) in [("a", "b"), ("b", "a")] {
         let mut folder = open(&[(&format!("{from}.toml"), GOOD)]);
         let path = folder.path.path();
@@ -120,7 +120,7 @@ async fn a_renamed_file_is_gone_before_its_new_name_is_there() {
 }
 
 #[tokio::test]
-async fn what_a_link_leads_to_is_followed() {
+async fn the_target_of_a_link_is_followed() {
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("x");
     let mut folder = open(&[]);
@@ -134,7 +134,7 @@ async fn what_a_link_leads_to_is_followed() {
 }
 
 #[tokio::test]
-async fn a_link_is_a_file_too() {
+async fn a_new_link_is_read() {
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("x");
     fs::write(&target, GOOD).unwrap();
@@ -144,7 +144,7 @@ async fn a_link_is_a_file_too() {
 }
 
 #[tokio::test]
-async fn after_lost_changes_everything_is_looked_at() {
+async fn everything_is_read_after_lost_events() {
     let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD), ("c.toml", GOOD)]);
     // A watch that reports nothing, as after an overflow.
     folder.vassals.inotify = readiness::inotify(Inotify::init().unwrap()).unwrap();
@@ -157,7 +157,7 @@ async fn after_lost_changes_everything_is_looked_at() {
 }
 
 #[tokio::test]
-async fn a_folder_that_vanishes_leaves_its_apps_until_it_is_back() {
+async fn apps_of_a_vanished_folder_are_kept_until_it_is_back() {
     let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD)]);
     let away = folder.path.path().with_extension("away");
     fs::rename(folder.path.path(), &away).unwrap();
@@ -175,7 +175,7 @@ async fn a_folder_that_vanishes_leaves_its_apps_until_it_is_back() {
 
 /// For example a folder that was emptied by mistake.
 #[tokio::test]
-async fn files_that_all_disappear_together_are_missing_and_not_gone() {
+async fn files_that_disappear_together_are_missing() {
     let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD)]);
     for name in ["a.toml", "b.toml"] {
         fs::remove_file(folder.path.path().join(name)).unwrap();
@@ -189,7 +189,7 @@ async fn files_that_all_disappear_together_are_missing_and_not_gone() {
 
 /// For example a file system that was unmounted, or a link that points elsewhere.
 #[tokio::test]
-async fn files_that_another_folder_does_not_have_are_missing_and_not_gone() {
+async fn files_that_a_replaced_folder_lacks_are_missing() {
     let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD)]);
     let away = folder.path.path().with_extension("away");
     fs::rename(folder.path.path(), &away).unwrap();
@@ -200,7 +200,7 @@ async fn files_that_another_folder_does_not_have_are_missing_and_not_gone() {
 }
 
 #[tokio::test]
-async fn files_that_leave_one_by_one_and_an_only_file_are_deleted() {
+async fn files_removed_one_by_one_and_an_only_file_are_deleted() {
     let mut folder = open(&[("a.toml", GOOD), ("b.toml", GOOD), ("c.toml", GOOD)]);
     for name in ["a", "b", "c"] {
         fs::remove_file(folder.path.path().join(format!("{name}.toml"))).unwrap();

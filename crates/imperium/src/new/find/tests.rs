@@ -90,7 +90,7 @@ fn pyramid_and_others() {
 }
 
 #[test]
-fn what_cannot_be_served() {
+fn apps_that_cannot_be_served_are_refused() {
     check(
         &[("main.py", "from fastapi import FastAPI\napp = FastAPI()")],
         "main.py, line 2: FastAPI makes an app that is none of WSGI's, and WSGI is what is served: \

@@ -22,7 +22,7 @@ def application(environ, start_response):
 /// Installs it like a user without a compiler: with pip, into a new virtualenv. The programs are those of a
 /// checkout.
 #[tokio::test]
-async fn what_pip_installs_serves_an_app() {
+async fn an_installation_with_pip_serves_an_app() {
     skip::needs_program!("objcopy");
     let place = Place::of_tests().unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -81,7 +81,7 @@ fn base64() {
 
 /// The version is repeated in pyproject.toml, for installations from source.
 #[test]
-fn one_version() {
+fn the_versions_are_the_same() {
     let pyproject = xtask::root().join("crates/pyworker/python/pyproject.toml");
     let pyproject = fs::read_to_string(pyproject).unwrap();
     assert!(pyproject.contains(&format!("version = \"{}\"", env!("CARGO_PKG_VERSION"))), "{pyproject}");
@@ -89,7 +89,7 @@ fn one_version() {
 }
 
 #[test]
-fn the_command_is_in_the_path_and_the_rest_is_not() {
+fn only_the_command_is_in_the_path() {
     for (path, expected) in [
         ("bin/imperium", Some("imperium-1.2.3.data/scripts/imperium")),
         ("lib/imperium/frontd", Some("imperium-1.2.3.data/data/lib/imperium/frontd")),
