@@ -17,7 +17,7 @@ use crate::containerfile::Containerfile;
 use crate::place::Place;
 use crate::process::{self, Process};
 use crate::vassal::Vassal;
-use crate::wait::{PATIENCE, until};
+use crate::wait::{TIMEOUT, until};
 use crate::{leftovers, ports};
 
 /// The port of the admin listener in the image.
@@ -154,7 +154,7 @@ impl Container {
     /// If it doesn't exit, or leaves a socket behind.
     pub async fn end(mut self) -> anyhow::Result<(ExitStatus, String)> {
         let unshare = self.unshare.id();
-        let ended = tokio::task::spawn_blocking(move || process::ends(unshare, PATIENCE)).await?;
+        let ended = tokio::task::spawn_blocking(move || process::ends(unshare, TIMEOUT)).await?;
         ensure!(ended, "the container lives on after SIGTERM");
         let status = self.unshare.wait()?;
         leftovers::sockets(&self.root().join("run"), [self.http, self.https, self.admin])?;

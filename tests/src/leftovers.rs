@@ -13,7 +13,7 @@ use crate::process::{self, Process};
 /// Returns those of the `known` processes that are still running, and all others with the mark. They are
 /// killed, so that a failed test doesn't disturb the next one.
 pub(crate) fn processes(known: Vec<Process>, mark: &str) -> Vec<Process> {
-    let mut left: Vec<_> = known.into_iter().filter(Process::lives).collect();
+    let mut left: Vec<_> = known.into_iter().filter(Process::is_running).collect();
     let marked = Process::with_environment(mark);
     left.extend(marked.into_iter().filter(|it| !known_already(&left, it)).collect::<Vec<_>>());
     for process in &left {

@@ -19,7 +19,7 @@ use crate::wait::until;
 const PAUSE: Duration = Duration::from_millis(2);
 /// A slower response counts as lost. This is less than the servers' own limits of 30 s and more, which could
 /// hide a hang.
-const PATIENCE: Duration = Duration::from_secs(25);
+const TIMEOUT: Duration = Duration::from_secs(25);
 const SAMPLES: usize = 5;
 
 /// The requests to `/echo` of the plain WSGI app.
@@ -189,10 +189,10 @@ impl Line {
         let begun = Instant::now();
         let request = self.request(due);
         let exchange = async { Answer::read(self.wire.send(request).await?).await };
-        match tokio::time::timeout(PATIENCE, exchange).await {
+        match tokio::time::timeout(TIMEOUT, exchange).await {
             Ok(Ok(answer)) => self.judge(due, &answer, begun.elapsed()),
             Ok(Err(error)) => self.lose(format!("{due}: {error:#}")),
-            Err(_) => self.lose(format!("{due}: no answer within {PATIENCE:?}")),
+            Err(_) => self.lose(format!("{due}: no answer within {TIMEOUT:?}")),
         }
     }
 

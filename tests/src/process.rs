@@ -53,7 +53,7 @@ impl Process {
 
     /// Whether it is still running.
     #[must_use]
-    pub fn lives(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now.started == self.started)
     }
 
@@ -97,14 +97,14 @@ pub fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
 
 /// Waits for the process to exit. Returns false if it is still running after `patience`.
 #[must_use]
-pub fn ends(pid: u32, patience: Duration) -> bool {
+pub fn ends(pid: u32, timeout: Duration) -> bool {
     let Ok(fd) = number(pid).and_then(|pid| Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
     else {
         return true;
     };
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    let patience = Timespec::try_from(patience).ok();
-    poll(&mut fds, patience.as_ref()).is_ok_and(|ready| ready > 0)
+    let timeout = Timespec::try_from(timeout).ok();
+    poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
 /// A value of `/proc/PID/status` in bytes, such as `VmRSS`, or `VmHWM`, its maximum so far.

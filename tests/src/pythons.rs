@@ -45,11 +45,11 @@ pub fn all() -> Vec<Python> {
 
 fn pyenv_root() -> Option<PathBuf> {
     let named = env::var_os("PYENV_ROOT").map(PathBuf::from);
-    let told = || {
+    let reported = || {
         let output = Command::new("pyenv").arg("root").output().ok()?;
         Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
     };
-    named.or_else(told).or_else(|| Some(env::home_dir()?.join(".pyenv")))
+    named.or_else(reported).or_else(|| Some(env::home_dir()?.join(".pyenv")))
 }
 
 impl Python {
@@ -60,8 +60,8 @@ impl Python {
                    print('%s\\n%d\\n%d\\n%s\\n%d' % ((os.path.realpath(sys.executable),) + tuple(sys.version_info[:2]) \
                    + (getattr(i, 'name', 'cpython'), sysconfig.get_config_var('Py_ENABLE_SHARED') or 0)))";
         let output = Command::new(path).args(["-c", ask]).output().ok().filter(|it| it.status.success())?;
-        let told = String::from_utf8(output.stdout).ok()?;
-        let lines: Vec<_> = told.lines().collect();
+        let output = String::from_utf8(output.stdout).ok()?;
+        let lines: Vec<_> = output.lines().collect();
         let [path, major, minor, implementation, shared] = lines.as_slice() else { return None };
         Some(Self {
             path: path.into(),
@@ -85,8 +85,8 @@ impl Python {
         let mut command = Command::new(&self.path);
         let output = command.args(["-m", "venv", "--without-pip"]).arg(folder).output();
         let output = output.with_context(|| format!("run {}", self.path.display()))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "make a virtualenv with {}: {said}", self.path.display());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "make a virtualenv with {}: {stderr}", self.path.display());
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::place::Place;
 use crate::process::{self, Process};
 use crate::status::{App, Status};
 use crate::vassal::Vassal;
-use crate::wait::{PATIENCE, until};
+use crate::wait::{TIMEOUT, until};
 use crate::{leftovers, ports};
 
 /// The variable in the environment of every process of a stack. It contains the stack's folder.
@@ -61,18 +61,18 @@ enum Life {
 /// The error of `story`, or the reason why the stack couldn't start.
 pub async fn with(
     vassals: impl IntoIterator<Item = Vassal>,
-    story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let stack = Stack::start(Place::of_tests()?, vassals)?;
     let whole = async {
         stack.whole().await?;
-        story(&stack).await
+        test(&stack).await
     };
     let outcome = Box::pin(whole).await;
     if outcome.is_err() {
         stack.show_log();
     }
-    outcome.and(stack.end_beside_clients().await)
+    outcome.and(stack.stop_with_clients().await)
 }
 
 impl Stack {
@@ -296,8 +296,8 @@ impl Stack {
         let mut command = tokio::process::Command::new(self.place.binaries.join("imperium"));
         command.arg(name).arg("--root").arg(self.root()).args(arguments).kill_on_drop(true);
         let output = command.output().await.context("run `imperium`")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "`imperium {name}` {}: {said}", output.status);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`imperium {name}` {}: {stderr}", output.status);
         Ok(String::from_utf8(output.stdout)?)
     }
 
@@ -359,7 +359,7 @@ impl Stack {
     /// If it doesn't exist.
     pub fn kill(&self, pid: u32) -> anyhow::Result<()> {
         process::signal(pid, Signal::KILL)?;
-        ensure!(process::ends(pid, PATIENCE), "{pid} outlives SIGKILL");
+        ensure!(process::ends(pid, TIMEOUT), "{pid} outlives SIGKILL");
         Ok(())
     }
 
@@ -413,15 +413,15 @@ impl Stack {
     ///
     /// # Errors
     /// If it has already exited.
-    pub fn ask_to_end(&mut self) -> anyhow::Result<()> {
-        self.ask_to_end_by(Signal::TERM)
+    pub fn request_stop(&mut self) -> anyhow::Result<()> {
+        self.request_stop_with(Signal::TERM)
     }
 
     /// Like `ask_to_end`, with another signal.
     ///
     /// # Errors
     /// If it has already exited.
-    pub fn ask_to_end_by(&mut self, signal: Signal) -> anyhow::Result<()> {
+    pub fn request_stop_with(&mut self, signal: Signal) -> anyhow::Result<()> {
         self.life = Life::Ends;
         process::signal(self.up(), signal)
     }
@@ -449,12 +449,12 @@ impl Stack {
     ///
     /// # Errors
     /// If it doesn't exit.
-    pub fn end_however(&mut self) -> anyhow::Result<()> {
+    pub fn wait_for_exit(&mut self) -> anyhow::Result<()> {
         if self.life == Life::Runs {
-            let _ended_by_itself = self.ask_to_end();
+            let _ended_by_itself = self.request_stop();
         }
         self.life = Life::Ended;
-        let ended = process::ends(self.up(), PATIENCE);
+        let ended = process::ends(self.up(), TIMEOUT);
         if !ended {
             let _it_may_end_meanwhile = self.up.kill();
         }
@@ -468,7 +468,7 @@ impl Stack {
     ///
     /// # Errors
     /// Same as `stop`.
-    pub async fn end_beside_clients(self) -> anyhow::Result<()> {
+    pub async fn stop_with_clients(self) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(|| {
             let log = self.log();
             self.stop().inspect_err(|_| show(&log))
@@ -479,10 +479,10 @@ impl Stack {
     fn end(&mut self) -> anyhow::Result<()> {
         let pids = Process::descendants(self.up());
         if self.life == Life::Runs {
-            self.ask_to_end()?;
+            self.request_stop()?;
         }
         self.life = Life::Ended;
-        let ended = process::ends(self.up(), PATIENCE);
+        let ended = process::ends(self.up(), TIMEOUT);
         let mark = format!("{MARK}={}", self.root().display());
         let left = leftovers::processes(pids, &mark);
         if !ended {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use tokio::time::Instant;
 
 /// Much longer than anything takes that works.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const TIMEOUT: Duration = Duration::from_secs(40);
 const GAP: Duration = Duration::from_millis(20);
 
 /// Calls `look` until it returns a value.
@@ -14,7 +14,7 @@ const GAP: Duration = Duration::from_millis(20);
 /// # Errors
 /// The error of `look`. After `PATIENCE`, an error that names `what`.
 pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-    within(PATIENCE, what, look).await
+    within(TIMEOUT, what, look).await
 }
 
 /// Like `until`, with another limit, for tests that check a promised duration.
@@ -22,17 +22,17 @@ pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> anyhow::Result<Opti
 /// # Errors
 /// Same as `until`.
 pub async fn within<T>(
-    patience: Duration,
+    timeout: Duration,
     what: &str,
     mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = look().await? {
             return Ok(found);
         }
         if Instant::now() > deadline {
-            bail!("waited {patience:?} in vain until {what}");
+            bail!("waited {timeout:?} in vain until {what}");
         }
         tokio::time::sleep(GAP).await;
     }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A connection on which the test controls each byte.
 pub struct Wire {
@@ -52,7 +52,7 @@ impl Wire {
     /// If the server neither reads nor closes.
     pub async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let _closed_is_seen_when_read =
-            timeout(PATIENCE, self.stream.write_all(bytes)).await.context("write")?;
+            timeout(TIMEOUT, self.stream.write_all(bytes)).await.context("write")?;
         Ok(())
     }
 
@@ -129,10 +129,10 @@ impl Wire {
 
     /// A reset also counts as the end: the server closed the connection with unread data.
     async fn more(&mut self) -> anyhow::Result<usize> {
-        match timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await {
+        match timeout(TIMEOUT, self.stream.read_buf(&mut self.unread)).await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
             Ok(read) => read.context("read"),
-            Err(_) => bail!("neither answered nor closed within {PATIENCE:?}"),
+            Err(_) => bail!("neither answered nor closed within {TIMEOUT:?}"),
         }
     }
 }

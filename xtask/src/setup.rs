@@ -107,11 +107,11 @@ impl Python {
             .args(["-c", ask])
             .output()
             .context("run python3, which must be installed")?;
-        let said = String::from_utf8_lossy(&output.stderr);
+        let message = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
             "python3 must be 3.10 or newer, with venv; on Debian, install python3-venv: {}",
-            said.trim()
+            message.trim()
         );
         Ok(Self { about: String::from_utf8_lossy(&output.stdout).into_owned() })
     }
@@ -162,9 +162,9 @@ impl Quietly for Command {
     fn quietly(&mut self) -> anyhow::Result<()> {
         let program = PathBuf::from(self.get_program());
         let output = self.output().with_context(|| format!("run {}", program.display()))?;
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        ensure!(output.status.success(), "{} ended with {}:\n{said}", program.display(), output.status);
+        let message = [output.stdout, output.stderr].concat();
+        let message = String::from_utf8_lossy(&message);
+        ensure!(output.status.success(), "{} ended with {}:\n{message}", program.display(), output.status);
         Ok(())
     }
 }

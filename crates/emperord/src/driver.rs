@@ -143,7 +143,7 @@ impl Driver {
         match event {
             Event::File(event) => self.file(event),
             Event::GetSpec { worker, caller, reply } => {
-                self.take_in(&worker, caller);
+                self.accept_process(&worker, caller);
                 drop(reply.send(self.spec_for(&worker, caller)));
             }
             Event::Ordered { worker, order, result } => self.order_ended(&worker, order, result),
@@ -157,8 +157,8 @@ impl Driver {
             Event::Detached { worker, attachment } => self.detached(&worker, attachment),
             Event::Ended { worker, identity, ending } => self.ended(&worker, identity, ending),
             Event::Lingered { worker, identity } => self.lingered(&worker, identity),
-            Event::Template { app, pid, said } => self.template_said(&app, pid, said),
-            Event::ChildEnded => self.reap_strangers(),
+            Event::Template { app, pid, report } => self.template_reported(&app, pid, report),
+            Event::ChildEnded => self.reap_orphans(),
             Event::Watch { reply } => self.watchers.push(reply),
             Event::Status { reply } => drop(reply.send(self.status())),
             Event::Scale { app, workers, reply } => self.scale(&app, workers, reply),

@@ -26,7 +26,7 @@ use crate::state::State;
 use crate::vassals::{FileEvent, Vassals};
 
 /// How long running calls may take when emperord exits.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const CALLS_LIMIT: Duration = Duration::from_secs(1);
 
 /// What starts the workers' processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,7 +79,7 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
     manager.report(Stopping);
 
     drop(stop);
-    let _cut = tokio::time::timeout(LAST_WORDS, server).await;
+    let _cut = tokio::time::timeout(CALLS_LIMIT, server).await;
     // The lock is still held, so no other emperord has put its own socket there.
     let _removed_by_hand = fs::remove_file(&socket);
     drop(lock);

@@ -60,7 +60,7 @@ pub(crate) struct Watcher {
     seen: Option<Snapshot>,
     alarm: Alarm,
     problem: Option<WatchError>,
-    is_told: bool,
+    is_reported: bool,
 }
 
 /// What a watcher reports.
@@ -99,8 +99,8 @@ impl Sources {
             Ok(alarm) => (alarm, None),
             Err(problem) => (Alarm::Silent, Some(problem)),
         };
-        let (selection, is_told) = (Arc::new(Selection::new(self)), problem.is_some());
-        Watcher { selection, since, began: Instant::now(), seen: None, alarm, problem, is_told }
+        let (selection, is_reported) = (Arc::new(Selection::new(self)), problem.is_some());
+        Watcher { selection, since, began: Instant::now(), seen: None, alarm, problem, is_reported }
     }
 }
 
@@ -129,7 +129,7 @@ impl Watcher {
             if problem.is_of_inotify() {
                 self.alarm = Alarm::Silent;
             }
-            if !std::mem::replace(&mut self.is_told, true) {
+            if !std::mem::replace(&mut self.is_reported, true) {
                 self.problem = Some(problem);
             }
         }
@@ -157,7 +157,7 @@ impl Watcher {
     async fn wait(&mut self) {
         loop {
             tokio::select! {
-                () = self.alarm.heard(&self.selection) => return self.wait_until_quiet().await,
+                () = self.alarm.changed(&self.selection) => return self.wait_until_quiet().await,
                 () = sleep(LOOK_EVERY) => {}
             }
             if matches!(self.alarm, Alarm::Silent) || self.is_overdue() || self.has_moved().await {
@@ -169,7 +169,7 @@ impl Watcher {
     async fn wait_until_quiet(&mut self) {
         let end = Instant::now() + BURST;
         while let Ok(()) =
-            timeout_at(end.min(Instant::now() + QUIET), self.alarm.heard(&self.selection)).await
+            timeout_at(end.min(Instant::now() + QUIET), self.alarm.changed(&self.selection)).await
         {
             if Instant::now() >= end {
                 return;

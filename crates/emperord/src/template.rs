@@ -18,7 +18,7 @@ use crate::rpc;
 
 /// How long to wait for the last report of a template that has exited: a forked process may keep the other
 /// end open.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+const LAST_REPORT_LIMIT: Duration = Duration::from_millis(250);
 
 /// Sends orders. When it is dropped, the template exits.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Orders {
 
 /// A report of a template.
 #[derive(Debug)]
-pub enum Said {
+pub enum TemplateEvent {
     /// It has imported the app.
     Imported,
     /// It can't import the app, and exits.
@@ -70,12 +70,12 @@ struct Template {
 }
 
 impl Template {
-    fn said(&self, report: Report) -> Said {
+    fn event(&self, report: Report) -> TemplateEvent {
         match report {
-            Report::Imported(_) => Said::Imported,
-            Report::Failed(failed) => Said::Failed(rpc::worker_failure(failed)),
-            Report::Forked(Forked { id, pid: 0, error }) => Said::Forked { id, forked: Err(error) },
-            Report::Forked(Forked { id, pid, .. }) => Said::Forked { id, forked: self.fork(pid) },
+            Report::Imported(_) => TemplateEvent::Imported,
+            Report::Failed(failed) => TemplateEvent::Failed(rpc::worker_failure(failed)),
+            Report::Forked(Forked { id, pid: 0, error }) => TemplateEvent::Forked { id, forked: Err(error) },
+            Report::Forked(Forked { id, pid, .. }) => TemplateEvent::Forked { id, forked: self.fork(pid) },
         }
     }
 
@@ -96,10 +96,15 @@ pub(crate) fn no_fork(process: &Process) -> String {
     format!("process {} is no fork of its template", process.identity().pid)
 }
 
-/// Starts to communicate with the template `process`. `said` receives all reports, and finally its exit.
-pub(crate) fn speak<S, F>(tasks: &TaskTracker, process: Process, stream: UnixStream, said: S) -> Orders
+/// Starts to communicate with the template `process`. `handler` receives all reports, and finally its exit.
+pub(crate) fn communicate<S, F>(
+    tasks: &TaskTracker,
+    process: Process,
+    stream: UnixStream,
+    handler: S,
+) -> Orders
 where
-    S: Fn(Said) -> F + Send + Sync + 'static,
+    S: Fn(TemplateEvent) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send,
 {
     let (reports, orders) = stream.into_split();
@@ -109,8 +114,8 @@ where
     let users = process.identity().users();
     let template = Template { process, users };
     tasks.spawn(async move {
-        let ending = hear(reports, template, &said).await;
-        said(Said::Ended(ending)).await;
+        let ending = receive_reports(reports, template, &handler).await;
+        handler(TemplateEvent::Ended(ending)).await;
     });
     Orders(sender)
 }
@@ -125,16 +130,16 @@ async fn send(mut orders: OwnedWriteHalf, mut waiting: mpsc::UnboundedReceiver<O
     }
 }
 
-async fn hear<F: Future<Output = ()>>(
+async fn receive_reports<F: Future<Output = ()>>(
     mut reports: OwnedReadHalf,
     template: Template,
-    said: &impl Fn(Said) -> F,
+    handler: &impl Fn(TemplateEvent) -> F,
 ) -> Ending {
     let listen = async {
         // An error means that the process was killed.
         while let Ok(Some(TemplateReport { message })) = daemon::framed::receive_async(&mut reports).await {
             if let Some(report) = message {
-                said(template.said(report)).await;
+                handler(template.event(report)).await;
             }
         }
     };
@@ -142,7 +147,7 @@ async fn hear<F: Future<Output = ()>>(
     tokio::select! {
         () = &mut listen => template.process.ended().await,
         ending = template.process.ended() => {
-            let _it_holds_our_end = tokio::time::timeout(LAST_WORDS, listen).await;
+            let _it_holds_our_end = tokio::time::timeout(LAST_REPORT_LIMIT, listen).await;
             ending
         }
     }
@@ -162,8 +167,8 @@ mod tests {
         let template = Template { process, users };
         assert!(template.fork(child.id()).is_ok(), "a child of this process, as forks are");
         for other in [1, std::process::id()] {
-            let said = template.said(Report::Forked(Forked { id: 7, pid: other, error: String::new() }));
-            let Said::Forked { id: 7, forked: Err(error) } = said else { panic!("{said:?}") };
+            let event = template.event(Report::Forked(Forked { id: 7, pid: other, error: String::new() }));
+            let TemplateEvent::Forked { id: 7, forked: Err(error) } = event else { panic!("{event:?}") };
             assert_eq!(error, format!("process {other} is no fork of its template"));
         }
         drop(child.stdin.take());

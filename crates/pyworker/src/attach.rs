@@ -24,7 +24,7 @@ use crate::memory::{self, PrivateMemory};
 /// How often the load is reported while it changes.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How long emperord may take to close the stream after this worker has reported its end.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// The state of this worker that emperord has to know. The attachment reports what has changed.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -87,7 +87,7 @@ enum Outcome {
     /// The connection to emperord was lost.
     Lost,
     /// emperord knows that this worker exits.
-    Goodbye,
+    EndReported,
 }
 
 impl Attachment {
@@ -113,7 +113,7 @@ impl Attachment {
         let mut attached = true;
         loop {
             match self.attach(&mut backoff, &mut attached).await {
-                Ok(Outcome::Goodbye) => return,
+                Ok(Outcome::EndReported) => return,
                 Ok(Outcome::Lost) => log_away(&mut attached, "it ended the stream"),
                 Err(status) => log_away(&mut attached, status.message()),
             }
@@ -124,10 +124,10 @@ impl Attachment {
     /// Handles one stream until it ends.
     async fn attach(&mut self, backoff: &mut Backoff, attached: &mut bool) -> Result<Outcome, Status> {
         let (requests, outgoing) = mpsc::channel(8);
-        let mut told = self.life.borrow_and_update().clone();
+        let mut reported = self.life.borrow_and_update().clone();
         // The hello message doesn't contain these.
-        (told.end, told.is_stuck, told.is_held) = (None, false, false);
-        send(&requests, Message::Hello(self.hello(&told))).await;
+        (reported.end, reported.is_stuck, reported.is_held) = (None, false, false);
+        send(&requests, Message::Hello(self.hello(&reported))).await;
         let mut answers = self.client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
         backoff.reset();
         if !std::mem::replace(attached, true) {
@@ -138,18 +138,18 @@ impl Attachment {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = self.life.borrow_and_update().clone();
-            tell(&requests, &told, &now).await;
+            report_changes(&requests, &reported, &now).await;
             if now.end.is_some() {
                 break;
             }
-            told = now;
+            reported = now;
             tokio::select! {
                 answer = answers.message() => match answer? {
-                    Some(answer) => self.obey(answer).await,
+                    Some(answer) => self.handle(answer).await,
                     None => return Ok(Outcome::Lost),
                 },
                 _gone = self.life.changed() => {}
-                _ = ticks.tick(), if told.ready.is_some() => {
+                _ = ticks.tick(), if reported.ready.is_some() => {
                     log::tick();
                     let load = self.load().await;
                     if load != load_told {
@@ -160,9 +160,9 @@ impl Attachment {
             }
         }
         drop(requests);
-        let ended = timeout(GOODBYE_LIMIT, async { while let Ok(Some(_)) = answers.message().await {} });
+        let ended = timeout(END_LIMIT, async { while let Ok(Some(_)) = answers.message().await {} });
         let _overdue = ended.await;
-        Ok(Outcome::Goodbye)
+        Ok(Outcome::EndReported)
     }
 
     fn hello(&self, life: &Life) -> Hello {
@@ -184,7 +184,7 @@ impl Attachment {
         Load { busy, requests: work.ended, memory, private_memory }
     }
 
-    async fn obey(&self, answer: AttachResponse) {
+    async fn handle(&self, answer: AttachResponse) {
         let command = match answer.message {
             Some(attach_response::Message::Spec(spec)) => Command::Run(Box::new(spec)),
             Some(attach_response::Message::Drain(drain)) => {
@@ -200,20 +200,20 @@ impl Attachment {
 }
 
 /// Sends what has changed in `now`.
-async fn tell(requests: &mpsc::Sender<AttachRequest>, told: &Life, now: &Life) {
-    if let Some(message) = now.unwell.as_ref().filter(|_| now.unwell != told.unwell) {
+async fn report_changes(requests: &mpsc::Sender<AttachRequest>, reported: &Life, now: &Life) {
+    if let Some(message) = now.unwell.as_ref().filter(|_| now.unwell != reported.unwell) {
         send(requests, Message::Unwell(Unwell { message: message.clone() })).await;
     }
-    if let (None, Some(ready)) = (&told.ready, &now.ready) {
+    if let (None, Some(ready)) = (&reported.ready, &now.ready) {
         send(requests, Message::Ready(ready.clone())).await;
     }
-    if now.draining && !told.draining {
+    if now.draining && !reported.draining {
         send(requests, Message::Draining(Draining {})).await;
     }
-    if now.is_stuck && !told.is_stuck {
+    if now.is_stuck && !reported.is_stuck {
         send(requests, Message::Stuck(Stuck { held: false })).await;
     }
-    if now.is_held && !told.is_held {
+    if now.is_held && !reported.is_held {
         send(requests, Message::Stuck(Stuck { held: true })).await;
     }
     match &now.end {

@@ -72,7 +72,7 @@ impl Control {
             let deadline = self.deadline.unwrap_or_else(Instant::now);
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.obey(command),
+                    Some(command) => self.handle(command),
                     None => return,
                 },
                 _ = terminate.recv() => self.terminate(),
@@ -85,7 +85,7 @@ impl Control {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle(&mut self, command: Command) {
         match command {
             Command::Run(spec) => {
                 self.live_spec.follow(&spec);

@@ -101,7 +101,7 @@ impl Exchange {
     }
 
     /// Tells frontd that the request has started, and must not be sent to another worker.
-    pub(crate) fn tell_begun(&self) {
+    pub(crate) fn report_start(&self) {
         self.session.send(Message::Begun(Begun { id: self.id }));
     }
 

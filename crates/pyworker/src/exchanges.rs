@@ -213,7 +213,7 @@ impl Exchanges {
     }
 
     /// Waits until every frontd has half-closed its sessions.
-    pub(crate) async fn deserted(&self) {
+    pub(crate) async fn all_half_closed(&self) {
         loop {
             let mut left = pin!(self.left.notified());
             left.as_mut().enable();

@@ -29,17 +29,17 @@ pub(crate) enum Side {
 /// # Errors
 /// If a process can't be created.
 pub(crate) fn fork(_py: Python<'_>) -> PyResult<Side> {
-    let (told, tell) = io::pipe()?;
+    let (reader, writer) = io::pipe()?;
     // SAFETY: the GIL is held, and both resulting processes call the matching function below.
     unsafe { ffi::PyOS_BeforeFork() };
     // SAFETY: as for `os.fork()`. Other threads are those of the log, which share no lock with the child
     // (`daemon::output`), and those of an app whose file allows them.
     let forked = match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => between(tell),
+        0 => between(writer),
         child => {
-            drop(tell);
-            let worker = read_pid(told);
+            drop(writer);
+            let worker = read_pid(reader);
             let _it_ends_at_once = Pid::from_raw(child).map(|it| waitpid(Some(it), WaitOptions::empty()));
             worker.map(Side::Template)
         }
@@ -57,13 +57,13 @@ pub(crate) fn fork(_py: Python<'_>) -> PyResult<Side> {
 }
 
 /// Runs in the intermediate process, without any Python code. Returns only in the worker.
-fn between(mut tell: PipeWriter) -> io::Result<Side> {
+fn between(mut writer: PipeWriter) -> io::Result<Side> {
     // SAFETY: this process has one thread, and the C library has reset its own locks.
     let code = match unsafe { libc::fork() } {
         -1 => 1,
         0 => return Ok(Side::Worker),
         worker => {
-            let _the_template_is_gone = tell.write_all(&worker.to_ne_bytes());
+            let _the_template_is_gone = writer.write_all(&worker.to_ne_bytes());
             0
         }
     };
@@ -71,9 +71,10 @@ fn between(mut tell: PipeWriter) -> io::Result<Side> {
     unsafe { libc::_exit(code) }
 }
 
-fn read_pid(mut told: PipeReader) -> io::Result<u32> {
+fn read_pid(mut reader: PipeReader) -> io::Result<u32> {
     let mut pid = [0; 4];
-    told.read_exact(&mut pid)
+    reader
+        .read_exact(&mut pid)
         .map_err(|_| io::Error::other("the second fork failed: no process can be made"))?;
     Ok(u32::from_ne_bytes(pid))
 }

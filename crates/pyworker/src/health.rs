@@ -27,7 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Calls the app until it responds with 2xx. Other responses are reported to emperord, which stops this
 /// worker when the time for its start is over.
-pub(crate) fn wait_until_well(
+pub(crate) fn wait_until_healthy(
     py: Python<'_>,
     wsgi: &Wsgi,
     driver: &Driver,
@@ -53,10 +53,10 @@ pub(crate) fn wait_until_well(
 fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec, startup: &Startup) -> u32 {
     let (session, sent) = Session::new(0, 0);
     let begun = Begun { exchange: Arc::new(Exchange::new(request(spec), Arc::new(session))) };
-    let (told, status) = oneshot::channel();
+    let (sender, status) = oneshot::channel();
     let listening = Arc::clone(&begun.exchange);
     driver.spawn(async move {
-        let _gone = told.send(listen(sent, &listening).await);
+        let _gone = sender.send(listen(sent, &listening).await);
     });
     let (inside, step) = (driver.enter(), startup.step(Step::Health));
     let last = wsgi.serve(py, &begun);

@@ -23,12 +23,12 @@ impl Session {
     }
 
     /// Whether its frontd reports when it has opened a file that a response names.
-    pub(crate) fn tells_of_files(&self) -> bool {
+    pub(crate) fn reports_files(&self) -> bool {
         self.revision >= 1
     }
 
     /// Whether its frontd can resend the body of a request, from any offset.
-    pub(crate) fn sends_bodies_again(&self) -> bool {
+    pub(crate) fn resends_bodies(&self) -> bool {
         self.revision >= 1
     }
 

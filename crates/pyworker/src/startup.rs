@@ -46,7 +46,7 @@ pub(crate) enum Step {
 }
 
 /// A step is in progress until this is dropped.
-pub(crate) struct Doing<'a>(&'a Startup);
+pub(crate) struct InProgress<'a>(&'a Startup);
 
 impl Startup {
     /// Watches the start of an app that has `start_milliseconds` for it. Call this on the main thread.
@@ -64,13 +64,13 @@ impl Startup {
     }
 
     /// Sets the current step.
-    pub(crate) fn step(&self, step: Step) -> Doing<'_> {
+    pub(crate) fn step(&self, step: Step) -> InProgress<'_> {
         *self.step.lock() = Some(step);
-        Doing(self)
+        InProgress(self)
     }
 }
 
-impl Drop for Doing<'_> {
+impl Drop for InProgress<'_> {
     fn drop(&mut self) {
         *self.0.step.lock() = None;
     }

@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// The number of checks without running requests after which it sleeps.
 const IDLE_TICKS: u32 = 20;
 /// How long frontd may take to read pending responses once the remaining requests are stuck.
-const DESERTED_LIMIT: Duration = Duration::from_secs(1);
+const READ_LIMIT: Duration = Duration::from_secs(1);
 
 /// What happens to a request that exceeds a limit:
 ///
@@ -59,7 +59,7 @@ impl Watch {
         }
         tracing::warn!("only requests that don't end are left");
         self.exchanges.abandon();
-        let _overdue = timeout(DESERTED_LIMIT, self.exchanges.deserted()).await;
+        let _overdue = timeout(READ_LIMIT, self.exchanges.all_half_closed()).await;
         self.end_asked.notify_one();
     }
 

@@ -35,7 +35,7 @@ pub(crate) const EXIT_IMPORT: i32 = 3;
 const EXIT_SYSTEM: i32 = 4;
 
 /// How long it tries to report its end to emperord.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
+const END_REPORT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The arguments that workerd passed to the interpreter.
 pub(crate) struct Arguments {
@@ -114,7 +114,7 @@ fn live<'py>(
     errors: &Bound<'py, PyAny>,
     manager: &Manager,
 ) -> PyResult<i32> {
-    let (worker, spec, goodbye) = Worker::start(arguments)?;
+    let (worker, spec, end_reported) = Worker::start(arguments)?;
     let spec = worker
         .driver
         .wait_outside(py, spec)
@@ -134,9 +134,9 @@ fn live<'py>(
             manager.report(State::Ready);
             worker.serve(py, &wsgi, spec.threads)?;
         }
-        Err(failed) => worker.fail(py, failed, goodbye, &spec),
+        Err(failed) => worker.fail(py, failed, end_reported, &spec),
     }
-    worker.end(py, goodbye);
+    worker.end(py, end_reported);
     if worker.exit_hooks.has_given_up() {
         // Python would wait for the hook's thread, or crash into it.
         process::exit_now(EXIT_ORDERLY);
@@ -158,11 +158,11 @@ struct Worker {
 }
 
 /// Resolves once emperord knows that this worker exits.
-type Goodbye = oneshot::Receiver<()>;
+type EndReported = oneshot::Receiver<()>;
 
 impl Worker {
     /// Starts I/O: from now on, the worker is attached to emperord and follows its commands.
-    fn start(arguments: &Arguments) -> PyResult<(Arc<Self>, oneshot::Receiver<Spec>, Goodbye)> {
+    fn start(arguments: &Arguments) -> PyResult<(Arc<Self>, oneshot::Receiver<Spec>, EndReported)> {
         let life = Life { generation: arguments.generation, ..Life::default() };
         let worker = Arc::new(Self {
             driver: Driver::start()?,
@@ -176,7 +176,7 @@ impl Worker {
         inside::is_worker(&arguments.worker, &worker.exchanges, &worker.driver);
         let (commands, obeyed) = mpsc::channel(8);
         let (waiting, spec) = oneshot::channel();
-        let (told, goodbye) = oneshot::channel();
+        let (reported, end_reported) = oneshot::channel();
 
         let Self { exchanges, life, place, end_asked, exit_hooks, spec: live_spec, .. } = &*worker;
         let control = Control::new(
@@ -196,9 +196,9 @@ impl Worker {
         let attach = async move {
             let channel = daemon::uds::channel(&socket, |it| it);
             Attachment::new(channel, &name, life, commands, exchanges, live_spec).run().await;
-            let _ended = told.send(());
+            let _ended = reported.send(());
         };
         worker.driver.spawn(attach);
-        Ok((worker, spec, goodbye))
+        Ok((worker, spec, end_reported))
     }
 }

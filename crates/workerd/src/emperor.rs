@@ -48,14 +48,14 @@ impl Emperor {
     /// Reports that the worker can't run. If emperord stays down, only the exit status tells it.
     pub(crate) async fn report(&self, reason: Reason, message: String) {
         let failed = Failed { reason: reason.into(), message, traceback: String::new() };
-        let told = timeout(REPORT_LIMIT, async {
+        let reported = timeout(REPORT_LIMIT, async {
             let mut backoff = Backoff::new();
             while let Err(status) = self.attach(failed.clone()).await {
                 tracing::debug!(reason = status.message(), "emperord is away");
                 backoff.wait().await;
             }
         });
-        if told.await.is_err() {
+        if reported.await.is_err() {
             tracing::warn!("emperord is away: cannot report the failure");
         }
     }

@@ -44,11 +44,11 @@ impl Place {
     /// If one of them doesn't exist.
     pub fn of_tests() -> anyhow::Result<Self> {
         let usual = Self::in_target(&root().join("target"));
-        let told = |variable: &str, usual: PathBuf| env::var_os(variable).map_or(usual, PathBuf::from);
+        let path_in = |variable: &str, usual: PathBuf| env::var_os(variable).map_or(usual, PathBuf::from);
         let place = Self {
-            binaries: told(BINARIES, usual.binaries),
-            venv: told(VENV, usual.venv),
-            kept: told(KEPT, usual.kept),
+            binaries: path_in(BINARIES, usual.binaries),
+            venv: path_in(VENV, usual.venv),
+            kept: path_in(KEPT, usual.kept),
             apps: usual.apps,
         };
         for path in [&place.binaries.join("imperium"), &place.venv, &place.kept] {

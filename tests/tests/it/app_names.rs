@@ -145,7 +145,7 @@ async fn answers(stack: &Stack, vassal: &Vassal, expected: &str) -> anyhow::Resu
 /// A stack, and a folder with files.
 async fn in_folder(
     files: &[(&str, &str)],
-    story: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     for (name, text) in files {
@@ -153,5 +153,5 @@ async fn in_folder(
         fs::create_dir_all(path.parent().context("a folder")?)?;
         fs::write(path, text)?;
     }
-    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| story(stack, folder.path()).await).await
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| test(stack, folder.path()).await).await
 }

@@ -12,7 +12,7 @@ use tests::process;
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::{PATIENCE, until};
+use tests::wait::{TIMEOUT, until};
 
 use crate::gate::Gate;
 
@@ -261,7 +261,7 @@ async fn endless_threads_do_not_delay_a_reload() -> anyhow::Result<()> {
         let pid: u32 = client.get("/endless-thread").await?.expect(200)?.text().trim().parse()?;
         load.flows(30).await?;
         stack.command("reload", &["bad"]).await?;
-        ensure!(process::ends(pid, PATIENCE), "{pid} lives on");
+        ensure!(process::ends(pid, TIMEOUT), "{pid} lives on");
         ensure!(!stack.ready("bad", 1).await?.contains(&pid), "{pid} lives on");
         load.flows(30).await?;
         load.finish().await?.all_right()
@@ -296,11 +296,11 @@ fn app(workers: u32, threads: u32) -> anyhow::Result<Vassal> {
 async fn bad(
     workers: u32,
     threads: u32,
-    story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     stack::with([app(workers, threads)?.table("[timeouts]\nstop = \"2s\"")], async |stack| {
         let client = stack.client("bad", Protocol::Http1)?;
-        story(stack, &client).await
+        test(stack, &client).await
     })
     .await
 }

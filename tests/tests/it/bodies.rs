@@ -179,8 +179,8 @@ async fn a_cut_body_is_recognized() -> anyhow::Result<()> {
     .await
 }
 
-async fn flask(story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    stack::with([Vassal::flask(&Place::of_tests()?)], story).await
+async fn flask(test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    stack::with([Vassal::flask(&Place::of_tests()?)], test).await
 }
 
 fn post(path: &str, body: Body) -> Request<Body> {

@@ -71,6 +71,6 @@ fn ask(client: &Client, path: &str) -> AbortOnDropHandle<()> {
     }))
 }
 
-async fn wsgi(story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| story(stack).await).await
+async fn wsgi(test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| test(stack).await).await
 }

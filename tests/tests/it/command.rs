@@ -20,7 +20,7 @@ async fn one_app_without_a_file() -> anyhow::Result<()> {
         if outcome.is_err() {
             stack.show_log();
         }
-        outcome.and(stack.end_beside_clients().await)?;
+        outcome.and(stack.stop_with_clients().await)?;
     }
     Ok(())
 }

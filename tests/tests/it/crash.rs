@@ -290,11 +290,11 @@ async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()>
             stack.client("wsgi", protocol)?.get("/hello").await?.expect(200)?;
         }
         stack.whole().await.context("the next frontd answers probes")?;
-        ensure!(old.lives() && !held.is_answered(), "the old frontd did not wait for its request");
+        ensure!(old.is_running() && !held.is_answered(), "the old frontd did not wait for its request");
         held.pass().await?;
         other.pass().await?;
         stack.logged(&["drained", "exited with 0"]).await?;
-        ensure!(!old.lives(), "the old frontd lives on");
+        ensure!(!old.is_running(), "the old frontd lives on");
         Ok(())
     })
     .await
@@ -310,10 +310,10 @@ async fn a_stopping_stack_waits_for_a_draining_frontd() -> anyhow::Result<()> {
     process::signal(stack.daemon("frontd").await?, Signal::TERM)?;
     stack.logged(&["frontd", "drains beside the next"]).await?;
     stack.whole().await?;
-    stack.ask_to_end()?;
+    stack.request_stop()?;
     stack.logged(&["imperium", "ended", "daemon=frontd"]).await?;
     held.pass().await?;
-    stack.end_beside_clients().await
+    stack.stop_with_clients().await
 }
 
 /// Idle connections don't delay a restart.
@@ -379,11 +379,11 @@ async fn no_others(stack: &Stack, workers: &[u32]) -> anyhow::Result<()> {
 
 async fn wsgi(
     workers: u32,
-    story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?).workers(workers)], async |stack| {
         let client = stack.client("wsgi", Protocol::Http1)?;
-        story(stack, &client).await
+        test(stack, &client).await
     })
     .await
 }

@@ -297,13 +297,13 @@ fn app() -> anyhow::Result<Vassal> {
     Ok(Vassal::wsgi(&Place::of_tests()?).app("delivery:application"))
 }
 
-async fn delivery(story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    stack::with([app()?], async |stack| story(stack).await).await
+async fn delivery(test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    stack::with([app()?], async |stack| test(stack).await).await
 }
 
 /// An app with a folder of files that frontd may send.
-async fn with_folder(story: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn with_folder(test: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let folder = TempDir::new()?;
     let vassal = app()?.table(&format!("[sendfile]\n\"/files/\" = \"{}\"", folder.path().display()));
-    stack::with([vassal], async |stack| story(stack, folder.path()).await).await
+    stack::with([vassal], async |stack| test(stack, folder.path()).await).await
 }

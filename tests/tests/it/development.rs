@@ -52,7 +52,7 @@ async fn up_app_shows_tracebacks_in_the_browser_and_each_failed_start_once_in_th
     if outcome.is_err() {
         stack.show_log();
     }
-    outcome.and(stack.end_beside_clients().await)
+    outcome.and(stack.stop_with_clients().await)
 }
 
 async fn visit(stack: &Stack, folder: &Path) -> anyhow::Result<()> {

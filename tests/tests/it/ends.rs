@@ -14,7 +14,7 @@ use tests::process::{self, Process};
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::{PATIENCE, until};
+use tests::wait::{TIMEOUT, until};
 
 use crate::gate::Gate;
 
@@ -67,7 +67,7 @@ async fn a_stopping_frontd_cuts_requests_that_exceed_its_drain() -> anyhow::Resu
         stack.logged(&["drain took too long"]).await?;
         held.open()?;
         ensure!(held.answer().await.is_err(), "the client was answered");
-        until("the old frontd has ended", async || Ok((!old.lives()).then_some(()))).await?;
+        until("the old frontd has ended", async || Ok((!old.is_running()).then_some(()))).await?;
         client.get("/hello").await?.expect(200)?;
         Ok(())
     })
@@ -177,10 +177,10 @@ async fn a_stack_finishes_running_requests_on_sighup() -> anyhow::Result<()> {
     stack.whole().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
     let begun = held.begun(1).await?[0];
-    stack.ask_to_end_by(Signal::HUP)?;
+    stack.request_stop_with(Signal::HUP)?;
     stack.logged(&["frontd", "drain"]).await?;
     ensure!(held.pass().await? == begun, "another answered");
-    stack.end_beside_clients().await
+    stack.stop_with_clients().await
 }
 
 /// The kernel signals the daemons, which then exit gracefully.
@@ -195,7 +195,7 @@ async fn a_stack_whose_up_is_killed_finishes_running_requests_and_leaves_nothing
     stack.logged(&["frontd", "drain"]).await?;
     ensure!(held.pass().await? == begun, "another answered");
     for process in all {
-        ensure!(process::ends(process.pid, PATIENCE), "{process:?} lives on");
+        ensure!(process::ends(process.pid, TIMEOUT), "{process:?} lives on");
     }
     Ok(())
 }
@@ -215,6 +215,6 @@ fn each_test_named_in_the_documentation_exists() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn wsgi(workers: u32, story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    stack::with([Vassal::wsgi(&Place::of_tests()?).workers(workers)], async |stack| story(stack).await).await
+async fn wsgi(workers: u32, test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    stack::with([Vassal::wsgi(&Place::of_tests()?).workers(workers)], async |stack| test(stack).await).await
 }

@@ -147,7 +147,7 @@ async fn many_apps_start_in_turn_within_their_limits() -> anyhow::Result<()> {
     let log = stack.log();
     ensure!(!log.contains("was not ready within"), "a start was ended while it waited for its turn");
     ensure!(log.matches("worker is ready").count() == 10, "some were started twice");
-    stack.end_beside_clients().await
+    stack.stop_with_clients().await
 }
 
 #[tokio::test]

@@ -90,13 +90,13 @@ async fn status_reload_and_logs_find_the_stack_of_their_folder() -> anyhow::Resu
             Ok(())
         })
         .await;
-        both.and(other.end_beside_clients().await)
+        both.and(other.stop_with_clients().await)
     })
     .await;
     if outcome.is_err() {
         stack.show_log();
     }
-    outcome.and(stack.end_beside_clients().await)?;
+    outcome.and(stack.stop_with_clients().await)?;
     let left = std::fs::read_dir(runtime.join("imperium"))?.count();
     ensure!(left == 0, "{left} entries are left");
     Ok(())

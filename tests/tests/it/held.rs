@@ -9,7 +9,7 @@ use tests::load::{Kind, Load};
 use tests::process;
 use tests::stack::Stack;
 use tests::status::App;
-use tests::wait::PATIENCE;
+use tests::wait::TIMEOUT;
 
 use crate::idle::{Stalled, stalling};
 
@@ -100,7 +100,7 @@ async fn replaced_without_loss(stack: &Stack, client: &Client, pid: u32) -> anyh
     stack.logged(&["worker is drained", "recycled: each of its threads is blocked"]).await?;
     let replaced = |app: &App| app.is_whole() && !app.ready().contains(&pid);
     stack.until("slow", "another has taken its place", replaced).await?;
-    ensure!(process::ends(pid, PATIENCE), "{pid} lives on");
+    ensure!(process::ends(pid, TIMEOUT), "{pid} lives on");
     load.flows(30).await?;
     load.finish().await?.all_right()
 }

@@ -14,7 +14,7 @@ use tests::process;
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::{PATIENCE, until};
+use tests::wait::{TIMEOUT, until};
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
 
@@ -76,7 +76,7 @@ async fn a_worker_whose_gil_is_held_by_c_during_a_response_is_replaced() -> anyh
         stack.logged(&["a request does not end", "/stalled-deadlock-with-gil"]).await?;
         let replaced = |app: &App| app.is_whole() && !app.ready().contains(&pid);
         stack.until("slow", "another has taken its place", replaced).await?;
-        ensure!(process::ends(pid, PATIENCE), "{pid} lives on");
+        ensure!(process::ends(pid, TIMEOUT), "{pid} lives on");
         Ok(())
     })
     .await
@@ -199,10 +199,10 @@ pub(crate) async fn stalling(
     idle: &str,
     workers: u32,
     threads: u32,
-    story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let table = format!("[timeouts]\nidle = {idle}\nstop = \"60s\"");
     let vassal = Vassal::wsgi(&Place::of_tests()?).named("slow").app("slow:application").table(&table);
     let vassal = vassal.workers(workers).key(&format!("threads = {threads}"));
-    stack::with([vassal], async |stack| story(stack).await).await
+    stack::with([vassal], async |stack| test(stack).await).await
 }

@@ -135,7 +135,7 @@ fn events(log: &str) -> Vec<String> {
     events
 }
 
-async fn answers(keys: &str, story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn answers(keys: &str, test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).app("answers:application").key(keys);
-    stack::with([vassal], async |stack| story(stack).await).await.context(keys.to_owned())
+    stack::with([vassal], async |stack| test(stack).await).await.context(keys.to_owned())
 }

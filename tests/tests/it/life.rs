@@ -12,7 +12,7 @@ use tests::place::Place;
 use tests::process;
 use tests::stack::{self, Stack};
 use tests::vassal::Vassal;
-use tests::wait::PATIENCE;
+use tests::wait::TIMEOUT;
 
 use crate::gate::Gate;
 
@@ -24,19 +24,19 @@ async fn a_stopping_stack_finishes_running_requests() -> anyhow::Result<()> {
     let client = stack.client("wsgi", Protocol::Http1)?;
     let held = Gate::get(&client, stack.root());
     let begun = held.begun(1).await?[0];
-    stack.ask_to_end()?;
+    stack.request_stop()?;
     stack.logged(&["frontd", "drain"]).await?;
     let notices = stack.root().join("run/notify.sock");
     tokio::task::spawn_blocking(move || fill(&notices)).await?.context("tell `imperium up` while it ends")?;
     ensure!(held.pass().await? == begun, "another answered");
-    stack.end_beside_clients().await
+    stack.stop_with_clients().await
 }
 
 /// Sends more notifications than the kernel queues for a socket that isn't read.
 fn fill(notices: &Path) -> anyhow::Result<()> {
     let limit: usize = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen")?.trim().parse()?;
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
     for _ in 0..limit + 2 {
         socket.send_to(b"READY=1", notices)?;
     }
@@ -49,12 +49,12 @@ async fn a_stack_told_twice_to_stop_is_killed_and_leaves_nothing() -> anyhow::Re
     stack.whole().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
     held.begun(1).await?;
-    stack.ask_to_end()?;
+    stack.request_stop()?;
     stack.logged(&["frontd", "drain"]).await?;
-    stack.ask_to_end()?;
+    stack.request_stop()?;
     stack.logged(&["killing everything"]).await?;
     ensure!(held.answer().await.is_err(), "nobody is there to answer");
-    stack.end_beside_clients().await
+    stack.stop_with_clients().await
 }
 
 #[tokio::test]

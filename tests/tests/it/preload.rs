@@ -13,7 +13,7 @@ use tests::process::{self, Process};
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::{PATIENCE, until};
+use tests::wait::{TIMEOUT, until};
 
 /// Reports which process imported it, and which hooks were called where.
 const APP: &str = r#"
@@ -95,7 +95,7 @@ async fn reloads_scaling_and_crashes_under_load() -> anyhow::Result<()> {
         stack.command("reload", &["shared"]).await?;
         let new = stack.ready("shared", 3).await?;
         ensure!(old.iter().all(|pid| !new.contains(pid)), "{old:?} became {new:?}");
-        ensure!(process::ends(first, PATIENCE), "the template of before lives on");
+        ensure!(process::ends(first, TIMEOUT), "the template of before lives on");
         let second = template(stack)?;
 
         stack.command("scale", &["shared", "5"]).await?;
@@ -126,7 +126,7 @@ async fn workers_outlive_emperord_and_the_next_one_adopts_them() -> anyhow::Resu
         let pids = stack.ready("shared", 3).await?;
         let first = template(stack)?;
         stack.kill(stack.daemon("emperord").await?)?;
-        ensure!(process::ends(first, PATIENCE), "a template outlives its emperord");
+        ensure!(process::ends(first, TIMEOUT), "a template outlives its emperord");
         load.flows(100).await?;
         ensure!(stack.ready("shared", 3).await? == pids, "they were not adopted");
         load.finish().await?.all_right()?;
@@ -311,7 +311,7 @@ async fn turning_preload_on_and_off() -> anyhow::Result<()> {
         let first = template(stack)?;
         stack.write("shared", &off)?;
         stack.until("shared", "it runs without", |app| app.generation == 2 && app.is_whole()).await?;
-        ensure!(process::ends(first, PATIENCE), "the template lives on");
+        ensure!(process::ends(first, TIMEOUT), "the template lives on");
         stack.put(&vassal)?;
         stack.until("shared", "it runs with", |app| app.generation == 3 && app.is_whole()).await?;
         template(stack)?;

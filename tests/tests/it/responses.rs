@@ -192,7 +192,7 @@ async fn next(wire: &mut Wire) -> anyhow::Result<Reply> {
     wire.reply(Asked::Body).await?.context("an answer")
 }
 
-async fn answers(story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn answers(test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).app("answers:application");
-    stack::with([vassal], async |stack| story(stack).await).await
+    stack::with([vassal], async |stack| test(stack).await).await
 }

@@ -10,7 +10,7 @@ use tests::process;
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::PATIENCE;
+use tests::wait::TIMEOUT;
 
 const CONNECTIONS: usize = 6;
 
@@ -130,7 +130,7 @@ async fn replaced(stack: &Stack, old: Option<App>) -> anyhow::Result<()> {
 fn gone(old: &[u32], stay: &[u32]) -> anyhow::Result<()> {
     let stay = BTreeSet::from_iter(stay);
     let left: Vec<_> =
-        old.iter().filter(|pid| !stay.contains(pid) && !process::ends(**pid, PATIENCE)).collect();
+        old.iter().filter(|pid| !stay.contains(pid) && !process::ends(**pid, TIMEOUT)).collect();
     ensure!(left.is_empty(), "{left:?} live on");
     Ok(())
 }

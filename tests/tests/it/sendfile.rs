@@ -236,7 +236,7 @@ fn app(place: &Place) -> Vassal {
 }
 
 /// An app with a folder of files that frontd may send, and a secret file next to that folder.
-async fn site(story: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn site(test: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let temp = TempDir::new()?;
     let folder = temp.path().join("protected");
     fs::create_dir_all(folder.join("deep"))?;
@@ -251,5 +251,5 @@ async fn site(story: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>) -> a
     fs::write(folder.join("text.gz"), packed.stdout)?;
     let table = format!("[sendfile]\n\"/protected/\" = \"{}\"", folder.display());
     let vassal = app(&Place::of_tests()?).table(&table);
-    stack::with([vassal], async |stack| story(stack, &folder).await).await
+    stack::with([vassal], async |stack| test(stack, &folder).await).await
 }

@@ -12,7 +12,7 @@ use tests::process;
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::{PATIENCE, until};
+use tests::wait::{TIMEOUT, until};
 
 use crate::gate::Gate;
 
@@ -29,7 +29,7 @@ async fn sigterm_drains_a_worker_under_load() -> anyhow::Result<()> {
             let replaced = |app: &App| app.ready().len() == 2 && !app.ready().contains(&pid);
             stack.until("signalled", "another has taken its place", replaced).await?;
             ensure!(held.pass().await? == pid, "what it had begun was answered by another");
-            ensure!(process::ends(pid, PATIENCE), "{pid} lives on");
+            ensure!(process::ends(pid, TIMEOUT), "{pid} lives on");
             recorded(record, &format!("atexit {pid}")).await?;
         }
         load.flows(30).await?;
@@ -99,7 +99,7 @@ async fn atexit_runs_at_every_normal_exit() -> anyhow::Result<()> {
     for pid in two {
         recorded(&record, &format!("atexit {pid}")).await?;
     }
-    stack.end_beside_clients().await?;
+    stack.stop_with_clients().await?;
     for pid in last {
         recorded(&record, &format!("atexit {pid}")).await?;
     }
@@ -141,7 +141,7 @@ fn vassal(workers: u32, record: &Path) -> anyhow::Result<Vassal> {
 async fn signalled(
     workers: u32,
     variables: &[&str],
-    story: impl AsyncFnOnce(&Stack, &Client, &Path) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack, &Client, &Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let record = folder.path().join("record");
@@ -149,7 +149,7 @@ async fn signalled(
     let vassal = variables.iter().fold(vassal, |vassal, name| vassal.env(name, "yes"));
     stack::with([vassal], async |stack| {
         let client = stack.client("signalled", Protocol::Http1)?;
-        story(stack, &client, &record).await
+        test(stack, &client, &record).await
     })
     .await
 }

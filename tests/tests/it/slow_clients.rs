@@ -72,7 +72,7 @@ fn largest_unnamed_file(pid: u32) -> anyhow::Result<u64> {
 async fn limited(
     limits: &str,
     names: &[&str],
-    story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let vassals = names
@@ -83,7 +83,7 @@ async fn limited(
         fs::write(stack.root().join("frontd.toml"), format!("[limits]\n{limits}\n"))?;
         stack.kill(stack.daemon("frontd").await?)?;
         stack.whole().await?;
-        story(stack).await
+        test(stack).await
     })
     .await
 }

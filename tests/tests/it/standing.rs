@@ -31,5 +31,5 @@ async fn a_worker_has_its_own_group_no_terminal_and_batch_scheduling() -> anyhow
             ensure!(worker.session == emperord.session, "{app}: {worker:?}, {emperord:?}");
         }
     }
-    stack.end_beside_clients().await
+    stack.stop_with_clients().await
 }

@@ -105,11 +105,11 @@ async fn fails(stack: &Stack, folder: &Path, app: &str, why: &str) -> anyhow::Re
 async fn with_file(
     name: &str,
     text: &str,
-    story: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack, &Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join(name), text)?;
-    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| story(stack, folder.path()).await).await
+    stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| test(stack, folder.path()).await).await
 }
 
 #[tokio::test]

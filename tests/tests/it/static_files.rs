@@ -267,7 +267,7 @@ async fn a_large_file_arrives_completely() -> anyhow::Result<()> {
 }
 
 /// The plain app with a folder of files, and a secret file next to it.
-async fn site(story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn site(test: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?);
     stack::with([vassal.clone()], async |stack| {
         let files = stack.root().join("files");
@@ -291,7 +291,7 @@ async fn site(story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>) ->
             Ok((client.get("/static/text.txt").await?.status == 200).then_some(()))
         })
         .await?;
-        story(stack, &client).await
+        test(stack, &client).await
     })
     .await
 }

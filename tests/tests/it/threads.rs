@@ -94,12 +94,12 @@ async fn says(client: &Client, expected: &str) -> anyhow::Result<()> {
 async fn threads(
     workers: u32,
     threads: u32,
-    story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).workers(workers).key(&format!("threads = {threads}"));
     stack::with([vassal], async |stack| {
         let client = stack.client("wsgi", Protocol::Http2)?;
-        story(stack, &client).await
+        test(stack, &client).await
     })
     .await
 }

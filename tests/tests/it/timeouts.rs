@@ -14,7 +14,7 @@ use tests::process;
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::{PATIENCE, until};
+use tests::wait::{TIMEOUT, until};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -183,7 +183,7 @@ async fn a_worker_stuck_in_c_is_replaced_once_its_other_requests_have_ended() ->
         ensure!(after.iter().filter(|pid| before.contains(pid)).count() == 1, "{before:?} became {after:?}");
         ensure!(stream.is_open(), "its neighbour was cut");
         ensure!(stream.end().await? == "data: last\n\n", "its neighbour was cut");
-        ensure!(process::ends(stuck, PATIENCE), "{stuck} lives on");
+        ensure!(process::ends(stuck, TIMEOUT), "{stuck} lives on");
         load.flows(30).await?;
         load.finish().await?.all_right()
     })
@@ -199,7 +199,7 @@ async fn a_worker_whose_gil_is_held_by_c_is_replaced_and_its_stack_is_logged() -
         late.answer().await?.expect(504)?;
         stack.logged(&["a request does not end", "/deadlock-with-gil"]).await?;
         stack.logged(&["slow.py", "in deadlock_with_gil"]).await?;
-        ensure!(process::ends(stuck, PATIENCE), "{stuck} lives on");
+        ensure!(process::ends(stuck, TIMEOUT), "{stuck} lives on");
         let after = stack.ready("slow", 2).await?;
         ensure!(!after.contains(&stuck), "{stuck} lives on");
         load.flows(30).await?;
@@ -221,7 +221,7 @@ async fn a_frozen_worker_is_replaced_and_others_answer_its_requests() -> anyhow:
         let after = stack.until("wsgi", "another has taken its place", replaced).await?.ready();
         ensure!(after.contains(&before[1]), "{before:?} became {after:?}");
         stack.logged(&["worker stopped: it does not answer", "wsgi-"]).await?;
-        ensure!(process::ends(before[0], PATIENCE), "{} is still frozen", before[0]);
+        ensure!(process::ends(before[0], TIMEOUT), "{} is still frozen", before[0]);
         load.flows(50).await?;
         load.finish().await?.all_right()
     })
@@ -324,13 +324,13 @@ async fn recorded(record: &std::path::Path, text: &str) -> anyhow::Result<()> {
 async fn slow(
     workers: u32,
     threads: u32,
-    story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let vassal = Vassal::wsgi(&Place::of_tests()?).named("slow").app("slow:application").table(LIMIT);
     let vassal = vassal.workers(workers).key(&format!("threads = {threads}"));
     stack::with([vassal], async |stack| {
         let client = stack.client("slow", Protocol::Http1)?;
-        story(stack, &client).await
+        test(stack, &client).await
     })
     .await
 }

@@ -76,7 +76,7 @@ async fn every_request_is_answered_and_dropped_lines_are_counted() -> anyhow::Re
         let mut log = Vec::new();
         reader.read_to_end(&mut log).map(|_| String::from_utf8_lossy(&log).into_owned())
     });
-    stack.end_beside_clients().await?;
+    stack.stop_with_clients().await?;
     let log = log.await??;
     let reports = |of: &str| {
         let is_report = |line: &&str| line.contains(of) && line.contains("lines of the log were dropped");

@@ -33,15 +33,15 @@ fn folder(text: &str) -> anyhow::Result<tempfile::TempDir> {
 async fn with(
     text: &str,
     arguments: &[&str],
-    story: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
+    test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let folder = folder(text)?;
     let stack = Stack::one_app(Place::of_tests()?, folder.path(), arguments)?;
-    let outcome = Box::pin(story(&stack)).await;
+    let outcome = Box::pin(test(&stack)).await;
     if outcome.is_err() {
         stack.show_log();
     }
-    outcome.and(stack.end_beside_clients().await)
+    outcome.and(stack.stop_with_clients().await)
 }
 
 /// Waits until it prints that the app serves.
@@ -123,7 +123,7 @@ app = get_asgi_application()
             stack.show_log();
         }
         ensure!(!stack.printed().contains("Serving"), "a URL was printed: {}", stack.printed());
-        stack.end_however()?;
+        stack.wait_for_exit()?;
         refused?;
     }
     Ok(())
@@ -198,7 +198,7 @@ async fn django_serves_its_admin_styles_in_development() -> anyhow::Result<()> {
         if outcome.is_err() {
             stack.show_log();
         }
-        outcome.and(stack.end_beside_clients().await)?;
+        outcome.and(stack.stop_with_clients().await)?;
     }
     Ok(())
 }
@@ -239,5 +239,5 @@ def app(environ, start_response):
     if outcome.is_err() {
         stack.show_log();
     }
-    outcome.and(stack.end_beside_clients().await)
+    outcome.and(stack.stop_with_clients().await)
 }

@@ -9,7 +9,7 @@ use tests::stack;
 use tests::status::App;
 use tests::vassal::Vassal;
 use tests::visit;
-use tests::wait::{PATIENCE, until};
+use tests::wait::{TIMEOUT, until};
 
 #[tokio::test]
 async fn a_new_file_is_served_and_a_deleted_one_is_not() -> anyhow::Result<()> {
@@ -34,7 +34,7 @@ async fn a_new_file_is_served_and_a_deleted_one_is_not() -> anyhow::Result<()> {
             Ok((client.get("/hello").await?.status == 404).then_some(()))
         })
         .await?;
-        ensure!(pids.iter().all(|pid| process::ends(*pid, PATIENCE)), "some of {pids:?} live on");
+        ensure!(pids.iter().all(|pid| process::ends(*pid, TIMEOUT)), "some of {pids:?} live on");
         let forgotten = async || Ok(stack.status().await?.app("late").is_none().then_some(()));
         until("the status forgets the app", forgotten).await?;
         load.finish().await?.all_right()

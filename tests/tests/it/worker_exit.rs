@@ -81,7 +81,7 @@ async fn gauges_of_exited_workers_are_removed() -> anyhow::Result<()> {
                         process::signal(stack.up(), Signal::STOP)?;
                         stack.kill(emperord)?;
                         process::signal(before[0], Signal::KILL)?;
-                        ensure!(process::ends(before[0], tests::wait::PATIENCE), "it lives on");
+                        ensure!(process::ends(before[0], tests::wait::TIMEOUT), "it lives on");
                         process::signal(stack.up(), Signal::CONT)?;
                     }
                 }

@@ -266,10 +266,10 @@ async fn headers_with_the_same_name_are_joined() -> anyhow::Result<()> {
     .await
 }
 
-async fn wsgi(story: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>) -> anyhow::Result<()> {
+async fn wsgi(test: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>) -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         let client = stack.client("wsgi", Protocol::Http2)?;
-        story(stack, &client).await
+        test(stack, &client).await
     })
     .await
 }

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// were reparented.
 const MARK: &str = "BENCH_STACK";
 /// The time for a graceful exit.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const LINES: usize = 30;
 
 /// A running server. All of its processes are stopped on drop.
@@ -29,7 +29,7 @@ pub(crate) struct Guard {
 impl Guard {
     /// Starts a server whose files are in `folder`, with its log there.
     pub(crate) fn start(name: &str, command: &Command, folder: &Path) -> anyhow::Result<Self> {
-        let mut command = ending_with_us(command);
+        let mut command = with_parent_death_signal(command);
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         command.env(MARK, folder).process_group(0);
@@ -51,8 +51,8 @@ impl Guard {
     }
 
     /// Checks that it is running. The error contains the end of its log.
-    pub(crate) fn lives(&self) -> anyhow::Result<()> {
-        ensure!(Process::of(self.pid()).is_some(), "{} has ended:\n{}", self.name, self.last_words());
+    pub(crate) fn check_running(&self) -> anyhow::Result<()> {
+        ensure!(Process::of(self.pid()).is_some(), "{} has ended:\n{}", self.name, self.last_lines());
         Ok(())
     }
 
@@ -62,7 +62,7 @@ impl Guard {
     }
 
     /// The end of its log.
-    pub(crate) fn last_words(&self) -> String {
+    pub(crate) fn last_lines(&self) -> String {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
@@ -73,12 +73,12 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let known = self.processes();
         let _it_may_have_ended = process::signal(self.pid(), Signal::TERM);
-        let _orderly = process::ends(self.pid(), PATIENCE);
+        let _orderly = process::ends(self.pid(), TIMEOUT);
         // The main process isn't reaped yet, so the process group's id can't have been reused.
         if let Some(group) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
             let _nobody_may_be_left = kill_process_group(group, Signal::KILL);
         }
-        let left = known.into_iter().filter(Process::lives).chain(Process::with_environment(&self.mark));
+        let left = known.into_iter().filter(Process::is_running).chain(Process::with_environment(&self.mark));
         for process in left {
             let _it_may_end_meanwhile = process::signal(process.pid, Signal::KILL);
         }
@@ -87,7 +87,7 @@ impl Drop for Guard {
 }
 
 /// Wraps the command so that the kernel stops it if this process is killed.
-fn ending_with_us(command: &Command) -> Command {
+fn with_parent_death_signal(command: &Command) -> Command {
     let mut tied = Command::new("setpriv");
     tied.args(["--pdeathsig", "TERM", "--"]).arg(command.get_program()).args(command.get_args());
     tied.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -106,12 +106,12 @@ mod tests {
         shell.args(["-c", "setsid sleep 600 & sleep 600 & echo both; wait"]);
         let guard = Guard::start("shell", &shell, folder.path()).unwrap();
         while guard.processes().len() < 3 {
-            guard.lives().unwrap();
+            guard.check_running().unwrap();
             std::thread::yield_now();
         }
         let processes = guard.processes();
         drop(guard);
-        assert!(processes.iter().all(|process| !process.lives() || process::ends(process.pid, PATIENCE)));
+        assert!(processes.iter().all(|process| !process.is_running() || process::ends(process.pid, TIMEOUT)));
     }
 
     #[test]
@@ -120,8 +120,8 @@ mod tests {
         let mut shell = Command::new("sh");
         shell.args(["-c", "echo no such app; exit 3"]);
         let guard = Guard::start("shell", &shell, folder.path()).unwrap();
-        assert!(process::ends(guard.pid(), PATIENCE));
-        let error = guard.lives().unwrap_err().to_string();
+        assert!(process::ends(guard.pid(), TIMEOUT));
+        let error = guard.check_running().unwrap_err().to_string();
         assert_eq!(error, "shell has ended:\nno such app");
     }
 }

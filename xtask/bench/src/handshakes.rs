@@ -59,13 +59,13 @@ struct Tally {
 impl Visitor {
     fn visit_on_this_thread(&self, until: Instant) -> anyhow::Result<Tally> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let tallies = join_all((0..CONNECTIONS_A_THREAD).map(|_| self.visit_again_and_again(until)));
+        let tallies = join_all((0..CONNECTIONS_A_THREAD).map(|_| self.visit_until(until)));
         let mut total = Tally::default();
         runtime.block_on(tallies).into_iter().for_each(|tally| total.add(tally));
         Ok(total)
     }
 
-    async fn visit_again_and_again(&self, until: Instant) -> Tally {
+    async fn visit_until(&self, until: Instant) -> Tally {
         let mut tally = Tally::default();
         while Instant::now() < until {
             let begun = Instant::now();

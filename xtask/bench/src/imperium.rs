@@ -56,8 +56,8 @@ impl Imperium {
         let mut reload = tokio::process::Command::new(&self.program);
         reload.arg("reload").arg("--root").arg(&self.root).arg(self.app).kill_on_drop(true);
         let output = reload.output().await.context("run imperium reload")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "imperium reload ended with {}: {said}", output.status);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "imperium reload ended with {}: {stderr}", output.status);
         Ok(())
     }
 }

@@ -46,8 +46,10 @@ pub(crate) async fn reload(stack: &Stack, manner: Reload) -> anyhow::Result<Samp
     load.flows(AROUND).await?;
     let begun = Instant::now();
     stack.reload(manner).await?;
-    until("the old workers have ended", async || Ok((!processes.iter().any(Process::lives)).then_some(())))
-        .await?;
+    until("the old workers have ended", async || {
+        Ok((!processes.iter().any(Process::is_running)).then_some(()))
+    })
+    .await?;
     stack.all_answer(&old).await?;
     let took = begun.elapsed();
     load.flows(AROUND).await?;

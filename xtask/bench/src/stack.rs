@@ -21,7 +21,7 @@ use super::server::{self, Serve, Server};
 use super::side::Side;
 use super::site::{HOST, Site};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running stack. It is stopped on drop.
 #[derive(Debug)]
@@ -102,12 +102,12 @@ impl Stack {
     pub(crate) async fn all_answer(&self, old: &BTreeSet<u32>) -> anyhow::Result<BTreeSet<u32>> {
         let mut seen = BTreeSet::new();
         let all = until("every worker answers", async || {
-            self.lives()?;
+            self.check_running()?;
             seen.extend(self.pids().await?.into_iter().flatten().filter(|pid| !old.contains(pid)));
             Ok((seen.len() >= self.scene.workers as usize).then(|| seen.clone()))
         });
         let all = all.await;
-        all.with_context(|| self.last_words())
+        all.with_context(|| self.last_lines())
     }
 
     /// Sends as many concurrent requests for the pid as there are workers.
@@ -115,7 +115,7 @@ impl Stack {
         let client = self.client()?;
         let pid = async || {
             let answer =
-                timeout(PATIENCE, client.get("/pid?sleep=0.005")).await.context("ask for a pid")??;
+                timeout(TIMEOUT, client.get("/pid?sleep=0.005")).await.context("ask for a pid")??;
             Ok(answer.expect(200)?.text().trim().parse()?)
         };
         Ok(join_all((0..self.scene.workers).map(|_| pid())).await)
@@ -124,26 +124,26 @@ impl Stack {
     async fn greets(&self) -> anyhow::Result<()> {
         let client = self.client()?;
         let greets = until("the app greets", async || {
-            self.lives()?;
+            self.check_running()?;
             let Ok(answer) = client.get("/").await else { return Ok(None) };
             Ok((answer.status == 200).then(|| answer.text()))
         });
-        let page = greets.await.with_context(|| self.last_words())?;
+        let page = greets.await.with_context(|| self.last_lines())?;
         ensure!(page.contains(self.scene.app.greeting()), "{:?} greets with {page}", self.scene.app);
         Ok(())
     }
 
-    fn lives(&self) -> anyhow::Result<()> {
+    fn check_running(&self) -> anyhow::Result<()> {
         match &self.running {
-            Running::Imperium(imperium) => imperium.up.lives(),
-            Running::Nginx { front, back, .. } => front.lives().and_then(|()| back.lives()),
+            Running::Imperium(imperium) => imperium.up.check_running(),
+            Running::Nginx { front, back, .. } => front.check_running().and_then(|()| back.check_running()),
         }
     }
 
-    fn last_words(&self) -> String {
+    fn last_lines(&self) -> String {
         let words = match &self.running {
-            Running::Imperium(imperium) => imperium.up.last_words(),
-            Running::Nginx { front, back, .. } => front.last_words() + &back.last_words(),
+            Running::Imperium(imperium) => imperium.up.last_lines(),
+            Running::Nginx { front, back, .. } => front.last_lines() + &back.last_lines(),
         };
         format!("the last words of its log:\n{words}\n")
     }

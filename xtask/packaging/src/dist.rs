@@ -103,7 +103,7 @@ impl Built {
             let target = self.target;
             let archive = format!("imperium-{}-{}-linux", version.text, target.machine());
             let debug_archive = format!("{archive}-debug");
-            beside_each_other([
+            in_parallel([
                 (format!("{archive}.tar.zst"), &|| zstd(&installed, &archive, version)),
                 (format!("{debug_archive}.tar.zst"), &|| zstd(&debug, &debug_archive, version)),
                 (deb::name("imperium", version, target), &|| deb::imperium(&installed, version, target)),
@@ -134,9 +134,7 @@ fn check(programs: &Path, machine: Target) -> anyhow::Result<()> {
 type Packer<'a> = &'a (dyn Fn() -> anyhow::Result<Vec<u8>> + Sync);
 
 /// Packs the files on separate threads, since compression takes long.
-fn beside_each_other<const N: usize>(
-    files: [(String, Packer<'_>); N],
-) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+fn in_parallel<const N: usize>(files: [(String, Packer<'_>); N]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     thread::scope(|scope| {
         let threads = files.map(|(name, packer)| (name, scope.spawn(packer)));
         let packed = threads.map(|(name, thread)| match thread.join() {

@@ -61,8 +61,8 @@ fn kept(root: &Path) {
 }
 
 async fn prove(root: PathBuf, built: &Built) -> anyhow::Result<()> {
-    step("furnish", "the package and two projects, as a guest of the guide has them", || {
-        server::furnish(&root)?;
+    step("prepare", "the package and two projects, as a guest of the guide has them", || {
+        server::prepare(&root)?;
         server::put_package(&root, built, None)
     })?;
     let mut container = Container::boot(root).await?;

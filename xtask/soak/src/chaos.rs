@@ -12,7 +12,7 @@ use tests::keep_alive::KeepAlive;
 use tests::log_pipe::LogPipe;
 use tests::process::{self, Process};
 use tests::stack::Stack;
-use tests::wait::{PATIENCE, until};
+use tests::wait::{TIMEOUT, until};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -151,11 +151,7 @@ impl<'a> Chaos<'a> {
         }
         let book = self.book.clone();
         self.frozen.spawn_blocking(move || {
-            ensure!(
-                process::ends(worker.pid, PATIENCE),
-                "the frozen worker {} of {app} lives on",
-                worker.pid
-            );
+            ensure!(process::ends(worker.pid, TIMEOUT), "the frozen worker {} of {app} lives on", worker.pid);
             Ok(Harm { app, pid: worker.pid, cause: Cause::Frozen, from, to: book.now() })
         });
         Ok(())
@@ -233,7 +229,7 @@ impl<'a> Chaos<'a> {
     }
 
     async fn ends(&self, worker: &Process) -> anyhow::Result<()> {
-        until("a killed worker is dead", async || Ok((!worker.lives()).then_some(()))).await
+        until("a killed worker is dead", async || Ok((!worker.is_running()).then_some(()))).await
     }
 
     fn harmed(&mut self, app: App, pid: u32, cause: Cause, from: Duration) {

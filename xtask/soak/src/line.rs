@@ -15,7 +15,7 @@ use super::question::Question;
 use super::site::App;
 
 /// A request without a response counts as lost after this time: more than the queue and all limits together.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest pause between two requests: the load must leave CPU time for everything else.
 const PAUSE_MILLISECONDS: u64 = 20;
 
@@ -44,8 +44,8 @@ impl Line {
     /// Sends one request.
     pub(crate) async fn ask(&mut self, question: Question) -> Entry {
         let (id, sent) = (self.book.number(), self.book.now());
-        let never = || Outcome::NoResponse(format!("none within {PATIENCE:?}").into());
-        let outcome = timeout(PATIENCE, self.exchange(id, question)).await.unwrap_or_else(|_| never());
+        let never = || Outcome::NoResponse(format!("none within {TIMEOUT:?}").into());
+        let outcome = timeout(TIMEOUT, self.exchange(id, question)).await.unwrap_or_else(|_| never());
         if matches!(outcome, Outcome::Cut(_) | Outcome::NoResponse(_)) {
             self.wire.close();
         }

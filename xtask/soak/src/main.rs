@@ -84,7 +84,7 @@ async fn soak(place: Place, seed: u64, length: Duration) -> anyhow::Result<Repor
     let (log, writer) = LogPipe::into(&kept).with_context(|| format!("write {}", kept.display()))?;
     let stack = Stack::logging_to(writer, "info", place.clone(), site.vassals(&place))?;
     let soaked = on(&stack, site, &log, seed, length).await;
-    stack.end_beside_clients().await?;
+    stack.stop_with_clients().await?;
     soaked.with_context(|| format!("seed {seed}; the log is in {}", kept.display()))
 }
 

@@ -9,7 +9,7 @@ use supervise::{Event, Exit, Stage, Usage};
 use super::Driver;
 use super::act::LINGER;
 use super::app::{Attachment, Slot};
-use super::broken::Told;
+use super::broken::Reported;
 use super::event::{
     self, Attaching, AttachmentId, Command, Failure, Load, Reason, Served, Taking, WorkerSpec,
 };
@@ -83,7 +83,7 @@ impl Driver {
         };
         let pid = caller.identity.pid;
         let slot = self.slot_of(&worker, caller.identity).filter(|slot| slot.process.is(caller));
-        let Some(slot) = slot else { return self.turn_away(&worker, pid, served.is_some(), &commands) };
+        let Some(slot) = slot else { return self.dismiss(&worker, pid, served.is_some(), &commands) };
         slot.attachment = Some(Attachment { id: attachment, commands });
         tracing::debug!(%worker, pid, "worker attached");
         let number = worker.number;
@@ -113,13 +113,13 @@ impl Driver {
         let Some(slot) = self.attached(worker, id) else { return };
         slot.failure = Some(failure.clone());
         let generation = self.generation_of(worker).unwrap_or_default();
-        if self.tell_developer(&worker.vassal, generation, failure) == Told::No {
+        if self.tell_developer(&worker.vassal, generation, failure) == Reported::No {
             // The worker has already logged the traceback to the same stderr.
             let Failure { reason, message, .. } = failure;
             tracing::error!(%worker, ?reason, "worker cannot run its app: {message}");
         }
         if let Some(app) = self.app_of(worker) {
-            app.worker_error = Some(failure.told(&format!("worker {worker}")));
+            app.worker_error = Some(failure.describe(&format!("worker {worker}")));
         }
     }
 
@@ -270,7 +270,7 @@ impl Driver {
             }
             _ => tracing::info!(%worker, pid, %ending, "worker ended"),
         }
-        self.reap_strangers();
+        self.reap_orphans();
         let exit = exit(ending, slot.failure.as_ref());
         self.tell(&worker.vassal, Event::Exited { number: worker.number, exit });
     }

@@ -24,7 +24,7 @@ pub(super) struct Broken {
 /// Whether a failure was reported to the developer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Told {
+pub(super) enum Reported {
     /// Now or after an earlier attempt.
     ToDeveloper,
     /// This isn't a development server, or the failure is outdated.
@@ -33,15 +33,20 @@ pub(super) enum Told {
 
 impl Driver {
     /// Reports a failure of `generation` to the developer: once, however often it is retried.
-    pub(super) fn tell_developer(&mut self, name: &VassalName, generation: u64, failure: &Failure) -> Told {
-        let Some(app) = self.apps.get_mut(name) else { return Told::No };
+    pub(super) fn tell_developer(
+        &mut self,
+        name: &VassalName,
+        generation: u64,
+        failure: &Failure,
+    ) -> Reported {
+        let Some(app) = self.apps.get_mut(name) else { return Reported::No };
         if self.config.mode == Mode::Production || generation != app.supervisor.generation() {
-            return Told::No;
+            return Reported::No;
         }
         let broken = Broken { generation, text: failure.page().into() };
         if app.broken.as_ref() == Some(&broken) {
             tracing::debug!(app = %name, "the app fails to start as before");
-            return Told::ToDeveloper;
+            return Reported::ToDeveloper;
         }
         let Failure { message, traceback, .. } = failure;
         match traceback.trim_end() {
@@ -51,7 +56,7 @@ impl Driver {
         }
         app.broken = Some(broken);
         self.publish(name);
-        Told::ToDeveloper
+        Reported::ToDeveloper
     }
 }
 

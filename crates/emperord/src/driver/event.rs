@@ -17,7 +17,7 @@ use crate::launcher::{JobError, LaunchError, Prepared};
 use crate::process::{Caller, Ending, Identity};
 use crate::routes::Watch;
 use crate::sources::Noticed;
-use crate::template::Said;
+use crate::template::TemplateEvent;
 use crate::vassals::FileEvent;
 
 /// Something that happened, or a request.
@@ -125,7 +125,7 @@ pub enum Event {
         /// The pid of the template.
         pid: u32,
         /// The message.
-        said: Said,
+        report: TemplateEvent,
     },
     /// A child of emperord has exited, not necessarily one that it started.
     ChildEnded,
@@ -359,7 +359,7 @@ pub struct Load {
 
 impl Failure {
     /// The message for the operator. `who` failed.
-    pub(super) fn told(&self, who: &str) -> String {
+    pub(super) fn describe(&self, who: &str) -> String {
         let Self { message, traceback, .. } = self;
         match traceback.trim_end() {
             more if more.is_empty() || more == message => format!("{who} cannot run its app: {message}"),

@@ -119,7 +119,7 @@ impl Driver {
 
     /// Accepts a process as a worker that the service manager has started, whether emperord or the operator
     /// asked for it.
-    pub(super) fn take_in(&mut self, worker: &WorkerName, caller: Caller) {
+    pub(super) fn accept_process(&mut self, worker: &WorkerName, caller: Caller) {
         if self.slot_of(worker, caller.identity).is_some() {
             return;
         }

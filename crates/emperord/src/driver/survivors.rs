@@ -69,7 +69,7 @@ impl Driver {
     }
 
     /// Tells a worker without a number to finish its requests and exit.
-    pub(super) fn turn_away(
+    pub(super) fn dismiss(
         &self,
         worker: &WorkerName,
         pid: u32,

@@ -13,12 +13,12 @@ use super::Driver;
 use super::act::not_spawned;
 use super::app::{App, Slot};
 use super::attach::{exit, never_attached};
-use super::broken::Told;
+use super::broken::Reported;
 use super::event::{self, Attaching, Failure, WorkerSpec};
 use super::prepare::Waiting;
 use crate::launcher::{LaunchError, Preload, Prepared};
 use crate::process::{Ending, Process};
-use crate::template::{Orders, Said, no_fork, speak};
+use crate::template::{Orders, TemplateEvent, communicate, no_fork};
 
 /// The largest number of workers that may attach before the template has reported their forks.
 const MAX_EARLY: usize = 256;
@@ -112,11 +112,11 @@ impl Driver {
         let pid = process.identity().pid;
         tracing::info!(app = %name, pid, generation, "template started");
         let (events, app) = (self.events.clone(), name.clone());
-        let orders = speak(&self.tasks, process.clone(), stream, move |said| {
+        let orders = communicate(&self.tasks, process.clone(), stream, move |report| {
             let (events, app) = (events.upgrade(), app.clone());
             async move {
                 if let Some(events) = events {
-                    let _nobody_left = events.send(event::Event::Template { app, pid, said }).await;
+                    let _nobody_left = events.send(event::Event::Template { app, pid, report }).await;
                 }
             }
         });
@@ -165,14 +165,14 @@ impl Driver {
         None
     }
 
-    pub(super) fn template_said(&mut self, name: &VassalName, pid: u32, said: Said) {
+    pub(super) fn template_reported(&mut self, name: &VassalName, pid: u32, report: TemplateEvent) {
         let is_current = self.apps.get(name).is_some_and(|app| app.has_template(pid));
-        match said {
-            Said::Forked { id, forked } => self.forked(name, pid, id, forked),
-            Said::Imported if is_current => self.imported(name),
-            Said::Failed(failure) if is_current => {
+        match report {
+            TemplateEvent::Forked { id, forked } => self.forked(name, pid, id, forked),
+            TemplateEvent::Imported if is_current => self.imported(name),
+            TemplateEvent::Failed(failure) if is_current => {
                 let generation = self.apps.get(name).and_then(|app| Some(app.template.as_ref()?.generation));
-                if self.tell_developer(name, generation.unwrap_or_default(), &failure) == Told::No {
+                if self.tell_developer(name, generation.unwrap_or_default(), &failure) == Reported::No {
                     let Failure { reason, message, .. } = &failure;
                     tracing::error!(app = %name, ?reason, "template cannot run the app: {message}");
                 }
@@ -180,8 +180,8 @@ impl Driver {
                     template.failure = Some(failure);
                 }
             }
-            Said::Imported | Said::Failed(_) => {}
-            Said::Ended(ending) => self.template_ended(name, pid, ending),
+            TemplateEvent::Imported | TemplateEvent::Failed(_) => {}
+            TemplateEvent::Ended(ending) => self.template_ended(name, pid, ending),
         }
     }
 
@@ -206,7 +206,7 @@ impl Driver {
             None => tracing::warn!(app = %name, pid, %ending, "template exited unexpectedly"),
         }
         match &failure {
-            Some(failure) => app.worker_error = Some(failure.told(&format!("the template of {name}"))),
+            Some(failure) => app.worker_error = Some(failure.describe(&format!("the template of {name}"))),
             None if ordered.is_empty() => {}
             None if stage == Import::Underway && matches!(ending, Ending::Status(_)) => {
                 let who = format!("the template of {name}");
@@ -238,7 +238,7 @@ impl Driver {
         let is_known = |it: &Process| self.apps.values().any(|app| app.has_process(it.identity().pid));
         let process = process.and_then(|it| if is_known(&it) { Err(no_fork(&it)) } else { Ok(it) });
         match (number, process) {
-            (Some(number), Ok(process)) => self.take_on(name, number, process),
+            (Some(number), Ok(process)) => self.accept_fork(name, number, process),
             (Some(number), Err(error)) => {
                 if let Some(app) = self.apps.get_mut(name) {
                     let worker = app.worker(number);
@@ -250,10 +250,10 @@ impl Driver {
             (None, Ok(process)) => self.discard(name, process),
             (None, Err(_)) => {}
         }
-        self.reap_strangers();
+        self.reap_orphans();
     }
 
-    fn take_on(&mut self, name: &VassalName, number: u16, process: Process) {
+    fn accept_fork(&mut self, name: &VassalName, number: u16, process: Process) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let Some(template) = &mut app.template else { return };
         let (generation, pid) = (template.generation, process.identity().pid);
@@ -284,9 +284,9 @@ impl Driver {
         process.signal(Signal::KILL);
         let (events, app) = (self.events.clone(), name.clone());
         self.tasks.spawn(async move {
-            let said = Said::Ended(process.ended().await);
+            let report = TemplateEvent::Ended(process.ended().await);
             if let Some(events) = events.upgrade() {
-                let _nobody_left = events.send(event::Event::Template { app, pid, said }).await;
+                let _nobody_left = events.send(event::Event::Template { app, pid, report }).await;
             }
         });
     }
@@ -311,7 +311,7 @@ impl Driver {
 
     /// Reaps orphans that emperord has inherited as a subreaper. While a fork is awaited, it may be among
     /// them, so they are left alone.
-    pub(super) fn reap_strangers(&self) {
+    pub(super) fn reap_orphans(&self) {
         if self.apps.values().any(|app| app.template.as_ref().is_some_and(|it| !it.ordered.is_empty())) {
             return;
         }

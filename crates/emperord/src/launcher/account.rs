@@ -51,16 +51,16 @@ impl Account {
 /// Returns the result of looking up an app's user.
 ///
 /// # Errors
-/// With the user, why it wasn't found, and what to do. `said` explains where the user comes from.
+/// With the user, why it wasn't found, and what to do. `source_of_user` explains where the user comes from.
 pub(crate) fn known(
-    said: &str,
+    source_of_user: &str,
     app: &VassalName,
     found: io::Result<Option<Account>>,
 ) -> Result<Account, String> {
-    let found = found.map_err(|error| format!("{said}, who cannot be looked up: {error}"))?;
+    let found = found.map_err(|error| format!("{source_of_user}, who cannot be looked up: {error}"))?;
     found.ok_or_else(|| {
         format!(
-            "{said}, whom this machine does not know: make one, such as with `adduser --system --group {app}`, and set \
+            "{source_of_user}, whom this machine does not know: make one, such as with `adduser --system --group {app}`, and set \
              `user`"
         )
     })

@@ -221,7 +221,7 @@ fn limits(vassal: &Vassal) -> Limits {
 /// The user that an app runs as: its `user`, or the owner of its directory. None means emperord's own user.
 fn account(vassal: &Vassal, owner: Option<u32>) -> Result<Option<Account>, String> {
     let own = geteuid();
-    let (said, found) = match (&vassal.confinement.user, owner) {
+    let (source_of_user, found) = match (&vassal.confinement.user, owner) {
         (Some(user), _) => (format!("`user` is {user}"), Account::named(user.as_str())),
         (None, Some(uid)) => (format!("`directory` belongs to user {uid}"), Account::numbered(uid)),
         (None, None) if own.is_root() => {
@@ -229,12 +229,12 @@ fn account(vassal: &Vassal, owner: Option<u32>) -> Result<Option<Account>, Strin
         }
         (None, None) => return Ok(None),
     };
-    let account = account::known(&said, &vassal.name, found)?;
+    let account = account::known(&source_of_user, &vassal.name, found)?;
     match own.as_raw() {
         own if own == account.uid => Ok(None),
         0 => Ok(Some(account)),
         own => Err(format!(
-            "{said}, and emperord runs as user {own}, who cannot become another: run it as root, or leave `user` out"
+            "{source_of_user}, and emperord runs as user {own}, who cannot become another: run it as root, or leave `user` out"
         )),
     }
 }

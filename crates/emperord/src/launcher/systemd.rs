@@ -111,8 +111,8 @@ impl Systemd {
 
     /// Looks up a user's uid, to compare it with those of processes that claim to be workers.
     fn look_up(&self, user: &UserName, vassal: &Vassal) -> Result<(), String> {
-        let said = format!("`user` is {user}");
-        let uid = account::known(&said, &vassal.name, Account::named(user.as_str()))?.uid;
+        let source_of_user = format!("`user` is {user}");
+        let uid = account::known(&source_of_user, &vassal.name, Account::named(user.as_str()))?.uid;
         self.users.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_string(), uid);
         Ok(())
     }

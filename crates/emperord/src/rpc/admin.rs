@@ -31,7 +31,7 @@ pub(super) struct Admin {
 #[tonic::async_trait]
 impl AdminService for Admin {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Peer::of(&request)?.check_may_rule()?;
+        Peer::of(&request)?.check_full_access()?;
         let status = ask(&self.events, |reply| Event::Status { reply }).await?;
         Ok(Response::new(StatusResponse {
             apps: with_disk(status.apps).await.into_iter().map(app).collect(),
@@ -42,7 +42,7 @@ impl AdminService for Admin {
     }
 
     async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ScaleResponse>, Status> {
-        Peer::of(&request)?.check_may_rule()?;
+        Peer::of(&request)?.check_full_access()?;
         let ScaleRequest { app, workers } = request.into_inner();
         let app = name(&app)?;
         ask(&self.events, |reply| Event::Scale { app, workers, reply }).await?.map_err(|it| refusal(&it))?;
@@ -50,14 +50,14 @@ impl AdminService for Admin {
     }
 
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
-        Peer::of(&request)?.check_may_rule()?;
+        Peer::of(&request)?.check_full_access()?;
         let app = name(&request.into_inner().app)?;
         ask(&self.events, |reply| Event::Reload { app, reply }).await?.map_err(|it| refusal(&it))?;
         Ok(Response::new(ReloadResponse {}))
     }
 
     async fn forget(&self, request: Request<ForgetRequest>) -> Result<Response<ForgetResponse>, Status> {
-        Peer::of(&request)?.check_may_rule()?;
+        Peer::of(&request)?.check_full_access()?;
         let apps = request.into_inner().apps.iter().map(|it| name(it)).collect::<Result<_, _>>()?;
         let forgotten = ask(&self.events, |reply| Event::Forget { apps, reply }).await?;
         let apps = forgotten.map_err(|it| refusal(&it))?.iter().map(ToString::to_string).collect();
@@ -68,7 +68,7 @@ impl AdminService for Admin {
         &self,
         request: Request<ShutdownRequest>,
     ) -> Result<Response<ShutdownResponse>, Status> {
-        Peer::of(&request)?.check_may_rule()?;
+        Peer::of(&request)?.check_full_access()?;
         ask(&self.events, |reply| Event::Shutdown { reply }).await?;
         Ok(Response::new(ShutdownResponse {}))
     }

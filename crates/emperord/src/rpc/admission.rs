@@ -59,7 +59,7 @@ struct Held {
 #[derive(Debug, Default)]
 struct User {
     held: usize,
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 /// Counts as a connection until it is dropped.
@@ -114,8 +114,8 @@ impl Admission {
     fn refuse(&self, uid: u32, user: &mut User) {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        if user.told.is_none_or(|told| now - told > INCIDENT) {
-            user.told = Some(now);
+        if user.logged_at.is_none_or(|at| now - at > INCIDENT) {
+            user.logged_at = Some(now);
             tracing::warn!(
                 uid,
                 connections = user.held,
@@ -139,7 +139,7 @@ impl Drop for Admitted {
         }
         // Remember users that were logged recently.
         held.users
-            .retain(|_, user| user.held > 0 || user.told.is_some_and(|told| told.elapsed() <= INCIDENT));
+            .retain(|_, user| user.held > 0 || user.logged_at.is_some_and(|at| at.elapsed() <= INCIDENT));
     }
 }
 
@@ -174,6 +174,6 @@ mod tests {
         drop((second, front, root));
         let held = admission.held();
         assert_eq!((held.all, held.others), (0, 0));
-        assert!(held.users.values().all(|it| it.told.is_some()));
+        assert!(held.users.values().all(|it| it.logged_at.is_some()));
     }
 }

@@ -15,12 +15,12 @@ use crate::process::{Caller, PeerProcess};
 pub(super) struct Peer {
     uid: u32,
     gid: u32,
-    process: Maker,
+    process: Origin,
 }
 
 /// The process that made a connection.
 #[derive(Debug)]
-enum Maker {
+enum Origin {
     /// Held by a pidfd, so that no other process is mistaken for it.
     Known(PeerProcess),
     /// It had exited when the connection was accepted.
@@ -38,9 +38,9 @@ impl Peer {
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
         let process = match pid.map(|pid| PeerProcess::of(stream.as_fd(), pid, credentials.uid())) {
-            None => Maker::Elsewhere,
-            Some(Some(process)) => Maker::Known(process),
-            Some(None) => Maker::Ended,
+            None => Origin::Elsewhere,
+            Some(Some(process)) => Origin::Known(process),
+            Some(None) => Origin::Ended,
         };
         Ok(Self { uid: credentials.uid(), gid: credentials.gid(), process })
     }
@@ -57,24 +57,24 @@ impl Peer {
     /// Returns the process, for calls that require one.
     pub(super) fn caller(&self) -> Result<Caller, Status> {
         match &self.process {
-            Maker::Known(process) => Ok(Caller { identity: process.identity(), uid: self.uid }),
-            Maker::Ended => Err(ended()),
-            Maker::Elsewhere => Err(Status::permission_denied("the peer is in another pid namespace")),
+            Origin::Known(process) => Ok(Caller { identity: process.identity(), uid: self.uid }),
+            Origin::Ended => Err(ended()),
+            Origin::Elsewhere => Err(Status::permission_denied("the peer is in another pid namespace")),
         }
     }
 
     pub(super) fn check_is_there(&self) -> Result<(), Status> {
         match &self.process {
-            Maker::Known(process) if process.has_ended() => Err(ended()),
-            Maker::Ended => Err(ended()),
-            Maker::Known(_) | Maker::Elsewhere => Ok(()),
+            Origin::Known(process) if process.has_ended() => Err(ended()),
+            Origin::Ended => Err(ended()),
+            Origin::Known(_) | Origin::Elsewhere => Ok(()),
         }
     }
 
     /// Allows root, emperord's own user and its own group.
-    pub(super) fn check_may_rule(&self) -> Result<(), Status> {
+    pub(super) fn check_full_access(&self) -> Result<(), Status> {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        match self.rules(uid, gid) {
+        match self.has_full_access(uid, gid) {
             true => Ok(()),
             false => Err(Status::permission_denied(format!(
                 "user {} is neither root nor of emperord's user or group",
@@ -84,11 +84,11 @@ impl Peer {
     }
 
     /// Allows these and frontd's group: whoever may connect to the workers may know their addresses.
-    pub(super) fn check_may_route(&self, front: u32) -> Result<(), Status> {
-        if self.gid == front { Ok(()) } else { self.check_may_rule() }
+    pub(super) fn check_may_watch(&self, front: u32) -> Result<(), Status> {
+        if self.gid == front { Ok(()) } else { self.check_full_access() }
     }
 
-    fn rules(&self, own_uid: u32, own_gid: u32) -> bool {
+    fn has_full_access(&self, own_uid: u32, own_gid: u32) -> bool {
         self.uid == 0 || self.uid == own_uid || self.gid == own_gid
     }
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn peer(uid: u32, gid: u32) -> Peer {
-        Peer { uid, gid, process: Maker::Elsewhere }
+        Peer { uid, gid, process: Origin::Elsewhere }
     }
 
     #[test]
@@ -110,16 +110,16 @@ mod tests {
         let cases =
             [(0, 1, true), (100, 1, true), (1, 200, true), (1, 1, false), (200, 100, false), (1, 0, false)];
         for (uid, gid, rules) in cases {
-            assert_eq!(peer(uid, gid).rules(100, 200), rules, "{uid}:{gid}");
+            assert_eq!(peer(uid, gid).has_full_access(100, 200), rules, "{uid}:{gid}");
         }
     }
 
     #[test]
     fn frontds_group_may_only_follow_the_routing_table() {
         let nobody = peer(u32::MAX - 1, u32::MAX - 1);
-        assert!(nobody.check_may_route(nobody.gid).is_ok());
-        assert!(nobody.check_may_route(nobody.gid - 1).is_err());
-        assert!(nobody.check_may_rule().is_err());
+        assert!(nobody.check_may_watch(nobody.gid).is_ok());
+        assert!(nobody.check_may_watch(nobody.gid - 1).is_err());
+        assert!(nobody.check_full_access().is_err());
     }
 
     #[tokio::test]
@@ -129,6 +129,6 @@ mod tests {
         let caller = peer.caller().unwrap();
         assert_eq!(caller.identity.pid, std::process::id());
         assert_eq!(caller.uid, rustix::process::geteuid().as_raw());
-        assert!(Peer { process: Maker::Ended, ..peer }.check_is_there().is_err());
+        assert!(Peer { process: Origin::Ended, ..peer }.check_is_there().is_err());
     }
 }

@@ -36,7 +36,7 @@ impl RoutesService for Routes {
     type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Peer::of(&request)?.check_may_route(self.front)?;
+        Peer::of(&request)?.check_may_watch(self.front)?;
         let front = request.into_inner().front;
         let watch = ask(&self.events, |reply| Event::Watch { reply }).await?;
         tracing::debug!(front, version = watch.version, "frontd follows the routing table");

@@ -74,7 +74,7 @@ impl Alarm {
     }
 
     /// Waits for a change that may concern a selected file. Cancel safe.
-    pub(super) async fn heard(&mut self, selection: &Selection) {
+    pub(super) async fn changed(&mut self, selection: &Selection) {
         let Self::Armed(inotify) = self else { return std::future::pending().await };
         let mut buffer = [0; 4096];
         loop {

@@ -85,7 +85,7 @@ impl Files {
         let there: Vec<_> = names.iter().filter_map(|name| self.look(name, Instant::now())).collect();
         self.times = Times::OfThisFolder;
         let mut events = match is_another {
-            true => self.told_missing(Missing::Replaced),
+            true => self.report_missing(Missing::Replaced),
             false => self.judge(),
         };
         if !is_another {
@@ -99,7 +99,7 @@ impl Files {
     pub(super) fn vanished(&mut self) -> Vec<FileEvent> {
         let names: Vec<_> = self.seen.keys().cloned().collect();
         names.into_iter().for_each(|name| self.leaving.note(name, Instant::now()));
-        self.told_missing(Missing::Vanished)
+        self.report_missing(Missing::Vanished)
     }
 
     /// Whether the folder was replaced since it was last read.
@@ -121,7 +121,7 @@ impl Files {
         match remaining == 0 && left.len() >= 2 {
             true => {
                 left.iter().for_each(|name| self.leaving.note(name.clone(), Instant::now()));
-                self.told_missing(Missing::Emptied)
+                self.report_missing(Missing::Emptied)
             }
             false => {
                 let events = left.iter().map(|name| reading(name.clone(), Reading::Gone)).collect();
@@ -131,7 +131,7 @@ impl Files {
         }
     }
 
-    fn told_missing(&mut self, why: Missing) -> Vec<FileEvent> {
+    fn report_missing(&mut self, why: Missing) -> Vec<FileEvent> {
         let left = self.leaving.take();
         self.seen.retain(|name, _| !left.contains(name));
         self.missing.extend(left.iter().map(|name| (name.clone(), why)));

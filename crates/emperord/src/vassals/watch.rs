@@ -17,7 +17,7 @@ use super::{FileEvent, FolderError, Reading, failed};
 use crate::readiness;
 
 /// Editors write a file more than once, or write one and rename it.
-const LEFT_ALONE_FOR: Duration = Duration::from_millis(50);
+const QUIET: Duration = Duration::from_millis(50);
 /// How often to check whether a vanished folder is back.
 const LOOK_FOR_FOLDER: Duration = Duration::from_secs(1);
 /// How often to check files outside of the folder: targets of symbolic links, and files named by `env_file`.
@@ -64,8 +64,8 @@ impl Vassals {
     pub async fn changes(&mut self) -> Vec<FileEvent> {
         loop {
             tokio::select! {
-                heard = hear(&mut self.inotify) => {
-                    self.due.note(&self.folder, heard);
+                noticed = read_events(&mut self.inotify) => {
+                    self.due.note(&self.folder, noticed);
                     continue;
                 }
                 () = sleep_until(self.due.first()) => {}
@@ -91,7 +91,7 @@ impl Vassals {
         }
         if let Due::Files(due) = &mut self.due {
             for file in self.files.changed_elsewhere() {
-                due.entry(file).or_insert(now + LEFT_ALONE_FOR);
+                due.entry(file).or_insert(now + QUIET);
             }
         }
     }
@@ -156,15 +156,15 @@ impl Due {
         first.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
     }
 
-    fn note(&mut self, folder: &Path, heard: io::Result<Vec<Heard>>) {
-        let at = Instant::now() + LEFT_ALONE_FOR;
-        for heard in heard.unwrap_or_else(|_| vec![Heard::Lost]) {
-            match (heard, &mut *self) {
-                (Heard::Created(file), Self::Files(_)) if is_being_written(&folder.join(&file)) => {}
-                (Heard::Created(file) | Heard::Changed(file), Self::Files(files)) => {
+    fn note(&mut self, folder: &Path, noticed: io::Result<Vec<FolderEvent>>) {
+        let at = Instant::now() + QUIET;
+        for noticed in noticed.unwrap_or_else(|_| vec![FolderEvent::Lost]) {
+            match (noticed, &mut *self) {
+                (FolderEvent::Created(file), Self::Files(_)) if is_being_written(&folder.join(&file)) => {}
+                (FolderEvent::Created(file) | FolderEvent::Changed(file), Self::Files(files)) => {
                     files.insert(file, at);
                 }
-                (Heard::Lost, Self::Files(_)) => *self = Self::Everything(at),
+                (FolderEvent::Lost, Self::Files(_)) => *self = Self::Everything(at),
                 (_, Self::Everything(_)) => {}
             }
         }
@@ -173,7 +173,7 @@ impl Due {
 
 /// A change reported by inotify.
 #[derive(Debug)]
-enum Heard {
+enum FolderEvent {
     /// A new name. The file may still be empty.
     Created(OsString),
     /// A file was written and closed, touched, renamed or deleted.
@@ -201,27 +201,27 @@ fn watch(folder: &Path) -> io::Result<AsyncFd<Inotify>> {
     readiness::inotify(inotify)
 }
 
-async fn hear(inotify: &mut AsyncFd<Inotify>) -> io::Result<Vec<Heard>> {
+async fn read_events(inotify: &mut AsyncFd<Inotify>) -> io::Result<Vec<FolderEvent>> {
     let mut buffer = [0; 4096];
     loop {
         let mut readable = inotify.readable_mut().await?;
         let read = readable.try_io(|inotify| {
             let events = inotify.get_mut().read_events(&mut buffer)?;
-            Ok(events.filter_map(|event| heard(event.mask, event.name)).collect())
+            Ok(events.filter_map(|event| folder_event(event.mask, event.name)).collect())
         });
         match read {
-            Ok(heard) => return heard,
+            Ok(noticed) => return noticed,
             Err(_would_block) => {}
         }
     }
 }
 
-fn heard(mask: EventMask, name: Option<&OsStr>) -> Option<Heard> {
+fn folder_event(mask: EventMask, name: Option<&OsStr>) -> Option<FolderEvent> {
     let lost = EventMask::Q_OVERFLOW | EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
     match name.map(OsStr::to_owned) {
-        _ if mask.intersects(lost) => Some(Heard::Lost),
-        Some(name) if mask.contains(EventMask::CREATE) => Some(Heard::Created(name)),
-        Some(name) => Some(Heard::Changed(name)),
+        _ if mask.intersects(lost) => Some(FolderEvent::Lost),
+        Some(name) if mask.contains(EventMask::CREATE) => Some(FolderEvent::Created(name)),
+        Some(name) => Some(FolderEvent::Changed(name)),
         None => None,
     }
 }

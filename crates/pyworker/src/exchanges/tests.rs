@@ -73,7 +73,7 @@ async fn a_drain_hands_back_waiting_and_later_requests() {
     assert!(exchanges.next().await.is_none());
     assert!(!begun.exchange.is_gone(), "what has begun is finished");
 
-    let (_, ()) = tokio::join!(exchanges.deserted(), async {
+    let (_, ()) = tokio::join!(exchanges.all_half_closed(), async {
         exchanges.half_close(1);
         exchanges.half_close(2);
     });

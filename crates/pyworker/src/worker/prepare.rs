@@ -37,7 +37,7 @@ impl Worker {
             .map(|it| it.with_sendfile(&spec.sendfile_folders).with_failures(Failures::of(spec)));
         let wsgi = wsgi.map_err(|error| import::failed(py, &error, spec))?;
         if !spec.health.is_empty() {
-            health::wait_until_well(py, &wsgi, &self.driver, spec, &self.life, &startup);
+            health::wait_until_healthy(py, &wsgi, &self.driver, spec, &self.life, &startup);
         }
         // A process that the app has forked must not drop this. It exits here.
         forked::end_if_forked();

@@ -151,7 +151,7 @@ impl Worker {
         // Before waiting for the GIL, since that time counts.
         begun.exchange.deadline.run_by(this_thread);
         if !wsgi::is_safe(&begun.request().method) {
-            begun.exchange.tell_begun();
+            begun.exchange.report_start();
             self.driver.flushed().await;
         }
         Next::Request(begun)

@@ -196,7 +196,7 @@ impl Wsgi {
     /// again.
     fn send(&self, py: Python<'_>, begun: &Begun, response: Response) {
         let exchange = &begun.exchange;
-        let names_file = response.file.is_some() && exchange.session.tells_of_files();
+        let names_file = response.file.is_some() && exchange.session.reports_files();
         self.driver.wait(py, async {
             exchange.session.send(Message::Response(response));
             if names_file {

@@ -56,7 +56,7 @@ impl RequestBody {
 
     /// Whether the body can be read again: frontd resends it until the response starts.
     pub(super) fn can_go_back(&self, exchange: &Exchange) -> bool {
-        self.upload.is_none() || (exchange.session.sends_bodies_again() && exchange.deadline.is_running())
+        self.upload.is_none() || (exchange.session.resends_bodies() && exchange.deadline.is_running())
     }
 
     /// Continues at `position`. Returns false if that isn't possible.
@@ -129,7 +129,7 @@ impl RequestBody {
             return Ok(false);
         }
         let is_near = (upload.position()..upload.position() + SKIP_LIMIT).contains(&self.position);
-        if !is_near && exchange.session.sends_bodies_again() && exchange.deadline.is_running() {
+        if !is_near && exchange.session.resends_bodies() && exchange.deadline.is_running() {
             upload.seek(self.position);
         }
         if self.position < upload.position() {

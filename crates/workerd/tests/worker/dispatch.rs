@@ -1,7 +1,7 @@
 //! Recalls, cancellations and drains of started and waiting requests, while Python is busy.
 
 use api::runner::serve_response::Message;
-use api::worker::attach_request::Message as Told;
+use api::worker::attach_request::Message as Report;
 
 use crate::front::{Front, get, post, request};
 use crate::process::{App, Worker, within};
@@ -118,8 +118,8 @@ async fn a_drain_finishes_running_requests_and_hands_back_the_rest() {
     assert_eq!(body(&mut front).await, "/first");
     front.half_close();
     assert_eq!(within(front.next()).await, None);
-    assert!(matches!(within(worker.emperor.told()).await, Told::Draining(_)));
-    assert!(matches!(within(worker.emperor.told()).await, Told::Drained(_)));
+    assert!(matches!(within(worker.emperor.next_message()).await, Report::Draining(_)));
+    assert!(matches!(within(worker.emperor.next_message()).await, Report::Drained(_)));
     assert_eq!(worker.exit_code().await, Some(0));
     assert!(!std::path::Path::new(&worker.spec.socket).exists());
 }

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// A running server, which stops on drop.
 pub(crate) struct Emperor {
-    told: mpsc::UnboundedReceiver<Message>,
+    messages: mpsc::UnboundedReceiver<Message>,
     shared: Arc<Shared>,
     /// Dropping it ends the server's runtime abruptly, like `kill -9`.
     _alive: oneshot::Sender<()>,
@@ -24,14 +24,14 @@ pub(crate) struct Emperor {
 
 struct Shared {
     spec: Spec,
-    told: mpsc::UnboundedSender<Message>,
+    messages: mpsc::UnboundedSender<Message>,
     attached: Mutex<Option<mpsc::Sender<Result<AttachResponse, Status>>>>,
 }
 
 impl Emperor {
     pub(crate) fn serve(socket: &Path, spec: Spec) -> Self {
-        let (sender, told) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { spec, told: sender, attached: Mutex::default() });
+        let (sender, messages) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared { spec, messages: sender, attached: Mutex::default() });
         let (alive, dead) = oneshot::channel();
         let (service, socket) = (Service(Arc::clone(&shared)), socket.to_owned());
         std::thread::spawn(move || {
@@ -45,13 +45,13 @@ impl Emperor {
                 }
             });
         });
-        Self { told, shared, _alive: alive }
+        Self { messages, shared, _alive: alive }
     }
 
     /// The worker's next message, except for its load.
-    pub(crate) async fn told(&mut self) -> Message {
+    pub(crate) async fn next_message(&mut self) -> Message {
         loop {
-            match self.told.recv().await.expect("emperord serves") {
+            match self.messages.recv().await.expect("emperord serves") {
                 Message::Load(_) => {}
                 other => return other,
             }
@@ -61,26 +61,26 @@ impl Emperor {
     /// The worker's next load report.
     pub(crate) async fn load(&mut self) -> api::worker::Load {
         loop {
-            if let Message::Load(load) = self.told.recv().await.expect("emperord serves") {
+            if let Message::Load(load) = self.messages.recv().await.expect("emperord serves") {
                 return load;
             }
         }
     }
 
     pub(crate) async fn drain(&self, grace_milliseconds: u32) {
-        self.say(attach_response::Message::Drain(Drain { grace_milliseconds })).await;
+        self.send(attach_response::Message::Drain(Drain { grace_milliseconds })).await;
     }
 
     pub(crate) async fn stop(&self) {
-        self.say(attach_response::Message::Stop(Stop { reason: "test".to_owned() })).await;
+        self.send(attach_response::Message::Stop(Stop { reason: "test".to_owned() })).await;
     }
 
     /// Reports that the process of another worker has exited.
     pub(crate) async fn ended(&self, pid: u32) {
-        self.say(attach_response::Message::Ended(Ended { pid })).await;
+        self.send(attach_response::Message::Ended(Ended { pid })).await;
     }
 
-    async fn say(&self, message: attach_response::Message) {
+    async fn send(&self, message: attach_response::Message) {
         let attached = self.shared.attached.lock().await;
         let response = AttachResponse { message: Some(message) };
         attached.as_ref().expect("a worker is attached").send(Ok(response)).await.unwrap();
@@ -108,7 +108,7 @@ impl WorkerService for Service {
         let (shared, mut incoming) = (Arc::clone(&self.0), request.into_inner());
         TaskTracker::new().spawn(async move {
             while let Ok(Some(AttachRequest { message: Some(message) })) = incoming.message().await {
-                let _test_is_over = shared.told.send(message);
+                let _test_is_over = shared.messages.send(message);
             }
             shared.attached.lock().await.take();
         });

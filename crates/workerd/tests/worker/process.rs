@@ -20,7 +20,7 @@ use crate::front::Front;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Longer than the last message of an exited worker takes to arrive.
-const ON_ITS_WAY: Duration = Duration::from_secs(5);
+const IN_TRANSIT: Duration = Duration::from_secs(5);
 
 /// A worker with its emperord, in a temporary folder.
 pub(crate) struct Worker {
@@ -128,33 +128,33 @@ fn extension() -> PathBuf {
 
 impl Worker {
     pub(crate) async fn hello(&mut self) -> Hello {
-        match self.told().await {
+        match self.next_message().await {
             Message::Hello(hello) => hello,
             other => panic!("{other:?} is no hello"),
         }
     }
 
     pub(crate) async fn becomes_ready(&mut self) -> Ready {
-        match self.told().await {
+        match self.next_message().await {
             Message::Ready(ready) => ready,
             other => panic!("{other:?} is not ready"),
         }
     }
 
     pub(crate) async fn fails(&mut self) -> Failed {
-        match self.told().await {
+        match self.next_message().await {
             Message::Failed(failed) => failed,
             other => panic!("{other:?} is no failure"),
         }
     }
 
     /// Its next message. If it has exited, the log contains the reason.
-    async fn told(&mut self) -> Message {
+    async fn next_message(&mut self) -> Message {
         let ended = tokio::select! {
-            told = within(self.emperor.told()) => return told,
+            told = within(self.emperor.next_message()) => return told,
             ended = self.child.wait() => ended.unwrap(),
         };
-        match timeout(ON_ITS_WAY, self.emperor.told()).await {
+        match timeout(IN_TRANSIT, self.emperor.next_message()).await {
             Ok(told) => told,
             Err(_) => panic!("it ended with {ended}:\n{}", self.log().await),
         }

@@ -35,13 +35,13 @@ impl Container {
 
     /// Runs a shell command in it. Returns the output.
     pub(crate) fn run(&self, command: &str) -> anyhow::Result<String> {
-        said_by(command, &self.command(command).output().context("run nsenter")?)
+        output_of(command, &self.command(command).output().context("run nsenter")?)
     }
 
     /// Like `run`, while other tasks of this thread continue.
     pub(crate) async fn run_beside(&self, command: &str) -> anyhow::Result<String> {
         let output = tokio::process::Command::from(self.command(command)).output();
-        said_by(command, &output.await.context("run nsenter")?)
+        output_of(command, &output.await.context("run nsenter")?)
     }
 
     fn command(&self, command: &str) -> Command {
@@ -129,9 +129,9 @@ fn nspawn(root: &Path) -> anyhow::Result<Child> {
     nspawn.spawn().context("run systemd-nspawn")
 }
 
-fn said_by(command: &str, output: &Output) -> anyhow::Result<String> {
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`{command}` ended with {}: {said}", output.status);
+fn output_of(command: &str, output: &Output) -> anyhow::Result<String> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{command}` ended with {}: {stderr}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 

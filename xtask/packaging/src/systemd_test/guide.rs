@@ -91,10 +91,10 @@ mod tests {
         let text = fs::read_to_string(xtask::root().join("deploy/README.md")).unwrap();
         let commands: Vec<_> = Guide::parse(&text).0.iter().flat_map(|it| it.blocks.clone()).collect();
         let outside = text.split("\n```").step_by(2);
-        let told = outside.flat_map(|text| text.split('`').skip(1).step_by(2));
-        for command in told.filter(|told| PROGRAMS.iter().any(|it| told.starts_with(it))) {
+        let mentioned = outside.flat_map(|text| text.split('`').skip(1).step_by(2));
+        for command in mentioned.filter(|command| PROGRAMS.iter().any(|it| command.starts_with(it))) {
             let is_run = commands.iter().any(|it| it.contains(command));
-            assert!(is_run || NOT_RUN.contains(&command), "`{command}` is told of, and never run");
+            assert!(is_run || NOT_RUN.contains(&command), "`{command}` is mentioned, but never run");
         }
     }
 }

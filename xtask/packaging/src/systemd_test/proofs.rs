@@ -53,11 +53,11 @@ async fn the_site_answers(container: &Container, chapter: &Chapter) -> anyhow::R
     ensure!(page.text() == "This is blog.\n", "the site says {}", page.text());
     let style = blog.get("/static/site.css").await?.expect(200)?;
     ensure!(style.text().starts_with("body"), "the style sheet is {}", style.text());
-    said("the guide leads from a bare server to a site over HTTP, HTTPS and HTTP/2, with its static files");
+    proven("the guide leads from a bare server to a site over HTTP, HTTPS and HTTP/2, with its static files");
     blog.get("/upload?folder=/srv/blog/static/made/by/it").await?.expect(200)?;
     let upload = blog.get("/static/made/by/it/file.txt").await?.expect(200)?;
     ensure!(upload.text() == "uploaded", "the upload is {}", upload.text());
-    said("what the app writes, into folders that it makes, is served by frontd");
+    proven("what the app writes, into folders that it makes, is served by frontd");
     Ok(())
 }
 
@@ -67,7 +67,7 @@ async fn a_renewed_certificate(container: &Container, chapter: &Chapter) -> anyh
     let token = "var/www/acme/.well-known/acme-challenge/token";
     fs::write(container.root().join(token), "proof")?;
     let asked = client(container, "blog", Protocol::Plain)?.get("/.well-known/acme-challenge/token").await?;
-    ensure!(asked.text() == "proof", "an authority is told {}", asked.text());
+    ensure!(asked.text() == "proof", "the authority got {}", asked.text());
     container.run(
         "mkdir -p /etc/letsencrypt/live/blog.example
          cp /root/blog.example.crt /etc/letsencrypt/live/blog.example/fullchain.pem
@@ -77,14 +77,14 @@ async fn a_renewed_certificate(container: &Container, chapter: &Chapter) -> anyh
          systemctl reload 'frontd@*'",
     )?;
     answers(container, "blog").await?;
-    said("a renewed certificate is handed over, and shown");
+    proven("a renewed certificate is handed over, and shown");
     Ok(())
 }
 
 /// Follows a chapter under load.
 async fn followed(container: &Container, chapter: &Chapter) -> anyhow::Result<()> {
     let requests = without_loss(container, Kind::Both, &chapter.script()).await?;
-    said(&format!("the guide, \"{}\": {requests} requests meanwhile, none lost", chapter.title));
+    proven(&format!("the guide, \"{}\": {requests} requests meanwhile, none lost", chapter.title));
     Ok(())
 }
 
@@ -96,9 +96,9 @@ async fn workers_are_units(container: &Container) -> anyhow::Result<()> {
         ensure!(journal.contains("serving"), "{worker} says {journal}");
     }
     units::are_hardened(container, &workers[0])?;
-    said("each worker is a unit, with the user and the limits of its app's file; all are hardened");
+    proven("each worker is a unit, with the user and the limits of its app's file; all are hardened");
     if units::memory_bound(container, &workers[0])? == Bound::NotHere {
-        told("not here", "that the kernel holds the limits: cgroup v2 has no memory controller");
+        print_line("not here", "that the kernel holds the limits: cgroup v2 has no memory controller");
     }
     Ok(())
 }
@@ -107,15 +107,15 @@ async fn a_reboot(container: &mut Container) -> anyhow::Result<()> {
     container.reboot().await?;
     answers(container, "blog").await?;
     answers(container, "shop").await?;
-    said("after a reboot, both apps answer");
+    proven("after a reboot, both apps answer");
     Ok(())
 }
 
-fn said(what: &str) {
-    told("proven", what);
+fn proven(what: &str) {
+    print_line("proven", what);
 }
 
 #[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
-fn told(name: &str, what: &str) {
+fn print_line(name: &str, what: &str) {
     eprintln!("{} {what}", heading(name));
 }

@@ -16,7 +16,7 @@ const PROJECTS: [&str; 2] = ["blog", "shop"];
 const PYTHON: &str = "3.11";
 
 /// Prepares the server below `root`.
-pub(crate) fn furnish(root: &Path) -> anyhow::Result<()> {
+pub(crate) fn prepare(root: &Path) -> anyhow::Result<()> {
     let project = xtask::root().join("tests/apps/confined");
     for name in PROJECTS {
         copy_folder(&project, &root.join("root").join(name))?;

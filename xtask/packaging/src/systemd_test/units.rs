@@ -61,10 +61,10 @@ pub(crate) fn has_its_user_and_limits(container: &Container, worker: &str) -> an
     let uid = container.run("id -u blog")?;
     let properties =
         container.run(&format!("systemctl show {worker} -p User,MemoryMax,CPUQuotaPerSecUSec"))?;
-    let mut told: Vec<_> = properties.lines().collect();
-    told.sort_unstable();
+    let mut sorted: Vec<_> = properties.lines().collect();
+    sorted.sort_unstable();
     let user = format!("User={uid}");
-    ensure!(told == ["CPUQuotaPerSecUSec=1.500000s", "MemoryMax=300000000", &user], "{properties}");
+    ensure!(sorted == ["CPUQuotaPerSecUSec=1.500000s", "MemoryMax=300000000", &user], "{properties}");
     Ok(())
 }
 

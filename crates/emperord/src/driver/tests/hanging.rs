@@ -82,7 +82,7 @@ impl Drop for Release {
     }
 }
 
-fn is_told(app: &AppStatus) -> bool {
+fn is_reported(app: &AppStatus) -> bool {
     app.notices.iter().any(|it| it.starts_with("waiting for "))
 }
 
@@ -108,13 +108,13 @@ async fn a_hanging_user_lookup_delays_no_other_app() {
     // The routing table isn't held back forever.
     let watch = emperor.watch().await;
     assert_eq!(watch.routes.len(), 1, "{:?}", watch.routes);
-    let status = emperor.app_until("stuck", is_told).await;
+    let status = emperor.app_until("stuck", is_reported).await;
     assert!(status.notices[0].contains("to be looked up") || status.notices[0].contains("the owner of "));
     blog_is_supervised(&root, &emperor).await;
     // The file is followed once the lookup is answered.
     drop(release);
     Worker::attach(&emperor, "stuck", 1).await.ready().await;
-    emperor.app_until("stuck", |it| it.phase == Phase::Running && !is_told(it)).await;
+    emperor.app_until("stuck", |it| it.phase == Phase::Running && !is_reported(it)).await;
 }
 
 /// Starts processes as usual, but panics for an app named `stuck`.
@@ -164,7 +164,7 @@ async fn a_hanging_start_delays_no_other_app_and_no_shutdown() {
     root.write("stuck", 3, "");
     let (launcher, release) = Hanging::new(&root, true);
     let emperor = Emperor::start_with(&root, launcher);
-    let status = emperor.app_until("stuck", is_told).await;
+    let status = emperor.app_until("stuck", is_reported).await;
     assert_eq!((status.phase, pids(&status).len()), (Phase::Starting, 0));
     assert_eq!(status.notices.iter().filter(|it| it.starts_with("waiting for ")).count(), 1, "asked once");
     blog_is_supervised(&root, &emperor).await;

@@ -18,12 +18,12 @@ use super::*;
 const TRIES: usize = 50;
 
 /// A process that makes a connection, and exits when told to.
-struct Maker {
+struct Connector {
     process: Child,
     connection: OwnedFd,
 }
 
-impl Maker {
+impl Connector {
     fn connect(path: &Path) -> Self {
         let connection = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
         let (theirs, address) = (connection.try_clone().unwrap(), SocketAddrUnix::new(path).unwrap());
@@ -64,7 +64,7 @@ async fn status(channel: &Channel) -> Result<(), Status> {
 #[tokio::test]
 async fn a_connection_that_was_passed_on_is_refused() {
     let served = serve_one_app();
-    let maker = Maker::connect(&served.socket);
+    let maker = Connector::connect(&served.socket);
     let channel = maker.channel();
     status(&channel).await.unwrap();
     maker.end();
@@ -80,7 +80,7 @@ async fn a_connection_that_was_passed_on_is_refused() {
 async fn a_connection_passed_on_before_it_was_accepted_is_refused() {
     let served = serve_one_app();
     // Nothing is accepted while this task doesn't yield.
-    let (_, connection) = Maker::connect(&served.socket).end();
+    let (_, connection) = Connector::connect(&served.socket).end();
     assert_eq!(status(&channel(connection)).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
@@ -111,7 +111,7 @@ async fn in_a_pid_namespace() {
     for is_accepted_first in [true, false] {
         let served = serve_one_app();
         served.emperor.app_until("blog", |it| !it.workers.is_empty()).await;
-        let maker = Maker::connect(&served.socket);
+        let maker = Connector::connect(&served.socket);
         let channel = maker.channel();
         if is_accepted_first {
             status(&channel).await.unwrap();

@@ -150,7 +150,7 @@ async fn everything_is_read_after_lost_events() {
     folder.vassals.inotify = readiness::inotify(Inotify::init().unwrap()).unwrap();
     folder.write("a.toml", &format!("{GOOD}workers = 7"));
     fs::remove_file(folder.path.path().join("b.toml")).unwrap();
-    folder.vassals.due.note(folder.path.path(), Ok(vec![Heard::Lost]));
+    folder.vassals.due.note(folder.path.path(), Ok(vec![FolderEvent::Lost]));
     assert_eq!(folder.next().await, "b gone, a edited to 7");
     folder.write("c.toml", &format!("{GOOD}workers = 9"));
     assert_eq!(folder.next().await, "c edited to 9");
@@ -163,11 +163,11 @@ async fn apps_of_a_vanished_folder_are_kept_until_it_is_back() {
     fs::rename(folder.path.path(), &away).unwrap();
     fs::write(away.join("a.toml"), format!("{GOOD}workers = 5")).unwrap();
     fs::remove_file(away.join("b.toml")).unwrap();
-    let heard = hear(&mut folder.vassals.inotify).await;
+    let noticed = read_events(&mut folder.vassals.inotify).await;
     folder
         .vassals
         .due
-        .note(&away, Ok(heard.unwrap().into_iter().filter(|it| matches!(it, Heard::Lost)).collect()));
+        .note(&away, Ok(noticed.unwrap().into_iter().filter(|it| matches!(it, FolderEvent::Lost)).collect()));
     assert_eq!(folder.next().await, "a missing: vanished, b missing: vanished");
     fs::rename(&away, folder.path.path()).unwrap();
     assert_eq!(folder.next().await, "b gone, a edited to 5");

@@ -23,11 +23,11 @@ pub(super) fn load<'py>(py: Python<'py>, file: &Path, name: Option<&str>) -> PyR
 fn by_paste<'py>(py: Python<'py>, file: &Path, name: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
     let deploy = py.import("paste.deploy").map_err(|error| {
         let path = file.display();
-        let told =
+        let error_to_raise =
             format!("load {path}: neither pyramid nor paste.deploy can be imported: install pastedeploy");
-        let told = PyImportError::new_err(told);
-        told.set_cause(py, Some(error));
-        told
+        let error_to_raise = PyImportError::new_err(error_to_raise);
+        error_to_raise.set_cause(py, Some(error));
+        error_to_raise
     })?;
     set_up_logging(py, file)?;
     let keywords = PyDict::new(py);

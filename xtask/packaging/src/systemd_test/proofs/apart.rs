@@ -6,7 +6,7 @@ use tests::client::Protocol;
 use super::super::container::Container;
 use super::super::units;
 use super::super::visitors::{answers, client};
-use super::said;
+use super::proven;
 
 pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     answers(container, "shop").await?;
@@ -24,13 +24,13 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
         ("/connect?path=/run/imperium/emperord.sock", "done"),
         (&format!("/connect?path={socket}"), "PermissionError"),
     ] {
-        let told = shop.get(question).await?.expect(200)?.text();
-        ensure!(told == answer, "{question} of shop: {told}, not {answer}");
+        let actual = shop.get(question).await?.expect(200)?.text();
+        ensure!(actual == answer, "{question} of shop: {actual}, not {answer}");
     }
     let refused =
         container.run("! setpriv --reuid shop --regid shop --groups imperium imperium status 2>&1")?;
     ensure!(refused.contains("neither root nor"), "{refused}");
-    said("a second app: each runs as its own user, and reaches neither files nor sockets of the other");
+    proven("a second app: each runs as its own user, and reaches neither files nor sockets of the other");
     Ok(())
 }
 

@@ -8,10 +8,10 @@ use tests::wait::until;
 use super::super::container::Container;
 use super::super::units;
 use super::super::visitors::answers;
-use super::said;
+use super::proven;
 
 pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
-    for (more, told) in [
+    for (more, message) in [
         (
             "user = \"nobody-is-called-so\"\n",
             "`user` is nobody-is-called-so, whom this machine does not know",
@@ -19,11 +19,11 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
         ("env.IMPORT = \"fails\"\n", "ZeroDivisionError"),
     ] {
         deploy(container, more)?;
-        let what = format!("the status says {told}");
+        let what = format!("the status says {message}");
         let mut last = String::new();
         let heard = until(&what, async || {
             last = container.run("imperium status || true")?;
-            Ok(last.contains(told).then_some(()))
+            Ok(last.contains(message).then_some(()))
         });
         heard.await.context(last)?;
         answers(container, "blog").await?;
@@ -33,7 +33,7 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     units::workers_are(container, "third", 2).await?;
     container.run("rm /etc/imperium/vassals/third.toml")?;
     units::workers_are(container, "third", 0).await?;
-    said("apps that cannot start: the status says why, and the others serve on");
+    proven("apps that cannot start: the status says why, and the others serve on");
     Ok(())
 }
 

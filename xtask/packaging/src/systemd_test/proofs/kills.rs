@@ -9,7 +9,7 @@ use tests::wait::until;
 use super::super::container::Container;
 use super::super::units::{self, another_pid, main_pid};
 use super::super::visitors::{CONNECTIONS, answers, ask_all, under_load, without_loss};
-use super::said;
+use super::proven;
 
 pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     of_a_worker(container, Kind::Gets).await?;
@@ -33,7 +33,7 @@ async fn of_a_worker(container: &Container, kind: Kind) -> anyhow::Result<()> {
     // A worker handles one request at a time. A GET is retried, a POST may not be.
     let most = if kind == Kind::Gets { 0 } else { 1 };
     ensure!(begun <= most && ledger.right + begun == sent, "kill -9 of a worker: {ledger:#?}");
-    said(&format!("kill -9 of a worker: {sent} {kind:?}, {begun} lost, which it had begun"));
+    proven(&format!("kill -9 of a worker: {sent} {kind:?}, {begun} lost, which it had begun"));
     Ok(())
 }
 
@@ -41,7 +41,7 @@ async fn of_emperord(container: &Container) -> anyhow::Result<()> {
     let before = main_pid(container, "emperord")?;
     let sent = without_loss(container, Kind::Both, &kill("emperord")).await?;
     another_pid(container, "emperord", before).await?;
-    said(&format!("kill -9 of emperord: {sent} requests, none lost"));
+    proven(&format!("kill -9 of emperord: {sent} requests, none lost"));
     Ok(())
 }
 
@@ -56,7 +56,7 @@ async fn of_one_front_server(container: &Container) -> anyhow::Result<()> {
     ensure!(lost <= most && right + lost == sent, "kill -9 of frontd@1: {ledger:#?}");
     another_pid(container, "frontd@1", before).await?;
     let again = without_loss(container, Kind::Both, "true").await?;
-    said(&format!(
+    proven(&format!(
         "kill -9 of frontd@1: {sent} requests, {lost} lost, which its connections had under way; \
          after it {again}, none lost"
     ));
@@ -76,7 +76,7 @@ async fn of_the_only_front_server(container: &Container) -> anyhow::Result<()> {
     })
     .await?;
     answers(container, "blog").await?;
-    said("kill -9 of the only frontd: who connects next is answered");
+    proven("kill -9 of the only frontd: who connects next is answered");
     Ok(())
 }
 
@@ -94,7 +94,7 @@ async fn of_a_front_server_that_cannot_start(container: &Container) -> anyhow::R
         .await?;
     fs::remove_file(&file)?;
     ask_all(container, "blog").await?;
-    said(
+    proven(
         "a frontd that cannot start: the ports stay open, and once its file is mended, who waits is answered",
     );
     Ok(())

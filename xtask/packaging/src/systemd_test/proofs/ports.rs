@@ -7,7 +7,7 @@ use tests::wait::until;
 use super::super::container::Container;
 use super::super::guide::{Chapter, at_home};
 use super::super::visitors::client;
-use super::said;
+use super::proven;
 
 pub(crate) async fn prove(container: &Container, moving: &Chapter) -> anyhow::Result<()> {
     let front = client(container, "blog", Protocol::Plain)?;
@@ -16,8 +16,8 @@ pub(crate) async fn prove(container: &Container, moving: &Chapter) -> anyhow::Re
          systemd-run --quiet --unit=other-https python3 -m http.server 443",
     )?;
     until("the other server answers", async || Ok(front.get("/").await.ok())).await?;
-    let told = container.run(&at_home("apt install --yes ./imperium_*_amd64.deb 2>&1"))?;
-    ensure!(told.contains("the ports 80 and 443 could not be taken"), "apt says {told}");
+    let output = container.run(&at_home("apt install --yes ./imperium_*_amd64.deb 2>&1"))?;
+    ensure!(output.contains("the ports 80 and 443 could not be taken"), "apt says {output}");
     container.run("systemctl is-active emperord && imperium status")?;
     until("frontd@1 has given up", async || {
         let state = container.run("systemctl is-active frontd@1 || true")?;
@@ -30,6 +30,6 @@ pub(crate) async fn prove(container: &Container, moving: &Chapter) -> anyhow::Re
     container.run(&moving.script())?;
     // After an installation, frontd holds requests until it gets the first routing table.
     until("frontd answers", async || Ok((front.get("/").await?.status == 404).then_some(()))).await?;
-    said("where another server has the ports, all else is installed; then the guide leads over to frontd");
+    proven("where another server has the ports, all else is installed; then the guide leads over to frontd");
     Ok(())
 }

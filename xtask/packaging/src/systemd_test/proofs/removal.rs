@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 
 use super::super::container::Container;
 use super::super::guide::{Chapter, at_home};
-use super::said;
+use super::proven;
 
 /// Folders that change on their own, or whose files were created by following the guide and not by the
 /// package.
@@ -43,12 +43,12 @@ pub(crate) fn prove(container: &Container, chapter: &Chapter, bare: &BTreeSet<St
     container.run(&at_home(remove))?;
     nothing_runs(container)?;
     container.run("test -e /etc/imperium/vassals/blog.toml")?;
-    said("a removal leaves no process, no socket and no unit; the apps' files stay");
+    proven("a removal leaves no process, no socket and no unit; the apps' files stay");
     container.run(&at_home(purge))?;
     let now = files(container)?;
     let left: Vec<_> = now.difference(bare).filter(|it| !is_of_the_system(it)).collect();
     ensure!(left.is_empty(), "files are left: {left:#?}");
-    said("a purge leaves no file");
+    proven("a purge leaves no file");
     Ok(())
 }
 

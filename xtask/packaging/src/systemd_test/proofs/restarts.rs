@@ -6,7 +6,7 @@ use tests::load::Kind;
 use super::super::container::Container;
 use super::super::units::{self, main_pid};
 use super::super::visitors::without_loss;
-use super::said;
+use super::proven;
 
 pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     container.run("systemctl start frontd@2")?;
@@ -24,6 +24,6 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
 
 async fn under_load(container: &Container, command: &str) -> anyhow::Result<()> {
     let requests = without_loss(container, Kind::Both, command).await?;
-    said(&format!("{command}: {requests} requests, none lost"));
+    proven(&format!("{command}: {requests} requests, none lost"));
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::super::guide::Chapter;
 use super::super::server;
 use super::super::units::{self, main_pid};
 use super::super::visitors::{ANSWERS, client, load};
-use super::said;
+use super::proven;
 use crate::dist::Built;
 
 /// The build number of the upgrade.
@@ -28,7 +28,7 @@ pub(crate) async fn prove(container: &Container, built: &Built, chapter: &Chapte
     let ledger = load.finish().await?;
     ledger.all_right()?;
     all_is_new(container, &before, &newer).await?;
-    said(&format!(
+    proven(&format!(
         "the guide, \"{}\": all that ran is {newer} and no longer {before}; {} requests meanwhile, none lost",
         chapter.title, ledger.sent
     ));
