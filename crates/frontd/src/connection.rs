@@ -105,10 +105,7 @@ async fn tls(shard: &Arc<Shard>, client: Client, stream: SendTimeout) -> Served 
 }
 
 /// What the client speaks on a TLS port.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are TLS, and a box would be an allocation for each"
-)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are TLS, and boxing would allocate for each")]
 enum Opened {
     Tls(TlsStream<SendTimeout>),
     Plain(SendTimeout),
@@ -220,7 +217,7 @@ where
         shard.metrics().floods.inc();
         static LOGGED: LogLimit = LogLimit::new();
         if let Some(withheld) = LOGGED.pass() {
-            warn!(client = %client.address(), withheld, "connection closed: the client sends too many resets or frames");
+            warn!(client = %client.address(), withheld, "connection closed: the client sent too many resets or frames");
         }
         return Ok(());
     }
@@ -259,7 +256,7 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, exchange: F) {
-        const { assert!(size_of::<F>() <= EXCHANGE_SIZE, "an exchange of HTTP/2 has become larger") };
+        const { assert!(size_of::<F>() <= EXCHANGE_SIZE, "the future of an HTTP/2 exchange is too large") };
         let Self { shard, client, open } = self.clone();
         open.send_modify(|it| *it += 1);
         let timeout = shard.config().limits.send_timeout;

@@ -186,7 +186,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Cuttable<IO> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         match self.cut.0.load(Ordering::Relaxed) {
-            true => Poll::Ready(Err(io::Error::other("a response broke off"))),
+            true => Poll::Ready(Err(io::Error::other("a response was aborted"))),
             false => Poll::Ready(Ok(())),
         }
     }

@@ -47,9 +47,9 @@ struct State {
 /// Why a job has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
-    #[error("the disk does not respond, and too many operations wait for it already")]
+    #[error("the disk doesn't respond, and too many operations are already waiting for it")]
     Busy,
-    #[error("the disk did not answer in {} s", .0.as_secs())]
+    #[error("the disk didn't respond within {} s", .0.as_secs())]
     Late(Duration),
     #[error("start a thread that waits for the disk: {0}")]
     Thread(io::Error),

@@ -42,9 +42,7 @@ pub(crate) enum BindError {
     Admin(#[source] Box<Self>),
     #[error("take over the listening sockets")]
     Inherit(#[from] ListenFdsError),
-    #[error(
-        "take over socket `{name}` of LISTEN_FDNAMES: it is named neither `http` nor `https` nor `admin`"
-    )]
+    #[error("take over socket `{name}` of LISTEN_FDNAMES: its name must be `http`, `https` or `admin`")]
     Name { name: String },
     #[error("make socket `{name}` of LISTEN_FDS non-blocking")]
     Socket { name: String, source: io::Error },

@@ -85,7 +85,7 @@ pub(crate) enum Refused {
     TooManyUploads,
     #[error("too many request bodies are being received for the app from this address")]
     TooManyUploadsOfClient,
-    #[error("no worker had room in time")]
+    #[error("no worker became free in time")]
     TimedOut,
     #[error("workers kept handing the request back")]
     HandedBack,

@@ -60,10 +60,7 @@ struct ProxiedRequest<'a> {
 }
 
 /// What to do with a request after a try.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are answers, and a box would be an allocation for each"
-)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are answers, and boxing would allocate for each")]
 enum Next {
     /// The worker handed it back: it returns to its old place in the queue.
     Requeue,

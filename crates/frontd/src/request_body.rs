@@ -27,7 +27,7 @@ const LINGER_BYTES: usize = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Incoming,
-    pace: Pace,
+    pace: BodyPace,
     received: u64,
     /// Created with the first wait: most bodies arrive with their head.
     wait: Option<Wait>,
@@ -36,7 +36,7 @@ pub(crate) struct RequestBody {
 
 /// How fast a body has to arrive.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct BodyPace {
     /// In bytes per second. 0 means no minimum.
     rate: u64,
     /// Total time.
@@ -62,7 +62,7 @@ pub(crate) enum RequestBodyError {
 
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, limits: &Limits) -> Self {
-        let pace = Pace { rate: limits.body_rate, timeout: limits.body_timeout };
+        let pace = BodyPace { rate: limits.body_rate, timeout: limits.body_timeout };
         Self { incoming, pace, received: 0, wait: None, failed: false }
     }
 
@@ -84,7 +84,7 @@ impl RequestBody {
     }
 }
 
-impl Pace {
+impl BodyPace {
     /// The deadline of a wait that began at `since`, after earlier waits of `before` in total.
     fn deadline(self, since: Instant, before: Duration, received: u64) -> Instant {
         let by_rate = received.checked_div(self.rate).map(|it| GRACE.saturating_add(Duration::from_secs(it)));
@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_has_to_arrive_at_its_rate_and_within_its_time() {
         let second = Duration::from_secs(1);
-        let pace = Pace { rate: 1000, timeout: second * 3600 };
+        let pace = BodyPace { rate: 1000, timeout: second * 3600 };
         let now = Instant::now();
         for (before, received, left) in [
             (0, 0, 60),
@@ -179,7 +179,7 @@ mod tests {
             let deadline = pace.deadline(now, second * before, received);
             assert_eq!(deadline - now, second * left, "{received} bytes in {before} s");
         }
-        let pace = Pace { rate: 0, ..pace };
+        let pace = BodyPace { rate: 0, ..pace };
         assert_eq!(pace.deadline(now, second * 100, 0) - now, MAX_SILENCE);
     }
 }

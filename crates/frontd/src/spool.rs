@@ -171,17 +171,17 @@ impl SpoolError {
 enum Hint {
     #[error("raise `limits.spool` in frontd.toml if the disk has enough space")]
     Limit,
-    #[error("the app has its part: raise `limits.spool_per_app` in frontd.toml if it needs more")]
+    #[error("the app has used its share: raise `limits.spool_per_app` in frontd.toml if it needs more")]
     App,
     #[error(
-        "the client's address has its part: raise `limits.spool_per_client` in frontd.toml if it needs more"
+        "the client's address has used its share: raise `limits.spool_per_client` in frontd.toml if it needs more"
     )]
     Client,
     #[error("too many files are open for clients: raise LimitNOFILE")]
     Files,
     #[error("free some space there, or set `spool` in frontd.toml to a folder on a larger disk")]
     Space,
-    #[error("let frontd write to this folder, or set `spool` in frontd.toml to another one")]
+    #[error("allow frontd to write to this folder, or set `spool` in frontd.toml to another one")]
     Folder,
     #[error("check the disk, or set `spool` in frontd.toml to a folder on another one")]
     Disk,

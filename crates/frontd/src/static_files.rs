@@ -57,7 +57,7 @@ const MAX_WAITING: usize = 256;
 pub(crate) enum PartError {
     #[error(transparent)]
     Open(#[from] OpenError),
-    #[error("another file has taken its place")]
+    #[error("it was replaced by another file")]
     Replaced,
 }
 

@@ -1,3 +1,5 @@
+//! Output to full pipes, unread sockets, files and slow disks.
+
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::AsFd as _;

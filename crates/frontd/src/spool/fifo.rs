@@ -75,7 +75,7 @@ pub(crate) enum PushError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Cut {
     /// The worker went away.
-    #[error("the response broke off")]
+    #[error("the response was aborted")]
     BrokenOff,
     /// The spooled data couldn't be read.
     #[error(transparent)]

@@ -94,7 +94,7 @@ pub(crate) enum OpenError {
     NotFound,
     #[error("a symlink leads out of the folder")]
     LeadsOut,
-    #[error("the file may not be read")]
+    #[error("the file isn't readable")]
     Forbidden,
     /// Temporary, until other requests have closed their files.
     #[error("too many files are open")]

@@ -70,7 +70,7 @@ impl Folder {
             let is_kept = self.identities.contains_key(path);
             let path = path.display();
             if is_kept {
-                tracing::warn!(%path, %error, "certificate cannot be used: the one read before stays in use until a restart");
+                tracing::warn!(%path, %error, "certificate can't be used: the one read before stays in use until a restart");
             } else {
                 tracing::error!(%path, %error, "certificate can't be used: ignoring it");
             }
@@ -84,7 +84,7 @@ fn warn_about(identity: &Identity, path: &Path) {
         tracing::warn!(path = %path.display(), "certificate has expired: renew it");
     }
     if identity.names.is_empty() {
-        tracing::warn!(path = %path.display(), "certificate names no host (subjectAltName): no browser accepts it");
+        tracing::warn!(path = %path.display(), "certificate names no host (subjectAltName): browsers won't accept it");
     }
 }
 

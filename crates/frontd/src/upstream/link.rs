@@ -89,7 +89,7 @@ pub(super) struct Responses {
 pub(super) enum ConnectError {
     #[error("open a stream to worker {worker}")]
     Open { worker: String, source: Box<Status> },
-    #[error("worker {worker} did not begin its stream with a welcome")]
+    #[error("worker {worker} didn't start its stream with a welcome")]
     NoWelcome { worker: String },
 }
 
