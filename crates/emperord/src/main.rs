@@ -30,7 +30,7 @@ struct Arguments {
     /// What starts workers: `process` (emperord itself), or `systemd` (units of workerd@.service)
     #[arg(long, value_name = "LAUNCHER", default_value = "process", value_parser = launch)]
     launcher: Launch,
-    /// Show developers why an app fails, in the terminal and in the browser. Not for servers that others reach.
+    /// Show why an app fails, in the terminal and in the browser. Not for servers that others can reach.
     #[arg(long)]
     development: bool,
 }

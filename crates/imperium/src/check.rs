@@ -22,11 +22,11 @@ use crate::at::root_from_env;
 
 /// Check the apps' files and those of the daemons, and report mistakes
 ///
-/// The interpreter of each app is run to find out its version, without any code of the app. If you are root, it is run as
-/// the `user` of the app's file; if the file has no `user`, it isn't run.
+/// Each app's interpreter is run to determine its version, without running any code of the app. If you are root, it
+/// runs as the `user` in the app's file; if the file has no `user`, it isn't run.
 ///
-/// Of certificates, only whether frontd can read them is checked, and not with `--only`. frontd uses all valid ones, and logs
-/// what is wrong with the others at every start and reload.
+/// For certificates, the command only checks that frontd can read them, and not with `--only`. frontd uses all valid
+/// ones, and logs what is wrong with the others at each start and reload.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Files or folders [default: all files of the installation]

@@ -41,16 +41,16 @@ _imperium_apps() {
 }
 ";
 
-/// Print a script that completes `imperium` in a shell, such as `reload <TAB>` by the apps
+/// Print a completion script for a shell; it also completes the names of apps
 ///
-/// bash: `source <(imperium completion bash)`; zsh: `source <(imperium completion zsh)` after `compinit`; fish: `imperium
-/// completion fish | source`.
+/// bash: `source <(imperium completion bash)`; zsh: `source <(imperium completion zsh)` after `compinit`; fish:
+/// `imperium completion fish | source`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The shell
     #[arg(value_enum, required_unless_present = "apps")]
     shell: Option<Shell>,
-    /// Only print the names of the apps, which the scripts call
+    /// Print the names of the apps, for the scripts
     #[arg(long, hide = true, conflicts_with = "shell")]
     apps: bool,
 }

@@ -8,7 +8,7 @@ use api::admin::ForgetRequest;
 use crate::admin::{ask, block_on};
 use crate::at::At;
 
-/// Stop apps whose files are missing, and which are still running
+/// Stop running apps whose files are missing
 ///
 /// If all files disappear at once, or their folder is replaced, Imperium assumes a mistake: the apps keep serving, and
 /// `imperium status` says so.

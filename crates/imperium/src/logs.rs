@@ -19,17 +19,18 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// Show what the apps and the daemons have logged
 ///
-/// Under systemd, this is the journal of their units. What `imperium up` runs keeps its last one to two megabytes in a file.
+/// Under systemd, this is the journal of their units. `imperium up` keeps the last one to two megabytes of its log in a
+/// file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     at: At,
-    /// Only what concerns this app
+    /// Show only lines about this app
     app: Option<String>,
-    /// Go on with new lines as they come
+    /// Keep printing new lines
     #[arg(short, long)]
     follow: bool,
-    /// How many lines to begin with
+    /// The number of last lines to print first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
     lines: usize,
 }

@@ -9,7 +9,7 @@ use miette::{Diagnostic, IntoDiagnostic as _};
 
 /// Show the manual of `imperium` or of one of its commands
 ///
-/// It is shown by `man`; where stdout is no terminal, or `man` is not installed, it is written as roff.
+/// Opens the page in `man`. If stdout isn't a terminal, or `man` isn't installed, prints it as roff.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The command, such as `up`

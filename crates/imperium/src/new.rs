@@ -56,15 +56,15 @@ pub(crate) struct Args {
 
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum NewError {
-    #[error("look at {}: {why}", .path.display())]
+    #[error("inspect {}: {why}", .path.display())]
     NoApp { path: PathBuf, why: config::Wrong },
-    #[error("write {}: the file exists already", .0.display())]
+    #[error("write {}: the file already exists", .0.display())]
     #[diagnostic(help("choose another name with `--name`, or edit that file"))]
     Exists(PathBuf),
     #[error("write {}: {source}", .file.display())]
     #[diagnostic(help("{cure}"))]
     Denied { file: PathBuf, source: io::Error, cure: String },
-    #[error("name an app after {}: its name can't be used", .0.display())]
+    #[error("the app can't be named after {}", .0.display())]
     #[diagnostic(help("choose a name with `--name`"))]
     NoName(PathBuf),
 }
@@ -75,14 +75,14 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
     let path = fs::canonicalize(&args.path)
         .into_diagnostic()
-        .wrap_err_with(|| format!("look at {}", args.path.display()))?;
+        .wrap_err_with(|| format!("inspect {}", args.path.display()))?;
     let (project, source) = source(args, &path);
     let name = name(args, &project)?;
     let draft = Draft::new(&project, &source, name.clone(), &args.domains)
         .map_err(|why| NewError::NoApp { path, why })?;
     let (file, text) = (layout.vassals().join(format!("{name}.toml")), draft.to_string());
     check(&file, &text, &layout)?;
-    let shown = if args.dry_run { "would be" } else { "is now" };
+    let shown = if args.dry_run { "Would write" } else { "Wrote" };
     if !args.dry_run {
         write(&file, &text)?;
     }
@@ -90,11 +90,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     if draft.is_roots() && (layout == Layout::system() || rustix::process::geteuid().is_root()) {
         let directory = draft.directory().display();
         notes.push(format!(
-            "{directory} is root's, and no app runs as root unless its file says so: give it to a user of its own, or set user"
+            "{directory} belongs to root, and apps don't run as root by default: give the folder to another user, or set `user`"
         ));
     }
     let mut out = io::stdout().lock();
-    tell(&format!("{} {shown}", file.display()), &text, &notes, &mut out).into_diagnostic()?;
+    tell(&format!("{shown} {}", file.display()), &text, &notes, &mut out).into_diagnostic()?;
     if !args.dry_run {
         tell_next(&layout, &name, &mut out).into_diagnostic()?;
     }
@@ -168,10 +168,10 @@ fn check(file: &Path, text: &str, layout: &Layout) -> miette::Result<()> {
 fn denied(file: &Path, source: io::Error) -> NewError {
     let cure = match source.kind() {
         io::ErrorKind::PermissionDenied if file.starts_with(Layout::system().etc) => {
-            "run it with `sudo` to add the app to this machine; or write elsewhere by `--root DIR`, which `imperium up \
-             --root DIR` then runs; or only look, by `--dry-run`"
+            "to add the app to this machine, use `sudo`; to write elsewhere, use `--root DIR`, which `imperium up --root \
+             DIR` then runs; to only print the file, use `--dry-run`"
         }
-        io::ErrorKind::PermissionDenied => "choose a folder that you may write to: --root DIR",
+        io::ErrorKind::PermissionDenied => "choose a folder that you can write to: --root DIR",
         _ => "choose another folder: --root DIR",
     };
     NewError::Denied { file: file.to_owned(), source, cure: cure.to_owned() }

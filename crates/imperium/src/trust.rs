@@ -19,16 +19,16 @@ use crate::refused::Refused;
 /// The largest size of a certificate file, in bytes.
 const LONGEST: u64 = 64 << 10;
 
-/// Have this system and its browsers trust the local CA, as development needs it
+/// Make this system and its browsers trust the local CA, which is used in development
 ///
-/// The CA is made by the first `imperium up`. It is added to the system's certificates, which needs root (`sudo` is asked), and
-/// to those of Chromium, Chrome and Firefox, which needs `certutil`.
+/// The first `imperium up` creates the CA. This command adds it to the system's certificates, which needs root (it runs
+/// `sudo`), and to those of Chromium, Chrome and Firefox, which needs `certutil`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Take it back
+    /// Remove the CA again
     #[arg(long)]
     undo: bool,
-    /// The folder that `imperium up --root` was given [default: $IMPERIUM_ROOT, else the CA of `imperium up APP`]
+    /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or the CA of `imperium up APP`]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }

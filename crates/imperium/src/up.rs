@@ -55,10 +55,10 @@ const MARGIN: Duration = Duration::from_secs(10);
 pub(crate) struct Args {
     #[command(flatten)]
     one_app: OneApp,
-    /// Run the apps of DIR/vassals/; everything else is under DIR too [default: $IMPERIUM_ROOT]
+    /// Run the apps in DIR/vassals/; all other files are under DIR too [default: $IMPERIUM_ROOT]
     #[arg(long, value_name = "DIR", conflicts_with = "app")]
     root: Option<PathBuf>,
-    /// Listen on this port of 127.0.0.1 for plain HTTP; 0 is any free port
+    /// Serve plain HTTP on this port of 127.0.0.1; 0 picks a free port
     #[arg(short, long, value_name = "N", conflicts_with = "http")]
     port: Option<u16>,
     /// Listen here for plain HTTP: a port, `:80`, `localhost:8005`, an address with a port, or `off` [default: as in
@@ -72,8 +72,8 @@ pub(crate) struct Args {
     /// Answer probes and metrics here [default: as in frontd.toml, or 127.0.0.1:9180, or any port for one app]
     #[arg(long, value_name = "ADDRESS", value_parser = listen::address)]
     admin: Option<SocketAddr>,
-    /// Show developers more on error pages, such as tracebacks and the hosts that exist [default: only when running one app
-    /// on loopback addresses]
+    /// Show details on error pages, such as tracebacks and the known hosts [default: only when running one app on
+    /// loopback addresses]
     #[arg(long)]
     development: bool,
     /// How log lines are written: `text`, `json` or `console` [default: text, or console for one app]

@@ -48,7 +48,7 @@ fn told(case: &Path) -> String {
         let left = printed.split_once("\nStill to do:\n").map(|(_, it)| it).unwrap_or_default();
         let left = left.split("\n\nNext:\n").next().unwrap_or_default();
         // If root runs the tests, the projects belong to root.
-        let left = left.lines().filter(|it| !it.contains(" is root's"));
+        let left = left.lines().filter(|it| !it.contains(" belongs to root"));
         let left: String =
             left.map(|it| format!("# still to do: {}\n", it.trim_start_matches("- "))).collect();
         if left.is_empty() { written } else { format!("{written}\n{left}") }

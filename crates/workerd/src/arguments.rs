@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     /// The name of the worker, such as `blog-2`
     #[arg(value_name = "NAME", value_parser = WorkerName::parse, required_unless_present = "template")]
     pub(crate) worker: Option<WorkerName>,
-    /// Run the process that the workers of this app are forked from; emperord controls it over stdin
+    /// Run this app's template, from which its workers are forked; emperord controls it over stdin
     #[arg(long, value_name = "APP", value_parser = VassalName::parse, conflicts_with = "worker")]
     pub(crate) template: Option<VassalName>,
     /// The unix socket of emperord
@@ -22,10 +22,10 @@ pub(crate) struct Arguments {
     /// The format of log lines
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json", "console"])]
     pub(crate) log_format: String,
-    /// The extension module, where it is not beside this program
+    /// The extension module, if it isn't next to this program
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) extension: Option<PathBuf>,
-    /// Tells emperord why the interpreter cannot be used: the interpreter itself says so, by calling back
+    /// Reports to emperord why the interpreter can't be used; the bootstrap calls workerd again with it
     #[arg(long, value_name = "WHY", hide = true)]
     pub(crate) report_interpreter: Option<String>,
 }

@@ -252,25 +252,20 @@ impl Looked<'_> {
 
     fn not_wsgi(&self, line: usize, called: &str) -> Wrong {
         let path = self.module.shown.display();
-        Wrong::new(format!(
-            "{path}, line {line}: {called} makes an app that is none of WSGI's, and WSGI is what is served"
-        ))
-        .hint("serve it with another server, or name its WSGI app with `--app module:callable`")
+        Wrong::new(format!("{path}, line {line}: {called} creates an app that doesn't support WSGI"))
+            .hint("serve it with another server, or name its WSGI app with `--app module:callable`")
     }
 
     fn arguments(&self, line: usize, name: &str) -> Wrong {
         let path = self.module.shown.display();
-        Wrong::new(format!("{path}, line {line}: {name} needs arguments, and nothing says which")).hint(
-            format!("give them by `--app 'module:{name}(\"prod\")'`: strings, numbers and other literals"),
-        )
+        Wrong::new(format!("{path}, line {line}: {name} needs arguments"))
+            .hint(format!("pass literals, such as `--app 'module:{name}(\"prod\")'`"))
     }
 
     fn runs(&self, line: usize) -> Wrong {
         let (path, text) = (self.module.shown.display(), self.module.line(line));
-        Wrong::new(format!(
-            "{path}, line {line}: `{text}` starts a server of its own when the file is imported"
-        ))
-        .hint("put it below `if __name__ == \"__main__\":`")
+        Wrong::new(format!("{path}, line {line}: `{text}` starts its own server when the file is imported"))
+            .hint("move it under `if __name__ == \"__main__\":`")
     }
 }
 

@@ -51,8 +51,8 @@ pub(crate) fn find(project: &Project) -> Result<Option<Found>, Wrong> {
     match manages.next() {
         Some(other) if other.depth() == manage.depth() => {
             let (one, other) = (manage.shown.display(), other.shown.display());
-            Err(Wrong::new(format!("it has several Django projects: {one} and {other}"))
-                .hint("name the folder of one of them"))
+            Err(Wrong::new(format!("there are several Django projects: {one} and {other}"))
+                .hint("pass the folder of one of them"))
         }
         _ => Ok(Some(of_manage(project, manage))),
     }
@@ -64,7 +64,7 @@ pub(crate) fn of_manage(project: &Project, manage: &Module) -> Found {
     let named = named_settings(manage).map(|it| it.0).unwrap_or_default();
     let wsgi = wsgi(project, directory, &named);
     let settings = settings(project, directory, wsgi, Some((&named, &manage.shown)));
-    let evidence = format!("{}, which names the settings {named}", manage.shown.display());
+    let evidence = format!("{}, with the settings {named}", manage.shown.display());
     let app = match wsgi
         .and_then(|it| Some((it, super::root::module_name(it.path.strip_prefix(directory).ok()?)?)))
     {
@@ -73,7 +73,7 @@ pub(crate) fn of_manage(project: &Project, manage: &Module) -> Found {
         None => {
             let chosen = settings.chosen.clone();
             let chosen = chosen.or_else(|| {
-                Some(format!("As {} names them: there is no wsgi.py that would.", manage.shown.display()))
+                Some(format!("From {}, since there is no wsgi.py that sets it.", manage.shown.display()))
             });
             return Found {
                 settings: Some(Settings { chosen, ..settings }),
@@ -136,21 +136,20 @@ pub(crate) fn settings(
     match production {
         Some(production) if insists => {
             settings.note = Some(format!(
-                "{by} insists on the settings {named}, though there is {production}: name that there"
+                "{by} always uses the settings {named}, although {production} exists: change it to that"
             ));
         }
         Some(production) => {
-            settings.chosen =
-                Some(format!("The settings for production. {by} names {named} unless this says otherwise."));
+            settings.chosen = Some(format!("The production settings. Without this line, {by} uses {named}."));
             settings.name = production;
         }
         None if is_for_development(named) => {
             settings.note = Some(format!(
-                "the settings {named} are for development, and there are none for production: see Django's deployment checklist"
+                "{named} has development settings, and no production settings were found: see Django's deployment checklist"
             ));
         }
         None if is_production(named) && manage.is_some_and(|(name, _)| name != named) => {
-            settings.chosen = Some(format!("The settings for production, as {by} names them."));
+            settings.chosen = Some(format!("The production settings, from {by}."));
         }
         None => {}
     }

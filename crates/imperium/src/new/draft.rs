@@ -88,8 +88,8 @@ impl Draft {
         match &self.python {
             Some(python) => notes.extend(python.lacks(self.found.framework)),
             None => notes.push(format!(
-                "there is no virtualenv: make one by `python3 -m venv {}/.venv`, install what the app needs into it, \
-                 and set python",
+                "no virtualenv was found: create one with `python3 -m venv {}/.venv`, install the app's dependencies \
+                 in it, and set `python`",
                 self.project.display()
             )),
         }
@@ -98,17 +98,16 @@ impl Draft {
         }
         for missing in self.statics.served.iter().filter(|it| !it.folder.is_dir()) {
             let (folder, collect) = (missing.folder.display(), self.collectstatic());
-            notes
-                .push(format!("{folder} doesn't exist yet: run `{collect}`, and take the `#` from [static]"));
+            notes.push(format!("{folder} doesn't exist yet: run `{collect}`, then uncomment [static]"));
         }
         notes.extend(self.without_static_root());
         notes.extend(self.found.settings.iter().filter_map(|it| it.note.clone()));
         notes.extend(self.found.uwsgi.iter().flat_map(|it| it.notes.clone()));
         if let Some(other) = &self.found.other {
-            notes.push(format!("{other} looks like an app too: if that is the one, name its file"));
+            notes.push(format!("{other} looks like an app too: to serve that one, pass its file"));
         }
         if let Domains::None = self.domains {
-            notes.push("no domain was given: set domains to the hosts of the site".to_owned());
+            notes.push("no domain was given: set `domains` to the hosts of the site".to_owned());
         }
         notes
     }
@@ -130,7 +129,7 @@ impl Draft {
             let (shown, collect, root) =
                 (module.shown.display(), self.collectstatic(), self.found.directory.join("staticfiles"));
             format!(
-                "static files are served by nobody, as {shown} sets no STATIC_ROOT: set it to \"{}\", run `{collect}`, and \
+                "nothing serves the static files, because {shown} doesn't set STATIC_ROOT: set it to \"{}\", run `{collect}`, and \
                  run `imperium new` again",
                 root.display()
             )
@@ -154,7 +153,7 @@ impl Draft {
     /// Name, value and reason of each environment variable.
     fn env(&self) -> Vec<(String, String, String)> {
         let by_uwsgi = self.uwsgi().into_iter().flat_map(|uwsgi| {
-            let why = format!("As {} sets it.", uwsgi.file);
+            let why = format!("Set in {}.", uwsgi.file);
             uwsgi.env.iter().map(move |(name, value)| (name.clone(), value.clone(), why.clone()))
         });
         let mut env: Vec<_> = by_uwsgi.collect();
@@ -198,11 +197,14 @@ impl fmt::Display for Draft {
         writeln!(f, "directory = {}\n", path(&found.directory))?;
         write_python(python.as_ref(), &self.project, f)?;
         let of_uwsgi = self.uwsgi().filter(|it| it.workers.is_some());
-        let why = of_uwsgi.map(|it| format!(", as many as {} has", it.file)).unwrap_or_default();
-        writeln!(f, "# Processes{why}; `imperium scale {name} N` changes it while the app runs.")?;
+        let why = of_uwsgi.map(|it| format!(" (as in {})", it.file)).unwrap_or_default();
+        writeln!(
+            f,
+            "# Worker processes{why}. `imperium scale {name} N` changes the number while the app runs."
+        )?;
         writeln!(f, "workers = {}", of_uwsgi.and_then(|it| it.workers).unwrap_or(2))?;
         if let Some((threads, uwsgi)) = self.uwsgi().and_then(|it| Some((it.threads?, it))) {
-            writeln!(f, "\n# Requests that one process works on at once, as {} has it.", uwsgi.file)?;
+            writeln!(f, "\n# Requests that each worker handles at the same time (as in {}).", uwsgi.file)?;
             writeln!(f, "threads = {threads}")?;
         }
         write_env(&self.env(), f)?;
@@ -230,20 +232,17 @@ fn write_python(python: Option<&Virtualenv>, project: &Path, f: &mut fmt::Format
         let usual = path(&project.join(".venv"));
         return writeln!(
             f,
-            "# No virtualenv is in the folder, so python3 of PATH runs it.\n#python = {usual}\n"
+            "# The folder has no virtualenv, so python3 from PATH runs the app.\n#python = {usual}\n"
         );
     };
-    let of = if version.is_empty() { String::new() } else { format!(" of Python {version}") };
+    let of = if version.is_empty() { String::new() } else { format!(" with Python {version}") };
     writeln!(f, "# A virtualenv{of}.\npython = {}\n", path(folder))
 }
 
 fn write_statics(statics: &Statics, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for why in &statics.left {
         writeln!(f, "\n# No [static] line: {why}.")?;
-        writeln!(
-            f,
-            "# frontd would send them without the headers and the compression that they have there."
-        )?;
+        writeln!(f, "# frontd would send them without the headers or the compression that the app adds.")?;
     }
     let served = &statics.served;
     if served.is_empty() {
@@ -251,7 +250,7 @@ fn write_statics(statics: &Statics, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     let all_there = served.iter().all(|it| it.folder.is_dir());
     let comment = if all_there { "" } else { "#" };
-    writeln!(f, "\n# Served straight from disk.\n{comment}[static]")?;
+    writeln!(f, "\n# Files that frontd sends from disk, without the app.\n{comment}[static]")?;
     for Static { prefix, folder, evidence } in served {
         let comment = if folder.is_dir() && all_there { "" } else { "#" };
         writeln!(f, "# {evidence}\n{comment}{} = {}", text(prefix), path(folder))?;
@@ -262,12 +261,12 @@ fn write_statics(statics: &Statics, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 impl Domains {
     fn write(&self, name: &VassalName, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (why, domains) = match self {
-            Self::Given(domains) => ("The hosts that it answers for, as they were given.", domains.clone()),
+            Self::Given(domains) => ("The hosts of the app, as given by --domain.", domains.clone()),
             Self::Allowed(domains) => {
-                ("The hosts that it answers for: ALLOWED_HOSTS of its settings.", domains.clone())
+                ("The hosts of the app, from ALLOWED_HOSTS in its settings.", domains.clone())
             }
             Self::None => (
-                "The hosts that it answers for. This one is for a try on the same machine.",
+                "The hosts of the app. This one is only for trying it out on the same machine.",
                 vec![format!("{}.localhost", name.as_str().replace('_', "-"))],
             ),
         };

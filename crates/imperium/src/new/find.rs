@@ -89,7 +89,7 @@ pub(crate) fn find(project: &Project, python: Option<&Virtualenv>) -> Result<Fou
 pub(crate) fn in_file(project: &Project, file: &Path) -> Result<Found, Wrong> {
     let shown = project.shown(file).display().to_string();
     let nothing = || {
-        Wrong::new(format!("{shown} has no WSGI callable in its source"))
+        Wrong::new(format!("no WSGI callable was found in {shown}"))
             .hint(format!("name it with `--app {shown}:NAME`"))
     };
     if file.extension().is_some_and(|it| it == "ini") {
@@ -97,7 +97,7 @@ pub(crate) fn in_file(project: &Project, file: &Path) -> Result<Found, Wrong> {
         let by_uwsgi = uwsgi::of_file(project, file, &text)?.map(|it| with_settings(it, project));
         return by_uwsgi.or_else(|| paste::of_file(project, file, &text)).ok_or_else(|| {
             Wrong::new(format!("{shown} has neither [uwsgi] with a module nor [app:main]"))
-                .hint("name the folder, or the file that has the app")
+                .hint("pass the folder, or the file that has the app")
         });
     }
     let module = Module::read(file.to_owned(), &project.folder).ok_or_else(nothing)?;
@@ -116,7 +116,7 @@ pub(crate) fn in_file(project: &Project, file: &Path) -> Result<Found, Wrong> {
 /// The app that the operator named, with the folder that it is imported from.
 pub(crate) fn named(project: &Project, app: &App) -> Found {
     let found = |framework, directory: &Path| {
-        Found::new(framework, &app.to_string(), directory, "as it was given".to_owned())
+        Found::new(framework, &app.to_string(), directory, "as given by --app".to_owned())
     };
     let Target::Module(name) = &app.target else { return found("WSGI", &project.folder) };
     let is_it = |module: &&Module| {
@@ -200,8 +200,8 @@ fn with_settings(found: Found, project: &Project) -> Found {
 fn none(project: &Project) -> Wrong {
     let shown = project.folder.display();
     Wrong::new(format!("{shown} has no Django project, no Flask or Pyramid app and no WSGI callable")).hint(
-        "name the folder or the file that has it; or, for an app that pip installed, name what its documentation has for \
-         WSGI servers, such as `--app module:callable`",
+        "pass the folder or the file that has the app; for an app that was installed with pip, pass the callable from its \
+         documentation for WSGI servers, such as `--app module:callable`",
     )
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn of_file(project: &Project, path: &Path, text: &str) -> Option<Foun
     let directory = directory.unwrap_or_else(|| folder.to_owned());
     let target = path.strip_prefix(&directory).unwrap_or(path).display().to_string();
     let shown = project.shown(path).display();
-    let evidence = format!("{shown}, which has [{section}]; its logging is set up too");
+    let evidence = format!("[{section}] in {shown}, whose logging configuration is applied too");
     let of_pyramid = text.contains("pyramid") || project.modules.iter().any(|it| imports(it, "pyramid"));
     let framework = if of_pyramid { "Pyramid" } else { "WSGI" };
     Some(Found { egg: egg(text, section), ..Found::new(framework, &target, &directory, evidence) })
@@ -90,6 +90,6 @@ fn egg(text: &str, section: &str) -> Option<String> {
 pub(crate) fn missing(egg: &str, project: &Path, python: &Virtualenv) -> Option<String> {
     (!python.has_distribution(egg)).then(|| {
         let (path, install) = (python.path.display(), python.install(&format!("-e {}", project.display())));
-        format!("the package {egg}, which the Paste file names, is not installed in {path}: `{install}`")
+        format!("the package {egg}, which the Paste file names, isn't installed in {path}: run `{install}`")
     })
 }

@@ -84,22 +84,18 @@ pub(crate) fn place_in(module: &Module, directory: &Path) -> Place {
         let shown = path.display().to_string();
         let is_module = directory.join(shown.replace('.', "/")).with_extension("py").exists();
         let path = if is_module { Path::new("./").join(path) } else { path.to_owned() };
-        return by_path("it is no module, and loaded by its path", directory, &path);
+        return by_path("not a module, so it is loaded by its path", directory, &path);
     }
     let Some(name) = module_name(path) else {
         let (folder, file) = (module.path.parent(), module.path.file_name());
         let (folder, file) = folder.zip(file).unwrap_or((directory, path.as_os_str()));
-        return by_path("its name is no module's, so that it is loaded by its path", folder, Path::new(file));
+        return by_path("not a valid module name, so it is loaded by its path", folder, Path::new(file));
     };
     if module.path.with_extension("").join("__init__.py").exists() {
-        return by_path("a package has the same name, so that it is loaded by its path", directory, path);
+        return by_path("a package has the same name, so it is loaded by its path", directory, path);
     }
     if TAKEN.contains(&name.as_str()) {
-        return by_path(
-            "Python has a module of the same name, so that it is loaded by its path",
-            directory,
-            path,
-        );
+        return by_path("Python has a module of the same name, so it is loaded by its path", directory, path);
     }
     Place { directory: directory.to_owned(), target: name, by_path: "" }
 }

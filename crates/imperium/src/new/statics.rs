@@ -64,10 +64,10 @@ pub(crate) fn flask(modules: &[&Module]) -> Statics {
         return Statics::left_to_whitenoise(by);
     }
     if let Some((by, line)) = sends_more(modules) {
-        let left = format!("Flask serves the static files, and {}, line {line} says how", by.shown.display());
+        let left = format!("{}, line {line} changes how Flask serves static files", by.shown.display());
         return Statics { left: vec![left], ..Statics::default() };
     }
-    let evidence = format!("The folder static beside {}, as Flask has it", module.shown.display());
+    let evidence = format!("The folder static next to {}, which is Flask's default", module.shown.display());
     Statics { served: vec![Static { prefix: "/static/".to_owned(), folder, evidence }], ..Statics::default() }
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn pyramid(directory: &Path, modules: &[&Module]) -> Statics {
             let Some(found) = static_view(directory, module, call) else { continue };
             match split(call, ',').iter().any(|it| it.starts_with("cache_max_age")) {
                 true => statics.left.push(format!(
-                    "Pyramid serves {} with the cache_max_age of {}, line {}",
+                    "Pyramid serves {} with the cache_max_age in {}, line {}",
                     found.prefix,
                     module.shown.display(),
                     view.line
@@ -137,7 +137,7 @@ pub(crate) fn other(modules: &[&Module]) -> Statics {
 impl Statics {
     fn left_to_whitenoise(by: &Module) -> Self {
         Self {
-            left: vec![format!("whitenoise serves the static files ({})", by.shown.display())],
+            left: vec![format!("WhiteNoise serves the static files ({})", by.shown.display())],
             served: Vec::new(),
         }
     }

@@ -47,22 +47,22 @@ fn each_setting_is_explained() {
     let written = written.replace(fs::canonicalize(root.path()).unwrap().to_str().unwrap(), "ROOT");
     let expected = "# The app my_shop, in ROOT/My_Shop.
 
-# The hosts that it answers for, as they were given.
+# The hosts of the app, as given by --domain.
 domains = [\"shop.example\"]
 
 # Flask: app.py, line 3: app = Flask(__name__)
 app = \"app:app\"
 directory = \"ROOT/My_Shop\"
 
-# A virtualenv of Python 3.11.2.
+# A virtualenv with Python 3.11.2.
 python = \"ROOT/My_Shop/.venv\"
 
-# Processes; `imperium scale my_shop N` changes it while the app runs.
+# Worker processes. `imperium scale my_shop N` changes the number while the app runs.
 workers = 2
 
-# Served straight from disk.
+# Files that frontd sends from disk, without the app.
 [static]
-# The folder static beside app.py, as Flask has it
+# The folder static next to app.py, which is Flask's default
 \"/static/\" = \"ROOT/My_Shop/static\"
 ";
     assert_eq!(written, expected);
@@ -85,7 +85,7 @@ fn existing_files_are_not_overwritten() {
     let before = fs::read(&file).unwrap();
     assert_eq!(
         run_in(root.path(), &["--name", "shop", "--domain", "b.example"]),
-        "write ROOT/vassals/shop.toml: the file exists already"
+        "write ROOT/vassals/shop.toml: the file already exists"
     );
     assert_eq!(
         run_in(root.path(), &["--name", "other", "--domain", "shop.localhost"]),
@@ -121,5 +121,5 @@ fn django_static_files_that_are_not_collected_yet() {
 #[test]
 fn a_folder_without_an_app_is_refused() {
     let (_root, told) = new(&[("My_Shop/notes.txt", "")], &[]);
-    assert!(told.starts_with("look at ROOT/My_Shop: ROOT/My_Shop has no Django project"), "{told}");
+    assert!(told.starts_with("inspect ROOT/My_Shop: ROOT/My_Shop has no Django project"), "{told}");
 }

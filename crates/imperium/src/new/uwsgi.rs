@@ -173,9 +173,9 @@ impl<'a> Ini<'a> {
         let given = self.last(&["chdir", "chdir2"]);
         let chdir = given.and_then(|it| self.existing(it, Path::is_dir));
         if let (Some(given), None) = (given, &chdir) {
-            uwsgi
-                .notes
-                .push(format!("{shown} has chdir = {given}, which is not on this machine: check directory"));
+            uwsgi.notes.push(format!(
+                "{shown} has chdir = {given}, which doesn't exist on this machine: check `directory`"
+            ));
         }
         let mut found = self.app(chdir.as_deref(), &shown)?;
         self.take_over(&found.directory, &mut uwsgi);
@@ -202,7 +202,7 @@ impl<'a> Ini<'a> {
                 (self.module_of_file(file, chdir), format!("wsgi-file = {file}"))
             }
         };
-        let evidence = format!("{shown}, which says {key}");
+        let evidence = format!("{shown}, with {key}");
         let directory = |module: Option<&Module>| match (chdir, module, name) {
             (Some(chdir), _, _) => chdir.to_owned(),
             (None, Some(module), Some(name)) => module
@@ -263,7 +263,7 @@ impl<'a> Ini<'a> {
             uwsgi.virtualenv = self.existing(given, |it| it.join("bin/python").exists());
             if uwsgi.virtualenv.is_none() {
                 uwsgi.notes.push(format!(
-                    "{shown} has virtualenv = {given}, which is not on this machine: set python"
+                    "{shown} has virtualenv = {given}, which doesn't exist on this machine: set `python`"
                 ));
             }
         }
@@ -319,7 +319,7 @@ impl<'a> Ini<'a> {
         left.truncate(MAX_TOLD);
         (!left.is_empty()).then(|| {
             format!(
-                "{shown} also sets {}: see what becomes of uWSGI's settings in deploy/README.md",
+                "{shown} also sets {}: see the table of uWSGI's settings in deploy/README.md",
                 left.join(", ")
             )
         })

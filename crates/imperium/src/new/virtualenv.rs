@@ -50,7 +50,7 @@ impl Virtualenv {
             let (major, minor) = OLDEST;
             let (path, version) = (self.path.display(), &self.version);
             return Some(format!(
-                "{path} has Python {version}, and {major}.{minor} or newer is needed: recreate it"
+                "{path} has Python {version}, but {major}.{minor} or newer is required: recreate it with a newer version"
             ));
         }
         let (path, package) = (self.path.display(), framework.to_lowercase());
@@ -58,7 +58,9 @@ impl Virtualenv {
         let is_missing = framework != "WSGI" && !self.has(imported);
         is_missing.then(|| {
             let install = self.install(&package);
-            format!("{framework} is not installed in {path}: `{install}`, or what the project says")
+            format!(
+                "{framework} isn't installed in {path}: run `{install}`, or follow the project's instructions"
+            )
         })
     }
 
@@ -128,7 +130,7 @@ mod tests {
         let (shown, told) = (venv.display(), found.lacks("Django").unwrap());
         assert!(
             told.starts_with(&format!(
-                "Django is not installed in {shown}: `{shown}/bin/pip install django`"
+                "Django isn't installed in {shown}: run `{shown}/bin/pip install django`"
             )),
             "{told}"
         );
@@ -137,7 +139,7 @@ mod tests {
         assert!(told.contains(&format!("`uv pip install --python {shown} django`")), "{told}");
         fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nversion = 3.9.2\n").unwrap();
         found = find(&[folder.path()]).unwrap();
-        assert!(found.lacks("Flask").unwrap().contains("has Python 3.9.2, and 3.10 or newer is needed"));
+        assert!(found.lacks("Flask").unwrap().contains("has Python 3.9.2, but 3.10 or newer is required"));
         fs::write(venv.join("pyvenv.cfg"), "version_info = 3.12.1\ninclude-system-site-packages = true\n")
             .unwrap();
         assert_eq!(find(&[folder.path()]).unwrap().lacks("Django"), None);

@@ -28,22 +28,22 @@ pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 /// What is said of the app on the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OneApp {
-    /// Run this one app, without any file: `app.py`, `app.py:callable` or `module:callable`
+    /// Run this one app, without a configuration file: `app.py`, `app.py:callable` or `module:callable`
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub(crate) app: Option<String>,
-    /// How many processes the app has [default: 2]
+    /// The number of worker processes [default: 2]
     #[arg(long, value_name = "N", requires = "app", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_WORKERS)))]
     workers: Option<u16>,
-    /// How many requests each of them works on at once [default: 1]
+    /// The number of requests that each worker handles at the same time [default: 1]
     #[arg(long, value_name = "N", requires = "app", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// Serve a folder without asking the app, such as `/static/=assets`; may be given several times
+    /// Serve a folder without the app, such as `/static/=assets`; repeat the option for several
     #[arg(long = "static", value_name = "/PREFIX/=DIR", requires = "app", value_parser = parse_static)]
     static_folders: Vec<(String, PathBuf)>,
     /// Don't reload the app when its Python files, templates or `.env` change
     #[arg(long, requires = "app")]
     no_reload: bool,
-    /// Read environment variables of the app from this file, such as `.env`; a change of it starts new workers
+    /// Read the app's environment variables from this file, such as `.env`; when it changes, new workers start
     #[arg(long, value_name = "FILE", requires = "app", value_hint = clap::ValueHint::FilePath)]
     env_file: Option<PathBuf>,
     /// Don't print a line for each request

@@ -42,7 +42,7 @@ fn django_projects() {
     check(&[("shop/wsgi.py", wsgi), ("shop/__init__.py", "")], "Django shop.wsgi:application");
     check(
         &[("a/manage.py", manage), ("b/manage.py", manage)],
-        "it has several Django projects: a/manage.py and b/manage.py: name the folder of one of them",
+        "there are several Django projects: a/manage.py and b/manage.py: pass the folder of one of them",
     );
 }
 
@@ -64,13 +64,13 @@ fn flask_apps() {
     );
     check(
         &[("shop.py", "from flask import Flask\ndef create_app(config, debug=False):")],
-        "shop.py, line 2: create_app needs arguments, and nothing says which: \
-         give them by `--app 'module:create_app(\"prod\")'`: strings, numbers and other literals",
+        "shop.py, line 2: create_app needs arguments: \
+         pass literals, such as `--app 'module:create_app(\"prod\")'`",
     );
     check(
         &[("app.py", "from flask import Flask\napp = Flask(__name__)\napp.run(debug=True)")],
-        "app.py, line 3: `app.run(debug=True)` starts a server of its own when the file is imported: \
-         put it below `if __name__ == \"__main__\":`",
+        "app.py, line 3: `app.run(debug=True)` starts its own server when the file is imported: \
+         move it under `if __name__ == \"__main__\":`",
     );
 }
 
@@ -93,13 +93,13 @@ fn pyramid_and_others() {
 fn apps_that_cannot_be_served_are_refused() {
     check(
         &[("main.py", "from fastapi import FastAPI\napp = FastAPI()")],
-        "main.py, line 2: FastAPI makes an app that is none of WSGI's, and WSGI is what is served: \
+        "main.py, line 2: FastAPI creates an app that doesn't support WSGI: \
          serve it with another server, or name its WSGI app with `--app module:callable`",
     );
     check(
         &[("setup.py", "name = 'shop'")],
-        "/srv/shop has no Django project, no Flask or Pyramid app and no WSGI callable: name the folder or the file that \
-         has it; or, for an app that pip installed, name what its documentation has for WSGI servers, such as \
-         `--app module:callable`",
+        "/srv/shop has no Django project, no Flask or Pyramid app and no WSGI callable: pass the folder or the file \
+         that has the app; for an app that was installed with pip, pass the callable from its documentation for WSGI \
+         servers, such as `--app module:callable`",
     );
 }
