@@ -28,7 +28,7 @@ struct Arguments {
     /// The address for probes and metrics, instead of `admin` in frontd.toml
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
-    /// Shows developers more on error pages, such as the hosts that exist. Not for servers that others reach
+    /// Show more details on error pages, such as the configured hosts. Not for servers that others can reach
     #[arg(long)]
     development: bool,
     /// The format of log lines: `text`, `json` or `console`
