@@ -55,13 +55,13 @@ async fn connected(shared: &Arc<crate::shard::Shared>, transport: Transport) -> 
 }
 
 /// An HTTP/2 connection to a shard with one app, `blog.example`.
-struct World {
+struct Fixture {
     _folder: TempDir,
     shard: Arc<Shard>,
     requests: SendRequest<Bytes>,
 }
 
-impl World {
+impl Fixture {
     async fn new(app: routes::App) -> Self {
         Self::with(app, |_| (), h2::client::Builder::new()).await
     }
@@ -117,9 +117,9 @@ async fn upload(stream: &mut SendStream<Bytes>, mut bytes: usize) -> bool {
 
 #[tokio::test]
 async fn a_refused_upload_is_read_for_a_while_so_that_the_client_sees_the_response() {
-    let mut world =
-        World::new(routes::App { body_limit: 1000, queue_size: 1, ..routes::App::default() }).await;
-    let (response, mut stream) = world.send(Method::POST, "/");
+    let mut fixture =
+        Fixture::new(routes::App { body_limit: 1000, queue_size: 1, ..routes::App::default() }).await;
+    let (response, mut stream) = fixture.send(Method::POST, "/");
     assert!(upload(&mut stream, 2000).await);
     let response = response.await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -131,7 +131,7 @@ async fn a_refused_upload_is_read_for_a_while_so_that_the_client_sees_the_respon
     assert!(upload(&mut stream, 4 << 20).await, "the stream was reset");
     stream.send_data(Bytes::new(), true).unwrap();
 
-    let (response, mut stream) = world.send(Method::POST, "/");
+    let (response, mut stream) = fixture.send(Method::POST, "/");
     assert!(upload(&mut stream, 2000).await);
     assert_eq!(response.await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert!(!upload(&mut stream, 256 << 20).await, "the upload is read without a limit");
@@ -178,9 +178,9 @@ async fn a_stream_whose_window_stays_closed_is_reset_and_others_are_not() {
         config.limits.send_timeout = Duration::from_millis(200);
     };
     for size in [0, 1, 20_000] {
-        let mut world = World::with(app.clone(), short, window(size)).await;
+        let mut fixture = Fixture::with(app.clone(), short, window(size)).await;
         for file in ["/f/60.bin", "/f/300.bin"] {
-            let (response, _) = world.send(Method::GET, file);
+            let (response, _) = fixture.send(Method::GET, file);
             let response = response.await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
             let mut body = response.into_body();
@@ -193,9 +193,9 @@ async fn a_stream_whose_window_stays_closed_is_reset_and_others_are_not() {
             };
             assert_eq!(error.reason(), Some(Reason::CANCEL), "{file} with a window of {size}");
         }
-        assert_eq!(world.shard.metrics().stalled.get(), 2);
+        assert_eq!(fixture.shard.metrics().stalled.get(), 2);
         if size > 1 {
-            let (response, _) = world.send(Method::GET, "/f/300.bin");
+            let (response, _) = fixture.send(Method::GET, "/f/300.bin");
             assert_eq!(read(response).await.unwrap(), 300 * 1024);
         }
     }
@@ -205,11 +205,11 @@ async fn a_stream_whose_window_stays_closed_is_reset_and_others_are_not() {
 async fn stalled_streams_share_files_and_hold_a_bounded_part_of_them() {
     let files = tempfile::tempdir().unwrap();
     let app = with_files(files.path(), &[10_000]);
-    let mut world = World::with(app, |_| (), window(1)).await;
+    let mut fixture = Fixture::with(app, |_| (), window(1)).await;
     let before = open_files(files.path());
     let mut stalled = Vec::new();
     for _ in 0..100 {
-        let (response, _) = world.send(Method::GET, "/f/10000.bin");
+        let (response, _) = fixture.send(Method::GET, "/f/10000.bin");
         let response = response.await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let mut body = response.into_body();
@@ -217,7 +217,7 @@ async fn stalled_streams_share_files_and_hold_a_bounded_part_of_them() {
         stalled.push(body);
     }
     assert_eq!(open_files(files.path()) - before, 1);
-    let clients = world.shard.clients().of([127, 0, 0, 1].into());
+    let clients = fixture.shard.clients().of([127, 0, 0, 1].into());
     assert_eq!(clients.files.used(), 1);
     assert!((1..8 << 20).contains(&clients.memory.used()), "{}", clients.memory.used());
     drop(stalled);
@@ -237,14 +237,14 @@ async fn a_request_waits_while_too_much_response_data_waits_for_the_client() {
     let files = tempfile::tempdir().unwrap();
     let app = with_files(files.path(), &[250, 1]);
     let little = |config: &mut config::frontd::FrontdConfig| config.limits.send_memory = 2;
-    let mut world = World::with(app, little, window(1)).await;
+    let mut fixture = Fixture::with(app, little, window(1)).await;
     let mut held = Vec::new();
     // A connection that holds less than 1 MiB never waits, even though the memory limit is exceeded.
     for _ in 0..5 {
-        let (response, _) = world.send(Method::GET, "/f/250.bin");
+        let (response, _) = fixture.send(Method::GET, "/f/250.bin");
         held.push(response.await.unwrap());
     }
-    let (mut response, _) = world.send(Method::GET, "/f/1.bin");
+    let (mut response, _) = fixture.send(Method::GET, "/f/1.bin");
     let waits = tokio::time::timeout(Duration::from_millis(100), &mut response).await;
     assert!(waits.is_err(), "it did not wait");
     drop(held);
@@ -255,13 +255,13 @@ async fn a_request_waits_while_too_much_response_data_waits_for_the_client() {
 async fn a_client_that_holds_little_is_served_however_much_others_hold() {
     let files = tempfile::tempdir().unwrap();
     let app = with_files(files.path(), &[300, 1]);
-    let mut world = World::new(app).await;
+    let mut fixture = Fixture::new(app).await;
     // Memory held by the client's own address, and by another one.
     for address in [[127, 0, 0, 1], [192, 0, 2, 1]] {
-        let others = world.shard.clients().of(address.into());
+        let others = fixture.shard.clients().of(address.into());
         let _held = others.memory.hold(1 << 40);
         for kib in [1, 300] {
-            let (response, _) = world.send(Method::GET, &format!("/f/{kib}.bin"));
+            let (response, _) = fixture.send(Method::GET, &format!("/f/{kib}.bin"));
             assert_eq!(read(response).await.unwrap(), kib * 1024);
         }
     }
@@ -272,8 +272,8 @@ async fn an_upload_that_takes_too_long_gets_a_408() {
     let app = routes::App { queue_size: 10, body_limit: 1 << 30, ..routes::App::default() };
     let short =
         |config: &mut config::frontd::FrontdConfig| config.limits.body_timeout = Duration::from_millis(200);
-    let mut world = World::with(app, short, h2::client::Builder::new()).await;
-    let (response, mut stream) = world.send(Method::POST, "/");
+    let mut fixture = Fixture::with(app, short, h2::client::Builder::new()).await;
+    let (response, mut stream) = fixture.send(Method::POST, "/");
     assert!(upload(&mut stream, 2000).await);
     assert_eq!(response.await.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
     let reason = std::future::poll_fn(|cx| stream.poll_reset(cx)).await.unwrap();

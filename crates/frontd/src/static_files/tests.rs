@@ -14,7 +14,7 @@ use super::*;
 const LARGE: usize = 1024 * 1024 + 77;
 
 /// A folder, with secrets next to it.
-struct World {
+struct Fixture {
     temp: TempDir,
     site: StaticFolder,
 }
@@ -27,35 +27,35 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from((at * 31 + at / 251) % 256).unwrap()).collect()
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let temp = TempDir::new().unwrap();
         let root = temp.path().join("root");
-        let world = Self { site: StaticFolder::new("/static/", &root, Symlinks::Inside), temp };
-        world.write("a.txt", b"0123456789");
-        world.write("page.html", b"<p>");
-        world.write("style.css", b"p{}");
-        world.write("app.js", b";");
-        world.write("data.json", b"{}");
-        world.write("logo.svg", b"<svg/>");
-        world.write("font.woff2", b"f");
-        world.write("photo.JPG", b"j");
-        world.write("archive.tar.gz", b"z");
-        world.write("noextension", b"n");
-        world.write("a b+\u{e4}.txt", b"umlaut");
-        world.write("%2e%2e", b"percent");
-        world.write("empty.txt", b"");
-        world.write("large.bin", &pattern(LARGE));
-        world.write("docs/index.html", b"docs");
-        world.write("docs/sub/page.html", b"sub");
-        world.write(".env", b"secret");
-        world.write(".git/config", b"secret");
-        world.write("docs/.hidden", b"secret");
-        world.write(".well-known/security.txt", b"contact");
-        fs::write(world.temp.path().join("secret.txt"), "secret").unwrap();
-        fs::create_dir(world.temp.path().join("outside")).unwrap();
-        fs::write(world.temp.path().join("outside/secret.txt"), "secret").unwrap();
-        world
+        let fixture = Self { site: StaticFolder::new("/static/", &root, Symlinks::Inside), temp };
+        fixture.write("a.txt", b"0123456789");
+        fixture.write("page.html", b"<p>");
+        fixture.write("style.css", b"p{}");
+        fixture.write("app.js", b";");
+        fixture.write("data.json", b"{}");
+        fixture.write("logo.svg", b"<svg/>");
+        fixture.write("font.woff2", b"f");
+        fixture.write("photo.JPG", b"j");
+        fixture.write("archive.tar.gz", b"z");
+        fixture.write("noextension", b"n");
+        fixture.write("a b+\u{e4}.txt", b"umlaut");
+        fixture.write("%2e%2e", b"percent");
+        fixture.write("empty.txt", b"");
+        fixture.write("large.bin", &pattern(LARGE));
+        fixture.write("docs/index.html", b"docs");
+        fixture.write("docs/sub/page.html", b"sub");
+        fixture.write(".env", b"secret");
+        fixture.write(".git/config", b"secret");
+        fixture.write("docs/.hidden", b"secret");
+        fixture.write(".well-known/security.txt", b"contact");
+        fs::write(fixture.temp.path().join("secret.txt"), "secret").unwrap();
+        fs::create_dir(fixture.temp.path().join("outside")).unwrap();
+        fs::write(fixture.temp.path().join("outside/secret.txt"), "secret").unwrap();
+        fixture
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -68,7 +68,7 @@ impl World {
         fs::write(path, data).unwrap();
     }
 
-    async fn ask(&self, method: Method, rest: &str, headers: &[(&'static str, &str)]) -> Answer {
+    async fn send(&self, method: Method, rest: &str, headers: &[(&'static str, &str)]) -> Answer {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
@@ -82,11 +82,11 @@ impl World {
     }
 
     async fn get(&self, rest: &str) -> Answer {
-        self.ask(Method::GET, rest, &[]).await
+        self.send(Method::GET, rest, &[]).await
     }
 
     /// Retries until the response has this body: a change is seen within a second.
-    async fn becomes(&self, rest: &str, body: &[u8]) {
+    async fn wait_for_body(&self, rest: &str, body: &[u8]) {
         while self.get(rest).await.body != body {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -107,7 +107,7 @@ impl Answer {
 
 #[tokio::test]
 async fn files_are_served_with_their_type() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for (rest, content_type, body) in [
         ("a.txt", "text/plain; charset=utf-8", &b"0123456789"[..]),
         ("page.html", "text/html; charset=utf-8", b"<p>"),
@@ -132,13 +132,13 @@ async fn files_are_served_with_their_type() {
     ] {
         // First from disk, then from memory.
         for turn in 0..2 {
-            let answer = world.get(rest).await;
+            let answer = fixture.get(rest).await;
             assert_eq!((answer.status, answer.header("content-type")), (200, content_type), "{rest}, {turn}");
             assert!(answer.body == body, "{rest}, {turn}");
             assert_eq!(answer.header("content-length"), body.len().to_string(), "{rest}, {turn}");
             assert_eq!(answer.header("accept-ranges"), "bytes", "{rest}, {turn}");
 
-            let head = world.ask(Method::HEAD, rest, &[]).await;
+            let head = fixture.send(Method::HEAD, rest, &[]).await;
             assert_eq!((head.status, &head.headers), (200, &answer.headers), "HEAD {rest}, {turn}");
             assert!(head.body.is_empty(), "HEAD {rest}, {turn}");
         }
@@ -147,14 +147,14 @@ async fn files_are_served_with_their_type() {
 
 #[tokio::test]
 async fn nothing_outside_or_hidden_is_served() {
-    let world = World::new();
-    symlink("../secret.txt", world.path("link-out")).unwrap();
-    symlink(world.temp.path().join("secret.txt"), world.path("absolute-out")).unwrap();
-    symlink("../outside", world.path("folder-out")).unwrap();
-    symlink("/proc/self/root", world.path("magic")).unwrap();
-    symlink("loop", world.path("loop")).unwrap();
-    symlink("nowhere", world.path("dangling")).unwrap();
-    let full = format!("/{}", world.temp.path().join("secret.txt").display());
+    let fixture = Fixture::new();
+    symlink("../secret.txt", fixture.path("link-out")).unwrap();
+    symlink(fixture.temp.path().join("secret.txt"), fixture.path("absolute-out")).unwrap();
+    symlink("../outside", fixture.path("folder-out")).unwrap();
+    symlink("/proc/self/root", fixture.path("magic")).unwrap();
+    symlink("loop", fixture.path("loop")).unwrap();
+    symlink("nowhere", fixture.path("dangling")).unwrap();
+    let full = format!("/{}", fixture.temp.path().join("secret.txt").display());
     for rest in [
         "../secret.txt",
         "..",
@@ -206,7 +206,7 @@ async fn nothing_outside_or_hidden_is_served() {
         &"a/".repeat(3000),
     ] {
         for method in [Method::GET, Method::HEAD] {
-            let answer = world.ask(method.clone(), rest, &[]).await;
+            let answer = fixture.send(method.clone(), rest, &[]).await;
             assert_eq!(answer.status, 404, "{method} {rest}");
             assert!(!answer.body.windows(6).any(|part| part == b"secret"), "{method} {rest}");
         }
@@ -215,13 +215,13 @@ async fn nothing_outside_or_hidden_is_served() {
 
 #[tokio::test]
 async fn symlinks_within_the_folder_are_followed() {
-    let world = World::new();
-    symlink("a.txt", world.path("link")).unwrap();
-    symlink("docs", world.path("manual")).unwrap();
-    symlink("../a.txt", world.path("docs/up")).unwrap();
-    symlink(world.path("a.txt"), world.path("absolute")).unwrap();
-    symlink(world.path("docs"), world.path("absolute-folder")).unwrap();
-    symlink("../root/docs", world.path("around")).unwrap();
+    let fixture = Fixture::new();
+    symlink("a.txt", fixture.path("link")).unwrap();
+    symlink("docs", fixture.path("manual")).unwrap();
+    symlink("../a.txt", fixture.path("docs/up")).unwrap();
+    symlink(fixture.path("a.txt"), fixture.path("absolute")).unwrap();
+    symlink(fixture.path("docs"), fixture.path("absolute-folder")).unwrap();
+    symlink("../root/docs", fixture.path("around")).unwrap();
     for (rest, body) in [
         ("link", "0123456789"),
         ("manual/sub/page.html", "sub"),
@@ -233,28 +233,28 @@ async fn symlinks_within_the_folder_are_followed() {
     ] {
         // First from disk, then from memory.
         for turn in 0..2 {
-            assert_eq!(world.get(rest).await.body, body.as_bytes(), "{rest}, {turn}");
+            assert_eq!(fixture.get(rest).await.body, body.as_bytes(), "{rest}, {turn}");
         }
     }
-    assert_eq!(world.get("absolute-folder").await.header("location"), "/static/absolute-folder/");
+    assert_eq!(fixture.get("absolute-folder").await.header("location"), "/static/absolute-folder/");
 }
 
 #[tokio::test]
 async fn symlinks_that_lead_out_are_followed_if_configured() {
-    let mut world = World::new();
-    symlink("../secret.txt", world.path("link-out")).unwrap();
-    symlink(world.temp.path().join("outside"), world.path("folder-out")).unwrap();
-    symlink("/proc/self/root", world.path("magic")).unwrap();
-    symlink("/dev/null", world.path("device")).unwrap();
+    let mut fixture = Fixture::new();
+    symlink("../secret.txt", fixture.path("link-out")).unwrap();
+    symlink(fixture.temp.path().join("outside"), fixture.path("folder-out")).unwrap();
+    symlink("/proc/self/root", fixture.path("magic")).unwrap();
+    symlink("/dev/null", fixture.path("device")).unwrap();
     for rest in ["link-out", "folder-out/secret.txt"] {
-        assert_eq!(world.get(rest).await.status, 404, "{rest}");
+        assert_eq!(fixture.get(rest).await.status, 404, "{rest}");
     }
-    world.site = StaticFolder::new("/static/", &world.path(""), Symlinks::Anywhere);
+    fixture.site = StaticFolder::new("/static/", &fixture.path(""), Symlinks::Anywhere);
     for rest in ["link-out", "folder-out/secret.txt"] {
-        assert_eq!(world.get(rest).await.body, b"secret", "{rest}");
+        assert_eq!(fixture.get(rest).await.body, b"secret", "{rest}");
     }
     for rest in ["magic/etc/passwd", "device", "../secret.txt", "%2e%2e/secret.txt", ".env"] {
-        assert_eq!(world.get(rest).await.status, 404, "{rest}");
+        assert_eq!(fixture.get(rest).await.status, 404, "{rest}");
     }
 }
 
@@ -267,35 +267,35 @@ fn each_file_is_logged_once_up_to_a_limit() {
 
 #[tokio::test]
 async fn a_single_file_is_only_served_at_its_own_path() {
-    let mut world = World::new();
-    world.site = StaticFolder::new("/favicon.ico", &world.path("logo.svg"), Symlinks::Inside);
-    assert_eq!(world.site.rest("/favicon.ico"), Some(""));
+    let mut fixture = Fixture::new();
+    fixture.site = StaticFolder::new("/favicon.ico", &fixture.path("logo.svg"), Symlinks::Inside);
+    assert_eq!(fixture.site.rest("/favicon.ico"), Some(""));
     for other in ["/favicon.icon", "/favicon.ico/", "/favicon.ico/a", "/favicon", "/"] {
-        assert_eq!(world.site.rest(other), None, "{other}");
+        assert_eq!(fixture.site.rest(other), None, "{other}");
     }
-    let answer = world.get("").await;
+    let answer = fixture.get("").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "image/svg+xml"));
     assert_eq!(answer.body, b"<svg/>");
-    world.write("logo.svg", b"<svg>2</svg>");
-    world.becomes("", b"<svg>2</svg>").await;
+    fixture.write("logo.svg", b"<svg>2</svg>");
+    fixture.wait_for_body("", b"<svg>2</svg>").await;
     // The operator configured it by name, so its links may lead anywhere, as with the path of a folder.
-    fs::remove_file(world.path("logo.svg")).unwrap();
-    symlink("../secret.txt", world.path("logo.svg")).unwrap();
-    world.becomes("", b"secret").await;
-    fs::remove_file(world.path("logo.svg")).unwrap();
-    fs::create_dir(world.path("logo.svg")).unwrap();
-    while world.get("").await.status != 404 {
+    fs::remove_file(fixture.path("logo.svg")).unwrap();
+    symlink("../secret.txt", fixture.path("logo.svg")).unwrap();
+    fixture.wait_for_body("", b"secret").await;
+    fs::remove_file(fixture.path("logo.svg")).unwrap();
+    fs::create_dir(fixture.path("logo.svg")).unwrap();
+    while fixture.get("").await.status != 404 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
 async fn an_artificial_modification_time_is_no_validator() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for seconds in [0, 1] {
-        let file = fs::File::options().write(true).open(world.path("a.txt")).unwrap();
+        let file = fs::File::options().write(true).open(fixture.path("a.txt")).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
-        let site = StaticFolder::new("/static/", world.site.folder(), Symlinks::Inside);
+        let site = StaticFolder::new("/static/", fixture.site.folder(), Symlinks::Inside);
         let mut headers = HeaderMap::new();
         headers.insert("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
         headers.insert("if-range", "Thu, 01 Jan 1970 00:00:01 GMT".parse().unwrap());
@@ -311,26 +311,26 @@ async fn an_artificial_modification_time_is_no_validator() {
 /// A deploy that unpacks or copies files may keep their size and time.
 #[tokio::test]
 async fn another_file_of_the_same_size_and_time_has_another_tag() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     let mut tags = Vec::new();
     for text in ["one", "two"] {
-        world.write("new", text.as_bytes());
-        fs::File::options().write(true).open(world.path("new")).unwrap().set_modified(time).unwrap();
-        fs::rename(world.path("new"), world.path("a.txt")).unwrap();
-        world.becomes("a.txt", text.as_bytes()).await;
-        tags.push(world.get("a.txt").await.header("etag").to_owned());
+        fixture.write("new", text.as_bytes());
+        fs::File::options().write(true).open(fixture.path("new")).unwrap().set_modified(time).unwrap();
+        fs::rename(fixture.path("new"), fixture.path("a.txt")).unwrap();
+        fixture.wait_for_body("a.txt", text.as_bytes()).await;
+        tags.push(fixture.get("a.txt").await.header("etag").to_owned());
     }
     assert_ne!(tags[0], tags[1]);
 }
 
 #[tokio::test]
 async fn a_redirect_keeps_the_query() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for (query, expected) in
         [(None, "/static/docs/"), (Some("a=%20&b"), "/static/docs/?a=%20&b"), (Some(""), "/static/docs/?")]
     {
-        let mut response = world.site.serve(&Method::GET, "docs", &HeaderMap::new(), &files()).await;
+        let mut response = fixture.site.serve(&Method::GET, "docs", &HeaderMap::new(), &files()).await;
         keep_query(&mut response, query);
         assert_eq!(response.headers()["location"], expected);
     }
@@ -338,33 +338,33 @@ async fn a_redirect_keeps_the_query() {
 
 #[tokio::test]
 async fn opening_a_fifo_or_socket_does_not_block() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     let fifo = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, world.path("fifo"), fifo, mode, 0).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(world.path("socket")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, fixture.path("fifo"), fifo, mode, 0).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(fixture.path("socket")).unwrap();
     for rest in ["fifo", "socket"] {
-        assert_eq!(world.get(rest).await.status, 404, "{rest}");
+        assert_eq!(fixture.get(rest).await.status, 404, "{rest}");
     }
 }
 
 #[tokio::test]
 async fn an_unreadable_file_is_a_403() {
-    let world = World::new();
-    fs::set_permissions(world.path("a.txt"), fs::Permissions::from_mode(0o000)).unwrap();
+    let fixture = Fixture::new();
+    fs::set_permissions(fixture.path("a.txt"), fs::Permissions::from_mode(0o000)).unwrap();
     // root may read everything.
-    let expected = if fs::File::open(world.path("a.txt")).is_ok() { 200 } else { 403 };
-    assert_eq!(world.get("a.txt").await.status, expected);
+    let expected = if fs::File::open(fixture.path("a.txt")).is_ok() { 200 } else { 403 };
+    assert_eq!(fixture.get("a.txt").await.status, expected);
 }
 
 #[tokio::test]
 async fn a_folder_without_trailing_slash_is_redirected_if_it_has_a_page() {
-    let world = World::new();
-    let answer = world.get("docs").await;
+    let fixture = Fixture::new();
+    let answer = fixture.get("docs").await;
     assert_eq!((answer.status, answer.header("location")), (301, "/static/docs/"));
 
-    world.write("evil.example/index.html", b"");
-    let site = StaticFolder::new("/", world.site.folder(), Symlinks::Inside);
+    fixture.write("evil.example/index.html", b"");
+    let site = StaticFolder::new("/", fixture.site.folder(), Symlinks::Inside);
     let answer = site.serve(&Method::GET, "/evil.example", &HeaderMap::new(), &files()).await;
     assert_eq!(answer.status(), 404, "it would redirect to another host");
     let answer = site.serve(&Method::GET, "evil.example", &HeaderMap::new(), &files()).await;
@@ -373,17 +373,17 @@ async fn a_folder_without_trailing_slash_is_redirected_if_it_has_a_page() {
 
 #[tokio::test]
 async fn other_methods_are_refused() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS, Method::TRACE] {
-        let answer = world.ask(method.clone(), "a.txt", &[]).await;
+        let answer = fixture.send(method.clone(), "a.txt", &[]).await;
         assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"), "{method}");
     }
 }
 
 #[tokio::test]
 async fn conditionals_and_ranges() {
-    let world = World::new();
-    let first = world.get("a.txt").await;
+    let fixture = Fixture::new();
+    let first = fixture.get("a.txt").await;
     let (etag, date) = (first.header("etag").to_owned(), first.header("last-modified").to_owned());
     assert!(etag.starts_with('"') && etag.ends_with("-a\""), "{etag}");
     let weak = format!("W/{etag}");
@@ -412,7 +412,7 @@ async fn conditionals_and_ranges() {
         (&[("range", "bytes=0-1"), ("if-range", "\"x\"")], 200, "", "0123456789"),
         (&[("range", "bytes=0-1"), ("if-none-match", &*etag)], 304, "", ""),
     ] {
-        let answer = world.ask(Method::GET, "a.txt", headers).await;
+        let answer = fixture.send(Method::GET, "a.txt", headers).await;
         assert_eq!((answer.status, answer.header("content-range")), (status, range), "{headers:?}");
         match status {
             412 | 416 => {}
@@ -434,7 +434,7 @@ async fn conditionals_and_ranges() {
 
 #[tokio::test]
 async fn ranges_of_a_file_on_disk() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let data = pattern(LARGE);
     for (range, part) in [
         ("bytes=0-0", &data[..1]),
@@ -442,7 +442,7 @@ async fn ranges_of_a_file_on_disk() {
         ("bytes=-300000", &data[LARGE - 300_000..]),
         ("bytes=262144-", &data[262_144..]),
     ] {
-        let answer = world.ask(Method::GET, "large.bin", &[("range", range)]).await;
+        let answer = fixture.send(Method::GET, "large.bin", &[("range", range)]).await;
         assert_eq!(answer.status, 206, "{range}");
         assert!(answer.body == part, "{range}");
     }
@@ -450,56 +450,57 @@ async fn ranges_of_a_file_on_disk() {
 
 #[tokio::test]
 async fn a_modification_time_is_never_in_the_future() {
-    let world = World::new();
-    let file = fs::File::options().write(true).open(world.path("a.txt")).unwrap();
+    let fixture = Fixture::new();
+    let file = fs::File::options().write(true).open(fixture.path("a.txt")).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(1_000_000)).unwrap();
-    let modified = httpdate::parse_http_date(world.get("a.txt").await.header("last-modified")).unwrap();
+    let modified = httpdate::parse_http_date(fixture.get("a.txt").await.header("last-modified")).unwrap();
     assert!(modified <= SystemTime::now());
 }
 
 #[tokio::test]
 async fn changes_on_disk_are_seen() {
-    let world = World::new();
-    let before = world.get("a.txt").await;
-    world.write("a.txt", b"edited");
-    world.becomes("a.txt", b"edited").await;
-    assert_ne!(world.get("a.txt").await.headers["etag"], before.headers["etag"]);
+    let fixture = Fixture::new();
+    let before = fixture.get("a.txt").await;
+    fixture.write("a.txt", b"edited");
+    fixture.wait_for_body("a.txt", b"edited").await;
+    assert_ne!(fixture.get("a.txt").await.headers["etag"], before.headers["etag"]);
 
     // Like an editor that writes a new file of the same size and renames it.
-    world.write("new", b"rename");
-    fs::rename(world.path("new"), world.path("a.txt")).unwrap();
-    world.becomes("a.txt", b"rename").await;
+    fixture.write("new", b"rename");
+    fs::rename(fixture.path("new"), fixture.path("a.txt")).unwrap();
+    fixture.wait_for_body("a.txt", b"rename").await;
 
-    fs::remove_file(world.path("a.txt")).unwrap();
-    while world.get("a.txt").await.status != 404 {
+    fs::remove_file(fixture.path("a.txt")).unwrap();
+    while fixture.get("a.txt").await.status != 404 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    world.write("a.txt", b"again");
-    assert_eq!(world.get("a.txt").await.body, b"again", "a new file is seen at once");
+    fixture.write("a.txt", b"again");
+    assert_eq!(fixture.get("a.txt").await.body, b"again", "a new file is seen at once");
 }
 
 #[tokio::test]
 async fn a_deploy_replaces_the_folder() {
-    let world = World::new();
-    let (old, new) = (world.temp.path().join("v1"), world.temp.path().join("v2"));
+    let fixture = Fixture::new();
+    let (old, new) = (fixture.temp.path().join("v1"), fixture.temp.path().join("v2"));
     for (folder, text) in [(&old, "one"), (&new, "two")] {
         fs::create_dir(folder).unwrap();
         fs::write(folder.join("a.txt"), text).unwrap();
     }
-    let current = world.temp.path().join("current");
+    let current = fixture.temp.path().join("current");
     symlink(&old, &current).unwrap();
-    let world = World { site: StaticFolder::new("/static/", &current, Symlinks::Inside), temp: world.temp };
-    world.becomes("a.txt", b"one").await;
-    let next = world.temp.path().join("next");
+    let fixture =
+        Fixture { site: StaticFolder::new("/static/", &current, Symlinks::Inside), temp: fixture.temp };
+    fixture.wait_for_body("a.txt", b"one").await;
+    let next = fixture.temp.path().join("next");
     symlink(&new, &next).unwrap();
     fs::rename(&next, &current).unwrap();
-    world.becomes("a.txt", b"two").await;
+    fixture.wait_for_body("a.txt", b"two").await;
 }
 
 #[tokio::test]
 async fn a_folder_created_later_is_served() {
-    let world = World::new();
-    let later = world.temp.path().join("later");
+    let fixture = Fixture::new();
+    let later = fixture.temp.path().join("later");
     let site = StaticFolder::new("/static/", &later, Symlinks::Inside);
     assert_eq!(site.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files()).await.status(), 404);
     fs::create_dir(&later).unwrap();
@@ -509,10 +510,11 @@ async fn a_folder_created_later_is_served() {
 
 #[tokio::test]
 async fn a_file_that_changes_while_it_is_sent_keeps_its_length() {
-    let world = World::new();
-    let open = fs::File::options().append(true).open(world.path("large.bin")).unwrap();
+    let fixture = Fixture::new();
+    let open = fs::File::options().append(true).open(fixture.path("large.bin")).unwrap();
 
-    let mut body = world.site.serve(&Method::GET, "large.bin", &HeaderMap::new(), &files()).await.into_body();
+    let mut body =
+        fixture.site.serve(&Method::GET, "large.bin", &HeaderMap::new(), &files()).await.into_body();
     let mut sent = body.frame().await.unwrap().unwrap().into_data().unwrap().len();
     std::io::Write::write_all(&mut &open, &[0; 100_000]).unwrap();
     while let Some(frame) = body.frame().await {
@@ -520,7 +522,8 @@ async fn a_file_that_changes_while_it_is_sent_keeps_its_length() {
     }
     assert_eq!(sent, LARGE, "what was appended is not sent");
 
-    let mut body = world.site.serve(&Method::GET, "large.bin", &HeaderMap::new(), &files()).await.into_body();
+    let mut body =
+        fixture.site.serve(&Method::GET, "large.bin", &HeaderMap::new(), &files()).await.into_body();
     body.frame().await.unwrap().unwrap();
     open.set_len(300_000).unwrap();
     let cut = loop {
@@ -535,20 +538,20 @@ async fn a_file_that_changes_while_it_is_sent_keeps_its_length() {
 /// Two apps may have files with the same name.
 #[tokio::test]
 async fn folders_do_not_share_their_files() {
-    let world = World::new();
-    let other = StaticFolder::new("/static/", &world.temp.path().join("outside"), Symlinks::Inside);
-    assert_eq!(world.get("a.txt").await.status, 200);
+    let fixture = Fixture::new();
+    let other = StaticFolder::new("/static/", &fixture.temp.path().join("outside"), Symlinks::Inside);
+    assert_eq!(fixture.get("a.txt").await.status, 200);
     assert_eq!(other.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files()).await.status(), 404);
-    assert_eq!(world.get("secret.txt").await.status, 404);
+    assert_eq!(fixture.get("secret.txt").await.status, 404);
     assert_eq!(other.serve(&Method::GET, "secret.txt", &HeaderMap::new(), &files()).await.status(), 200);
 }
 
 #[tokio::test]
 async fn a_large_file_is_opened_once_for_all_requests_and_open_files_are_bounded() {
-    let world = World::new();
-    world.write("other.bin", &pattern(LARGE));
+    let fixture = Fixture::new();
+    fixture.write("other.bin", &pattern(LARGE));
     let files = Quota::new(1);
-    let get = async |file: &str| world.site.serve(&Method::GET, file, &HeaderMap::new(), &files).await;
+    let get = async |file: &str| fixture.site.serve(&Method::GET, file, &HeaderMap::new(), &files).await;
     let bodies = [get("large.bin").await, get("large.bin").await, get("large.bin").await];
     assert!(bodies.iter().all(|it| it.status() == 200));
     assert_eq!(files.used(), 1);
@@ -563,11 +566,11 @@ async fn a_large_file_is_opened_once_for_all_requests_and_open_files_are_bounded
 
 #[tokio::test]
 async fn data_that_waits_for_a_client_counts_while_it_is_in_memory() {
-    let world = World::new();
-    world.write("small.bin", &pattern(20_000));
+    let fixture = Fixture::new();
+    fixture.write("small.bin", &pattern(20_000));
     let memory = Quota::new(1 << 20);
     let body = async |name| {
-        let mut body = world.site.serve(&Method::GET, name, &HeaderMap::new(), &files()).await.into_body();
+        let mut body = fixture.site.serve(&Method::GET, name, &HeaderMap::new(), &files()).await.into_body();
         body.count_in(&memory);
         body
     };
@@ -590,21 +593,21 @@ async fn data_that_waits_for_a_client_counts_while_it_is_in_memory() {
 
 #[tokio::test]
 async fn a_cached_file_is_served_while_no_file_can_be_opened_but_not_once_it_is_deleted() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let get = async |files: Arc<Quota>| {
         cache::expire();
-        let answer = world.site.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files).await;
+        let answer = fixture.site.serve(&Method::GET, "a.txt", &HeaderMap::new(), &files).await;
         (answer.status(), answer.into_body().collect().await.unwrap().to_bytes())
     };
     let old = (StatusCode::OK, "0123456789".into());
     assert_eq!(get(files()).await, old);
-    world.write("a.txt", &pattern(LARGE));
+    fixture.write("a.txt", &pattern(LARGE));
     for _ in 0..2 {
         assert_eq!(get(Quota::new(0)).await, old);
     }
     assert_eq!(get(files()).await, (StatusCode::OK, pattern(LARGE).into()));
-    world.write("a.txt", b"0123456789");
+    fixture.write("a.txt", b"0123456789");
     assert_eq!(get(files()).await, old);
-    fs::remove_file(world.path("a.txt")).unwrap();
+    fs::remove_file(fixture.path("a.txt")).unwrap();
     assert_eq!(get(Quota::new(0)).await.0, StatusCode::NOT_FOUND);
 }

@@ -18,13 +18,13 @@ use tokio_rustls::TlsConnector;
 use super::*;
 
 /// A folder of certificates, and the authority that issued them.
-struct World {
+struct Fixture {
     temp: TempDir,
     authority: Issuer<'static, KeyPair>,
     authority_pem: String,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let temp = TempDir::new().unwrap();
         fs::create_dir(temp.path().join("certificates")).unwrap();
@@ -163,30 +163,30 @@ fn assert_says(error: &str, parts: &[&str]) {
 
 #[tokio::test]
 async fn the_server_name_selects_the_certificate() {
-    let world = World::new();
-    world.put("b-site.pem", &["example.org", "www.example.org"]);
-    world.put("wild.pem", &["*.example.org"]);
-    world.put("a-first.pem", &["first.example"]);
-    let certificates = Certificates::new(&world.files()).unwrap();
+    let fixture = Fixture::new();
+    fixture.put("b-site.pem", &["example.org", "www.example.org"]);
+    fixture.put("wild.pem", &["*.example.org"]);
+    fixture.put("a-first.pem", &["first.example"]);
+    let certificates = Certificates::new(&fixture.files()).unwrap();
     for (host, names) in [
         ("example.org", vec!["DNSName(example.org)", "DNSName(www.example.org)"]),
         ("WWW.Example.ORG", vec!["DNSName(example.org)", "DNSName(www.example.org)"]),
         ("shop.example.org", vec!["DNSName(*.example.org)"]),
         ("first.example", vec!["DNSName(first.example)"]),
     ] {
-        let handshake = connect(&certificates, world.client(), host).await.unwrap();
+        let handshake = connect(&certificates, fixture.client(), host).await.unwrap();
         assert_eq!(handshake.names(), names, "{host}");
     }
     // A star covers one label. An unknown name gets the default certificate, which isn't valid for it.
     for host in ["a.b.example.org", "unknown.example"] {
-        let error = connect(&certificates, world.client(), host).await.unwrap_err();
+        let error = connect(&certificates, fixture.client(), host).await.unwrap_err();
         assert!(error.contains("first.example"), "{host}: {error}");
     }
 }
 
 #[tokio::test]
 async fn all_folder_layouts_are_read() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for (certificate, key, host) in [
         ("one.pem", "one.pem", "one.example"),
         ("two.pem", "two.key", "two.example"),
@@ -194,18 +194,18 @@ async fn all_folder_layouts_are_read() {
         ("four.cer", "four.key", "four.example"),
         ("five.example/fullchain.pem", "five.example/privkey.pem", "five.example"),
     ] {
-        let (chain, private) = world.issue(&[host]);
-        world.write(certificate, &chain);
+        let (chain, private) = fixture.issue(&[host]);
+        fixture.write(certificate, &chain);
         let together = if certificate == key { chain } else { String::new() };
-        world.write(key, &(together + &private));
+        fixture.write(key, &(together + &private));
     }
-    world.write("README", "not a certificate");
-    world.write(".hidden.pem", "not a certificate");
-    world.write("empty/README", "not a certificate");
-    let certificates = Certificates::new(&world.files()).unwrap();
+    fixture.write("README", "not a certificate");
+    fixture.write(".hidden.pem", "not a certificate");
+    fixture.write("empty/README", "not a certificate");
+    let certificates = Certificates::new(&fixture.files()).unwrap();
     for host in ["one.example", "two.example", "three.example", "four.example", "five.example"] {
         assert_eq!(
-            connect(&certificates, world.client(), host).await.unwrap().names(),
+            connect(&certificates, fixture.client(), host).await.unwrap().names(),
             [format!("DNSName({host})")]
         );
     }
@@ -213,28 +213,28 @@ async fn all_folder_layouts_are_read() {
 
 #[tokio::test]
 async fn the_default_certificate_can_be_named() {
-    let world = World::new();
-    world.put("a.pem", &["a.example"]);
-    world.put("default.pem", &["z.example"]);
-    let certificates = Certificates::new(&world.files()).unwrap();
-    let error = connect(&certificates, world.client(), "unknown.example").await.unwrap_err();
+    let fixture = Fixture::new();
+    fixture.put("a.pem", &["a.example"]);
+    fixture.put("default.pem", &["z.example"]);
+    let certificates = Certificates::new(&fixture.files()).unwrap();
+    let error = connect(&certificates, fixture.client(), "unknown.example").await.unwrap_err();
     assert!(error.contains("z.example"), "{error}");
 }
 
 #[tokio::test]
 async fn http2_both_tls_versions_and_resumption_are_supported() {
-    let world = World::new();
-    world.put("a.pem", &["a.example"]);
-    let certificates = Certificates::new(&world.files()).unwrap();
+    let fixture = Fixture::new();
+    fixture.put("a.pem", &["a.example"]);
+    let certificates = Certificates::new(&fixture.files()).unwrap();
 
-    let client = world.client();
+    let client = fixture.client();
     let first = connect(&certificates, client.clone(), "a.example").await.unwrap();
     assert_eq!(first.alpn.as_deref(), Some(&b"h2"[..]));
     assert_eq!((first.version, first.kind), (ProtocolVersion::TLSv1_3, HandshakeKind::Full));
     let second = connect(&certificates, client, "a.example").await.unwrap();
     assert_eq!(second.kind, HandshakeKind::Resumed);
 
-    let mut old = world.client_of(&[&version::TLS12]);
+    let mut old = fixture.client_of(&[&version::TLS12]);
     old.alpn_protocols = vec![b"http/1.1".to_vec()];
     let handshake = connect(&certificates, old, "a.example").await.unwrap();
     assert_eq!(handshake.alpn.as_deref(), Some(&b"http/1.1"[..]));
@@ -243,16 +243,16 @@ async fn http2_both_tls_versions_and_resumption_are_supported() {
 
 #[tokio::test]
 async fn the_server_chooses_the_cipher_suite() {
-    let world = World::new();
-    world.put("a.pem", &["a.example"]);
-    let certificates = Certificates::new(&world.files()).unwrap();
+    let fixture = Fixture::new();
+    fixture.put("a.pem", &["a.example"]);
+    let certificates = Certificates::new(&fixture.files()).unwrap();
     let suites = aws_lc_rs::default_provider().cipher_suites;
     for version in [ProtocolVersion::TLSv1_3, ProtocolVersion::TLSv1_2] {
         let of_version: Vec<_> =
             suites.iter().copied().filter(|it| it.version().version == version).collect();
         let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites = of_version.iter().copied().rev().collect();
-        let client = world.client_with(provider, &[&version::TLS12, &version::TLS13]);
+        let client = fixture.client_with(provider, &[&version::TLS12, &version::TLS13]);
         // The first one that works with the certificate's key.
         let chosen = connect(&certificates, client, "a.example").await.unwrap().suite;
         let usable = of_version.iter().find(|it| !format!("{:?}", it.suite()).contains("_RSA_"));
@@ -262,34 +262,34 @@ async fn the_server_chooses_the_cipher_suite() {
 
 #[tokio::test]
 async fn a_reload_uses_new_certificates_and_keeps_the_old_ones_of_broken_files() {
-    let world = World::new();
+    let fixture = Fixture::new();
     for name in ["a", "b", "c"] {
-        world.put(&format!("{name}.pem"), &[&format!("{name}.example")]);
+        fixture.put(&format!("{name}.pem"), &[&format!("{name}.example")]);
     }
-    let certificates = Certificates::new(&world.files()).unwrap();
+    let certificates = Certificates::new(&fixture.files()).unwrap();
     let shown =
-        async |host: &str| connect(&certificates, world.client(), host).await.map(|it| it.certificate);
+        async |host: &str| connect(&certificates, fixture.client(), host).await.map(|it| it.certificate);
     let (a, b) = (shown("a.example").await.unwrap(), shown("b.example").await.unwrap());
 
-    world.write("a.pem", "torn");
-    world.put("b.pem", &["b.example"]);
-    fs::remove_file(world.folder().join("c.pem")).unwrap();
-    world.put("d.pem", &["d.example"]);
+    fixture.write("a.pem", "torn");
+    fixture.put("b.pem", &["b.example"]);
+    fs::remove_file(fixture.folder().join("c.pem")).unwrap();
+    fixture.put("d.pem", &["d.example"]);
     for _ in 0..2 {
-        certificates.reload(&world.files()).unwrap();
+        certificates.reload(&fixture.files()).unwrap();
         assert_eq!(shown("a.example").await.unwrap(), a, "the certificate of a broken file changed");
         assert_ne!(shown("b.example").await.unwrap(), b, "the renewed certificate isn't used");
         shown("c.example").await.expect_err("a removed certificate is still used");
         shown("d.example").await.unwrap();
     }
 
-    world.put("a.pem", &["a.example"]);
-    certificates.reload(&world.files()).unwrap();
+    fixture.put("a.pem", &["a.example"]);
+    certificates.reload(&fixture.files()).unwrap();
     assert_ne!(shown("a.example").await.unwrap(), a, "the fixed certificate isn't used");
 
-    fs::remove_dir_all(world.folder()).unwrap();
+    fs::remove_dir_all(fixture.folder()).unwrap();
     let none = Tls { certificates: None, development: None };
-    for sources in [world.files(), none] {
+    for sources in [fixture.files(), none] {
         assert_fails(certificates.reload(&sources), &["read", "certificates", "No such file"]);
         shown("a.example").await.unwrap();
     }
@@ -297,54 +297,54 @@ async fn a_reload_uses_new_certificates_and_keeps_the_old_ones_of_broken_files()
 
 #[tokio::test]
 async fn a_folder_configured_after_the_start_is_read() {
-    let world = World::new();
-    world.put("a.pem", &["a.example"]);
+    let fixture = Fixture::new();
+    fixture.put("a.pem", &["a.example"]);
     let certificates = Certificates::new(&Tls { certificates: None, development: None }).unwrap();
-    connect(&certificates, world.client(), "a.example").await.expect_err("the folder isn't configured");
-    certificates.reload(&world.files()).unwrap();
-    connect(&certificates, world.client(), "a.example").await.unwrap();
+    connect(&certificates, fixture.client(), "a.example").await.expect_err("the folder isn't configured");
+    certificates.reload(&fixture.files()).unwrap();
+    connect(&certificates, fixture.client(), "a.example").await.unwrap();
 }
 
 /// The two files of a pair are replaced one after the other. A reload in between keeps the old pair.
 #[tokio::test]
 async fn half_a_renewal_changes_nothing() {
-    let world = World::new();
-    let (chain, key) = world.issue(&["a.example"]);
-    world.write("a.example/fullchain.pem", &chain);
-    world.write("a.example/privkey.pem", &key);
-    let certificates = Certificates::new(&world.files()).unwrap();
-    let before = connect(&certificates, world.client(), "a.example").await.unwrap().certificate;
+    let fixture = Fixture::new();
+    let (chain, key) = fixture.issue(&["a.example"]);
+    fixture.write("a.example/fullchain.pem", &chain);
+    fixture.write("a.example/privkey.pem", &key);
+    let certificates = Certificates::new(&fixture.files()).unwrap();
+    let before = connect(&certificates, fixture.client(), "a.example").await.unwrap().certificate;
 
-    let (chain, key) = world.issue(&["a.example"]);
-    world.write("a.example/fullchain.pem", &chain);
-    certificates.reload(&world.files()).unwrap();
-    assert_eq!(connect(&certificates, world.client(), "a.example").await.unwrap().certificate, before);
-    world.write("a.example/privkey.pem", &key);
-    certificates.reload(&world.files()).unwrap();
-    assert_ne!(connect(&certificates, world.client(), "a.example").await.unwrap().certificate, before);
+    let (chain, key) = fixture.issue(&["a.example"]);
+    fixture.write("a.example/fullchain.pem", &chain);
+    certificates.reload(&fixture.files()).unwrap();
+    assert_eq!(connect(&certificates, fixture.client(), "a.example").await.unwrap().certificate, before);
+    fixture.write("a.example/privkey.pem", &key);
+    certificates.reload(&fixture.files()).unwrap();
+    assert_ne!(connect(&certificates, fixture.client(), "a.example").await.unwrap().certificate, before);
 }
 
 #[tokio::test]
 async fn unusable_certificates_are_skipped() {
-    let world = World::new();
-    world.write("a-torn.pem", "torn");
-    world.write("b-alone.crt", &world.issue(&["b.example"]).0);
-    world.write("default.pem", "");
-    world.put("good.pem", &["good.example"]);
-    world.put("next.pem", &["next.example"]);
-    let certificates = Certificates::new(&world.files()).unwrap();
+    let fixture = Fixture::new();
+    fixture.write("a-torn.pem", "torn");
+    fixture.write("b-alone.crt", &fixture.issue(&["b.example"]).0);
+    fixture.write("default.pem", "");
+    fixture.put("good.pem", &["good.example"]);
+    fixture.put("next.pem", &["next.example"]);
+    let certificates = Certificates::new(&fixture.files()).unwrap();
     for host in ["good.example", "next.example"] {
-        connect(&certificates, world.client(), host).await.unwrap();
+        connect(&certificates, fixture.client(), host).await.unwrap();
     }
-    let error = connect(&certificates, world.client(), "b.example").await.unwrap_err();
+    let error = connect(&certificates, fixture.client(), "b.example").await.unwrap_err();
     assert!(error.contains("good.example"), "the first usable certificate is the default: {error}");
 }
 
 #[test]
 fn errors_name_the_file_and_the_fix() {
-    let world = World::new();
-    let (chain, private) = world.issue(&["a.example"]);
-    let (_, other) = world.issue(&["b.example"]);
+    let fixture = Fixture::new();
+    let (chain, private) = fixture.issue(&["a.example"]);
+    let (_, other) = fixture.issue(&["b.example"]);
     let half = &private[..private.len() / 2];
     for (certificate, key, parts) in [
         ("", &*private, vec!["a.crt", "it has none", "whole chain"]),
@@ -363,31 +363,31 @@ fn errors_name_the_file_and_the_fix() {
         ),
         ("-----BEGIN CERTIFICATE-----\nAA", &*private, vec!["a.crt", "damaged"]),
     ] {
-        world.write("a.crt", certificate);
-        world.write("a.key", key);
-        assert_refused(&world, &parts);
+        fixture.write("a.crt", certificate);
+        fixture.write("a.key", key);
+        assert_refused(&fixture, &parts);
     }
-    world.write("a.crt", &chain);
-    fs::remove_file(world.folder().join("a.key")).unwrap();
-    assert_refused(&world, &["read", "a.key", "No such file", "frontd's user can read it"]);
-    world.write("a.key", &"x".repeat(1024 * 1024 + 1));
-    assert_refused(&world, &["read", "a.key", "larger", "only the chain and the key"]);
+    fixture.write("a.crt", &chain);
+    fs::remove_file(fixture.folder().join("a.key")).unwrap();
+    assert_refused(&fixture, &["read", "a.key", "No such file", "frontd's user can read it"]);
+    fixture.write("a.key", &"x".repeat(1024 * 1024 + 1));
+    assert_refused(&fixture, &["read", "a.key", "larger", "only the chain and the key"]);
 
     for file in ["a.crt", "b/fullchain.pem"] {
-        fs::remove_file(world.folder().join("a.crt")).unwrap();
-        let link = world.folder().join(file);
+        fs::remove_file(fixture.folder().join("a.crt")).unwrap();
+        let link = fixture.folder().join(file);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
-        symlink(world.folder().join("gone.pem"), link).unwrap();
-        assert_refused(&world, &["read", file, "No such file"]);
+        symlink(fixture.folder().join("gone.pem"), link).unwrap();
+        assert_refused(&fixture, &["read", file, "No such file"]);
     }
-    fs::remove_dir_all(world.folder()).unwrap();
-    assert_fails(Certificates::new(&world.files()), &["read", "certificates", "No such file"]);
+    fs::remove_dir_all(fixture.folder()).unwrap();
+    assert_fails(Certificates::new(&fixture.files()), &["read", "certificates", "No such file"]);
 }
 
 /// Asserts that exactly one certificate is refused, with an error that contains these parts.
 #[track_caller]
-fn assert_refused(world: &World, parts: &[&str]) {
-    let folder = Folder::read(&world.folder(), &Folder::default()).unwrap();
+fn assert_refused(fixture: &Fixture, parts: &[&str]) {
+    let folder = Folder::read(&fixture.folder(), &Folder::default()).unwrap();
     let refused: Vec<_> = folder.refused.values().map(ToString::to_string).collect();
     assert_eq!(refused.len(), 1, "{refused:?}");
     assert_says(&refused[0], parts);
@@ -395,94 +395,94 @@ fn assert_refused(world: &World, parts: &[&str]) {
 
 #[tokio::test]
 async fn development_certificates_are_issued_by_the_saved_authority() {
-    let world = World::new();
-    let certificates = Certificates::new(&world.both()).unwrap();
+    let fixture = Fixture::new();
+    let certificates = Certificates::new(&fixture.both()).unwrap();
     let domains: Vec<String> =
         ["flask.localhost", "*.tenants.localhost", "*", "10.0.0.1", "../x"].map(str::to_owned).into();
     certificates.set_domains(&domains).unwrap();
     let mut seen = Vec::new();
     for host in ["flask.localhost", "a.tenants.localhost", "localhost", "127.0.0.1", "::1"] {
-        seen.push(connect(&certificates, world.client(), host).await.unwrap().certificate);
+        seen.push(connect(&certificates, fixture.client(), host).await.unwrap().certificate);
     }
-    let error = connect(&certificates, world.client(), "django.localhost").await.unwrap_err();
+    let error = connect(&certificates, fixture.client(), "django.localhost").await.unwrap_err();
     assert!(error.contains("localhost"), "an unknown name gets the certificate of localhost: {error}");
 
-    let again = Certificates::new(&world.both()).unwrap();
+    let again = Certificates::new(&fixture.both()).unwrap();
     again.set_domains(&domains[..2]).unwrap();
     for (host, before) in ["flask.localhost", "a.tenants.localhost", "localhost"].iter().zip(&seen) {
         assert_eq!(
-            &connect(&again, world.client(), host).await.unwrap().certificate,
+            &connect(&again, fixture.client(), host).await.unwrap().certificate,
             before,
             "the certificate of {host} changed"
         );
     }
     again.set_domains(&["django.localhost".to_owned()]).unwrap();
-    connect(&again, world.client(), "django.localhost").await.unwrap();
-    assert!(connect(&again, world.client(), "flask.localhost").await.is_err(), "the domain was removed");
+    connect(&again, fixture.client(), "django.localhost").await.unwrap();
+    assert!(connect(&again, fixture.client(), "flask.localhost").await.is_err(), "the domain was removed");
 }
 
 #[tokio::test]
 async fn a_real_certificate_wins_over_a_development_one() {
-    let world = World::new();
-    world.put("real.pem", &["*.example.org"]);
-    let certificates = Certificates::new(&world.both()).unwrap();
+    let fixture = Fixture::new();
+    fixture.put("real.pem", &["*.example.org"]);
+    let certificates = Certificates::new(&fixture.both()).unwrap();
     certificates.set_domains(&["shop.example.org".to_owned(), "b.localhost".to_owned()]).unwrap();
-    let handshake = connect(&certificates, world.client(), "shop.example.org").await.unwrap();
+    let handshake = connect(&certificates, fixture.client(), "shop.example.org").await.unwrap();
     assert_eq!(handshake.names(), ["DNSName(*.example.org)"]);
-    connect(&certificates, world.client(), "b.localhost").await.unwrap();
-    assert!(!world.development().join("leaves/shop.example.org.pem").exists());
+    connect(&certificates, fixture.client(), "b.localhost").await.unwrap();
+    assert!(!fixture.development().join("leaves/shop.example.org.pem").exists());
 }
 
 #[test]
 fn keys_are_private_and_the_authority_is_public() {
-    let world = World::new();
-    drop(Certificates::new(&world.both()).unwrap());
+    let fixture = Fixture::new();
+    drop(Certificates::new(&fixture.both()).unwrap());
     for (file, mode) in [("ca.pem", 0o644), ("ca.key", 0o600), ("leaves/localhost.pem", 0o600)] {
-        let found = fs::metadata(world.development().join(file)).unwrap().permissions().mode();
+        let found = fs::metadata(fixture.development().join(file)).unwrap().permissions().mode();
         assert_eq!(found & 0o777, mode, "{file}");
     }
 }
 
 #[tokio::test]
 async fn certificates_of_a_former_authority_are_renewed() {
-    let world = World::new();
-    drop(Certificates::new(&world.both()).unwrap());
+    let fixture = Fixture::new();
+    drop(Certificates::new(&fixture.both()).unwrap());
     for file in ["ca.pem", "ca.key"] {
-        fs::remove_file(world.development().join(file)).unwrap();
+        fs::remove_file(fixture.development().join(file)).unwrap();
     }
-    let certificates = Certificates::new(&world.both()).unwrap();
-    connect(&certificates, world.client(), "localhost").await.unwrap();
+    let certificates = Certificates::new(&fixture.both()).unwrap();
+    connect(&certificates, fixture.client(), "localhost").await.unwrap();
 }
 
 #[test]
 fn an_incomplete_authority_is_not_silently_replaced() {
-    let world = World::new();
-    drop(Certificates::new(&world.both()).unwrap());
-    let key = world.development().join("ca.key");
+    let fixture = Fixture::new();
+    drop(Certificates::new(&fixture.both()).unwrap());
+    let key = fixture.development().join("ca.key");
     fs::remove_file(&key).unwrap();
-    assert_fails(Certificates::new(&world.both()), &["ca.pem", "ca.key", "delete both"]);
+    assert_fails(Certificates::new(&fixture.both()), &["ca.pem", "ca.key", "delete both"]);
     assert!(!key.exists());
 }
 
 #[test]
 fn certificates_are_not_valid_for_longer_than_browsers_accept() {
     use x509_parser::prelude::FromDer;
-    let world = World::new();
-    drop(Certificates::new(&world.both()).unwrap());
+    let fixture = Fixture::new();
+    drop(Certificates::new(&fixture.both()).unwrap());
     let life = |file: &Path| {
         let der = CertificateDer::from_pem_file(file).unwrap();
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(&der).unwrap();
         let validity = parsed.validity();
         (validity.not_after.timestamp() - validity.not_before.timestamp()) / (24 * 3600)
     };
-    assert!(life(&world.development().join("leaves/localhost.pem")) <= 397);
-    assert!(life(&world.development().join("ca.pem")) >= 3650);
+    assert!(life(&fixture.development().join("leaves/localhost.pem")) <= 397);
+    assert!(life(&fixture.development().join("ca.pem")) >= 3650);
 }
 
 #[test]
 fn debug_output_shows_no_key() {
-    let world = World::new();
-    world.put("a.pem", &["a.example"]);
-    let printed = format!("{:?}", Certificates::new(&world.both()).unwrap());
+    let fixture = Fixture::new();
+    fixture.put("a.pem", &["a.example"]);
+    let printed = format!("{:?}", Certificates::new(&fixture.both()).unwrap());
     assert_eq!(printed, "Certificates { .. }");
 }

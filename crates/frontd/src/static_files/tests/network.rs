@@ -40,8 +40,8 @@ impl Drop for Hung {
 
 #[tokio::test]
 async fn a_hung_folder_blocks_neither_its_shard_nor_other_folders() {
-    let world = World::new();
-    let folder = world.temp.path().join("hung");
+    let fixture = Fixture::new();
+    let folder = fixture.temp.path().join("hung");
     let Some(server) = Hung::new(&folder) else {
         let may_mount = rustix::process::geteuid().is_root() && Path::new("/dev/fuse").exists();
         assert!(!may_mount, "root cannot mount a filesystem in user space, though /dev/fuse is there");
@@ -62,11 +62,11 @@ async fn a_hung_folder_blocks_neither_its_shard_nor_other_folders() {
         tokio::task::yield_now().await;
     }
     for (file, expected) in [("a.txt", b"0123456789".to_vec()), ("large.bin", pattern(LARGE))] {
-        let on_disk = fs::File::open(world.path(file)).unwrap();
+        let on_disk = fs::File::open(fixture.path(file)).unwrap();
         on_disk.sync_all().unwrap();
         // If the cached pages are dropped, the read blocks on the disk.
         rustix::fs::fadvise(&on_disk, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let answer = world.site.serve(&Method::GET, file, &HeaderMap::new(), &files()).await;
+        let answer = fixture.site.serve(&Method::GET, file, &HeaderMap::new(), &files()).await;
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), expected);
     }
