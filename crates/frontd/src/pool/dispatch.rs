@@ -18,11 +18,11 @@ pub(crate) const EXCLUSIVE_TICK: Duration = Duration::from_millis(250);
 /// that.
 ///
 /// ```text
-///        one waits, and every worker has one unanswered             it is granted
+///        a request waits, and no worker is without unanswered ones   granted
 ///   None ──────────────────────────────────────▶ Draining(w) ───────────────▶ Serving(w)
-///   ▲  │ ◀── none waits any more, or w is gone ───────┘                        ▲ │
-///   │  └── one comes or waits, and a worker is idle ─────────────────────────────┘ │
-///   └── it has answered, or ended; it takes too long ──────────────────────────────┘
+///   ▲  │ ◀── no request waits, or w is gone ──────────┘                        ▲ │
+///   │  └── a request waits, and a worker is idle ────────────────────────────────┘ │
+///   └── answered, ended, or too slow ──────────────────────────────────────────────┘
 /// ```
 ///
 /// Each step may take [`RESERVATION_LIMIT`]. If the worker is the app's only one, all consecutive steps together may
