@@ -18,7 +18,7 @@ pub(crate) const EXCLUSIVE_TICK: Duration = Duration::from_millis(250);
 /// that.
 ///
 /// ```text
-///        a request waits, and no worker is without unanswered ones   granted
+///        a request waits, and no worker is idle                      granted
 ///   None ──────────────────────────────────────▶ Draining(w) ───────────────▶ Serving(w)
 ///   ▲  │ ◀── no request waits, or w is gone ──────────┘                        ▲ │
 ///   │  └── a request waits, and a worker is idle ────────────────────────────────┘ │
