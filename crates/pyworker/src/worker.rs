@@ -23,7 +23,7 @@ use crate::exchanges::Exchanges;
 use crate::exit_hooks::ExitHooks;
 use crate::live_spec::LiveSpec;
 use crate::socket::Place;
-use crate::{faulthandler, forked, inside, log, process, sigterm};
+use crate::{allocator, faulthandler, forked, inside, log, process, sigterm};
 
 /// Exit status of a worker that finished normally.
 const EXIT_ORDERLY: i32 = 0;
@@ -78,6 +78,7 @@ pub(crate) fn run_forked(
 
 /// The setup shared by all processes that import an app. Starts no thread. Returns `wsgi.errors`.
 pub(crate) fn set_up(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    allocator::keep_freed_memory();
     process::leave_terminal();
     let errors = log::replace_standard_files(py)?;
     let environ = py.import("os")?.getattr("environ")?;

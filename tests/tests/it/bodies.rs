@@ -233,3 +233,36 @@ impl Footprint {
         Ok(())
     }
 }
+
+const PAGE_FAULTS: &str = "
+import resource
+
+def app(environ, start_response):
+    length = len(environ['wsgi.input'].read())
+    faults = b'%d' % resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    start_response('200 OK', [('Content-Length', str(len(faults)))])
+    return [faults if length else b'']
+";
+
+/// Returned to the kernel after each request, the memory of a body costs a page fault for each 4 KiB of the next one.
+#[tokio::test]
+async fn the_memory_of_a_body_is_used_again_by_the_next_one() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("faults.py"), PAGE_FAULTS)?;
+    for preload in ["preload = false", "preload = true"] {
+        let vassal = Vassal::new("faults", folder.path(), "faults:app").workers(1).key(preload);
+        stack::with([vassal], async |stack| {
+            let client = stack.client("faults", Protocol::Plain)?;
+            let mut faults = Vec::new();
+            for _ in 0..150 {
+                let answer = client.post("/", "application/octet-stream", vec![0; 100 << 10]).await?;
+                faults.push(answer.expect(200)?.text().parse::<u64>()?);
+            }
+            let per_request = (faults[149] - faults[49]) / 100;
+            ensure!(per_request < 3, "{preload}: {per_request} page faults per request: {faults:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}

@@ -10,6 +10,8 @@ use super::{Account, FREE_BYTES, Hint, Quotas, SpoolError, SpoolFolder};
 use crate::disk::{Disk, DiskError, Job};
 use crate::quota::Held;
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
 
 /// An unnamed file, deleted with its last clone.
 #[derive(Clone, Debug)]
@@ -97,10 +99,8 @@ impl SpoolFile {
     pub(super) fn read(&self, at: u64, len: usize) -> Reading {
         let this = self.clone();
         self.file.disk.run(move || {
-            let mut data = vec![0; len];
-            let read = this.file.get().and_then(|file| file.read_exact_at(&mut data, at));
-            read.map_err(|error| this.folder.error("read", error))?;
-            Ok(Bytes::from(data))
+            let read = this.file.get().and_then(|file| read_exact_at(file, at, len));
+            read.map(Bytes::from).map_err(|error| this.folder.error("read", error))
         })
     }
 
@@ -130,6 +130,22 @@ impl Drop for Allocation {
     fn drop(&mut self) {
         self.quotas.give(self.end.load(Ordering::Relaxed) - FREE_BYTES);
     }
+}
+
+/// Like [`FileExt::read_exact_at`], without filling the buffer with zeros first.
+fn read_exact_at(file: &File, at: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut data = Vec::with_capacity(len);
+    while data.len() < len {
+        let from = at + data.len() as u64;
+        match pread(file, spare_capacity(&mut data), from) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // The allocator may have returned more room than requested.
+    data.truncate(len);
+    Ok(data)
 }
 
 /// Converts the result of a job.

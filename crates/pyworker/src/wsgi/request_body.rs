@@ -10,6 +10,9 @@ use crate::exchange::Exchange;
 /// the body is requested again from there.
 const SKIP_LIMIT: u64 = 256 << 10;
 
+/// How much memory a read reserves for bytes that have yet to arrive. A client may announce a body that it never sends.
+const RESERVE_LIMIT: usize = 1 << 20;
+
 /// The body of one request.
 #[derive(Debug)]
 pub(super) struct RequestBody {
@@ -91,7 +94,7 @@ impl RequestBody {
         if let Some(taken) = self.take_at_hand(limit, stop) {
             return Ok(taken);
         }
-        let mut taken = Vec::new();
+        let mut taken = Vec::with_capacity(self.expected(limit, stop));
         loop {
             let found = self.find(limit - taken.len(), stop);
             let is_whole = found.is_whole;
@@ -99,6 +102,17 @@ impl RequestBody {
             if is_whole || !self.fetch(exchange).await? {
                 return Ok(taken.into());
             }
+        }
+    }
+
+    /// How many bytes a read will probably return, as far as it's sensible to reserve room for them before they arrive.
+    fn expected(&self, limit: usize, stop: Stop) -> usize {
+        match stop {
+            Stop::Never => {
+                let rest = usize::try_from(self.length.saturating_sub(self.position)).unwrap_or(usize::MAX);
+                rest.min(limit).min(RESERVE_LIMIT)
+            }
+            Stop::LineEnd | Stop::Piece => 0,
         }
     }
 
