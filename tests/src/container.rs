@@ -155,7 +155,7 @@ impl Container {
     pub async fn end(mut self) -> anyhow::Result<(ExitStatus, String)> {
         let unshare = self.unshare.id();
         let ended = tokio::task::spawn_blocking(move || process::ends(unshare, TIMEOUT)).await?;
-        ensure!(ended, "the container lives on after SIGTERM");
+        ensure!(ended, "the container is still running after SIGTERM");
         let status = self.unshare.wait()?;
         leftovers::sockets(&self.root().join("run"), [self.http, self.https, self.admin])?;
         Ok((status, self.out()))

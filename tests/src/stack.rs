@@ -49,7 +49,7 @@ pub struct Stack {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
     Runs,
-    /// It was told to stop. Telling it again would kill it.
+    /// It was asked to stop. A second request would kill it.
     Ends,
     Ended,
 }
@@ -64,11 +64,11 @@ pub async fn with(
     test: impl AsyncFnOnce(&Stack) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let stack = Stack::start(Place::of_tests()?, vassals)?;
-    let whole = async {
-        stack.whole().await?;
+    let start = async {
+        stack.all_ready().await?;
         test(&stack).await
     };
-    let outcome = Box::pin(whole).await;
+    let outcome = Box::pin(start).await;
     if outcome.is_err() {
         stack.show_log();
     }
@@ -320,21 +320,21 @@ impl Stack {
     /// # Errors
     /// If that doesn't happen.
     pub async fn ready(&self, name: &str, workers: usize) -> anyhow::Result<Vec<u32>> {
-        let whole = |app: &App| app.is_whole() && app.workers.len() == workers;
-        Ok(self.until(name, &format!("{name} has {workers} workers"), whole).await?.ready())
+        let scaled = |app: &App| app.is_whole() && app.workers.len() == workers;
+        Ok(self.until(name, &format!("{name} has {workers} workers"), scaled).await?.ready())
     }
 
     /// Waits until frontd is ready and every app has all of its workers.
     ///
     /// # Errors
     /// If that doesn't happen.
-    pub async fn whole(&self) -> anyhow::Result<()> {
+    pub async fn all_ready(&self) -> anyhow::Result<()> {
         let mut last = Err(anyhow::anyhow!("never asked"));
-        let all = until("every app is whole", async || {
+        let all = until("all workers are ready", async || {
             ensure!(Process::of(self.up()).is_some(), "`imperium up` has ended");
             last = self.status().await;
-            let whole = last.as_ref().is_ok_and(|status| status.apps.iter().all(App::is_whole));
-            Ok((whole && self.is_ready().await).then_some(()))
+            let all_ready = last.as_ref().is_ok_and(|status| status.apps.iter().all(App::is_whole));
+            Ok((all_ready && self.is_ready().await).then_some(()))
         });
         let all = all.await;
         all.with_context(|| format!("the last status was {last:#?}"))
@@ -459,7 +459,7 @@ impl Stack {
             let _it_may_end_meanwhile = self.up.kill();
         }
         self.up.wait()?;
-        ensure!(ended, "`imperium up` lives on after SIGTERM");
+        ensure!(ended, "`imperium up` is still running after SIGTERM");
         Ok(())
     }
 
@@ -489,7 +489,7 @@ impl Stack {
             let _it_may_end_meanwhile = self.up.kill();
         }
         let status = self.up.wait()?;
-        ensure!(ended, "`imperium up` lives on after SIGTERM, with {left:#?}");
+        ensure!(ended, "`imperium up` is still running after SIGTERM, with {left:#?}");
         ensure!(left.is_empty(), "`imperium up` ended, and left {left:#?}");
         ensure!(status.success(), "`imperium up` ended with {status}");
         leftovers::sockets(&self.root().join("run"), [self.http, self.https, self.admin])
@@ -534,7 +534,7 @@ impl Drop for Stack {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a failed test shows what the stack said")]
+#[expect(clippy::print_stderr, reason = "a failed test shows the output of the stack")]
 fn show(log: &str) {
     let lines: Vec<_> = log.lines().collect();
     let tail = lines.iter().skip(lines.len().saturating_sub(150)).map(|line| format!("  | {line}\n"));

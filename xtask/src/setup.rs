@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use place::Place;
 
-use crate::step::{self, say, step};
+use crate::step::{self, print_line, step};
 
 const PROGRAMS: [&str; 4] = ["frontd", "emperord", "workerd", "imperium"];
 
@@ -73,17 +73,17 @@ fn make(place: Place, build: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Res
     let inside = |path: &Path| path.strip_prefix(crate::root()).unwrap_or(path).display().to_string();
     let begun = Instant::now();
     let python = Python::find()?;
-    say("python", &format!("the apps' virtualenv, {}, during the build", inside(&place.venv)));
+    print_line("python", &format!("the apps' virtualenv, {}, during the build", inside(&place.venv)));
     thread::scope(|scope| {
         let made = scope.spawn(|| timed(|| virtualenv(&place, &python)));
         build()?;
         let spent = made.join().map_err(|_| anyhow::anyhow!("the thread that makes it panicked")).flatten();
-        say("python", &format!("{:.1} s", spent.context("make the apps' virtualenv")?.as_secs_f64()));
+        print_line("python", &format!("{:.1} s", spent.context("make the apps' virtualenv")?.as_secs_f64()));
         anyhow::Ok(())
     })?;
     let kept = format!("tables, an administrator, static files, {}", inside(&place.kept));
     step("django", &kept, || django(&place))?;
-    say("set up", &format!("{:.1} s in all", begun.elapsed().as_secs_f64()));
+    print_line("set up", &format!("{:.1} s in all", begun.elapsed().as_secs_f64()));
     Ok(place)
 }
 

@@ -13,15 +13,15 @@ use anyhow::{Context as _, ensure};
 /// Those of `work`.
 pub fn step<T>(name: &str, what: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let begun = Instant::now();
-    say(name, what);
+    print_line(name, what);
     let done = work()?;
-    say("", &format!("{:.1} s", begun.elapsed().as_secs_f64()));
+    print_line("", &format!("{:.1} s", begun.elapsed().as_secs_f64()));
     Ok(done)
 }
 
 /// Prints a message for the user.
 #[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
-pub fn say(name: &str, what: &str) {
+pub fn print_line(name: &str, what: &str) {
     eprintln!("{} {what}", heading(name));
 }
 
@@ -31,7 +31,7 @@ pub fn exit(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say("error", &format!("{error:#}"));
+            print_line("error", &format!("{error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     let place = setup::run(&[])?;
     fs::write(&path, "").with_context(|| format!("write {}", path.display()))?;
-    runner.tell(&place).env(skip::SKIPPED, &path);
+    runner.configure(&place).env(skip::SKIPPED, &path);
     let ran = step::step("test", "build the tests, and run them", || {
         let status = runner.command.status().context("run the tests")?;
         ensure!(status.success(), "tests failed");
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     });
     let text = fs::read_to_string(&path).unwrap_or_default();
     let skipped = Skipped::parse(&text);
-    step::say("skipped", &skipped.to_string());
+    step::print_line("skipped", &skipped.to_string());
     ran?;
     ensure!(
         !(runs_skipped && skipped.needs_root()),
@@ -76,7 +76,7 @@ impl Runner {
         }
     }
 
-    fn tell(&mut self, place: &Place) -> &mut Command {
+    fn configure(&mut self, place: &Place) -> &mut Command {
         self.command.env(place::BINARIES, &place.binaries);
         self.command.env(place::VENV, &place.venv);
         self.command.env(place::KEPT, &place.kept)

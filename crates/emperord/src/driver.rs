@@ -181,7 +181,7 @@ impl Driver {
     fn tick(&mut self) {
         let names: Vec<VassalName> = self.apps.keys().cloned().collect();
         for name in names {
-            self.tell(&name, supervise::Event::Tick);
+            self.notify(&name, supervise::Event::Tick);
         }
     }
 

@@ -88,13 +88,13 @@ impl Table {
         }
         let route = Arc::new(route);
         self.routes.insert(route.vassal.name.clone(), Arc::clone(&route));
-        self.tell(Changed::Route(route));
+        self.publish(Changed::Route(route));
     }
 
     /// Removes an app, if it is in the table.
     pub fn remove(&mut self, name: &VassalName) {
         if self.routes.remove(name).is_some() {
-            self.tell(Changed::Removed(name.clone()));
+            self.publish(Changed::Removed(name.clone()));
         }
     }
 
@@ -108,7 +108,7 @@ impl Table {
         }
     }
 
-    fn tell(&mut self, what: Changed) {
+    fn publish(&mut self, what: Changed) {
         self.version += 1;
         let _nobody_watches = self.changes.send(Change { version: self.version, what });
     }

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         None => Checked::new(&args.paths, &layout),
     };
     let handler = MietteHandlerOpts::new().wrap_lines(false).build();
-    checked.tell(&handler, &mut io::stderr().lock(), &mut io::stdout().lock()).into_diagnostic()?;
+    checked.print(&handler, &mut io::stderr().lock(), &mut io::stdout().lock()).into_diagnostic()?;
     Ok(if checked.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -202,7 +202,7 @@ impl Checked {
         }
     }
 
-    fn tell(
+    fn print(
         &self,
         handler: &impl ReportHandler,
         stderr: &mut impl io::Write,

@@ -94,9 +94,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         ));
     }
     let mut out = io::stdout().lock();
-    tell(&format!("{shown} {}", file.display()), &text, &notes, &mut out).into_diagnostic()?;
+    print(&format!("{shown} {}", file.display()), &text, &notes, &mut out).into_diagnostic()?;
     if !args.dry_run {
-        tell_next(&layout, &name, &mut out).into_diagnostic()?;
+        print_next(&layout, &name, &mut out).into_diagnostic()?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -122,7 +122,7 @@ fn parse_app(text: &str) -> Result<App, String> {
 }
 
 /// Prints the file, and what is left to do.
-fn tell(heading: &str, text: &str, notes: &[String], to: &mut impl io::Write) -> io::Result<()> {
+fn print(heading: &str, text: &str, notes: &[String], to: &mut impl io::Write) -> io::Result<()> {
     writeln!(to, "{heading}:\n")?;
     for line in text.lines() {
         writeln!(to, "{}", format!("    {line}").trim_end())?;
@@ -134,7 +134,7 @@ fn tell(heading: &str, text: &str, notes: &[String], to: &mut impl io::Write) ->
 }
 
 /// Prints the next commands. None of them is run here.
-fn tell_next(layout: &Layout, name: &VassalName, to: &mut impl io::Write) -> io::Result<()> {
+fn print_next(layout: &Layout, name: &VassalName, to: &mut impl io::Write) -> io::Result<()> {
     if *layout == Layout::system() {
         return writeln!(to, "\nNext:\n    imperium check\n    imperium status\n    imperium logs {name} -f");
     }

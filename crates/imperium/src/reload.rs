@@ -37,11 +37,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
 
 /// No app is running, or several are.
 #[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("reload which app? {}", told(.0))]
+#[error("reload which app? {}", choices(.0))]
 struct WhichError(Vec<String>);
 
-fn told(apps: &[String]) -> String {
-    if apps.is_empty() { "none runs".to_owned() } else { format!("name one of {}", apps.join(", ")) }
+fn choices(apps: &[String]) -> String {
+    if apps.is_empty() { "no app is running".to_owned() } else { format!("name one of {}", apps.join(", ")) }
 }
 
 async fn only_app(socket: &Path) -> miette::Result<String> {

@@ -209,12 +209,12 @@ mod tests {
         assert_eq!(choose(&both, "/srv/a/b/c").unwrap(), Some(b));
         assert_eq!(choose(&both, "/srv/a").unwrap(), Some(a.clone()));
         assert_eq!(choose(&both, "/tmp/x/run").unwrap(), Some(a));
-        let told = choose(&both, "/elsewhere").unwrap_err().to_string();
+        let error = choose(&both, "/elsewhere").unwrap_err().to_string();
         assert!(
-            told.starts_with(
+            error.starts_with(
                 "choose one of the 2 that `imperium up` runs:\n  --root /tmp/x  (app.py in /srv/a, pid 1)"
             ),
-            "{told}"
+            "{error}"
         );
     }
 

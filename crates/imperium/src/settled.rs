@@ -49,7 +49,7 @@ pub(crate) async fn wait(socket: &Path, name: &str, asked: Option<u32>) -> Resul
         };
         match progress(&app, asked) {
             Progress::Settled => {
-                tell(&app);
+                print_ready(&app);
                 return Ok(());
             }
             Progress::Failed => {
@@ -74,7 +74,7 @@ fn progress(app: &App, asked: Option<u32>) -> Progress {
     }
 }
 
-fn tell(app: &App) {
+fn print_ready(app: &App) {
     let plural = if app.wanted == 1 { "worker" } else { "workers" };
     let _nobody_listens = writeln!(io::stdout().lock(), "{}: {} {plural} ready", app.name, app.wanted);
 }

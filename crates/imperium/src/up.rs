@@ -34,7 +34,7 @@ use self::listeners::Listeners;
 use self::notices::Notices;
 use self::one_app::OneApp;
 use self::plan::Plan;
-use self::programs::{EMPEROR, FRONT, Pages, Told};
+use self::programs::{EMPEROR, FRONT, Options, Pages};
 use self::stack::{Program, Stack};
 use crate::addresses::Addresses;
 use crate::admin::block_on;
@@ -114,7 +114,7 @@ impl Args {
 pub(crate) fn run(args: &Args) -> ExitCode {
     let _last_lines = logging::init("imperium", args.log_format());
     match run_stack(args) {
-        Ok(Ending::Told) => ExitCode::SUCCESS,
+        Ok(Ending::Stopped) => ExitCode::SUCCESS,
         Ok(Ending::CannotStart) => ExitCode::from(EXIT_CANNOT_START),
         Err(error) => {
             output::stderr().write(format!("Error: {error:?}\n").into_bytes());
@@ -126,8 +126,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 /// Why a run has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// It was told to stop.
-    Told,
+    /// It was asked to stop.
+    Stopped,
     /// The app of `up APP` can't start.
     CannotStart,
 }
@@ -146,18 +146,18 @@ fn run_stack(args: &Args) -> miette::Result<Ending> {
     addresses
         .write(&plan.emperord.socket)
         .into_diagnostic()
-        .wrap_err("tell the addresses to `imperium status`")?;
+        .wrap_err("write the addresses for `imperium status`")?;
     info!(root = %plan.layout.etc.display(), "starting");
     if let Some(greeting) = &plan.greeting {
         output::stdout().write(greeting.clone().into_bytes());
     }
-    let told = Told { root: &plan.layout.etc, log_format: args.log_format(), log_copy: &log_copy };
+    let options = Options { root: &plan.layout.etc, log_format: args.log_format(), log_copy: &log_copy };
     let pages = args.pages(&plan.frontd);
     if pages != args.reports() {
         output::stdout().write(HIDDEN.as_bytes().to_vec());
     }
-    let frontd = plan.programs.frontd(told, pages, listeners);
-    let programs = vec![plan.programs.emperord(told, args.reports()), frontd];
+    let frontd = plan.programs.frontd(options, pages, listeners);
+    let programs = vec![plan.programs.emperord(options, args.reports()), frontd];
     let announcer = Announcer {
         addresses,
         socket: plan.emperord.socket.clone(),
@@ -179,14 +179,15 @@ fn run_stack(args: &Args) -> miette::Result<Ending> {
 async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> miette::Result<Ending> {
     let mut signals = Signals::new().into_diagnostic().wrap_err("receive signals")?;
     let notices = plan.emperord.run.join("notify.sock");
-    let notices = Notices::bind(notices).into_diagnostic().wrap_err("listen for what the daemons tell")?;
+    let notices =
+        Notices::bind(notices).into_diagnostic().wrap_err("listen for notifications of the daemons")?;
     let mut stack = Stack::new(programs, notices).into_diagnostic().wrap_err("watch over processes")?;
     let ending = tokio::select! {
         never = stack.keep_running() => match never {},
         CannotStart = announcer.run() => Ending::CannotStart,
         _ = signals.next() => {
             info!(target: NOTICE, "stopping: press Ctrl-C again to force quit");
-            Ending::Told
+            Ending::Stopped
         }
     };
     tokio::select! {

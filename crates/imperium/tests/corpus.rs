@@ -19,20 +19,21 @@ fn every_project_gets_the_expected_file() {
     let mut wrong = BTreeMap::new();
     let cases: Vec<PathBuf> = fs::read_dir(&corpus).unwrap().map(|it| it.unwrap().path()).collect();
     for case in &cases {
-        let (told, expected) = (told(case), case.join("expected.toml"));
+        let (actual, expected) = (result(case), case.join("expected.toml"));
         if writes {
-            fs::write(&expected, &told).unwrap();
-        } else if fs::read_to_string(&expected).unwrap_or_default() != told {
-            wrong.insert(case.file_name().unwrap().to_owned(), told);
+            fs::write(&expected, &actual).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != actual {
+            wrong.insert(case.file_name().unwrap().to_owned(), actual);
         }
     }
-    let wrong: Vec<_> = wrong.iter().map(|(name, told)| format!("--- {}\n{told}", name.display())).collect();
+    let wrong: Vec<_> =
+        wrong.iter().map(|(name, actual)| format!("--- {}\n{actual}", name.display())).collect();
     assert!(wrong.is_empty(), "{} are not as expected:\n{}", wrong.len(), wrong.join("\n"));
     assert!(cases.len() >= 40, "the corpus has shrunk to {}", cases.len());
 }
 
 /// Returns the file that is written, or the error. Paths are relative to the project.
-fn told(case: &Path) -> String {
+fn result(case: &Path) -> String {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().canonicalize().unwrap();
     let project = folder.join(case.file_name().unwrap());
@@ -44,7 +45,7 @@ fn told(case: &Path) -> String {
     let printed = String::from_utf8(output.stdout).unwrap();
     let vassals = fs::read_dir(folder.join("vassals")).into_iter().flatten().flatten();
     let written: String = vassals.map(|it| fs::read_to_string(it.path()).unwrap()).collect();
-    let told = if output.status.success() {
+    let actual = if output.status.success() {
         let left = printed.split_once("\nStill to do:\n").map(|(_, it)| it).unwrap_or_default();
         let left = left.split("\n\nNext:\n").next().unwrap_or_default();
         // If root runs the tests, the projects belong to root.
@@ -54,10 +55,10 @@ fn told(case: &Path) -> String {
         if left.is_empty() { written } else { format!("{written}\n{left}") }
     } else {
         assert_eq!(written, "", "it failed, and wrote a file");
-        let said = String::from_utf8(output.stderr).unwrap();
-        said.lines().map(|it| format!("# {it}").trim_end().to_owned() + "\n").collect()
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        stderr.lines().map(|it| format!("# {it}").trim_end().to_owned() + "\n").collect()
     };
-    told.replace(project.to_str().unwrap(), "PROJECT")
+    actual.replace(project.to_str().unwrap(), "PROJECT")
 }
 
 /// The project's folder, or the file or folder in it that the case names, followed by the other arguments.

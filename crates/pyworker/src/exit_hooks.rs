@@ -81,7 +81,7 @@ impl ExitHooks {
         if let Some(pid) = dropped {
             tracing::warn!(
                 pid,
-                "`imperium.on_worker_exit`: too many processes have ended, the app is not told of one"
+                "`imperium.on_worker_exit`: too many processes have exited; the hooks are not called for one"
             );
         }
         self.added.notify_one();
@@ -105,7 +105,7 @@ impl ExitHooks {
             if let Err(error) = thread::Builder::new().name("exit-hooks".to_owned()).spawn(call_all) {
                 tracing::error!(
                     %error,
-                    "start a thread for `imperium.on_worker_exit`: the app is not told of processes that have ended"
+                    "start a thread for `imperium.on_worker_exit`: hooks are not called for exited processes"
                 );
                 self.state.lock().waiting.clear();
             }

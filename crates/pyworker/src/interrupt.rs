@@ -21,18 +21,18 @@ pyo3::create_exception!(
     imperium,
     RequestTimeout,
     PyBaseException,
-    "The request took longer than its limit (`timeouts.request`), and its client was told so; or its response gave \
-     nothing for too long (`timeouts.idle`), and was cut.\n\n\
-     Raised inside of the app, wherever it was. Not an `Exception`, so that no `except Exception` of a retry or \
-     of a framework goes on with what nobody waits for; `finally` and `with` clean up as ever."
+    "The request exceeded `timeouts.request` and its client received an error; or its response sent nothing for \
+     `timeouts.idle` and was cut off.\n\n\
+     Raised inside the app, wherever it is. It isn't an `Exception`, so that an `except Exception` in a retry loop or \
+     framework doesn't continue with a request that nobody waits for. `finally` and `with` clean up as usual."
 );
 
 pyo3::create_exception!(
     imperium,
     ClientGone,
     RequestTimeout,
-    "The client of a response that had begun left some seconds ago, and the app has not noticed.\n\n\
-     Raised as `RequestTimeout` is, of which it is a kind: what cleans up after that cleans up after this."
+    "The client disconnected some seconds ago while it received a response, and the app hasn't noticed.\n\n\
+     A subclass of `RequestTimeout`, raised in the same way: the same handlers clean up after it."
 );
 
 /// Raises exceptions in threads.

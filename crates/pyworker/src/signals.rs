@@ -41,7 +41,7 @@ impl Signals {
         let options = PyDict::new(py);
         options.set_item("warn_on_full_buffer", false)?;
         py.import(sigterm::MODULE)?.call_method("set_wakeup_fd", (wakeup.as_raw_fd(),), Some(&options))?;
-        driver.spawn(tell(woken, Arc::clone(&caught)));
+        driver.spawn(forward(woken, Arc::clone(&caught)));
         Ok(Self { caught, _wakeup: wakeup })
     }
 
@@ -61,7 +61,7 @@ pub(crate) fn handle(py: Python<'_>) -> Handled {
     Handled::GoOn
 }
 
-async fn tell(woken: StdUnixStream, caught: Arc<Notify>) {
+async fn forward(woken: StdUnixStream, caught: Arc<Notify>) {
     let Ok(mut woken) = UnixStream::from_std(woken) else { return };
     let mut numbers = [0; 64];
     while woken.read(&mut numbers).await.is_ok_and(|read| read > 0) {

@@ -103,9 +103,9 @@ mod tests {
         assert_eq!(broken(std::slice::from_ref(&a)), Vec::<String>::new());
 
         fs::write(&a, "[b](c.md) ![d](b.md#no) <img src=\"no.svg\">").unwrap();
-        let told = broken(std::slice::from_ref(&a)).join("\n").replace(&a.display().to_string(), "a.md");
+        let actual = broken(std::slice::from_ref(&a)).join("\n").replace(&a.display().to_string(), "a.md");
         assert_eq!(
-            told,
+            actual,
             "a.md: c.md: there is no such file\na.md: b.md#no: there is no such heading\na.md: no.svg: there is no such file"
         );
     }

@@ -83,12 +83,12 @@ def late_hints(environ, start_response):
 
 def hints_of_nobody(environ, start_response):
     """Early hints in a thread that the app has started, which isn't handling a request."""
-    told = []
-    thread = threading.Thread(target=lambda: told.append(environ["wsgi.early_hints"]([("Link", "</a>")])))
+    results = []
+    thread = threading.Thread(target=lambda: results.append(environ["wsgi.early_hints"]([("Link", "</a>")])))
     thread.start()
     thread.join()
     start_response("200 OK", TEXT)
-    return [b"%r" % told]
+    return [b"%r" % results]
 
 
 def events(environ, start_response):
@@ -164,15 +164,15 @@ def read_slowly(environ, start_response):
 
 
 def inside(environ, start_response):
-    told = {name: getattr(imperium, name)() for name in ("app_name", "worker_name", "worker_id", "request_id")}
-    told["header"] = environ["HTTP_X_REQUEST_ID"]
-    told["forked"] = FORKED
-    told["timeout"] = [each.__name__ for each in imperium.RequestTimeout.__mro__]
-    thread = threading.Thread(target=lambda: told.update(elsewhere=imperium.request_id()))
+    results = {name: getattr(imperium, name)() for name in ("app_name", "worker_name", "worker_id", "request_id")}
+    results["header"] = environ["HTTP_X_REQUEST_ID"]
+    results["forked"] = FORKED
+    results["timeout"] = [each.__name__ for each in imperium.RequestTimeout.__mro__]
+    thread = threading.Thread(target=lambda: results.update(elsewhere=imperium.request_id()))
     thread.start()
     thread.join()
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [json.dumps(told).encode()]
+    return [json.dumps(results).encode()]
 
 
 def same_request(environ, start_response):

@@ -185,37 +185,37 @@ def buffered_reader(environ, start_response):
 def file_details(environ, start_response):
     """Attributes of Python files."""
     body = environ["wsgi.input"]
-    told = [body.readable(), body.writable(), body.isatty(), body.closed, iter(body) is body, body.flush()]
+    results = [body.readable(), body.writable(), body.isatty(), body.closed, iter(body) is body, body.flush()]
     try:
         body.fileno()
     except io.UnsupportedOperation:
-        told.append("no descriptor")
+        results.append("no descriptor")
     with body as same:
-        told.append(same is body)
-    told.append(body.closed)
+        results.append(same is body)
+    results.append(body.closed)
     try:
         body.read()
     except ValueError as error:
-        told.append(str(error))
+        results.append(str(error))
     start_response("200 OK", TEXT)
-    return [repr(told).encode()]
+    return [repr(results).encode()]
 
 
 def seek(environ, start_response):
     """Determines its length, reads it twice, then the middle of it."""
     body = environ["wsgi.input"]
-    told = [body.seekable(), body.tell(), body.seek(0, io.SEEK_END), body.seek(0)]
-    whole = body.read()
-    told += [len(whole), body.tell(), body.seek(0), body.read() == whole, body.read()]
-    told += [body.seek(-5, io.SEEK_END), body.read(2), body.seek(-1, io.SEEK_CUR), body.read(), body.tell()]
-    told += [body.seek(1_000_000_000), body.read()]
+    results = [body.seekable(), body.tell(), body.seek(0, io.SEEK_END), body.seek(0)]
+    content = body.read()
+    results += [len(content), body.tell(), body.seek(0), body.read() == content, body.read()]
+    results += [body.seek(-5, io.SEEK_END), body.read(2), body.seek(-1, io.SEEK_CUR), body.read(), body.tell()]
+    results += [body.seek(1_000_000_000), body.read()]
     for bad in [(-1,), (0, 9)]:
         try:
             body.seek(*bad)
         except ValueError:
-            told.append("refused")
+            results.append("refused")
     start_response("200 OK", TEXT)
-    return [repr(told).encode()]
+    return [repr(results).encode()]
 
 
 CALLABLES = [

@@ -9,14 +9,14 @@ import edges
 from edges import TEXT
 
 
-def tell(text):
+def record(text):
     with open(os.environ["RECORD"], "a") as file:
         file.write(f"{text} {os.getpid()}\n")
 
 
-atexit.register(tell, "atexit")
+atexit.register(record, "atexit")
 if "HANDLE_SIGTERM" in os.environ:
-    signal.signal(signal.SIGTERM, lambda *_: tell("handled"))
+    signal.signal(signal.SIGTERM, lambda *_: record("handled"))
 
 
 def handlers(environ, start_response):

@@ -109,7 +109,7 @@ async fn a_body_that_fails_half_way_is_cut_and_never_looks_complete() -> anyhow:
             ensure!(response.status() == 200, "{}", response.status());
             ensure!(
                 response.into_body().collect().await.is_err(),
-                "{protocol}: half a body passed for whole"
+                "{protocol}: an incomplete body was accepted"
             );
             until("the iterable is closed", async || {
                 Ok((fs::read_to_string(&record).unwrap_or_default() == "closed\n").then_some(()))
@@ -143,9 +143,9 @@ async fn an_app_that_writes_to_a_disconnected_client_gets_an_error() -> anyhow::
             let record = stack.root().join(format!("{protocol:?}"));
             let path = format!("/write-on?record={}", record.display());
             drop(stack.client("bad", protocol)?.open(request(Method::GET, &path, empty())).await?);
-            until("the app is told", async || {
-                let told = fs::read_to_string(&record).unwrap_or_default();
-                Ok((told == "BrokenPipeError\n").then_some(()))
+            until("the app gets the exception", async || {
+                let recorded = fs::read_to_string(&record).unwrap_or_default();
+                Ok((recorded == "BrokenPipeError\n").then_some(()))
             })
             .await?;
         }
@@ -191,9 +191,9 @@ async fn a_get_that_kills_two_workers_is_given_up() -> anyhow::Result<()> {
     bad(3, 1, async |stack, client| {
         let before = stack.ready("bad", 3).await?;
         client.get("/os-exit").await?.expect(502)?;
-        let whole =
+        let replaced =
             |app: &App| app.is_whole() && app.ready().iter().filter(|it| before.contains(it)).count() == 1;
-        stack.until("bad", "two were tried, and are replaced", whole).await?;
+        stack.until("bad", "two were tried, and are replaced", replaced).await?;
         client.get("/hello").await?.expect(200)?;
         Ok(())
     })
@@ -261,8 +261,8 @@ async fn endless_threads_do_not_delay_a_reload() -> anyhow::Result<()> {
         let pid: u32 = client.get("/endless-thread").await?.expect(200)?.text().trim().parse()?;
         load.flows(30).await?;
         stack.command("reload", &["bad"]).await?;
-        ensure!(process::ends(pid, TIMEOUT), "{pid} lives on");
-        ensure!(!stack.ready("bad", 1).await?.contains(&pid), "{pid} lives on");
+        ensure!(process::ends(pid, TIMEOUT), "{pid} is still running");
+        ensure!(!stack.ready("bad", 1).await?.contains(&pid), "{pid} is still running");
         load.flows(30).await?;
         load.finish().await?.all_right()
     })

@@ -167,7 +167,7 @@ async fn a_cut_body_is_recognized() -> anyhow::Result<()> {
             let client = stack.client("wsgi", protocol)?;
             let record = stack.root().join("midway");
             let cut = client.get(&format!("/raise-midway?record={}", record.display())).await;
-            ensure!(cut.is_err(), "half a body passed for a whole one: {:?}", cut.map(|it| it.body.len()));
+            ensure!(cut.is_err(), "an incomplete body was accepted: {:?}", cut.map(|it| it.body.len()));
             stack.logged(&["RuntimeError: raised in the middle of the body"]).await?;
             let closed = async || Ok(record.exists().then_some(()));
             tests::wait::until("the iterable is closed", closed).await?;
@@ -200,9 +200,9 @@ fn by_hand() -> (tokio::sync::mpsc::Sender<bytes::Bytes>, Body) {
 }
 
 fn expect_hash(answer: &Answer, bytes: u64) -> anyhow::Result<()> {
-    let told = answer.json()?;
-    ensure!(told["length"] == bytes, "{bytes} bytes sent, and {told}");
-    ensure!(told["sha256"] == Pattern::of(bytes).sha256(), "other bytes arrived: {told}");
+    let report = answer.json()?;
+    ensure!(report["length"] == bytes, "{bytes} bytes sent, and {report}");
+    ensure!(report["sha256"] == Pattern::of(bytes).sha256(), "other bytes arrived: {report}");
     Ok(())
 }
 

@@ -23,7 +23,7 @@ async fn a_bad_certificate_does_not_affect_others() -> anyhow::Result<()> {
         let [first, other, mended] = [issue("wsgi")?, issue("other")?, issue("wsgi")?];
         put(stack, "bad.pem", BAD)?;
         put(stack, "alone.crt", &other.chain)?;
-        put(stack, "good.pem", &first.whole())?;
+        put(stack, "good.pem", &first.pem())?;
         restart(stack).await?;
         first.client(stack)?.get("/hello").await?.expect(200)?;
         stack.logged(&["ERROR frontd", "ignoring it", "bad.pem", "put the whole chain there"]).await?;
@@ -32,13 +32,13 @@ async fn a_bad_certificate_does_not_affect_others() -> anyhow::Result<()> {
             .await?;
 
         put(stack, "good.pem", BAD)?;
-        put(stack, "other.pem", &other.whole())?;
+        put(stack, "other.pem", &other.pem())?;
         reload(stack).await?;
         other.is_shown(stack).await?;
         stack.logged(&["WARN frontd", "stays in use", "good.pem"]).await?;
         first.client(stack)?.get("/hello").await?.expect(200)?;
 
-        put(stack, "good.pem", &mended.whole())?;
+        put(stack, "good.pem", &mended.pem())?;
         reload(stack).await?;
         mended.is_shown(stack).await?;
         ensure!(first.client(stack)?.connect().await.is_err(), "the former certificate is shown yet");
@@ -53,7 +53,7 @@ async fn a_folder_created_after_the_start_is_read_on_reload() -> anyhow::Result<
         let certificate = issue("wsgi")?;
         ensure!(certificate.client(stack)?.connect().await.is_err(), "the certificate is shown already");
         fs::create_dir(folder(stack))?;
-        put(stack, "wsgi.pem", &certificate.whole())?;
+        put(stack, "wsgi.pem", &certificate.pem())?;
         reload(stack).await?;
         certificate.is_shown(stack).await
     })
@@ -111,7 +111,7 @@ fn issue(app: &str) -> anyhow::Result<Issued> {
 }
 
 impl Issued {
-    fn whole(&self) -> String {
+    fn pem(&self) -> String {
         [self.chain.as_str(), &self.key].concat()
     }
 
@@ -144,5 +144,5 @@ async fn restart(stack: &Stack) -> anyhow::Result<()> {
     stack.kill(frontd)?;
     let another = async || Ok((stack.daemon("frontd").await? != frontd).then_some(()));
     until("another frontd runs", another).await?;
-    stack.whole().await
+    stack.all_ready().await
 }

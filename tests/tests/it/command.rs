@@ -50,10 +50,10 @@ fn check_reports_errors_with_hints() -> anyhow::Result<()> {
 
     std::fs::write(&file, vassal.text().replace("workers = 2", "wokers = 2"))?;
     let bad = check(&place, &file)?;
-    let said = String::from_utf8([bad.stdout, bad.stderr].concat())?;
+    let output = String::from_utf8([bad.stdout, bad.stderr].concat())?;
     ensure!(!bad.status.success(), "a bad file passes");
     for words in ["blog.toml:4:1", "wokers = 2", "`workers`"] {
-        ensure!(said.contains(words), "{words} expected in:\n{said}");
+        ensure!(output.contains(words), "{words} expected in:\n{output}");
     }
     Ok(())
 }
@@ -63,7 +63,7 @@ fn check(place: &Place, file: &std::path::Path) -> anyhow::Result<Output> {
 }
 
 /// The output of `imperium`, whether it succeeds or not.
-fn said(output: Output) -> anyhow::Result<String> {
+fn text_of(output: Output) -> anyhow::Result<String> {
     Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
 }
 
@@ -88,10 +88,10 @@ fn check_recognizes_other_programs_users_and_keys() -> anyhow::Result<()> {
         std::fs::write(&file, &changed)?;
         let output = check(&place, &file)?;
         let is_good = output.status.success();
-        let told = said(output)?;
+        let output = text_of(output)?;
         ensure!(
-            !is_good && told.contains(words),
-            "{words:?} is expected of:\n{changed}\nwhich gives:\n{told}"
+            !is_good && output.contains(words),
+            "{words:?} is expected of:\n{changed}\nwhich gives:\n{output}"
         );
     }
     Ok(())
@@ -106,9 +106,9 @@ async fn check_and_emperord_blame_the_same_file_for_a_duplicate_host() -> anyhow
         stack.write("aaa", &text)?;
         stack.logged(&["aaa.toml:", "which is taken by", "wsgi.toml"]).await?;
         let mut command = Command::new(place.binaries.join("imperium"));
-        let told = said(command.arg("check").arg("--root").arg(stack.root()).output()?)?;
-        ensure!(told.contains("which is taken by") && told.contains("aaa.toml:"), "{told}");
-        ensure!(told.contains("vassals/wsgi.toml"), "{told}");
+        let output = text_of(command.arg("check").arg("--root").arg(stack.root()).output()?)?;
+        ensure!(output.contains("which is taken by") && output.contains("aaa.toml:"), "{output}");
+        ensure!(output.contains("vassals/wsgi.toml"), "{output}");
         stack.remove("aaa")
     })
     .await
@@ -143,9 +143,9 @@ fn a_user_who_may_not_add_an_app_gets_a_hint() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let home = home()?;
     let output = as_nobody(&place, &["new".as_ref(), place.apps.join("flask").as_os_str()], home.path())?;
-    let told = said(output)?;
+    let output = text_of(output)?;
     for words in ["/etc/imperium/vassals/flask.toml", "sudo", "--root DIR"] {
-        ensure!(told.contains(words), "{words:?} is expected in: {told}");
+        ensure!(output.contains(words), "{words:?} is expected in: {output}");
     }
     Ok(())
 }
@@ -156,7 +156,7 @@ fn the_version_names_the_build_and_completions_are_printed() -> anyhow::Result<(
     let run = |arguments: &[&str]| -> anyhow::Result<String> {
         let output = Command::new(place.binaries.join("imperium")).args(arguments).output()?;
         ensure!(output.status.success(), "{arguments:?} fails");
-        said(output)
+        text_of(output)
     };
     let version = run(&["--version"])?;
     ensure!(version.starts_with("imperium ") && version.contains("-linux)"), "{version}");
@@ -166,7 +166,7 @@ fn the_version_names_the_build_and_completions_are_printed() -> anyhow::Result<(
     let complete = "set -e; source <(\"$0\" completion bash); COMP_WORDS=(imperium relo); COMP_CWORD=1; \
                     _imperium_with_apps imperium relo imperium; echo \"${COMPREPLY[*]}\"";
     let bash = Command::new("bash").arg("-c").arg(complete).arg(place.binaries.join("imperium")).output()?;
-    let completed = said(bash)?;
+    let completed = text_of(bash)?;
     ensure!(completed.trim() == "reload", "bash completes `relo` by {completed:?}");
     ensure!(run(&["man", "up"])?.contains(".TH imperium-up 1"), "no man page");
     Ok(())

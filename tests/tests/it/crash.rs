@@ -289,12 +289,12 @@ async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()>
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
             stack.client("wsgi", protocol)?.get("/hello").await?.expect(200)?;
         }
-        stack.whole().await.context("the next frontd answers probes")?;
+        stack.all_ready().await.context("the next frontd answers probes")?;
         ensure!(old.is_running() && !held.is_answered(), "the old frontd did not wait for its request");
         held.pass().await?;
         other.pass().await?;
         stack.logged(&["drained", "exited with 0"]).await?;
-        ensure!(!old.is_running(), "the old frontd lives on");
+        ensure!(!old.is_running(), "the old frontd is still running");
         Ok(())
     })
     .await
@@ -304,12 +304,12 @@ async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()>
 #[tokio::test]
 async fn a_stopping_stack_waits_for_a_draining_frontd() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
     held.begun(1).await?;
     process::signal(stack.daemon("frontd").await?, Signal::TERM)?;
     stack.logged(&["frontd", "drains beside the next"]).await?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     stack.request_stop()?;
     stack.logged(&["imperium", "ended", "daemon=frontd"]).await?;
     held.pass().await?;

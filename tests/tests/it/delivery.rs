@@ -34,7 +34,7 @@ async fn chunks_before_an_exception_are_delivered() -> anyhow::Result<()> {
                             None => break false,
                         }
                     };
-                    ensure!(cut, "{protocol} {path}, round {round}: half a body passed for whole");
+                    ensure!(cut, "{protocol} {path}, round {round}: an incomplete body was accepted");
                     let received = String::from_utf8(received)?;
                     ensure!(received == expected, "{protocol} {path}, round {round}: only {received:?}");
                 }
@@ -142,9 +142,9 @@ async fn threads_that_share_a_response_or_body_do_not_crash_the_worker() -> anyh
                 let path = format!("/helper-writes?record={}", record.display());
                 let text = client.get(&path).await?.expect(200)?.text();
                 ensure!(text.contains("end\n"), "{protocol}: what the app returned is lost");
-                until("the other thread is told that the response has ended", async || {
-                    let told = fs::read_to_string(&record).unwrap_or_default();
-                    Ok(told.contains("the response has ended").then_some(()))
+                until("the other thread gets the error", async || {
+                    let recorded = fs::read_to_string(&record).unwrap_or_default();
+                    Ok(recorded.contains("the response has ended").then_some(()))
                 })
                 .await?;
             }
@@ -224,8 +224,8 @@ async fn a_repeated_content_length_is_an_error_only_if_it_differs() -> anyhow::R
             let client = stack.client("wsgi", protocol)?;
             for (lengths, status) in [("5", 200), ("5|5", 200), ("5,%205", 200), ("5|6", 500), ("5,6", 500)] {
                 let answer = client.get(&format!("/lengths?of={lengths}")).await?.expect(status)?;
-                let told = answer.headers.get_all("content-length").iter().count();
-                ensure!(told == 1, "{protocol} {lengths}: told {told} times");
+                let count = answer.headers.get_all("content-length").iter().count();
+                ensure!(count == 1, "{protocol} {lengths}: {count} times");
                 ensure!(status != 200 || answer.text() == "12345", "{}", answer.text());
             }
         }
@@ -247,10 +247,10 @@ async fn the_body_of_a_request_is_a_python_file() -> anyhow::Result<()> {
             let whole: Vec<_> = lines(count).lines().map(|it| it.to_owned() + "\n").collect();
             ensure!(text == format!("line|{}", whole.join("|")), "{} bytes of another text", text.len());
         }
-        let told = client.post("/file-details", "text/plain", "body").await?.expect(200)?.text();
+        let actual = client.post("/file-details", "text/plain", "body").await?.expect(200)?.text();
         let expected = "[True, False, False, False, True, None, 'no descriptor', True, True, \
                         'I/O operation on closed file']";
-        ensure!(told == expected, "{told}");
+        ensure!(actual == expected, "{actual}");
         Ok(())
     })
     .await
@@ -264,7 +264,7 @@ async fn request_bodies_of_any_size_are_seekable() -> anyhow::Result<()> {
             for size in [20, 60_000, 3_000_000] {
                 let body: Vec<u8> = (0..size).map(|it| b'a' + u8::try_from(it % 26).unwrap_or(0)).collect();
                 let last: Vec<_> = body[size - 5..].iter().map(|it| char::from(*it)).collect();
-                let told = client.post("/seek", "text/plain", body).await?.expect(200)?.text();
+                let actual = client.post("/seek", "text/plain", body).await?.expect(200)?.text();
                 let expected = format!(
                     "[True, 0, {size}, 0, {size}, {size}, 0, True, b'', {}, b'{}{}', {}, b'{}{}{}{}', {size}, \
                      1000000000, b'', 'refused', 'refused']",
@@ -277,7 +277,7 @@ async fn request_bodies_of_any_size_are_seekable() -> anyhow::Result<()> {
                     last[3],
                     last[4],
                 );
-                ensure!(told == expected, "{protocol} {size}: {told}");
+                ensure!(actual == expected, "{protocol} {size}: {actual}");
             }
             client.get("/seek").await?.expect(200).context("no body")?;
         }

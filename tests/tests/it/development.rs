@@ -64,8 +64,8 @@ async fn visit(stack: &Stack, folder: &Path) -> anyhow::Result<()> {
     let page = shown(stack, "500", &raised).await?;
     ensure!(!page.contains("<b>"), "what the app says is taken for HTML:\n{page}");
     let log = stack.log();
-    ensure!(log.matches("\nModuleNotFoundError: ").count() == 1, "the traceback is not told once:\n{log}");
-    ensure!(log.contains("No module named 'no_such_module_at_all' in /"), "the cause is not told:\n{log}");
+    ensure!(log.matches("\nModuleNotFoundError: ").count() == 1, "the traceback is not logged once:\n{log}");
+    ensure!(log.contains("No module named 'no_such_module_at_all' in /"), "the cause is not logged:\n{log}");
     Ok(())
 }
 
@@ -77,8 +77,8 @@ async fn visitors_see_no_internals() -> anyhow::Result<()> {
     let vassal = |name| Vassal::new(name, folder.path(), name);
     stack::with([vassal("raises")], async |stack| {
         stack.put(&vassal("broken"))?;
-        let told = |app: &App| app.error().contains("No module named 'no_such_module_at_all' in /");
-        stack.until("broken", "the status names the cause", told).await?;
+        let reported = |app: &App| app.error().contains("No module named 'no_such_module_at_all' in /");
+        stack.until("broken", "the status names the cause", reported).await?;
         for (name, status) in [("raises", 500), ("broken", 503)] {
             let page = stack.client(name, Protocol::Http2)?.get("/").await?.expect(status)?.text();
             for inside in ["secret", "no_such_module", "Traceback", ".py"] {
@@ -102,6 +102,6 @@ fn with_no_reload_up_exits_with_status_3_if_the_app_cannot_start() -> anyhow::Re
     let (printed, log) = (String::from_utf8(stdout)?, String::from_utf8(stderr)?);
     ensure!(status.code() == Some(3), "it ended with {status}:\n{printed}{log}");
     ensure!(!printed.contains("http://"), "a URL of an app that does not serve:\n{printed}");
-    ensure!(log.matches("ModuleNotFoundError: ").count() == 1, "the traceback is not told once:\n{log}");
+    ensure!(log.matches("ModuleNotFoundError: ").count() == 1, "the traceback is not logged once:\n{log}");
     Ok(())
 }

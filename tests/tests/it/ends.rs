@@ -29,7 +29,7 @@ async fn a_killed_frontd_cuts_requests_in_flight_and_the_app_finishes_them_once(
             let held = Gate::send(&client, stack.root(), Method::POST);
             ensure!(held.begun(1).await? == worker, "another worker");
             stack.kill(stack.daemon("frontd").await?)?;
-            stack.whole().await?;
+            stack.all_ready().await?;
             held.open()?;
             // The worker has one thread, so this request is handled after the one in flight.
             client.get("/hello").await?.expect(200)?;
@@ -43,8 +43,8 @@ async fn a_killed_frontd_cuts_requests_in_flight_and_the_app_finishes_them_once(
             ensure!(first.data_ref().is_some_and(|it| &it[..] == b"first\n"), "{first:?}");
             stack.kill(stack.daemon("frontd").await?)?;
             fs::write(gate, "")?;
-            ensure!(body.collect().await.is_err(), "{protocol}: what was cut passes for whole");
-            stack.whole().await?;
+            ensure!(body.collect().await.is_err(), "{protocol}: a cut response was accepted as complete");
+            stack.all_ready().await?;
             client.get("/hello").await?.expect(200)?;
         }
         ensure!(stack.ready("wsgi", 1).await? == worker, "frontd took the worker with it");
@@ -58,7 +58,7 @@ async fn a_stopping_frontd_cuts_requests_that_exceed_its_drain() -> anyhow::Resu
     wsgi(2, async |stack| {
         fs::write(stack.root().join("frontd.toml"), "drain = \"300ms\"\n")?;
         stack.kill(stack.daemon("frontd").await?)?;
-        stack.whole().await?;
+        stack.all_ready().await?;
         let client = stack.client("wsgi", Protocol::Http1)?;
         let held = Gate::get(&client, stack.root());
         held.begun(1).await?;
@@ -146,7 +146,7 @@ async fn a_killed_worker_cuts_responses_it_had_started() -> anyhow::Result<()> {
             let first = body.frame().await.context("a first piece")??;
             ensure!(first.data_ref().is_some_and(|it| &it[..] == b"first\n"), "{first:?}");
             stack.kill(worker[0])?;
-            ensure!(body.collect().await.is_err(), "{protocol}: what was cut passes for whole");
+            ensure!(body.collect().await.is_err(), "{protocol}: a cut response was accepted as complete");
             let anew = |app: &App| app.is_whole() && app.ready() != worker;
             stack.until("wsgi", "the worker was replaced", anew).await?;
         }
@@ -174,7 +174,7 @@ async fn a_worker_that_exceeds_its_drain_is_killed_and_its_post_gets_502() -> an
 #[tokio::test]
 async fn a_stack_finishes_running_requests_on_sighup() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?)])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
     let begun = held.begun(1).await?[0];
     stack.request_stop_with(Signal::HUP)?;
@@ -187,7 +187,7 @@ async fn a_stack_finishes_running_requests_on_sighup() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_stack_whose_up_is_killed_finishes_running_requests_and_leaves_nothing() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?)])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
     let begun = held.begun(1).await?[0];
     let all = Process::descendants(stack.up());
@@ -195,7 +195,7 @@ async fn a_stack_whose_up_is_killed_finishes_running_requests_and_leaves_nothing
     stack.logged(&["frontd", "drain"]).await?;
     ensure!(held.pass().await? == begun, "another answered");
     for process in all {
-        ensure!(process::ends(process.pid, TIMEOUT), "{process:?} lives on");
+        ensure!(process::ends(process.pid, TIMEOUT), "{process:?} is still running");
     }
     Ok(())
 }

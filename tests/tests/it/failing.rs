@@ -72,7 +72,7 @@ async fn an_app_whose_import_fails_temporarily_recovers_by_itself() -> anyhow::R
         stack.put(&vassal)?;
         let waits = |app: &App| app.state == "backing_off" && app.notices.len() == 1;
         let status = stack.until("late", "its next start waits", waits).await?;
-        told(stack, &status, &["FileNotFoundError", "database"]).await?;
+        wait_for_error(stack, &status, &["FileNotFoundError", "database"]).await?;
         ensure!(
             status.notices[0].starts_with("2 of 2 workers missing: the next start is in "),
             "{status:#?}"
@@ -104,7 +104,7 @@ async fn an_app_with_a_syntax_error_is_retried_only_when_its_source_files_change
                 .put(&Vassal::new(&name, &app, "late:application").workers(2).python(&python).key(preload))?;
             let failed = |app: &App| app.state == "failed" && app.notices.len() == 1;
             let status = stack.until(&name, "the app has failed", failed).await?;
-            told(stack, &status, &["SyntaxError"]).await?;
+            wait_for_error(stack, &status, &["SyntaxError"]).await?;
             ensure!(status.notices[0].ends_with("is when the app's own files change"), "{status:#?}");
         }
         let tries = stack.log().matches("SyntaxError").count();
@@ -122,7 +122,7 @@ async fn an_app_with_a_syntax_error_is_retried_only_when_its_source_files_change
     .await
 }
 
-async fn told(stack: &Stack, status: &App, words: &[&str]) -> anyhow::Result<()> {
+async fn wait_for_error(stack: &Stack, status: &App, words: &[&str]) -> anyhow::Result<()> {
     for words in words {
         ensure!(status.error().contains(words), "{words} expected in {:?}", status.error());
         stack.logged(&[words]).await?;
@@ -143,7 +143,7 @@ async fn many_apps_start_in_turn_within_their_limits() -> anyhow::Result<()> {
         Vassal::new(&format!("slow{number}"), folder.path(), "slow").table("[timeouts]\nstart = \"8s\"")
     });
     let stack = Stack::start_with_files(place, apps, &[("emperord.toml", "concurrent_starts = 1\n")])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     let log = stack.log();
     ensure!(!log.contains("was not ready within"), "a start was ended while it waited for its turn");
     ensure!(log.matches("worker is ready").count() == 10, "some were started twice");

@@ -13,7 +13,7 @@ const APP: &str = "
 import os
 
 def app(environ, start_response):
-    print('told', sorted(name for name in os.environ if name.startswith('IMPERIUM_LOG')))
+    print('environment', sorted(name for name in os.environ if name.startswith('IMPERIUM_LOG')))
     start_response('200 OK', [('Content-Length', '2')])
     return [b'ok']
 ";
@@ -40,7 +40,7 @@ fn imperium(runtime: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result
 }
 
 /// The output of a command.
-fn said(runtime: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+fn output_of(runtime: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let output = imperium(runtime, folder, arguments)?;
     ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
@@ -54,35 +54,35 @@ async fn status_reload_and_logs_find_the_stack_of_their_folder() -> anyhow::Resu
     let outcome = Box::pin(async {
         serves(&stack).await?.get("/page").await?.expect(200)?;
         for folder in [here, elsewhere.path()] {
-            let status = said(runtime, folder, &["status"])?;
+            let status = output_of(runtime, folder, &["status"])?;
             ensure!(status.contains("app-1"), "{status}");
         }
         let logs = async || {
-            let logs = said(runtime, here, &["logs"])?;
-            Ok(Some(logs).filter(|it| it.contains("GET /page 200 ") && it.contains("told [")))
+            let logs = output_of(runtime, here, &["logs"])?;
+            Ok(Some(logs).filter(|it| it.contains("GET /page 200 ") && it.contains("environment [")))
         };
         let logs = until("the request and what the app prints are in the log", logs).await?;
-        ensure!(logs.contains("told []"), "the app sees what is meant for the daemons: {logs}");
-        let reloaded = said(runtime, here, &["reload"])?;
+        ensure!(logs.contains("environment []"), "the app sees what is meant for the daemons: {logs}");
+        let reloaded = output_of(runtime, here, &["reload"])?;
         ensure!(reloaded == "app: 2 workers ready\n", "{reloaded}");
-        ensure!(said(runtime, here, &["completion", "--apps"])? == "app\n", "the app is not offered");
+        ensure!(output_of(runtime, here, &["completion", "--apps"])? == "app\n", "the app is not offered");
 
         let other_folder = folder()?;
         let other = start(other_folder.path(), runtime)?;
         let both = Box::pin(async {
             serves(&other).await?.get("/other").await?.expect(200)?;
             let Output { status, stderr, .. } = imperium(runtime, elsewhere.path(), &["status"])?;
-            let told = String::from_utf8(stderr)?;
+            let error = String::from_utf8(stderr)?;
             ensure!(!status.success(), "one of two was chosen");
             for words in [
                 "choose one of the 2",
                 &here.display().to_string(),
                 &other_folder.path().display().to_string(),
             ] {
-                ensure!(told.contains(words), "{words:?} is expected in: {told}");
+                ensure!(error.contains(words), "{words:?} is expected in: {error}");
             }
             let logs = async || {
-                let logs = said(runtime, other_folder.path(), &["logs"])?;
+                let logs = output_of(runtime, other_folder.path(), &["logs"])?;
                 Ok(Some(logs).filter(|it| it.contains("GET /other")))
             };
             let logs = until("the request is in the log of the other", logs).await?;

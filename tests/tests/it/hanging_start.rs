@@ -42,8 +42,8 @@ async fn the_stack_is_logged_before_the_process_is_killed() -> anyhow::Result<()
             stack.logged(&[&app, "the start is about to exceed", &format!("it is still {what}")]).await?;
             stack.logged(&["File", &format!("{module}_hangs.py"), function]).await?;
             let killed = |app: &App| app.error().contains("was not ready within 8 s");
-            let told = stack.until(&app, "it is killed", killed).await?;
-            ensure!(told.error().contains("its stack is in the log"), "{}", told.error());
+            let status = stack.until(&app, "it is killed", killed).await?;
+            ensure!(status.error().contains("its stack is in the log"), "{}", status.error());
         }
         Ok(())
     })

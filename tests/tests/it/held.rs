@@ -42,13 +42,13 @@ async fn a_stalled_response_costs_one_thread_but_no_worker_until_all_are_held() 
         let pid = stack.ready("slow", 1).await?[0];
         let client = stack.client("slow", Protocol::Http2)?;
         let mut quiet = Stalled::open(&client, stack, "/stalled-held").await?;
-        ensure!(quiet.is_cut().await, "a stalled body passed for whole");
+        ensure!(quiet.is_cut().await, "a stalled body was accepted as complete");
         held(stack, "it sent nothing for too long").await?;
         client.get("/hello").await?.expect(200)?;
         serves_on(stack, pid).await?;
 
         let mut quiet = Stalled::open(&client, stack, "/stalled-held").await?;
-        ensure!(quiet.is_cut().await, "a stalled body passed for whole");
+        ensure!(quiet.is_cut().await, "a stalled body was accepted as complete");
         replaced_without_loss(stack, &client, pid).await
     })
     .await
@@ -100,7 +100,7 @@ async fn replaced_without_loss(stack: &Stack, client: &Client, pid: u32) -> anyh
     stack.logged(&["worker is drained", "recycled: each of its threads is blocked"]).await?;
     let replaced = |app: &App| app.is_whole() && !app.ready().contains(&pid);
     stack.until("slow", "another has taken its place", replaced).await?;
-    ensure!(process::ends(pid, TIMEOUT), "{pid} lives on");
+    ensure!(process::ends(pid, TIMEOUT), "{pid} is still running");
     load.flows(30).await?;
     load.finish().await?.all_right()
 }

@@ -27,13 +27,13 @@ async fn a_stalled_response_is_cut_and_its_app_is_interrupted() -> anyhow::Resul
         {
             let client = stack.client("slow", protocol)?;
             let mut stalled = Stalled::open(&client, stack, path).await?;
-            ensure!(stalled.is_cut().await, "{protocol} {path}: a stalled body passed for whole");
+            ensure!(stalled.is_cut().await, "{protocol} {path}: a stalled body was accepted as complete");
             // An app that yields chunks can be interrupted between two of them, and is closed then.
-            let told = ["RequestTimeout: the response sent nothing for 1s", "GeneratorExit"];
-            let told = if path == "/stalled-empty" { &told[..] } else { &told[..1] };
-            until("the app is told", async || {
+            let expected = ["RequestTimeout: the response sent nothing for 1s", "GeneratorExit"];
+            let expected = if path == "/stalled-empty" { &expected[..] } else { &expected[..1] };
+            until("the app gets the exception", async || {
                 let record = fs::read_to_string(&stalled.record).unwrap_or_default();
-                Ok(told.iter().any(|it| record.contains(it)).then_some(()))
+                Ok(expected.iter().any(|it| record.contains(it)).then_some(()))
             })
             .await?;
             let line = stack.logged(&["slow-1", "sent nothing for 1s", "method=GET", path]).await?;
@@ -55,9 +55,9 @@ async fn threads_of_a_worker_stall_independently() -> anyhow::Result<()> {
         let client = stack.client("slow", Protocol::Http1)?;
         let mut stalled = Stalled::open(&client, stack, "/stalled-spin").await?;
         let record = stack.root().join("neighbour");
-        let whole = client.get(&format!("/stalled-not?record={}", record.display())).await?.expect(200)?;
-        ensure!(whole.text().ends_with("piece 7\n"), "it was cut: {:?}", whole.text());
-        ensure!(stalled.is_cut().await, "a stalled body passed for whole");
+        let complete = client.get(&format!("/stalled-not?record={}", record.display())).await?.expect(200)?;
+        ensure!(complete.text().ends_with("piece 7\n"), "it was cut: {:?}", complete.text());
+        ensure!(stalled.is_cut().await, "a stalled body was accepted as complete");
         stalled.recorded("RequestTimeout").await?;
         ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");
         Ok(())
@@ -72,11 +72,11 @@ async fn a_worker_whose_gil_is_held_by_c_during_a_response_is_replaced() -> anyh
         let pid = stack.ready("slow", 1).await?[0];
         let client = stack.client("slow", Protocol::Http2)?;
         let mut stalled = Stalled::open(&client, stack, "/stalled-deadlock-with-gil").await?;
-        ensure!(stalled.is_cut().await, "a stalled body passed for whole");
+        ensure!(stalled.is_cut().await, "a stalled body was accepted as complete");
         stack.logged(&["a request does not end", "/stalled-deadlock-with-gil"]).await?;
         let replaced = |app: &App| app.is_whole() && !app.ready().contains(&pid);
         stack.until("slow", "another has taken its place", replaced).await?;
-        ensure!(process::ends(pid, TIMEOUT), "{pid} lives on");
+        ensure!(process::ends(pid, TIMEOUT), "{pid} is still running");
         Ok(())
     })
     .await
@@ -127,7 +127,7 @@ async fn a_client_that_reads_nothing_costs_no_thread() -> anyhow::Result<()> {
         let pid = stack.ready("slow", 1).await?;
         fs::write(stack.root().join("frontd.toml"), "[limits]\nspool = \"1 MiB\"\n")?;
         stack.kill(stack.daemon("frontd").await?)?;
-        stack.whole().await?;
+        stack.all_ready().await?;
         for protocol in PROTOCOLS {
             let client = stack.client("slow", protocol)?;
             let unread = Stalled::open(&client, stack, "/stalled-endless").await?;

@@ -16,19 +16,19 @@ async fn the_module_reports_app_worker_and_request() -> anyhow::Result<()> {
     for keys in ["", "threads = 4", "preload = true"] {
         answers(keys, async |stack| {
             let client = stack.client("wsgi", Protocol::Http2)?;
-            let told = client.get("/inside").await?.expect(200)?.json()?;
+            let report = client.get("/inside").await?.expect(200)?.json()?;
             for (name, expected) in [
                 ("app_name", json!("wsgi")),
                 ("worker_name", json!("wsgi-1")),
                 ("worker_id", json!(1)),
-                ("request_id", told["header"].clone()),
+                ("request_id", report["header"].clone()),
                 ("elsewhere", Value::Null),
                 ("forked", json!(["wsgi-1"])),
                 ("timeout", json!(["RequestTimeout", "BaseException", "object"])),
             ] {
-                ensure!(told[name] == expected, "{keys}: {name} is {}, not {expected}", told[name]);
+                ensure!(report[name] == expected, "{keys}: {name} is {}, not {expected}", report[name]);
             }
-            ensure!(told["request_id"].as_str().is_some_and(|it| it.len() == 16), "{told}");
+            ensure!(report["request_id"].as_str().is_some_and(|it| it.len() == 16), "{report}");
             let record = stack.root().join("closed");
             let path = format!("/same-request?record={}", record.display());
             let same = client.get(&path).await?.expect(200)?;
@@ -67,8 +67,8 @@ fn the_module_works_outside_of_a_worker() -> anyhow::Result<()> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/pyworker/python");
     let ran = Command::new("python3").args(["-Wd", "-c", program]).env("PYTHONPATH", path).output()?;
     ensure!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let said = String::from_utf8(ran.stdout)?;
-    ensure!(said == "None None None None\nTrue True\n", "{said:?}");
+    let output = String::from_utf8(ran.stdout)?;
+    ensure!(output == "None None None None\nTrue True\n", "{output:?}");
     Ok(())
 }
 
@@ -108,8 +108,8 @@ async fn the_lines_of_many_threads_do_not_mix() -> anyhow::Result<()> {
         for number in 0..8 {
             for line in 0..50 {
                 let text = format!("thread-{number}-line-{line}-end");
-                let whole = log.lines().filter(|it| it.ends_with(&text)).count();
-                ensure!(whole == 1, "{text} is there {whole} times");
+                let count = log.lines().filter(|it| it.ends_with(&text)).count();
+                ensure!(count == 1, "{text} is there {count} times");
             }
         }
         let of_threads = log.lines().filter(|it| it.contains("thread-")).count();

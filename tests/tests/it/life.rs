@@ -20,7 +20,7 @@ use crate::gate::Gate;
 #[tokio::test]
 async fn a_stopping_stack_finishes_running_requests() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     let client = stack.client("wsgi", Protocol::Http1)?;
     let held = Gate::get(&client, stack.root());
     let begun = held.begun(1).await?[0];
@@ -46,7 +46,7 @@ fn fill(notices: &Path) -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_stack_told_twice_to_stop_is_killed_and_leaves_nothing() -> anyhow::Result<()> {
     let mut stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
     held.begun(1).await?;
     stack.request_stop()?;
@@ -60,7 +60,7 @@ async fn a_stack_told_twice_to_stop_is_killed_and_leaves_nothing() -> anyhow::Re
 #[tokio::test]
 async fn a_stack_stops_under_load() -> anyhow::Result<()> {
     let stack = Stack::start(Place::of_tests()?, [Vassal::wsgi(&Place::of_tests()?).workers(2)])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     let load = Load::start(&stack.client("wsgi", Protocol::Http2)?, 4, Kind::Gets);
     load.flows(100).await?;
     tokio::task::spawn_blocking(|| stack.stop()).await??;

@@ -70,8 +70,8 @@ async fn several_threads_are_refused_if_they_are_greenlets() -> anyhow::Result<(
             for (number, preload) in ["false", "true"].into_iter().enumerate() {
                 let name = format!("{name}-{number}");
                 stack.put(&app(&name, patch, 4)?.key(&format!("preload = {preload}")))?;
-                let told = |app: &App| app.state != "running" && app.error().contains(cure);
-                let status = stack.until(&name, "it is refused", told).await?;
+                let refused = |app: &App| app.state != "running" && app.error().contains(cure);
+                let status = stack.until(&name, "it is refused", refused).await?;
                 ensure!(
                     status.error().contains("write `threads = 1` and more `workers`"),
                     "{}",

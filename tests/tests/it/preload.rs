@@ -47,7 +47,7 @@ fn app() -> anyhow::Result<(tempfile::TempDir, Vassal)> {
 
 async fn facts(client: &Client, of: &[u32]) -> anyhow::Result<Vec<serde_json::Value>> {
     let mut seen: Vec<serde_json::Value> = Vec::new();
-    until("every worker has told of itself", async || {
+    until("every worker has reported", async || {
         let facts = client.get("/facts").await?.expect(200)?.json()?;
         if !seen.iter().any(|it| it["pid"] == facts["pid"]) {
             seen.push(facts);
@@ -95,7 +95,7 @@ async fn reloads_scaling_and_crashes_under_load() -> anyhow::Result<()> {
         stack.command("reload", &["shared"]).await?;
         let new = stack.ready("shared", 3).await?;
         ensure!(old.iter().all(|pid| !new.contains(pid)), "{old:?} became {new:?}");
-        ensure!(process::ends(first, TIMEOUT), "the template of before lives on");
+        ensure!(process::ends(first, TIMEOUT), "the template of before is still running");
         let second = template(stack)?;
 
         stack.command("scale", &["shared", "5"]).await?;
@@ -216,9 +216,9 @@ async fn threads_that_start_again_are_allowed_if_the_file_says_so() -> anyhow::R
             }
         }
         stack.put(&polls.clone().key("preload = { threads = \"refuse\" }"))?;
-        let told =
+        let failed =
             |app: &App| app.error().contains("write `preload = { threads = \"allow\" }` if they start again");
-        stack.until("polls", "its threads are refused", told).await?;
+        stack.until("polls", "its threads are refused", failed).await?;
         Ok(())
     })
     .await
@@ -265,8 +265,8 @@ async fn a_hook_that_raises_is_reported() -> anyhow::Result<()> {
         for preload in ["true", "false"] {
             let name = format!("hooked-{preload}");
             stack.put(&Vassal::new(&name, folder.path(), "hooked").key(&format!("preload = {preload}")))?;
-            let told = |app: &App| app.state == "backing_off" && app.error().contains("in connect\n");
-            let status = stack.until(&name, "it has failed", told).await?;
+            let failed = |app: &App| app.state == "backing_off" && app.error().contains("in connect\n");
+            let status = stack.until(&name, "it has failed", failed).await?;
             ensure!(status.error().contains("ConnectionError: no broker"), "{}", status.error());
         }
         Ok(())
@@ -311,7 +311,7 @@ async fn turning_preload_on_and_off() -> anyhow::Result<()> {
         let first = template(stack)?;
         stack.write("shared", &off)?;
         stack.until("shared", "it runs without", |app| app.generation == 2 && app.is_whole()).await?;
-        ensure!(process::ends(first, TIMEOUT), "the template lives on");
+        ensure!(process::ends(first, TIMEOUT), "the template is still running");
         stack.put(&vassal)?;
         stack.until("shared", "it runs with", |app| app.generation == 3 && app.is_whole()).await?;
         template(stack)?;
@@ -357,12 +357,12 @@ async fn visit_all(client: &Client) -> anyhow::Result<()> {
 
 /// The total PSS of an app's processes, including its template.
 async fn total(stack: &Stack, app: &str) -> anyhow::Result<u64> {
-    let mut pids = stack.until(app, "it is whole", App::is_whole).await?.ready();
+    let mut pids = stack.until(app, "all workers are ready", App::is_whole).await?.ready();
     pids.push(template(stack)?);
     pids.into_iter().map(process::pss).sum()
 }
 
-#[expect(clippy::print_stdout, reason = "figures for who runs this test alone")]
+#[expect(clippy::print_stdout, reason = "figures for whoever runs this test alone")]
 fn print(figures: &str) {
     println!("{figures}");
 }

@@ -43,8 +43,8 @@ async fn served(client: &Client, python: &Python, venv: &Path) -> anyhow::Result
     client.get("/raise-at-once").await?.expect(500)?;
     let echo = client.post("/echo", "text/plain", vec![b'x'; 200_000]).await?.expect(200)?;
     ensure!(echo.body.len() == 200_000, "{python:?}: {} bytes", echo.body.len());
-    let told = client.get("/interpreter").await?.expect(200)?.json()?;
-    ensure!(told["prefix"] == venv.display().to_string(), "{python:?}: {told}");
+    let report = client.get("/interpreter").await?.expect(200)?.json()?;
+    ensure!(report["prefix"] == venv.display().to_string(), "{python:?}: {report}");
     Ok(())
 }
 
@@ -91,7 +91,7 @@ async fn refused(stack: &Stack, name: &str, python: &Path, why: &[&str]) -> anyh
         let vassal = Vassal::wsgi(&stack.place).named(name).python(python);
         stack.put(&vassal.key(&format!("preload = {preload}")))?;
         let failed = |app: &App| app.state == "failed" && why.iter().all(|why| app.error().contains(why));
-        stack.until(name, "it has failed, and told why", failed).await?;
+        stack.until(name, "it has failed, and report why", failed).await?;
     }
     stack.remove(name)
 }
@@ -111,12 +111,12 @@ async fn a_virtualenv_whose_interpreter_is_gone() -> anyhow::Result<()> {
         stack.kill(pid)?;
         let why = format!("{}, which it was made with, is gone: recreate it", link.display());
         let failed = |app: &App| app.state == "failed" && app.error().contains(&why);
-        stack.until("wsgi", "it has failed, and told why", failed).await?;
+        stack.until("wsgi", "it has failed, and report why", failed).await?;
 
         stack.put(&vassal.clone().env("COLOUR", "green"))?;
         let why = format!(":10: `python` names the virtualenv {}, whose interpreter", venv.display());
-        let told = |app: &App| app.error().contains("wsgi.toml:") && app.error().contains(&why);
-        stack.until("wsgi", "its file is told", told).await?;
+        let reported = |app: &App| app.error().contains("wsgi.toml:") && app.error().contains(&why);
+        stack.until("wsgi", "the error names its file", reported).await?;
 
         symlink(&python.path, &link)?;
         stack.touch("wsgi")?;
@@ -131,17 +131,17 @@ async fn a_virtualenv_is_honoured() -> anyhow::Result<()> {
     let place = Place::of_tests()?;
     let vassal = Vassal::wsgi(&place).python(&place.venv);
     stack::with([vassal], async |stack| {
-        let told = stack.client("wsgi", Protocol::Http2)?.get("/interpreter").await?.expect(200)?.json()?;
+        let report = stack.client("wsgi", Protocol::Http2)?.get("/interpreter").await?.expect(200)?.json()?;
         let venv = place.venv.display().to_string();
-        ensure!(told["prefix"] == venv, "{told}");
-        ensure!(told["directory"] == place.apps.join("wsgi").display().to_string(), "{told}");
-        ensure!(told["path"][0] == told["directory"], "{told}");
-        let packages = told["path"].as_array().is_some_and(|path| {
+        ensure!(report["prefix"] == venv, "{report}");
+        ensure!(report["directory"] == place.apps.join("wsgi").display().to_string(), "{report}");
+        ensure!(report["path"][0] == report["directory"], "{report}");
+        let packages = report["path"].as_array().is_some_and(|path| {
             path.iter().any(|it| {
                 it.as_str().is_some_and(|it| it.starts_with(&venv) && it.ends_with("site-packages"))
             })
         });
-        ensure!(packages, "no site-packages of the virtualenv: {told}");
+        ensure!(packages, "no site-packages of the virtualenv: {report}");
         Ok(())
     })
     .await

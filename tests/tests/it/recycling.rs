@@ -39,8 +39,8 @@ async fn recycled_at_a_memory_limit_below_the_apps_need() -> anyhow::Result<()> 
     let vassal = Vassal::wsgi(&Place::of_tests()?).key("recycle = { memory = \"1 MB\" }");
     stack::with([vassal], async |stack| {
         let load = load(stack)?;
-        let told = |app: &App| app.notices.iter().any(|it| it.contains("recycle.memory is below what"));
-        let status = stack.until("wsgi", "the status tells it", told).await?;
+        let reported = |app: &App| app.notices.iter().any(|it| it.contains("recycle.memory is below what"));
+        let status = stack.until("wsgi", "the status has the notice", reported).await?;
         ensure!(status.recycled <= 1, "{} were replaced within seconds", status.recycled);
         load.flows(100).await?;
         load.finish().await?.all_right()
@@ -80,8 +80,8 @@ async fn a_worker_that_cannot_be_replaced_keeps_serving() -> anyhow::Result<()> 
         fs::write(folder.path().join("broken"), "")?;
         let load = load(stack)?;
         let old = stack.status().await?.app("wsgi").map(App::ready).unwrap_or_default();
-        let told = |app: &App| app.error().contains("RuntimeError: broken meanwhile");
-        let status = stack.until("wsgi", "the failure is told", told).await?;
+        let reported = |app: &App| app.error().contains("RuntimeError: broken meanwhile");
+        let status = stack.until("wsgi", "the failure is reported", reported).await?;
         ensure!(status.ready() == old, "{old:?} does not serve on: {status:#?}");
         let leaving: Vec<_> = status.workers.iter().map(|it| it.leaving.as_str()).collect();
         ensure!(leaving.iter().any(|it| it.starts_with("to be recycled: it has answered")), "{leaving:?}");

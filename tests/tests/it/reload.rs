@@ -54,7 +54,7 @@ async fn no_request_is_lost_while_files_are_saved() -> anyhow::Result<()> {
     let bare = watch(Vassal::new("wsgi", folder.path(), "edges:application"));
     let flask = watch(Vassal::new("flask", folder.path(), "site_flask:app").python(&place.venv));
     stack::with([bare, flask], async |stack| {
-        stack.whole().await?;
+        stack.all_ready().await?;
         let client = stack.client("flask", Protocol::Http1)?;
         let load = Load::start_mixed(&stack.client("wsgi", Protocol::Http1)?, 4, Kind::Gets);
         load.flows(50).await?;
@@ -68,7 +68,7 @@ async fn no_request_is_lost_while_files_are_saved() -> anyhow::Result<()> {
         }
         // After a broken edit, the old version keeps serving, and the next save recovers.
         save(folder.path(), "version.py", "VERSION = (\n")?;
-        stack.until("flask", "the mistake is told", |it| it.error().contains("SyntaxError")).await?;
+        stack.until("flask", "the mistake is reported", |it| it.error().contains("SyntaxError")).await?;
         answers(&client, "/version", "the fourth one").await?;
         save(folder.path(), "version.py", "VERSION = 'the last of them all'\n")?;
         answers(&client, "/version", "the last of them all").await?;

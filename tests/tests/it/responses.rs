@@ -128,14 +128,14 @@ async fn expect_100_continue_is_answered_or_refused() -> anyhow::Result<()> {
         let mut wire = Wire::connect(stack.http).await?;
         for body in ["body", "more"] {
             wire.write(head(4).as_bytes()).await?;
-            ensure!(next(&mut wire).await?.status == 100, "not told to continue");
+            ensure!(next(&mut wire).await?.status == 100, "no 100 Continue");
             wire.write(body.as_bytes()).await?;
             let answer = next(&mut wire).await?;
             ensure!(answer.status == 200 && answer.body == body.as_bytes(), "{answer:?}");
         }
         wire.write(head(200_000).as_bytes()).await?;
         let refused = next(&mut wire).await?;
-        ensure!(refused.status == 413, "told to send what is too large: {refused:?}");
+        ensure!(refused.status == 413, "100 Continue for a body that is too large: {refused:?}");
         Ok(())
     })
     .await

@@ -179,8 +179,8 @@ async fn other_wrapped_files_are_sent_by_the_app() -> anyhow::Result<()> {
     site(async |stack, folder| {
         let client = stack.client("wsgi", Protocol::Http2)?;
         let beside = folder.with_file_name("secret.txt");
-        let whole = client.get(&format!("/wrapped?path={}", beside.display())).await?.expect(200)?;
-        ensure!(whole.text() == SECRET && whole.header("content-length").is_empty(), "{whole:?}");
+        let full = client.get(&format!("/wrapped?path={}", beside.display())).await?.expect(200)?;
+        ensure!(full.text() == SECRET && full.header("content-length").is_empty(), "{full:?}");
         let unpacked = client
             .get(&format!("/wrapped-gzip?path={}", folder.join("text.gz").display()))
             .await?
@@ -193,7 +193,7 @@ async fn other_wrapped_files_are_sent_by_the_app() -> anyhow::Result<()> {
         let closed = async || Ok(fs::read_to_string(&record).ok().filter(|it| it == "closed\n"));
         tests::wait::until("the file is closed", closed).await?;
         let short = client.get(&format!("/wrapped?path={}&length=1000", path.display())).await;
-        ensure!(short.is_err(), "a file that is too short passed for whole: {short:?}");
+        ensure!(short.is_err(), "a file that is too short was accepted as complete: {short:?}");
         stack.logged(&["bytes shorter than its Content-Length"]).await?;
         Ok(())
     })

@@ -99,8 +99,8 @@ async fn upload(client: &tests::client::Client, size: usize) -> anyhow::Result<(
     form.extend(b"\r\n--edge--\r\n");
     let page =
         visit::send_form(client, "/upload", "multipart/form-data; boundary=edge", form).await?.expect(200)?;
-    for told in [format!("{size}</b> bytes"), tests::pattern::sha256(&file)] {
-        ensure!(page.text().contains(&told), "{told} expected: {}", page.text());
+    for expected in [format!("{size}</b> bytes"), tests::pattern::sha256(&file)] {
+        ensure!(page.text().contains(&expected), "{expected} expected: {}", page.text());
     }
     Ok(())
 }
@@ -114,7 +114,7 @@ async fn up_prints_the_apps_urls() -> anyhow::Result<()> {
             let printed = stack.printed();
             let line = printed.lines().find(|line| line.split_whitespace().eq([name, &url]));
             ensure!(line.is_some(), "{name} {url} expected in {printed}");
-            ensure!(told(stack, name).await?.contains(&url), "{url} expected in the status");
+            ensure!(urls(stack, name).await?.contains(&url), "{url} expected in the status");
         }
         ensure!(stack.probe("/-/live").await?.status == 200, "not live");
         ensure!(!stack.probe("/-/metrics").await?.expect(200)?.body.is_empty(), "no metrics");
@@ -123,7 +123,7 @@ async fn up_prints_the_apps_urls() -> anyhow::Result<()> {
     .await
 }
 
-async fn told(stack: &Stack, name: &str) -> anyhow::Result<Vec<String>> {
+async fn urls(stack: &Stack, name: &str) -> anyhow::Result<Vec<String>> {
     Ok(stack.status().await?.app(name).map(|app| app.urls.clone()).unwrap_or_default())
 }
 

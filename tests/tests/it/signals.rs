@@ -29,7 +29,7 @@ async fn sigterm_drains_a_worker_under_load() -> anyhow::Result<()> {
             let replaced = |app: &App| app.ready().len() == 2 && !app.ready().contains(&pid);
             stack.until("signalled", "another has taken its place", replaced).await?;
             ensure!(held.pass().await? == pid, "what it had begun was answered by another");
-            ensure!(process::ends(pid, TIMEOUT), "{pid} lives on");
+            ensure!(process::ends(pid, TIMEOUT), "{pid} is still running");
             recorded(record, &format!("atexit {pid}")).await?;
         }
         load.flows(30).await?;
@@ -86,7 +86,7 @@ async fn atexit_runs_at_every_normal_exit() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let record = folder.path().join("record");
     let stack = Stack::start(Place::of_tests()?, [vassal(3, &record)?])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     let three = stack.ready("signalled", 3).await?;
     stack.command("scale", &["signalled", "2"]).await?;
     let two = stack.ready("signalled", 2).await?;

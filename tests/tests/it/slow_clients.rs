@@ -24,7 +24,7 @@ async fn a_response_that_nobody_reads_frees_its_worker() -> anyhow::Result<()> {
             client.get("/pid").await?.expect(200)?;
             ensure!(
                 pattern::read(unread.into_body()).await.is_err(),
-                "{protocol}: what was cut passes for whole"
+                "{protocol}: a cut response was accepted as complete"
             );
         }
         Ok(())
@@ -82,7 +82,7 @@ async fn limited(
     stack::with(vassals, async |stack| {
         fs::write(stack.root().join("frontd.toml"), format!("[limits]\n{limits}\n"))?;
         stack.kill(stack.daemon("frontd").await?)?;
-        stack.whole().await?;
+        stack.all_ready().await?;
         test(stack).await
     })
     .await

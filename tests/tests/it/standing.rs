@@ -15,7 +15,7 @@ async fn a_worker_has_its_own_group_no_terminal_and_batch_scheduling() -> anyhow
     let place = Place::of_tests()?;
     let forked = Vassal::wsgi(&place).named("forked").key("preload = true");
     let stack = Stack::in_a_terminal(place.clone(), [Vassal::wsgi(&place).named("started"), forked])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     let process = |pid| Process::of(pid).context("it has ended");
     let [emperord, frontd] = [stack.daemon("emperord").await?, stack.daemon("frontd").await?].map(process);
     let (emperord, frontd) = (emperord?, frontd?);

@@ -70,8 +70,8 @@ async fn a_folder_without_an_obvious_app_is_reported() -> anyhow::Result<()> {
     with_file("main.py", FACTORY, async |stack, folder| {
         let directory = folder.display();
         stack.write("unclear", &format!("domains = [\"a.localhost\"]\ndirectory = \"{directory}\"\n"))?;
-        let told = |app: &App| app.error().contains("contains no wsgi.py, app.py or */wsgi.py");
-        stack.until("unclear", "the error tells what was looked for", told).await?;
+        let reported = |app: &App| app.error().contains("contains no wsgi.py, app.py or */wsgi.py");
+        stack.until("unclear", "the error lists the searched names", reported).await?;
         Ok(())
     })
     .await
@@ -120,7 +120,7 @@ async fn a_program_other_than_python_is_reported() -> anyhow::Result<()> {
             let vassal = Vassal::new(&name, folder, "shop:create_app()").python(Path::new("/bin/ls"));
             stack.put(&vassal.key(preload))?;
             let why = "exited with status 2 before /bin/ls had loaded the worker: `python` must be a CPython of 3.10 or";
-            stack.until(&name, "it is told", |app| app.error().contains(why)).await?;
+            stack.until(&name, "it is reported", |app| app.error().contains(why)).await?;
         }
         Ok(())
     })

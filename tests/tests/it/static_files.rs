@@ -31,9 +31,9 @@ async fn get_and_head() -> anyhow::Result<()> {
             ("/static/deep/../text.txt", "text/plain"),
             ("/other/%2e%2E/static/./text.txt", "text/plain"),
         ] {
-            let whole = client.get(path).await?.expect(200)?;
-            ensure!(whole.text() == TEXT, "{path}: {}", whole.text());
-            ensure!(whole.header("content-type").contains(kind), "{path}: {:?}", whole.headers);
+            let full = client.get(path).await?.expect(200)?;
+            ensure!(full.text() == TEXT, "{path}: {}", full.text());
+            ensure!(full.header("content-type").contains(kind), "{path}: {:?}", full.headers);
             let head = send(client, Method::HEAD, path, &[]).await?.expect(200)?;
             ensure!(
                 head.body.is_empty() && head.header("content-length") == TEXT.len().to_string(),
@@ -41,7 +41,7 @@ async fn get_and_head() -> anyhow::Result<()> {
             );
             for name in ["etag", "last-modified", "content-type"] {
                 ensure!(
-                    !head.header(name).is_empty() && head.header(name) == whole.header(name),
+                    !head.header(name).is_empty() && head.header(name) == full.header(name),
                     "{name}: {head:?}"
                 );
             }
@@ -140,9 +140,9 @@ async fn ranges() -> anyhow::Result<()> {
             }
         }
         for range in ["bytes=4-2", "bytes=a-b", "lines=0-4", "bytes=", "bytes=0-99999999999999999999999-"] {
-            let whole =
+            let full =
                 send(client, Method::GET, "/static/text.txt", &[("range", range)]).await?.expect(200)?;
-            ensure!(whole.text() == TEXT, "{range}: {:?}", whole.text());
+            ensure!(full.text() == TEXT, "{range}: {:?}", full.text());
         }
         let strong = file.header("etag");
         for (condition, status) in [(strong, 206), ("\"other\"", 200), ("Thu, 01 Jan 1998 00:00:00 GMT", 200)]
@@ -218,8 +218,8 @@ async fn symlinks_and_a_single_file() -> anyhow::Result<()> {
             client.get("/static/link").await?.expect(404)?;
         }
         stack.logged(&["WARN frontd", "link", "leads out", "`symlinks = true`"]).await?;
-        let told = stack.log().lines().filter(|line| line.contains("leads out")).count();
-        ensure!(told == 1, "{told} lines for one file");
+        let lines = stack.log().lines().filter(|line| line.contains("leads out")).count();
+        ensure!(lines == 1, "{lines} lines for one file");
 
         let vassal = Vassal::wsgi(&stack.place).table(&format!(
             "[static]\n\"/static/\" = {{ folder = \"{0}\", symlinks = true }}\n\"/icon.svg\" = \"{0}/picture.svg\"",
@@ -318,14 +318,14 @@ async fn a_folder_that_appears_later_is_served() -> anyhow::Result<()> {
     stack::with([vassal], async |stack| {
         let client = stack.client("wsgi", Protocol::Http1)?;
         client.get("/later/a.txt").await?.expect(404)?;
-        let told = |app: &App| app.notices.iter().any(|it| it.contains("doesn't exist yet"));
-        stack.until("wsgi", "the status tells what is absent", told).await?;
+        let is_reported = |app: &App| app.notices.iter().any(|it| it.contains("doesn't exist yet"));
+        stack.until("wsgi", "the status reports what is missing", is_reported).await?;
 
         fs::create_dir(&later)?;
         fs::write(later.join("a.txt"), "here")?;
         let served = async || Ok((client.get("/later/a.txt").await?.status == 200).then_some(()));
         until("it is served", served).await?;
-        stack.until("wsgi", "the status tells nothing more", |app| !told(app)).await.map(drop)
+        stack.until("wsgi", "the notice is gone", |app| !is_reported(app)).await.map(drop)
     })
     .await
 }

@@ -84,9 +84,9 @@ async fn the_environ_follows_the_number_of_workers() -> anyhow::Result<()> {
 
 /// Waits until the environ has these values of `wsgi.multithread` and `wsgi.multiprocess`.
 async fn says(client: &Client, expected: &str) -> anyhow::Result<()> {
-    let whole = format!("[(1, 0), 'https', {expected}, False]");
-    until(&format!("the environ says {whole}"), async || {
-        Ok((client.get("/types").await?.expect(200)?.text() == whole).then_some(()))
+    let expected_text = format!("[(1, 0), 'https', {expected}, False]");
+    until(&format!("the environ says {expected_text}"), async || {
+        Ok((client.get("/types").await?.expect(200)?.text() == expected_text).then_some(()))
     })
     .await
 }

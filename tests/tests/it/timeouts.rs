@@ -183,7 +183,7 @@ async fn a_worker_stuck_in_c_is_replaced_once_its_other_requests_have_ended() ->
         ensure!(after.iter().filter(|pid| before.contains(pid)).count() == 1, "{before:?} became {after:?}");
         ensure!(stream.is_open(), "its neighbour was cut");
         ensure!(stream.end().await? == "data: last\n\n", "its neighbour was cut");
-        ensure!(process::ends(stuck, TIMEOUT), "{stuck} lives on");
+        ensure!(process::ends(stuck, TIMEOUT), "{stuck} is still running");
         load.flows(30).await?;
         load.finish().await?.all_right()
     })
@@ -199,9 +199,9 @@ async fn a_worker_whose_gil_is_held_by_c_is_replaced_and_its_stack_is_logged() -
         late.answer().await?.expect(504)?;
         stack.logged(&["a request does not end", "/deadlock-with-gil"]).await?;
         stack.logged(&["slow.py", "in deadlock_with_gil"]).await?;
-        ensure!(process::ends(stuck, TIMEOUT), "{stuck} lives on");
+        ensure!(process::ends(stuck, TIMEOUT), "{stuck} is still running");
         let after = stack.ready("slow", 2).await?;
-        ensure!(!after.contains(&stuck), "{stuck} lives on");
+        ensure!(!after.contains(&stuck), "{stuck} is still running");
         load.flows(30).await?;
         load.finish().await?.all_right()
     })

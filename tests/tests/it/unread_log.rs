@@ -53,7 +53,7 @@ async fn every_request_is_answered_and_dropped_lines_are_counted() -> anyhow::Re
     // With this filter, each HTTP/2 frame is an event, so frontd logs a lot.
     let filter = "info,frontd=debug,h2=debug,hyper=debug";
     let stack = Stack::logging_to(writer, filter, Place::of_tests()?, [loud, preloaded])?;
-    stack.whole().await?;
+    stack.all_ready().await?;
     // Forks, exits and starts of processes continue as well.
     stack.command("reload", &["preloaded"]).await?;
     stack.command("scale", &["loud", "3"]).await?;

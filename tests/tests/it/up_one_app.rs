@@ -112,13 +112,13 @@ settings.configure()
 from django.core.asgi import get_asgi_application
 app = get_asgi_application()
 ";
-    for (text, told) in [(object, "app.App"), (double, "a2wsgi"), (django, "wsgi:application")] {
+    for (text, expected) in [(object, "app.App"), (double, "a2wsgi"), (django, "wsgi:application")] {
         // It serves nothing, so its exit may be a failure: only its output is checked here.
         let folder = folder(text)?;
         let place = Place::of_tests()?;
         let venv = place.venv.clone();
         let mut stack = Stack::one_app_with(place, folder.path(), &["app.py"], &[("VIRTUAL_ENV", &venv)])?;
-        let refused = stack.logged(&["this is an ASGI app", "ASGI isn't supported", told]).await;
+        let refused = stack.logged(&["this is an ASGI app", "ASGI isn't supported", expected]).await;
         if refused.is_err() {
             stack.show_log();
         }
@@ -161,11 +161,11 @@ fn options_are_validated_before_anything_starts() -> anyhow::Result<()> {
         (&["none.py"], &["there is no such file"]),
         (&[], &["nothing to run"]),
     ] {
-        let told = refused(folder, arguments)?;
+        let error = refused(folder, arguments)?;
         for words in expected {
-            ensure!(told.contains(words), "{arguments:?} should say {words:?}, and says: {told}");
+            ensure!(error.contains(words), "{arguments:?} should say {words:?}, and says: {error}");
         }
-        ensure!(!told.contains(".toml"), "{arguments:?} names a file that nobody has written: {told}");
+        ensure!(!error.contains(".toml"), "{arguments:?} names a file that nobody has written: {error}");
     }
     Ok(())
 }
@@ -174,10 +174,10 @@ fn options_are_validated_before_anything_starts() -> anyhow::Result<()> {
 fn the_process_that_uses_the_port_is_named() -> anyhow::Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port().to_string();
-    let told = refused(folder(APP)?.path(), &["app.py", "--port", &port]).context("up")?;
+    let error = refused(folder(APP)?.path(), &["app.py", "--port", &port]).context("up")?;
     let owner = format!("(pid {})", std::process::id());
     for words in ["the port is taken by", &owner, "choose another port: --port "] {
-        ensure!(told.contains(words), "{words:?} is expected in: {told}");
+        ensure!(error.contains(words), "{words:?} is expected in: {error}");
     }
     Ok(())
 }

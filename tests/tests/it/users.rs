@@ -43,9 +43,9 @@ async fn an_app_runs_as_its_user_with_and_without_preload() -> anyhow::Result<()
             stack.put(&vassal.key("user = \"nobody\"").key(&format!("preload = {preload}")))?;
             stack.ready(&name, 1).await?;
             let client = stack.client(&name, Protocol::Http1)?;
-            let told = client.get("/").await?.expect(200)?.json()?;
-            ensure!(told["users"] == serde_json::json!([NOBODY, NOBODY, NOBODY]), "{told}");
-            ensure!(!told["groups"].to_string().contains("[0"), "{told}");
+            let report = client.get("/").await?.expect(200)?.json()?;
+            ensure!(report["users"] == serde_json::json!([NOBODY, NOBODY, NOBODY]), "{report}");
+            ensure!(!report["groups"].to_string().contains("[0"), "{report}");
         }
         Ok(())
     })

@@ -80,10 +80,10 @@ async fn an_app_that_never_starts_leaves_the_old_version_serving() -> anyhow::Re
         let load = Load::start(&stack.client("wsgi", Protocol::Http1)?, 2, Kind::Both);
         let before = stack.ready("wsgi", 2).await?;
         stack.put(&vassal.clone().app("edges:no_such_callable"))?;
-        let told = stack.until("wsgi", "the status tells the error", |app| !app.error().is_empty()).await?;
-        ensure!(told.error().contains("no_such_callable"), "{:?}", told.error());
+        let status = stack.until("wsgi", "the status tells the error", |app| !app.error().is_empty()).await?;
+        ensure!(status.error().contains("no_such_callable"), "{:?}", status.error());
         load.flows(50).await?;
-        ensure!(told.ready() == before, "{before:?} became {:?}", told.ready());
+        ensure!(status.ready() == before, "{before:?} became {:?}", status.ready());
 
         stack.put(&vassal.app("edges:echo"))?;
         let new = |app: &App| app.is_whole() && app.ready() != before && app.error().is_empty();
@@ -156,8 +156,8 @@ async fn an_emptied_folder_stops_no_app() -> anyhow::Result<()> {
         let back = |app: &App| app.is_whole() && app.notices.is_empty();
         let after = stack.until("wsgi", "its file is there again", back).await?;
         ensure!(after.ready() == before, "{before:?} became {:?}", after.ready());
-        let told = stack.command("forget", &["--all"]).await?;
-        ensure!(told == "other: its workers end\n", "{told:?}");
+        let status = stack.command("forget", &["--all"]).await?;
+        ensure!(status == "other: its workers end\n", "{status:?}");
         let forgotten = async || Ok(stack.status().await?.app("other").is_none().then_some(()));
         until("the status forgets the app", forgotten).await?;
         load.finish().await?.all_right()

@@ -2,7 +2,7 @@
 //!
 //! `requests/{valid,invalid}/NAME.http` contains the bytes: line ends of the file are ignored, `\r`, `\n`,
 //! `\0`, `\\` and `\xHH` are bytes, and `\{a*1000}` is a thousand of them. `NAME.expect` lists the expected
-//! responses, one per line: `200 its whole body`, `200 ~a part of its body`, `400`, `400|501` for either.
+//! responses, one per line: `200 its full body`, `200 ~a part of its body`, `400`, `400|501` for either.
 //! `HEAD 200` means that no body may follow. A `-` among the choices means that the connection may be closed
 //! without a response. An indented line is a header line that the response above must have, or with `!` the
 //! name of a header that it must not have.
@@ -71,11 +71,11 @@ async fn frontds_own_responses_to_head_have_no_body() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?).key("path = \"/app\"")], async |stack| {
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
             let client = stack.client("wsgi", protocol)?;
-            let whole = client.get("/").await?.expect(404)?;
+            let full = client.get("/").await?.expect(404)?;
             let head = client.send(request(Method::HEAD, "/", empty())).await?.expect(404)?;
             ensure!(head.body.is_empty(), "{protocol}: {:?}", head.body);
             let length = head.headers.get("content-length").context("a length")?;
-            ensure!(*length == whole.body.len().to_string(), "{protocol}: {length:?}");
+            ensure!(*length == full.body.len().to_string(), "{protocol}: {length:?}");
         }
         Ok(())
     })
@@ -182,7 +182,7 @@ impl Due {
         match self.body.as_deref().map(|it| it.strip_prefix('~').ok_or(it)) {
             None => true,
             Some(Ok(part)) => String::from_utf8_lossy(body).contains(part),
-            Some(Err(whole)) => whole.as_bytes() == body,
+            Some(Err(full)) => full.as_bytes() == body,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `imperium.on_worker_exit`: a serving worker is told about each exited process of its app.
+//! `imperium.on_worker_exit`: a serving worker is notified of each exited process of its app.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -81,11 +81,11 @@ async fn gauges_of_exited_workers_are_removed() -> anyhow::Result<()> {
                         process::signal(stack.up(), Signal::STOP)?;
                         stack.kill(emperord)?;
                         process::signal(before[0], Signal::KILL)?;
-                        ensure!(process::ends(before[0], tests::wait::TIMEOUT), "it lives on");
+                        ensure!(process::ends(before[0], tests::wait::TIMEOUT), "it is still running");
                         process::signal(stack.up(), Signal::CONT)?;
                     }
                 }
-                until(&format!("all of {gone:?} are told of after {end}"), async || {
+                until(&format!("the app is notified of all of {gone:?} after {end}"), async || {
                     Ok(noted(folder.path()).is_superset(&gone).then_some(()))
                 })
                 .await?;

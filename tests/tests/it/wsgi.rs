@@ -114,7 +114,7 @@ async fn every_way_to_fail() -> anyhow::Result<()> {
         let short = client.get("/too-short").await;
         ensure!(
             short.is_err() || short.is_ok_and(|it| it.status.is_server_error()),
-            "a short body passed for whole"
+            "a short body was accepted as complete"
         );
         let pid = stack.ready("wsgi", 1).await?[0];
         ensure!(tests::visit::pid(client).await? == pid, "the worker was restarted");

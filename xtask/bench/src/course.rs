@@ -11,7 +11,7 @@ use super::metric::{Metric, Sample};
 use super::neighbours::Neighbours;
 use super::outcome::Outcome;
 use super::peers::{self, Peers};
-use super::progress::say;
+use super::progress::print_line;
 use super::side::Side;
 use super::site::Site;
 use super::stack::Stack;
@@ -62,7 +62,7 @@ impl<'a> Course<'a> {
     pub(crate) async fn run(&mut self, case: &Case) -> Outcome {
         let mut outcome = Outcome::default();
         if let Err(missing) = peers::client(case) {
-            say("skipped", &format!("{missing:#}"));
+            print_line("skipped", &format!("{missing:#}"));
             return outcome;
         }
         let sides: Vec<_> = case.sides.iter().copied().filter(|side| self.peers.have(*side)).collect();

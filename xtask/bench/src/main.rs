@@ -40,7 +40,7 @@ use course::{Course, Pace};
 use machine::Machine;
 use outcome::Outcome;
 use peers::Peers;
-use progress::say;
+use progress::print_line;
 use site::Site;
 use tests::interrupt::unless_interrupted;
 use xtask::setup;
@@ -80,13 +80,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let pace = if arguments.quick { Pace::QUICK } else { Pace::FULL };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let results = runtime.block_on(unless_interrupted(measure(cases, Course::new(&site, &peers, pace))))?;
-    tell(arguments, &machine, &results)
+    report(arguments, &machine, &results)
 }
 
 async fn measure(cases: Vec<Case>, mut course: Course<'_>) -> Vec<(Case, Outcome)> {
     let (mut results, count) = (Vec::new(), cases.len());
     for (number, case) in cases.into_iter().enumerate() {
-        say("measure", &format!("{} ({} of {count})", case.name, number + 1));
+        print_line("measure", &format!("{} ({} of {count})", case.name, number + 1));
         let outcome = course.run(&case).await;
         print(&report::block(&case, &outcome));
         results.push((case, outcome));
@@ -94,7 +94,7 @@ async fn measure(cases: Vec<Case>, mut course: Course<'_>) -> Vec<(Case, Outcome
     results
 }
 
-fn tell(arguments: &Arguments, machine: &Machine, results: &[(Case, Outcome)]) -> anyhow::Result<()> {
+fn report(arguments: &Arguments, machine: &Machine, results: &[(Case, Outcome)]) -> anyhow::Result<()> {
     print(&format!("{machine}\n{}", report::summary(results)));
     if let Some(file) = &arguments.json {
         let document = serde_json::to_string_pretty(&json::document(machine, results))?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use tests::place::Place;
 
 use super::cases::{Case, Work};
-use super::progress::say;
+use super::progress::print_line;
 use super::server::Server;
 use super::side::Side;
 use xtask::setup::Quietly as _;
@@ -66,7 +66,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 /// Reports what isn't available, and continues without it.
 fn excuse(had: &anyhow::Result<()>) -> bool {
     if let Err(error) = had {
-        say("missing", &format!("{error:#}"));
+        print_line("missing", &format!("{error:#}"));
     }
     had.is_ok()
 }

@@ -85,7 +85,7 @@ fn fifo(folder: &Path) -> PathBuf {
     folder.join("fifo")
 }
 
-/// Tells uWSGI to replace its workers. During a chain reload, it can't be told again.
+/// Tells uWSGI to replace its workers. During a chain reload, it ignores further requests.
 pub(crate) async fn reload_uwsgi(uwsgi: &Guard, folder: &Path, manner: Reload) -> anyhow::Result<()> {
     let complete = || uwsgi.log().matches("chain reloading complete").count();
     let (before, fifo) = (complete(), fifo(folder));

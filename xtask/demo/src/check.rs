@@ -22,7 +22,7 @@ pub(crate) fn run(place: Place) -> anyhow::Result<()> {
 }
 
 async fn visit(stack: &Stack, check: &mut Check) {
-    check.line("start: every worker is ready", stack.whole().await);
+    check.line("start: every worker is ready", stack.all_ready().await);
     for protocol in [Protocol::Http1, Protocol::Http2] {
         if let Err(error) = visit_over(stack, protocol, check).await {
             check.line(&format!("{protocol}: a client"), Err(error));

@@ -53,7 +53,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     step("mdbook", "build the site", || build(&mdbook, &folder))?;
     let broken = broken_links(&folder.join("site"))?;
     ensure!(broken.is_empty(), "the site has broken links:\n{}", broken.join("\n"));
-    step::say("site", &folder.join("site/index.html").display().to_string());
+    step::print_line("site", &folder.join("site/index.html").display().to_string());
     Ok(())
 }
 

@@ -61,7 +61,7 @@ fn kept(root: &Path) {
 }
 
 async fn prove(root: PathBuf, built: &Built) -> anyhow::Result<()> {
-    step("prepare", "the package and two projects, as a guest of the guide has them", || {
+    step("prepare", "the package and two projects, as the guide assumes", || {
         server::prepare(&root)?;
         server::put_package(&root, built, None)
     })?;

@@ -89,7 +89,7 @@ impl<'a> Chaos<'a> {
     async fn timed(&mut self, action: Action, which: usize) -> anyhow::Result<()> {
         let begun = self.book.now();
         let done = Box::pin(self.act(action, which)).await;
-        say(begun, &format!("{action}, {:.1?}", self.book.now().saturating_sub(begun)));
+        print_line(begun, &format!("{action}, {:.1?}", self.book.now().saturating_sub(begun)));
         self.past.done.push(action);
         done.with_context(|| format!("{action}, {begun:.1?} after the begin"))
     }
@@ -151,7 +151,11 @@ impl<'a> Chaos<'a> {
         }
         let book = self.book.clone();
         self.frozen.spawn_blocking(move || {
-            ensure!(process::ends(worker.pid, TIMEOUT), "the frozen worker {} of {app} lives on", worker.pid);
+            ensure!(
+                process::ends(worker.pid, TIMEOUT),
+                "the frozen worker {} of {app} is still running",
+                worker.pid
+            );
             Ok(Harm { app, pid: worker.pid, cause: Cause::Frozen, from, to: book.now() })
         });
         Ok(())
@@ -174,7 +178,7 @@ impl<'a> Chaos<'a> {
 
     async fn misspell(&mut self, app: App) -> anyhow::Result<()> {
         self.stack.write(app.name(), NO_TOML)?;
-        self.stack.until(app.name(), "the mistake is told", |app| app.error().contains("wokers")).await?;
+        self.stack.until(app.name(), "the mistake is reported", |app| app.error().contains("wokers")).await?;
         self.put(app)
     }
 
@@ -238,6 +242,6 @@ impl<'a> Chaos<'a> {
 }
 
 #[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
-fn say(time: Duration, text: &str) {
+fn print_line(time: Duration, text: &str) {
     eprintln!("{:>8.1} s {text}", time.as_secs_f64());
 }

@@ -67,11 +67,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let length = Duration::from_secs(60 * arguments.minutes);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let whole = async {
+    let run = async {
         let soaked = timeout(length + SPARE, Box::pin(soak(place, seed, length)));
         soaked.await.context("the soak did not end in time")?
     };
-    let report = runtime.block_on(unless_interrupted(whole))??;
+    let report = runtime.block_on(unless_interrupted(run))??;
     print(&report.to_string());
     ensure!(report.is_good(), "promises were broken; `--seed {seed}` plays the same again");
     Ok(())
@@ -95,7 +95,7 @@ async fn on(
     seed: u64,
     length: Duration,
 ) -> anyhow::Result<Report> {
-    stack.whole().await?;
+    stack.all_ready().await?;
     print(&format!("      soak seed {seed}, for {length:?}"));
     let book = Book::default();
     let load = Load::start(stack, &book, seed)?;

@@ -68,8 +68,8 @@ mod tests {
 
     #[test]
     fn each_test_is_listed_once_below_its_reason() {
-        let told = Skipped::parse(TEXT).to_string();
-        assert_eq!(told, "3 tests\n  needs root:\n    a m::two\n    b m::one\n  no fuse:\n    a three");
+        let actual = Skipped::parse(TEXT).to_string();
+        assert_eq!(actual, "3 tests\n  needs root:\n    a m::two\n    b m::one\n  no fuse:\n    a three");
         assert_eq!(Skipped::parse("").to_string(), "no test");
     }
 

@@ -26,11 +26,11 @@ pub(super) const LINGER: Duration = Duration::from_millis(250);
 impl Driver {
     /// Passes an event to the supervisor of an app, and carries out its actions. Events that result are
     /// passed on in turn.
-    pub(super) fn tell(&mut self, name: &VassalName, event: Event) {
+    pub(super) fn notify(&mut self, name: &VassalName, event: Event) {
         self.count_consequences(name, event);
     }
 
-    /// Like `tell`, and returns the number of actions.
+    /// Like `notify`, and returns the number of actions.
     pub(super) fn count_consequences(&mut self, name: &VassalName, event: Event) -> usize {
         let mut events = VecDeque::from([event]);
         let mut done = 0;

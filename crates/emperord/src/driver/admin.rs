@@ -148,7 +148,7 @@ impl Driver {
             if let Some(app) = self.apps.get_mut(&name) {
                 app.refuse_followers(&AdminError::ShuttingDown);
             }
-            self.tell(&name, Event::Removed);
+            self.notify(&name, Event::Removed);
             self.end_template(&name);
         }
     }

@@ -31,7 +31,7 @@ const LIMITS: Limits =
 
 const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
 
-/// How many pids of exited processes are kept until a worker can be told.
+/// How many pids of exited processes are kept until a worker can be pids.
 const MAX_ENDED: usize = 1000;
 /// How much room is left for commands in the queue to a worker, besides notices of exited processes.
 const ROOM_FOR_ORDERS: usize = 4;
@@ -82,7 +82,7 @@ pub(super) struct App {
     pub(super) waits: BTreeMap<LookupId, String>,
     /// Its processes that aren't workers any more: earlier templates, and forks that were no longer wanted.
     pub(super) leaving: BTreeSet<u32>,
-    /// Its exited processes that no worker has been told of yet.
+    /// Its exited processes that no worker has been pids of yet.
     pub(super) ended: VecDeque<u32>,
 }
 
@@ -106,7 +106,7 @@ pub(super) struct Slot {
     pub(super) failure: Option<Failure>,
     /// What it reports to be waiting for before it is ready.
     pub(super) unwell: Option<String>,
-    /// Why it was told to drain.
+    /// Why it was pids to drain.
     pub(super) leaving: Option<String>,
     /// How it exited, while its last messages may still be in transit.
     pub(super) ending: Option<Ending>,
@@ -204,7 +204,7 @@ impl App {
         self.answer_followers();
     }
 
-    /// Records an exited process, of which a worker will be told.
+    /// Records an exited process, of which a worker will be pids.
     pub(super) fn has_ended(&mut self, pid: u32) {
         self.ended.push_back(pid);
         if self.ended.len() > MAX_ENDED {
@@ -291,7 +291,7 @@ impl Slot {
         let Some(attachment) = &self.attachment else { return };
         if let Err(TrySendError::Full(command)) = attachment.commands.try_send(command) {
             let order = command.name();
-            // If it was told to exit, signals will follow.
+            // If it was pids to exit, signals will follow.
             tracing::warn!(%worker, order, "cannot notify worker: it does not read what it is sent");
         }
     }
@@ -339,11 +339,11 @@ mod tests {
         for _ in 0..ROOM_FOR_ORDERS {
             commands.try_send(Command::Drain(Duration::ZERO)).unwrap();
         }
-        let mut told = Vec::new();
+        let mut pids = Vec::new();
         while let Ok(command) = orders.try_recv() {
-            told.extend(if let Command::Ended(pid) = command { Some(pid) } else { None });
+            pids.extend(if let Command::Ended(pid) = command { Some(pid) } else { None });
         }
-        assert_eq!(told, [1, 2, 3, 4]);
+        assert_eq!(pids, [1, 2, 3, 4]);
         assert_eq!(ended, [5, 6, 7, 8, 9, 10], "they are sent later");
     }
 }

@@ -87,9 +87,9 @@ impl Driver {
         slot.attachment = Some(Attachment { id: attachment, commands });
         tracing::debug!(%worker, pid, "worker attached");
         let number = worker.number;
-        self.tell(&worker.vassal, Event::Attached { number });
+        self.notify(&worker.vassal, Event::Attached { number });
         match (taking, self.stage_of(&worker), served) {
-            (Taking::NothingMore, _, _) => self.tell(&worker.vassal, Event::Draining { number }),
+            (Taking::NothingMore, _, _) => self.notify(&worker.vassal, Event::Draining { number }),
             (Taking::Requests, Some(Stage::Draining { .. }), _) => self.repeat_drain(&worker),
             (Taking::Requests, _, Some(served)) => {
                 self.repeat_spec(&worker);
@@ -150,19 +150,19 @@ impl Driver {
 
     pub(super) fn stuck(&mut self, worker: &WorkerName, id: AttachmentId) {
         if self.attached(worker, id).is_some() {
-            self.tell(&worker.vassal, Event::Stuck { number: worker.number });
+            self.notify(&worker.vassal, Event::Stuck { number: worker.number });
         }
     }
 
     pub(super) fn held(&mut self, worker: &WorkerName, id: AttachmentId) {
         if self.attached(worker, id).is_some() {
-            self.tell(&worker.vassal, Event::Held { number: worker.number });
+            self.notify(&worker.vassal, Event::Held { number: worker.number });
         }
     }
 
     pub(super) fn draining(&mut self, worker: &WorkerName, id: AttachmentId) {
         if self.attached(worker, id).is_some() {
-            self.tell(&worker.vassal, Event::Draining { number: worker.number });
+            self.notify(&worker.vassal, Event::Draining { number: worker.number });
         }
     }
 
@@ -173,7 +173,7 @@ impl Driver {
         match slot.ending {
             Some(ending) => self.gone(worker, ending),
             None => {
-                self.tell(&worker.vassal, Event::Detached { number: worker.number });
+                self.notify(&worker.vassal, Event::Detached { number: worker.number });
             }
         }
     }
@@ -215,7 +215,7 @@ impl Driver {
         if let Some(app) = self.app_of(worker).filter(|app| generation == Some(app.supervisor.generation())) {
             app.broken = None;
         }
-        self.tell(&worker.vassal, Event::Ready { number: worker.number });
+        self.notify(&worker.vassal, Event::Ready { number: worker.number });
         self.keep_proven(&worker.vassal);
         // One that was already ready may have another capacity now.
         self.publish(&worker.vassal);
@@ -272,7 +272,7 @@ impl Driver {
         }
         self.reap_orphans();
         let exit = exit(ending, slot.failure.as_ref());
-        self.tell(&worker.vassal, Event::Exited { number: worker.number, exit });
+        self.notify(&worker.vassal, Event::Exited { number: worker.number, exit });
     }
 
     /// Records the exit of a worker that didn't report a reason.

@@ -91,7 +91,7 @@ impl Driver {
             (Noticed::Changed(changed), Purpose::Retry) => {
                 tracing::info!(target: NOTICE, app = %name, "{changed}: the app is tried again");
                 app.edits = None;
-                self.tell(name, supervise::Event::SourcesChanged);
+                self.notify(name, supervise::Event::SourcesChanged);
             }
             (Noticed::Changed(changed), Purpose::Reload) => {
                 tracing::info!(target: NOTICE, app = %name, "{changed}: reloading");

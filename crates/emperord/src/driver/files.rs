@@ -175,7 +175,7 @@ impl Driver {
         let are_others = before.is_some_and(|it| it.workers != vassal.workers);
         app.vassal = Some(vassal);
         app.file_error = None;
-        self.tell(name, wanted);
+        self.notify(name, wanted);
         self.follow_preload(name);
         if are_others || is_another_stop || is_other_memory {
             self.repeat_specs(name);
@@ -210,7 +210,7 @@ impl Driver {
         app.refuse_followers(&AdminError::Removed(name.clone()));
         self.state.forget_version(name);
         self.publish(name);
-        self.tell(name, supervise::Event::Removed);
+        self.notify(name, supervise::Event::Removed);
         self.end_template(name);
     }
 

@@ -104,7 +104,7 @@ impl Driver {
         app.ordered.remove(&worker.number);
         let number = worker.number;
         match order.stage {
-            Stage::CalledOff => self.tell(&worker.vassal, Event::Exited { number, exit: Exit::Orderly }),
+            Stage::CalledOff => self.notify(&worker.vassal, Event::Exited { number, exit: Exit::Orderly }),
             Stage::Underway => {
                 tracing::error!(%worker, %error, "cannot start worker");
                 app.worker_error = Some(format!("worker {worker} was not started: {error}"));
@@ -112,7 +112,7 @@ impl Driver {
                     JobError::Refused(_) => Event::SpawnRefused { number },
                     JobError::Failed(_) => Event::SpawnFailed { number },
                 };
-                self.tell(&worker.vassal, event);
+                self.notify(&worker.vassal, event);
             }
         }
     }
@@ -141,7 +141,7 @@ impl Driver {
         app.slots.insert(number, Slot::new(process.clone(), fingerprint, None));
         if app.supervisor.worker(number).is_none() {
             let stage = Adoption::Starting;
-            self.tell(&worker.vassal, Event::Adopted { number, generation, stage, age: Duration::ZERO });
+            self.notify(&worker.vassal, Event::Adopted { number, generation, stage, age: Duration::ZERO });
         }
         self.await_end(worker.clone(), process);
     }

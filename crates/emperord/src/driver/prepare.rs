@@ -74,7 +74,7 @@ impl Driver {
         }
         for number in preparation.numbers {
             if let Some(event) = self.start_prepared(name, number, generation, &prepared) {
-                self.tell(name, event);
+                self.notify(name, event);
             }
         }
     }
@@ -88,7 +88,7 @@ impl Driver {
             let worker = app.worker(*number);
             tracing::error!(%worker, %error, "cannot start worker");
             app.worker_error = Some(format!("worker {worker} was not started: {error}"));
-            self.tell(name, not_spawned(*number, error));
+            self.notify(name, not_spawned(*number, error));
         }
     }
 }

@@ -57,7 +57,7 @@ impl Driver {
         app.restored_generation = app.restored_generation.max(record.generation);
         let (number, generation) = (worker.number, record.generation);
         let (stage, age) = (adoption(record.stage), record.identity.age());
-        self.tell(&worker.vassal, Event::Adopted { number, generation, stage, age });
+        self.notify(&worker.vassal, Event::Adopted { number, generation, stage, age });
         self.await_end(worker, process);
     }
 
@@ -80,7 +80,7 @@ impl Driver {
         let mut proven = proven.and_then(|text| Vassal::parse(&app.file, &text).ok());
         proven.iter_mut().for_each(|it| it.confinement.owner = proven_owner);
         if let Some(generation) = proven.and_then(|it| app.restore_proven(it)) {
-            self.tell(name, Event::Proven { generation });
+            self.notify(name, Event::Proven { generation });
         }
     }
 

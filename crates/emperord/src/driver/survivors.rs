@@ -63,7 +63,7 @@ impl Driver {
         tracing::warn!(%worker, pid, "adopted an unknown worker");
         app.slots.insert(number, Slot::new(process.clone(), String::new(), None));
         let age = caller.identity.age();
-        self.tell(&worker.vassal, Event::Adopted { number, generation: 0, stage: Adoption::Ready, age });
+        self.notify(&worker.vassal, Event::Adopted { number, generation: 0, stage: Adoption::Ready, age });
         self.await_end(worker.clone(), process);
         true
     }

@@ -226,7 +226,7 @@ impl Driver {
         failure: Option<&Failure>,
     ) {
         for number in ordered.into_values() {
-            self.tell(name, Event::Exited { number, exit: exit(ending, failure) });
+            self.notify(name, Event::Exited { number, exit: exit(ending, failure) });
         }
     }
 
@@ -245,7 +245,7 @@ impl Driver {
                     tracing::error!(%worker, error, "cannot fork worker");
                     app.worker_error = Some(format!("worker {worker} was not forked: {error}"));
                 }
-                self.tell(name, Event::SpawnFailed { number });
+                self.notify(name, Event::SpawnFailed { number });
             }
             (None, Ok(process)) => self.discard(name, process),
             (None, Err(_)) => {}
@@ -266,7 +266,7 @@ impl Driver {
             tracing::error!(%worker, %error, "cannot fork worker");
             app.worker_error = Some(format!("worker {worker} was not forked: {error}"));
             self.discard(name, process);
-            return self.tell(name, not_spawned(number, &error));
+            return self.notify(name, not_spawned(number, &error));
         }
         tracing::info!(%worker, pid, generation, "worker forked");
         let fingerprint = vassal.process_fingerprint();

@@ -237,8 +237,8 @@ async fn a_worker_that_exits_before_it_is_ready_is_reported_with_a_hint() {
     let emperor = Emperor::start(&root);
     Worker::attach(&emperor, "blog", 1).await.kill();
     let status = emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
-    let told = "worker blog-1 was ended by signal 9 before it was ready: see the log";
-    assert!(status.last_error.starts_with(told), "{}", status.last_error);
+    let expected = "worker blog-1 was ended by signal 9 before it was ready: see the log";
+    assert!(status.last_error.starts_with(expected), "{}", status.last_error);
 }
 
 #[tokio::test]
@@ -314,11 +314,11 @@ async fn running_workers_get_a_changed_memory_limit() {
     let mut worker = Worker::attach(&emperor, "blog", 1).await;
     worker.ready().await;
     root.write("blog", 1, "recycle = { memory = \"90 MB\" }\n");
-    let told = |command: &Command| match command {
+    let is_expected = |command: &Command| match command {
         Command::Run(spec) => spec.vassal.recycle.memory == Some(90_000_000),
         _ => false,
     };
-    while !told(&worker.commands.recv().await.unwrap()) {}
+    while !is_expected(&worker.commands.recv().await.unwrap()) {}
 }
 
 #[tokio::test]

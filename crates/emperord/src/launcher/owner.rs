@@ -203,7 +203,7 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    fn told(path: &Path) -> String {
+    fn result(path: &Path) -> String {
         owner(path).map_or_else(|error| error.to_string(), |uid| uid.to_string())
     }
 
@@ -214,17 +214,17 @@ mod tests {
         let path = |name: &str| place.path().join(name);
         folder(&path("app"), APP, 0o755);
         folder(&path("app/site"), APP, 0o2775);
-        assert_eq!(told(&path("app")), APP.to_string());
-        assert_eq!(told(&path("app/site")), APP.to_string(), "shared with a group by its owner");
-        assert_eq!(told(&path("app/site/../../app/./site")), APP.to_string());
-        assert_eq!(told(place.path()), "0");
+        assert_eq!(result(&path("app")), APP.to_string());
+        assert_eq!(result(&path("app/site")), APP.to_string(), "shared with a group by its owner");
+        assert_eq!(result(&path("app/site/../../app/./site")), APP.to_string());
+        assert_eq!(result(place.path()), "0");
         // The path leads through a folder of another user.
         folder(&path("other"), OTHER, 0o755);
         folder(&path("other/app"), APP, 0o755);
-        assert!(told(&path("other/app")).contains("other belongs to user 61002, who could choose"));
+        assert!(result(&path("other/app")).contains("other belongs to user 61002, who could choose"));
         folder(&path("app/roots"), 0, 0o755);
-        assert!(told(&path("app/roots")).contains("app belongs to user 61001"), "root's, within a user's");
-        assert!(told(&path("none")).starts_with("look at "));
+        assert!(result(&path("app/roots")).contains("app belongs to user 61001"), "root's, within a user's");
+        assert!(result(&path("none")).starts_with("look at "));
     }
 
     #[test]
@@ -235,9 +235,9 @@ mod tests {
         folder(&path("app"), APP, 0o755);
         folder(&path("victim"), OTHER, 0o755);
         symlink(path("app"), path("current")).unwrap();
-        assert_eq!(told(&path("current")), APP.to_string(), "root's link");
+        assert_eq!(result(&path("current")), APP.to_string(), "root's link");
         lchown(path("current"), Some(OTHER), None).unwrap();
-        let error = told(&path("current"));
+        let error = result(&path("current"));
         assert!(
             error.contains("current belongs to user 61002") && error.contains("chown -h root"),
             "{error}"
@@ -245,13 +245,13 @@ mod tests {
         // The owner of one app links to the folder of another.
         symlink("../victim", path("app/site")).unwrap();
         lchown(path("app/site"), Some(APP), None).unwrap();
-        assert!(told(&path("app/site")).contains("belongs to user 61001"));
+        assert!(result(&path("app/site")).contains("belongs to user 61001"));
         // A folder below the link's target.
         folder(&path("victim/app"), APP, 0o755);
         symlink(path("victim"), path("releases")).unwrap();
-        assert!(told(&path("releases/app")).contains("victim belongs to user 61002"));
+        assert!(result(&path("releases/app")).contains("victim belongs to user 61002"));
         symlink("loop", path("loop")).unwrap();
-        assert!(told(&path("loop")).ends_with("has more than 40 links"));
+        assert!(result(&path("loop")).ends_with("has more than 40 links"));
     }
 
     #[test]
@@ -265,10 +265,10 @@ mod tests {
             folder(&path(name), 0, mode);
             chown(path(name), None, Some(OTHER)).unwrap();
             folder(&path(&format!("{name}/app")), APP, 0o755);
-            let error = told(&path(&format!("{name}/app")));
+            let error = result(&path(&format!("{name}/app")));
             assert!(error.contains(cure), "{name}: {error}");
         }
         folder(&path("open"), APP, 0o777);
-        assert!(told(&path("open")).contains("can be written by all users"));
+        assert!(result(&path("open")).contains("can be written by all users"));
     }
 }

@@ -45,7 +45,7 @@ impl RoutesService for Routes {
         self.tasks.spawn(async move {
             let mut watch = Some(watch);
             while let Some(current) = watch {
-                let End::Lagged = tell(current, &updates).await else { break };
+                let End::Lagged = send_updates(current, &updates).await else { break };
                 let Some(events) = events.upgrade() else { break };
                 watch = ask(&events, |reply| Event::Watch { reply }).await.ok();
             }
@@ -63,7 +63,7 @@ enum End {
     Left,
 }
 
-async fn tell(watch: Watch, updates: &Updates) -> End {
+async fn send_updates(watch: Watch, updates: &Updates) -> End {
     let Watch { version, routes, mut changes } = watch;
     let apps = routes.iter().map(|it| app(it)).collect();
     let snapshot = WatchResponse { version, update: Some(Update::Snapshot(Snapshot { apps })) };

@@ -33,7 +33,7 @@ impl Watched {
         write(self.folder.path(), file, text);
     }
 
-    async fn told(&mut self) -> String {
+    async fn next_reason(&mut self) -> String {
         let noticed = timeout(Duration::from_secs(20), self.watcher.next()).await.expect("a change is seen");
         match noticed {
             Noticed::Changed(changed) => changed.to_string(),
@@ -72,10 +72,10 @@ async fn code_templates_and_settings_are_watched() {
         "locale/de/LC_MESSAGES/django.mo",
     ] {
         app.write(file, "other");
-        assert_eq!(app.told().await, format!("{file} changed"));
+        assert_eq!(app.next_reason().await, format!("{file} changed"));
     }
     fs::remove_file(app.folder.path().join("app.py")).unwrap();
-    assert_eq!(app.told().await, "app.py changed");
+    assert_eq!(app.next_reason().await, "app.py changed");
 }
 
 #[tokio::test]
@@ -108,10 +108,10 @@ async fn generated_files_are_not_watched() {
     }
     // Only the last change is reported.
     app.write("app.py", "last");
-    assert_eq!(app.told().await, "app.py changed");
+    assert_eq!(app.next_reason().await, "app.py changed");
     // A package may also have such a name.
     app.write("media/__init__.py", "");
-    assert_eq!(app.told().await, "media/__init__.py and 1 more changed");
+    assert_eq!(app.next_reason().await, "media/__init__.py and 1 more changed");
 }
 
 #[tokio::test]
@@ -120,14 +120,14 @@ async fn a_save_is_reported_once_however_it_is_done() {
     // How vim and PyCharm save.
     app.write("app.py~", "22");
     fs::rename(app.folder.path().join("app.py~"), app.folder.path().join("app.py")).unwrap();
-    assert_eq!(app.told().await, "app.py changed");
+    assert_eq!(app.next_reason().await, "app.py changed");
     for text in ["333", "4444", "55555"] {
         app.write("views.py", text);
         app.write("app.py", text);
     }
-    assert_eq!(app.told().await, "app.py and 1 more changed");
+    assert_eq!(app.next_reason().await, "app.py and 1 more changed");
     app.write("views.py", "last");
-    assert_eq!(app.told().await, "views.py changed");
+    assert_eq!(app.next_reason().await, "views.py changed");
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn the_file_named_by_app_is_watched_whatever_its_name() {
     let mut app =
         Watched::with(&["production.ini"], |it| it.app = Some(it.directory.join("production.ini"))).await;
     app.write("production.ini", "other");
-    assert_eq!(app.told().await, "production.ini changed");
+    assert_eq!(app.next_reason().await, "production.ini changed");
 }
 
 #[tokio::test]
@@ -151,9 +151,9 @@ async fn a_replaced_folder_is_watched() {
     std::os::unix::fs::symlink("two", root.path().join("fresh")).unwrap();
     fs::rename(root.path().join("fresh"), &link).unwrap();
     let mut app = Watched { folder: root, watcher };
-    assert_eq!(app.told().await, "app.py changed");
+    assert_eq!(app.next_reason().await, "app.py changed");
     app.write("two/app.py", "another");
-    assert_eq!(app.told().await, "app.py changed");
+    assert_eq!(app.next_reason().await, "app.py changed");
 }
 
 #[tokio::test]
@@ -161,14 +161,14 @@ async fn files_are_polled_if_inotify_does_not_report_them() {
     let mut app = Watched::new(&["app.py"]).await;
     app.watcher.alarm = Alarm::Silent;
     app.write("app.py", "other");
-    assert_eq!(app.told().await, "app.py changed");
+    assert_eq!(app.next_reason().await, "app.py changed");
 }
 
 #[tokio::test]
 async fn a_new_interpreter_is_noticed() {
     let mut app = Watched::new(&["app.py"]).await;
     app.write("bin/python", "");
-    assert_eq!(app.told().await, "bin/python changed");
+    assert_eq!(app.next_reason().await, "bin/python changed");
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn an_edit_before_the_first_scan_is_noticed() {
     let since = SystemTime::now() - Duration::from_secs(60);
     write(folder.path(), "app.py", "");
     let watcher = sources(folder.path()).watch(Since::FailedStart(since));
-    assert_eq!(Watched { folder, watcher }.told().await, "app.py changed");
+    assert_eq!(Watched { folder, watcher }.next_reason().await, "app.py changed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,8 +220,8 @@ async fn without_inotify_watches_files_are_polled_and_the_limit_is_named() {
     }
     let watcher = sources(folder.path()).watch(now());
     let mut app = Watched { folder, watcher };
-    let told = app.told().await;
-    assert!(told.contains("raise fs.inotify.max_user_watches"), "{told}");
+    let reason = app.next_reason().await;
+    assert!(reason.contains("raise fs.inotify.max_user_watches"), "{reason}");
     app.write("c/c.py", "other");
-    assert_eq!(app.told().await, "c/c.py changed");
+    assert_eq!(app.next_reason().await, "c/c.py changed");
 }

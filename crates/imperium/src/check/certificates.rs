@@ -140,19 +140,19 @@ mod tests {
         write("README", "");
         fs::create_dir(folder.path().join("site")).unwrap();
         write("site/fullchain.pem", &both);
-        let told = |reader: Option<&Reader>| {
+        let problems = |reader: Option<&Reader>| {
             let problems = check(folder.path(), reader).into_iter();
             problems
                 .map(|it| it.to_string().replace(&format!("{}/", folder.path().display()), ""))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(told(None), Vec::<String>::new());
+        assert_eq!(problems(None), Vec::<String>::new());
         write("c.pem", "no PEM");
         write("d.pem", CHAIN);
         symlink("/no/such/chain.pem", folder.path().join("e.pem")).unwrap();
         let missing = "cannot be read: No such file or directory (os error 2)";
         assert_eq!(
-            told(None),
+            problems(None),
             [
                 "c.pem: holds no certificate: no line is `-----BEGIN CERTIFICATE-----`".to_owned(),
                 format!("d.key: {missing}"),
@@ -161,9 +161,9 @@ mod tests {
         );
         // Another user may read none of them.
         let nobody = Reader { uid: 65_534, groups: vec![65_534] };
-        assert!(told(Some(&nobody))[0].starts_with("a.pem: cannot be read by frontd's user: "));
+        assert!(problems(Some(&nobody))[0].starts_with("a.pem: cannot be read by frontd's user: "));
         let owner = folder.path().metadata().unwrap();
-        assert_eq!(told(Some(&Reader { uid: owner.uid(), groups: Vec::new() })), told(None));
+        assert_eq!(problems(Some(&Reader { uid: owner.uid(), groups: Vec::new() })), problems(None));
         let gone = check(Path::new("/no/such"), None);
         assert_eq!(gone[0].to_string(), format!("/no/such: {missing}"));
     }

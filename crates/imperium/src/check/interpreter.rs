@@ -160,25 +160,25 @@ async fn ask(program: &Path, user: User) -> io::Result<Answer> {
     unsafe { command.pre_exec(confine) };
     let mut child = command.spawn()?;
     let answered = timeout(LIMIT, async {
-        let mut said = Vec::new();
+        let mut output = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            stdout.take(LONGEST).read_to_end(&mut said).await?;
+            stdout.take(LONGEST).read_to_end(&mut output).await?;
         }
-        Ok(Answer::Ended(child.wait().await?, said))
+        Ok(Answer::Ended(child.wait().await?, output))
     });
     answered.await.unwrap_or(Ok(Answer::NoEnd))
 }
 
 /// What is wrong with the program, as the end of a sentence.
 fn judge(answer: &Answer) -> Option<String> {
-    let (status, said) = match answer {
+    let (status, output) = match answer {
         Answer::NotRun(error) => return Some(format!("cannot be run: {error}")),
         Answer::NoEnd => {
             return Some(format!("is no Python: it did not answer within {} s", LIMIT.as_secs()));
         }
-        Answer::Ended(status, said) => (status, String::from_utf8_lossy(said)),
+        Answer::Ended(status, output) => (status, String::from_utf8_lossy(output)),
     };
-    let words: Vec<_> = said.split(' ').collect();
+    let words: Vec<_> = output.split(' ').collect();
     let [MARK, implementation, major, minor, threads, version] = words.as_slice() else {
         return Some(format!("is no Python: it did not run a line of it ({status})"));
     };
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     /// What is reported about a program with this script.
-    fn told(script: &str) -> Option<String> {
+    fn problem(script: &str) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("python3");
         fs::write(&program, script).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn answers(words: &str) -> Option<String> {
-        told(&format!("#!/bin/sh\nprintf '%s' 'imperium {words}'\n"))
+        problem(&format!("#!/bin/sh\nprintf '%s' 'imperium {words}'\n"))
     }
 
     #[test]
@@ -226,8 +226,8 @@ mod tests {
             ("pypy 3 10 gil 3.10.14", "is pypy 3.10.14, and no CPython"),
             ("cpython three ten gil x", "is no Python: it has no version"),
         ] {
-            let told = answers(words).unwrap();
-            assert!(told.starts_with(expected), "{told}");
+            let problem = answers(words).unwrap();
+            assert!(problem.starts_with(expected), "{problem}");
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
             ("#!/bin/sh\nexec yes\n", "is no Python: it did not run a line of it (signal: 13 (SIGPIPE))"),
             ("#!/no/such/program\n", "cannot be run: No such file or directory (os error 2)"),
         ] {
-            assert_eq!(told(script).as_deref(), Some(expected), "{script}");
+            assert_eq!(problem(script).as_deref(), Some(expected), "{script}");
         }
     }
 
@@ -287,12 +287,12 @@ mod tests {
         let script = "#!/bin/sh\ngrep NoNewPrivs /proc/self/status\ncut -d' ' -f5-7 /proc/$$/stat\necho $$\n";
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let Answer::Ended(_, said) = block_on(ask(&program, User::Same)).unwrap().unwrap() else {
+        let Answer::Ended(_, output) = block_on(ask(&program, User::Same)).unwrap().unwrap() else {
             panic!("it does not end")
         };
-        let said = String::from_utf8(said).unwrap();
-        let words: Vec<_> = said.split_whitespace().collect();
-        let [_, privileges, group, session, terminal, pid] = words.as_slice() else { panic!("{said}") };
+        let output = String::from_utf8(output).unwrap();
+        let words: Vec<_> = output.split_whitespace().collect();
+        let [_, privileges, group, session, terminal, pid] = words.as_slice() else { panic!("{output}") };
         assert_eq!((*privileges, *group, *session, *terminal), ("1", *pid, *pid, "0"));
     }
 

@@ -22,7 +22,7 @@ fn check(files: &[(&str, &str)], paths: &[&str], expected: (&str, &str)) {
 
     let (mut stderr, mut stdout) = (Vec::new(), Vec::new());
     let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(200);
-    checked.tell(&handler, &mut stderr, &mut stdout).unwrap();
+    checked.print(&handler, &mut stderr, &mut stdout).unwrap();
     // As root, the interpreters of these apps aren't run, which adds a line.
     let stdout: Vec<u8> = stdout
         .split_inclusive(|it| *it == b'\n')
@@ -55,15 +55,15 @@ fn a_socket_path_that_is_too_long_is_reported() {
     fs::write(root.path().join("emperord.toml"), format!("run = '/{}'", "r".repeat(85))).unwrap();
     let layout = Layout::under(root.path()).unwrap();
     let checked = Checked::new(&[], &layout);
-    let told: Vec<_> = checked.problems.iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
+    let problems: Vec<_> = checked.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(
-        told[0].contains("blog-20.sock has 112 bytes, but the system allows only 107: choose a shorter"),
-        "{told:?}"
+        problems[0].contains("blog-20.sock has 112 bytes, but the system allows only 107: choose a shorter"),
+        "{problems:?}"
     );
     let vassal = Vassal::load(&file).unwrap();
     let expected = vassal.check_sockets(&emperord(&layout)).unwrap_err().to_string();
-    assert_eq!(told[0], expected);
+    assert_eq!(problems[0], expected);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn interpreters_that_were_not_run_are_listed_in_one_line() {
         ..Checked::default()
     };
     let mut stdout = Vec::new();
-    checked.tell(&GraphicalReportHandler::new(), &mut io::sink(), &mut stdout).unwrap();
+    checked.print(&GraphicalReportHandler::new(), &mut io::sink(), &mut stdout).unwrap();
     let expected =
         format!("interpreter not checked of blog, shop: {}\n2 files checked, all good\n", reason());
     assert_eq!(String::from_utf8(stdout).unwrap(), expected);

@@ -73,9 +73,9 @@ fn distributions(site_packages: &Path, wanted: &[String]) -> Vec<Distribution> {
 
 /// The names that it can be imported as.
 fn packages(info: &Path, name: &str) -> Vec<String> {
-    let told = read(&info.join("top_level.txt")).unwrap_or_default();
-    let told: Vec<_> = told.lines().map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect();
-    if told.is_empty() { vec![name.replace('-', "_")] } else { told }
+    let names = read(&info.join("top_level.txt")).unwrap_or_default();
+    let names: Vec<_> = names.lines().map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect();
+    if names.is_empty() { vec![name.replace('-', "_")] } else { names }
 }
 
 fn requirements(folder: &Path) -> Vec<String> {

@@ -197,8 +197,8 @@ mod tests {
                     async def create(\n    config: dict[str, int] = {}, *, x):\n    hidden = 1\n\
                     class App(Base):\n    def __call__(self, e, s): pass\n\
                     if __name__ == '__main__':\n    own = 1\nelse:\n    other = 2\n";
-        let told: Vec<_> =
-            bindings(&statements(text)).into_iter().map(|it| (it.line, told(&it.what))).collect();
+        let actual: Vec<_> =
+            bindings(&statements(text)).into_iter().map(|it| (it.line, actual(&it.what))).collect();
         let expected = [
             (1, "other"),
             (2, "app of shop"),
@@ -216,10 +216,10 @@ mod tests {
             (17, "other"),
             (18, "other = 2"),
         ];
-        assert_eq!(told, expected.map(|(line, text)| (line, text.to_owned())));
+        assert_eq!(actual, expected.map(|(line, text)| (line, text.to_owned())));
     }
 
-    fn told(what: &What) -> String {
+    fn actual(what: &What) -> String {
         match what {
             What::Assigned { name, value } => format!("{name} = {value}"),
             What::Function { name, parameters, .. } => format!("{name}/{}", parameters.len()),

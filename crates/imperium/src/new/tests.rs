@@ -12,8 +12,8 @@ fn new(files: &[(&str, &str)], arguments: &[&str]) -> (tempfile::TempDir, String
         fs::write(&path, text).unwrap();
         fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
-    let told = run_in(root.path(), arguments);
-    (root, told)
+    let error = run_in(root.path(), arguments);
+    (root, error)
 }
 
 fn run_in(root: &Path, arguments: &[&str]) -> String {
@@ -39,8 +39,8 @@ fn each_setting_is_explained() {
         ("My_Shop/.venv/pyvenv.cfg", "version = 3.11.2"),
         ("My_Shop/static/a.css", ""),
     ];
-    let (root, told) = new(&[&[FLASK], &venv[..]].concat(), &["--domain", "shop.example", "--dry-run"]);
-    assert_eq!(told, "");
+    let (root, error) = new(&[&[FLASK], &venv[..]].concat(), &["--domain", "shop.example", "--dry-run"]);
+    assert_eq!(error, "");
     assert!(!root.path().join("vassals").exists());
     assert_eq!(run_in(root.path(), &["--domain", "shop.example"]), "");
     let written = fs::read_to_string(root.path().join("vassals/my_shop.toml")).unwrap();
@@ -71,15 +71,15 @@ workers = 2
 #[test]
 fn an_app_whose_socket_path_is_too_long_is_not_written() {
     let run = format!("run = '/{}'", "r".repeat(85));
-    let (root, told) = new(&[FLASK, ("emperord.toml", &run)], &[]);
-    assert!(told.contains("my_shop.toml"), "{told}");
+    let (root, error) = new(&[FLASK, ("emperord.toml", &run)], &[]);
+    assert!(error.contains("my_shop.toml"), "{error}");
     assert!(!root.path().join("vassals/my_shop.toml").exists());
 }
 
 #[test]
 fn existing_files_are_not_overwritten() {
-    let (root, told) = new(&[FLASK], &["--name", "shop"]);
-    assert_eq!(told, "");
+    let (root, error) = new(&[FLASK], &["--name", "shop"]);
+    assert_eq!(error, "");
     let file = root.path().join("vassals/shop.toml");
     Vassal::load(&file).unwrap();
     let before = fs::read(&file).unwrap();
@@ -104,8 +104,8 @@ fn django_static_files_that_are_not_collected_yet() {
         ("My_Shop/shop/settings.py", settings),
         ("My_Shop/shop/wsgi.py", ""),
     ];
-    let (root, told) = new(&files, &[]);
-    assert_eq!(told, "");
+    let (root, error) = new(&files, &[]);
+    assert_eq!(error, "");
     let vassal = Vassal::load(&root.path().join("vassals/my_shop.toml")).unwrap();
     assert_eq!(
         (vassal.app.to_string().as_str(), vassal.domains[0].as_str()),
@@ -120,6 +120,6 @@ fn django_static_files_that_are_not_collected_yet() {
 
 #[test]
 fn a_folder_without_an_app_is_refused() {
-    let (_root, told) = new(&[("My_Shop/notes.txt", "")], &[]);
-    assert!(told.starts_with("inspect ROOT/My_Shop: ROOT/My_Shop has no Django project"), "{told}");
+    let (_root, error) = new(&[("My_Shop/notes.txt", "")], &[]);
+    assert!(error.starts_with("inspect ROOT/My_Shop: ROOT/My_Shop has no Django project"), "{error}");
 }

@@ -127,16 +127,16 @@ mod tests {
         let mut found = find(&[folder.path()]).unwrap();
         assert_eq!(found, Virtualenv { path: venv.clone(), version: String::new() });
         assert_eq!(found.lacks("Flask"), None);
-        let (shown, told) = (venv.display(), found.lacks("Django").unwrap());
+        let (shown, problem) = (venv.display(), found.lacks("Django").unwrap());
         assert!(
-            told.starts_with(&format!(
+            problem.starts_with(&format!(
                 "Django isn't installed in {shown}: run `{shown}/bin/pip install django`"
             )),
-            "{told}"
+            "{problem}"
         );
         fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nuv = 0.9.5\nversion_info = 3.12.1\n").unwrap();
-        let told = find(&[folder.path()]).unwrap().lacks("Django").unwrap();
-        assert!(told.contains(&format!("`uv pip install --python {shown} django`")), "{told}");
+        let problem = find(&[folder.path()]).unwrap().lacks("Django").unwrap();
+        assert!(problem.contains(&format!("`uv pip install --python {shown} django`")), "{problem}");
         fs::write(venv.join("pyvenv.cfg"), "home = /usr/bin\nversion = 3.9.2\n").unwrap();
         found = find(&[folder.path()]).unwrap();
         assert!(found.lacks("Flask").unwrap().contains("has Python 3.9.2, but 3.10 or newer is required"));

@@ -222,9 +222,9 @@ mod tests {
         let mut keys = Vec::new();
         leaves("", &serde_json::from_str(&example()).unwrap(), &mut keys);
         keys.sort();
-        let mut told: Vec<_> = MEANINGS.iter().map(|(key, _)| (*key).to_owned()).collect();
-        told.sort();
-        assert_eq!(told, keys.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
+        let mut described: Vec<_> = MEANINGS.iter().map(|(key, _)| (*key).to_owned()).collect();
+        described.sort();
+        assert_eq!(described, keys.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
         let mut text = "| key | type | meaning |\n|---|---|---|\n".to_owned();
         for (key, meaning) in MEANINGS {
             let (_, kind) = keys.iter().find(|(it, _)| it == key).unwrap();

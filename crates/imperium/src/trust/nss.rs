@@ -70,8 +70,8 @@ fn change_one(authority: &Authority, folder: &Path, undo: bool) -> Outcome {
 fn certutil(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("certutil").args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|it| it.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(said.lines().next().unwrap_or("nothing").to_owned()) }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(stderr.lines().next().unwrap_or("nothing").to_owned()) }
 }
 
 #[cfg(test)]

@@ -244,14 +244,14 @@ mod tests {
         let with = |state: app::State| {
             snapshot(&[App { domains: vec!["*".to_owned()], state: state.into(), ..named("shop", "/") }])
         };
-        let mut told = |state| announcer.one_app(&mut printed, Some(with(state)));
-        assert_eq!(told(app::State::Starting), "");
-        assert_eq!(told(app::State::Failed), "");
+        let mut printed_for = |state| announcer.one_app(&mut printed, Some(with(state)));
+        assert_eq!(printed_for(app::State::Starting), "");
+        assert_eq!(printed_for(app::State::Failed), "");
         assert_eq!(
-            told(app::State::Serving),
+            printed_for(app::State::Serving),
             "Serving http://127.0.0.1:8000/ and https://localhost:8443/ (CA /no/such/ca.pem)\n\
              Press Ctrl-C to stop, again to force quit\n"
         );
-        assert_eq!(told(app::State::Serving), "");
+        assert_eq!(printed_for(app::State::Serving), "");
     }
 }

@@ -114,8 +114,8 @@ mod tests {
     fn invalid_addresses_are_explained() {
         let refused = |text: &str| text.parse::<Listen>().unwrap_err().to_string();
         for text in ["", "on", "localhost", "http://localhost:80", "::1"] {
-            let told = refused(text);
-            assert!(told.contains("HOST:PORT") || text == "::1", "{text}: {told}");
+            let error = refused(text);
+            assert!(error.contains("HOST:PORT") || text == "::1", "{text}: {error}");
         }
         assert_eq!(refused("127.0.0.1:99999"), "`99999` is no port: choose one from 0 to 65535");
         assert_eq!(refused("99999"), "`99999` is no port: choose one from 0 to 65535");

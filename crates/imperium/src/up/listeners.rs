@@ -149,13 +149,13 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let error = Listeners::bind(&[("https", address)]).unwrap_err();
-        let told = error.to_string();
+        let message = error.to_string();
         assert!(
-            told.starts_with(&format!("listen for https on {address}: the port is taken by imperium")),
-            "{told}"
+            message.starts_with(&format!("listen for https on {address}: the port is taken by imperium")),
+            "{message}"
         );
         let pid = std::process::id();
-        assert!(told.ends_with(&format!("(pid {pid})")), "{told}");
+        assert!(message.ends_with(&format!("(pid {pid})")), "{message}");
         let cure = error.help().unwrap().to_string();
         assert!(cure.contains(&format!("kill {pid}")) && cure.contains("--https 127.0.0.1:"), "{cure}");
         let unseen = BindError { name: "http", owner: None, ..error };

@@ -25,7 +25,7 @@ pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 /// Any free port: nobody needs to know it.
 pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What is said of the app on the command line.
+/// What is options of the app on the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OneApp {
     /// Run this one app, without a configuration file: `app.py`, `app.py:callable` or `module:callable`
@@ -103,7 +103,7 @@ impl OneApp {
             .into_diagnostic()
             .wrap_err_with(|| format!("write {}", file.display()))?;
         if let Err(error) = keep_authority(&layout) {
-            warn!(%error, "the CA is not kept: browsers have to be told of a new one after each start");
+            warn!(%error, "the CA is not kept: browsers have to trust a new one after each start");
         }
         Ok((root, format!("Imperium {} runs {app} with {python}\n", version::SHORT)))
     }
@@ -281,7 +281,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("assets")).unwrap();
         fs::write(folder.path().join("app.py"), "").unwrap();
-        let said = OneApp {
+        let options = OneApp {
             app: Some("app.py".to_owned()),
             workers: Some(3),
             threads: Some(4),
@@ -290,8 +290,8 @@ mod tests {
             env_file: None,
             no_reload: false,
         };
-        assert_eq!(said.frontd_file(), "access_log = \"stderr\"\n");
-        let text = |runs_as| said.vassal_file("app.py", folder.path(), None, runs_as);
+        assert_eq!(options.frontd_file(), "access_log = \"stderr\"\n");
+        let text = |runs_as| options.vassal_file("app.py", folder.path(), None, runs_as);
         let parse = |text: &str| Vassal::parse(Path::new("app.toml"), text).unwrap();
         // Root has to be named explicitly.
         let by_root = parse(&text(RunsAs::of(true)));
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!((vassal.workers, vassal.threads, vassal.python), (3, 4, Python::Default));
         assert_eq!(vassal.directory, folder.path());
         assert!(vassal.reload.watch);
-        let fixed = OneApp { no_reload: true, ..said.clone() };
+        let fixed = OneApp { no_reload: true, ..options.clone() };
         let text = fixed.vassal_file("app.py", folder.path(), None, RunsAs::Starter);
         assert!(!parse(&text).reload.watch);
         let folders: Vec<_> =
@@ -315,8 +315,8 @@ mod tests {
         let shown = folder.path().display();
         assert_eq!(parse_static(&format!("/a/={shown}")), Ok(("/a/".to_owned(), folder.path().to_owned())));
         assert_eq!(parse_static("/a/=no/such"), Err("there is no folder `no/such`".to_owned()));
-        let told = parse_static(&format!("/a={shown}")).unwrap_err();
-        assert_eq!(told, "`/a` must begin and end with `/`: write \"/a/\"");
+        let error = parse_static(&format!("/a={shown}")).unwrap_err();
+        assert_eq!(error, "`/a` must begin and end with `/`: write \"/a/\"");
         for text in ["", "/a/", "/a/="] {
             assert_eq!(parse_static(text), Err("write it as `/static/=FOLDER`".to_owned()), "{text}");
         }

@@ -36,7 +36,7 @@ pub(crate) struct MissingError {
 
 /// Arguments of both daemons.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Told<'a> {
+pub(crate) struct Options<'a> {
     pub(crate) root: &'a Path,
     pub(crate) log_format: Format,
     /// The file that keeps the last lines of the log.
@@ -72,12 +72,12 @@ impl Programs {
 
     /// It is stopped with SIGINT, since after SIGTERM it would leave its workers running for the next
     /// emperord.
-    pub(crate) fn emperord(&self, told: Told<'_>, pages: Pages) -> Program {
+    pub(crate) fn emperord(&self, options: Options<'_>, pages: Pages) -> Program {
         Program {
             name: EMPEROR,
             path: self.emperord.clone(),
-            arguments: told.arguments().chain(pages.argument()).collect(),
-            log_copy: told.log_copy.to_owned(),
+            arguments: options.arguments().chain(pages.argument()).collect(),
+            log_copy: options.log_copy.to_owned(),
             listeners: Listeners::default(),
             stop: Signal::INT,
             succession: Succession::AtEnd,
@@ -85,12 +85,12 @@ impl Programs {
     }
 
     /// The front server, which serves `listeners`.
-    pub(crate) fn frontd(&self, told: Told<'_>, pages: Pages, listeners: Listeners) -> Program {
+    pub(crate) fn frontd(&self, options: Options<'_>, pages: Pages, listeners: Listeners) -> Program {
         Program {
             name: FRONT,
             path: self.frontd.clone(),
-            arguments: told.arguments().chain(pages.argument()).collect(),
-            log_copy: told.log_copy.to_owned(),
+            arguments: options.arguments().chain(pages.argument()).collect(),
+            log_copy: options.log_copy.to_owned(),
             listeners,
             stop: Signal::TERM,
             succession: Succession::AtDrain,
@@ -106,7 +106,7 @@ fn folder_for(command: &Path) -> PathBuf {
     private.filter(|it| it.join(EMPEROR).is_file()).unwrap_or_else(|| folder.to_owned())
 }
 
-impl Told<'_> {
+impl Options<'_> {
     fn arguments(self) -> impl Iterator<Item = OsString> {
         let format = self.log_format.name();
         ["--root".into(), self.root.into(), "--log-format".into(), format.into()].into_iter()

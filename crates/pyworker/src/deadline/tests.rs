@@ -178,5 +178,5 @@ fn only_responses_in_progress_are_interrupted_without_a_client() {
     let deadline = answering();
     assert_eq!(gone(&deadline, 1), Found::Nothing);
     deadline.close();
-    assert_eq!(gone(&deadline, 9), Found::Nothing, "the app was told, and cleans up");
+    assert_eq!(gone(&deadline, 9), Found::Nothing, "the exception was raised, and the app cleans up");
 }

@@ -251,8 +251,8 @@ mod tests {
             ("500 €", 500, ""),
         ] {
             let head = head(status, &[]).unwrap();
-            let told: String = head.reason.iter().copied().map(char::from).collect();
-            assert_eq!((head.status, &*told), (expected, reason), "{status}");
+            let actual: String = head.reason.iter().copied().map(char::from).collect();
+            assert_eq!((head.status, &*actual), (expected, reason), "{status}");
         }
         for bad in [
             "",
@@ -311,8 +311,8 @@ mod tests {
         for lengths in [&["12", "12"][..], &["12, 12"], &["12 ,12", "12"]] {
             let lengths: Vec<_> = lengths.iter().map(|it| ("Content-Length", *it)).collect();
             let head = head("200 OK", &lengths).unwrap();
-            let told: Vec<_> = head.headers.iter().map(|it| &*it.value).collect();
-            assert_eq!((head.content_length, &*told), (Some(12), &[&b"12"[..]][..]), "{lengths:?}");
+            let actual: Vec<_> = head.headers.iter().map(|it| &*it.value).collect();
+            assert_eq!((head.content_length, &*actual), (Some(12), &[&b"12"[..]][..]), "{lengths:?}");
         }
     }
 

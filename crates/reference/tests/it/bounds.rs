@@ -92,10 +92,10 @@ fn beyond(kind: Kind) -> Vec<String> {
 fn a_wrong_value_is_reported_with_the_keys_description() {
     let layout = Layout::under(Path::new("/r")).unwrap();
     let source = Source { path: "/r/frontd.toml".into(), text: "shards = 0".to_owned() };
-    let told = FrontdConfig::parse(source, &layout).unwrap_err().to_string();
+    let actual = FrontdConfig::parse(source, &layout).unwrap_err().to_string();
     let expected = "/r/frontd.toml:1:10: `shards` must be a whole number from 1 to 256, not 0: it sets the number of \
                     threads, each with its own accept loop";
-    assert_eq!(told, expected);
+    assert_eq!(actual, expected);
     let source = Source { path: "/r/x.toml".into(), text: String::new() };
     assert!(Document::parse(source, config::frontd::SCHEMA).is_ok());
 }

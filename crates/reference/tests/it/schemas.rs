@@ -40,8 +40,8 @@ fn mistakes_are_reported() {
         ("frontd", "access_log = true", "frontd.access_log: not among the choices"),
         ("frontd", "[limits]\nheader = 3", "frontd.limits.header: none of the alternatives"),
     ];
-    for (name, text, told) in cases {
-        assert_eq!(validate(&schema(name), &value(text), name), [told.to_owned()], "{text}");
+    for (name, text, expected) in cases {
+        assert_eq!(validate(&schema(name), &value(text), name), [expected.to_owned()], "{text}");
     }
 }
 
@@ -61,13 +61,13 @@ fn value(text: &str) -> Value {
 
 /// Validates the keywords that the schemas use, except `pattern`.
 fn validate(schema: &Value, value: &Value, path: &str) -> Vec<String> {
-    let told = |what: &str| vec![format!("{path}: {what}")];
+    let problem = |what: &str| vec![format!("{path}: {what}")];
     if let Some(schemas) = schema["anyOf"].as_array() {
         let fits = schemas.iter().any(|it| validate(it, value, path).is_empty());
-        return if fits { Vec::new() } else { told("none of the alternatives") };
+        return if fits { Vec::new() } else { problem("none of the alternatives") };
     }
     if let Some(choices) = schema["enum"].as_array() {
-        return if choices.contains(value) { Vec::new() } else { told("not among the choices") };
+        return if choices.contains(value) { Vec::new() } else { problem("not among the choices") };
     }
     let kind = schema["type"].as_str().unwrap();
     let is_right = match kind {
@@ -80,13 +80,13 @@ fn validate(schema: &Value, value: &Value, path: &str) -> Vec<String> {
         other => panic!("unknown type {other}"),
     };
     if !is_right {
-        return told(&format!("not of type {kind}"));
+        return problem(&format!("not of type {kind}"));
     }
     if value.as_f64() < schema["minimum"].as_f64() {
-        return told("below the minimum");
+        return problem("below the minimum");
     }
     if schema["maximum"].as_f64().is_some_and(|it| value.as_f64() > Some(it)) {
-        return told("above the maximum");
+        return problem("above the maximum");
     }
     let elements = value.as_array().into_iter().flatten();
     let mut wrong: Vec<_> = elements.flat_map(|it| validate(&schema["items"], it, path)).collect();

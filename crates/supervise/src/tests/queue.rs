@@ -31,12 +31,12 @@ impl Machine {
             first_ready: Vec::new(),
         };
         for app in 0..apps {
-            machine.tell(app, Event::Wanted { generation: 1, workers, limits }, 1500, now);
+            machine.handle(app, Event::Wanted { generation: 1, workers, limits }, 1500, now);
         }
         machine
     }
 
-    fn tell(&mut self, app: usize, event: Event, work: u64, now: Instant) {
+    fn handle(&mut self, app: usize, event: Event, work: u64, now: Instant) {
         for action in self.apps.get_mut(&app).unwrap().handle(event, now) {
             match action {
                 Action::Spawn { number, .. } => drop(self.left.insert((app, number), work)),
@@ -60,7 +60,7 @@ impl Machine {
             let demand: Vec<_> =
                 self.apps.iter().filter_map(|(app, it)| Some((*app, it.demand(now)?))).collect();
             let Some(app) = self.queue.next(self.running(), demand) else { break };
-            self.tell(app, Event::MayStart, work(app), now);
+            self.handle(app, Event::MayStart, work(app), now);
         }
         self.most_at_once = self.most_at_once.max(self.left.len());
     }
@@ -77,10 +77,10 @@ impl Machine {
             if !self.first_ready.contains(&app) {
                 self.first_ready.push(app);
             }
-            self.tell(app, Event::Ready { number }, 0, now);
+            self.handle(app, Event::Ready { number }, 0, now);
         }
         for app in 0..self.apps.len() {
-            self.tell(app, Event::Tick, 0, now);
+            self.handle(app, Event::Tick, 0, now);
         }
     }
 }
@@ -130,7 +130,7 @@ fn hanging_apps_do_not_prevent_others_from_replacing_a_worker() {
         assert!(step < 10_000, "the apps that work never came up");
     }
     machine.step(work, at(step));
-    machine.tell(1, Event::Exited { number: 1, exit: Exit::Crashed }, 0, at(step));
+    machine.handle(1, Event::Exited { number: 1, exit: Exit::Crashed }, 0, at(step));
     machine.step(work, at(step));
     assert!(machine.left.contains_key(&(1, 1)), "it waits for those that hang");
 }
@@ -164,7 +164,7 @@ fn hanging_apps_do_not_delay_a_reload() {
         step += 1;
     }
     let killed = machine.killed;
-    machine.tell(0, Event::Wanted { generation: 2, workers: 1, limits: LIMITS }, 0, at(step));
+    machine.handle(0, Event::Wanted { generation: 2, workers: 1, limits: LIMITS }, 0, at(step));
     while !machine.apps[&0].is_proven() {
         machine.step(work, at(step));
         step += 1;

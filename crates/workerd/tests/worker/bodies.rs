@@ -125,7 +125,7 @@ def application(environ, start_response):
         let end = loop {
             match within(call.chunk()).await {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => panic!("{path} ended as if it were whole"),
+                Ok(None) => panic!("{path} ended as if it were complete"),
                 Err(status) => break status,
             }
         };

@@ -91,11 +91,11 @@ import os, signal
 def application(environ, start_response):
     os.kill(os.getpid(), signal.SIGKILL)
 "#;
-    for (method, told) in [("GET", false), ("POST", true), ("DELETE", true)] {
+    for (method, is_reported) in [("GET", false), ("POST", true), ("DELETE", true)] {
         let worker = App::new(app).ready().await;
         let mut front = worker.front(1).await;
         let id = front.send(request(method, "/")).await;
-        if told {
+        if is_reported {
             assert!(
                 matches!(within(front.next()).await, Some(Message::Begun(begun)) if begun.id == id),
                 "{method}"

@@ -52,19 +52,19 @@ impl Front {
     /// Sends a request, and returns its id.
     pub(crate) async fn send(&mut self, request: Request) -> u64 {
         self.last_id += 1;
-        self.say(serve_request::Message::Request(Request { id: self.last_id, ..request })).await;
+        self.send_message(serve_request::Message::Request(Request { id: self.last_id, ..request })).await;
         self.last_id
     }
 
     pub(crate) async fn recall(&self, id: u64) {
-        self.say(serve_request::Message::Recall(Recall { id })).await;
+        self.send_message(serve_request::Message::Recall(Recall { id })).await;
     }
 
     pub(crate) async fn cancel(&self, id: u64) {
-        self.say(serve_request::Message::Cancel(Cancel { id })).await;
+        self.send_message(serve_request::Message::Cancel(Cancel { id })).await;
     }
 
-    async fn say(&self, message: serve_request::Message) {
+    async fn send_message(&self, message: serve_request::Message) {
         let requests = self.requests.as_ref().expect("not half-closed");
         requests.send(ServeRequest { message: Some(message) }).await.unwrap();
     }

@@ -44,7 +44,7 @@ def application(environ, start_response):
         note("app", write_piece, b"piece")
         return []
     helper = {"/read": read, "/write": write}[path]
-    # So that the helper is told first.
+    # So that the helper is notified first.
     if threading.current_thread() is threading.main_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNAL)
     thread = threading.Thread(target=note, args=("helper", helper, environ, write_piece))

@@ -151,11 +151,11 @@ impl Worker {
     /// Its next message. If it has exited, the log contains the reason.
     async fn next_message(&mut self) -> Message {
         let ended = tokio::select! {
-            told = within(self.emperor.next_message()) => return told,
+            message = within(self.emperor.next_message()) => return message,
             ended = self.child.wait() => ended.unwrap(),
         };
         match timeout(IN_TRANSIT, self.emperor.next_message()).await {
-            Ok(told) => told,
+            Ok(message) => message,
             Err(_) => panic!("it ended with {ended}:\n{}", self.log().await),
         }
     }

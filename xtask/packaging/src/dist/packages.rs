@@ -63,7 +63,7 @@ fn read(package: &Value, ours: bool, needs: &[&str]) -> anyhow::Result<Package> 
     let manifest = PathBuf::from(text("manifest_path").context("a package without a manifest")?);
     Ok(Package {
         version: text("version").context("a package without a version")?,
-        licence: text("license").with_context(|| format!("{name} does not say its licence"))?,
+        licence: text("license").with_context(|| format!("{name} has no license"))?,
         folder: manifest.parent().context("a manifest without a folder")?.to_owned(),
         ours,
         needs: needs.iter().map(|&id| id.to_owned()).collect(),

@@ -74,8 +74,8 @@ async fn the_manager_gets_a_changed_stop_limit_and_reports_exits() {
 
     Process::open(pid).unwrap().signal(rustix::process::Signal::KILL);
     let status = emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
-    let told = format!("worker blog-1 exited with status {STATUS}");
-    assert!(status.last_error.starts_with(&told), "{}", status.last_error);
+    let expected = format!("worker blog-1 exited with status {STATUS}");
+    assert!(status.last_error.starts_with(&expected), "{}", status.last_error);
 }
 
 #[tokio::test]
@@ -83,21 +83,21 @@ async fn a_worker_gets_sigterm_if_the_manager_cannot_stop_it() {
     // The worker's parent prints how it exited. It isn't a child of this process, which would reap it as an
     // unknown orphan.
     let script = "(sleep 1000 & echo $!; wait $!; echo $?) &";
-    let (told, shell) = pipe().unwrap();
+    let (output, shell) = pipe().unwrap();
     assert!(Command::new("sh").args(["-c", script]).stdout(shell).status().unwrap().success());
-    let mut told = BufReader::new(told).lines().map(Result::unwrap);
+    let mut output = BufReader::new(output).lines().map(Result::unwrap);
 
     let (root, manager) = (Root::new(), Manager::default());
     root.write("blog", 1, "");
     let emperor = Emperor::start_with(&root, Arc::new(manager.clone()));
     manager.asked(&["start blog-1"]).await;
-    emperor.spec("blog", 1, told.next().unwrap().parse().unwrap()).await.unwrap();
+    emperor.spec("blog", 1, output.next().unwrap().parse().unwrap()).await.unwrap();
 
     manager.breaks();
     root.delete("blog");
     manager.asked(&["start blog-1", "stop blog-1", "forget blog"]).await;
     let sigterm = 128 + 15;
-    assert_eq!(told.next(), Some(sigterm.to_string()));
+    assert_eq!(output.next(), Some(sigterm.to_string()));
 }
 
 /// Starts a process whose exit status isn't reported to this one, like those of systemd.

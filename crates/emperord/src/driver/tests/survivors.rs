@@ -64,8 +64,8 @@ async fn a_process_of_another_user_is_not_adopted() {
     while !is_nobody(nobody.id()) {
         tokio::task::yield_now().await;
     }
-    let mut stranger = Worker::attach_serving_as(&emperor, "blog", 1, nobody.id()).await;
-    assert!(matches!(stranger.commands.recv().await, Some(Command::Drain(_))));
+    let mut other = Worker::attach_serving_as(&emperor, "blog", 1, nobody.id()).await;
+    assert!(matches!(other.commands.recv().await, Some(Command::Drain(_))));
     nobody.kill().unwrap();
     nobody.wait().unwrap();
 }

@@ -89,7 +89,7 @@ pub(super) async fn start(unit: String) -> Result<(), JobError> {
         Ok(Some(why)) => Err(JobError::Refused(format!("{why} (see `systemctl status {unit}`)"))),
         Ok(None) => Err(error),
         Err(asked) => {
-            tracing::debug!(unit, error = %asked, "systemd does not tell why it was not started");
+            tracing::debug!(unit, error = %asked, "systemd does not report why it was not started");
             Err(error)
         }
     }
@@ -117,7 +117,7 @@ pub(super) async fn reset_failed(app: VassalName) -> Result<(), JobError> {
 /// Returns how the process of a unit exited. Unknown if the unit no longer exists, as after a clean exit.
 pub(super) async fn ending(unit: String, pid: u32) -> Ending {
     last_ending(&unit, pid).await.unwrap_or_else(|error| {
-        tracing::debug!(unit, %error, "systemd does not tell how it ended");
+        tracing::debug!(unit, %error, "systemd does not report how it exited");
         Ending::Unknown
     })
 }

@@ -94,15 +94,16 @@ mod tests {
 
     #[test]
     fn settings_are_converted_to_a_drop_in() {
-        let told = drop_in("user = 'web'\n[limits]\nmemory = '300 MB'\ncpu = '150%'\n[timeouts]\nstop = 60")
-            .unwrap();
+        let actual =
+            drop_in("user = 'web'\n[limits]\nmemory = '300 MB'\ncpu = '150%'\n[timeouts]\nstop = 60")
+                .unwrap();
         let expected = "# Written by emperord from what the file of blog says. Changes here are lost.\n[Service]\nUser=web\n\
             ExecStartPre=+/usr/bin/install -d -o web -g 990 -m 2750 /proc/self/blog\nTimeoutStopSec=65\n\
             MemoryMax=300000000\nCPUQuota=150%\n";
-        assert_eq!(told, expected);
+        assert_eq!(actual, expected);
         for (stop, limit) in [("", 35), ("[timeouts]\nstop = 1", 6)] {
-            let told = drop_in(&format!("user = 'web'\n{stop}")).unwrap();
-            assert!(told.ends_with(&format!("\nTimeoutStopSec={limit}\n")), "{told}");
+            let actual = drop_in(&format!("user = 'web'\n{stop}")).unwrap();
+            assert!(actual.ends_with(&format!("\nTimeoutStopSec={limit}\n")), "{actual}");
         }
     }
 

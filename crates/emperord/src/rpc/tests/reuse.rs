@@ -17,7 +17,7 @@ use super::*;
 /// The number of attempts to give a worker the pid: threads of the test take pids too.
 const TRIES: usize = 50;
 
-/// A process that makes a connection, and exits when told to.
+/// A process that makes a connection, and exits when output to.
 struct Connector {
     process: Child,
     connection: OwnedFd,
@@ -100,8 +100,8 @@ fn a_process_with_the_reused_pid_of_another_apps_worker_is_refused() {
         .args(["--exact", "rpc::tests::reuse::in_a_pid_namespace", "--ignored", "--nocapture"])
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&inside.stdout);
-    assert!(inside.status.success() && told.contains("1 passed"), "{inside:?}");
+    let output = String::from_utf8_lossy(&inside.stdout);
+    assert!(inside.status.success() && output.contains("1 passed"), "{inside:?}");
 }
 
 #[tokio::test]

@@ -117,8 +117,8 @@ fn hard_links_are_not_broken() {
     let (folder, path) = file();
     let other = folder.path().join("other");
     fs::hard_link(&path, &other).unwrap();
-    let told = replace(&path, BEFORE, AFTER).unwrap_err().to_string();
-    assert_eq!(told, "it has 2 names (hard links), which a replacement would part: edit it by hand");
+    let error = replace(&path, BEFORE, AFTER).unwrap_err().to_string();
+    assert_eq!(error, "it has 2 names (hard links), which a replacement would part: edit it by hand");
     assert_text(&path, BEFORE);
     assert_eq!(fs::metadata(&path).unwrap().ino(), fs::metadata(&other).unwrap().ino());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
@@ -166,8 +166,8 @@ fn an_owner_that_cannot_be_kept_leaves_the_file_untouched() {
 #[ignore = "run by the test above, as another user"]
 fn as_another_user() {
     let path = PathBuf::from(std::env::var_os("REPLACED").unwrap());
-    let told = replace(&path, BEFORE, AFTER).unwrap_err().to_string();
-    assert!(told.starts_with("keep the owner 0 and group 0 of the file: "), "{told}");
+    let error = replace(&path, BEFORE, AFTER).unwrap_err().to_string();
+    assert!(error.starts_with("keep the owner 0 and group 0 of the file: "), "{error}");
 }
 
 /// Runs one of the tests below with restricted capabilities or limits.
@@ -176,8 +176,8 @@ fn run_ignored(test: &str, path: &Path, confined: &str) {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).env("REPLACED", path);
     let output = command.output().unwrap();
-    let told = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
+    let error = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&error));
 }
 
 /// Like root in emperord's own unit, which lacks CAP_CHOWN.
@@ -225,7 +225,7 @@ fn with_little_room() {
     let state = fs::metadata(&path).unwrap();
     let error = || ReplaceError::Owner { uid: 1, gid: 2, source: io::ErrorKind::PermissionDenied.into() };
     let long = "#".repeat(4096);
-    let told = overwrite(&folder, name, &state, BEFORE, &long, error()).unwrap_err();
-    assert!(matches!(told, ReplaceError::Io(_)), "{told}");
+    let error = overwrite(&folder, name, &state, BEFORE, &long, error()).unwrap_err();
+    assert!(matches!(error, ReplaceError::Io(_)), "{error}");
     assert_text(&path, BEFORE);
 }

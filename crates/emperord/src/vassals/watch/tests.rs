@@ -111,11 +111,11 @@ async fn a_rename_reports_the_removal_first() {
         let mut folder = open(&[(&format!("{from}.toml"), GOOD)]);
         let path = folder.path.path();
         fs::rename(path.join(format!("{from}.toml")), path.join(format!("{to}.toml"))).unwrap();
-        let mut told = folder.next().await;
-        if !told.contains(", ") {
-            told = format!("{told}, {}", folder.next().await);
+        let mut seen = folder.next().await;
+        if !seen.contains(", ") {
+            seen = format!("{seen}, {}", folder.next().await);
         }
-        assert_eq!(told, format!("{from} gone, {to} edited to 2"));
+        assert_eq!(seen, format!("{from} gone, {to} edited to 2"));
     }
 }
 
@@ -223,11 +223,11 @@ async fn a_link_to_another_folder_is_followed() {
     let (mut vassals, _) = Vassals::open(&link).unwrap();
     std::os::unix::fs::symlink("two", &fresh).unwrap();
     fs::rename(&fresh, &link).unwrap();
-    let mut told = Vec::new();
-    while !told.contains(&"c edited to 2".to_owned()) {
-        told.extend(vassals.changes().await.iter().map(text));
+    let mut seen = Vec::new();
+    while !seen.contains(&"c edited to 2".to_owned()) {
+        seen.extend(vassals.changes().await.iter().map(text));
     }
-    assert!(told.contains(&"b missing: replaced".to_owned()), "{told:?}");
+    assert!(seen.contains(&"b missing: replaced".to_owned()), "{seen:?}");
     fs::remove_file(root.path().join("two/c.toml")).unwrap();
     assert_eq!(vassals.changes().await.iter().map(text).collect::<Vec<_>>(), ["c gone"]);
 }

@@ -12,7 +12,7 @@ fn check(files: &[(&str, &str)], expected: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let told = match find(&Project::look(folder.path()), None) {
+    let actual = match find(&Project::look(folder.path()), None) {
         Ok(found) => {
             let directory = found.directory.strip_prefix(folder.path()).unwrap().display().to_string();
             let directory = if directory.is_empty() { directory } else { format!(" in {directory}") };
@@ -20,7 +20,7 @@ fn check(files: &[(&str, &str)], expected: &str) {
         }
         Err(wrong) => wrong.to_string().replace(folder.path().to_str().unwrap(), "/srv/shop"),
     };
-    assert_eq!(told, expected);
+    assert_eq!(actual, expected);
 }
 
 #[test]

@@ -21,11 +21,11 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
         deploy(container, more)?;
         let what = format!("the status says {message}");
         let mut last = String::new();
-        let heard = until(&what, async || {
+        let reported = until(&what, async || {
             last = container.run("imperium status || true")?;
             Ok(last.contains(message).then_some(()))
         });
-        heard.await.context(last)?;
+        reported.await.context(last)?;
         answers(container, "blog").await?;
     }
     // Started, but removed before it was ready.
