@@ -23,7 +23,7 @@ pub(crate) enum AdminError {
         socket: PathBuf,
         source: io::Error,
         #[help]
-        cure: &'static str,
+        hint: &'static str,
     },
     /// The connection broke, or the answer didn't come in time.
     #[error("emperord at {} didn't answer: {cause}", socket.display())]
@@ -64,7 +64,7 @@ impl AdminError {
         let socket = socket.to_owned();
         // Only transport errors have a source. emperord's own answers have none.
         match (status.source().is_some(), connect_error(&status)) {
-            (_, Some(source)) => Self::Unreachable { socket, cure: cure(source.kind()), source },
+            (_, Some(source)) => Self::Unreachable { socket, hint: hint(source.kind()), source },
             (true, None) => Self::Broken { socket, cause: root_cause(&status) },
             (false, None) => Self::Refused(status),
         }
@@ -91,7 +91,7 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
     std::iter::successors(Some(error), |&it| it.source()).last().unwrap_or(error).to_string()
 }
 
-fn cure(kind: io::ErrorKind) -> &'static str {
+fn hint(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::PermissionDenied => "ask as root, or as a member of the group that owns the socket",
         _ => {

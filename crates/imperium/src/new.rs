@@ -62,8 +62,8 @@ enum NewError {
     #[diagnostic(help("choose another name with `--name`, or edit that file"))]
     Exists(PathBuf),
     #[error("write {}: {source}", .file.display())]
-    #[diagnostic(help("{cure}"))]
-    Denied { file: PathBuf, source: io::Error, cure: String },
+    #[diagnostic(help("{hint}"))]
+    Denied { file: PathBuf, source: io::Error, hint: String },
     #[error("the app can't be named after {}", .0.display())]
     #[diagnostic(help("choose a name with `--name`"))]
     NoName(PathBuf),
@@ -166,7 +166,7 @@ fn check(file: &Path, text: &str, layout: &Layout) -> miette::Result<()> {
 
 /// Explains who may write: only root to the system's folder, anybody to a root of their own.
 fn denied(file: &Path, source: io::Error) -> NewError {
-    let cure = match source.kind() {
+    let hint = match source.kind() {
         io::ErrorKind::PermissionDenied if file.starts_with(Layout::system().etc) => {
             "to add the app to this machine, use `sudo`; to write elsewhere, use `--root DIR`, which `imperium up --root \
              DIR` then runs; to only print the file, use `--dry-run`"
@@ -174,7 +174,7 @@ fn denied(file: &Path, source: io::Error) -> NewError {
         io::ErrorKind::PermissionDenied => "choose a folder that you can write to: --root DIR",
         _ => "choose another folder: --root DIR",
     };
-    NewError::Denied { file: file.to_owned(), source, cure: cure.to_owned() }
+    NewError::Denied { file: file.to_owned(), source, hint: hint.to_owned() }
 }
 
 /// Writes the file in one step, since emperord watches the folder.

@@ -20,7 +20,7 @@ const BAD: &str = "torn";
 async fn a_bad_certificate_does_not_affect_others() -> anyhow::Result<()> {
     stack::with([Vassal::wsgi(&Place::of_tests()?)], async |stack| {
         fs::create_dir(folder(stack))?;
-        let [first, other, mended] = [issue("wsgi")?, issue("other")?, issue("wsgi")?];
+        let [first, other, fixed] = [issue("wsgi")?, issue("other")?, issue("wsgi")?];
         put(stack, "bad.pem", BAD)?;
         put(stack, "alone.crt", &other.chain)?;
         put(stack, "good.pem", &first.pem())?;
@@ -38,11 +38,11 @@ async fn a_bad_certificate_does_not_affect_others() -> anyhow::Result<()> {
         stack.logged(&["WARN frontd", "stays in use", "good.pem"]).await?;
         first.client(stack)?.get("/hello").await?.expect(200)?;
 
-        put(stack, "good.pem", &mended.pem())?;
+        put(stack, "good.pem", &fixed.pem())?;
         reload(stack).await?;
-        mended.is_shown(stack).await?;
+        fixed.is_shown(stack).await?;
         ensure!(first.client(stack)?.connect().await.is_err(), "the former certificate is shown yet");
-        mended.client(stack)?.get("/hello").await?.expect(200).map(drop)
+        fixed.client(stack)?.get("/hello").await?.expect(200).map(drop)
     })
     .await
 }

@@ -63,14 +63,14 @@ async fn several_threads_are_refused_if_they_are_greenlets() -> anyhow::Result<(
             }
             ensure!(seen.len() == threads as usize, "{name} ran on {seen:?}");
         }
-        for (name, patch, cure) in [
+        for (name, patch, hint) in [
             ("gevents", GEVENT, "gevent.monkey.patch_all(thread=False)"),
             ("eventlets", EVENTLET, "eventlet.monkey_patch(thread=False)"),
         ] {
             for (number, preload) in ["false", "true"].into_iter().enumerate() {
                 let name = format!("{name}-{number}");
                 stack.put(&app(&name, patch, 4)?.key(&format!("preload = {preload}")))?;
-                let refused = |app: &App| app.state != "running" && app.error().contains(cure);
+                let refused = |app: &App| app.state != "running" && app.error().contains(hint);
                 let status = stack.until(&name, "it is refused", refused).await?;
                 ensure!(
                     status.error().contains("write `threads = 1` and more `workers`"),

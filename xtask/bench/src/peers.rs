@@ -101,11 +101,11 @@ fn from_pypi(server: Server, place: &Place) -> anyhow::Result<()> {
     step("peers", &format!("{requirement}, target/bench/venv"), || {
         let mut pip = Command::new(place.venv.join("bin/python"));
         pip.args(["-m", "pip", "install", "--disable-pip-version-check", requirement]);
-        pip.quietly().with_context(|| cure(server))
+        pip.quietly().with_context(|| hint(server))
     })
 }
 
-fn cure(server: Server) -> String {
+fn hint(server: Server) -> String {
     let requirement = server.requirement();
     match server {
         Server::Uwsgi => {

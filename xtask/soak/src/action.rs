@@ -66,7 +66,7 @@ impl fmt::Display for Action {
             Self::Scale(app, workers) => write!(f, "scale {app} to {workers}"),
             Self::Edit(app, workers) => write!(f, "write workers = {workers} into {app}.toml"),
             Self::Preload(app) => write!(f, "turn preload of {app} on or off"),
-            Self::Misspell(app) => write!(f, "break and mend {app}.toml"),
+            Self::Misspell(app) => write!(f, "break and fix {app}.toml"),
             Self::AbandonReload(app) => write!(f, "abandon a reload of {app}, and kill -9 a worker"),
             Self::SlowClients(app) => write!(f, "slow clients of {app}"),
             Self::VanishingClients(app) => write!(f, "clients of {app} that vanish"),

@@ -54,7 +54,7 @@ async fn an_app_that_cannot_be_imported_fails_with_its_traceback() {
     assert_eq!(status.last_error, error);
     assert_eq!(emperor.watch().await.routes[0].state, RouteState::Failed);
 
-    root.write("blog", 1, "# mended\n");
+    root.write("blog", 1, "# fixed\n");
     Worker::attach(&emperor, "blog", 1).await.ready().await;
     let status = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
     assert_eq!((status.generation, status.last_error.as_str()), (2, ""));

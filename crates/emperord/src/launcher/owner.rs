@@ -47,7 +47,7 @@ pub(super) enum OwnerError {
     },
     /// Another user may write to a part of the path.
     #[error(
-        "{} can be written by {who}, who could choose another user by replacing what is in it: `chmod {cure} {}`",
+        "{} can be written by {who}, who could choose another user by replacing what is in it: `chmod {mode} {}`",
         path.display(), path.display()
     )]
     Writable {
@@ -56,7 +56,7 @@ pub(super) enum OwnerError {
         /// Who may write.
         who: String,
         /// The mode change that prevents it.
-        cure: &'static str,
+        mode: &'static str,
     },
 }
 
@@ -153,11 +153,11 @@ impl Part {
             return Err(OwnerError::Foreign { path, uid: self.uid });
         }
         if self.mode & WRITABLE_BY_OTHERS != 0 {
-            return Err(OwnerError::Writable { path, who: "all users".to_owned(), cure: "o-w" });
+            return Err(OwnerError::Writable { path, who: "all users".to_owned(), mode: "o-w" });
         }
         let is_shared = self.mode & WRITABLE_BY_GROUP != 0 && self.gid != 0 && !is_folder;
         if is_shared && !account::is_private_group(self.gid, owner) {
-            return Err(OwnerError::Writable { path, who: format!("group {}", self.gid), cure: "g-w" });
+            return Err(OwnerError::Writable { path, who: format!("group {}", self.gid), mode: "g-w" });
         }
         Ok(())
     }
@@ -259,14 +259,14 @@ mod tests {
         skip::needs_root!();
         let place = place();
         let path = |name: &str| place.path().join(name);
-        for (name, mode, cure) in
+        for (name, mode, hint) in
             [("all", 0o777, "chmod o-w"), ("sticky", 0o1777, "chmod o-w"), ("group", 0o775, "chmod g-w")]
         {
             folder(&path(name), 0, mode);
             chown(path(name), None, Some(OTHER)).unwrap();
             folder(&path(&format!("{name}/app")), APP, 0o755);
             let error = result(&path(&format!("{name}/app")));
-            assert!(error.contains(cure), "{name}: {error}");
+            assert!(error.contains(hint), "{name}: {error}");
         }
         folder(&path("open"), APP, 0o777);
         assert!(result(&path("open")).contains("can be written by all users"));

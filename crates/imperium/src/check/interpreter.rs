@@ -33,7 +33,7 @@ const QUESTION: &str = "import sys; i = getattr(sys, 'implementation', None); sy
                         % (getattr(i, 'name', 'cpython'), sys.version_info[0], sys.version_info[1], \
                         't' in getattr(sys, 'abiflags', '') and 'free-threaded' or 'gil', sys.version.split()[0]))";
 const OLDEST: (u32, u32) = (3, 10);
-const CURE: &str = "name a virtualenv's folder, or an interpreter that is CPython 3.10 or newer";
+const HINT: &str = "name a virtualenv's folder, or an interpreter that is CPython 3.10 or newer";
 
 /// The user to run the interpreter as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(super) fn check(vassal: &Vassal) -> Finding {
         // Look at the file without running it.
         Err(_) if is_another_program(&program) => {
             let what = format!("{named} {}, which is no Python", program.display());
-            return Finding::Bad(Wrong::new(what).hint(CURE));
+            return Finding::Bad(Wrong::new(what).hint(HINT));
         }
         Err(reason) => return Finding::NotAsked(reason),
     };
@@ -78,7 +78,7 @@ pub(super) fn check(vassal: &Vassal) -> Finding {
         return Finding::NotAsked("this process may not become the app's user".to_owned());
     }
     judge(&answer).map_or(Finding::Good, |what| {
-        Finding::Bad(Wrong::new(format!("{named} {}, which {what}", program.display())).hint(CURE))
+        Finding::Bad(Wrong::new(format!("{named} {}, which {what}", program.display())).hint(HINT))
     })
 }
 

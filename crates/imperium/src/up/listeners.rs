@@ -28,7 +28,7 @@ pub(crate) struct Listeners {
 /// Why an address can't be bound.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("listen for {name} on {address}{}", self.taken_by())]
-#[diagnostic(help("{}", self.cure()))]
+#[diagnostic(help("{}", self.hint()))]
 pub(crate) struct BindError {
     name: &'static str,
     address: SocketAddr,
@@ -78,7 +78,7 @@ impl BindError {
         self.owner.as_ref().map(|owner| format!(": the port is taken by {owner}")).unwrap_or_default()
     }
 
-    fn cure(&self) -> String {
+    fn hint(&self) -> String {
         let Self { name, address, owner, source } = self;
         let other = |port: u16| match (*name, address.ip()) {
             ("http", ip) if ip == Ipv4Addr::LOCALHOST => format!("choose another port: --port {port}"),
@@ -156,16 +156,16 @@ mod tests {
         );
         let pid = std::process::id();
         assert!(message.ends_with(&format!("(pid {pid})")), "{message}");
-        let cure = error.help().unwrap().to_string();
-        assert!(cure.contains(&format!("kill {pid}")) && cure.contains("--https 127.0.0.1:"), "{cure}");
+        let hint = error.help().unwrap().to_string();
+        assert!(hint.contains(&format!("kill {pid}")) && hint.contains("--https 127.0.0.1:"), "{hint}");
         let unseen = BindError { name: "http", owner: None, ..error };
-        let cure = unseen.cure();
-        assert!(cure.contains(&format!("sport = :{}", address.port())) && cure.contains("--port "), "{cure}");
+        let hint = unseen.hint();
+        assert!(hint.contains(&format!("sport = :{}", address.port())) && hint.contains("--port "), "{hint}");
     }
 
     #[test]
     fn an_address_of_another_machine_is_reported() {
         let error = Listeners::bind(&[("http", "192.0.2.1:8080".parse().unwrap())]).unwrap_err();
-        assert!(error.cure().contains("no network interface has 192.0.2.1"), "{}", error.cure());
+        assert!(error.hint().contains("no network interface has 192.0.2.1"), "{}", error.hint());
     }
 }

@@ -66,7 +66,7 @@ enum AppError {
         app: String,
         why: String,
         #[help]
-        cure: Option<String>,
+        hint: Option<String>,
     },
     #[error("use the active virtualenv {}: there is no bin/python in it", .0.display())]
     #[diagnostic(help("`deactivate` it, or unset VIRTUAL_ENV"))]
@@ -176,8 +176,8 @@ fn check_virtualenv(python: &Choice) -> Result<(), AppError> {
 fn refused(app: &str, diagnostics: &Diagnostics) -> AppError {
     let problems = diagnostics.problems();
     let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let cure = problems.iter().find_map(Diagnostic::help).map(|it| it.to_string());
-    AppError::Refused { app: app.to_owned(), why, cure }
+    let hint = problems.iter().find_map(Diagnostic::help).map(|it| it.to_string());
+    AppError::Refused { app: app.to_owned(), why, hint }
 }
 
 /// Derives the app's name from its file or module. Also returns the file, if it is one.

@@ -35,9 +35,9 @@ fn epoch() -> anyhow::Result<u64> {
 }
 
 fn last_commit() -> anyhow::Result<String> {
-    let cure = "ask git for the time of the last commit; without git, set SOURCE_DATE_EPOCH";
+    let hint = "ask git for the time of the last commit; without git, set SOURCE_DATE_EPOCH";
     let mut git = Command::new("git");
-    let output = git.args(["log", "-1", "--format=%ct"]).current_dir(xtask::root()).output().context(cure)?;
-    anyhow::ensure!(output.status.success(), "{cure}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let output = git.args(["log", "-1", "--format=%ct"]).current_dir(xtask::root()).output().context(hint)?;
+    anyhow::ensure!(output.status.success(), "{hint}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(String::from_utf8(output.stdout)?)
 }

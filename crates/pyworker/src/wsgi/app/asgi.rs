@@ -23,7 +23,7 @@ pub(super) fn refuse(app: &Bound<'_, PyAny>) -> PyResult<()> {
         return Ok(());
     }
     let module = app.get_type().module().map(|it| it.to_string()).unwrap_or_default();
-    let cure = if module.starts_with("django.") {
+    let hint = if module.starts_with("django.") {
         "name the WSGI app of the same project, such as \"mysite.wsgi:application\""
     } else {
         "wrap it, as in `from a2wsgi import ASGIMiddleware; application = ASGIMiddleware(app)`, or serve it with uvicorn"
@@ -32,7 +32,7 @@ pub(super) fn refuse(app: &Bound<'_, PyAny>) -> PyResult<()> {
         Ok(Some(_)) => String::new(),
         _ => app.get_type().name().map(|it| format!(" ({module}.{it})")).unwrap_or_default(),
     };
-    Err(UnsupportedApp::new_err(format!("this is an ASGI app{what}, and ASGI isn't supported: {cure}")))
+    Err(UnsupportedApp::new_err(format!("this is an ASGI app{what}, and ASGI isn't supported: {hint}")))
 }
 
 /// Whether calling it returns a coroutine, or its parameters are those of ASGI. Apps of frameworks are

@@ -95,7 +95,7 @@ async fn of_a_front_server_that_cannot_start(container: &Container) -> anyhow::R
     fs::remove_file(&file)?;
     ask_all(container, "blog").await?;
     proven(
-        "a frontd that cannot start: the ports stay open, and once its file is mended, who waits is answered",
+        "a frontd that cannot start: the ports stay open, and once its file is fixed, who waits is answered",
     );
     Ok(())
 }
