@@ -61,7 +61,7 @@ fn ipv6(name: &str) -> Option<Ipv6Addr> {
 fn refuse(text: &str) -> Wrong {
     let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.split(':').next().unwrap_or_default();
+    let host = without_port(authority);
     let wrong = |what: &str| Wrong::new(format!("must be host names, but `{}` {what}", shorten(text)));
     let bare = format!("write \"{host}\"");
     if text.is_empty() {
@@ -72,6 +72,8 @@ fn refuse(text: &str) -> Wrong {
         wrong("has a path").hint(format!("{bare}, and path = \"{}\"", &text[authority.len()..]))
     } else if host != authority {
         wrong("has a port").hint(format!("{bare}: ports are set in frontd.toml"))
+    } else if host.contains(':') {
+        wrong("isn't an IPv6 address").hint("write for example \"[2001:db8::1]\"")
     } else if !text.is_ascii() {
         wrong("is not ASCII").hint("write it in punycode, such as \"xn--bcher-kva.example\"")
     } else if host.contains('*') {
@@ -79,6 +81,15 @@ fn refuse(text: &str) -> Wrong {
             .hint("write \"*.\" before a whole name, or \"*\" alone for any host")
     } else {
         wrong("isn't one").hint("labels have 1 to 63 letters, digits and `-`, with a dot between them")
+    }
+}
+
+/// Returns a host without the port that may follow it. A name with several colons is an IPv6 address without brackets.
+fn without_port(authority: &str) -> &str {
+    match authority.split_once(']') {
+        Some((address, _)) => &authority[..=address.len()],
+        None if authority.matches(':').count() > 1 => authority,
+        None => authority.split(':').next().unwrap_or_default(),
     }
 }
 

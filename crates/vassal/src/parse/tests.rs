@@ -213,11 +213,15 @@ fn domains() {
         check(&format!("['{name}']"), &format!("1:12: {must} `{name}` has a `*` in the wrong place: {star}"));
     }
     let labels = "labels have 1 to 63 letters, digits and `-`, with a dot between them";
-    for name in ["a..b", "-a", "a-.b", "a b", ".", "[::g]", &"x".repeat(64)] {
-        let message =
-            if name == "[::g]" { continue } else { format!("1:12: {must} `{name}` isn't one: {labels}") };
-        check(&format!("['{name}']"), &message);
+    for name in ["a..b", "-a", "a-.b", "a b", ".", &"x".repeat(64)] {
+        check(&format!("['{name}']"), &format!("1:12: {must} `{name}` isn't one: {labels}"));
     }
+    for name in ["[::g]", "::g", "[::1"] {
+        let address = "isn't an IPv6 address: write for example \"[2001:db8::1]\"";
+        check(&format!("['{name}']"), &format!("1:12: {must} `{name}` {address}"));
+    }
+    let port = "has a port: write \"[::1]\": ports are set in frontd.toml";
+    check("['[::1]:80']", &format!("1:12: {must} `[::1]:80` {port}"));
     check(
         "['']",
         &format!("1:12: {must} `` is empty: write for example \"blog.example\", or \"*\" for any host"),
