@@ -191,6 +191,7 @@ impl Driver {
         self.start_more();
         self.answer_watchers();
         self.watch_for_edits();
+        self.tell_reloaded();
         for app in self.apps.values_mut() {
             app.settle();
         }

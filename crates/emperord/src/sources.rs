@@ -37,6 +37,8 @@ pub(crate) struct Sources {
     pub(crate) app: Option<PathBuf>,
     /// Folders that frontd serves: their files aren't the app's code.
     pub(crate) served: Vec<PathBuf>,
+    /// The file of `env_file`, wherever it is. Only for an app that reloads: for others, it is watched with the app's file.
+    pub(crate) env_file: Option<PathBuf>,
 }
 
 /// The time from which changes count. File systems may stamp a change with the time of the kernel's last
@@ -90,7 +92,8 @@ impl Sources {
         };
         let served = vassal.static_folders.values().map(|it| &it.path);
         let served = served.chain(vassal.sendfile_folders.values()).cloned().collect();
-        Self { directory: vassal.directory.clone(), interpreter, app, served }
+        let env_file = vassal.env_file.clone().filter(|_| vassal.reload.watch);
+        Self { directory: vassal.directory.clone(), interpreter, app, served, env_file }
     }
 
     /// Starts watching.
@@ -186,6 +189,12 @@ impl Watcher {
 }
 
 impl Changed {
+    /// Whether all of them are `.env` files.
+    pub(crate) fn are_env_files(&self) -> bool {
+        let is_env = |it: &PathBuf| it.file_name().is_some_and(select::is_env);
+        !self.0.is_empty() && self.0.iter().all(is_env)
+    }
+
     /// A short description of the files.
     fn names(&self) -> String {
         match &self.0[..] {

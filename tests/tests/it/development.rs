@@ -90,18 +90,74 @@ async fn visitors_see_no_internals() -> anyhow::Result<()> {
     .await
 }
 
-#[test]
-fn with_no_reload_up_exits_with_status_3_if_the_app_cannot_start() -> anyhow::Result<()> {
+/// What crashes the process of an app that is imported, and how that is told.
+const CRASHES: [(&str, &str); 3] = [
+    ("import ctypes\nctypes.string_at(0)\n", "a worker was killed by SIGSEGV before it was ready"),
+    ("import os\nos._exit(5)\n", "a worker exited with status 5 before it was ready"),
+    ("import os\nos.kill(os.getpid(), 9)\n", "a worker was killed by SIGKILL before it was ready"),
+];
+
+/// The lines of a run that ends by itself, since its app can't start: what it printed, and what it logged.
+fn without_reloading(app: &str) -> anyhow::Result<(String, String)> {
     let folder = tempfile::tempdir()?;
-    fs::write(folder.path().join("app.py"), BROKEN)?;
+    fs::write(folder.path().join("app.py"), app)?;
     // Limits the run, in case it doesn't exit by itself.
     let mut up = Command::new("timeout");
     up.arg("60").arg(Place::of_tests()?.binaries.join("imperium"));
     up.args(["up", "app.py", "--no-reload", "--port", "0", "--https", "off"]).current_dir(folder.path());
+    let data = folder.path().join("data");
+    up.env("XDG_DATA_HOME", &data);
     let Output { status, stdout, stderr } = up.output()?;
     let (printed, log) = (String::from_utf8(stdout)?, String::from_utf8(stderr)?);
     ensure!(status.code() == Some(3), "it ended with {status}:\n{printed}{log}");
     ensure!(!printed.contains("http://"), "a URL of an app that does not serve:\n{printed}");
+    ensure!(!data.exists(), "a local CA was made, though there is no HTTPS");
+    Ok((printed, log))
+}
+
+#[test]
+fn with_no_reload_up_exits_with_status_3_if_the_app_cannot_start() -> anyhow::Result<()> {
+    let (_, log) = without_reloading(BROKEN)?;
     ensure!(log.matches("ModuleNotFoundError: ").count() == 1, "the traceback is not logged once:\n{log}");
+    ensure!(
+        log.contains("in <module>\n    import no_such_module_at_all"),
+        "a frame of the app is missing:\n{log}"
+    );
+    ensure!(!log.contains("<frozen") && !log.contains("emperord"), "it tells what is of no use:\n{log}");
+    let (_, log) = without_reloading("app = (\n")?;
+    ensure!(log.matches("SyntaxError").count() == 1, "the error is not told once:\n{log}");
+    for (app, told) in CRASHES {
+        let (_, log) = without_reloading(app)?;
+        ensure!(
+            log.matches(&format!("The app can't start: {told}")).count() == 1,
+            "{told:?} expected once:\n{log}"
+        );
+    }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_crash_during_the_start_is_shown_until_a_save_fixes_it() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("app.py");
+    fs::write(&file, CRASHES[1].0)?;
+    let stack = Stack::one_app(Place::of_tests()?, folder.path(), &["app.py"])?;
+    let outcome = Box::pin(async {
+        shown(&stack, "503", &[CRASHES[1].1]).await?;
+        fs::write(&file, RAISES)?;
+        shown(&stack, "500", &["ValueError"]).await?;
+        stack.logged(&["reloaded in ", " ms, 2 workers"]).await?;
+        let log = stack.log();
+        let notice = log.lines().find(|it| it.starts_with("app.py changed: "));
+        ensure!(
+            notice.is_some_and(|it| !it.contains("app=")),
+            "the change should be told in a plain line:\n{log}"
+        );
+        Ok(())
+    })
+    .await;
+    if outcome.is_err() {
+        stack.show_log();
+    }
+    outcome.and(stack.stop_with_clients().await)
 }

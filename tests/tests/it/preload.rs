@@ -102,7 +102,7 @@ async fn reloads_scaling_and_crashes_under_load() -> anyhow::Result<()> {
         stack.command("scale", &["shared", "2"]).await?;
         let two = stack.ready("shared", 2).await?;
         stack.kill(two[0])?;
-        stack.logged(&["worker exited unexpectedly", &two[0].to_string(), "was ended by signal 9"]).await?;
+        stack.logged(&["worker exited unexpectedly", &two[0].to_string(), "was killed by SIGKILL"]).await?;
         stack
             .until("shared", "it is replaced", |app| app.is_whole() && !app.ready().contains(&two[0]))
             .await?;

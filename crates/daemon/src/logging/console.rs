@@ -47,7 +47,10 @@ where
                     self.write_level(*event.metadata().level(), &mut out)?;
                 }
                 let (first, more) = fields.split();
-                writeln!(out, "{first}{}{more}", fields.rest)
+                match self.color && target == NOTICE && *event.metadata().level() == Level::ERROR {
+                    true => writeln!(out, "\x1b[31m{first}\x1b[0m{}{more}", fields.rest),
+                    false => writeln!(out, "{first}{}{more}", fields.rest),
+                }
             }
         }
     }

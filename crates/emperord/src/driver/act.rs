@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::Driver;
 use super::app::{App, Slot};
+use super::broken::Reported;
 use super::event::{self, Command};
 use super::prepare::Waiting;
 use crate::launcher::{Inquiry, LaunchError, Preload, Prepared, Start};
@@ -49,12 +50,15 @@ impl Driver {
             self.publish(name);
             return None;
         }
+        if let Action::Kill { number, cause: KillCause::StartTimeout } = action {
+            self.note_timeout(name, number);
+        }
         let app = self.apps.get_mut(name)?;
         if let Action::Terminate { number, .. } | Action::Kill { number, .. } = action {
-            if app.call_off_preparation(number, action) || app.call_off_fork(number, action) {
+            if app.call_off_preparation(number) || app.call_off_fork(number, action) {
                 return Some(Event::Exited { number, exit: Exit::Orderly });
             }
-            if app.call_off_order(number, action) {
+            if app.call_off_order(number) {
                 let worker = app.worker(number);
                 self.stop(worker);
                 return None;
@@ -129,10 +133,27 @@ impl Driver {
                 None
             }
             Err(error) => {
-                tracing::error!(%worker, %error, "cannot start worker");
-                app.worker_error = Some(format!("worker {worker} was not started: {error}"));
+                self.note_not_started(&worker, &error.to_string());
                 Some(not_spawned(number, &error))
             }
+        }
+    }
+
+    /// Records what a worker was waiting for when its start timed out: its last message, or a hint to the
+    /// log.
+    fn note_timeout(&mut self, name: &VassalName, number: u16) {
+        let Some(app) = self.apps.get(name) else { return };
+        let worker = app.worker(number);
+        let limit = app.supervisor.limits().start.as_secs_f64();
+        let unwell = app.slots.get(&number).and_then(|slot| slot.unwell.clone());
+        let why =
+            unwell.unwrap_or_else(|| "see what its start waits for (its stack is in the log)".to_owned());
+        let what = format!("was not ready within {limit} s: {why}, or raise `start` under [timeouts]");
+        let error = format!("worker {worker} {what}");
+        let generation = self.generation_of(&worker).unwrap_or_default();
+        if self.note_failed_start(name, generation, error.clone(), format!("a worker {what}")) == Reported::No
+        {
+            tracing::error!(%worker, %error, "worker killed");
         }
     }
 
@@ -201,28 +222,14 @@ impl App {
         }
     }
 
-    fn kill(&mut self, number: u16, cause: KillCause) {
+    fn kill(&self, number: u16, cause: KillCause) {
         let worker = self.worker(number);
         match cause {
             KillCause::Stubborn => tracing::warn!(%worker, "worker killed: it did not end by itself"),
-            KillCause::StartTimeout => self.note_timeout(number),
+            // It was noted why.
+            KillCause::StartTimeout => {}
         }
         self.signal(number, Signal::KILL);
-    }
-
-    /// Records what a worker was waiting for when its start timed out: its last message, or a hint to the
-    /// log.
-    pub(super) fn note_timeout(&mut self, number: u16) {
-        let worker = self.worker(number);
-        let limit = self.supervisor.limits().start.as_secs_f64();
-        let unwell = self.slots.get(&number).and_then(|slot| slot.unwell.clone());
-        let why =
-            unwell.unwrap_or_else(|| "see what its start waits for (its stack is in the log)".to_owned());
-        let error = format!(
-            "worker {worker} was not ready within {limit} s: {why}, or raise `start` under [timeouts]"
-        );
-        tracing::error!(%worker, %error, "worker killed");
-        self.worker_error = Some(error);
     }
 
     fn signal(&self, number: u16, signal: Signal) {

@@ -53,6 +53,8 @@ pub(super) struct App {
     pub(super) abandoned_error: Option<String>,
     /// Why its newest version can't start, for its developer.
     pub(super) broken: Option<Broken>,
+    /// Since when workers with its changed files are started, until they serve.
+    pub(super) reload_began: Option<Instant>,
     pub(super) supervisor: Supervisor,
     /// The generation that the workers of an earlier emperord run, or a newer one.
     pub(super) restored_generation: u64,
@@ -101,6 +103,8 @@ pub(super) struct Slot {
     pub(super) fingerprint: String,
     pub(super) serving: Option<Serving>,
     pub(super) attachment: Option<Attachment>,
+    /// Whether its interpreter has loaded the worker.
+    pub(super) has_attached: bool,
     pub(super) load: Load,
     pub(super) private: PrivateMemory,
     pub(super) failure: Option<Failure>,
@@ -130,6 +134,7 @@ impl App {
             worker_error: None,
             abandoned_error: None,
             broken: None,
+            reload_began: None,
             supervisor: Supervisor::new(LIMITS),
             restored_generation: 0,
             slots: BTreeMap::new(),
@@ -169,7 +174,7 @@ impl App {
             true if self.supervisor.is_failed() => RouteState::Failed,
             true => RouteState::Starting,
         };
-        let failure = self.broken.as_ref().map(|it| Arc::clone(&it.text));
+        let failure = self.shown_failure().map(|it| Arc::clone(&it.text));
         Some(Route { vassal, state, workers, failure })
     }
 
@@ -277,6 +282,7 @@ impl Slot {
             fingerprint,
             serving,
             attachment: None,
+            has_attached: false,
             load: Load::default(),
             private: PrivateMemory::default(),
             failure: None,

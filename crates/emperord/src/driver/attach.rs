@@ -85,6 +85,7 @@ impl Driver {
         let slot = self.slot_of(&worker, caller.identity).filter(|slot| slot.process.is(caller));
         let Some(slot) = slot else { return self.dismiss(&worker, pid, served.is_some(), &commands) };
         slot.attachment = Some(Attachment { id: attachment, commands });
+        slot.has_attached = true;
         tracing::debug!(%worker, pid, "worker attached");
         let number = worker.number;
         self.notify(&worker.vassal, Event::Attached { number });
@@ -265,8 +266,12 @@ impl Driver {
         self.remove_socket(worker);
         match stage {
             Some(stage @ (Stage::Starting { .. } | Stage::Ready { .. })) if slot.failure.is_none() => {
-                tracing::warn!(%worker, pid, %ending, "worker exited unexpectedly");
-                self.note_ending(worker, &slot, stage, ending);
+                match self.note_ending(worker, &slot, stage, ending) {
+                    Reported::No => tracing::warn!(%worker, pid, %ending, "worker exited unexpectedly"),
+                    Reported::ToDeveloper => {
+                        tracing::info!(%worker, pid, %ending, "worker exited unexpectedly");
+                    }
+                }
             }
             _ => tracing::info!(%worker, pid, %ending, "worker ended"),
         }
@@ -276,19 +281,27 @@ impl Driver {
     }
 
     /// Records the exit of a worker that didn't report a reason.
-    fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, stage: Stage, ending: Ending) {
-        let Some(app) = self.app_of(worker) else { return };
-        let is_starting = matches!(stage, Stage::Starting { .. });
-        let is_silent = slot.attachment.is_none() && matches!(ending, Ending::Status(_));
-        app.worker_error = Some(match app.python_of(worker.number) {
-            Some(python) if is_starting && is_silent => {
-                never_attached(&format!("worker {worker}"), &ending, &python)
-            }
-            _ if is_starting => format!(
-                "worker {worker} {ending} before it was ready: see the log, and `app` and `python` in its file"
+    fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, stage: Stage, ending: Ending) -> Reported {
+        let generation = self.generation_of(worker).unwrap_or_default();
+        let Some(app) = self.app_of(worker) else { return Reported::No };
+        if !matches!(stage, Stage::Starting { .. }) {
+            app.worker_error = Some(format!("worker {worker} {ending}"));
+            return Reported::No;
+        }
+        let is_silent = !slot.has_attached && matches!(ending, Ending::Status(_));
+        let (error, cause) = match app.python_of(worker.number).filter(|_| is_silent) {
+            Some(python) => (
+                never_attached(&format!("worker {worker}"), &ending, &python),
+                never_attached("a worker", &ending, &python),
             ),
-            _ => format!("worker {worker} {ending}"),
-        });
+            None => (
+                format!(
+                    "worker {worker} {ending} before it was ready: see the log, and `app` and `python` in its file"
+                ),
+                format!("a worker {ending} before it was ready"),
+            ),
+        };
+        self.note_failed_start(&worker.vassal, generation, error, cause)
     }
 
     fn slot(&mut self, worker: &WorkerName) -> Option<&mut Slot> {
@@ -305,7 +318,7 @@ impl Driver {
         self.slot(worker).filter(|slot| slot.is_attached_by(id))
     }
 
-    fn generation_of(&self, worker: &WorkerName) -> Option<u64> {
+    pub(super) fn generation_of(&self, worker: &WorkerName) -> Option<u64> {
         Some(self.apps.get(&worker.vassal)?.supervisor.worker(worker.number)?.generation)
     }
 

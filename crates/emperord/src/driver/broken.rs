@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use api::VassalName;
+use api::{VassalName, WorkerName};
 use config::emperord::Mode;
+use daemon::logging::NOTICE;
+use supervise::Stage;
 
 use super::Driver;
-use super::event::Failure;
+use super::app::App;
+use super::event::{Failure, Reason};
 
 /// The largest size of the cause, in bytes.
 const CAUSE_LIMIT: usize = 1 << 10;
@@ -48,19 +51,64 @@ impl Driver {
             tracing::debug!(app = %name, "the app fails to start as before");
             return Reported::ToDeveloper;
         }
-        let Failure { message, traceback, .. } = failure;
-        match traceback.trim_end() {
-            "" => tracing::error!("the app can't start: {message}"),
-            // The cause comes last, next to the prompt.
-            traceback => tracing::error!("the app can't start\n{traceback}\n\n{message}"),
-        }
+        tracing::error!(target: NOTICE, "{}", failure.for_terminal());
         app.broken = Some(broken);
+        app.reload_began = None;
         self.publish(name);
         Reported::ToDeveloper
+    }
+
+    /// Notes why no worker of `generation` started, where none could tell it by itself: `error` for the operator, and
+    /// `cause` for the developer. It names no worker, since each of them usually fails for the same reason.
+    pub(super) fn note_failed_start(
+        &mut self,
+        name: &VassalName,
+        generation: u64,
+        error: String,
+        cause: String,
+    ) -> Reported {
+        if let Some(app) = self.apps.get_mut(name) {
+            app.worker_error = Some(error);
+        }
+        let failure = Failure { reason: Reason::System, message: cause, traceback: String::new() };
+        self.tell_developer(name, generation, &failure)
+    }
+
+    /// As `note_failed_start`, of a worker that has no process, for the reason that `error` gives.
+    pub(super) fn note_not_started(&mut self, worker: &WorkerName, error: &str) {
+        let generation = self.generation_of(worker).unwrap_or_default();
+        let told = format!("worker {worker} was not started: {error}");
+        let cause = format!("no worker can be started: {error}");
+        if self.note_failed_start(&worker.vassal, generation, told, cause) == Reported::No {
+            tracing::error!(%worker, error, "cannot start worker");
+        }
+    }
+}
+
+impl App {
+    /// What clients are shown in place of the app: why its newest version cannot start, while no worker of it serves.
+    pub(super) fn shown_failure(&self) -> Option<&Broken> {
+        let serves = |generation| {
+            let mut workers = self.supervisor.workers().map(|(_, it)| it);
+            workers.any(|it| it.generation == generation && matches!(it.stage, Stage::Ready { .. }))
+        };
+        self.broken.as_ref().filter(|it| !serves(it.generation))
     }
 }
 
 impl Failure {
+    /// The cause comes last, where people look first, unless the traceback ends with it.
+    fn for_terminal(&self) -> String {
+        let Self { message, traceback, .. } = self;
+        let traceback = traceback.trim_end();
+        let last = traceback.lines().rev().find(|it| !it.starts_with(' ') && !it.is_empty());
+        match last {
+            None => format!("The app can't start: {message}"),
+            Some(last) if message.starts_with(last) => format!("The app can't start\n{traceback}"),
+            Some(_) => format!("The app can't start\n{traceback}\n\n{message}"),
+        }
+    }
+
     fn page(&self) -> String {
         let cause = &self.message[..self.message.floor_char_boundary(CAUSE_LIMIT)];
         // The end is most useful: that's where Python names the error.
@@ -72,8 +120,23 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Reason;
     use super::*;
+
+    #[test]
+    fn the_terminal_shows_the_cause_once() {
+        let shown = |message: &str, traceback: &str| {
+            let (message, traceback) = (message.to_owned(), traceback.to_owned());
+            Failure { reason: Reason::Source, message, traceback }.for_terminal()
+        };
+        let syntax =
+            "  File \"app.py\", line 1\n    app = (\n          ^\nSyntaxError: '(' was never closed\n";
+        let expected = format!("The app can't start\n{}", syntax.trim_end());
+        assert_eq!(shown("SyntaxError: '(' was never closed (app.py, line 1)", syntax), expected);
+        assert_eq!(shown("it hung", ""), "The app can't start: it hung");
+        let missing =
+            shown("No module named 'x' in /v", "Traceback\nModuleNotFoundError: No module named 'x'");
+        assert!(missing.ends_with("named 'x'\n\nNo module named 'x' in /v"), "{missing}");
+    }
 
     #[test]
     fn a_page_is_bounded_and_keeps_cause_and_end() {

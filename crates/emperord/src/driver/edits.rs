@@ -1,10 +1,12 @@
 //! Watches the source files of apps that reload on changes, or that can't start before an edit.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use api::VassalName;
+use config::emperord::Mode;
 use daemon::logging::NOTICE;
+use supervise::Progress;
 use tokio::task::AbortHandle;
 use vassal::Vassal;
 
@@ -13,7 +15,7 @@ use super::admin::Shutdown;
 use super::app::App;
 use super::event::Event;
 use super::files::Workers;
-use crate::sources::{Noticed, Since, Sources};
+use crate::sources::{Changed, Noticed, Since, Sources};
 
 /// Identifies a watch of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,6 +79,7 @@ impl Driver {
     }
 
     pub(super) fn sources(&mut self, name: &VassalName, watch: WatchId, noticed: Noticed) {
+        let shown = (!self.is_only_app()).then(|| name.to_string());
         let Some(app) = self.apps.get_mut(name) else { return };
         let Some(edits) = app.edits.as_mut().filter(|it| it.id == watch) else { return };
         if !matches!(self.shutdown, Shutdown::None) {
@@ -89,25 +92,58 @@ impl Driver {
                 edits.problem = Some(problem);
             }
             (Noticed::Changed(changed), Purpose::Retry) => {
-                tracing::info!(target: NOTICE, app = %name, "{changed}: the app is tried again");
+                let hint = hint(&changed, &edits.vassal);
+                tracing::info!(target: NOTICE, app = shown, "{changed}: starting the app again{hint}");
                 app.edits = None;
+                app.reload_began = Some(Instant::now());
                 self.notify(name, supervise::Event::SourcesChanged);
             }
             (Noticed::Changed(changed), Purpose::Reload) => {
-                tracing::info!(target: NOTICE, app = %name, "{changed}: reloading");
+                let hint = hint(&changed, &edits.vassal);
+                tracing::info!(target: NOTICE, app = shown, "{changed}: reloading{hint}");
                 self.reload_sources(name);
             }
         }
+    }
+
+    /// Reports that the workers with the changed files are ready, once they are.
+    pub(super) fn tell_reloaded(&mut self) {
+        let is_only = self.is_only_app();
+        for app in self.apps.values_mut() {
+            if app.reload_began.is_none() || app.supervisor.progress() != Progress::Done {
+                continue;
+            }
+            let Some(began) = app.reload_began.take() else { continue };
+            let (took, workers) = (began.elapsed().as_millis(), app.supervisor.ready().count());
+            let plural = if workers == 1 { "" } else { "s" };
+            let name = (!is_only).then(|| app.name.to_string());
+            tracing::info!(target: NOTICE, app = name, "reloaded in {took} ms, {workers} worker{plural}");
+        }
+    }
+
+    /// Whether a developer runs one app: no notice needs to say which one it is about.
+    fn is_only_app(&self) -> bool {
+        self.apps.len() == 1 && self.config.mode == Mode::Development
     }
 
     /// Replaces the workers. Errors in the current version of the app's file are kept.
     fn reload_sources(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get(name) else { return };
         let (Some(vassal), error) = (app.vassal.clone(), app.file_error.clone()) else { return };
+        let began = Instant::now();
         self.follow(name, vassal, Workers::Anew);
         if let Some(app) = self.apps.get_mut(name) {
             app.file_error = error;
+            app.reload_began = Some(began);
         }
+    }
+}
+
+/// What to know of a `.env` file that only the app may read.
+fn hint(changed: &Changed, vassal: &Vassal) -> &'static str {
+    match changed.are_env_files() && vassal.env_file.is_none() {
+        true => " (Imperium sets no variables from it without `env_file` or `--env-file`)",
+        false => "",
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::{VassalName, WorkerName};
 use rustix::process::Signal;
-use supervise::{Action, Adoption, Event, Exit, KillCause};
+use supervise::{Adoption, Event, Exit};
 use vassal::Vassal;
 
 use super::Driver;
@@ -106,8 +106,7 @@ impl Driver {
         match order.stage {
             Stage::CalledOff => self.notify(&worker.vassal, Event::Exited { number, exit: Exit::Orderly }),
             Stage::Underway => {
-                tracing::error!(%worker, %error, "cannot start worker");
-                app.worker_error = Some(format!("worker {worker} was not started: {error}"));
+                self.note_not_started(worker, &error.to_string());
                 let event = match error {
                     JobError::Refused(_) => Event::SpawnRefused { number },
                     JobError::Failed(_) => Event::SpawnFailed { number },
@@ -166,12 +165,9 @@ impl Driver {
 
 impl App {
     /// Cancels an order, which then soon ends. Returns false if there was none.
-    pub(super) fn call_off_order(&mut self, number: u16, action: Action) -> bool {
+    pub(super) fn call_off_order(&mut self, number: u16) -> bool {
         let Some(order) = self.ordered.get_mut(&number) else { return false };
         order.stage = Stage::CalledOff;
-        if let Action::Kill { cause: KillCause::StartTimeout, .. } = action {
-            self.note_timeout(number);
-        }
         true
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use api::VassalName;
-use supervise::{Action, KillCause};
 use vassal::Vassal;
 
 use super::Driver;
@@ -84,10 +83,9 @@ impl Driver {
             tracing::error!(app = %name, %error, "cannot start the template");
         }
         for number in &preparation.numbers {
-            let Some(app) = self.apps.get_mut(name) else { return };
+            let Some(app) = self.apps.get(name) else { return };
             let worker = app.worker(*number);
-            tracing::error!(%worker, %error, "cannot start worker");
-            app.worker_error = Some(format!("worker {worker} was not started: {error}"));
+            self.note_not_started(&worker, &error.to_string());
             self.notify(name, not_spawned(*number, error));
         }
     }
@@ -110,18 +108,12 @@ impl App {
     }
 
     /// Cancels the preparation of a worker, which then isn't started. Returns false if there was none.
-    pub(super) fn call_off_preparation(&mut self, number: u16, action: Action) -> bool {
+    pub(super) fn call_off_preparation(&mut self, number: u16) -> bool {
         let mut called_off = 0;
         for preparation in self.preparations.values_mut() {
             called_off += preparation.numbers.extract_if(.., |it| *it == number).count();
         }
-        if called_off == 0 {
-            return false;
-        }
-        if let Action::Kill { cause: KillCause::StartTimeout, .. } = action {
-            self.note_timeout(number);
-        }
-        true
+        called_off > 0
     }
 }
 

@@ -103,10 +103,11 @@ impl App {
             let (current, next) = (self.supervisor.generation(), next(it.next_trial, awaits_edit));
             let why = self.abandoned_error.as_deref().and_then(|it| it.lines().next());
             let why = why.map_or_else(String::new, |it| format!(" ({it})"));
-            let serving = it.serving;
-            format!(
-                "generation {current} did not start{why}; {serving} keeps serving, and the next try {next}"
-            )
+            let meanwhile = match self.shown_failure() {
+                Some(_) => "clients are shown the error".to_owned(),
+                None => format!("{} keeps serving", it.serving),
+            };
+            format!("generation {current} did not start{why}; {meanwhile}, and the next try {next}")
         });
         let too_low = self.supervisor.memory_limit_is_too_low().map(|age| {
             let age = age.as_secs();
@@ -151,11 +152,13 @@ impl App {
         }
     }
 
-    /// An app without a valid version has no workers to supervise, and counts as failed.
+    /// An app without a valid version has no workers to supervise, and counts as failed. So does an app in whose place
+    /// clients are shown an error, even if older workers are ready.
     fn phase(&self) -> Phase {
-        match self.vassal {
-            None if self.slots.is_empty() => Phase::Failed,
-            _ => self.supervisor.phase(Instant::now()),
+        match (&self.vassal, self.supervisor.phase(Instant::now())) {
+            (None, _) if self.slots.is_empty() => Phase::Failed,
+            (_, Phase::Running | Phase::Reloading) if self.shown_failure().is_some() => Phase::Failed,
+            (_, phase) => phase,
         }
     }
 

@@ -150,9 +150,10 @@ impl Driver {
         prepared: &Prepared,
     ) -> Option<Event> {
         if let Err(error) = self.ensure_template(name, generation, prepared) {
-            tracing::error!(app = %name, %error, "cannot start the template");
-            let app = self.apps.get_mut(name)?;
-            app.worker_error = Some(format!("the template of {name} was not started: {error}"));
+            let told = format!("the template of {name} was not started: {error}");
+            if self.note_failed_start(name, generation, told.clone(), told) == Reported::No {
+                tracing::error!(app = %name, %error, "cannot start the template");
+            }
             return Some(match error {
                 TemplateError::Unknown => Event::SpawnRefused { number },
                 TemplateError::Launch(error) => not_spawned(number, &error),
@@ -200,7 +201,7 @@ impl Driver {
             return;
         }
         let python = app.current_python();
-        let Some(Template { ordered, failure, stage, .. }) = app.template.take() else { return };
+        let Some(Template { ordered, failure, stage, generation, .. }) = app.template.take() else { return };
         match &failure {
             Some(_) => tracing::info!(app = %name, pid, %ending, "template ended"),
             None => tracing::warn!(app = %name, pid, %ending, "template exited unexpectedly"),
@@ -208,11 +209,14 @@ impl Driver {
         match &failure {
             Some(failure) => app.worker_error = Some(failure.describe(&format!("the template of {name}"))),
             None if ordered.is_empty() => {}
-            None if stage == Import::Underway && matches!(ending, Ending::Status(_)) => {
+            None => {
                 let who = format!("the template of {name}");
-                app.worker_error = Some(never_attached(&who, &ending, &python.unwrap_or_default()));
+                let told = match stage == Import::Underway && matches!(ending, Ending::Status(_)) {
+                    true => never_attached(&who, &ending, &python.unwrap_or_default()),
+                    false => format!("{who} {ending}: see the log"),
+                };
+                let _logged = self.note_failed_start(name, generation, told.clone(), told);
             }
-            None => app.worker_error = Some(format!("the template of {name} {ending}: see the log")),
         }
         self.fail_ordered(name, ordered, ending, failure.as_ref());
     }
@@ -240,11 +244,8 @@ impl Driver {
         match (number, process) {
             (Some(number), Ok(process)) => self.accept_fork(name, number, process),
             (Some(number), Err(error)) => {
-                if let Some(app) = self.apps.get_mut(name) {
-                    let worker = app.worker(number);
-                    tracing::error!(%worker, error, "cannot fork worker");
-                    app.worker_error = Some(format!("worker {worker} was not forked: {error}"));
-                }
+                let worker = WorkerName { vassal: name.clone(), number };
+                self.note_not_started(&worker, &error);
                 self.notify(name, Event::SpawnFailed { number });
             }
             (None, Ok(process)) => self.discard(name, process),
@@ -263,8 +264,7 @@ impl Driver {
         let worker = app.worker(number);
         let Some(vassal) = app.specs.get(&generation) else { return self.discard(name, process) };
         if let Err(error) = self.launcher.take_fork(&worker, vassal, &process) {
-            tracing::error!(%worker, %error, "cannot fork worker");
-            app.worker_error = Some(format!("worker {worker} was not forked: {error}"));
+            self.note_not_started(&worker, &error.to_string());
             self.discard(name, process);
             return self.notify(name, not_spawned(number, &error));
         }
@@ -359,11 +359,10 @@ impl App {
             return false;
         }
         template.early.retain(|it| it.worker.number != number);
-        if let Action::Kill { cause: KillCause::StartTimeout, .. } = action {
-            if template.stage == Import::Underway {
-                template.process.signal(Signal::KILL);
-            }
-            self.note_timeout(number);
+        if let Action::Kill { cause: KillCause::StartTimeout, .. } = action
+            && template.stage == Import::Underway
+        {
+            template.process.signal(Signal::KILL);
         }
         true
     }

@@ -1,6 +1,7 @@
 //! Tests of the driver with real processes, folders and state files. The test sends the workers' messages.
 
 pub(crate) mod emperor;
+mod failed_starts;
 mod hanging;
 mod manager;
 mod missing;
@@ -237,7 +238,7 @@ async fn a_worker_that_exits_before_it_is_ready_is_reported_with_a_hint() {
     let emperor = Emperor::start(&root);
     Worker::attach(&emperor, "blog", 1).await.kill();
     let status = emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
-    let expected = "worker blog-1 was ended by signal 9 before it was ready: see the log";
+    let expected = "worker blog-1 was killed by SIGKILL before it was ready: see the log";
     assert!(status.last_error.starts_with(expected), "{}", status.last_error);
 }
 

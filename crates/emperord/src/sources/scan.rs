@@ -35,6 +35,8 @@ pub(super) struct Roots {
     /// Device and inode of the app's folder. None if it doesn't exist.
     folder: Option<(u64, u64)>,
     interpreter: Option<Stamp>,
+    /// It may be in another folder.
+    env_file: Option<Stamp>,
 }
 
 /// Identifies a version of a file.
@@ -57,9 +59,7 @@ pub(super) fn scan(selection: &Selection, watches: Option<Watches>) -> (Snapshot
     let mut scan =
         Scan { selection, watches, device, folders: MAX_FOLDERS, entries: MAX_ENTRIES, seen, problem: None };
     scan.folder(&sources.directory, 0);
-    if let Some(app) = &sources.app {
-        scan.file(app.clone());
-    }
+    [&sources.app, &sources.env_file].into_iter().flatten().for_each(|it| scan.file(it.clone()));
     if let (Some(path), Some(stamp)) = (&sources.interpreter, roots.interpreter) {
         scan.seen.files.insert(path.clone(), stamp);
     }
@@ -70,8 +70,8 @@ pub(super) fn scan(selection: &Selection, watches: Option<Watches>) -> (Snapshot
 pub(super) fn roots(selection: &Selection) -> Roots {
     let sources = &selection.sources;
     let folder = fs::metadata(&sources.directory).ok().map(|it| (it.dev(), it.ino()));
-    let interpreter = sources.interpreter.as_ref().and_then(|it| fs::metadata(it).ok());
-    Roots { folder, interpreter: interpreter.map(|it| Stamp::of(&it)) }
+    let stamp = |path: &Option<PathBuf>| Some(Stamp::of(&fs::metadata(path.as_ref()?).ok()?));
+    Roots { folder, interpreter: stamp(&sources.interpreter), env_file: stamp(&sources.env_file) }
 }
 
 impl Snapshot {

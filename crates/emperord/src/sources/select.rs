@@ -72,8 +72,9 @@ impl Selection {
     }
 
     fn is_code(&self, name: &OsStr) -> bool {
-        let is_app = self.sources.app.as_ref().and_then(|it| it.file_name()).is_some_and(|it| it == name);
-        is_app || is_env(name) || has_extension(name, &CODE)
+        let named = [&self.sources.app, &self.sources.env_file].into_iter().flatten();
+        let is_named = named.filter_map(|it| it.file_name()).any(|it| it == name);
+        is_named || is_env(name) || has_extension(name, &CODE)
     }
 }
 
@@ -97,7 +98,7 @@ fn is_maybe_template(name: &OsStr) -> bool {
 }
 
 /// `.env`, `.env.local` and the like.
-fn is_env(name: &OsStr) -> bool {
+pub(super) fn is_env(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name == b".env" || name.starts_with(b".env.") && !name.ends_with(b"~") && !name.ends_with(b".swp")
 }

@@ -44,7 +44,7 @@ impl Watched {
 
 fn sources(folder: &Path) -> Sources {
     let interpreter = Some(folder.join("bin/python"));
-    Sources { directory: folder.to_owned(), interpreter, app: None, served: Vec::new() }
+    Sources { directory: folder.to_owned(), interpreter, app: None, served: Vec::new(), env_file: None }
 }
 
 fn now() -> Since {
@@ -128,6 +128,20 @@ async fn a_save_is_reported_once_however_it_is_done() {
     assert_eq!(app.next_reason().await, "app.py and 1 more changed");
     app.write("views.py", "last");
     assert_eq!(app.next_reason().await, "views.py changed");
+}
+
+#[tokio::test]
+async fn the_env_file_is_watched_wherever_it_is() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let outside = elsewhere.path().join("secrets");
+    fs::write(&outside, "1").unwrap();
+    let mut app = Watched::with(&["app.py"], |it| it.env_file = Some(outside.clone())).await;
+    fs::write(&outside, "other").unwrap();
+    assert_eq!(app.next_reason().await, format!("{} changed", outside.display()));
+    let mut app =
+        Watched::with(&["app.py", "conf/a"], |it| it.env_file = Some(it.directory.join("conf/a"))).await;
+    app.write("conf/a", "other");
+    assert_eq!(app.next_reason().await, "conf/a changed");
 }
 
 #[tokio::test]

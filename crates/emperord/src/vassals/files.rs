@@ -214,7 +214,8 @@ impl Files {
         let parsed = source.and_then(|it| Ok((Vassal::parse(path, &it.text)?, it.text)));
         let before = self.seen.get(name);
         let env_file = match &parsed {
-            Ok((vassal, _)) => vassal.env_file.as_deref(),
+            // One that reloads when its own files change is watched with those.
+            Ok((vassal, _)) => vassal.env_file.as_deref().filter(|_| !vassal.reload.watch),
             Err(_) => before.and_then(|it| Some(it.env_file.as_ref()?.path.as_path())),
         };
         let env_file = env_file.map(EnvFile::at);
