@@ -17,11 +17,56 @@ pub(crate) fn last_line(py: Python<'_>, error: &PyErr) -> String {
 fn format(py: Python<'_>, error: &PyErr) -> PyResult<String> {
     // Pass all three: before Python 3.12, the value alone may lack its traceback.
     let error = (error.get_type(py), error.value(py), error.traceback(py));
-    let lines = py.import("traceback")?.call_method1("format_exception", error)?;
-    let mut text = String::new();
-    for line in lines.try_iter()? {
-        text.push_str(&line?.extract::<std::borrow::Cow<'_, str>>()?);
-    }
+    let parts = py.import("traceback")?.call_method1("format_exception", error)?;
+    let parts: Vec<String> = parts.try_iter()?.map(|it| it?.extract()).collect::<PyResult<_>>()?;
+    let mut text = without_import_frames(&parts);
     text.truncate(text.trim_end().len());
     Ok(text)
+}
+
+/// Leaves out the frames of `importlib`, as Python itself does for an `import` statement: this crate imports apps by a call.
+/// A heading that is left without frames goes, too.
+fn without_import_frames(parts: &[String]) -> String {
+    let mut text = String::new();
+    let mut heading = None;
+    for part in parts {
+        match part.trim_start_matches([' ', '|', '+']) {
+            it if it.starts_with("Traceback (most recent call last)") => heading = Some(part),
+            it if it.starts_with("File \"<frozen importlib.") => {}
+            it => {
+                let is_frame = it.starts_with("File \"") || it.starts_with('[');
+                text.extend(heading.take().filter(|_| is_frame).map(String::as_str));
+                text.push_str(part);
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(parts: &[&str], expected: &str) {
+        let parts: Vec<_> = parts.iter().map(|&it| it.to_owned()).collect();
+        assert_eq!(without_import_frames(&parts), expected);
+    }
+
+    #[test]
+    fn the_frames_of_the_app_are_kept() {
+        let heading = "Traceback (most recent call last):\n";
+        let import = "  File \"<frozen importlib._bootstrap_external>\", line 940, in exec_module\n";
+        let app = "  File \"/srv/app.py\", line 1, in <module>\n    import flask\n";
+        let error = "ModuleNotFoundError: No module named 'flask'\n";
+        check(&[heading, import, app, error], &[heading, app, error].concat());
+        check(&[heading, app, import, app, error], &[heading, app, app, error].concat());
+        // The module that the app's file names is missing itself.
+        check(&[heading, import, error], error);
+        let because = "\nThe above exception was the direct cause of the following exception:\n\n";
+        check(
+            &[heading, import, error, because, heading, app, error],
+            &[error, because, heading, app, error].concat(),
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! Integration tests with real daemons and real apps. Each file covers one subject.
 
 mod app_names;
+mod asgi;
 mod bad_apps;
 mod bodies;
 mod certificates;

@@ -2,9 +2,14 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 /// `inspect.CO_COROUTINE`.
 const IS_COROUTINE: u32 = 0x80;
+/// `CO_VARARGS`.
+const HAS_VARIABLE_ARGUMENTS: u32 = 0x04;
+/// How many partial applications and decorators are looked through.
+const MAX_LAYERS: usize = 16;
 const PARAMETERS: [&str; 3] = ["scope", "receive", "send"];
 
 pyo3::create_exception!(
@@ -38,12 +43,68 @@ pub(super) fn refuse(app: &Bound<'_, PyAny>) -> PyResult<()> {
 /// Whether calling it returns a coroutine, or its parameters are those of ASGI. Apps of frameworks are
 /// objects with such a `__call__`.
 fn is_asgi(app: &Bound<'_, PyAny>) -> bool {
-    let of_function = app.getattr_opt("__code__").ok().flatten();
-    let of_object = || app.get_type().getattr("__call__").ok()?.getattr_opt("__code__").ok()?;
-    let Some(code) = of_function.or_else(of_object) else { return false };
-    let flags = code.getattr("co_flags").and_then(|it| it.extract::<u32>()).unwrap_or_default();
-    let arguments = code.getattr("co_argcount").and_then(|it| it.extract::<usize>()).unwrap_or_default();
-    let names = code.getattr("co_varnames").and_then(|it| it.extract::<Vec<String>>()).unwrap_or_default();
-    let names = &names[..arguments.min(names.len())];
-    flags & IS_COROUTINE != 0 || names.ends_with(&PARAMETERS.map(str::to_owned))
+    let mut callable = app.clone();
+    for _ in 0..MAX_LAYERS {
+        let Some(code) = Code::of(&callable) else {
+            // `functools.partial`, which has no code of its own.
+            match callable.getattr_opt("func").ok().flatten() {
+                Some(func) => callable = func,
+                None => return false,
+            }
+            continue;
+        };
+        if !code.takes_anything() {
+            return code.is_coroutine() || code.has_asgi_parameters();
+        }
+        // A decorator. What it wraps tells its parameters, but not whether it is awaited in there.
+        match callable.getattr_opt("__wrapped__").ok().flatten() {
+            Some(wrapped) if !code.is_coroutine() => match Code::of(&wrapped) {
+                Some(code) if !code.takes_anything() => return code.has_asgi_parameters(),
+                _ => callable = wrapped,
+            },
+            _ => return code.is_coroutine(),
+        }
+    }
+    false
+}
+
+/// What is known of a call before it is made.
+struct Code {
+    flags: u32,
+    parameters: Vec<String>,
+}
+
+impl Code {
+    /// That of a function, of the `__call__` of a class or of an object.
+    fn of(callable: &Bound<'_, PyAny>) -> Option<Self> {
+        fn own<'py>(it: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+            it.getattr_opt("__code__").ok().flatten()
+        }
+        // The attribute of a class is what its instances call, which have taken the scope by then.
+        let called = || match callable.is_instance_of::<PyType>() {
+            true => callable.getattr_opt("__call__").ok().flatten(),
+            false => callable.get_type().getattr_opt("__call__").ok().flatten(),
+        };
+        let code = own(callable).or_else(|| own(&called()?))?;
+        let flags = code.getattr("co_flags").and_then(|it| it.extract()).unwrap_or_default();
+        let count = code.getattr("co_argcount").and_then(|it| it.extract::<usize>()).unwrap_or_default();
+        let mut parameters: Vec<String> =
+            code.getattr("co_varnames").and_then(|it| it.extract()).unwrap_or_default();
+        parameters.truncate(count);
+        Some(Self { flags, parameters })
+    }
+
+    fn is_coroutine(&self) -> bool {
+        self.flags & IS_COROUTINE != 0
+    }
+
+    /// Whether it only has `*args`, as decorators do.
+    fn takes_anything(&self) -> bool {
+        self.parameters.is_empty() && self.flags & HAS_VARIABLE_ARGUMENTS != 0
+    }
+
+    /// Of a single callable, or of one of the two of ASGI 2, the first of which takes the scope alone.
+    fn has_asgi_parameters(&self) -> bool {
+        self.parameters.ends_with(&PARAMETERS.map(str::to_owned)) || self.parameters == ["scope"]
+    }
 }
