@@ -59,7 +59,7 @@ use crate::client::Transport;
 use crate::clients::Clients;
 use crate::descriptors::Descriptors;
 use crate::first_table::FirstTable;
-use crate::listener::{BindError, Sockets};
+use crate::listener::{BindError, Inherited, Sockets};
 use crate::metrics::Metrics;
 pub use crate::mode::Mode;
 use crate::pulse::Pulse;
@@ -83,13 +83,18 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
     let state = &config.state;
     fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
     let spool = SpoolFolder::create(&config.spool, config.limits.spool_per_app, config.shards)?;
-    let certificates = Arc::new(Certificates::new(&config.tls).context("read certificates")?);
-    if !config.https.is_empty() && config.tls.is_empty() {
+    let inherited = Inherited::take()?;
+    let serves_tls = inherited.serves_tls(&config);
+    let mut tls = config.tls.clone();
+    // A local authority is made only for who uses it.
+    tls.development.take_if(|_| !serves_tls);
+    let certificates = Arc::new(Certificates::new(&tls).context("read certificates")?);
+    if serves_tls && config.tls.is_empty() {
         warn!(
             "no certificates: every TLS handshake will fail until `tls.certificates` in frontd.toml names a folder of them"
         );
     }
-    let Sockets { bound, admin } = listener::bind(&config)?;
+    let Sockets { bound, admin } = listener::bind(&config, inherited)?;
     let mut signals = Signals::new().context("receive signals")?;
 
     let metrics = Metrics::new();

@@ -66,14 +66,36 @@ pub(crate) enum Admin {
     Inherited(StdListener),
 }
 
+/// The sockets that were inherited from systemd or `imperium up`.
+#[derive(Debug)]
+pub(crate) struct Inherited(Vec<Listening>);
+
+impl Inherited {
+    /// Takes them over. To be called once, before threads are started.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the environment announces a descriptor that isn't open.
+    pub(crate) fn take() -> Result<Self, BindError> {
+        Ok(Self(daemon::listen_fds::take()?))
+    }
+
+    /// Whether TLS is served, on one of these or, if there are none for clients, as `config` says.
+    pub(crate) fn serves_tls(&self, config: &FrontdConfig) -> bool {
+        match self.0.iter().any(|it| it.name != "admin") {
+            true => self.0.iter().any(|it| it.name == "https"),
+            false => !config.https.is_empty(),
+        }
+    }
+}
+
 /// Takes over the inherited sockets, and binds those that weren't inherited as the configuration says.
 ///
 /// # Errors
 ///
 /// Returns an error if a socket can't be bound or taken over.
-pub(crate) fn bind(config: &FrontdConfig) -> Result<Sockets, BindError> {
-    let (admin, clients): (Vec<_>, Vec<_>) =
-        daemon::listen_fds::take()?.into_iter().partition(|it| it.name == "admin");
+pub(crate) fn bind(config: &FrontdConfig, inherited: Inherited) -> Result<Sockets, BindError> {
+    let (admin, clients): (Vec<_>, Vec<_>) = inherited.0.into_iter().partition(|it| it.name == "admin");
     let admin = match admin.into_iter().next() {
         Some(socket) => Admin::Inherited(inherit(socket)?),
         None => Admin::Bound(listen(config.admin).map_err(|it| BindError::Admin(Box::new(it)))?),

@@ -47,6 +47,8 @@ impl Authority {
     pub(super) fn open(folder: &Path) -> Result<Self, TlsError> {
         let leaves = folder.join("leaves");
         fs::create_dir_all(&leaves).map_err(TlsError::save(&leaves))?;
+        // `imperium up APP` uses a link in a temporary folder. The log shows the path that remains.
+        let folder = &folder.canonicalize().map_err(TlsError::read(folder))?;
         // Two daemons that start at the same time must not both create one.
         let lock = File::open(folder).map_err(TlsError::read(folder))?;
         lock.lock().map_err(TlsError::save(folder))?;
@@ -64,6 +66,11 @@ impl Authority {
         tracing::warn!(path = %certificate.display(), "the local certificate authority is about to expire: created a new one, trust that instead");
         make_authority(&certificate, &key)?;
         Self::read(folder, &certificate, &key)
+    }
+
+    #[cfg(test)]
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn read(folder: &Path, certificate: &Path, key: &Path) -> Result<Self, TlsError> {

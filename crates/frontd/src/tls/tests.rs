@@ -421,6 +421,17 @@ async fn development_certificates_are_issued_by_the_saved_authority() {
     assert!(connect(&again, fixture.client(), "flask.localhost").await.is_err(), "the domain was removed");
 }
 
+#[test]
+fn the_authority_follows_a_link_to_its_folder() {
+    let temp = tempfile::tempdir().unwrap();
+    let (kept, link) = (temp.path().join("kept"), temp.path().join("link"));
+    fs::create_dir(&kept).unwrap();
+    symlink(&kept, &link).unwrap();
+    let authority = Authority::open(&link).unwrap();
+    assert_eq!(authority.folder(), kept.canonicalize().unwrap());
+    assert!(kept.join("ca.pem").is_file());
+}
+
 #[tokio::test]
 async fn a_real_certificate_wins_over_a_development_one() {
     let fixture = Fixture::new();
