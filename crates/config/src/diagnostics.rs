@@ -104,6 +104,12 @@ impl Problem {
         Self { path: source.path.clone(), location: Some(location), wrong }
     }
 
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn start(&self) -> usize {
         self.location.as_ref().map_or(0, |location| location.span.start)
     }

@@ -45,6 +45,11 @@ impl Addresses {
         let _was_never_written = fs::remove_file(file(socket));
     }
 
+    /// Returns the URL of frontd's metrics.
+    pub(crate) fn metrics(&self) -> String {
+        format!("http://{}/-/metrics", self.admin)
+    }
+
     /// Returns the app's URLs, one per domain and scheme, HTTPS first.
     pub(crate) fn urls(&self, domains: &[String], path: &str) -> Vec<String> {
         let each = |scheme: Scheme, address: Option<&SocketAddr>| {

@@ -1,6 +1,7 @@
 //! `imperium check`: reads files as the daemons would, and reports all problems.
 
 mod certificates;
+mod emperord;
 mod interpreter;
 mod user;
 
@@ -8,17 +9,18 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use api::admin::App;
 use config::{Diagnostics, EmperordConfig, FrontdConfig, Layout, Problem, Source, Wrong};
 use miette::{IntoDiagnostic as _, MietteHandlerOpts, ReportHandler};
 use vassal::{ChosenBy, Vassal, conflicts, name_of};
 
 use self::interpreter::Finding;
-use crate::admin::{self, block_on};
 use crate::at::root_from_env;
+use crate::running::{self, Running};
 
 /// Check the apps' files and those of the daemons, and report mistakes
 ///
@@ -34,20 +36,41 @@ pub(crate) struct Args {
     /// Check only the file of this daemon
     #[arg(long, value_name = "DAEMON", value_parser = ["frontd", "emperord"], conflicts_with = "paths")]
     only: Option<String>,
-    /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or the installed system]
+    /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or what `imperium up` runs in this
+    /// folder, or the installed system]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }
 
+impl Args {
+    /// The folder of the files, if it isn't the system's; and what runs there, if that was found by its entry.
+    fn root(&self) -> miette::Result<(Option<PathBuf>, Option<Running>)> {
+        if let Some(root) = self.root.clone().or_else(root_from_env) {
+            return Ok((Some(root), None));
+        }
+        // Files that are named can be checked whatever runs.
+        let running = running::choose().or_else(|it| if self.names_files() { Ok(None) } else { Err(it) })?;
+        Ok((running.as_ref().map(|it| it.root.clone()), running))
+    }
+
+    fn names_files(&self) -> bool {
+        !self.paths.is_empty() || self.only.is_some()
+    }
+}
+
 /// Checks the files and prints the problems. The exit code is 1 if there are any.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
-    let root = args.root.clone().or_else(root_from_env);
+    let (root, running) = args.root()?;
     let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
     let checked = match args.only.as_deref() {
         Some("frontd") => Checked::daemon(&layout.frontd_toml(), Reader::Frontd, &layout),
         Some(_) => Checked::daemon(&layout.emperord_toml(), Reader::Emperord, &layout),
         None => Checked::new(&args.paths, &layout),
     };
+    if let Some(running) = running.filter(|_| !args.names_files()) {
+        writeln!(io::stdout(), "checking {}, which `imperium up` runs", running.root.display())
+            .into_diagnostic()?;
+    }
     let handler = MietteHandlerOpts::new().wrap_lines(false).build();
     checked.print(&handler, &mut io::stderr().lock(), &mut io::stdout().lock()).into_diagnostic()?;
     Ok(if checked.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -65,6 +88,8 @@ struct Checked {
     vassals: Vec<Vassal>,
     /// The names of the apps whose interpreters weren't run, by reason.
     not_asked: BTreeMap<String, Vec<String>>,
+    /// Apps with limits of which nobody can tell whether they can be set.
+    unknown_limits: Vec<String>,
     problems: Vec<Problem>,
     certificates: Certificates,
 }
@@ -91,8 +116,8 @@ impl Checked {
         if paths.is_empty() {
             checked.installation(layout);
         }
-        if !conflicts(&checked.vassals).is_empty() {
-            checked.put_holders_first(layout);
+        if !checked.vassals.is_empty() {
+            checked.compare_with(emperord::apps(layout).as_deref(), layout);
         }
         for conflict in conflicts(&checked.vassals) {
             checked.problems.extend(conflict.diagnostics());
@@ -100,12 +125,25 @@ impl Checked {
         checked
     }
 
+    /// Adds what only emperord knows, if it runs: which apps have their hosts already, and what it refuses.
+    fn compare_with(&mut self, running: Option<&[App]>, layout: &Layout) {
+        let Some(running) = running else {
+            let unknown = self.vassals.iter().filter(|it| emperord::has_unknown_limits(it, layout));
+            self.unknown_limits = unknown.map(|it| it.name.to_string()).collect();
+            return;
+        };
+        if !conflicts(&self.vassals).is_empty() {
+            self.put_holders_first(running);
+        }
+        let is_good = |it: &&Vassal| !self.problems.iter().any(|problem| problem.path() == it.file);
+        let refused = self.vassals.iter().filter(is_good).filter_map(|it| emperord::refusal(it, running));
+        let refused: Vec<_> = refused.collect();
+        self.problems.extend(refused);
+    }
+
     /// Puts the apps first that are already running with a host, as emperord does: the others are then
-    /// reported as duplicates. If none is running, the first by name comes first.
-    fn put_holders_first(&mut self, layout: &Layout) {
-        let socket = EmperordConfig::load(layout, WORKERD.as_ref()).map(|it| it.socket);
-        let running = socket.ok().and_then(|it| block_on(admin::status(&it)).ok()?.ok()).map(|it| it.apps);
-        let running = running.unwrap_or_default();
+    /// reported as duplicates.
+    fn put_holders_first(&mut self, running: &[App]) {
         let new_hosts = |vassal: &Vassal| {
             let same = running.iter().find(|it| it.name == vassal.name.as_str());
             let has = |domain: &String| {
@@ -133,7 +171,7 @@ impl Checked {
         if !layout.frontd_toml().exists() {
             self.certificates(&FrontdConfig::new(layout), layout);
         }
-        self.folder(&emperord(layout).vassals, |_| Reader::Vassal, layout);
+        self.folder(&emperord_config(layout).vassals, |_| Reader::Vassal, layout);
     }
 
     fn certificates(&mut self, config: &FrontdConfig, layout: &Layout) {
@@ -181,7 +219,7 @@ impl Checked {
             }
             Reader::Vassal => {
                 let vassal = Vassal::load(path)?;
-                let sockets = vassal.check_sockets(&emperord(layout));
+                let sockets = vassal.check_sockets(&emperord_config(layout));
                 self.problems.extend(user::check(&vassal).into_iter().flatten());
                 let env_file = vassal.env_file.as_deref().and_then(|it| dotenv::read(it).err());
                 let env_file =
@@ -223,6 +261,13 @@ impl Checked {
         for (reason, apps) in &self.not_asked {
             writeln!(stdout, "interpreter not checked of {}: {reason}", apps.join(", "))?;
         }
+        if !self.unknown_limits.is_empty() {
+            let apps = self.unknown_limits.join(", ");
+            writeln!(
+                stdout,
+                "limits not checked of {apps}: emperord, which can tell whether they can be set, doesn't run"
+            )?;
+        }
         for problem in &self.problems {
             writeln!(stderr, "{}", fmt::from_fn(|f| handler.debug(problem, f)))?;
         }
@@ -235,7 +280,7 @@ impl Checked {
 }
 
 /// Reads emperord.toml, or returns the defaults. Errors in it are reported elsewhere.
-fn emperord(layout: &Layout) -> EmperordConfig {
+fn emperord_config(layout: &Layout) -> EmperordConfig {
     let workerd = WORKERD.as_ref();
     EmperordConfig::load(layout, workerd).unwrap_or_else(|_| EmperordConfig::new(layout, workerd))
 }

@@ -96,14 +96,21 @@ fn script(command: Command, shell: Shell) -> String {
 fn apps() -> Vec<String> {
     let running = || running::choose().ok().flatten().map(|it| it.root);
     let layout = root_from_env().or_else(running).and_then(|it| Layout::under(&it).ok());
-    let layout = layout.unwrap_or_else(Layout::system);
+    apps_of(&layout.unwrap_or_else(Layout::system)).unwrap_or_default()
+}
+
+/// The apps of an installation that have a file, by name.
+///
+/// # Errors
+/// If the folder of the files can't be read.
+pub(crate) fn apps_of(layout: &Layout) -> io::Result<Vec<String>> {
     let folder =
-        EmperordConfig::load(&layout, "workerd".as_ref()).map_or_else(|_| layout.vassals(), |it| it.vassals);
-    let entries = folder.read_dir().into_iter().flatten().flatten().take(MOST);
+        EmperordConfig::load(layout, "workerd".as_ref()).map_or_else(|_| layout.vassals(), |it| it.vassals);
+    let entries = folder.read_dir()?.flatten().take(MOST);
     let mut names: Vec<_> =
         entries.filter_map(|it| Some(vassal::name_of(&it.path())?.ok()?.to_string())).collect();
     names.sort();
-    names
+    Ok(names)
 }
 
 #[cfg(test)]

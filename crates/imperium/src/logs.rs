@@ -3,6 +3,7 @@
 mod file;
 
 use std::io;
+use std::iter;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -13,7 +14,10 @@ use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 
 use self::file::{Lines, Tail};
 use crate::at::At;
+use crate::completion;
 
+/// How many workers of an app are named to journalctl.
+const NAMED_WORKERS: u16 = 32;
 /// How often to check for new lines, and whether `imperium up` is still running.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -40,12 +44,30 @@ pub(crate) struct Args {
 #[diagnostic(help("start it, or name the folder that it was given: --root DIR"))]
 struct NoLog(PathBuf);
 
+/// No such app has a file, and none has logged anything.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("there is no app `{app}`: {}", known(apps))]
+struct NoApp {
+    app: String,
+    apps: Vec<String>,
+}
+
+fn known(apps: &[String]) -> String {
+    if apps.is_empty() { "none has a file".to_owned() } else { format!("choose one of {}", apps.join(", ")) }
+}
+
 /// Prints the lines. With `--follow`, continues until `imperium up` has exited or nobody reads the output any
 /// more.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let layout = args.at.layout()?;
+    let unknown = args.app.as_deref().and_then(|it| unknown(it, &layout));
     if layout == Layout::system() {
-        let error = journalctl(args).exec();
+        if let Some(unknown) = unknown
+            && !has_journal(&unknown.app)
+        {
+            return Err(unknown.into());
+        }
+        let error = journalctl(args, &completion::apps_of(&layout).unwrap_or_default()).exec();
         return Err(error)
             .into_diagnostic()
             .wrap_err("run journalctl, which has the logs of systemd's units");
@@ -56,6 +78,11 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let mut lines = Lines::new(args.app.as_deref(), colors);
     let mut tail = Tail::open(&path).map_err(|_| NoLog(path.clone()))?;
     let text = tail.last(args.lines, &mut lines).into_diagnostic()?;
+    if let Some(unknown) = unknown
+        && !lines.have_named_app()
+    {
+        return Err(unknown.into());
+    }
     let mut alive = write(&mut out, &text)?;
     while alive && args.follow {
         let runs = is_locked(&layout);
@@ -74,6 +101,22 @@ fn pause() {
     std::thread::sleep(TICK);
 }
 
+/// The error for an app that has no file. It may have been removed, and still have lines in the log.
+fn unknown(app: &str, layout: &Layout) -> Option<NoApp> {
+    let apps = completion::apps_of(layout).ok()?;
+    (!apps.iter().any(|it| it == app)).then(|| NoApp { app: app.to_owned(), apps })
+}
+
+/// Whether systemd's journal has a line of the app's workers. If it can't be read, journalctl says so itself.
+fn has_journal(app: &str) -> bool {
+    let mut command = Command::new("journalctl");
+    command.args(["--lines", "1", "--quiet", "--output", "cat"]);
+    units_of(app).for_each(|it| {
+        command.arg("--unit").arg(it);
+    });
+    command.output().map_or(true, |it| !it.status.success() || !it.stdout.is_empty())
+}
+
 /// Returns false if the reader has gone, which is no error: `head` exits once it has enough.
 fn write(out: &mut impl io::Write, text: &str) -> miette::Result<bool> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -88,11 +131,15 @@ fn is_locked(layout: &Layout) -> bool {
     file.is_ok_and(|it| matches!(it.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
-fn journalctl(args: &Args) -> Command {
+/// Asks for the units of one app, or of everything. `apps` are all that have a file.
+fn journalctl(args: &Args, apps: &[String]) -> Command {
     let mut command = Command::new("journalctl");
-    let units = match &args.app {
-        Some(app) => vec![format!("workerd@{app}-*.service")],
-        None => ["workerd@*.service", "frontd@*.service", "emperord.service"].map(str::to_owned).into(),
+    let units: Vec<_> = match &args.app {
+        Some(app) => units_of(app).collect(),
+        None => {
+            let daemons = ["workerd@*.service", "frontd@*.service", "emperord.service"].map(str::to_owned);
+            daemons.into_iter().chain(apps.iter().flat_map(|it| units_of(it))).collect()
+        }
     };
     units.iter().for_each(|unit| {
         command.arg("--unit").arg(unit);
@@ -102,6 +149,13 @@ fn journalctl(args: &Args) -> Command {
         command.arg("--follow");
     }
     command
+}
+
+/// The units of an app's workers. A pattern only stands for those that have logged by now, so that those which may follow
+/// are named, too.
+fn units_of(app: &str) -> impl Iterator<Item = String> {
+    let named = (1..=NAMED_WORKERS).map(move |number| format!("workerd@{app}-{number}.service"));
+    iter::once(format!("workerd@{app}-*.service")).chain(named)
 }
 
 #[cfg(test)]
@@ -116,17 +170,24 @@ mod tests {
         args: Args,
     }
 
+    fn words(command: &Command) -> String {
+        command.get_args().map(|it| it.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
     fn journalctl_is_called_with_the_units() {
-        let command = |words: &[&str]| {
+        let command = |words: &[&str], apps: &[&str]| {
             let args = Cli::parse_from([&["logs"], words].concat()).args;
-            let command = journalctl(&args);
-            command.get_args().map(|it| it.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+            self::words(&journalctl(&args, &apps.iter().map(|&it| it.to_owned()).collect::<Vec<_>>()))
         };
-        assert_eq!(command(&["blog", "-f"]), "--unit workerd@blog-*.service --lines 100 --follow");
-        assert_eq!(
-            command(&["-n", "5"]),
-            "--unit workerd@*.service --unit frontd@*.service --unit emperord.service --lines 5"
-        );
+        let of_blog = command(&["blog", "-f"], &["blog", "shop"]);
+        let begin =
+            "--unit workerd@blog-*.service --unit workerd@blog-1.service --unit workerd@blog-2.service ";
+        assert!(of_blog.starts_with(begin), "{of_blog}");
+        assert!(of_blog.ends_with(" --unit workerd@blog-32.service --lines 100 --follow"), "{of_blog}");
+        assert!(!of_blog.contains("shop"), "{of_blog}");
+        let all = "--unit workerd@*.service --unit frontd@*.service --unit emperord.service";
+        assert_eq!(command(&["-n", "5"], &[]), format!("{all} --lines 5"));
+        assert!(command(&[], &["shop"]).starts_with(&format!("{all} --unit workerd@shop-*.service ")));
     }
 }

@@ -28,7 +28,7 @@ use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use vassal::{App, Vassal, conflicts, name_of};
 
 use self::draft::{Draft, Source};
-use crate::app_name::app_name;
+use self::project::Project;
 use crate::at::root_from_env;
 use crate::refused::Refused;
 
@@ -64,9 +64,6 @@ enum NewError {
     #[error("write {}: {source}", .file.display())]
     #[diagnostic(help("{hint}"))]
     Denied { file: PathBuf, source: io::Error, hint: String },
-    #[error("the app can't be named after {}", .0.display())]
-    #[diagnostic(help("choose a name with `--name`"))]
-    NoName(PathBuf),
 }
 
 /// Inspects the project, then writes its file and prints it. A file that emperord would refuse isn't written.
@@ -77,9 +74,9 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         .into_diagnostic()
         .wrap_err_with(|| format!("inspect {}", args.path.display()))?;
     let (project, source) = source(args, &path);
-    let name = name(args, &project)?;
-    let draft = Draft::new(&project, &source, name.clone(), &args.domains)
+    let draft = Draft::new(&project, &source, args.name.clone(), &args.domains)
         .map_err(|why| NewError::NoApp { path, why })?;
+    let name = draft.name();
     let (file, text) = (layout.vassals().join(format!("{name}.toml")), draft.to_string());
     check(&file, &text, &layout)?;
     let shown = if args.dry_run { "Would write" } else { "Wrote" };
@@ -96,7 +93,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let mut out = io::stdout().lock();
     print(&format!("{shown} {}", file.display()), &text, &notes, &mut out).into_diagnostic()?;
     if !args.dry_run {
-        print_next(&layout, &name, &mut out).into_diagnostic()?;
+        print_next(&layout, name, &mut out).into_diagnostic()?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -115,6 +112,12 @@ fn source(args: &Args, path: &Path) -> (PathBuf, Source) {
         None => Source::Folder,
     };
     (project, source)
+}
+
+/// The app of a folder, and the folder that it is imported from. None if none is found.
+pub(crate) fn app_of(folder: &Path) -> Option<(PathBuf, String)> {
+    let found = find::find(&Project::look(folder), None).ok()?;
+    Some((found.directory, found.app))
 }
 
 fn parse_app(text: &str) -> Result<App, String> {
@@ -140,11 +143,6 @@ fn print_next(layout: &Layout, name: &VassalName, to: &mut impl io::Write) -> io
     }
     let root = layout.etc.display();
     writeln!(to, "\nNext:\n    imperium check --root {root}\n    imperium up --root {root}")
-}
-
-fn name(args: &Args, project: &Path) -> Result<VassalName, NewError> {
-    let of_folder = || app_name(&project.file_name()?.to_string_lossy());
-    args.name.clone().or_else(of_folder).ok_or_else(|| NewError::NoName(project.to_owned()))
 }
 
 /// Checks the file as emperord would: on its own, and together with the existing apps.

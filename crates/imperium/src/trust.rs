@@ -5,6 +5,7 @@ mod nss;
 mod system;
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -36,9 +37,7 @@ pub(crate) struct Args {
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum TrustError {
     #[error("read the CA {}: there is none yet", .0.display())]
-    #[diagnostic(help(
-        "`imperium up` makes it when it starts: run that once, or name its folder: --root DIR"
-    ))]
+    #[diagnostic(help("{}", hint(env::var_os("SUDO_USER").as_deref())))]
     NoAuthority(PathBuf),
     #[error("read the CA {}: {why}", path.display())]
     Read { path: PathBuf, why: String },
@@ -46,6 +45,14 @@ enum TrustError {
     Off,
     #[error("find the CA of `imperium up APP`: there is neither XDG_DATA_HOME nor a home directory")]
     NoHome,
+}
+
+/// With `sudo`, the home directory is usually root's.
+fn hint(sudo_user: Option<&OsStr>) -> &'static str {
+    match sudo_user.is_some_and(|it| !it.is_empty() && it != "root") {
+        true => "run it without `sudo`, as the user who runs `imperium up`: it asks for the password itself",
+        false => "`imperium up` makes it when it starts: run that once, or name its folder: --root DIR",
+    }
 }
 
 /// A CA certificate, and its name in the trust stores.
@@ -142,6 +149,14 @@ pub(super) fn has_program(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sudo_is_discouraged_if_there_is_no_ca() {
+        assert!(hint(Some("me".as_ref())).contains("without `sudo`"));
+        for it in [None, Some("root".as_ref()), Some("".as_ref())] {
+            assert!(hint(it).contains("run that once"), "{it:?}");
+        }
+    }
 
     #[test]
     fn only_a_certificate_is_accepted() {

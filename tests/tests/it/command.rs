@@ -114,6 +114,50 @@ async fn check_and_emperord_blame_the_same_file_for_a_duplicate_host() -> anyhow
     .await
 }
 
+#[tokio::test]
+async fn check_reports_limits_that_emperord_refuses() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    tests::stack::with([Vassal::wsgi(&place)], async |stack| {
+        let limited = Vassal::wsgi(&place).named("limited").domain("limited.localhost");
+        stack.put(&limited.table("[limits]\nmemory = \"500 MB\"\n"))?;
+        let settled = |it: &tests::status::App| !it.error().is_empty() || !it.workers.is_empty();
+        let app = stack.until("limited", "emperord has read the file", settled).await?;
+        if !app.error().contains("cannot be applied") {
+            skip::skip!("limits can be set here");
+        }
+        let mut command = Command::new(place.binaries.join("imperium"));
+        let output = command.arg("check").arg("--root").arg(stack.root()).output()?;
+        let is_good = output.status.success();
+        let told = text_of(output)?;
+        ensure!(
+            !is_good && told.contains("emperord refuses it: `limits.memory` cannot be applied"),
+            "{told}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn up_reports_a_mistake_once() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let broken = Vassal::wsgi(&place).named("broken").domain("broken.localhost").key("wokers = 3");
+    let vassals = [Vassal::wsgi(&place), broken];
+    let stack = Stack::start(place, vassals)?;
+    let outcome = Box::pin(async {
+        stack.logged(&["broken.toml:", "unknown key `wokers`: did you mean `workers`?"]).await?;
+        stack.ready("wsgi", 1).await?;
+        let log = stack.log();
+        ensure!(log.matches("unknown key `wokers`").count() == 1, "it is reported twice:\n{log}");
+        Ok(())
+    })
+    .await;
+    if outcome.is_err() {
+        stack.show_log();
+    }
+    outcome.and(stack.stop_with_clients().await)
+}
+
 /// Runs `imperium` as nobody if the tests run as root.
 fn as_nobody(
     place: &Place,

@@ -63,6 +63,16 @@ async fn status_reload_and_logs_find_the_stack_of_their_folder() -> anyhow::Resu
         };
         let logs = until("the request and what the app prints are in the log", logs).await?;
         ensure!(logs.contains("environment []"), "the app sees what is meant for the daemons: {logs}");
+        let checked = output_of(runtime, here, &["check"])?;
+        let mentions = ["which `imperium up` runs\n", "2 files checked, all good\n"];
+        ensure!(mentions.iter().all(|it| checked.contains(it)), "{checked}");
+        let unknown = imperium(runtime, here, &["logs", "nosuch"])?;
+        let told = String::from_utf8(unknown.stderr)?;
+        ensure!(
+            !unknown.status.success() && unknown.stdout.is_empty(),
+            "an app that doesn't exist has a log"
+        );
+        ensure!(told.contains("there is no app `nosuch`: choose one of app"), "{told}");
         let reloaded = output_of(runtime, here, &["reload"])?;
         ensure!(reloaded == "app: 2 workers ready\n", "{reloaded}");
         ensure!(output_of(runtime, here, &["completion", "--apps"])? == "app\n", "the app is not offered");

@@ -62,7 +62,7 @@ fn a_socket_path_that_is_too_long_is_reported() {
         "{problems:?}"
     );
     let vassal = Vassal::load(&file).unwrap();
-    let expected = vassal.check_sockets(&emperord(&layout)).unwrap_err().to_string();
+    let expected = vassal.check_sockets(&emperord_config(&layout)).unwrap_err().to_string();
     assert_eq!(problems[0], expected);
 }
 

@@ -67,11 +67,18 @@ pub(super) struct Lines<'a> {
     /// Whether the last line that started an event was selected. Lines that follow it, such as a traceback,
     /// belong to it.
     shows: bool,
+    /// Whether an event was about the app.
+    has_named_app: bool,
 }
 
 impl<'a> Lines<'a> {
     pub(super) fn new(app: Option<&'a str>, colors: bool) -> Self {
-        Self { app, colors, shows: true }
+        Self { app, colors, shows: true, has_named_app: false }
+    }
+
+    /// Whether any event so far was about the app that was asked for.
+    pub(super) fn have_named_app(&self) -> bool {
+        self.has_named_app
     }
 
     /// Returns the line as it is printed, or None if it isn't selected.
@@ -81,6 +88,7 @@ impl<'a> Lines<'a> {
             && let Some(begin) = concerns(&plain, app)
         {
             self.shows = begin;
+            self.has_named_app |= begin;
         }
         self.shows.then(|| if self.colors { line.to_owned() } else { plain })
     }
@@ -143,6 +151,11 @@ Traceback (most recent call last):\n\
         let lines: Vec<_> = plain(LOG).lines().map(str::to_owned).collect();
         assert_eq!(shown(Some("shop")).lines().collect::<Vec<_>>(), [&lines[1], &lines[2], &lines[4]]);
         assert_eq!(shown(Some("blog")).lines().collect::<Vec<_>>(), [&lines[0], &lines[3]]);
+        for (app, named) in [("blog", true), ("shop", true), ("other", false)] {
+            let mut lines = Lines::new(Some(app), false);
+            LOG.lines().for_each(|it| drop(lines.shown(it)));
+            assert_eq!(lines.have_named_app(), named, "{app}");
+        }
         // Lines that a development server logs name no process.
         let mut alone = Lines::new(Some("app"), false);
         assert_eq!(alone.shown("GET / 200 1.0 ms app-1\n").as_deref(), Some("GET / 200 1.0 ms app-1\n"));

@@ -16,6 +16,7 @@ use super::project::{Module, Project};
 use super::statics::{self, Static, Statics};
 use super::uwsgi::Uwsgi;
 use super::virtualenv::{self, Virtualenv};
+use crate::app_name::app_name;
 
 /// The content of a vassal file.
 #[derive(Debug)]
@@ -52,11 +53,11 @@ impl Draft {
     /// Inspects a project's folder, whose path is absolute.
     ///
     /// # Errors
-    /// If it contains no app.
+    /// If it contains no app, or a name can't be made for the app.
     pub(crate) fn new(
         folder: &Path,
         source: &Source,
-        name: VassalName,
+        name: Option<VassalName>,
         domains: &[String],
     ) -> Result<Self, Wrong> {
         let project = Project::look(folder);
@@ -66,6 +67,14 @@ impl Draft {
             Source::File(file) => find::in_file(&project, file)?,
             Source::App(app) => find::named(&project, app),
         };
+        // A configuration file may be anywhere.
+        let is_named_elsewhere = matches!(source, Source::File(_)) && !found.directory.starts_with(folder);
+        let folder = if is_named_elsewhere { &found.directory.clone() } else { folder };
+        let name = name.or_else(|| app_name(&folder.file_name()?.to_string_lossy()));
+        let name = name.ok_or_else(|| {
+            Wrong::new(format!("the app can't be named after {}", folder.display()))
+                .hint("choose a name with `--name`")
+        })?;
         let allowed = found.settings.as_ref().map(django::allowed_hosts).unwrap_or_default();
         let by_uwsgi = found.uwsgi.as_ref().and_then(|it| Virtualenv::at(it.virtualenv.as_deref()?));
         Ok(Self {
@@ -97,8 +106,17 @@ impl Draft {
             notes.extend(paste::missing(egg, &self.project, python));
         }
         for missing in self.statics.served.iter().filter(|it| !it.folder.is_dir()) {
-            let (folder, collect) = (missing.folder.display(), self.collectstatic());
-            notes.push(format!("{folder} doesn't exist yet: run `{collect}`, then uncomment [static]"));
+            let folder = missing.folder.display();
+            notes.push(match self.found.framework {
+                "Django" => format!(
+                    "{folder} doesn't exist yet: run `{}`, then uncomment [static]",
+                    self.collectstatic()
+                ),
+                _ => format!(
+                    "{folder} doesn't exist ({}): correct the path in [static], then uncomment it",
+                    missing.evidence
+                ),
+            });
         }
         notes.extend(self.without_static_root());
         notes.extend(self.found.settings.iter().filter_map(|it| it.note.clone()));
@@ -126,14 +144,19 @@ impl Draft {
         let module = settings.mention("django.contrib.staticfiles")?;
         let is_open = self.statics.served.is_empty() && self.statics.left.is_empty();
         (is_open && settings.get("STATIC_ROOT").is_none()).then(|| {
-            let (shown, collect, root) =
-                (module.shown.display(), self.collectstatic(), self.found.directory.join("staticfiles"));
+            let (shown, collect) = (module.shown.display(), self.collectstatic());
+            let root = path(&self.found.directory.join("staticfiles"));
+            let url = django::static_url(settings).unwrap_or_else(|| "/static/".to_owned());
+            let line = format!("{} = {root}", text(&statics::prefix(&url)));
             format!(
-                "nothing serves the static files, because {shown} doesn't set STATIC_ROOT: set it to \"{}\", run `{collect}`, and \
-                 run `imperium new` again",
-                root.display()
+                "nothing serves the static files, because {shown} doesn't set STATIC_ROOT: set it to {root}, run `{collect}`, and add \
+                 `[static]` with the line `{line}`"
             )
         })
+    }
+
+    pub(crate) fn name(&self) -> &VassalName {
+        &self.name
     }
 
     /// Whether root owns the app's folder: then no worker runs under systemd.

@@ -9,6 +9,7 @@ use crate::addresses::Addresses;
 #[derive(Serialize)]
 struct Status<'a> {
     emperord: Emperord<'a>,
+    metrics: String,
     apps: Vec<AppStatus<'a>>,
 }
 
@@ -64,7 +65,8 @@ pub(super) fn render(status: &StatusResponse, addresses: &Addresses) -> serde_js
         refused_connections: status.refused_connections,
     };
     let apps = status.apps.iter().map(|it| AppStatus::new(it, addresses)).collect();
-    Ok(serde_json::to_string_pretty(&Status { emperord, apps })? + "\n")
+    let metrics = addresses.metrics();
+    Ok(serde_json::to_string_pretty(&Status { emperord, metrics, apps })? + "\n")
 }
 
 impl<'a> AppStatus<'a> {
@@ -157,6 +159,7 @@ mod tests {
     fn all_keys_are_present() {
         let expected = serde_json::json!({
             "emperord": { "pid": 7, "version": "0.1.0", "refused_connections": 3 },
+            "metrics": "http://127.0.0.1:9180/-/metrics",
             "apps": [{
                 "name": "blog", "state": "backing_off", "file": "/r/vassals/blog.toml",
                 "urls": ["https://blog.localhost:8443/"], "domains": ["blog.localhost"], "path": "/",
@@ -180,11 +183,13 @@ mod tests {
         ("emperord.pid", "process id of emperord"),
         ("emperord.version", "its version"),
         ("emperord.refused_connections", "connections that it refused because a user had too many"),
+        ("metrics", "URL of the metrics"),
         ("apps[].name", "name of the app: the name of its file without `.toml`"),
         (
             "apps[].state",
             "`starting`; `running`; `reloading`: serving while new workers take over; `backing_off`: too few workers \
-             serve, and the next start waits; `failed`: none serves, and only an edit or a reload helps; `stopping`",
+             serve, and the next start waits; `failed`: none serves, and only an edit or a reload helps, or clients are \
+             shown an error in development; `stopping`",
         ),
         ("apps[].file", "path of its file"),
         ("apps[].urls[]", "URLs that it is served at"),

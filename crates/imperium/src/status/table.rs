@@ -39,8 +39,9 @@ pub(super) fn render(status: &StatusResponse, addresses: &Addresses, colors: Col
     if status.apps.is_empty() {
         return "no apps: `imperium new PATH` writes the file of one\n".to_owned();
     }
-    let blocks: Vec<_> = status.apps.iter().map(|it| block(it, addresses, colors)).collect();
-    blocks.join("\n")
+    let blocks = status.apps.iter().map(|it| block(it, addresses, colors));
+    let metrics = format!("metrics  {}\n", addresses.metrics());
+    blocks.chain([metrics]).collect::<Vec<_>>().join("\n")
 }
 
 fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
@@ -224,10 +225,12 @@ shop  failed  0 of 2 workers ready  /r/vassals/shop.toml
       line 1
   retried when its file changes, or with: imperium reload shop
 ";
-        check(vec![blog.clone()], Colors::Off, blog_text);
-        check(vec![shop.clone()], Colors::Off, shop_text);
-        check(vec![blog, shop.clone()], Colors::Off, &format!("{blog_text}\n{shop_text}"));
-        check(vec![shop], Colors::On, &shop_text.replace("failed", "\x1b[31mfailed\x1b[0m"));
+        let metrics = "\nmetrics  http://127.0.0.1:9180/-/metrics\n";
+        check(vec![blog.clone()], Colors::Off, &format!("{blog_text}{metrics}"));
+        check(vec![shop.clone()], Colors::Off, &format!("{shop_text}{metrics}"));
+        check(vec![blog, shop.clone()], Colors::Off, &format!("{blog_text}\n{shop_text}{metrics}"));
+        let red = shop_text.replace("failed", "\x1b[31mfailed\x1b[0m");
+        check(vec![shop], Colors::On, &format!("{red}{metrics}"));
         check(vec![], Colors::Off, "no apps: `imperium new PATH` writes the file of one\n");
     }
 

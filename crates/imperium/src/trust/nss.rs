@@ -92,4 +92,61 @@ mod tests {
         let found = databases(home.path());
         assert_eq!(found, [home.path().join(".pki/nssdb"), home.path().join(".mozilla/firefox/abc.default")]);
     }
+
+    /// A CA that nobody has the key of.
+    const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBiDCCAS2gAwIBAgIUOvUjzMvaXrzQXpGoBYjLiXvLAykwCgYIKoZIzj0EAwIw
+GDEWMBQGA1UEAwwNSW1wZXJpdW0gdGVzdDAgFw0yNjExMjgwMDM5MTBaGA8yMTI2
+MTEwNDAwMzkxMFowGDEWMBQGA1UEAwwNSW1wZXJpdW0gdGVzdDBZMBMGByqGSM49
+AgEGCCqGSM49AwEHA0IABEbU+j6TAKEhnH3R9rGNCH/7rpQP5qh6k/+yY/YDu2No
+gJ7rWjOtYVUagkn50VdcnNgYRaa5D1XUxfwpjLdqyxKjUzBRMB0GA1UdDgQWBBRc
+Trb84VQqJWE26HZ40CKjEhEIKDAfBgNVHSMEGDAWgBRcTrb84VQqJWE26HZ40CKj
+EhEIKDAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0kAMEYCIQCSw+LSffs9
+VTHxWjhGHJIOTWNztIv3bTHLCdFNvpFLHQIhANWtqsP4qd2pdWDgFjIHECOj8LSB
+ujjfh+2sBHFtrZve
+-----END CERTIFICATE-----
+";
+
+    /// Firefox's profile and Chromium's database, as the browsers make them.
+    #[test]
+    fn browsers_trust_the_authority_until_that_is_undone() {
+        skip::needs_program!("certutil");
+        let home = tempfile::tempdir().unwrap();
+        let folders = [".mozilla/firefox/abc.default-esr", ".pki/nssdb"].map(|it| home.path().join(it));
+        for folder in &folders {
+            fs::create_dir_all(folder).unwrap();
+            certutil(&["-N", "--empty-password", "-d", &format!("sql:{}", folder.display())]).unwrap();
+        }
+        let path = home.path().join("ca.pem");
+        fs::write(&path, AUTHORITY).unwrap();
+        let authority = Authority { path, name: "imperium-00000001".to_owned() };
+        let listed = |folder: &Path| {
+            let database = format!("sql:{}", folder.display());
+            let output = Command::new("certutil").args(["-L", "-d", &database]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        // Twice, as after a new CA.
+        for _ in 0..2 {
+            let outcomes = change(&authority, home.path(), false);
+            assert!(
+                outcomes.len() == 2 && outcomes.iter().all(|it| matches!(it, Outcome::Done(_))),
+                "{outcomes:?}"
+            );
+            for folder in &folders {
+                let listed = listed(folder);
+                let lines: Vec<_> = listed.lines().filter(|it| it.contains("imperium-00000001")).collect();
+                assert!(lines.len() == 1 && lines[0].trim_end().ends_with("C,,"), "{listed}");
+            }
+        }
+        change(&authority, home.path(), true);
+        for folder in &folders {
+            assert!(!listed(folder).contains("imperium"), "{}", listed(folder));
+        }
+        let told = change(&authority, home.path(), true);
+        assert!(
+            told.iter().all(|it| matches!(it, Outcome::Done(what) if what.contains("doesn't have it"))),
+            "{told:?}"
+        );
+    }
 }

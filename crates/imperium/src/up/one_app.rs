@@ -18,14 +18,20 @@ use tracing::warn;
 use vassal::{App, MAX_WORKERS, StaticPrefix, Target, Vassal};
 
 use super::python::Choice;
-use crate::{running, trust, version};
+use crate::{new, running, trust, version};
 
 /// The default address of the app.
 pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 /// Any free port: nobody needs to know it.
 pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What is options of the app on the command line.
+/// Files that usually have the app, the likeliest first.
+const USUAL_FILES: [&str; 5] = ["app.py", "wsgi.py", "main.py", "application.py", "manage.py"];
+/// How many files of a folder are looked at, and named.
+const MOST_FILES: usize = 1000;
+const SHOWN_FILES: usize = 5;
+
+/// Options of the app on the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OneApp {
     /// Run this one app, without a configuration file: `app.py`, `app.py:callable` or `module:callable`
@@ -74,6 +80,12 @@ enum AppError {
     #[error("run {}: there is no such file", .0.display())]
     #[diagnostic(help("go to the folder of the app, or write the path of the file from here"))]
     NoFile(PathBuf),
+    #[error("run `{app}`: it is a folder: name the app's file")]
+    Folder {
+        app: String,
+        #[help]
+        hint: String,
+    },
 }
 
 impl OneApp {
@@ -102,9 +114,6 @@ impl OneApp {
             .and_then(|()| fs::write(layout.frontd_toml(), self.frontd_file()))
             .into_diagnostic()
             .wrap_err_with(|| format!("write {}", file.display()))?;
-        if let Err(error) = keep_authority(&layout) {
-            warn!(%error, "the CA is not kept: browsers have to trust a new one after each start");
-        }
         Ok((root, format!("Imperium {} runs {app} with {python}\n", version::SHORT)))
     }
 
@@ -182,6 +191,9 @@ fn refused(app: &str, diagnostics: &Diagnostics) -> AppError {
 
 /// Derives the app's name from its file or module. Also returns the file, if it is one.
 fn name_of(app: &str, directory: &Path) -> Result<(VassalName, Option<PathBuf>), AppError> {
+    if let Some(folder) = folder_of(app, directory) {
+        return Err(AppError::Folder { app: app.to_owned(), hint: what_to_run(&folder, directory) });
+    }
     let refused = || AppError::Target(app.to_owned());
     let wrong = |why: Wrong| match app.contains('(') {
         true => AppError::Call { app: app.to_owned(), why },
@@ -200,6 +212,36 @@ fn name_of(app: &str, directory: &Path) -> Result<(VassalName, Option<PathBuf>),
     Ok((crate::app_name::app_name(&stem).ok_or_else(refused)?, file))
 }
 
+/// The folder that `app` names, unless it is a package, which is a module like any other.
+fn folder_of(app: &str, directory: &Path) -> Option<PathBuf> {
+    let folder = directory.join(app).canonicalize().ok().filter(|it| !app.is_empty() && it.is_dir())?;
+    let is_package = !app.contains(['/', '.']) && folder.join("__init__.py").is_file();
+    (!is_package).then_some(folder)
+}
+
+/// How to run the app of a folder, and the Python files that are in it.
+fn what_to_run(folder: &Path, here: &Path) -> String {
+    let go = |to: &Path| match here.canonicalize().is_ok_and(|it| it == to) {
+        true => String::new(),
+        false => format!("cd {} && ", to.display()),
+    };
+    let run = match new::app_of(folder) {
+        Some((directory, app)) => format!("run `{}imperium up {app}`", go(&directory)),
+        None => format!("write `{}imperium up app.py`", go(folder)),
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_FILES);
+    let files = entries.map(|it| it.path()).filter(|it| it.extension().is_some_and(|it| it == "py"));
+    let mut files: Vec<_> = files.filter_map(|it| Some(lossy(it.file_name()?))).collect();
+    // Those that usually have an app come first.
+    files
+        .sort_by_key(|it| (USUAL_FILES.iter().position(|name| name == it).unwrap_or(usize::MAX), it.clone()));
+    files.truncate(SHOWN_FILES);
+    match files.is_empty() {
+        true => format!("{run}; there is no Python file in the folder"),
+        false => format!("{run}; its Python files are {}", files.join(", ")),
+    }
+}
+
 fn lossy(name: &std::ffi::OsStr) -> String {
     name.to_string_lossy().into_owned()
 }
@@ -214,7 +256,7 @@ fn temporary_folder() -> io::Result<TempDir> {
 }
 
 /// Keeps the local CA in the user's own folder. A new one for each run would have to be trusted each time.
-fn keep_authority(layout: &Layout) -> io::Result<()> {
+pub(super) fn keep_authority(layout: &Layout) -> io::Result<()> {
     let private = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder);
     let kept = trust::kept().ok_or(io::ErrorKind::NotFound)?;
     private(&kept)?;
@@ -272,8 +314,52 @@ mod tests {
              \"create_app('prod', debug=False)\", or pass what it needs in [env]",
         );
         check("none.py", "run /none.py: there is no such file");
+        check("src", "run `src`: it is a folder: name the app's file");
+        check(".", "run `.`: it is a folder: name the app's file");
         check("no/such", "run `no/such`: it is neither a Python file nor a module");
         check("", "run ``: it is neither a Python file nor a module");
+    }
+
+    #[test]
+    fn a_folder_is_refused_with_the_command_that_runs_its_app() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(here.join("site/blog")).unwrap();
+        assert_eq!(
+            what_to_run(&here.join("site/blog"), &here),
+            format!(
+                "write `cd {}/site/blog && imperium up app.py`; there is no Python file in the folder",
+                here.display()
+            )
+        );
+        fs::write(here.join("site/app.py"), "from flask import Flask\n\napp = Flask(__name__)\n").unwrap();
+        fs::write(here.join("site/admin.py"), "").unwrap();
+        let files = "its Python files are app.py, admin.py";
+        assert_eq!(
+            what_to_run(&here.join("site"), &here),
+            format!("run `cd {}/site && imperium up app:app`; {files}", here.display())
+        );
+        assert_eq!(
+            what_to_run(&here.join("site"), &here.join("site")),
+            format!("run `imperium up app:app`; {files}")
+        );
+        fs::write(here.join("site/app.py"), "").unwrap();
+        fs::write(
+            here.join("site/manage.py"),
+            "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'blog.settings')",
+        )
+        .unwrap();
+        fs::write(here.join("site/blog/wsgi.py"), "").unwrap();
+        let told = what_to_run(&here.join("site"), &here.join("site"));
+        assert_eq!(
+            told,
+            "run `imperium up blog.wsgi:application`; its Python files are app.py, manage.py, admin.py"
+        );
+        // A package is a module.
+        assert!(folder_of("site", &here).is_some());
+        fs::write(here.join("site/__init__.py"), "").unwrap();
+        assert_eq!(folder_of("site", &here), None);
+        assert!(folder_of("site/", &here).is_some());
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use config::{EmperordConfig, FrontdConfig, Layout};
 use daemon::output;
-use miette::{Diagnostic, IntoDiagnostic as _, Report, WrapErr as _};
+use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use tempfile::TempDir;
+use tracing::warn;
 use vassal::Vassal;
 
 use super::listen::Listen;
@@ -95,12 +96,6 @@ impl Plan {
         if files.is_empty() {
             tell_how_to_begin(folder);
         }
-        for file in files {
-            let checked = Vassal::load(&file).and_then(|it| it.check_sockets(&self.emperord));
-            let Err(diagnostics) = checked else { continue };
-            let refused = Report::new(Refused::new(file.display().to_string(), diagnostics));
-            output::stderr().write(format!("{refused:?}\n").into_bytes());
-        }
         Ok(())
     }
 }
@@ -115,6 +110,11 @@ fn root(args: &Args) -> miette::Result<Root> {
     if let Some(app) = &args.one_app.app {
         let (temporary, greeting) = args.one_app.root(app)?;
         let layout = Layout::under(temporary.path()).into_diagnostic()?;
+        if args.https != Some(Listen::Off)
+            && let Err(error) = one_app::keep_authority(&layout)
+        {
+            warn!(%error, "the CA can't be kept: browsers have to trust a new one after each start");
+        }
         return Ok(Root { layout, temporary: Some(temporary), greeting: Some(greeting) });
     }
     let root = args.root.clone().or_else(root_from_env).ok_or(PlanError::Nothing)?;
