@@ -3,6 +3,7 @@
 mod apart;
 mod failing;
 mod kills;
+mod logs;
 mod ports;
 mod removal;
 mod restarts;
@@ -36,6 +37,7 @@ pub(crate) async fn run(container: &mut Container, built: &Built) -> anyhow::Res
     restarts::prove(container).await?;
     upgrade::prove(container, built, &guide.chapter("Upgrading")?).await?;
     followed(container, &guide.chapter("Reading logs")?).await?;
+    logs::prove(container).await?;
     followed(container, &guide.chapter("When something fails")?).await?;
     failing::prove(container).await?;
     kills::prove(container).await?;
