@@ -1,40 +1,45 @@
 #!/usr/bin/env python3
-"""Records the pictures of README.md: runs imperium in a terminal, and draws what it printed as SVG.
+"""Records the pictures of the documentation from a real run: `cargo xtask docs --images` calls it.
 
     docs/images/record.py FOLDER_OF_PROGRAMS [OUTPUT_FOLDER]
 
-Run it as a normal user. up.svg is animated; renderers that don't animate show its last frame.
+The pictures of terminals are SVG. up.svg is animated; renderers that don't animate show its last frame. Screenshots of
+the browser are PNG, and need Chromium. Run it as a normal user.
 """
 
-import codecs
-import fcntl
-import html
 import os
-import pty
 import re
-import select
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
+from browser import PHONE, Browser
+from terminal import COLUMNS, Recording, Terminal, run, svg
+
 OUTPUT = Path(sys.argv[2] if len(sys.argv) > 2 else __file__).resolve()
 OUTPUT = OUTPUT if OUTPUT.is_dir() else OUTPUT.parent
-COLUMNS = 108
-LINE, CHARACTER = 19, 8.0
-LONGEST_PAUSE = 1.6
-END = 4.0
+HTTP = "http://127.0.0.1:8000"
 
 APP = """\
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"Hello\\n"]
+"""
+
+FAILING = """\
+ARTICLES = {"1": "Hello"}
+
+def application(environ, start_response):
+    number = environ["PATH_INFO"].removeprefix("/articles/")
+    title = ARTICLES[number]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [title.encode()]
 """
 
 MISTAKES = """\
@@ -45,153 +50,6 @@ wokers    = 4
 request = "3 parsecs"
 """
 
-# Readable on white and on black pages: the terminal has its own background.
-COLOURS = {30: "#6e7681", 31: "#ff7b72", 32: "#7ee787", 33: "#e3b341", 34: "#79c0ff", 35: "#d2a8ff", 36: "#76e3ea", 37: "#e6edf3"}
-
-
-class Recording:
-    """Lines with the time at which each began, in seconds, without the pauses."""
-
-    def __init__(self):
-        self.lines = []
-        self.now = 0.0
-        self.last = time.monotonic()
-
-    def add(self, text):
-        now = time.monotonic()
-        self.now += min(now - self.last, LONGEST_PAUSE)
-        self.last = now
-        for part in re.split(r"(\n)", text.replace("\r\n", "\n").replace("\r", "")):
-            if part == "\n":
-                self.lines.append((self.now, ""))
-            elif part:
-                if not self.lines:
-                    self.lines.append((self.now, ""))
-                began, line = self.lines[-1]
-                self.lines[-1] = (began if line else self.now, line + part)
-
-    def prompt(self, command):
-        if self.lines and self.lines[-1][1]:
-            self.add("\n")
-        self.add(f"\x1b[1;32m$\x1b[0m \x1b[1m{command}\x1b[0m\n")
-        self.now += 0.8
-
-
-class Terminal:
-    """A program in a terminal of its own."""
-
-    def __init__(self, recording, command, folder):
-        self.recording, self.text = recording, ""
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(folder)
-            os.execvp(command[0], command)
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
-
-    def read(self, timeout):
-        ready, _, _ = select.select([self.fd], [], [], timeout)
-        if not ready:
-            return None
-        try:
-            data = os.read(self.fd, 65536)
-        except OSError:
-            data = b""
-        text = self.decoder.decode(data)
-        self.text += text
-        self.recording.add(text)
-        return data
-
-    def until(self, pattern):
-        deadline = time.monotonic() + 60
-        while not re.search(pattern, self.text):
-            if self.read(1.0) == b"" or time.monotonic() > deadline:
-                sys.exit(f"waited for {pattern!r}, and got:\n{self.text}")
-
-    def quiet(self):
-        while self.read(0.7):
-            pass
-
-    def end(self):
-        while self.read(60) not in (b"", None):
-            pass
-        os.waitpid(self.pid, 0)
-
-
-def run(recording, shown, command, folder):
-    recording.prompt(shown)
-    Terminal(recording, command, folder).end()
-
-
-def spans(line):
-    """The parts of a line, each with its colour and weight."""
-    colour, bold, dim = None, False, False
-    at = 0
-    for part in re.split(r"(\x1b\[[0-9;?]*[A-Za-z]|\x1b\]8;[^\x1b\x07]*(?:\x1b\\|\x07))", line):
-        sgr = re.fullmatch(r"\x1b\[([0-9;]*)m", part)
-        if sgr:
-            codes = [int(it or 0) for it in sgr[1].split(";")]
-            while codes:
-                code = codes.pop(0)
-                if code == 0:
-                    colour, bold, dim = None, False, False
-                elif code == 1:
-                    bold = True
-                elif code == 2:
-                    dim = True
-                elif code == 22:
-                    bold = dim = False
-                elif code == 39:
-                    colour = None
-                elif code == 38 and codes[:1] == [5]:
-                    colour, codes = COLOURS.get(30 + codes[1] % 8), codes[2:]
-                elif 30 <= code <= 37 or 90 <= code <= 97:
-                    colour = COLOURS[30 + code % 10]
-        elif part and not part.startswith("\x1b"):
-            style = f' fill="{colour}"' if colour else ""
-            style += ' font-weight="700"' if bold else ""
-            style += ' opacity="0.65"' if dim else ""
-            yield at, part, style
-            at += len(part)
-
-
-def wrapped(lines):
-    for began, line in lines:
-        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)
-        if len(plain) <= COLUMNS:
-            yield began, line
-        else:
-            yield began, plain[: COLUMNS - 1] + "…"
-
-
-def svg(recording, title, animated):
-    lines = list(wrapped(recording.lines))
-    while lines and not lines[-1][1]:
-        lines.pop()
-    width, height = COLUMNS * CHARACTER + 32, len(lines) * LINE + 56
-    length = recording.now + END
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}" role="img">',
-        f"<title>{html.escape(title)}</title>",
-        f'<rect width="100%" height="100%" rx="8" fill="#0d1117" stroke="#30363d"/>',
-        '<g fill="#ff5f57"><circle cx="20" cy="18" r="6"/></g><g fill="#febc2e"><circle cx="40" cy="18" r="6"/></g>'
-        '<g fill="#28c840"><circle cx="60" cy="18" r="6"/></g>',
-        '<g fill="#e6edf3" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="13" xml:space="preserve">',
-    ]
-    if animated:
-        out.append(f'<animate id="loop" attributeName="opacity" from="1" to="1" begin="0s;loop.end" dur="{length:.2f}s"/>')
-    for number, (began, line) in enumerate(lines):
-        y = 50 + number * LINE
-        out.append("<g>")
-        if animated and began > 0:
-            out.append(f'<set attributeName="visibility" to="hidden" begin="loop.begin" dur="{began:.2f}s"/>')
-        for at, part, style in spans(line):
-            x, wide = 16 + at * CHARACTER, len(part) * CHARACTER
-            out.append(f'<text x="{x:.0f}" y="{y}" textLength="{wide:.0f}"{style}>{html.escape(part)}</text>')
-        out.append("</g>")
-    out.append("</g></svg>\n")
-    return "\n".join(out)
-
 
 def main():
     programs = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else sys.exit(__doc__)
@@ -199,58 +57,115 @@ def main():
     os.environ.update(TERM="xterm-256color", COLUMNS=str(COLUMNS))
     for name in ("NO_COLOR", "VIRTUAL_ENV", "IMPERIUM_ROOT"):
         os.environ.pop(name, None)
-    folder = Path(tempfile.mkdtemp(prefix="blog-"))
-    try:
-        record(folder)
-    finally:
-        shutil.rmtree(folder)
+    for record in (record_up, record_check, record_status, record_pages):
+        # It is seen in a traceback.
+        folder = Path(tempfile.gettempdir()) / "blog"
+        folder.mkdir()
+        try:
+            record(folder)
+        finally:
+            shutil.rmtree(folder)
 
 
-def record(folder):
+def record_up(folder):
     (folder / "app.py").write_text(APP)
-    up = Recording()
-    up.prompt("cat app.py")
-    up.add(APP)
-    up.prompt("imperium up app.py")
-    terminal = Terminal(up, ["imperium", "up", "app.py"], folder)
-    terminal.until(r"http://127\.0\.0\.1:8000")
+    recording = Recording()
+    recording.prompt("cat app.py")
+    recording.add(APP)
+    recording.prompt("imperium up app.py")
+    terminal = Terminal(recording, ["imperium", "up", "app.py"], folder)
+    terminal.until(re.escape(HTTP))
     terminal.quiet()
     for path in ("/", "/about"):
-        urllib.request.urlopen(f"http://127.0.0.1:8000{path}").read()
+        urllib.request.urlopen(HTTP + path).read()
         terminal.quiet()
     os.write(terminal.fd, b"\x03")
     terminal.end()
-    (OUTPUT / "up.svg").write_text(svg(up, "A terminal: imperium up app.py serves an app", animated=True))
+    write("up.svg", svg(recording, "A terminal: imperium up app.py serves an app", animated=True))
 
-    root = folder / "root"
-    (root / "vassals").mkdir(parents=True)
-    (root / "vassals/blog.toml").write_text(MISTAKES)
-    check = Recording()
-    run(check, "imperium check", ["imperium", "check", "--root", "root"], folder)
-    (OUTPUT / "check.svg").write_text(svg(check, "A terminal: imperium check shows mistakes in a file", animated=False))
 
-    user = 'user = "root"\n' if os.getuid() == 0 else ""
-    (root / "vassals/blog.toml").write_text(f'domains = ["blog.localhost"]\ndirectory = "../.."\nworkers = 3\n{user}')
-    stack = subprocess.Popen(
-        ["imperium", "up", "--root", "root"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+def record_check(folder):
+    vassals(folder, MISTAKES)
+    recording = Recording()
+    run(recording, "imperium check", ["imperium", "check", "--root", "root"], folder)
+    write("check.svg", svg(recording, "A terminal: imperium check shows mistakes in a file", animated=False))
+
+
+def record_status(folder):
+    vassals(folder, 'domains = ["blog.localhost"]\ndirectory = "../.."\nworkers = 3\n')
+    (folder / "app.py").write_text(APP)
+    with serving(["imperium", "up", "--root", "root"], folder):
+        wait("three workers", lambda: status(folder).count('"ready"') >= 3)
+        recording = Recording()
+        run(recording, "imperium status", ["imperium", "status", "--root", "root"], folder)
+    write("status.svg", svg(recording, "A terminal: imperium status shows apps and workers", animated=False))
+
+
+def record_pages(folder):
+    """The traceback of an app that fails, and the 404 of a host that no app has."""
+    browser = Browser()
     try:
-        wait_for_workers(folder)
-        status = Recording()
-        run(status, "imperium status", ["imperium", "status", "--root", "root"], folder)
+        (folder / "app.py").write_text(FAILING)
+        with serving(["imperium", "up", "app.py"], folder):
+            wait("the app", lambda: answers(f"{HTTP}/articles/1"))
+            pictures(browser, "error", f"{HTTP}/articles/7")
+        vassals(folder, 'domains = ["blog.localhost"]\ndirectory = "../.."\n')
+        with serving(["imperium", "up", "--root", "root", "--development"], folder):
+            wait("the worker", lambda: '"ready"' in status(folder))
+            pictures(browser, "not-found", "http://shop.localhost:8080/")
     finally:
-        stack.send_signal(signal.SIGINT)
-        stack.wait()
-    (OUTPUT / "status.svg").write_text(svg(status, "A terminal: imperium status shows apps and workers", animated=False))
+        browser.close()
 
 
-def wait_for_workers(folder):
+def pictures(browser, name, url):
+    browser.picture(url, OUTPUT / f"{name}-light.png")
+    browser.picture(url, OUTPUT / f"{name}-dark.png", dark=True)
+    browser.picture(url, OUTPUT / f"{name}-phone.png", width=PHONE)
+
+
+def vassals(folder, text):
+    """Writes the app's file; root has to name itself."""
+    user = 'user = "root"\n' if os.getuid() == 0 and "wokers" not in text else ""
+    (folder / "root/vassals").mkdir(parents=True)
+    (folder / "root/vassals/blog.toml").write_text(text + user)
+
+
+class serving:
+    """Runs a stack until the end of a `with` block."""
+
+    def __init__(self, command, folder):
+        self.stack = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stack.send_signal(signal.SIGINT)
+        self.stack.wait()
+
+
+def status(folder):
     command = ["imperium", "status", "--json", "--root", "root"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
+
+
+def answers(url):
+    try:
+        return urllib.request.urlopen(url).status == 200
+    except urllib.error.URLError:
+        return False
+
+
+def wait(what, is_there):
     deadline = time.monotonic() + 60
-    while subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.count('"ready"') < 3:
+    while not is_there():
         if time.monotonic() > deadline:
-            sys.exit("the workers didn't become ready")
-        time.sleep(0.2)
+            sys.exit(f"waited in vain for {what}")
+        time.sleep(0.1)
+
+
+def write(name, text):
+    (OUTPUT / name).write_text(text)
 
 
 if __name__ == "__main__":

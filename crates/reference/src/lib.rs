@@ -3,6 +3,7 @@
 //! Tests call [`Page::is`] and [`Page::has`] with the generated text. They fail if the page differs. With
 //! `IMPERIUM_DOCS=write`, as set by `cargo xtask docs --write`, they update the page instead.
 
+mod badge;
 mod command;
 mod example;
 mod json_schema;
@@ -10,6 +11,7 @@ mod keys;
 pub mod links;
 mod page;
 
+pub use badge::badge;
 pub use command::command;
 pub use example::example;
 pub use json_schema::{json_schema, of_value};

@@ -55,7 +55,7 @@ pub fn anchor(heading: &str) -> String {
     heading.to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// Returns the targets of `[text](target)` and `src="target"`.
+/// Returns the targets of `[text](target)`, `src="target"` and `srcset="target"`.
 fn links(text: &str) -> Vec<String> {
     let prose = without_code(&without_code_blocks(text));
     let targets = |begin: &str, end: char| {
@@ -66,7 +66,9 @@ fn links(text: &str) -> Vec<String> {
         found
     };
     let mut links = targets("](", ')');
-    links.extend(targets("src=\"", '"'));
+    for attribute in ["src=\"", "srcset=\""] {
+        links.extend(targets(attribute, '"'));
+    }
     links
 }
 

@@ -41,7 +41,9 @@ pub(crate) enum Work {
     Handshakes,
     SlowAndQuick,
     IdleMemory,
+    IdleConnections(Protocol),
     KilledWorker,
+    Start,
     Reload(Reload),
 }
 
@@ -73,16 +75,18 @@ pub(crate) fn chosen(only: &[String]) -> anyhow::Result<Vec<Case>> {
 /// Cases with the same scene are adjacent, so that its stacks are started once.
 fn all() -> Vec<Case> {
     let mut cases = vec![memory()];
+    cases.extend([Protocol::Plain, Protocol::Http1, Protocol::Http2].map(idle_connections));
     cases.extend(CONNECTIONS.map(bare));
     cases.extend([beside_neighbours(App::Bare), tls(), http2(), post()]);
     for (file, connections) in [("1k", 64), ("100k", 64), ("10m", 8)] {
         cases.extend([Protocol::Plain, Protocol::Http1].map(|it| static_file(file, connections, it)));
     }
-    cases.extend([handshakes(), killed(), reload(Reload::AllAtOnce), reload(Reload::OneByOne)]);
+    cases.extend([handshakes(), killed(), start(App::Bare)]);
+    cases.extend([Reload::AllAtOnce, Reload::OneByOne].map(reload));
     cases.extend(CONNECTIONS.map(|connections| framework(App::Flask, connections)));
-    cases.push(beside_neighbours(App::Flask));
+    cases.extend([beside_neighbours(App::Flask), start(App::Flask)]);
     cases.extend(CONNECTIONS.map(|connections| framework(App::Django, connections)));
-    cases.push(slow_and_quick());
+    cases.extend([start(App::Django), slow_and_quick()]);
     cases
 }
 
@@ -205,6 +209,32 @@ fn memory() -> Case {
     case
 }
 
+fn idle_connections(protocol: Protocol) -> Case {
+    let (name, over) = match protocol {
+        Protocol::Plain => ("idle-http", "HTTP/1.1"),
+        Protocol::Http1 => ("idle-https", "HTTP/1.1 over TLS"),
+        Protocol::Http2 => ("idle-http2", "HTTP/2 over TLS"),
+    };
+    let title = format!("memory of an idle connection, {over}");
+    let mut case = on_bare(name, &title, Work::IdleConnections(protocol));
+    case.sides = FRONTS;
+    case.headline = Metric::ConnectionMemory;
+    case
+}
+
+/// The others don't tell when a worker is ready.
+fn start(app: App) -> Case {
+    Case {
+        name: format!("start-{}", app.name()),
+        title: format!("{}: from the start of a worker until it serves", app.title()),
+        scene: Scene { app, workers: 2 },
+        work: Work::Start,
+        headline: Metric::Start,
+        sides: &[Side::Imperium],
+        targets: Vec::new(),
+    }
+}
+
 fn slow_and_quick() -> Case {
     let title = "1 in 10 requests sleeps 100 ms, 4 workers: the quick ones";
     let mut case = on_bare("mixed", title, Work::SlowAndQuick);
@@ -276,6 +306,6 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let error = chosen(&["nothing".to_owned()]).unwrap_err().to_string();
-        assert!(error.starts_with("no case is called nothing; there are memory, bare-1, "), "{error}");
+        assert!(error.starts_with("no case is called nothing; there are memory, idle-http, "), "{error}");
     }
 }

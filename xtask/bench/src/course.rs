@@ -16,7 +16,7 @@ use super::side::Side;
 use super::site::Site;
 use super::stack::Stack;
 use super::wrk::{Method, Plan};
-use super::{h2load, handshakes, life, slow_and_quick, usage};
+use super::{connections, h2load, handshakes, life, slow_and_quick, starts, usage};
 
 /// Number and duration of the runs.
 #[derive(Debug, Clone, Copy)]
@@ -76,8 +76,12 @@ impl<'a> Course<'a> {
     }
 
     async fn measure(&mut self, case: &Case, side: Side) -> anyhow::Result<Sample> {
-        if matches!(case.work, Work::IdleMemory) {
-            return self.idle_memory(side, case.scene).await;
+        match case.work {
+            Work::IdleMemory => return self.idle_memory(side, case.scene).await,
+            Work::IdleConnections(protocol) => {
+                return connections::run(&self.fresh(side, case.scene).await?, protocol).await;
+            }
+            _ => {}
         }
         let (site, lasting) = (self.site, self.pace.lasting);
         let stack = self.stack(side, case.scene).await?;
@@ -91,16 +95,23 @@ impl<'a> Course<'a> {
             Work::Handshakes => costing(stack, handshakes::run(stack, lasting)).await,
             Work::SlowAndQuick => costing(stack, slow_and_quick::run(stack, 2 * lasting)).await,
             Work::KilledWorker => life::kill(stack).await,
+            Work::Start => starts::run(stack).await,
             Work::Reload(manner) => life::reload(stack, *manner).await,
-            Work::IdleMemory => unreachable!("measured above, on a stack of its own"),
+            Work::IdleMemory | Work::IdleConnections(_) => {
+                unreachable!("measured above, on a stack of its own")
+            }
         }
     }
 
-    /// The memory of a stack that runs alone. With other stacks, shared pages would count less.
     async fn idle_memory(&mut self, side: Side, scene: Scene) -> anyhow::Result<Sample> {
-        self.stacks.clear();
-        let stack = Stack::start(side, scene, self.site).await?;
+        let stack = self.fresh(side, scene).await?;
         Ok(Sample::from([(Metric::Memory, memory(&stack)?)]))
+    }
+
+    /// Starts a stack that runs alone. With other stacks, shared pages would count less.
+    async fn fresh(&mut self, side: Side, scene: Scene) -> anyhow::Result<Stack> {
+        self.stacks.clear();
+        Stack::start(side, scene, self.site).await
     }
 
     /// Returns the stack of a side. Starts it and warms it up if necessary.

@@ -53,11 +53,20 @@ impl Imperium {
     }
 
     pub(crate) async fn reload(&self) -> anyhow::Result<()> {
-        let mut reload = tokio::process::Command::new(&self.program);
-        reload.arg("reload").arg("--root").arg(&self.root).arg(self.app).kill_on_drop(true);
-        let output = reload.output().await.context("run imperium reload")?;
+        self.command("reload", None).await
+    }
+
+    /// Sets the number of workers, and waits until they are ready.
+    pub(crate) async fn scale(&self, workers: u32) -> anyhow::Result<()> {
+        self.command("scale", Some(&workers.to_string())).await
+    }
+
+    async fn command(&self, name: &str, argument: Option<&str>) -> anyhow::Result<()> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.arg(name).arg("--root").arg(&self.root).arg(self.app).args(argument).kill_on_drop(true);
+        let output = command.output().await.with_context(|| format!("run imperium {name}"))?;
         let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "imperium reload ended with {}: {stderr}", output.status);
+        ensure!(output.status.success(), "imperium {name} ended with {}: {stderr}", output.status);
         Ok(())
     }
 }

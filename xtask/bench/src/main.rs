@@ -2,6 +2,7 @@
 
 mod app;
 mod cases;
+mod connections;
 mod course;
 mod guard;
 mod h2load;
@@ -23,6 +24,7 @@ mod side;
 mod site;
 mod slow_and_quick;
 mod stack;
+mod starts;
 mod statistics;
 mod svg;
 mod target;

@@ -25,6 +25,10 @@ pub(crate) enum Metric {
     Failed,
     /// Memory of all processes in bytes, with shared pages counted once.
     Memory,
+    /// Bytes of memory of the front server for each idle connection.
+    ConnectionMemory,
+    /// Microseconds from the start of a worker's process until it serves.
+    Start,
 }
 
 /// The results of one run.
@@ -59,6 +63,8 @@ impl Metric {
             Self::Cpu => "CPU/request",
             Self::Failed => "failed",
             Self::Memory => "memory",
+            Self::ConnectionMemory => "a connection",
+            Self::Start => "start",
         }
     }
 
@@ -75,6 +81,8 @@ impl Metric {
             Self::Cpu => "cpu_us_per_request",
             Self::Failed => "failed",
             Self::Memory => "pss_bytes",
+            Self::ConnectionMemory => "bytes_per_connection",
+            Self::Start => "start_us",
         }
     }
 
@@ -96,8 +104,9 @@ impl Metric {
         match self {
             Self::Throughput | Self::Failed => thousands(figure),
             Self::Memory => format!("{:.1} MiB", figure / f64::from(1 << 20)),
+            Self::ConnectionMemory => format!("{:.1} KiB", figure / 1024.0),
             Self::FrontCpu | Self::WorkerCpu | Self::Cpu => format!("{figure:.1} µs"),
-            Self::P50 | Self::P99 | Self::Longest | Self::Recovery => duration(figure),
+            Self::P50 | Self::P99 | Self::Longest | Self::Recovery | Self::Start => duration(figure),
         }
     }
 }
@@ -140,5 +149,7 @@ mod tests {
         check(Metric::Longest, 1_300_000.0, "1300 ms");
         check(Metric::Cpu, 38.04, "38.0 µs");
         check(Metric::Memory, 62.5 * 1024.0 * 1024.0, "62.5 MiB");
+        check(Metric::ConnectionMemory, 10.25 * 1024.0, "10.2 KiB");
+        check(Metric::Start, 62_000.0, "62.00 ms");
     }
 }

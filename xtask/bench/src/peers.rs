@@ -49,9 +49,13 @@ pub(crate) fn client(case: &Case) -> anyhow::Result<()> {
     let program = match case.work {
         Work::Wrk(_) | Work::BesideNeighbours(_) => "wrk",
         Work::Http2 => "h2load",
-        Work::Handshakes | Work::SlowAndQuick | Work::IdleMemory | Work::KilledWorker | Work::Reload(_) => {
-            return Ok(());
-        }
+        Work::Handshakes
+        | Work::SlowAndQuick
+        | Work::IdleMemory
+        | Work::IdleConnections(_)
+        | Work::KilledWorker
+        | Work::Start
+        | Work::Reload(_) => return Ok(()),
     };
     find(program).map(drop).with_context(|| format!("{program} is not installed"))
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use futures_util::future::join_all;
 use tests::client::{Client, Protocol};
 use tests::ports;
@@ -94,6 +94,22 @@ impl Stack {
         match &self.running {
             Running::Imperium(imperium) => imperium.reload().await,
             Running::Nginx { back, folder, .. } => server::reload_uwsgi(back, folder, manner).await,
+        }
+    }
+
+    /// Sets the number of workers, and waits until they are ready.
+    pub(crate) async fn scale(&self, workers: u32) -> anyhow::Result<()> {
+        match &self.running {
+            Running::Imperium(imperium) => imperium.scale(workers).await,
+            Running::Nginx { .. } => bail!("only Imperium is scaled here"),
+        }
+    }
+
+    /// Returns what its processes have logged so far.
+    pub(crate) fn log(&self) -> String {
+        match &self.running {
+            Running::Imperium(imperium) => imperium.up.log(),
+            Running::Nginx { front, back, .. } => front.log() + &back.log(),
         }
     }
 

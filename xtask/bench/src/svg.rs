@@ -112,7 +112,7 @@ impl Bar {
 fn label(case: &Case, metric: Metric) -> String {
     let title = case.title.split(':').next().unwrap_or_default();
     match metric {
-        Metric::Throughput | Metric::Memory | Metric::Recovery => title.to_owned(),
+        Metric::Throughput | Metric::Memory | Metric::ConnectionMemory | Metric::Recovery => title.to_owned(),
         _ => format!("{title}: {}", metric.title()),
     }
 }

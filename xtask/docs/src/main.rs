@@ -1,16 +1,15 @@
 //! `cargo xtask docs`: the documentation as a website, in `target/docs`.
 
+mod mdbook;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, bail, ensure};
-
+use anyhow::{Context as _, ensure};
 use clap::Parser;
+use xtask::setup;
 use xtask::step::{self, step};
-
-/// The version to install if mdbook isn't found.
-const MDBOOK: &str = "0.5.4";
 
 /// Pages and files outside of `docs` that are part of the site, at the same relative path.
 const OTHERS: &[&str] = &[
@@ -34,6 +33,9 @@ struct Arguments {
     /// Only check that generated files are up to date and that no link is broken
     #[arg(long, conflicts_with = "write")]
     check: bool,
+    /// Record the pictures in `docs/images` again, from a real run; needs Chromium
+    #[arg(long, conflicts_with_all = ["write", "check"])]
+    images: bool,
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.images {
+        return images();
+    }
     if arguments.write || arguments.check {
         step("references", "compare the generated files with the code", || references(arguments.write))?;
     }
@@ -49,8 +54,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let folder = xtask::root().join("target/docs");
     step("pages", "copy the pages", || stage(&folder))?;
-    let mdbook = mdbook()?;
-    step("mdbook", "build the site", || build(&mdbook, &folder))?;
+    let mdbook = mdbook::find()?;
+    step("mdbook", "build the site", || mdbook::build(&mdbook, &folder))?;
     let broken = broken_links(&folder.join("site"))?;
     ensure!(broken.is_empty(), "the site has broken links:\n{}", broken.join("\n"));
     step::print_line("site", &folder.join("site/index.html").display().to_string());
@@ -66,6 +71,18 @@ fn references(write: bool) -> anyhow::Result<()> {
     }
     ensure!(cargo.status().context("run cargo")?.success(), "the generated files are out of date");
     Ok(())
+}
+
+/// Records the pictures with the programs of this checkout.
+fn images() -> anyhow::Result<()> {
+    setup::programs(&[])?;
+    step("images", "record the pictures, docs/images", || {
+        let mut record = Command::new("python3");
+        record.arg(xtask::root().join("docs/images/record.py")).arg(setup::place().binaries);
+        let status = record.status().context("run python3")?;
+        ensure!(status.success(), "docs/images/record.py failed");
+        Ok(())
+    })
 }
 
 /// Copies the pages. Their relative paths stay the same, so that links between them work.
@@ -119,33 +136,6 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
         let entry = entry?;
         copy(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(())
-}
-
-/// mdbook in `PATH`, otherwise one below `target`, which is installed when it is first needed.
-fn mdbook() -> anyhow::Result<PathBuf> {
-    if Command::new("mdbook").arg("--version").output().is_ok_and(|it| it.status.success()) {
-        return Ok("mdbook".into());
-    }
-    let tools = xtask::root().join("target/tools");
-    let mdbook = tools.join("bin/mdbook");
-    if !mdbook.exists() {
-        step("mdbook", "install mdbook, once", || {
-            let mut cargo = step::cargo();
-            cargo.args(["install", "mdbook", "--locked", "--version", MDBOOK, "--root"]).arg(&tools);
-            cargo.args(["--no-default-features", "--features", "search"]);
-            ensure!(cargo.status().context("run cargo install")?.success(), "mdbook could not be installed");
-            Ok(())
-        })?;
-    }
-    Ok(mdbook)
-}
-
-fn build(mdbook: &Path, folder: &Path) -> anyhow::Result<()> {
-    let status = Command::new(mdbook).arg("build").arg(folder).status();
-    if !status.with_context(|| format!("run {}", mdbook.display()))?.success() {
-        bail!("mdbook failed");
     }
     Ok(())
 }

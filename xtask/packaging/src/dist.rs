@@ -7,6 +7,7 @@ mod elf;
 mod installed;
 mod licences;
 mod lint;
+mod needs;
 mod packages;
 mod pages;
 mod sbom;
@@ -76,6 +77,7 @@ pub(crate) struct Built {
 impl Built {
     /// Builds what is missing or out of date, and splits off the debug symbols.
     pub(crate) fn new(machine: Target) -> anyhow::Result<Self> {
+        needs::check(machine)?;
         let target = target();
         let scratch = target.join("scratch").join(machine.machine());
         fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;

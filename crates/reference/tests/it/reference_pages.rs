@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use config::Schema;
-use reference::{Page, example, json_schema, keys, links, repository};
+use reference::{Page, badge, example, json_schema, keys, links, repository};
 
 const APP: &[&str] = &[
     "One app: /etc/imperium/vassals/blog.toml. The name of the file is the name of the app: blog.",
@@ -57,6 +57,27 @@ fn schemas_of_files() {
 fn examples_of_files() {
     for (_, name, head, schema) in FILES {
         Page::of(format!("deploy/examples/{name}.toml").leak()).is(&example(head, schema));
+    }
+}
+
+/// What the README's badges claim is what Cargo.toml says.
+#[test]
+fn badges() {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let value = |key: &str| {
+        let line = manifest.lines().find_map(|it| it.strip_prefix(&format!("{key} = \""))).unwrap();
+        line.trim_end_matches('"').to_owned()
+    };
+    // The oldest CPython of the stable ABI that pyworker is built against.
+    let (_, python) = manifest.split_once("abi3-py3").unwrap();
+    let minor: String = python.chars().take_while(char::is_ascii_digit).collect();
+    for (name, label, value, color) in [
+        ("license", "license", value("license"), "#2457c5"),
+        ("rust", "Rust", format!("{} or newer", value("rust-version")), "#9a3412"),
+        ("python", "Python", format!("3.{minor} or newer"), "#1d6f42"),
+        ("platform", "Linux", "x86-64, aarch64".to_owned(), "#57606a"),
+    ] {
+        Page::of(format!("docs/images/badges/{name}.svg").leak()).is(&badge(label, &value, color));
     }
 }
 

@@ -48,16 +48,13 @@ fn has(file: &Path, function: &str) -> bool {
     fs::read_to_string(file).is_ok_and(|it| it.contains(&format!("fn {function}(")))
 }
 
-/// Some names end with a number of connections. Some start with the name of an app, which is defined in
+/// Some names contain the name of an app, before a number of connections or after `start-`. It is defined in
 /// another file.
 fn is_case(name: &str) -> bool {
-    let name = name.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit());
-    let folder = ["xtask/bench/src", "xtask/src/bench"]
-        .map(|it| repository().join(it))
-        .into_iter()
-        .find(|it| it.exists());
-    ["cases.rs", "app.rs"].iter().any(|file| {
-        let text = folder.as_ref().and_then(|it| fs::read_to_string(it.join(file)).ok());
-        text.is_some_and(|it| it.contains(&format!("\"{name}\"")))
-    })
+    let app = name.strip_prefix("start-").unwrap_or(name);
+    let app = app.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit());
+    let folder = repository().join("xtask/bench/src");
+    [("cases.rs", name), ("app.rs", app)]
+        .iter()
+        .any(|(file, name)| fs::read_to_string(folder.join(file)).unwrap().contains(&format!("\"{name}\"")))
 }

@@ -55,10 +55,7 @@ pub(crate) fn build(tools: &Path, target: &Path, machine: Target) -> anyhow::Res
     cargo.env("ZIG_GLOBAL_CACHE_DIR", target.join("zig"));
     cargo.env("RUSTFLAGS", rust_flags(target)?).env("CFLAGS", c_flags(target)?);
     let status = cargo.status().context("run cargo-zigbuild")?;
-    ensure!(
-        status.success(),
-        "the build failed; if it lacks the standard library of Rust, run `rustup target add {triple}`"
-    );
+    ensure!(status.success(), "the build failed");
     Ok(target.join(triple).join("release"))
 }
 

@@ -85,9 +85,7 @@ fn manual(tree: &mut Tree, programs: &Path, scratch: &Path, target: Target) -> a
             None => Command::new(&program),
         };
         command.args(target.emulator().map(|_| &program)).arg("--write-manual").arg(&folder);
-        command.quietly().context(
-            "have the programs write their man pages; for another processor, install qemu-user-static",
-        )?;
+        command.quietly().context("have the programs write their man pages")?;
     }
     for file in files_of(&folder)? {
         let name = file.file_name().and_then(|it| it.to_str()).context("a page whose name is not UTF-8")?;

@@ -53,6 +53,15 @@ impl Target {
         if self == Self::HOST { name.to_owned() } else { format!("{}-linux-gnu-{name}", self.machine()) }
     }
 
+    /// Debian's package of these programs.
+    pub(crate) fn binutils_package(self) -> &'static str {
+        match self {
+            _ if self == Self::HOST => "binutils",
+            Self::X86_64 => "binutils-x86-64-linux-gnu",
+            Self::Aarch64 => "binutils-aarch64-linux-gnu",
+        }
+    }
+
     /// What runs its programs here, if this machine can't.
     pub(crate) fn emulator(self) -> Option<&'static str> {
         match self {
