@@ -210,20 +210,24 @@ fn memory() -> Case {
 }
 
 fn idle_connections(protocol: Protocol) -> Case {
-    let (name, over) = match protocol {
-        Protocol::Plain => ("idle-http", "HTTP/1.1"),
-        Protocol::Http1 => ("idle-https", "HTTP/1.1 over TLS"),
-        Protocol::Http2 => ("idle-http2", "HTTP/2 over TLS"),
+    let (name, over, kib) = match protocol {
+        Protocol::Plain => ("idle-http", "HTTP/1.1", 32.0),
+        Protocol::Http1 => ("idle-https", "HTTP/1.1 over TLS", 40.0),
+        Protocol::Http2 => ("idle-http2", "HTTP/2 over TLS", 48.0),
     };
     let title = format!("memory of an idle connection, {over}");
     let mut case = on_bare(name, &title, Work::IdleConnections(protocol));
     case.sides = FRONTS;
     case.headline = Metric::ConnectionMemory;
+    let bound = Bound::AtMost(kib * 1024.0);
+    case.targets = vec![Target { metric: Metric::ConnectionMemory, bound, of: Of::Figure }];
     case
 }
 
-/// The others don't tell when a worker is ready.
+/// The others don't tell when a worker is ready. Of an app with a framework, most of the time is the import.
 fn start(app: App) -> Case {
+    let bound = Bound::AtMost(250_000.0);
+    let target = Target { metric: Metric::Start, bound, of: Of::Figure };
     Case {
         name: format!("start-{}", app.name()),
         title: format!("{}: from the start of a worker until it serves", app.title()),
@@ -231,7 +235,7 @@ fn start(app: App) -> Case {
         work: Work::Start,
         headline: Metric::Start,
         sides: &[Side::Imperium],
-        targets: Vec::new(),
+        targets: if app == App::Bare { vec![target] } else { Vec::new() },
     }
 }
 
