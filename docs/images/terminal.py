@@ -11,6 +11,7 @@ import struct
 import sys
 import termios
 import time
+from pathlib import Path
 
 COLUMNS = 108
 LINE, CHARACTER = 19, 8.0
@@ -129,6 +130,8 @@ def spans(line):
 
 def wrapped(lines):
     for began, line in lines:
+        # Whoever records them, the pictures show the same home.
+        line = line.replace(str(Path.home()), "/home/me")
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)
         if len(plain) <= COLUMNS:
             yield began, line
@@ -148,14 +151,15 @@ def svg(recording, title, animated):
         f'<rect width="100%" height="100%" rx="8" fill="#0d1117" stroke="#30363d"/>',
         '<g fill="#ff5f57"><circle cx="20" cy="18" r="6"/></g><g fill="#febc2e"><circle cx="40" cy="18" r="6"/></g>'
         '<g fill="#28c840"><circle cx="60" cy="18" r="6"/></g>',
-        '<g fill="#e6edf3" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="13" xml:space="preserve">',
+        '<g fill="#e6edf3" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="13" xml:space="preserve" style="white-space: pre">',
     ]
     if animated:
         out.append(f'<animate id="loop" attributeName="opacity" from="1" to="1" begin="0s;loop.end" dur="{length:.2f}s"/>')
     for number, (began, line) in enumerate(lines):
         y = 50 + number * LINE
         out.append("<g>")
-        if animated and began > 0:
+        # A duration of 0 would be invalid, and the line hidden for good.
+        if animated and began >= 0.01:
             out.append(f'<set attributeName="visibility" to="hidden" begin="loop.begin" dur="{began:.2f}s"/>')
         for at, part, style in spans(line):
             x, wide = 16 + at * CHARACTER, len(part) * CHARACTER
