@@ -85,6 +85,7 @@ def record_up(folder):
 
 
 def record_check(folder):
+    (folder / "app.py").write_text(APP)
     vassals(folder, MISTAKES)
     recording = Recording()
     run(recording, "imperium check", ["imperium", "check", "--root", "root"], folder)

@@ -17,6 +17,8 @@ COLUMNS = 108
 LINE, CHARACTER = 19, 8.0
 LONGEST_PAUSE = 1.6
 END = 4.0
+# Other spaces are dropped at the ends of a text, in some browsers even with xml:space.
+NBSP = "\N{NO-BREAK SPACE}"
 
 # Readable on white and on black pages: the terminal has its own background.
 COLOURS = {30: "#6e7681", 31: "#ff7b72", 32: "#7ee787", 33: "#e3b341", 34: "#79c0ff", 35: "#d2a8ff", 36: "#76e3ea", 37: "#e6edf3"}
@@ -151,7 +153,7 @@ def svg(recording, title, animated):
         f'<rect width="100%" height="100%" rx="8" fill="#0d1117" stroke="#30363d"/>',
         '<g fill="#ff5f57"><circle cx="20" cy="18" r="6"/></g><g fill="#febc2e"><circle cx="40" cy="18" r="6"/></g>'
         '<g fill="#28c840"><circle cx="60" cy="18" r="6"/></g>',
-        '<g fill="#e6edf3" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="13" xml:space="preserve" style="white-space: pre">',
+        '<g fill="#e6edf3" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="13">',
     ]
     if animated:
         out.append(f'<animate id="loop" attributeName="opacity" from="1" to="1" begin="0s;loop.end" dur="{length:.2f}s"/>')
@@ -163,7 +165,7 @@ def svg(recording, title, animated):
             out.append(f'<set attributeName="visibility" to="hidden" begin="loop.begin" dur="{began:.2f}s"/>')
         for at, part, style in spans(line):
             x, wide = 16 + at * CHARACTER, len(part) * CHARACTER
-            out.append(f'<text x="{x:.0f}" y="{y}" textLength="{wide:.0f}"{style}>{html.escape(part)}</text>')
+            out.append(f'<text x="{x:.0f}" y="{y}" textLength="{wide:.0f}"{style}>{html.escape(part).replace(" ", NBSP)}</text>')
         out.append("</g>")
     out.append("</g></svg>\n")
     return "\n".join(out)
