@@ -80,11 +80,8 @@ fn manual(tree: &mut Tree, programs: &Path, scratch: &Path, target: Target) -> a
     }
     for name in PROGRAMS {
         let program = programs.join(name);
-        let mut command = match target.emulator() {
-            Some(emulator) => Command::new(emulator),
-            None => Command::new(&program),
-        };
-        command.args(target.emulator().map(|_| &program)).arg("--write-manual").arg(&folder);
+        let mut command = target.emulator().map_or_else(|| Command::new(&program), |it| it.command(&program));
+        command.arg("--write-manual").arg(&folder);
         command.quietly().context("have the programs write their man pages")?;
     }
     for file in files_of(&folder)? {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::ensure;
 
-use super::target::Target;
+use super::target::{Emulator, Target};
 
 /// Fails if something is missing, and names all of it.
 pub(crate) fn check(target: Target) -> anyhow::Result<()> {
@@ -24,8 +24,13 @@ fn missing(target: Target, has_standard_library: bool, has: impl Fn(&str) -> boo
     if !has(&objcopy) {
         missing.push(format!("{objcopy}: on Debian, install {}", target.binutils_package()));
     }
-    if let Some(emulator) = target.emulator().filter(|it| !has(it)) {
-        missing.push(format!("{emulator}: on Debian, install qemu-user-static"));
+    if let Some(Emulator { program, loader, libraries, .. }) = target.emulator() {
+        if !has(program) {
+            missing.push(format!("{program}: on Debian, install qemu-user-static"));
+        }
+        if !has(loader) {
+            missing.push(format!("{loader}: on Debian, install {libraries}"));
+        }
     }
     missing
 }
@@ -38,6 +43,7 @@ fn has_standard_library(target: Target) -> bool {
     PathBuf::from(folder.trim()).read_dir().is_ok_and(|mut files| files.next().is_some())
 }
 
+/// A program in `PATH`, or a file by its whole path.
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(program)).find(|it| it.is_file())
@@ -63,6 +69,8 @@ mod tests {
                 [
                     "aarch64-linux-gnu-objcopy: on Debian, install binutils-aarch64-linux-gnu",
                     "qemu-aarch64-static: on Debian, install qemu-user-static",
+                    "/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1: on Debian, install libc6-arm64-cross \
+                     libgcc-s1-arm64-cross",
                 ]
             );
         }

@@ -1,5 +1,7 @@
 //! The machines that what is released runs on.
 
+use std::path::Path;
+use std::process::Command;
 use std::str::FromStr;
 
 use anyhow::bail;
@@ -63,12 +65,42 @@ impl Target {
     }
 
     /// What runs its programs here, if this machine can't.
-    pub(crate) fn emulator(self) -> Option<&'static str> {
+    pub(crate) fn emulator(self) -> Option<Emulator> {
         match self {
             _ if self == Self::HOST => None,
-            Self::X86_64 => Some("qemu-x86_64-static"),
-            Self::Aarch64 => Some("qemu-aarch64-static"),
+            Self::X86_64 => Some(Emulator {
+                program: "qemu-x86_64-static",
+                root: "/usr/x86_64-linux-gnu",
+                loader: "/usr/x86_64-linux-gnu/lib/ld-linux-x86-64.so.2",
+                libraries: "libc6-amd64-cross libgcc-s1-amd64-cross",
+            }),
+            Self::Aarch64 => Some(Emulator {
+                program: "qemu-aarch64-static",
+                root: "/usr/aarch64-linux-gnu",
+                loader: "/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1",
+                libraries: "libc6-arm64-cross libgcc-s1-arm64-cross",
+            }),
         }
+    }
+}
+
+/// Runs programs of another processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Emulator {
+    pub(crate) program: &'static str,
+    /// The folder where it looks for the loader and the libraries of that processor.
+    pub(crate) root: &'static str,
+    pub(crate) loader: &'static str,
+    /// Debian's packages of these libraries.
+    pub(crate) libraries: &'static str,
+}
+
+impl Emulator {
+    /// A command that runs `program`.
+    pub(crate) fn command(self, program: &Path) -> Command {
+        let mut command = Command::new(self.program);
+        command.args(["-L", self.root]).arg(program);
+        command
     }
 }
 
