@@ -102,6 +102,12 @@ impl EmperordConfig {
         layout::worker_folder(&self.run, app)
     }
 
+    /// The folder that has a folder per app for the sockets of its workers.
+    #[must_use]
+    pub fn workers_folder(&self) -> PathBuf {
+        layout::workers_folder(&self.run)
+    }
+
     /// The socket on which a worker serves frontd.
     ///
     /// # Errors

@@ -116,7 +116,11 @@ pub(crate) fn worker_socket(run: &Path, worker: &WorkerName) -> Result<PathBuf, 
 
 /// One folder per app, so that each can be made inaccessible to the others.
 pub(crate) fn worker_folder(run: &Path, app: &VassalName) -> PathBuf {
-    run.join("workers").join(app.as_str())
+    workers_folder(run).join(app.as_str())
+}
+
+pub(crate) fn workers_folder(run: &Path) -> PathBuf {
+    run.join("workers")
 }
 
 pub(crate) fn socket_path(path: PathBuf) -> Result<PathBuf, SocketPathError> {

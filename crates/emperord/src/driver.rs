@@ -108,7 +108,10 @@ impl Driver {
             lookups: Lookups::new(),
             watchers: Vec::new(),
         };
-        driver.recovery = driver.state.is_lost().then(|| Recovery::begin(Instant::now()));
+        if driver.state.is_lost() {
+            let folder = driver.config.workers_folder();
+            driver.recovery = Some(Recovery::begin(Instant::now(), &folder));
+        }
         driver.restore(files);
         driver.settle();
         (driver, sender, receiver)
@@ -188,6 +191,7 @@ impl Driver {
     /// Follow-up work after every event: starts processes, answers waiting requests, forgets what is over,
     /// and saves the list of workers.
     fn settle(&mut self) {
+        self.end_recovery();
         self.start_more();
         self.answer_watchers();
         self.watch_for_edits();
@@ -224,8 +228,8 @@ impl Driver {
 
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
-        let starts = self.recovery.map(Recovery::starts_from).filter(|it| *it > now);
-        self.apps.values().filter_map(|app| app.supervisor.next_wake(now)).chain(starts).min()
+        let recovery = self.recovery.as_ref().and_then(|it| it.next_wake(now));
+        self.apps.values().filter_map(|app| app.supervisor.next_wake(now)).chain(recovery).min()
     }
 
     fn app_of(&mut self, worker: &WorkerName) -> Option<&mut App> {

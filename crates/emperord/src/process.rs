@@ -18,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::readiness;
 
+mod listener;
 mod peer;
 
 pub(crate) use peer::PeerProcess;

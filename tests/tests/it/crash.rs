@@ -13,7 +13,7 @@ use tests::process::{self, Process};
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::until;
+use tests::wait::{TIMEOUT, until};
 use tokio::net::TcpStream;
 
 use crate::gate::Gate;
@@ -384,6 +384,22 @@ async fn wsgi(
     stack::with([Vassal::wsgi(&Place::of_tests()?).workers(workers)], async |stack| {
         let client = stack.client("wsgi", Protocol::Http1)?;
         test(stack, &client).await
+    })
+    .await
+}
+
+/// It can't attach, so it can't be adopted, and nothing else would ever stop it.
+#[tokio::test]
+async fn a_frozen_worker_that_is_not_recorded_is_killed() -> anyhow::Result<()> {
+    wsgi(2, async |stack, _| {
+        let frozen = stack.ready("wsgi", 2).await?[0];
+        process::signal(frozen, Signal::STOP)?;
+        fs::remove_file(stack.root().join("run/state/workers.json"))?;
+        stack.kill(stack.daemon("emperord").await?)?;
+        stack.logged(&["killing an unknown worker"]).await?;
+        ensure!(process::ends(frozen, TIMEOUT), "the frozen worker is still running");
+        stack.until("wsgi", "two other workers are ready", App::is_whole).await?;
+        Ok(())
     })
     .await
 }

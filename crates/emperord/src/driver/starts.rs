@@ -13,7 +13,7 @@ impl Driver {
     pub(super) fn start_more(&mut self) {
         loop {
             let now = Instant::now();
-            if self.recovery.is_some_and(|it| now < it.starts_from()) {
+            if self.recovery.as_ref().is_some_and(|it| now < it.starts_from()) {
                 return;
             }
             let demand = |(name, supervisor): (&VassalName, &Supervisor)| -> Option<(VassalName, Demand)> {

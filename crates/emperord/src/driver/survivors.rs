@@ -1,8 +1,12 @@
 //! Adopts running workers that aren't recorded, because the state file was lost or damaged.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::WorkerName;
+use rustix::process::Signal;
 use supervise::{Adoption, Event};
 use tokio::sync::mpsc;
 
@@ -16,27 +20,63 @@ use crate::process::Process;
 const EXPECTED_WITHIN: Duration = Duration::from_secs(3);
 /// How long such workers are adopted.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(15);
+/// How long they have to attach at all. It exceeds [`ADOPTED_WITHIN`] by far, since a worker that serves must not be killed
+/// because the machine is busy.
+const ATTACHED_WITHIN: Duration = Duration::from_secs(30);
 /// The drain time of a worker whose app is unknown.
 const GRACE: Duration = Duration::from_secs(30);
+/// How many sockets of workers are looked at.
+const MAX_SOCKETS: usize = 4096;
 
 /// The period in which unrecorded workers may attach.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Recovery {
     began: Instant,
+    /// The processes that listened on the sockets of workers when it began.
+    listeners: Vec<(WorkerName, Process)>,
+    /// The pids of the workers that have attached since.
+    attached: BTreeSet<u32>,
 }
 
 impl Recovery {
-    pub(super) fn begin(now: Instant) -> Self {
+    /// Begins by finding the workers below `folder`, which has a folder per app.
+    pub(super) fn begin(now: Instant, folder: &Path) -> Self {
         tracing::warn!(
             "the list of running workers is unknown: workers that attach are adopted, before others are started"
         );
-        Self { began: now }
+        Self { began: now, listeners: listeners(folder), attached: BTreeSet::new() }
     }
 
     /// No worker is started before this time.
-    pub(super) fn starts_from(self) -> Instant {
+    pub(super) fn starts_from(&self) -> Instant {
         self.began + EXPECTED_WITHIN
     }
+
+    fn ends_at(&self) -> Instant {
+        self.began + ATTACHED_WITHIN
+    }
+
+    /// When the driver has something to do next.
+    pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
+        [self.starts_from(), self.ends_at()].into_iter().find(|it| *it > now)
+    }
+
+    /// Records that a worker has attached, whether it is wanted or not.
+    pub(super) fn has_attached(&mut self, pid: u32) {
+        self.attached.insert(pid);
+    }
+}
+
+/// The workers that have sockets below `folder`, such as `blog/blog-1.sock`.
+fn listeners(folder: &Path) -> Vec<(WorkerName, Process)> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let sockets = entries(folder).flat_map(|app| entries(&app.path())).take(MAX_SOCKETS);
+    let listener = |socket: fs::DirEntry| {
+        let path = socket.path();
+        let worker = WorkerName::parse(path.file_stem()?.to_str()?).ok()?;
+        Some((worker, Process::listening_on(&path)?))
+    };
+    sockets.filter_map(listener).collect()
 }
 
 impl Driver {
@@ -45,7 +85,7 @@ impl Driver {
     pub(super) fn take_over(&mut self, attaching: &Attaching) -> bool {
         let Attaching { worker, caller, served, taking, .. } = attaching;
         let now = Instant::now();
-        let is_expected = self.recovery.is_some_and(|it| now < it.began + ADOPTED_WITHIN);
+        let is_expected = self.recovery.as_ref().is_some_and(|it| now < it.began + ADOPTED_WITHIN);
         if !is_expected || served.is_none() || *taking != Taking::Requests {
             return false;
         }
@@ -66,6 +106,26 @@ impl Driver {
         self.notify(&worker.vassal, Event::Adopted { number, generation: 0, stage: Adoption::Ready, age });
         self.await_end(worker.clone(), process);
         true
+    }
+
+    /// Ends the recovery once its time is over. Workers that haven't attached until then are killed: nothing else would
+    /// ever stop them, and they can't serve.
+    pub(super) fn end_recovery(&mut self) {
+        let Some(recovery) = self.recovery.take_if(|it| it.ends_at() <= Instant::now()) else { return };
+        for (worker, process) in recovery.listeners {
+            let pid = process.identity().pid;
+            let Some(app) = self.apps.get(&worker.vassal) else { continue };
+            let is_known = app.slots.values().any(|it| it.process.identity() == process.identity());
+            let folder = self.config.worker_folder(&worker.vassal);
+            let is_worker = |vassal| self.launcher.is_survivor(&process, &worker, vassal, &folder);
+            if is_known || recovery.attached.contains(&pid) || process.has_ended() {
+                continue;
+            }
+            if app.vassal.as_ref().is_some_and(|it| is_worker(it)) {
+                tracing::warn!(%worker, pid, "killing an unknown worker: it doesn't attach");
+                process.signal(Signal::KILL);
+            }
+        }
     }
 
     /// Tells a worker without a number to finish its requests and exit.
