@@ -26,12 +26,12 @@ const MAX_VARIABLES: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file can't be opened or read.
-    #[error("read {}: {source}", path.display())]
+    #[error("read {}: {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// The error of the kernel, or that the content isn't UTF-8.
-        source: io::Error,
+        error: io::Error,
     },
     /// It is a folder, a pipe or a device.
     #[error("{} isn't a file", .0.display())]
@@ -66,7 +66,7 @@ struct BadLine {
 ///
 /// Returns an error if the file can't be read, is too long, or contains an invalid line.
 pub fn read(path: &Path) -> Result<BTreeMap<String, String>, ReadError> {
-    let failed = |source| ReadError::Read { path: path.to_owned(), source };
+    let failed = |error| ReadError::Read { path: path.to_owned(), error };
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {

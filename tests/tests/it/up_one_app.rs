@@ -222,6 +222,7 @@ def app(environ, start_response):
         // An invalid file is reported without its text, and the developer sees the error instead of the app.
         std::fs::write(&file, "TOLD='second secret")?;
         stack.logged(&["has no closing quote"]).await?;
+        ensure!(stack.log().matches("has no closing quote").count() == 1, "the error is logged twice");
         ensure!(
             !client.get("/").await?.text().contains("second"),
             "a broken file is used, or its text is shown"
