@@ -33,6 +33,11 @@ pub(crate) fn failed(py: Python<'_>, error: &PyErr, spec: &Spec) -> Failed {
         Ok(true) => Reason::Source,
         Ok(false) | Err(_) => Reason::Import,
     };
+    // Raised by this crate, not by the app: the message says it all.
+    if error.is_instance_of::<UnsupportedApp>(py) {
+        let message = error.value(py).to_string();
+        return Failed { reason: reason.into(), message, traceback: String::new() };
+    }
     Failed { reason: reason.into(), message: cause::of(py, error, spec), traceback: traceback::of(py, error) }
 }
 
