@@ -227,7 +227,7 @@ fn what_to_run(folder: &Path, here: &Path) -> String {
     };
     let run = match new::app_of(folder) {
         Some((directory, app)) => format!("run `{}imperium up {app}`", go(&directory)),
-        None => format!("write `{}imperium up app.py`", go(folder)),
+        None => format!("write for example `{}imperium up app.py`", go(folder)),
     };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_FILES);
     let files = entries.map(|it| it.path()).filter(|it| it.extension().is_some_and(|it| it == "py"));
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(
             what_to_run(&here.join("site/blog"), &here),
             format!(
-                "write `cd {}/site/blog && imperium up app.py`; there is no Python file in the folder",
+                "write for example `cd {}/site/blog && imperium up app.py`; there is no Python file in the folder",
                 here.display()
             )
         );
