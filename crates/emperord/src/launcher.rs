@@ -189,10 +189,10 @@ pub enum LaunchError {
     #[error("{0}")]
     User(String),
     /// Its limits can't be set.
-    #[error("set the limits of memory and processors: {0}")]
+    #[error("set the memory and CPU limits: {0}")]
     Limits(#[source] io::Error),
     /// This launcher can't fork workers.
-    #[error("start a template of {0}: systemd starts each worker by itself")]
+    #[error("start a template of {0}: systemd starts each worker separately")]
     NoTemplates(VassalName),
 }
 

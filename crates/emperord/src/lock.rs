@@ -18,7 +18,7 @@ pub struct Lock {
 pub enum LockError {
     /// Another emperord uses it.
     #[error(
-        "lock {}: another emperord runs on this folder (pid {}): stop it first, or choose another root",
+        "lock {}: another emperord uses this folder (pid {}): stop it first, or choose another root",
         path.display(), pid.as_deref().unwrap_or("unknown")
     )]
     Taken {

@@ -45,7 +45,7 @@ pub enum Launch {
 /// If something that it needs is missing or forbidden.
 pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> anyhow::Result<()> {
     let signals = Signals::new().context("install signal handlers")?;
-    let children = signal(SignalKind::child()).context("listen to SIGCHLD")?;
+    let children = signal(SignalKind::child()).context("listen for SIGCHLD")?;
     let lock = Lock::take(&config.state)?;
     let front = make_folders(&config.run)?;
     let state = State::open(&config.state)?;
@@ -56,13 +56,13 @@ pub async fn run(config: EmperordConfig, log_format: Format, launch: Launch) -> 
     let tasks = TaskTracker::new();
 
     // The exit of a worker that was forked by a template is reported to the process that inherits it.
-    set_child_subreaper(Some(getpid())).context("take in orphans")?;
+    set_child_subreaper(Some(getpid())).context("become the parent of orphaned processes")?;
 
     // Bind before the first worker starts, since it connects here. Calls are served once the routing table is
     // complete, since frontd would mistake a part of it for the whole.
     let listener = daemon::uds::listen(&socket)?;
     if launch == Launch::Process && geteuid().is_root() {
-        open_to_apps(&config).context("let apps' users reach emperord and their sockets")?;
+        open_to_apps(&config).context("allow the apps' users to reach emperord and their sockets")?;
     }
     tracing::info!(socket = %socket.display(), "listening");
     let (driver, events, received) = Driver::start(config, launcher, state, files, tasks.clone());
@@ -114,8 +114,8 @@ fn launcher(
 fn ensure_vassals(folder: &Path, state: &State) -> anyhow::Result<()> {
     anyhow::ensure!(
         folder.exists() || state.workers().is_empty(),
-        "follow {}: the folder is not there, and workers were started from it: bring it back, or make it, \
-         empty, to end them",
+        "watch {}: the folder doesn't exist, but workers were started from it: restore it, or create an empty \
+         one to stop them",
         folder.display()
     );
     Ok(())
@@ -169,7 +169,7 @@ async fn follow(folder: PathBuf) -> anyhow::Result<(mpsc::Receiver<FileEvent>, V
     let thread = std::thread::Builder::new().name("vassals".to_owned());
     thread
         .spawn(move || runtime.block_on(follow))
-        .context("start the thread that follows the apps' files")?;
+        .context("start the thread that watches the apps' files")?;
     Ok((changes, files.await.context("read the apps' files")??))
 }
 
@@ -199,7 +199,7 @@ async fn pass_on_signals(mut signals: Signals, events: Events) {
                 drop(events.send(Event::Shutdown { reply }).await);
             }
             SignalEvent::Reload => {
-                tracing::info!("nothing to do for SIGHUP: files are followed as they change");
+                tracing::info!("ignoring SIGHUP: files are read whenever they change");
             }
         }
     }

@@ -229,7 +229,7 @@ impl State {
                 let moved = fs::rename(&path, &aside);
                 tracing::error!(
                     path = %path.display(), moved_to = %aside.display(), moved = moved.is_ok(), %error,
-                    "the file of workers is damaged: those that are alive are adopted as they attach"
+                    "the list of running workers is damaged: workers are adopted when they attach"
                 );
                 Ok(None)
             }

@@ -18,7 +18,7 @@ const STATUS_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub(crate) enum AdminError {
     /// Nothing accepts connections on the socket.
-    #[error("emperord does not answer at {}", socket.display())]
+    #[error("emperord doesn't respond at {}", socket.display())]
     Unreachable {
         socket: PathBuf,
         source: io::Error,
@@ -110,7 +110,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("emperord.sock");
         let error = status(&socket).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("emperord does not answer at {}", socket.display()));
+        assert_eq!(error.to_string(), format!("emperord doesn't respond at {}", socket.display()));
         assert!(error.source().unwrap().to_string().contains("No such file"), "{error:?}");
         assert!(error.help().unwrap().to_string().contains("imperium up --root DIR"));
     }

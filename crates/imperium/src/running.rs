@@ -37,7 +37,7 @@ pub(crate) struct Entry(PathBuf);
 /// Several stacks are running, and none of them belongs more to this folder than the others.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("choose one of the {} that `imperium up` runs:{}", .0.len(), list(.0))]
-#[diagnostic(help("name it by `--root DIR`, or go to the folder that it was started in"))]
+#[diagnostic(help("choose it with `--root DIR`, or go to the folder where it was started"))]
 pub(crate) struct AmbiguousError(Vec<Running>);
 
 fn list(them: &[Running]) -> String {

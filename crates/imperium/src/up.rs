@@ -166,7 +166,7 @@ fn run_stack(args: &Args) -> miette::Result<Ending> {
         on_failure: args.on_failure(),
     };
     let _entry = running::register(&plan.layout.etc, args.one_app.app.as_deref())
-        .inspect_err(|error| warn!(%error, "other commands cannot find this one without --root"));
+        .inspect_err(|error| warn!(%error, "other commands can't find this `imperium up` without --root"));
     let ending = block_on(serve(&plan, programs, announcer))??;
     remove_sockets(&plan.emperord.run);
     Addresses::remove(&plan.emperord.socket);
@@ -181,7 +181,7 @@ async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> mie
     let notices = plan.emperord.run.join("notify.sock");
     let notices =
         Notices::bind(notices).into_diagnostic().wrap_err("listen for notifications of the daemons")?;
-    let mut stack = Stack::new(programs, notices).into_diagnostic().wrap_err("watch over processes")?;
+    let mut stack = Stack::new(programs, notices).into_diagnostic().wrap_err("supervise processes")?;
     let ending = tokio::select! {
         never = stack.keep_running() => match never {},
         CannotStart = announcer.run() => Ending::CannotStart,
@@ -194,7 +194,7 @@ async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> mie
         () = end(&mut stack, plan) => {}
         _ = signals.next() => warn!("killing everything"),
     }
-    stack.kill().await.into_diagnostic().wrap_err("end every process")?;
+    stack.kill().await.into_diagnostic().wrap_err("kill all processes")?;
     Ok(ending)
 }
 
@@ -203,7 +203,7 @@ async fn end(stack: &mut Stack, plan: &Plan) {
     stack.stop(FRONT, plan.frontd.drain + MARGIN).await;
     stack.stop(EMPEROR, plan.longest_stop() + MARGIN).await;
     if let Err(error) = stack.stop_orphans(MARGIN).await {
-        warn!(%error, "cannot look for processes that are left");
+        warn!(%error, "cannot look for remaining processes");
     }
 }
 

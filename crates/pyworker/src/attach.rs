@@ -230,6 +230,6 @@ async fn send(requests: &mpsc::Sender<AttachRequest>, message: Message) {
 
 fn log_away(attached: &mut bool, reason: &str) {
     if std::mem::replace(attached, false) {
-        tracing::warn!(reason, "emperord is away: continuing without it");
+        tracing::warn!(reason, "cannot reach emperord: continuing without it");
     }
 }

@@ -19,10 +19,10 @@ pub(crate) enum ReadError {
     #[error("read the request body: {0}")]
     Gone(#[from] ClientGone),
     /// The body ended before its announced length.
-    #[error("read the request body: it was cut with {0} bytes missing")]
+    #[error("read the request body: it was cut off with {0} bytes missing")]
     Cut(u64),
     /// The app wants to seek back, but the response has started.
-    #[error("read the request body: a large body cannot go back once the response has begun")]
+    #[error("read the request body: a large body can't seek back after the response has begun")]
     NoWayBack,
 }
 

@@ -97,6 +97,6 @@ mod tests {
         let expected = [Ok(Bytes::from_static(b"one")), Err("the app failed".to_owned())];
         assert_eq!(rest(chunks).await, expected);
         drop(sender);
-        assert!(!exchange.is_gone(), "a cut doesn't mean that the client has gone");
+        assert!(!exchange.is_gone(), "a cut doesn't mean that the client has disconnected");
     }
 }

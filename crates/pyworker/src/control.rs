@@ -66,7 +66,7 @@ impl Control {
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, end_asked: Arc<Notify>) {
         let mut terminate = match signal(SignalKind::terminate()) {
             Ok(terminate) => terminate,
-            Err(error) => return tracing::error!(%error, "listen to SIGTERM"),
+            Err(error) => return tracing::error!(%error, "listen for SIGTERM"),
         };
         loop {
             let deadline = self.deadline.unwrap_or_else(Instant::now);
@@ -115,7 +115,7 @@ impl Control {
 
     fn drain(&mut self, grace: Duration) {
         if self.life.borrow().ready.is_none() {
-            tracing::info!("stopped before it served");
+            tracing::info!("stopped before it was ready");
             self.end_now();
         }
         if self.deadline.replace(Instant::now() + grace).is_none() {

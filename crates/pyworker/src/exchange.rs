@@ -17,7 +17,7 @@ use crate::session::Session;
 
 /// The client, or its frontd, has disconnected: nobody waits for the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the client has gone")]
+#[error("the client has disconnected")]
 pub(crate) struct ClientGone;
 
 /// The sender for an `Exchange` call's responses.

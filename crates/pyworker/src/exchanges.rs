@@ -26,7 +26,7 @@ const WAITING_LIMIT: usize = 1024;
 /// ```text
 ///   submit ──▶ waiting ──next──▶ started ──end──▶ done
 ///     │           │                │
-///     │           │                └─ cancel, session lost: learns that the client has gone
+///     │           │                └─ cancel, session lost: learns that the client has disconnected
 ///     │           └─ recall, cancel, drain, waited too long: handed back; session lost: dropped
 ///     └─ draining or full: handed back
 /// ```

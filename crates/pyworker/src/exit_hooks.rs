@@ -181,7 +181,7 @@ impl ExitHooks {
             });
         };
         if let Err(error) = thread::Builder::new().name("exit-hooks".to_owned()).spawn(raise) {
-            tracing::error!(%error, "start a thread to end a function given to `imperium.on_worker_exit`");
+            tracing::error!(%error, "start a thread to interrupt a hook of `imperium.on_worker_exit`");
         }
     }
 

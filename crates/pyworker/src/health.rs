@@ -68,7 +68,7 @@ fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec, startup: &Star
 }
 
 /// Acts as frontd until the message with the status arrives. If the body is streamed, the app is told that
-/// the client has gone.
+/// the client has disconnected.
 async fn listen(mut sent: UnboundedReceiver<ServeResponse>, exchange: &Exchange) -> u32 {
     while let Some(ServeResponse { message }) = sent.recv().await {
         match message {

@@ -43,7 +43,7 @@ impl Sockets {
             );
         }
         if let Some(more) = opened.len().checked_sub(NAMED).filter(|it| *it > 0) {
-            tracing::warn!(more, "the app's import opened more sockets, which all workers share");
+            tracing::warn!(more, "the app's import opened more sockets, which all workers will share");
         }
     }
 }
@@ -66,7 +66,7 @@ fn describe(descriptor: RawFd) -> String {
     match (own, peer) {
         (Some(own), _) if listens => format!("{protocol} {own}, listening"),
         (Some(End::Unix(None)), Some(End::Unix(None))) => {
-            format!("{protocol}, one end of a pair, such as an event loop has")
+            format!("{protocol}, one end of a pair, as event loops use")
         }
         (Some(End::Unix(None)), Some(peer)) => format!("{protocol}, connected to {peer}"),
         (Some(own), Some(peer)) => format!("{protocol} {own}, connected to {peer}"),
@@ -139,7 +139,10 @@ pub(crate) fn check_threads(py: Python<'_>, are_allowed: bool) -> PyResult<()> {
     }
     let others = foreign_threads();
     if others > 0 {
-        tracing::warn!(threads = others, "C code of the app runs threads, which forked workers won't have");
+        tracing::warn!(
+            threads = others,
+            "C code of the app runs threads, which forked workers don't inherit"
+        );
     }
     Ok(())
 }
@@ -181,7 +184,7 @@ mod tests {
             (client.as_raw_fd(), format!("tcp {own}, connected to {peer}")),
             (database.as_raw_fd(), format!("unix {}, listening", path.display())),
             (session.as_raw_fd(), format!("unix, connected to {}", path.display())),
-            (one.as_raw_fd(), "unix, one end of a pair, such as an event loop has".to_owned()),
+            (one.as_raw_fd(), "unix, one end of a pair, as event loops use".to_owned()),
             (datagrams.as_raw_fd(), format!("udp {}, not connected", datagrams.local_addr().unwrap())),
         ] {
             assert_eq!(describe(descriptor), expected);

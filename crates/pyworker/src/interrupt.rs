@@ -71,7 +71,7 @@ impl Interrupter {
             exchange.cancel();
         };
         if let Err(error) = thread::Builder::new().name("watchdog".to_owned()).spawn(run) {
-            tracing::error!(%error, "start a thread to end a request that takes too long");
+            tracing::error!(%error, "start a thread to interrupt a request that takes too long");
         }
     }
 
@@ -128,7 +128,7 @@ fn error(exchange: &Exchange) -> PyErr {
     match exchange.deadline.cause() {
         Cause::Request => RequestTimeout::new_err(format!("the request took longer than {limit:?}")),
         Cause::Idle => RequestTimeout::new_err(format!("the response sent nothing for {limit:?}")),
-        Cause::ClientGone => ClientGone::new_err("the client has gone"),
+        Cause::ClientGone => ClientGone::new_err("the client has disconnected"),
     }
 }
 
@@ -182,7 +182,7 @@ fn stack(py: Python<'_>, thread: ThreadId) -> PyResult<String> {
     let frames = py.import("sys")?.call_method0("_current_frames")?;
     let frame = frames.get_item(thread.ident);
     let frame = frame.map_err(|error| match error.is_instance_of::<PyKeyError>(py) {
-        true => PyKeyError::new_err("the thread runs no Python"),
+        true => PyKeyError::new_err("the thread isn't running Python code"),
         false => error,
     })?;
     let lines = py.import("traceback")?.call_method1("format_stack", (frame,))?.extract::<Vec<String>>()?;

@@ -31,7 +31,7 @@ pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str
     let errors = worker::set_up(py)?;
     let mut emperor = Emperor::of_stdin()?;
     let Some(Order::Spec(spec)) = emperor.order()? else {
-        return Err(PyRuntimeError::new_err("the first order is no spec"));
+        return Err(PyRuntimeError::new_err("the first order isn't a spec"));
     };
     let before = Sockets::now();
     let imported =
@@ -80,10 +80,10 @@ fn follow_orders(py: Python<'_>, emperor: &mut Emperor) -> PyResult<Fork> {
 fn fail(emperor: &mut Emperor, failed: Failed, spec: &Spec) -> ! {
     // In development, emperord reports it to the developer.
     if !spec.development {
-        tracing::error!("the app cannot be run\n{}", failed.traceback);
+        tracing::error!("cannot run the app\n{}", failed.traceback);
     }
     if let Err(error) = emperor.report(Report::Failed(failed)) {
-        tracing::warn!(%error, "emperord is away: cannot report the failure");
+        tracing::warn!(%error, "cannot reach emperord to report the failure");
     }
     process::exit_now(EXIT_IMPORT)
 }

@@ -57,7 +57,7 @@ impl Watch {
                 Rest::OnlyStuck => break,
             };
         }
-        tracing::warn!("only requests that don't end are left");
+        tracing::warn!("only requests that can't be interrupted are left");
         self.exchanges.abandon();
         let _overdue = timeout(READ_LIMIT, self.exchanges.all_half_closed()).await;
         self.end_asked.notify_one();
@@ -113,7 +113,7 @@ impl Watch {
             !life.draining && !life.is_stuck && !std::mem::replace(&mut life.is_held, true)
         });
         if is_new {
-            tracing::warn!("no thread is free to serve: this worker is to be replaced");
+            tracing::warn!("all threads are stuck: requesting a replacement of this worker");
         }
     }
 

@@ -119,7 +119,7 @@ fn live<'py>(
     let spec = worker
         .driver
         .wait_outside(py, spec)
-        .map_err(|_| PyRuntimeError::new_err("wait for the spec: no one asks"))?;
+        .map_err(|_| PyRuntimeError::new_err("wait for the spec: nothing requests it"))?;
     if spec.generation != arguments.generation {
         tracing::warn!(
             "the app was changed while this worker started: ending, to be started with what is new"

@@ -87,7 +87,7 @@ const TABLE: &[(&[&str], &str)] = &[
     (&["backlog", "listen"], "here it is `size` in `[queue]`, such as `size = 1000`"),
     (
         &["worker_class", "gevent", "async", "threading", "worker_connections", "interface"],
-        "workers are processes, and `threads` says how many requests each works on at once",
+        "workers are processes, and `threads` is the number of requests that each handles at the same time",
     ),
     (&["blocking_threads", "gthreads", "worker_threads"], "here it is `threads`, such as `threads = 4`"),
     (&["preload_app"], "here it is `preload`, such as `preload = true`"),

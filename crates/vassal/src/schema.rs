@@ -16,8 +16,8 @@ pub const SCHEMA: Schema = &[
     RECYCLE,
     Table::secret(
         "env",
-        "Environment variables of the processes. They are added to emperord's own if the app runs as the same user. \
-         Otherwise, the app gets only `PATH`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `SHELL` and `IMPERIUM_*` of emperord.",
+        "Environment variables of the processes. If the app runs as emperord's user, they are added to emperord's own \
+         environment. Otherwise, the app inherits only `PATH`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `SHELL` and `IMPERIUM_*`.",
         Entries {
             key: "name of a variable",
             pattern: "^[A-Za-z_][A-Za-z0-9_]*$",
@@ -27,8 +27,8 @@ pub const SCHEMA: Schema = &[
     ),
     Table::free(
         "static",
-        "Folders that frontd serves straight from disk, by URL prefix, and single files. A path that doesn't exist \
-         yet is served once it exists. Symlinks are followed within the folder. With `symlinks = true`, those that \
+        "Folders, by URL prefix, and single files that frontd serves directly from disk. A path that doesn't exist \
+         yet is served as soon as it exists. Symlinks are followed within the folder. With `symlinks = true`, those that \
          lead out of it are followed too, such as those of `collectstatic --link`.",
         Entries {
             key: "URL prefix, with a slash at its end for a folder",
@@ -43,8 +43,8 @@ pub const SCHEMA: Schema = &[
     ),
     Table::free(
         "sendfile",
-        "Folders whose files frontd sends when the app asks for it, with `X-Accel-Redirect: /protected/…`, \
-         `X-Sendfile: /srv/blog/media/…`, or `wsgi.file_wrapper`. The prefix is not a URL: clients can't request it.",
+        "Folders whose files frontd sends at the app's request: with `X-Accel-Redirect: /protected/…`, \
+         `X-Sendfile: /srv/blog/media/…` or `wsgi.file_wrapper`. The prefix isn't a URL: clients can't request it.",
         Entries {
             key: "prefix, with a slash at its end",
             pattern: "^/",
@@ -66,14 +66,14 @@ const ROOT: &[Key] = &[
     )
     .required()
     .set("[\"blog.example\", \"www.blog.example\"]"),
-    Key::new("path", Kind::Text, "The URL prefix that the app is mounted at. It is `SCRIPT_NAME` in WSGI.").default("\"/\""),
+    Key::new("path", Kind::Text, "The URL prefix where the app is mounted. It becomes `SCRIPT_NAME` in WSGI.").default("\"/\""),
     Key::new(
         "app",
         Kind::Text,
         "Where the app is: `\"module:callable\"`, `\"file.py:callable\"` or `\"site.wsgi:callable\"`. \
          `'module:factory(\"prod\", debug=False)'` calls a function that returns the app; its arguments are literals. \
-         Without a callable, it is `application`, or else `app`. `\"production.ini\"` is `[app:main]` of a Paste file, \
-         with the logging that it sets up, and `\"production.ini:admin\"` its `[app:admin]`.",
+         Without a callable, Imperium uses `application`, otherwise `app`. `\"production.ini\"` is `[app:main]` of a Paste \
+         file, including its logging configuration; `\"production.ini:admin\"` is its `[app:admin]`.",
     )
     .varies("`wsgi.py` or `app.py` of `directory`, or Django's `*/wsgi.py`")
     .set("\"blog.wsgi:application\""),
@@ -88,7 +88,7 @@ const ROOT: &[Key] = &[
     .varies("`python3` of `PATH`")
     .set("\"/srv/blog/.venv\""),
     Key::new("workers", Kind::Integer(1, MAX_WORKERS as i64), "The number of processes.").default("2"),
-    Key::new("threads", Kind::Integer(1, 256), "How many requests each process works on at once.").default("1"),
+    Key::new("threads", Kind::Integer(1, 256), "The number of requests that each process handles at the same time.").default("1"),
     Key::new(
         "preload",
         Kind::Switch(&[Key::new(
@@ -97,9 +97,9 @@ const ROOT: &[Key] = &[
             "What happens if threads are still running after the import.",
         )
         .default("\"refuse\"")]),
-        "Whether the app is imported once, and its processes are forked from there: see preload.md. Under systemd \
-         this has no effect, and `imperium status` says so. An import that leaves threads running is refused. If \
-         these threads start again by themselves in a forked process, write `preload = { threads = \"allow\" }`.",
+        "Whether to import the app once and fork its processes from there: see preload.md. Under systemd, this has no \
+         effect, and `imperium status` says so. An app whose import leaves threads running is refused. If its threads \
+         restart themselves in a forked process, set `preload = { threads = \"allow\" }`.",
     )
     .default("false"),
     Key::new(
@@ -112,7 +112,7 @@ const ROOT: &[Key] = &[
     Key::new(
         "health",
         Kind::Text,
-        "The path of a health check. A process takes requests only once this path has answered 2xx in it.",
+        "The path of a health check. A process gets requests only after this path has responded with a 2xx status.",
     )
     .example("\"/up\""),
     Key::new(
@@ -144,8 +144,8 @@ const RECYCLE: Table = Table::new(
         Key::new(
             "memory",
             Kind::Size(1_000_000, 1 << 50),
-            "The private memory at which a process is replaced: memory that it shares with no other process. It is \
-             checked from an age of 5 s on, and later if fresh processes already use more.",
+            "The private memory at which a process is replaced, which excludes memory shared with other processes. It is \
+             checked from an age of 5 s, or later if new processes already use more.",
         )
         .example("\"300 MB\""),
         Key::new(
@@ -176,10 +176,10 @@ const TIMEOUTS: Table = Table::new(
         Key::new(
             "idle",
             Kind::Duration(Duration::ZERO, DAY),
-            "How long a response that has begun may send nothing. After that, it is cut. 0 is no limit. An app that \
-             sends events less often needs a longer limit, or sends a comment (`\":\\n\\n\"`) now and then; an empty \
-             chunk doesn't count. A response whose client has left is interrupted after 5 s, or after half of this \
-             limit if that is less.",
+            "The longest pause in a response that has begun. After that, it is cut. 0 is no limit. An app that sends \
+             events less often needs a longer limit, or should send a comment (`\":\\n\\n\"`) regularly; an empty chunk \
+             doesn't count. A response whose client has disconnected is interrupted after 5 s, or after half of this \
+             limit if that is shorter.",
         )
         .default("\"60s\""),
         Key::new(
@@ -204,7 +204,7 @@ const QUEUE: Table = Table::new(
         Key::new(
             "timeout",
             Kind::Duration(Duration::ZERO, DAY),
-            "How long a request may wait, over all tries. After that, it gets a 503.",
+            "How long a request may wait in total, including retries. After that, it gets a 503.",
         )
         .default("\"30s\""),
     ],
@@ -231,7 +231,7 @@ const LIMITS: Table = Table::new(
         Key::new(
             "cpu",
             Kind::Percent(1, 100_000),
-            "The processor time of each process, where `\"100%\"` is one whole processor. It needs what `memory` needs.",
+            "The processor time of each process, where `\"100%\"` is one whole processor. It has the same requirements as `memory`.",
         )
         .example("\"150%\""),
     ],
@@ -239,12 +239,12 @@ const LIMITS: Table = Table::new(
 
 const RELOAD: Table = Table::new(
     "reload",
-    "When all processes are replaced without being asked to: for development.",
+    "Automatic reloads, for development.",
     &[Key::new(
         "watch",
         Kind::Boolean,
-        "Whether the app is reloaded when its Python files, templates or `.env` change. The old processes serve until \
-         the new ones are ready. Virtualenvs, hidden folders, `node_modules`, `build`, `dist`, `static`, `media` and the \
+        "Whether the app is reloaded when its Python files, templates or `.env` change. The old processes keep \
+         serving until the new ones are ready. Virtualenvs, hidden folders, `node_modules`, `build`, `dist`, `static`, `media` and the \
          folders of `[static]` and `[sendfile]` aren't watched. `imperium up app.py` watches by default.",
     )
     .default("false")],

@@ -34,7 +34,10 @@ impl Emperor {
         loop {
             match self.client.clone().get_spec(GetSpecRequest { worker: self.worker.clone() }).await {
                 Ok(response) => {
-                    return response.into_inner().spec.context("ask emperord for the spec: it sent none");
+                    return response
+                        .into_inner()
+                        .spec
+                        .context("ask emperord for the spec: the response has none");
                 }
                 Err(status) if status.code() == Code::Unavailable => {
                     tracing::debug!(reason = status.message(), "emperord is away");
@@ -56,7 +59,7 @@ impl Emperor {
             }
         });
         if reported.await.is_err() {
-            tracing::warn!("emperord is away: cannot report the failure");
+            tracing::warn!("cannot reach emperord to report the failure");
         }
     }
 

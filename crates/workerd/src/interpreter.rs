@@ -15,7 +15,7 @@ pub(crate) enum NoInterpreter {
     NotAVirtualenv(PathBuf),
     /// The virtualenv was created with an interpreter that no longer exists.
     #[error(
-        "find the interpreter of virtualenv {}: {}, which it was made with, is gone: recreate it with \
+        "find the interpreter of virtualenv {}: {}, which it was created with, no longer exists: recreate it with \
          `python3 -m venv --clear {}`, and install its packages",
         folder.display(), interpreter.display(), folder.display()
     )]

@@ -75,7 +75,7 @@ fn run(worker: &WorkerName, role: Role<'_>, arguments: &Arguments) -> Result<Inf
 
 /// A template's only connection to emperord is its stdin.
 fn run_template(role: Role<'_>, arguments: &Arguments) -> Result<Infallible, Failure> {
-    let mut orders = Orders::of_stdin().context("take orders on stdin")?;
+    let mut orders = Orders::of_stdin().context("read orders from stdin")?;
     let (trouble, is_development) = match &arguments.report_interpreter {
         Some(trouble) => (anyhow::anyhow!("{trouble}"), false),
         None => {

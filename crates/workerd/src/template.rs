@@ -19,10 +19,10 @@ impl Orders {
 
     /// Receives the spec to import.
     pub(crate) fn spec(&mut self) -> anyhow::Result<Spec> {
-        let order = daemon::framed::receive(&mut self.0).context("read the spec on stdin")?;
+        let order = daemon::framed::receive(&mut self.0).context("read the spec from stdin")?;
         match order.and_then(|it: TemplateOrder| it.message) {
             Some(template_order::Message::Spec(spec)) => Ok(spec),
-            _ => bail!("read the spec on stdin: emperord sent none: templates are started by emperord"),
+            _ => bail!("read the spec from stdin: it is missing: only emperord starts templates"),
         }
     }
 
@@ -31,7 +31,7 @@ impl Orders {
         let failed = Failed { reason: reason.into(), message, traceback: String::new() };
         let report = TemplateReport { message: Some(template_report::Message::Failed(failed)) };
         if let Err(error) = daemon::framed::send(&mut self.0, &report) {
-            tracing::warn!(%error, "emperord is away: cannot report the failure");
+            tracing::warn!(%error, "cannot reach emperord to report the failure");
         }
     }
 }

@@ -144,7 +144,7 @@ async fn the_folder_of_vassals_is_missing_when_emperord_starts() -> anyhow::Resu
         let (folder, away) = (stack.root().join("vassals"), stack.root().join("away"));
         fs::rename(&folder, &away)?;
         stack.kill(stack.daemon("emperord").await?)?;
-        stack.logged(&["vassals: the folder is not there", "bring it back"]).await?;
+        stack.logged(&["vassals: the folder doesn't exist", "restore it"]).await?;
         load.flows(30).await?;
 
         fs::rename(&away, &folder)?;
@@ -221,7 +221,7 @@ async fn a_lost_or_damaged_state_file_loses_no_request() -> anyhow::Result<()> {
             stack.until("wsgi", "others are ready in their places", replaced).await?;
             gets.flows(30).await?;
         }
-        stack.logged(&["the file of workers is damaged"]).await?;
+        stack.logged(&["the list of running workers is damaged"]).await?;
         stack.logged(&["adopted an unknown worker", "wsgi-1"]).await?;
         gets.finish().await?.all_right()?;
         posts.finish().await?.all_right()
@@ -285,7 +285,7 @@ async fn the_next_frontd_serves_while_the_old_one_drains() -> anyhow::Result<()>
         other.begun(1).await?;
         let old = Process::of(stack.daemon("frontd").await?).context("frontd has ended")?;
         process::signal(old.pid, Signal::TERM)?;
-        stack.logged(&["frontd", "drains beside the next"]).await?;
+        stack.logged(&["frontd", "drains while the next one starts"]).await?;
         for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2] {
             stack.client("wsgi", protocol)?.get("/hello").await?.expect(200)?;
         }
@@ -308,7 +308,7 @@ async fn a_stopping_stack_waits_for_a_draining_frontd() -> anyhow::Result<()> {
     let held = Gate::get(&stack.client("wsgi", Protocol::Http1)?, stack.root());
     held.begun(1).await?;
     process::signal(stack.daemon("frontd").await?, Signal::TERM)?;
-    stack.logged(&["frontd", "drains beside the next"]).await?;
+    stack.logged(&["frontd", "drains while the next one starts"]).await?;
     stack.all_ready().await?;
     stack.request_stop()?;
     stack.logged(&["imperium", "ended", "daemon=frontd"]).await?;

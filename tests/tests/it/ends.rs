@@ -86,7 +86,7 @@ async fn sighup_affects_no_request_and_no_process() -> anyhow::Result<()> {
             load.flows(100).await?;
             ensure!(stack.daemon(daemon).await? == pid, "{daemon} was started again");
         }
-        stack.logged(&["nothing to do for SIGHUP"]).await?;
+        stack.logged(&["ignoring SIGHUP"]).await?;
         ensure!(stack.ready("wsgi", 2).await? == workers, "other workers");
         load.finish().await?.all_right()
     })

@@ -109,7 +109,7 @@ async fn a_waiting_app_is_interrupted_when_its_client_has_left() -> anyhow::Resu
             let client = stack.client("slow", protocol)?;
             let stalled = Stalled::open(&client, stack, "/stalled-sleep").await?;
             let record = stalled.leave();
-            recorded(&record, "ClientGone: the client has gone").await?;
+            recorded(&record, "ClientGone: the client has disconnected").await?;
             client.get("/hello").await?.expect(200)?;
         }
         ensure!(stack.ready("slow", 1).await? == pid, "the worker was restarted");

@@ -180,7 +180,7 @@ async fn an_app_that_reads_from_a_disconnected_client_gets_an_error() -> anyhow:
         };
         recorded("begun").await?;
         drop(wire);
-        recorded("OSError: read the request body: the client has gone").await?;
+        recorded("OSError: read the request body: the client has disconnected").await?;
         stack.client("wsgi", Protocol::Http2)?.get("/hello").await?.expect(200)?;
         ensure!(!stack.log().contains("ERROR"), "a client that left is called an error");
         Ok(())

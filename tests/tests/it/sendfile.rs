@@ -118,7 +118,7 @@ async fn files_outside_of_the_folders_are_not_sent() -> anyhow::Result<()> {
             ensure!(answer.status == status, "{name}: {value}: {status} expected, not {}", answer.status);
             ensure!(!answer.text().contains(SECRET), "{name}: {value}: the secret");
         }
-        stack.logged(&["outside of the folders of its [sendfile]", "app=wsgi", "file=/etc/passwd"]).await?;
+        stack.logged(&["outside of its [sendfile] folders", "app=wsgi", "file=/etc/passwd"]).await?;
         stack.logged(&["the file that the app named does not exist", "file=none.txt"]).await?;
         let direct = client.get("/protected/text.txt").await?.expect(404)?;
         ensure!(direct.text() == "no such callable\n", "the client got it by itself: {}", direct.text());

@@ -56,7 +56,7 @@ async fn an_app_is_found_automatically_and_reported() -> anyhow::Result<()> {
             stack.write(vassal.name(), &text)?;
             let status = stack.until(vassal.name(), "it runs", App::is_whole).await?;
             ensure!(status.app_was_found && status.app == chosen, "{status:#?}");
-            stack.logged(&["`app` was found in its folder", &format!("chosen={chosen}")]).await?;
+            stack.logged(&["found the app in its folder", &format!("chosen={chosen}")]).await?;
         }
         let table = stack.command("status", &[]).await?;
         ensure!(table.contains("app, found in its folder: app.py"), "{table}");

@@ -220,7 +220,7 @@ async fn a_frozen_worker_is_replaced_and_others_answer_its_requests() -> anyhow:
         let replaced = |app: &App| app.ready().len() == 2 && !app.ready().contains(&before[0]);
         let after = stack.until("wsgi", "another has taken its place", replaced).await?.ready();
         ensure!(after.contains(&before[1]), "{before:?} became {after:?}");
-        stack.logged(&["worker stopped: it does not answer", "wsgi-"]).await?;
+        stack.logged(&["worker stopped: it doesn't respond", "wsgi-"]).await?;
         ensure!(process::ends(before[0], TIMEOUT), "{} is still frozen", before[0]);
         load.flows(50).await?;
         load.finish().await?.all_right()

@@ -71,7 +71,8 @@ async fn invalid_users_are_refused_and_root_has_to_be_named() -> anyhow::Result<
         let unnamed = vassal.text_for(false);
         // The path contains a world-writable folder.
         refused(&unnamed, "`directory` doesn't determine the user of the app").await?;
-        refused(&format!("{unnamed}user = \"no-such-user\"\n"), "whom this machine does not know").await?;
+        refused(&format!("{unnamed}user = \"no-such-user\"\n"), "which doesn't exist on this machine")
+            .await?;
         chown(folder.path(), Some(NOBODY), None)?;
         refused(&format!("{unnamed}user = \"nobody\"\n"), "is closed: `chmod o+x ").await?;
         stack.put(&vassal)?;

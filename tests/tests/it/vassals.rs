@@ -154,7 +154,7 @@ async fn an_emptied_folder_stops_no_app() -> anyhow::Result<()> {
 
         stack.put(&vassals[0])?;
         let back = |app: &App| app.is_whole() && app.notices.is_empty();
-        let after = stack.until("wsgi", "its file is there again", back).await?;
+        let after = stack.until("wsgi", "its file is back", back).await?;
         ensure!(after.ready() == before, "{before:?} became {:?}", after.ready());
         let status = stack.command("forget", &["--all"]).await?;
         ensure!(status == "other: its workers end\n", "{status:?}");
@@ -182,7 +182,7 @@ async fn a_replaced_folder_stops_no_app() -> anyhow::Result<()> {
         std::fs::remove_dir(&folder)?;
         std::fs::rename(&away, &folder)?;
         let back = |app: &App| app.is_whole() && app.notices.is_empty();
-        let after = stack.until("wsgi", "its file is there again", back).await?;
+        let after = stack.until("wsgi", "its file is back", back).await?;
         ensure!(after.ready() == before, "{before:?} became {:?}", after.ready());
         load.finish().await?.all_right()
     })

@@ -19,8 +19,8 @@ pub const SCHEMA: Schema = &[Table::root(&[
     Key::new(
         "concurrent_starts",
         Kind::Integer(1, 10_000),
-        "How many workers start at the same time, over all apps. The others wait for their turn; an app's \
-         `timeouts.start` counts from there.",
+        "How many workers of all apps may start at the same time. The others wait; `timeouts.start` doesn't include \
+         this wait.",
     )
     .varies("twice the number of processors")
     .example("8"),

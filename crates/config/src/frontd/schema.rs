@@ -37,13 +37,13 @@ const ROOT: &[Key] = &[
     Key::new(
         "drain",
         Kind::Duration(std::time::Duration::ZERO, HOUR),
-        "How long requests in flight may take once frontd is told to stop. After that, they are cut.",
+        "How long requests in flight may take when frontd stops. After that, they are cut.",
     )
     .default("\"30s\""),
     Key::new(
         "access_log",
         Kind::Choice(&["off", "stderr"]),
-        "Where each answered request is logged. Each gets one line.",
+        "Where to log requests, one line each.",
     )
     .default("\"off\""),
     Key::new(
@@ -67,7 +67,7 @@ const TLS: &[Key] = &[
         Kind::Path,
         "The folder of certificates with their chains: `NAME.pem` that includes the key, or with the key in \
          `NAME.key`; `NAME.crt` or `NAME.cer` with `NAME.key`; or `NAME/fullchain.pem` with `NAME/privkey.pem`. A \
-         client that asks for an unknown host gets the certificate called `default`, or else the first one.",
+         client that asks for an unknown host gets the certificate named `default`, otherwise the first one.",
     )
     .varies("`certificates` next to this file, if it exists")
     .set("\"/etc/imperium/certificates\""),
@@ -88,9 +88,9 @@ const LIMITS: Table = Table::new(
         Key::new(
             "connections",
             Kind::Integer(1, 1_000_000),
-            "The number of open client connections. Once only a quarter is left, an address that has more than half \
-             of all gets no more. The units allow 65 536 open files (`LimitNOFILE`), and frontd keeps a quarter of \
-             them for static files and the spool: for more than 48 000 connections, raise both.",
+            "The number of open client connections. When only a quarter of them is left, an address that has more than \
+             half of all connections gets no more. The units allow 65 536 open files (`LimitNOFILE`), and frontd keeps a \
+             quarter of them for static files and the spool: for more than 48 000 connections, raise both.",
         )
         .default("10000"),
         Key::new(
@@ -124,16 +124,16 @@ const LIMITS: Table = Table::new(
         Key::new(
             "send_timeout",
             TIMEOUT,
-            "How long a client may read nothing of a response. After that, its connection is closed, or its HTTP/2 \
+            "How long a client may read nothing of a response. After that, the connection is closed or the HTTP/2 \
              stream is reset.",
         )
         .default("\"60s\""),
         Key::new(
             "send_memory",
             Kind::Size(1 << 20, 1 << 40),
-            "The memory, approximately, of responses that wait for their clients. One address may use half of it, \
-             and one connection 8 MiB. Beyond that, new requests of connections that hold more than 1 MiB wait, and \
-             `send_timeout` shrinks to a quarter, or to a tenth for HTTP/2 streams.",
+            "The approximate memory for responses that wait for their clients. One address may use half of it, and \
+             one connection 8 MiB. Beyond that, new requests of connections that use more than 1 MiB wait, and \
+             `send_timeout` is reduced to a quarter, or to a tenth for HTTP/2 streams.",
         )
         .default("\"512 MiB\""),
         Key::new(
@@ -143,13 +143,13 @@ const LIMITS: Table = Table::new(
              response that doesn't fit waits for its client.",
         )
         .default("\"16 GiB\""),
-        Key::new("spool_per_app", SPOOL, "The part of the spool that one app may use.")
+        Key::new("spool_per_app", SPOOL, "The share of the spool that one app may use.")
             .varies("half of `spool`")
             .example("\"8 GiB\""),
         Key::new(
             "spool_per_client",
             SPOOL,
-            "The part of the spool that one client address may use. The addresses of one IPv6 /64 network count as \
+            "The share of the spool that one client address may use. The addresses of one IPv6 /64 network count as \
              one.",
         )
         .varies("a quarter of `spool`")

@@ -107,7 +107,7 @@ fn errors() {
     check(
         "access_log = 'x'",
         &[
-            "1:14: `access_log` must be \"off\" or \"stderr\", not \"x\": it sets where each answered request is logged",
+            "1:14: `access_log` must be \"off\" or \"stderr\", not \"x\": it sets where to log requests, one line each",
         ],
     );
     check(

@@ -93,7 +93,7 @@ impl Driver {
         let worker = app.worker(number);
         app.awaited.insert(number, Instant::now());
         let Some(vassal) = app.specs.get(&generation) else {
-            tracing::error!(%worker, generation, "cannot start worker: its configuration is not known any more");
+            tracing::error!(%worker, generation, "cannot start worker: its configuration is no longer known");
             return Some(Event::SpawnRefused { number });
         };
         app.last_start = SystemTime::now();
@@ -218,15 +218,15 @@ impl App {
         match cause {
             TerminateCause::Superfluous => tracing::info!(%worker, "worker stopped before it was ready"),
             TerminateCause::GraceOver => tracing::warn!(%worker, "worker killed: it didn't stop in time"),
-            TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it does not answer"),
+            TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it doesn't respond"),
         }
     }
 
     fn kill(&self, number: u16, cause: KillCause) {
         let worker = self.worker(number);
         match cause {
-            KillCause::Stubborn => tracing::warn!(%worker, "worker killed: it did not end by itself"),
-            // It was noted why.
+            KillCause::Stubborn => tracing::warn!(%worker, "worker killed: it didn't exit"),
+            // The reason was noted earlier.
             KillCause::StartTimeout => {}
         }
         self.signal(number, Signal::KILL);
@@ -253,7 +253,7 @@ impl App {
         let app = &self.name;
         self.abandoned_error.clone_from(&self.worker_error);
         if self.broken.is_some() {
-            return tracing::info!(%app, ?failure, "reload abandoned: the version that worked serves on");
+            return tracing::info!(%app, ?failure, "reload abandoned: the previous version keeps serving");
         }
         tracing::error!(
             %app, ?failure,

@@ -204,7 +204,7 @@ impl App {
     pub(super) fn refuse_unwritten(&mut self, lookup: LookupId, what: &str) {
         for follower in self.followers.extract_if(.., |it| it.unwritten == Some(lookup)) {
             follower.refuse(AdminError::Scale(format!(
-                "waiting for {what}: the disk does not answer; the number may still be written"
+                "waiting for {what}: the disk doesn't respond; the number may still be written"
             )));
         }
     }

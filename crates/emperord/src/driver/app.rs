@@ -298,7 +298,7 @@ impl Slot {
         if let Err(TrySendError::Full(command)) = attachment.commands.try_send(command) {
             let order = command.name();
             // If it was pids to exit, signals will follow.
-            tracing::warn!(%worker, order, "cannot notify worker: it does not read what it is sent");
+            tracing::warn!(%worker, order, "cannot notify worker: it doesn't read its messages");
         }
     }
 

@@ -20,7 +20,7 @@ use crate::state::Serving;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// No worker of that name is wanted.
-    #[error("worker {0} is not expected: emperord starts the workers")]
+    #[error("worker {0} is unexpected: only emperord starts workers")]
     NotWanted(WorkerName),
     /// Another process has the name.
     #[error("worker {worker} is process {holder}, not {asked}")]

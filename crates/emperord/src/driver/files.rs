@@ -160,7 +160,7 @@ impl Driver {
         tracing::info!(app = %name, generation, workers = vassal.workers, "app configured");
         if vassal.app_chosen_by == ChosenBy::Folder {
             let directory = vassal.directory.display();
-            tracing::info!(app = %name, chosen = %vassal.app, %directory, "`app` was found in its folder");
+            tracing::info!(app = %name, chosen = %vassal.app, %directory, "found the app in its folder");
         }
         app.specs.insert(generation, Arc::clone(&vassal));
         if generation != app.supervisor.generation() {

@@ -109,7 +109,7 @@ impl Driver {
     /// A lookup takes long: reports it, and refuses requests that wait for it.
     pub(super) fn slow(&mut self, name: &VassalName, lookup: LookupId, what: String) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        tracing::warn!(app = %name, "waiting for {what}: the disk, the network or the user database does not answer");
+        tracing::warn!(app = %name, "waiting for {what}: the disk, the network or the user database doesn't respond");
         app.refuse_unwritten(lookup, &what);
         if let Some(admission) = app.admission.as_mut().filter(|it| it.lookup == lookup) {
             admission.holds_routes = false;
@@ -120,7 +120,7 @@ impl Driver {
     pub(super) fn answered(&mut self, name: &VassalName, lookup: LookupId) {
         let Some(app) = self.apps.get_mut(name) else { return };
         if let Some(what) = app.waits.remove(&lookup) {
-            tracing::info!(app = %name, "waited for {what}: it has come");
+            tracing::info!(app = %name, "finished waiting for {what}");
         }
     }
 

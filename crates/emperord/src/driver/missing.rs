@@ -66,7 +66,7 @@ impl App {
     /// Its file exists, whether valid or not.
     pub(super) fn is_there(&mut self) {
         if self.missing.take().is_some() {
-            tracing::info!(app = %self.name, "its file is there again");
+            tracing::info!(app = %self.name, "its file is back");
         }
     }
 

@@ -79,7 +79,7 @@ impl Driver {
         self.tasks.spawn(async move {
             for (job, worker) in jobs {
                 if let Err(error) = job.await {
-                    tracing::warn!(%worker, %error, "the worker's limits stay as they were");
+                    tracing::warn!(%worker, %error, "cannot change the worker's limits");
                 }
             }
         });

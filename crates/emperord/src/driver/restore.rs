@@ -46,7 +46,7 @@ impl Driver {
     fn adopt(&mut self, record: &WorkerRecord) {
         let Ok(worker) = WorkerName::parse(&record.name) else { return };
         let Some(process) = self.launcher.adopt(record.identity) else {
-            tracing::warn!(%worker, pid = record.identity.pid, "worker ended while emperord was away");
+            tracing::warn!(%worker, pid = record.identity.pid, "worker exited while emperord wasn't running");
             self.app_or_new(&worker.vassal).has_ended(record.identity.pid);
             return self.remove_socket(&worker);
         };

@@ -25,7 +25,7 @@ const MAX_EARLY: usize = 256;
 
 /// The notice for an app with `preload` under systemd.
 pub(super) const NO_PRELOAD: &str =
-    "`preload` has no effect: systemd starts each worker by itself. Remove it";
+    "`preload` has no effect: systemd starts each worker separately. Remove it";
 
 /// The process that an app's workers are forked from.
 ///
@@ -56,7 +56,7 @@ enum Import {
 /// Why there is no template.
 #[derive(Debug, thiserror::Error)]
 enum TemplateError {
-    #[error("its configuration is not known any more")]
+    #[error("its configuration is no longer known")]
     Unknown,
     #[error(transparent)]
     Launch(#[from] LaunchError),

@@ -57,10 +57,10 @@ pub(crate) fn known(
     app: &VassalName,
     found: io::Result<Option<Account>>,
 ) -> Result<Account, String> {
-    let found = found.map_err(|error| format!("{source_of_user}, who cannot be looked up: {error}"))?;
+    let found = found.map_err(|error| format!("{source_of_user}, which can't be looked up: {error}"))?;
     found.ok_or_else(|| {
         format!(
-            "{source_of_user}, whom this machine does not know: make one, such as with `adduser --system --group {app}`, and set \
+            "{source_of_user}, which doesn't exist on this machine: create it, such as with `adduser --system --group {app}`, and set \
              `user`"
         )
     })

@@ -234,7 +234,7 @@ fn account(vassal: &Vassal, owner: Option<u32>) -> Result<Option<Account>, Strin
         own if own == account.uid => Ok(None),
         0 => Ok(Some(account)),
         own => Err(format!(
-            "{source_of_user}, and emperord runs as user {own}, who cannot become another: run it as root, or leave `user` out"
+            "{source_of_user}, and emperord runs as user {own}, which can't switch to another user: run it as root, or omit `user`"
         )),
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum OwnerError {
     Links(PathBuf),
     /// A part of the path belongs to another user, who could put another folder there.
     #[error(
-        "{} belongs to user {uid}, who could choose another user by replacing it: give it to root (`chown -h root {}`)",
+        "{} belongs to user {uid}, who could change the app's user by replacing it: give it to root (`chown -h root {}`)",
         path.display(), path.display()
     )]
     Foreign {
@@ -47,7 +47,7 @@ pub(super) enum OwnerError {
     },
     /// Another user may write to a part of the path.
     #[error(
-        "{} can be written by {who}, who could choose another user by replacing what is in it: `chmod {mode} {}`",
+        "{} can be written by {who}, who could change the app's user by replacing its content: `chmod {mode} {}`",
         path.display(), path.display()
     )]
     Writable {
@@ -221,7 +221,7 @@ mod tests {
         // The path leads through a folder of another user.
         folder(&path("other"), OTHER, 0o755);
         folder(&path("other/app"), APP, 0o755);
-        assert!(result(&path("other/app")).contains("other belongs to user 61002, who could choose"));
+        assert!(result(&path("other/app")).contains("other belongs to user 61002, who could change"));
         folder(&path("app/roots"), 0, 0o755);
         assert!(result(&path("app/roots")).contains("app belongs to user 61001"), "root's, within a user's");
         assert!(result(&path("none")).starts_with("look at "));

@@ -246,7 +246,7 @@ mod tests {
         }
         vassal = Vassal::parse(Path::new("/v/blog.toml"), &text.replace("nobody", "no-such-user")).unwrap();
         let error = systemd.admit(&vassal).unwrap_err();
-        assert!(error.starts_with("`user` is no-such-user, whom this machine does not know"), "{error}");
+        assert!(error.starts_with("`user` is no-such-user, which doesn't exist on this machine"), "{error}");
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Admission {
             tracing::warn!(
                 uid,
                 connections = user.held,
-                "connections refused: the user has too many, or all users together: see what opens them, and `ulimit -n`"
+                "connections refused: this user, or all users together, have too many: check what opens them, and `ulimit -n`"
             );
         }
     }

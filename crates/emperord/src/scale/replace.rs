@@ -20,10 +20,10 @@ const MAX_ATTRIBUTE_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReplaceError {
     /// It has other hard links, which would keep the old text.
-    #[error("it has {0} names (hard links), which a replacement would part: edit it by hand")]
+    #[error("it has {0} names (hard links), and replacing the file would separate them: edit it by hand")]
     HardLinks(u64),
     /// It was changed after it was read.
-    #[error("it was changed at the same moment: try again")]
+    #[error("it was changed at the same time: try again")]
     Changed,
     /// The replacement can't be given the owner and group of the file.
     #[error("keep the owner {uid} and group {gid} of the file: {source}: edit it by hand")]

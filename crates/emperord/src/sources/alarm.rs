@@ -16,18 +16,18 @@ pub enum WatchError {
     /// All inotify watches of emperord's user are in use.
     #[error(
         "watch {}: no inotify watch is left: raise fs.inotify.max_user_watches, such as with \
-         `sysctl fs.inotify.max_user_watches=524288`; until then its files are looked at once a second",
+         `sysctl fs.inotify.max_user_watches=524288`; until then, its files are checked once a second",
         .0.display()
     )]
     Watches(PathBuf),
     /// inotify can't be used at all.
     #[error(
         "watch files: {0}: raise fs.inotify.max_user_instances, such as with \
-         `sysctl fs.inotify.max_user_instances=512`; until then they are looked at once a second"
+         `sysctl fs.inotify.max_user_instances=512`; until then, they are checked once a second"
     )]
     Instances(io::Error),
     /// inotify refuses a folder for another reason.
-    #[error("watch {}: {source}; its files are looked at once a second", folder.display())]
+    #[error("watch {}: {source}; its files are checked once a second", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -36,7 +36,7 @@ pub enum WatchError {
     },
     /// There are too many files or folders.
     #[error(
-        "{} has more than {MAX_FOLDERS} folders or {MAX_ENTRIES} files, and changes of the rest are not seen: set \
+        "{} has more than {MAX_FOLDERS} folders or {MAX_ENTRIES} files, and changes of the rest aren't detected: set \
          `directory` to the folder of the code",
         .0.display()
     )]

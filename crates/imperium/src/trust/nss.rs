@@ -143,10 +143,10 @@ ujjfh+2sBHFtrZve
         for folder in &folders {
             assert!(!listed(folder).contains("imperium"), "{}", listed(folder));
         }
-        let told = change(&authority, home.path(), true);
+        let outcomes = change(&authority, home.path(), true);
         assert!(
-            told.iter().all(|it| matches!(it, Outcome::Done(what) if what.contains("doesn't have it"))),
-            "{told:?}"
+            outcomes.iter().all(|it| matches!(it, Outcome::Done(what) if what.contains("doesn't have it"))),
+            "{outcomes:?}"
         );
     }
 }

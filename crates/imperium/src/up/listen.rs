@@ -18,7 +18,7 @@ pub(crate) enum Listen {
 pub(crate) enum ListenError {
     #[error("write a port (8000), `:80` for every interface, or HOST:PORT such as localhost:8005")]
     Form,
-    #[error("`{0}` is no port: choose one from 0 to 65535")]
+    #[error("`{0}` isn't a port: choose one from 0 to 65535")]
     Port(String),
     #[error("find the address of {0}: {1}")]
     Host(String, String),
@@ -117,9 +117,9 @@ mod tests {
             let error = refused(text);
             assert!(error.contains("HOST:PORT") || text == "::1", "{text}: {error}");
         }
-        assert_eq!(refused("127.0.0.1:99999"), "`99999` is no port: choose one from 0 to 65535");
-        assert_eq!(refused("99999"), "`99999` is no port: choose one from 0 to 65535");
-        assert_eq!(refused("localhost:http"), "`http` is no port: choose one from 0 to 65535");
+        assert_eq!(refused("127.0.0.1:99999"), "`99999` isn't a port: choose one from 0 to 65535");
+        assert_eq!(refused("99999"), "`99999` isn't a port: choose one from 0 to 65535");
+        assert_eq!(refused("localhost:http"), "`http` isn't a port: choose one from 0 to 65535");
         assert!(refused("no-such-host.invalid:80").starts_with("find the address of no-such-host.invalid: "));
     }
 }

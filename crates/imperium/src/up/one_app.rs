@@ -78,7 +78,9 @@ enum AppError {
     #[diagnostic(help("`deactivate` it, or unset VIRTUAL_ENV"))]
     NoVirtualenv(PathBuf),
     #[error("run {}: there is no such file", .0.display())]
-    #[diagnostic(help("go to the folder of the app, or write the path of the file from here"))]
+    #[diagnostic(help(
+        "go to the folder of the app, or pass the path of the file relative to the current folder"
+    ))]
     NoFile(PathBuf),
     #[error("run `{app}`: it is a folder: name the app's file")]
     Folder {
@@ -100,12 +102,12 @@ impl OneApp {
         let (name, file) = name_of(app, &directory)?;
         let python = Choice::new(file.as_deref(), &directory);
         check_virtualenv(&python)?;
-        let root = temporary_folder().into_diagnostic().wrap_err("make a folder for the time of this run")?;
+        let root = temporary_folder().into_diagnostic().wrap_err("create a temporary folder")?;
         let layout = Layout::under(root.path()).into_diagnostic()?;
         let file = layout.vassals().join(format!("{name}.toml"));
         let runs_as = RunsAs::of(geteuid().is_root());
         if runs_as == RunsAs::Root {
-            warn!("{app} runs as root, as you do: whoever breaks into it controls this machine");
+            warn!("{app} runs as root, like you: anyone who breaks into it controls this machine");
         }
         let text = self.vassal_file(app, &directory, python.virtualenv.as_deref(), runs_as);
         Vassal::parse(&file, &text).map_err(|it| refused(app, &it))?;
@@ -350,9 +352,9 @@ mod tests {
         )
         .unwrap();
         fs::write(here.join("site/blog/wsgi.py"), "").unwrap();
-        let told = what_to_run(&here.join("site"), &here.join("site"));
+        let actual = what_to_run(&here.join("site"), &here.join("site"));
         assert_eq!(
-            told,
+            actual,
             "run `imperium up blog.wsgi:application`; its Python files are app.py, manage.py, admin.py"
         );
         // A package is a module.

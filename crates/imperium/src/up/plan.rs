@@ -43,11 +43,11 @@ enum PlanError {
         "`imperium up --root DIR` runs the apps of DIR/vassals/, `imperium up app.py` runs one"
     ))]
     Nothing,
-    #[error("run {}: another `imperium up` does so already", .0.display())]
+    #[error("run {}: another `imperium up` is already running it", .0.display())]
     #[diagnostic(help("stop that one, or choose another folder"))]
     Runs(PathBuf),
-    #[error("listen nowhere: HTTP and HTTPS are both off")]
-    #[diagnostic(help("leave out `--http off` or `--https off`"))]
+    #[error("no address to listen on: HTTP and HTTPS are both off")]
+    #[diagnostic(help("omit `--http off` or `--https off`"))]
     Off,
 }
 

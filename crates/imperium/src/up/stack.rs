@@ -121,7 +121,7 @@ impl Stack {
             left.insert(pid);
         }
         if timeout(limit, self.end_of(left)).await.is_err() {
-            warn!(daemon = name, ?limit, "it did not end in time and is killed");
+            warn!(daemon = name, ?limit, "it didn't stop in time and is killed");
         }
     }
 
@@ -153,7 +153,7 @@ impl Stack {
     pub(crate) async fn kill(&mut self) -> io::Result<()> {
         match timeout(KILL_LIMIT, self.kill_all()).await {
             Ok(done) => done,
-            Err(_) => Err(io::Error::other(format!("{:?} outlive SIGKILL", self.children.list()?))),
+            Err(_) => Err(io::Error::other(format!("{:?} survived SIGKILL", self.children.list()?))),
         }
     }
 
@@ -252,7 +252,7 @@ impl Daemon {
             && pid == leaving
         {
             let next_in = self.down(since.elapsed());
-            info!(daemon = self.program.name, %pid, ?next_in, "drains beside the next");
+            info!(daemon = self.program.name, %pid, ?next_in, "drains while the next one starts");
             self.draining.push(pid);
         }
     }

@@ -15,8 +15,8 @@ impl Worker {
         let traceback = if failed.traceback.is_empty() { &failed.message } else { &failed.traceback };
         match spec.development {
             // In development, emperord reports it to the developer.
-            true => tracing::debug!("the app cannot be run\n{traceback}"),
-            false => tracing::error!("the app cannot be run\n{traceback}"),
+            true => tracing::debug!("cannot run the app\n{traceback}"),
+            false => tracing::error!("cannot run the app\n{traceback}"),
         }
         let code = if matches!(failed.reason(), Reason::Import | Reason::Source) {
             EXIT_IMPORT

@@ -29,10 +29,10 @@ pub(crate) enum HeadError {
     #[error("status {0:?} is not three digits from 200 to 999, a space and a reason")]
     Status(String),
     /// Not a token (RFC 9110, 5.1).
-    #[error("header name {0:?} is not a name")]
+    #[error("header name {0:?} is invalid")]
     Name(String),
     /// Control characters, or characters outside of ISO 8859-1.
-    #[error("the value of header {0:?} has a character that no header may have")]
+    #[error("the value of header {0:?} has an invalid character")]
     Value(String),
     /// Not a number, or different numbers.
     #[error("Content-Length {0:?} is not one number")]

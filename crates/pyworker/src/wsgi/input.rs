@@ -185,7 +185,7 @@ impl Input {
         let to = from.saturating_add_signed(offset);
         match self.with(py, |body| body.seek(to, &self.exchange))? {
             true => Ok(to),
-            false => Err(unsupported(py, "seek: a large body cannot go back once the response has begun")),
+            false => Err(unsupported(py, "seek: a large body can't seek back after the response has begun")),
         }
     }
 

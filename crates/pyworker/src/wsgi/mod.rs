@@ -282,7 +282,7 @@ fn close_of<'py>(iterable: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     iterable.getattr_opt(intern!(iterable.py(), "close")).ok().flatten()
 }
 
-/// Logs an exception of the app as one event. If it only reports that the client has gone, it isn't an error.
+/// Logs an exception of the app as one event. If it only reports that the client has disconnected, it isn't an error.
 fn log_failure(py: Python<'_>, error: &PyErr, begun: &Begun) {
     forked::end_if_forked_by(py, error);
     let (exchange, request_id) = (&begun.exchange, begun.exchange.request_id());
@@ -291,9 +291,9 @@ fn log_failure(py: Python<'_>, error: &PyErr, begun: &Begun) {
     if error.is_instance_of::<ClientGone>(py) {
         tracing::debug!(%method, %path, request = %request_id, "the request whose client has gone has ended");
     } else if error.is_instance_of::<RequestTimeout>(py) {
-        tracing::info!(%method, %path, request = %request_id, "the request that was over its limit has ended");
+        tracing::info!(%method, %path, request = %request_id, "the request that exceeded its limit has ended");
     } else if begun.exchange.is_gone() && !begun.exchange.deadline.is_over() {
-        tracing::debug!(%method, %path, request = %request_id, "the client has gone\n{traceback}");
+        tracing::debug!(%method, %path, request = %request_id, "the client has disconnected\n{traceback}");
     } else {
         tracing::error!(%method, %path, request = %request_id, "the app raised an exception\n{traceback}");
     }

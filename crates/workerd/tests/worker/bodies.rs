@@ -211,7 +211,7 @@ def application(environ, start_response):
     call.send("only this").await;
     drop(call.chunks);
     let Some(Message::Response(response)) = within(front.next()).await else { panic!("no response") };
-    assert_eq!(response.body, "read the request body: it was cut with 991 bytes missing");
+    assert_eq!(response.body, "read the request body: it was cut off with 991 bytes missing");
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn an_app_that_cannot_be_imported_says_why() {
         assert!(failed.message.starts_with(message), "{} is not {message}", failed.message);
         assert!(failed.traceback.contains(traceback), "{}", failed.traceback);
         assert_eq!(worker.exit_code().await, Some(3), "{source}");
-        assert!(worker.log().await.contains("the app cannot be run"), "{source}");
+        assert!(worker.log().await.contains("cannot run the app"), "{source}");
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn run(container: &mut Container, built: &Built) -> anyhow::Res
     a_renewed_certificate(container, &guide.chapter("A certificate of a public authority")?).await?;
     let moving = guide.chapter("Moving from nginx + uWSGI")?;
     followed(container, &moving).await?;
-    followed(container, &guide.chapter("Several apps on one box")?).await?;
+    followed(container, &guide.chapter("Several apps on one server")?).await?;
     apart::prove(container).await?;
     workers_are_units(container).await?;
     followed(container, &guide.chapter("Scaling")?).await?;

@@ -62,7 +62,7 @@ async fn a_folder_without_a_trusted_owner_is_refused_and_the_old_version_serves(
     std::os::unix::fs::symlink(root.path(), &link).unwrap();
     std::os::unix::fs::lchown(&link, Some(NOBODY), None).unwrap();
     root.write_without_user("blog", &link, "");
-    let error = "belongs to user 65534, who could choose another user";
+    let error = "belongs to user 65534, who could change the app's user";
     emperor.app_until("blog", |it| it.last_error.contains(error)).await;
 }
 

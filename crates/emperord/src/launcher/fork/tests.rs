@@ -162,13 +162,13 @@ fn impossible_settings_are_refused_with_a_hint() {
     let refused = |more: &str| fork.admit(&vassal(place.path(), more)).unwrap_err();
     let error = refused("user = 'no-such-user'");
     assert!(
-        error.starts_with("`user` is no-such-user, whom this machine does not know: make one"),
+        error.starts_with("`user` is no-such-user, which doesn't exist on this machine: create it"),
         "{error}"
     );
     let error = refused("user = 'nobody'");
     match geteuid().is_root() {
         // Only root may enter the folder.
         true => assert!(error.contains("is closed: `chmod o+x "), "{error}"),
-        false => assert!(error.contains("who cannot become another: run it as root"), "{error}"),
+        false => assert!(error.contains("which can't switch to another user: run it as root"), "{error}"),
     }
 }

@@ -118,7 +118,10 @@ fn hard_links_are_not_broken() {
     let other = folder.path().join("other");
     fs::hard_link(&path, &other).unwrap();
     let error = replace(&path, BEFORE, AFTER).unwrap_err().to_string();
-    assert_eq!(error, "it has 2 names (hard links), which a replacement would part: edit it by hand");
+    assert_eq!(
+        error,
+        "it has 2 names (hard links), and replacing the file would separate them: edit it by hand"
+    );
     assert_text(&path, BEFORE);
     assert_eq!(fs::metadata(&path).unwrap().ino(), fs::metadata(&other).unwrap().ino());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);

@@ -14,7 +14,7 @@ pub(super) fn call<'py>(factory: &Bound<'py, PyAny>, name: &str, call: &str) -> 
         return Ok(app);
     }
     let kind = app.get_type().name()?;
-    Err(PyTypeError::new_err(format!("{name}() returned {kind}, which cannot be called as an app")))
+    Err(PyTypeError::new_err(format!("{name}() returned {kind}, which isn't callable")))
 }
 
 fn arguments<'py>(py: Python<'py>, call: &str) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
@@ -27,7 +27,7 @@ fn arguments<'py>(py: Python<'py>, call: &str) -> PyResult<(Bound<'py, PyTuple>,
     for keyword in parsed.getattr("keywords")?.cast_into::<PyList>()? {
         let name = keyword.getattr("arg")?;
         if name.is_none() {
-            return Err(PyValueError::new_err(format!("`{call}` has an argument that is no literal")));
+            return Err(PyValueError::new_err(format!("`{call}` has an argument that isn't a literal")));
         }
         keywords.set_item(name, literal(keyword.getattr("value")?)?)?;
     }

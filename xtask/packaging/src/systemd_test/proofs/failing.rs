@@ -14,7 +14,7 @@ pub(crate) async fn prove(container: &Container) -> anyhow::Result<()> {
     for (more, message) in [
         (
             "user = \"nobody-is-called-so\"\n",
-            "`user` is nobody-is-called-so, whom this machine does not know",
+            "`user` is nobody-is-called-so, which doesn't exist on this machine",
         ),
         ("env.IMPORT = \"fails\"\n", "ZeroDivisionError"),
     ] {
