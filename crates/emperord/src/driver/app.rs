@@ -31,7 +31,7 @@ const LIMITS: Limits =
 
 const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
 
-/// How many pids of exited processes are kept until a worker can be pids.
+/// How many pids of exited processes are kept until a worker can be told of them.
 const MAX_ENDED: usize = 1000;
 /// How much room is left for commands in the queue to a worker, besides notices of exited processes.
 const ROOM_FOR_ORDERS: usize = 4;
@@ -84,7 +84,7 @@ pub(super) struct App {
     pub(super) waits: BTreeMap<LookupId, String>,
     /// Its processes that aren't workers any more: earlier templates, and forks that were no longer wanted.
     pub(super) leaving: BTreeSet<u32>,
-    /// Its exited processes that no worker has been pids of yet.
+    /// Its exited processes that no worker has been told of yet.
     pub(super) ended: VecDeque<u32>,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Slot {
     pub(super) failure: Option<Failure>,
     /// What it reports to be waiting for before it is ready.
     pub(super) unwell: Option<String>,
-    /// Why it was pids to drain.
+    /// Why it was told to drain.
     pub(super) leaving: Option<String>,
     /// How it exited, while its last messages may still be in transit.
     pub(super) ending: Option<Ending>,
@@ -209,7 +209,7 @@ impl App {
         self.answer_followers();
     }
 
-    /// Records an exited process, of which a worker will be pids.
+    /// Records an exited process, of which a worker will be told.
     pub(super) fn has_ended(&mut self, pid: u32) {
         self.ended.push_back(pid);
         if self.ended.len() > MAX_ENDED {
@@ -297,7 +297,7 @@ impl Slot {
         let Some(attachment) = &self.attachment else { return };
         if let Err(TrySendError::Full(command)) = attachment.commands.try_send(command) {
             let order = command.name();
-            // If it was pids to exit, signals will follow.
+            // If it was told to exit, signals will follow.
             tracing::warn!(%worker, order, "cannot notify worker: it doesn't read its messages");
         }
     }

@@ -20,8 +20,18 @@ const TRACEBACK_LIMIT: usize = 63 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Broken {
     generation: u64,
+    scope: Scope,
     /// The cause in one line, followed by the traceback.
     pub(super) text: Arc<str>,
+}
+
+/// What a failure affects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// No worker of the generation serves.
+    App,
+    /// Others serve.
+    Worker,
 }
 
 /// Whether a failure was reported to the developer.
@@ -35,25 +45,37 @@ pub(super) enum Reported {
 }
 
 impl Driver {
-    /// Reports a failure of `generation` to the developer: once, however often it is retried.
+    /// Reports a failure of `generation` to the developer: once, however often it is retried. The reload that it ends,
+    /// if any, is not reported as done by a later start.
     pub(super) fn tell_developer(
         &mut self,
         name: &VassalName,
         generation: u64,
         failure: &Failure,
     ) -> Reported {
+        let shown = (!self.is_only_app()).then(|| name.to_string());
         let Some(app) = self.apps.get_mut(name) else { return Reported::No };
-        if self.config.mode == Mode::Production || generation != app.supervisor.generation() {
+        if generation != app.supervisor.generation() {
             return Reported::No;
         }
-        let broken = Broken { generation, text: failure.page().into() };
+        let scope = if app.serves(generation) { Scope::Worker } else { Scope::App };
+        if scope == Scope::App {
+            app.reload_began = None;
+        }
+        if self.config.mode == Mode::Production {
+            return Reported::No;
+        }
+        let broken = Broken { generation, scope, text: failure.page().into() };
         if app.broken.as_ref() == Some(&broken) {
             tracing::debug!(app = %name, "the app fails to start as before");
             return Reported::ToDeveloper;
         }
-        tracing::error!(target: NOTICE, "{}", failure.for_terminal());
+        let text = failure.for_terminal();
+        match scope {
+            Scope::App => tracing::error!(target: NOTICE, app = shown, "The app can't start{text}"),
+            Scope::Worker => tracing::warn!(target: NOTICE, app = shown, "A worker can't start{text}"),
+        }
         app.broken = Some(broken);
-        app.reload_began = None;
         self.publish(name);
         Reported::ToDeveloper
     }
@@ -88,24 +110,26 @@ impl Driver {
 impl App {
     /// What clients are shown in place of the app: why its newest version cannot start, while no worker of it serves.
     pub(super) fn shown_failure(&self) -> Option<&Broken> {
-        let serves = |generation| {
-            let mut workers = self.supervisor.workers().map(|(_, it)| it);
-            workers.any(|it| it.generation == generation && matches!(it.stage, Stage::Ready { .. }))
-        };
-        self.broken.as_ref().filter(|it| !serves(it.generation))
+        self.broken.as_ref().filter(|it| !self.serves(it.generation))
+    }
+
+    fn serves(&self, generation: u64) -> bool {
+        let mut workers = self.supervisor.workers().map(|(_, it)| it);
+        workers.any(|it| it.generation == generation && matches!(it.stage, Stage::Ready { .. }))
     }
 }
 
 impl Failure {
-    /// The cause comes last, where people look first, unless the traceback ends with it.
+    /// What follows "The app can't start". The cause comes last, where people look first, unless the traceback ends with
+    /// it.
     fn for_terminal(&self) -> String {
         let Self { message, traceback, .. } = self;
         let traceback = traceback.trim_end();
         let last = traceback.lines().rev().find(|it| !it.starts_with(' ') && !it.is_empty());
         match last {
-            None => format!("The app can't start: {message}"),
-            Some(last) if message.starts_with(last) => format!("The app can't start\n{traceback}"),
-            Some(_) => format!("The app can't start\n{traceback}\n\n{message}"),
+            None => format!(": {message}"),
+            Some(last) if message.starts_with(last) => format!("\n{traceback}"),
+            Some(_) => format!("\n{traceback}\n\n{message}"),
         }
     }
 
@@ -130,9 +154,9 @@ mod tests {
         };
         let syntax =
             "  File \"app.py\", line 1\n    app = (\n          ^\nSyntaxError: '(' was never closed\n";
-        let expected = format!("The app can't start\n{}", syntax.trim_end());
+        let expected = format!("\n{}", syntax.trim_end());
         assert_eq!(shown("SyntaxError: '(' was never closed (app.py, line 1)", syntax), expected);
-        assert_eq!(shown("it hung", ""), "The app can't start: it hung");
+        assert_eq!(shown("it hung", ""), ": it hung");
         let missing =
             shown("No module named 'x' in /v", "Traceback\nModuleNotFoundError: No module named 'x'");
         assert!(missing.ends_with("named 'x'\n\nNo module named 'x' in /v"), "{missing}");

@@ -122,7 +122,7 @@ impl Driver {
     }
 
     /// Whether a developer runs one app: no notice needs to say which one it is about.
-    fn is_only_app(&self) -> bool {
+    pub(super) fn is_only_app(&self) -> bool {
         self.apps.len() == 1 && self.config.mode == Mode::Development
     }
 

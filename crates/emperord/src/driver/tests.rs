@@ -3,6 +3,7 @@
 pub(crate) mod emperor;
 mod failed_starts;
 mod hanging;
+mod log;
 mod manager;
 mod missing;
 mod orders;

@@ -5,6 +5,7 @@ use rustix::process::Signal;
 use supervise::Phase;
 
 use super::emperor::{Emperor, Root, Worker};
+use super::log::Log;
 use crate::driver::Reason;
 use crate::process::Process;
 
@@ -53,6 +54,7 @@ async fn a_start_that_times_out_is_reported_with_its_limit() {
 
 #[tokio::test]
 async fn an_error_is_not_shown_while_a_worker_of_the_same_version_serves() {
+    let log = Log::capture();
     let root = developers();
     root.write("blog", 2, "");
     let emperor = Emperor::start(&root);
@@ -61,6 +63,46 @@ async fn an_error_is_not_shown_while_a_worker_of_the_same_version_serves() {
     let status = emperor.app_until("blog", |it| it.last_error.contains("SIGKILL before it was ready")).await;
     assert_ne!(status.phase, Phase::Failed);
     assert_eq!(emperor.watch().await.routes[0].failure, None);
+    let told = log.lines_with("A worker can't start: a worker was killed by SIGKILL");
+    assert!(told.len() == 1 && told[0].contains("WARN"), "{}", log.text());
+    assert!(!log.text().contains("The app can't start"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn the_error_of_a_worker_is_told_again_once_the_whole_app_fails() {
+    let log = Log::capture();
+    let root = developers();
+    root.write("blog", 2, "");
+    let emperor = Emperor::start(&root);
+    let serving = Worker::attach(&emperor, "blog", 1).await;
+    serving.ready().await;
+    let failing = Worker::attach(&emperor, "blog", 2).await;
+    failing.fails(Reason::Import, "oh no", "").await;
+    serving.kill();
+    let first = serving.pid;
+    emperor.app_until("blog", |it| it.workers.iter().any(|it| it.name.number == 1 && it.pid != first)).await;
+    Worker::attach(&emperor, "blog", 1).await.fails(Reason::Import, "oh no", "").await;
+    assert!(shown(&emperor).await.starts_with("oh no"));
+    for told in ["A worker can't start: oh no", "The app can't start: oh no"] {
+        assert_eq!(log.lines_with(told).len(), 1, "{told}:\n{}", log.text());
+    }
+}
+
+#[tokio::test]
+async fn a_failure_names_its_app_if_there_are_several() {
+    for (apps, is_named) in [(&["blog"] as &[_], false), (&["blog", "shop"], true)] {
+        let log = Log::capture();
+        let root = developers();
+        for app in apps {
+            root.write(app, 1, "");
+        }
+        let emperor = Emperor::start(&root);
+        emperor.until(|status| status.apps.len() == apps.len()).await;
+        Worker::attach(&emperor, "blog", 1).await.kill();
+        assert!(shown(&emperor).await.contains("SIGKILL"));
+        let told = log.lines_with("The app can't start: a worker was killed by SIGKILL");
+        assert!(told.len() == 1 && told[0].contains("app=\"blog\"") == is_named, "{}", log.text());
+    }
 }
 
 #[tokio::test]

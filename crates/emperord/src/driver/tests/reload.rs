@@ -5,6 +5,7 @@ use std::fs;
 use supervise::Phase;
 
 use super::emperor::{Emperor, Root, Worker, pids};
+use super::log::Log;
 use crate::driver::{Command, Reason};
 
 const WATCH: &str = "[reload]\nwatch = true\n";
@@ -90,4 +91,31 @@ async fn edits_are_ignored_without_reload_watch() {
     fs::write(watched.join("app.py"), "").unwrap();
     emperor.app_until("shop", |it| it.generation == 2).await;
     emperor.app_until("blog", |it| it.generation == 1 && it.phase == Phase::Running).await;
+}
+
+#[tokio::test]
+async fn a_later_start_of_a_version_that_failed_is_not_told_as_a_reload() {
+    let log = Log::capture();
+    let root = Root::new();
+    let folder = root.write_in_folder("blog", WATCH);
+    let emperor = Emperor::start(&root);
+    let first = Worker::attach(&emperor, "blog", 1).await;
+    first.fails(Reason::Source, "SyntaxError: oh no", "").await;
+    first.kill();
+    emperor.app_until("blog", |it| it.phase == Phase::Failed).await;
+    fs::write(folder.join("app.py"), "app = 1").unwrap();
+    // It fails for another reason than its text, and is retried by itself.
+    let edited = Worker::attach(&emperor, "blog", 1).await;
+    edited.kill();
+    emperor.app_until("blog", |it| it.workers.first().is_some_and(|it| it.pid != edited.pid)).await;
+    let retried = Worker::attach(&emperor, "blog", 1).await;
+    retried.ready().await;
+    emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    assert_eq!(log.lines_with("reloaded in").len(), 0, "{}", log.text());
+
+    fs::write(folder.join("app.py"), "app = ()").unwrap();
+    Worker::attach(&emperor, "blog", 2).await.ready().await;
+    retried.kill();
+    emperor.app_until("blog", |it| it.phase == Phase::Running && it.workers.len() == 1).await;
+    assert_eq!(log.lines_with("reloaded in").len(), 1, "{}", log.text());
 }
