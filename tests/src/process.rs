@@ -95,7 +95,7 @@ pub fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
     rustix::process::kill_process(number(pid)?, signal).with_context(|| format!("send {signal:?} to {pid}"))
 }
 
-/// Waits for the process to exit. Returns false if it is still running after `patience`.
+/// Waits for the process to exit. Returns false if it is still running after `timeout`.
 #[must_use]
 pub fn ends(pid: u32, timeout: Duration) -> bool {
     let Ok(fd) = number(pid).and_then(|pid| Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))

@@ -417,7 +417,7 @@ impl Stack {
         self.request_stop_with(Signal::TERM)
     }
 
-    /// Like `ask_to_end`, with another signal.
+    /// Like `request_stop`, with another signal.
     ///
     /// # Errors
     /// If it has already exited.

@@ -12,7 +12,7 @@ const GAP: Duration = Duration::from_millis(20);
 /// Calls `look` until it returns a value.
 ///
 /// # Errors
-/// The error of `look`. After `PATIENCE`, an error that names `what`.
+/// The error of `look`. After `TIMEOUT`, an error that names `what`.
 pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     within(TIMEOUT, what, look).await
 }

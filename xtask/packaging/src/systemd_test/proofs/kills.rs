@@ -76,7 +76,7 @@ async fn of_the_only_front_server(container: &Container) -> anyhow::Result<()> {
     })
     .await?;
     answers(container, "blog").await?;
-    proven("kill -9 of the only frontd: who connects next is answered");
+    proven("kill -9 of the only frontd: the next connections are answered");
     Ok(())
 }
 
