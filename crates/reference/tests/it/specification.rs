@@ -48,13 +48,32 @@ fn has(file: &Path, function: &str) -> bool {
     fs::read_to_string(file).is_ok_and(|it| it.contains(&format!("fn {function}(")))
 }
 
-/// Some names contain the name of an app, before a number of connections or after `start-`. It is defined in
-/// another file.
 fn is_case(name: &str) -> bool {
-    let app = name.strip_prefix("start-").unwrap_or(name);
-    let app = app.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit());
-    let folder = repository().join("xtask/bench/src");
-    [("cases.rs", name), ("app.rs", app)]
-        .iter()
-        .any(|(file, name)| fs::read_to_string(folder.join(file)).unwrap().contains(&format!("\"{name}\"")))
+    let text = |file| fs::read_to_string(repository().join("xtask/bench/src").join(file)).unwrap();
+    is_case_of(name, &text("cases.rs"), &text("app.rs"))
+}
+
+/// Names that contain an app's are formatted: `start-APP` and `APP-CONNECTIONS`.
+fn is_case_of(name: &str, cases: &str, apps: &str) -> bool {
+    let is_app = |app: &str| apps.contains(&format!("\"{app}\""));
+    let is_number = |text: &str| text.parse::<usize>().is_ok();
+    match (name.strip_prefix("start-"), name.rsplit_once('-')) {
+        (Some(app), _) => cases.contains("\"start-{}\"") && is_app(app),
+        (None, Some((app, connections))) if is_number(connections) => {
+            cases.contains("\"{}-{connections}\"") && is_app(app)
+        }
+        _ => cases.contains(&format!("\"{name}\"")),
+    }
+}
+
+#[test]
+fn a_case_is_more_than_the_name_of_an_app() {
+    let (cases, apps) = (r#""reload" "start-{}" "{}-{connections}""#, r#""bare" "flask""#);
+    for name in ["reload", "start-flask", "bare-64"] {
+        assert!(is_case_of(name, cases, apps), "{name}");
+        assert!(!is_case_of(name, "", apps) && !is_case_of(name, "", ""), "{name}");
+    }
+    for name in ["flask", "start-django", "start-64", "flask-", "reload-64", "start-flask-64"] {
+        assert!(!is_case_of(name, cases, apps), "{name}");
+    }
 }
