@@ -27,7 +27,9 @@ pub(super) fn refuse(app: &Bound<'_, PyAny>) -> PyResult<()> {
     if !is_asgi(app) {
         return Ok(());
     }
-    let module = app.get_type().module().map(|it| it.to_string()).unwrap_or_default();
+    // An app that is a class itself is named, rather than its metaclass.
+    let class = app.cast::<PyType>().cloned().unwrap_or_else(|_| app.get_type());
+    let module = class.module().map(|it| it.to_string()).unwrap_or_default();
     let hint = if module.starts_with("django.") {
         "name the WSGI app of the same project, such as \"mysite.wsgi:application\""
     } else {
@@ -35,7 +37,7 @@ pub(super) fn refuse(app: &Bound<'_, PyAny>) -> PyResult<()> {
     };
     let what = match app.getattr_opt("__code__") {
         Ok(Some(_)) => String::new(),
-        _ => app.get_type().name().map(|it| format!(" ({module}.{it})")).unwrap_or_default(),
+        _ => class.name().map(|it| format!(" ({module}.{it})")).unwrap_or_default(),
     };
     Err(UnsupportedApp::new_err(format!("this is an ASGI app{what}, and ASGI isn't supported: {hint}")))
 }
