@@ -18,7 +18,9 @@ use crate::refused::Refused;
 pub(crate) struct Addresses {
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) https: Vec<SocketAddr>,
-    pub(crate) admin: SocketAddr,
+    /// Where frontd answers probes and metrics. None if `imperium up` doesn't run it: each of systemd's units has its
+    /// own address then, whatever `frontd.toml` says.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -30,7 +32,7 @@ impl Addresses {
             Some(addresses) => Ok(addresses),
             None => {
                 let config = FrontdConfig::load(layout).map_err(|it| Refused::new("frontd.toml", it))?;
-                Ok(Self { http: config.http, https: config.https, admin: config.admin })
+                Ok(Self { http: config.http, https: config.https, admin: None })
             }
         }
     }
@@ -45,9 +47,9 @@ impl Addresses {
         let _was_never_written = fs::remove_file(file(socket));
     }
 
-    /// Returns the URL of frontd's metrics.
-    pub(crate) fn metrics(&self) -> String {
-        format!("http://{}/-/metrics", self.admin)
+    /// Returns the URL of frontd's metrics, if it is known.
+    pub(crate) fn metrics(&self) -> Option<String> {
+        self.admin.map(|it| format!("http://{it}/-/metrics"))
     }
 
     /// Returns the app's URLs, one per domain and scheme, HTTPS first.
@@ -102,8 +104,7 @@ mod tests {
     #[track_caller]
     fn check(http: &[&str], https: &[&str], domains: &[&str], path: &str, expected: &[&str]) {
         let parse = |them: &[&str]| them.iter().map(|it| it.parse().unwrap()).collect();
-        let admin = "127.0.0.1:9180".parse().unwrap();
-        let addresses = Addresses { http: parse(http), https: parse(https), admin };
+        let addresses = Addresses { http: parse(http), https: parse(https), admin: None };
         let domains: Vec<_> = domains.iter().map(|&it| it.to_owned()).collect();
         assert_eq!(addresses.urls(&domains, path), expected);
     }
@@ -130,11 +131,23 @@ mod tests {
         let layout = Layout::under(root.path()).unwrap();
         let socket = layout.emperord_socket();
         let in_file = Addresses::of(&socket, &layout).unwrap();
-        let written = Addresses { http: vec!["127.0.0.1:1".parse().unwrap()], ..in_file.clone() };
+        let [http, admin] = ["127.0.0.1:1", "127.0.0.1:2"].map(|it| it.parse().unwrap());
+        let written = Addresses { http: vec![http], admin: Some(admin), ..in_file.clone() };
         fs::create_dir(&layout.run).unwrap();
         written.write(&socket).unwrap();
-        assert_eq!(Addresses::of(&socket, &layout).unwrap(), written);
+        let found = Addresses::of(&socket, &layout).unwrap();
+        assert_eq!(found, written);
+        assert_eq!(found.metrics().as_deref(), Some("http://127.0.0.1:2/-/metrics"));
         Addresses::remove(&socket);
         assert_eq!(Addresses::of(&socket, &layout).unwrap(), in_file);
+    }
+
+    /// Under systemd, the units override `admin`, and there may be several of them.
+    #[test]
+    fn the_url_of_the_metrics_is_not_taken_from_frontd_toml() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path()).unwrap();
+        fs::write(layout.frontd_toml(), "admin = '127.0.0.1:9'\n").unwrap();
+        assert_eq!(Addresses::of(&layout.emperord_socket(), &layout).unwrap().metrics(), None);
     }
 }

@@ -141,7 +141,7 @@ fn run_stack(args: &Args) -> miette::Result<Ending> {
     let addresses = Addresses {
         http: listeners.addresses("http"),
         https: listeners.addresses("https"),
-        admin: listeners.addresses("admin").first().copied().unwrap_or(plan.frontd.admin),
+        admin: listeners.addresses("admin").first().copied().or(Some(plan.frontd.admin)),
     };
     addresses
         .write(&plan.emperord.socket)

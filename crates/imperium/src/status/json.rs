@@ -9,7 +9,7 @@ use crate::addresses::Addresses;
 #[derive(Serialize)]
 struct Status<'a> {
     emperord: Emperord<'a>,
-    metrics: String,
+    metrics: Option<String>,
     apps: Vec<AppStatus<'a>>,
 }
 
@@ -150,7 +150,7 @@ mod tests {
         let addresses = Addresses {
             http: Vec::new(),
             https: vec!["127.0.0.1:8443".parse().unwrap()],
-            admin: "127.0.0.1:9180".parse().unwrap(),
+            admin: Some("127.0.0.1:9180".parse().unwrap()),
         };
         render(&status, &addresses).unwrap()
     }
@@ -183,7 +183,7 @@ mod tests {
         ("emperord.pid", "process id of emperord"),
         ("emperord.version", "its version"),
         ("emperord.refused_connections", "connections that it refused because a user had too many"),
-        ("metrics", "URL of the metrics"),
+        ("metrics", "URL of the metrics; `null` under systemd, where each `frontd@N` has its own address"),
         ("apps[].name", "name of the app: the name of its file without `.toml`"),
         (
             "apps[].state",

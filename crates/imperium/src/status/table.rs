@@ -40,8 +40,8 @@ pub(super) fn render(status: &StatusResponse, addresses: &Addresses, colors: Col
         return "no apps: `imperium new PATH` writes the file of one\n".to_owned();
     }
     let blocks = status.apps.iter().map(|it| block(it, addresses, colors));
-    let metrics = format!("metrics  {}\n", addresses.metrics());
-    blocks.chain([metrics]).collect::<Vec<_>>().join("\n")
+    let metrics = addresses.metrics().map(|it| format!("metrics  {it}\n"));
+    blocks.chain(metrics).collect::<Vec<_>>().join("\n")
 }
 
 fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
@@ -181,13 +181,28 @@ mod tests {
 
     #[track_caller]
     fn check(apps: Vec<App>, colors: Colors, expected: &str) {
-        let addresses = Addresses {
-            http: vec!["127.0.0.1:8080".parse().unwrap()],
-            https: vec!["127.0.0.1:8443".parse().unwrap()],
-            admin: "127.0.0.1:9180".parse().unwrap(),
-        };
+        let addresses = Addresses { admin: Some("127.0.0.1:9180".parse().unwrap()), ..addresses() };
         let status = StatusResponse { apps, ..StatusResponse::default() };
         assert_eq!(render(&status, &addresses, colors), expected);
+    }
+
+    fn addresses() -> Addresses {
+        Addresses {
+            http: vec!["127.0.0.1:8080".parse().unwrap()],
+            https: vec!["127.0.0.1:8443".parse().unwrap()],
+            admin: None,
+        }
+    }
+
+    #[test]
+    fn metrics_whose_url_is_unknown_are_left_out() {
+        let status = StatusResponse {
+            apps: vec![an_app("blog", app::State::Running, "", vec![])],
+            ..StatusResponse::default()
+        };
+        let text = render(&status, &addresses(), Colors::Off);
+        assert!(!text.contains("metrics"), "{text}");
+        assert!(text.ends_with("was recycled: it is 60 s old\n"), "{text}");
     }
 
     #[test]

@@ -55,7 +55,9 @@ type Printed = BTreeMap<String, Vec<String>>;
 impl Announcer {
     /// Starts once frontd is ready. Returns only if the app can't start and that ends the run.
     pub(crate) async fn run(self) -> CannotStart {
-        ready(self.addresses.admin).await;
+        if let Some(admin) = self.addresses.admin {
+            ready(admin).await;
+        }
         let mut printed = Printed::new();
         let mut authority = self.authority.as_deref();
         let mut backoff = Backoff::new();
@@ -200,7 +202,7 @@ mod tests {
         let addresses = Addresses {
             http: Vec::new(),
             https: vec!["127.0.0.1:8443".parse().unwrap()],
-            admin: "127.0.0.1:9180".parse().unwrap(),
+            admin: Some("127.0.0.1:9180".parse().unwrap()),
         };
         let announcer = Announcer {
             addresses,
@@ -230,7 +232,7 @@ mod tests {
         let addresses = Addresses {
             http: vec!["127.0.0.1:8000".parse().unwrap()],
             https: vec!["127.0.0.1:8443".parse().unwrap()],
-            admin: "127.0.0.1:9180".parse().unwrap(),
+            admin: Some("127.0.0.1:9180".parse().unwrap()),
         };
         let authority = Some("/no/such/ca.pem".into());
         let announcer = Announcer {
