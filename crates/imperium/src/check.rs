@@ -5,12 +5,13 @@ mod emperord;
 mod interpreter;
 mod user;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::mem;
+use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
 
 use api::admin::App;
@@ -36,8 +37,8 @@ pub(crate) struct Args {
     /// Check only the file of this daemon
     #[arg(long, value_name = "DAEMON", value_parser = ["frontd", "emperord"], conflicts_with = "paths")]
     only: Option<String>,
-    /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or what `imperium up` runs in this
-    /// folder, or the installed system]
+    /// The folder that was given to `imperium up --root` [default: for files, the root that they are in; $IMPERIUM_ROOT;
+    /// without files and `--only`, what `imperium up` runs in this folder; the installed system]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }
@@ -48,8 +49,8 @@ impl Args {
         if let Some(root) = self.root.clone().or_else(root_from_env) {
             return Ok((Some(root), None));
         }
-        // Files that are named can be checked whatever runs.
-        let running = running::choose().or_else(|it| if self.names_files() { Ok(None) } else { Err(it) })?;
+        // Neither files that are named nor systemd's check of a daemon's file depend on what this user runs.
+        let running = if self.names_files() { None } else { running::choose()? };
         Ok((running.as_ref().map(|it| it.root.clone()), running))
     }
 
@@ -67,7 +68,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         Some(_) => Checked::daemon(&layout.emperord_toml(), Reader::Emperord, &layout),
         None => Checked::new(&args.paths, &layout),
     };
-    if let Some(running) = running.filter(|_| !args.names_files()) {
+    if let Some(running) = running {
         writeln!(io::stdout(), "checking {}, which `imperium up` runs", running.root.display())
             .into_diagnostic()?;
     }
@@ -88,8 +89,10 @@ struct Checked {
     vassals: Vec<Vassal>,
     /// The names of the apps whose interpreters weren't run, by reason.
     not_asked: BTreeMap<String, Vec<String>>,
-    /// Apps with limits of which nobody can tell whether they can be set.
-    unknown_limits: Vec<String>,
+    /// The files of the apps above, by the installation that they belong to.
+    installations: Vec<(Layout, BTreeSet<PathBuf>)>,
+    /// The names of the apps with limits of which nobody can tell whether they can be set, by reason.
+    unknown_limits: BTreeMap<String, Vec<String>>,
     problems: Vec<Problem>,
     certificates: Certificates,
 }
@@ -107,8 +110,10 @@ impl Checked {
     fn new(paths: &[PathBuf], layout: &Layout) -> Self {
         let mut checked = Self::default();
         for path in paths {
-            match Layout::under(path) {
-                Ok(root) if root.vassals().is_dir() => checked.installation(&root),
+            let its = installation_of(path);
+            let layout = its.as_ref().unwrap_or(layout);
+            match absolute(path) {
+                Ok(path) if its.is_some() && path == layout.etc => checked.installation(layout),
                 _ if path.is_dir() => checked.folder(path, Reader::of, layout),
                 _ => checked.file(path, Reader::of(path), layout),
             }
@@ -116,9 +121,7 @@ impl Checked {
         if paths.is_empty() {
             checked.installation(layout);
         }
-        if !checked.vassals.is_empty() {
-            checked.compare_with(emperord::apps(layout).as_deref(), layout);
-        }
+        checked.ask_emperord();
         for conflict in conflicts(&checked.vassals) {
             checked.problems.extend(conflict.diagnostics());
         }
@@ -126,24 +129,39 @@ impl Checked {
     }
 
     /// Adds what only emperord knows, if it runs: which apps have their hosts already, and what it refuses.
-    fn compare_with(&mut self, running: Option<&[App]>, layout: &Layout) {
-        let Some(running) = running else {
-            let unknown = self.vassals.iter().filter(|it| emperord::has_unknown_limits(it, layout));
-            self.unknown_limits = unknown.map(|it| it.name.to_string()).collect();
-            return;
-        };
+    fn ask_emperord(&mut self) {
+        let installations = mem::take(&mut self.installations).into_iter();
+        let asked: Vec<_> = installations.map(|it| (emperord::apps(&it.0), it)).collect();
         if !conflicts(&self.vassals).is_empty() {
-            self.put_holders_first(running);
+            let running: Vec<_> = asked.iter().flat_map(|it| it.0.iter().flatten()).collect();
+            self.put_holders_first(&running);
         }
-        let is_good = |it: &&Vassal| !self.problems.iter().any(|problem| problem.path() == it.file);
-        let refused = self.vassals.iter().filter(is_good).filter_map(|it| emperord::refusal(it, running));
-        let refused: Vec<_> = refused.collect();
-        self.problems.extend(refused);
+        for (answer, (layout, files)) in &asked {
+            let is_good = |it: &&Vassal| !self.problems.iter().any(|problem| problem.path() == it.file);
+            let vassals = self.vassals.iter().filter(|it| files.contains(&it.file));
+            let vassals: Vec<_> = vassals.filter(is_good).collect();
+            for vassal in vassals.iter().filter(|it| emperord::has_unknown_limits(it, layout)) {
+                let reason = match answer {
+                    Ok(apps) if emperord::entry(vassal, apps).is_some() => continue,
+                    Ok(_) => "emperord hasn't read the file",
+                    Err(reason) => reason.as_str(),
+                };
+                self.unknown_limits.entry(reason.to_owned()).or_default().push(vassal.name.to_string());
+            }
+            let again = || {
+                emperord::pause();
+                emperord::apps(layout).ok()
+            };
+            if let Ok(apps) = answer {
+                let refused = emperord::refusals(&vassals, apps, again);
+                self.problems.extend(refused);
+            }
+        }
     }
 
     /// Puts the apps first that are already running with a host, as emperord does: the others are then
     /// reported as duplicates.
-    fn put_holders_first(&mut self, running: &[App]) {
+    fn put_holders_first(&mut self, running: &[&App]) {
         let new_hosts = |vassal: &Vassal| {
             let same = running.iter().find(|it| it.name == vassal.name.as_str());
             let has = |domain: &String| {
@@ -233,10 +251,19 @@ impl Checked {
                         None
                     }
                 };
+                self.belongs(&vassal.file, layout);
                 self.vassals.push(vassal);
                 sockets?;
                 python.map_or(Ok(()), Err)
             }
+        }
+    }
+
+    /// Notes which installation the file of an app belongs to.
+    fn belongs(&mut self, file: &Path, layout: &Layout) {
+        match self.installations.iter_mut().find(|it| it.0 == *layout) {
+            Some((_, files)) => _ = files.insert(file.to_owned()),
+            None => self.installations.push((layout.clone(), BTreeSet::from([file.to_owned()]))),
         }
     }
 
@@ -261,12 +288,8 @@ impl Checked {
         for (reason, apps) in &self.not_asked {
             writeln!(stdout, "interpreter not checked of {}: {reason}", apps.join(", "))?;
         }
-        if !self.unknown_limits.is_empty() {
-            let apps = self.unknown_limits.join(", ");
-            writeln!(
-                stdout,
-                "limits not checked of {apps}: emperord, which can tell whether they can be set, doesn't run"
-            )?;
+        for (reason, apps) in &self.unknown_limits {
+            writeln!(stdout, "limits not checked of {}: {reason}", apps.join(", "))?;
         }
         for problem in &self.problems {
             writeln!(stderr, "{}", fmt::from_fn(|f| handler.debug(problem, f)))?;
@@ -277,6 +300,19 @@ impl Checked {
             errors => writeln!(stdout, "{files} checked, {}", counted(errors, "error")),
         }
     }
+}
+
+/// Returns the installation that a path is in: its root, the folder of its apps' files, or one of the files in these.
+fn installation_of(path: &Path) -> Option<Layout> {
+    let path = absolute(path).ok()?;
+    let candidates = [
+        Some(path.as_path()),
+        path.parent(),
+        path.parent().filter(|it| it.ends_with("vassals")).and_then(Path::parent),
+    ];
+    let root = candidates.into_iter().flatten().find(|it| it.join("vassals").is_dir())?;
+    let system = Layout::system();
+    if system.etc == root { Some(system) } else { Layout::under(root).ok() }
 }
 
 /// Reads emperord.toml, or returns the defaults. Errors in it are reported elsewhere.

@@ -105,10 +105,15 @@ async fn check_and_emperord_blame_the_same_file_for_a_duplicate_host() -> anyhow
         // It comes first by name, but the other app already has the host.
         stack.write("aaa", &text)?;
         stack.logged(&["aaa.toml:", "which is taken by", "wsgi.toml"]).await?;
-        let mut command = Command::new(place.binaries.join("imperium"));
-        let output = text_of(command.arg("check").arg("--root").arg(stack.root()).output()?)?;
-        ensure!(output.contains("which is taken by") && output.contains("aaa.toml:"), "{output}");
-        ensure!(output.contains("vassals/wsgi.toml"), "{output}");
+        for option in [Some("--root"), None] {
+            let mut command = Command::new(place.binaries.join("imperium"));
+            let output = text_of(command.arg("check").args(option).arg(stack.root()).output()?)?;
+            ensure!(
+                output.contains("which is taken by") && output.contains("aaa.toml:"),
+                "{option:?}: {output}"
+            );
+            ensure!(output.contains("vassals/wsgi.toml"), "{option:?}: {output}");
+        }
         stack.remove("aaa")
     })
     .await
@@ -133,6 +138,28 @@ async fn check_reports_limits_that_emperord_refuses() -> anyhow::Result<()> {
             !is_good && told.contains("emperord refuses it: `limits.memory` cannot be applied"),
             "{told}"
         );
+        // emperord hasn't read the new version yet.
+        stack.put(&Vassal::wsgi(&place).named("limited").domain("limited.localhost"))?;
+        let mut command = Command::new(place.binaries.join("imperium"));
+        let output = command.arg("check").arg("--root").arg(stack.root()).output()?;
+        let is_good = output.status.success();
+        ensure!(is_good, "the previous version is refused: {}", text_of(output)?);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn check_says_which_limits_emperord_has_not_read() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    tests::stack::with([Vassal::wsgi(&place)], async |stack| {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("limited.toml");
+        let limited = Vassal::wsgi(&place).table("[limits]\nmemory = \"500 MB\"\n");
+        std::fs::write(&file, limited.text())?;
+        let mut command = Command::new(place.binaries.join("imperium"));
+        let told = text_of(command.arg("check").arg(&file).arg("--root").arg(stack.root()).output()?)?;
+        ensure!(told.contains("limits not checked of limited: emperord hasn't read the file"), "{told}");
         Ok(())
     })
     .await

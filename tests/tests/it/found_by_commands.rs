@@ -18,6 +18,9 @@ def app(environ, start_response):
     return [b'ok']
 ";
 
+const LIMITED: &str =
+    "domains = ['a.localhost']\napp = 'app.py'\ndirectory = '.'\n[limits]\nmemory = '500 MB'\n";
+
 fn folder() -> anyhow::Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("app.py"), APP)?;
@@ -66,6 +69,14 @@ async fn status_reload_and_logs_find_the_stack_of_their_folder() -> anyhow::Resu
         let checked = output_of(runtime, here, &["check"])?;
         let mentions = ["which `imperium up` runs\n", "2 files checked, all good\n"];
         ensure!(mentions.iter().all(|it| checked.contains(it)), "{checked}");
+        // Named files, and systemd's check of a daemon's file, don't depend on what this user runs.
+        std::fs::write(here.join("limited.toml"), LIMITED)?;
+        for arguments in [["--only", "frontd"].as_slice(), &["limited.toml"]] {
+            let arguments = [&["check"], arguments].concat();
+            let checked = output_of(runtime, here, &arguments)?;
+            let alone = output_of(elsewhere.path(), here, &arguments)?;
+            ensure!(checked == alone, "{arguments:?} depends on what runs: {checked}\ninstead of: {alone}");
+        }
         let unknown = imperium(runtime, here, &["logs", "nosuch"])?;
         let told = String::from_utf8(unknown.stderr)?;
         ensure!(

@@ -181,6 +181,38 @@ fn other_files_are_skipped_and_counted() {
 }
 
 #[test]
+fn an_emperord_that_does_not_answer_is_not_said_to_be_absent() {
+    let root = tempfile::tempdir().unwrap();
+    let layout = Layout::under(root.path()).unwrap();
+    fs::create_dir_all(layout.vassals()).unwrap();
+    fs::create_dir(&layout.run).unwrap();
+    let app = format!("{MINIMAL}domains = ['a.example']\n[limits]\nmemory = '500 MB'\n");
+    fs::write(layout.vassals().join("a.toml"), app).unwrap();
+    let told = || {
+        let (mut stderr, mut stdout) = (Vec::new(), Vec::new());
+        let checked = Checked::new(&[], &layout);
+        checked.print(&GraphicalReportHandler::new(), &mut stderr, &mut stdout).unwrap();
+        String::from_utf8(stdout).unwrap()
+    };
+    let text = told();
+    assert!(
+        text.contains(
+            "limits not checked of a: emperord, which can tell whether they can be set, doesn't run\n"
+        ),
+        "{text}"
+    );
+    let listener = std::os::unix::net::UnixListener::bind(layout.emperord_socket()).unwrap();
+    let hangs_up = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let text = told();
+    hangs_up.join().unwrap();
+    let socket = layout.emperord_socket();
+    assert!(
+        text.contains(&format!("limits not checked of a: emperord at {} didn't answer: ", socket.display())),
+        "{text}"
+    );
+}
+
+#[test]
 fn only_checks_the_file_of_one_daemon() {
     let root = tempfile::tempdir().unwrap();
     let layout = Layout::under(root.path()).unwrap();
