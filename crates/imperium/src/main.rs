@@ -15,6 +15,7 @@ mod reload;
 mod running;
 mod scale;
 mod settled;
+mod shell;
 mod status;
 mod trust;
 mod up;

@@ -31,6 +31,7 @@ use self::draft::{Draft, Source};
 use self::project::Project;
 use crate::at::root_from_env;
 use crate::refused::Refused;
+use crate::shell;
 
 /// Inspect a project (Django, Flask, Pyramid, any WSGI app), and write its file
 #[derive(Debug, clap::Args)]
@@ -141,7 +142,8 @@ fn print_next(layout: &Layout, name: &VassalName, to: &mut impl io::Write) -> io
     if *layout == Layout::system() {
         return writeln!(to, "\nNext:\n    imperium check\n    imperium status\n    imperium logs {name} -f");
     }
-    let root = layout.etc.display();
+    let root = layout.etc.to_string_lossy();
+    let root = shell::quoted(&root);
     writeln!(to, "\nNext:\n    imperium check --root {root}\n    imperium up --root {root}")
 }
 

@@ -10,6 +10,8 @@ use super::source::{Statement, statements};
 
 /// How many levels of folders are searched, including the project's own.
 const MAX_DEPTH: usize = 4;
+/// How many folders are searched, the nearest first.
+const MAX_FOLDERS: usize = 1000;
 /// How many files are read, and how much of each.
 const MAX_FILES: usize = 1000;
 const MAX_BYTES: u64 = 256 * 1024;
@@ -97,8 +99,11 @@ impl Project {
     pub(crate) fn look(folder: &Path) -> Self {
         let mut project = Self { folder: folder.to_owned(), ..Self::default() };
         let mut level = vec![folder.to_owned()];
+        let mut left = MAX_FOLDERS;
         for _ in 0..MAX_DEPTH {
             let mut below = Vec::new();
+            level.truncate(left);
+            left -= level.len();
             for folder in level {
                 project.look_into(&folder, &mut below);
             }
@@ -193,5 +198,19 @@ mod tests {
         assert_eq!(modules, ["site.wsgi", "zoo.py", "shop/wsgi.py", "shop/deep/x.py", "shop/deep/er/y.py"]);
         let settings: Vec<_> = project.settings.iter().map(|(path, _)| project.shown(path)).collect();
         assert_eq!(settings, [Path::new("production.ini")]);
+    }
+
+    #[test]
+    fn the_number_of_folders_is_limited() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..=1000 {
+            fs::create_dir(folder.path().join(format!("{number:04}"))).unwrap();
+        }
+        for number in ["0000", "1000"] {
+            fs::write(folder.path().join(number).join("app.py"), "").unwrap();
+        }
+        let project = Project::look(folder.path());
+        let modules: Vec<_> = project.modules.iter().map(|it| it.shown.to_str().unwrap()).collect();
+        assert_eq!(modules, ["0000/app.py"]);
     }
 }

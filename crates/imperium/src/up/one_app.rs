@@ -18,7 +18,7 @@ use tracing::warn;
 use vassal::{App, MAX_WORKERS, StaticPrefix, Target, Vassal};
 
 use super::python::Choice;
-use crate::{new, running, trust, version};
+use crate::{new, running, shell, trust, version};
 
 /// The default address of the app.
 pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
@@ -214,21 +214,24 @@ fn name_of(app: &str, directory: &Path) -> Result<(VassalName, Option<PathBuf>),
     Ok((crate::app_name::app_name(&stem).ok_or_else(refused)?, file))
 }
 
-/// The folder that `app` names, unless it is a package, which is a module like any other.
+/// The folder that `app` names, unless a module has that name: a package, or a file beside the folder.
 fn folder_of(app: &str, directory: &Path) -> Option<PathBuf> {
     let folder = directory.join(app).canonicalize().ok().filter(|it| !app.is_empty() && it.is_dir())?;
-    let is_package = !app.contains(['/', '.']) && folder.join("__init__.py").is_file();
-    (!is_package).then_some(folder)
+    let is_module = !app.contains(['/', '.'])
+        && (folder.join("__init__.py").is_file() || directory.join(format!("{app}.py")).is_file());
+    (!is_module).then_some(folder)
 }
 
 /// How to run the app of a folder, and the Python files that are in it.
 fn what_to_run(folder: &Path, here: &Path) -> String {
     let go = |to: &Path| match here.canonicalize().is_ok_and(|it| it == to) {
         true => String::new(),
-        false => format!("cd {} && ", to.display()),
+        false => format!("cd {} && ", shell::quoted(&to.to_string_lossy())),
     };
     let run = match new::app_of(folder) {
-        Some((directory, app)) => format!("run `{}imperium up {app}`", go(&directory)),
+        Some((directory, app)) => {
+            format!("run `{}imperium up {}`", go(&directory), shell::quoted(&app))
+        }
         None => format!("write for example `{}imperium up app.py`", go(folder)),
     };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_FILES);
@@ -362,6 +365,35 @@ mod tests {
         fs::write(here.join("site/__init__.py"), "").unwrap();
         assert_eq!(folder_of("site", &here), None);
         assert!(folder_of("site/", &here).is_some());
+    }
+
+    #[test]
+    fn suggested_commands_are_quoted_for_the_shell() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().canonicalize().unwrap();
+        let site = here.join("my site");
+        fs::create_dir(&site).unwrap();
+        fs::write(
+            site.join("web.py"),
+            "from flask import Flask\n\ndef create_app():\n    app = Flask(__name__)\n    return app\n",
+        )
+        .unwrap();
+        let expected = format!(
+            "run `cd '{}/my site' && imperium up 'web:create_app()'`; its Python files are web.py",
+            here.display()
+        );
+        assert_eq!(what_to_run(&site, &here), expected);
+    }
+
+    #[test]
+    fn a_module_beside_a_folder_of_its_name_is_not_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("app")).unwrap();
+        assert!(folder_of("app", folder.path()).is_some());
+        fs::write(folder.path().join("app.py"), "").unwrap();
+        assert_eq!(folder_of("app", folder.path()), None);
+        assert!(folder_of("app/", folder.path()).is_some());
+        assert!(folder_of("./app", folder.path()).is_some());
     }
 
     #[test]
