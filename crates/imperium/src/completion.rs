@@ -1,6 +1,7 @@
 //! `imperium completion SHELL`: prints completion scripts, which also complete the names of apps.
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Command, CommandFactory};
@@ -104,13 +105,16 @@ fn apps() -> Vec<String> {
 /// # Errors
 /// If the folder of the files can't be read.
 pub(crate) fn apps_of(layout: &Layout) -> io::Result<Vec<String>> {
-    let folder =
-        EmperordConfig::load(layout, "workerd".as_ref()).map_or_else(|_| layout.vassals(), |it| it.vassals);
-    let entries = folder.read_dir()?.flatten().take(MOST);
+    let entries = folder_of(layout).read_dir()?.flatten().take(MOST);
     let mut names: Vec<_> =
         entries.filter_map(|it| Some(vassal::name_of(&it.path())?.ok()?.to_string())).collect();
     names.sort();
     Ok(names)
+}
+
+/// The folder of the apps' files.
+pub(crate) fn folder_of(layout: &Layout) -> PathBuf {
+    EmperordConfig::load(layout, "workerd".as_ref()).map_or_else(|_| layout.vassals(), |it| it.vassals)
 }
 
 #[cfg(test)]

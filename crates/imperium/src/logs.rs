@@ -11,13 +11,16 @@ use std::time::Duration;
 
 use config::Layout;
 use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
+use vassal::Vassal;
 
 use self::file::{Lines, Tail};
 use crate::at::At;
 use crate::completion;
 
-/// How many workers of an app are named to journalctl.
+/// How many workers of an app are named to journalctl at least, since `imperium scale` may add some meanwhile.
 const NAMED_WORKERS: u16 = 32;
+/// The slice of all units.
+const SLICE: &str = "imperium.slice";
 /// How often to check for new lines, and whether `imperium up` is still running.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -67,7 +70,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         {
             return Err(unknown.into());
         }
-        let error = journalctl(args, &completion::apps_of(&layout).unwrap_or_default()).exec();
+        let error = journalctl(args, &layout).exec();
         return Err(error)
             .into_diagnostic()
             .wrap_err("run journalctl, which has the logs of systemd's units");
@@ -111,7 +114,7 @@ fn unknown(app: &str, layout: &Layout) -> Option<NoApp> {
 fn has_journal(app: &str) -> bool {
     let mut command = Command::new("journalctl");
     command.args(["--lines", "1", "--quiet", "--output", "cat"]);
-    units_of(app).for_each(|it| {
+    units_of(app, 1).for_each(|it| {
         command.arg("--unit").arg(it);
     });
     command.output().map_or(true, |it| !it.status.success() || !it.stdout.is_empty())
@@ -131,14 +134,16 @@ fn is_locked(layout: &Layout) -> bool {
     file.is_ok_and(|it| matches!(it.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
-/// Asks for the units of one app, or of everything. `apps` are all that have a file.
-fn journalctl(args: &Args, apps: &[String]) -> Command {
+/// Asks for the units of one app, or of everything.
+fn journalctl(args: &Args, layout: &Layout) -> Command {
     let mut command = Command::new("journalctl");
     let units: Vec<_> = match &args.app {
-        Some(app) => units_of(app).collect(),
+        Some(app) if args.follow => units_of(app, named_workers(app, layout)).collect(),
+        Some(app) => units_of(app, 1).collect(),
+        // A slice stands for whatever runs in it, units that are started later included. It doesn't stand for what
+        // systemd says of these units.
         None => {
-            let daemons = ["workerd@*.service", "frontd@*.service", "emperord.service"].map(str::to_owned);
-            daemons.into_iter().chain(apps.iter().flat_map(|it| units_of(it))).collect()
+            [SLICE, "workerd@*.service", "frontd@*.service", "emperord.service"].map(str::to_owned).to_vec()
         }
     };
     units.iter().for_each(|unit| {
@@ -151,11 +156,17 @@ fn journalctl(args: &Args, apps: &[String]) -> Command {
     command
 }
 
-/// The units of an app's workers. A pattern only stands for those that have logged by now, so that those which may follow
-/// are named, too.
-fn units_of(app: &str) -> impl Iterator<Item = String> {
-    let named = (1..=NAMED_WORKERS).map(move |number| format!("workerd@{app}-{number}.service"));
+/// The units of an app's workers. A pattern only stands for those that have logged by now, and journalctl fails if there
+/// are none. So the first `named` ones are named, too.
+fn units_of(app: &str, named: u16) -> impl Iterator<Item = String> {
+    let named = (1..=named).map(move |number| format!("workerd@{app}-{number}.service"));
     iter::once(format!("workerd@{app}-*.service")).chain(named)
+}
+
+/// How many workers the app may have while its log is followed. There are twice as many as usual during a reload.
+fn named_workers(app: &str, layout: &Layout) -> u16 {
+    let vassal = completion::folder_of(layout).join(format!("{app}.toml"));
+    Vassal::load(&vassal).map_or(0, |it| it.workers.saturating_mul(2)).max(NAMED_WORKERS)
 }
 
 #[cfg(test)]
@@ -176,18 +187,29 @@ mod tests {
 
     #[test]
     fn journalctl_is_called_with_the_units() {
-        let command = |words: &[&str], apps: &[&str]| {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path()).unwrap();
+        std::fs::create_dir(layout.vassals()).unwrap();
+        for (app, workers) in [("blog", 2), ("shop", 500)] {
+            let text = format!("domains = ['a']\napp = 'a'\ndirectory = '/'\nworkers = {workers}\n");
+            std::fs::write(layout.vassals().join(format!("{app}.toml")), text).unwrap();
+        }
+        let command = |words: &[&str]| {
             let args = Cli::parse_from([&["logs"], words].concat()).args;
-            self::words(&journalctl(&args, &apps.iter().map(|&it| it.to_owned()).collect::<Vec<_>>()))
+            self::words(&journalctl(&args, &layout))
         };
-        let of_blog = command(&["blog", "-f"], &["blog", "shop"]);
-        let begin =
-            "--unit workerd@blog-*.service --unit workerd@blog-1.service --unit workerd@blog-2.service ";
-        assert!(of_blog.starts_with(begin), "{of_blog}");
-        assert!(of_blog.ends_with(" --unit workerd@blog-32.service --lines 100 --follow"), "{of_blog}");
-        assert!(!of_blog.contains("shop"), "{of_blog}");
-        let all = "--unit workerd@*.service --unit frontd@*.service --unit emperord.service";
-        assert_eq!(command(&["-n", "5"], &[]), format!("{all} --lines 5"));
-        assert!(command(&[], &["shop"]).starts_with(&format!("{all} --unit workerd@shop-*.service ")));
+        let of = |app: &str, named: u16| {
+            let named: String = (1..=named).map(|it| format!("--unit workerd@{app}-{it}.service ")).collect();
+            format!("--unit workerd@{app}-*.service {named}--lines 100")
+        };
+        assert_eq!(command(&["blog"]), of("blog", 1));
+        assert_eq!(command(&["blog", "-f"]), format!("{} --follow", of("blog", 32)));
+        assert_eq!(command(&["shop", "-f"]), format!("{} --follow", of("shop", 1000)));
+        assert_eq!(command(&["nosuch", "-f"]), format!("{} --follow", of("nosuch", 32)));
+        // However many apps there are.
+        let all =
+            "--unit imperium.slice --unit workerd@*.service --unit frontd@*.service --unit emperord.service";
+        assert_eq!(command(&["-n", "5"]), format!("{all} --lines 5"));
+        assert_eq!(command(&["-f"]), format!("{all} --lines 100 --follow"));
     }
 }
