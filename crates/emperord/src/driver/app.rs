@@ -169,12 +169,13 @@ impl App {
         let vassal = self.vassal.clone()?;
         let serving = |number| Some((self.worker(number), self.slots.get(&number)?.serving.clone()?));
         let workers: Vec<_> = self.supervisor.ready().filter_map(serving).collect();
+        let failure = self.shown_failure().map(|it| Arc::clone(&it.text));
         let state = match workers.is_empty() {
             false => RouteState::Serving,
-            true if self.supervisor.is_failed() => RouteState::Failed,
+            // New requests get the error at once, so those that wait for a worker end, too.
+            true if self.supervisor.is_failed() || failure.is_some() => RouteState::Failed,
             true => RouteState::Starting,
         };
-        let failure = self.shown_failure().map(|it| Arc::clone(&it.text));
         Some(Route { vassal, state, workers, failure })
     }
 

@@ -8,6 +8,7 @@ use super::emperor::{Emperor, Root, Worker};
 use super::log::Log;
 use crate::driver::Reason;
 use crate::process::Process;
+use crate::routes::RouteState;
 
 /// Waits until clients are shown an error in place of the app.
 async fn shown(emperor: &Emperor) -> String {
@@ -39,6 +40,17 @@ async fn a_process_killed_by_a_signal_is_reported_with_its_name() {
             format!("a worker was killed by {name} before it was ready")
         );
     }
+}
+
+#[tokio::test]
+async fn requests_do_not_wait_for_an_app_whose_process_crashes() {
+    let root = developers();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    assert_eq!(emperor.watch().await.routes[0].state, RouteState::Starting);
+    Worker::attach(&emperor, "blog", 1).await.kill();
+    shown(&emperor).await;
+    assert_eq!(emperor.watch().await.routes[0].state, RouteState::Failed);
 }
 
 #[tokio::test]
