@@ -109,7 +109,7 @@ async fn a_virtualenv_whose_interpreter_is_gone() -> anyhow::Result<()> {
         let pid = stack.ready("wsgi", 1).await?[0];
         fs::remove_file(&link)?;
         stack.kill(pid)?;
-        let why = format!("{}, which it was made with, is gone: recreate it", link.display());
+        let why = format!("{}, which it was created with, no longer exists: recreate it", link.display());
         let failed = |app: &App| app.state == "failed" && app.error().contains(&why);
         stack.until("wsgi", "it has failed, and report why", failed).await?;
 

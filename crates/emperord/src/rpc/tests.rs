@@ -71,6 +71,7 @@ async fn every_service_is_healthy_and_described() {
 #[tokio::test]
 async fn the_status_lists_the_apps_and_unknown_names_are_refused() {
     let served = serve_one_app();
+    served.emperor.app_until("blog", |it| it.wanted == 1).await;
     let mut admin = AdminServiceClient::new(served.channel.clone());
     let status = admin.status(StatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.apps[0].name.as_str(), status.apps[0].wanted), ("blog", 1));
