@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use api::{VassalName, WorkerName};
 use config::emperord::Mode;
@@ -386,4 +386,17 @@ fn name(app: &str) -> VassalName {
 
 fn worker(app: &str, number: u16) -> WorkerName {
     WorkerName { vassal: name(app), number }
+}
+
+/// Writes a file so that it is newer than this moment. File systems stamp a change with the time of the kernel's last
+/// tick, which may be a few milliseconds ago. A Python that takes longer to start reads such a change; the processes
+/// of these tests don't.
+pub(super) async fn edit(file: &Path, text: &str) {
+    let now = SystemTime::now();
+    let probe = tempfile::NamedTempFile::new().unwrap();
+    while probe.as_file().metadata().unwrap().modified().unwrap() <= now {
+        tokio::task::yield_now().await;
+        fs::write(&probe, "x").unwrap();
+    }
+    fs::write(file, text).unwrap();
 }

@@ -4,7 +4,7 @@ use config::emperord::Mode;
 use rustix::process::Signal;
 use supervise::Phase;
 
-use super::emperor::{Emperor, Root, Worker};
+use super::emperor::{self, Emperor, Root, Worker};
 use super::log::Log;
 use crate::driver::Reason;
 use crate::process::Process;
@@ -124,7 +124,7 @@ async fn an_app_counts_as_failed_while_clients_see_an_error() {
     let emperor = Emperor::start(&root);
     Worker::attach(&emperor, "blog", 1).await.ready().await;
     emperor.app_until("blog", |it| it.phase == Phase::Running).await;
-    std::fs::write(folder.join("app.py"), "app = (").unwrap();
+    emperor::edit(&folder.join("app.py"), "app = (").await;
     let broken = Worker::attach(&emperor, "blog", 2).await;
     broken.fails(Reason::Source, "SyntaxError: '(' was never closed", "").await;
     broken.kill();

@@ -1,10 +1,8 @@
 //! Apps that reload when their source files change.
 
-use std::fs;
-
 use supervise::Phase;
 
-use super::emperor::{Emperor, Root, Worker, pids};
+use super::emperor::{self, Emperor, Root, Worker, pids};
 use super::log::Log;
 use crate::driver::{Command, Reason};
 
@@ -18,7 +16,7 @@ async fn an_edit_starts_new_workers_before_the_old_ones_stop() {
     let mut old = Worker::attach(&emperor, "blog", 1).await;
     old.ready().await;
     emperor.app_until("blog", |it| it.phase == Phase::Running).await;
-    fs::write(folder.join("app.py"), "").unwrap();
+    emperor::edit(&folder.join("app.py"), "").await;
     let new = Worker::attach(&emperor, "blog", 2).await;
     let status = emperor.app_until("blog", |it| it.phase == Phase::Reloading).await;
     assert_eq!((status.generation, pids(&status)[0]), (2, old.pid));
@@ -36,7 +34,7 @@ async fn a_broken_edit_keeps_the_old_worker_and_the_next_edit_recovers() {
     let mut old = Worker::attach(&emperor, "blog", 1).await;
     old.ready().await;
     emperor.app_until("blog", |it| it.phase == Phase::Running).await;
-    fs::write(folder.join("app.py"), "app = (").unwrap();
+    emperor::edit(&folder.join("app.py"), "app = (").await;
     let broken = Worker::attach(&emperor, "blog", 2).await;
     broken.fails(Reason::Source, "SyntaxError: '(' was never closed", "Traceback").await;
     broken.kill();
@@ -44,7 +42,7 @@ async fn a_broken_edit_keeps_the_old_worker_and_the_next_edit_recovers() {
     assert_eq!(pids(&status), [old.pid]);
     assert!(status.last_error.contains("SyntaxError"), "{}", status.last_error);
     // Only the next save starts another attempt.
-    fs::write(folder.join("app.py"), "app = ()").unwrap();
+    emperor::edit(&folder.join("app.py"), "app = ()").await;
     Worker::attach(&emperor, "blog", 2).await.ready().await;
     while !matches!(old.commands.recv().await, Some(Command::Drain(_))) {}
     old.kill();
@@ -61,7 +59,7 @@ async fn a_first_version_that_does_not_start_is_retried_after_a_save() {
     broken.fails(Reason::Source, "SyntaxError: oh no", "").await;
     broken.kill();
     emperor.app_until("blog", |it| it.phase == Phase::Failed).await;
-    fs::write(folder.join("app.py"), "app = ()").unwrap();
+    emperor::edit(&folder.join("app.py"), "app = ()").await;
     Worker::attach(&emperor, "blog", 1).await.ready().await;
     emperor.app_until("blog", |it| it.phase == Phase::Running && it.last_error.is_empty()).await;
 }
@@ -74,7 +72,7 @@ async fn errors_in_the_vassal_file_are_still_reported_after_a_reload() {
     Worker::attach(&emperor, "blog", 1).await.ready().await;
     root.write_in_folder("blog", "wokers = 3\n");
     emperor.app_until("blog", |it| !it.last_error.is_empty()).await;
-    fs::write(folder.join("app.py"), "app = ()").unwrap();
+    emperor::edit(&folder.join("app.py"), "app = ()").await;
     let status = emperor.app_until("blog", |it| it.generation == 2).await;
     assert!(status.last_error.contains("wokers"), "{}", status.last_error);
 }
@@ -87,8 +85,8 @@ async fn edits_are_ignored_without_reload_watch() {
     let emperor = Emperor::start(&root);
     Worker::attach(&emperor, "blog", 1).await.ready().await;
     Worker::attach(&emperor, "shop", 1).await.ready().await;
-    fs::write(folder.join("app.py"), "").unwrap();
-    fs::write(watched.join("app.py"), "").unwrap();
+    emperor::edit(&folder.join("app.py"), "").await;
+    emperor::edit(&watched.join("app.py"), "").await;
     emperor.app_until("shop", |it| it.generation == 2).await;
     emperor.app_until("blog", |it| it.generation == 1 && it.phase == Phase::Running).await;
 }
@@ -103,7 +101,7 @@ async fn a_later_start_of_a_version_that_failed_is_not_told_as_a_reload() {
     first.fails(Reason::Source, "SyntaxError: oh no", "").await;
     first.kill();
     emperor.app_until("blog", |it| it.phase == Phase::Failed).await;
-    fs::write(folder.join("app.py"), "app = 1").unwrap();
+    emperor::edit(&folder.join("app.py"), "app = 1").await;
     // It fails for another reason than its text, and is retried by itself.
     let edited = Worker::attach(&emperor, "blog", 1).await;
     edited.kill();
@@ -113,7 +111,7 @@ async fn a_later_start_of_a_version_that_failed_is_not_told_as_a_reload() {
     emperor.app_until("blog", |it| it.phase == Phase::Running).await;
     assert_eq!(log.lines_with("reloaded in").len(), 0, "{}", log.text());
 
-    fs::write(folder.join("app.py"), "app = ()").unwrap();
+    emperor::edit(&folder.join("app.py"), "app = ()").await;
     Worker::attach(&emperor, "blog", 2).await.ready().await;
     retried.kill();
     emperor.app_until("blog", |it| it.phase == Phase::Running && it.workers.len() == 1).await;

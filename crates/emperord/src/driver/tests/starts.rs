@@ -1,6 +1,5 @@
 //! Starts that fail, are retried, and wait for their turn.
 
-use std::fs;
 use std::time::Duration;
 
 use supervise::{Phase, Stage};
@@ -62,14 +61,14 @@ async fn the_next_emperord_knows_the_working_version() {
 async fn an_app_that_needs_an_edit_is_retried_when_its_source_files_change() {
     let root = Root::new();
     let folder = root.write_in_folder("blog", "python = \"/bin/true\"\n");
-    fs::write(folder.join("a.py"), "a = (").unwrap();
+    emperor::edit(&folder.join("a.py"), "a = (").await;
     let emperor = Emperor::start(&root);
     let worker = Worker::attach(&emperor, "blog", 1).await;
     worker.fails(Reason::Source, "SyntaxError: oh no", "").await;
     worker.kill();
     let status = emperor.app_until("blog", |it| it.phase == Phase::Failed).await;
     assert!(status.notices[0].ends_with("the next start is when the app's own files change"), "{status:?}");
-    fs::write(folder.join("a.py"), "a = ()").unwrap();
+    emperor::edit(&folder.join("a.py"), "a = ()").await;
     Worker::attach(&emperor, "blog", 1).await.ready().await;
     let status = emperor.app_until("blog", |it| it.phase == Phase::Running).await;
     assert_eq!((status.generation, status.last_error.as_str(), status.notices.len()), (1, "", 0));
