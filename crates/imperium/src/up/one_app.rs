@@ -38,22 +38,22 @@ pub(crate) struct OneApp {
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub(crate) app: Option<String>,
     /// The number of worker processes [default: 2]
-    #[arg(long, value_name = "N", requires = "app", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_WORKERS)))]
+    #[arg(long, value_name = "N", requires = "app", conflicts_with = "root", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_WORKERS)))]
     workers: Option<u16>,
     /// The number of requests that each worker handles at the same time [default: 1]
-    #[arg(long, value_name = "N", requires = "app", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", requires = "app", conflicts_with = "root", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Serve a folder without the app, such as `/static/=assets`; repeat the option for several
-    #[arg(long = "static", value_name = "/PREFIX/=DIR", requires = "app", value_parser = parse_static)]
+    #[arg(long = "static", value_name = "/PREFIX/=DIR", requires = "app", conflicts_with = "root", value_parser = parse_static)]
     static_folders: Vec<(String, PathBuf)>,
     /// Don't reload the app when its Python files, templates or `.env` change
-    #[arg(long, requires = "app")]
+    #[arg(long, requires = "app", conflicts_with = "root")]
     no_reload: bool,
     /// Read the app's environment variables from this file, such as `.env`; when it changes, new workers start
-    #[arg(long, value_name = "FILE", requires = "app", value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", requires = "app", conflicts_with = "root", value_hint = clap::ValueHint::FilePath)]
     env_file: Option<PathBuf>,
     /// Don't print a line for each request
-    #[arg(long, requires = "app")]
+    #[arg(long, requires = "app", conflicts_with = "root")]
     no_access_log: bool,
 }
 
