@@ -1,7 +1,9 @@
 //! Adopts running workers that aren't recorded, because the state file was lost or damaged.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -67,16 +69,21 @@ impl Recovery {
     }
 }
 
-/// The workers that have sockets below `folder`, such as `blog/blog-1.sock`.
+/// The workers that have sockets below `folder`, such as `blog/blog-1.sock`. An app can write to its own folder, so
+/// links and names of other apps' workers are ignored: otherwise it could have a process of another app killed.
 fn listeners(folder: &Path) -> Vec<(WorkerName, Process)> {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
-    let sockets = entries(folder).flat_map(|app| entries(&app.path())).take(MAX_SOCKETS);
-    let listener = |socket: fs::DirEntry| {
+    let sockets = entries(folder).flat_map(|app| {
+        let name = app.file_name();
+        entries(&app.path()).map(move |socket| (name.clone(), socket))
+    });
+    let listener = |(app, socket): (OsString, fs::DirEntry)| {
         let path = socket.path();
         let worker = WorkerName::parse(path.file_stem()?.to_str()?).ok()?;
-        Some((worker, Process::listening_on(&path)?))
+        let is_its_own = app == worker.vassal.as_str() && socket.file_type().is_ok_and(|it| it.is_socket());
+        Some((worker, is_its_own.then(|| Process::listening_on(&path))??))
     };
-    sockets.filter_map(listener).collect()
+    sockets.take(MAX_SOCKETS).filter_map(listener).collect()
 }
 
 impl Driver {
@@ -143,5 +150,29 @@ impl Driver {
         };
         tracing::warn!(%worker, pid, "stopping worker: it isn't wanted");
         let _gone = commands.try_send(command);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_app_cannot_pass_off_another_process_as_its_worker() {
+        let root = tempfile::tempdir().unwrap();
+        let socket = |name: &str| root.path().join(name);
+        for folder in ["blog", "shop"] {
+            fs::create_dir(socket(folder)).unwrap();
+        }
+        let _listening: Vec<UnixListener> = ["blog/blog-1.sock", "shop/blog-2.sock", "blog/other.sock"]
+            .map(|it| UnixListener::bind(socket(it)).unwrap())
+            .into();
+        symlink(socket("blog/blog-1.sock"), socket("shop/shop-1.sock")).unwrap();
+        let found = listeners(root.path());
+        let names: Vec<String> = found.iter().map(|(worker, _)| worker.to_string()).collect();
+        assert_eq!(names, ["blog-1"]);
     }
 }
