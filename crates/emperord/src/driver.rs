@@ -191,6 +191,7 @@ impl Driver {
     /// Follow-up work after every event: starts processes, answers waiting requests, forgets what is over,
     /// and saves the list of workers.
     fn settle(&mut self) {
+        self.adopt_listeners();
         self.end_recovery();
         self.start_more();
         self.answer_watchers();

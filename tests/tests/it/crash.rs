@@ -396,7 +396,7 @@ async fn a_frozen_worker_that_is_not_recorded_is_killed() -> anyhow::Result<()> 
         process::signal(frozen, Signal::STOP)?;
         fs::remove_file(stack.root().join("run/state/workers.json"))?;
         stack.kill(stack.daemon("emperord").await?)?;
-        stack.logged(&["killing an unknown worker"]).await?;
+        stack.logged(&["adopted an unknown worker", &format!("pid={frozen}")]).await?;
         ensure!(process::ends(frozen, TIMEOUT), "the frozen worker is still running");
         stack.until("wsgi", "two other workers are ready", App::is_whole).await?;
         Ok(())

@@ -120,21 +120,20 @@ impl Driver {
         }
     }
 
+    /// An app whose first version is still being checked starts with it, so there is nothing else to reload.
     pub(super) fn reload(&mut self, name: &VassalName, reply: Reply) {
-        let vassal = match self.app_to_change(name) {
-            Ok(app) => app.vassal.clone().ok_or_else(|| AdminError::Removed(name.clone())),
-            Err(error) => Err(error),
+        let app = match self.app_to_change(name) {
+            Ok(app) => app,
+            Err(error) => return drop(reply.send(Err(error))),
         };
-        match vassal {
-            Err(error) => drop(reply.send(Err(error))),
-            Ok(vassal) => {
-                // Before the reload, so that a start that fails immediately is noticed.
-                let goal = self.apps.get(name).map_or(0, |app| app.supervisor.generation() + 1);
-                if let Some(app) = self.apps.get_mut(name) {
-                    app.answer_at(Goal::Generation(goal), reply, None);
-                }
-                self.follow(name, vassal, Workers::Anew);
-            }
+        let vassal = app.vassal.clone();
+        if vassal.is_none() && app.admission.is_none() {
+            return drop(reply.send(Err(AdminError::Removed(name.clone()))));
+        }
+        // Before the reload, so that a start that fails immediately is noticed.
+        app.answer_at(Goal::Generation(app.supervisor.generation() + 1), reply, None);
+        if let Some(vassal) = vassal {
+            self.follow(name, vassal, Workers::Anew);
         }
     }
 

@@ -73,9 +73,6 @@ impl Driver {
     /// A worker that has no number any more is told to exit. One that should drain is told again, since the
     /// command may have been lost with the previous stream.
     pub(super) fn attach(&mut self, attaching: Attaching) {
-        if let Some(recovery) = &mut self.recovery {
-            recovery.has_attached(attaching.caller.identity.pid);
-        }
         let is_known = self.slot_of(&attaching.worker, attaching.caller.identity).is_some();
         let attaching = match is_known || self.take_over(&attaching) {
             true => Some(attaching),

@@ -152,10 +152,11 @@ impl App {
         }
     }
 
-    /// An app without a valid version has no workers to supervise, and counts as failed. So does an app in whose place
-    /// clients are shown an error, even if older workers are ready.
+    /// An app without a valid version has no workers to supervise, and counts as failed unless a version is being
+    /// checked. So does an app in whose place clients are shown an error, even if older workers are ready.
     fn phase(&self) -> Phase {
         match (&self.vassal, self.supervisor.phase(Instant::now())) {
+            (None, _) if self.admission.is_some() => Phase::Starting,
             (None, _) if self.slots.is_empty() => Phase::Failed,
             (_, Phase::Running | Phase::Reloading) if self.shown_failure().is_some() => Phase::Failed,
             (_, phase) => phase,

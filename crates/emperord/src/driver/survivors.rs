@@ -1,6 +1,5 @@
 //! Adopts running workers that aren't recorded, because the state file was lost or damaged.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
@@ -8,7 +7,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::WorkerName;
-use rustix::process::Signal;
 use supervise::{Adoption, Event};
 use tokio::sync::mpsc;
 
@@ -22,9 +20,6 @@ use crate::process::Process;
 const EXPECTED_WITHIN: Duration = Duration::from_secs(3);
 /// How long such workers are adopted.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(15);
-/// How long they have to attach at all. It exceeds [`ADOPTED_WITHIN`] by far, since a worker that serves must not be killed
-/// because the machine is busy.
-const ATTACHED_WITHIN: Duration = Duration::from_secs(30);
 /// The drain time of a worker whose app is unknown.
 const GRACE: Duration = Duration::from_secs(30);
 /// How many sockets of workers are looked at.
@@ -34,10 +29,8 @@ const MAX_SOCKETS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Recovery {
     began: Instant,
-    /// The processes that listened on the sockets of workers when it began.
+    /// The processes that listened on the sockets of workers when it began, and aren't adopted yet.
     listeners: Vec<(WorkerName, Process)>,
-    /// The pids of the workers that have attached since.
-    attached: BTreeSet<u32>,
 }
 
 impl Recovery {
@@ -46,7 +39,7 @@ impl Recovery {
         tracing::warn!(
             "the list of running workers is unknown: workers that attach are adopted, before others are started"
         );
-        Self { began: now, listeners: listeners(folder), attached: BTreeSet::new() }
+        Self { began: now, listeners: listeners(folder) }
     }
 
     /// No worker is started before this time.
@@ -55,17 +48,12 @@ impl Recovery {
     }
 
     fn ends_at(&self) -> Instant {
-        self.began + ATTACHED_WITHIN
+        self.began + ADOPTED_WITHIN
     }
 
     /// When the driver has something to do next.
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
         [self.starts_from(), self.ends_at()].into_iter().find(|it| *it > now)
-    }
-
-    /// Records that a worker has attached, whether it is wanted or not.
-    pub(super) fn has_attached(&mut self, pid: u32) {
-        self.attached.insert(pid);
     }
 }
 
@@ -91,48 +79,49 @@ impl Driver {
     /// Its version is unknown, so it serves until a worker of the current version replaces it.
     pub(super) fn take_over(&mut self, attaching: &Attaching) -> bool {
         let Attaching { worker, caller, served, taking, .. } = attaching;
-        let now = Instant::now();
-        let is_expected = self.recovery.as_ref().is_some_and(|it| now < it.began + ADOPTED_WITHIN);
+        let is_expected = self.recovery.as_ref().is_some_and(|it| Instant::now() < it.ends_at());
         if !is_expected || served.is_none() || *taking != Taking::Requests {
             return false;
         }
-        let (number, pid) = (worker.number, caller.identity.pid);
-        let Ok(process) = Process::open(pid) else { return false };
+        let Ok(process) = Process::open(caller.identity.pid) else { return false };
+        process.is(*caller) && self.adopt_unrecorded(worker, &process)
+    }
+
+    /// Adopts the processes that listen on the sockets of workers, whether or not they attach. One that doesn't, since it
+    /// has been frozen, keeps its number until it is killed for its silence: nothing else would ever stop it. An app
+    /// whose file hasn't been read yet is asked for again.
+    pub(super) fn adopt_listeners(&mut self) {
+        let Some(recovery) = &mut self.recovery else { return };
+        let mut listeners = std::mem::take(&mut recovery.listeners);
+        listeners.retain(|(worker, process)| !process.has_ended() && !self.adopt_unrecorded(worker, process));
+        if let Some(recovery) = &mut self.recovery {
+            recovery.listeners = listeners;
+        }
+    }
+
+    /// Ends the recovery once its time is over.
+    pub(super) fn end_recovery(&mut self) {
+        self.recovery.take_if(|it| it.ends_at() <= Instant::now());
+    }
+
+    /// Adopts a worker if its number is vacant and an earlier emperord may have started it.
+    fn adopt_unrecorded(&mut self, worker: &WorkerName, process: &Process) -> bool {
+        let (number, identity) = (worker.number, process.identity());
         let folder = self.config.worker_folder(&worker.vassal);
         let Some(vassal) = self.apps.get(&worker.vassal).and_then(|it| it.vassal.as_ref()) else {
             return false;
         };
-        if !process.is(*caller) || !self.launcher.is_survivor(&process, worker, vassal, &folder) {
+        if !self.launcher.is_survivor(process, worker, vassal, &folder) {
             return false;
         }
-        let is_vacant = |app: &&mut App| app.vassal.is_some() && app.supervisor.worker(number).is_none();
+        let is_vacant = |app: &&mut App| app.supervisor.worker(number).is_none();
         let Some(app) = self.apps.get_mut(&worker.vassal).filter(is_vacant) else { return false };
-        tracing::warn!(%worker, pid, "adopted an unknown worker");
+        tracing::warn!(%worker, pid = identity.pid, "adopted an unknown worker");
         app.slots.insert(number, Slot::new(process.clone(), String::new(), None));
-        let age = caller.identity.age();
+        let age = identity.age();
         self.notify(&worker.vassal, Event::Adopted { number, generation: 0, stage: Adoption::Ready, age });
-        self.await_end(worker.clone(), process);
+        self.await_end(worker.clone(), process.clone());
         true
-    }
-
-    /// Ends the recovery once its time is over. Workers that haven't attached until then are killed: nothing else would
-    /// ever stop them, and they can't serve.
-    pub(super) fn end_recovery(&mut self) {
-        let Some(recovery) = self.recovery.take_if(|it| it.ends_at() <= Instant::now()) else { return };
-        for (worker, process) in recovery.listeners {
-            let pid = process.identity().pid;
-            let Some(app) = self.apps.get(&worker.vassal) else { continue };
-            let is_known = app.slots.values().any(|it| it.process.identity() == process.identity());
-            let folder = self.config.worker_folder(&worker.vassal);
-            let is_worker = |vassal| self.launcher.is_survivor(&process, &worker, vassal, &folder);
-            if is_known || recovery.attached.contains(&pid) || process.has_ended() {
-                continue;
-            }
-            if app.vassal.as_ref().is_some_and(|it| is_worker(it)) {
-                tracing::warn!(%worker, pid, "killing an unknown worker: it doesn't attach");
-                process.signal(Signal::KILL);
-            }
-        }
     }
 
     /// Tells a worker without a number to finish its requests and exit.

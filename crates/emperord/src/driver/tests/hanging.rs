@@ -9,6 +9,7 @@ use api::WorkerName;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use supervise::Phase;
 use tokio::net::UnixStream;
+use tokio::sync::oneshot::error::TryRecvError;
 use vassal::Vassal;
 
 use super::emperor::{Emperor, Root, Worker, pids};
@@ -108,13 +109,20 @@ async fn a_hanging_user_lookup_delays_no_other_app() {
     // The routing table isn't held back forever.
     let watch = emperor.watch().await;
     assert_eq!(watch.routes.len(), 1, "{:?}", watch.routes);
+    // Nothing has failed so far, and a reload waits like everything else.
+    let mut reloaded = emperor.reload("stuck").await;
+    assert!(matches!(reloaded.try_recv(), Err(TryRecvError::Empty)));
+    let first = emperor.app_until("stuck", |_| true).await;
+    assert_eq!((first.phase, first.last_error.as_str()), (Phase::Starting, ""));
     let status = emperor.app_until("stuck", is_reported).await;
+    assert_eq!(status.phase, Phase::Starting);
     assert!(status.notices[0].contains("to be looked up") || status.notices[0].contains("the owner of "));
     blog_is_supervised(&root, &emperor).await;
     // The file is followed once the lookup is answered.
     drop(release);
     Worker::attach(&emperor, "stuck", 1).await.ready().await;
     emperor.app_until("stuck", |it| it.phase == Phase::Running && !is_reported(it)).await;
+    assert_eq!(reloaded.await.unwrap(), Ok(()));
 }
 
 /// Starts processes as usual, but panics for an app named `stuck`.

@@ -1,5 +1,9 @@
 //! Workers that outlive the state file.
 
+use std::io::Read as _;
+use std::process::{Command as Program, Stdio};
+
+use rustix::process::Signal;
 use supervise::{Phase, Stage};
 
 use super::emperor::{self, Emperor, Root, Worker};
@@ -29,6 +33,39 @@ async fn unrecorded_workers_are_adopted_and_replaced_without_a_gap() {
     }
 }
 
+/// It can't attach. If its number were free, another worker could take it, and nobody would know of the frozen one after
+/// the next restart of emperord.
+#[tokio::test]
+async fn a_frozen_worker_that_is_not_recorded_keeps_its_number() {
+    skip::needs_program!("python3");
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    let first = Worker::attach(&emperor, "blog", 1).await;
+    first.ready().await;
+    let pid = first.pid;
+    let socket = emperor.spec("blog", 1, pid).await.unwrap().socket;
+    emperor.stop().await;
+    Process::open(pid).unwrap().signal(Signal::KILL);
+
+    let listen = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('.', flush=True); time.sleep(1000)";
+    let mut listening =
+        Program::new("python3").args(["-c", listen]).arg(&socket).stdout(Stdio::piped()).spawn().unwrap();
+    listening.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    let frozen = Process::open(listening.id()).unwrap();
+    frozen.signal(Signal::STOP);
+    root.lose_workers(None);
+
+    for _restart in 0..2 {
+        let emperor = Emperor::start(&root);
+        let status = emperor.app_until("blog", |it| !it.workers.is_empty()).await;
+        assert_eq!((emperor::pids(&status), status.workers[0].name.number), (vec![listening.id()], 1));
+        emperor.stop().await;
+    }
+    frozen.signal(Signal::KILL);
+    listening.wait().unwrap();
+}
+
 #[tokio::test]
 async fn a_serving_worker_that_is_not_wanted_is_drained() {
     let root = Root::new();
@@ -55,7 +92,7 @@ async fn a_process_of_another_user_is_not_adopted() {
     root.lose_workers(None);
     let emperor = Emperor::start(&root);
     // It isn't recorded any more, and would outlive the test.
-    Process::open(emperor::pids(&before)[0]).unwrap().signal(rustix::process::Signal::KILL);
+    Process::open(emperor::pids(&before)[0]).unwrap().signal(Signal::KILL);
     let mut nobody = std::process::Command::new("setpriv")
         .args(["--reuid", "65534", "--clear-groups", "sleep", "1000"])
         .spawn()
