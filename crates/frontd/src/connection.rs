@@ -1,5 +1,11 @@
 //! Serves one client connection: TLS if the port expects it, then HTTP/1.1 or HTTP/2.
 
+pub(crate) mod head_guard;
+mod http2_frames;
+mod resets;
+pub(crate) mod send_timeout;
+pub(crate) mod tls;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
@@ -20,16 +26,16 @@ use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use crate::client::{Client, Transport};
-use crate::clients::Share;
-use crate::cut::Cuttable;
-use crate::early_hints::Hinted;
-use crate::head_guard::{HeadGuard, HeadLimits, Refusal};
-use crate::log_limit::LogLimit;
-use crate::resets::{self, Guarded, Resets};
-use crate::send_timeout::{End, SendTimeout, Watch};
+use self::head_guard::{HeadGuard, HeadLimits, Refusal};
+use self::resets::{Guarded, Resets};
+use self::send_timeout::{End, SendTimeout, Watch};
+use crate::body::cut::Cuttable;
+use crate::limits::clients::Share;
+use crate::listen::shard::Shard;
+use crate::observe::log_limit::LogLimit;
 use crate::service;
-use crate::shard::Shard;
+use crate::visit::client::{Client, Transport};
+use crate::visit::early_hints::Hinted;
 
 /// Concurrent streams per HTTP/2 connection.
 const STREAMS: u32 = 128;

@@ -1,45 +1,18 @@
 //! The front server: terminates TLS, speaks HTTP, serves static files, queues requests and selects workers.
 
-mod admin;
-mod authority;
+mod action;
+mod backend;
 mod body;
-mod client;
-mod clients;
 mod connection;
-mod cut;
-mod descriptors;
+mod control;
 mod disk;
-mod early_hints;
-mod first_table;
-mod head_guard;
-mod headers;
-mod http2_frames;
-mod listener;
-mod log_limit;
-mod metrics;
+mod limits;
+mod listen;
 mod mode;
-mod pace;
-mod pool;
-mod proxy;
-mod pulse;
-mod quota;
-mod reload;
-mod replies;
-mod request_body;
-mod request_id;
-mod resets;
-mod routes;
-mod send_timeout;
-mod sendfile;
-mod served_by;
+mod observe;
 mod service;
-mod shard;
-mod spool;
-mod static_files;
-mod table;
-mod tls;
-mod upstream;
-mod url_path;
+mod site;
+mod visit;
 mod yield_before_park;
 
 use std::fs;
@@ -55,19 +28,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::client::Transport;
-use crate::clients::Clients;
-use crate::descriptors::Descriptors;
-use crate::first_table::FirstTable;
-use crate::listener::{BindError, Inherited, Sockets};
-use crate::metrics::Metrics;
+use crate::body::spool::SpoolFolder;
+use crate::connection::tls::Certificates;
+use crate::control::routes::Routes;
+use crate::control::{admin, reload};
+use crate::limits::clients::Clients;
+use crate::limits::descriptors::Descriptors;
+use crate::listen::pulse::Pulse;
+use crate::listen::shard::{self, Shared};
+use crate::listen::sockets::{self, BindError, Inherited, Sockets};
 pub use crate::mode::Mode;
-use crate::pulse::Pulse;
-use crate::routes::Routes;
-use crate::shard::Shared;
-use crate::spool::SpoolFolder;
-use crate::table::Table;
-use crate::tls::Certificates;
+use crate::observe::metrics::Metrics;
+use crate::site::first_table::FirstTable;
+use crate::site::table::Table;
+use crate::visit::client::Transport;
 
 /// Runs the front server until a signal asks it to stop, then drains.
 ///
@@ -94,7 +68,7 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
             "no certificates: every TLS handshake will fail until `tls.certificates` in frontd.toml names a folder of them"
         );
     }
-    let Sockets { bound, admin } = listener::bind(&config, inherited)?;
+    let Sockets { bound, admin } = sockets::bind(&config, inherited)?;
     let mut signals = Signals::new().context("receive signals")?;
 
     let metrics = Metrics::new();

@@ -11,21 +11,21 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::{debug, info, warn};
 
-use crate::authority::Authority;
+use crate::action::app;
+use crate::action::files;
+use crate::action::reply::{self, Details, Reply, RequestInfo, Site};
+use crate::backend::served_by::ServedBy;
 use crate::body::Body;
-use crate::client::Client;
-use crate::head_guard::Violation;
-use crate::log_limit::LogLimit;
+use crate::body::request::RequestBody;
+use crate::connection::head_guard::Violation;
+use crate::listen::shard::Shard;
 use crate::mode::Mode;
-use crate::proxy;
-use crate::replies::{self, Details, Reply, RequestInfo, Site};
-use crate::request_body::RequestBody;
-use crate::request_id::RequestId;
-use crate::served_by::ServedBy;
-use crate::shard::Shard;
-use crate::static_files;
-use crate::table::App;
-use crate::url_path::{self, TooLong};
+use crate::observe::log_limit::LogLimit;
+use crate::site::table::App;
+use crate::visit::authority::Authority;
+use crate::visit::client::Client;
+use crate::visit::request_id::RequestId;
+use crate::visit::url_path::{self, TooLong};
 use crate::yield_before_park;
 
 /// Bytes of responses that a connection may hold in memory regardless of the limits.
@@ -133,7 +133,7 @@ async fn route(
         _ if let Some(reply) = check_fields(shard, head) => Err(reply),
         _ if head.method == Method::CONNECT => Err(Reply::NoTunnel),
         Err(reply) => Err(reply),
-        Ok(_) if head.method == Method::OPTIONS && path == "*" => return replies::options(),
+        Ok(_) if head.method == Method::OPTIONS && path == "*" => return reply::options(),
         Ok(authority) => match find_app(shard, &authority, path).await {
             Ok(app) => Ok((authority, app)),
             Err(reply) => Err(reply),
@@ -158,11 +158,11 @@ async fn route(
             yield_before_park::file();
             let files = &client.share().files;
             let mut response = folder.serve(&head.method, rest, &head.headers, files).await;
-            static_files::keep_query(&mut response, head.uri.query());
-            replies::complete(response.map(Body::file), &info)
+            files::keep_query(&mut response, head.uri.query());
+            reply::complete(response.map(Body::file), &info)
         }
         None => {
-            let answered = proxy::forward(shard, &app, client, &authority, head, id, body).await;
+            let answered = app::forward(shard, &app, client, &authority, head, id, body).await;
             answered.unwrap_or_else(|reply| refuse(shard, client, Some(app.name()), reply, &info))
         }
     };

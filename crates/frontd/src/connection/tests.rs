@@ -26,12 +26,12 @@ const IDLE_TIME: Duration = Duration::from_secs(75);
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_idle_once_it_has_had_no_stream_for_long_enough() {
     let folder = tempfile::tempdir().unwrap();
-    let shared = Arc::new(crate::shard::testing::shared(folder.path(), &[]));
+    let shared = Arc::new(crate::listen::shard::testing::shared(folder.path(), &[]));
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let refusal = Refusal::none(Arc::clone(&shared.metrics));
     let client =
         Arc::new(Client::new(peer, peer.ip(), Transport::Tls, shared.clients.of(peer.ip()), refusal));
-    let (streams, mut open) = Streams::new(&crate::shard::testing::shard(&shared), &client);
+    let (streams, mut open) = Streams::new(&crate::listen::shard::testing::shard(&shared), &client);
     let (end, ended) = oneshot::channel::<()>();
     streams.execute(async { drop(ended.await) });
     streams.execute(async {});
@@ -44,8 +44,11 @@ async fn a_connection_is_idle_once_it_has_had_no_stream_for_long_enough() {
 }
 
 /// A shard, and a raw client connection to it.
-async fn connected(shared: &Arc<crate::shard::Shared>, transport: Transport) -> (Arc<Shard>, TcpStream) {
-    let shard = crate::shard::testing::shard(shared);
+async fn connected(
+    shared: &Arc<crate::listen::shard::Shared>,
+    transport: Transport,
+) -> (Arc<Shard>, TcpStream) {
+    let shard = crate::listen::shard::testing::shard(shared);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
@@ -74,10 +77,10 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let domains = vec!["blog.example".to_owned()];
         let app = routes::App { name: "blog".to_owned(), domains, path: "/".to_owned(), ..app };
-        let mut shared = crate::shard::testing::shared(folder.path(), &[app]);
+        let mut shared = crate::listen::shard::testing::shared(folder.path(), &[app]);
         set(&mut shared.config);
-        shared.clients = crate::clients::Clients::new(&shared.config.limits, 1000);
-        let shard = crate::shard::testing::shard(&Arc::new(shared));
+        shared.clients = crate::limits::clients::Clients::new(&shared.config.limits, 1000);
+        let shard = crate::listen::shard::testing::shard(&Arc::new(shared));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (near, peer) = listener.accept().await.unwrap();

@@ -3,13 +3,13 @@
 use tokio::sync::watch;
 
 use super::*;
-use crate::metrics::Metrics;
-use crate::table::Table;
+use crate::observe::metrics::Metrics;
+use crate::site::table::Table;
 
 #[tokio::test]
 async fn a_request_that_arrives_before_the_first_routing_table_waits_for_it() {
     let (folder, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut shared = crate::shard::testing::shared(folder.path(), &[]);
+    let mut shared = crate::listen::shard::testing::shared(folder.path(), &[]);
     let (tables, receiver) = watch::channel(Arc::new(Table::default()));
     shared.tables = receiver;
     let shared = Arc::new(shared);

@@ -1,8 +1,8 @@
 //! Built-in pages, as clients see them.
 
 use super::*;
+use crate::listen::shard::testing;
 use crate::mode::Mode;
-use crate::shard::testing;
 
 /// Sends a request to a server with one app, `blog.example/a`, and returns the response.
 async fn answer(mode: Mode, transport: Transport, request: &str) -> String {

@@ -3,9 +3,9 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::pool::Pool;
-use crate::shard::testing;
-use crate::upstream::Link;
+use crate::backend::Link;
+use crate::backend::pool::Pool;
+use crate::listen::shard::testing;
 
 /// An app without a ready worker: its requests wait.
 pub(super) fn starting() -> routes::App {

@@ -1,0 +1,371 @@
+//! One shard's link to one worker: the stream that carries its exchanges.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use api::runner::runner_service_client::RunnerServiceClient;
+use api::runner::{
+    Cancel, FileOpened, Open, Recall, Request, ServeRequest, ServeResponse, Welcome, serve_request,
+    serve_response,
+};
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+use super::exchange::{CheckAgain, Entry, Exchanges, LinkState, Pending};
+use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::backend::pool::{EXCLUSIVE_TICK, Lease, Slot};
+
+/// The protocol revision that frontd supports: see `Open` in the protocol.
+const REVISION: u32 = 1;
+
+/// How often to check for requests that have been queued at the worker for too long.
+const RECALL_TICK: Duration = Duration::from_millis(4);
+
+/// How often to check for requests that exceeded their limit without a report from the worker.
+const EXPIRY_TICK: Duration = Duration::from_millis(500);
+
+/// The sending half, shared by all exchanges.
+#[derive(Debug)]
+pub(crate) struct Link {
+    worker: String,
+    requests: mpsc::UnboundedSender<ServeRequest>,
+    exchanges: Exchanges,
+    bodies: Bodies,
+    /// Checks for recalls while requests are queued at the worker.
+    recalls: PeriodicCheck,
+    /// Checks for expired deadlines while requests with a limit are in flight.
+    deadlines: PeriodicCheck,
+    /// Checks the reservation while an exclusive request is in flight.
+    exclusive: PeriodicCheck,
+}
+
+/// Runs a check at intervals while there is something to check. One timer serves all exchanges, since a timer
+/// per exchange would be the largest part of its cost.
+#[derive(Debug, Default)]
+struct PeriodicCheck {
+    set: AtomicBool,
+    wake: Notify,
+}
+
+impl PeriodicCheck {
+    /// Starts the checks.
+    fn set(&self) {
+        if !self.set.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Runs the checks. Never returns.
+    async fn run(&self, tick: Duration, check: impl Fn() -> CheckAgain) {
+        loop {
+            self.wake.notified().await;
+            loop {
+                tokio::time::sleep(tick).await;
+                // Reset before the check, so that whatever is set meanwhile isn't missed.
+                self.set.store(false, Ordering::Relaxed);
+                if check() == CheckAgain::No {
+                    break;
+                }
+                self.set.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The receiving half, owned by one task.
+#[derive(Debug)]
+pub(super) struct Responses {
+    link: Arc<Link>,
+    stream: Streaming<ServeResponse>,
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("open a stream to worker {worker}")]
+    Open { worker: String, source: Box<Status> },
+    #[error("worker {worker} didn't start its stream with a welcome")]
+    NoWelcome { worker: String },
+}
+
+impl Link {
+    /// Connects to the worker that listens on `socket`. Also returns the worker's capacity.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if nobody listens there, or if it isn't a worker.
+    pub(super) async fn connect(
+        worker: &str,
+        socket: &Path,
+    ) -> Result<(Arc<Self>, Responses, usize), ConnectError> {
+        let (link, outgoing) = Self::new(worker, socket);
+        // Bodies use a separate connection, so they never delay heads.
+        let channel: Channel = daemon::uds::channel_without_links(socket, tune);
+        let refused = |source| ConnectError::Open { worker: worker.to_owned(), source: Box::new(source) };
+        let answer = RunnerServiceClient::new(channel).serve(outgoing).await.map_err(refused)?;
+        let mut stream = answer.into_inner();
+        let first = stream.message().await.map_err(refused)?.and_then(|it| it.message);
+        let Some(serve_response::Message::Welcome(Welcome { capacity })) = first else {
+            return Err(ConnectError::NoWelcome { worker: worker.to_owned() });
+        };
+        let capacity = usize::try_from(capacity).unwrap_or(1).max(1);
+        Ok((Arc::clone(&link), Responses { link, stream }, capacity))
+    }
+
+    /// Creates a link that isn't connected yet, and the stream of messages to send.
+    fn new(worker: &str, socket: &Path) -> (Arc<Self>, impl Stream<Item = ServeRequest> + use<>) {
+        let stream = fastrand::u64(..);
+        let (requests, receiver) = mpsc::unbounded_channel();
+        // An empty message marks the end of the stream on this side. It isn't sent.
+        let outgoing =
+            UnboundedReceiverStream::new(receiver).take_while(|it: &ServeRequest| it.message.is_some());
+        let link = Arc::new(Self {
+            worker: worker.to_owned(),
+            requests,
+            exchanges: Exchanges::default(),
+            bodies: Bodies::new(
+                stream,
+                RunnerServiceClient::new(daemon::uds::channel_without_links(socket, tune)),
+            ),
+            recalls: PeriodicCheck::default(),
+            deadlines: PeriodicCheck::default(),
+            exclusive: PeriodicCheck::default(),
+        });
+        link.send(serve_request::Message::Open(Open { stream, revision: REVISION }));
+        (link, outgoing)
+    }
+
+    /// Sends a request to the worker. The client gets a timeout if there is no response within `limit`.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        lease: Lease<Arc<Self>>,
+        limit: Option<Duration>,
+        mut request: Request,
+    ) -> Pending {
+        let (slot, exclusive) = (lease.slot(), lease.is_exclusive());
+        let (id, entry, events) = self.exchanges.begin(lease, limit);
+        if entry == Entry::Taken {
+            request.id = id;
+            self.send(serve_request::Message::Request(request));
+        }
+        if slot == Slot::Queued {
+            self.recalls.set();
+        }
+        if limit.is_some() {
+            self.deadlines.set();
+        }
+        if exclusive {
+            self.exclusive.set();
+        }
+        Pending { link: Arc::clone(self), id, events, settled: false }
+    }
+
+    /// Runs the periodic checks while the link exists. Never returns.
+    pub(super) async fn run_checks(&self) {
+        let recalls = self.recalls.run(RECALL_TICK, || self.recall_overdue());
+        let expiries = self.deadlines.run(EXPIRY_TICK, || self.exchanges.expire(Instant::now()));
+        let exclusive = self.exclusive.run(EXCLUSIVE_TICK, || self.exchanges.check_exclusive());
+        tokio::join!(recalls, expiries, exclusive);
+    }
+
+    /// Recalls requests that are queued at the worker while it is stalled, or for too long, so that another
+    /// worker can take them.
+    fn recall_overdue(&self) -> CheckAgain {
+        let Some(late) = self.exchanges.recall(Instant::now()) else { return CheckAgain::No };
+        late.into_iter().for_each(|id| self.send(serve_request::Message::Recall(Recall { id })));
+        CheckAgain::Yes
+    }
+
+    /// The client has left. The lease is held until the worker reports that it is done.
+    pub(super) fn cancel(&self, id: u64) {
+        if self.exchanges.cancel(id) {
+            self.send(serve_request::Message::Cancel(Cancel { id }));
+        }
+    }
+
+    /// The file that a response named is open, or won't be sent: the app may remove it.
+    pub(super) fn file_opened(&self, id: u64) {
+        self.send(serve_request::Message::FileOpened(FileOpened { id }));
+    }
+
+    /// A response body no longer needs the link.
+    pub(super) fn received(&self) {
+        self.close_if(self.exchanges.received());
+    }
+
+    /// Sends no new requests, and closes the link once nothing is in flight.
+    pub(super) fn retire(&self) {
+        self.close_if(self.exchanges.retire());
+    }
+
+    /// The worker's name, such as `blog-2`.
+    pub(crate) fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// Opens calls for large bodies.
+    pub(crate) fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    fn send(&self, message: serve_request::Message) {
+        // If the stream has broken, `Responses` ends too and settles all exchanges.
+        let _broken = self.requests.send(ServeRequest { message: Some(message) });
+    }
+
+    fn close_if(&self, link_state: LinkState) {
+        if link_state == LinkState::Idle {
+            let _broken = self.requests.send(ServeRequest { message: None });
+        }
+    }
+}
+
+/// The result of processing one message.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A message was processed.
+    Handled,
+    /// The worker accepts no new requests.
+    Draining,
+    /// The worker closed the stream cleanly.
+    Closed,
+    /// The stream broke.
+    Broken(Box<Status>),
+}
+
+impl Responses {
+    /// Receives and processes one message.
+    pub(super) async fn next(&mut self) -> Next {
+        use serve_response::Message;
+        let message = match self.stream.message().await {
+            Ok(Some(message)) => message.message,
+            Ok(None) => return Next::Closed,
+            Err(status) => return Next::Broken(Box::new(status)),
+        };
+        let exchanges = &self.link.exchanges;
+        let link_state = match message {
+            Some(Message::Response(response)) => exchanges.response(response),
+            Some(Message::Done(done)) => exchanges.done(done.id),
+            Some(Message::HandedBack(back)) => exchanges.handed_back(&back.ids),
+            Some(Message::Draining(_)) => return Next::Draining,
+            Some(Message::Begun(begun)) => {
+                exchanges.begun(begun.id);
+                LinkState::Busy
+            }
+            Some(Message::NeedBody(need)) => {
+                exchanges.need_body(need.id, need.offset);
+                LinkState::Busy
+            }
+            Some(Message::EarlyHints(hints)) => {
+                exchanges.early_hints(hints.id, hints.headers);
+                LinkState::Busy
+            }
+            Some(Message::TimedOut(late)) => {
+                exchanges.timed_out(late.id);
+                LinkState::Busy
+            }
+            Some(Message::Welcome(_)) | None => LinkState::Busy,
+        };
+        self.link.close_if(link_state);
+        Next::Handled
+    }
+}
+
+impl Drop for Responses {
+    fn drop(&mut self) {
+        self.link.exchanges.broken();
+    }
+}
+
+fn tune(endpoint: Endpoint) -> Endpoint {
+    endpoint.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use api::runner::Response;
+
+    use super::*;
+    use crate::backend::Outcome;
+    use crate::backend::pool::{Admission, Attempts, Mode, Pool};
+
+    /// A link can end after a lease on it was granted.
+    #[tokio::test]
+    async fn a_request_on_an_ended_link_is_handed_back_and_not_sent() {
+        type End = fn(&Link);
+        for end in [(|it| it.retire()) as End, |it| it.exchanges.broken()] {
+            let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+            let pool = Pool::new(Admission::Queue(1));
+            pool.link(0, 1, 1, Arc::clone(&link));
+            let lease = pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
+            pool.unlink(0, 1);
+            end(&link);
+            let mut pending = link.begin(lease, None, Request::default());
+            assert!(matches!(pending.outcome(|_, _, _| {}, |_| {}).await, Outcome::HandedBack));
+            drop(pending);
+            assert_eq!(pool.stats().in_flight, 0);
+            drop(link);
+            let sent: Vec<_> = outgoing.collect().await;
+            assert_eq!(sent.len(), 1, "only the opening message: {sent:?}");
+        }
+    }
+
+    /// A cancelled request says nothing about the worker.
+    #[tokio::test]
+    async fn a_worker_is_not_avoided_because_a_client_cancelled() {
+        let pool = Pool::new(Admission::Queue(1));
+        let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+        pool.link(0, 1, 1, Arc::clone(&link));
+        pool.link(0, 2, 1, Link::new("blog-2", Path::new("/nowhere")).0);
+        let lease = async || pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
+        let pending = link.begin(lease().await, None, Request::default());
+        let id = pending.id;
+        drop(pending);
+        link.exchanges.handed_back(&[id]);
+        assert_eq!(pool.stats().in_flight, 0);
+        assert_eq!(lease().await.link().worker(), "blog-1", "it still comes first");
+    }
+
+    /// Nobody else may ask for a worker meanwhile, and the client may have left.
+    #[tokio::test(start_paused = true)]
+    async fn an_overdue_exclusive_exchange_ends_its_reservation() {
+        let pool = Pool::new(Admission::Queue(1));
+        let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+        pool.link(0, 1, 2, Arc::clone(&link));
+        let acquire = async |mode| pool.acquire(0, mode, &mut Attempts::new(Duration::MAX)).await.unwrap();
+        drop(link.begin(acquire(Mode::Exclusive).await, None, Request::default()));
+        let mut later = Box::pin(acquire(Mode::Shared));
+        assert!(futures_util::poll!(&mut later).is_pending());
+        pool.age_reservation(Duration::from_secs(1));
+        tokio::select! {
+            () = link.run_checks() => {}
+            _lease = later => {}
+        }
+    }
+
+    /// A draining worker exits once its links are closed, which would truncate bodies that are still being
+    /// received.
+    #[tokio::test]
+    async fn a_link_stays_open_until_the_last_response_body_is_received() {
+        let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+        let pool = Pool::new(Admission::Queue(1));
+        pool.link(0, 1, 1, Arc::clone(&link));
+        let lease = pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
+        let mut pending = link.begin(lease, None, Request::default());
+        let response = Response { id: pending.id, streamed: true, done: true, ..Response::default() };
+        link.exchanges.response(response);
+        assert_eq!(pool.stats().in_flight, 0, "the worker's capacity is free");
+        link.retire();
+        let outcome = pending.outcome(|_, _, _| {}, |_| {}).await;
+        let sent = outgoing.map(|_| ()).collect::<Vec<_>>();
+        tokio::pin!(sent);
+        assert!(futures_util::poll!(&mut sent).is_pending(), "its body isn't received yet");
+        drop(outcome);
+        assert_eq!(sent.await.len(), 2, "the opening message and the request");
+    }
+}

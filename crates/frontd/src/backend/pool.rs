@@ -1,0 +1,283 @@
+//! Selects the least busy worker of an app for a request, or queues the request.
+//!
+//! There is one pool per app, shared by all shards, so that a worker's capacity is counted once. The pool is
+//! generic over the link type: it returns the link that the requesting shard has to the selected worker.
+
+mod dispatch;
+mod lease;
+mod member;
+mod queue;
+mod upload;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+pub(crate) use self::dispatch::EXCLUSIVE_TICK;
+use self::dispatch::Reservation;
+use self::lease::Grant;
+pub(crate) use self::lease::Lease;
+use self::member::Member;
+pub(crate) use self::queue::Attempts;
+use self::queue::{Queue, Wait};
+use self::upload::Uploads;
+use crate::backend::pace::Pace;
+
+/// The workers of one app, their load, and the requests that wait for one.
+///
+/// **Invariant**: while a request waits, no worker that its shard is linked to has room for it. After each
+/// change of the state, [`State::dispatch`] grants everything that can be granted.
+///
+/// A worker gets more requests than it has threads only when all others are busy too, and no more than the
+/// app's pace allows. Requests that are queued at a stalled worker, or for too long, are recalled
+/// (`backend::link`).
+#[derive(Debug)]
+pub(crate) struct Pool<L: Clone> {
+    state: Mutex<State<L>>,
+    uploads: Uploads,
+}
+
+#[derive(Debug)]
+struct State<L: Clone> {
+    members: Vec<Member<L>>,
+    queue: Queue<L>,
+    /// The worker that an exclusive request has or will get.
+    reservation: Reservation,
+    pace: Pace,
+    admission: Admission,
+}
+
+/// What the pool does with a request when no worker has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Queues up to this many requests.
+    Queue(usize),
+    /// The app has failed: refuses requests while there is no worker. If there is one, queues up to this
+    /// many.
+    Refuse(usize),
+}
+
+/// Whether a request may share its worker with other requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Shared,
+    /// Needs a worker that has no other unanswered request, and that gets none until this one is answered,
+    /// because this request may have killed its last worker. Bounded in time: see [`Reservation`].
+    Exclusive,
+}
+
+/// Whether a request starts at once at its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// A thread is free.
+    Free,
+    /// The request is queued behind others.
+    Queued,
+}
+
+/// Why a request got no worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("the app's queue is full")]
+    Full,
+    #[error("too many request bodies are being received for the app")]
+    TooManyUploads,
+    #[error("too many request bodies are being received for the app from this address")]
+    TooManyUploadsOfClient,
+    #[error("no worker became free in time")]
+    TimedOut,
+    #[error("workers kept handing the request back")]
+    HandedBack,
+    #[error("the app has no worker and failed to start one")]
+    Failed,
+}
+
+/// A snapshot of the pool, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PoolStats {
+    pub(crate) workers: usize,
+    pub(crate) capacity: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) waiting: usize,
+}
+
+impl<L: Clone> Pool<L> {
+    pub(crate) fn new(admission: Admission) -> Arc<Self> {
+        let state = State {
+            members: Vec::new(),
+            queue: Queue::default(),
+            reservation: Reservation::None,
+            pace: Pace::default(),
+            admission,
+        };
+        Arc::new(Self { state: Mutex::new(state), uploads: Uploads::new() })
+    }
+
+    /// Leases the least busy worker that `shard` is linked to, or waits for one until the deadline of `attempts`.
+    /// Requests are served in the order of their tickets.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the queue is full, the wait takes too long, the app has failed, or the request was
+    /// handed back too often.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        shard: usize,
+        mode: Mode,
+        attempts: &mut Attempts,
+    ) -> Result<Lease<L>, Refused> {
+        match self.begin(shard, mode, attempts)? {
+            Begin::Leased(lease) => Ok(lease),
+            Begin::Wait(wait) => wait.until(attempts.deadline()).await,
+        }
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        shard: usize,
+        mode: Mode,
+        attempts: &mut Attempts,
+    ) -> Result<Begin<L>, Refused> {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        if state.reservation.is_over(now) {
+            drop(state);
+            self.expire_reservation();
+            state = self.state.lock();
+        }
+        let is_new = attempts.is_new();
+        // Requests that are leased at once also get a ticket: if such a request is handed back, it comes
+        // before those that wait.
+        let ticket = attempts.begin(&mut state.queue, now)?;
+        let begun = match state.lease(self, shard, mode, now) {
+            Some(lease) => Begin::Leased(lease),
+            None => {
+                let size = state.queue_size()?;
+                if is_new && state.queue.len() >= size {
+                    return Err(Refused::Full);
+                }
+                let granted = state.queue.join(ticket, shard, mode);
+                Begin::Wait(Wait::new(Arc::clone(self), mode, ticket, granted))
+            }
+        };
+        if mode == Mode::Exclusive {
+            // The reservation may have moved and left a worker to waiting requests.
+            let grants = state.dispatch(self);
+            drop(state);
+            grants.into_iter().for_each(Grant::deliver);
+        }
+        Ok(begun)
+    }
+
+    /// Records that `shard` is linked to a worker.
+    pub(crate) fn link(self: &Arc<Self>, shard: usize, instance: u64, capacity: usize, link: L) {
+        self.change(|state| {
+            let known = state.members.iter().position(|it| it.instance == instance);
+            let at = known.unwrap_or_else(|| {
+                state.members.push(Member::new(instance, capacity));
+                state.members.len() - 1
+            });
+            state.members[at].link(shard, link)
+        });
+    }
+
+    /// Records that `shard` sends no further requests to this worker. Its leases continue.
+    pub(crate) fn unlink(self: &Arc<Self>, shard: usize, instance: u64) {
+        self.change(|state| state.member(instance)?.unlink(shard));
+    }
+
+    /// Records that the link of `shard` to a worker broke. The links of other shards may follow, so the
+    /// worker gets no requests until it is linked again.
+    pub(crate) fn lose(self: &Arc<Self>, shard: usize, instance: u64) {
+        self.change(|state| state.member(instance)?.lose(shard));
+    }
+
+    /// Changes what happens to requests that find no room.
+    pub(crate) fn admit(self: &Arc<Self>, admission: Admission) {
+        self.change(|state| state.admission = admission);
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        let state = self.state.lock();
+        let workers = || state.members.iter().filter(|it| it.takes_requests());
+        PoolStats {
+            workers: workers().count(),
+            capacity: workers().map(|it| it.capacity).sum(),
+            in_flight: state.members.iter().map(|it| it.in_flight).sum(),
+            waiting: state.queue.len(),
+        }
+    }
+
+    /// Makes the current reservation this much older.
+    #[cfg(test)]
+    pub(crate) fn age_reservation(&self, time: std::time::Duration) {
+        self.state.lock().reservation.age(time);
+    }
+
+    /// How many requests have asked for a worker so far.
+    #[cfg(test)]
+    pub(crate) fn requests_seen(&self) -> u64 {
+        self.state.lock().queue.tickets()
+    }
+
+    /// Ends a reservation that has taken too long. Must be called regularly while an exclusive request waits
+    /// or is unanswered.
+    fn expire_reservation(self: &Arc<Self>) {
+        self.change(|_| ());
+    }
+
+    /// Changes the state, then refuses and grants what that allows. Refusals, grants and the result of
+    /// `change` are dropped or delivered without the lock, because dropping a lease takes it.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State<L>) -> T) {
+        let mut state = self.state.lock();
+        let changed = change(&mut state);
+        state.remove_gone();
+        let refused = state.refuse_if_failed();
+        let grants = state.dispatch(self);
+        drop(state);
+        drop((changed, refused));
+        grants.into_iter().for_each(Grant::deliver);
+    }
+}
+
+impl<L: Clone> State<L> {
+    fn member(&mut self, instance: u64) -> Option<&mut Member<L>> {
+        self.members.iter_mut().find(|it| it.instance == instance)
+    }
+
+    fn has_workers(&self) -> bool {
+        self.members.iter().any(Member::takes_requests)
+    }
+
+    /// Removes workers without links. One that still has leases stays: it may be linked again, and its load
+    /// counts.
+    fn remove_gone(&mut self) {
+        self.members.retain(|it| it.takes_requests() || it.in_flight > 0);
+    }
+
+    /// How many requests may wait.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the app has failed and has no worker.
+    fn queue_size(&self) -> Result<usize, Refused> {
+        match self.admission {
+            Admission::Refuse(_) if !self.has_workers() => Err(Refused::Failed),
+            Admission::Queue(size) | Admission::Refuse(size) => Ok(size),
+        }
+    }
+
+    /// Empties the queue if its requests can never be served.
+    fn refuse_if_failed(&mut self) -> Queue<L> {
+        if self.queue_size().is_err() { self.queue.clear() } else { Queue::default() }
+    }
+}
+
+enum Begin<L: Clone> {
+    Leased(Lease<L>),
+    Wait(Wait<L>),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! A lease: capacity for one exchange at one worker.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::member::Member;
+use super::queue::Waiting;
+use super::{Mode, Pool, Slot, State};
+use crate::backend::pace;
+
+/// Capacity for one exchange at one worker, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Lease<L: Clone> {
+    pool: Arc<Pool<L>>,
+    instance: u64,
+    pub(super) granted: Instant,
+    slot: Slot,
+    phase: Phase,
+    ending: Ending,
+    link: L,
+}
+
+/// The progress of an exchange, as far as it affects others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The response hasn't started. If the mode is exclusive, the worker gets no other request for a while.
+    Unanswered(Mode),
+    /// The response has started. Its body may be endless.
+    Answered,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Served,
+    /// The worker handed it back unasked, and would do so again: other workers are preferred for a while.
+    Declined,
+    /// The worker handed it back when asked to, because it had been queued there: the app is slower than
+    /// estimated.
+    Recalled,
+    /// The client left, or it was never sent: this says nothing about the worker.
+    Cancelled,
+}
+
+impl<L: Clone> Lease<L> {
+    pub(super) fn new(pool: Arc<Pool<L>>, member: &Member<L>, mode: Mode, link: L, granted: Instant) -> Self {
+        let slot = if member.in_flight < member.capacity { Slot::Free } else { Slot::Queued };
+        let (phase, ending) = (Phase::Unanswered(mode), Ending::Cancelled);
+        Self { pool, instance: member.instance, granted, slot, phase, ending, link }
+    }
+
+    /// Marks the exchange as sent to the worker.
+    pub(crate) fn sent(&mut self) {
+        self.ending = Ending::Served;
+    }
+
+    /// The requesting shard's link to the worker.
+    pub(crate) fn link(&self) -> &L {
+        &self.link
+    }
+
+    pub(super) fn instance(&self) -> u64 {
+        self.instance
+    }
+
+    /// When the lease was granted.
+    pub(crate) fn granted(&self) -> Instant {
+        self.granted
+    }
+
+    /// Whether the exchange starts at once at the worker.
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Whether the exchange has been queued at the worker for too long, assuming that it still is.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        now > self.granted + pace::MAX_WAIT
+    }
+
+    /// Whether the worker has made no progress for too long.
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+        let state = self.pool.state.lock();
+        let member = state.members.iter().find(|it| it.instance == self.instance);
+        member.is_some_and(|it| it.is_stalled(state.pace, now))
+    }
+
+    /// Whether this is an unanswered exclusive exchange, for which [`Self::expire_reservation`] must be called
+    /// regularly.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.phase == Phase::Unanswered(Mode::Exclusive)
+    }
+
+    /// Ends the reservation for this exclusive exchange if it has taken too long.
+    pub(crate) fn expire_reservation(&self) {
+        self.pool.expire_reservation();
+    }
+
+    /// Marks the response as started. Since its body may be endless, this exchange no longer excludes others,
+    /// and exclusive exchanges may share the worker with it.
+    pub(crate) fn response_started(&mut self) {
+        let Phase::Unanswered(mode) = mem::replace(&mut self.phase, Phase::Answered) else { return };
+        self.pool.change(|state| {
+            if let Some(member) = state.member(self.instance) {
+                member.answered += 1;
+            }
+            state.settled(self.instance, mode);
+        });
+    }
+
+    /// Releases the lease: the worker handed the exchange back unasked.
+    pub(crate) fn declined(self) {
+        self.end(Ending::Declined);
+    }
+
+    /// Releases the lease: the worker handed the exchange back when asked to, so that another worker serves
+    /// it.
+    pub(crate) fn recalled(self) {
+        self.end(Ending::Recalled);
+    }
+
+    /// Releases the lease: frontd no longer needs the exchange, or never sent it.
+    pub(crate) fn cancelled(self) {
+        self.end(Ending::Cancelled);
+    }
+
+    fn end(mut self, ending: Ending) {
+        self.ending = ending;
+    }
+}
+
+impl<L: Clone> Drop for Lease<L> {
+    fn drop(&mut self) {
+        let Self { instance, granted, phase, ending, .. } = *self;
+        self.pool.change(|state| {
+            let State { members, pace, .. } = state;
+            let Some(member) = members.iter_mut().find(|it| it.instance == instance) else { return };
+            match ending {
+                Ending::Served => pace.served(member.served(granted, Instant::now())),
+                Ending::Declined => member.avoid(Instant::now()),
+                Ending::Recalled => pace.recalled(),
+                Ending::Cancelled => {}
+            }
+            member.in_flight -= 1;
+            match phase {
+                Phase::Answered => member.answered -= 1,
+                Phase::Unanswered(mode) => state.settled(instance, mode),
+            }
+        });
+    }
+}
+
+/// A lease for a request that waited.
+pub(super) struct Grant<L: Clone> {
+    waiting: Waiting<L>,
+    lease: Lease<L>,
+}
+
+impl<L: Clone> Grant<L> {
+    pub(super) fn new(waiting: Waiting<L>, lease: Lease<L>) -> Self {
+        Self { waiting, lease }
+    }
+
+    /// Must be called without the pool's lock: if the receiver is gone, the lease is dropped here, which
+    /// takes the lock.
+    pub(super) fn deliver(self) {
+        let _taker_has_gone = self.waiting.reply.send(self.lease);
+    }
+}

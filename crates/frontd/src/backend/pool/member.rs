@@ -1,0 +1,136 @@
+//! One worker of an app, as the pool sees it.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::lease::Lease;
+use super::{Mode, Pool};
+use crate::backend::pace::Pace;
+
+/// How long a worker comes last after it has handed back a request for which it had a free thread, as far as
+/// this frontd knows: another frontd keeps it busy.
+const AVOID_TIME: Duration = Duration::from_secs(1);
+
+/// Maximum number of requests queued at one worker, regardless of its threads. A worker hands back what
+/// exceeds a thousand.
+pub(super) const MAX_QUEUED: usize = 512;
+
+#[derive(Debug)]
+pub(super) struct Member<L: Clone> {
+    pub(super) instance: u64,
+    pub(super) capacity: usize,
+    pub(super) in_flight: usize,
+    /// Those of `in_flight` whose response has started.
+    pub(super) answered: usize,
+    /// When an exchange last ended, or when an idle worker got one.
+    pub(super) progress: Instant,
+    /// Other workers are preferred until then.
+    pub(super) avoid_until: Instant,
+    /// A shard lost its link to the worker, and others may not have noticed yet: it gets no requests until it
+    /// is linked again.
+    lost: bool,
+    /// Indexed by shard.
+    links: Vec<Option<L>>,
+}
+
+impl<L: Clone> Member<L> {
+    pub(super) fn new(instance: u64, capacity: usize) -> Self {
+        let now = Instant::now();
+        let links = Vec::new();
+        Self {
+            instance,
+            capacity,
+            in_flight: 0,
+            answered: 0,
+            progress: now,
+            avoid_until: now,
+            lost: false,
+            links,
+        }
+    }
+
+    /// Adds a link, and returns the one that it replaces.
+    pub(super) fn link(&mut self, shard: usize, link: L) -> Option<L> {
+        self.lost = false;
+        self.links.resize_with(self.links.len().max(shard + 1), || None);
+        self.links[shard].replace(link)
+    }
+
+    pub(super) fn unlink(&mut self, shard: usize) -> Option<L> {
+        self.links.get_mut(shard).and_then(Option::take)
+    }
+
+    pub(super) fn lose(&mut self, shard: usize) -> Option<L> {
+        self.lost = true;
+        self.unlink(shard)
+    }
+
+    /// Whether the worker can take one more request: on a free thread, or in its queue unless it is stalled.
+    pub(super) fn has_room(&self, pace: Pace, now: Instant) -> bool {
+        let may_wait =
+            || self.in_flight < self.capacity + (self.capacity * pace.queue_depth()).min(MAX_QUEUED);
+        self.in_flight < self.capacity || may_wait() && !self.is_stalled(pace, now)
+    }
+
+    /// The number of exchanges whose response hasn't started.
+    pub(super) fn unanswered(&self) -> usize {
+        self.in_flight - self.answered
+    }
+
+    /// Whether the worker has a free thread and no unanswered request.
+    pub(super) fn has_exclusive_room(&self) -> bool {
+        self.unanswered() == 0 && self.in_flight < self.capacity
+    }
+
+    /// Whether the worker can get requests from `shard`.
+    pub(super) fn takes_from(&self, shard: usize) -> bool {
+        !self.lost && self.is_linked(shard)
+    }
+
+    /// Whether the worker can get requests from any shard.
+    pub(super) fn is_open(&self) -> bool {
+        !self.lost && self.takes_requests()
+    }
+
+    pub(super) fn is_linked(&self, shard: usize) -> bool {
+        self.links.get(shard).is_some_and(Option::is_some)
+    }
+
+    /// Whether any shard is linked to the worker.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.links.iter().any(Option::is_some)
+    }
+
+    pub(super) fn is_stalled(&self, pace: Pace, now: Instant) -> bool {
+        now > self.progress + pace.stall_limit()
+    }
+
+    /// Prefers other workers for a while, because this one handed back a request.
+    pub(super) fn avoid(&mut self, now: Instant) {
+        self.avoid_until = now + AVOID_TIME;
+    }
+
+    /// Records that an exchange ended. Returns how long a thread was busy with it.
+    pub(super) fn served(&mut self, granted: Instant, now: Instant) -> Duration {
+        let since = now - granted.max(mem::replace(&mut self.progress, now));
+        let threads = self.in_flight.min(self.capacity);
+        since.saturating_mul(u32::try_from(threads).unwrap_or(u32::MAX)).min(now - granted)
+    }
+
+    pub(super) fn lease(
+        &mut self,
+        pool: &Arc<Pool<L>>,
+        shard: usize,
+        mode: Mode,
+        now: Instant,
+    ) -> Option<Lease<L>> {
+        let link = self.links.get(shard)?.clone()?;
+        if self.in_flight == 0 {
+            self.progress = now;
+        }
+        let lease = Lease::new(Arc::clone(pool), self, mode, link, now);
+        self.in_flight += 1;
+        Some(lease)
+    }
+}

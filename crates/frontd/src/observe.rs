@@ -1,0 +1,4 @@
+//! What operators can see: metrics and log lines.
+
+pub(crate) mod log_limit;
+pub(crate) mod metrics;
