@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::head::HeadBuilder;
 use super::start_response::pair;
-use crate::inside;
+use crate::python::imperium;
 
 /// One object for all requests: the calling thread determines the request.
 #[pyclass(name = "EarlyHints", module = "imperium", frozen)]
@@ -23,7 +23,7 @@ impl EarlyHints {
             let (name, value) = pair(&header?)?;
             builder.header(name.to_str()?, value.to_str()?)?;
         }
-        let Some((exchange, driver)) = inside::this_request() else { return Ok(()) };
+        let Some((exchange, driver)) = imperium::this_request() else { return Ok(()) };
         let hints = runner::EarlyHints { id: exchange.id, headers: builder.build().headers };
         driver.wait(py, async {
             exchange.session.send(Message::EarlyHints(hints));

@@ -13,7 +13,7 @@ use super::cgi::{self, Target};
 use super::early_hints::EarlyHints;
 use super::file_wrapper::FileWrapper;
 use super::input::Input;
-use crate::live_spec::LiveSpec;
+use crate::executor::live_spec::LiveSpec;
 
 /// Common headers, whose variables are created once.
 const WELL_KNOWN: [&str; 42] = [

@@ -9,10 +9,10 @@ use pyo3::types::{PyBytes, PyList, PySlice};
 use tokio::sync::Mutex;
 
 use super::request_body::{RequestBody, Stop};
-use crate::body::ReadError;
-use crate::driver::Driver;
-use crate::exchange::Exchange;
-use crate::interrupt;
+use crate::link::body::ReadError;
+use crate::link::exchange::Exchange;
+use crate::python::driver::Driver;
+use crate::python::interrupt;
 
 /// The body of a request. A small one is in memory, others are fetched while they are read.
 #[pyclass(name = "Input", module = "imperium", frozen)]

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use pyo3::PyErr;
 
 use super::head::{self, Head};
-use crate::body::{Budget, Download, Overrun, Shortfall};
-use crate::deadline::TooLate;
-use crate::exchange::{ClientGone, Exchange};
-use crate::interrupt;
+use crate::link::body::{Budget, Download, Overrun, Shortfall};
+use crate::link::deadline::TooLate;
+use crate::link::exchange::{ClientGone, Exchange};
+use crate::python::interrupt;
 
 /// The largest body that is sent inline with its head, in bytes.
 pub(crate) const INLINE_LIMIT: usize = 256 << 10;
@@ -290,7 +290,7 @@ mod tests {
     use tokio::sync::mpsc::UnboundedReceiver;
 
     use super::*;
-    use crate::session::Session;
+    use crate::link::session::Session;
 
     fn reply(method: Method) -> (Reply, UnboundedReceiver<ServeResponse>) {
         let (session, outgoing) = Session::new(1, 0);

@@ -3,8 +3,8 @@
 use api::runner::Request;
 use bytes::Bytes;
 
-use crate::body::{ReadError, Upload};
-use crate::exchange::Exchange;
+use crate::link::body::{ReadError, Upload};
+use crate::link::exchange::Exchange;
 
 /// When seeking forward by at most this many bytes, the bytes in between are fetched and dropped. Otherwise,
 /// the body is requested again from there.
@@ -171,7 +171,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::session::Session;
+    use crate::link::session::Session;
 
     fn body(text: &'static str) -> (RequestBody, Exchange) {
         let (session, _outgoing) = Session::new(1, 0);

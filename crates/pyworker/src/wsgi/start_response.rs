@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::head::{Head, HeadBuilder, HeadError};
 use super::reply::{AgainError, Reply, ReplyError, Start};
-use crate::driver::Driver;
+use crate::python::driver::Driver;
 
 /// What the app calls to start its response.
 #[pyclass(name = "StartResponse", module = "imperium", frozen)]

@@ -1,0 +1,4 @@
+//! What calls the app.
+
+pub(crate) mod failure;
+pub(crate) mod live_spec;

@@ -1,0 +1,235 @@
+//! Keeps this worker attached to emperord as long as the process lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::worker::attach_request::Message;
+use api::worker::worker_service_client::WorkerServiceClient;
+use api::worker::{
+    AttachRequest, AttachResponse, Drained, Draining, Failed, Hello, Load, Ready, Spec, Stuck, Unwell,
+    attach_response,
+};
+use daemon::backoff::Backoff;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use super::memory::{self, PrivateMemory};
+use crate::executor::live_spec::LiveSpec;
+use crate::link::exchanges::Exchanges;
+use crate::python::log;
+
+/// How often the load is reported while it changes.
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How long emperord may take to close the stream after this worker has reported its end.
+const END_LIMIT: Duration = Duration::from_secs(1);
+
+/// The state of this worker that emperord has to know. The attachment reports what has changed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Life {
+    /// The generation that it runs.
+    pub(crate) generation: u64,
+    /// Set once it serves.
+    pub(crate) ready: Option<Ready>,
+    /// It was told to drain, and is draining.
+    pub(crate) draining: bool,
+    /// A request can't be ended: this worker has to be replaced.
+    pub(crate) is_stuck: bool,
+    /// All its threads are held by responses that nobody reads any more: it has to be replaced once another
+    /// worker is ready.
+    pub(crate) is_held: bool,
+    /// Why it isn't ready yet, although it has imported its app.
+    pub(crate) unwell: Option<String>,
+    /// Set once it is about to exit.
+    pub(crate) end: Option<End>,
+}
+
+/// Why this worker exits.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum End {
+    /// The app can't run.
+    Failed(Failed),
+    /// A drain is complete.
+    Drained,
+}
+
+/// A command of emperord.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Command {
+    /// Run this.
+    Run(Box<Spec>),
+    /// Accept nothing more, finish within that time, and exit.
+    Drain(Duration),
+    /// Exit now.
+    Stop(String),
+    /// The process of another worker has exited.
+    Ended(u32),
+}
+
+/// This worker's client of `WorkerService`.
+pub(crate) struct Attachment {
+    client: WorkerServiceClient<Channel>,
+    worker: String,
+    /// Distinguishes this process from others with the same name.
+    instance: u64,
+    life: watch::Receiver<Life>,
+    commands: mpsc::Sender<Command>,
+    exchanges: Arc<Exchanges>,
+    spec: Arc<LiveSpec>,
+    private_memory: PrivateMemory,
+}
+
+/// How a stream ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The connection to emperord was lost.
+    Lost,
+    /// emperord knows that this worker exits.
+    EndReported,
+}
+
+impl Attachment {
+    /// Creates the attachment of `worker`. It connects with `channel`, and reports `life` and the load of
+    /// `exchanges`.
+    pub(crate) fn new(
+        channel: Channel,
+        worker: &str,
+        life: watch::Receiver<Life>,
+        commands: mpsc::Sender<Command>,
+        exchanges: Arc<Exchanges>,
+        spec: Arc<LiveSpec>,
+    ) -> Self {
+        let client = WorkerServiceClient::new(channel);
+        let instance = fastrand::u64(1..);
+        let private_memory = PrivateMemory::default();
+        Self { client, worker: worker.to_owned(), instance, life, commands, exchanges, spec, private_memory }
+    }
+
+    /// Attaches, and reconnects when emperord was down, until it has reported this worker's end.
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        let mut attached = true;
+        loop {
+            match self.attach(&mut backoff, &mut attached).await {
+                Ok(Outcome::EndReported) => return,
+                Ok(Outcome::Lost) => log_away(&mut attached, "it ended the stream"),
+                Err(status) => log_away(&mut attached, status.message()),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// Handles one stream until it ends.
+    async fn attach(&mut self, backoff: &mut Backoff, attached: &mut bool) -> Result<Outcome, Status> {
+        let (requests, outgoing) = mpsc::channel(8);
+        let mut reported = self.life.borrow_and_update().clone();
+        // The hello message doesn't contain these.
+        (reported.end, reported.is_stuck, reported.is_held) = (None, false, false);
+        send(&requests, Message::Hello(self.hello(&reported))).await;
+        let mut answers = self.client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
+        backoff.reset();
+        if !std::mem::replace(attached, true) {
+            tracing::debug!("attached to emperord again");
+        }
+        let mut load_told = Load::default();
+        let mut ticks = interval(LOAD_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = self.life.borrow_and_update().clone();
+            report_changes(&requests, &reported, &now).await;
+            if now.end.is_some() {
+                break;
+            }
+            reported = now;
+            tokio::select! {
+                answer = answers.message() => match answer? {
+                    Some(answer) => self.handle(answer).await,
+                    None => return Ok(Outcome::Lost),
+                },
+                _gone = self.life.changed() => {}
+                _ = ticks.tick(), if reported.ready.is_some() => {
+                    log::tick();
+                    let load = self.load().await;
+                    if load != load_told {
+                        load_told = load;
+                        send(&requests, Message::Load(load)).await;
+                    }
+                }
+            }
+        }
+        drop(requests);
+        let ended = timeout(END_LIMIT, async { while let Ok(Some(_)) = answers.message().await {} });
+        let _overdue = ended.await;
+        Ok(Outcome::EndReported)
+    }
+
+    fn hello(&self, life: &Life) -> Hello {
+        Hello {
+            worker: self.worker.clone(),
+            pid: std::process::id(),
+            instance: self.instance,
+            generation: life.generation,
+            ready: life.ready.clone(),
+            draining: life.draining,
+        }
+    }
+
+    async fn load(&mut self) -> Load {
+        let work = self.exchanges.work();
+        let busy = u32::try_from(work.busy).unwrap_or(u32::MAX);
+        let memory = memory::resident();
+        let private_memory = self.private_memory.where_over(self.spec.recycle_memory(), memory).await;
+        Load { busy, requests: work.ended, memory, private_memory }
+    }
+
+    async fn handle(&self, answer: AttachResponse) {
+        let command = match answer.message {
+            Some(attach_response::Message::Spec(spec)) => Command::Run(Box::new(spec)),
+            Some(attach_response::Message::Drain(drain)) => {
+                Command::Drain(Duration::from_millis(drain.grace_milliseconds.into()))
+            }
+            Some(attach_response::Message::Stop(stop)) => Command::Stop(stop.reason),
+            Some(attach_response::Message::Ended(ended)) => Command::Ended(ended.pid),
+            // A command of a newer emperord, which this version doesn't know.
+            None => return,
+        };
+        let _ending = self.commands.send(command).await;
+    }
+}
+
+/// Sends what has changed in `now`.
+async fn report_changes(requests: &mpsc::Sender<AttachRequest>, reported: &Life, now: &Life) {
+    if let Some(message) = now.unwell.as_ref().filter(|_| now.unwell != reported.unwell) {
+        send(requests, Message::Unwell(Unwell { message: message.clone() })).await;
+    }
+    if let (None, Some(ready)) = (&reported.ready, &now.ready) {
+        send(requests, Message::Ready(ready.clone())).await;
+    }
+    if now.draining && !reported.draining {
+        send(requests, Message::Draining(Draining {})).await;
+    }
+    if now.is_stuck && !reported.is_stuck {
+        send(requests, Message::Stuck(Stuck { held: false })).await;
+    }
+    if now.is_held && !reported.is_held {
+        send(requests, Message::Stuck(Stuck { held: true })).await;
+    }
+    match &now.end {
+        Some(End::Failed(failed)) => send(requests, Message::Failed(failed.clone())).await,
+        Some(End::Drained) => send(requests, Message::Drained(Drained {})).await,
+        None => {}
+    }
+}
+
+async fn send(requests: &mpsc::Sender<AttachRequest>, message: Message) {
+    // A broken stream is noticed where its responses are read.
+    let _broken = requests.send(AttachRequest { message: Some(message) }).await;
+}
+
+fn log_away(attached: &mut bool, reason: &str) {
+    if std::mem::replace(attached, false) {
+        tracing::warn!(reason, "cannot reach emperord: continuing without it");
+    }
+}

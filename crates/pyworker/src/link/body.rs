@@ -1,0 +1,204 @@
+//! Request and response bodies that are sent over a call of their own, chunk by chunk.
+
+use api::runner::exchange_request::Message;
+use api::runner::serve_response;
+use api::runner::{ExchangeRequest, ExchangeResponse, NeedBody};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tonic::Streaming;
+
+use super::exchange::{ChunkSender, ClientGone, Exchange};
+
+/// The largest chunk of a response's body in one message, in bytes.
+pub(crate) const CHUNK_SIZE: usize = 64 << 10;
+
+/// Why the rest of a request's body can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The client has disconnected.
+    #[error("read the request body: {0}")]
+    Gone(#[from] ClientGone),
+    /// The body ended before its announced length.
+    #[error("read the request body: it was cut off with {0} bytes missing")]
+    Cut(u64),
+    /// The app wants to seek back, but the response has started.
+    #[error("read the request body: a large body can't seek back after the response has begun")]
+    NoWayBack,
+}
+
+/// A request's body. It is requested when the app first reads it, and received no faster than the app reads.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    /// Never locked. It makes the stream `Sync`, as Python objects have to be.
+    incoming: Option<Mutex<Box<Streaming<ExchangeRequest>>>>,
+    length: u64,
+    /// The offset of the next bytes in the body.
+    position: u64,
+}
+
+impl Upload {
+    /// A body of `length` bytes.
+    pub(crate) fn new(length: u64) -> Self {
+        Self { incoming: None, length, position: 0 }
+    }
+
+    /// The offset of the next bytes in the body.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Continues at `position`. What frontd has already sent of the rest is dropped.
+    pub(crate) fn seek(&mut self, position: u64) {
+        if position != self.position {
+            (self.position, self.incoming) = (position, None);
+        }
+    }
+
+    /// Returns the next bytes, never an empty chunk. `None` at the end of the body.
+    pub(crate) async fn next(&mut self, exchange: &Exchange) -> Result<Option<Bytes>, ReadError> {
+        while self.position < self.length {
+            // The rest may already have arrived before the client disconnected.
+            if exchange.is_gone() {
+                return Err(ClientGone.into());
+            }
+            let left = self.length - self.position;
+            let _waits = exchange.deadline.wait_for_client();
+            let stream = self.stream(exchange).await?;
+            let message = exchange.unless_gone(stream.message()).await?;
+            let Some(ExchangeRequest { message: Some(Message::Chunk(mut chunk)) }) = message.ok().flatten()
+            else {
+                return Err(ReadError::Cut(left));
+            };
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            self.position += chunk.len() as u64;
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn stream(&mut self, exchange: &Exchange) -> Result<&mut Streaming<ExchangeRequest>, ClientGone> {
+        let incoming = match self.incoming.take() {
+            Some(incoming) => incoming,
+            None => {
+                exchange.expect_call();
+                let need = NeedBody { id: exchange.id, offset: self.position };
+                exchange.session.send(serve_response::Message::NeedBody(need));
+                Mutex::new(exchange.incoming().await?)
+            }
+        };
+        Ok(self.incoming.insert(incoming).get_mut())
+    }
+}
+
+/// A response's body, limited to its `Content-Length`.
+#[derive(Debug)]
+pub(crate) struct Download {
+    outgoing: ChunkSender,
+    budget: Budget,
+}
+
+impl Download {
+    /// Waits for the call that carries the body.
+    pub(crate) async fn open(exchange: &Exchange, content_length: Option<u64>) -> Result<Self, ClientGone> {
+        Ok(Self { outgoing: exchange.outgoing().await?, budget: Budget::new(content_length) })
+    }
+
+    /// Sends one chunk of the body as soon as there is room. Returns how much of it exceeded the
+    /// `Content-Length`.
+    pub(crate) async fn send(
+        &mut self,
+        exchange: &Exchange,
+        mut piece: Bytes,
+    ) -> Result<Overrun, ClientGone> {
+        let overrun = self.budget.spend(&mut piece);
+        while !piece.is_empty() {
+            let chunk = piece.split_to(piece.len().min(CHUNK_SIZE));
+            let _waits = exchange.deadline.wait_for_client();
+            let sent = self.outgoing.send(ExchangeResponse { chunk });
+            if exchange.unless_gone(sent).await?.is_err() {
+                exchange.cancel();
+                return Err(ClientGone);
+            }
+        }
+        // Yield, so that this chunk is sent now: the app may take its time for the next one.
+        tokio::task::yield_now().await;
+        Ok(overrun)
+    }
+
+    /// Ends the body. Returns an error if it is incomplete.
+    pub(crate) fn finish(self, exchange: &Exchange) -> Result<(), Shortfall> {
+        match self.budget.shortfall() {
+            None => Ok(()),
+            Some(shortfall) => {
+                exchange.cut("the app sent less than its Content-Length");
+                Err(shortfall)
+            }
+        }
+    }
+}
+
+/// The rest of a `Content-Length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Budget(Option<u64>);
+
+/// Bytes that exceed the `Content-Length`, and aren't sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Overrun(pub(crate) usize);
+
+/// Bytes that the `Content-Length` promises, but that were never sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body of the response is {0} bytes shorter than its Content-Length")]
+pub(crate) struct Shortfall(u64);
+
+impl Budget {
+    /// Without a length, the body is unlimited.
+    pub(crate) fn new(content_length: Option<u64>) -> Self {
+        Self(content_length)
+    }
+
+    /// Truncates `piece` to what is left.
+    pub(crate) fn spend(&mut self, piece: &mut Bytes) -> Overrun {
+        let Some(left) = &mut self.0 else { return Overrun(0) };
+        let beyond = piece.len().saturating_sub(usize::try_from(*left).unwrap_or(usize::MAX));
+        piece.truncate(piece.len() - beyond);
+        *left -= piece.len() as u64;
+        Overrun(beyond)
+    }
+
+    /// Returns how much is missing.
+    pub(crate) fn shortfall(self) -> Option<Shortfall> {
+        self.0.filter(|left| *left > 0).map(Shortfall)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_never_exceeds_its_content_length() {
+        for (length, pieces, sent, beyond, short) in [
+            (None, &["ab", "cd"][..], "abcd", 0, None),
+            (Some(4), &["ab", "cd"], "abcd", 0, None),
+            (Some(3), &["ab", "cd", "ef"], "abc", 3, None),
+            (Some(9), &["ab"], "ab", 0, Some(Shortfall(7))),
+            (Some(0), &["ab"], "", 2, None),
+            (Some(0), &[], "", 0, None),
+        ] {
+            let mut budget = Budget::new(length);
+            let (mut out, mut over) = (Vec::new(), 0);
+            for piece in pieces {
+                let mut piece = Bytes::from_static(piece.as_bytes());
+                over += budget.spend(&mut piece).0;
+                out.extend_from_slice(&piece);
+            }
+            assert_eq!(
+                (&*out, over, budget.shortfall()),
+                (sent.as_bytes(), beyond, short),
+                "{length:?} {pieces:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! All requests of this worker, from arrival to completion.
+
+mod look;
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+
+use api::runner::serve_response::Message;
+use api::runner::{Draining, Request};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::deadline::ThreadId;
+use super::exchange::Exchange;
+use super::session::Session;
+
+pub(crate) use self::look::Rest;
+
+/// The largest number of waiting requests. frontd sends only a few more than there is capacity; this limits
+/// one that misbehaves.
+const WAITING_LIMIT: usize = 1024;
+
+/// The requests of all sessions, in order of arrival.
+///
+/// ```text
+///   submit ──▶ waiting ──next──▶ started ──end──▶ done
+///     │           │                │
+///     │           │                └─ cancel, session lost: learns that the client has disconnected
+///     │           └─ recall, cancel, drain, waited too long: handed back; session lost: dropped
+///     └─ draining or full: handed back
+/// ```
+#[derive(Debug, Default)]
+pub(crate) struct Exchanges {
+    state: Mutex<State>,
+    /// Notified when a request waits, or when none will any more.
+    ready: Notify,
+    /// Notified when a session has ended.
+    left: Notify,
+    /// Notified when a request was started while the watcher slept.
+    occupied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: Vec<Arc<Session>>,
+    waiting: VecDeque<Waiting>,
+    begun: Vec<Arc<Exchange>>,
+    phase: Phase,
+    ended: u64,
+    /// The watcher of deadlines sleeps, and has to be woken by the next request.
+    watch_sleeps: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Serving,
+    Draining,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    session: Arc<Session>,
+    request: Request,
+    /// How many looks have seen it waiting.
+    looks: u8,
+}
+
+/// The worker's load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Requests that are running.
+    pub(crate) busy: usize,
+    /// Requests that have completed.
+    pub(crate) ended: u64,
+}
+
+/// Whether requests are waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Others {
+    None,
+    Wait,
+}
+
+/// A request that was started.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) exchange: Arc<Exchange>,
+}
+
+impl Begun {
+    pub(crate) fn request(&self) -> &Request {
+        &self.exchange.request
+    }
+}
+
+impl Exchanges {
+    /// A session was opened.
+    pub(crate) fn open(&self, session: &Arc<Session>) {
+        let mut state = self.state.lock();
+        state.sessions.push(Arc::clone(session));
+        if state.phase == Phase::Draining {
+            session.send(Message::Draining(Draining {}));
+        }
+    }
+
+    /// A request arrived.
+    pub(crate) fn submit(&self, session: &Arc<Session>, request: Request) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Draining || state.waiting.len() >= WAITING_LIMIT {
+            return session.hand_back(vec![request.id]);
+        }
+        state.waiting.push_back(Waiting { session: Arc::clone(session), request, looks: 0 });
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// frontd wants a request back, unless it was started.
+    pub(crate) fn recall(&self, session: &Session, id: u64) {
+        if self.state.lock().forget(session.stream, id) {
+            session.hand_back(vec![id]);
+        }
+    }
+
+    /// The client of a request has disconnected.
+    pub(crate) fn cancel(&self, session: &Session, id: u64) {
+        self.recall(session, id);
+        if let Some(exchange) = self.find(session.stream, id) {
+            exchange.cancel();
+        }
+    }
+
+    /// frontd sends nothing more on a session.
+    pub(crate) fn half_close(&self, stream: u64) {
+        self.state.lock().sessions.retain(|it| it.stream != stream);
+        self.left.notify_waiters();
+    }
+
+    /// A session broke. It may also have ended normally, and then no requests are left.
+    pub(crate) fn lose(&self, stream: u64) {
+        self.half_close(stream);
+        let mut state = self.state.lock();
+        state.waiting.retain(|it| it.session.stream != stream);
+        for lost in state.begun.iter().filter(|it| it.session.stream == stream) {
+            lost.cancel();
+        }
+    }
+
+    /// Finds a request that was started and hasn't ended.
+    pub(crate) fn find(&self, stream: u64, id: u64) -> Option<Arc<Exchange>> {
+        let state = self.state.lock();
+        state.begun.iter().find(|it| it.id == id && it.session.stream == stream).cloned()
+    }
+
+    /// Finds the request that a thread is running.
+    pub(crate) fn run_by(&self, thread: ThreadId) -> Option<Arc<Exchange>> {
+        let state = self.state.lock();
+        state.begun.iter().find(|it| it.deadline.runner() == Some(thread)).cloned()
+    }
+
+    /// Starts the next request, or waits for one. `None` once this worker drains.
+    pub(crate) async fn next(&self) -> Option<Begun> {
+        loop {
+            if let Some(begun) = self.begin() {
+                return Some(begun);
+            }
+            let mut ready = pin!(self.ready.notified());
+            ready.as_mut().enable();
+            if let Some(begun) = self.begin() {
+                return Some(begun);
+            }
+            if self.state.lock().phase == Phase::Draining {
+                return None;
+            }
+            ready.await;
+        }
+    }
+
+    fn begin(&self) -> Option<Begun> {
+        let mut state = self.state.lock();
+        let Waiting { session, request, .. } = state.waiting.pop_front()?;
+        if std::mem::take(&mut state.watch_sleeps) {
+            self.occupied.notify_one();
+        }
+        let exchange = Arc::new(Exchange::new(request, session));
+        state.begun.push(Arc::clone(&exchange));
+        Some(Begun { exchange })
+    }
+
+    /// Ends a request, which frees its capacity. Returns whether others are waiting.
+    pub(crate) fn end(&self, exchange: &Arc<Exchange>) -> Others {
+        exchange.end();
+        let mut state = self.state.lock();
+        state.begun.retain(|it| !Arc::ptr_eq(it, exchange));
+        state.ended += 1;
+        if state.waiting.is_empty() { Others::None } else { Others::Wait }
+    }
+
+    /// Accepts nothing more, and hands back all requests that weren't started.
+    pub(crate) fn drain(&self) {
+        let mut state = self.state.lock();
+        state.phase = Phase::Draining;
+        let waiting = std::mem::take(&mut state.waiting);
+        for session in &state.sessions {
+            session.send(Message::Draining(Draining {}));
+        }
+        for Waiting { session, request, .. } in waiting {
+            session.hand_back(vec![request.id]);
+        }
+        drop(state);
+        self.ready.notify_waiters();
+    }
+
+    /// Waits until every frontd has half-closed its sessions.
+    pub(crate) async fn all_half_closed(&self) {
+        loop {
+            let mut left = pin!(self.left.notified());
+            left.as_mut().enable();
+            if self.state.lock().sessions.is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Returns the current load.
+    pub(crate) fn work(&self) -> Work {
+        let state = self.state.lock();
+        Work { busy: state.begun.len(), ended: state.ended }
+    }
+}
+
+impl State {
+    fn forget(&mut self, stream: u64, id: u64) -> bool {
+        let at = self.waiting.iter().position(|it| it.request.id == id && it.session.stream == stream);
+        at.and_then(|at| self.waiting.remove(at)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests;

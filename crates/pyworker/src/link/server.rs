@@ -1,0 +1,158 @@
+//! Implements `RunnerService`: receives requests from frontd and carries their bodies.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use api::runner::runner_service_server::{RunnerService, RunnerServiceServer};
+use api::runner::serve_request::Message;
+use api::runner::serve_response;
+use api::runner::{ExchangeRequest, Open, ServeRequest, ServeResponse, Start, Welcome, exchange_request};
+use daemon::accept::{AcceptErrors, Acceptor};
+use futures_util::{Stream, stream};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::chunks::Chunks;
+use super::exchange::NotJoined;
+use super::exchanges::Exchanges;
+use super::peers::Peers;
+use super::session::Session;
+
+/// Flow-control window of a `Serve` or `Exchange` stream, in bytes. The rest of a body waits at frontd.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// So large that unread bodies never block other streams of their connection.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+const FRAME_SIZE: u32 = 1 << 18;
+/// The largest request with its inline body. frontd's limits are far lower.
+const MESSAGE_SIZE: usize = 2 << 20;
+
+/// Serves `peers` until the process exits.
+pub(crate) async fn serve(listener: UnixListener, peers: Peers, exchanges: Arc<Exchanges>, capacity: u32) {
+    let mut acceptor = Acceptor::new(listener, Arc::new(AcceptErrors::default()));
+    let accepted = stream::poll_fn(move |context| acceptor.poll_accept(context).map(Some));
+    let accepted = accepted.filter_map(move |it| peers.admit(it));
+    let service = RunnerServiceServer::new(Runner { exchanges, capacity })
+        .max_decoding_message_size(MESSAGE_SIZE)
+        .max_encoding_message_size(usize::MAX);
+    let served = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_SIZE)
+        .add_service(service)
+        .serve_with_incoming(accepted)
+        .await;
+    if let Err(error) = served {
+        tracing::error!(cause = &error as &dyn std::error::Error, "serve requests");
+    }
+}
+
+struct Runner {
+    exchanges: Arc<Exchanges>,
+    capacity: u32,
+}
+
+#[tonic::async_trait]
+impl RunnerService for Runner {
+    type ServeStream = Serve;
+    type ExchangeStream = Chunks;
+
+    async fn serve(&self, request: Request<Streaming<ServeRequest>>) -> Result<Response<Serve>, Status> {
+        let mut incoming = request.into_inner();
+        let Some(Message::Open(Open { stream, revision })) =
+            incoming.message().await?.and_then(|it| it.message)
+        else {
+            return Err(Status::invalid_argument("the first message of a Serve is Open"));
+        };
+        let (session, outgoing) = Session::new(stream, revision);
+        session.send(serve_response::Message::Welcome(Welcome { capacity: self.capacity }));
+        let session = Arc::new(session);
+        self.exchanges.open(&session);
+        let exchanges = Arc::clone(&self.exchanges);
+        Ok(Response::new(Serve { stream, incoming, outgoing, session: Some(session), exchanges }))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let mut incoming = request.into_inner();
+        let first = incoming.message().await?.and_then(|it| it.message);
+        let Some(exchange_request::Message::Start(Start { stream, id })) = first else {
+            return Err(Status::invalid_argument("the first message of an Exchange is Start"));
+        };
+        let over = || Status::not_found("the exchange has ended");
+        let exchange = self.exchanges.find(stream, id).ok_or_else(over)?;
+        let (sender, chunks) = Chunks::new(Arc::clone(&exchange));
+        exchange.join(incoming, sender).map_err(|refused| match refused {
+            NotJoined::Twice => Status::already_exists("the exchange has its call already"),
+            NotJoined::Over => over(),
+        })?;
+        Ok(Response::new(chunks))
+    }
+}
+
+/// Both directions of one `Serve` call in one task: it processes incoming messages whenever it is polled for
+/// outgoing ones.
+pub(crate) struct Serve {
+    stream: u64,
+    incoming: Streaming<ServeRequest>,
+    outgoing: mpsc::UnboundedReceiver<ServeResponse>,
+    /// Held while frontd may send. The stream ends once all exchanges have dropped it too.
+    session: Option<Arc<Session>>,
+    exchanges: Arc<Exchanges>,
+}
+
+impl Stream for Serve {
+    type Item = Result<ServeResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.take_in(context);
+        self.outgoing.poll_recv(context).map(|it| it.map(Ok))
+    }
+}
+
+impl Serve {
+    fn take_in(&mut self, context: &mut Context<'_>) {
+        while let Some(session) = &self.session {
+            match Pin::new(&mut self.incoming).poll_next(context) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(request))) => self.receive(session, request),
+                Poll::Ready(None) => self.close(Exchanges::half_close),
+                Poll::Ready(Some(Err(status))) => {
+                    tracing::debug!(reason = status.message(), "frontd disconnected");
+                    self.close(Exchanges::lose);
+                }
+            }
+        }
+    }
+
+    fn receive(&self, session: &Arc<Session>, request: ServeRequest) {
+        match request.message {
+            Some(Message::Request(request)) => self.exchanges.submit(session, request),
+            Some(Message::Cancel(cancel)) => self.exchanges.cancel(session, cancel.id),
+            Some(Message::Recall(recall)) => self.exchanges.recall(session, recall.id),
+            Some(Message::FileOpened(opened)) => {
+                if let Some(exchange) = self.exchanges.find(session.stream, opened.id) {
+                    exchange.file_opened();
+                }
+            }
+            // A second Open, or a message of a newer frontd. Ignored.
+            Some(Message::Open(_)) | None => {}
+        }
+    }
+
+    fn close(&mut self, how: fn(&Exchanges, u64)) {
+        how(&self.exchanges, self.stream);
+        self.session = None;
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        self.exchanges.lose(self.stream);
+    }
+}

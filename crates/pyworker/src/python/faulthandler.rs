@@ -1,0 +1,90 @@
+//! Gets Python stacks when Python code can't run: after a fatal signal, and while C code holds the GIL.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use rustix::fs::MemfdFlags;
+use tokio::sync::Mutex;
+
+use super::interrupt;
+use crate::link::deadline::ThreadId;
+
+/// How long a thread may take to handle a signal.
+pub(crate) const HANDLED_WITHIN: Duration = Duration::from_millis(100);
+const STDERR: i32 = 2;
+/// How much of a stack is read, in bytes. faulthandler writes at most a hundred frames.
+const STACK_LIMIT: usize = 64 << 10;
+
+/// Enables faulthandler, so that crashes in C code log Python stacks, unless the app has enabled it itself.
+pub(crate) fn enable(py: Python<'_>) -> PyResult<()> {
+    let module = py.import("faulthandler")?;
+    if !module.call_method0("is_enabled")?.extract::<bool>()? {
+        module.call_method1("enable", (STDERR,))?;
+    }
+    Ok(())
+}
+
+/// Which stacks to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// Only that of the signalled thread.
+    Asked,
+    All,
+}
+
+/// A pending request for a stack.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    before: u64,
+}
+
+/// Writes Python stacks into memory, from a signal handler.
+#[derive(Debug)]
+pub(crate) struct Dump {
+    file: File,
+    signal: i32,
+    /// Held while a thread writes, so that two stacks don't mix.
+    turn: Mutex<()>,
+}
+
+impl Dump {
+    /// Installs the signal handler, replacing that of an earlier `Dump`. Call this on the main thread.
+    pub(crate) fn install(py: Python<'_>, threads: Threads) -> PyResult<Self> {
+        let signal: i32 = py.import("_signal")?.getattr("SIGRTMAX")?.extract::<i32>()? - 2;
+        let file = rustix::fs::memfd_create("stack", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
+        let file = File::from(file);
+        let options = PyDict::new(py);
+        options.set_item("file", file.as_raw_fd())?;
+        options.set_item("all_threads", threads == Threads::All)?;
+        py.import("faulthandler")?.call_method("register", (signal,), Some(&options))?;
+        Ok(Self { file, signal, turn: Mutex::default() })
+    }
+
+    /// Returns the stack of a thread as faulthandler formats it. Handles one thread at a time.
+    pub(crate) async fn of(&self, thread: ThreadId) -> String {
+        let _turn = self.turn.lock().await;
+        let asked = self.ask(thread);
+        tokio::time::sleep(HANDLED_WITHIN).await;
+        self.answer(&asked)
+    }
+
+    /// Has a thread write its stack, which takes at most `HANDLED_WITHIN`.
+    pub(crate) fn ask(&self, thread: ThreadId) -> Asked {
+        let before = self.file.metadata().map_or(0, |it| it.len());
+        interrupt::signal(thread, self.signal);
+        Asked { before }
+    }
+
+    /// Returns what was written since `asked`.
+    pub(crate) fn answer(&self, asked: &Asked) -> String {
+        let mut stack = vec![0; STACK_LIMIT];
+        match self.file.read_at(&mut stack, asked.before) {
+            Ok(length) if length > 0 => String::from_utf8_lossy(&stack[..length]).trim_end().to_owned(),
+            _ => "its stack cannot be read: it does not handle signals".to_owned(),
+        }
+    }
+}
