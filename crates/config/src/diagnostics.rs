@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
-use crate::source::Source;
-
 /// All problems of one file, in the order of its lines. Never empty.
 ///
 /// Displayed as one line each: ``/etc/…/blog.toml:5:1: unknown key `wokers`: did you mean `workers`?``
@@ -24,12 +22,17 @@ pub struct Problem {
     wrong: Wrong,
 }
 
+/// Where a problem is.
 #[derive(Clone, Debug)]
-struct Location {
-    source: Arc<NamedSource<String>>,
-    span: Range<usize>,
-    line: usize,
-    column: usize,
+pub(crate) struct Location {
+    /// The text to show.
+    pub(crate) source: Arc<NamedSource<String>>,
+    /// In bytes.
+    pub(crate) span: Range<usize>,
+    /// From 1.
+    pub(crate) line: usize,
+    /// In characters, from 1.
+    pub(crate) column: usize,
 }
 
 /// What is wrong and how to fix it, without the location.
@@ -93,15 +96,8 @@ impl Problem {
         Self { path: path.to_owned(), location: None, wrong: Wrong::new(message) }
     }
 
-    pub(crate) fn at(
-        source: &Source,
-        shown: &Arc<NamedSource<String>>,
-        span: Range<usize>,
-        wrong: Wrong,
-    ) -> Self {
-        let (line, column) = source.position(span.start);
-        let location = Location { source: Arc::clone(shown), span, line, column };
-        Self { path: source.path.clone(), location: Some(location), wrong }
+    pub(crate) fn at(path: &Path, location: Location, wrong: Wrong) -> Self {
+        Self { path: path.to_owned(), location: Some(location), wrong }
     }
 
     /// The file.

@@ -73,7 +73,7 @@ impl Document {
                     true => syntax::explain_secret(&error),
                     false => syntax::explain(&error, &source.text),
                 };
-                Err(Problem::at(&source, &shown(&secrets), secrets.narrowed(span), wrong).into())
+                Err(source.problem(&shown(&secrets), secrets.narrowed(span), wrong).into())
             }
         }
     }
@@ -224,7 +224,7 @@ impl Document {
         let reported = |problem: &Problem| !span.is_empty() && problem.start() == span.start;
         if self.problems.len() < MAX_PROBLEMS && !self.problems.iter().any(reported) {
             let span = self.secrets.narrowed(span);
-            self.problems.push(Problem::at(&self.source, &self.shown, span, wrong));
+            self.problems.push(self.source.problem(&self.shown, span, wrong));
         }
         None
     }

@@ -2,9 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::diagnostics::{Diagnostics, Problem};
+use miette::NamedSource;
+
+use crate::diagnostics::{Diagnostics, Location, Problem, Wrong};
 
 /// Maximum size of a file, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -42,8 +46,19 @@ impl Source {
         }
     }
 
+    /// A problem of a part of the text, with the line that `shown` has for it.
+    pub(crate) fn problem(
+        &self,
+        shown: &Arc<NamedSource<String>>,
+        span: Range<usize>,
+        wrong: Wrong,
+    ) -> Problem {
+        let (line, column) = self.position(span.start);
+        Problem::at(&self.path, Location { source: Arc::clone(shown), span, line, column }, wrong)
+    }
+
     /// The line and column of a byte offset, both starting at 1. Columns count characters.
-    pub(crate) fn position(&self, byte: usize) -> (usize, usize) {
+    fn position(&self, byte: usize) -> (usize, usize) {
         let before = self.text[..self.text.floor_char_boundary(byte)].trim_start_matches(BYTE_ORDER_MARK);
         let line = before.rsplit('\n').next().unwrap_or_default();
         (before.matches('\n').count() + 1, line.chars().count() + 1)

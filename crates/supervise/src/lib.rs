@@ -16,12 +16,9 @@
 mod backoff;
 mod event;
 mod memory_floor;
-mod plan;
 mod recycle;
 mod start_queue;
 mod supervisor;
-mod trust;
-mod view;
 mod worker;
 
 #[cfg(test)]
@@ -30,6 +27,5 @@ mod tests;
 pub use event::{Action, Adoption, DrainCause, Event, Exit, KillCause, Limits, StartFailure, TerminateCause};
 pub use recycle::{Recycle, RecycleCause, Usage};
 pub use start_queue::{Running, StartQueue};
-pub use supervisor::Supervisor;
-pub use view::{Abandoned, Demand, Outlook, Phase, Progress};
+pub use supervisor::{Abandoned, Demand, Outlook, Phase, Progress, Supervisor};
 pub use worker::{Stage, Worker};

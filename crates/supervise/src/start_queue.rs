@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::view::Demand;
+use crate::supervisor::Demand;
 
 /// Schedules the starts of all apps.
 ///

@@ -1,15 +1,20 @@
 //! The state of one app's workers, and the effect of each event.
 
+mod plan;
+mod trust;
+mod view;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 use crate::event::{Action, Adoption, DrainCause, Event, Exit, Limits, StartFailure};
 use crate::memory_floor::MemoryFloor;
-use crate::plan;
 use crate::recycle::{RecycleCause, Usage};
-use crate::trust::Trust;
 use crate::worker::{Stage, Worker};
+use trust::Trust;
+
+pub use view::{Abandoned, Demand, Outlook, Phase, Progress};
 
 /// How long an adopted worker may take to attach.
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
@@ -20,28 +25,28 @@ const ATTACH_AGAIN_WITHIN: Duration = Duration::from_secs(5);
 /// The workers of one app.
 #[derive(Debug, Clone)]
 pub struct Supervisor {
-    pub(crate) want: Want,
-    pub(crate) generation: u64,
-    pub(crate) limits: Limits,
-    pub(crate) trust: Trust,
+    want: Want,
+    generation: u64,
+    limits: Limits,
+    trust: Trust,
     /// The newest generation that had a ready worker.
-    pub(crate) proven: Option<u64>,
+    proven: Option<u64>,
     /// The delay before the next missing worker is started.
-    pub(crate) backoff: Backoff,
+    backoff: Backoff,
     /// The delay before an abandoned generation is retried.
-    pub(crate) trial: Backoff,
+    trial: Backoff,
     /// Only an edit can help the current generation.
-    pub(crate) needs_edit: bool,
+    needs_edit: bool,
     /// The last start failed for a reason that won't go away soon, and no worker has served since.
-    pub(crate) refusing: bool,
-    pub(crate) memory_floor: MemoryFloor,
-    pub(crate) workers: BTreeMap<u16, Worker>,
-    pub(crate) start_failures: u64,
+    refusing: bool,
+    memory_floor: MemoryFloor,
+    workers: BTreeMap<u16, Worker>,
+    start_failures: u64,
 }
 
 /// The wanted number of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Want {
+enum Want {
     /// Not known yet: adopted workers are left alone.
     Unknown,
     Workers(u16),
@@ -78,9 +83,9 @@ impl Supervisor {
         self.apply(event, now, &mut actions);
         self.expire(now, &mut actions);
         self.check_due(now);
-        plan::reconcile(self, now, &mut actions);
+        self.reconcile(now, &mut actions);
         if event == Event::MayStart {
-            plan::start_one(self, now, &mut actions);
+            self.start_one(now, &mut actions);
         }
         if self.published() != before {
             actions.insert(0, Action::Publish);

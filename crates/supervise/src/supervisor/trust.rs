@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
+use super::Supervisor;
 use crate::backoff::Backoff;
 use crate::event::{Action, StartFailure, TerminateCause};
-use crate::plan;
-use crate::supervisor::Supervisor;
 use crate::worker::Worker;
 
 /// Whether the current generation is able to start.
@@ -22,7 +21,7 @@ use crate::worker::Worker;
 ///  Doubted, GivenUp                the app's files have changed                   Shaken
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
+pub(super) enum Trust {
     /// None of its workers has become ready or failed.
     Untried,
     /// One of its workers became ready.
@@ -53,7 +52,7 @@ impl Supervisor {
         self.needs_edit
     }
 
-    pub(crate) fn new_generation(&mut self, generation: u64) {
+    pub(super) fn new_generation(&mut self, generation: u64) {
         self.generation = generation;
         self.backoff = Backoff::default();
         self.trial = Backoff::default();
@@ -63,20 +62,20 @@ impl Supervisor {
         self.trust = if works { Trust::Proven } else { Trust::Untried };
     }
 
-    pub(crate) fn proved(&mut self, generation: u64, now: Instant) {
+    pub(super) fn proved(&mut self, generation: u64, now: Instant) {
         self.refusing = false;
         self.proven = self.proven.max(Some(generation));
         if generation == self.generation {
             self.trust = Trust::Proven;
             self.needs_edit = false;
         }
-        if generation == plan::filling(self) {
+        if generation == self.filling() {
             self.backoff.succeeded(now);
         }
     }
 
     /// The app's files have changed: retries at once, with one process at first.
-    pub(crate) fn sources_changed(&mut self) {
+    pub(super) fn sources_changed(&mut self) {
         self.needs_edit = false;
         self.backoff = Backoff::default();
         self.trial = Backoff::default();
@@ -86,7 +85,7 @@ impl Supervisor {
     }
 
     /// A worker didn't become ready. The consequences depend on whether others serve.
-    pub(crate) fn start_failed(
+    pub(super) fn start_failed(
         &mut self,
         generation: u64,
         failure: StartFailure,
@@ -99,7 +98,7 @@ impl Supervisor {
             wait(&mut self.backoff, failure, now);
         }
         let none_is_left = !self.workers.values().any(|it| it.is_ready() || it.is_starting());
-        let is_expected_soon = failure.may_pass_soon() || plan::filling(self) != generation;
+        let is_expected_soon = failure.may_pass_soon() || self.filling() != generation;
         self.refusing |= none_is_left && !is_expected_soon;
     }
 

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::trust::Trust;
+use super::{Supervisor, Want};
 use crate::event::Limits;
-use crate::plan;
-use crate::supervisor::{Supervisor, Want};
-use crate::trust::Trust;
 use crate::worker::Worker;
 
 /// The overall state of an app.
@@ -75,7 +74,7 @@ impl Supervisor {
             Want::Unknown => 0,
             Want::Workers(wanted) => wanted,
         };
-        let waiting = self.backoff.is_waiting(now) && plan::missing(self, usize::from(wanted)) > 0;
+        let waiting = self.backoff.is_waiting(now) && self.missing(usize::from(wanted)) > 0;
         let serving = self.workers.values().any(Worker::is_ready);
         match self.trust {
             Trust::GivenUp if !serving => Phase::Failed,
@@ -133,7 +132,7 @@ impl Supervisor {
     /// Returns the process that should be started now. It waits for [`crate::Event::MayStart`].
     #[must_use]
     pub fn demand(&self, now: Instant) -> Option<Demand> {
-        let generation = plan::next_start(self, now)?;
+        let generation = self.next_start(now)?;
         let has_failed = match self.trust {
             Trust::Untried | Trust::Proven => false,
             Trust::Abandoned => generation == self.generation,
@@ -166,7 +165,7 @@ impl Supervisor {
             missing: if has_failed { wanted.saturating_sub(ready) } else { 0 },
             next_start: self.backoff_end().filter(|it| *it > now).map(|it| it - now),
             abandoned: (self.trust == Trust::Abandoned).then_some(Abandoned {
-                serving: plan::filling(self),
+                serving: self.filling(),
                 next_trial: self.trial_end().filter(|it| *it > now).map(|it| it - now),
             }),
         }
@@ -230,21 +229,21 @@ impl Supervisor {
 
     fn backoff_end(&self) -> Option<Instant> {
         let Want::Workers(wanted) = self.want else { return None };
-        self.backoff.until().filter(|_| plan::missing(self, usize::from(wanted)) > 0)
+        self.backoff.until().filter(|_| self.missing(usize::from(wanted)) > 0)
     }
 
     fn trial_end(&self) -> Option<Instant> {
         let Want::Workers(_) = self.want else { return None };
-        let is_due = plan::trial(self).is_some() && !plan::has_trial(self) && !self.needs_edit;
+        let is_due = self.trial().is_some() && !self.has_trial() && !self.needs_edit;
         self.trial.until().filter(|_| is_due)
     }
 
-    pub(crate) fn has_older_ready(&self) -> bool {
+    pub(super) fn has_older_ready(&self) -> bool {
         self.workers.values().any(|it| it.is_ready() && it.generation < self.generation)
     }
 
     /// The state that is visible in the routing table.
-    pub(crate) fn published(&self) -> (Vec<u16>, bool) {
+    pub(super) fn published(&self) -> (Vec<u16>, bool) {
         (self.ready().collect(), self.is_failed())
     }
 }
