@@ -1,9 +1,11 @@
 //! Serves one client connection: TLS if the port expects it, then HTTP/1.1 or HTTP/2.
 
-pub(crate) mod head_guard;
+mod cuttable;
+mod head_guard;
+mod hinted;
 mod http2_frames;
 mod resets;
-pub(crate) mod send_timeout;
+mod send_timeout;
 pub(crate) mod tls;
 
 use std::convert::Infallible;
@@ -26,16 +28,17 @@ use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use self::head_guard::{HeadGuard, HeadLimits, Refusal};
+use self::cuttable::Cuttable;
+use self::head_guard::{HeadGuard, HeadLimits};
+use self::hinted::Hinted;
 use self::resets::{Guarded, Resets};
 use self::send_timeout::{End, SendTimeout, Watch};
-use crate::body::cut::Cuttable;
 use crate::limits::clients::Share;
 use crate::listen::shard::Shard;
 use crate::observe::log_limit::LogLimit;
 use crate::service;
 use crate::visit::client::{Client, Transport};
-use crate::visit::early_hints::Hinted;
+use crate::visit::refusal::Refusal;
 
 /// Concurrent streams per HTTP/2 connection.
 const STREAMS: u32 = 128;

@@ -17,7 +17,6 @@ use crate::action::reply::{self, Details, Reply, RequestInfo, Site};
 use crate::backend::served_by::ServedBy;
 use crate::body::Body;
 use crate::body::request::RequestBody;
-use crate::connection::head_guard::Violation;
 use crate::listen::shard::Shard;
 use crate::mode::Mode;
 use crate::observe::log_limit::LogLimit;
@@ -26,6 +25,7 @@ use crate::visit::authority::Authority;
 use crate::visit::client::Client;
 use crate::visit::request_id::RequestId;
 use crate::visit::url_path::{self, TooLong};
+use crate::visit::violation::Violation;
 use crate::yield_before_park;
 
 /// Bytes of responses that a connection may hold in memory regardless of the limits.
@@ -132,7 +132,7 @@ async fn route(
     let routed = match Authority::of(head) {
         _ if let Some(reply) = check_fields(shard, head) => Err(reply),
         _ if head.method == Method::CONNECT => Err(Reply::NoTunnel),
-        Err(reply) => Err(reply),
+        Err(error) => Err(error.into()),
         Ok(_) if head.method == Method::OPTIONS && path == "*" => return reply::options(),
         Ok(authority) => match find_app(shard, &authority, path).await {
             Ok(app) => Ok((authority, app)),

@@ -1,7 +1,6 @@
 //! Serves static files from one folder: GET and HEAD, conditional requests and ranges, never a path outside
 //! of it.
 
-mod body;
 mod cache;
 mod conditional;
 mod mounts;
@@ -22,7 +21,6 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use parking_lot::Mutex;
 
-pub(crate) use body::FileBody;
 use cache::{Cached, FolderId};
 use conditional::Decision;
 use open::Target;
@@ -30,6 +28,7 @@ pub(crate) use open::{OpenError, Symlinks};
 use path::{FilePath, Names};
 use representation::Representation;
 
+use crate::body::file::FileBody;
 use crate::disk::Disk;
 use crate::limits::quota::Quota;
 use crate::observe::log_limit::LogLimit;

@@ -12,7 +12,8 @@ use http::header::ALLOW;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
-use crate::connection::head_guard::Violation;
+use crate::visit::authority::AuthorityError;
+use crate::visit::violation::Violation;
 pub(crate) use failure::Failure;
 use page::Page;
 pub(crate) use page::{Details, RequestInfo, Site};
@@ -56,6 +57,15 @@ pub(crate) enum Reply {
     AppFailed,
     /// The app took longer than `timeouts.request`.
     AppTimeout,
+}
+
+impl From<AuthorityError> for Reply {
+    fn from(error: AuthorityError) -> Self {
+        match error {
+            AuthorityError::Invalid => Self::BadHost,
+            AuthorityError::Mismatch => Self::HostMismatch,
+        }
+    }
 }
 
 impl Reply {

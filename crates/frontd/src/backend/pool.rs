@@ -10,19 +10,21 @@ mod queue;
 mod upload;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-pub(crate) use self::dispatch::EXCLUSIVE_TICK;
 use self::dispatch::Reservation;
-use self::lease::Grant;
 pub(crate) use self::lease::Lease;
 use self::member::Member;
 pub(crate) use self::queue::Attempts;
-use self::queue::{Queue, Wait};
+use self::queue::{Grant, Queue, Wait};
 use self::upload::Uploads;
-use crate::backend::pace::Pace;
+use super::pace::Pace;
+use crate::observe::metrics::PoolStats;
+
+/// How often an overdue reservation is checked for if nothing else happens in the pool.
+pub(crate) const EXCLUSIVE_TICK: Duration = Duration::from_millis(250);
 
 /// The workers of one app, their load, and the requests that wait for one.
 ///
@@ -91,15 +93,6 @@ pub(crate) enum Refused {
     HandedBack,
     #[error("the app has no worker and failed to start one")]
     Failed,
-}
-
-/// A snapshot of the pool, for metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct PoolStats {
-    pub(crate) workers: usize,
-    pub(crate) capacity: usize,
-    pub(crate) in_flight: usize,
-    pub(crate) waiting: usize,
 }
 
 impl<L: Clone> Pool<L> {
@@ -211,7 +204,7 @@ impl<L: Clone> Pool<L> {
 
     /// Makes the current reservation this much older.
     #[cfg(test)]
-    pub(crate) fn age_reservation(&self, time: std::time::Duration) {
+    pub(crate) fn age_reservation(&self, time: Duration) {
         self.state.lock().reservation.age(time);
     }
 

@@ -13,9 +13,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connection::send_timeout;
+use super::waiting;
 
 /// How a response is aborted.
 #[derive(Debug)]
@@ -36,6 +35,18 @@ impl Cutter {
 /// Asks a connection to end once it has written all its data.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectionCut(Arc<AtomicBool>);
+
+impl ConnectionCut {
+    /// Whether the connection is to end with its next flush.
+    pub(crate) fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether it was requested before.
+    fn request(&self) -> bool {
+        self.0.swap(true, Ordering::Relaxed)
+    }
+}
 
 /// The chunks of a response that aren't in HTTP/2 frames yet.
 #[derive(Debug, Default)]
@@ -115,7 +126,7 @@ where
                 Some(Err(error)) => {
                     self.error = Some(io::Error::other(error));
                     // From here on, the transfer waits for the client.
-                    send_timeout::wait_for_client();
+                    waiting::wait_for_client();
                 }
                 None => return Poll::Ready(None),
             }
@@ -124,7 +135,7 @@ where
             // hyper usually flushes after it has polled the body. The second time in one poll of the
             // connection, it does so only if it has something to write, so it is woken for another poll.
             Cutter::Connection(cut) => {
-                if !cut.0.swap(true, Ordering::Relaxed) {
+                if !cut.request() {
                     cx.waker().wake_by_ref();
                 }
                 return Poll::Pending;
@@ -140,139 +151,5 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// An I/O wrapper that can be asked to end the connection.
-#[derive(Debug)]
-pub(crate) struct Cuttable<IO> {
-    io: IO,
-    cut: ConnectionCut,
-}
-
-impl<IO> Cuttable<IO> {
-    pub(crate) fn new(io: IO, cut: ConnectionCut) -> Self {
-        Self { io, cut }
-    }
-}
-
-impl<IO: AsyncRead + Unpin> AsyncRead for Cuttable<IO> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Cuttable<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        match self.cut.0.load(Ordering::Relaxed) {
-            true => Poll::Ready(Err(io::Error::other("a response was aborted"))),
-            false => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::time::Duration;
-
-    use futures_util::{FutureExt as _, stream};
-    use http_body_util::{BodyExt as _, StreamBody};
-    use hyper::service::service_fn;
-    use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio_util::task::TaskTracker;
-
-    use super::*;
-
-    fn broken(cutter: Cutter) -> DelayedError<impl Body<Data = Bytes, Error = io::Error> + Unpin> {
-        let frames = [Ok(Frame::data(Bytes::from_static(b"last"))), Err(io::Error::other("it broke"))];
-        DelayedError::new(StreamBody::new(stream::iter(frames)), cutter)
-    }
-
-    #[test]
-    fn a_stream_is_reset_once_its_last_chunk_is_sent() {
-        let mut body = broken(Cutter::stream());
-        let piece = body.frame().now_or_never().unwrap().unwrap().unwrap().into_data().unwrap();
-        let rest = piece.slice(2..);
-        drop(piece);
-        assert!(body.frame().now_or_never().is_none(), "the chunk isn't sent yet");
-        assert_eq!(rest, "st");
-        drop(rest);
-        assert!(body.frame().now_or_never().unwrap().unwrap().is_err());
-    }
-
-    #[tokio::test]
-    async fn a_connection_ends_with_its_next_flush_after_all_data_is_written() {
-        let (near, mut far) = tokio::io::duplex(1024);
-        let cut = ConnectionCut::default();
-        let mut io = Cuttable::new(near, cut.clone());
-        let mut body = broken(Cutter::Connection(cut));
-        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        io.write_all(&piece).await.unwrap();
-        io.flush().await.unwrap();
-        assert!(body.frame().now_or_never().is_none());
-        io.write_all(b" words").await.unwrap();
-        assert!(io.flush().await.is_err());
-        drop(io);
-        let mut read = Vec::new();
-        far.read_to_end(&mut read).await.unwrap();
-        assert_eq!(read, b"last words");
-    }
-
-    /// hyper polls the body a second time in one poll, and doesn't flush after that unless there is something
-    /// to write.
-    #[tokio::test]
-    async fn a_connection_ends_if_the_error_comes_after_the_flush() {
-        let (near, mut far) = tokio::io::duplex(1024);
-        let cut = ConnectionCut::default();
-        let io = TokioIo::new(Cuttable::new(near, cut.clone()));
-        let service = service_fn(move |_| {
-            let mut polls = 0;
-            let frames = stream::poll_fn(move |_| {
-                polls += 1;
-                match polls {
-                    1 => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"last"))))),
-                    2 => Poll::Pending,
-                    _ => Poll::Ready(Some(Err(io::Error::other("it broke")))),
-                }
-            });
-            let body = DelayedError::new(StreamBody::new(frames), Cutter::Connection(cut.clone()));
-            async { Ok::<_, Infallible>(http::Response::new(body)) }
-        });
-        far.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
-        // On a separate task, so that the timer doesn't wake it.
-        let served = TaskTracker::new().spawn(connection);
-        let served = tokio::time::timeout(Duration::from_secs(10), served).await;
-        assert!(served.expect("nobody wakes the connection").unwrap().is_err());
-        let mut read = Vec::new();
-        far.read_to_end(&mut read).await.unwrap();
-        assert!(read.ends_with(b"4\r\nlast\r\n"), "{}", read.escape_ascii());
     }
 }

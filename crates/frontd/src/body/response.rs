@@ -9,14 +9,12 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::action::files::FileBody;
-use crate::body::cut::{Cutter, DelayedError};
-use crate::body::spool::SpoolReader;
-use crate::connection::send_timeout;
+use super::COUNTED;
+use super::cut::{Cutter, DelayedError};
+use super::file::FileBody;
+use super::spool::SpoolReader;
+use super::waiting;
 use crate::limits::quota::Quota;
-
-/// Smaller bodies aren't counted while they wait for the client, since it isn't worth the cost.
-pub(crate) const COUNTED: usize = 16 * 1024;
 
 /// Chunk size for hyper over HTTP/2: one frame.
 const FRAME: usize = 16 * 1024;
@@ -145,7 +143,7 @@ impl http_body::Body for Body {
             match source.poll(cx) {
                 Poll::Pending => {
                     if !source.is_cut() {
-                        send_timeout::wait_for_server();
+                        waiting::wait_for_server();
                     }
                     return Poll::Pending;
                 }
@@ -153,7 +151,7 @@ impl http_body::Body for Body {
                 Poll::Ready(end) => return Poll::Ready(end),
             }
         }
-        send_timeout::wait_for_client();
+        waiting::wait_for_client();
         Poll::Ready(Some(Ok(Frame::data(delivery.piece(rest, source.may_have_ended())))))
     }
 

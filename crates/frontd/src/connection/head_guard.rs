@@ -21,22 +21,19 @@ mod head;
 mod target;
 #[cfg(test)]
 mod tests;
-mod violation;
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use crate::observe::metrics::Metrics;
+use crate::visit::refusal::Refusal;
+use crate::visit::violation::Violation;
 use framing::{Followed, Framing, RefusedIn};
-pub(crate) use violation::Violation;
 
 /// What hyper reads instead of the rest of a refused body.
 ///
@@ -65,36 +62,6 @@ pub(crate) struct HeadLimits {
     pub(crate) time: Duration,
     /// The size of the request line and the headers, in bytes.
     pub(crate) bytes: usize,
-}
-
-/// Why the requests on a connection ended. Set by the guard, read by the service.
-#[derive(Clone, Debug)]
-pub(crate) struct Refusal {
-    violation: Arc<OnceLock<Violation>>,
-    metrics: Arc<Metrics>,
-}
-
-impl Refusal {
-    /// The state of a new connection.
-    pub(crate) fn none(metrics: Arc<Metrics>) -> Self {
-        Self { violation: Arc::default(), metrics }
-    }
-
-    /// The violation on this connection, if there was one: in the current request or in a later one.
-    pub(crate) fn violation(&self) -> Option<Violation> {
-        self.violation.get().copied()
-    }
-
-    /// The violation, if this request is the guard's replacement for an invalid one.
-    pub(crate) fn of<B>(&self, request: &Request<B>) -> Option<Violation> {
-        let violation = self.violation()?;
-        (request.uri() == "*" && request.method() != Method::OPTIONS).then_some(violation)
-    }
-
-    fn set(&self, violation: Violation) {
-        self.metrics.refused(violation.name());
-        let _is_the_first = self.violation.set(violation);
-    }
 }
 
 /// An I/O wrapper that checks what is read. Writes pass through.

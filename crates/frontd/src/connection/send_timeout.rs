@@ -5,11 +5,9 @@
 //! a task-local whom the exchange waits for: the server (app or disk), or the client, as soon as hyper has
 //! received data. A timer only runs while it is the client.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,7 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use crate::body::waiting::{self, WaitingFor};
 use crate::limits::quota::Quota;
+use crate::visit::client::Backlog;
 
 /// While response memory is full, a closed window is given this fraction of the timeout.
 const MEMORY_FULL_DIVISOR: u32 = 10;
@@ -29,10 +29,6 @@ const SOCKET_MEMORY_FULL_DIVISOR: u32 = 4;
 
 /// A stream that waits for its turn on a slow connection is given this many timeouts.
 const BACKLOG_FACTOR: u32 = 5;
-
-/// Whether the socket of a connection is full, shared with its streams.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Backlog(Arc<AtomicBool>);
 
 /// A connection that fails if its client reads nothing for too long.
 #[derive(Debug)]
@@ -56,14 +52,14 @@ impl SendTimeout {
     fn check<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             if self.since.take().is_some() {
-                self.backlog.0.store(false, Ordering::Relaxed);
+                self.backlog.set(false);
             }
             return written;
         }
         let short = self.timeout / SOCKET_MEMORY_FULL_DIVISOR;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(short)));
         let since = *self.since.get_or_insert_with(|| {
-            self.backlog.0.store(true, Ordering::Relaxed);
+            self.backlog.set(true);
             let now = Instant::now();
             timer.as_mut().reset(now + short);
             now
@@ -128,35 +124,6 @@ impl AsyncWrite for SendTimeout {
     }
 }
 
-/// Whom an exchange waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WaitingFor {
-    /// The app, the disk, or frontd.
-    Server,
-    /// The client, which has to open its window. The number counts the chunks since then.
-    Client(u32),
-}
-
-tokio::task_local! {
-    static WAITING_FOR: Cell<WaitingFor>;
-}
-
-/// Records that hyper has a chunk to send.
-pub(crate) fn wait_for_client() {
-    // Over HTTP/1.1, nothing is watched.
-    let _unwatched = WAITING_FOR.try_with(|it| {
-        it.set(match it.get() {
-            WaitingFor::Server => WaitingFor::Client(0),
-            WaitingFor::Client(pieces) => WaitingFor::Client(pieces.wrapping_add(1)),
-        });
-    });
-}
-
-/// Records that hyper waits for the next chunk of the response.
-pub(crate) fn wait_for_server() {
-    let _unwatched = WAITING_FOR.try_with(|it| it.set(WaitingFor::Server));
-}
-
 /// The send timeout for the streams of one HTTP/2 connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Watch {
@@ -182,11 +149,11 @@ impl Watch {
     ) -> impl Future<Output = End> {
         let (waiting_for, since, timer) = (WaitingFor::Server, Instant::now(), None);
         let watched = Watched { exchange, watch: self, is_memory_full, waiting_for, since, timer };
-        WAITING_FOR.scope(Cell::new(WaitingFor::Server), watched)
+        waiting::record(watched)
     }
 
     fn limit(&self, is_memory_full: impl Fn() -> bool) -> Duration {
-        match (is_memory_full(), self.backlog.0.load(Ordering::Relaxed)) {
+        match (is_memory_full(), self.backlog.is_full()) {
             (true, false) => self.timeout / MEMORY_FULL_DIVISOR,
             (false, true) => self.timeout * BACKLOG_FACTOR,
             _ => self.timeout,
@@ -219,7 +186,7 @@ impl<F: Future, S: Fn() -> bool> Future for Watched<F, S> {
         if this.exchange.poll(cx).is_ready() {
             return Poll::Ready(End::Done);
         }
-        let waiting_for = WAITING_FOR.with(Cell::get);
+        let waiting_for = waiting::current();
         let before = std::mem::replace(this.waiting_for, waiting_for);
         if waiting_for == WaitingFor::Server {
             return Poll::Pending;
@@ -253,6 +220,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::body::waiting::{wait_for_client, wait_for_server};
 
     const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -293,7 +261,7 @@ mod tests {
         };
         let watch = watch();
         assert!(stalled(&watch, true).await < TIMEOUT / 5);
-        watch.backlog.0.store(true, Ordering::Relaxed);
+        watch.backlog.set(true);
         let took = stalled(&watch, false).await;
         assert!((TIMEOUT * 5..TIMEOUT * 6).contains(&took), "{took:?}");
         let took = stalled(&watch, true).await;

@@ -84,7 +84,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let table = Arc::clone(&shared.tables.borrow());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], shared.metrics.render(&table))
+    ([(CONTENT_TYPE, kind)], shared.metrics.render(table.pools()))
 }
 
 #[cfg(test)]

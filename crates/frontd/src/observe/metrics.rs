@@ -12,8 +12,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::site::table::Table;
-
 type Labels = Vec<(&'static str, String)>;
 
 /// All metrics of this process.
@@ -49,6 +47,15 @@ struct Pools {
     capacity: Family<Labels, Gauge>,
     in_flight: Family<Labels, Gauge>,
     waiting: Family<Labels, Gauge>,
+}
+
+/// The state of one app's pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PoolStats {
+    pub(crate) workers: usize,
+    pub(crate) capacity: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) waiting: usize,
 }
 
 /// The counters of one app, so that a request needs no lookup.
@@ -154,9 +161,9 @@ impl Metrics {
         Arc::clone(&self.accepting)
     }
 
-    /// Renders all metrics, with the current state of the pools.
-    pub(crate) fn render(&self, table: &Table) -> String {
-        self.pools.read(table);
+    /// Renders all metrics. `pools` is the current state of each app's pool, by the app's name.
+    pub(crate) fn render<'a>(&self, pools: impl IntoIterator<Item = (&'a str, PoolStats)>) -> String {
+        self.pools.read(pools);
         self.accept_errors.inc_by(self.accepting.failed().saturating_sub(self.accept_errors.get()));
         self.dropped_lines.inner().store(daemon::output::dropped(), Ordering::Relaxed);
         let mut out = String::new();
@@ -166,13 +173,12 @@ impl Metrics {
 }
 
 impl Pools {
-    fn read(&self, table: &Table) {
+    fn read<'a>(&self, pools: impl IntoIterator<Item = (&'a str, PoolStats)>) {
         for gauge in [&self.workers, &self.capacity, &self.in_flight, &self.waiting] {
             gauge.clear();
         }
-        for app in table.apps() {
-            let labels = vec![("app", app.name().to_owned())];
-            let stats = app.pool().stats();
+        for (app, stats) in pools {
+            let labels = vec![("app", app.to_owned())];
             let set = |gauge: &Family<Labels, Gauge>, value: usize| {
                 gauge.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
             };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::action::files::{StaticFolder, Symlinks};
 use crate::backend::Link;
 use crate::backend::pool::{Admission, Pool};
-use crate::observe::metrics::{AppMetrics, Metrics};
+use crate::observe::metrics::{AppMetrics, Metrics, PoolStats};
 
 /// All routes. Each change creates a new table, which takes over the pools of the apps that remain.
 #[derive(Debug, Default)]
@@ -106,8 +106,14 @@ impl Table {
         self.known
     }
 
+    #[cfg(test)]
     pub(crate) fn apps(&self) -> &[Arc<App>] {
         &self.apps
+    }
+
+    /// The state of each app's pool, by the app's name.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = (&str, PoolStats)> {
+        self.apps.iter().map(|it| (it.name(), it.pool().stats()))
     }
 
     /// All workers, each with its app.

@@ -8,8 +8,6 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, Version};
 
-use crate::action::reply::Reply;
-
 /// The host and port of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Authority {
@@ -20,33 +18,43 @@ pub(crate) struct Authority {
     pub(crate) port: Option<u16>,
 }
 
+/// Why a request names no valid host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AuthorityError {
+    /// It is missing, repeated or malformed (RFC 9112, section 3.2).
+    #[error("the request doesn't name a valid host")]
+    Invalid,
+    /// HTTP/2 only: `Host` differs from `:authority` (RFC 9113, section 8.3.1).
+    #[error("the request names two different hosts")]
+    Mismatch,
+}
+
 impl Authority {
     /// Takes the authority from the request target, otherwise from `Host`.
     ///
     /// # Errors
     ///
-    /// Returns the reply to send if the authority is missing although the HTTP version requires it, or is
-    /// invalid.
-    pub(crate) fn of(head: &Parts) -> Result<Self, Reply> {
+    /// Returns an error if the authority is missing although the HTTP version requires it, or is invalid.
+    pub(crate) fn of(head: &Parts) -> Result<Self, AuthorityError> {
         let mut headers = head.headers.get_all(HOST).iter();
         let header = headers.next();
         if headers.next().is_some() {
             // Over HTTP/1.1, `head_guard` has already refused these.
-            return Err(Reply::BadHost);
+            return Err(AuthorityError::Invalid);
         }
         let text: Bytes = match (head.uri.authority(), header) {
             // Only CONNECT uses the authority form, `example.org` (RFC 9112, section 3.2.3).
-            (Some(_), _) if head.uri.path_and_query().is_none() => return Err(Reply::BadHost),
+            (Some(_), _) if head.uri.path_and_query().is_none() => return Err(AuthorityError::Invalid),
             (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
             (None, Some(value)) => Bytes::copy_from_slice(value.as_bytes()),
             (None, None) if head.version <= Version::HTTP_10 => Bytes::new(),
-            (None, None) => return Err(Reply::BadHost),
+            (None, None) => return Err(AuthorityError::Invalid),
         };
-        let authority = Self::parse(text).ok_or(Reply::BadHost)?;
+        let authority = Self::parse(text).ok_or(AuthorityError::Invalid)?;
         match header {
             // Over HTTP/1.1, an authority in the target overrides `Host` (RFC 9112, section 3.2.2).
             Some(header) if head.version == Version::HTTP_2 && !authority.is_of(head, header) => {
-                Err(Reply::HostMismatch)
+                Err(AuthorityError::Mismatch)
             }
             _ => Ok(authority),
         }

@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::runner::Connection;
 
+use super::early_hints::EarlyHints;
+use super::refusal::Refusal;
 use crate::body::cut::ConnectionCut;
-use crate::connection::head_guard::Refusal;
-use crate::connection::send_timeout::Backlog;
 use crate::limits::clients::Share;
 use crate::limits::quota::Quota;
-use crate::visit::early_hints::EarlyHints;
 
 /// The downstream end of a connection.
 #[derive(Debug)]
@@ -31,6 +31,20 @@ pub(crate) struct Client {
 pub(crate) enum Transport {
     Plain,
     Tls,
+}
+
+/// Whether the socket of a connection is full, shared with its streams.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Backlog(Arc<AtomicBool>);
+
+impl Backlog {
+    pub(crate) fn set(&self, is_full: bool) {
+        self.0.store(is_full, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Client {

@@ -10,7 +10,6 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::connection;
 use crate::listen::shard::testing;
-use crate::site::table::Table;
 use crate::visit::client::Transport;
 
 /// A shard that serves one app.
@@ -92,7 +91,7 @@ async fn a_path_that_becomes_too_long_reaches_no_app() {
         let head = format!("DELETE {origin}/x/./{percents} HTTP/1.1\r\nHost: blog.example\r\n\r\n");
         assert_eq!(served.answer(&head).await, "HTTP/1.1 414 URI Too Long");
     }
-    let counted = served.shard.metrics().render(&Table::default());
+    let counted = served.shard.metrics().render([]);
     assert!(counted.contains(r#"refused_total{reason="target_too_long"} 2"#), "{counted}");
 }
 

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use super::mounts;
 use super::path::FilePath;
+use crate::body::file::DiskFile;
 use crate::disk::{Disk, DiskError};
 
 /// What a path leads to.
@@ -37,35 +38,6 @@ pub(super) enum Target {
 pub(super) struct OpenFile {
     pub(super) file: Arc<DiskFile>,
     pub(super) stamp: Stamp,
-}
-
-/// A file that is read, and closed if necessary, on disk threads.
-#[derive(Debug)]
-pub(super) struct DiskFile {
-    file: Option<File>,
-    pub(super) disk: Disk,
-    /// Whether it was opened on a disk thread, so that further operations may block too.
-    waits: bool,
-}
-
-impl DiskFile {
-    /// The file, which exists until drop.
-    pub(super) fn get(&self) -> io::Result<&File> {
-        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    /// Whether operations on the file may block.
-    pub(super) fn waits(&self) -> bool {
-        self.waits
-    }
-}
-
-impl Drop for DiskFile {
-    fn drop(&mut self) {
-        if self.waits {
-            self.disk.close(self.file.take());
-        }
-    }
 }
 
 /// The state of a file. If it is unchanged, so is the content.
@@ -169,7 +141,7 @@ fn regular(file: File, disk: &Disk, blocking: Blocking) -> Result<Option<OpenFil
     if metadata.is_file() {
         let stamp = Stamp::new(&metadata);
         let waits = blocking == Blocking::Allowed;
-        let file = Arc::new(DiskFile { file: Some(file), disk: disk.clone(), waits });
+        let file = Arc::new(DiskFile::new(file, disk.clone(), waits));
         return Ok(Some(OpenFile { file, stamp }));
     }
     if metadata.is_dir() { Ok(None) } else { Err(Errno::NOENT) }

@@ -11,9 +11,9 @@ use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue};
 
-use super::body::{FileBody, read_cached};
 use super::conditional::Validators;
-use super::open::{DiskFile, OpenError, OpenFile, Stamp};
+use super::open::{OpenError, OpenFile, Stamp};
+use crate::body::file::{DiskFile, FileBody, read_cached};
 use crate::limits::quota::{Held, Quota};
 
 /// Maximum size of a file that is kept in memory, in bytes.

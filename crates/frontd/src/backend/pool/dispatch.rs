@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::lease::{Grant, Lease};
+use super::lease::Lease;
 use super::member::Member;
+use super::queue::Grant;
 use super::{Mode, Pool, State};
 
 /// How long each step of a reservation may take. Most requests are answered by then, and a request that kills
 /// its worker has mostly done so.
 pub(super) const RESERVATION_LIMIT: Duration = Duration::from_secs(1);
-
-/// How often an overdue reservation is checked for if nothing else happens in the pool.
-pub(crate) const EXCLUSIVE_TICK: Duration = Duration::from_millis(250);
 
 /// The one worker that is reserved for exclusive requests, so that they never occupy more of the app than
 /// that.

@@ -4,8 +4,6 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::member::Member;
-use super::queue::Waiting;
 use super::{Mode, Pool, Slot, State};
 use crate::backend::pace;
 
@@ -44,10 +42,16 @@ pub(super) enum Ending {
 }
 
 impl<L: Clone> Lease<L> {
-    pub(super) fn new(pool: Arc<Pool<L>>, member: &Member<L>, mode: Mode, link: L, granted: Instant) -> Self {
-        let slot = if member.in_flight < member.capacity { Slot::Free } else { Slot::Queued };
+    pub(super) fn new(
+        pool: Arc<Pool<L>>,
+        instance: u64,
+        slot: Slot,
+        mode: Mode,
+        link: L,
+        granted: Instant,
+    ) -> Self {
         let (phase, ending) = (Phase::Unanswered(mode), Ending::Cancelled);
-        Self { pool, instance: member.instance, granted, slot, phase, ending, link }
+        Self { pool, instance, granted, slot, phase, ending, link }
     }
 
     /// Marks the exchange as sent to the worker.
@@ -148,23 +152,5 @@ impl<L: Clone> Drop for Lease<L> {
                 Phase::Unanswered(mode) => state.settled(instance, mode),
             }
         });
-    }
-}
-
-/// A lease for a request that waited.
-pub(super) struct Grant<L: Clone> {
-    waiting: Waiting<L>,
-    lease: Lease<L>,
-}
-
-impl<L: Clone> Grant<L> {
-    pub(super) fn new(waiting: Waiting<L>, lease: Lease<L>) -> Self {
-        Self { waiting, lease }
-    }
-
-    /// Must be called without the pool's lock: if the receiver is gone, the lease is dropped here, which
-    /// takes the lock.
-    pub(super) fn deliver(self) {
-        let _taker_has_gone = self.waiting.reply.send(self.lease);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lease::Lease;
-use super::{Mode, Pool};
+use super::{Mode, Pool, Slot};
 use crate::backend::pace::Pace;
 
 /// How long a worker comes last after it has handed back a request for which it had a free thread, as far as
@@ -129,7 +129,8 @@ impl<L: Clone> Member<L> {
         if self.in_flight == 0 {
             self.progress = now;
         }
-        let lease = Lease::new(Arc::clone(pool), self, mode, link, now);
+        let slot = if self.in_flight < self.capacity { Slot::Free } else { Slot::Queued };
+        let lease = Lease::new(Arc::clone(pool), self.instance, slot, mode, link, now);
         self.in_flight += 1;
         Some(lease)
     }

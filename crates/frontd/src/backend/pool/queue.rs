@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::dispatch::EXCLUSIVE_TICK;
-use super::{Lease, Mode, Pool, Refused};
+use super::lease::Lease;
+use super::{EXCLUSIVE_TICK, Mode, Pool, Refused};
 
 /// A request that is handed back may be tried again for at least this long, even if the queue limit is
 /// shorter: with a limit of 0, no request is lost to a worker that ends.
@@ -220,5 +220,23 @@ impl<L: Clone> Wait<L> {
 impl<L: Clone> Drop for Wait<L> {
     fn drop(&mut self) {
         self.pool.change(|state| state.queue.leave(self.ticket));
+    }
+}
+
+/// A lease for a request that waited.
+pub(super) struct Grant<L: Clone> {
+    waiting: Waiting<L>,
+    lease: Lease<L>,
+}
+
+impl<L: Clone> Grant<L> {
+    pub(super) fn new(waiting: Waiting<L>, lease: Lease<L>) -> Self {
+        Self { waiting, lease }
+    }
+
+    /// Must be called without the pool's lock: if the receiver is gone, the lease is dropped here, which
+    /// takes the lock.
+    pub(super) fn deliver(self) {
+        let _taker_has_gone = self.waiting.reply.send(self.lease);
     }
 }

@@ -9,7 +9,7 @@ use memchr::memchr;
 
 pub(super) use super::head::Rewrite;
 use super::head::{self, Body, Head};
-use super::violation::Violation;
+use crate::visit::violation::Violation;
 
 /// Maximum number of bytes of chunk extensions and trailers in one body.
 const CHUNK_EXTRA_MAX: usize = 16 * 1024;

@@ -6,10 +6,7 @@
 use std::ops::Range;
 
 use super::target;
-use super::violation::Violation;
-
-/// Maximum number of header lines in a request: as many as hyper parses without an allocation.
-pub(super) const FIELDS_MAX: usize = 100;
+use crate::visit::violation::{FIELDS_MAX, Violation};
 
 /// Methods rarely exceed this many bytes.
 const METHOD_USUAL: usize = 32;

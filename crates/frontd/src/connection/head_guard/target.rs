@@ -6,7 +6,7 @@
 
 use http::Uri;
 
-use super::violation::Violation;
+use crate::visit::violation::Violation;
 
 /// Maximum length for hyper and the `http` crate, in bytes.
 const LENGTH_MAX: usize = u16::MAX as usize - 1;

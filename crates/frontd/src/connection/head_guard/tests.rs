@@ -11,9 +11,9 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use super::{HeadGuard, HeadLimits, Refusal};
+use super::{HeadGuard, HeadLimits};
 use crate::observe::metrics::Metrics;
-use crate::site::table::Table;
+use crate::visit::refusal::Refusal;
 
 const BEFORE: &str = "GET /before HTTP/1.1\r\nHost: a\r\n\r\n";
 const VICTIM: &str = "GET /victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -298,7 +298,7 @@ async fn violations_are_counted_and_heads_have_a_time_limit() {
     let mut read = vec![0; super::REFUSED_HEAD.len()];
     guarded.read_exact(&mut read).await.unwrap();
     assert_eq!(read, super::REFUSED_HEAD);
-    let text = metrics.render(&Table::default());
+    let text = metrics.render([]);
     assert!(text.contains("imperium_refused_total{reason=\"head_timeout\"} 1"), "{text}");
 }
 

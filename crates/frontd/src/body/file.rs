@@ -1,6 +1,7 @@
 //! The content of a file, from memory or from disk.
 
 use std::any::Any;
+use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -12,9 +13,8 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::open::DiskFile;
-use crate::body::COUNTED;
-use crate::disk::Job;
+use super::COUNTED;
+use crate::disk::{Disk, Job};
 use crate::limits::quota::Quota;
 
 /// Bytes per read.
@@ -48,6 +48,40 @@ struct DiskReader {
     reading: Option<Job<io::Result<BytesMut>>>,
 }
 
+/// A file that is read, and closed if necessary, on disk threads.
+#[derive(Debug)]
+pub(crate) struct DiskFile {
+    file: Option<File>,
+    pub(crate) disk: Disk,
+    /// Whether it was opened on a disk thread, so that further operations may block too.
+    waits: bool,
+}
+
+impl DiskFile {
+    /// `waits` says that it was opened on a thread of `disk`.
+    pub(crate) fn new(file: File, disk: Disk, waits: bool) -> Self {
+        Self { file: Some(file), disk, waits }
+    }
+
+    /// The file, which exists until drop.
+    pub(crate) fn get(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether operations on the file may block.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+}
+
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        if self.waits {
+            self.disk.close(self.file.take());
+        }
+    }
+}
+
 impl FileBody {
     /// Charges data in memory to `memory`: the whole of a small file, which may outlive its cache entry, and
     /// each block of a large one.
@@ -59,16 +93,16 @@ impl FileBody {
         }
     }
 
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::memory(Bytes::new())
     }
 
-    pub(super) fn memory(data: Bytes) -> Self {
+    pub(crate) fn memory(data: Bytes) -> Self {
         Self(Source::Memory(data))
     }
 
     /// A range of an open file. `kept` is dropped with the body.
-    pub(super) fn disk(file: Arc<DiskFile>, range: Range<u64>, kept: Arc<dyn Any + Send + Sync>) -> Self {
+    pub(crate) fn disk(file: Arc<DiskFile>, range: Range<u64>, kept: Arc<dyn Any + Send + Sync>) -> Self {
         let (memory, sent) = (None, Bytes::new());
         let reader = DiskReader { file, _kept: kept, left: range, memory, sent, reading: None };
         Self(Source::Disk(Box::new(reader)))
@@ -162,7 +196,7 @@ impl DiskReader {
 }
 
 /// Reads what is in the page cache. Fails with EAGAIN if that is nothing.
-pub(super) fn read_cached(file: &DiskFile, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+pub(crate) fn read_cached(file: &DiskFile, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
     let file = file.get().map_err(|_| Errno::BADF)?;
     preadv2(file, &mut [IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT)
 }

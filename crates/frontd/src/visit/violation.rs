@@ -2,7 +2,8 @@
 
 use http::StatusCode;
 
-use super::head::FIELDS_MAX;
+/// Maximum number of header lines in a request: as many as hyper parses without an allocation.
+pub(crate) const FIELDS_MAX: usize = 100;
 
 /// Why a request was refused. The text is sent to the client and logged, the name is used in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
