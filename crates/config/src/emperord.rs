@@ -30,6 +30,18 @@ pub struct EmperordConfig {
     pub concurrent_starts: usize,
     /// Whether the apps are run for development. Set by a command-line option, not by the file.
     pub mode: Mode,
+    /// What advice names. Set by a command-line option, not by the file.
+    pub configured_by: ConfiguredBy,
+}
+
+/// How the operator configures the apps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConfiguredBy {
+    /// By keys of their files.
+    #[default]
+    Files,
+    /// By options of `imperium up APP`, which writes the file.
+    Options,
 }
 
 /// Whether apps are run for visitors or for their developer.
@@ -54,6 +66,7 @@ impl EmperordConfig {
             workerd: workerd.to_owned(),
             concurrent_starts: available_parallelism().map_or(2, |cores| 2 * cores.get()),
             mode: Mode::Production,
+            configured_by: ConfiguredBy::Files,
         }
     }
 
@@ -89,6 +102,7 @@ impl EmperordConfig {
                 .optional("concurrent_starts", value::integer(1..=10_000))
                 .unwrap_or(default.concurrent_starts),
             mode: default.mode,
+            configured_by: default.configured_by,
         };
         if let Err(error) = layout::socket_path(config.socket.clone()) {
             file.refuse("run", Wrong::new(format!("is too long: {error}")));

@@ -6,6 +6,7 @@ mod admin;
 mod app;
 mod attach;
 mod broken;
+mod crash;
 mod edits;
 mod event;
 mod files;
@@ -196,7 +197,7 @@ impl Driver {
         self.start_more();
         self.answer_watchers();
         self.watch_for_edits();
-        self.tell_reloaded();
+        self.tell_news();
         for app in self.apps.values_mut() {
             app.settle();
         }

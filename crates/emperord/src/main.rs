@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use config::emperord::Mode;
+use config::emperord::{ConfiguredBy, Mode};
 use config::{EmperordConfig, Layout, Source};
 use daemon::logging::{self, Format};
 use emperord::Launch;
@@ -33,6 +33,9 @@ struct Arguments {
     /// Show why an app fails, in the terminal and in the browser. Not for servers that others can reach.
     #[arg(long)]
     development: bool,
+    /// Advice names options of `imperium up APP` instead of keys of the app's file, which that command has written
+    #[arg(long, hide = true)]
+    configured_by_options: bool,
 }
 
 fn launch(name: &str) -> Result<Launch, &'static str> {
@@ -77,6 +80,9 @@ fn config(arguments: &Arguments) -> anyhow::Result<EmperordConfig> {
     }
     if arguments.development {
         config.mode = Mode::Development;
+    }
+    if arguments.configured_by_options {
+        config.configured_by = ConfiguredBy::Options;
     }
     Ok(config)
 }

@@ -22,7 +22,16 @@ pub struct Route {
     /// The workers that accept requests.
     pub workers: Vec<(WorkerName, Serving)>,
     /// Why its newest version can't start, for its developer. None in production.
-    pub failure: Option<Arc<str>>,
+    pub failure: Option<StartFailure>,
+}
+
+/// Why an app can't start, for its developer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFailure {
+    /// The cause in one line, followed by the traceback.
+    pub text: Arc<str>,
+    /// What happens next, as a sentence without a full stop.
+    pub next: &'static str,
 }
 
 /// Whether an app has workers.

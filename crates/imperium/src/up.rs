@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use config::FrontdConfig;
+use config::emperord::ConfiguredBy;
 use daemon::logging::{self, Format, NOTICE, copy};
 use daemon::output;
 use daemon::signals::Signals;
@@ -91,6 +92,10 @@ impl Args {
         if self.one_app.app.is_some() { Style::OneApp } else { Style::Apps }
     }
 
+    fn configured_by(&self) -> ConfiguredBy {
+        if self.one_app.app.is_some() { ConfiguredBy::Options } else { ConfiguredBy::Files }
+    }
+
     fn on_failure(&self) -> OnFailure {
         if self.one_app.reloads() { OnFailure::Wait } else { OnFailure::End }
     }
@@ -157,7 +162,7 @@ fn run_stack(args: &Args) -> miette::Result<Ending> {
         output::stdout().write(HIDDEN.as_bytes().to_vec());
     }
     let frontd = plan.programs.frontd(options, pages, listeners);
-    let programs = vec![plan.programs.emperord(options, args.reports()), frontd];
+    let programs = vec![plan.programs.emperord(options, args.reports(), args.configured_by()), frontd];
     let announcer = Announcer {
         addresses,
         socket: plan.emperord.socket.clone(),

@@ -32,6 +32,7 @@ use crate::executor::live_spec::LiveSpec;
 use crate::link::exchanges::Exchanges;
 use crate::link::socket::Place;
 use crate::python::driver::Driver;
+use crate::python::faulthandler::CrashFile;
 use crate::python::{faulthandler, forked, imperium, log, process, sigterm};
 
 /// Exit status of a worker that finished normally.
@@ -139,7 +140,10 @@ fn live<'py>(
     if spec.threads > 1 {
         worker.driver.run_many_threads();
     }
-    match worker.prepare(py, &spec, app, errors) {
+    let crash_file = crash_file(py, &spec);
+    let prepared = worker.prepare(py, &spec, app, errors);
+    drop(crash_file);
+    match prepared {
         Ok(wsgi) => {
             manager.report(State::Ready);
             worker.serve(py, &wsgi, spec.threads)?;
@@ -153,6 +157,12 @@ fn live<'py>(
     }
     sigterm::stop_handling(py)?;
     Ok(EXIT_ORDERLY)
+}
+
+/// In development, emperord shows the stack of a crash to the developer: once, however often the start is tried.
+fn crash_file(py: Python<'_>, spec: &Spec) -> Option<CrashFile> {
+    let opened = spec.development.then(|| CrashFile::open(py, spec.socket.as_ref()))?;
+    opened.inspect_err(|error| tracing::debug!(%error, "the stack of a crash goes to the log")).ok()?
 }
 
 /// What all threads of a worker share.

@@ -75,6 +75,9 @@ pub struct App {
     /// unless emperord runs with `--development`.
     #[prost(string, tag = "13")]
     pub failure: ::prost::alloc::string::String,
+    /// With `failure`: what happens next, as a sentence without a full stop.
+    #[prost(string, tag = "14")]
+    pub failure_next: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `App`.
 pub mod app {

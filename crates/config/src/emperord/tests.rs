@@ -18,6 +18,7 @@ fn nothing_means_the_defaults() {
         workerd: "/bin/workerd".into(),
         concurrent_starts: 2 * available_parallelism().unwrap().get(),
         mode: Mode::Production,
+        configured_by: ConfiguredBy::Files,
     };
     assert_eq!(parse("").unwrap(), expected);
 }

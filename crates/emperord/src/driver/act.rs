@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use api::VassalName;
+use config::emperord::ConfiguredBy;
 use rustix::process::Signal;
 use supervise::{Action, DrainCause, Event, Exit, KillCause, StartFailure, TerminateCause};
 use tokio::time::timeout;
@@ -148,7 +149,11 @@ impl Driver {
         let unwell = app.slots.get(&number).and_then(|slot| slot.unwell.clone());
         let why =
             unwell.unwrap_or_else(|| "see what its start waits for (its stack is in the log)".to_owned());
-        let what = format!("was not ready within {limit} s: {why}, or raise `start` under [timeouts]");
+        let raise = match self.config.configured_by {
+            ConfiguredBy::Files => "raise `start` under [timeouts]",
+            ConfiguredBy::Options => "raise the limit with `--start-timeout`",
+        };
+        let what = format!("was not ready within {limit} s: {why}, or {raise}");
         let error = format!("worker {worker} {what}");
         let generation = self.generation_of(&worker).unwrap_or_default();
         if self.note_failed_start(name, generation, error.clone(), format!("a worker {what}")) == Reported::No
@@ -197,9 +202,9 @@ impl App {
     fn drain(&mut self, number: u16, cause: DrainCause) {
         let worker = self.worker(number);
         let reason = match cause {
-            DrainCause::Superseded => "superseded by what is newer".to_owned(),
-            DrainCause::Superfluous => "no longer wanted".to_owned(),
-            DrainCause::Stuck => "replaced: a request of it does not end".to_owned(),
+            DrainCause::Superseded => "replaced by a newer version of the app".to_owned(),
+            DrainCause::Superfluous => "no longer needed".to_owned(),
+            DrainCause::Stuck => "replaced: one of its requests does not end".to_owned(),
             DrainCause::Recycled(cause) => format!("recycled: {cause}"),
         };
         tracing::info!(%worker, reason, "worker is drained");
@@ -255,10 +260,11 @@ impl App {
         if self.broken.is_some() {
             return tracing::info!(%app, ?failure, "reload abandoned: the previous version keeps serving");
         }
-        tracing::error!(
-            %app, ?failure,
-            "reload failed: the old version keeps serving, and the new one is retried"
-        );
+        let next = match failure {
+            StartFailure::NeedsEdit => "the new one is tried again when its files change",
+            _ => "the new one is retried",
+        };
+        tracing::error!(%app, ?failure, "reload failed: the old version keeps serving, and {next}");
     }
 }
 

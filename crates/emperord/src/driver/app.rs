@@ -12,7 +12,7 @@ use vassal::Vassal;
 
 use super::admin::{AdminError, Follower};
 use super::broken::Broken;
-use super::edits::Edits;
+use super::edits::{Edits, News};
 use super::event::{AttachmentId, Command, Failure, Load};
 use super::files::Admission;
 use super::lookup::LookupId;
@@ -53,8 +53,8 @@ pub(super) struct App {
     pub(super) abandoned_error: Option<String>,
     /// Why its newest version can't start, for its developer.
     pub(super) broken: Option<Broken>,
-    /// Since when workers with its changed files are started, until they serve.
-    pub(super) reload_began: Option<Instant>,
+    /// What to report once all of its workers serve.
+    pub(super) awaited_news: Option<News>,
     pub(super) supervisor: Supervisor,
     /// The generation that the workers of an earlier emperord run, or a newer one.
     pub(super) restored_generation: u64,
@@ -134,7 +134,7 @@ impl App {
             worker_error: None,
             abandoned_error: None,
             broken: None,
-            reload_began: None,
+            awaited_news: None,
             supervisor: Supervisor::new(LIMITS),
             restored_generation: 0,
             slots: BTreeMap::new(),
@@ -169,7 +169,7 @@ impl App {
         let vassal = self.vassal.clone()?;
         let serving = |number| Some((self.worker(number), self.slots.get(&number)?.serving.clone()?));
         let workers: Vec<_> = self.supervisor.ready().filter_map(serving).collect();
-        let failure = self.shown_failure().map(|it| Arc::clone(&it.text));
+        let failure = self.shown_failure().cloned();
         let state = match workers.is_empty() {
             false => RouteState::Serving,
             // New requests get the error at once, so those that wait for a worker end, too.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::{VassalName, WorkerName};
+use config::emperord::{ConfiguredBy, Mode};
 use supervise::{Event, Exit, Stage, Usage};
 
 use super::Driver;
 use super::act::LINGER;
 use super::app::{Attachment, Slot};
 use super::broken::Reported;
+use super::crash;
 use super::event::{
     self, Attaching, AttachmentId, Command, Failure, Load, Reason, Served, Taking, WorkerSpec,
 };
@@ -283,25 +285,35 @@ impl Driver {
     /// Records the exit of a worker that didn't report a reason.
     fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, stage: Stage, ending: Ending) -> Reported {
         let generation = self.generation_of(worker).unwrap_or_default();
-        let Some(app) = self.app_of(worker) else { return Reported::No };
         if !matches!(stage, Stage::Starting { .. }) {
-            app.worker_error = Some(format!("worker {worker} {ending}"));
+            if let Some(app) = self.app_of(worker) {
+                app.worker_error = Some(format!("worker {worker} {ending}"));
+            }
             return Reported::No;
         }
+        let stack = match self.config.mode {
+            Mode::Development => self.config.worker_socket(worker).map(|it| crash::take_stack(&it)),
+            Mode::Production => Ok(String::new()),
+        };
+        let stack = stack.unwrap_or_default();
         let is_silent = !slot.has_attached && matches!(ending, Ending::Status(_));
+        let configured_by = self.config.configured_by;
+        let Some(app) = self.app_of(worker) else { return Reported::No };
         let (error, cause) = match app.python_of(worker.number).filter(|_| is_silent) {
             Some(python) => (
-                never_attached(&format!("worker {worker}"), &ending, &python),
-                never_attached("a worker", &ending, &python),
+                never_attached(&format!("worker {worker}"), &ending, &python, configured_by),
+                never_attached("a worker", &ending, &python, configured_by),
             ),
             None => (
                 format!(
-                    "worker {worker} {ending} before it was ready: see the log, and `app` and `python` in its file"
+                    "worker {worker} {ending} before it was ready: see the log{}",
+                    and_keys(configured_by)
                 ),
                 format!("a worker {ending} before it was ready"),
             ),
         };
-        self.note_failed_start(&worker.vassal, generation, error, cause)
+        let error = if stack.is_empty() { error } else { format!("{error}\n{stack}") };
+        self.note_crashed_start(&worker.vassal, generation, error, cause, stack)
     }
 
     fn slot(&mut self, worker: &WorkerName) -> Option<&mut Slot> {
@@ -328,11 +340,22 @@ impl Driver {
 }
 
 /// The error for a process that became an interpreter, but exited before it attached as a worker.
-pub(super) fn never_attached(who: &str, ending: &Ending, python: &str) -> String {
-    format!(
-        "{who} {ending} before {python} had loaded the worker: `python` must be a CPython of 3.10 or newer: see the \
-         log, and what `imperium check` says of it"
-    )
+pub(super) fn never_attached(who: &str, ending: &Ending, python: &str, by: ConfiguredBy) -> String {
+    let advice = match by {
+        ConfiguredBy::Files => {
+            "`python` must be a CPython of 3.10 or newer: see the log, and what `imperium check` says of it"
+        }
+        ConfiguredBy::Options => "it must be CPython 3.10 or newer: see the log",
+    };
+    format!("{who} {ending} before {python} had loaded the worker: {advice}")
+}
+
+/// The keys of the app's file to look at, if the operator has written it.
+fn and_keys(by: ConfiguredBy) -> &'static str {
+    match by {
+        ConfiguredBy::Files => ", and `app` and `python` in its file",
+        ConfiguredBy::Options => "",
+    }
 }
 
 /// Decides from an exit whether another try is useful. As with gunicorn, status 3 means that the app can't be

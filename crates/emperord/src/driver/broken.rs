@@ -1,7 +1,5 @@
 //! Records why the newest version of an app can't start, for its developer's terminal and browser.
 
-use std::sync::Arc;
-
 use api::{VassalName, WorkerName};
 use config::emperord::Mode;
 use daemon::logging::NOTICE;
@@ -9,7 +7,9 @@ use supervise::Stage;
 
 use super::Driver;
 use super::app::App;
+use super::edits::News;
 use super::event::{Failure, Reason};
+use crate::routes::StartFailure;
 
 /// The largest size of the cause, in bytes.
 const CAUSE_LIMIT: usize = 1 << 10;
@@ -17,12 +17,14 @@ const CAUSE_LIMIT: usize = 1 << 10;
 const TRACEBACK_LIMIT: usize = 63 << 10;
 
 /// A failure of the current generation. Recorded only in development.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Broken {
     generation: u64,
     scope: Scope,
-    /// The cause in one line, followed by the traceback.
-    pub(super) text: Arc<str>,
+    /// The text without what may differ if it fails again for the same reason.
+    essence: String,
+    /// What clients are shown.
+    pub(super) failure: StartFailure,
 }
 
 /// What a failure affects.
@@ -45,8 +47,8 @@ pub(super) enum Reported {
 }
 
 impl Driver {
-    /// Reports a failure of `generation` to the developer: once, however often it is retried. The reload that it ends,
-    /// if any, is not reported as done by a later start.
+    /// Reports a failure of `generation` to the developer: once, however often it is retried. If a later start succeeds
+    /// without a change of its files, the app has recovered.
     pub(super) fn tell_developer(
         &mut self,
         name: &VassalName,
@@ -59,14 +61,20 @@ impl Driver {
             return Reported::No;
         }
         let scope = if app.serves(generation) { Scope::Worker } else { Scope::App };
-        if scope == Scope::App {
-            app.reload_began = None;
+        let is_production = self.config.mode == Mode::Production;
+        match (scope, app.awaited_news) {
+            (Scope::App, _) => app.awaited_news = (!is_production).then_some(News::Recovered),
+            (Scope::Worker, None) if !is_production => app.awaited_news = Some(News::Recovered),
+            (Scope::Worker, _) => {}
         }
-        if self.config.mode == Mode::Production {
+        if is_production {
             return Reported::No;
         }
-        let broken = Broken { generation, scope, text: failure.page().into() };
-        if app.broken.as_ref() == Some(&broken) {
+        let is_watched = app.vassal.as_ref().is_some_and(|it| it.reload.watch);
+        let shown_failure = StartFailure { text: failure.page().into(), next: failure.next(is_watched) };
+        let broken =
+            Broken { generation, scope, essence: essence(&shown_failure.text), failure: shown_failure };
+        if app.broken.as_ref().is_some_and(|it| it.is_same(&broken)) {
             tracing::debug!(app = %name, "the app fails to start as before");
             return Reported::ToDeveloper;
         }
@@ -89,10 +97,22 @@ impl Driver {
         error: String,
         cause: String,
     ) -> Reported {
+        self.note_crashed_start(name, generation, error, cause, String::new())
+    }
+
+    /// As `note_failed_start`, with the Python stack of the process.
+    pub(super) fn note_crashed_start(
+        &mut self,
+        name: &VassalName,
+        generation: u64,
+        error: String,
+        cause: String,
+        stack: String,
+    ) -> Reported {
         if let Some(app) = self.apps.get_mut(name) {
             app.worker_error = Some(error);
         }
-        let failure = Failure { reason: Reason::System, message: cause, traceback: String::new() };
+        let failure = Failure { reason: Reason::System, message: cause, traceback: stack };
         self.tell_developer(name, generation, &failure)
     }
 
@@ -107,10 +127,32 @@ impl Driver {
     }
 }
 
+impl Broken {
+    fn is_same(&self, other: &Self) -> bool {
+        (self.generation, self.scope, &self.essence) == (other.generation, other.scope, &other.essence)
+    }
+}
+
+/// Removes the source lines from a failure's text, and addresses. Python reads these lines when it formats a traceback:
+/// if the file was saved meanwhile, they aren't those that have failed.
+fn essence(text: &str) -> String {
+    let mut essence = String::new();
+    for line in text.lines().filter(|it| !it.starts_with("    ")) {
+        let mut rest = line;
+        while let Some((before, address)) = rest.split_once("0x") {
+            essence += before;
+            rest = address.trim_start_matches(|it: char| it.is_ascii_hexdigit());
+        }
+        essence += rest;
+        essence.push('\n');
+    }
+    essence
+}
+
 impl App {
     /// What clients are shown in place of the app: why its newest version cannot start, while no worker of it serves.
-    pub(super) fn shown_failure(&self) -> Option<&Broken> {
-        self.broken.as_ref().filter(|it| !self.serves(it.generation))
+    pub(super) fn shown_failure(&self) -> Option<&StartFailure> {
+        self.broken.as_ref().filter(|it| !self.serves(it.generation)).map(|it| &it.failure)
     }
 
     fn serves(&self, generation: u64) -> bool {
@@ -130,6 +172,17 @@ impl Failure {
             None => format!(": {message}"),
             Some(last) if message.starts_with(last) => format!("\n{traceback}"),
             Some(_) => format!("\n{traceback}\n\n{message}"),
+        }
+    }
+
+    /// What happens next, as a sentence without a full stop.
+    fn next(&self, is_watched: bool) -> &'static str {
+        match self.reason {
+            Reason::Source | Reason::Interpreter => "Imperium starts the app again when its files change",
+            Reason::Import | Reason::System if is_watched => {
+                "Imperium tries again by itself, and at once when the app's files change"
+            }
+            Reason::Import | Reason::System => "Imperium tries again by itself",
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use api::VassalName;
-use config::emperord::Mode;
+use config::emperord::{ConfiguredBy, Mode};
 use daemon::logging::NOTICE;
 use supervise::Progress;
 use tokio::task::AbortHandle;
@@ -39,6 +39,18 @@ enum Purpose {
     Reload,
     /// The app can't start before a change.
     Retry,
+}
+
+/// What the developer is told once all workers of an app serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// They have its changed files.
+    Reloaded {
+        /// When the change was noticed.
+        began: Instant,
+    },
+    /// They started although nothing has changed since a failure that was reported.
+    Recovered,
 }
 
 impl Driver {
@@ -80,6 +92,7 @@ impl Driver {
 
     pub(super) fn sources(&mut self, name: &VassalName, watch: WatchId, noticed: Noticed) {
         let shown = (!self.is_only_app()).then(|| name.to_string());
+        let by = self.config.configured_by;
         let Some(app) = self.apps.get_mut(name) else { return };
         let Some(edits) = app.edits.as_mut().filter(|it| it.id == watch) else { return };
         if !matches!(self.shutdown, Shutdown::None) {
@@ -92,32 +105,36 @@ impl Driver {
                 edits.problem = Some(problem);
             }
             (Noticed::Changed(changed), Purpose::Retry) => {
-                let hint = hint(&changed, &edits.vassal);
+                let hint = hint(&changed, &edits.vassal, by);
                 tracing::info!(target: NOTICE, app = shown, "{changed}: starting the app again{hint}");
                 app.edits = None;
-                app.reload_began = Some(Instant::now());
+                app.awaited_news = Some(News::Reloaded { began: Instant::now() });
                 self.notify(name, supervise::Event::SourcesChanged);
             }
             (Noticed::Changed(changed), Purpose::Reload) => {
-                let hint = hint(&changed, &edits.vassal);
+                let hint = hint(&changed, &edits.vassal, by);
                 tracing::info!(target: NOTICE, app = shown, "{changed}: reloading{hint}");
                 self.reload_sources(name);
             }
         }
     }
 
-    /// Reports that the workers with the changed files are ready, once they are.
-    pub(super) fn tell_reloaded(&mut self) {
+    /// Reports that a reload is complete, or that an app works again, once all workers are ready.
+    pub(super) fn tell_news(&mut self) {
         let is_only = self.is_only_app();
         for app in self.apps.values_mut() {
-            if app.reload_began.is_none() || app.supervisor.progress() != Progress::Done {
+            if app.awaited_news.is_none() || app.supervisor.progress() != Progress::Done {
                 continue;
             }
-            let Some(began) = app.reload_began.take() else { continue };
-            let (took, workers) = (began.elapsed().as_millis(), app.supervisor.ready().count());
+            let Some(news) = app.awaited_news.take() else { continue };
+            let workers = app.supervisor.ready().count();
             let plural = if workers == 1 { "" } else { "s" };
             let name = (!is_only).then(|| app.name.to_string());
-            tracing::info!(target: NOTICE, app = name, "reloaded in {took} ms, {workers} worker{plural}");
+            let what = match news {
+                News::Reloaded { began } => format!("reloaded in {} ms", began.elapsed().as_millis()),
+                News::Recovered => "the app has recovered".to_owned(),
+            };
+            tracing::info!(target: NOTICE, app = name, "{what}, {workers} worker{plural}");
         }
     }
 
@@ -134,16 +151,19 @@ impl Driver {
         self.follow(name, vassal, Workers::Anew);
         if let Some(app) = self.apps.get_mut(name) {
             app.file_error = error;
-            app.reload_began = Some(began);
+            app.awaited_news = Some(News::Reloaded { began });
         }
     }
 }
 
 /// What to know of a `.env` file that only the app may read.
-fn hint(changed: &Changed, vassal: &Vassal) -> &'static str {
-    match changed.are_env_files() && vassal.env_file.is_none() {
-        true => " (Imperium sets no variables from it without `env_file` or `--env-file`)",
-        false => "",
+fn hint(changed: &Changed, vassal: &Vassal, by: ConfiguredBy) -> &'static str {
+    match (changed.are_env_files() && vassal.env_file.is_none(), by) {
+        (false, _) => "",
+        (true, ConfiguredBy::Files) => {
+            " (Imperium sets no variables from it without `env_file` in the app's file)"
+        }
+        (true, ConfiguredBy::Options) => " (Imperium sets no variables from it without `--env-file`)",
     }
 }
 

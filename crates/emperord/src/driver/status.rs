@@ -93,15 +93,18 @@ impl Driver {
 impl App {
     fn notices(&self, preload: Preload, now: Instant) -> Vec<String> {
         let outlook = self.supervisor.outlook(now);
-        let awaits_edit = self.supervisor.awaits_edit();
+        let is_watched = self.vassal.as_ref().is_some_and(|it| it.reload.watch);
         let missing = (outlook.missing > 0).then(|| {
             let (missing, next) =
-                (outlook.missing, next(outlook.next_start, awaits_edit && outlook.abandoned.is_none()));
+                (outlook.missing, next(outlook.next_start, outlook.awaits_edit, is_watched));
             format!("{missing} of {} workers missing: the next start {next}", self.wanted())
         });
         let abandoned = outlook.abandoned.map(|it| {
-            let (current, next) = (self.supervisor.generation(), next(it.next_trial, awaits_edit));
-            let why = self.abandoned_error.as_deref().and_then(|it| it.lines().next());
+            let (current, next) =
+                (self.supervisor.generation(), next(it.next_trial, it.awaits_edit, is_watched));
+            // The last error is shown in full.
+            let why = self.abandoned_error.as_deref().filter(|it| Some(*it) != self.last_error());
+            let why = why.and_then(|it| it.lines().next());
             let why = why.map_or_else(String::new, |it| format!(" ({it})"));
             let meanwhile = match self.shown_failure() {
                 Some(_) => "clients are shown the error".to_owned(),
@@ -180,10 +183,13 @@ impl App {
     }
 }
 
-/// Tells when the next attempt takes place.
-fn next(wait: Option<Duration>, awaits_edit: bool) -> String {
+/// Tells when the next attempt takes place. With `is_watched`, each change of the app's files leads to one.
+fn next(wait: Option<Duration>, awaits_edit: bool, is_watched: bool) -> String {
     match wait {
         _ if awaits_edit => "is when the app's own files change".to_owned(),
+        Some(wait) if is_watched => {
+            format!("is in {} s, or when the app's own files change", wait.as_secs() + 1)
+        }
         Some(wait) => format!("is in {} s", wait.as_secs() + 1),
         None => "is due".to_owned(),
     }

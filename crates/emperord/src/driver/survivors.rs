@@ -135,9 +135,9 @@ impl Driver {
         let grace = self.apps.get(&worker.vassal).map_or(GRACE, |app| app.supervisor.limits().grace);
         let command = match serves {
             true => Command::Drain(grace),
-            false => Command::Stop("it is not wanted any more".to_owned()),
+            false => Command::Stop("emperord didn't start it, or has replaced it already".to_owned()),
         };
-        tracing::warn!(%worker, pid, "stopping worker: it isn't wanted");
+        tracing::warn!(%worker, pid, "stopping a worker that emperord didn't start, or has replaced already");
         let _gone = commands.try_send(command);
     }
 }

@@ -212,7 +212,9 @@ impl Driver {
             None => {
                 let who = format!("the template of {name}");
                 let told = match stage == Import::Underway && matches!(ending, Ending::Status(_)) {
-                    true => never_attached(&who, &ending, &python.unwrap_or_default()),
+                    true => {
+                        never_attached(&who, &ending, &python.unwrap_or_default(), self.config.configured_by)
+                    }
                     false => format!("{who} {ending}: see the log"),
                 };
                 let _logged = self.note_failed_start(name, generation, told.clone(), told);

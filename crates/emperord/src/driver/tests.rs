@@ -299,7 +299,7 @@ async fn only_a_developer_sees_why_the_newest_version_cannot_start() {
         assert_eq!(emperor.spec("blog", 1, worker.pid).await.unwrap().mode, mode);
         worker.fails(Reason::Import, "No module named x", "Traceback\nImportError: x\n").await;
         emperor.app_until("blog", |it| it.last_error.contains("No module named x")).await;
-        assert_eq!(emperor.watch().await.routes[0].failure.as_deref(), shown);
+        assert_eq!(emperor.watch().await.routes[0].failure.as_ref().map(|it| &*it.text), shown);
         worker.kill();
 
         root.write("blog", 1, "threads = 2\n");

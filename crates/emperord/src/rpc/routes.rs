@@ -102,6 +102,7 @@ fn app(route: &Route) -> App {
         folder: folder.display().to_string(),
         symlinks,
     };
+    let failure = route.failure.as_ref();
     let static_folders = vassal.static_folders.iter();
     let sendfile_folders = vassal.sendfile_folders.iter();
     App {
@@ -120,7 +121,8 @@ fn app(route: &Route) -> App {
         idle_milliseconds: vassal.timeouts.idle.map_or(0, |it| milliseconds(it).max(1)),
         body_limit: vassal.limits.body,
         sendfile_folders: sendfile_folders.map(|(prefix, it)| folder(prefix, it, false)).collect(),
-        failure: route.failure.as_deref().unwrap_or_default().to_owned(),
+        failure: failure.map_or_else(String::new, |it| it.text.to_string()),
+        failure_next: failure.map_or_else(String::new, |it| it.next.to_owned()),
     }
 }
 

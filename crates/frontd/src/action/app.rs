@@ -35,7 +35,7 @@ use crate::body::spool::{
 };
 use crate::listen::shard::Shard;
 use crate::observe::log_limit::LogLimit;
-use crate::site::table::App;
+use crate::site::table::{App, StartFailure};
 use crate::visit::authority::Authority;
 use crate::visit::client::Client;
 use crate::visit::request_id::RequestId;
@@ -90,7 +90,8 @@ pub(crate) async fn forward(
     if let Some(failure) = app.failure()
         && shard.mode().is_development()
     {
-        return Ok(Failure::Start(failure).response(&RequestInfo::new(id, head)));
+        let StartFailure { text, next } = failure;
+        return Ok(Failure::Start { text, next }.response(&RequestInfo::new(id, head)));
     }
     let (body, attempts) = receive_body(shard, app, client, head, body).await?;
     yield_before_park::app();

@@ -39,8 +39,17 @@ pub(crate) struct App {
     pool: Arc<Pool<Arc<Link>>>,
     metrics: AppMetrics,
     /// Why the app's newest version can't start, for developers.
-    failure: Option<Box<str>>,
+    failure: Option<Box<StartFailure>>,
     pub(crate) limits: Limits,
+}
+
+/// Why an app can't start.
+#[derive(Debug)]
+pub(crate) struct StartFailure {
+    /// The cause in one line, then the traceback.
+    pub(crate) text: String,
+    /// What happens next, as a sentence without a full stop.
+    pub(crate) next: String,
 }
 
 /// The longest prefix first.
@@ -157,7 +166,7 @@ impl App {
             sendfile_folders,
             pool,
             metrics: former.map_or_else(|| metrics.app(&app.name), |it| it.metrics.clone()),
-            failure: Some(app.failure.as_str()).filter(|it| !it.is_empty()).map(Into::into),
+            failure: start_failure(app),
             limits: Limits {
                 queue: Duration::from_millis(app.queue_milliseconds.into()),
                 request: limit(app.request_milliseconds),
@@ -197,9 +206,8 @@ impl App {
         &self.metrics
     }
 
-    /// Why the app's newest version can't start: the cause in one line, then the traceback. Only for
-    /// developers.
-    pub(crate) fn failure(&self) -> Option<&str> {
+    /// Why the app's newest version can't start. Only for developers.
+    pub(crate) fn failure(&self) -> Option<&StartFailure> {
         self.failure.as_deref()
     }
 
@@ -235,6 +243,12 @@ fn folders(
 }
 
 /// Converts milliseconds, where 0 means no limit.
+fn start_failure(app: &routes::App) -> Option<Box<StartFailure>> {
+    let routes::App { failure, failure_next, .. } = app;
+    let failure = || Box::new(StartFailure { text: failure.clone(), next: failure_next.clone() });
+    (!app.failure.is_empty()).then(failure)
+}
+
 fn limit(milliseconds: u32) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds.into())).filter(|it| !it.is_zero())
 }

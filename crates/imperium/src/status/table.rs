@@ -71,8 +71,7 @@ fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
         }
     }
     if app.state() == app::State::Failed && app.wanted > 0 {
-        let _infallible =
-            writeln!(text, "  retried when its file changes, or with: imperium reload {}", app.name);
+        let _infallible = writeln!(text, "  to start it now: imperium reload {}", app.name);
     }
     text
 }
@@ -238,7 +237,7 @@ shop  failed  0 of 2 workers ready  /r/vassals/shop.toml
     shop-1: import `shop`
     Traceback:
       line 1
-  retried when its file changes, or with: imperium reload shop
+  to start it now: imperium reload shop
 ";
         let metrics = "\nmetrics  http://127.0.0.1:9180/-/metrics\n";
         check(vec![blog.clone()], Colors::Off, &format!("{blog_text}{metrics}"));

@@ -1,5 +1,7 @@
 //! Waits until the stack is ready, and prints the apps' URLs.
 
+mod one_app;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -7,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use api::routes::routes_service_client::RoutesServiceClient;
 use api::routes::watch_response::Update;
-use api::routes::{App, WatchRequest, app};
+use api::routes::{App, WatchRequest};
 use daemon::backoff::Backoff;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::{Status, Streaming};
 
+use self::one_app::Told;
 use crate::addresses::Addresses;
 
 /// Prints the URLs of the apps, and of those that are added later.
@@ -45,7 +48,7 @@ pub(crate) struct CannotStart;
 pub(crate) enum Style {
     /// A table of all apps, updated when apps are added.
     Apps,
-    /// The URL of the one app once it serves, and how to stop it.
+    /// The URL of the one app once it serves, how to stop it, and what follows a failure.
     OneApp,
 }
 
@@ -58,7 +61,7 @@ impl Announcer {
         if let Some(admin) = self.addresses.admin {
             ready(admin).await;
         }
-        let mut printed = Printed::new();
+        let (mut printed, mut told) = (Printed::new(), Told::default());
         let mut authority = self.authority.as_deref();
         let mut backoff = Backoff::new();
         loop {
@@ -67,10 +70,11 @@ impl Announcer {
                 while let Ok(Some(update)) = updates.message().await {
                     backoff.reset();
                     if self.style == Style::OneApp {
-                        if printed.is_empty() && self.is_end(update.update.as_ref()) {
+                        let update = update.update.as_ref();
+                        if !told.has_served && self.is_end(update) {
                             return CannotStart;
                         }
-                        print(&self.one_app(&mut printed, update.update));
+                        print(&self.one_app(&mut told, update));
                         continue;
                     }
                     print(&self.news(&mut printed, update.update));
@@ -96,38 +100,6 @@ impl Announcer {
         };
         let width = changed.iter().map(|it| it.name.len()).max().unwrap_or_default();
         changed.into_iter().map(|app| self.lines(printed, app, width)).collect()
-    }
-
-    /// Whether an update reports a failure that ends the run. emperord has already logged the cause.
-    fn is_end(&self, update: Option<&Update>) -> bool {
-        let apps = match update {
-            Some(Update::Snapshot(snapshot)) => &snapshot.apps,
-            Some(Update::Change(change)) => &change.changed,
-            None => return false,
-        };
-        let has_failed = |it: &App| !it.failure.is_empty() && it.state() != app::State::Serving;
-        self.on_failure == OnFailure::End && apps.iter().any(has_failed)
-    }
-
-    /// Prints nothing until the app serves, and then prints its URLs once.
-    fn one_app(&self, printed: &mut Printed, update: Option<Update>) -> String {
-        let apps = match update {
-            Some(Update::Snapshot(snapshot)) => snapshot.apps,
-            Some(Update::Change(change)) => change.changed,
-            None => Vec::new(),
-        };
-        let serving = apps.into_iter().find(|it| it.state() == app::State::Serving);
-        let Some(app) = serving.filter(|_| printed.is_empty()) else { return String::new() };
-        let mut urls = self.addresses.urls(&app.domains, &app.path);
-        // Put HTTP first: it works without trusting a CA.
-        urls.reverse();
-        let shown = urls.join(" and ");
-        let authority = self.authority.as_deref().map(|it| format!(" (CA {})", real_path(it)));
-        printed.insert(app.name, urls);
-        format!(
-            "Serving {shown}{}\nPress Ctrl-C to stop, again to force quit\n",
-            authority.unwrap_or_default()
-        )
     }
 
     fn lines(&self, printed: &mut Printed, app: App, width: usize) -> String {
@@ -225,35 +197,5 @@ mod tests {
         check(change(&[named("blog", "/new")], &[]), &format!("blog  {blog}new/\n"));
         check(snapshot(&[named("cafeteria", "/")]), "");
         check(snapshot(&[named("blog", "/")]), &format!("blog  {blog}\n"));
-    }
-
-    #[test]
-    fn one_app_is_printed_once_it_serves() {
-        let addresses = Addresses {
-            http: vec!["127.0.0.1:8000".parse().unwrap()],
-            https: vec!["127.0.0.1:8443".parse().unwrap()],
-            admin: Some("127.0.0.1:9180".parse().unwrap()),
-        };
-        let authority = Some("/no/such/ca.pem".into());
-        let announcer = Announcer {
-            addresses,
-            socket: PathBuf::new(),
-            authority,
-            style: Style::OneApp,
-            on_failure: OnFailure::Wait,
-        };
-        let mut printed = Printed::new();
-        let with = |state: app::State| {
-            snapshot(&[App { domains: vec!["*".to_owned()], state: state.into(), ..named("shop", "/") }])
-        };
-        let mut printed_for = |state| announcer.one_app(&mut printed, Some(with(state)));
-        assert_eq!(printed_for(app::State::Starting), "");
-        assert_eq!(printed_for(app::State::Failed), "");
-        assert_eq!(
-            printed_for(app::State::Serving),
-            "Serving http://127.0.0.1:8000/ and https://localhost:8443/ (CA /no/such/ca.pem)\n\
-             Press Ctrl-C to stop, again to force quit\n"
-        );
-        assert_eq!(printed_for(app::State::Serving), "");
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
 
 use api::VassalName;
 use config::{Diagnostics, Layout, Wrong};
@@ -52,6 +53,9 @@ pub(crate) struct OneApp {
     /// Read the app's environment variables from this file, such as `.env`; when it changes, new workers start
     #[arg(long, value_name = "FILE", requires = "app", conflicts_with = "root", value_hint = clap::ValueHint::FilePath)]
     env_file: Option<PathBuf>,
+    /// The time that the app may take until it is ready, such as `90s` or `2m` [default: 60s]
+    #[arg(long, value_name = "TIME", requires = "app", conflicts_with = "root", value_parser = parse_time)]
+    start_timeout: Option<Duration>,
     /// Don't print a line for each request
     #[arg(long, requires = "app", conflicts_with = "root")]
     no_access_log: bool,
@@ -143,6 +147,9 @@ impl OneApp {
         }
         if let Some(env_file) = &self.env_file {
             file["env_file"] = path(&directory.join(env_file));
+        }
+        if let Some(limit) = &self.start_timeout {
+            file["timeouts"]["start"] = value(format!("{}ms", limit.as_millis()));
         }
         // Enables the worker's features for developers.
         file["env"]["IMPERIUM_DEVELOPMENT"] = value("1");
@@ -283,6 +290,13 @@ fn parse_static(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
+/// Parses a time like `timeouts.start` of an app's file.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let value = text.parse::<i64>().map_or_else(|_| text.into(), toml_edit::Value::from);
+    config::value::duration(Duration::from_secs(1)..=Duration::from_hours(24))(&value)
+        .map_err(|wrong| format!("it {wrong}"))
+}
+
 #[cfg(test)]
 mod tests {
     use vassal::Python;
@@ -408,6 +422,7 @@ mod tests {
             static_folders: vec![("/static/".to_owned(), "assets".into())],
             no_access_log: false,
             env_file: None,
+            start_timeout: Some(Duration::from_secs(90)),
             no_reload: false,
         };
         assert_eq!(options.frontd_file(), "access_log = \"stderr\"\n");
@@ -418,6 +433,7 @@ mod tests {
         assert_eq!(by_root.confinement.user.map(|it| it.to_string()).as_deref(), Some("root"));
         let vassal = parse(&text(RunsAs::of(false)));
         assert_eq!(vassal.confinement.user, None);
+        assert_eq!(vassal.timeouts.start, Duration::from_secs(90));
         assert_eq!((vassal.workers, vassal.threads, vassal.python), (3, 4, Python::Default));
         assert_eq!(vassal.directory, folder.path());
         assert!(vassal.reload.watch);
@@ -427,6 +443,16 @@ mod tests {
         let folders: Vec<_> =
             vassal.static_folders.into_iter().map(|(prefix, it)| (prefix.to_string(), it.path)).collect();
         assert_eq!(folders, [("/static/".to_owned(), folder.path().join("assets"))]);
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(parse_time("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_time("90"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "soon", "-1", "0", "2d"] {
+            assert!(parse_time(wrong).unwrap_err().starts_with("it must be "), "{wrong}");
+        }
     }
 
     #[test]

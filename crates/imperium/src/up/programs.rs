@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use config::emperord::ConfiguredBy;
 use daemon::logging::Format;
 use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use rustix::process::Signal;
@@ -72,11 +73,12 @@ impl Programs {
 
     /// It is stopped with SIGINT, since after SIGTERM it would leave its workers running for the next
     /// emperord.
-    pub(crate) fn emperord(&self, options: Options<'_>, pages: Pages) -> Program {
+    pub(crate) fn emperord(&self, options: Options<'_>, pages: Pages, by: ConfiguredBy) -> Program {
+        let by = (by == ConfiguredBy::Options).then(|| "--configured-by-options".into());
         Program {
             name: EMPEROR,
             path: self.emperord.clone(),
-            arguments: options.arguments().chain(pages.argument()).collect(),
+            arguments: options.arguments().chain(pages.argument()).chain(by).collect(),
             log_copy: options.log_copy.to_owned(),
             listeners: Listeners::default(),
             stop: Signal::INT,

@@ -1,13 +1,17 @@
 //! Gets Python stacks when Python code can't run: after a fatal signal, and while C code holds the GIL.
 
-use std::fs::File;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::FileExt as _;
+use std::fs::{self, File, OpenOptions};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rustix::fs::MemfdFlags;
+use rustix::io::DupFlags;
 use tokio::sync::Mutex;
 
 use super::interrupt;
@@ -16,6 +20,8 @@ use crate::link::deadline::ThreadId;
 /// How long a thread may take to handle a signal.
 pub(crate) const HANDLED_WITHIN: Duration = Duration::from_millis(100);
 const STDERR: i32 = 2;
+/// Whether crashes are written to standard error by this program's choice.
+static IS_ENABLED_HERE: AtomicBool = AtomicBool::new(false);
 /// How much of a stack is read, in bytes. faulthandler writes at most a hundred frames.
 const STACK_LIMIT: usize = 64 << 10;
 
@@ -24,8 +30,40 @@ pub(crate) fn enable(py: Python<'_>) -> PyResult<()> {
     let module = py.import("faulthandler")?;
     if !module.call_method0("is_enabled")?.extract::<bool>()? {
         module.call_method1("enable", (STDERR,))?;
+        IS_ENABLED_HERE.store(true, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Has a crash write its stack into a file, for emperord, until this is dropped.
+///
+/// faulthandler keeps the number of a descriptor. It isn't told another one afterwards, since the app may have enabled it
+/// for a file of its own meanwhile: the descriptor becomes standard error.
+#[derive(Debug)]
+pub(crate) struct CrashFile {
+    path: PathBuf,
+    file: ManuallyDrop<OwnedFd>,
+}
+
+impl CrashFile {
+    /// Opens the file for the worker that will listen at `socket`. None if crashes aren't written to standard error.
+    pub(crate) fn open(py: Python<'_>, socket: &Path) -> PyResult<Option<Self>> {
+        if !IS_ENABLED_HERE.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let path = socket.with_extension("crash");
+        let _left_by_an_earlier_worker = fs::remove_file(&path);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        py.import("faulthandler")?.call_method1("enable", (file.as_raw_fd(),))?;
+        Ok(Some(Self { path, file: ManuallyDrop::new(file.into()) }))
+    }
+}
+
+impl Drop for CrashFile {
+    fn drop(&mut self) {
+        let _never = rustix::io::dup3(rustix::stdio::stderr(), &mut self.file, DupFlags::CLOEXEC);
+        let _gone = fs::remove_file(&self.path);
+    }
 }
 
 /// Which stacks to write.

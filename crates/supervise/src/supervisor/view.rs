@@ -51,6 +51,8 @@ pub struct Outlook {
     pub missing: u16,
     /// The time until the next start. None if it is running, waits for its turn, or awaits an edit.
     pub next_start: Option<Duration>,
+    /// Nothing is started before the app's files change.
+    pub awaits_edit: bool,
     /// Set if the current generation couldn't start, and an older one serves.
     pub abandoned: Option<Abandoned>,
 }
@@ -63,6 +65,8 @@ pub struct Abandoned {
     /// The time until the current generation is retried. None if it is being tried, waits for its turn, or
     /// awaits an edit.
     pub next_trial: Option<Duration>,
+    /// The current generation isn't retried before the app's files change.
+    pub awaits_edit: bool,
 }
 
 impl Supervisor {
@@ -159,14 +163,18 @@ impl Supervisor {
     pub fn outlook(&self, now: Instant) -> Outlook {
         let Want::Workers(wanted) = self.want else { return Outlook::default() };
         let ready = u16::try_from(self.ready().count()).unwrap_or(u16::MAX);
-        let has_failed =
-            matches!(self.trust, Trust::Shaken | Trust::Abandoned) || self.backoff.is_waiting(now);
+        let awaits_edit = matches!(self.trust, Trust::Doubted(_) | Trust::GivenUp);
+        let has_failed = awaits_edit
+            || matches!(self.trust, Trust::Shaken | Trust::Abandoned)
+            || self.backoff.is_waiting(now);
         Outlook {
             missing: if has_failed { wanted.saturating_sub(ready) } else { 0 },
             next_start: self.backoff_end().filter(|it| *it > now).map(|it| it - now),
+            awaits_edit,
             abandoned: (self.trust == Trust::Abandoned).then_some(Abandoned {
                 serving: self.filling(),
                 next_trial: self.trial_end().filter(|it| *it > now).map(|it| it - now),
+                awaits_edit: self.needs_edit,
             }),
         }
     }

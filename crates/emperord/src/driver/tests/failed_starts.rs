@@ -15,7 +15,7 @@ async fn shown(emperor: &Emperor) -> String {
     loop {
         let mut watch = emperor.watch().await;
         if let Some(failure) = watch.routes.first().and_then(|it| it.failure.clone()) {
-            return failure.to_string();
+            return failure.text.to_string();
         }
         watch.changes.recv().await.unwrap();
     }
@@ -132,4 +132,114 @@ async fn an_app_counts_as_failed_while_clients_see_an_error() {
     let is_told = |it: &String| it.contains("clients are shown the error, and the next try is when");
     emperor.app_until("blog", |it| it.notices.iter().any(is_told)).await;
     assert!(status.workers.iter().any(|it| it.name.number == 1), "the old worker waits for the next edit");
+}
+
+#[tokio::test]
+async fn an_app_that_recovers_without_a_save_is_told() {
+    let log = Log::capture();
+    let root = developers();
+    root.write_in_folder("blog", "[reload]\nwatch = true\n");
+    let emperor = Emperor::start(&root);
+    let broken = Worker::attach(&emperor, "blog", 1).await;
+    broken.fails(Reason::Import, "the database is down", "").await;
+    broken.kill();
+    emperor.app_until("blog", |it| it.workers.iter().any(|it| it.pid != broken.pid)).await;
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    emperor.app_until("blog", |it| it.phase == Phase::Running).await;
+    assert_eq!(log.lines_with("the app has recovered, 1 worker").len(), 1, "{}", log.text());
+    assert!(!log.text().contains("reloaded in"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn the_status_says_when_the_next_start_is() {
+    for (reason, watch, next) in [
+        (Reason::Source, "", "is when the app's own files change"),
+        (Reason::Import, "", "is in 1 s"),
+        (Reason::Import, "[reload]\nwatch = true\n", "is in 1 s, or when the app's own files change"),
+    ] {
+        let root = developers();
+        root.write_in_folder("blog", watch);
+        let emperor = Emperor::start(&root);
+        let broken = Worker::attach(&emperor, "blog", 1).await;
+        broken.fails(reason, "oh no", "").await;
+        broken.kill();
+        let status = emperor.app_until("blog", |it| it.workers.is_empty() && !it.notices.is_empty()).await;
+        assert_eq!(status.notices, [format!("1 of 1 workers missing: the next start {next}")]);
+    }
+}
+
+#[tokio::test]
+async fn the_status_does_not_wait_for_an_edit_while_a_missing_worker_is_retried() {
+    let root = Root::new();
+    root.write("blog", 2, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    let broken = Worker::attach(&emperor, "blog", 2).await;
+    broken.fails(Reason::Source, "oh no", "").await;
+    broken.kill();
+    let status = emperor.app_until("blog", |it| !it.notices.is_empty()).await;
+    assert_eq!(status.notices, ["1 of 2 workers missing: the next start is in 1 s"]);
+}
+
+#[tokio::test]
+async fn the_status_has_the_reason_of_a_failed_reload_once() {
+    let root = developers();
+    let folder = root.write_in_folder("blog", "[reload]\nwatch = true\n");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    emperor::edit(&folder.join("app.py"), "app = (").await;
+    let broken = Worker::attach(&emperor, "blog", 2).await;
+    broken.fails(Reason::Source, "oh no", "").await;
+    broken.kill();
+    let status = emperor.app_until("blog", |it| !it.notices.is_empty()).await;
+    assert!(status.last_error.contains("oh no"), "{}", status.last_error);
+    assert_eq!(
+        status.notices,
+        [
+            "generation 2 did not start; clients are shown the error, and the next try is when the app's own files change"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn clients_are_told_what_happens_next() {
+    for (reason, watch, next) in [
+        (Reason::Source, "", "Imperium starts the app again when its files change"),
+        (Reason::Import, "", "Imperium tries again by itself"),
+        (
+            Reason::System,
+            "[reload]\nwatch = true\n",
+            "Imperium tries again by itself, and at once when the app's files change",
+        ),
+    ] {
+        let root = developers();
+        root.write_in_folder("blog", watch);
+        let emperor = Emperor::start(&root);
+        Worker::attach(&emperor, "blog", 1).await.fails(reason, "oh no", "").await;
+        shown(&emperor).await;
+        let failure = emperor.watch().await.routes[0].failure.clone();
+        assert_eq!(failure.map(|it| it.next), Some(next));
+    }
+}
+
+/// A traceback shows lines of files that may have changed since, and addresses that differ in each process.
+#[tokio::test]
+async fn the_same_failure_is_told_once_however_its_traceback_looks() {
+    let log = Log::capture();
+    let root = developers();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    let mut last = 0;
+    for (line, address) in [("    import nothing\n", "0x7f01"), ("", "0xA1b2"), ("    \n    ^^^\n", "0x1")] {
+        emperor.app_until("blog", |it| it.workers.first().is_some_and(|it| it.pid != last)).await;
+        let broken = Worker::attach(&emperor, "blog", 1).await;
+        let traceback = format!(
+            "Traceback:\n  File \"app.py\", line 1, in <module>\n{line}ValueError: <App at {address}>\n"
+        );
+        broken.fails(Reason::Import, &format!("ValueError: <App at {address}>"), &traceback).await;
+        broken.kill();
+        last = broken.pid;
+    }
+    emperor.app_until("blog", |it| it.last_error.contains("<App at 0x1>")).await;
+    assert_eq!(log.lines_with("The app can't start").len(), 1, "{}", log.text());
 }

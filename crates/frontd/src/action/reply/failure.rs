@@ -1,5 +1,7 @@
 //! Error pages for developers when the app fails. Only with `--development`.
 
+use std::borrow::Cow;
+
 use http::{Response, StatusCode};
 
 use super::page::{Details, Page, RequestInfo};
@@ -15,8 +17,13 @@ const CAUSE_LIMIT: usize = 1 << 10;
 pub(crate) enum Failure<'a> {
     /// It raised an exception before the response started. Contains the traceback.
     Request(&'a str),
-    /// Its newest version can't start. Contains the cause in one line, then the traceback.
-    Start(&'a str),
+    /// Its newest version can't start.
+    Start {
+        /// The cause in one line, then the traceback.
+        text: &'a str,
+        /// What happens next, as a sentence without a full stop.
+        next: &'a str,
+    },
 }
 
 impl<'a> Failure<'a> {
@@ -33,14 +40,14 @@ impl<'a> Failure<'a> {
     fn status(self) -> StatusCode {
         match self {
             Self::Request(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Start(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Start { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    fn what(self) -> &'static str {
+    fn what(self) -> Cow<'static, str> {
         match self {
-            Self::Request(_) => "The app raised an exception while it handled this request.",
-            Self::Start(_) => "The app can't start. Save a change of its files to try again.",
+            Self::Request(_) => "The app raised an exception while it handled this request.".into(),
+            Self::Start { next, .. } => format!("The app can't start. {next}.").into(),
         }
     }
 
@@ -51,7 +58,7 @@ impl<'a> Failure<'a> {
                 let names_it = |line: &&str| !line.starts_with([' ', '\t']) && !line.is_empty();
                 (traceback.lines().rev().find(names_it).unwrap_or("The app failed"), traceback)
             }
-            Self::Start(text) => text.split_once('\n').unwrap_or((text, "")),
+            Self::Start { text, .. } => text.split_once('\n').unwrap_or((text, "")),
         }
     }
 }
@@ -108,9 +115,11 @@ mod tests {
             ("no traceback", "no traceback</h1>", "<pre></pre>"),
             (&*long, "ééé", "é\nthe end</pre>"),
         ] {
-            let (status, page) = page(Failure::Start(text), "text/html").await;
+            let (status, page) =
+                page(Failure::Start { text, next: "Imperium tries again" }, "text/html").await;
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
             assert!(page.contains(&format!("<h1>{cause}")) && page.contains(traceback), "{page}");
+            assert!(page.contains("The app can&#39;t start. Imperium tries again."), "{page}");
             assert!(page.len() < 2 * TRACEBACK_LIMIT);
         }
     }

@@ -1,5 +1,6 @@
 //! Renders built-in pages in the format that the client prefers.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use http::header::{
@@ -44,7 +45,7 @@ pub(crate) enum Details {
     /// The URL that the client should have used.
     Url(String),
     /// Why the app failed, for developers.
-    Failure { what: &'static str, traceback: String },
+    Failure { what: Cow<'static, str>, traceback: String },
 }
 
 /// A site.
