@@ -26,6 +26,8 @@ pub struct FileEvent {
     pub path: PathBuf,
     /// The result of reading it.
     pub reading: Reading,
+    /// Identifies the text that was read, if any.
+    pub digest: Option<String>,
 }
 
 /// The result of reading a vassal file.

@@ -5,7 +5,7 @@ mod emperord;
 mod interpreter;
 mod user;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
@@ -19,6 +19,7 @@ use config::{Diagnostics, EmperordConfig, FrontdConfig, Layout, Problem, Source,
 use miette::{IntoDiagnostic as _, MietteHandlerOpts, ReportHandler};
 use vassal::{ChosenBy, Vassal, conflicts, name_of};
 
+use self::emperord::Digests;
 use self::interpreter::Finding;
 use crate::at::root_from_env;
 use crate::running::{self, Running};
@@ -89,8 +90,10 @@ struct Checked {
     vassals: Vec<Vassal>,
     /// The names of the apps whose interpreters weren't run, by reason.
     not_asked: BTreeMap<String, Vec<String>>,
-    /// The files of the apps above, by the installation that they belong to.
-    installations: Vec<(Layout, BTreeSet<PathBuf>)>,
+    /// The files of the apps above with the digests of their texts, by the installation that they belong to.
+    installations: Vec<(Layout, Digests)>,
+    /// The names of the apps whose current files emperord hasn't read yet.
+    unread: Vec<String>,
     /// The names of the apps with limits of which nobody can tell whether they can be set, by reason.
     unknown_limits: BTreeMap<String, Vec<String>>,
     problems: Vec<Problem>,
@@ -131,14 +134,17 @@ impl Checked {
     /// Adds what only emperord knows, if it runs: which apps have their hosts already, and what it refuses.
     fn ask_emperord(&mut self) {
         let installations = mem::take(&mut self.installations).into_iter();
-        let asked: Vec<_> = installations.map(|it| (emperord::apps(&it.0), it)).collect();
+        let ask = |layout: &Layout, files: &Digests| {
+            emperord::settled(files, &emperord_config(layout).vassals, || emperord::apps(layout))
+        };
+        let asked: Vec<_> = installations.map(|it| (ask(&it.0, &it.1), it)).collect();
         if !conflicts(&self.vassals).is_empty() {
             let running: Vec<_> = asked.iter().flat_map(|it| it.0.iter().flatten()).collect();
             self.put_holders_first(&running);
         }
         for (answer, (layout, files)) in &asked {
             let is_good = |it: &&Vassal| !self.problems.iter().any(|problem| problem.path() == it.file);
-            let vassals = self.vassals.iter().filter(|it| files.contains(&it.file));
+            let vassals = self.vassals.iter().filter(|it| files.contains_key(&it.file));
             let vassals: Vec<_> = vassals.filter(is_good).collect();
             for vassal in vassals.iter().filter(|it| emperord::has_unknown_limits(it, layout)) {
                 let reason = match answer {
@@ -148,12 +154,11 @@ impl Checked {
                 };
                 self.unknown_limits.entry(reason.to_owned()).or_default().push(vassal.name.to_string());
             }
-            let again = || {
-                emperord::pause();
-                emperord::apps(layout).ok()
-            };
             if let Ok(apps) = answer {
-                let refused = emperord::refusals(&vassals, apps, again);
+                let folder = &emperord_config(layout).vassals;
+                let unread = vassals.iter().filter(|it| emperord::is_unread(&it.file, files, folder, apps));
+                self.unread.extend(unread.map(|it| it.name.to_string()));
+                let refused: Vec<_> = vassals.iter().filter_map(|it| emperord::refusal(it, apps)).collect();
                 self.problems.extend(refused);
             }
         }
@@ -236,7 +241,9 @@ impl Checked {
                 EmperordConfig::parse(Source::read(path)?, layout, WORKERD.as_ref()).map(drop)
             }
             Reader::Vassal => {
-                let vassal = Vassal::load(path)?;
+                let source = Source::read(path)?;
+                let digest = vassal::text_digest(&source.text);
+                let vassal = Vassal::parse(path, &source.text)?;
                 let sockets = vassal.check_sockets(&emperord_config(layout));
                 self.problems.extend(user::check(&vassal).into_iter().flatten());
                 let env_file = vassal.env_file.as_deref().and_then(|it| dotenv::read(it).err());
@@ -251,7 +258,7 @@ impl Checked {
                         None
                     }
                 };
-                self.belongs(&vassal.file, layout);
+                self.belongs(&vassal.file, digest, layout);
                 self.vassals.push(vassal);
                 sockets?;
                 python.map_or(Ok(()), Err)
@@ -260,10 +267,10 @@ impl Checked {
     }
 
     /// Notes which installation the file of an app belongs to.
-    fn belongs(&mut self, file: &Path, layout: &Layout) {
+    fn belongs(&mut self, file: &Path, digest: String, layout: &Layout) {
         match self.installations.iter_mut().find(|it| it.0 == *layout) {
-            Some((_, files)) => _ = files.insert(file.to_owned()),
-            None => self.installations.push((layout.clone(), BTreeSet::from([file.to_owned()]))),
+            Some((_, files)) => _ = files.insert(file.to_owned(), digest),
+            None => self.installations.push((layout.clone(), Digests::from([(file.to_owned(), digest)]))),
         }
     }
 
@@ -290,6 +297,10 @@ impl Checked {
         }
         for (reason, apps) in &self.unknown_limits {
             writeln!(stdout, "limits not checked of {}: {reason}", apps.join(", "))?;
+        }
+        if !self.unread.is_empty() {
+            let apps = self.unread.join(", ");
+            writeln!(stdout, "emperord hasn't read these files yet, and may refuse them: {apps}")?;
         }
         for problem in &self.problems {
             writeln!(stderr, "{}", fmt::from_fn(|f| handler.debug(problem, f)))?;

@@ -4,6 +4,16 @@ use sha2::{Digest, Sha256};
 
 use crate::{Confinement, Preload, Vassal};
 
+/// Identifies the text of an app's file. It reveals nothing of it.
+#[must_use]
+pub fn text_digest(text: &str) -> String {
+    hex(&Sha256::digest(text))
+}
+
+fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Vassal {
     /// A hash of everything that requires a new process when it changes: app, directory, python, env,
     /// env_file, threads, preload, health, the folders of `sendfile`, user, and the limits of memory and cpu.
@@ -49,6 +59,6 @@ impl Vassal {
         for part in limits.into_iter().chain([user]).flatten() {
             add(part.as_bytes());
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 }

@@ -31,6 +31,7 @@ pub use conflict::{Conflict, conflicts};
 pub use domain::Domain;
 pub use edit::SetWorkersError;
 pub use file_name::{FileNameError, name_of};
+pub use fingerprint::text_digest;
 pub use path::{HealthPath, MountPath, StaticPrefix};
 pub use preload::Preload;
 pub use python::Python;

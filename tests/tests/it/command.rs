@@ -125,13 +125,14 @@ async fn check_reports_limits_that_emperord_refuses() -> anyhow::Result<()> {
     tests::stack::with([Vassal::wsgi(&place)], async |stack| {
         let limited = Vassal::wsgi(&place).named("limited").domain("limited.localhost");
         stack.put(&limited.table("[limits]\nmemory = \"500 MB\"\n"))?;
+        // emperord reads the file a moment later.
+        let mut command = Command::new(place.binaries.join("imperium"));
+        let output = command.arg("check").arg("--root").arg(stack.root()).output()?;
         let settled = |it: &tests::status::App| !it.error().is_empty() || !it.workers.is_empty();
         let app = stack.until("limited", "emperord has read the file", settled).await?;
         if !app.error().contains("cannot be applied") {
             skip::skip!("limits can be set here");
         }
-        let mut command = Command::new(place.binaries.join("imperium"));
-        let output = command.arg("check").arg("--root").arg(stack.root()).output()?;
         let is_good = output.status.success();
         let told = text_of(output)?;
         ensure!(

@@ -52,6 +52,10 @@ pub struct App {
     /// Anything that differs from what the file asks for, and what is done about it, one line each.
     #[prost(string, repeated, tag = "14")]
     pub notices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Identifies the text of the file that emperord has read and decided about (`vassal::text_digest`). Empty while it
+    /// hasn't decided.
+    #[prost(string, optional, tag = "15")]
+    pub file_digest: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Nested message and enum types in `App`.
 pub mod app {

@@ -45,6 +45,8 @@ pub(super) struct App {
     pub(super) rejected: Option<Version>,
     /// Why its file is missing although nobody deleted it. The app keeps serving.
     pub(super) missing: Option<Missing>,
+    /// Identifies the text of its file that was read last.
+    pub(super) file_digest: Option<String>,
     /// The errors in the current version of its file.
     pub(super) file_error: Option<String>,
     /// The last error of a worker.
@@ -130,6 +132,7 @@ impl App {
             vassal: None,
             rejected: None,
             missing: None,
+            file_digest: None,
             file_error: None,
             worker_error: None,
             abandoned_error: None,

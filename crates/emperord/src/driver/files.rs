@@ -38,7 +38,7 @@ impl Driver {
         if !matches!(self.shutdown, Shutdown::None) {
             return;
         }
-        let FileEvent { name, path, reading } = event;
+        let FileEvent { name, path, reading, digest } = event;
         self.folder = FolderIdentity::of(&self.config.vassals);
         let app = self.apps.entry(name.clone()).or_insert_with(|| App::new(name.clone(), path));
         if let Reading::Missing(why) = reading {
@@ -46,6 +46,7 @@ impl Driver {
         }
         app.rejected = None;
         app.admission = None;
+        app.file_digest = digest;
         app.is_there();
         match reading {
             Reading::Edited(version) => self.version(&name, *version, Workers::AsNeeded),

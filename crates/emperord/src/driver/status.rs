@@ -48,6 +48,8 @@ pub struct AppStatus {
     pub recycled: Recycled,
     /// What is missing or delayed, and what happens next.
     pub notices: Vec<String>,
+    /// Identifies the text of its file that was read and decided about. Empty before.
+    pub file_digest: String,
     /// Its configuration. None if its file was never valid.
     pub vassal: Option<Arc<Vassal>>,
 }
@@ -151,6 +153,7 @@ impl App {
             app: vassal.map(|it| (it.app.to_string(), it.app_chosen_by)),
             recycled: self.recycled.clone(),
             notices: self.notices(preload, Instant::now()),
+            file_digest: self.file_digest.clone().filter(|_| self.admission.is_none()).unwrap_or_default(),
             vassal: self.vassal.clone(),
         }
     }

@@ -122,6 +122,7 @@ fn app(app: AppStatus) -> App {
         last_error: app.last_error,
         generation: app.generation,
         notices: app.notices,
+        file_digest: Some(app.file_digest),
     }
 }
 

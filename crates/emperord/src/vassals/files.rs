@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use api::VassalName;
 use config::{Diagnostics, Source};
 use tokio::time::Instant;
-use vassal::{Vassal, name_of};
+use vassal::{Vassal, name_of, text_digest};
 
 use super::leaving::Leaving;
 use super::{FileEvent, FolderIdentity, Missing, Reading, Version};
@@ -116,8 +116,12 @@ impl Files {
     pub(super) fn judge(&mut self) -> Vec<FileEvent> {
         let left = self.leaving.take();
         let remaining = self.seen.keys().filter(|it| !left.contains(it)).count();
-        let reading =
-            |name: VassalName, reading| FileEvent { path: self.folder.join(file_of(&name)), name, reading };
+        let reading = |name: VassalName, reading| FileEvent {
+            path: self.folder.join(file_of(&name)),
+            name,
+            reading,
+            digest: None,
+        };
         match remaining == 0 && left.len() >= 2 {
             true => {
                 left.iter().for_each(|name| self.leaving.note(name.clone(), Instant::now()));
@@ -139,6 +143,7 @@ impl Files {
             path: self.folder.join(file_of(&name)),
             name,
             reading: Reading::Missing(why),
+            digest: None,
         };
         left.into_iter().map(event).collect()
     }
@@ -151,7 +156,12 @@ impl Files {
         let deleted = self.missing.extract_if(.., |_, why| *why == Missing::Vanished);
         let folder = &self.folder;
         deleted
-            .map(|(name, _)| FileEvent { path: folder.join(file_of(&name)), name, reading: Reading::Gone })
+            .map(|(name, _)| FileEvent {
+                path: folder.join(file_of(&name)),
+                name,
+                reading: Reading::Gone,
+                digest: None,
+            })
             .collect()
     }
 
@@ -185,7 +195,8 @@ impl Files {
             }
         };
         let reading = self.compare(&name, &path, now)?;
-        Some(FileEvent { name, path, reading })
+        let digest = self.seen.get(&name).and_then(|it| it.content.as_deref().ok()).map(text_digest);
+        Some(FileEvent { name, path, reading, digest })
     }
 
     /// Whether a file exists that wasn't seen before.

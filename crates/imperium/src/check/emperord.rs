@@ -1,7 +1,8 @@
 //! What only a running emperord knows of the apps' files: what the machine refuses, such as limits without a cgroup.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::admin::App;
@@ -11,10 +12,13 @@ use vassal::Vassal;
 use super::WORKERD;
 use crate::admin::{self, AdminError, block_on};
 
-/// How often emperord is asked again whether it refuses a file that may have changed a moment ago, and the interval. It
-/// waits until an edit is complete before it reads a file.
-const MORE_TRIES: u32 = 10;
+/// How often emperord is asked again if it hasn't read a file, and the interval. It waits until an edit is complete
+/// before it reads a file.
+const MORE_TRIES: u32 = 20;
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Files, with the digests of their texts.
+pub(super) type Digests = BTreeMap<PathBuf, String>;
 
 /// Returns the apps that an installation's emperord runs.
 ///
@@ -38,32 +42,54 @@ fn why(error: &AdminError) -> String {
     }
 }
 
-/// Returns what emperord refuses of files without mistakes. `again` asks it again: what it refused may be the previous
-/// version of the file.
-pub(super) fn refusals(
-    vassals: &[&Vassal],
-    apps: &[App],
-    mut again: impl FnMut() -> Option<Vec<App>>,
-) -> Vec<Problem> {
-    let of = |apps: &[App]| vassals.iter().filter_map(|it| refusal(it, apps)).collect::<Vec<_>>();
-    let mut refused = of(apps);
+/// Asks emperord until it has read the current texts of the files in its folder, and has decided about them.
+///
+/// # Errors
+/// Why emperord can't be asked.
+pub(super) fn settled(
+    files: &Digests,
+    folder: &Path,
+    mut ask: impl FnMut() -> Result<Vec<App>, String>,
+) -> Result<Vec<App>, String> {
+    let mut apps = ask()?;
     for _ in 0..MORE_TRIES {
-        if refused.is_empty() {
+        if !files.keys().any(|it| is_unread(it, files, folder, &apps)) {
             break;
         }
-        let Some(apps) = again() else { break };
-        refused = of(&apps);
+        pause();
+        apps = ask()?;
     }
-    refused
+    Ok(apps)
 }
 
-#[expect(clippy::disallowed_methods, reason = "emperord doesn't say which version of a file it has read")]
-pub(super) fn pause() {
+#[expect(clippy::disallowed_methods, reason = "emperord doesn't notify this command")]
+fn pause() {
     std::thread::sleep(INTERVAL);
 }
 
+/// Whether a file is in emperord's folder, and emperord hasn't read its current text.
+pub(super) fn is_unread(file: &Path, files: &Digests, folder: &Path, apps: &[App]) -> bool {
+    let is_in = |file: &Path| file.parent().is_some_and(|it| is_same(it, folder));
+    let is_it = |app: &&App| {
+        let its = Path::new(&app.file);
+        its.file_name() == file.file_name() && is_in(its)
+    };
+    match apps.iter().find(is_it) {
+        _ if !is_in(file) => false,
+        // An emperord of an earlier version doesn't tell.
+        Some(App { file_digest: None, .. }) => false,
+        Some(App { file_digest, .. }) => file_digest.as_ref() != files.get(file),
+        None => true,
+    }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let canonical = |it: &Path| it.canonicalize().ok();
+    one == other || canonical(one).is_some_and(|it| canonical(other) == Some(it))
+}
+
 /// Returns why emperord refuses a file, if it does.
-fn refusal(vassal: &Vassal, apps: &[App]) -> Option<Problem> {
+pub(super) fn refusal(vassal: &Vassal, apps: &[App]) -> Option<Problem> {
     let app = entry(vassal, apps)?;
     // What is said of a line was found here, or the file has changed since.
     let why = app.last_error.lines().find_map(|it| it.strip_prefix(&app.file)?.strip_prefix(": "))?;
@@ -72,11 +98,7 @@ fn refusal(vassal: &Vassal, apps: &[App]) -> Option<Problem> {
 
 /// Returns the app of a file, if emperord has read that file.
 pub(super) fn entry<'a>(vassal: &Vassal, apps: &'a [App]) -> Option<&'a App> {
-    let is_same = |file: &Path| {
-        let canonical = |it: &Path| it.canonicalize().ok();
-        file == vassal.file || canonical(file).is_some_and(|it| canonical(&vassal.file) == Some(it))
-    };
-    apps.iter().find(|it| it.name == vassal.name.as_str() && is_same(it.file.as_ref()))
+    apps.iter().find(|it| it.name == vassal.name.as_str() && is_same(it.file.as_ref(), &vassal.file))
 }
 
 /// Whether it depends on emperord's cgroup if the limits of an app can be set, which only emperord can tell.
@@ -122,21 +144,26 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_the_previous_version_of_the_file_is_not_reported() {
-        let vassal = vassal();
-        let refused = |mut then: Vec<&str>| {
+    fn emperord_is_asked_until_it_has_read_the_file() {
+        let files = Digests::from([(FILE.into(), "new".to_owned())]);
+        let settle = |file: &str, digests: &[Option<&str>]| {
             let mut asked = 0;
-            let again = || {
+            let apps = settled(&files, Path::new("/r/vassals"), || {
+                let digest = digests.get(asked).or(digests.last()).copied().flatten();
                 asked += 1;
-                Some(vec![app(FILE, if then.len() > 1 { then.remove(0) } else { then[0] })])
-            };
-            let refused = refusals(&[&vassal], &[app(FILE, REFUSED)], again);
-            (refused.len(), asked)
+                let app = App { file_digest: digest.map(str::to_owned), ..app(file, "") };
+                Ok(vec![app])
+            });
+            (is_unread(FILE.as_ref(), &files, Path::new("/r/vassals"), &apps.unwrap()), asked)
         };
-        assert_eq!(refused(vec![""]), (0, 1));
-        assert_eq!(refused(vec![REFUSED, REFUSED, ""]), (0, 3));
-        assert_eq!(refused(vec![REFUSED]), (1, MORE_TRIES));
-        assert_eq!(refusals(&[&vassal], &[app(FILE, "")], || unreachable!()).len(), 0);
+        assert_eq!(settle(FILE, &[Some("new")]), (false, 1));
+        assert_eq!(settle(FILE, &[Some("old"), Some(""), Some("new")]), (false, 3));
+        assert_eq!(settle(FILE, &[None]), (false, 1), "an earlier version of emperord doesn't tell");
+        assert_eq!(settle("/r/vassals/shop.toml", &[Some("new")]), (true, 1 + MORE_TRIES as usize));
+        // Files elsewhere are never read.
+        assert!(!is_unread(FILE.as_ref(), &files, Path::new("/other"), &[]));
+        let error = settled(&files, Path::new("/r/vassals"), || Err("away".to_owned()));
+        assert_eq!(error, Err("away".to_owned()));
     }
 
     #[test]

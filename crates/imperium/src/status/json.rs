@@ -144,6 +144,7 @@ mod tests {
             recycled: 1,
             last_recycled: "worker blog-2 was recycled: it is 60 s old".to_owned(),
             notices: vec!["1 of 2 workers missing: the next start is in 3 s".to_owned()],
+            file_digest: None,
         };
         let status =
             StatusResponse { apps: vec![app], pid: 7, version: "0.1.0".to_owned(), refused_connections: 3 };

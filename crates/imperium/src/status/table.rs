@@ -151,6 +151,7 @@ mod tests {
             } else {
                 Vec::new()
             },
+            file_digest: None,
         }
     }
 
