@@ -1,5 +1,7 @@
 //! Starts the front server.
 
+mod allocator;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +14,7 @@ use frontd::Mode;
 use manual::Section;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 /// Exit status if a port can't be bound. The systemd unit doesn't restart frontd then: otherwise it could
 /// take the port while the server that owns it restarts.

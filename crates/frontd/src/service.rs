@@ -84,10 +84,13 @@ pub(crate) fn refuse_plain(shard: &Shard, client: &Client, request: Request<Inco
         None => {
             shard.metrics().unrouted.inc();
             record_refusal(shard, client, None, Reply::PlainHttp, id);
-            let url = Authority::of(&head).ok().filter(|it| !it.host.is_empty()).map(|it| {
-                let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
-                Details::Url(format!("https://{}{target}", String::from_utf8_lossy(&it.text)))
-            });
+            let url = Authority::of(&head, client.first_authority())
+                .ok()
+                .filter(|it| !it.host.is_empty())
+                .map(|it| {
+                    let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
+                    Details::Url(format!("https://{}{target}", String::from_utf8_lossy(&it.text)))
+                });
             Reply::PlainHttp.response_with(&RequestInfo::new(id, &head), url.unwrap_or_default())
         }
     };
@@ -129,7 +132,7 @@ async fn route(
     body: &mut RequestBody,
 ) -> Response<Body> {
     let (path, info) = (head.uri.path(), RequestInfo::new(id, head));
-    let routed = match Authority::of(head) {
+    let routed = match Authority::of(head, client.first_authority()) {
         _ if let Some(reply) = check_fields(shard, head) => Err(reply),
         _ if head.method == Method::CONNECT => Err(Reply::NoTunnel),
         Err(error) => Err(error.into()),
@@ -184,7 +187,7 @@ async fn find_app(shard: &Shard, authority: &Authority, path: &str) -> Result<Ar
 /// All sites with the URLs that the client can use, for developers.
 fn sites(shard: &Shard, client: &Client, head: &Parts) -> Vec<Site> {
     let scheme = if client.connection().tls { "https" } else { "http" };
-    let port = Authority::of(head).ok().and_then(|it| it.port);
+    let port = Authority::of(head, client.first_authority()).ok().and_then(|it| it.port);
     let port = port.map_or_else(String::new, |it| format!(":{it}"));
     let site = |(domain, mount): (&str, &str)| {
         let url = (!domain.contains('*')).then(|| format!("{scheme}://{domain}{port}{mount}/"));

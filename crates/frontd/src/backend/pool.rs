@@ -262,8 +262,8 @@ impl<L: Clone> State<L> {
     }
 
     /// Empties the queue if its requests can never be served.
-    fn refuse_if_failed(&mut self) -> Queue<L> {
-        if self.queue_size().is_err() { self.queue.clear() } else { Queue::default() }
+    fn refuse_if_failed(&mut self) -> Option<Queue<L>> {
+        self.queue_size().is_err().then(|| self.queue.clear())
     }
 }
 

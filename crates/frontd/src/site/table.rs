@@ -103,7 +103,7 @@ impl Table {
     /// The app for a host (in lower case, without port) and a path.
     pub(crate) fn route(&self, host: &str, path: &str) -> Option<&Arc<App>> {
         // `*.example` matches exactly one label, `*` any host.
-        let wider = host.find('.').map(|dot| &host[dot..]);
+        let wider = memchr::memchr(b'.', host.as_bytes()).map(|dot| &host[dot..]);
         [Some(host), wider, Some("")]
             .into_iter()
             .flatten()

@@ -1,12 +1,16 @@
 //! The host that a request is for (RFC 9110, section 7.2; RFC 9112, section 3.2).
 
 use std::net::Ipv6Addr;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderValue, Version};
+
+/// How long an authority may be to be kept, in bytes: a long name, and a port.
+const KEPT_MAX: usize = 255 + 6;
 
 /// The host and port of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,27 +34,37 @@ pub(crate) enum AuthorityError {
 }
 
 impl Authority {
-    /// Takes the authority from the request target, otherwise from `Host`.
+    /// Takes the authority from the request target, otherwise from `Host`. Nearly all requests on a connection have the
+    /// same one, so `first` keeps that of its first request.
     ///
     /// # Errors
     ///
     /// Returns an error if the authority is missing although the HTTP version requires it, or is invalid.
-    pub(crate) fn of(head: &Parts) -> Result<Self, AuthorityError> {
+    pub(crate) fn of(head: &Parts, first: &OnceLock<Self>) -> Result<Self, AuthorityError> {
         let mut headers = head.headers.get_all(HOST).iter();
         let header = headers.next();
         if headers.next().is_some() {
             // Over HTTP/1.1, `head_guard` has already refused these.
             return Err(AuthorityError::Invalid);
         }
-        let text: Bytes = match (head.uri.authority(), header) {
+        let text = match (head.uri.authority(), header) {
             // Only CONNECT uses the authority form, `example.org` (RFC 9112, section 3.2.3).
             (Some(_), _) if head.uri.path_and_query().is_none() => return Err(AuthorityError::Invalid),
-            (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
-            (None, Some(value)) => Bytes::copy_from_slice(value.as_bytes()),
-            (None, None) if head.version <= Version::HTTP_10 => Bytes::new(),
+            (Some(authority), _) => authority.as_str().as_bytes(),
+            (None, Some(value)) => value.as_bytes(),
+            (None, None) if head.version <= Version::HTTP_10 => b"",
             (None, None) => return Err(AuthorityError::Invalid),
         };
-        let authority = Self::parse(text).ok_or(AuthorityError::Invalid)?;
+        let authority = match first.get() {
+            Some(first) if first.text == text => first.clone(),
+            _ => {
+                let parsed = Self::parse(Bytes::copy_from_slice(text)).ok_or(AuthorityError::Invalid)?;
+                if text.len() <= KEPT_MAX {
+                    let _is_the_first = first.set(parsed.clone());
+                }
+                parsed
+            }
+        };
         match header {
             // Over HTTP/1.1, an authority in the target overrides `Host` (RFC 9112, section 3.2.2).
             Some(header) if head.version == Version::HTTP_2 && !authority.is_of(head, header) => {
@@ -132,6 +146,27 @@ mod tests {
             expected.map(|(host, port)| (host.as_bytes(), port)),
             "{text}"
         );
+    }
+
+    #[test]
+    fn each_request_has_its_own_authority() {
+        let first = OnceLock::new();
+        let long = format!("a.example:{:0>400}", 80);
+        for (host, expected) in [
+            (long.as_str(), Some(("a.example", Some(80)))),
+            ("a b", None),
+            ("A.example:80", Some(("a.example", Some(80)))),
+            ("A.example:80", Some(("a.example", Some(80)))),
+            ("a.example", Some(("a.example", None))),
+            ("b.example:80", Some(("b.example", Some(80)))),
+            ("", Some(("", None))),
+        ] {
+            let (head, ()) = http::Request::get("/").header(HOST, host).body(()).unwrap().into_parts();
+            let found = Authority::of(&head, &first);
+            assert_eq!(found.as_ref().ok().map(|it| (it.host(), it.port)), expected, "{host}");
+            assert!(found.is_err() || found.is_ok_and(|it| it.text == host));
+        }
+        assert_eq!(first.get().map(|it| &*it.text), Some(&b"A.example:80"[..]), "bounded in size");
     }
 
     #[test]

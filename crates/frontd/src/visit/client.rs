@@ -1,11 +1,12 @@
 //! What all requests on one client connection have in common.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use api::runner::Connection;
 
+use super::authority::Authority;
 use super::early_hints::EarlyHints;
 use super::refusal::Refusal;
 use crate::body::cut::ConnectionCut;
@@ -24,6 +25,7 @@ pub(crate) struct Client {
     share: Arc<Share>,
     memory: Arc<Quota>,
     backlog: Backlog,
+    first_authority: OnceLock<Authority>,
 }
 
 /// Whether a connection uses TLS.
@@ -72,6 +74,7 @@ impl Client {
             memory: share.connection(),
             share,
             backlog: Backlog::default(),
+            first_authority: OnceLock::new(),
         }
     }
 
@@ -93,6 +96,11 @@ impl Client {
     /// Whether the connection's send buffer is full.
     pub(crate) fn backlog(&self) -> &Backlog {
         &self.backlog
+    }
+
+    /// The authority of the first request.
+    pub(crate) fn first_authority(&self) -> &OnceLock<Authority> {
+        &self.first_authority
     }
 
     /// The client's address.

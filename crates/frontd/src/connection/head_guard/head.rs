@@ -73,12 +73,12 @@ impl Head {
         if self.fields > FIELDS_MAX {
             return Err(Violation::TooManyFields);
         }
-        let colon = line.iter().position(|byte| !is_token(*byte));
-        let colon = colon.filter(|at| *at > 0 && line[*at] == b':').ok_or(Violation::FieldName)?;
+        let colon = memchr::memchr(b':', line).ok_or(Violation::FieldName)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
-        let is_control = |byte: &u8| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f;
-        // Without an early exit, so that the loop is vectorized.
-        if value.iter().fold(false, |found, byte| found | is_control(byte)) {
+        if !is_all_token(name) {
+            return Err(Violation::FieldName);
+        }
+        if has_control(value) {
             return Err(Violation::FieldValue);
         }
         match name.len() {
@@ -132,8 +132,7 @@ pub(super) fn check_begun(line: &[u8]) -> Result<(), Violation> {
 }
 
 fn check_method(method: &[u8]) -> Result<(), Violation> {
-    let is_good = !method.is_empty() && method.iter().all(|byte| is_token(*byte));
-    if is_good { Ok(()) } else { Err(Violation::Method) }
+    if is_all_token(method) { Ok(()) } else { Err(Violation::Method) }
 }
 
 /// Checks the version. Returns whether it is HTTP/1.0.
@@ -149,8 +148,8 @@ fn version(version: &mut [u8]) -> Result<bool, Violation> {
     }
 }
 
-/// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
+/// Whether this is a token (RFC 9110, section 5.6.2).
+fn is_all_token(text: &[u8]) -> bool {
     const TOKEN: [bool; 256] = {
         let mut token = [false; 256];
         let mut byte = 0;
@@ -162,7 +161,27 @@ fn is_token(byte: u8) -> bool {
         }
         token
     };
-    TOKEN[usize::from(byte)]
+    // Without an early exit, which would cost more than it saves.
+    !text.is_empty() && text.iter().fold(true, |all, byte| all & TOKEN[usize::from(*byte)])
+}
+
+/// Whether there are control characters other than HTAB, which no field value contains (RFC 9110, section 5.5).
+fn has_control(value: &[u8]) -> bool {
+    /// Bytes that are checked at once, without a branch: the compiler turns that into vector instructions.
+    const BLOCK: usize = 16;
+    let in_block = |bytes: &[u8]| bytes.iter().fold(false, |found, byte| found | is_control(*byte));
+    match value.last_chunk::<BLOCK>() {
+        // The last block may overlap the one before.
+        Some(last) => {
+            let (blocks, _) = value.as_chunks::<BLOCK>();
+            blocks.iter().fold(in_block(last), |found, block| found | in_block(block))
+        }
+        None => value.iter().any(|byte| is_control(*byte)),
+    }
+}
+
+fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }
 
 /// Trims optional whitespace (RFC 9110, section 5.6.3), which is only SP and HTAB.
