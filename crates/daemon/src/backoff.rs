@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Delays that double from 50 ms to 1 s, for a peer on the same machine that is restarting.
+/// Delays that double from 50 ms to 1 s, for a peer on the same machine that is restarting. Each is shortened at
+/// random by up to half, so that those who wait for the same peer don't all try at the same moment.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next: Duration,
@@ -25,14 +26,36 @@ impl Backoff {
 
     /// Waits for the current delay, then doubles it.
     pub async fn wait(&mut self) {
-        let now = self.next;
-        self.next = (now * 2).min(Self::LONGEST);
-        tokio::time::sleep(now).await;
+        tokio::time::sleep(self.delay()).await;
+    }
+
+    fn delay(&mut self) -> Duration {
+        let longest = self.next;
+        self.next = (longest * 2).min(Self::LONGEST);
+        longest.mul_f64(1.0 - fastrand::f64() / 2.0)
     }
 }
 
 impl Default for Backoff {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_a_second_and_differ() {
+        let series = || {
+            let mut backoff = Backoff::new();
+            std::iter::repeat_with(move || backoff.delay()).take(8)
+        };
+        let longest = [50, 100, 200, 400, 800, 1000, 1000, 1000].map(Duration::from_millis);
+        for (delay, longest) in series().zip(longest) {
+            assert!(delay > longest / 2 && delay <= longest, "{delay:?} of {longest:?}");
+        }
+        assert!(series().ne(series()), "two peers wait equally long");
     }
 }

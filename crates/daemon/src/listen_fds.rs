@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
+// The crate sd-notify needs LISTEN_PID, which a parent that passes its sockets on through exec, such as `imperium up`,
+// can't set, and returns numbers without checking that they are open.
+
 const FIRST: RawFd = 3;
 const MAX_FDS: RawFd = 64;
 

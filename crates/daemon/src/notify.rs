@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+// The crate sd-notify sends on a blocking socket: a manager that doesn't read would stop the process.
+
 /// The connection to the service manager.
 #[derive(Debug, Clone)]
 pub struct Notify {

@@ -5,23 +5,23 @@ mod act;
 mod admin;
 mod app;
 mod attach;
-mod broken;
 mod crash;
+mod developer;
 mod edits;
-mod event;
 mod files;
+mod forks;
 mod lookup;
-mod memory;
 mod missing;
-mod order;
+mod preload;
 mod prepare;
 mod restore;
 mod starts;
 mod status;
+mod stop;
 mod survivors;
-mod template;
 #[cfg(test)]
 pub(crate) mod tests;
+mod units;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,23 +33,13 @@ use supervise::StartQueue;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-pub use admin::AdminError;
-pub use app::Recycled;
-pub use attach::SpecError;
-pub use event::{
-    Attaching, AttachmentId, Command, Event, Failure, Load, Reason, Reply, Served, Taking, WorkerSpec,
-};
-pub use status::{AppStatus, Status, WorkerStatus};
-
-use crate::launcher::Launcher;
+use crate::launch::Launcher;
+use crate::messages::{Event, Events, OrderId, WatchId};
 use crate::routes::{Table, Watch};
 use crate::state::{Alive, State};
 use crate::vassals::{FileEvent, FolderIdentity};
-use admin::Shutdown;
 use app::App;
-use edits::WatchId;
 use lookup::Lookups;
-use order::OrderId;
 use survivors::Recovery;
 
 /// The capacity of the event queue.
@@ -76,8 +66,12 @@ pub struct Driver {
     watchers: Vec<oneshot::Sender<Watch>>,
 }
 
-/// The sender of events to the driver.
-pub type Events = mpsc::Sender<Event>;
+/// Whether emperord is shutting down.
+pub(super) enum Shutdown {
+    None,
+    /// Answered once all workers have exited.
+    Asked(Vec<oneshot::Sender<()>>),
+}
 
 impl Driver {
     /// Adopts the workers that an earlier emperord left, then applies `files`. Requests for the routing table
@@ -174,7 +168,7 @@ impl Driver {
             Event::Answered { app, lookup } => self.answered(&app, lookup),
             Event::Admitted { app, lookup, result } => self.admitted(&app, lookup, result),
             Event::Prepared { app, lookup, generation, result } => {
-                self.prepared(&app, lookup, generation, result);
+                self.prepared(&app, lookup, generation, &result);
             }
             Event::Written { app, lookup, workers, result } => self.written(&app, lookup, workers, result),
             Event::Tick => self.tick(),

@@ -2,7 +2,7 @@
 //!
 //! [`driver`] owns all state and receives everything as an event: the content of files from [`vassals`],
 //! messages of workers, frontd and the operator from [`rpc`], and exits of processes from the kernel.
-//! `supervise` decides what to do, and the driver does it, through [`launcher`], [`routes`] and [`state`].
+//! `supervise` decides what to do, and the driver does it, through [`launch`], [`routes`] and [`state`].
 //!
 //! **Invariants**
 //! - emperord's exit stops no worker. Only a shutdown explicitly stops them first.
@@ -11,17 +11,17 @@
 //! - A state folder is used by only one emperord.
 
 pub mod driver;
-pub mod launcher;
+pub mod launch;
 pub mod lock;
-pub mod process;
+pub mod messages;
+pub mod pidfd;
 mod readiness;
 pub mod routes;
 pub mod rpc;
 mod run;
-mod scale;
 mod sources;
+mod spec;
 pub mod state;
-mod template;
 pub mod vassals;
 
 pub use run::{Launch, run};

@@ -1,11 +1,8 @@
 //! Ensures that only one emperord uses a state folder.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
 /// Held as long as this process uses the folder. The kernel releases it when the process exits.
 #[derive(Debug)]
@@ -47,10 +44,10 @@ impl Lock {
         let failed = |source| LockError::Io { path: path.clone(), source };
         fs::create_dir_all(folder).map_err(failed)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match file.try_lock() {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(taken(path)),
-            Err(error) => return Err(failed(error.into())),
+            Err(TryLockError::WouldBlock) => return Err(taken(path)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         fs::write(&path, format!("{}\n", std::process::id())).map_err(failed)?;
         Ok(Self { _file: file })

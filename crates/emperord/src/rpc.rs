@@ -9,8 +9,6 @@ mod routes;
 mod tests;
 mod worker;
 
-pub(crate) use worker::{failure as worker_failure, spec as worker_spec};
-
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::transport::Server;
 
-use crate::driver::{Event, Events};
+use crate::messages::{Event, Events};
 use admission::{Admission, Limits};
 use incoming::Incoming;
 

@@ -18,9 +18,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::driver::{Driver, Event, Events};
-use crate::launcher::{Cgroups, Fork, Launcher, Systemd};
+use crate::driver::Driver;
+use crate::launch::{Cgroups, Launcher, ProcessLauncher, UnitLauncher};
 use crate::lock::Lock;
+use crate::messages::{Event, Events};
 use crate::rpc;
 use crate::state::State;
 use crate::vassals::{FileEvent, Vassals};
@@ -98,9 +99,9 @@ fn launcher(
         Launch::Process => {
             let (workerd, cgroups) = (config.workerd.clone(), Cgroups::default());
             cgroups.settle();
-            Arc::new(Fork { workerd, socket, sockets, log_format, cgroups })
+            Arc::new(ProcessLauncher { workerd, socket, sockets, log_format, cgroups })
         }
-        Launch::Systemd if socket == unit_has => Arc::new(Systemd::new(sockets)),
+        Launch::Systemd if socket == unit_has => Arc::new(UnitLauncher::new(sockets)),
         Launch::Systemd => anyhow::bail!(
             "start workers as units: workerd@.service has {}, and emperord.toml {}: leave `run` out of it",
             unit_has.display(),

@@ -1,6 +1,7 @@
 //! The source files of an app: selects them, and notices changes.
 
 mod alarm;
+mod error;
 mod scan;
 mod select;
 
@@ -13,7 +14,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
 use vassal::{Python, Target, Vassal};
 
-use alarm::{Alarm, WatchError};
+use alarm::Alarm;
+use error::WatchError;
 use scan::Snapshot;
 use select::Selection;
 

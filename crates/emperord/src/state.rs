@@ -9,7 +9,7 @@ use api::VassalName;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use crate::process::Identity;
+use crate::pidfd::Identity;
 use crate::vassals::{FolderIdentity, Missing};
 
 /// The state folder.

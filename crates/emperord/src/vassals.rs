@@ -2,6 +2,7 @@
 
 mod files;
 mod leaving;
+mod set_workers;
 mod watch;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use config::Diagnostics;
 use serde::{Deserialize, Serialize};
 use vassal::Vassal;
 
+pub(crate) use set_workers::{EditError, set_workers};
 pub use watch::Vassals;
 
 /// A change of a vassal file.

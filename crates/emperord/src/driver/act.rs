@@ -5,19 +5,15 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use api::VassalName;
-use config::emperord::ConfiguredBy;
-use rustix::process::Signal;
-use supervise::{Action, DrainCause, Event, Exit, KillCause, StartFailure, TerminateCause};
+use api::{VassalName, WorkerName};
+use supervise::{Action, Event, StartFailure};
 use tokio::time::timeout;
 
 use super::Driver;
-use super::app::{App, Slot};
-use super::broken::Reported;
-use super::event::{self, Command};
-use super::prepare::Waiting;
-use crate::launcher::{Inquiry, LaunchError, Preload, Prepared, Start};
-use crate::process::{Ending, Process};
+use super::app::{App, Tenure, WorkerProcess};
+use crate::launch::{Inquiry, LaunchError, Prepared, Start};
+use crate::messages;
+use crate::pidfd::{Ending, Process};
 
 /// How long the service manager may take to report how a process exited. Its successor waits for that.
 const INQUIRY: Duration = Duration::from_secs(2);
@@ -47,36 +43,14 @@ impl Driver {
     }
 
     fn perform(&mut self, name: &VassalName, action: Action) -> Option<Event> {
-        if action == Action::Publish {
-            self.publish(name);
-            return None;
-        }
-        if let Action::Kill { number, cause: KillCause::StartTimeout } = action {
-            self.note_timeout(name, number);
-        }
-        let app = self.apps.get_mut(name)?;
-        if let Action::Terminate { number, .. } | Action::Kill { number, .. } = action {
-            if app.call_off_preparation(number) || app.call_off_fork(number, action) {
-                return Some(Event::Exited { number, exit: Exit::Orderly });
-            }
-            if app.call_off_order(number) {
-                let worker = app.worker(number);
-                self.stop(worker);
-                return None;
-            }
-        }
         match action {
-            Action::Publish => {}
+            Action::Publish => self.publish(name),
             Action::Spawn { number, generation } => return self.spawn(name, number, generation),
-            Action::Drain { number, cause } => app.drain(number, cause),
-            Action::Terminate { number, cause } => {
-                app.note_terminated(number, cause);
-                let worker = app.worker(number);
-                self.stop(worker);
-            }
-            Action::Kill { number, cause } => app.kill(number, cause),
-            Action::GiveUp { failure } => app.gave_up(failure),
-            Action::AbandonReload { failure } => app.abandoned_reload(failure),
+            Action::Drain { number, cause } => self.apps.get_mut(name)?.drain(number, cause),
+            Action::Terminate { number, cause } => return self.terminate(name, number, cause),
+            Action::Kill { number, cause } => return self.kill(name, number, cause),
+            Action::GiveUp { failure } => self.apps.get_mut(name)?.gave_up(failure),
+            Action::AbandonReload { failure } => self.apps.get_mut(name)?.abandoned_reload(failure),
         }
         None
     }
@@ -99,7 +73,8 @@ impl Driver {
         };
         app.last_start = SystemTime::now();
         let vassal = Arc::clone(vassal);
-        self.prepare(name, generation, &vassal, Waiting::Worker(number));
+        app.tenures.insert(number, Tenure::Preparing { generation });
+        self.prepare(name, generation, &vassal);
         None
     }
 
@@ -116,7 +91,7 @@ impl Driver {
         let Some(vassal) = app.specs.get(&generation) else { return Some(Event::SpawnRefused { number }) };
         // The template only has the current generation. Workers of others are started individually.
         let is_current = generation == app.supervisor.generation();
-        if vassal.preload.is_on() && is_current && self.launcher.preload() == Preload::Possible {
+        if vassal.preload.is_on() && is_current && self.launcher.templates().is_some() {
             return self.order_fork(name, number, generation, prepared);
         }
         let fingerprint = vassal.process_fingerprint();
@@ -129,7 +104,7 @@ impl Driver {
             Ok(Start::Done(process)) => {
                 let pid = process.identity().pid;
                 tracing::info!(%worker, pid, generation, "worker started");
-                app.slots.insert(number, Slot::new(process.clone(), fingerprint, None));
+                app.runs(number, WorkerProcess::new(process.clone(), fingerprint, None));
                 self.await_end(worker, process);
                 None
             }
@@ -140,32 +115,10 @@ impl Driver {
         }
     }
 
-    /// Records what a worker was waiting for when its start timed out: its last message, or a hint to the
-    /// log.
-    fn note_timeout(&mut self, name: &VassalName, number: u16) {
-        let Some(app) = self.apps.get(name) else { return };
-        let worker = app.worker(number);
-        let limit = app.supervisor.limits().start.as_secs_f64();
-        let unwell = app.slots.get(&number).and_then(|slot| slot.unwell.clone());
-        let why =
-            unwell.unwrap_or_else(|| "see what its start waits for (its stack is in the log)".to_owned());
-        let raise = match self.config.configured_by {
-            ConfiguredBy::Files => "raise `start` under [timeouts]",
-            ConfiguredBy::Options => "raise the limit with `--start-timeout`",
-        };
-        let what = format!("was not ready within {limit} s: {why}, or {raise}");
-        let error = format!("worker {worker} {what}");
-        let generation = self.generation_of(&worker).unwrap_or_default();
-        if self.note_failed_start(name, generation, error.clone(), format!("a worker {what}")) == Reported::No
-        {
-            tracing::error!(%worker, %error, "worker killed");
-        }
-    }
-
     /// Reports the exit of a process as an event.
-    pub(super) fn await_end(&self, worker: api::WorkerName, process: Process) {
+    pub(super) fn await_end(&self, worker: WorkerName, process: Process) {
         let events = self.events.clone();
-        let inquiry = self.launcher.ending(&worker, process.identity());
+        let inquiry = self.launcher.units().map(|it| it.ending(&worker, process.identity()));
         self.tasks.spawn(async move {
             let ending = match (process.ended().await, inquiry) {
                 (Ending::Unknown, Some(inquiry)) => answer(inquiry).await,
@@ -173,13 +126,20 @@ impl Driver {
             };
             if let Some(events) = events.upgrade() {
                 let identity = process.identity();
-                let _nobody_left = events.send(event::Event::Ended { worker, identity, ending }).await;
+                let _nobody_left = events.send(messages::Event::Ended { worker, identity, ending }).await;
             }
         });
     }
 
+    /// Frees the number of a worker that has no process.
+    pub(super) fn vacate(&mut self, worker: &WorkerName) {
+        if let Some(app) = self.app_of(worker) {
+            app.tenures.remove(&worker.number);
+        }
+    }
+
     /// Removes the socket of a worker that has exited, in case it hadn't time to do so itself.
-    pub(super) fn remove_socket(&self, worker: &api::WorkerName) {
+    pub(super) fn remove_socket(&self, worker: &WorkerName) {
         if let Ok(socket) = self.config.worker_socket(worker) {
             let _it_had_time = fs::remove_file(socket);
         }
@@ -199,50 +159,6 @@ async fn answer(inquiry: Inquiry) -> Ending {
 }
 
 impl App {
-    fn drain(&mut self, number: u16, cause: DrainCause) {
-        let worker = self.worker(number);
-        let reason = match cause {
-            DrainCause::Superseded => "replaced by a newer version of the app".to_owned(),
-            DrainCause::Superfluous => "no longer needed".to_owned(),
-            DrainCause::Stuck => "replaced: one of its requests does not end".to_owned(),
-            DrainCause::Recycled(cause) => format!("recycled: {cause}"),
-        };
-        tracing::info!(%worker, reason, "worker is drained");
-        if let DrainCause::Recycled(_) = cause {
-            self.recycled.count += 1;
-            self.recycled.last = format!("worker {worker} was {reason}");
-        }
-        if let Some(slot) = self.slots.get_mut(&number) {
-            slot.command(&worker, Command::Drain(self.supervisor.limits().grace));
-            slot.leaving = Some(reason);
-        }
-    }
-
-    fn note_terminated(&self, number: u16, cause: TerminateCause) {
-        let worker = self.worker(number);
-        match cause {
-            TerminateCause::Superfluous => tracing::info!(%worker, "worker stopped before it was ready"),
-            TerminateCause::GraceOver => tracing::warn!(%worker, "worker killed: it didn't stop in time"),
-            TerminateCause::Silent => tracing::warn!(%worker, "worker stopped: it doesn't respond"),
-        }
-    }
-
-    fn kill(&self, number: u16, cause: KillCause) {
-        let worker = self.worker(number);
-        match cause {
-            KillCause::Stubborn => tracing::warn!(%worker, "worker killed: it didn't exit"),
-            // The reason was noted earlier.
-            KillCause::StartTimeout => {}
-        }
-        self.signal(number, Signal::KILL);
-    }
-
-    fn signal(&self, number: u16, signal: Signal) {
-        if let Some(slot) = self.slots.get(&number) {
-            slot.process.signal(signal);
-        }
-    }
-
     fn gave_up(&self, failure: StartFailure) {
         let app = &self.name;
         if self.broken.is_some() {

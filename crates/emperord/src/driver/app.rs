@@ -1,5 +1,15 @@
 //! One app: its file, its workers, and the requests that wait for it.
 
+mod admission;
+mod broken;
+mod follower;
+mod memory;
+mod news;
+mod preparation;
+mod source_watch;
+mod tenure;
+mod worker_process;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,23 +17,23 @@ use std::time::{Duration, Instant, SystemTime};
 
 use api::{VassalName, WorkerName};
 use supervise::{Limits, Recycle, Stage, Supervisor};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 use vassal::Vassal;
 
-use super::admin::{AdminError, Follower};
-use super::broken::Broken;
-use super::edits::{Edits, News};
-use super::event::{AttachmentId, Command, Failure, Load};
-use super::files::Admission;
-use super::lookup::LookupId;
-use super::memory::PrivateMemory;
-use super::order::Order;
-use super::prepare::Preparation;
-use super::template::Template;
-use crate::process::{Ending, Process};
+use crate::launch::Template;
+use crate::messages::{AdminError, Command, LookupId, Recycled};
 use crate::routes::{Route, RouteState};
-use crate::state::{Serving, StageRecord, WorkerRecord};
+use crate::state::{StageRecord, WorkerRecord};
 use crate::vassals::{Missing, Version};
+
+pub(super) use admission::{Admission, Workers};
+pub(super) use broken::{Broken, Scope};
+pub(super) use follower::{Follower, Goal};
+pub(super) use news::News;
+pub(super) use preparation::Preparation;
+pub(super) use source_watch::{Purpose, SourceWatch};
+pub(super) use tenure::{Forking, Order, Tenure};
+pub(super) use worker_process::{Attachment, WorkerProcess};
 
 /// The limits of adopted workers until the app's file has been read.
 const LIMITS: Limits =
@@ -60,7 +70,8 @@ pub(super) struct App {
     pub(super) supervisor: Supervisor,
     /// The generation that the workers of an earlier emperord run, or a newer one.
     pub(super) restored_generation: u64,
-    pub(super) slots: BTreeMap<u16, Slot>,
+    /// What has each worker number. A number that is in use belongs to one worker of the supervisor.
+    pub(super) tenures: BTreeMap<u16, Tenure>,
     /// The configuration of the current generation, the last one that worked, and all that still have
     /// workers.
     pub(super) specs: BTreeMap<u64, Arc<Vassal>>,
@@ -68,8 +79,6 @@ pub(super) struct App {
     pub(super) recycled: Recycled,
     /// When the wait for each worker that isn't ready started.
     pub(super) awaited: BTreeMap<u16, Instant>,
-    /// Workers that were ordered from the service manager, and whose processes haven't reported yet.
-    pub(super) ordered: BTreeMap<u16, Order>,
     /// The template that its workers are forked from, if its file asks for that.
     pub(super) template: Option<Template>,
     /// When the last process was started.
@@ -77,7 +86,7 @@ pub(super) struct App {
     /// The generation whose text was saved as working.
     pub(super) proven_saved: Option<u64>,
     /// A watch of the app's own files, while it is only waiting for an edit or reloads on changes.
-    pub(super) edits: Option<Edits>,
+    pub(super) source_watch: Option<SourceWatch>,
     /// A version of its file for which it isn't known yet whether it can be followed.
     pub(super) admission: Option<Admission>,
     /// Pending preparations of starts, by generation.
@@ -88,40 +97,6 @@ pub(super) struct App {
     pub(super) leaving: BTreeSet<u32>,
     /// Its exited processes that no worker has been told of yet.
     pub(super) ended: VecDeque<u32>,
-}
-
-/// The workers that were recycled since this emperord started.
-#[derive(Debug, Clone, Default)]
-pub struct Recycled {
-    /// Their number.
-    pub count: u64,
-    /// The last one, and why it was recycled. Empty if there was none.
-    pub last: String,
-}
-
-/// A process of an app, which occupies a worker number.
-pub(super) struct Slot {
-    pub(super) process: Process,
-    pub(super) fingerprint: String,
-    pub(super) serving: Option<Serving>,
-    pub(super) attachment: Option<Attachment>,
-    /// Whether its interpreter has loaded the worker.
-    pub(super) has_attached: bool,
-    pub(super) load: Load,
-    pub(super) private: PrivateMemory,
-    pub(super) failure: Option<Failure>,
-    /// What it reports to be waiting for before it is ready.
-    pub(super) unwell: Option<String>,
-    /// Why it was told to drain.
-    pub(super) leaving: Option<String>,
-    /// How it exited, while its last messages may still be in transit.
-    pub(super) ending: Option<Ending>,
-}
-
-/// An open control stream.
-pub(super) struct Attachment {
-    pub(super) id: AttachmentId,
-    pub(super) commands: mpsc::Sender<Command>,
 }
 
 impl App {
@@ -140,16 +115,15 @@ impl App {
             awaited_news: None,
             supervisor: Supervisor::new(LIMITS),
             restored_generation: 0,
-            slots: BTreeMap::new(),
+            tenures: BTreeMap::new(),
             specs: BTreeMap::new(),
             followers: Vec::new(),
             recycled: Recycled::default(),
             awaited: BTreeMap::new(),
-            ordered: BTreeMap::new(),
             template: None,
             last_start: SystemTime::UNIX_EPOCH,
             proven_saved: None,
-            edits: None,
+            source_watch: None,
             admission: None,
             preparations: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -170,7 +144,7 @@ impl App {
     /// Its entry in the routing table. None if it can't be routed.
     pub(super) fn route(&self) -> Option<Route> {
         let vassal = self.vassal.clone()?;
-        let serving = |number| Some((self.worker(number), self.slots.get(&number)?.serving.clone()?));
+        let serving = |number| Some((self.worker(number), self.worker_process(number)?.serving.clone()?));
         let workers: Vec<_> = self.supervisor.ready().filter_map(serving).collect();
         let failure = self.shown_failure().cloned();
         let state = match workers.is_empty() {
@@ -184,15 +158,15 @@ impl App {
 
     /// The records of its workers for the state file.
     pub(super) fn records(&self) -> impl Iterator<Item = WorkerRecord> {
-        self.slots.iter().filter_map(|(number, slot)| {
-            let worker = self.supervisor.worker(*number)?;
+        self.worker_processes().filter_map(|(number, it)| {
+            let worker = self.supervisor.worker(number)?;
             Some(WorkerRecord {
-                name: self.worker(*number).to_string(),
-                identity: slot.process.identity(),
+                name: self.worker(number).to_string(),
+                identity: it.process.identity(),
                 generation: worker.generation,
-                fingerprint: slot.fingerprint.clone(),
+                fingerprint: it.fingerprint.clone(),
                 stage: stage_record(worker.stage),
-                serving: slot.serving.clone(),
+                serving: it.serving.clone(),
             })
         })
     }
@@ -228,11 +202,11 @@ impl App {
         }
         // The newest one, which will stay longest.
         let generation = |number: &u16| self.supervisor.worker(*number).map(|it| it.generation);
-        let attached =
-            self.supervisor.ready().filter(|it| self.slots.get(it).is_some_and(|it| it.attachment.is_some()));
-        let newest = attached.max_by_key(generation).and_then(|number| self.slots.get(&number));
-        let Some(attachment) = newest.and_then(|slot| slot.attachment.as_ref()) else { return };
-        send_ended(&mut self.ended, &attachment.commands);
+        let is_attached = |it: &u16| self.worker_process(*it).is_some_and(|it| it.attachment.is_some());
+        let newest = self.supervisor.ready().filter(is_attached).max_by_key(generation);
+        let newest = newest.and_then(|number| self.worker_process(number)?.attachment.as_ref());
+        let Some(commands) = newest.map(|it| it.commands.clone()) else { return };
+        send_ended(&mut self.ended, &commands);
     }
 
     /// A description of the interpreter that a worker runs on.
@@ -260,7 +234,7 @@ impl App {
 
     /// Whether it has no processes.
     pub(super) fn has_no_process(&self) -> bool {
-        self.slots.is_empty() && self.ordered.is_empty() && self.template.is_none() && self.leaving.is_empty()
+        self.tenures.is_empty() && self.template.is_none() && self.leaving.is_empty()
     }
 
     fn answer_followers(&mut self) {
@@ -276,44 +250,6 @@ impl App {
         for follower in self.followers.drain(..) {
             follower.refuse(error.clone());
         }
-    }
-}
-
-impl Slot {
-    pub(super) fn new(process: Process, fingerprint: String, serving: Option<Serving>) -> Self {
-        Self {
-            process,
-            fingerprint,
-            serving,
-            attachment: None,
-            has_attached: false,
-            load: Load::default(),
-            private: PrivateMemory::default(),
-            failure: None,
-            unwell: None,
-            leaving: None,
-            ending: None,
-        }
-    }
-
-    /// Sends a command if the worker is attached. Otherwise it gets its orders when it attaches again.
-    pub(super) fn command(&self, worker: &WorkerName, command: Command) {
-        let Some(attachment) = &self.attachment else { return };
-        if let Err(TrySendError::Full(command)) = attachment.commands.try_send(command) {
-            let order = command.name();
-            // If it was told to exit, signals will follow.
-            tracing::warn!(%worker, order, "cannot notify worker: it doesn't read its messages");
-        }
-    }
-
-    /// The memory that counts for `recycle.memory`, in bytes.
-    pub(super) fn counted_memory(&mut self, limit: Option<u64>, now: Instant) -> u64 {
-        let identity = self.process.identity();
-        self.private.counted(self.load, limit, now, || identity.private_memory())
-    }
-
-    pub(super) fn is_attached_by(&self, id: AttachmentId) -> bool {
-        self.attachment.as_ref().is_some_and(|it| it.id == id)
     }
 }
 

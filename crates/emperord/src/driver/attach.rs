@@ -9,49 +9,19 @@ use supervise::{Event, Exit, Stage, Usage};
 
 use super::Driver;
 use super::act::LINGER;
-use super::app::{Attachment, Slot};
-use super::broken::Reported;
+use super::app::{Attachment, WorkerProcess};
 use super::crash;
-use super::event::{
-    self, Attaching, AttachmentId, Command, Failure, Load, Reason, Served, Taking, WorkerSpec,
-};
-use crate::process::{Caller, Ending, Identity};
+use super::developer::Reported;
+use crate::messages::{self, Attaching, AttachmentId, Command, Load, Served, SpecError, Taking};
+use crate::pidfd::{Caller, Ending, Identity};
+use crate::spec::{Failure, Reason, WorkerSpec};
 use crate::state::Serving;
-
-/// Why a process isn't told what to run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SpecError {
-    /// No worker of that name is wanted.
-    #[error("worker {0} is unexpected: only emperord starts workers")]
-    NotWanted(WorkerName),
-    /// Another process has the name.
-    #[error("worker {worker} is process {holder}, not {asked}")]
-    Taken {
-        /// The name.
-        worker: WorkerName,
-        /// The pid of the process that has it.
-        holder: u32,
-        /// The pid of the process that asked.
-        asked: u32,
-    },
-    /// The process is that worker, but another user made the connection.
-    #[error("worker {worker} does not run as user {uid}, who asks")]
-    User {
-        /// The name.
-        worker: WorkerName,
-        /// The user that asked.
-        uid: u32,
-    },
-    /// The path of its socket would be too long.
-    #[error(transparent)]
-    Socket(#[from] config::SocketPathError),
-}
 
 impl Driver {
     /// Returns what a worker runs, if the caller is that worker's process.
     pub(super) fn spec_for(&self, worker: &WorkerName, caller: Caller) -> Result<WorkerSpec, SpecError> {
-        let slot = self.apps.get(&worker.vassal).and_then(|app| app.slots.get(&worker.number));
-        let process = &slot.ok_or_else(|| SpecError::NotWanted(worker.clone()))?.process;
+        let known = self.apps.get(&worker.vassal).and_then(|app| app.worker_process(worker.number));
+        let process = &known.ok_or_else(|| SpecError::NotWanted(worker.clone()))?.process;
         match process.identity() {
             holder if holder != caller.identity => Err(SpecError::Taken {
                 worker: worker.clone(),
@@ -75,7 +45,7 @@ impl Driver {
     /// A worker that has no number any more is told to exit. One that should drain is told again, since the
     /// command may have been lost with the previous stream.
     pub(super) fn attach(&mut self, attaching: Attaching) {
-        let is_known = self.slot_of(&attaching.worker, attaching.caller.identity).is_some();
+        let is_known = self.process_of(&attaching.worker, attaching.caller.identity).is_some();
         let attaching = match is_known || self.take_over(&attaching) {
             true => Some(attaching),
             false => self.keep_early(attaching),
@@ -84,10 +54,10 @@ impl Driver {
             return;
         };
         let pid = caller.identity.pid;
-        let slot = self.slot_of(&worker, caller.identity).filter(|slot| slot.process.is(caller));
-        let Some(slot) = slot else { return self.dismiss(&worker, pid, served.is_some(), &commands) };
-        slot.attachment = Some(Attachment { id: attachment, commands });
-        slot.has_attached = true;
+        let process = self.process_of(&worker, caller.identity).filter(|it| it.process.is(caller));
+        let Some(process) = process else { return self.dismiss(&worker, pid, served.is_some(), &commands) };
+        process.attachment = Some(Attachment { id: attachment, commands });
+        process.has_attached = true;
         tracing::debug!(%worker, pid, "worker attached");
         let number = worker.number;
         self.notify(&worker.vassal, Event::Attached { number });
@@ -113,8 +83,8 @@ impl Driver {
     }
 
     pub(super) fn failed(&mut self, worker: &WorkerName, id: AttachmentId, failure: &Failure) {
-        let Some(slot) = self.attached(worker, id) else { return };
-        slot.failure = Some(failure.clone());
+        let Some(process) = self.attached(worker, id) else { return };
+        process.failure = Some(failure.clone());
         let generation = self.generation_of(worker).unwrap_or_default();
         if self.tell_developer(&worker.vassal, generation, failure) == Reported::No {
             // The worker has already logged the traceback to the same stderr.
@@ -128,15 +98,15 @@ impl Driver {
 
     /// Records the load of a worker. Returns the number of actions that follow from it.
     pub(super) fn load(&mut self, worker: &WorkerName, id: AttachmentId, load: Load) -> usize {
-        let Some(slot) = self.attached(worker, id) else { return 0 };
-        slot.load = load;
+        let Some(process) = self.attached(worker, id) else { return 0 };
+        process.load = load;
         let Some(app) = self.app_of(worker) else { return 0 };
         let recycle = app.supervisor.limits().recycle;
         if !recycle.depends_on_usage() {
             return 0;
         }
-        let Some(slot) = app.slots.get_mut(&worker.number) else { return 0 };
-        let memory = slot.counted_memory(recycle.memory, Instant::now());
+        let Some(process) = app.worker_process_mut(worker.number) else { return 0 };
+        let memory = process.counted_memory(recycle.memory, Instant::now());
         let usage = Usage { requests: load.requests, memory };
         let done = self.count_consequences(&worker.vassal, Event::Used { number: worker.number, usage });
         let app = self.apps.get(&worker.vassal);
@@ -145,9 +115,9 @@ impl Driver {
 
     /// A starting worker isn't ready yet. This becomes the reason if it never is.
     pub(super) fn unwell(&mut self, worker: &WorkerName, id: AttachmentId, message: String) {
-        if let Some(slot) = self.attached(worker, id) {
+        if let Some(process) = self.attached(worker, id) {
             tracing::warn!(%worker, "worker is not ready yet: {message}");
-            slot.unwell = Some(message);
+            process.unwell = Some(message);
         }
     }
 
@@ -171,13 +141,11 @@ impl Driver {
 
     /// The process is watched with its pidfd. If it lives on, it will attach again.
     pub(super) fn detached(&mut self, worker: &WorkerName, id: AttachmentId) {
-        let Some(slot) = self.attached(worker, id) else { return };
-        slot.attachment = None;
-        match slot.ending {
+        let Some(process) = self.attached(worker, id) else { return };
+        process.attachment = None;
+        match self.app_of(worker).and_then(|app| app.ending(worker.number)) {
             Some(ending) => self.gone(worker, ending),
-            None => {
-                self.notify(&worker.vassal, Event::Detached { number: worker.number });
-            }
+            None => self.notify(&worker.vassal, Event::Detached { number: worker.number }),
         }
     }
 
@@ -185,23 +153,26 @@ impl Driver {
     /// are awaited.
     pub(super) fn ended(&mut self, worker: &WorkerName, identity: Identity, ending: Ending) {
         let is_starting = matches!(self.stage_of(worker), Some(Stage::Starting { .. }));
-        let Some(slot) = self.slot_of(worker, identity) else { return };
-        if !is_starting || slot.attachment.is_none() || slot.failure.is_some() {
+        let Some(process) = self.process_of(worker, identity) else { return };
+        if !is_starting || process.attachment.is_none() || process.failure.is_some() {
             return self.gone(worker, ending);
         }
-        slot.ending = Some(ending);
+        if let Some(app) = self.app_of(worker) {
+            app.is_ending(worker.number, ending);
+        }
         let (events, worker) = (self.events.clone(), worker.clone());
         self.tasks.spawn(async move {
             tokio::time::sleep(LINGER).await;
             if let Some(events) = events.upgrade() {
-                let _nobody_left = events.send(event::Event::Lingered { worker, identity }).await;
+                let _nobody_left = events.send(messages::Event::Lingered { worker, identity }).await;
             }
         });
     }
 
     pub(super) fn lingered(&mut self, worker: &WorkerName, identity: Identity) {
-        let Some(slot) = self.slot_of(worker, identity) else { return };
-        if let Some(ending) = slot.ending {
+        let is_its = self.process_of(worker, identity).is_some();
+        let ending = self.app_of(worker).and_then(|app| app.ending(worker.number));
+        if let Some(ending) = ending.filter(|_| is_its) {
             self.gone(worker, ending);
         }
     }
@@ -212,8 +183,8 @@ impl Driver {
         let Ok(socket) = self.config.worker_socket(worker) else { return };
         let Served { instance, capacity, python } = served;
         let serving = Serving { instance, socket: socket.display().to_string(), capacity, python };
-        let Some(slot) = self.slot(worker) else { return };
-        slot.serving = Some(serving);
+        let Some(process) = self.worker_process(worker) else { return };
+        process.serving = Some(serving);
         let generation = self.generation_of(worker);
         if let Some(app) = self.app_of(worker).filter(|app| generation == Some(app.supervisor.generation())) {
             app.broken = None;
@@ -227,16 +198,16 @@ impl Driver {
     /// Sends the workers of an app changes of their spec that don't require a restart.
     pub(super) fn repeat_specs(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get(name) else { return };
-        let attached = app.slots.iter().filter(|(_, slot)| slot.attachment.is_some());
-        let workers: Vec<_> = attached.map(|(number, _)| app.worker(*number)).collect();
+        let attached = app.worker_processes().filter(|(_, it)| it.attachment.is_some());
+        let workers: Vec<_> = attached.map(|(number, _)| app.worker(number)).collect();
         for worker in workers {
             self.repeat_spec(&worker);
         }
     }
 
     fn repeat_spec(&mut self, worker: &WorkerName) {
-        if let (Ok(spec), Some(slot)) = (self.spec(worker), self.slot(worker)) {
-            slot.command(worker, Command::Run(spec));
+        if let (Ok(spec), Some(process)) = (self.spec(worker), self.worker_process(worker)) {
+            process.command(worker, Command::Run(spec));
         }
     }
 
@@ -245,16 +216,16 @@ impl Driver {
             Ok(spec) => Command::Run(spec),
             Err(error) => Command::Stop(error.to_string()),
         };
-        if let Some(slot) = self.slot(worker) {
-            slot.command(worker, command);
+        if let Some(process) = self.worker_process(worker) {
+            process.command(worker, command);
         }
     }
 
     fn repeat_drain(&mut self, worker: &WorkerName) {
         let Some(app) = self.app_of(worker) else { return };
         let grace = app.supervisor.limits().grace;
-        if let Some(slot) = app.slots.get(&worker.number) {
-            slot.command(worker, Command::Drain(grace));
+        if let Some(process) = app.worker_process(worker.number) {
+            process.command(worker, Command::Drain(grace));
         }
     }
 
@@ -262,13 +233,13 @@ impl Driver {
     pub(super) fn gone(&mut self, worker: &WorkerName, ending: Ending) {
         let stage = self.stage_of(worker);
         let Some(app) = self.app_of(worker) else { return };
-        let Some(slot) = app.slots.remove(&worker.number) else { return };
-        let pid = slot.process.identity().pid;
+        let Some(process) = app.take_worker_process(worker.number) else { return };
+        let pid = process.process.identity().pid;
         app.has_ended(pid);
         self.remove_socket(worker);
         match stage {
-            Some(stage @ (Stage::Starting { .. } | Stage::Ready { .. })) if slot.failure.is_none() => {
-                match self.note_ending(worker, &slot, stage, ending) {
+            Some(stage @ (Stage::Starting { .. } | Stage::Ready { .. })) if process.failure.is_none() => {
+                match self.note_ending(worker, &process, stage, ending) {
                     Reported::No => tracing::warn!(%worker, pid, %ending, "worker exited unexpectedly"),
                     Reported::ToDeveloper => {
                         tracing::info!(%worker, pid, %ending, "worker exited unexpectedly");
@@ -278,12 +249,18 @@ impl Driver {
             _ => tracing::info!(%worker, pid, %ending, "worker ended"),
         }
         self.reap_orphans();
-        let exit = exit(ending, slot.failure.as_ref());
+        let exit = exit(ending, process.failure.as_ref());
         self.notify(&worker.vassal, Event::Exited { number: worker.number, exit });
     }
 
     /// Records the exit of a worker that didn't report a reason.
-    fn note_ending(&mut self, worker: &WorkerName, slot: &Slot, stage: Stage, ending: Ending) -> Reported {
+    fn note_ending(
+        &mut self,
+        worker: &WorkerName,
+        process: &WorkerProcess,
+        stage: Stage,
+        ending: Ending,
+    ) -> Reported {
         let generation = self.generation_of(worker).unwrap_or_default();
         if !matches!(stage, Stage::Starting { .. }) {
             if let Some(app) = self.app_of(worker) {
@@ -296,7 +273,7 @@ impl Driver {
             Mode::Production => Ok(String::new()),
         };
         let stack = stack.unwrap_or_default();
-        let is_silent = !slot.has_attached && matches!(ending, Ending::Status(_));
+        let is_silent = !process.has_attached && matches!(ending, Ending::Status(_));
         let configured_by = self.config.configured_by;
         let Some(app) = self.app_of(worker) else { return Reported::No };
         let (error, cause) = match app.python_of(worker.number).filter(|_| is_silent) {
@@ -316,18 +293,22 @@ impl Driver {
         self.note_crashed_start(&worker.vassal, generation, error, cause, stack)
     }
 
-    fn slot(&mut self, worker: &WorkerName) -> Option<&mut Slot> {
-        self.app_of(worker)?.slots.get_mut(&worker.number)
+    fn worker_process(&mut self, worker: &WorkerName) -> Option<&mut WorkerProcess> {
+        self.app_of(worker)?.worker_process_mut(worker.number)
     }
 
-    /// Returns the slot of a worker, if it belongs to that process.
-    pub(super) fn slot_of(&mut self, worker: &WorkerName, process: Identity) -> Option<&mut Slot> {
-        self.slot(worker).filter(|slot| slot.process.identity() == process)
+    /// Returns the process of a worker, if it is that one.
+    pub(super) fn process_of(
+        &mut self,
+        worker: &WorkerName,
+        identity: Identity,
+    ) -> Option<&mut WorkerProcess> {
+        self.worker_process(worker).filter(|it| it.process.identity() == identity)
     }
 
-    /// Returns the slot of a worker, if that stream is its current one.
-    fn attached(&mut self, worker: &WorkerName, id: AttachmentId) -> Option<&mut Slot> {
-        self.slot(worker).filter(|slot| slot.is_attached_by(id))
+    /// Returns the process of a worker, if that stream is its current one.
+    fn attached(&mut self, worker: &WorkerName, id: AttachmentId) -> Option<&mut WorkerProcess> {
+        self.worker_process(worker).filter(|it| it.is_attached_by(id))
     }
 
     pub(super) fn generation_of(&self, worker: &WorkerName) -> Option<u64> {

@@ -7,51 +7,12 @@ use api::VassalName;
 use config::emperord::{ConfiguredBy, Mode};
 use daemon::logging::NOTICE;
 use supervise::Progress;
-use tokio::task::AbortHandle;
 use vassal::Vassal;
 
-use super::Driver;
-use super::admin::Shutdown;
-use super::app::App;
-use super::event::Event;
-use super::files::Workers;
+use super::app::{News, Purpose, SourceWatch, Workers};
+use super::{Driver, Shutdown};
+use crate::messages::{Event, WatchId};
 use crate::sources::{Changed, Noticed, Since, Sources};
-
-/// Identifies a watch of an app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WatchId(u64);
-
-/// A watch of an app's source files. It ends when this is dropped.
-pub(super) struct Edits {
-    id: WatchId,
-    purpose: Purpose,
-    /// The configuration that names the files.
-    vassal: Arc<Vassal>,
-    /// Why some changes are noticed late or never.
-    pub(super) problem: Option<String>,
-    task: AbortHandle,
-}
-
-/// The purpose of a watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// The app's file asks for a reload after each change.
-    Reload,
-    /// The app can't start before a change.
-    Retry,
-}
-
-/// What the developer is told once all workers of an app serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
-    /// They have its changed files.
-    Reloaded {
-        /// When the change was noticed.
-        began: Instant,
-    },
-    /// They started although nothing has changed since a failure that was reported.
-    Recovered,
-}
 
 impl Driver {
     /// Starts and stops watches as needed.
@@ -69,7 +30,7 @@ impl Driver {
 
     fn watch_sources(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        app.edits = None;
+        app.source_watch = None;
         let Some((vassal, purpose)) = app.wanted_watch() else { return };
         let vassal = Arc::clone(vassal);
         self.watches.0 += 1;
@@ -87,14 +48,15 @@ impl Driver {
                     events.send(Event::Sources { app: app_name.clone(), watch: id, noticed }).await;
             }
         });
-        app.edits = Some(Edits { id, purpose, vassal, problem: None, task: task.abort_handle() });
+        app.source_watch =
+            Some(SourceWatch { id, purpose, vassal, problem: None, task: task.abort_handle() });
     }
 
     pub(super) fn sources(&mut self, name: &VassalName, watch: WatchId, noticed: Noticed) {
         let shown = (!self.is_only_app()).then(|| name.to_string());
         let by = self.config.configured_by;
         let Some(app) = self.apps.get_mut(name) else { return };
-        let Some(edits) = app.edits.as_mut().filter(|it| it.id == watch) else { return };
+        let Some(edits) = app.source_watch.as_mut().filter(|it| it.id == watch) else { return };
         if !matches!(self.shutdown, Shutdown::None) {
             return;
         }
@@ -107,7 +69,7 @@ impl Driver {
             (Noticed::Changed(changed), Purpose::Retry) => {
                 let hint = hint(&changed, &edits.vassal, by);
                 tracing::info!(target: NOTICE, app = shown, "{changed}: starting the app again{hint}");
-                app.edits = None;
+                app.source_watch = None;
                 app.awaited_news = Some(News::Reloaded { began: Instant::now() });
                 self.notify(name, supervise::Event::SourcesChanged);
             }
@@ -164,38 +126,5 @@ fn hint(changed: &Changed, vassal: &Vassal, by: ConfiguredBy) -> &'static str {
             " (Imperium sets no variables from it without `env_file` in the app's file)"
         }
         (true, ConfiguredBy::Options) => " (Imperium sets no variables from it without `--env-file`)",
-    }
-}
-
-impl App {
-    fn wanted_watch(&self) -> Option<(&Arc<Vassal>, Purpose)> {
-        let vassal = self.vassal.as_ref()?;
-        let purpose = match vassal.reload.watch {
-            true => Purpose::Reload,
-            false if self.supervisor.awaits_edit() => Purpose::Retry,
-            false => return None,
-        };
-        Some((vassal, purpose))
-    }
-
-    /// Whether the watch is as it should be. A watch continues if a new version of the app's file names the
-    /// same files.
-    fn is_watched_as_wanted(&mut self) -> bool {
-        let Some((vassal, purpose)) = self.wanted_watch() else { return self.edits.is_none() };
-        let vassal = Arc::clone(vassal);
-        let Some(edits) = self.edits.as_mut().filter(|it| it.purpose == purpose) else { return false };
-        if !Arc::ptr_eq(&edits.vassal, &vassal) {
-            if Sources::of(&edits.vassal) != Sources::of(&vassal) {
-                return false;
-            }
-            edits.vassal = vassal;
-        }
-        true
-    }
-}
-
-impl Drop for Edits {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

@@ -8,30 +8,10 @@ use config::{Diagnostics, Problem};
 use supervise::{Limits, Recycle};
 use vassal::{ChosenBy, Conflict, Vassal, conflicts};
 
-use super::Driver;
-use super::admin::{AdminError, Shutdown};
-use super::app::App;
-use super::event::Event;
-use super::lookup::LookupId;
+use super::app::{Admission, App, Workers};
+use super::{Driver, Shutdown};
+use crate::messages::{AdminError, Event, LookupId};
 use crate::vassals::{FileEvent, FolderIdentity, Reading, Version};
-
-/// Whether to start new workers even if nothing has changed that requires it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Workers {
-    /// Only if necessary.
-    AsNeeded,
-    /// In any case.
-    Anew,
-}
-
-/// A valid version, for which it is being checked whether its workers can be started.
-pub(super) struct Admission {
-    pub(super) lookup: LookupId,
-    version: Version,
-    workers: Workers,
-    /// Whether the routing table is incomplete without it.
-    pub(super) holds_routes: bool,
-}
 
 impl Driver {
     pub(super) fn file(&mut self, event: FileEvent) {
@@ -240,19 +220,4 @@ fn limits(vassal: &Vassal) -> Limits {
     let vassal::Recycle { requests, lifetime, memory, jitter } = vassal.recycle;
     let recycle = Recycle { requests, lifetime, memory, jitter };
     Limits { start: vassal.timeouts.start, grace: vassal.timeouts.stop, recycle }
-}
-
-impl App {
-    /// The generation to run `vassal`: the current one, unless a change requires new processes.
-    fn next_generation(&self, vassal: &Vassal, workers: Workers) -> u64 {
-        let current = self.supervisor.generation().max(self.restored_generation);
-        let runs_it = self.vassal.as_ref().is_some_and(|it| {
-            it.process_fingerprint() == vassal.process_fingerprint()
-                && it.confinement.owner == vassal.confinement.owner
-        });
-        match runs_it && workers == Workers::AsNeeded && !self.supervisor.needs_new_generation() {
-            true => current.max(1),
-            false => current + 1,
-        }
-    }
 }

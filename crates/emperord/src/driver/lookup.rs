@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::Driver;
-use super::event::Event;
+use crate::messages::{Event, LookupId};
 
 /// The number of concurrent lookups over all apps. Others wait.
 const AT_ONCE: usize = 64;
@@ -20,10 +20,6 @@ const AT_ONCE: usize = 64;
 const AT_ONCE_PER_APP: usize = 4;
 /// After this time, a pending lookup is reported.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
-
-/// Identifies a lookup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct LookupId(u64);
 
 /// The pending lookups.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 
 use api::VassalName;
 
-use super::Driver;
-use super::admin::{AdminError, Shutdown};
 use super::app::App;
+use super::{Driver, Shutdown};
+use crate::messages::AdminError;
 use crate::vassals::{FolderIdentity, Missing};
 
 impl Driver {

@@ -7,51 +7,27 @@ use vassal::Vassal;
 
 use super::Driver;
 use super::act::not_spawned;
-use super::app::App;
-use super::event::Event;
-use super::lookup::LookupId;
-use crate::launcher::{LaunchError, Prepared};
-
-/// A pending preparation.
-#[derive(Debug)]
-pub(super) struct Preparation {
-    lookup: LookupId,
-    /// The workers that wait for it. If there are none, it is still used for those that come before its
-    /// result.
-    numbers: Vec<u16>,
-    /// Whether the template waits for it.
-    for_template: bool,
-}
-
-/// What waits for a preparation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waiting {
-    Worker(u16),
-    Template,
-}
+use super::app::{Preparation, Tenure};
+use crate::launch::{LaunchError, Prepared};
+use crate::messages::{Event, LookupId};
 
 impl Driver {
-    /// Starts a worker or template once its preparation is complete.
+    /// Looks up what starts of a generation need, for all tenures that are [`Tenure::Preparing`] by then.
     pub(super) fn prepare(
         &mut self,
         name: &VassalName,
         generation: u64,
         vassal: &Arc<Vassal>,
-        waiting: Waiting,
-    ) {
-        let Some(app) = self.apps.get_mut(name) else { return };
-        if let Some(preparation) = app.preparations.get_mut(&generation) {
-            return preparation.add(waiting);
+    ) -> Option<&mut Preparation> {
+        if !self.apps.get(name)?.preparations.contains_key(&generation) {
+            let (launcher, asked, app) = (Arc::clone(&self.launcher), Arc::clone(vassal), name.clone());
+            let question = move || launcher.prepare(&asked);
+            let answer = move |lookup, result| Event::Prepared { app, lookup, generation, result };
+            let lookup = self.ask(name, user_of(vassal), question, LaunchError::User, answer);
+            let preparation = Preparation { lookup, for_template: false };
+            self.apps.get_mut(name)?.preparations.insert(generation, preparation);
         }
-        let (launcher, asked, app_name) = (Arc::clone(&self.launcher), Arc::clone(vassal), name.clone());
-        let question = move || launcher.prepare(&asked);
-        let answer = move |lookup, result| Event::Prepared { app: app_name, lookup, generation, result };
-        let lookup = self.ask(name, user_of(vassal), question, LaunchError::User, answer);
-        let mut preparation = Preparation { lookup, numbers: Vec::new(), for_template: false };
-        preparation.add(waiting);
-        if let Some(app) = self.apps.get_mut(name) {
-            app.preparations.insert(generation, preparation);
-        }
+        self.apps.get_mut(name)?.preparations.get_mut(&generation)
     }
 
     pub(super) fn prepared(
@@ -59,61 +35,49 @@ impl Driver {
         name: &VassalName,
         lookup: LookupId,
         generation: u64,
-        result: Result<Prepared, LaunchError>,
+        result: &Result<Prepared, LaunchError>,
     ) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        let is_current = app.preparations.get(&generation).is_some_and(|it| it.lookup == lookup);
-        let Some(preparation) = app.preparations.remove(&generation).filter(|_| is_current) else { return };
-        let prepared = match result {
-            Ok(prepared) => prepared,
-            Err(error) => return self.not_prepared(name, &preparation, &error),
-        };
-        if preparation.for_template {
-            self.start_template(name, generation, &prepared);
+        if app.preparations.get(&generation).is_none_or(|it| it.lookup != lookup) {
+            return;
         }
-        for number in preparation.numbers {
-            if let Some(event) = self.start_prepared(name, number, generation, &prepared) {
-                self.notify(name, event);
+        let for_template = app.preparations.remove(&generation).is_some_and(|it| it.for_template);
+        let numbers = app.preparing(generation);
+        if for_template {
+            match result {
+                Ok(prepared) => self.start_template(name, generation, prepared),
+                Err(error) => tracing::error!(app = %name, %error, "cannot start the template"),
             }
         }
-    }
-
-    fn not_prepared(&mut self, name: &VassalName, preparation: &Preparation, error: &LaunchError) {
-        if preparation.for_template {
-            tracing::error!(app = %name, %error, "cannot start the template");
-        }
-        for number in &preparation.numbers {
-            let Some(app) = self.apps.get(name) else { return };
-            let worker = app.worker(*number);
-            self.note_not_started(&worker, &error.to_string());
-            self.notify(name, not_spawned(*number, error));
+        for number in numbers {
+            self.start_if_wanted(name, number, generation, result.as_ref());
         }
     }
-}
 
-impl Preparation {
-    fn add(&mut self, waiting: Waiting) {
-        match waiting {
-            Waiting::Worker(number) => self.numbers.push(number),
-            Waiting::Template => self.for_template = true,
+    /// Starts a worker that waits for the preparation. A failed start of another one may have called it off.
+    fn start_if_wanted(
+        &mut self,
+        name: &VassalName,
+        number: u16,
+        generation: u64,
+        prepared: Result<&Prepared, &LaunchError>,
+    ) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        if !matches!(app.tenures.get(&number), Some(Tenure::Preparing { .. })) {
+            return;
         }
-    }
-}
-
-impl App {
-    /// The number of workers that wait for a preparation that takes long.
-    pub(super) fn slowly_prepared(&self) -> usize {
-        let slow = self.preparations.values().filter(|it| self.waits.contains_key(&it.lookup));
-        slow.map(|it| it.numbers.len()).sum()
-    }
-
-    /// Cancels the preparation of a worker, which then isn't started. Returns false if there was none.
-    pub(super) fn call_off_preparation(&mut self, number: u16) -> bool {
-        let mut called_off = 0;
-        for preparation in self.preparations.values_mut() {
-            called_off += preparation.numbers.extract_if(.., |it| *it == number).count();
+        let worker = app.worker(number);
+        let failed = match prepared {
+            Ok(prepared) => self.start_prepared(name, number, generation, prepared),
+            Err(error) => {
+                self.note_not_started(&worker, &error.to_string());
+                Some(not_spawned(number, error))
+            }
+        };
+        if let Some(event) = failed {
+            self.vacate(&worker);
+            self.notify(name, event);
         }
-        called_off > 0
     }
 }
 
@@ -123,5 +87,33 @@ fn user_of(vassal: &Vassal) -> String {
         (Some(user), _) => format!("user {user} to be looked up"),
         (None, Some(uid)) => format!("user {uid} to be looked up"),
         (None, None) => "its user to be looked up".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::driver::app::App;
+    use crate::driver::tests::emperor::Root;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_for_a_deleted_app_is_none_for_a_new_one_of_its_name() {
+        let file = Path::new("/v/blog.toml");
+        let text = "domains = ['a']\napp = 'a:a'\ndirectory = '/'\nuser = 'nobody'";
+        let vassal = Arc::new(Vassal::parse(file, text).unwrap());
+        let root = Root::new();
+        let mut driver = root.driver();
+        let mut lookups = Vec::new();
+        for _ in ["deleted", "new"] {
+            driver.apps.insert(vassal.name.clone(), App::new(vassal.name.clone(), file.to_owned()));
+            lookups.push(driver.prepare(&vassal.name, 1, &vassal).unwrap().lookup);
+        }
+        driver.prepared(&vassal.name, lookups[0], 1, &Ok(Prepared::default()));
+        assert!(driver.apps[&vassal.name].preparations.contains_key(&1), "it is still awaited");
+        driver.prepared(&vassal.name, lookups[1], 1, &Ok(Prepared::default()));
+        assert!(driver.apps[&vassal.name].preparations.is_empty());
     }
 }

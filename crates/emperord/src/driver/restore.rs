@@ -8,8 +8,8 @@ use supervise::{Adoption, Event};
 use vassal::Vassal;
 
 use super::Driver;
-use super::app::{App, Slot};
-use super::files::Workers;
+use super::app::{App, WorkerProcess, Workers};
+use crate::pidfd::Process;
 use crate::state::{StageRecord, WorkerRecord};
 use crate::vassals::{FileEvent, FolderIdentity};
 
@@ -45,15 +45,15 @@ impl Driver {
 
     fn adopt(&mut self, record: &WorkerRecord) {
         let Ok(worker) = WorkerName::parse(&record.name) else { return };
-        let Some(process) = self.launcher.adopt(record.identity) else {
+        let Some(process) = Process::of(record.identity) else {
             tracing::warn!(%worker, pid = record.identity.pid, "worker exited while emperord wasn't running");
             self.app_or_new(&worker.vassal).has_ended(record.identity.pid);
             return self.remove_socket(&worker);
         };
         tracing::info!(%worker, pid = record.identity.pid, "worker adopted");
         let app = self.app_or_new(&worker.vassal);
-        let slot = Slot::new(process.clone(), record.fingerprint.clone(), record.serving.clone());
-        app.slots.insert(worker.number, slot);
+        let known = WorkerProcess::new(process.clone(), record.fingerprint.clone(), record.serving.clone());
+        app.runs(worker.number, known);
         app.restored_generation = app.restored_generation.max(record.generation);
         let (number, generation) = (worker.number, record.generation);
         let (stage, age) = (adoption(record.stage), record.identity.age());
@@ -124,7 +124,7 @@ impl App {
         let newest = self.restored_generation;
         let is_newest = |number| self.supervisor.worker(number).is_some_and(|it| it.generation == newest);
         let runs_it =
-            self.slots.iter().any(|(number, it)| is_newest(*number) && it.fingerprint == fingerprint);
+            self.worker_processes().any(|(number, it)| is_newest(number) && it.fingerprint == fingerprint);
         self.restored_generation = if runs_it { newest } else { newest + 1 };
         self.vassal = Some(Arc::new(vassal));
     }
@@ -136,11 +136,11 @@ impl App {
         if self.vassal.as_ref().is_some_and(|it| it.process_fingerprint() == fingerprint) {
             return None;
         }
-        let runs_it = |(number, slot): (&u16, &Slot)| {
-            let worker = self.supervisor.worker(*number).filter(|_| slot.fingerprint == fingerprint)?;
+        let runs_it = |(number, process): (u16, &WorkerProcess)| {
+            let worker = self.supervisor.worker(number).filter(|_| process.fingerprint == fingerprint)?;
             Some(worker.generation)
         };
-        let running = self.slots.iter().filter_map(runs_it).max();
+        let running = self.worker_processes().filter_map(runs_it).max();
         self.restored_generation = self.restored_generation.max(2);
         let generation = running.unwrap_or(self.restored_generation - 1);
         self.specs.insert(generation, Arc::new(proven));

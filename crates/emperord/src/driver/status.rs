@@ -1,99 +1,24 @@
-//! The status of all apps.
+//! Describes all apps for the operator.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::WorkerName;
-use supervise::{Phase, Stage, Worker};
-use vassal::{ChosenBy, Vassal};
+use supervise::{Phase, Worker};
 
 use super::Driver;
-use super::app::{App, Recycled, Slot};
-use super::event::Load;
-use super::template::NO_PRELOAD;
-use crate::launcher::Preload;
-
-/// The status of all apps.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// By name.
-    pub apps: Vec<AppStatus>,
-}
-
-/// The status of one app.
-#[derive(Debug, Clone)]
-pub struct AppStatus {
-    /// Its name.
-    pub name: String,
-    /// Its overall state.
-    pub phase: Phase,
-    /// Its file.
-    pub file: PathBuf,
-    /// The hosts that it serves. Empty if its file was never valid.
-    pub domains: Vec<String>,
-    /// The path that it is mounted at.
-    pub path: String,
-    /// The number of workers that its file asks for.
-    pub wanted: u16,
-    /// Its workers.
-    pub workers: Vec<WorkerStatus>,
-    /// The last error, or empty.
-    pub last_error: String,
-    /// The generation of new workers.
-    pub generation: u64,
-    /// The callable, and how it was chosen. None if its file was never valid.
-    pub app: Option<(String, ChosenBy)>,
-    /// Its recycled workers.
-    pub recycled: Recycled,
-    /// What is missing or delayed, and what happens next.
-    pub notices: Vec<String>,
-    /// Identifies the text of its file that was read and decided about. Empty before.
-    pub file_digest: String,
-    /// Its configuration. None if its file was never valid.
-    pub vassal: Option<Arc<Vassal>>,
-}
-
-impl AppStatus {
-    /// Adds what needs disk access, and may therefore block. Not called by the driver.
-    pub fn look_at_disk(&mut self) {
-        let absent = self.vassal.as_ref().map(|it| it.absent_files()).unwrap_or_default();
-        self.notices.extend(absent.iter().map(ToString::to_string));
-    }
-}
-
-/// The status of one worker.
-#[derive(Debug, Clone)]
-pub struct WorkerStatus {
-    /// Its name.
-    pub name: WorkerName,
-    /// Its stage.
-    pub stage: Stage,
-    /// Its process.
-    pub pid: u32,
-    /// Its generation.
-    pub generation: u64,
-    /// The number of requests that it handles at once; 0 before it is ready.
-    pub capacity: u32,
-    /// Such as `CPython 3.11.7`. Empty before it is ready.
-    pub python: String,
-    /// How busy it is.
-    pub load: Load,
-    /// The time since its process was started.
-    pub age: Duration,
-    /// Why it is leaving, or empty.
-    pub leaving: String,
-}
+use super::app::{App, WorkerProcess};
+use super::preload::NO_PRELOAD;
+use crate::messages::{AppStatus, Load, Status, WorkerStatus};
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
-        let preload = self.launcher.preload();
-        Status { apps: self.apps.values().map(|app| app.status(preload)).collect() }
+        // The notice for apps that ask for a template.
+        let no_preload = self.launcher.templates().is_none().then_some(NO_PRELOAD);
+        Status { apps: self.apps.values().map(|app| app.status(no_preload)).collect() }
     }
 }
 
 impl App {
-    fn notices(&self, preload: Preload, now: Instant) -> Vec<String> {
+    fn notices(&self, no_preload: Option<&str>, now: Instant) -> Vec<String> {
         let outlook = self.supervisor.outlook(now);
         let is_watched = self.vassal.as_ref().is_some_and(|it| it.reload.watch);
         let missing = (outlook.missing > 0).then(|| {
@@ -119,8 +44,8 @@ impl App {
             format!("recycle.memory is below what a new worker needs: raise it; each worker is kept for at least {age} s")
         });
         let asks = self.vassal.as_ref().is_some_and(|it| it.preload.is_on());
-        let passed_over = (asks && preload == Preload::Impossible).then(|| NO_PRELOAD.to_owned());
-        let edits = self.edits.as_ref().and_then(|it| it.problem.clone());
+        let passed_over = no_preload.filter(|_| asks).map(str::to_owned);
+        let edits = self.source_watch.as_ref().and_then(|it| it.problem.clone());
         let waits = self.waits.values().map(|it| format!("waiting for {it}"));
         self.missing_notice()
             .into_iter()
@@ -137,7 +62,7 @@ impl App {
         self.vassal.as_deref().map_or(0, |it| it.workers)
     }
 
-    fn status(&self, preload: Preload) -> AppStatus {
+    fn status(&self, no_preload: Option<&str>) -> AppStatus {
         let vassal = self.vassal.as_deref();
         let workers = self.supervisor.workers();
         AppStatus {
@@ -152,7 +77,7 @@ impl App {
             generation: self.supervisor.generation(),
             app: vassal.map(|it| (it.app.to_string(), it.app_chosen_by)),
             recycled: self.recycled.clone(),
-            notices: self.notices(preload, Instant::now()),
+            notices: self.notices(no_preload, Instant::now()),
             file_digest: self.file_digest.clone().filter(|_| self.admission.is_none()).unwrap_or_default(),
             vassal: self.vassal.clone(),
         }
@@ -163,25 +88,25 @@ impl App {
     fn phase(&self) -> Phase {
         match (&self.vassal, self.supervisor.phase(Instant::now())) {
             (None, _) if self.admission.is_some() => Phase::Starting,
-            (None, _) if self.slots.is_empty() => Phase::Failed,
+            (None, _) if self.worker_processes().next().is_none() => Phase::Failed,
             (_, Phase::Running | Phase::Reloading) if self.shown_failure().is_some() => Phase::Failed,
             (_, phase) => phase,
         }
     }
 
     fn worker_status(&self, number: u16, worker: &Worker) -> Option<WorkerStatus> {
-        let slot = self.slots.get(&number)?;
-        let identity = slot.process.identity();
+        let process = self.worker_process(number)?;
+        let identity = process.process.identity();
         Some(WorkerStatus {
             name: self.worker(number),
             stage: worker.stage,
             pid: identity.pid,
             generation: worker.generation,
-            capacity: slot.serving.as_ref().map_or(0, |it| it.capacity),
-            python: slot.serving.as_ref().map_or_else(String::new, |it| it.python.clone()),
-            load: load(slot),
+            capacity: process.serving.as_ref().map_or(0, |it| it.capacity),
+            python: process.serving.as_ref().map_or_else(String::new, |it| it.python.clone()),
+            load: load(process),
             age: identity.age(),
-            leaving: leaving(slot, worker),
+            leaving: leaving(process, worker),
         })
     }
 }
@@ -198,16 +123,16 @@ fn next(wait: Option<Duration>, awaits_edit: bool, is_watched: bool) -> String {
     }
 }
 
-fn leaving(slot: &Slot, worker: &Worker) -> String {
+fn leaving(process: &WorkerProcess, worker: &Worker) -> String {
     let due = || worker.due.map(|cause| format!("to be recycled: {cause}"));
-    slot.leaving.clone().or_else(due).unwrap_or_default()
+    process.leaving.clone().or_else(due).unwrap_or_default()
 }
 
 /// Prefers the kernel's figure of the memory: a busy or idle worker may not have reported a current one.
-fn load(slot: &Slot) -> Load {
-    let memory = match slot.process.identity().memory() {
-        0 => slot.load.memory,
+fn load(process: &WorkerProcess) -> Load {
+    let memory = match process.process.identity().memory() {
+        0 => process.load.memory,
         memory => memory,
     };
-    Load { memory, ..slot.load }
+    Load { memory, ..process.load }
 }

@@ -2,18 +2,20 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::WorkerName;
 use supervise::{Adoption, Event};
 use tokio::sync::mpsc;
+use vassal::Vassal;
 
 use super::Driver;
-use super::app::{App, Slot};
-use super::event::{Attaching, Command, Taking};
-use crate::process::Process;
+use super::app::{App, WorkerProcess};
+use crate::launch::Launcher;
+use crate::messages::{Attaching, Command, Taking};
+use crate::pidfd::Process;
 
 /// How long to wait for such workers before others are started with their numbers. They try to attach once a
 /// second.
@@ -74,6 +76,20 @@ fn listeners(folder: &Path) -> Vec<(WorkerName, Process)> {
     sockets.take(MAX_SOCKETS).filter_map(listener).collect()
 }
 
+/// Whether `process`, which isn't recorded, can be a worker of an earlier emperord: it is in its unit, or runs as
+/// its app's user, who owns `folder`, the folder of the app's sockets.
+fn is_survivor(
+    launcher: &dyn Launcher,
+    process: &Process,
+    worker: &WorkerName,
+    vassal: &Vassal,
+    folder: &Path,
+) -> bool {
+    let owner = folder.metadata().map(|it| it.uid());
+    launcher.units().is_some_and(|it| it.is_of(process, worker, vassal))
+        || owner.is_ok_and(|it| process.identity().has_user(it))
+}
+
 impl Driver {
     /// Adopts a worker that isn't recorded, if it serves and may have been started by an earlier emperord.
     /// Its version is unknown, so it serves until a worker of the current version replaces it.
@@ -111,13 +127,13 @@ impl Driver {
         let Some(vassal) = self.apps.get(&worker.vassal).and_then(|it| it.vassal.as_ref()) else {
             return false;
         };
-        if !self.launcher.is_survivor(process, worker, vassal, &folder) {
+        if !is_survivor(&*self.launcher, process, worker, vassal, &folder) {
             return false;
         }
         let is_vacant = |app: &&mut App| app.supervisor.worker(number).is_none();
         let Some(app) = self.apps.get_mut(&worker.vassal).filter(is_vacant) else { return false };
         tracing::warn!(%worker, pid = identity.pid, "adopted an unknown worker");
-        app.slots.insert(number, Slot::new(process.clone(), String::new(), None));
+        app.runs(number, WorkerProcess::new(process.clone(), String::new(), None));
         let age = identity.age();
         self.notify(&worker.vassal, Event::Adopted { number, generation: 0, stage: Adoption::Ready, age });
         self.await_end(worker.clone(), process.clone());

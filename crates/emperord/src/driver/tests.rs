@@ -15,9 +15,10 @@ mod survivors;
 use config::emperord::Mode;
 use supervise::{Phase, Stage};
 
-use super::{AdminError, Command, Reason, SpecError};
-use crate::process::{Caller, Identity};
+use crate::messages::{AdminError, Command, SpecError};
+use crate::pidfd::{Caller, Identity};
 use crate::routes::{Changed, RouteState};
+use crate::spec::Reason;
 use emperor::{Emperor, Root, Worker, caller};
 
 #[tokio::test]

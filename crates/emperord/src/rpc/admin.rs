@@ -18,7 +18,7 @@ use vassal::ChosenBy;
 use super::admission::Admission;
 use super::ask;
 use super::peer::Peer;
-use crate::driver::{AdminError, AppStatus, Event, Events, WorkerStatus};
+use crate::messages::{AdminError, AppStatus, Event, Events, WorkerStatus};
 
 /// How long the check for existing folders may take.
 const DISK_TIMEOUT: Duration = Duration::from_secs(1);

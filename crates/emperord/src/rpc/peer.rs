@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 use tonic::{Request, Status};
 
-use crate::process::{Caller, PeerProcess};
+use crate::pidfd::{Caller, PeerProcess};
 
 /// The peer of a connection. It is determined when the connection is accepted. Each call checks that the
 /// process still exists.

@@ -1,7 +1,6 @@
 //! The service for frontd: the routing table and its changes.
 
 use std::path::Path;
-use std::time::Duration;
 
 use api::routes::app::State;
 use api::routes::routes_service_server::RoutesService;
@@ -16,8 +15,9 @@ use vassal::{StaticPrefix, Symlinks};
 
 use super::ask;
 use super::peer::Peer;
-use crate::driver::{Event, Events};
+use crate::messages::{Event, Events};
 use crate::routes::{self, Changed, Route, RouteState, Watch};
+use crate::spec::milliseconds;
 
 /// The number of updates that may wait for a frontd that doesn't read them.
 const BACKLOG: usize = 16;
@@ -141,8 +141,4 @@ fn worker((name, serving): &(api::WorkerName, crate::state::Serving)) -> Worker 
         socket: serving.socket.clone(),
         capacity: serving.capacity,
     }
-}
-
-fn milliseconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

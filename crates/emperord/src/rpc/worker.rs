@@ -1,36 +1,28 @@
 //! The service for workers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use api::WorkerName;
 use api::worker::attach_request::Message;
 use api::worker::attach_response::Message as Order;
 use api::worker::worker_service_server::WorkerService;
 use api::worker::{
-    AttachRequest, AttachResponse, Drain, Ended, Failed, GetSpecRequest, GetSpecResponse, Hello, Ready, Spec,
-    Stop, Stuck, failed,
+    AttachRequest, AttachResponse, Drain, Ended, GetSpecRequest, GetSpecResponse, Hello, Ready, Stop, Stuck,
 };
-use config::emperord::Mode;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
-use vassal::{Domain, Preload, Vassal};
 
 use super::peer::Peer;
 use super::{ask, ending};
-use crate::driver::{
-    Attaching, AttachmentId, Command, Event, Events, Failure, Load, Reason, Served, SpecError, Taking,
-    WorkerSpec,
-};
-use crate::process::Caller;
+use crate::messages::{Attaching, AttachmentId, Command, Event, Events, Load, Served, SpecError, Taking};
+use crate::pidfd::Caller;
+use crate::spec;
 
 /// The number of commands that may wait for a worker that doesn't read them.
 const BACKLOG: usize = 32;
-/// The largest text that is accepted from a worker, in bytes.
-const MAX_TEXT: usize = 64 * 1024;
 /// The longest interpreter name that is accepted, in bytes.
 const MAX_PYTHON: usize = 64;
 /// The largest capacity that a worker may report: no file allows more threads.
@@ -57,7 +49,7 @@ impl WorkerService for Worker {
         let caller = Peer::of(&request)?.caller()?;
         let worker = name(&request.into_inner().worker)?;
         let spec = ask(&self.events, |reply| Event::GetSpec { worker, caller, reply }).await?;
-        Ok(Response::new(GetSpecResponse { spec: Some(self::spec(&spec.map_err(|it| refusal(&it))?)) }))
+        Ok(Response::new(GetSpecResponse { spec: Some(spec::spec(&spec.map_err(|it| refusal(&it))?)) }))
     }
 
     type AttachStream = Orders;
@@ -127,13 +119,15 @@ impl Attached {
             Message::Ready(ready) => {
                 Event::Ready { worker, attachment, served: served(self.instance, ready) }
             }
-            Message::Failed(failed) => Event::Failed { worker, attachment, failure: failure(failed) },
+            Message::Failed(failed) => Event::Failed { worker, attachment, failure: spec::failure(failed) },
             Message::Load(load) => {
                 let api::worker::Load { busy, requests, memory, private_memory: private } = load;
                 let load = Load { busy, requests, memory, private };
                 Event::Load { worker, attachment, load }
             }
-            Message::Unwell(unwell) => Event::Unwell { worker, attachment, message: bounded(unwell.message) },
+            Message::Unwell(unwell) => {
+                Event::Unwell { worker, attachment, message: spec::bounded(unwell.message) }
+            }
             Message::Stuck(Stuck { held: false }) => Event::Stuck { worker, attachment },
             Message::Stuck(Stuck { held: true }) => Event::Held { worker, attachment },
             Message::Draining(_) | Message::Drained(_) => Event::Draining { worker, attachment },
@@ -161,70 +155,12 @@ fn served(instance: u64, ready: Ready) -> Served {
     Served { instance, capacity, python }
 }
 
-pub(crate) fn failure(failed: Failed) -> Failure {
-    let reason = match failed.reason() {
-        failed::Reason::Interpreter => Reason::Interpreter,
-        failed::Reason::Import => Reason::Import,
-        failed::Reason::Source => Reason::Source,
-        failed::Reason::System | failed::Reason::Unspecified => Reason::System,
-    };
-    Failure { reason, message: bounded(failed.message), traceback: bounded(failed.traceback) }
-}
-
-/// Keeps the end of a text, which is most useful: that's where Python names the error.
-fn bounded(mut text: String) -> String {
-    if text.len() > MAX_TEXT {
-        text.drain(..text.ceil_char_boundary(text.len() - MAX_TEXT));
-    }
-    text
-}
-
 fn order(command: Command) -> Result<AttachResponse, Status> {
     let message = match command {
-        Command::Run(run) => Order::Spec(spec(&run)),
-        Command::Drain(grace) => Order::Drain(Drain { grace_milliseconds: milliseconds(grace) }),
+        Command::Run(run) => Order::Spec(spec::spec(&run)),
+        Command::Drain(grace) => Order::Drain(Drain { grace_milliseconds: spec::milliseconds(grace) }),
         Command::Stop(reason) => Order::Stop(Stop { reason }),
         Command::Ended(pid) => Order::Ended(Ended { pid }),
     };
     Ok(AttachResponse { message: Some(message) })
-}
-
-pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
-    let vassal = &spec.vassal;
-    Spec {
-        vassal: vassal.name.to_string(),
-        number: spec.number.into(),
-        generation: spec.generation,
-        app: vassal.app.to_string(),
-        directory: vassal.directory.display().to_string(),
-        python: vassal.python.path().display().to_string(),
-        env: vassal.env.clone().into_iter().collect(),
-        env_file: vassal.env_file.as_ref().map_or_else(String::new, |it| it.display().to_string()),
-        threads: vassal.threads.into(),
-        socket: spec.socket.display().to_string(),
-        workers: vassal.workers.into(),
-        health: vassal.health.as_ref().map_or_else(String::new, |it| it.as_str().to_owned()),
-        host: host(vassal),
-        script_name: vassal.path.as_str().trim_end_matches('/').to_owned(),
-        sendfile_folders: vassal.sendfile_folders.values().map(|it| it.display().to_string()).collect(),
-        start_milliseconds: milliseconds(vassal.timeouts.start),
-        development: spec.mode == Mode::Development,
-        recycle_memory: vassal.recycle.memory.unwrap_or_default(),
-        preload_threads: vassal.preload == Preload::WithThreads,
-        stop_milliseconds: u32::try_from(vassal.timeouts.stop.as_millis()).unwrap_or(u32::MAX).max(1),
-    }
-}
-
-/// A host that the app serves, as a client would send it.
-fn host(vassal: &Vassal) -> String {
-    let domain = vassal.domains.first().map_or("localhost", Domain::as_str);
-    match domain.strip_prefix("*.") {
-        Some(parent) => format!("www.{parent}"),
-        None if domain == "*" => "localhost".to_owned(),
-        None => domain.to_owned(),
-    }
-}
-
-fn milliseconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

@@ -10,13 +10,9 @@ use std::time::{Duration, SystemTime};
 use inotify::{WatchMask, Watches};
 use rustix::io::Errno;
 
-use super::alarm::WatchError;
+use super::error::{MAX_ENTRIES, MAX_FOLDERS, WatchError};
 use super::select::Selection;
 
-/// The largest number of names that are read.
-pub(super) const MAX_ENTRIES: usize = 20_000;
-/// The largest number of folders that are watched.
-pub(super) const MAX_FOLDERS: usize = 4096;
 /// The largest depth of folders.
 const MAX_DEPTH: usize = 16;
 

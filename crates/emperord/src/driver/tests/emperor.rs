@@ -16,13 +16,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::driver::{
-    AdminError, AppStatus, Attaching, AttachmentId, Command, Driver, Event, Events, Failure, Reason, Served,
-    SpecError, Status, Taking, WorkerSpec,
+use crate::driver::Driver;
+use crate::launch::{Cgroups, Launcher, ProcessLauncher};
+use crate::messages::{
+    AdminError, AppStatus, Attaching, AttachmentId, Command, Event, Events, Served, SpecError, Status, Taking,
 };
-use crate::launcher::{Cgroups, Fork, Launcher};
-use crate::process::{Caller, Identity, Process};
+use crate::pidfd::{Caller, Identity, Process};
 use crate::routes::Watch;
+use crate::spec::{Failure, Reason, WorkerSpec};
 use crate::state::State;
 use crate::vassals::Vassals;
 
@@ -97,8 +98,14 @@ impl Root {
         fs::rename(fresh, &self.config.vassals).unwrap();
     }
 
+    /// A driver without apps that handles no events.
+    pub(crate) fn driver(&self) -> Driver {
+        let (launcher, state) = (Arc::new(self.launcher()), State::open(&self.config.state).unwrap());
+        Driver::start(self.config.clone(), launcher, state, Vec::new(), TaskTracker::new()).0
+    }
+
     /// The launcher that emperord uses.
-    pub(super) fn launcher(&self) -> Fork {
+    pub(super) fn launcher(&self) -> ProcessLauncher {
         launcher(&self.config)
     }
 
@@ -153,8 +160,7 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         let Ok(state) = State::open(&self.config.state) else { return };
-        let launcher = launcher(&self.config);
-        for process in state.workers().iter().filter_map(|it| launcher.adopt(it.identity)) {
+        for process in state.workers().iter().filter_map(|it| Process::of(it.identity)) {
             process.signal(Signal::KILL);
         }
     }
@@ -166,9 +172,9 @@ fn text(domain: &str, workers: u16) -> String {
     format!("domains = [\"{domain}\"]\napp = \"a:a\"\ndirectory = \"/\"\nworkers = {workers}\n{user}")
 }
 
-fn launcher(config: &EmperordConfig) -> Fork {
+fn launcher(config: &EmperordConfig) -> ProcessLauncher {
     let sockets = config.run.join("workers");
-    Fork {
+    ProcessLauncher {
         workerd: config.workerd.clone(),
         socket: config.socket.clone(),
         sockets,

@@ -6,9 +6,9 @@ use supervise::Phase;
 
 use super::emperor::{self, Emperor, Root, Worker};
 use super::log::Log;
-use crate::driver::Reason;
-use crate::process::Process;
+use crate::pidfd::Process;
 use crate::routes::RouteState;
+use crate::spec::Reason;
 
 /// Waits until clients are shown an error in place of the app.
 async fn shown(emperor: &Emperor) -> String {

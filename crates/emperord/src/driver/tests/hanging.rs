@@ -8,20 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use api::WorkerName;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use supervise::Phase;
-use tokio::net::UnixStream;
 use tokio::sync::oneshot::error::TryRecvError;
 use vassal::Vassal;
 
 use super::emperor::{Emperor, Root, Worker, pids};
-use crate::driver::AppStatus;
-use crate::launcher::{Fork, LaunchError, Launcher, Prepared, Start};
-use crate::process::Process;
+use crate::launch::{Job, LaunchError, Launcher, Prepared, ProcessLauncher, Start};
+use crate::messages::AppStatus;
+use crate::pidfd::Process;
 use crate::routes::RouteState;
 
 /// Starts processes as usual. For an app named `stuck`, it first blocks in the kernel until the test releases
 /// it: it opens a FIFO without a writer.
 struct Hanging {
-    fork: Fork,
+    fork: ProcessLauncher,
     fifo: PathBuf,
     is_over: Arc<AtomicBool>,
     admits: bool,
@@ -60,12 +59,8 @@ impl Launcher for Hanging {
         self.fork.start(worker, vassal, prepared)
     }
 
-    fn start_template(
-        &self,
-        vassal: &Vassal,
-        prepared: &Prepared,
-    ) -> Result<(Process, UnixStream), LaunchError> {
-        self.fork.start_template(vassal, prepared)
+    fn stop(&self, worker: &WorkerName, process: Option<&Process>) -> Option<Job> {
+        self.fork.stop(worker, process)
     }
 }
 
@@ -126,7 +121,7 @@ async fn a_hanging_user_lookup_delays_no_other_app() {
 }
 
 /// Starts processes as usual, but panics for an app named `stuck`.
-struct Panicking(Fork);
+struct Panicking(ProcessLauncher);
 
 impl Launcher for Panicking {
     fn admit(&self, vassal: &Vassal) -> Result<Option<u32>, String> {
@@ -142,12 +137,8 @@ impl Launcher for Panicking {
         self.0.start(worker, vassal, prepared)
     }
 
-    fn start_template(
-        &self,
-        vassal: &Vassal,
-        prepared: &Prepared,
-    ) -> Result<(Process, UnixStream), LaunchError> {
-        self.0.start_template(vassal, prepared)
+    fn stop(&self, worker: &WorkerName, process: Option<&Process>) -> Option<Job> {
+        self.0.stop(worker, process)
     }
 }
 

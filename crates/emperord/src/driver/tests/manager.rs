@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use api::{VassalName, WorkerName};
 use parking_lot::Mutex;
-use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use vassal::Vassal;
 
-use crate::launcher::{Inquiry, Job, JobError, LaunchError, Launcher, Prepared, Start};
-use crate::process::{Ending, Identity, Process};
+use crate::launch::{Inquiry, Job, JobError, LaunchError, Launcher, Prepared, Start, UnitManager};
+use crate::pidfd::{Ending, Identity, Process};
 
 /// The exit status that it reports for every process.
 pub(super) const STATUS: i32 = 7;
@@ -74,27 +73,29 @@ impl Launcher for Manager {
         Ok(Start::Ordered(Box::pin(async { ended.await.unwrap_or(Ok(())) })))
     }
 
-    fn start_template(&self, vassal: &Vassal, _: &Prepared) -> Result<(Process, UnixStream), LaunchError> {
-        Err(LaunchError::NoTemplates(vassal.name.clone()))
-    }
-
-    fn stop(&self, worker: &WorkerName) -> Option<Job> {
+    fn stop(&self, worker: &WorkerName, _process: Option<&Process>) -> Option<Job> {
         self.note("stop", worker);
         Some(Box::pin(ready(self.0.lock().broken.clone().map_or(Ok(()), |it| Err(JobError::Failed(it))))))
     }
 
-    fn change(&self, worker: &WorkerName, _vassal: &Vassal) -> Option<Job> {
+    fn units(&self) -> Option<&dyn UnitManager> {
+        Some(self)
+    }
+}
+
+impl UnitManager for Manager {
+    fn change(&self, worker: &WorkerName, _vassal: &Vassal) -> Job {
         self.note("change", worker);
-        Some(Box::pin(ready(Ok(()))))
+        Box::pin(ready(Ok(())))
     }
 
-    fn forget(&self, app: &VassalName) -> Option<Job> {
+    fn forget(&self, app: &VassalName) -> Job {
         self.note("forget", app);
-        Some(Box::pin(ready(Ok(()))))
+        Box::pin(ready(Ok(())))
     }
 
-    fn ending(&self, _worker: &WorkerName, _identity: Identity) -> Option<Inquiry> {
-        Some(Box::pin(ready(Ending::Status(STATUS))))
+    fn ending(&self, _worker: &WorkerName, _identity: Identity) -> Inquiry {
+        Box::pin(ready(Ending::Status(STATUS)))
     }
 
     fn is_of(&self, _process: &Process, _worker: &WorkerName, _vassal: &Vassal) -> bool {

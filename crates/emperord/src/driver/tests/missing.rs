@@ -3,7 +3,7 @@
 use supervise::Phase;
 
 use super::emperor::{self, Emperor, Root, Worker};
-use crate::driver::AdminError;
+use crate::messages::AdminError;
 
 /// Starts two serving apps.
 async fn serving(root: &Root) -> Emperor {

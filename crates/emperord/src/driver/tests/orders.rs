@@ -8,7 +8,7 @@ use supervise::Phase;
 
 use super::emperor::{Emperor, Root};
 use super::manager::{Manager, STATUS};
-use crate::process::Process;
+use crate::pidfd::Process;
 use crate::routes::RouteState;
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use supervise::Phase;
 
 use super::emperor::{Emperor, Root, Worker};
-use crate::process::{Identity, Process};
+use crate::pidfd::{Identity, Process};
 
 /// Users that every system has.
 const BIN: u32 = 2;

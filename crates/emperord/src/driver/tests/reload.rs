@@ -4,7 +4,8 @@ use supervise::Phase;
 
 use super::emperor::{self, Emperor, Root, Worker, pids};
 use super::log::Log;
-use crate::driver::{Command, Reason};
+use crate::messages::Command;
+use crate::spec::Reason;
 
 const WATCH: &str = "[reload]\nwatch = true\n";
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use supervise::{Phase, Stage};
 
 use super::emperor::{self, Emperor, Root, Worker};
-use crate::driver::{AppStatus, Reason};
+use crate::messages::AppStatus;
+use crate::spec::Reason;
 
 /// An app with one serving worker, whose reload couldn't start.
 async fn abandoned(root: &Root) -> Emperor {

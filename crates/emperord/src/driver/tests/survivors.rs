@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use supervise::{Phase, Stage};
 
 use super::emperor::{self, Emperor, Root, Worker};
-use crate::driver::Command;
-use crate::process::Process;
+use crate::messages::Command;
+use crate::pidfd::Process;
 
 #[tokio::test]
 async fn unrecorded_workers_are_adopted_and_replaced_without_a_gap() {
@@ -97,7 +97,7 @@ async fn a_process_of_another_user_is_not_adopted() {
         .args(["--reuid", "65534", "--clear-groups", "sleep", "1000"])
         .spawn()
         .unwrap();
-    let is_nobody = |pid| crate::process::Identity::of(pid).is_some_and(|it| it.users() == [65534; 4]);
+    let is_nobody = |pid| crate::pidfd::Identity::of(pid).is_some_and(|it| it.users() == [65534; 4]);
     while !is_nobody(nobody.id()) {
         tokio::task::yield_now().await;
     }

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::event::Load;
+use crate::messages::Load;
 
 /// How often the private memory of a worker is read.
 const READ_EVERY: Duration = Duration::from_secs(5);
 
 /// The private memory of a worker, as read by emperord.
 #[derive(Debug, Default)]
-pub(super) struct PrivateMemory {
+pub(crate) struct PrivateMemory {
     /// When it was last read, and the number of bytes.
     last: Option<(Instant, Option<u64>)>,
 }
@@ -24,7 +24,7 @@ impl PrivateMemory {
     /// 4. resident memory
     ///
     /// A worker that reports wrong figures affects only its own recycling.
-    pub(super) fn counted(
+    pub(crate) fn counted(
         &mut self,
         load: Load,
         limit: Option<u64>,

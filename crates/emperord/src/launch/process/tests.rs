@@ -9,11 +9,11 @@ use super::*;
 
 const NOBODY: u32 = 65_534;
 
-fn fork(place: &Path) -> Fork {
+fn fork(place: &Path) -> ProcessLauncher {
     let program = place.join("workerd");
     fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
     set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-    Fork {
+    ProcessLauncher {
         workerd: program,
         socket: place.join("emperord.sock"),
         sockets: place.join("workers"),
@@ -78,7 +78,7 @@ async fn root_starts_each_worker_as_its_apps_user() {
             let groups = account.groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
             assert_eq!(status(pid, "Groups:"), groups);
             assert_eq!(status(pid, "NoNewPrivs:"), "1");
-            process.signal(rustix::process::Signal::KILL);
+            process.signal(Signal::KILL);
             process.ended().await;
         }
         let folder = fork.sockets.join("blog").metadata().unwrap();
@@ -109,7 +109,7 @@ async fn left_by(script: &str) -> String {
 /// Runs itself as another process in a session with a terminal, which `script` creates.
 #[tokio::test]
 async fn a_worker_of_another_user_has_no_terminal_from_the_start() {
-    const NAME: &str = "launcher::fork::tests::a_worker_of_another_user_has_no_terminal_from_the_start";
+    const NAME: &str = "launch::process::tests::a_worker_of_another_user_has_no_terminal_from_the_start";
     const INSIDE: &str = "TEST_HAS_A_TERMINAL";
     skip::needs_root!();
     skip::needs_program!("script");

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::getxattr;
 use rustix::process::getppid;
 
-use crate::process::Identity;
+use crate::pidfd::Identity;
 
 const WORKERS: &str = "imperium-workers";
 const OWN: &str = "imperium-emperord";

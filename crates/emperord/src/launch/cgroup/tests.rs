@@ -92,7 +92,7 @@ fn a_refusal_names_the_key_and_is_checked_again_each_time() {
 /// Runs itself again in a delegated cgroup, in separate namespaces.
 #[test]
 fn all_processes_are_in_leaves_of_the_delegated_cgroup() {
-    const NAME: &str = "launcher::cgroup::tests::all_processes_are_in_leaves_of_the_delegated_cgroup";
+    const NAME: &str = "launch::cgroup::tests::all_processes_are_in_leaves_of_the_delegated_cgroup";
     const INSIDE: &str = "TEST_CGROUP_MOUNT";
     const SCRIPT: &str = "mount -t cgroup2 none \"$PLACE\" && cd \"$PLACE\" && mkdir imperium-test-$$ && \
                           echo 0 >imperium-test-$$/cgroup.procs && umount -l \"$PLACE\" && cd / && \

@@ -1,4 +1,4 @@
-//! Identifies processes unambiguously, signals them, and reports when and how they exit.
+//! Identifies processes unambiguously, signals them, and reports when and how they exit, by their pidfds.
 
 use std::fmt;
 use std::fs;
@@ -144,6 +144,12 @@ impl Process {
         let identity = Identity::of(pid).ok_or(Errno::SRCH)?;
         let pidfd = readiness::pidfd(pidfd)?;
         Ok(Self { identity, pidfd: Arc::new(pidfd) })
+    }
+
+    /// Opens the process with that identity. None if it has exited.
+    #[must_use]
+    pub fn of(identity: Identity) -> Option<Self> {
+        Self::open(identity.pid).ok().filter(|it| it.identity() == identity && !it.has_ended())
     }
 
     /// Returns its identity.

@@ -18,12 +18,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use api::{VassalName, WorkerName};
-use tokio::net::UnixStream;
 use vassal::{UserName, Vassal};
 
 use super::account::{self, Account};
-use super::{Inquiry, Job, JobError, LaunchError, Launcher, Preload, Prepared, Start, owner_of};
-use crate::process::{Identity, Process};
+use super::{Inquiry, Job, JobError, LaunchError, Launcher, Prepared, Start, UnitManager, owner_of};
+use crate::pidfd::{Identity, Process};
 use drop_in::DropIn;
 
 /// Units that last until the next boot (systemd.unit(5)).
@@ -31,14 +30,14 @@ const UNITS: &str = "/run/systemd/system";
 
 /// The system's service manager.
 #[derive(Debug)]
-pub struct Systemd {
+pub struct UnitLauncher {
     /// The parent of the apps' folders of sockets.
     sockets: PathBuf,
     /// The uids of the apps' users, as last looked up.
     users: Mutex<BTreeMap<String, u32>>,
 }
 
-impl Launcher for Systemd {
+impl Launcher for UnitLauncher {
     fn admit(&self, vassal: &Vassal) -> Result<Option<u32>, String> {
         match &vassal.confinement.user {
             Some(user) => self.look_up(user, vassal).map(|()| None),
@@ -62,35 +61,29 @@ impl Launcher for Systemd {
         Ok(Start::Ordered(Box::pin(bus::start(unit(worker)))))
     }
 
-    fn start_template(
-        &self,
-        vassal: &Vassal,
-        _prepared: &Prepared,
-    ) -> Result<(Process, UnixStream), LaunchError> {
-        Err(LaunchError::NoTemplates(vassal.name.clone()))
-    }
-
-    fn preload(&self) -> Preload {
-        Preload::Impossible
-    }
-
-    fn stop(&self, worker: &WorkerName) -> Option<Job> {
+    fn stop(&self, worker: &WorkerName, _process: Option<&Process>) -> Option<Job> {
         Some(Box::pin(bus::stop(unit(worker))))
     }
 
-    fn change(&self, worker: &WorkerName, vassal: &Vassal) -> Option<Job> {
+    fn units(&self) -> Option<&dyn UnitManager> {
+        Some(self)
+    }
+}
+
+impl UnitManager for UnitLauncher {
+    fn change(&self, worker: &WorkerName, vassal: &Vassal) -> Job {
         match self.write_drop_in(worker, vassal) {
-            Ok(()) => Some(Box::pin(bus::refresh(unit(worker)))),
-            Err(error) => Some(Box::pin(ready(Err(JobError::Failed(error.to_string()))))),
+            Ok(()) => Box::pin(bus::refresh(unit(worker))),
+            Err(error) => Box::pin(ready(Err(JobError::Failed(error.to_string())))),
         }
     }
 
-    fn forget(&self, app: &VassalName) -> Option<Job> {
-        Some(Box::pin(bus::reset_failed(app.clone())))
+    fn forget(&self, app: &VassalName) -> Job {
+        Box::pin(bus::reset_failed(app.clone()))
     }
 
-    fn ending(&self, worker: &WorkerName, identity: Identity) -> Option<Inquiry> {
-        Some(Box::pin(bus::ending(unit(worker), identity.pid)))
+    fn ending(&self, worker: &WorkerName, identity: Identity) -> Inquiry {
+        Box::pin(bus::ending(unit(worker), identity.pid))
     }
 
     fn is_of(&self, process: &Process, worker: &WorkerName, vassal: &Vassal) -> bool {
@@ -102,7 +95,7 @@ impl Launcher for Systemd {
     }
 }
 
-impl Systemd {
+impl UnitLauncher {
     /// Creates a launcher for workers whose sockets are below that folder.
     #[must_use]
     pub fn new(sockets: PathBuf) -> Self {
@@ -225,7 +218,7 @@ mod tests {
     async fn a_process_of_another_user_is_not_a_worker_of_the_app() {
         let own = rustix::process::geteuid().as_raw();
         let process = Process::open(std::process::id()).unwrap();
-        let systemd = Systemd::new(PathBuf::new());
+        let systemd = UnitLauncher::new(PathBuf::new());
         let mut vassal =
             Vassal::parse(Path::new("/v/blog.toml"), "domains = ['a']\napp = 'a:a'\ndirectory = '/'")
                 .unwrap();

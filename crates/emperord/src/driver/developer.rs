@@ -1,40 +1,12 @@
-//! Records why the newest version of an app can't start, for its developer's terminal and browser.
+//! Tells why the newest version of an app can't start, in its developer's terminal and browser.
 
 use api::{VassalName, WorkerName};
 use config::emperord::Mode;
 use daemon::logging::NOTICE;
-use supervise::Stage;
 
 use super::Driver;
-use super::app::App;
-use super::edits::News;
-use super::event::{Failure, Reason};
-use crate::routes::StartFailure;
-
-/// The largest size of the cause, in bytes.
-const CAUSE_LIMIT: usize = 1 << 10;
-/// The largest size of the traceback, in bytes.
-const TRACEBACK_LIMIT: usize = 63 << 10;
-
-/// A failure of the current generation. Recorded only in development.
-#[derive(Debug, Clone)]
-pub(super) struct Broken {
-    generation: u64,
-    scope: Scope,
-    /// The text without what may differ if it fails again for the same reason.
-    essence: String,
-    /// What clients are shown.
-    pub(super) failure: StartFailure,
-}
-
-/// What a failure affects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// No worker of the generation serves.
-    App,
-    /// Others serve.
-    Worker,
-}
+use super::app::{Broken, News, Scope};
+use crate::spec::{Failure, Reason};
 
 /// Whether a failure was reported to the developer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +43,7 @@ impl Driver {
             return Reported::No;
         }
         let is_watched = app.vassal.as_ref().is_some_and(|it| it.reload.watch);
-        let shown_failure = StartFailure { text: failure.page().into(), next: failure.next(is_watched) };
-        let broken =
-            Broken { generation, scope, essence: essence(&shown_failure.text), failure: shown_failure };
+        let broken = Broken::new(generation, scope, failure, is_watched);
         if app.broken.as_ref().is_some_and(|it| it.is_same(&broken)) {
             tracing::debug!(app = %name, "the app fails to start as before");
             return Reported::ToDeveloper;
@@ -127,40 +97,6 @@ impl Driver {
     }
 }
 
-impl Broken {
-    fn is_same(&self, other: &Self) -> bool {
-        (self.generation, self.scope, &self.essence) == (other.generation, other.scope, &other.essence)
-    }
-}
-
-/// Removes the source lines from a failure's text, and addresses. Python reads these lines when it formats a traceback:
-/// if the file was saved meanwhile, they aren't those that have failed.
-fn essence(text: &str) -> String {
-    let mut essence = String::new();
-    for line in text.lines().filter(|it| !it.starts_with("    ")) {
-        let mut rest = line;
-        while let Some((before, address)) = rest.split_once("0x") {
-            essence += before;
-            rest = address.trim_start_matches(|it: char| it.is_ascii_hexdigit());
-        }
-        essence += rest;
-        essence.push('\n');
-    }
-    essence
-}
-
-impl App {
-    /// What clients are shown in place of the app: why its newest version cannot start, while no worker of it serves.
-    pub(super) fn shown_failure(&self) -> Option<&StartFailure> {
-        self.broken.as_ref().filter(|it| !self.serves(it.generation)).map(|it| &it.failure)
-    }
-
-    fn serves(&self, generation: u64) -> bool {
-        let mut workers = self.supervisor.workers().map(|(_, it)| it);
-        workers.any(|it| it.generation == generation && matches!(it.stage, Stage::Ready { .. }))
-    }
-}
-
 impl Failure {
     /// What follows "The app can't start". The cause comes last, where people look first, unless the traceback ends with
     /// it.
@@ -173,25 +109,6 @@ impl Failure {
             Some(last) if message.starts_with(last) => format!("\n{traceback}"),
             Some(_) => format!("\n{traceback}\n\n{message}"),
         }
-    }
-
-    /// What happens next, as a sentence without a full stop.
-    fn next(&self, is_watched: bool) -> &'static str {
-        match self.reason {
-            Reason::Source | Reason::Interpreter => "Imperium starts the app again when its files change",
-            Reason::Import | Reason::System if is_watched => {
-                "Imperium tries again by itself, and at once when the app's files change"
-            }
-            Reason::Import | Reason::System => "Imperium tries again by itself",
-        }
-    }
-
-    fn page(&self) -> String {
-        let cause = &self.message[..self.message.floor_char_boundary(CAUSE_LIMIT)];
-        // The end is most useful: that's where Python names the error.
-        let from = self.traceback.len().saturating_sub(TRACEBACK_LIMIT);
-        let traceback = self.traceback[self.traceback.ceil_char_boundary(from)..].trim_end();
-        format!("{cause}\n{traceback}")
     }
 }
 
@@ -213,16 +130,5 @@ mod tests {
         let missing =
             shown("No module named 'x' in /v", "Traceback\nModuleNotFoundError: No module named 'x'");
         assert!(missing.ends_with("named 'x'\n\nNo module named 'x' in /v"), "{missing}");
-    }
-
-    #[test]
-    fn a_page_is_bounded_and_keeps_cause_and_end() {
-        let failure = Failure {
-            reason: Reason::Import,
-            message: "é".repeat(1 << 10),
-            traceback: format!("{}the end\n", "é\n".repeat(64 << 10)),
-        };
-        let page = failure.page();
-        assert!(page.len() <= 64 << 10 && page.starts_with('é') && page.ends_with("the end"));
     }
 }

@@ -155,7 +155,7 @@ fn an_owner_that_cannot_be_kept_leaves_the_file_untouched() {
     if !as_another().args(["test", "-x"]).arg(&test).status().unwrap().success() {
         return;
     }
-    let name = "scale::replace::tests::as_another_user";
+    let name = "vassals::set_workers::replace::tests::as_another_user";
     let mut command = as_another();
     command.arg(test).args([name, "--exact", "--ignored", "--nocapture"]).env("REPLACED", &path);
     let output = command.output().unwrap();
@@ -175,7 +175,9 @@ fn as_another_user() {
 
 /// Runs one of the tests below with restricted capabilities or limits.
 fn run_ignored(test: &str, path: &Path, confined: &str) {
-    let script = format!("{confined} \"$0\" scale::replace::tests::{test} --exact --ignored --nocapture");
+    let script = format!(
+        "{confined} \"$0\" vassals::set_workers::replace::tests::{test} --exact --ignored --nocapture"
+    );
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).env("REPLACED", path);
     let output = command.output().unwrap();

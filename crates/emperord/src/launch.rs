@@ -1,15 +1,15 @@
-//! Starts worker processes, and adopts those of an earlier emperord.
+//! Starts and stops workers.
 
 mod account;
 mod cgroup;
-mod fork;
 mod owner;
-pub mod systemd;
+mod process;
+mod template;
+mod unit;
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use api::{VassalName, WorkerName};
@@ -19,12 +19,14 @@ use vassal::Vassal;
 
 use account::Account;
 pub use cgroup::Cgroups;
-pub use fork::Fork;
-pub use systemd::Systemd;
+pub use process::ProcessLauncher;
+pub use template::{ForkId, TemplateEvent};
+pub(crate) use template::{Import, Template, not_a_fork};
+pub use unit::UnitLauncher;
 
-use crate::process::{Ending, Identity, Process};
+use crate::pidfd::{Ending, Identity, Process};
 
-/// A way to start processes.
+/// A way to start and stop workers.
 ///
 /// [`Launcher::admit`] and [`Launcher::prepare`] may block on disks, the network or a directory service, and
 /// are called on separate threads. No other method blocks.
@@ -53,6 +55,23 @@ pub trait Launcher: Send + Sync {
     /// If it can't be created.
     fn start(&self, worker: &WorkerName, vassal: &Vassal, prepared: &Prepared) -> Result<Start, LaunchError>;
 
+    /// Stops a worker: its process, if it has one yet, gets SIGTERM. Returns the job that does so, or None if it
+    /// is done.
+    fn stop(&self, worker: &WorkerName, process: Option<&Process>) -> Option<Job>;
+
+    /// What starts templates, if workers can be forked from one.
+    fn templates(&self) -> Option<&dyn Templates> {
+        None
+    }
+
+    /// The service manager that the workers belong to, if there is one.
+    fn units(&self) -> Option<&dyn UnitManager> {
+        None
+    }
+}
+
+/// Starts templates, and takes over the workers that they fork.
+pub trait Templates {
     /// Starts the template of an app. Returns the process and the socket for its orders.
     ///
     /// # Errors
@@ -67,59 +86,23 @@ pub trait Launcher: Send + Sync {
     ///
     /// # Errors
     /// If its limits can't be set.
-    fn take_fork(
-        &self,
-        _worker: &WorkerName,
-        _vassal: &Vassal,
-        _process: &Process,
-    ) -> Result<(), LaunchError> {
-        Ok(())
-    }
+    fn take_fork(&self, worker: &WorkerName, vassal: &Vassal, process: &Process) -> Result<(), LaunchError>;
+}
 
-    /// Whether workers can be forked from a template.
-    fn preload(&self) -> Preload {
-        Preload::Possible
-    }
+/// What a service manager does for workers besides starting and stopping them.
+pub trait UnitManager {
+    /// Applies an app's configuration to a running worker.
+    fn change(&self, worker: &WorkerName, vassal: &Vassal) -> Job;
 
-    /// Has the service manager stop a worker: its process gets SIGTERM, and an order without a process fails.
-    /// None without a service manager.
-    fn stop(&self, _worker: &WorkerName) -> Option<Job> {
-        None
-    }
+    /// Forgets the workers of a removed app, including failed ones.
+    fn forget(&self, app: &VassalName) -> Job;
 
-    /// Has the service manager apply an app's configuration to a running worker.
-    fn change(&self, _worker: &WorkerName, _vassal: &Vassal) -> Option<Job> {
-        None
-    }
-
-    /// Has the service manager forget the workers of a removed app, including failed ones.
-    fn forget(&self, _app: &VassalName) -> Option<Job> {
-        None
-    }
-
-    /// Asks the service manager how a process exited that isn't a child of emperord. The request is sent when
-    /// the future is polled.
-    fn ending(&self, _worker: &WorkerName, _identity: Identity) -> Option<Inquiry> {
-        None
-    }
+    /// Asks how a process exited that isn't a child of emperord. The request is sent when the future is polled.
+    fn ending(&self, worker: &WorkerName, identity: Identity) -> Inquiry;
 
     /// Whether `process` was started for `worker` by the service manager, whether emperord or the operator
     /// asked for it, and runs as the user of `vassal`.
-    fn is_of(&self, _process: &Process, _worker: &WorkerName, _vassal: &Vassal) -> bool {
-        false
-    }
-
-    /// Whether `process`, which isn't recorded, can be a worker of an earlier emperord: it runs as its app's
-    /// user, who owns `folder`, the folder of the app's sockets.
-    fn is_survivor(&self, process: &Process, worker: &WorkerName, vassal: &Vassal, folder: &Path) -> bool {
-        let owner = folder.metadata().map(|it| it.uid());
-        self.is_of(process, worker, vassal) || owner.is_ok_and(|it| process.identity().has_user(it))
-    }
-
-    /// Adopts a process that an earlier emperord started. None if it has exited.
-    fn adopt(&self, identity: Identity) -> Option<Process> {
-        Process::open(identity.pid).ok().filter(|it| it.identity() == identity && !it.has_ended())
-    }
+    fn is_of(&self, process: &Process, worker: &WorkerName, vassal: &Vassal) -> bool;
 }
 
 /// The data that starts of an app need.
@@ -155,15 +138,6 @@ pub enum JobError {
 /// How a process exited, once the service manager has reported it.
 pub type Inquiry = Pin<Box<dyn Future<Output = Ending> + Send>>;
 
-/// Whether a launcher can fork workers from a template.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preload {
-    /// It can.
-    Possible,
-    /// Each worker is started individually.
-    Impossible,
-}
-
 /// Why a process couldn't be created.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -191,9 +165,6 @@ pub enum LaunchError {
     /// Its limits can't be set.
     #[error("set the memory and CPU limits: {0}")]
     Limits(#[source] io::Error),
-    /// This launcher can't fork workers.
-    #[error("start a template of {0}: systemd starts each worker separately")]
-    NoTemplates(VassalName),
 }
 
 impl LaunchError {
@@ -201,7 +172,7 @@ impl LaunchError {
     pub(crate) fn may_pass_soon(&self) -> bool {
         match self {
             Self::Program { .. } | Self::Prepare { .. } => true,
-            Self::User(_) | Self::NoTemplates(_) => false,
+            Self::User(_) => false,
             // The system lacks resources, or the process has exited meanwhile.
             Self::Limits(error) => {
                 [Errno::SRCH, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::BUSY]
@@ -244,7 +215,6 @@ mod tests {
     fn temporary_errors_are_recognized() {
         let limits = |errno: Errno| LaunchError::Limits(errno.into());
         assert!(!LaunchError::User("user `blog` does not exist".to_owned()).may_pass_soon());
-        assert!(!LaunchError::NoTemplates(VassalName::parse("blog").unwrap()).may_pass_soon());
         assert!(!LaunchError::Limits(io::Error::other("no controller `memory`")).may_pass_soon());
         assert!(!limits(Errno::ROFS).may_pass_soon() && !limits(Errno::ACCESS).may_pass_soon());
         assert!(limits(Errno::SRCH).may_pass_soon() && limits(Errno::MFILE).may_pass_soon());

@@ -11,7 +11,7 @@ use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 
 use super::super::JobError;
 use super::{refused, worker};
-use crate::process::Ending;
+use crate::pidfd::Ending;
 
 /// systemd learns of an exit at the same time as emperord: how often to ask again, and after which delay.
 const TRIES: usize = 20;

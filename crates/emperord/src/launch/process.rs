@@ -16,19 +16,19 @@ use std::process::{Command, Stdio};
 use api::{VassalName, WorkerName};
 use daemon::logging::Format;
 use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Gid, Uid, geteuid};
+use rustix::process::{Gid, Signal, Uid, geteuid};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
 use tokio::net::UnixStream;
 use vassal::Vassal;
 
 use super::account::{self, Account};
 use super::cgroup::{Cgroups, Leaf, Limits};
-use super::{LaunchError, Launcher, Prepared, Start, owner_of};
-use crate::process::Process;
+use super::{Job, LaunchError, Launcher, Prepared, Start, Templates, owner_of};
+use crate::pidfd::Process;
 
 /// Runs `workerd <name>|--template <app> --emperord <socket> --log-format <format>`.
 #[derive(Debug)]
-pub struct Fork {
+pub struct ProcessLauncher {
     /// The program.
     pub workerd: PathBuf,
     /// emperord's socket.
@@ -49,7 +49,7 @@ struct Confined {
     leaf: Option<Leaf>,
 }
 
-impl Launcher for Fork {
+impl Launcher for ProcessLauncher {
     fn admit(&self, vassal: &Vassal) -> Result<Option<u32>, String> {
         let owner = match &vassal.confinement.user {
             None if geteuid().is_root() => Some(owner_of(vassal)?),
@@ -77,6 +77,19 @@ impl Launcher for Fork {
         process.map(Start::Done).map_err(|source| self.failed(source))
     }
 
+    fn stop(&self, _worker: &WorkerName, process: Option<&Process>) -> Option<Job> {
+        if let Some(process) = process {
+            process.signal(Signal::TERM);
+        }
+        None
+    }
+
+    fn templates(&self) -> Option<&dyn Templates> {
+        Some(self)
+    }
+}
+
+impl Templates for ProcessLauncher {
     fn start_template(
         &self,
         vassal: &Vassal,
@@ -106,7 +119,7 @@ impl Launcher for Fork {
     }
 }
 
-impl Fork {
+impl ProcessLauncher {
     fn failed(&self, source: io::Error) -> LaunchError {
         LaunchError::Program { program: self.workerd.clone(), source }
     }

@@ -1,23 +1,14 @@
 //! Everything that can happen to emperord.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
 use api::{VassalName, WorkerName};
-use config::emperord::Mode;
 use tokio::sync::{mpsc, oneshot};
-use vassal::Vassal;
 
-use super::edits::WatchId;
-use super::lookup::LookupId;
-use super::order::OrderId;
-use super::{AdminError, SpecError, Status};
-use crate::launcher::{JobError, LaunchError, Prepared};
-use crate::process::{Caller, Ending, Identity};
+use super::{AdminError, Attaching, AttachmentId, Load, Served, SpecError, Status};
+use crate::launch::{JobError, LaunchError, Prepared, TemplateEvent};
+use crate::pidfd::{Caller, Ending, Identity};
 use crate::routes::Watch;
 use crate::sources::Noticed;
-use crate::template::TemplateEvent;
+use crate::spec::{Failure, WorkerSpec};
 use crate::vassals::FileEvent;
 
 /// Something that happened, or a request.
@@ -236,134 +227,20 @@ pub enum Event {
     Stop,
 }
 
+/// Sends events to the driver.
+pub type Events = mpsc::Sender<Event>;
+
+/// Identifies a lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct LookupId(pub(crate) u64);
+
+/// Identifies an order to the service manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OrderId(pub(crate) u64);
+
+/// Identifies a watch of an app's source files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WatchId(pub(crate) u64);
+
 /// Receives the outcome of an operator's request.
 pub type Reply = oneshot::Sender<Result<(), AdminError>>;
-
-/// Identifies a control stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttachmentId(pub u64);
-
-/// The first message of a worker on its control stream.
-#[derive(Debug)]
-pub struct Attaching {
-    /// Its name.
-    pub worker: WorkerName,
-    /// The calling process.
-    pub caller: Caller,
-    /// Set if it already serves.
-    pub served: Option<Served>,
-    /// Whether it accepts requests.
-    pub taking: Taking,
-    /// The stream.
-    pub attachment: AttachmentId,
-    /// Sends commands to the worker.
-    pub commands: mpsc::Sender<Command>,
-}
-
-/// What a serving worker reports. It doesn't report its address, since emperord has assigned it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
-    /// Distinguishes two processes with the same name.
-    pub instance: u64,
-    /// The number of requests that it handles at once.
-    pub capacity: u32,
-    /// Such as `CPython 3.11.7`.
-    pub python: String,
-}
-
-/// Whether a worker accepts requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taking {
-    /// It does, or will once it is ready.
-    Requests,
-    /// It is draining.
-    NothingMore,
-}
-
-/// A command to a worker.
-#[derive(Debug)]
-pub enum Command {
-    /// Run this.
-    Run(WorkerSpec),
-    /// Accept nothing more, finish within this time, and exit.
-    Drain(Duration),
-    /// Exit now, for this reason.
-    Stop(String),
-    /// The process of another worker has exited.
-    Ended(u32),
-}
-
-impl Command {
-    /// Its name in the log.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Run(_) => "run",
-            Self::Drain(_) => "drain",
-            Self::Stop(_) => "stop",
-            Self::Ended(_) => "ended",
-        }
-    }
-}
-
-/// Everything that a worker needs to know.
-#[derive(Debug, Clone)]
-pub struct WorkerSpec {
-    /// Its number.
-    pub number: u16,
-    /// Its generation.
-    pub generation: u64,
-    /// The app.
-    pub vassal: Arc<Vassal>,
-    /// The path to listen at.
-    pub socket: PathBuf,
-    /// Whether its app is being developed.
-    pub mode: Mode,
-}
-
-/// Why a worker can't run its app.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The kind of failure.
-    pub reason: Reason,
-    /// One line.
-    pub message: String,
-    /// Python's traceback, or empty.
-    pub traceback: String,
-}
-
-/// The kind of a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// There is no interpreter, or it is unusable.
-    Interpreter,
-    /// The app can't be imported.
-    Import,
-    /// A source file of the app can't be compiled.
-    Source,
-    /// An error of the operating system.
-    System,
-}
-
-/// How busy a worker is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Load {
-    /// Running requests.
-    pub busy: u32,
-    /// Requests completed since it started.
-    pub requests: u64,
-    /// Resident memory in bytes; 0 if not reported.
-    pub memory: u64,
-    /// Private memory in bytes, as measured by the worker; 0 if it didn't measure it.
-    pub private: u64,
-}
-
-impl Failure {
-    /// The message for the operator. `who` failed.
-    pub(super) fn describe(&self, who: &str) -> String {
-        let Self { message, traceback, .. } = self;
-        match traceback.trim_end() {
-            more if more.is_empty() || more == message => format!("{who} cannot run its app: {message}"),
-            more => format!("{who} cannot run its app: {message}\n{more}"),
-        }
-    }
-}

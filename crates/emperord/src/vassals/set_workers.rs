@@ -11,7 +11,7 @@ use self::replace::{ReplaceError, replace};
 
 /// Why the number wasn't written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ScaleError {
+pub(crate) enum EditError {
     /// The file can't be read.
     #[error(transparent)]
     Read(#[from] Diagnostics),
@@ -37,14 +37,14 @@ pub(crate) enum ScaleError {
 ///
 /// # Errors
 /// If the file can't be read, edited or replaced. Then it is unchanged.
-pub(crate) fn write(path: &Path, workers: u32) -> Result<(), ScaleError> {
+pub(crate) fn set_workers(path: &Path, workers: u32) -> Result<(), EditError> {
     let text = Source::read(path)?.text;
     let edited = Vassal::set_workers(&text, workers)
-        .map_err(|source| ScaleError::Edit { path: path.to_owned(), source })?;
+        .map_err(|source| EditError::Edit { path: path.to_owned(), source })?;
     if edited == text {
         return Ok(());
     }
-    replace(path, &text, &edited).map_err(|source| ScaleError::Write { path: path.to_owned(), source })
+    replace(path, &text, &edited).map_err(|source| EditError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("blog.toml");
         fs::write(&path, "# mine\nworkers = 2 # few\n").unwrap();
-        write(&path, 5).unwrap();
+        set_workers(&path, 5).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\nworkers = 5 # few\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -70,7 +70,7 @@ mod tests {
         let path = folder.path().join("blog.toml");
         fs::write(&path, "workers = 2\n").unwrap();
         let before = fs::metadata(&path).unwrap().ino();
-        write(&path, 2).unwrap();
+        set_workers(&path, 2).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().ino(), before);
     }
 
@@ -78,9 +78,9 @@ mod tests {
     fn write_errors_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("blog.toml");
-        assert!(matches!(write(&path, 2), Err(ScaleError::Read(_))));
+        assert!(matches!(set_workers(&path, 2), Err(EditError::Read(_))));
         fs::write(&path, "workers = 2\n").unwrap();
-        assert!(matches!(write(&path, 0), Err(ScaleError::Edit { .. })));
+        assert!(matches!(set_workers(&path, 0), Err(EditError::Edit { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "workers = 2\n");
     }
 }

@@ -1,5 +1,9 @@
 //! Replaces the text of an operator's file atomically, and keeps everything else about it.
 
+// Crates for atomic writes, such as atomic-write-file and tempfile, keep neither access control lists nor other
+// extended attributes, split hard links, and don't notice a change by somebody else. Files that belong to emperord
+// alone have none of these: for those, `state` uses tempfile.
+
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
