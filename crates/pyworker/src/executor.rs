@@ -1,4 +1,83 @@
-//! What calls the app.
+//! What calls the app: the contract between the life of a worker, which starts, watches and ends an executor, and the
+//! application interfaces, such as WSGI, which implement it.
 
 pub(crate) mod failure;
 pub(crate) mod live_spec;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::runner::serve_response::Message;
+use pyo3::prelude::*;
+use tokio::sync::Notify;
+
+use self::live_spec::LiveSpec;
+use crate::link::active::ActiveRequest;
+use crate::link::requests::Requests;
+use crate::link::token::CallToken;
+use crate::python::driver::Driver;
+use crate::python::faulthandler::Dump;
+
+/// What an executor needs of its worker.
+#[derive(Clone)]
+pub(crate) struct Host {
+    /// Drives the I/O.
+    pub(crate) driver: Arc<Driver>,
+    /// Where requests come from.
+    pub(crate) requests: Arc<Requests>,
+    /// The parts of the spec that can change.
+    pub(crate) spec: Arc<LiveSpec>,
+    /// Ends this worker, as SIGTERM does.
+    pub(crate) end_asked: Arc<Notify>,
+}
+
+/// Calls the app for requests.
+///
+/// Each application interface has its own. The life of a worker is generic over it, so that no request costs a
+/// dynamic call.
+///
+/// ```text
+///   imported ──▶ call: the health path, one request at a time ──▶ run: takes requests until there is none ──▶ ended
+/// ```
+pub(crate) trait Executor: Send + Sync + 'static {
+    /// What interrupts its calls.
+    type Interrupter: Interrupt;
+
+    /// How many requests it takes at once, at least 1. That isn't the number of its threads: an event loop takes many
+    /// requests on one.
+    fn capacity(&self) -> u32;
+
+    /// Calls the app for a request that this worker makes itself, before it serves others. Called on the main thread.
+    /// Returns the last message of the response, which the caller sends.
+    fn call(&self, py: Python<'_>, active: &Arc<ActiveRequest>) -> Message;
+
+    /// Installs what interrupts calls that exceed a limit. Called on the main thread, before `run`. `dump` writes the
+    /// stacks of threads.
+    ///
+    /// # Errors
+    /// If Python refuses to handle a signal.
+    fn interrupter(&self, py: Python<'_>, dump: &Arc<Dump>) -> PyResult<Self::Interrupter>;
+
+    /// Takes requests from [`Requests::next`] and calls the app for each, until that returns `None`, as it does when
+    /// this worker drains. Returns after the last call has returned. Called on the main thread, where it also runs
+    /// Python's signal handlers.
+    ///
+    /// Each request is told its call ([`crate::link::deadline::Deadline::enter`]), and when that has returned.
+    ///
+    /// # Errors
+    /// If it can't start.
+    fn run(self: &Arc<Self>, py: Python<'_>) -> PyResult<()>;
+
+    /// The call that the calling code belongs to. It need not be that of a request.
+    fn this_call(py: Python<'_>) -> Option<CallToken>;
+}
+
+/// Interrupts calls of the app. Used on the I/O runtime, so it never waits for Python.
+pub(crate) trait Interrupt: Send + Sync + 'static {
+    /// Logs the stack of the call of `active`, and raises an exception in it, as soon as the GIL is available. Then
+    /// cancels the request, which ends all waits for its client.
+    fn interrupt(&self, active: Arc<ActiveRequest>, age: Duration);
+
+    /// The stack of a call, or why it can't be read. It doesn't need the GIL.
+    fn stack(&self, call: CallToken) -> impl Future<Output = String> + Send;
+}

@@ -10,4 +10,5 @@ pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod sigterm;
+pub(crate) mod thread;
 pub(crate) mod traceback;

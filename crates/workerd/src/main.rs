@@ -4,7 +4,7 @@ mod arguments;
 mod become_python;
 mod emperor;
 mod interpreter;
-mod template;
+mod orders;
 
 use std::convert::Infallible;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use manual::Section;
 
 use crate::arguments::{Arguments, Role};
 use crate::emperor::Emperor;
-use crate::template::Orders;
+use crate::orders::Orders;
 
 /// The exit status for problems with the interpreter or the system. gunicorn uses 4 for "app cannot be
 /// loaded".

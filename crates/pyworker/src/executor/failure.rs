@@ -1,19 +1,20 @@
-//! Adds the app's exception to the response of a failed request, in development.
+//! What becomes of an exception of the app: it is logged, and in development added to the response.
 
 use api::runner::{Failure, Response};
 use api::worker::Spec;
 use pyo3::prelude::*;
 
-use crate::python::traceback;
+use crate::link::active::ActiveRequest;
+use crate::python::interrupt::{ClientGone, RequestTimeout};
+use crate::python::{forked, traceback};
 
 /// The largest size of a traceback, in bytes. The rest is cut off.
 const LIMIT: usize = 64 << 10;
 
 /// Who sees the app's exceptions, apart from the log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failures {
     /// Nobody.
-    #[default]
     Hidden,
     /// The developer: each traceback is sent to frontd.
     Shown,
@@ -34,6 +35,23 @@ impl Failures {
                 Response { failure: Some(Box::new(Failure { traceback })), ..response }
             }
         }
+    }
+}
+
+/// Logs an exception of the app as one event. If it only reports that the client has disconnected, it isn't an error.
+/// A process that the app has forked doesn't get here: it exits.
+pub(crate) fn log(py: Python<'_>, error: &PyErr, active: &ActiveRequest) {
+    forked::end_if_forked_by(py, error);
+    let (method, path, request_id) = (active.method(), active.path(), active.request_id());
+    let traceback = traceback::of(py, error);
+    if error.is_instance_of::<ClientGone>(py) {
+        tracing::debug!(%method, %path, request = %request_id, "the request whose client has gone has ended");
+    } else if error.is_instance_of::<RequestTimeout>(py) {
+        tracing::info!(%method, %path, request = %request_id, "the request that exceeded its limit has ended");
+    } else if active.is_gone() && !active.deadline.is_over() {
+        tracing::debug!(%method, %path, request = %request_id, "the client has disconnected\n{traceback}");
+    } else {
+        tracing::error!(%method, %path, request = %request_id, "the app raised an exception\n{traceback}");
     }
 }
 

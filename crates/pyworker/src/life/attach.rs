@@ -6,8 +6,7 @@ use std::time::Duration;
 use api::worker::attach_request::Message;
 use api::worker::worker_service_client::WorkerServiceClient;
 use api::worker::{
-    AttachRequest, AttachResponse, Drained, Draining, Failed, Hello, Load, Ready, Spec, Stuck, Unwell,
-    attach_response,
+    AttachRequest, AttachResponse, Drained, Draining, Hello, Load, Spec, Stuck, Unwell, attach_response,
 };
 use daemon::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
@@ -17,43 +16,15 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::memory::{self, PrivateMemory};
+use super::state::{End, WorkerState};
 use crate::executor::live_spec::LiveSpec;
-use crate::link::exchanges::Exchanges;
+use crate::link::requests::Requests;
 use crate::python::log;
 
 /// How often the load is reported while it changes.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How long emperord may take to close the stream after this worker has reported its end.
 const END_LIMIT: Duration = Duration::from_secs(1);
-
-/// The state of this worker that emperord has to know. The attachment reports what has changed.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Life {
-    /// The generation that it runs.
-    pub(crate) generation: u64,
-    /// Set once it serves.
-    pub(crate) ready: Option<Ready>,
-    /// It was told to drain, and is draining.
-    pub(crate) draining: bool,
-    /// A request can't be ended: this worker has to be replaced.
-    pub(crate) is_stuck: bool,
-    /// All its threads are held by responses that nobody reads any more: it has to be replaced once another
-    /// worker is ready.
-    pub(crate) is_held: bool,
-    /// Why it isn't ready yet, although it has imported its app.
-    pub(crate) unwell: Option<String>,
-    /// Set once it is about to exit.
-    pub(crate) end: Option<End>,
-}
-
-/// Why this worker exits.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum End {
-    /// The app can't run.
-    Failed(Failed),
-    /// A drain is complete.
-    Drained,
-}
 
 /// A command of emperord.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,9 +45,9 @@ pub(crate) struct Attachment {
     worker: String,
     /// Distinguishes this process from others with the same name.
     instance: u64,
-    life: watch::Receiver<Life>,
+    state: watch::Receiver<WorkerState>,
     commands: mpsc::Sender<Command>,
-    exchanges: Arc<Exchanges>,
+    requests: Arc<Requests>,
     spec: Arc<LiveSpec>,
     private_memory: PrivateMemory,
 }
@@ -91,20 +62,20 @@ enum Outcome {
 }
 
 impl Attachment {
-    /// Creates the attachment of `worker`. It connects with `channel`, and reports `life` and the load of
-    /// `exchanges`.
+    /// Creates the attachment of `worker`. It connects with `channel`, and reports `state` and the load of
+    /// `requests`.
     pub(crate) fn new(
         channel: Channel,
         worker: &str,
-        life: watch::Receiver<Life>,
+        state: watch::Receiver<WorkerState>,
         commands: mpsc::Sender<Command>,
-        exchanges: Arc<Exchanges>,
+        requests: Arc<Requests>,
         spec: Arc<LiveSpec>,
     ) -> Self {
         let client = WorkerServiceClient::new(channel);
         let instance = fastrand::u64(1..);
         let private_memory = PrivateMemory::default();
-        Self { client, worker: worker.to_owned(), instance, life, commands, exchanges, spec, private_memory }
+        Self { client, worker: worker.to_owned(), instance, state, commands, requests, spec, private_memory }
     }
 
     /// Attaches, and reconnects when emperord was down, until it has reported this worker's end.
@@ -124,7 +95,7 @@ impl Attachment {
     /// Handles one stream until it ends.
     async fn attach(&mut self, backoff: &mut Backoff, attached: &mut bool) -> Result<Outcome, Status> {
         let (requests, outgoing) = mpsc::channel(8);
-        let mut reported = self.life.borrow_and_update().clone();
+        let mut reported = self.state.borrow_and_update().clone();
         // The hello message doesn't contain these.
         (reported.end, reported.is_stuck, reported.is_held) = (None, false, false);
         send(&requests, Message::Hello(self.hello(&reported))).await;
@@ -137,7 +108,7 @@ impl Attachment {
         let mut ticks = interval(LOAD_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let now = self.life.borrow_and_update().clone();
+            let now = self.state.borrow_and_update().clone();
             report_changes(&requests, &reported, &now).await;
             if now.end.is_some() {
                 break;
@@ -148,7 +119,7 @@ impl Attachment {
                     Some(answer) => self.handle(answer).await,
                     None => return Ok(Outcome::Lost),
                 },
-                _gone = self.life.changed() => {}
+                _gone = self.state.changed() => {}
                 _ = ticks.tick(), if reported.ready.is_some() => {
                     log::tick();
                     let load = self.load().await;
@@ -165,19 +136,19 @@ impl Attachment {
         Ok(Outcome::EndReported)
     }
 
-    fn hello(&self, life: &Life) -> Hello {
+    fn hello(&self, state: &WorkerState) -> Hello {
         Hello {
             worker: self.worker.clone(),
             pid: std::process::id(),
             instance: self.instance,
-            generation: life.generation,
-            ready: life.ready.clone(),
-            draining: life.draining,
+            generation: state.generation,
+            ready: state.ready.clone(),
+            draining: state.draining,
         }
     }
 
     async fn load(&mut self) -> Load {
-        let work = self.exchanges.work();
+        let work = self.requests.work();
         let busy = u32::try_from(work.busy).unwrap_or(u32::MAX);
         let memory = memory::resident();
         let private_memory = self.private_memory.where_over(self.spec.recycle_memory(), memory).await;
@@ -200,7 +171,7 @@ impl Attachment {
 }
 
 /// Sends what has changed in `now`.
-async fn report_changes(requests: &mpsc::Sender<AttachRequest>, reported: &Life, now: &Life) {
+async fn report_changes(requests: &mpsc::Sender<AttachRequest>, reported: &WorkerState, now: &WorkerState) {
     if let Some(message) = now.unwell.as_ref().filter(|_| now.unwell != reported.unwell) {
         send(requests, Message::Unwell(Unwell { message: message.clone() })).await;
     }

@@ -3,17 +3,16 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use api::worker::Spec;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use api::worker::Spec;
-
-use super::attach::{Command, Life};
+use super::attach::Command;
 use super::exit_hooks::ExitHooks;
-use crate::executor::live_spec::LiveSpec;
-use crate::link::exchanges::Exchanges;
-use crate::link::socket::Place;
+use super::state::WorkerState;
+use crate::executor::Host;
+use crate::link::socket::SocketFile;
 use crate::python::process;
 
 /// The drain time after SIGTERM, until emperord has sent the spec.
@@ -27,12 +26,11 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 ///      └────────────┴── stop; drain while starting; deadline, SIGTERM while draining ──▶ exits now
 /// ```
 pub(crate) struct Control {
-    exchanges: Arc<Exchanges>,
-    life: Arc<watch::Sender<Life>>,
-    place: Arc<OnceLock<Place>>,
+    host: Host,
+    state: Arc<watch::Sender<WorkerState>>,
+    socket: Arc<OnceLock<SocketFile>>,
     spec: Option<oneshot::Sender<Spec>>,
     exit_hooks: Arc<ExitHooks>,
-    live_spec: Arc<LiveSpec>,
     /// How long requests in flight may take after SIGTERM.
     grace: Duration,
     /// When the remaining requests are cut off.
@@ -43,31 +41,22 @@ impl Control {
     /// Creates the control of a starting worker. `spec` receives the first spec. Changes in later ones are
     /// applied.
     pub(crate) fn new(
-        exchanges: Arc<Exchanges>,
-        life: Arc<watch::Sender<Life>>,
-        place: Arc<OnceLock<Place>>,
+        host: Host,
+        state: Arc<watch::Sender<WorkerState>>,
+        socket: Arc<OnceLock<SocketFile>>,
         spec: oneshot::Sender<Spec>,
         exit_hooks: Arc<ExitHooks>,
-        live_spec: Arc<LiveSpec>,
     ) -> Self {
-        Self {
-            exchanges,
-            life,
-            place,
-            spec: Some(spec),
-            exit_hooks,
-            live_spec,
-            grace: DEFAULT_GRACE,
-            deadline: None,
-        }
+        Self { host, state, socket, spec: Some(spec), exit_hooks, grace: DEFAULT_GRACE, deadline: None }
     }
 
-    /// Handles commands until the process exits. `end_asked` has the same effect as SIGTERM.
-    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>, end_asked: Arc<Notify>) {
+    /// Handles commands until the process exits.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut terminate = match signal(SignalKind::terminate()) {
             Ok(terminate) => terminate,
             Err(error) => return tracing::error!(%error, "listen for SIGTERM"),
         };
+        let end_asked = Arc::clone(&self.host.end_asked);
         loop {
             let deadline = self.deadline.unwrap_or_else(Instant::now);
             tokio::select! {
@@ -88,7 +77,7 @@ impl Control {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Run(spec) => {
-                self.live_spec.follow(&spec);
+                self.host.spec.follow(&spec);
                 self.grace = grace(&spec);
                 if let Some(waiting) = self.spec.take() {
                     let _ending = waiting.send(*spec);
@@ -114,21 +103,21 @@ impl Control {
     }
 
     fn drain(&mut self, grace: Duration) {
-        if self.life.borrow().ready.is_none() {
+        if self.state.borrow().ready.is_none() {
             tracing::info!("stopped before it was ready");
             self.end_now();
         }
         if self.deadline.replace(Instant::now() + grace).is_none() {
-            let busy = self.exchanges.work().busy;
+            let busy = self.host.requests.work().busy;
             tracing::info!(busy, grace = ?grace, "draining");
-            self.life.send_modify(|life| life.draining = true);
-            self.exchanges.drain();
+            self.state.send_modify(|state| state.draining = true);
+            self.host.requests.drain();
         }
     }
 
     fn end_now(&self) -> ! {
-        if let Some(place) = self.place.get() {
-            place.remove();
+        if let Some(socket) = self.socket.get() {
+            socket.remove();
         }
         process::exit_now(0)
     }

@@ -1,13 +1,19 @@
 //! Reports a worker's end to emperord, and exits.
 
+use std::time::Duration;
+
 use api::worker::failed::Reason;
 use api::worker::{Failed, Spec};
 use pyo3::prelude::*;
 use tokio::time::timeout;
 
-use super::attach::End;
-use super::{END_REPORT_LIMIT, EXIT_IMPORT, EXIT_SYSTEM, EndReported, Worker};
+use super::start::EndReported;
+use super::state::End;
+use super::{EXIT_IMPORT, EXIT_SYSTEM, Worker};
 use crate::python::process;
+
+/// How long it tries to report its end to emperord.
+const REPORT_LIMIT: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Reports why the app can't run, and exits.
@@ -31,18 +37,18 @@ impl Worker {
     /// The app has finished all requests. Waits until frontd has read everything. The drain's deadline limits
     /// that for slow clients (`control`).
     pub(super) fn end(&self, py: Python<'_>, end_reported: EndReported) {
-        self.driver.wait_outside(py, self.exchanges.all_half_closed());
+        self.host.driver.wait_outside(py, self.host.requests.all_half_closed());
         self.report_end(py, End::Drained, end_reported);
-        if let Some(place) = self.place.get() {
-            place.remove();
+        if let Some(socket) = self.socket.get() {
+            socket.remove();
         }
-        self.driver.stop(py);
-        tracing::info!(requests = self.exchanges.work().ended, "drained");
+        self.host.driver.stop(py);
+        tracing::info!(requests = self.host.requests.work().ended, "drained");
     }
 
     fn report_end(&self, py: Python<'_>, end: End, end_reported: EndReported) {
-        self.life.send_modify(|life| life.end = Some(end));
-        let reported = self.driver.wait_outside(py, async { timeout(END_REPORT_LIMIT, end_reported).await });
+        self.state.send_modify(|state| state.end = Some(end));
+        let reported = self.host.driver.wait_outside(py, async { timeout(REPORT_LIMIT, end_reported).await });
         let _emperord_is_away = reported;
     }
 }

@@ -15,9 +15,9 @@ use pyo3::prelude::*;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use crate::link::deadline::ThreadId;
 use crate::python::faulthandler::Dump;
-use crate::python::{forked, interrupt, traceback};
+use crate::python::thread::ThreadId;
+use crate::python::{forked, traceback};
 
 /// Time limit of one hook for one process.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -45,26 +45,26 @@ pub(crate) struct ExitHooks {
 struct State {
     /// Processes for which the hooks haven't been called.
     waiting: VecDeque<u32>,
-    progress: Progress,
+    activity: Activity,
     calls: u64,
 }
 
 /// The state of the hooks' thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Progress {
+enum Activity {
     /// The thread isn't running.
     #[default]
     Idle,
     /// It is between two hooks.
     Between,
     /// It is running a hook.
-    Running(Call),
+    Running(HookCall),
     /// It is running a hook that didn't even end when an exception was raised in it.
     GivenUp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Call {
+struct HookCall {
     number: u64,
     pid: u32,
     thread: ThreadId,
@@ -95,7 +95,7 @@ impl ExitHooks {
                 self.added.notified().await;
                 continue;
             }
-            self.state.lock().progress = Progress::Between;
+            self.state.lock().activity = Activity::Between;
             let (running, mut over) = oneshot::channel::<()>();
             let hooks = Arc::clone(&self);
             let call_all = move || {
@@ -110,7 +110,7 @@ impl ExitHooks {
                 self.state.lock().waiting.clear();
             }
             self.watch(&mut over, &dump).await;
-            self.state.lock().progress = Progress::Idle;
+            self.state.lock().activity = Activity::Idle;
         }
     }
 
@@ -128,15 +128,15 @@ impl ExitHooks {
 
     /// Whether a hook was given up, and is still running.
     pub(crate) fn has_given_up(&self) -> bool {
-        self.state.lock().progress == Progress::GivenUp
+        self.state.lock().activity == Activity::GivenUp
     }
 
     fn is_settled(&self) -> bool {
         let state = self.state.lock();
-        match state.progress {
-            Progress::Idle => state.waiting.is_empty() || HOOKS.lock().is_empty(),
-            Progress::Between | Progress::Running(_) => false,
-            Progress::GivenUp => true,
+        match state.activity {
+            Activity::Idle => state.waiting.is_empty() || HOOKS.lock().is_empty(),
+            Activity::Between | Activity::Running(_) => false,
+            Activity::GivenUp => true,
         }
     }
 
@@ -153,7 +153,7 @@ impl ExitHooks {
     async fn watch(self: &Arc<Self>, over: &mut oneshot::Receiver<()>, dump: &Dump) {
         let mut interrupted = None;
         while timeout(TICK, &mut *over).await.is_err() {
-            let Progress::Running(call) = self.state.lock().progress else { continue };
+            let Activity::Running(call) = self.state.lock().activity else { continue };
             let age = call.began.elapsed();
             if interrupted != Some(call.number) && age >= LIMIT {
                 interrupted = Some(call.number);
@@ -165,7 +165,7 @@ impl ExitHooks {
     }
 
     /// Raises an exception in a hook. This needs the GIL, and therefore a thread.
-    async fn interrupt(self: &Arc<Self>, call: Call, dump: &Dump) {
+    async fn interrupt(self: &Arc<Self>, call: HookCall, dump: &Dump) {
         let stack = dump.of(call.thread).await;
         tracing::error!(
             pid = call.pid,
@@ -174,9 +174,9 @@ impl ExitHooks {
         let hooks = Arc::clone(self);
         let raise = move || {
             let _python_has_ended = Python::try_attach(|py| {
-                let is_running = hooks.state.lock().progress == Progress::Running(call);
+                let is_running = hooks.state.lock().activity == Activity::Running(call);
                 if is_running {
-                    interrupt::raise_in(&py.get_type::<PyTimeoutError>(), call.thread);
+                    call.thread.raise(&py.get_type::<PyTimeoutError>());
                 }
             });
         };
@@ -185,12 +185,12 @@ impl ExitHooks {
         }
     }
 
-    fn give_up(&self, call: Call) {
+    fn give_up(&self, call: HookCall) {
         let mut state = self.state.lock();
-        if state.progress != Progress::Running(call) {
+        if state.activity != Activity::Running(call) {
             return;
         }
-        state.progress = Progress::GivenUp;
+        state.activity = Activity::GivenUp;
         drop(state);
         tracing::error!(
             pid = call.pid,
@@ -214,12 +214,12 @@ impl ExitHooks {
     }
 
     fn call(&self, py: Python<'_>, hook: &Py<PyAny>, pid: u32) {
-        let thread = interrupt::this_thread();
+        let thread = ThreadId::current();
         self.begin(pid, thread);
         let called = hook.call1(py, (pid,));
         // The GIL is held, so nothing is raised between these two statements.
-        self.state.lock().progress = Progress::Between;
-        interrupt::forget(py, thread);
+        self.state.lock().activity = Activity::Between;
+        thread.forget(py);
         if let Err(error) = &called {
             forked::end_if_forked_by(py, error);
         }
@@ -236,8 +236,8 @@ impl ExitHooks {
     fn begin(&self, pid: u32, thread: ThreadId) {
         let mut state = self.state.lock();
         state.calls += 1;
-        let call = Call { number: state.calls, pid, thread, began: Instant::now() };
-        state.progress = Progress::Running(call);
+        let call = HookCall { number: state.calls, pid, thread, began: Instant::now() };
+        state.activity = Activity::Running(call);
     }
 }
 

@@ -11,13 +11,12 @@ use pyo3::prelude::*;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 
-use super::attach::Life;
-use super::startup::{Startup, Step};
-use crate::link::exchange::Exchange;
-use crate::link::exchanges::Begun;
+use super::start_limit::{StartLimit, Step};
+use super::state::WorkerState;
+use crate::executor::Executor;
+use crate::link::active::ActiveRequest;
 use crate::link::session::Session;
 use crate::python::driver::Driver;
-use crate::wsgi::Wsgi;
 
 const VERSION: u32 = 11;
 const HTTPS: u32 = 443;
@@ -29,20 +28,20 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// worker when the time for its start is over.
 pub(crate) fn wait_until_healthy(
     py: Python<'_>,
-    wsgi: &Wsgi,
+    executor: &impl Executor,
     driver: &Driver,
     spec: &Spec,
-    life: &watch::Sender<Life>,
-    startup: &Startup,
+    state: &watch::Sender<WorkerState>,
+    start_limit: &StartLimit,
 ) {
     let mut wait = FIRST_WAIT;
     loop {
-        let status = ask(py, wsgi, driver, spec, startup);
+        let status = ask(py, executor, driver, spec, start_limit);
         if (200..300).contains(&status) {
             return;
         }
         let unwell = format!("its health path `{}` responds with {status}", spec.health);
-        life.send_if_modified(|life| life.unwell.replace(unwell.clone()).as_ref() != Some(&unwell));
+        state.send_if_modified(|state| state.unwell.replace(unwell.clone()).as_ref() != Some(&unwell));
         // A timer can be created only inside the runtime.
         driver.wait_outside(py, async { tokio::time::sleep(wait).await });
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -50,31 +49,37 @@ pub(crate) fn wait_until_healthy(
 }
 
 /// Returns the status of the response, or 0 if there was none.
-fn ask(py: Python<'_>, wsgi: &Wsgi, driver: &Driver, spec: &Spec, startup: &Startup) -> u32 {
+fn ask(
+    py: Python<'_>,
+    executor: &impl Executor,
+    driver: &Driver,
+    spec: &Spec,
+    start_limit: &StartLimit,
+) -> u32 {
     let (session, sent) = Session::new(0, 0);
-    let begun = Begun { exchange: Arc::new(Exchange::new(request(spec), Arc::new(session))) };
+    let active = Arc::new(ActiveRequest::new(request(spec), Arc::new(session)));
     let (sender, status) = oneshot::channel();
-    let listening = Arc::clone(&begun.exchange);
+    let listening = Arc::clone(&active);
     driver.spawn(async move {
         let _gone = sender.send(listen(sent, &listening).await);
     });
-    let (inside, step) = (driver.enter(), startup.step(Step::Health));
-    let last = wsgi.serve(py, &begun);
-    drop((inside, step));
-    begun.exchange.session.send(last);
+    let step = start_limit.step(Step::Health);
+    let last = executor.call(py, &active);
+    drop(step);
+    active.session.send(last);
     let status = driver.wait_outside(py, status).unwrap_or_default();
-    begun.exchange.end();
+    active.end();
     status
 }
 
 /// Acts as frontd until the message with the status arrives. If the body is streamed, the app is told that
 /// the client has disconnected.
-async fn listen(mut sent: UnboundedReceiver<ServeResponse>, exchange: &Exchange) -> u32 {
+async fn listen(mut sent: UnboundedReceiver<ServeResponse>, active: &ActiveRequest) -> u32 {
     while let Some(ServeResponse { message }) = sent.recv().await {
         match message {
             Some(Message::Response(response)) => {
                 if response.streamed {
-                    exchange.cancel();
+                    active.cancel();
                 }
                 return response.status;
             }

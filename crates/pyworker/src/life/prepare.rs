@@ -8,75 +8,96 @@ use api::worker::{Failed, Ready, Spec};
 use pyo3::prelude::*;
 
 use super::health;
-use super::startup::{Startup, Step};
+use super::start_limit::{StartLimit, Step};
 use super::{App, Worker};
-use crate::executor::failure::Failures;
+use crate::executor::Executor;
 use crate::link::peers::Peers;
 use crate::link::server;
-use crate::link::socket::Place;
+use crate::link::socket::SocketFile;
+use crate::python::faulthandler::CrashFile;
 use crate::python::{forked, imperium, import};
-use crate::wsgi::greenlets;
-use crate::wsgi::{Concurrency, Wsgi};
+use crate::wsgi::Threads;
 
 impl Worker {
-    /// Imports the app, unless the template already has, and listens.
+    /// Imports the app, unless the template already has, and listens. Returns what calls the app.
     pub(super) fn prepare<'py>(
         &self,
         py: Python<'py>,
         spec: &Spec,
         app: App<'py>,
         errors: &Bound<'py, PyAny>,
-    ) -> Result<Arc<Wsgi>, Failed> {
-        let startup = Startup::watch(py, spec).map_err(|error| import::failed(py, &error, spec))?;
+    ) -> Result<Arc<Threads>, Failed> {
+        let _until_it_is_ready = crash_file(py, spec);
+        let failed = |error: PyErr| import::failed(py, &error, spec);
+        let start_limit = StartLimit::watch(py, spec).map_err(failed)?;
+        let app = self.load(py, spec, app, &start_limit).map_err(failed)?;
+        // WSGI is the only application interface so far.
+        let executor = Threads::new(app, spec, &self.host, errors).map_err(failed)?;
+        self.become_ready(py, spec, &executor, start_limit)?;
+        Ok(Arc::new(executor))
+    }
+
+    fn load<'py>(
+        &self,
+        py: Python<'py>,
+        spec: &Spec,
+        app: App<'py>,
+        start_limit: &StartLimit,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let app = match app {
-            App::Imported(app) => Ok(app),
-            App::ToImport => self.import(py, spec, &startup),
+            App::Imported(app) => app,
+            App::ToImport => {
+                let (_inside, _step) = (self.host.driver.enter(), start_limit.step(Step::Import));
+                import::import(py, spec)?
+            }
         };
         // Also in workers that weren't forked, so that an app behaves the same with and without `preload`.
-        let app = app.and_then(|app| self.run_fork_hooks(py, &startup).map(|()| app));
-        let app = app.and_then(|app| greenlets::check(py, spec.threads).map(|()| app));
-        let app = app.map_err(|error| import::failed(py, &error, spec))?;
-        let concurrency = Concurrency { threads: spec.threads, spec: Arc::clone(&self.spec) };
-        let wsgi = Wsgi::new(app, &concurrency, errors, Arc::clone(&self.driver))
-            .map(|it| it.with_sendfile(&spec.sendfile_folders).with_failures(Failures::of(spec)));
-        let wsgi = wsgi.map_err(|error| import::failed(py, &error, spec))?;
+        let (_inside, _step) = (self.host.driver.enter(), start_limit.step(Step::Hooks));
+        imperium::run_fork_hooks(py)?;
+        Ok(app)
+    }
+
+    fn become_ready(
+        &self,
+        py: Python<'_>,
+        spec: &Spec,
+        executor: &impl Executor,
+        start_limit: StartLimit,
+    ) -> Result<(), Failed> {
         if !spec.health.is_empty() {
-            health::wait_until_healthy(py, &wsgi, &self.driver, spec, &self.life, &startup);
+            health::wait_until_healthy(py, executor, &self.host.driver, spec, &self.state, &start_limit);
         }
         // A process that the app has forked must not drop this. It exits here.
         forked::end_if_forked();
-        drop(startup);
-        self.listen(py, spec).map_err(|error| Failed {
+        drop(start_limit);
+        let capacity = executor.capacity();
+        self.listen(py, spec, capacity).map_err(|error| Failed {
             reason: Reason::System.into(),
             message: with_causes(&error),
             traceback: String::new(),
         })?;
         let version = py.version_info();
         let python = format!("CPython {}.{}.{}", version.major, version.minor, version.patch);
-        let ready = Ready { socket: spec.socket.clone(), capacity: spec.threads.max(1), python };
+        let ready = Ready { socket: spec.socket.clone(), capacity, python };
         tracing::info!(app = spec.app, python = ready.python, "serving");
-        self.life.send_modify(|life| life.ready = Some(ready));
-        Ok(Arc::new(wsgi))
-    }
-
-    fn import<'py>(&self, py: Python<'py>, spec: &Spec, startup: &Startup) -> PyResult<Bound<'py, PyAny>> {
-        let (_inside, _step) = (self.driver.enter(), startup.step(Step::Import));
-        import::import(py, spec)
-    }
-
-    fn run_fork_hooks(&self, py: Python<'_>, startup: &Startup) -> PyResult<()> {
-        let (_inside, _step) = (self.driver.enter(), startup.step(Step::Hooks));
-        imperium::run_fork_hooks(py)
-    }
-
-    fn listen(&self, py: Python<'_>, spec: &Spec) -> Result<(), daemon::uds::ListenError> {
-        let socket = Path::new(&spec.socket);
-        let (listener, place) = self.driver.wait_outside(py, async { Place::bind(socket) })?;
-        let _once = self.place.set(place);
-        let (peers, exchanges) = (Peers::of(socket), Arc::clone(&self.exchanges));
-        self.driver.spawn(server::serve(listener, peers, exchanges, spec.threads.max(1)));
+        self.state.send_modify(|state| state.ready = Some(ready));
         Ok(())
     }
+
+    fn listen(&self, py: Python<'_>, spec: &Spec, capacity: u32) -> Result<(), daemon::uds::ListenError> {
+        let path = Path::new(&spec.socket);
+        let (listener, socket) = self.host.driver.wait_outside(py, async { SocketFile::bind(path) })?;
+        let _once = self.socket.set(socket);
+        let (peers, requests) = (Peers::of(path), Arc::clone(&self.host.requests));
+        self.host.driver.spawn(server::serve(listener, peers, requests, capacity));
+        Ok(())
+    }
+}
+
+/// In development, emperord shows the stack of a crash to the developer: once, however often the start is tried.
+fn crash_file(py: Python<'_>, spec: &Spec) -> Option<CrashFile> {
+    let opened = spec.development.then(|| CrashFile::open(py, spec.socket.as_ref()))?;
+    opened.inspect_err(|error| tracing::debug!(%error, "the stack of a crash goes to the log")).ok()?
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

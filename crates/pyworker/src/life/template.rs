@@ -19,8 +19,8 @@ use pyo3::prelude::*;
 
 use self::fork::{Side, fork};
 use self::inherited::Sockets;
-use super::startup::{Startup, Step};
-use crate::life::{self, Arguments, EXIT_IMPORT};
+use super::start_limit::{StartLimit, Step};
+use super::{Arguments, EXIT_IMPORT, start};
 use crate::python::{imperium, import, process};
 
 /// Runs a template until emperord has gone. Returns only in the workers that it forks, with their exit
@@ -30,10 +30,10 @@ pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str
     let format = log_format.parse().map_err(PyValueError::new_err)?;
     let _last_lines = daemon::logging::init(&format!("{name}-template"), format);
     process::set_title(&format!("imperium: {name} [template]"), "workerd");
-    imperium::is_of(app);
-    let errors = life::set_up(py)?;
-    let mut emperor = Emperor::of_stdin()?;
-    let Some(Order::Spec(spec)) = emperor.order()? else {
+    imperium::set_app(app);
+    let errors = start::set_up(py)?;
+    let mut orders = Orders::of_stdin()?;
+    let Some(Order::Spec(spec)) = orders.next()? else {
         return Err(PyRuntimeError::new_err("the first order isn't a spec"));
     };
     let before = Sockets::now();
@@ -41,27 +41,27 @@ pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str
         import(py, &spec).and_then(|app| inherited::check_threads(py, spec.preload_threads).map(|()| app));
     let loaded = match imported {
         Ok(loaded) => loaded,
-        Err(error) => fail(&mut emperor, import::failed(py, &error, &spec), &spec),
+        Err(error) => fail(&mut orders, import::failed(py, &error, &spec), &spec),
     };
     before.warn_of_new();
     tracing::info!(app = spec.app, "imported: forking workers from here");
-    emperor.report(Report::Imported(Imported {}))?;
-    let Fork { worker, .. } = follow_orders(py, &mut emperor)?;
-    drop(emperor);
+    orders.report(Report::Imported(Imported {}))?;
+    let Fork { worker, .. } = follow_orders(py, &mut orders)?;
+    drop(orders);
     let arguments = Arguments::new(&worker, emperord, log_format, spec.generation)?;
-    life::run_forked(py, &arguments, loaded, &errors)
+    super::run_forked(py, &arguments, loaded, &errors)
 }
 
 fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
-    let startup = Startup::watch(py, spec)?;
-    let _step = startup.step(Step::Import);
+    let start_limit = StartLimit::watch(py, spec)?;
+    let _step = start_limit.step(Step::Import);
     import::import(py, spec)
 }
 
 /// Forks on each order. Returns in each worker, with its order.
-fn follow_orders(py: Python<'_>, emperor: &mut Emperor) -> PyResult<Fork> {
+fn follow_orders(py: Python<'_>, orders: &mut Orders) -> PyResult<Fork> {
     loop {
-        match emperor.order()? {
+        match orders.next()? {
             Some(Order::Fork(order)) => {
                 flush(py)?;
                 let forked = match fork(py) {
@@ -69,7 +69,7 @@ fn follow_orders(py: Python<'_>, emperor: &mut Emperor) -> PyResult<Fork> {
                     Ok(Side::Template(pid)) => Forked { id: order.id, pid, error: String::new() },
                     Err(error) => Forked { id: order.id, pid: 0, error: error.to_string() },
                 };
-                if emperor.report(Report::Forked(forked)).is_err() {
+                if orders.report(Report::Forked(forked)).is_err() {
                     process::exit_now(0);
                 }
             }
@@ -80,12 +80,12 @@ fn follow_orders(py: Python<'_>, emperor: &mut Emperor) -> PyResult<Fork> {
     }
 }
 
-fn fail(emperor: &mut Emperor, failed: Failed, spec: &Spec) -> ! {
+fn fail(orders: &mut Orders, failed: Failed, spec: &Spec) -> ! {
     // In development, emperord reports it to the developer.
     if !spec.development {
         tracing::error!("cannot run the app\n{}", failed.traceback);
     }
-    if let Err(error) = emperor.report(Report::Failed(failed)) {
+    if let Err(error) = orders.report(Report::Failed(failed)) {
         tracing::warn!(%error, "cannot reach emperord to report the failure");
     }
     process::exit_now(EXIT_IMPORT)
@@ -100,10 +100,10 @@ fn flush(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The connection to emperord, which the template inherits as standard input.
-struct Emperor(UnixStream);
+/// The orders of emperord, over a connection that the template inherits as standard input.
+struct Orders(UnixStream);
 
-impl Emperor {
+impl Orders {
     fn of_stdin() -> io::Result<Self> {
         let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
@@ -111,7 +111,7 @@ impl Emperor {
     }
 
     /// Receives the next order. None if emperord has gone.
-    fn order(&mut self) -> io::Result<Option<Order>> {
+    fn next(&mut self) -> io::Result<Option<Order>> {
         loop {
             match daemon::framed::receive(&mut self.0) {
                 Ok(Some(TemplateOrder { message: None })) => {}

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use api::runner::TimedOut;
 use api::runner::serve_response::Message;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::attach::Life;
+use super::state::WorkerState;
+use crate::executor::{Host, Interrupt};
+use crate::link::active::ActiveRequest;
 use crate::link::deadline::Cause;
-use crate::link::exchange::Exchange;
-use crate::link::exchanges::{Exchanges, Rest};
-use crate::python::faulthandler::Dump;
-use crate::python::interrupt::Interrupter;
+use crate::link::requests::Rest;
 
 /// How often it checks, and thus how late an exceeded limit may be noticed.
 const TICK: Duration = Duration::from_millis(50);
@@ -27,27 +26,24 @@ const READ_LIMIT: Duration = Duration::from_secs(1);
 /// ```text
 ///   limit over ─▶ the client gets an error, or is cut off ─▶ stack logged, RequestTimeout raised, once the GIL is available
 ///   grace over ─▶ stack logged without the GIL ─▶ emperord is told to replace this worker
-///        └─ nobody reads the response: its thread is lost; emperord is told once all threads are
+///        └─ nobody reads the response: its part of the capacity is lost; emperord is told once all of it is
 /// ```
-pub(crate) struct Watchdog {
-    pub(crate) exchanges: Arc<Exchanges>,
-    pub(crate) life: Arc<watch::Sender<Life>>,
-    /// Has the same effect as SIGTERM.
-    pub(crate) end_asked: Arc<Notify>,
-    pub(crate) interrupter: Arc<Interrupter>,
-    pub(crate) dump: Arc<Dump>,
-    /// The number of threads that run the app.
-    pub(crate) threads: usize,
+pub(crate) struct Watchdog<I> {
+    pub(crate) host: Host,
+    pub(crate) state: Arc<watch::Sender<WorkerState>>,
+    pub(crate) interrupter: I,
+    /// How many requests the executor takes at once.
+    pub(crate) capacity: usize,
 }
 
-impl Watchdog {
+impl<I: Interrupt> Watchdog<I> {
     /// Watches until the process exits.
     pub(crate) async fn run(self) {
         let began = Instant::now();
         let mut idle = 0;
         loop {
             if idle >= IDLE_TICKS {
-                self.exchanges.occupied().await;
+                self.host.requests.occupied().await;
                 idle = 0;
             }
             sleep(TICK).await;
@@ -58,46 +54,46 @@ impl Watchdog {
             };
         }
         tracing::warn!("only requests that can't be interrupted are left");
-        self.exchanges.abandon();
-        let _overdue = timeout(READ_LIMIT, self.exchanges.all_half_closed()).await;
-        self.end_asked.notify_one();
+        self.host.requests.abandon();
+        let _overdue = timeout(READ_LIMIT, self.host.requests.all_half_closed()).await;
+        self.host.end_asked.notify_one();
     }
 
     async fn look(&self, now: Duration) -> Rest {
-        let look = self.exchanges.look(now);
-        for (exchange, cause) in look.expired {
-            let age = exchange.deadline.age(now);
+        let look = self.host.requests.look(now);
+        for (active, cause) in look.expired {
+            let age = active.deadline.age(now);
             match cause {
-                Cause::Request => exchange.session.send(Message::TimedOut(TimedOut { id: exchange.id })),
-                Cause::Idle => exchange.cut("the app sent nothing for too long"),
+                Cause::Request => active.session.send(Message::TimedOut(TimedOut { id: active.id })),
+                Cause::Idle => active.cut("the app sent nothing for too long"),
                 Cause::ClientGone => {}
             }
-            self.interrupter.interrupt(exchange, age);
+            self.interrupter.interrupt(active, age);
         }
-        for exchange in look.unread {
-            give_client_up(&exchange);
+        for active in look.unread {
+            give_client_up(&active);
         }
-        for exchange in look.stuck {
-            self.give_up(&exchange, exchange.deadline.age(now)).await;
+        for active in look.stuck {
+            self.give_up(&active, active.deadline.age(now)).await;
         }
-        for exchange in look.held {
-            self.note_held(&exchange, exchange.deadline.age(now)).await;
+        for active in look.held {
+            self.note_held(&active, active.deadline.age(now)).await;
         }
-        if look.taken >= self.threads {
+        if look.taken >= self.capacity {
             self.give_worker_up();
         }
         look.rest
     }
 
-    /// One thread is lost. The others keep serving.
-    async fn note_held(&self, exchange: &Exchange, age: Duration) {
-        let why = match exchange.deadline.cause() {
+    /// Its part of the capacity is lost. The rest keeps serving.
+    async fn note_held(&self, active: &ActiveRequest, age: Duration) {
+        let why = match active.deadline.cause() {
             Cause::ClientGone => "its client has gone",
             Cause::Idle | Cause::Request => "it sent nothing for too long",
         };
-        let stack = self.stack(exchange).await;
-        let (method, path) = (exchange.method(), exchange.path());
-        let request = exchange.request_id();
+        let stack = self.stack(active).await;
+        let (method, path) = (active.method(), active.path());
+        let request = active.request_id();
         tracing::warn!(
             method,
             path,
@@ -109,18 +105,18 @@ impl Watchdog {
     }
 
     fn give_worker_up(&self) {
-        let is_new = self.life.send_if_modified(|life| {
-            !life.draining && !life.is_stuck && !std::mem::replace(&mut life.is_held, true)
+        let is_new = self.state.send_if_modified(|state| {
+            !state.draining && !state.is_stuck && !std::mem::replace(&mut state.is_held, true)
         });
         if is_new {
             tracing::warn!("all threads are stuck: requesting a replacement of this worker");
         }
     }
 
-    async fn give_up(&self, exchange: &Exchange, age: Duration) {
-        let stack = self.stack(exchange).await;
-        let (method, path) = (exchange.method(), exchange.path());
-        let request = exchange.request_id();
+    async fn give_up(&self, active: &ActiveRequest, age: Duration) {
+        let stack = self.stack(active).await;
+        let (method, path) = (active.method(), active.path());
+        let request = active.request_id();
         tracing::error!(
             method,
             path,
@@ -128,26 +124,26 @@ impl Watchdog {
             ?age,
             "a request does not end: this worker is to be replaced\n{stack}"
         );
-        self.life.send_if_modified(|life| !std::mem::replace(&mut life.is_stuck, true));
+        self.state.send_if_modified(|state| !std::mem::replace(&mut state.is_stuck, true));
     }
 
-    async fn stack(&self, exchange: &Exchange) -> String {
-        match exchange.deadline.runner() {
-            Some(thread) if exchange.deadline.is_to_be_logged() => self.dump.of(thread).await,
+    async fn stack(&self, active: &ActiveRequest) -> String {
+        match active.deadline.token() {
+            Some(call) if active.deadline.is_to_be_logged() => self.interrupter.stack(call).await,
             _ => "its stack is logged above".to_owned(),
         }
     }
 }
 
 /// Gives the app the same error as if its client had gone.
-fn give_client_up(exchange: &Exchange) {
-    let (method, path) = (exchange.method(), exchange.path());
+fn give_client_up(active: &ActiveRequest) {
+    let (method, path) = (active.method(), active.path());
     tracing::info!(
         method,
         path,
-        request = exchange.request_id(),
+        request = active.request_id(),
         "the client has neither read nor sent anything for too long: its response is cut"
     );
-    exchange.cut("its client neither reads nor sends anything");
-    exchange.cancel();
+    active.cut("its client neither reads nor sends anything");
+    active.cancel();
 }

@@ -15,7 +15,7 @@ const HOLD: Duration = Duration::from_millis(4);
 /// A response that took this long is sent at once, since batching would save comparatively little.
 const SLOW: Duration = Duration::from_millis(1);
 
-/// The responses of one thread that haven't been sent.
+/// The responses that haven't been sent.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     answers: u32,
@@ -47,7 +47,7 @@ impl Batch {
         Batched::Send
     }
 
-    /// No requests are waiting. Everything is sent while this thread waits.
+    /// No requests are waiting. Everything is sent while the executor waits for the next.
     pub(crate) fn rest(&mut self) {
         *self = Self::default();
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tonic::Streaming;
 
-use super::exchange::{ChunkSender, ClientGone, Exchange};
+use super::active::{ActiveRequest, ChunkSender, Disconnected};
 
 /// The largest chunk of a response's body in one message, in bytes.
 pub(crate) const CHUNK_SIZE: usize = 64 << 10;
@@ -17,7 +17,7 @@ pub(crate) const CHUNK_SIZE: usize = 64 << 10;
 pub(crate) enum ReadError {
     /// The client has disconnected.
     #[error("read the request body: {0}")]
-    Gone(#[from] ClientGone),
+    Gone(#[from] Disconnected),
     /// The body ended before its announced length.
     #[error("read the request body: it was cut off with {0} bytes missing")]
     Cut(u64),
@@ -55,16 +55,16 @@ impl Upload {
     }
 
     /// Returns the next bytes, never an empty chunk. `None` at the end of the body.
-    pub(crate) async fn next(&mut self, exchange: &Exchange) -> Result<Option<Bytes>, ReadError> {
+    pub(crate) async fn next(&mut self, active: &ActiveRequest) -> Result<Option<Bytes>, ReadError> {
         while self.position < self.length {
             // The rest may already have arrived before the client disconnected.
-            if exchange.is_gone() {
-                return Err(ClientGone.into());
+            if active.is_gone() {
+                return Err(Disconnected.into());
             }
             let left = self.length - self.position;
-            let _waits = exchange.deadline.wait_for_client();
-            let stream = self.stream(exchange).await?;
-            let message = exchange.unless_gone(stream.message()).await?;
+            let _waits = active.deadline.wait_for_client();
+            let stream = self.stream(active).await?;
+            let message = active.unless_gone(stream.message()).await?;
             let Some(ExchangeRequest { message: Some(Message::Chunk(mut chunk)) }) = message.ok().flatten()
             else {
                 return Err(ReadError::Cut(left));
@@ -78,14 +78,17 @@ impl Upload {
         Ok(None)
     }
 
-    async fn stream(&mut self, exchange: &Exchange) -> Result<&mut Streaming<ExchangeRequest>, ClientGone> {
+    async fn stream(
+        &mut self,
+        active: &ActiveRequest,
+    ) -> Result<&mut Streaming<ExchangeRequest>, Disconnected> {
         let incoming = match self.incoming.take() {
             Some(incoming) => incoming,
             None => {
-                exchange.expect_call();
-                let need = NeedBody { id: exchange.id, offset: self.position };
-                exchange.session.send(serve_response::Message::NeedBody(need));
-                Mutex::new(exchange.incoming().await?)
+                active.expect_call();
+                let need = NeedBody { id: active.id, offset: self.position };
+                active.session.send(serve_response::Message::NeedBody(need));
+                Mutex::new(active.incoming().await?)
             }
         };
         Ok(self.incoming.insert(incoming).get_mut())
@@ -101,25 +104,28 @@ pub(crate) struct Download {
 
 impl Download {
     /// Waits for the call that carries the body.
-    pub(crate) async fn open(exchange: &Exchange, content_length: Option<u64>) -> Result<Self, ClientGone> {
-        Ok(Self { outgoing: exchange.outgoing().await?, budget: Budget::new(content_length) })
+    pub(crate) async fn open(
+        active: &ActiveRequest,
+        content_length: Option<u64>,
+    ) -> Result<Self, Disconnected> {
+        Ok(Self { outgoing: active.outgoing().await?, budget: Budget::new(content_length) })
     }
 
     /// Sends one chunk of the body as soon as there is room. Returns how much of it exceeded the
     /// `Content-Length`.
     pub(crate) async fn send(
         &mut self,
-        exchange: &Exchange,
+        active: &ActiveRequest,
         mut piece: Bytes,
-    ) -> Result<Overrun, ClientGone> {
+    ) -> Result<Overrun, Disconnected> {
         let overrun = self.budget.spend(&mut piece);
         while !piece.is_empty() {
             let chunk = piece.split_to(piece.len().min(CHUNK_SIZE));
-            let _waits = exchange.deadline.wait_for_client();
+            let _waits = active.deadline.wait_for_client();
             let sent = self.outgoing.send(ExchangeResponse { chunk });
-            if exchange.unless_gone(sent).await?.is_err() {
-                exchange.cancel();
-                return Err(ClientGone);
+            if active.unless_gone(sent).await?.is_err() {
+                active.cancel();
+                return Err(Disconnected);
             }
         }
         // Yield, so that this chunk is sent now: the app may take its time for the next one.
@@ -128,11 +134,11 @@ impl Download {
     }
 
     /// Ends the body. Returns an error if it is incomplete.
-    pub(crate) fn finish(self, exchange: &Exchange) -> Result<(), Shortfall> {
+    pub(crate) fn finish(self, active: &ActiveRequest) -> Result<(), Shortfall> {
         match self.budget.shortfall() {
             None => Ok(()),
             Some(shortfall) => {
-                exchange.cut("the app sent less than its Content-Length");
+                active.cut("the app sent less than its Content-Length");
                 Err(shortfall)
             }
         }

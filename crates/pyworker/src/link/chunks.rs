@@ -9,7 +9,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::exchange::{ChunkSender, Exchange};
+use super::active::{ActiveRequest, ChunkSender};
 
 /// The number of chunks that may wait for frontd.
 const CHUNKS_AHEAD: usize = 4;
@@ -18,15 +18,15 @@ const CHUNKS_AHEAD: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Chunks {
     outgoing: mpsc::Receiver<ExchangeResponse>,
-    exchange: Arc<Exchange>,
+    active: Arc<ActiveRequest>,
     ended: bool,
 }
 
 impl Chunks {
-    /// Returns the sender and the stream of the body of `exchange`.
-    pub(crate) fn new(exchange: Arc<Exchange>) -> (ChunkSender, Self) {
+    /// Returns the sender and the stream of the body of `active`.
+    pub(crate) fn new(active: Arc<ActiveRequest>) -> (ChunkSender, Self) {
         let (chunks, outgoing) = mpsc::channel(CHUNKS_AHEAD);
-        (chunks, Self { outgoing, exchange, ended: false })
+        (chunks, Self { outgoing, active, ended: false })
     }
 }
 
@@ -41,11 +41,11 @@ impl Stream for Chunks {
             // Chunks that were sent before the cut come first.
             Poll::Ready(Some(chunk)) => return Poll::Ready(Some(Ok(chunk))),
             Poll::Ready(None) => {}
-            Poll::Pending if self.exchange.poll_cut(cx).is_pending() => return Poll::Pending,
+            Poll::Pending if self.active.poll_cut(cx).is_pending() => return Poll::Pending,
             Poll::Pending => {}
         }
         self.ended = true;
-        Poll::Ready(self.exchange.why_cut().map(|why| Err(Status::aborted(why))))
+        Poll::Ready(self.active.why_cut().map(|why| Err(Status::aborted(why))))
     }
 }
 
@@ -53,7 +53,7 @@ impl Drop for Chunks {
     fn drop(&mut self) {
         // A call that was replaced by another has no sender.
         if !self.ended && self.outgoing.sender_strong_count() > 0 {
-            self.exchange.lose_call();
+            self.active.lose_call();
         }
     }
 }
@@ -67,9 +67,9 @@ mod tests {
     use super::*;
     use crate::link::session::Session;
 
-    fn exchange() -> Arc<Exchange> {
+    fn active() -> Arc<ActiveRequest> {
         let (session, _outgoing) = Session::new(1, 0);
-        Arc::new(Exchange::new(Request { id: 7, ..Request::default() }, Arc::new(session)))
+        Arc::new(ActiveRequest::new(Request { id: 7, ..Request::default() }, Arc::new(session)))
     }
 
     fn chunk(text: &'static str) -> ExchangeResponse {
@@ -83,20 +83,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_ends_normally_or_is_cut_after_its_last_chunk() {
-        let exchange = exchange();
-        let (sender, chunks) = Chunks::new(Arc::clone(&exchange));
+        let active = active();
+        let (sender, chunks) = Chunks::new(Arc::clone(&active));
         sender.send(chunk("one")).await.unwrap();
         drop(sender);
         assert_eq!(rest(chunks).await, [Ok(Bytes::from_static(b"one"))]);
 
-        let (sender, mut chunks) = Chunks::new(Arc::clone(&exchange));
+        let (sender, mut chunks) = Chunks::new(Arc::clone(&active));
         assert!(poll!(chunks.next()).is_pending());
         sender.send(chunk("one")).await.unwrap();
-        exchange.cut("the app failed");
+        active.cut("the app failed");
         // The sender may belong to a thread that never returns.
         let expected = [Ok(Bytes::from_static(b"one")), Err("the app failed".to_owned())];
         assert_eq!(rest(chunks).await, expected);
         drop(sender);
-        assert!(!exchange.is_gone(), "a cut doesn't mean that the client has disconnected");
+        assert!(!active.is_gone(), "a cut doesn't mean that the client has disconnected");
     }
 }

@@ -1,17 +1,19 @@
 //! Limits the time of a request until its response starts, then between the chunks of the response; and
 //! tracks the outcome.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The longest time that a request may continue after its limit, before its thread counts as stuck.
+use super::token::{CallToken, TokenCell};
+
+/// The longest time that a request may continue after its limit, before its call counts as stuck.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The longest time that a response may continue after its client has gone, before its app is interrupted.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The deadline of one request. It costs the thread that runs the app two stores, and two additions per chunk
-/// of a response. The watchdog of all deadlines ([`crate::life::watchdog`]) has the clock.
+/// The deadline of one request. It costs the call two stores, and two additions per chunk of a response. Whoever
+/// looks at all deadlines (the watchdog of the worker) has the clock.
 ///
 /// ```text
 ///            the response starts, in chunks             its body has ended
@@ -22,7 +24,7 @@ const GONE_LIMIT: Duration = Duration::from_secs(5);
 /// ```
 ///
 /// A stuck request costs the whole worker if a client waits for it, or if it blocks Python itself. Otherwise,
-/// it only costs its thread ([`Found::Held`]).
+/// it only costs its part of the worker's capacity ([`Found::Held`]).
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
     limits: Limits,
@@ -30,12 +32,12 @@ pub(crate) struct Deadline {
     progress: Progress,
     clock: Clock,
     cause: AtomicU8,
-    runner: Runner,
-    /// Python code could run since the limit was over: only the request's own thread is blocked.
+    token: TokenCell,
+    /// Python code could run since the limit was over: only the request's own call is blocked.
     reached: AtomicBool,
     /// The exception has been raised.
     raised: AtomicBool,
-    /// The stack of its thread has been logged.
+    /// Its stack has been logged.
     logged: AtomicBool,
 }
 
@@ -48,7 +50,7 @@ pub(crate) struct Limits {
     idle: Option<Duration>,
 }
 
-/// What the watcher saw, which is the only writer. Times are in milliseconds of its clock plus one; 0 means
+/// What the watchdog saw, which is the only writer. Times are in milliseconds of its clock plus one; 0 means
 /// not yet.
 #[derive(Debug, Default)]
 struct Clock {
@@ -71,8 +73,8 @@ pub(crate) enum Cause {
     ClientGone,
 }
 
-/// The upper bits count progress. The lower bits count the threads of the app that are waiting for the
-/// client, or for frontd. One addition changes both.
+/// The upper bits count progress. The lower bits count the waits of the app for the client, or for frontd: it may
+/// read and write at the same time. One addition changes both.
 #[derive(Debug, Default)]
 struct Progress(AtomicU64);
 
@@ -96,26 +98,10 @@ impl Progress {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Whether a thread was waiting at `progress`.
+    /// Whether the app was waiting at `progress`.
     fn somebody_waited(progress: u64) -> bool {
         !progress.is_multiple_of(STEP)
     }
-}
-
-/// The thread that runs the app for this request.
-#[derive(Debug, Default)]
-struct Runner {
-    ident: AtomicU64,
-    id: AtomicI32,
-}
-
-/// A Python thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ThreadId {
-    /// As returned by `threading.get_ident()`.
-    pub(crate) ident: u64,
-    /// The kernel's thread id.
-    pub(crate) id: i32,
 }
 
 const RUNNING: u8 = 0;
@@ -136,7 +122,7 @@ pub(crate) enum Found {
     Unread,
     /// The grace period is over too.
     Stuck,
-    /// Same as `Stuck`, but nobody reads the response any more: only the thread is lost.
+    /// Same as `Stuck`, but nobody reads the response any more: only the part of the capacity that it has is lost.
     Held,
 }
 
@@ -167,16 +153,14 @@ impl Deadline {
         Self { limits, ..Self::default() }
     }
 
-    /// Records the thread that runs the app for this request.
-    pub(crate) fn run_by(&self, thread: ThreadId) {
-        self.runner.ident.store(thread.ident, Ordering::Relaxed);
-        self.runner.id.store(thread.id, Ordering::Release);
+    /// Records the call of the app that this request gets.
+    pub(crate) fn enter(&self, token: CallToken) {
+        self.token.set(token);
     }
 
-    /// The thread that runs the app, once there is one.
-    pub(crate) fn runner(&self) -> Option<ThreadId> {
-        let id = self.runner.id.load(Ordering::Acquire);
-        (id != 0).then(|| ThreadId { ident: self.runner.ident.load(Ordering::Relaxed), id })
+    /// The call of the app, once there is one.
+    pub(crate) fn token(&self) -> Option<CallToken> {
+        self.token.get()
     }
 
     /// The limit that was exceeded, if one was.
@@ -253,10 +237,10 @@ impl Deadline {
         if is_in_time { Ok(()) } else { Err(TooLate) }
     }
 
-    /// The calling thread waits for the client, or for frontd, until the guard is dropped.
-    pub(crate) fn wait_for_client(&self) -> Waiting<'_> {
+    /// The app waits for the client, or for frontd, until the guard is dropped.
+    pub(crate) fn wait_for_client(&self) -> ClientWait<'_> {
         self.progress.begin_wait();
-        Waiting(&self.progress)
+        ClientWait(&self.progress)
     }
 
     /// The body of the response has ended.
@@ -266,12 +250,12 @@ impl Deadline {
         }
     }
 
-    /// The thread has left the app. Returns whether a limit was exceeded before.
+    /// The call has left the app. Returns whether a limit was exceeded before.
     pub(crate) fn leave(&self) -> bool {
         matches!(self.phase.swap(LEFT, Ordering::SeqCst), EXPIRED | STUCK)
     }
 
-    /// Whether a limit is exceeded and the thread is still in the app.
+    /// Whether a limit is exceeded and the call is still in the app.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase(), EXPIRED | STUCK)
     }
@@ -317,11 +301,11 @@ pub(crate) enum Client {
     Gone,
 }
 
-/// The thread waits for the client, or for frontd, until this is dropped. That time doesn't count as idle.
+/// The app waits for the client, or for frontd, until this is dropped. That time doesn't count as idle.
 #[derive(Debug)]
-pub(crate) struct Waiting<'a>(&'a Progress);
+pub(crate) struct ClientWait<'a>(&'a Progress);
 
-impl Drop for Waiting<'_> {
+impl Drop for ClientWait<'_> {
     fn drop(&mut self) {
         self.0.end_wait();
     }

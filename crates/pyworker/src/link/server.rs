@@ -16,10 +16,10 @@ use tokio_stream::StreamExt as _;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::active::NotJoined;
 use super::chunks::Chunks;
-use super::exchange::NotJoined;
-use super::exchanges::Exchanges;
 use super::peers::Peers;
+use super::requests::Requests;
 use super::session::Session;
 
 /// Flow-control window of a `Serve` or `Exchange` stream, in bytes. The rest of a body waits at frontd.
@@ -31,11 +31,11 @@ const FRAME_SIZE: u32 = 1 << 18;
 const MESSAGE_SIZE: usize = 2 << 20;
 
 /// Serves `peers` until the process exits.
-pub(crate) async fn serve(listener: UnixListener, peers: Peers, exchanges: Arc<Exchanges>, capacity: u32) {
+pub(crate) async fn serve(listener: UnixListener, peers: Peers, requests: Arc<Requests>, capacity: u32) {
     let mut acceptor = Acceptor::new(listener, Arc::new(AcceptErrors::default()));
     let accepted = stream::poll_fn(move |context| acceptor.poll_accept(context).map(Some));
     let accepted = accepted.filter_map(move |it| peers.admit(it));
-    let service = RunnerServiceServer::new(Runner { exchanges, capacity })
+    let service = RunnerServiceServer::new(Runner { requests, capacity })
         .max_decoding_message_size(MESSAGE_SIZE)
         .max_encoding_message_size(usize::MAX);
     let served = Server::builder()
@@ -51,7 +51,7 @@ pub(crate) async fn serve(listener: UnixListener, peers: Peers, exchanges: Arc<E
 }
 
 struct Runner {
-    exchanges: Arc<Exchanges>,
+    requests: Arc<Requests>,
     capacity: u32,
 }
 
@@ -70,9 +70,9 @@ impl RunnerService for Runner {
         let (session, outgoing) = Session::new(stream, revision);
         session.send(serve_response::Message::Welcome(Welcome { capacity: self.capacity }));
         let session = Arc::new(session);
-        self.exchanges.open(&session);
-        let exchanges = Arc::clone(&self.exchanges);
-        Ok(Response::new(Serve { stream, incoming, outgoing, session: Some(session), exchanges }))
+        self.requests.open(&session);
+        let requests = Arc::clone(&self.requests);
+        Ok(Response::new(Serve { stream, incoming, outgoing, session: Some(session), requests }))
     }
 
     async fn exchange(
@@ -85,9 +85,9 @@ impl RunnerService for Runner {
             return Err(Status::invalid_argument("the first message of an Exchange is Start"));
         };
         let over = || Status::not_found("the exchange has ended");
-        let exchange = self.exchanges.find(stream, id).ok_or_else(over)?;
-        let (sender, chunks) = Chunks::new(Arc::clone(&exchange));
-        exchange.join(incoming, sender).map_err(|refused| match refused {
+        let active = self.requests.find(stream, id).ok_or_else(over)?;
+        let (sender, chunks) = Chunks::new(Arc::clone(&active));
+        active.join(incoming, sender).map_err(|refused| match refused {
             NotJoined::Twice => Status::already_exists("the exchange has its call already"),
             NotJoined::Over => over(),
         })?;
@@ -101,9 +101,9 @@ pub(crate) struct Serve {
     stream: u64,
     incoming: Streaming<ServeRequest>,
     outgoing: mpsc::UnboundedReceiver<ServeResponse>,
-    /// Held while frontd may send. The stream ends once all exchanges have dropped it too.
+    /// Held while frontd may send. The stream ends once all requests have dropped it too.
     session: Option<Arc<Session>>,
-    exchanges: Arc<Exchanges>,
+    requests: Arc<Requests>,
 }
 
 impl Stream for Serve {
@@ -121,10 +121,10 @@ impl Serve {
             match Pin::new(&mut self.incoming).poll_next(context) {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(request))) => self.receive(session, request),
-                Poll::Ready(None) => self.close(Exchanges::half_close),
+                Poll::Ready(None) => self.close(Requests::half_close),
                 Poll::Ready(Some(Err(status))) => {
                     tracing::debug!(reason = status.message(), "frontd disconnected");
-                    self.close(Exchanges::lose);
+                    self.close(Requests::lose);
                 }
             }
         }
@@ -132,12 +132,12 @@ impl Serve {
 
     fn receive(&self, session: &Arc<Session>, request: ServeRequest) {
         match request.message {
-            Some(Message::Request(request)) => self.exchanges.submit(session, request),
-            Some(Message::Cancel(cancel)) => self.exchanges.cancel(session, cancel.id),
-            Some(Message::Recall(recall)) => self.exchanges.recall(session, recall.id),
+            Some(Message::Request(request)) => self.requests.submit(session, request),
+            Some(Message::Cancel(cancel)) => self.requests.cancel(session, cancel.id),
+            Some(Message::Recall(recall)) => self.requests.recall(session, recall.id),
             Some(Message::FileOpened(opened)) => {
-                if let Some(exchange) = self.exchanges.find(session.stream, opened.id) {
-                    exchange.file_opened();
+                if let Some(active) = self.requests.find(session.stream, opened.id) {
+                    active.file_opened();
                 }
             }
             // A second Open, or a message of a newer frontd. Ignored.
@@ -145,14 +145,14 @@ impl Serve {
         }
     }
 
-    fn close(&mut self, how: fn(&Exchanges, u64)) {
-        how(&self.exchanges, self.stream);
+    fn close(&mut self, how: fn(&Requests, u64)) {
+        how(&self.requests, self.stream);
         self.session = None;
     }
 }
 
 impl Drop for Serve {
     fn drop(&mut self) {
-        self.exchanges.lose(self.stream);
+        self.requests.lose(self.stream);
     }
 }

@@ -9,12 +9,12 @@ use tokio::net::UnixListener;
 
 /// The path and identity of the socket file: another worker of the same name may have replaced it.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SocketFile {
     path: PathBuf,
     identity: Option<(u64, u64)>,
 }
 
-impl Place {
+impl SocketFile {
     /// Binds the socket.
     pub(crate) fn bind(path: &Path) -> Result<(UnixListener, Self), ListenError> {
         let listener = daemon::uds::listen(path)?;
@@ -41,9 +41,9 @@ mod tests {
     async fn the_socket_of_a_successor_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("blog-1.sock");
-        let (_first, place) = Place::bind(&path).unwrap();
-        let (_second, successor) = Place::bind(&path).unwrap();
-        place.remove();
+        let (_first, file) = SocketFile::bind(&path).unwrap();
+        let (_second, successor) = SocketFile::bind(&path).unwrap();
+        file.remove();
         assert!(path.exists());
         successor.remove();
         assert!(!path.exists());

@@ -14,8 +14,7 @@ use rustix::fs::MemfdFlags;
 use rustix::io::DupFlags;
 use tokio::sync::Mutex;
 
-use super::interrupt;
-use crate::link::deadline::ThreadId;
+use super::thread::ThreadId;
 
 /// How long a thread may take to handle a signal.
 pub(crate) const HANDLED_WITHIN: Duration = Duration::from_millis(100);
@@ -68,9 +67,10 @@ impl Drop for CrashFile {
 
 /// Which stacks to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Threads {
+pub(crate) enum Stacks {
     /// Only that of the signalled thread.
     Asked,
+    /// Those of all threads.
     All,
 }
 
@@ -91,13 +91,13 @@ pub(crate) struct Dump {
 
 impl Dump {
     /// Installs the signal handler, replacing that of an earlier `Dump`. Call this on the main thread.
-    pub(crate) fn install(py: Python<'_>, threads: Threads) -> PyResult<Self> {
+    pub(crate) fn install(py: Python<'_>, stacks: Stacks) -> PyResult<Self> {
         let signal: i32 = py.import("_signal")?.getattr("SIGRTMAX")?.extract::<i32>()? - 2;
         let file = rustix::fs::memfd_create("stack", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let file = File::from(file);
         let options = PyDict::new(py);
         options.set_item("file", file.as_raw_fd())?;
-        options.set_item("all_threads", threads == Threads::All)?;
+        options.set_item("all_threads", stacks == Stacks::All)?;
         py.import("faulthandler")?.call_method("register", (signal,), Some(&options))?;
         Ok(Self { file, signal, turn: Mutex::default() })
     }
@@ -113,7 +113,7 @@ impl Dump {
     /// Has a thread write its stack, which takes at most `HANDLED_WITHIN`.
     pub(crate) fn ask(&self, thread: ThreadId) -> Asked {
         let before = self.file.metadata().map_or(0, |it| it.len());
-        interrupt::signal(thread, self.signal);
+        thread.signal(self.signal);
         Asked { before }
     }
 

@@ -11,21 +11,25 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
 use super::driver::Driver;
-use super::interrupt;
-use crate::link::exchange::Exchange;
-use crate::link::exchanges::Exchanges;
+use crate::link::active::ActiveRequest;
+use crate::link::requests::Requests;
+use crate::link::token::CallToken;
 
 const NAME: &str = "imperium";
 const SOURCE: &str = include_str!("../../python/imperium/__init__.py");
 
 static APP: OnceLock<String> = OnceLock::new();
 static WORKER: OnceLock<Worker> = OnceLock::new();
+static THIS_CALL: OnceLock<ThisCall> = OnceLock::new();
 static FORK_HOOKS: Mutex<Vec<Py<PyAny>>> = Mutex::new(Vec::new());
+
+/// Returns the call that the calling code belongs to, which need not be that of a request.
+type ThisCall = fn(Python<'_>) -> Option<CallToken>;
 
 /// The worker that runs in this process.
 struct Worker {
     name: WorkerName,
-    exchanges: Arc<Exchanges>,
+    requests: Arc<Requests>,
     driver: Arc<Driver>,
 }
 
@@ -39,24 +43,30 @@ pub(crate) fn install(native: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Sets the name of the app that this process runs.
-pub(crate) fn is_of(app: &str) {
+pub(crate) fn set_app(app: &str) {
     APP.get_or_init(|| app.to_owned());
 }
 
 /// Sets the worker that runs in this process.
-pub(crate) fn is_worker(name: &WorkerName, exchanges: &Arc<Exchanges>, driver: &Arc<Driver>) {
-    is_of(&name.vassal.to_string());
+pub(crate) fn set_worker(name: &WorkerName, requests: &Arc<Requests>, driver: &Arc<Driver>) {
+    set_app(&name.vassal.to_string());
     WORKER.get_or_init(|| Worker {
         name: name.clone(),
-        exchanges: Arc::clone(exchanges),
+        requests: Arc::clone(requests),
         driver: Arc::clone(driver),
     });
 }
 
-/// The request that the calling thread is running, and the driver of its I/O.
-pub(crate) fn this_request() -> Option<(Arc<Exchange>, &'static Driver)> {
+/// Sets how the executor, which is about to run, knows its calls.
+pub(crate) fn set_this_call(this_call: ThisCall) {
+    THIS_CALL.get_or_init(|| this_call);
+}
+
+/// The request that the app is being called for by the calling code, and the driver of its I/O.
+pub(crate) fn this_request(py: Python<'_>) -> Option<(Arc<ActiveRequest>, &'static Driver)> {
     let worker = WORKER.get()?;
-    Some((worker.exchanges.run_by(interrupt::this_thread())?, &worker.driver))
+    let call = THIS_CALL.get()?(py)?;
+    Some((worker.requests.find_call(call)?, &worker.driver))
 }
 
 /// Calls the app's `imperium.on_fork` hooks, in the order of their registration. Called in a worker after the
@@ -86,8 +96,8 @@ pub(crate) fn worker_id() -> Option<u32> {
 }
 
 #[pyfunction]
-pub(crate) fn request_id() -> Option<String> {
-    this_request().map(|(exchange, _)| exchange.request_id().to_owned())
+pub(crate) fn request_id(py: Python<'_>) -> Option<String> {
+    this_request(py).map(|(active, _)| active.request_id().to_owned())
 }
 
 #[pyfunction]

@@ -1,7 +1,7 @@
 //! Imports the app.
 
-mod cause;
 mod django;
+mod explain;
 mod factory;
 mod file;
 mod interface;
@@ -47,7 +47,11 @@ pub(crate) fn failed(py: Python<'_>, error: &PyErr, spec: &Spec) -> Failed {
         let message = error.value(py).to_string();
         return Failed { reason: reason.into(), message, traceback: String::new() };
     }
-    Failed { reason: reason.into(), message: cause::of(py, error, spec), traceback: traceback::of(py, error) }
+    Failed {
+        reason: reason.into(),
+        message: explain::of(py, error, spec),
+        traceback: traceback::of(py, error),
+    }
 }
 
 /// Whether only an edit of the app's own files can help: a file can't be compiled, or the app has an

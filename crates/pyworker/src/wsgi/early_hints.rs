@@ -23,10 +23,10 @@ impl EarlyHints {
             let (name, value) = pair(&header?)?;
             builder.header(name.to_str()?, value.to_str()?)?;
         }
-        let Some((exchange, driver)) = imperium::this_request() else { return Ok(()) };
-        let hints = runner::EarlyHints { id: exchange.id, headers: builder.build().headers };
+        let Some((active, driver)) = imperium::this_request(py) else { return Ok(()) };
+        let hints = runner::EarlyHints { id: active.id, headers: builder.build().headers };
         driver.wait(py, async {
-            exchange.session.send(Message::EarlyHints(hints));
+            active.session.send(Message::EarlyHints(hints));
             // Send them now, since the app continues to work.
             driver.flushed().await;
         });

@@ -70,20 +70,13 @@ pub(crate) struct Environs {
     variables: HashMap<&'static [u8], Py<PyString>>,
 }
 
-/// The concurrency of the app, for the variables of PEP 3333.
-#[derive(Debug, Clone)]
-pub(crate) struct Concurrency {
-    /// The number of threads of this process that call the app.
-    pub(crate) threads: u32,
-    /// Has the number of processes that run the app.
-    pub(crate) spec: Arc<LiveSpec>,
-}
-
 impl Environs {
-    /// Prepares everything that doesn't depend on the request. `errors` is `wsgi.errors`.
+    /// Prepares everything that doesn't depend on the request. `threads` of this process call the app, `spec` has
+    /// the number of processes, and `errors` is `wsgi.errors`.
     pub(crate) fn new(
         py: Python<'_>,
-        concurrency: &Concurrency,
+        threads: u32,
+        spec: &Arc<LiveSpec>,
         errors: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let common = PyDict::new(py);
@@ -91,8 +84,8 @@ impl Environs {
         common.set_item("SERVER_SOFTWARE", concat!("imperium/", env!("CARGO_PKG_VERSION")))?;
         common.set_item("wsgi.version", (1, 0))?;
         common.set_item("wsgi.errors", errors)?;
-        common.set_item("wsgi.multithread", concurrency.threads > 1)?;
-        let spec = Arc::clone(&concurrency.spec);
+        common.set_item("wsgi.multithread", threads > 1)?;
+        let spec = Arc::clone(spec);
         let multiprocess = spec.workers() > 1;
         common.set_item("wsgi.multiprocess", multiprocess)?;
         common.set_item("wsgi.run_once", false)?;

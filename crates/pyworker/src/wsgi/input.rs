@@ -8,11 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySlice};
 use tokio::sync::Mutex;
 
+use super::interrupt;
 use super::request_body::{RequestBody, Stop};
+use crate::link::active::ActiveRequest;
 use crate::link::body::ReadError;
-use crate::link::exchange::Exchange;
 use crate::python::driver::Driver;
-use crate::python::interrupt;
 
 /// The body of a request. A small one is in memory, others are fetched while they are read.
 #[pyclass(name = "Input", module = "imperium", frozen)]
@@ -20,7 +20,7 @@ pub(crate) struct Input {
     /// Locked while a thread reads, which waits without the GIL.
     body: Mutex<RequestBody>,
     state: AtomicU8,
-    exchange: Arc<Exchange>,
+    active: Arc<ActiveRequest>,
     driver: Arc<Driver>,
 }
 
@@ -31,17 +31,17 @@ const CLOSED: u8 = 1;
 const OVER: u8 = 2;
 
 impl Input {
-    /// The body of the request of `exchange`.
-    pub(crate) fn new(exchange: &Arc<Exchange>, driver: &Arc<Driver>) -> Self {
-        let body = Mutex::new(RequestBody::of(&exchange.request));
-        let (exchange, driver) = (Arc::clone(exchange), Arc::clone(driver));
-        Self { body, state: AtomicU8::new(OPEN), exchange, driver }
+    /// The body of the request of `active`.
+    pub(crate) fn new(active: &Arc<ActiveRequest>, driver: &Arc<Driver>) -> Self {
+        let body = Mutex::new(RequestBody::of(&active.request));
+        let (active, driver) = (Arc::clone(active), Arc::clone(driver));
+        Self { body, state: AtomicU8::new(OPEN), active, driver }
     }
 
     /// The request has ended: code that kept the file can't read from it any more.
     pub(crate) fn end(&self) {
         self.state.store(OVER, Ordering::Relaxed);
-        // If another thread is reading, the end of the exchange stops it.
+        // If another thread is reading, the end of the request stops it.
         if let Ok(mut body) = self.body.try_lock() {
             body.forget();
         }
@@ -62,7 +62,7 @@ impl Input {
         let taken = match at_hand {
             Some(taken) => Ok(taken),
             None => {
-                self.driver.wait(py, async { self.body.lock().await.take(limit, stop, &self.exchange).await })
+                self.driver.wait(py, async { self.body.lock().await.take(limit, stop, &self.active).await })
             }
         };
         let taken = taken.map_err(|error| self.error(&error))?;
@@ -79,7 +79,7 @@ impl Input {
     }
 
     fn error(&self, error: &ReadError) -> PyErr {
-        interrupt::due(&self.exchange).unwrap_or_else(|| PyOSError::new_err(error.to_string()))
+        interrupt::due(&self.active).unwrap_or_else(|| PyOSError::new_err(error.to_string()))
     }
 
     fn fill(&self, buffer: &Bound<'_, PyAny>, stop: Stop) -> PyResult<usize> {
@@ -158,7 +158,7 @@ impl Input {
 
     /// Whether `seek` can go back: always if the body is small, otherwise until the response starts.
     fn seekable(&self, py: Python<'_>) -> PyResult<bool> {
-        self.with(py, |body| body.can_go_back(&self.exchange))
+        self.with(py, |body| body.can_go_back(&self.active))
     }
 
     /// Returns the current offset.
@@ -183,7 +183,7 @@ impl Input {
         }
         // Like `io.BytesIO`: an offset before the beginning becomes 0.
         let to = from.saturating_add_signed(offset);
-        match self.with(py, |body| body.seek(to, &self.exchange))? {
+        match self.with(py, |body| body.seek(to, &self.active))? {
             true => Ok(to),
             false => Err(unsupported(py, "seek: a large body can't seek back after the response has begun")),
         }

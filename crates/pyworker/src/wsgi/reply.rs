@@ -8,10 +8,10 @@ use bytes::Bytes;
 use pyo3::PyErr;
 
 use super::head::{self, Head};
+use super::interrupt;
+use crate::link::active::{ActiveRequest, Disconnected};
 use crate::link::body::{Budget, Download, Overrun, Shortfall};
 use crate::link::deadline::TooLate;
-use crate::link::exchange::{ClientGone, Exchange};
-use crate::python::interrupt;
 
 /// The largest body that is sent inline with its head, in bytes.
 pub(crate) const INLINE_LIMIT: usize = 256 << 10;
@@ -28,9 +28,9 @@ pub(crate) const INLINE_LIMIT: usize = 256 << 10;
 /// ```
 #[derive(Debug)]
 pub(crate) struct Reply {
-    progress: Progress,
+    stage: Stage,
     method: Method,
-    exchange: Arc<Exchange>,
+    active: Arc<ActiveRequest>,
 }
 
 /// Whether the request's method allows a body in the response.
@@ -42,7 +42,7 @@ pub(crate) enum Method {
 }
 
 #[derive(Debug)]
-enum Progress {
+enum Stage {
     /// The app hasn't called `start_response`.
     Nothing,
     /// The head is known, but hasn't been sent.
@@ -69,7 +69,7 @@ pub(crate) enum ReplyError {
     Short(#[from] Shortfall),
     /// The client has disconnected.
     #[error("send the response body: {0}")]
-    Gone(#[from] ClientGone),
+    Gone(#[from] Disconnected),
     /// The client has already received a timeout.
     #[error("send the response: {0}")]
     TooLate(#[from] TooLate),
@@ -95,49 +95,49 @@ pub(crate) enum Start {
 
 impl Reply {
     /// The response hasn't started.
-    pub(crate) fn new(method: Method, exchange: Arc<Exchange>) -> Self {
-        Self { progress: Progress::Nothing, method, exchange }
+    pub(crate) fn new(method: Method, active: Arc<ActiveRequest>) -> Self {
+        Self { stage: Stage::Nothing, method, active }
     }
 
     /// Checks whether `start_response` may be called.
     pub(crate) fn may_start(&self, start: Start) -> Result<(), AgainError> {
-        match (&self.progress, start) {
-            (Progress::Nothing, _) | (Progress::Started(_), Start::Exception) => Ok(()),
-            (Progress::Started(_), Start::First) => Err(AgainError::NoException),
-            (Progress::Streaming(_) | Progress::Over | Progress::Ended, _) => Err(AgainError::HeadSent),
+        match (&self.stage, start) {
+            (Stage::Nothing, _) | (Stage::Started(_), Start::Exception) => Ok(()),
+            (Stage::Started(_), Start::First) => Err(AgainError::NoException),
+            (Stage::Streaming(_) | Stage::Over | Stage::Ended, _) => Err(AgainError::HeadSent),
         }
     }
 
     /// Sets the head, which is sent with the first chunk of the body.
     pub(crate) fn start(&mut self, head: Head, start: Start) -> Result<(), AgainError> {
         self.may_start(start)?;
-        self.progress = Progress::Started(head);
+        self.stage = Stage::Started(head);
         Ok(())
     }
 
     /// Whether the body would be sent. For HEAD and some statuses, it is dropped.
     pub(crate) fn wants_body(&self) -> bool {
-        match &self.progress {
-            Progress::Started(head) => self.has_body(head),
-            Progress::Nothing | Progress::Streaming(_) => true,
-            Progress::Over | Progress::Ended => false,
+        match &self.stage {
+            Stage::Started(head) => self.has_body(head),
+            Stage::Nothing | Stage::Streaming(_) => true,
+            Stage::Over | Stage::Ended => false,
         }
     }
 
     /// Whether nothing was sent yet, and `first` is the complete body according to the head.
     pub(crate) fn is_whole(&self, first: &[u8]) -> bool {
-        let Progress::Started(head) = &self.progress else { return false };
+        let Stage::Started(head) = &self.stage else { return false };
         head.content_length.is_some_and(|it| it <= first.len() as u64) && first.len() <= INLINE_LIMIT
     }
 
     /// Whether the head hasn't been sent, so that a body can be sent with it.
     pub(crate) fn is_unsent(&self) -> bool {
-        matches!(self.progress, Progress::Nothing | Progress::Started(_))
+        matches!(self.stage, Stage::Nothing | Stage::Started(_))
     }
 
     /// Returns the complete response for the caller to send. Nothing can follow it.
     pub(crate) fn whole(&mut self, mut body: Bytes) -> Result<Response, ReplyError> {
-        let Progress::Started(head) = &self.progress else { return Err(ReplyError::NotStarted) };
+        let Stage::Started(head) = &self.stage else { return Err(ReplyError::NotStarted) };
         if self.has_body(head) {
             let mut budget = Budget::new(head.content_length);
             self.log(budget.spend(&mut body));
@@ -146,9 +146,9 @@ impl Reply {
             body = Bytes::new();
         }
         let response =
-            Response { id: self.exchange.id, status: head.status.into(), body, ..Response::default() };
-        match std::mem::replace(&mut self.progress, Progress::Over) {
-            Progress::Started(head) => Ok(Response {
+            Response { id: self.active.id, status: head.status.into(), body, ..Response::default() };
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Started(head) => Ok(Response {
                 reason: head.reason,
                 headers: head.headers,
                 file: head.file.filter(|_| head::has_body(head.status)),
@@ -160,10 +160,10 @@ impl Reply {
 
     /// Sends one chunk of the body, and before it the head if it wasn't sent. Waits while the client is slow.
     pub(crate) async fn send(&mut self, piece: Bytes) -> Result<(), ReplyError> {
-        match self.progress {
-            Progress::Nothing => return Err(ReplyError::NotStarted),
-            Progress::Ended => return Err(ReplyError::Ended),
-            Progress::Started(_) | Progress::Streaming(_) | Progress::Over => {}
+        match self.stage {
+            Stage::Nothing => return Err(ReplyError::NotStarted),
+            Stage::Ended => return Err(ReplyError::Ended),
+            Stage::Started(_) | Stage::Streaming(_) | Stage::Over => {}
         }
         if piece.is_empty() {
             return self.check_client();
@@ -172,8 +172,8 @@ impl Reply {
             return Ok(());
         }
         self.open().await?;
-        if let Progress::Streaming(download) = &mut self.progress {
-            let overrun = download.send(&self.exchange, piece).await?;
+        if let Stage::Streaming(download) = &mut self.stage {
+            let overrun = download.send(&self.active, piece).await?;
             if overrun != Overrun(0) {
                 self.log(overrun);
                 return self.finish().map(drop);
@@ -184,20 +184,20 @@ impl Reply {
 
     /// Whether the client still waits for the rest. An app checks by sending an empty chunk.
     pub(crate) fn check_client(&self) -> Result<(), ReplyError> {
-        if self.exchange.is_gone() { Err(ClientGone.into()) } else { Ok(()) }
+        if self.active.is_gone() { Err(Disconnected.into()) } else { Ok(()) }
     }
 
     /// Whether a file may be sent instead of the body, and its required length, if the head has one.
     pub(crate) fn wants_file(&self) -> Option<Option<u64>> {
-        match &self.progress {
-            Progress::Started(head) if self.has_body(head) => Some(head.content_length),
+        match &self.stage {
+            Stage::Started(head) if self.has_body(head) => Some(head.content_length),
             _ => None,
         }
     }
 
     /// Has frontd send the file instead of the body.
     pub(crate) fn leave_to_frontd(&mut self, file: File) {
-        if let Progress::Started(head) = &mut self.progress {
+        if let Stage::Started(head) = &mut self.stage {
             head.file = Some(Box::new(file));
         }
     }
@@ -207,36 +207,36 @@ impl Reply {
         if self.is_unsent() {
             return self.whole(Bytes::new()).map(Some);
         }
-        if let Progress::Streaming(download) = std::mem::replace(&mut self.progress, Progress::Over) {
-            download.finish(&self.exchange)?;
+        if let Stage::Streaming(download) = std::mem::replace(&mut self.stage, Stage::Over) {
+            download.finish(&self.active)?;
         }
         Ok(None)
     }
 
     /// The app failed. Returns an error response, or cuts off the response that was being sent.
     pub(crate) fn fail(&mut self) -> Option<Response> {
-        match std::mem::replace(&mut self.progress, Progress::Over) {
-            Progress::Nothing | Progress::Started(_) => Some(server_error(self.exchange.id)),
-            Progress::Streaming(_) => {
-                self.exchange.cut("the app failed");
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Nothing | Stage::Started(_) => Some(server_error(self.active.id)),
+            Stage::Streaming(_) => {
+                self.active.cut("the app failed");
                 None
             }
-            Progress::Over | Progress::Ended => None,
+            Stage::Over | Stage::Ended => None,
         }
     }
 
     /// The app has returned, and its body was consumed. Later writes, for example by another thread, fail.
     pub(crate) fn end(&mut self) {
-        self.progress = Progress::Ended;
-        self.exchange.deadline.close();
+        self.stage = Stage::Ended;
+        self.active.deadline.close();
     }
 
     /// Sends the head if it wasn't sent, and waits for the body's stream.
     async fn open(&mut self) -> Result<(), ReplyError> {
-        let Progress::Started(head) = &mut self.progress else { return Ok(()) };
-        self.exchange.deadline.answer()?;
+        let Stage::Started(head) = &mut self.stage else { return Ok(()) };
+        self.active.deadline.answer()?;
         let response = Response {
-            id: self.exchange.id,
+            id: self.active.id,
             status: head.status.into(),
             reason: std::mem::take(&mut head.reason),
             headers: std::mem::take(&mut head.headers),
@@ -245,17 +245,17 @@ impl Reply {
         };
         let content_length = head.content_length;
         // From here on, the head can't be taken back, whatever happens.
-        self.progress = Progress::Over;
-        self.exchange.session.send(Message::Response(response));
+        self.stage = Stage::Over;
+        self.active.session.send(Message::Response(response));
         // While frontd opens the call, the app isn't idle.
-        let _waits = self.exchange.deadline.wait_for_client();
-        self.progress = Progress::Streaming(Download::open(&self.exchange, content_length).await?);
+        let _waits = self.active.deadline.wait_for_client();
+        self.stage = Stage::Streaming(Download::open(&self.active, content_length).await?);
         Ok(())
     }
 
     /// The exception to raise in the calling thread, if the response exceeded a limit.
     pub(crate) fn overdue(&self) -> Option<PyErr> {
-        interrupt::due(&self.exchange)
+        interrupt::due(&self.active)
     }
 
     fn has_body(&self, head: &Head) -> bool {
@@ -264,8 +264,8 @@ impl Reply {
 
     fn log(&self, Overrun(bytes): Overrun) {
         if bytes > 0 {
-            let (method, path) = (self.exchange.method(), self.exchange.path());
-            let request = self.exchange.request_id();
+            let (method, path) = (self.active.method(), self.active.path());
+            let request = self.active.request_id();
             tracing::warn!(
                 method,
                 path,
@@ -295,7 +295,7 @@ mod tests {
     fn reply(method: Method) -> (Reply, UnboundedReceiver<ServeResponse>) {
         let (session, outgoing) = Session::new(1, 0);
         let request = Request { id: 7, ..Request::default() };
-        (Reply::new(method, Arc::new(Exchange::new(request, Arc::new(session)))), outgoing)
+        (Reply::new(method, Arc::new(ActiveRequest::new(request, Arc::new(session)))), outgoing)
     }
 
     fn head(status: u16, content_length: Option<u64>) -> Head {
@@ -349,8 +349,8 @@ mod tests {
         let (mut reply, _outgoing) = reply(Method::Other);
         reply.start(head(200, None), Start::First).unwrap();
         assert_eq!(reply.send(Bytes::new()).await, Ok(()));
-        reply.exchange.cancel();
-        assert_eq!(reply.send(Bytes::new()).await, Err(ReplyError::Gone(ClientGone)));
+        reply.active.cancel();
+        assert_eq!(reply.send(Bytes::new()).await, Err(ReplyError::Gone(Disconnected)));
         reply.end();
         assert_eq!(reply.send(Bytes::from_static(b"x")).await, Err(ReplyError::Ended));
     }
@@ -361,8 +361,8 @@ mod tests {
         reply.start(head(200, None), Start::First).unwrap();
         reply.send(Bytes::new()).await.unwrap();
         assert!(outgoing.try_recv().is_err(), "an empty piece is no reason to send");
-        reply.exchange.cancel();
-        assert_eq!(reply.send(Bytes::from_static(b"x")).await, Err(ReplyError::Gone(ClientGone)));
+        reply.active.cancel();
+        assert_eq!(reply.send(Bytes::from_static(b"x")).await, Err(ReplyError::Gone(Disconnected)));
         let sent = outgoing.try_recv().unwrap().message.unwrap();
         assert!(matches!(sent, Message::Response(Response { id: 7, streamed: true, done: false, .. })));
         assert_eq!(reply.may_start(Start::Exception), Err(AgainError::HeadSent));

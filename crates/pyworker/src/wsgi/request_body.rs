@@ -3,8 +3,8 @@
 use api::runner::Request;
 use bytes::Bytes;
 
+use crate::link::active::ActiveRequest;
 use crate::link::body::{ReadError, Upload};
-use crate::link::exchange::Exchange;
 
 /// When seeking forward by at most this many bytes, the bytes in between are fetched and dropped. Otherwise,
 /// the body is requested again from there.
@@ -58,14 +58,14 @@ impl RequestBody {
     }
 
     /// Whether the body can be read again: frontd resends it until the response starts.
-    pub(super) fn can_go_back(&self, exchange: &Exchange) -> bool {
-        self.upload.is_none() || (exchange.session.resends_bodies() && exchange.deadline.is_running())
+    pub(super) fn can_go_back(&self, active: &ActiveRequest) -> bool {
+        self.upload.is_none() || (active.session.resends_bodies() && active.deadline.is_running())
     }
 
     /// Continues at `position`. Returns false if that isn't possible.
-    pub(super) fn seek(&mut self, position: u64, exchange: &Exchange) -> bool {
+    pub(super) fn seek(&mut self, position: u64, active: &ActiveRequest) -> bool {
         let goes_forward = position >= self.start;
-        if !goes_forward && !self.can_go_back(exchange) {
+        if !goes_forward && !self.can_go_back(active) {
             return false;
         }
         self.position = position;
@@ -89,7 +89,7 @@ impl RequestBody {
         &mut self,
         limit: usize,
         stop: Stop,
-        exchange: &Exchange,
+        active: &ActiveRequest,
     ) -> Result<Bytes, ReadError> {
         if let Some(taken) = self.take_at_hand(limit, stop) {
             return Ok(taken);
@@ -99,7 +99,7 @@ impl RequestBody {
             let found = self.find(limit - taken.len(), stop);
             let is_whole = found.is_whole;
             taken.extend_from_slice(&self.pass(found.piece));
-            if is_whole || !self.fetch(exchange).await? {
+            if is_whole || !self.fetch(active).await? {
                 return Ok(taken.into());
             }
         }
@@ -137,13 +137,13 @@ impl RequestBody {
     }
 
     /// Fetches the bytes at the current offset. Returns false at the end of the body.
-    async fn fetch(&mut self, exchange: &Exchange) -> Result<bool, ReadError> {
+    async fn fetch(&mut self, active: &ActiveRequest) -> Result<bool, ReadError> {
         let Some(upload) = &mut self.upload else { return Ok(false) };
         if self.position >= self.length {
             return Ok(false);
         }
         let is_near = (upload.position()..upload.position() + SKIP_LIMIT).contains(&self.position);
-        if !is_near && exchange.session.resends_bodies() && exchange.deadline.is_running() {
+        if !is_near && active.session.resends_bodies() && active.deadline.is_running() {
             upload.seek(self.position);
         }
         if self.position < upload.position() {
@@ -152,7 +152,7 @@ impl RequestBody {
         loop {
             self.start = upload.position();
             self.at_hand = Bytes::new();
-            let Some(more) = upload.next(exchange).await? else { return Ok(false) };
+            let Some(more) = upload.next(active).await? else { return Ok(false) };
             self.at_hand = more;
             if self.position < upload.position() {
                 return Ok(true);
@@ -173,15 +173,15 @@ mod tests {
     use super::*;
     use crate::link::session::Session;
 
-    fn body(text: &'static str) -> (RequestBody, Exchange) {
+    fn body(text: &'static str) -> (RequestBody, ActiveRequest) {
         let (session, _outgoing) = Session::new(1, 0);
         let request = Request { id: 7, body: Bytes::from_static(text.as_bytes()), ..Request::default() };
-        (RequestBody::of(&request), Exchange::new(request, Arc::new(session)))
+        (RequestBody::of(&request), ActiveRequest::new(request, Arc::new(session)))
     }
 
     #[test]
     fn bytes_in_memory_are_read_without_waiting() {
-        let (mut body, exchange) = body("one\ntwo\nlast");
+        let (mut body, active) = body("one\ntwo\nlast");
         let mut take = |limit, stop| body.take_at_hand(limit, stop).unwrap();
         assert_eq!(take(2, Stop::Never), "on");
         assert_eq!(take(usize::MAX, Stop::LineEnd), "e\n");
@@ -189,9 +189,9 @@ mod tests {
         assert_eq!(take(0, Stop::Never), "");
         assert_eq!(take(usize::MAX, Stop::Piece), "o\nlast");
         assert_eq!((take(9, Stop::Never), take(9, Stop::Piece)), (Bytes::new(), Bytes::new()));
-        assert!(body.can_go_back(&exchange) && body.seek(8, &exchange));
+        assert!(body.can_go_back(&active) && body.seek(8, &active));
         assert_eq!(body.take_at_hand(usize::MAX, Stop::Never).unwrap(), "last");
-        assert!(body.seek(u64::MAX, &exchange));
+        assert!(body.seek(u64::MAX, &active));
         assert_eq!(body.take_at_hand(usize::MAX, Stop::Never).unwrap(), "");
         assert_eq!(body.position(), u64::MAX);
     }

@@ -11,7 +11,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rustix::net::{SocketAddrAny, SocketAddrUnix, SocketType};
 
-use crate::life::startup;
+use crate::life::start_limit;
 
 /// The largest number of sockets that are listed individually.
 const NAMED: usize = 16;
@@ -154,7 +154,7 @@ fn foreign_threads() -> usize {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let is_ours = |task: &fs::DirEntry| {
         let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        [daemon::output::WRITER, startup::WATCH].contains(&name.trim_end())
+        [daemon::output::WRITER, start_limit::WATCH].contains(&name.trim_end())
     };
     tasks.filter(|it| !is_ours(it)).count().saturating_sub(1)
 }

@@ -63,7 +63,7 @@ fn without_limits_nothing_expires() {
     assert_eq!((look(&deadline, 1), look(&deadline, 9999)), (Found::Nothing, Found::Nothing));
     assert_eq!(deadline.answer(), Ok(()));
     assert_eq!((look(&deadline, 10_000), look(&deadline, 99_999)), (Found::Nothing, Found::Nothing));
-    assert_eq!(deadline.runner(), None);
+    assert_eq!(deadline.token(), None);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn each_chunk_restarts_the_idle_limit() {
 }
 
 #[test]
-fn an_unread_response_only_costs_its_thread_if_python_runs() {
+fn an_unread_response_only_costs_its_capacity_if_python_runs() {
     for (client, cause, second) in [(Client::Waits, Cause::Idle, 11), (Client::Gone, Cause::ClientGone, 6)] {
         for (reached, found) in [(true, Found::Held), (false, Found::Stuck)] {
             let deadline = deadline(100, 10);
@@ -137,7 +137,7 @@ fn reading_the_body_does_not_extend_the_limit_of_the_request() {
 }
 
 #[test]
-fn two_threads_waiting_for_the_client_are_not_idle() {
+fn two_waits_for_the_client_are_not_idle() {
     let deadline = deadline(100, 10);
     deadline.answer().unwrap();
     let (reading, writing) = (deadline.wait_for_client(), deadline.wait_for_client());

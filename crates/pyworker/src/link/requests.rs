@@ -11,9 +11,9 @@ use api::runner::{Draining, Request};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::deadline::ThreadId;
-use super::exchange::Exchange;
+use super::active::ActiveRequest;
 use super::session::Session;
+use super::token::CallToken;
 
 pub(crate) use self::look::Rest;
 
@@ -31,13 +31,13 @@ const WAITING_LIMIT: usize = 1024;
 ///     └─ draining or full: handed back
 /// ```
 #[derive(Debug, Default)]
-pub(crate) struct Exchanges {
+pub(crate) struct Requests {
     state: Mutex<State>,
     /// Notified when a request waits, or when none will any more.
     ready: Notify,
     /// Notified when a session has ended.
     left: Notify,
-    /// Notified when a request was started while the watcher slept.
+    /// Notified when a request was started while the watchdog slept.
     occupied: Notify,
 }
 
@@ -45,11 +45,11 @@ pub(crate) struct Exchanges {
 struct State {
     sessions: Vec<Arc<Session>>,
     waiting: VecDeque<Waiting>,
-    begun: Vec<Arc<Exchange>>,
+    active: Vec<Arc<ActiveRequest>>,
     phase: Phase,
     ended: u64,
-    /// The watcher of deadlines sleeps, and has to be woken by the next request.
-    watch_sleeps: bool,
+    /// The watchdog of deadlines sleeps, and has to be woken by the next request.
+    watchdog_sleeps: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -83,19 +83,7 @@ pub(crate) enum Others {
     Wait,
 }
 
-/// A request that was started.
-#[derive(Debug)]
-pub(crate) struct Begun {
-    pub(crate) exchange: Arc<Exchange>,
-}
-
-impl Begun {
-    pub(crate) fn request(&self) -> &Request {
-        &self.exchange.request
-    }
-}
-
-impl Exchanges {
+impl Requests {
     /// A session was opened.
     pub(crate) fn open(&self, session: &Arc<Session>) {
         let mut state = self.state.lock();
@@ -126,8 +114,8 @@ impl Exchanges {
     /// The client of a request has disconnected.
     pub(crate) fn cancel(&self, session: &Session, id: u64) {
         self.recall(session, id);
-        if let Some(exchange) = self.find(session.stream, id) {
-            exchange.cancel();
+        if let Some(active) = self.find(session.stream, id) {
+            active.cancel();
         }
     }
 
@@ -142,33 +130,33 @@ impl Exchanges {
         self.half_close(stream);
         let mut state = self.state.lock();
         state.waiting.retain(|it| it.session.stream != stream);
-        for lost in state.begun.iter().filter(|it| it.session.stream == stream) {
+        for lost in state.active.iter().filter(|it| it.session.stream == stream) {
             lost.cancel();
         }
     }
 
     /// Finds a request that was started and hasn't ended.
-    pub(crate) fn find(&self, stream: u64, id: u64) -> Option<Arc<Exchange>> {
+    pub(crate) fn find(&self, stream: u64, id: u64) -> Option<Arc<ActiveRequest>> {
         let state = self.state.lock();
-        state.begun.iter().find(|it| it.id == id && it.session.stream == stream).cloned()
+        state.active.iter().find(|it| it.id == id && it.session.stream == stream).cloned()
     }
 
-    /// Finds the request that a thread is running.
-    pub(crate) fn run_by(&self, thread: ThreadId) -> Option<Arc<Exchange>> {
+    /// Finds the request that the app is being called for by `call`.
+    pub(crate) fn find_call(&self, call: CallToken) -> Option<Arc<ActiveRequest>> {
         let state = self.state.lock();
-        state.begun.iter().find(|it| it.deadline.runner() == Some(thread)).cloned()
+        state.active.iter().find(|it| it.deadline.token() == Some(call)).cloned()
     }
 
     /// Starts the next request, or waits for one. `None` once this worker drains.
-    pub(crate) async fn next(&self) -> Option<Begun> {
+    pub(crate) async fn next(&self) -> Option<Arc<ActiveRequest>> {
         loop {
-            if let Some(begun) = self.begin() {
-                return Some(begun);
+            if let Some(active) = self.start() {
+                return Some(active);
             }
             let mut ready = pin!(self.ready.notified());
             ready.as_mut().enable();
-            if let Some(begun) = self.begin() {
-                return Some(begun);
+            if let Some(active) = self.start() {
+                return Some(active);
             }
             if self.state.lock().phase == Phase::Draining {
                 return None;
@@ -177,22 +165,22 @@ impl Exchanges {
         }
     }
 
-    fn begin(&self) -> Option<Begun> {
+    fn start(&self) -> Option<Arc<ActiveRequest>> {
         let mut state = self.state.lock();
         let Waiting { session, request, .. } = state.waiting.pop_front()?;
-        if std::mem::take(&mut state.watch_sleeps) {
+        if std::mem::take(&mut state.watchdog_sleeps) {
             self.occupied.notify_one();
         }
-        let exchange = Arc::new(Exchange::new(request, session));
-        state.begun.push(Arc::clone(&exchange));
-        Some(Begun { exchange })
+        let active = Arc::new(ActiveRequest::new(request, session));
+        state.active.push(Arc::clone(&active));
+        Some(active)
     }
 
     /// Ends a request, which frees its capacity. Returns whether others are waiting.
-    pub(crate) fn end(&self, exchange: &Arc<Exchange>) -> Others {
-        exchange.end();
+    pub(crate) fn end(&self, active: &Arc<ActiveRequest>) -> Others {
+        active.end();
         let mut state = self.state.lock();
-        state.begun.retain(|it| !Arc::ptr_eq(it, exchange));
+        state.active.retain(|it| !Arc::ptr_eq(it, active));
         state.ended += 1;
         if state.waiting.is_empty() { Others::None } else { Others::Wait }
     }
@@ -227,7 +215,7 @@ impl Exchanges {
     /// Returns the current load.
     pub(crate) fn work(&self) -> Work {
         let state = self.state.lock();
-        Work { busy: state.begun.len(), ended: state.ended }
+        Work { busy: state.active.len(), ended: state.ended }
     }
 }
 

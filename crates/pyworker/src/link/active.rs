@@ -1,4 +1,4 @@
-//! A request that has started: whether its client is still connected, and the call that carries its bodies.
+//! A request that has started: whether its client is still connected, and the `Exchange` call that carries its bodies.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,14 +18,14 @@ use super::session::Session;
 /// The client, or its frontd, has disconnected: nobody waits for the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the client has disconnected")]
-pub(crate) struct ClientGone;
+pub(crate) struct Disconnected;
 
 /// The sender for an `Exchange` call's responses.
 pub(crate) type ChunkSender = mpsc::Sender<ExchangeResponse>;
 
-/// The state of one request, shared by the thread that runs the app and the tasks that talk to frontd.
+/// The state of one request, shared by what calls the app and the tasks that talk to frontd.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct ActiveRequest {
     /// Unique within its session.
     pub(crate) id: u64,
     pub(crate) request: Request,
@@ -40,26 +40,26 @@ pub(crate) struct Exchange {
     cut: OnceLock<&'static str>,
     /// Wakes the stream of that body when it is cut.
     sender: AtomicWaker,
-    call: Mutex<Call>,
+    body_call: Mutex<BodyCall>,
     changed: Notify,
 }
 
 /// The `Exchange` call. Whoever needs one of its directions takes it.
 #[derive(Debug)]
-enum Call {
+enum BodyCall {
     NotOpened,
     Opened { incoming: Option<Box<Streaming<ExchangeRequest>>>, outgoing: Option<ChunkSender> },
     Over,
 }
 
-impl Call {
+impl BodyCall {
     /// Whether the body of a response is being sent on it.
     fn is_answering(&self) -> bool {
         matches!(self, Self::Opened { outgoing: None, .. })
     }
 }
 
-/// Why a call can't be attached to this exchange.
+/// Why a call can't be attached to this request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotJoined {
     /// It already has a call.
@@ -68,7 +68,7 @@ pub(crate) enum NotJoined {
     Over,
 }
 
-impl Exchange {
+impl ActiveRequest {
     pub(crate) fn new(request: Request, session: Arc<Session>) -> Self {
         Self {
             id: request.id,
@@ -79,7 +79,7 @@ impl Exchange {
             file_opened: AtomicBool::new(false),
             cut: OnceLock::new(),
             sender: AtomicWaker::new(),
-            call: Mutex::new(Call::NotOpened),
+            body_call: Mutex::new(BodyCall::NotOpened),
             changed: Notify::new(),
         }
     }
@@ -87,6 +87,11 @@ impl Exchange {
     /// The method, for the log.
     pub(crate) fn method(&self) -> &str {
         str::from_utf8(&self.request.method).unwrap_or_default()
+    }
+
+    /// Whether the method is safe (RFC 9110, 9.2.1). Such a request can be retried even after it was started.
+    pub(crate) fn is_safe(&self) -> bool {
+        matches!(&*self.request.method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")
     }
 
     /// The request id, for the log and the app.
@@ -111,9 +116,9 @@ impl Exchange {
         self.changed.notify_waiters();
     }
 
-    /// Ends the exchange. Dropping what is left of the call ends it normally.
+    /// Ends the request. Dropping what is left of the call ends it normally.
     pub(crate) fn end(&self) {
-        *self.call.lock() = Call::Over;
+        *self.body_call.lock() = BodyCall::Over;
         self.cancel();
     }
 
@@ -146,7 +151,7 @@ impl Exchange {
 
     /// The call that carries the bodies broke. If a response was being sent, its client has gone.
     pub(crate) fn lose_call(&self) {
-        let is_answering = self.call.lock().is_answering();
+        let is_answering = self.body_call.lock().is_answering();
         if is_answering {
             self.cancel();
         }
@@ -166,9 +171,9 @@ impl Exchange {
 
     /// Prepares for another call, which replaces the one that carried the request's body.
     pub(crate) fn expect_call(&self) {
-        let mut call = self.call.lock();
-        if !matches!(*call, Call::Over) {
-            *call = Call::NotOpened;
+        let mut call = self.body_call.lock();
+        if !matches!(*call, BodyCall::Over) {
+            *call = BodyCall::NotOpened;
         }
     }
 
@@ -178,53 +183,53 @@ impl Exchange {
         incoming: Streaming<ExchangeRequest>,
         outgoing: ChunkSender,
     ) -> Result<(), NotJoined> {
-        let mut call = self.call.lock();
+        let mut call = self.body_call.lock();
         match &*call {
-            Call::NotOpened => {
-                *call = Call::Opened { incoming: Some(Box::new(incoming)), outgoing: Some(outgoing) }
+            BodyCall::NotOpened => {
+                *call = BodyCall::Opened { incoming: Some(Box::new(incoming)), outgoing: Some(outgoing) }
             }
-            Call::Opened { .. } => return Err(NotJoined::Twice),
-            Call::Over => return Err(NotJoined::Over),
+            BodyCall::Opened { .. } => return Err(NotJoined::Twice),
+            BodyCall::Over => return Err(NotJoined::Over),
         }
         self.changed.notify_waiters();
         Ok(())
     }
 
     /// Waits for the call, and takes the stream of the request's body.
-    pub(crate) async fn incoming(&self) -> Result<Box<Streaming<ExchangeRequest>>, ClientGone> {
+    pub(crate) async fn incoming(&self) -> Result<Box<Streaming<ExchangeRequest>>, Disconnected> {
         self.when(|call| match call {
-            Call::Opened { incoming, .. } => incoming.take(),
-            Call::NotOpened | Call::Over => None,
+            BodyCall::Opened { incoming, .. } => incoming.take(),
+            BodyCall::NotOpened | BodyCall::Over => None,
         })
         .await
     }
 
     /// Waits for the call, and takes the sender of the response's body.
-    pub(crate) async fn outgoing(&self) -> Result<ChunkSender, ClientGone> {
+    pub(crate) async fn outgoing(&self) -> Result<ChunkSender, Disconnected> {
         self.when(|call| match call {
-            Call::Opened { outgoing, .. } => outgoing.take(),
-            Call::NotOpened | Call::Over => None,
+            BodyCall::Opened { outgoing, .. } => outgoing.take(),
+            BodyCall::NotOpened | BodyCall::Over => None,
         })
         .await
     }
 
     /// Runs `work`, unless the client disconnects before it is done.
-    pub(crate) async fn unless_gone<T>(&self, work: impl Future<Output = T>) -> Result<T, ClientGone> {
+    pub(crate) async fn unless_gone<T>(&self, work: impl Future<Output = T>) -> Result<T, Disconnected> {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            gone = self.when(|_| None::<()>) => gone.and(Err(ClientGone)),
+            gone = self.when(|_| None::<()>) => gone.and(Err(Disconnected)),
         }
     }
 
-    async fn when<T>(&self, mut take: impl FnMut(&mut Call) -> Option<T>) -> Result<T, ClientGone> {
+    async fn when<T>(&self, mut take: impl FnMut(&mut BodyCall) -> Option<T>) -> Result<T, Disconnected> {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             if self.is_gone() {
-                return Err(ClientGone);
+                return Err(Disconnected);
             }
-            if let Some(taken) = take(&mut self.call.lock()) {
+            if let Some(taken) = take(&mut self.body_call.lock()) {
                 return Ok(taken);
             }
             changed.await;
@@ -234,16 +239,28 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+
+    #[test]
+    fn safe_methods_are_case_sensitive() {
+        for (method, safe) in [("HEAD", true), ("TRACE", true), ("POST", false), ("get", false), ("", false)]
+        {
+            let (session, _outgoing) = Session::new(1, 0);
+            let request = Request { method: Bytes::from_static(method.as_bytes()), ..Request::default() };
+            assert_eq!(ActiveRequest::new(request, Arc::new(session)).is_safe(), safe, "{method}");
+        }
+    }
 
     #[tokio::test]
     async fn waiters_learn_that_the_client_has_gone() {
         let (session, _outgoing) = Session::new(1, 0);
-        let exchange = Exchange::new(Request { id: 7, ..Request::default() }, Arc::new(session));
-        let waiting = exchange.unless_gone(std::future::pending::<()>());
-        let (waited, ()) = tokio::join!(waiting, async { exchange.cancel() });
-        assert_eq!(waited, Err(ClientGone));
-        assert_eq!(exchange.outgoing().await.err(), Some(ClientGone));
-        assert_eq!(exchange.unless_gone(async { 1 }).await, Ok(1), "what is at hand is taken first");
+        let active = ActiveRequest::new(Request { id: 7, ..Request::default() }, Arc::new(session));
+        let waiting = active.unless_gone(std::future::pending::<()>());
+        let (waited, ()) = tokio::join!(waiting, async { active.cancel() });
+        assert_eq!(waited, Err(Disconnected));
+        assert_eq!(active.outgoing().await.err(), Some(Disconnected));
+        assert_eq!(active.unless_gone(async { 1 }).await, Ok(1), "what is at hand is taken first");
     }
 }

@@ -9,10 +9,9 @@ use api::worker::Spec;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::link::deadline::ThreadId;
-use crate::python::faulthandler::{Dump, HANDLED_WITHIN, Threads};
-use crate::python::interrupt;
+use crate::python::faulthandler::{Dump, HANDLED_WITHIN, Stacks};
 use crate::python::process;
+use crate::python::thread::ThreadId;
 
 /// The name of the watching thread.
 pub(crate) const WATCH: &str = "startup-watch";
@@ -23,12 +22,12 @@ const MARGIN: Duration = Duration::from_secs(2);
 ///
 /// It has its own thread, which doesn't need the GIL, since C code may hold it. The thread has exited before
 /// a template forks.
-pub(crate) struct Startup {
+pub(crate) struct StartLimit {
     step: Arc<Mutex<Option<Step>>>,
-    watch: Option<Watch>,
+    watch: Option<WatchThread>,
 }
 
-struct Watch {
+struct WatchThread {
     process: u32,
     _end: mpsc::Sender<()>,
     thread: JoinHandle<()>,
@@ -46,9 +45,9 @@ pub(crate) enum Step {
 }
 
 /// A step is in progress until this is dropped.
-pub(crate) struct InProgress<'a>(&'a Startup);
+pub(crate) struct InProgress<'a>(&'a StartLimit);
 
-impl Startup {
+impl StartLimit {
     /// Watches the start of an app that has `start_milliseconds` for it. Call this on the main thread.
     pub(crate) fn watch(py: Python<'_>, spec: &Spec) -> PyResult<Self> {
         let limit = Duration::from_millis(spec.start_milliseconds.into());
@@ -56,11 +55,11 @@ impl Startup {
         if limit.is_zero() {
             return Ok(Self { step, watch: None });
         }
-        let dump = Dump::install(py, Threads::All)?;
+        let dump = Dump::install(py, Stacks::All)?;
         let (end, ended) = mpsc::channel();
-        let watching = Watching { limit, step: Arc::clone(&step), main: interrupt::this_thread(), dump };
+        let watching = Watching { limit, step: Arc::clone(&step), main: ThreadId::current(), dump };
         let thread = thread::Builder::new().name(WATCH.to_owned()).spawn(move || watching.run(&ended))?;
-        Ok(Self { step, watch: Some(Watch { process: std::process::id(), _end: end, thread }) })
+        Ok(Self { step, watch: Some(WatchThread { process: std::process::id(), _end: end, thread }) })
     }
 
     /// Sets the current step.
@@ -76,9 +75,9 @@ impl Drop for InProgress<'_> {
     }
 }
 
-impl Drop for Startup {
+impl Drop for StartLimit {
     fn drop(&mut self) {
-        let Some(Watch { process, _end, thread }) = self.watch.take() else { return };
+        let Some(WatchThread { process, _end, thread }) = self.watch.take() else { return };
         drop(_end);
         // In a process that the app forked, this thread doesn't exist.
         if process == std::process::id() {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use api::runner::Done;
 use api::runner::serve_response::Message;
 
-use super::{Exchanges, Phase, State};
+use super::{Phase, Requests, State};
+use crate::link::active::ActiveRequest;
 use crate::link::deadline::{Cause, Found};
-use crate::link::exchange::Exchange;
 
 /// The number of looks that a request may wait here, since other workers may be free. frontd recalls
 /// prefetched requests much earlier. This is for a request that was overtaken by one from another shard.
@@ -19,15 +19,15 @@ pub(super) const LOOKS_LIMIT: u8 = 5;
 #[derive(Debug, Default)]
 pub(crate) struct Look {
     /// Requests that exceeded a limit. Each is listed once.
-    pub(crate) expired: Vec<(Arc<Exchange>, Cause)>,
+    pub(crate) expired: Vec<(Arc<ActiveRequest>, Cause)>,
     /// Requests that didn't end after their interruption. Each is listed once.
-    pub(crate) stuck: Vec<Arc<Exchange>>,
+    pub(crate) stuck: Vec<Arc<ActiveRequest>>,
     /// Those of them whose response nobody reads any more. Each is listed once.
-    pub(crate) held: Vec<Arc<Exchange>>,
-    /// The number of threads that are lost to stuck or held requests, including earlier ones.
+    pub(crate) held: Vec<Arc<ActiveRequest>>,
+    /// How much of the capacity is lost to stuck or held requests, including earlier ones.
     pub(crate) taken: usize,
     /// Requests whose clients don't read what the app sends.
-    pub(crate) unread: Vec<Arc<Exchange>>,
+    pub(crate) unread: Vec<Arc<ActiveRequest>>,
     /// The other requests.
     pub(crate) rest: Rest,
 }
@@ -43,30 +43,30 @@ pub(crate) enum Rest {
     OnlyStuck,
 }
 
-impl Exchanges {
+impl Requests {
     /// Checks the limits of all running requests, and hands back requests that have waited too long. `now` is
-    /// the watcher's clock.
+    /// the watchdog's clock.
     pub(crate) fn look(&self, now: Duration) -> Look {
         let mut state = self.state.lock();
         state.hand_back_late();
         let mut look = Look { rest: state.rest(), ..Look::default() };
-        for exchange in &state.begun {
-            match exchange.deadline.look(now, exchange.client()) {
+        for active in &state.active {
+            match active.deadline.look(now, active.client()) {
                 Found::Nothing => {}
-                Found::Expired(cause) => look.expired.push((Arc::clone(exchange), cause)),
-                Found::Stuck => look.stuck.push(Arc::clone(exchange)),
-                Found::Held => look.held.push(Arc::clone(exchange)),
-                Found::Unread => look.unread.push(Arc::clone(exchange)),
+                Found::Expired(cause) => look.expired.push((Arc::clone(active), cause)),
+                Found::Stuck => look.stuck.push(Arc::clone(active)),
+                Found::Held => look.held.push(Arc::clone(active)),
+                Found::Unread => look.unread.push(Arc::clone(active)),
             }
-            look.taken += usize::from(exchange.deadline.is_stuck());
+            look.taken += usize::from(active.deadline.is_stuck());
         }
         look
     }
 
     /// Abandons all running requests: frontd considers them done.
     pub(crate) fn abandon(&self) {
-        for exchange in std::mem::take(&mut self.state.lock().begun) {
-            exchange.session.send(Message::Done(Done { id: exchange.id }));
+        for active in std::mem::take(&mut self.state.lock().active) {
+            active.session.send(Message::Done(Done { id: active.id }));
         }
     }
 
@@ -76,8 +76,8 @@ impl Exchanges {
         occupied.as_mut().enable();
         let is_empty = {
             let mut state = self.state.lock();
-            state.watch_sleeps = state.begun.is_empty();
-            state.watch_sleeps
+            state.watchdog_sleeps = state.active.is_empty();
+            state.watchdog_sleeps
         };
         if is_empty {
             occupied.await;
@@ -87,9 +87,9 @@ impl Exchanges {
 
 impl State {
     fn rest(&self) -> Rest {
-        match (self.phase, &*self.begun) {
+        match (self.phase, &*self.active) {
             (_, []) => Rest::Nothing,
-            (Phase::Draining, begun) if begun.iter().all(|it| it.deadline.is_stuck()) => Rest::OnlyStuck,
+            (Phase::Draining, active) if active.iter().all(|it| it.deadline.is_stuck()) => Rest::OnlyStuck,
             _ => Rest::Some,
         }
     }
