@@ -1,7 +1,9 @@
 //! The generated gRPC code of the daemons' services, and the names they share.
 
+mod endpoint;
 mod name;
 
+pub use endpoint::Endpoint;
 pub use name::{NameError, VassalName, WorkerName};
 
 /// The encoded descriptors of all services, for gRPC reflection.

@@ -1,5 +1,85 @@
-//! What answers a request: a file, the app, or frontd itself.
+//! What answers a request: files, the app, or frontd itself.
 
 pub(crate) mod app;
 pub(crate) mod files;
 pub(crate) mod reply;
+
+use std::sync::Arc;
+
+use http::Response;
+use tokio_util::task::TaskTracker;
+
+use self::app::App;
+use self::files::StaticFolder;
+use self::reply::Reply;
+use crate::body::Body;
+use crate::body::request::{Incoming, RequestBody};
+use crate::body::spool::SpoolFolder;
+use crate::mode::Mode;
+use crate::observe::metrics::Metrics;
+use crate::visit::Visit;
+use crate::yield_before_park;
+
+/// What a site does with a request.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Serves a file.
+    Files(Arc<StaticFolder>),
+    /// Sends the request to a worker.
+    App(Box<App>),
+}
+
+/// What actions need of the shard that they run on.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    /// The shard's number.
+    pub(crate) shard: usize,
+    /// How much detail built-in pages show.
+    pub(crate) mode: Mode,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) spool: SpoolFolder,
+    /// Connections and their running requests: the drain waits for them.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Action {
+    /// Answers a request. `rest` is the part of its path that the site's rule leaves open.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reply to send instead.
+    pub(crate) async fn respond<B: Incoming>(
+        &self,
+        resources: &Resources,
+        visit: &Visit<'_>,
+        rest: &str,
+        body: &mut RequestBody<B>,
+    ) -> Result<Response<Body>, Reply> {
+        match self {
+            Self::Files(folder) => Ok(file(folder, visit, rest).await),
+            Self::App(app) => app.respond(resources, visit, body).await,
+        }
+    }
+
+    pub(crate) fn files(&self) -> Option<&Arc<StaticFolder>> {
+        match self {
+            Self::Files(folder) => Some(folder),
+            Self::App(_) => None,
+        }
+    }
+
+    pub(crate) fn app(&self) -> Option<&App> {
+        match self {
+            Self::Files(_) => None,
+            Self::App(app) => Some(app),
+        }
+    }
+}
+
+async fn file(folder: &StaticFolder, visit: &Visit<'_>, rest: &str) -> Response<Body> {
+    yield_before_park::file();
+    let Visit { client, head, .. } = visit;
+    let mut response = folder.serve(&head.method, rest, &head.headers, &client.share().files).await;
+    files::keep_query(&mut response, head.uri.query());
+    reply::complete(response.map(Body::file), &visit.info())
+}

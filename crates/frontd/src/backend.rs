@@ -1,21 +1,53 @@
-//! The upstream side: each shard's link to each worker, and the exchanges on it.
+//! The way to an app's workers: who gets a request, how many may wait, and the links that carry them.
 
-mod bodies;
-mod exchange;
 mod link;
 mod links;
 mod pace;
 pub(crate) mod pool;
 pub(crate) mod served_by;
 
-pub(crate) use bodies::Bodies;
-pub(crate) use exchange::{BodyCall, Broken, Outcome, Pending, Receiving};
-pub(crate) use link::Link;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Endpoint;
+
+pub(crate) use link::{BodyCall, Broken, Link, Outcome, Pending, Receiving};
 pub(crate) use links::Links;
+use pool::Pool;
 
-/// How many bytes of one body may be in flight between frontd and a worker.
-const STREAM_WINDOW: u32 = 1024 * 1024;
+/// The workers of one app, and the limits of the requests to them.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    /// The app's name.
+    pub(crate) name: Arc<str>,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) pool: Arc<Pool<Arc<Link>>>,
+    pub(crate) limits: Limits,
+}
 
-/// Effectively unlimited: each body on a connection has its own limit, and a slow one must not block the
-/// others.
-const CONNECTION_WINDOW: u32 = 1 << 30;
+/// Limits of one request to an app.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Time in the queue.
+    pub(crate) queue: Duration,
+    /// Time until the worker's response begins.
+    pub(crate) request: Option<Duration>,
+    /// Time between two chunks of a response body.
+    pub(crate) idle: Option<Duration>,
+    /// Size of the request body, in bytes.
+    pub(crate) body: u64,
+}
+
+/// A worker that is ready.
+#[derive(Debug, Clone)]
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) instance: u64,
+    pub(crate) endpoint: Endpoint,
+}
+
+/// Where the current backends are listed: the routing table.
+pub(crate) trait Backends {
+    /// The backends of all apps.
+    fn backends(&self) -> impl Iterator<Item = &Backend>;
+}

@@ -6,11 +6,13 @@ mod body;
 mod connection;
 mod control;
 mod disk;
+mod finish;
 mod limits;
 mod listen;
 mod mode;
 mod observe;
 mod service;
+mod settings;
 mod site;
 mod visit;
 mod yield_before_park;
@@ -29,17 +31,17 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::body::spool::SpoolFolder;
+use crate::connection::Shared;
 use crate::connection::tls::Certificates;
 use crate::control::routes::Routes;
 use crate::control::{admin, reload};
 use crate::limits::clients::Clients;
 use crate::limits::descriptors::Descriptors;
 use crate::listen::pulse::Pulse;
-use crate::listen::shard::{self, Shared};
 use crate::listen::sockets::{self, BindError, Inherited, Sockets};
+use crate::listen::{Front, shard};
 pub use crate::mode::Mode;
 use crate::observe::metrics::Metrics;
-use crate::site::first_table::FirstTable;
 use crate::site::table::Table;
 use crate::visit::client::Transport;
 
@@ -74,42 +76,43 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
     let metrics = Metrics::new();
     let routes = Routes::new(config.emperord.clone(), &config.state, Arc::clone(&metrics));
     let Descriptors { connections, files } = Descriptors::new(config.limits.connections, config.shards);
-    let shared = Arc::new(Shared {
+    let pulse = Pulse::new(config.shards.get());
+    let shared = Shared {
         clients: Clients::new(&config.limits, files),
-        pulse: Pulse::new(config.shards.get()),
-        connections: connections.into(),
         live: watch::Sender::new(config.clone().into()),
         mode,
         config,
         metrics,
         certificates,
         tables: routes.tables(),
-        first_table: FirstTable::default(),
+        first_table: Arc::default(),
         drain: CancellationToken::new(),
         spool,
-    });
+    };
+    let front = Arc::new(Front { shared, connections: connections.into(), pulse });
+    let shared = &front.shared;
     certify(&shared.certificates, &shared.tables.borrow());
     for socket in &bound {
         let tls = socket.transport() == Transport::Tls;
         info!(address = %socket.address()?, tls, shards = shared.config.shards, "listening");
     }
-    let shards = shard::start(&shared, &bound).context("start the shards")?;
+    let shards = shard::start(&front, &bound).context("start the shards")?;
     // During a drain, the shards close the sockets, so no other handle may stay open.
     drop(bound);
     let tasks = TaskTracker::new();
     tasks.spawn(routes.follow());
-    tasks.spawn(admin::serve(admin, Arc::clone(&shared)));
+    tasks.spawn(admin::serve(admin, Arc::clone(&front)));
     tasks.spawn(follow_domains(Arc::clone(&shared.certificates), shared.tables.clone()));
 
     let manager = Notify::from_env();
     manager.report(State::Ready);
-    let watched = Arc::clone(&shared);
+    let watched = Arc::clone(&front);
     tasks.spawn(manager.clone().keep_alive_while(move || watched.pulse.hung().is_none()));
-    let watched = Arc::clone(&shared);
+    let watched = Arc::clone(&front);
     tasks.spawn(async move { watched.pulse.watch().await });
     while signals.next().await == SignalEvent::Reload {
         manager.report(State::Reloading);
-        reload::reload(&shared, read());
+        reload::reload(&front, read());
         manager.report(State::Ready);
     }
     info!("draining");

@@ -106,11 +106,6 @@ impl StaticFolder {
         self.symlinks
     }
 
-    /// The part of a URL path after the prefix, if this folder serves it.
-    pub(crate) fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.strip_prefix(self.prefix.as_str()).filter(|rest| rest.is_empty() || self.is_folder())
-    }
-
     fn is_folder(&self) -> bool {
         self.prefix.ends_with('/')
     }

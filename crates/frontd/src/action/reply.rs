@@ -12,11 +12,12 @@ use http::header::ALLOW;
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
+use crate::visit::RequestInfo;
 use crate::visit::authority::AuthorityError;
 use crate::visit::violation::Violation;
 pub(crate) use failure::Failure;
 use page::Page;
-pub(crate) use page::{Details, RequestInfo, Site};
+pub(crate) use page::{Details, SiteLink};
 
 /// Why frontd responds to a request itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,14 @@
 //! One shard's link to one worker: the stream that carries its exchanges.
 
+mod bodies;
+mod exchanges;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use api::Endpoint;
 use api::runner::runner_service_client::RunnerServiceClient;
 use api::runner::{
     Cancel, FileOpened, Open, Recall, Request, ServeRequest, ServeResponse, Welcome, serve_request,
@@ -13,12 +17,20 @@ use api::runner::{
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Status, Streaming};
+use tonic::transport::Channel;
+use tonic::{Status, Streaming, transport};
 
-use super::exchange::{CheckAgain, Entry, Exchanges, LinkState, Pending};
-use super::{Bodies, CONNECTION_WINDOW, STREAM_WINDOW};
+use self::bodies::Bodies;
+pub(crate) use self::exchanges::{BodyCall, Broken, Outcome, Pending, Receiving};
+use self::exchanges::{CheckAgain, Entry, Exchanges, LinkState};
 use crate::backend::pool::{EXCLUSIVE_TICK, Lease, Slot};
+
+/// How many bytes of one body may be in flight between frontd and a worker.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Effectively unlimited: each body on a connection has its own limit, and a slow one must not block the
+/// others.
+const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// The protocol revision that frontd supports: see `Open` in the protocol.
 const REVISION: u32 = 1;
@@ -91,18 +103,23 @@ pub(super) enum ConnectError {
     Open { worker: String, source: Box<Status> },
     #[error("worker {worker} didn't start its stream with a welcome")]
     NoWelcome { worker: String },
+    #[error("connect to worker {worker} at {endpoint}: workers over TCP aren't supported yet")]
+    NoTcp { worker: String, endpoint: Endpoint },
 }
 
 impl Link {
-    /// Connects to the worker that listens on `socket`. Also returns the worker's capacity.
+    /// Connects to the worker that listens at `endpoint`. Also returns the worker's capacity.
     ///
     /// # Errors
     ///
-    /// Returns an error if nobody listens there, or if it isn't a worker.
+    /// Returns an error if nobody listens there, if it isn't a worker, or if it isn't a unix socket.
     pub(super) async fn connect(
         worker: &str,
-        socket: &Path,
+        endpoint: &Endpoint,
     ) -> Result<(Arc<Self>, Responses, usize), ConnectError> {
+        let Endpoint::Unix(socket) = endpoint else {
+            return Err(ConnectError::NoTcp { worker: worker.to_owned(), endpoint: endpoint.clone() });
+        };
         let (link, outgoing) = Self::new(worker, socket);
         // Bodies use a separate connection, so they never delay heads.
         let channel: Channel = daemon::uds::channel_without_links(socket, tune);
@@ -282,8 +299,8 @@ impl Drop for Responses {
     }
 }
 
-fn tune(endpoint: Endpoint) -> Endpoint {
-    endpoint.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW)
+fn tune(channel: transport::Endpoint) -> transport::Endpoint {
+    channel.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW)
 }
 
 #[cfg(test)]
@@ -291,7 +308,6 @@ mod tests {
     use api::runner::Response;
 
     use super::*;
-    use crate::backend::Outcome;
     use crate::backend::pool::{Admission, Attempts, Mode, Pool};
 
     /// A link can end after a lease on it was granted.

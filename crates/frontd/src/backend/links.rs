@@ -1,7 +1,6 @@
-//! One shard's links to all workers in the routing table.
+//! One shard's links to all workers of all backends.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -11,10 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::Link;
-use super::link::Next;
-use crate::backend::pool::Pool;
-use crate::site::table::Table;
+use super::link::{ConnectError, Link, Next};
+use super::pool::Pool;
+use super::{Backends, Worker};
 
 /// Opens, keeps and retires the links of one shard.
 #[derive(Debug)]
@@ -36,9 +34,7 @@ struct Open {
 /// A worker to link to.
 struct Target {
     shard: usize,
-    instance: u64,
-    worker: String,
-    socket: PathBuf,
+    worker: Worker,
     pool: Arc<Pool<Arc<Link>>>,
 }
 
@@ -57,38 +53,33 @@ impl Links {
     }
 
     /// Follows the table until its sender is dropped.
-    pub(crate) async fn follow(mut self, mut tables: watch::Receiver<Arc<Table>>) {
+    pub(crate) async fn follow<T: Backends>(mut self, mut tables: watch::Receiver<Arc<T>>) {
         loop {
             let table = Arc::clone(&tables.borrow_and_update());
-            self.adjust(&table);
+            self.adjust(&*table);
             if tables.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn adjust(&mut self, table: &Table) {
+    fn adjust(&mut self, table: &impl Backends) {
+        let workers = table.backends().flat_map(|it| it.workers.iter().map(move |worker| (&it.pool, worker)));
         let listed: HashMap<u64, _> =
-            table.workers().map(|(app, worker)| (worker.instance, (app, worker))).collect();
+            workers.map(|(pool, worker)| (worker.instance, (pool, worker))).collect();
         self.open.retain(|instance, open| {
-            let stays = listed.get(instance).is_some_and(|(app, _)| Arc::ptr_eq(app.pool(), &open.pool));
+            let stays = listed.get(instance).is_some_and(|(pool, _)| Arc::ptr_eq(pool, &open.pool));
             if !stays {
                 open.retired.cancel();
             }
             stays
         });
-        for (instance, (app, worker)) in listed {
+        for (instance, (pool, worker)) in listed {
             self.open.entry(instance).or_insert_with(|| {
                 let retired = CancellationToken::new();
-                let target = Target {
-                    shard: self.shard,
-                    instance,
-                    worker: worker.name.clone(),
-                    socket: worker.socket.clone(),
-                    pool: Arc::clone(app.pool()),
-                };
+                let target = Target { shard: self.shard, worker: worker.clone(), pool: Arc::clone(pool) };
                 self.tasks.spawn(target.maintain(retired.clone()));
-                Open { pool: Arc::clone(app.pool()), retired }
+                Open { pool: Arc::clone(pool), retired }
             });
         }
     }
@@ -107,24 +98,25 @@ impl Target {
 
     /// Keeps one link from connecting to its end.
     async fn run_link(&self, retired: &CancellationToken, backoff: &mut Backoff) -> End {
+        let Worker { name, instance, endpoint } = &self.worker;
         let connected = tokio::select! {
-            connected = Link::connect(&self.worker, &self.socket) => connected,
+            connected = Link::connect(name, endpoint) => connected,
             () = retired.cancelled() => return End::Retired,
         };
         let (link, mut responses, capacity) = match connected {
             Ok(connected) => connected,
+            Err(error @ ConnectError::NoTcp { .. }) => {
+                warn!(worker = name, "{error}");
+                return End::Retired;
+            }
             Err(error) => {
-                debug!(
-                    worker = self.worker,
-                    error = &error as &dyn std::error::Error,
-                    "no link to the worker"
-                );
+                debug!(worker = name, error = &error as &dyn std::error::Error, "no link to the worker");
                 return End::Broken;
             }
         };
         backoff.reset();
-        debug!(worker = self.worker, shard = self.shard, capacity, "connected to worker");
-        self.pool.link(self.shard, self.instance, capacity, Arc::clone(&link));
+        debug!(worker = name, shard = self.shard, capacity, "connected to worker");
+        self.pool.link(self.shard, *instance, capacity, Arc::clone(&link));
         let mut end = End::Broken;
         let mut checks = pin!(link.run_checks());
         loop {
@@ -138,14 +130,14 @@ impl Target {
                 Next::Handled => {}
                 Next::Draining => {
                     end = End::Retired;
-                    self.pool.unlink(self.shard, self.instance);
+                    self.pool.unlink(self.shard, *instance);
                     link.retire();
                 }
                 Next::Closed => break,
                 Next::Broken(status) => {
                     if end == End::Broken {
                         warn!(
-                            worker = self.worker,
+                            worker = name,
                             shard = self.shard,
                             reason = status.message(),
                             "lost the worker"
@@ -156,40 +148,64 @@ impl Target {
             }
         }
         match end {
-            End::Retired => self.pool.unlink(self.shard, self.instance),
+            End::Retired => self.pool.unlink(self.shard, *instance),
             // This must come before the exchanges settle, which happens when `responses` is dropped:
             // otherwise they could be retried on the same worker.
-            End::Broken => self.pool.lose(self.shard, self.instance),
+            End::Broken => self.pool.lose(self.shard, *instance),
         }
-        debug!(worker = self.worker, shard = self.shard, "disconnected from worker");
+        debug!(worker = name, shard = self.shard, "disconnected from worker");
         end
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use api::routes;
+    use std::time::Duration;
 
     use super::*;
-    use crate::observe::metrics::Metrics;
+    use crate::backend::pool::Admission;
+    use crate::backend::{Backend, Limits};
+
+    struct Listed(Vec<Backend>);
+
+    impl Backends for Listed {
+        fn backends(&self) -> impl Iterator<Item = &Backend> {
+            self.0.iter()
+        }
+    }
+
+    fn worker(endpoint: &str) -> Worker {
+        Worker { name: "blog-1".to_owned(), instance: 7, endpoint: endpoint.into() }
+    }
 
     /// If tables change quickly, a shard only sees the last one.
     #[tokio::test]
     async fn an_app_that_was_removed_and_added_back_gets_new_links() {
-        let worker = routes::Worker { name: "blog-1".to_owned(), instance: 7, ..routes::Worker::default() };
-        let app = routes::App { name: "blog".to_owned(), workers: vec![worker], ..routes::App::default() };
-        let metrics = Metrics::new();
-        let table = |apps: &[_], former: &Table| Table::new(apps, former, &metrics);
-        let first = table(std::slice::from_ref(&app), &Table::default());
-        let without = table(&[], &first);
-        let again = table(std::slice::from_ref(&app), &without);
+        let limits = Limits { queue: Duration::ZERO, request: None, idle: None, body: 0 };
+        let listed = |pool: &Arc<Pool<Arc<Link>>>| {
+            let workers = vec![worker("/nowhere")];
+            Listed(vec![Backend { name: "blog".into(), workers, pool: Arc::clone(pool), limits }])
+        };
+        let (first, again) = (Pool::new(Admission::Queue(1)), Pool::new(Admission::Queue(1)));
         let mut links = Links::new(0, TaskTracker::new());
-        links.adjust(&first);
+        links.adjust(&listed(&first));
         let before = links.open[&7].retired.clone();
-        links.adjust(&first);
+        links.adjust(&listed(&first));
         assert!(!before.is_cancelled());
-        links.adjust(&again);
+        links.adjust(&listed(&again));
         assert!(before.is_cancelled());
-        assert!(Arc::ptr_eq(&links.open[&7].pool, again.apps()[0].pool()));
+        assert!(Arc::ptr_eq(&links.open[&7].pool, &again));
+    }
+
+    #[tokio::test]
+    async fn a_worker_over_tcp_is_refused_and_not_tried_again() {
+        for endpoint in ["tcp://192.0.2.1:9000", "tls://worker.example:9000"] {
+            let (worker, pool) = (worker(endpoint), Pool::new(Admission::Queue(1)));
+            let error = Link::connect(&worker.name, &worker.endpoint).await.unwrap_err().to_string();
+            let expected =
+                format!("connect to worker blog-1 at {endpoint}: workers over TCP aren't supported yet");
+            assert_eq!(error, expected);
+            Target { shard: 0, worker, pool }.maintain(CancellationToken::new()).await;
+        }
     }
 }

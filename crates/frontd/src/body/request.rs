@@ -1,5 +1,6 @@
 //! A request body that fails if the client sends it too slowly.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,7 +9,6 @@ use bytes::Bytes;
 use config::frontd::Limits;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 /// Maximum time between two reads.
@@ -23,10 +23,17 @@ const LINGER_TIME: Duration = Duration::from_secs(30);
 /// How many bytes to read meanwhile.
 const LINGER_BYTES: usize = 32 << 20;
 
+/// A body as a connection receives it, whatever the protocol.
+pub(crate) trait Incoming: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static {}
+
+impl<B> Incoming for B where B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static {}
+
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
 /// A body that fails if the client sends nothing for too long, or is too slow overall.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
-    incoming: Incoming,
+pub(crate) struct RequestBody<B> {
+    incoming: B,
     pace: BodyPace,
     received: u64,
     /// Created with the first wait: most bodies arrive with their head.
@@ -57,11 +64,11 @@ pub(crate) enum RequestBodyError {
     #[error("the client sent it too slowly")]
     TooSlow,
     #[error(transparent)]
-    Broken(#[from] hyper::Error),
+    Broken(BoxError),
 }
 
-impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, limits: &Limits) -> Self {
+impl<B: Incoming> RequestBody<B> {
+    pub(crate) fn new(incoming: B, limits: &Limits) -> Self {
         let pace = BodyPace { rate: limits.body_rate, timeout: limits.body_timeout };
         Self { incoming, pace, received: 0, wait: None, failed: false }
     }
@@ -122,7 +129,7 @@ impl Wait {
     }
 }
 
-impl Body for RequestBody {
+impl<B: Incoming> Body for RequestBody<B> {
     type Data = Bytes;
     type Error = RequestBodyError;
 
@@ -138,7 +145,7 @@ impl Body for RequestBody {
             if let Some(Ok(frame)) = &frame {
                 *received += frame.data_ref().map_or(0, Bytes::len) as u64;
             }
-            return Poll::Ready(frame.map(|it| Ok(it?)));
+            return Poll::Ready(frame.map(|it| it.map_err(|error| RequestBodyError::Broken(error.into()))));
         }
         let wait = wait.get_or_insert_with(Wait::new);
         wait.poll(cx, |since, before| pace.deadline(since, before, *received)).map(|()| {

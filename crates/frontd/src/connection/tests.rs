@@ -4,6 +4,7 @@ mod first_table;
 mod malformed;
 mod pages;
 mod resets;
+mod uploads;
 
 use std::net::Ipv4Addr;
 
@@ -19,6 +20,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::http2::{Streams, idle};
+use super::testing::{server, shared};
 use super::*;
 
 const IDLE_TIME: Duration = Duration::from_secs(75);
@@ -26,12 +29,12 @@ const IDLE_TIME: Duration = Duration::from_secs(75);
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_idle_once_it_has_had_no_stream_for_long_enough() {
     let folder = tempfile::tempdir().unwrap();
-    let shared = Arc::new(crate::listen::shard::testing::shared(folder.path(), &[]));
+    let shared = shared(folder.path(), &[]);
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let refusal = Refusal::none(Arc::clone(&shared.metrics));
     let client =
         Arc::new(Client::new(peer, peer.ip(), Transport::Tls, shared.clients.of(peer.ip()), refusal));
-    let (streams, mut open) = Streams::new(&crate::listen::shard::testing::shard(&shared), &client);
+    let (streams, mut open) = Streams::new(&server(&shared), &client);
     let (end, ended) = oneshot::channel::<()>();
     streams.execute(async { drop(ended.await) });
     streams.execute(async {});
@@ -43,24 +46,21 @@ async fn a_connection_is_idle_once_it_has_had_no_stream_for_long_enough() {
     assert!(tokio::time::timeout(IDLE_TIME * 2, idle(&mut open, IDLE_TIME)).await.is_ok());
 }
 
-/// A shard, and a raw client connection to it.
-async fn connected(
-    shared: &Arc<crate::listen::shard::Shared>,
-    transport: Transport,
-) -> (Arc<Shard>, TcpStream) {
-    let shard = crate::listen::shard::testing::shard(shared);
+/// A server, and a raw client connection to it.
+async fn connected(shared: &Shared, transport: Transport) -> (Arc<Server>, TcpStream) {
+    let server = server(shared);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
     let share = shared.clients.of(peer.ip());
-    shard.tasks().spawn(serve(Arc::clone(&shard), stream, peer, transport, share));
-    (shard, client)
+    server.tasks().spawn(serve(Arc::clone(&server), stream, peer, transport, share));
+    (server, client)
 }
 
-/// An HTTP/2 connection to a shard with one app, `blog.example`.
+/// An HTTP/2 connection to a server with one app, `blog.example`.
 struct Fixture {
     _folder: TempDir,
-    shard: Arc<Shard>,
+    shared: Arc<Shared>,
     requests: SendRequest<Bytes>,
 }
 
@@ -71,29 +71,26 @@ impl Fixture {
 
     async fn with(
         app: routes::App,
-        set: impl FnOnce(&mut config::frontd::FrontdConfig),
+        set: impl FnOnce(&mut FrontdConfig),
         settings: h2::client::Builder,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let domains = vec!["blog.example".to_owned()];
         let app = routes::App { name: "blog".to_owned(), domains, path: "/".to_owned(), ..app };
-        let mut shared = crate::listen::shard::testing::shared(folder.path(), &[app]);
+        let mut shared = shared(folder.path(), &[app]);
         set(&mut shared.config);
-        shared.clients = crate::limits::clients::Clients::new(&shared.config.limits, 1000);
-        let shard = crate::listen::shard::testing::shard(&Arc::new(shared));
+        shared.clients = Clients::new(&shared.config.limits, 1000);
+        let (server, shared) = (server(&shared), Arc::new(shared));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (near, peer) = listener.accept().await.unwrap();
-        let serving = Arc::clone(&shard);
-        shard.tasks().spawn(async move {
-            let refusal = Refusal::none(serving.shared_metrics());
-            let client =
-                Client::new(peer, peer.ip(), Transport::Tls, serving.clients().of(peer.ip()), refusal);
-            let _ended = http2(&serving, client, near).await;
-        });
+        let serving = Arc::clone(&server);
+        let refusal = Refusal::none(Arc::clone(&shared.metrics));
+        let client = Client::new(peer, peer.ip(), Transport::Tls, shared.clients.of(peer.ip()), refusal);
+        server.tasks().spawn(async move { drop(http2::serve(&serving, client, near).await) });
         let (requests, connection) = settings.handshake(far).await.unwrap();
-        shard.tasks().spawn(async { drop(connection.await) });
-        Self { _folder: folder, shard, requests: requests.ready().await.unwrap() }
+        server.tasks().spawn(async { drop(connection.await) });
+        Self { _folder: folder, shared, requests: requests.ready().await.unwrap() }
     }
 
     /// Sends a request. Unless it is a GET, its body follows on the returned stream.
@@ -177,7 +174,7 @@ async fn read(response: ResponseFuture) -> Result<usize, h2::Error> {
 async fn a_stream_whose_window_stays_closed_is_reset_and_others_are_not() {
     let files = tempfile::tempdir().unwrap();
     let app = with_files(files.path(), &[1, 60, 300]);
-    let short = |config: &mut config::frontd::FrontdConfig| {
+    let short = |config: &mut FrontdConfig| {
         config.limits.send_timeout = Duration::from_millis(200);
     };
     for size in [0, 1, 20_000] {
@@ -196,7 +193,7 @@ async fn a_stream_whose_window_stays_closed_is_reset_and_others_are_not() {
             };
             assert_eq!(error.reason(), Some(Reason::CANCEL), "{file} with a window of {size}");
         }
-        assert_eq!(fixture.shard.metrics().stalled.get(), 2);
+        assert_eq!(fixture.shared.metrics.stalled.get(), 2);
         if size > 1 {
             let (response, _) = fixture.send(Method::GET, "/f/300.bin");
             assert_eq!(read(response).await.unwrap(), 300 * 1024);
@@ -220,7 +217,7 @@ async fn stalled_streams_share_files_and_hold_a_bounded_part_of_them() {
         stalled.push(body);
     }
     assert_eq!(open_files(files.path()) - before, 1);
-    let clients = fixture.shard.clients().of([127, 0, 0, 1].into());
+    let clients = fixture.shared.clients.of([127, 0, 0, 1].into());
     assert_eq!(clients.files.used(), 1);
     assert!((1..8 << 20).contains(&clients.memory.used()), "{}", clients.memory.used());
     drop(stalled);
@@ -239,7 +236,7 @@ fn open_files(folder: &std::path::Path) -> usize {
 async fn a_request_waits_while_too_much_response_data_waits_for_the_client() {
     let files = tempfile::tempdir().unwrap();
     let app = with_files(files.path(), &[250, 1]);
-    let little = |config: &mut config::frontd::FrontdConfig| config.limits.send_memory = 2;
+    let little = |config: &mut FrontdConfig| config.limits.send_memory = 2;
     let mut fixture = Fixture::with(app, little, window(1)).await;
     let mut held = Vec::new();
     // A connection that holds less than 1 MiB never waits, even though the memory limit is exceeded.
@@ -261,7 +258,7 @@ async fn a_client_that_holds_little_is_served_however_much_others_hold() {
     let mut fixture = Fixture::new(app).await;
     // Memory held by the client's own address, and by another one.
     for address in [[127, 0, 0, 1], [192, 0, 2, 1]] {
-        let others = fixture.shard.clients().of(address.into());
+        let others = fixture.shared.clients.of(address.into());
         let _held = others.memory.hold(1 << 40);
         for kib in [1, 300] {
             let (response, _) = fixture.send(Method::GET, &format!("/f/{kib}.bin"));
@@ -273,8 +270,7 @@ async fn a_client_that_holds_little_is_served_however_much_others_hold() {
 #[tokio::test]
 async fn an_upload_that_takes_too_long_gets_a_408() {
     let app = routes::App { queue_size: 10, body_limit: 1 << 30, ..routes::App::default() };
-    let short =
-        |config: &mut config::frontd::FrontdConfig| config.limits.body_timeout = Duration::from_millis(200);
+    let short = |config: &mut FrontdConfig| config.limits.body_timeout = Duration::from_millis(200);
     let mut fixture = Fixture::with(app, short, h2::client::Builder::new()).await;
     let (response, mut stream) = fixture.send(Method::POST, "/");
     assert!(upload(&mut stream, 2000).await);

@@ -13,21 +13,21 @@ use axum::routing::get;
 use daemon::accept::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::listen::shard::Shared;
+use crate::listen::Front;
 use crate::listen::sockets::Admin;
 use crate::observe::metrics::Metrics;
 
 /// Serves probes and metrics. A socket bound here is served until the process exits, an inherited one until
 /// the drain begins, when the next frontd takes over. If `imperium up` itself is stopping, there is no next
 /// one, and nobody answers while the last frontd drains: frontd can't tell the two cases apart.
-pub(crate) async fn serve(admin: Admin, shared: Arc<Shared>) -> io::Result<()> {
-    let drain = shared.drain.clone();
-    let counting = Arc::clone(&shared.metrics);
+pub(crate) async fn serve(admin: Admin, front: Arc<Front>) -> io::Result<()> {
+    let drain = front.shared.drain.clone();
+    let counting = Arc::clone(&front.shared.metrics);
     let router = Router::new()
         .route("/-/live", get(live))
         .route("/-/ready", get(ready))
         .route("/-/metrics", get(metrics))
-        .with_state(shared);
+        .with_state(front);
     match admin {
         Admin::Bound(socket) => axum::serve(Probes::new(socket, &counting)?, router).await,
         Admin::Inherited(socket) => {
@@ -60,8 +60,8 @@ impl axum::serve::Listener for Probes {
 }
 
 /// Live means that this thread responds and no shard hangs.
-async fn live(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
-    match shared.pulse.hung() {
+async fn live(State(front): State<Arc<Front>>) -> (StatusCode, String) {
+    match front.pulse.hung() {
         None => (StatusCode::OK, "live\n".to_owned()),
         Some((shard, since)) => {
             let message = format!("shard {shard} hangs for {} s\n", since.as_secs());
@@ -71,20 +71,20 @@ async fn live(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
 }
 
 /// Ready means listening, with a routing table, and not draining.
-async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    if shared.drain.is_cancelled() {
+async fn ready(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
+    if front.shared.drain.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else if shared.tables.borrow().is_known() {
+    } else if front.shared.tables.borrow().is_known() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "waiting for the routing table of emperord\n")
     }
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let table = Arc::clone(&shared.tables.borrow());
+async fn metrics(State(front): State<Arc<Front>>) -> impl IntoResponse {
+    let table = Arc::clone(&front.shared.tables.borrow());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], shared.metrics.render(table.pools()))
+    ([(CONTENT_TYPE, kind)], front.shared.metrics.render(table.pools()))
 }
 
 #[cfg(test)]
@@ -110,13 +110,13 @@ mod tests {
     #[tokio::test]
     async fn a_frontd_with_a_shard_that_hangs_is_not_live() {
         let folder = tempfile::tempdir().unwrap();
-        let mut shared = crate::listen::shard::testing::shared(folder.path(), &[]);
-        shared.pulse = Pulse::silent_for(1, Duration::from_secs(60));
-        let shared = Arc::new(shared);
+        let mut front = Front::of(crate::connection::testing::shared(folder.path(), &[]));
+        front.pulse = Pulse::silent_for(1, Duration::from_secs(60));
+        let front = Arc::new(front);
         let socket = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        let _serving = TaskTracker::new().spawn(serve(Admin::Bound(socket), Arc::clone(&shared)));
+        let _serving = TaskTracker::new().spawn(serve(Admin::Bound(socket), Arc::clone(&front)));
 
         let answer = get(address, "/-/live").await;
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
@@ -124,12 +124,12 @@ mod tests {
         assert!(get(address, "/-/metrics").await.starts_with("HTTP/1.1 200 "));
 
         let goes_on = async {
-            while shared.pulse.hung().is_some() {
+            while front.pulse.hung().is_some() {
                 tokio::task::yield_now().await;
             }
         };
         tokio::select! {
-            () = shared.pulse.beat(0) => {}
+            () = front.pulse.beat(0) => {}
             () = goes_on => {}
         }
         let answer = get(address, "/-/live").await;

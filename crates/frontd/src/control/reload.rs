@@ -7,10 +7,10 @@ use config::frontd::{FrontdConfig, Reloaded};
 use tracing::{error, info, warn};
 
 use crate::limits::descriptors::Descriptors;
-use crate::listen::shard::Shared;
+use crate::listen::Front;
 
 /// Applies what can change at run time, and logs which keys need a restart. An invalid file changes nothing.
-pub(crate) fn reload(shared: &Shared, read: Result<FrontdConfig, Diagnostics>) {
+pub(crate) fn reload(front: &Front, read: Result<FrontdConfig, Diagnostics>) {
     let new = match read {
         Ok(new) => new,
         Err(diagnostics) => {
@@ -21,17 +21,17 @@ pub(crate) fn reload(shared: &Shared, read: Result<FrontdConfig, Diagnostics>) {
             return;
         }
     };
-    let Reloaded { config, changed, restart } = shared.live.borrow().reloaded(&new);
-    if let Err(error) = shared.certificates.reload(&config.tls) {
+    let Reloaded { config, changed, restart } = front.shared.live.borrow().reloaded(&new);
+    if let Err(error) = front.shared.certificates.reload(&config.tls) {
         let error = &error as &dyn std::error::Error;
         warn!(error, "can't read the certificates: the previous certificates and configuration stay in use");
         return;
     }
     if changed.contains(&"limits.connections") {
-        let connections = Descriptors::new(config.limits.connections, shared.config.shards).connections;
-        shared.connections.store(connections, Ordering::Relaxed);
+        let connections = Descriptors::new(config.limits.connections, front.shared.config.shards).connections;
+        front.connections.store(connections, Ordering::Relaxed);
     }
-    shared.live.send_replace(config.into());
+    front.shared.live.send_replace(config.into());
     info!(changed = changed.join(", "), "reloaded frontd.toml and certificates");
     if !restart.is_empty() {
         warn!(keys = restart.join(", "), "these keys of frontd.toml take effect after a restart of frontd");

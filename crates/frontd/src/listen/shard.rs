@@ -2,126 +2,31 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::{io, iter};
 
-use config::frontd::{AccessLog, FrontdConfig};
-use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::net::TcpStream;
 use tokio::runtime;
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::Front;
+use super::handoff::{Accepted, ConnectionGuard, Handoff, Rejected};
+use super::sockets::{BACKLOG, Bound, Listener};
 use crate::backend::Links;
-use crate::body::spool::SpoolFolder;
-use crate::connection;
-use crate::connection::tls::Certificates;
-use crate::limits::clients::{Clients, Share};
-use crate::listen::pulse::Pulse;
-use crate::listen::sockets::{BACKLOG, Bound, Listener};
-use crate::mode::Mode;
-use crate::observe::log_limit::LogLimit;
-use crate::observe::metrics::Metrics;
-use crate::site::first_table::FirstTable;
-use crate::site::table::{App, Table};
+use crate::connection::{self, Server};
+use crate::limits::clients::Share;
 use crate::visit::client::Transport;
 use crate::yield_before_park;
 
-/// State that all shards share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) mode: Mode,
-    /// The configuration at the start.
-    pub(crate) config: FrontdConfig,
-    /// The current configuration.
-    pub(crate) live: watch::Sender<Arc<FrontdConfig>>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) certificates: Arc<Certificates>,
-    pub(crate) tables: watch::Receiver<Arc<Table>>,
-    pub(crate) first_table: FirstTable,
-    /// Cancelled when the drain begins.
-    pub(crate) drain: CancellationToken,
-    pub(crate) spool: SpoolFolder,
-    pub(crate) clients: Clients,
-    /// How many client connections may be open.
-    pub(crate) connections: AtomicUsize,
-    pub(crate) pulse: Pulse,
-}
-
 /// One shard, as its tasks see it.
 #[derive(Debug)]
-pub(crate) struct Shard {
+struct Shard {
     number: usize,
-    shared: Arc<Shared>,
-    /// A copy per shard, so that reading it causes no contention between shards.
-    config: RwLock<Arc<FrontdConfig>>,
-    /// Connections and their running requests: the drain waits for them.
-    tasks: TaskTracker,
-}
-
-/// A client connection on its way to the shard that will serve it.
-#[derive(Debug)]
-struct Accepted {
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    transport: Transport,
-    guard: ConnectionGuard,
-}
-
-/// The sending side of a shard's queue of connections that other shards accepted.
-#[derive(Debug, Clone)]
-struct Handoff {
-    open: Arc<AtomicUsize>,
-    accepted: mpsc::UnboundedSender<Accepted>,
-}
-
-/// Counts a connection until it is dropped.
-#[derive(Debug)]
-struct ConnectionGuard {
-    open: Arc<AtomicUsize>,
-    shared: Arc<Shared>,
-    /// The usage of the client's address.
-    share: Arc<Share>,
-}
-
-/// Why a connection is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refused {
-    /// `limits.connections` is reached.
-    Full,
-    /// Few connections are left, and the client's address has more than half of all.
-    Crowded,
-}
-
-impl Refused {
-    /// Decides from the number of open connections, those of the same address, and the limit. Until few are
-    /// left, one address may have all of them, since it may be a proxy.
-    fn of(open: usize, of_address: usize, limit: usize) -> Option<Self> {
-        if open >= limit {
-            Some(Self::Full)
-        } else if open >= limit - limit / 4 && of_address > limit / 2 {
-            Some(Self::Crowded)
-        } else {
-            None
-        }
-    }
-
-    fn log(self, peer: SocketAddr) {
-        static LOGGED: LogLimit = LogLimit::every(30);
-        if let Some(withheld) = LOGGED.pass() {
-            match self {
-                Self::Full => warn!(%peer, withheld, "connection closed: limits.connections is reached"),
-                Self::Crowded => warn!(
-                    %peer,
-                    withheld,
-                    "connection closed: its address has more than half of limits.connections, and few are left"
-                ),
-            }
-        }
-    }
+    front: Arc<Front>,
+    server: Arc<Server>,
 }
 
 /// Starts one thread per shard. Each has its own duplicates of the sockets, closes them when the drain
@@ -130,8 +35,8 @@ impl Refused {
 /// # Errors
 ///
 /// Returns an error if a thread, a runtime or a file descriptor can't be created.
-pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thread::JoinHandle<()>>> {
-    let shards = shared.config.shards.get();
+pub(crate) fn start(front: &Arc<Front>, bound: &[Bound]) -> io::Result<Vec<thread::JoinHandle<()>>> {
+    let shards = front.shared.config.shards.get();
     let (handoffs, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| Handoff::new()).unzip();
     let handoffs = Arc::new(handoffs);
     let start = |(number, receiver)| {
@@ -139,7 +44,7 @@ pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thr
         // Blocking file operations run on the threads of `disk`.
         builder.max_blocking_threads(1);
         let runtime = builder.enable_all().on_thread_park(yield_before_park::before_park).build()?;
-        let shard = Arc::new(Shard::new(number, Arc::clone(shared)));
+        let shard = Arc::new(Shard::new(number, Arc::clone(front)));
         let bound = bound.iter().map(Bound::share).collect::<io::Result<_>>()?;
         let handoffs = Arc::clone(&handoffs);
         let thread = thread::Builder::new().name(format!("shard-{number}"));
@@ -149,9 +54,9 @@ pub(crate) fn start(shared: &Arc<Shared>, bound: &[Bound]) -> io::Result<Vec<thr
 }
 
 impl Shard {
-    fn new(number: usize, shared: Arc<Shared>) -> Self {
-        let config = RwLock::new(Arc::new(shared.config.clone()));
-        Self { number, shared, config, tasks: TaskTracker::new() }
+    fn new(number: usize, front: Arc<Front>) -> Self {
+        let server = Arc::new(Server::new(number, &front.shared));
+        Self { number, front, server }
     }
 
     async fn run(
@@ -162,11 +67,13 @@ impl Shard {
     ) {
         let background = TaskTracker::new();
         let beating = Arc::clone(&self);
-        background.spawn(async move { beating.shared.pulse.beat(beating.number).await });
-        background.spawn(Arc::clone(&self).follow_config());
-        background.spawn(Links::new(self.number, background.clone()).follow(self.shared.tables.clone()));
+        background.spawn(async move { beating.front.pulse.beat(beating.number).await });
+        let (server, live) = (Arc::clone(&self.server), self.front.shared.live.subscribe());
+        background.spawn(async move { server.settings().follow(live).await });
+        background
+            .spawn(Links::new(self.number, background.clone()).follow(self.front.shared.tables.clone()));
         for bound in bound {
-            match bound.listener(&self.shared.metrics) {
+            match bound.listener(&self.front.shared.metrics) {
                 Ok(listener) => {
                     let accept = Arc::clone(&self).accept(listener, Arc::clone(&handoffs));
                     drop(background.spawn(accept));
@@ -182,22 +89,22 @@ impl Shard {
         while let Some(accepted) = receiver.recv().await {
             self.receive(accepted);
         }
-        self.shared.drain.cancelled().await;
-        self.tasks.close();
-        let limit = self.config().drain;
-        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+        self.front.shared.drain.cancelled().await;
+        self.server.tasks().close();
+        let limit = self.server.settings().read().drain;
+        if tokio::time::timeout(limit, self.server.tasks().wait()).await.is_err() {
             warn!(
                 shard = self.number,
-                connections = self.tasks.len(),
+                connections = self.server.tasks().len(),
                 "drain took too long: cutting what is left"
             );
         }
-        self.shared.pulse.end(self.number);
+        self.front.pulse.end(self.number);
     }
 
     async fn accept(self: Arc<Self>, mut listener: Listener, handoffs: Arc<Vec<Handoff>>) {
         let transport = listener.transport();
-        let drain = self.shared.drain.clone();
+        let drain = self.front.shared.drain.clone();
         while let Some((stream, peer)) = drain.run_until_cancelled(listener.accept()).await {
             self.dispatch(stream, peer, transport, &handoffs);
         }
@@ -216,10 +123,10 @@ impl Shard {
         transport: Transport,
         handoffs: &[Handoff],
     ) {
-        let (target, guard) = match self.choose(handoffs, self.shared.clients.of(peer.ip())) {
+        let (target, guard) = match self.choose(handoffs, self.front.shared.clients.of(peer.ip())) {
             Ok(chosen) => chosen,
             Err(refused) => {
-                self.shared.metrics.connections_refused.inc();
+                self.front.shared.metrics.connections_refused.inc();
                 return refused.log(peer);
             }
         };
@@ -230,20 +137,6 @@ impl Shard {
             let _shard_has_ended =
                 handoffs[target].accepted.send(Accepted { stream, peer, transport, guard });
         }
-    }
-
-    /// Selects the shard with the fewest connections, preferring this one.
-    fn choose(&self, handoffs: &[Handoff], share: Arc<Share>) -> Result<(usize, ConnectionGuard), Refused> {
-        let open = |it: usize| handoffs[it].open.load(Ordering::Relaxed);
-        let all: usize = (0..handoffs.len()).map(open).sum();
-        let limit = self.shared.connections.load(Ordering::Relaxed);
-        let refused = Refused::of(all, share.connections.load(Ordering::Relaxed), limit);
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
-        let fewest = (0..handoffs.len()).min_by_key(|it| (open(*it), *it != self.number));
-        let fewest = fewest.unwrap_or(self.number);
-        Ok((fewest, handoffs[fewest].register(&self.shared, share)))
     }
 
     fn receive(self: &Arc<Self>, Accepted { stream, peer, transport, guard }: Accepted) {
@@ -260,114 +153,27 @@ impl Shard {
         transport: Transport,
         guard: ConnectionGuard,
     ) {
-        let shard = Arc::clone(self);
-        self.tasks.spawn(async move {
-            connection::serve(shard, stream, peer, transport, Arc::clone(&guard.share)).await;
+        let server = Arc::clone(&self.server);
+        self.server.tasks().spawn(async move {
+            connection::serve(server, stream, peer, transport, Arc::clone(&guard.share)).await;
             drop(guard);
         });
     }
 
-    pub(crate) fn number(&self) -> usize {
-        self.number
-    }
-
-    /// The current configuration. Don't hold the guard for long.
-    pub(crate) fn config(&self) -> RwLockReadGuard<'_, Arc<FrontdConfig>> {
-        self.config.read()
-    }
-
-    /// Applies each change of the configuration.
-    async fn follow_config(self: Arc<Self>) {
-        let mut live = self.shared.live.subscribe();
-        while live.changed().await.is_ok() {
-            let config = Arc::clone(&live.borrow_and_update());
-            *self.config.write() = config;
+    /// Selects the shard with the fewest connections, preferring this one.
+    fn choose(&self, handoffs: &[Handoff], share: Arc<Share>) -> Result<(usize, ConnectionGuard), Rejected> {
+        let open = |it: usize| handoffs[it].open();
+        let all: usize = (0..handoffs.len()).map(open).sum();
+        let limit = self.front.connections.load(Ordering::Relaxed);
+        let refused = Rejected::of(all, share.connections.load(Ordering::Relaxed), limit);
+        if let Some(refused) = refused {
+            return Err(refused);
         }
-    }
-
-    /// How much detail the built-in error pages show.
-    pub(crate) fn mode(&self) -> Mode {
-        self.shared.mode
-    }
-
-    pub(crate) fn certificates(&self) -> &Certificates {
-        &self.shared.certificates
-    }
-
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.shared.metrics
-    }
-
-    pub(crate) fn shared_metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.shared.metrics)
-    }
-
-    pub(crate) fn spool(&self) -> &SpoolFolder {
-        &self.shared.spool
-    }
-
-    #[cfg(test)]
-    pub(crate) fn clients(&self) -> &Clients {
-        &self.shared.clients
-    }
-
-    pub(crate) fn tasks(&self) -> &TaskTracker {
-        &self.tasks
-    }
-
-    pub(crate) fn drain(&self) -> &CancellationToken {
-        &self.shared.drain
-    }
-
-    pub(crate) fn access_log(&self) -> bool {
-        self.config().access_log == AccessLog::Stderr
-    }
-
-    /// The current routing table.
-    pub(crate) fn table(&self) -> Arc<Table> {
-        Arc::clone(&self.shared.tables.borrow())
-    }
-
-    /// Whether a routing table is available.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.shared.tables.borrow().is_known()
-    }
-
-    /// Waits for the first routing table, for a bounded time. Returns whether there is one.
-    pub(crate) async fn wait_for_table(&self) -> bool {
-        self.shared.first_table.wait(self.shared.tables.clone(), &self.shared.drain).await
-    }
-
-    /// The app for a host and a path.
-    pub(crate) fn route(&self, host: &str, path: &str) -> Option<Arc<App>> {
-        self.shared.tables.borrow().route(host, path).cloned()
+        let fewest = (0..handoffs.len()).min_by_key(|it| (open(*it), *it != self.number));
+        let fewest = fewest.unwrap_or(self.number);
+        Ok((fewest, handoffs[fewest].register(&self.front.shared.metrics, share)))
     }
 }
-
-impl Handoff {
-    fn new() -> (Self, mpsc::UnboundedReceiver<Accepted>) {
-        let (accepted, receiver) = mpsc::unbounded_channel();
-        (Self { open: Arc::default(), accepted }, receiver)
-    }
-
-    fn register(&self, shared: &Arc<Shared>, share: Arc<Share>) -> ConnectionGuard {
-        share.connections.fetch_add(1, Ordering::Relaxed);
-        self.open.fetch_add(1, Ordering::Relaxed);
-        shared.metrics.connections.inc();
-        ConnectionGuard { open: Arc::clone(&self.open), shared: Arc::clone(shared), share }
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        self.share.connections.fetch_sub(1, Ordering::Relaxed);
-        self.shared.metrics.connections.dec();
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod testing;
 
 #[cfg(test)]
 mod tests {
@@ -377,15 +183,16 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::connection::testing;
 
     #[tokio::test]
     async fn a_connection_passed_on_by_another_shard_during_a_drain_is_served() {
         let folder = tempfile::tempdir().unwrap();
-        let shared = Arc::new(testing::shared(folder.path(), &[]));
+        let front = Arc::new(Front::of(testing::shared(folder.path(), &[])));
         let (handoff, receiver) = Handoff::new();
         let handoffs = Arc::new(vec![handoff]);
-        let shard = testing::shard(&shared);
-        shared.drain.cancel();
+        let shard = Arc::new(Shard::new(0, Arc::clone(&front)));
+        front.shared.drain.cancel();
         let run = TaskTracker::new().spawn(shard.run(Vec::new(), Arc::clone(&handoffs), receiver));
         tokio::task::yield_now().await;
 
@@ -393,7 +200,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let guard = handoffs[0].register(&shared, shared.clients.of(peer.ip()));
+        let guard = handoffs[0].register(&front.shared.metrics, front.shared.clients.of(peer.ip()));
         handoffs[0].accepted.send(Accepted { stream, peer, transport: Transport::Plain, guard }).unwrap();
         drop(handoffs);
         client.write_all(b"GET / HTTP/1.1\r\nHost: blog.example\r\n\r\n").await.unwrap();
@@ -403,41 +210,26 @@ mod tests {
         run.await.unwrap();
     }
 
-    #[test]
-    fn once_few_connections_are_left_one_address_gets_at_most_half() {
-        for (open, of_address, refused) in [
-            (0, 0, None),
-            (74, 74, None),
-            (75, 50, None),
-            (75, 51, Some(Refused::Crowded)),
-            (99, 0, None),
-            (100, 0, Some(Refused::Full)),
-        ] {
-            assert_eq!(Refused::of(open, of_address, 100), refused, "{of_address} of {open}");
-        }
-        assert_eq!(Refused::of(0, 0, 1), None);
-    }
-
     /// Two shards that listen on a socket bound by frontd, as without systemd.
-    fn listening(folder: &std::path::Path) -> (Arc<Shared>, SocketAddr, Vec<Bound>) {
+    fn listening(folder: &std::path::Path) -> (Arc<Front>, SocketAddr, Vec<Bound>) {
         let mut shared = testing::shared(folder, &[]);
         shared.config.shards = std::num::NonZeroUsize::new(2).unwrap();
         shared.config.http = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         shared.config.https = Vec::new();
         let bound = crate::listen::sockets::bind_clients(&shared.config).unwrap();
-        (Arc::new(shared), bound[0].address().unwrap(), bound)
+        (Arc::new(Front::of(shared)), bound[0].address().unwrap(), bound)
     }
 
     #[tokio::test]
     async fn connections_in_the_accept_queue_are_served_during_a_drain() {
         let folder = tempfile::tempdir().unwrap();
-        let (shared, address, bound) = listening(folder.path());
+        let (front, address, bound) = listening(folder.path());
         let mut clients = Vec::new();
         for _ in 0..20 {
             clients.push(TcpStream::connect(address).await.unwrap());
         }
-        shared.drain.cancel();
-        let shards = start(&shared, &bound).unwrap();
+        front.shared.drain.cancel();
+        let shards = start(&front, &bound).unwrap();
         drop(bound);
         for mut client in clients {
             client.write_all(b"GET / HTTP/1.1\r\nHost: blog.example\r\n\r\n").await.unwrap();
@@ -451,15 +243,15 @@ mod tests {
     #[tokio::test]
     async fn new_clients_are_refused_while_a_drain_waits_for_old_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let (shared, address, bound) = listening(folder.path());
-        let shards = start(&shared, &bound).unwrap();
+        let (front, address, bound) = listening(folder.path());
+        let shards = start(&front, &bound).unwrap();
         drop(bound);
         let mut old = TcpStream::connect(address).await.unwrap();
         old.write_all(b"GET / HTTP/1.1\r\nHost: blog.example\r\n").await.unwrap();
-        while shared.metrics.connections.get() == 0 {
+        while front.shared.metrics.connections.get() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        shared.drain.cancel();
+        front.shared.drain.cancel();
         let refused = async {
             while let Ok(accepted) = TcpStream::connect(address).await {
                 drop(accepted);

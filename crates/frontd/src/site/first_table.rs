@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::site::table::Table;
+use super::table::Table;
 
 /// How many requests may wait: as many as the default queue of an app.
 const MAX_WAITING: usize = 1000;

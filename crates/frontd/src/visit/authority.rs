@@ -13,7 +13,7 @@ use http::{HeaderValue, Version};
 const KEPT_MAX: usize = 255 + 6;
 
 /// The host and port of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Authority {
     /// As received.
     pub(crate) text: Bytes,

@@ -7,32 +7,28 @@ use std::path::Path;
 
 use api::runner::{File, file};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use tracing::warn;
 
+use super::App;
 use crate::action::files::{OpenError, PartError, StaticFolder};
-use crate::action::reply::{self, Reply, RequestInfo};
+use crate::action::reply::{self, Reply};
 use crate::body::Body;
-use crate::site::table::App;
-use crate::visit::client::Client;
-use crate::visit::request_id::RequestId;
+use crate::visit::Visit;
 
 /// Characters to encode in a path because they have a meaning in a URL. Non-ASCII bytes are always encoded.
 const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b'%');
 
-/// Responds to the request of `head` with `file`, using the head of the app's `response`.
+/// Responds to a request with `file`, using the head of the app's `response`.
 ///
 /// # Errors
 ///
 /// Returns the reply to send if the file may not be sent or has changed meanwhile.
 pub(crate) async fn send(
     app: &App,
-    client: &Client,
-    head: &Parts,
-    id: RequestId,
+    visit: &Visit<'_>,
     response: Response<Body>,
     file: &File,
 ) -> Result<Response<Body>, Reply> {
@@ -46,7 +42,7 @@ pub(crate) async fn send(
     };
     match &file.part {
         Some(part) => {
-            let body = folder.part(&rest, part, &client.share().files).await.map_err(|error| {
+            let body = folder.part(&rest, part, &visit.client.share().files).await.map_err(|error| {
                 warn!(app = app.name(), file = %shown(file), %error, "cannot send the file that the app named");
                 match error {
                     PartError::Open(OpenError::TooMany) => Reply::Overloaded,
@@ -57,18 +53,18 @@ pub(crate) async fn send(
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(part.length));
             Ok(response)
         }
-        None => Ok(whole(folder, &rest, client, &RequestInfo::new(id, head), response).await),
+        None => Ok(whole(folder, &rest, visit, response).await),
     }
 }
 
 /// The folder that contains a file, and the path below its prefix, percent-encoded as in a URL.
 fn find<'a>(app: &'a App, file: &File) -> Option<(&'a StaticFolder, String)> {
-    let mut folders = app.sendfile_folders();
+    let mut folders = app.files().map(AsRef::as_ref);
     match file.name.as_ref()? {
         file::Name::Location(location) => {
             let location = str::from_utf8(location).ok()?;
             let path = location.split(['?', '#']).next()?;
-            folders.find_map(|it| Some((it, path.strip_prefix(it.prefix())?.to_owned())))
+            folders.find_map(|it: &StaticFolder| Some((it, path.strip_prefix(it.prefix())?.to_owned())))
         }
         file::Name::Path(path) => {
             let path = Path::new(OsStr::from_bytes(path));
@@ -84,11 +80,10 @@ fn find<'a>(app: &'a App, file: &File) -> Option<(&'a StaticFolder, String)> {
 async fn whole(
     folder: &StaticFolder,
     rest: &str,
-    client: &Client,
-    info: &RequestInfo<'_>,
+    visit: &Visit<'_>,
     response: Response<Body>,
 ) -> Response<Body> {
-    let head = info.head;
+    let Visit { client, head, .. } = visit;
     let is_read = head.method == Method::GET || head.method == Method::HEAD;
     let method = if is_read { &head.method } else { &Method::GET };
     let is_usual = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
@@ -102,7 +97,7 @@ async fn whole(
     match sent.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => merged(response, sent),
         // The error page needs nothing from the app's response.
-        _ => reply::complete(sent, info),
+        _ => reply::complete(sent, &visit.info()),
     }
 }
 

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use http::{Response, StatusCode};
 
-use super::page::{Details, Page, RequestInfo};
+use super::page::{Details, Page};
 use crate::body::Body;
+use crate::visit::RequestInfo;
 
 /// Maximum number of bytes shown of a traceback.
 const TRACEBACK_LIMIT: usize = 64 << 10;

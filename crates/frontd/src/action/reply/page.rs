@@ -11,6 +11,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::accept::Format;
 use crate::body::Body;
+use crate::visit::RequestInfo;
 use crate::visit::request_id::RequestId;
 
 /// Pages only use inline styles, and may not be framed.
@@ -18,13 +19,6 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'n
 
 /// Maximum number of sites that a page lists.
 const SITES_MAX: usize = 100;
-
-/// The request that the page is for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestInfo<'a> {
-    pub(crate) id: RequestId,
-    pub(crate) head: &'a Parts,
-}
 
 /// The content of a page.
 #[derive(Debug, Default)]
@@ -41,16 +35,16 @@ pub(crate) enum Details {
     #[default]
     Nothing,
     /// The configured sites, for developers.
-    Sites(Vec<Site>),
+    Sites(Vec<SiteLink>),
     /// The URL that the client should have used.
     Url(String),
     /// Why the app failed, for developers.
     Failure { what: Cow<'static, str>, traceback: String },
 }
 
-/// A site.
+/// A site, and where to find it.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub(crate) struct SiteLink {
     /// The host or host pattern, and the path.
     pub(crate) name: String,
     /// `None` for a pattern.
@@ -68,20 +62,14 @@ macro_rules! page {
     };
 }
 
-impl<'a> RequestInfo<'a> {
-    pub(crate) fn new(id: RequestId, head: &'a Parts) -> Self {
-        Self { id, head }
-    }
-
-    /// The format that the client accepts. A client whose head couldn't be read gets HTML.
-    fn format(&self) -> Format {
-        if self.head.uri == "*" { Format::Html } else { Format::of(&self.head.headers) }
-    }
+/// The format that the client accepts. A client whose head couldn't be read gets HTML.
+fn format(head: &Parts) -> Format {
+    if head.uri == "*" { Format::Html } else { Format::of(&head.headers) }
 }
 
 impl Page<'_> {
     pub(super) fn write(&self, info: &RequestInfo<'_>) -> Response<Body> {
-        let format = info.format();
+        let format = format(info.head);
         let (kind, body) = match format {
             Format::Html => ("text/html; charset=utf-8", self.html(info.id)),
             Format::Json => ("application/problem+json", self.json(info.id)),
@@ -118,7 +106,7 @@ impl Page<'_> {
             Details::Sites(sites) if sites.is_empty() => more.push_str("<p>No app is configured yet.</p>\n"),
             Details::Sites(sites) => {
                 more.push_str("<h2>Sites on this server</h2>\n<ul>\n");
-                for Site { name, url } in sites.iter().take(SITES_MAX) {
+                for SiteLink { name, url } in sites.iter().take(SITES_MAX) {
                     let name = escape(name);
                     let _ = match url {
                         Some(url) => writeln!(more, "<li><a href=\"{}\">{name}</a></li>", escape(url)),
@@ -152,7 +140,7 @@ impl Page<'_> {
             Details::Sites(sites) if sites.is_empty() => page.push_str("No app is configured yet.\n"),
             Details::Sites(sites) => {
                 page.push_str("\nSites on this server:\n");
-                for Site { name, url } in sites.iter().take(SITES_MAX) {
+                for SiteLink { name, url } in sites.iter().take(SITES_MAX) {
                     let _ = writeln!(page, "  {}", url.as_ref().unwrap_or(name));
                 }
             }

@@ -106,9 +106,10 @@ async fn external_input_is_escaped() {
 
 #[tokio::test]
 async fn a_list_of_sites_is_bounded() {
-    let site = |it: usize| Site { name: format!("{it}.example"), url: Some(format!("http://{it}.example/")) };
+    let site =
+        |it: usize| SiteLink { name: format!("{it}.example"), url: Some(format!("http://{it}.example/")) };
     let sites =
-        || Details::Sites((0..250).map(site).chain([Site { name: "*".to_owned(), url: None }]).collect());
+        || Details::Sites((0..250).map(site).chain([SiteLink { name: "*".to_owned(), url: None }]).collect());
     let (_, page) = answer("text/html", |it| Reply::NoApp.response_with(it, sites())).await;
     assert_eq!(page.matches("<li>").count(), 100);
     assert!(page.contains("<li><a href=\"http://7.example/\">7.example</a></li>"), "{page}");

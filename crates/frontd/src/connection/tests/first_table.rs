@@ -1,19 +1,14 @@
 //! Requests that arrive before the first routing table.
 
-use tokio::sync::watch;
-
 use super::*;
-use crate::observe::metrics::Metrics;
-use crate::site::table::Table;
 
 #[tokio::test]
 async fn a_request_that_arrives_before_the_first_routing_table_waits_for_it() {
     let (folder, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut shared = crate::listen::shard::testing::shared(folder.path(), &[]);
+    let mut shared = shared(folder.path(), &[]);
     let (tables, receiver) = watch::channel(Arc::new(Table::default()));
     shared.tables = receiver;
-    let shared = Arc::new(shared);
-    let (_shard, mut client) = connected(&shared, Transport::Plain).await;
+    let (_server, mut client) = connected(&shared, Transport::Plain).await;
     let request = b"GET /f/1.bin HTTP/1.1\r\nHost: blog.example\r\nConnection: close\r\n\r\n";
     client.write_all(request).await.unwrap();
     let mut answer = Vec::new();

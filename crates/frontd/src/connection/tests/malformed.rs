@@ -26,7 +26,7 @@ fn get(fields: &[(&str, &str)]) -> Vec<u8> {
 
 /// The first byte of the response's header block.
 async fn status(fields: &[(&str, &str)]) -> u8 {
-    let (_folder, _shard, mut stream) = serving(starting()).await;
+    let (_folder, _server, mut stream) = serving(starting()).await;
     stream.write_all(&[OPENING, &get(fields)].concat()).await.unwrap();
     loop {
         let mut head = [0; 9];
@@ -66,10 +66,10 @@ async fn a_host_that_differs_from_the_authority_is_a_bad_request() {
     let host = ("host", "other.example");
     assert_eq!(status(&[authority, host, host]).await, BAD_REQUEST);
 
-    let (_folder, shard, mut stream) = serving(starting()).await;
+    let (_folder, server, mut stream) = serving(starting()).await;
     let request = get(&[authority, ("host", "blog.example")]);
     stream.write_all(&[OPENING, &request].concat()).await.unwrap();
-    while !shard.metrics().render([]).contains("imperium_refused_total{reason=\"host_mismatch\"} 1") {
+    while !server.metrics().render([]).contains("imperium_refused_total{reason=\"host_mismatch\"} 1") {
         tokio::task::yield_now().await;
     }
 }
@@ -86,7 +86,7 @@ enum Outcome {
 /// Sends a GET of this path. Returns the outcome and the metrics.
 async fn of_path(path: &[u8]) -> (Outcome, String) {
     let files = tempfile::tempdir().unwrap();
-    let (_folder, shard, mut stream) = serving(with_files(files.path(), &[1])).await;
+    let (_folder, server, mut stream) = serving(with_files(files.path(), &[1])).await;
     let length = u8::try_from(path.len()).unwrap();
     let block = [b"\x82\x87\x01\x0cblog.example\x04", [length].as_slice(), path].concat();
     let length = u8::try_from(block.len()).unwrap();
@@ -107,9 +107,9 @@ async fn of_path(path: &[u8]) -> (Outcome, String) {
         }
     };
     drop(stream);
-    shard.tasks().close();
-    shard.tasks().wait().await;
-    (outcome, shard.metrics().render([]))
+    server.tasks().close();
+    server.tasks().wait().await;
+    (outcome, server.metrics().render([]))
 }
 
 /// h2 parses the path with the `http` crate, which accepts fewer characters than frontd accepts over HTTP/1.1

@@ -1,8 +1,6 @@
 //! Built-in pages, as clients see them.
 
 use super::*;
-use crate::listen::shard::testing;
-use crate::mode::Mode;
 
 /// Sends a request to a server with one app, `blog.example/a`, and returns the response.
 async fn answer(mode: Mode, transport: Transport, request: &str) -> String {
@@ -10,13 +8,13 @@ async fn answer(mode: Mode, transport: Transport, request: &str) -> String {
     let domains = vec!["blog.example".to_owned(), "*.blog.example".to_owned()];
     let app =
         routes::App { name: "blog".to_owned(), domains, path: "/a".to_owned(), ..routes::App::default() };
-    let mut shared = testing::shared(folder.path(), &[app]);
+    let mut shared = shared(folder.path(), &[app]);
     shared.mode = mode;
-    let (shard, mut client) = connected(&Arc::new(shared), transport).await;
+    let (server, mut client) = connected(&shared, transport).await;
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
-    drop(shard);
+    drop(server);
     answer
 }
 

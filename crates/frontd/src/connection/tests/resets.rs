@@ -5,33 +5,32 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::backend::Link;
 use crate::backend::pool::Pool;
-use crate::listen::shard::testing;
 
 /// An app without a ready worker: its requests wait.
 pub(super) fn starting() -> routes::App {
     routes::App { queue_size: 1000, queue_milliseconds: 60_000, ..routes::App::default() }
 }
 
-/// A raw HTTP/2 connection to a shard with that app.
-pub(super) async fn serving(app: routes::App) -> (TempDir, Arc<Shard>, TcpStream) {
+/// A raw HTTP/2 connection to a server with that app.
+pub(super) async fn serving(app: routes::App) -> (TempDir, Arc<Server>, TcpStream) {
     let folder = tempfile::tempdir().unwrap();
     let domains = vec!["blog.example".to_owned()];
     let app = routes::App { name: "blog".to_owned(), domains, path: "/".to_owned(), ..app };
-    let shard = testing::shard(&Arc::new(testing::shared(folder.path(), &[app])));
+    let shared = shared(folder.path(), &[app]);
+    let server = server(&shared);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (near, peer) = listener.accept().await.unwrap();
-    let serving = Arc::clone(&shard);
-    shard.tasks().spawn(async move {
-        let refusal = Refusal::none(serving.shared_metrics());
-        let client = Client::new(peer, peer.ip(), Transport::Tls, serving.clients().of(peer.ip()), refusal);
-        let _ended = http2(&serving, client, near).await;
-    });
-    (folder, shard, far)
+    let serving = Arc::clone(&server);
+    let refusal = Refusal::none(Arc::clone(&shared.metrics));
+    let client = Client::new(peer, peer.ip(), Transport::Tls, shared.clients.of(peer.ip()), refusal);
+    server.tasks().spawn(async move { drop(http2::serve(&serving, client, near).await) });
+    (folder, server, far)
 }
 
-fn pool(shard: &Shard) -> Arc<Pool<Arc<Link>>> {
-    Arc::clone(shard.route("blog.example", "/").unwrap().pool())
+pub(super) fn pool(server: &Server) -> Arc<Pool<Arc<Link>>> {
+    let site = server.service.sites.route("blog.example", "/").unwrap();
+    Arc::clone(&site.backends().next().unwrap().pool)
 }
 
 /// Waits until this many requests have asked for a worker.
@@ -61,8 +60,8 @@ async fn closed(stream: &mut TcpStream, received: &mut Vec<u8>) {
 
 #[tokio::test]
 async fn a_connection_whose_client_keeps_resetting_requests_is_closed() {
-    let (_folder, shard, mut stream) = serving(starting()).await;
-    let pool = pool(&shard);
+    let (_folder, server, mut stream) = serving(starting()).await;
+    let pool = pool(&server);
     stream.write_all(OPENING).await.unwrap();
     let mut received = Vec::new();
     for id in (1..).step_by(2) {
@@ -76,16 +75,16 @@ async fn a_connection_whose_client_keeps_resetting_requests_is_closed() {
     }
     let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0x0b];
     assert!(received.ends_with(&goaway), "{received:?}");
-    shard.tasks().close();
-    shard.tasks().wait().await;
-    assert_eq!(shard.metrics().floods.get(), 1);
+    server.tasks().close();
+    server.tasks().wait().await;
+    assert_eq!(server.metrics().floods.get(), 1);
     assert_eq!(pool.stats().waiting, 0, "reset requests still wait");
 }
 
 #[tokio::test]
 async fn after_a_first_reset_a_request_that_is_reset_at_once_costs_nothing() {
-    let (_folder, shard, mut stream) = serving(starting()).await;
-    let pool = pool(&shard);
+    let (_folder, server, mut stream) = serving(starting()).await;
+    let pool = pool(&server);
     stream.write_all(OPENING).await.unwrap();
     stream.write_all(&[get(1), reset(1), get(3)].concat()).await.unwrap();
     wait_for_requests(&pool, 2).await;
@@ -97,11 +96,11 @@ async fn after_a_first_reset_a_request_that_is_reset_at_once_costs_nothing() {
 
 #[tokio::test]
 async fn requests_reset_before_they_are_accepted_count_as_a_flood() {
-    let (_folder, shard, mut stream) = serving(starting()).await;
+    let (_folder, server, mut stream) = serving(starting()).await;
     let all = (1..100).step_by(2).flat_map(|it| [get(it), reset(it)].concat());
     stream.write_all(&OPENING.iter().copied().chain(all).collect::<Vec<_>>()).await.unwrap();
     closed(&mut stream, &mut Vec::new()).await;
-    shard.tasks().close();
-    shard.tasks().wait().await;
-    assert_eq!(shard.metrics().floods.get(), 1);
+    server.tasks().close();
+    server.tasks().wait().await;
+    assert_eq!(server.metrics().floods.get(), 1);
 }

@@ -1,4 +1,4 @@
-//! A shard without a thread of its own, for tests.
+//! A server without a shard's thread, for tests.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,14 +9,12 @@ use config::frontd::FrontdConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shard, Shared};
+use super::tls::Certificates;
+use super::{Server, Shared};
 use crate::body::spool::SpoolFolder;
-use crate::connection::tls::Certificates;
 use crate::limits::clients::Clients;
-use crate::listen::pulse::Pulse;
 use crate::mode::Mode;
 use crate::observe::metrics::Metrics;
-use crate::site::first_table::FirstTable;
 use crate::site::table::Table;
 
 /// The shared state with these apps, and with its files in `folder`.
@@ -32,19 +30,17 @@ pub(crate) fn shared(folder: &Path, apps: &[routes::App]) -> Shared {
         metrics,
         certificates: Arc::new(Certificates::new(&config.tls).unwrap()),
         tables: watch::channel(Arc::new(table)).1,
-        first_table: FirstTable::default(),
+        first_table: Arc::default(),
         drain: CancellationToken::new(),
         spool: SpoolFolder::create(&folder.join("spool"), config.limits.spool_per_app, config.shards)
             .unwrap(),
         clients: Clients::new(&config.limits, 1000),
-        connections: 1000.into(),
         live: watch::Sender::new(config.clone().into()),
-        pulse: Pulse::new(1),
         config,
     }
 }
 
-/// The first shard.
-pub(crate) fn shard(shared: &Arc<Shared>) -> Arc<Shard> {
-    Arc::new(Shard::new(0, Arc::clone(shared)))
+/// The server of the first shard.
+pub(crate) fn server(shared: &Shared) -> Arc<Server> {
+    Arc::new(Server::new(0, shared))
 }

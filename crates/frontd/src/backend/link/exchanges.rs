@@ -70,7 +70,7 @@ pub(super) struct Exchanges {
 #[derive(Debug, Default)]
 struct State {
     last_id: u64,
-    under_way: VecDeque<Exchange>,
+    under_way: VecDeque<InFlight>,
     /// Response bodies that may not be received completely. The worker finishes an exchange before that.
     receiving: usize,
     /// No new exchanges start: the link is retired or broken.
@@ -78,7 +78,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Exchange {
+struct InFlight {
     id: u64,
     begun: bool,
     /// Why the worker was asked to hand it back.
@@ -137,7 +137,7 @@ impl Exchanges {
         let id = state.last_id;
         let deadline = limit.map(|it| lease.granted() + it);
         let mut exchange =
-            Exchange { id, begun: false, hand_back_reason: None, deadline, reply: Some(reply), lease };
+            InFlight { id, begun: false, hand_back_reason: None, deadline, reply: Some(reply), lease };
         if state.ended {
             drop(state);
             exchange.hand_back_reason = Some(HandBackReason::Cancelled);
@@ -251,7 +251,7 @@ impl Exchanges {
     /// Times out the exchanges whose deadline has passed. Returns whether others have a deadline.
     pub(super) fn expire(&self, now: Instant) -> CheckAgain {
         let mut state = self.state.lock();
-        let timed = |it: &&mut Exchange| it.reply.is_some() && it.deadline.is_some();
+        let timed = |it: &&mut InFlight| it.reply.is_some() && it.deadline.is_some();
         let mut timed = state.under_way.iter_mut().filter(timed).peekable();
         if timed.peek().is_none() {
             return CheckAgain::No;
@@ -317,12 +317,12 @@ impl Exchanges {
 }
 
 impl State {
-    fn find(&mut self, id: u64) -> Option<&mut Exchange> {
+    fn find(&mut self, id: u64) -> Option<&mut InFlight> {
         let at = self.position(id)?;
         self.under_way.get_mut(at)
     }
 
-    fn remove(&mut self, id: u64) -> Option<Exchange> {
+    fn remove(&mut self, id: u64) -> Option<InFlight> {
         self.under_way.remove(self.position(id)?)
     }
 
@@ -336,7 +336,7 @@ impl State {
     }
 }
 
-impl Exchange {
+impl InFlight {
     /// Whether the exchange is queued at the worker, as far as this side knows.
     fn waits(&self) -> bool {
         self.lease.slot() == Slot::Queued && !self.begun && self.hand_back_reason.is_none()

@@ -1,20 +1,14 @@
 //! What clients are told before their request body is read.
 
-use std::net::Ipv4Addr;
+use api::routes::app::State;
 
-use api::routes::{self, app::State};
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-
+use super::resets::pool;
 use super::*;
-use crate::connection;
-use crate::listen::shard::testing;
-use crate::visit::client::Transport;
 
-/// A shard that serves one app.
+/// A server with one app.
 struct Served {
-    shard: Arc<Shard>,
+    shared: Shared,
+    server: Arc<Server>,
     listener: TcpListener,
     _folder: TempDir,
 }
@@ -24,18 +18,19 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         let domains = vec!["blog.example".to_owned()];
         let app = routes::App { name: "blog".to_owned(), domains, path: "/".to_owned(), ..app };
-        let shard = testing::shard(&Arc::new(testing::shared(folder.path(), &[app])));
+        let shared = shared(folder.path(), &[app]);
+        let server = server(&shared);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        Self { shard, listener, _folder: folder }
+        Self { shared, server, listener, _folder: folder }
     }
 
     /// Connects a client and sends the text.
     async fn client(&self, sent: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap();
         let (near, peer) = self.listener.accept().await.unwrap();
-        let share = self.shard.clients().of(peer.ip());
-        let serving = connection::serve(Arc::clone(&self.shard), near, peer, Transport::Plain, share);
-        drop(self.shard.tasks().spawn(serving));
+        let share = self.shared.clients.of(peer.ip());
+        let serving = serve(Arc::clone(&self.server), near, peer, Transport::Plain, share);
+        drop(self.server.tasks().spawn(serving));
         client.write_all(sent.as_bytes()).await.unwrap();
         client
     }
@@ -91,7 +86,7 @@ async fn a_path_that_becomes_too_long_reaches_no_app() {
         let head = format!("DELETE {origin}/x/./{percents} HTTP/1.1\r\nHost: blog.example\r\n\r\n");
         assert_eq!(served.answer(&head).await, "HTTP/1.1 414 URI Too Long");
     }
-    let counted = served.shard.metrics().render([]);
+    let counted = served.shared.metrics.render([]);
     assert!(counted.contains(r#"refused_total{reason="target_too_long"} 2"#), "{counted}");
 }
 
@@ -105,7 +100,7 @@ async fn slow_uploads_do_not_cause_small_bodies_to_be_refused() {
         ..routes::App::default()
     };
     let served = Served::new(app).await;
-    let pool = Arc::clone(served.shard.route("blog.example", "/").unwrap().pool());
+    let pool = pool(&served.server);
     let mut clients = Vec::new();
     for _ in 0..8 {
         clients.push(served.client(UPLOAD).await);

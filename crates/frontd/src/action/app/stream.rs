@@ -1,0 +1,84 @@
+//! Streams bodies that don't fit into a message, in both directions.
+
+use std::error::Error;
+use std::time::Duration;
+
+use api::runner::ExchangeResponse;
+use bytes::Bytes;
+use http::{Response, Version};
+use tokio_stream::Stream;
+use tonic::Status;
+use tracing::{debug, error, warn};
+
+use super::ProxiedRequest;
+use crate::backend::{BodyCall, Pending, Receiving};
+use crate::body::Body;
+use crate::body::cut::Cutter;
+use crate::body::spool::{self, ChannelLimits, PushError, SpooledReader};
+
+impl ProxiedRequest<'_> {
+    /// Streams a response body. What the client doesn't read in time waits in a file, not in the worker.
+    pub(super) async fn stream(
+        &self,
+        response: Response<Body>,
+        receiving: Receiving,
+        call: Option<BodyCall>,
+        pending: &mut Pending,
+    ) -> Option<Response<Body>> {
+        let opened = within(self.app.backend.limits.request, pending.body(call)).await;
+        let opened = opened.unwrap_or_else(|| Err(Status::deadline_exceeded("no call for the body in time")));
+        let refused = |status: &Status| {
+            warn!(app = self.app.name(), request = %self.visit.id, reason = status.message(), "no response body");
+        };
+        let mut chunks = opened.inspect_err(refused).ok()?;
+        let account = self.app.account(self.resources, self.visit);
+        let (mut writer, reader) = spool::channel(account, ChannelLimits::default());
+        let (app, id) = (self.app.name().to_owned(), self.visit.id);
+        self.resources.tasks.spawn(async move {
+            let _until_it_ends = receiving;
+            loop {
+                let message = tokio::select! {
+                    message = chunks.message() => message,
+                    () = writer.closed() => return debug!(app, request = %id, "client left before the end of the response"),
+                };
+                match message {
+                    Ok(Some(ExchangeResponse { chunk })) => {
+                        match writer.push(chunk).await {
+                            Ok(()) => {}
+                            Err(PushError::Closed) => return debug!(app, request = %id, "client left before the end of the response"),
+                            Err(PushError::Disk(error)) => {
+                                return error!(app, request = %id, error = &error as &dyn Error, "response was aborted");
+                            }
+                        }
+                    }
+                    Ok(None) => return writer.finish(),
+                    Err(status) => return warn!(app, request = %id, reason = status.message(), "response was aborted"),
+                }
+            }
+        });
+        let cutter = match self.visit.head.version {
+            Version::HTTP_2 => Cutter::stream(),
+            _ => Cutter::Connection(self.visit.client.connection_cut().clone()),
+        };
+        Some(response.map(|_| Body::spooled(reader, cutter)))
+    }
+}
+
+/// The chunks of a request body. If reading fails, the stream ends early, which the worker notices by the
+/// length.
+pub(super) fn chunks(reader: SpooledReader) -> impl Stream<Item = Bytes> + Send {
+    futures_util::stream::unfold(reader, async |mut reader| match reader.next().await {
+        Ok(chunk) => chunk.map(|it| (it, reader)),
+        Err(error) => {
+            error!(error = &error as &dyn Error, "request body cut");
+            None
+        }
+    })
+}
+
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+        None => Some(work.await),
+    }
+}
