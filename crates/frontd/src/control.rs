@@ -1,5 +1,6 @@
-//! How frontd is controlled: emperord's routes, its configuration file, and probes.
+//! How frontd is controlled: routes from emperord, its configuration file, and probes.
 
 pub(crate) mod admin;
+pub(crate) mod emperord;
 pub(crate) mod reload;
 pub(crate) mod routes;

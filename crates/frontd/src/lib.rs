@@ -33,6 +33,7 @@ use tracing::{info, warn};
 use crate::body::spool::SpoolFolder;
 use crate::connection::Shared;
 use crate::connection::tls::Certificates;
+use crate::control::emperord::Emperord;
 use crate::control::routes::Routes;
 use crate::control::{admin, reload};
 use crate::limits::clients::Clients;
@@ -74,7 +75,7 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
     let mut signals = Signals::new().context("receive signals")?;
 
     let metrics = Metrics::new();
-    let routes = Routes::new(config.emperord.clone(), &config.state, Arc::clone(&metrics));
+    let routes = Routes::new(Emperord::new(config.emperord.clone()), &config.state, Arc::clone(&metrics));
     let Descriptors { connections, files } = Descriptors::new(config.limits.connections, config.shards);
     let pulse = Pulse::new(config.shards.get());
     let shared = Shared {

@@ -308,7 +308,7 @@ mod tests {
     use api::runner::Response;
 
     use super::*;
-    use crate::backend::pool::{Admission, Attempts, Mode, Pool};
+    use crate::backend::pool::{Admission, Attempts, Isolation, Pool};
 
     /// A link can end after a lease on it was granted.
     #[tokio::test]
@@ -318,7 +318,7 @@ mod tests {
             let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
             let pool = Pool::new(Admission::Queue(1));
             pool.link(0, 1, 1, Arc::clone(&link));
-            let lease = pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
+            let lease = pool.acquire(0, Isolation::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
             pool.unlink(0, 1);
             end(&link);
             let mut pending = link.begin(lease, None, Request::default());
@@ -338,7 +338,8 @@ mod tests {
         let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         pool.link(0, 1, 1, Arc::clone(&link));
         pool.link(0, 2, 1, Link::new("blog-2", Path::new("/nowhere")).0);
-        let lease = async || pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
+        let lease =
+            async || pool.acquire(0, Isolation::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
         let pending = link.begin(lease().await, None, Request::default());
         let id = pending.id;
         drop(pending);
@@ -353,9 +354,10 @@ mod tests {
         let pool = Pool::new(Admission::Queue(1));
         let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         pool.link(0, 1, 2, Arc::clone(&link));
-        let acquire = async |mode| pool.acquire(0, mode, &mut Attempts::new(Duration::MAX)).await.unwrap();
-        drop(link.begin(acquire(Mode::Exclusive).await, None, Request::default()));
-        let mut later = Box::pin(acquire(Mode::Shared));
+        let acquire =
+            async |isolation| pool.acquire(0, isolation, &mut Attempts::new(Duration::MAX)).await.unwrap();
+        drop(link.begin(acquire(Isolation::Exclusive).await, None, Request::default()));
+        let mut later = Box::pin(acquire(Isolation::Shared));
         assert!(futures_util::poll!(&mut later).is_pending());
         pool.age_reservation(Duration::from_secs(1));
         tokio::select! {
@@ -371,7 +373,7 @@ mod tests {
         let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
         let pool = Pool::new(Admission::Queue(1));
         pool.link(0, 1, 1, Arc::clone(&link));
-        let lease = pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
+        let lease = pool.acquire(0, Isolation::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
         let mut pending = link.begin(lease, None, Request::default());
         let response = Response { id: pending.id, streamed: true, done: true, ..Response::default() };
         link.exchanges.response(response);

@@ -62,7 +62,7 @@ pub(crate) enum Admission {
 
 /// Whether a request may share its worker with other requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum Isolation {
     Shared,
     /// Needs a worker that has no other unanswered request, and that gets none until this one is answered,
     /// because this request may have killed its last worker. Bounded in time: see [`Reservation`].
@@ -117,10 +117,10 @@ impl<L: Clone> Pool<L> {
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         shard: usize,
-        mode: Mode,
+        isolation: Isolation,
         attempts: &mut Attempts,
     ) -> Result<Lease<L>, Refused> {
-        match self.begin(shard, mode, attempts)? {
+        match self.begin(shard, isolation, attempts)? {
             Begin::Leased(lease) => Ok(lease),
             Begin::Wait(wait) => wait.until(attempts.deadline()).await,
         }
@@ -129,7 +129,7 @@ impl<L: Clone> Pool<L> {
     fn begin(
         self: &Arc<Self>,
         shard: usize,
-        mode: Mode,
+        isolation: Isolation,
         attempts: &mut Attempts,
     ) -> Result<Begin<L>, Refused> {
         let now = Instant::now();
@@ -143,18 +143,18 @@ impl<L: Clone> Pool<L> {
         // Requests that are leased at once also get a ticket: if such a request is handed back, it comes
         // before those that wait.
         let ticket = attempts.begin(&mut state.queue, now)?;
-        let begun = match state.lease(self, shard, mode, now) {
+        let begun = match state.lease(self, shard, isolation, now) {
             Some(lease) => Begin::Leased(lease),
             None => {
                 let size = state.queue_size()?;
                 if is_new && state.queue.len() >= size {
                     return Err(Refused::Full);
                 }
-                let granted = state.queue.join(ticket, shard, mode);
-                Begin::Wait(Wait::new(Arc::clone(self), mode, ticket, granted))
+                let granted = state.queue.join(ticket, shard, isolation);
+                Begin::Wait(Wait::new(Arc::clone(self), isolation, ticket, granted))
             }
         };
-        if mode == Mode::Exclusive {
+        if isolation == Isolation::Exclusive {
             // The reservation may have moved and left a worker to waiting requests.
             let grants = state.dispatch(self);
             drop(state);

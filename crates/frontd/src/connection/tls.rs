@@ -13,7 +13,6 @@ mod names;
 mod tests;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use config::frontd::Tls;
@@ -24,23 +23,38 @@ use tokio_rustls::TlsAcceptor;
 
 use development::Authority;
 pub(crate) use error::TlsError;
-use folder::Folder;
+use folder::Files;
 use names::{Choice, Names, Resolver};
+
+/// Where certificates come from.
+trait CertificateSource: Send {
+    /// Reads what the source is made of again, from where `config` says.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the source can't be read. It keeps what it had.
+    fn reload(&mut self, config: &Tls) -> Result<(), TlsError>;
+
+    /// The certificates, which should include one for each of `missing`: domains that no earlier source
+    /// covers. Domains are exact names or start with `*.`, in lower case.
+    ///
+    /// # Errors
+    ///
+    /// Also returns the first error, if any: the other domains still get their certificates.
+    fn certify(&mut self, missing: &[&str]) -> (Arc<Names>, Result<(), TlsError>);
+}
 
 /// The certificates of all hosts, and the TLS configuration that uses them.
 pub(crate) struct Certificates {
-    authority: Option<Authority>,
     server: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
-    known: Mutex<Known>,
+    sources: Mutex<Sources>,
 }
 
-/// What the current certificates were loaded from.
-#[derive(Default)]
-struct Known {
-    folder: Option<PathBuf>,
-    files: Folder,
-    names: Arc<Names>,
+/// Where the current certificates come from, and for which domains.
+struct Sources {
+    /// An earlier one takes precedence.
+    all: Vec<Box<dyn CertificateSource>>,
     domains: Vec<String>,
 }
 
@@ -51,49 +65,43 @@ impl Certificates {
     ///
     /// Returns an error if the folder can't be read or the authority isn't available. A certificate that
     /// can't be used is logged and skipped.
-    pub(crate) fn new(sources: &Tls) -> Result<Self, TlsError> {
+    pub(crate) fn new(config: &Tls) -> Result<Self, TlsError> {
         let resolver = Arc::new(Resolver::default());
-        let certificates = Self {
-            authority: sources.development.as_deref().map(Authority::open).transpose()?,
-            server: server_config(Arc::clone(&resolver))?,
-            resolver,
-            known: Mutex::default(),
-        };
-        certificates.reload(sources)?;
+        let authority = config.development.as_deref().map(Authority::open).transpose()?;
+        let mut all: Vec<Box<dyn CertificateSource>> = vec![Box::new(Files::default())];
+        all.extend(authority.map(|it| Box::new(it) as _));
+        let sources = Mutex::new(Sources { all, domains: Vec::new() });
+        let certificates = Self { server: server_config(Arc::clone(&resolver))?, resolver, sources };
+        certificates.reload(config)?;
         Ok(certificates)
     }
 
-    /// Reads all files again, from the folder that `sources` names now. If it names none, which may be
+    /// Reads all files again, from the folder that `config` names now. If it names none, which may be
     /// because the folder is temporarily missing, the previous folder is used. A certificate that can't be
     /// used is logged, and the previous one from the same files stays in use.
     ///
     /// # Errors
     ///
     /// Returns an error if the folder can't be read. All certificates stay in use then.
-    pub(crate) fn reload(&self, sources: &Tls) -> Result<(), TlsError> {
-        let mut known = self.known.lock();
-        if let Some(folder) = sources.certificates.clone().or_else(|| known.folder.clone()) {
-            known.files = Folder::read(&folder, &known.files)?;
-            known.files.warn();
-            known.names = Arc::new(known.files.names(&folder));
-            known.folder = Some(folder);
-        }
-        self.choose(&known)
+    pub(crate) fn reload(&self, config: &Tls) -> Result<(), TlsError> {
+        let mut sources = self.sources.lock();
+        sources.all.iter_mut().try_for_each(|it| it.reload(config))?;
+        self.choose(&mut sources)
     }
 
-    /// Creates a development certificate for each of these domains that no file covers. Domains are exact
-    /// names or start with `*.`, in lower case. Others are skipped.
+    /// Asks for a certificate for each of these domains that has none. Domains are exact names or start with
+    /// `*.`, in lower case. Others are skipped.
     ///
     /// # Errors
     ///
     /// Returns an error if a certificate can't be created or saved. The other domains get theirs.
     pub(crate) fn set_domains(&self, domains: &[String]) -> Result<(), TlsError> {
-        let mut known = self.known.lock();
-        if known.domains == domains {
+        let mut sources = self.sources.lock();
+        if sources.domains == domains {
             return Ok(());
         }
-        known.domains = domains.to_vec();
-        self.choose(&known)
+        sources.domains = domains.to_vec();
+        self.choose(&mut sources)
     }
 
     /// The acceptor for TLS handshakes. ALPN is `h2`, `http/1.1`, or none.
@@ -101,14 +109,16 @@ impl Certificates {
         TlsAcceptor::from(Arc::clone(&self.server))
     }
 
-    fn choose(&self, known: &Known) -> Result<(), TlsError> {
-        let files = Arc::clone(&known.names);
-        let missing = known.domains.iter().map(String::as_str).filter(|domain| !files.covers(domain));
-        let (development, outcome) = match &self.authority {
-            Some(authority) => authority.certify(missing),
-            None => (Names::default(), Ok(())),
-        };
-        self.resolver.replace(Choice { files, development });
+    fn choose(&self, Sources { all, domains }: &mut Sources) -> Result<(), TlsError> {
+        let (mut choice, mut outcome) = (Choice::default(), Ok(()));
+        for source in all {
+            let missing: Vec<_> =
+                domains.iter().map(String::as_str).filter(|it| !choice.covers(it)).collect();
+            let (names, certified) = source.certify(&missing);
+            choice.add(names);
+            outcome = outcome.and(certified);
+        }
+        self.resolver.replace(choice);
         outcome
     }
 }

@@ -1,37 +1,41 @@
-//! Follows emperord's routing table, and saves it to disk to serve from while emperord is down.
+//! Follows the routing table of its source, and saves it to disk to serve from while the source is down.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use api::routes::routes_service_client::RoutesServiceClient;
-use api::routes::{App, Snapshot, WatchRequest, WatchResponse, watch_response};
-use daemon::backoff::Backoff;
+use api::routes::{App, Snapshot, WatchResponse, watch_response};
 use prost::Message as _;
 use tokio::sync::watch;
-use tonic::Status;
 use tracing::{debug, warn};
 
 use crate::observe::metrics::Metrics;
 use crate::site::table::Table;
 
+/// Where the routing table comes from.
+pub(crate) trait RouteSource {
+    /// Waits for the next update, however long that takes: the whole table to begin with, and again whenever
+    /// changes may have been missed.
+    fn next(&mut self) -> impl Future<Output = WatchResponse> + Send;
+}
+
 /// The routing table as received. Each change builds a new [`Table`] from it.
 #[derive(Debug)]
-pub(crate) struct Routes {
-    emperord: PathBuf,
+pub(crate) struct Routes<S> {
+    source: S,
     file: PathBuf,
     apps: BTreeMap<String, App>,
     tables: watch::Sender<Arc<Table>>,
     metrics: Arc<Metrics>,
 }
 
-impl Routes {
+impl<S: RouteSource> Routes<S> {
     /// Starts with the table that an earlier process saved in `state`, if there is one.
-    pub(crate) fn new(emperord: PathBuf, state: &Path, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(source: S, state: &Path, metrics: Arc<Metrics>) -> Self {
         let file = state.join("routes.pb");
         let (tables, _) = watch::channel(Arc::new(Table::default()));
-        let mut routes = Self { emperord, file, apps: BTreeMap::new(), tables, metrics };
+        let mut routes = Self { source, file, apps: BTreeMap::new(), tables, metrics };
         match read(&routes.file) {
             Ok(Some(snapshot)) => {
                 debug!(
@@ -52,27 +56,12 @@ impl Routes {
         self.tables.subscribe()
     }
 
-    /// Follows emperord forever, reconnecting when it restarts.
+    /// Follows the source forever.
     pub(crate) async fn follow(mut self) {
-        let mut backoff = Backoff::new();
         loop {
-            match self.watch(&mut backoff).await {
-                Ok(()) => debug!("emperord exited: serving from the last routing table"),
-                Err(status) => debug!(reason = status.message(), "emperord is away"),
-            }
-            backoff.wait().await;
-        }
-    }
-
-    async fn watch(&mut self, backoff: &mut Backoff) -> Result<(), Status> {
-        let mut client = RoutesServiceClient::new(daemon::uds::channel(&self.emperord, |it| it));
-        let front = format!("frontd-{}", std::process::id());
-        let mut updates = client.watch(WatchRequest { front }).await?.into_inner();
-        while let Some(update) = updates.message().await? {
-            backoff.reset();
+            let update = self.source.next().await;
             self.apply(update);
         }
-        Ok(())
     }
 
     fn apply(&mut self, WatchResponse { version, update }: WatchResponse) {
@@ -115,5 +104,56 @@ fn read(file: &Path) -> io::Result<Option<Snapshot>> {
         Ok(bytes) => Ok(Some(Snapshot::decode(bytes.as_slice())?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::routes::Change;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// A source that a test feeds.
+    struct Fed(mpsc::UnboundedReceiver<WatchResponse>);
+
+    impl RouteSource for Fed {
+        async fn next(&mut self) -> WatchResponse {
+            match self.0.recv().await {
+                Some(update) => update,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn app(name: &str) -> App {
+        App { name: name.to_owned(), domains: vec![format!("{name}.example")], ..App::default() }
+    }
+
+    fn domains(tables: &watch::Receiver<Arc<Table>>) -> Vec<String> {
+        tables.borrow().domains()
+    }
+
+    #[tokio::test]
+    async fn a_table_follows_its_source_and_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (updates, receiver) = mpsc::unbounded_channel();
+        let routes = Routes::new(Fed(receiver), folder.path(), Metrics::new());
+        let mut tables = routes.tables();
+        assert!(!tables.borrow().is_known());
+        let send = |update| updates.send(WatchResponse { version: 1, update: Some(update) }).unwrap();
+        send(watch_response::Update::Snapshot(Snapshot { apps: vec![app("blog"), app("shop")] }));
+        send(watch_response::Update::Change(Change {
+            changed: vec![app("wiki")],
+            removed: vec!["blog".into()],
+        }));
+        let is_changed = |it: &Arc<Table>| it.domains() == ["shop.example", "wiki.example"];
+        tokio::select! {
+            () = routes.follow() => {}
+            known = tables.wait_for(is_changed) => drop(known.unwrap()),
+        }
+        let (_updates, receiver) = mpsc::unbounded_channel();
+        let again = Routes::new(Fed(receiver), folder.path(), Metrics::new());
+        assert_eq!(domains(&again.tables()), ["shop.example", "wiki.example"]);
     }
 }

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{ProxiedRequest, sendfile, stream, wire};
 use crate::action::reply::{Failure, Reply};
-use crate::backend::pool::{Attempts, Mode, Refused};
+use crate::backend::pool::{Attempts, Isolation, Refused};
 use crate::backend::served_by::ServedBy;
 use crate::backend::{Backend, Broken, Link, Outcome, Pending};
 use crate::body::Body;
@@ -39,9 +39,9 @@ impl ProxiedRequest<'_> {
         let limit = limits.request.map(|it| it + WORKER_GRACE);
         let mut lost = 0;
         loop {
-            let mode = if lost == 0 { Mode::Shared } else { Mode::Exclusive };
+            let isolation = if lost == 0 { Isolation::Shared } else { Isolation::Exclusive };
             let lease = pool
-                .acquire(self.resources.shard, mode, &mut attempts)
+                .acquire(self.resources.shard, isolation, &mut attempts)
                 .await
                 .map_err(|it| self.refused(it))?;
             let (link, granted) = (Arc::clone(lease.link()), lease.granted());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::lease::Lease;
 use super::member::Member;
 use super::queue::Grant;
-use super::{Mode, Pool, State};
+use super::{Isolation, Pool, State};
 
 /// How long each step of a reservation may take. Most requests are answered by then, and a request that kills
 /// its worker has mostly done so.
@@ -78,23 +78,29 @@ impl<L: Clone> State<L> {
             self.reservation = Reservation::None;
             self.queue.share();
         }
-        self.dispatch_mode(pool, Mode::Exclusive, now, &mut grants);
+        self.dispatch_waiting(pool, Isolation::Exclusive, now, &mut grants);
         self.reserve(now);
-        self.dispatch_mode(pool, Mode::Shared, now, &mut grants);
+        self.dispatch_waiting(pool, Isolation::Shared, now, &mut grants);
         grants
     }
 
     /// Grants in ticket order. A request that finds no room finds none later in the same pass either.
-    fn dispatch_mode(&mut self, pool: &Arc<Pool<L>>, mode: Mode, now: Instant, grants: &mut Vec<Grant<L>>) {
-        let mut next = self.queue.first(mode);
+    fn dispatch_waiting(
+        &mut self,
+        pool: &Arc<Pool<L>>,
+        isolation: Isolation,
+        now: Instant,
+        grants: &mut Vec<Grant<L>>,
+    ) {
+        let mut next = self.queue.first(isolation);
         while let Some((ticket, shard)) = next {
-            if !self.has_room(mode, now) {
+            if !self.has_room(isolation, now) {
                 return;
             }
-            if let Some(lease) = self.lease(pool, shard, mode, now) {
+            if let Some(lease) = self.lease(pool, shard, isolation, now) {
                 grants.extend(self.queue.leave(ticket).map(|it| Grant::new(it, lease)));
             }
-            next = self.queue.after(mode, ticket);
+            next = self.queue.after(isolation, ticket);
         }
     }
 
@@ -104,41 +110,43 @@ impl<L: Clone> State<L> {
         &mut self,
         pool: &Arc<Pool<L>>,
         shard: usize,
-        mode: Mode,
+        isolation: Isolation,
         now: Instant,
     ) -> Option<Lease<L>> {
         let Self { members, reservation, pace, .. } = self;
-        if mode == Mode::Exclusive && reservation.is_serving() {
+        if isolation == Isolation::Exclusive && reservation.is_serving() {
             return None;
         }
-        let free = members.iter_mut().filter(|it| match mode {
-            Mode::Shared => {
+        let free = members.iter_mut().filter(|it| match isolation {
+            Isolation::Shared => {
                 it.has_room(*pace, now) && it.takes_from(shard) && !reservation.is_of(it.instance)
             }
-            Mode::Exclusive => it.has_exclusive_room() && it.takes_from(shard),
+            Isolation::Exclusive => it.has_exclusive_room() && it.takes_from(shard),
         });
         let lease =
-            free.min_by_key(|it| (now < it.avoid_until, it.in_flight))?.lease(pool, shard, mode, now)?;
-        if mode == Mode::Exclusive {
+            free.min_by_key(|it| (now < it.avoid_until, it.in_flight))?.lease(pool, shard, isolation, now)?;
+        if isolation == Isolation::Exclusive {
             self.reservation = Reservation::Serving(lease.instance(), self.step_end(now));
         }
         Some(lease)
     }
 
     /// Whether any worker has room, regardless of which shard is linked to it.
-    pub(super) fn has_room(&self, mode: Mode, now: Instant) -> bool {
+    pub(super) fn has_room(&self, isolation: Isolation, now: Instant) -> bool {
         let mut open = self.members.iter().filter(|it| it.is_open());
         let reservation = self.reservation;
-        match mode {
-            Mode::Shared => open.any(|it| it.has_room(self.pace, now) && !reservation.is_of(it.instance)),
-            Mode::Exclusive => !reservation.is_serving() && open.any(Member::has_exclusive_room),
+        match isolation {
+            Isolation::Shared => {
+                open.any(|it| it.has_room(self.pace, now) && !reservation.is_of(it.instance))
+            }
+            Isolation::Exclusive => !reservation.is_serving() && open.any(Member::has_exclusive_room),
         }
     }
 
     /// A request of that worker was answered, or its exchange ended.
-    pub(super) fn settled(&mut self, instance: u64, mode: Mode) {
+    pub(super) fn settled(&mut self, instance: u64, isolation: Isolation) {
         // An exclusive request that took too long may not be the one that the reservation is for now.
-        if mode == Mode::Exclusive
+        if isolation == Isolation::Exclusive
             && matches!(self.reservation, Reservation::Serving(it, _) if it == instance)
         {
             self.reservation = Reservation::Draining(instance, self.step_end(Instant::now()));
@@ -151,7 +159,7 @@ impl<L: Clone> State<L> {
         if reservation.is_serving() {
             return;
         }
-        let chosen = queue.shards(Mode::Exclusive).find_map(|shard| {
+        let chosen = queue.shards(Isolation::Exclusive).find_map(|shard| {
             let linked = members.iter().filter(|it| it.takes_from(shard) && it.answered < it.capacity);
             linked.min_by_key(|it| (!reservation.is_of(it.instance), it.unanswered()))
         });

@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Mode, Pool, Slot, State};
+use super::{Isolation, Pool, Slot, State};
 use crate::backend::pace;
 
 /// Capacity for one exchange at one worker, given back on drop.
@@ -22,8 +22,8 @@ pub(crate) struct Lease<L: Clone> {
 /// The progress of an exchange, as far as it affects others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The response hasn't started. If the mode is exclusive, the worker gets no other request for a while.
-    Unanswered(Mode),
+    /// The response hasn't started. If the isolation is exclusive, the worker gets no other request for a while.
+    Unanswered(Isolation),
     /// The response has started. Its body may be endless.
     Answered,
 }
@@ -46,11 +46,11 @@ impl<L: Clone> Lease<L> {
         pool: Arc<Pool<L>>,
         instance: u64,
         slot: Slot,
-        mode: Mode,
+        isolation: Isolation,
         link: L,
         granted: Instant,
     ) -> Self {
-        let (phase, ending) = (Phase::Unanswered(mode), Ending::Cancelled);
+        let (phase, ending) = (Phase::Unanswered(isolation), Ending::Cancelled);
         Self { pool, instance, granted, slot, phase, ending, link }
     }
 
@@ -93,7 +93,7 @@ impl<L: Clone> Lease<L> {
     /// Whether this is an unanswered exclusive exchange, for which [`Self::expire_reservation`] must be called
     /// regularly.
     pub(crate) fn is_exclusive(&self) -> bool {
-        self.phase == Phase::Unanswered(Mode::Exclusive)
+        self.phase == Phase::Unanswered(Isolation::Exclusive)
     }
 
     /// Ends the reservation for this exclusive exchange if it has taken too long.
@@ -104,12 +104,12 @@ impl<L: Clone> Lease<L> {
     /// Marks the response as started. Since its body may be endless, this exchange no longer excludes others,
     /// and exclusive exchanges may share the worker with it.
     pub(crate) fn response_started(&mut self) {
-        let Phase::Unanswered(mode) = mem::replace(&mut self.phase, Phase::Answered) else { return };
+        let Phase::Unanswered(isolation) = mem::replace(&mut self.phase, Phase::Answered) else { return };
         self.pool.change(|state| {
             if let Some(member) = state.member(self.instance) {
                 member.answered += 1;
             }
-            state.settled(self.instance, mode);
+            state.settled(self.instance, isolation);
         });
     }
 
@@ -149,7 +149,7 @@ impl<L: Clone> Drop for Lease<L> {
             member.in_flight -= 1;
             match phase {
                 Phase::Answered => member.answered -= 1,
-                Phase::Unanswered(mode) => state.settled(instance, mode),
+                Phase::Unanswered(isolation) => state.settled(instance, isolation),
             }
         });
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lease::Lease;
-use super::{Mode, Pool, Slot};
+use super::{Isolation, Pool, Slot};
 use crate::backend::pace::Pace;
 
 /// How long a worker comes last after it has handed back a request for which it had a free thread, as far as
@@ -122,7 +122,7 @@ impl<L: Clone> Member<L> {
         &mut self,
         pool: &Arc<Pool<L>>,
         shard: usize,
-        mode: Mode,
+        isolation: Isolation,
         now: Instant,
     ) -> Option<Lease<L>> {
         let link = self.links.get(shard)?.clone()?;
@@ -130,7 +130,7 @@ impl<L: Clone> Member<L> {
             self.progress = now;
         }
         let slot = if self.in_flight < self.capacity { Slot::Free } else { Slot::Queued };
-        let lease = Lease::new(Arc::clone(pool), self.instance, slot, mode, link, now);
+        let lease = Lease::new(Arc::clone(pool), self.instance, slot, isolation, link, now);
         self.in_flight += 1;
         Some(lease)
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::lease::Lease;
-use super::{EXCLUSIVE_TICK, Mode, Pool, Refused};
+use super::{EXCLUSIVE_TICK, Isolation, Pool, Refused};
 
 /// A request that is handed back may be tried again for at least this long, even if the queue limit is
 /// shorter: with a limit of 0, no request is lost to a worker that ends.
@@ -85,7 +85,7 @@ impl Attempts {
     }
 }
 
-/// The waiting requests, by mode.
+/// The waiting requests, by isolation.
 #[derive(Debug)]
 pub(super) struct Queue<L: Clone> {
     shared: BTreeMap<Ticket, Waiting<L>>,
@@ -119,9 +119,14 @@ impl<L: Clone> Queue<L> {
     }
 
     /// Adds a request. The returned channel receives its lease.
-    pub(super) fn join(&mut self, ticket: Ticket, shard: usize, mode: Mode) -> oneshot::Receiver<Lease<L>> {
+    pub(super) fn join(
+        &mut self,
+        ticket: Ticket,
+        shard: usize,
+        isolation: Isolation,
+    ) -> oneshot::Receiver<Lease<L>> {
         let (reply, granted) = oneshot::channel();
-        self.of(mode).insert(ticket, Waiting { shard, reply });
+        self.of(isolation).insert(ticket, Waiting { shard, reply });
         granted
     }
 
@@ -130,13 +135,13 @@ impl<L: Clone> Queue<L> {
     }
 
     /// The first waiting request, and its shard.
-    pub(super) fn first(&self, mode: Mode) -> Option<(Ticket, usize)> {
-        self.get(mode).first_key_value().map(|(ticket, it)| (*ticket, it.shard))
+    pub(super) fn first(&self, isolation: Isolation) -> Option<(Ticket, usize)> {
+        self.get(isolation).first_key_value().map(|(ticket, it)| (*ticket, it.shard))
     }
 
     /// The next waiting request after `ticket`, and its shard.
-    pub(super) fn after(&self, mode: Mode, ticket: Ticket) -> Option<(Ticket, usize)> {
-        let mut rest = self.get(mode).range((Bound::Excluded(ticket), Bound::Unbounded));
+    pub(super) fn after(&self, isolation: Isolation, ticket: Ticket) -> Option<(Ticket, usize)> {
+        let mut rest = self.get(isolation).range((Bound::Excluded(ticket), Bound::Unbounded));
         rest.next().map(|(ticket, it)| (*ticket, it.shard))
     }
 
@@ -146,8 +151,8 @@ impl<L: Clone> Queue<L> {
     }
 
     /// The shards of the waiting requests, in ticket order.
-    pub(super) fn shards(&self, mode: Mode) -> impl Iterator<Item = usize> {
-        self.get(mode).values().map(|it| it.shard)
+    pub(super) fn shards(&self, isolation: Isolation) -> impl Iterator<Item = usize> {
+        self.get(isolation).values().map(|it| it.shard)
     }
 
     /// Removes all requests and returns them.
@@ -156,17 +161,17 @@ impl<L: Clone> Queue<L> {
         Self { shared, exclusive, last_ticket: self.last_ticket }
     }
 
-    fn get(&self, mode: Mode) -> &BTreeMap<Ticket, Waiting<L>> {
-        match mode {
-            Mode::Shared => &self.shared,
-            Mode::Exclusive => &self.exclusive,
+    fn get(&self, isolation: Isolation) -> &BTreeMap<Ticket, Waiting<L>> {
+        match isolation {
+            Isolation::Shared => &self.shared,
+            Isolation::Exclusive => &self.exclusive,
         }
     }
 
-    fn of(&mut self, mode: Mode) -> &mut BTreeMap<Ticket, Waiting<L>> {
-        match mode {
-            Mode::Shared => &mut self.shared,
-            Mode::Exclusive => &mut self.exclusive,
+    fn of(&mut self, isolation: Isolation) -> &mut BTreeMap<Ticket, Waiting<L>> {
+        match isolation {
+            Isolation::Shared => &mut self.shared,
+            Isolation::Exclusive => &mut self.exclusive,
         }
     }
 }
@@ -180,7 +185,7 @@ impl<L: Clone> Default for Queue<L> {
 /// A place in the queue, given up on drop.
 pub(super) struct Wait<L: Clone> {
     pool: Arc<Pool<L>>,
-    mode: Mode,
+    isolation: Isolation,
     ticket: Ticket,
     pub(super) granted: oneshot::Receiver<Lease<L>>,
 }
@@ -188,11 +193,11 @@ pub(super) struct Wait<L: Clone> {
 impl<L: Clone> Wait<L> {
     pub(super) fn new(
         pool: Arc<Pool<L>>,
-        mode: Mode,
+        isolation: Isolation,
         ticket: Ticket,
         granted: oneshot::Receiver<Lease<L>>,
     ) -> Self {
-        Self { pool, mode, ticket, granted }
+        Self { pool, isolation, ticket, granted }
     }
 
     /// Waits for the lease, forever if there is no `deadline`.
@@ -206,7 +211,7 @@ impl<L: Clone> Wait<L> {
     }
 
     async fn lease(&mut self) -> Result<Lease<L>, oneshot::error::RecvError> {
-        while self.mode == Mode::Exclusive {
+        while self.isolation == Isolation::Exclusive {
             match tokio::time::timeout(EXCLUSIVE_TICK, &mut self.granted).await {
                 Ok(granted) => return granted,
                 // Nothing else may happen in the pool meanwhile.

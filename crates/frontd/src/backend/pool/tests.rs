@@ -19,7 +19,7 @@ fn pool() -> Arc<Pool<&'static str>> {
 }
 
 async fn acquire(pool: &Arc<Pool<&'static str>>, shard: usize) -> Result<Lease<&'static str>, Refused> {
-    pool.acquire(shard, Mode::Shared, &mut Attempts::new(QUEUE_TIMEOUT)).await
+    pool.acquire(shard, Isolation::Shared, &mut Attempts::new(QUEUE_TIMEOUT)).await
 }
 
 #[tokio::test]
@@ -56,14 +56,14 @@ async fn requests_leave_the_queue_in_order_and_keep_their_place_for_a_second_try
     let (mut early, mut late) = (Attempts::new(QUEUE_TIMEOUT), Attempts::new(QUEUE_TIMEOUT));
     let first = acquire(&pool, 0).await.unwrap();
     {
-        let taken_back = pool.acquire(0, Mode::Shared, &mut early);
+        let taken_back = pool.acquire(0, Isolation::Shared, &mut early);
         tokio::pin!(taken_back);
         assert!(futures_util::poll!(&mut taken_back).is_pending());
     }
-    let second = pool.acquire(0, Mode::Shared, &mut late);
+    let second = pool.acquire(0, Isolation::Shared, &mut late);
     tokio::pin!(second);
     assert!(futures_util::poll!(&mut second).is_pending());
-    let again = pool.acquire(0, Mode::Shared, &mut early);
+    let again = pool.acquire(0, Isolation::Shared, &mut early);
     tokio::pin!(again);
     assert!(futures_util::poll!(&mut again).is_pending());
     drop(first);
@@ -93,14 +93,14 @@ async fn a_request_handed_back_comes_before_waiting_ones_even_if_the_queue_is_fu
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let mut attempts = Attempts::new(QUEUE_TIMEOUT);
-    let first = pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap();
+    let first = pool.acquire(0, Isolation::Shared, &mut attempts).await.unwrap();
     let mut second = Box::pin(acquire(&pool, 0));
     let mut third = Box::pin(acquire(&pool, 0));
     assert!(futures_util::poll!(&mut second).is_pending());
     assert!(futures_util::poll!(&mut third).is_pending());
     pool.unlink(0, 1);
     drop(first);
-    let mut again = Box::pin(pool.acquire(0, Mode::Shared, &mut attempts));
+    let mut again = Box::pin(pool.acquire(0, Isolation::Shared, &mut attempts));
     assert!(futures_util::poll!(&mut again).is_pending(), "neither refused nor granted");
     pool.link(0, 2, 1, "b");
     assert!(futures_util::poll!(&mut second).is_pending(), "it came later");
@@ -141,7 +141,7 @@ async fn waiting_requests_are_queued_at_workers_once_the_app_proves_fast() {
 async fn a_wait_ends_at_the_queue_timeout() {
     let pool = pool();
     let refused =
-        pool.acquire(0, Mode::Shared, &mut Attempts::new(Duration::from_secs(30))).await.unwrap_err();
+        pool.acquire(0, Isolation::Shared, &mut Attempts::new(Duration::from_secs(30))).await.unwrap_err();
     assert_eq!((refused, pool.stats().waiting), (Refused::TimedOut, 0));
 }
 
@@ -150,12 +150,12 @@ async fn all_tries_of_a_request_share_its_time_in_the_queue() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let mut attempts = Attempts::new(Duration::from_secs(30));
-    let first = pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap();
+    let first = pool.acquire(0, Isolation::Shared, &mut attempts).await.unwrap();
     attempts.pass(Duration::from_secs(20));
     first.declined();
     let _busy = acquire(&pool, 0).await.unwrap();
     let began = tokio::time::Instant::now();
-    assert_eq!(pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap_err(), Refused::TimedOut);
+    assert_eq!(pool.acquire(0, Isolation::Shared, &mut attempts).await.unwrap_err(), Refused::TimedOut);
     let waited = began.elapsed();
     assert!(
         waited <= Duration::from_secs(11),
@@ -168,12 +168,15 @@ async fn a_request_that_comes_back_too_late_is_not_tried_again() {
     let pool = pool();
     pool.link(0, 1, 1, "a");
     let mut attempts = Attempts::new(Duration::ZERO);
-    pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap().declined();
-    pool.acquire(0, Mode::Shared, &mut attempts).await.expect("a limit of 0 still allows a retry").declined();
+    pool.acquire(0, Isolation::Shared, &mut attempts).await.unwrap().declined();
+    pool.acquire(0, Isolation::Shared, &mut attempts)
+        .await
+        .expect("a limit of 0 still allows a retry")
+        .declined();
     attempts.pass(Duration::from_secs(2));
-    assert_eq!(pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap_err(), Refused::TimedOut);
+    assert_eq!(pool.acquire(0, Isolation::Shared, &mut attempts).await.unwrap_err(), Refused::TimedOut);
     attempts.extend(Duration::from_secs(10));
-    pool.acquire(0, Mode::Shared, &mut attempts).await.expect("the time at the worker doesn't count");
+    pool.acquire(0, Isolation::Shared, &mut attempts).await.expect("the time at the worker doesn't count");
 }
 
 #[tokio::test]
@@ -182,9 +185,9 @@ async fn a_request_that_is_handed_back_every_time_is_given_up() {
     pool.link(0, 1, 1, "a");
     let mut attempts = Attempts::new(QUEUE_TIMEOUT);
     for _ in 0..MAX_TRIES {
-        pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap().declined();
+        pool.acquire(0, Isolation::Shared, &mut attempts).await.unwrap().declined();
     }
-    assert_eq!(pool.acquire(0, Mode::Shared, &mut attempts).await.unwrap_err(), Refused::HandedBack);
+    assert_eq!(pool.acquire(0, Isolation::Shared, &mut attempts).await.unwrap_err(), Refused::HandedBack);
 }
 
 #[tokio::test]

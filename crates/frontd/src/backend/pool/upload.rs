@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Mode, Pool, Refused};
+use super::{Isolation, Pool, Refused};
 use crate::limits::clients::network;
 use crate::limits::quota::{Held, Quota, Shares};
 
@@ -51,7 +51,7 @@ impl<L: Clone> Pool<L> {
     pub(crate) fn admit_upload(&self, client: IpAddr) -> Result<Upload, Refused> {
         let state = self.state.lock();
         let size = state.queue_size()?;
-        if state.queue.len() >= size && !state.has_room(Mode::Shared, Instant::now()) {
+        if state.queue.len() >= size && !state.has_room(Isolation::Shared, Instant::now()) {
             return Err(Refused::Full);
         }
         drop(state);

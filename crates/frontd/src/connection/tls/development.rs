@@ -10,6 +10,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
@@ -19,6 +20,9 @@ use rcgen::{
 use rustls::pki_types::{DnsName, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
+use config::frontd::Tls;
+
+use super::CertificateSource;
 use super::error::TlsError;
 use super::identity::{Identity, read_chain};
 use super::names::Names;
@@ -40,6 +44,19 @@ pub(super) struct Authority {
     identity: Identity,
     pem: String,
     issuer: Issuer<'static, KeyPair>,
+}
+
+impl CertificateSource for Authority {
+    /// What it has issued doesn't change.
+    fn reload(&mut self, _config: &Tls) -> Result<(), TlsError> {
+        Ok(())
+    }
+
+    /// Creates a certificate for each domain that can have one, and for the machine itself.
+    fn certify(&mut self, missing: &[&str]) -> (Arc<Names>, Result<(), TlsError>) {
+        let (names, outcome) = self.issue(missing.iter().copied());
+        (Arc::new(names), outcome)
+    }
 }
 
 impl Authority {
@@ -85,10 +102,7 @@ impl Authority {
 
     /// Returns certificates for the machine itself and for each of these domains that can have one. Also
     /// returns the first error, if any: the other domains still get their certificates.
-    pub(super) fn certify<'a>(
-        &self,
-        domains: impl Iterator<Item = &'a str>,
-    ) -> (Names, Result<(), TlsError>) {
+    fn issue<'a>(&self, domains: impl Iterator<Item = &'a str>) -> (Names, Result<(), TlsError>) {
         let mut names = Names::default();
         let mut outcome = self.leaf(LOCALHOST).map(|localhost| {
             names.insert(&localhost);

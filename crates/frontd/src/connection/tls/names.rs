@@ -49,18 +49,24 @@ impl Names {
     }
 }
 
-/// All certificates. Those from files take precedence over development certificates.
+/// The certificates of all sources. Those of an earlier source take precedence.
 #[derive(Debug, Default)]
-pub(super) struct Choice {
-    pub(super) files: Arc<Names>,
-    pub(super) development: Names,
-}
+pub(super) struct Choice(Vec<Arc<Names>>);
 
 impl Choice {
+    /// Adds the certificates of the next source.
+    pub(super) fn add(&mut self, names: Arc<Names>) {
+        self.0.push(names);
+    }
+
+    /// Whether any certificate covers this name, which may start with `*.` itself.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        self.0.iter().any(|it| it.covers(name))
+    }
+
     fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        let all = [&*self.files, &self.development];
-        let named = name.and_then(|name| all.iter().find_map(|names| names.get(name)));
-        named.or_else(|| all.iter().find_map(|names| names.default.as_ref())).cloned()
+        let named = name.and_then(|name| self.0.iter().find_map(|names| names.get(name)));
+        named.or_else(|| self.0.iter().find_map(|names| names.default.as_ref())).cloned()
     }
 }
 

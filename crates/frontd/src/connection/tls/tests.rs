@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::io::duplex;
 use tokio_rustls::TlsConnector;
 
+use super::folder::Folder;
 use super::*;
 
 /// A folder of certificates, and the authority that issued them.

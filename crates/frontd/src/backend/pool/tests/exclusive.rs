@@ -12,16 +12,16 @@ fn pool(workers: u64, capacity: usize) -> Arc<Pool<u64>> {
 }
 
 async fn shared(pool: &Arc<Pool<u64>>) -> Lease<u64> {
-    pool.acquire(0, Mode::Shared, &mut Attempts::new(QUEUE_TIMEOUT)).await.unwrap()
+    pool.acquire(0, Isolation::Shared, &mut Attempts::new(QUEUE_TIMEOUT)).await.unwrap()
 }
 
 async fn exclusive(pool: &Arc<Pool<u64>>) -> Lease<u64> {
-    pool.acquire(0, Mode::Exclusive, &mut Attempts::new(QUEUE_TIMEOUT)).await.unwrap()
+    pool.acquire(0, Isolation::Exclusive, &mut Attempts::new(QUEUE_TIMEOUT)).await.unwrap()
 }
 
 /// Leases room that must be available.
 fn shared_now(pool: &Arc<Pool<u64>>) -> Lease<u64> {
-    pool.state.lock().lease(pool, 0, Mode::Shared, Instant::now()).unwrap()
+    pool.state.lock().lease(pool, 0, Isolation::Shared, Instant::now()).unwrap()
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_worker_that_one_shard_has_lost_gets_no_requests_until_it_is_linked_ag
     pool.link(1, 1, 2, 1);
     pool.lose(0, 1);
     let mut attempts = Attempts::new(QUEUE_TIMEOUT);
-    let mut waits = Box::pin(pool.acquire(1, Mode::Shared, &mut attempts));
+    let mut waits = Box::pin(pool.acquire(1, Isolation::Shared, &mut attempts));
     assert!(poll!(&mut waits).is_pending(), "the other shard hasn't noticed yet");
     pool.link(0, 1, 2, 1);
     assert_eq!(*waits.await.unwrap().link(), 1);

@@ -61,7 +61,7 @@ struct History {
 struct Request {
     id: u32,
     shard: usize,
-    mode: Mode,
+    isolation: Isolation,
     attempts: Attempts,
     answered: bool,
     /// It was exclusive for too long, and now shares its worker.
@@ -70,7 +70,7 @@ struct Request {
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "request {} ({:?}, by shard {})", self.id, self.mode, self.shard)
+        write!(f, "request {} ({:?}, by shard {})", self.id, self.isolation, self.shard)
     }
 }
 
@@ -132,13 +132,13 @@ impl History {
     fn arrive(&mut self) {
         if self.waiting.len() + self.running.len() < REQUESTS {
             let shard = self.random.usize(..SHARDS);
-            let mode = if self.random.u32(..4) == 0 { Mode::Exclusive } else { Mode::Shared };
+            let isolation = if self.random.u32(..4) == 0 { Isolation::Exclusive } else { Isolation::Shared };
             self.requests += 1;
             let limit = self.limit();
             self.begin(Request {
                 id: self.requests,
                 shard,
-                mode,
+                isolation,
                 attempts: Attempts::new(limit),
                 answered: false,
                 given_up: false,
@@ -163,7 +163,7 @@ impl History {
     fn begin(&mut self, mut request: Request) {
         self.note(format_args!("begin {request}"));
         let (full, is_new) = (self.waiting.len() >= QUEUE, request.attempts.is_new());
-        match self.pool.begin(request.shard, request.mode, &mut request.attempts) {
+        match self.pool.begin(request.shard, request.isolation, &mut request.attempts) {
             Ok(Begin::Leased(lease)) => self.run(request, lease),
             Ok(Begin::Wait(wait)) => self.waiting.push((request, wait)),
             Err(Refused::TimedOut) => {
@@ -174,7 +174,7 @@ impl History {
     }
 
     fn run(&mut self, mut request: Request, lease: Lease<Link>) {
-        request.mode = if lease.is_exclusive() { Mode::Exclusive } else { Mode::Shared };
+        request.isolation = if lease.is_exclusive() { Isolation::Exclusive } else { Isolation::Shared };
         self.running.push((request, lease));
     }
 
@@ -214,7 +214,7 @@ impl History {
             _ => lease.cancelled(),
         }
         if self.random.bool() {
-            request.mode = Mode::Exclusive;
+            request.isolation = Isolation::Exclusive;
         }
         (request.answered, request.given_up) = (false, false);
         self.returned.push(request);
@@ -255,7 +255,7 @@ impl History {
         let gone = |it: &mut (Request, Lease<Link>)| *it.1.link() == (shard, instance);
         for (mut request, lease) in self.running.extract_if(.., gone) {
             drop(lease);
-            request.mode = Mode::Exclusive;
+            request.isolation = Isolation::Exclusive;
             (request.answered, request.given_up) = (false, false);
             self.returned.push(request);
         }
@@ -311,12 +311,13 @@ impl History {
                 Err(TryRecvError::Closed) => {}
             }
         }
-        // All requests that wait exclusively lose that mode together.
-        if self.pool.state.lock().queue.first(Mode::Exclusive).is_none() {
+        // All requests that wait exclusively lose that isolation together.
+        if self.pool.state.lock().queue.first(Isolation::Exclusive).is_none() {
             let may_be = self.overdue || self.is_late();
-            for (request, _) in self.waiting.iter_mut().filter(|(it, _)| it.mode == Mode::Exclusive) {
-                assert!(may_be, "{request} lost its exclusive mode too early");
-                request.mode = Mode::Shared;
+            for (request, _) in self.waiting.iter_mut().filter(|(it, _)| it.isolation == Isolation::Exclusive)
+            {
+                assert!(may_be, "{request} lost its exclusive isolation too early");
+                request.isolation = Isolation::Shared;
             }
         }
     }
@@ -324,8 +325,9 @@ impl History {
     fn check(&self) {
         let state = self.pool.state.lock();
         assert_eq!(state.queue.len(), self.waiting.len(), "waiting");
-        let waits_exclusive = self.waiting.iter().filter(|(it, _)| it.mode == Mode::Exclusive).count();
-        assert_eq!(state.queue.shards(Mode::Exclusive).count(), waits_exclusive, "waiting exclusively");
+        let waits_exclusive =
+            self.waiting.iter().filter(|(it, _)| it.isolation == Isolation::Exclusive).count();
+        assert_eq!(state.queue.shards(Isolation::Exclusive).count(), waits_exclusive, "waiting exclusively");
         let by_itself = |it: &&(Request, Lease<Link>)| it.1.is_exclusive() && !it.0.given_up;
         let mut by_itself = self.running.iter().filter(by_itself).map(|(_, it)| it.instance());
         let owner = by_itself.next();
@@ -365,11 +367,11 @@ impl History {
             let linked = state.members.iter().filter(|it| {
                 it.is_linked(request.shard) && !self.lost.contains(&it.instance) && owner != Some(it.instance)
             });
-            let with_room = linked.filter(|it| match request.mode {
-                Mode::Exclusive => {
+            let with_room = linked.filter(|it| match request.isolation {
+                Isolation::Exclusive => {
                     owner.is_none() && it.in_flight == it.answered && it.in_flight < it.capacity
                 }
-                Mode::Shared => Some(it.instance) != draining && it.has_room(state.pace, now),
+                Isolation::Shared => Some(it.instance) != draining && it.has_room(state.pace, now),
             });
             let with_room: Vec<_> = with_room.map(|it| it.instance).collect();
             assert!(with_room.is_empty(), "{request} waits although there is room at {with_room:?}");

@@ -58,7 +58,7 @@ async fn an_admitted_request_is_not_refused_because_the_queue_is_full() {
     let (mut first, mut second) = (Box::pin(acquire(&pool, 0)), Box::pin(acquire(&pool, 0)));
     assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
     let mut attempts = Attempts::new(QUEUE_TIMEOUT).admitted();
-    let mut uploaded = Box::pin(pool.acquire(0, Mode::Shared, &mut attempts));
+    let mut uploaded = Box::pin(pool.acquire(0, Isolation::Shared, &mut attempts));
     assert!(futures_util::poll!(&mut uploaded).is_pending());
     drop((first, second));
     pool.link(0, 1, 1, "a");
