@@ -6,7 +6,7 @@ mod exchanges;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use api::Endpoint;
 use api::runner::runner_service_client::RunnerServiceClient;
@@ -15,6 +15,7 @@ use api::runner::{
     serve_response,
 };
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::Channel;

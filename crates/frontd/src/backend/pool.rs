@@ -10,9 +10,10 @@ mod queue;
 mod upload;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use self::dispatch::Reservation;
 pub(crate) use self::lease::Lease;

@@ -1,7 +1,8 @@
 //! Grants the available capacity to waiting requests.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use super::lease::Lease;
 use super::member::Member;

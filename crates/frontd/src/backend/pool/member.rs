@@ -2,7 +2,8 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use super::lease::Lease;
 use super::{Isolation, Pool, Slot};

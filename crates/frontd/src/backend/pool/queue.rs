@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::lease::Lease;
 use super::{EXCLUSIVE_TICK, Isolation, Pool, Refused};

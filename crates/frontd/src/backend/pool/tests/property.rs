@@ -6,8 +6,10 @@
 use std::collections::HashSet;
 use std::{fmt, mem};
 
+use tokio::runtime;
+use tokio::time::advance;
+
 use super::*;
-use crate::backend::pool::dispatch::RESERVATION_LIMIT;
 
 const HISTORIES: u32 = 300;
 const STEPS: u32 = 250;
@@ -30,10 +32,17 @@ fn nothing_waits_while_a_linked_worker_has_room_for_it() {
 }
 
 fn run(seed: u64) {
-    let mut history = History::new(seed);
+    // Time passes only where a history says so.
+    let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime");
+    let mut history = runtime.block_on(async { History::new(seed) });
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        (0..STEPS).for_each(|_| history.step());
-        history.end();
+        runtime.block_on(async {
+            for _ in 0..STEPS {
+                history.step().await;
+            }
+            history.end();
+        });
     }));
     if let Err(failure) = ended {
         eprintln!("POOL_SEED={seed} fails after: {:#?}", history.log);
@@ -54,7 +63,6 @@ struct History {
     requests: u32,
     /// Whether a reservation took too long in this step.
     overdue: bool,
-    began: Instant,
     log: Vec<String>,
 }
 
@@ -87,12 +95,11 @@ impl History {
             next_instance: 1,
             requests: 0,
             overdue: false,
-            began: Instant::now(),
             log: Vec::new(),
         }
     }
 
-    fn step(&mut self) {
+    async fn step(&mut self) {
         self.overdue = false;
         match self.random.u32(..100) {
             0..30 => self.arrive(),
@@ -104,7 +111,7 @@ impl History {
             70..82 => self.link(),
             82..88 => self.unlink(),
             88..92 => self.lose(),
-            92..97 => self.pass_time(),
+            92..97 => self.pass_time().await,
             _ => self.fail_and_recover(),
         }
         self.collect();
@@ -261,25 +268,15 @@ impl History {
         }
     }
 
-    fn pass_time(&mut self) {
+    async fn pass_time(&mut self) {
         let most = if self.random.u32(..4) == 0 { 1500 } else { 60 };
         let time = Duration::from_millis(self.random.u64(1..most));
         self.note(format_args!("{time:?} pass"));
-        let mut state = self.pool.state.lock();
-        for member in &mut state.members {
-            member.progress -= time;
-            member.avoid_until -= time;
-        }
-        state.reservation.age(time);
-        self.overdue = state.reservation.is_over(Instant::now());
-        drop(state);
-        for (request, lease) in &mut self.running {
-            lease.granted -= time;
-            request.attempts.pass(time);
+        advance(time).await;
+        self.overdue = self.pool.state.lock().reservation.is_over(Instant::now());
+        for (request, _) in &mut self.running {
             request.given_up |= self.overdue;
         }
-        self.returned.iter_mut().for_each(|it| it.attempts.pass(time));
-        self.waiting.iter_mut().for_each(|(it, _)| it.attempts.pass(time));
         self.pool.expire_reservation();
         self.collect();
         let now = Instant::now();
@@ -313,10 +310,9 @@ impl History {
         }
         // All requests that wait exclusively lose that isolation together.
         if self.pool.state.lock().queue.first(Isolation::Exclusive).is_none() {
-            let may_be = self.overdue || self.is_late();
             for (request, _) in self.waiting.iter_mut().filter(|(it, _)| it.isolation == Isolation::Exclusive)
             {
-                assert!(may_be, "{request} lost its exclusive isolation too early");
+                assert!(self.overdue, "{request} lost its exclusive isolation too early");
                 request.isolation = Isolation::Shared;
             }
         }
@@ -340,14 +336,9 @@ impl History {
             }
             Reservation::None => None,
         };
-        if owner.is_some() && !self.is_late() {
-            assert!(matches!(state.reservation, Reservation::Serving(..)), "not reserved");
-        }
+        assert!(owner.is_none() || matches!(state.reservation, Reservation::Serving(..)), "not reserved");
         assert!(draining.is_none() || waits_exclusive > 0, "reserved for nobody");
-        assert!(
-            !self.overdue || !state.reservation.is_over(Instant::now()) || self.is_late(),
-            "reserved for too long"
-        );
+        assert!(!state.reservation.is_over(Instant::now()), "reserved for too long");
         for member in &state.members {
             let running = self.running.iter().filter(|(_, it)| it.instance() == member.instance).count();
             assert_eq!(member.in_flight, running, "in flight at {}", member.instance);
@@ -376,11 +367,6 @@ impl History {
             let with_room: Vec<_> = with_room.map(|it| it.instance).collect();
             assert!(with_room.is_empty(), "{request} waits although there is room at {with_room:?}");
         }
-    }
-
-    /// Whether the test itself runs so slowly that reservations expire.
-    fn is_late(&self) -> bool {
-        self.began.elapsed() > RESERVATION_LIMIT / 2
     }
 
     fn note(&mut self, step: impl fmt::Display) {
