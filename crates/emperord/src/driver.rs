@@ -8,7 +8,6 @@ mod attach;
 mod crash;
 mod developer;
 mod edits;
-mod files;
 mod forks;
 mod lookup;
 mod missing;
@@ -22,6 +21,7 @@ mod survivors;
 #[cfg(test)]
 pub(crate) mod tests;
 mod units;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -214,7 +214,7 @@ impl Driver {
     /// Until it is known for each file whether it will be followed, the table is incomplete, and frontd would
     /// mistake it for complete.
     fn answer_watchers(&mut self) {
-        if self.apps.values().any(|app| app.admission.as_ref().is_some_and(|it| it.holds_routes)) {
+        if self.apps.values().any(|app| app.pending_version.as_ref().is_some_and(|it| it.holds_routes)) {
             return;
         }
         for reply in std::mem::take(&mut self.watchers) {

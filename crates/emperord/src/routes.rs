@@ -22,12 +22,12 @@ pub struct Route {
     /// The workers that accept requests.
     pub workers: Vec<(WorkerName, Serving)>,
     /// Why its newest version can't start, for its developer. None in production.
-    pub failure: Option<StartFailure>,
+    pub failure: Option<ShownFailure>,
 }
 
 /// Why an app can't start, for its developer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartFailure {
+pub struct ShownFailure {
     /// The cause in one line, followed by the traceback.
     pub text: Arc<str>,
     /// What happens next, as a sentence without a full stop.

@@ -23,7 +23,7 @@ use tonic::Status;
 use tonic::transport::Server;
 
 use crate::messages::{Event, Events};
-use admission::{Admission, Limits};
+use admission::{Admission, ConnectionLimits};
 use incoming::Incoming;
 
 /// The largest message that is accepted, in bytes.
@@ -45,7 +45,7 @@ pub async fn serve(
     front: u32,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let admission = Admission::new(Limits::of_this_process(), front);
+    let admission = Admission::new(ConnectionLimits::of_this_process(), front);
     let admin = admin::Admin { events: events.clone(), admission: Arc::clone(&admission) };
     let admin = AdminServiceServer::new(admin);
     let routes =

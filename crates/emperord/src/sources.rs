@@ -71,14 +71,14 @@ pub(crate) struct Watcher {
 #[derive(Debug)]
 pub enum Noticed {
     /// These files have changed since the last report.
-    Changed(Changed),
+    Changed(ChangedFiles),
     /// Some changes will be noticed late or never. Reported once.
     Limited(WatchError),
 }
 
 /// The changed files, relative to the app's folder. Empty if unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Changed(pub Vec<PathBuf>);
+pub struct ChangedFiles(pub Vec<PathBuf>);
 
 impl Sources {
     /// The files of an app, and its interpreter.
@@ -126,7 +126,7 @@ impl Watcher {
     }
 
     /// Checks all files, and watches new folders.
-    async fn look(&mut self) -> Option<Changed> {
+    async fn look(&mut self) -> Option<ChangedFiles> {
         let (selection, watches) = (Arc::clone(&self.selection), self.alarm.watches());
         let scan = spawn_blocking(move || scan::scan(&selection, watches));
         let Ok((now, problem)) = scan.await else { return None };
@@ -149,7 +149,7 @@ impl Watcher {
         };
         self.seen = Some(now);
         let is_due = !changed.is_empty() || self.is_overdue();
-        is_due.then(|| Changed(changed.iter().map(|it| self.selection.shown(it)).collect()))
+        is_due.then(|| ChangedFiles(changed.iter().map(|it| self.selection.shown(it)).collect()))
     }
 
     /// Whether files that can't be checked count as changed now.
@@ -190,7 +190,7 @@ impl Watcher {
     }
 }
 
-impl Changed {
+impl ChangedFiles {
     /// Whether all of them are `.env` files.
     pub(crate) fn are_env_files(&self) -> bool {
         let is_env = |it: &PathBuf| it.file_name().is_some_and(select::is_env);
@@ -207,7 +207,7 @@ impl Changed {
     }
 }
 
-impl fmt::Display for Changed {
+impl fmt::Display for ChangedFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} changed", self.names())
     }

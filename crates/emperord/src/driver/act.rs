@@ -66,8 +66,8 @@ impl Driver {
     fn spawn(&mut self, name: &VassalName, number: u16, generation: u64) -> Option<Event> {
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
-        app.awaited.insert(number, Instant::now());
-        let Some(vassal) = app.specs.get(&generation) else {
+        app.awaited_since.insert(number, Instant::now());
+        let Some(vassal) = app.configurations.get(&generation) else {
             tracing::error!(%worker, generation, "cannot start worker: its configuration is no longer known");
             return Some(Event::SpawnRefused { number });
         };
@@ -88,7 +88,9 @@ impl Driver {
     ) -> Option<Event> {
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
-        let Some(vassal) = app.specs.get(&generation) else { return Some(Event::SpawnRefused { number }) };
+        let Some(vassal) = app.configurations.get(&generation) else {
+            return Some(Event::SpawnRefused { number });
+        };
         // The template only has the current generation. Workers of others are started individually.
         let is_current = generation == app.supervisor.generation();
         if vassal.preload.is_on() && is_current && self.launcher.templates().is_some() {

@@ -6,7 +6,7 @@ use api::VassalName;
 use supervise::Event;
 use tokio::sync::oneshot;
 
-use super::app::{App, Goal, Workers};
+use super::app::{App, Goal, NewWorkers};
 use super::{Driver, Shutdown};
 use crate::messages::{self, AdminError, LookupId, Reply};
 use crate::vassals::{EditError, set_workers};
@@ -41,10 +41,12 @@ impl Driver {
         if result.is_ok() {
             tracing::info!(app = %name, workers, "wrote the number of workers into the app's file");
         }
-        let Some(at) = app.followers.iter().position(|it| it.unwritten == Some(lookup)) else { return };
+        let Some(at) = app.pending_requests.iter().position(|it| it.unwritten == Some(lookup)) else {
+            return;
+        };
         match result {
-            Ok(()) => app.followers[at].unwritten = None,
-            Err(error) => app.followers.remove(at).refuse(AdminError::Scale(error)),
+            Ok(()) => app.pending_requests[at].unwritten = None,
+            Err(error) => app.pending_requests.remove(at).refuse(AdminError::Scale(error)),
         }
     }
 
@@ -55,13 +57,13 @@ impl Driver {
             Err(error) => return drop(reply.send(Err(error))),
         };
         let vassal = app.vassal.clone();
-        if vassal.is_none() && app.admission.is_none() {
+        if vassal.is_none() && app.pending_version.is_none() {
             return drop(reply.send(Err(AdminError::Removed(name.clone()))));
         }
         // Before the reload, so that a start that fails immediately is noticed.
         app.answer_at(Goal::Generation(app.supervisor.generation() + 1), reply, None);
         if let Some(vassal) = vassal {
-            self.follow(name, vassal, Workers::Anew);
+            self.follow(name, vassal, NewWorkers::Always);
         }
     }
 
@@ -73,7 +75,7 @@ impl Driver {
         self.shutdown = Shutdown::Asked(vec![reply]);
         for name in self.apps.keys().cloned().collect::<Vec<_>>() {
             if let Some(app) = self.apps.get_mut(&name) {
-                app.refuse_followers(&AdminError::ShuttingDown);
+                app.refuse_pending_requests(&AdminError::ShuttingDown);
             }
             self.notify(&name, Event::Removed);
             self.end_template(&name);

@@ -1,10 +1,10 @@
 //! One app: its file, its workers, and the requests that wait for it.
 
-mod admission;
 mod broken;
-mod follower;
 mod memory;
 mod news;
+mod pending_request;
+mod pending_version;
 mod preparation;
 mod source_watch;
 mod tenure;
@@ -26,10 +26,10 @@ use crate::routes::{Route, RouteState};
 use crate::state::{StageRecord, WorkerRecord};
 use crate::vassals::{Missing, Version};
 
-pub(super) use admission::{Admission, Workers};
 pub(super) use broken::{Broken, Scope};
-pub(super) use follower::{Follower, Goal};
 pub(super) use news::News;
+pub(super) use pending_request::{Goal, PendingRequest};
+pub(super) use pending_version::{NewWorkers, PendingVersion};
 pub(super) use preparation::Preparation;
 pub(super) use source_watch::{Purpose, SourceWatch};
 pub(super) use tenure::{Forking, Order, Tenure};
@@ -74,11 +74,11 @@ pub(super) struct App {
     pub(super) tenures: BTreeMap<u16, Tenure>,
     /// The configuration of the current generation, the last one that worked, and all that still have
     /// workers.
-    pub(super) specs: BTreeMap<u64, Arc<Vassal>>,
-    pub(super) followers: Vec<Follower>,
+    pub(super) configurations: BTreeMap<u64, Arc<Vassal>>,
+    pub(super) pending_requests: Vec<PendingRequest>,
     pub(super) recycled: Recycled,
     /// When the wait for each worker that isn't ready started.
-    pub(super) awaited: BTreeMap<u16, Instant>,
+    pub(super) awaited_since: BTreeMap<u16, Instant>,
     /// The template that its workers are forked from, if its file asks for that.
     pub(super) template: Option<Template>,
     /// When the last process was started.
@@ -88,13 +88,13 @@ pub(super) struct App {
     /// A watch of the app's own files, while it is only waiting for an edit or reloads on changes.
     pub(super) source_watch: Option<SourceWatch>,
     /// A version of its file for which it isn't known yet whether it can be followed.
-    pub(super) admission: Option<Admission>,
+    pub(super) pending_version: Option<PendingVersion>,
     /// Pending preparations of starts, by generation.
     pub(super) preparations: BTreeMap<u64, Preparation>,
     /// Lookups that take long.
-    pub(super) waits: BTreeMap<LookupId, String>,
+    pub(super) slow_lookups: BTreeMap<LookupId, String>,
     /// Its processes that aren't workers any more: earlier templates, and forks that were no longer wanted.
-    pub(super) leaving: BTreeSet<u32>,
+    pub(super) former_processes: BTreeSet<u32>,
     /// Its exited processes that no worker has been told of yet.
     pub(super) ended: VecDeque<u32>,
 }
@@ -116,18 +116,18 @@ impl App {
             supervisor: Supervisor::new(LIMITS),
             restored_generation: 0,
             tenures: BTreeMap::new(),
-            specs: BTreeMap::new(),
-            followers: Vec::new(),
+            configurations: BTreeMap::new(),
+            pending_requests: Vec::new(),
             recycled: Recycled::default(),
-            awaited: BTreeMap::new(),
+            awaited_since: BTreeMap::new(),
             template: None,
             last_start: SystemTime::UNIX_EPOCH,
             proven_saved: None,
             source_watch: None,
-            admission: None,
+            pending_version: None,
             preparations: BTreeMap::new(),
-            waits: BTreeMap::new(),
-            leaving: BTreeSet::new(),
+            slow_lookups: BTreeMap::new(),
+            former_processes: BTreeSet::new(),
             ended: VecDeque::new(),
         }
     }
@@ -180,11 +180,11 @@ impl App {
         let current = self.supervisor.generation();
         let in_use: Vec<u64> = self.supervisor.workers().map(|(_, worker)| worker.generation).collect();
         let fallback = self.supervisor.fallback();
-        self.specs.retain(|generation, _| {
+        self.configurations.retain(|generation, _| {
             *generation == current || Some(*generation) == fallback || in_use.contains(generation)
         });
         self.tell_of_ended();
-        self.answer_followers();
+        self.answer_pending_requests();
     }
 
     /// Records an exited process, of which a worker will be told.
@@ -220,7 +220,7 @@ impl App {
     }
 
     fn python_of_generation(&self, generation: u64) -> Option<String> {
-        Some(match self.specs.get(&generation)?.python.path() {
+        Some(match self.configurations.get(&generation)?.python.path() {
             path if path.as_os_str().is_empty() => "`python3` of PATH".to_owned(),
             path => path.display().to_string(),
         })
@@ -229,26 +229,26 @@ impl App {
     /// Whether its file is gone and all of its workers have exited.
     pub(super) fn is_over(&self) -> bool {
         let file_is_gone = self.vassal.is_none() && self.rejected.is_none() && self.file_error.is_none();
-        file_is_gone && self.admission.is_none() && self.has_no_process()
+        file_is_gone && self.pending_version.is_none() && self.has_no_process()
     }
 
     /// Whether it has no processes.
     pub(super) fn has_no_process(&self) -> bool {
-        self.tenures.is_empty() && self.template.is_none() && self.leaving.is_empty()
+        self.tenures.is_empty() && self.template.is_none() && self.former_processes.is_empty()
     }
 
-    fn answer_followers(&mut self) {
-        for follower in std::mem::take(&mut self.followers) {
-            if let Some(unanswered) = follower.follow(self) {
-                self.followers.push(unanswered);
+    fn answer_pending_requests(&mut self) {
+        for request in std::mem::take(&mut self.pending_requests) {
+            if let Some(unanswered) = request.answer_if_known(self) {
+                self.pending_requests.push(unanswered);
             }
         }
     }
 
     /// Refuses all waiting requests.
-    pub(super) fn refuse_followers(&mut self, error: &AdminError) {
-        for follower in self.followers.drain(..) {
-            follower.refuse(error.clone());
+    pub(super) fn refuse_pending_requests(&mut self, error: &AdminError) {
+        for request in self.pending_requests.drain(..) {
+            request.refuse(error.clone());
         }
     }
 }

@@ -37,7 +37,7 @@ impl Driver {
         let not_wanted = || SpecError::NotWanted(worker.clone());
         let app = self.apps.get(&worker.vassal).ok_or_else(not_wanted)?;
         let generation = app.supervisor.worker(worker.number).ok_or_else(not_wanted)?.generation;
-        let vassal = app.specs.get(&generation).map(Arc::clone).ok_or_else(not_wanted)?;
+        let vassal = app.configurations.get(&generation).map(Arc::clone).ok_or_else(not_wanted)?;
         let socket = self.config.worker_socket(worker)?;
         Ok(WorkerSpec { number: worker.number, generation, vassal, socket, mode: self.config.mode })
     }
@@ -75,7 +75,7 @@ impl Driver {
     pub(super) fn ready(&mut self, worker: &WorkerName, id: AttachmentId, served: Served) {
         if self.attached(worker, id).is_some() {
             let Served { capacity, python, .. } = &served;
-            let awaited = self.app_of(worker).and_then(|app| app.awaited.remove(&worker.number));
+            let awaited = self.app_of(worker).and_then(|app| app.awaited_since.remove(&worker.number));
             let after = awaited.map(|it| it.elapsed().as_millis());
             tracing::info!(%worker, after_ms = after, capacity, python, "worker is ready");
             self.serves(worker, served);

@@ -9,10 +9,10 @@ use daemon::logging::NOTICE;
 use supervise::Progress;
 use vassal::Vassal;
 
-use super::app::{News, Purpose, SourceWatch, Workers};
+use super::app::{NewWorkers, News, Purpose, SourceWatch};
 use super::{Driver, Shutdown};
 use crate::messages::{Event, WatchId};
-use crate::sources::{Changed, Noticed, Since, Sources};
+use crate::sources::{ChangedFiles, Noticed, Since, Sources};
 
 impl Driver {
     /// Starts and stops watches as needed.
@@ -110,7 +110,7 @@ impl Driver {
         let Some(app) = self.apps.get(name) else { return };
         let (Some(vassal), error) = (app.vassal.clone(), app.file_error.clone()) else { return };
         let began = Instant::now();
-        self.follow(name, vassal, Workers::Anew);
+        self.follow(name, vassal, NewWorkers::Always);
         if let Some(app) = self.apps.get_mut(name) {
             app.file_error = error;
             app.awaited_news = Some(News::Reloaded { began });
@@ -119,7 +119,7 @@ impl Driver {
 }
 
 /// What to know of a `.env` file that only the app may read.
-fn hint(changed: &Changed, vassal: &Vassal, by: ConfiguredBy) -> &'static str {
+fn hint(changed: &ChangedFiles, vassal: &Vassal, by: ConfiguredBy) -> &'static str {
     match (changed.are_env_files() && vassal.env_file.is_none(), by) {
         (false, _) => "",
         (true, ConfiguredBy::Files) => {

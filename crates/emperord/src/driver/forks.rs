@@ -77,7 +77,7 @@ impl Driver {
         // Another process with that name will attach again, and is then told to stop.
         let early = early.into_iter().find(|it| it.caller.identity == process.identity());
         let worker = app.worker(number);
-        let Some(vassal) = app.specs.get(&generation) else { return self.discard(name, process) };
+        let Some(vassal) = app.configurations.get(&generation) else { return self.discard(name, process) };
         let taken = self.launcher.templates().map(|it| it.take_fork(&worker, vassal, &process));
         if let Some(Err(error)) = taken {
             self.note_not_started(&worker, &error.to_string());
@@ -96,7 +96,7 @@ impl Driver {
     fn discard(&mut self, name: &VassalName, process: Process) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let pid = process.identity().pid;
-        app.leaving.insert(pid);
+        app.former_processes.insert(pid);
         process.signal(Signal::KILL);
         let (events, app) = (self.events.clone(), name.clone());
         self.tasks.spawn(async move {
@@ -148,7 +148,7 @@ impl App {
 
     fn has_process(&self, pid: u32) -> bool {
         self.has_template(pid)
-            || self.leaving.contains(&pid)
+            || self.former_processes.contains(&pid)
             || self.worker_processes().any(|(_, it)| it.process.identity().pid == pid)
     }
 }

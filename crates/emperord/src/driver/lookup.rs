@@ -107,15 +107,15 @@ impl Driver {
         let Some(app) = self.apps.get_mut(name) else { return };
         tracing::warn!(app = %name, "waiting for {what}: the disk, the network or the user database doesn't respond");
         app.refuse_unwritten(lookup, &what);
-        if let Some(admission) = app.admission.as_mut().filter(|it| it.lookup == lookup) {
-            admission.holds_routes = false;
+        if let Some(pending) = app.pending_version.as_mut().filter(|it| it.lookup == lookup) {
+            pending.holds_routes = false;
         }
-        app.waits.insert(lookup, what);
+        app.slow_lookups.insert(lookup, what);
     }
 
     pub(super) fn answered(&mut self, name: &VassalName, lookup: LookupId) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        if let Some(what) = app.waits.remove(&lookup) {
+        if let Some(what) = app.slow_lookups.remove(&lookup) {
             tracing::info!(app = %name, "finished waiting for {what}");
         }
     }

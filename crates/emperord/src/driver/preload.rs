@@ -49,7 +49,7 @@ impl Driver {
         if app.has_template_of(generation) {
             return;
         }
-        let Some(vassal) = app.specs.get(&generation).map(Arc::clone) else { return };
+        let Some(vassal) = app.configurations.get(&generation).map(Arc::clone) else { return };
         self.end_template(name);
         if let Some(preparation) = self.prepare(name, generation, &vassal) {
             preparation.for_template = true;
@@ -81,7 +81,7 @@ impl Driver {
         }
         self.end_template(name);
         let app = self.apps.get(name).ok_or(TemplateError::Unknown)?;
-        let vassal = app.specs.get(&generation).map(Arc::clone).ok_or(TemplateError::Unknown)?;
+        let vassal = app.configurations.get(&generation).map(Arc::clone).ok_or(TemplateError::Unknown)?;
         let templates = self.launcher.templates().ok_or(TemplateError::Unsupported)?;
         let started = templates.start_template(&vassal, prepared)?;
         let pid = started.0.identity().pid;
@@ -108,7 +108,7 @@ impl Driver {
     pub(super) fn end_template(&mut self, name: &VassalName) {
         let Some(app) = self.apps.get_mut(name) else { return };
         if let Some(template) = app.template.take() {
-            app.leaving.insert(template.process.identity().pid);
+            app.former_processes.insert(template.process.identity().pid);
             // SIGKILL, since it serves no requests, and the app may handle SIGTERM.
             template.process.signal(Signal::KILL);
             self.fail_forks(name, Ending::Unknown, None);
@@ -146,7 +146,7 @@ impl Driver {
         let Some(app) = self.apps.get_mut(name) else { return };
         app.has_ended(pid);
         if !app.has_template(pid) {
-            app.leaving.remove(&pid);
+            app.former_processes.remove(&pid);
             return;
         }
         let (python, awaits_forks) = (app.current_python(), app.forking().next().is_some());

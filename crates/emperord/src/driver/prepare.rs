@@ -89,31 +89,3 @@ fn user_of(vassal: &Vassal) -> String {
         (None, None) => "its user to be looked up".to_owned(),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use crate::driver::app::App;
-    use crate::driver::tests::emperor::Root;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_answer_for_a_deleted_app_is_none_for_a_new_one_of_its_name() {
-        let file = Path::new("/v/blog.toml");
-        let text = "domains = ['a']\napp = 'a:a'\ndirectory = '/'\nuser = 'nobody'";
-        let vassal = Arc::new(Vassal::parse(file, text).unwrap());
-        let root = Root::new();
-        let mut driver = root.driver();
-        let mut lookups = Vec::new();
-        for _ in ["deleted", "new"] {
-            driver.apps.insert(vassal.name.clone(), App::new(vassal.name.clone(), file.to_owned()));
-            lookups.push(driver.prepare(&vassal.name, 1, &vassal).unwrap().lookup);
-        }
-        driver.prepared(&vassal.name, lookups[0], 1, &Ok(Prepared::default()));
-        assert!(driver.apps[&vassal.name].preparations.contains_key(&1), "it is still awaited");
-        driver.prepared(&vassal.name, lookups[1], 1, &Ok(Prepared::default()));
-        assert!(driver.apps[&vassal.name].preparations.is_empty());
-    }
-}

@@ -8,7 +8,7 @@ use supervise::{Adoption, Event};
 use vassal::Vassal;
 
 use super::Driver;
-use super::app::{App, WorkerProcess, Workers};
+use super::app::{App, NewWorkers, WorkerProcess};
 use crate::pidfd::Process;
 use crate::state::{StageRecord, WorkerRecord};
 use crate::vassals::{FileEvent, FolderIdentity};
@@ -38,8 +38,8 @@ impl Driver {
         for name in self.apps.keys().cloned().collect::<Vec<_>>() {
             self.keep_restored(&name);
         }
-        for admission in self.apps.values_mut().filter_map(|it| it.admission.as_mut()) {
-            admission.holds_routes = true;
+        for pending in self.apps.values_mut().filter_map(|it| it.pending_version.as_mut()) {
+            pending.holds_routes = true;
         }
     }
 
@@ -103,7 +103,7 @@ impl Driver {
         let Some(app) = self.apps.get(name).filter(|it| it.supervisor.generation() == 0) else { return };
         let error = app.file_error.clone();
         if let Some(vassal) = app.vassal.clone() {
-            self.follow(name, vassal, Workers::AsNeeded);
+            self.follow(name, vassal, NewWorkers::IfNeeded);
         }
         if let Some(app) = self.apps.get_mut(name) {
             app.file_error = error;
@@ -143,7 +143,7 @@ impl App {
         let running = self.worker_processes().filter_map(runs_it).max();
         self.restored_generation = self.restored_generation.max(2);
         let generation = running.unwrap_or(self.restored_generation - 1);
-        self.specs.insert(generation, Arc::new(proven));
+        self.configurations.insert(generation, Arc::new(proven));
         Some(generation)
     }
 }

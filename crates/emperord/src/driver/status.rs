@@ -46,7 +46,7 @@ impl App {
         let asks = self.vassal.as_ref().is_some_and(|it| it.preload.is_on());
         let passed_over = no_preload.filter(|_| asks).map(str::to_owned);
         let edits = self.source_watch.as_ref().and_then(|it| it.problem.clone());
-        let waits = self.waits.values().map(|it| format!("waiting for {it}"));
+        let waits = self.slow_lookups.values().map(|it| format!("waiting for {it}"));
         self.missing_notice()
             .into_iter()
             .chain(waits)
@@ -78,7 +78,11 @@ impl App {
             app: vassal.map(|it| (it.app.to_string(), it.app_chosen_by)),
             recycled: self.recycled.clone(),
             notices: self.notices(no_preload, Instant::now()),
-            file_digest: self.file_digest.clone().filter(|_| self.admission.is_none()).unwrap_or_default(),
+            file_digest: self
+                .file_digest
+                .clone()
+                .filter(|_| self.pending_version.is_none())
+                .unwrap_or_default(),
             vassal: self.vassal.clone(),
         }
     }
@@ -87,7 +91,7 @@ impl App {
     /// checked. So does an app in whose place clients are shown an error, even if older workers are ready.
     fn phase(&self) -> Phase {
         match (&self.vassal, self.supervisor.phase(Instant::now())) {
-            (None, _) if self.admission.is_some() => Phase::Starting,
+            (None, _) if self.pending_version.is_some() => Phase::Starting,
             (None, _) if self.worker_processes().next().is_none() => Phase::Failed,
             (_, Phase::Running | Phase::Reloading) if self.shown_failure().is_some() => Phase::Failed,
             (_, phase) => phase,
@@ -125,7 +129,7 @@ fn next(wait: Option<Duration>, awaits_edit: bool, is_watched: bool) -> String {
 
 fn leaving(process: &WorkerProcess, worker: &Worker) -> String {
     let due = || worker.due.map(|cause| format!("to be recycled: {cause}"));
-    process.leaving.clone().or_else(due).unwrap_or_default()
+    process.drain_reason.clone().or_else(due).unwrap_or_default()
 }
 
 /// Prefers the kernel's figure of the memory: a busy or idle worker may not have reported a current one.

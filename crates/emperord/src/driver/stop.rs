@@ -126,7 +126,7 @@ impl App {
         let grace = self.supervisor.limits().grace;
         if let Some(process) = self.worker_process_mut(number) {
             process.command(&worker, Command::Drain(grace));
-            process.leaving = Some(reason);
+            process.drain_reason = Some(reason);
         }
     }
 

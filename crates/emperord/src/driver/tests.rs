@@ -8,6 +8,7 @@ mod manager;
 mod missing;
 mod orders;
 mod owner;
+mod preparations;
 mod reload;
 mod starts;
 mod survivors;

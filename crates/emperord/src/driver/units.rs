@@ -96,7 +96,8 @@ impl Driver {
             Some(ordered) => ordered.generation,
             None => app.supervisor.generation(),
         };
-        let fingerprint = app.specs.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
+        let fingerprint =
+            app.configurations.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
         tracing::info!(%worker, pid, generation, "worker started");
         app.runs(number, WorkerProcess::new(process.clone(), fingerprint, None));
         if app.supervisor.worker(number).is_none() {
@@ -109,7 +110,8 @@ impl Driver {
     /// The configuration that the worker was ordered with, or the current one if it wasn't ordered.
     fn ordered_for(&self, worker: &WorkerName) -> Option<Arc<Vassal>> {
         let app = self.apps.get(&worker.vassal)?;
-        let ordered = app.supervisor.worker(worker.number).and_then(|it| app.specs.get(&it.generation));
+        let ordered =
+            app.supervisor.worker(worker.number).and_then(|it| app.configurations.get(&it.generation));
         ordered.or(app.vassal.as_ref()).map(Arc::clone)
     }
 

@@ -22,7 +22,7 @@ const PERIOD: u64 = 100_000;
 
 /// The resource limits of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct ResourceLimits {
     /// In bytes. None means no limit.
     pub(crate) memory: Option<u64>,
     /// In percent of one CPU. None means no limit.
@@ -45,7 +45,7 @@ pub(crate) struct Leaf {
     fresh: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
-impl Limits {
+impl ResourceLimits {
     pub(crate) fn is_none(self) -> bool {
         self.memory.is_none() && self.cpu.is_none()
     }
@@ -81,7 +81,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// With the key that can't be applied, the reason, and what to do.
-    pub(crate) fn check(&self, limits: Limits) -> Result<(), String> {
+    pub(crate) fn check(&self, limits: ResourceLimits) -> Result<(), String> {
         for (key, controller) in limits.keys() {
             let enabled = Tree::find(&self.mount).and_then(|it| it.enable(&CONTROLLERS)?.has(controller));
             enabled.map_err(|why| {
@@ -99,7 +99,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// If there are limits that can't be set.
-    pub(crate) fn leaf(&self, worker: &str, limits: Limits) -> io::Result<Option<Leaf>> {
+    pub(crate) fn leaf(&self, worker: &str, limits: ResourceLimits) -> io::Result<Option<Leaf>> {
         let tree = Tree::find(&self.mount);
         if !limits.is_none() {
             let tree = tree.map_err(io::Error::other)?;
@@ -112,7 +112,7 @@ impl Cgroups {
         Ok(made.inspect_err(|error| tracing::debug!(worker, %error, "worker has no cgroup of its own")).ok())
     }
 
-    fn make(&self, tree: &Tree, worker: &str, limits: Limits) -> io::Result<Leaf> {
+    fn make(&self, tree: &Tree, worker: &str, limits: ResourceLimits) -> io::Result<Leaf> {
         let workers = tree.workers();
         tree::make_folder(&workers)?;
         let path = workers.join(worker);

@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 use vassal::Vassal;
 
 use super::account::{self, Account};
-use super::cgroup::{Cgroups, Leaf, Limits};
+use super::cgroup::{Cgroups, Leaf, ResourceLimits};
 use super::{Job, LaunchError, Launcher, Prepared, Start, Templates, owner_of};
 use crate::pidfd::Process;
 
@@ -227,8 +227,8 @@ fn is_for_others(name: &OsStr) -> bool {
         .is_some_and(|name| PASSED.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
 
-fn limits(vassal: &Vassal) -> Limits {
-    Limits { memory: vassal.confinement.memory, cpu: vassal.confinement.cpu }
+fn limits(vassal: &Vassal) -> ResourceLimits {
+    ResourceLimits { memory: vassal.confinement.memory, cpu: vassal.confinement.cpu }
 }
 
 /// The user that an app runs as: its `user`, or the owner of its directory. None means emperord's own user.

@@ -15,7 +15,7 @@ const INCIDENT: Duration = Duration::from_secs(60);
 
 /// The limits on concurrent connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct ConnectionLimits {
     /// For all users. The part beyond `others` is reserved for root and frontd.
     pub(super) all: usize,
     /// For all users except root and frontd, in total.
@@ -24,7 +24,7 @@ pub(super) struct Limits {
     pub(super) each: usize,
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// Each connection takes two descriptors, its own and one for its process. A third of the descriptors is
     /// left for processes and files.
     pub(super) fn of_this_process() -> Self {
@@ -41,7 +41,7 @@ impl Limits {
 /// The open connections.
 #[derive(Debug)]
 pub(super) struct Admission {
-    limits: Limits,
+    limits: ConnectionLimits,
     /// Members of this group count as frontd.
     front: u32,
     held: Mutex<Held>,
@@ -71,7 +71,7 @@ pub(super) struct Admitted {
 }
 
 impl Admission {
-    pub(super) fn new(limits: Limits, front: u32) -> Arc<Self> {
+    pub(super) fn new(limits: ConnectionLimits, front: u32) -> Arc<Self> {
         Arc::new(Self {
             limits,
             front,
@@ -151,15 +151,18 @@ mod tests {
 
     #[test]
     fn connections_may_use_two_thirds_of_the_descriptors() {
-        assert_eq!(Limits::of_descriptors(1024), Limits { all: 341, others: 255, each: 127 });
-        assert_eq!(Limits::of_descriptors(4), Limits { all: 8, others: 6, each: 3 });
-        assert_eq!(Limits::of_descriptors(u64::MAX).all, 21_845);
+        assert_eq!(
+            ConnectionLimits::of_descriptors(1024),
+            ConnectionLimits { all: 341, others: 255, each: 127 }
+        );
+        assert_eq!(ConnectionLimits::of_descriptors(4), ConnectionLimits { all: 8, others: 6, each: 3 });
+        assert_eq!(ConnectionLimits::of_descriptors(u64::MAX).all, 21_845);
     }
 
     #[test]
     fn no_user_can_use_up_the_connections_of_others() {
         skip::needs_root!();
-        let admission = Admission::new(Limits { all: 8, others: 6, each: 3 }, FRONT);
+        let admission = Admission::new(ConnectionLimits { all: 8, others: 6, each: 3 }, FRONT);
         let take =
             |uid, gid, count: usize| (0..count).filter_map(|_| admission.admit(uid, gid)).collect::<Vec<_>>();
         let first = take(1001, 1001, 100);

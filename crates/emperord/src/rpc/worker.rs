@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::WorkerName;
 use api::worker::attach_request::Message;
-use api::worker::attach_response::Message as Order;
+use api::worker::attach_response::Message as Reply;
 use api::worker::worker_service_server::WorkerService;
 use api::worker::{
     AttachRequest, AttachResponse, Drain, Ended, GetSpecRequest, GetSpecResponse, Hello, Ready, Stop, Stuck,
@@ -40,7 +40,7 @@ impl Worker {
     }
 }
 
-type Orders =
+type Replies =
     tokio_stream::adapters::Map<ReceiverStream<Command>, fn(Command) -> Result<AttachResponse, Status>>;
 
 #[tonic::async_trait]
@@ -52,9 +52,9 @@ impl WorkerService for Worker {
         Ok(Response::new(GetSpecResponse { spec: Some(spec::spec(&spec.map_err(|it| refusal(&it))?)) }))
     }
 
-    type AttachStream = Orders;
+    type AttachStream = Replies;
 
-    async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Orders>, Status> {
+    async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Replies>, Status> {
         let peer = Peer::of(&request)?;
         let caller = peer.caller()?;
         let mut messages = request.into_inner();
@@ -68,12 +68,12 @@ impl WorkerService for Worker {
             return Err(Status::permission_denied(format!("process {pid} says that it is {}", hello.pid)));
         }
         let attachment = AttachmentId(self.attachments.fetch_add(1, Ordering::Relaxed));
-        let (commands, orders) = mpsc::channel(BACKLOG);
+        let (commands, waiting) = mpsc::channel(BACKLOG);
         let stream = Attached { worker: name(&hello.worker)?, attachment, instance: hello.instance };
         let attaching = stream.attaching(caller, hello, commands);
         self.events.send(Event::Attach(Box::new(attaching))).await.map_err(|_| ending())?;
         self.tasks.spawn(stream.listen(messages, self.events.downgrade()));
-        Ok(Response::new(ReceiverStream::new(orders).map(order as fn(_) -> _)))
+        Ok(Response::new(ReceiverStream::new(waiting).map(reply as fn(_) -> _)))
     }
 }
 
@@ -155,12 +155,12 @@ fn served(instance: u64, ready: Ready) -> Served {
     Served { instance, capacity, python }
 }
 
-fn order(command: Command) -> Result<AttachResponse, Status> {
+fn reply(command: Command) -> Result<AttachResponse, Status> {
     let message = match command {
-        Command::Run(run) => Order::Spec(spec::spec(&run)),
-        Command::Drain(grace) => Order::Drain(Drain { grace_milliseconds: spec::milliseconds(grace) }),
-        Command::Stop(reason) => Order::Stop(Stop { reason }),
-        Command::Ended(pid) => Order::Ended(Ended { pid }),
+        Command::Run(run) => Reply::Spec(spec::spec(&run)),
+        Command::Drain(grace) => Reply::Drain(Drain { grace_milliseconds: spec::milliseconds(grace) }),
+        Command::Stop(reason) => Reply::Stop(Stop { reason }),
+        Command::Ended(pid) => Reply::Ended(Ended { pid }),
     };
     Ok(AttachResponse { message: Some(message) })
 }

@@ -3,7 +3,7 @@
 use supervise::Stage;
 
 use super::App;
-use crate::routes::StartFailure;
+use crate::routes::ShownFailure;
 use crate::spec::{Failure, Reason};
 
 /// The largest size of the cause, in bytes.
@@ -19,7 +19,7 @@ pub(crate) struct Broken {
     /// The text without what may differ if it fails again for the same reason.
     essence: String,
     /// What clients are shown.
-    failure: StartFailure,
+    failure: ShownFailure,
 }
 
 /// What a failure affects.
@@ -34,7 +34,7 @@ pub(crate) enum Scope {
 impl Broken {
     /// With `is_watched`, each change of the app's files leads to another try.
     pub(crate) fn new(generation: u64, scope: Scope, failure: &Failure, is_watched: bool) -> Self {
-        let shown = StartFailure { text: page(failure).into(), next: next(failure, is_watched) };
+        let shown = ShownFailure { text: page(failure).into(), next: next(failure, is_watched) };
         Self { generation, scope, essence: essence(&shown.text), failure: shown }
     }
 
@@ -61,7 +61,7 @@ fn essence(text: &str) -> String {
 
 impl App {
     /// What clients are shown in place of the app: why its newest version cannot start, while no worker of it serves.
-    pub(crate) fn shown_failure(&self) -> Option<&StartFailure> {
+    pub(crate) fn shown_failure(&self) -> Option<&ShownFailure> {
         self.broken.as_ref().filter(|it| !self.serves(it.generation)).map(|it| &it.failure)
     }
 

@@ -16,7 +16,7 @@ impl App {
     /// The number of workers that wait for a preparation that takes long.
     pub(crate) fn slowly_prepared(&self) -> usize {
         let is_slow = |generation: &u64| {
-            self.preparations.get(generation).is_some_and(|it| self.waits.contains_key(&it.lookup))
+            self.preparations.get(generation).is_some_and(|it| self.slow_lookups.contains_key(&it.lookup))
         };
         let waits = |it: &&Tenure| matches!(it, Tenure::Preparing { generation } if is_slow(generation));
         self.tenures.values().filter(waits).count()

@@ -26,7 +26,7 @@ pub(crate) struct WorkerProcess {
     /// What it reports to be waiting for before it is ready.
     pub(crate) unwell: Option<String>,
     /// Why it was told to drain.
-    pub(crate) leaving: Option<String>,
+    pub(crate) drain_reason: Option<String>,
 }
 
 /// An open control stream.
@@ -48,7 +48,7 @@ impl WorkerProcess {
             private: PrivateMemory::default(),
             failure: None,
             unwell: None,
-            leaving: None,
+            drain_reason: None,
         }
     }
 

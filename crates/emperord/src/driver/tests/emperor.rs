@@ -99,8 +99,8 @@ impl Root {
     }
 
     /// A driver without apps that handles no events.
-    pub(crate) fn driver(&self) -> Driver {
-        let (launcher, state) = (Arc::new(self.launcher()), State::open(&self.config.state).unwrap());
+    pub(crate) fn driver(&self, launcher: Arc<dyn Launcher>) -> Driver {
+        let state = State::open(&self.config.state).unwrap();
         Driver::start(self.config.clone(), launcher, state, Vec::new(), TaskTracker::new()).0
     }
 

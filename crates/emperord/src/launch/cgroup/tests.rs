@@ -36,14 +36,14 @@ fn limits_are_written_to_the_cgroup() {
     }
     let cgroups = cgroups(mount.path());
     let make = |limits| cgroups.make(&tree, "blog-1", limits).unwrap();
-    let leaf = make(Limits { memory: Some(300), cpu: Some(150) });
+    let leaf = make(ResourceLimits { memory: Some(300), cpu: Some(150) });
     leaf.enter(4_294_967_295).unwrap();
     let written = |file: &str| fs::read_to_string(worker.join(file)).unwrap();
     assert_eq!(written("memory.max"), "300");
     assert_eq!(written("cpu.max"), "150000 100000");
     assert_eq!(written("cgroup.procs"), "4294967295");
     // Limits of an earlier worker may still be set.
-    drop(make(Limits { memory: None, cpu: Some(50) }));
+    drop(make(ResourceLimits { memory: None, cpu: Some(50) }));
     assert_eq!((written("memory.max"), written("cpu.max")), ("max".to_owned(), "50000 100000".to_owned()));
 }
 
@@ -68,7 +68,7 @@ fn limits_that_cannot_be_applied_are_reported() {
 #[test]
 fn a_refusal_names_the_key_and_is_checked_again_each_time() {
     let mount = tempfile::tempdir().unwrap();
-    let (cgroups, memory) = (cgroups(mount.path()), Limits { memory: Some(1), cpu: None });
+    let (cgroups, memory) = (cgroups(mount.path()), ResourceLimits { memory: Some(1), cpu: None });
     let error = cgroups.check(memory).unwrap_err();
     assert!(
         error.starts_with("`limits.memory` cannot be applied: this system has no cgroup v2: "),
@@ -76,7 +76,7 @@ fn a_refusal_names_the_key_and_is_checked_again_each_time() {
     );
     assert!(error.contains("`DelegateSubgroup=emperord` in its unit"), "{error}");
     assert!(cgroups.leaf("blog-1", memory).is_err());
-    assert!(cgroups.leaf("blog-1", Limits { memory: None, cpu: None }).unwrap().is_none());
+    assert!(cgroups.leaf("blog-1", ResourceLimits { memory: None, cpu: None }).unwrap().is_none());
     // The files that the kernel would have in this process's actual cgroup.
     fs::write(mount.path().join("cgroup.controllers"), "memory").unwrap();
     let own = fs::read_to_string("/proc/self/cgroup").unwrap();
@@ -122,7 +122,7 @@ fn all_processes_are_in_leaves_of_the_delegated_cgroup() {
     cgroups.settle();
     assert_eq!(procs(""), "");
     assert_eq!(procs("imperium-emperord"), format!("{}\n", std::process::id()));
-    let none = Limits { memory: None, cpu: None };
+    let none = ResourceLimits { memory: None, cpu: None };
     let mut workers = Vec::new();
     for name in ["blog-1", "blog-2"] {
         let leaf = cgroups.leaf(name, none).unwrap().expect("it was delegated");
@@ -139,7 +139,7 @@ fn all_processes_are_in_leaves_of_the_delegated_cgroup() {
     // Limits can be added now, if the kernel has the controllers.
     let has_all = |it: &str| CONTROLLERS.iter().all(|one| it.split_ascii_whitespace().any(|it| it == *one));
     if has_all(&fs::read_to_string(mount.join("cgroup.controllers")).unwrap()) {
-        let memory = Limits { memory: Some(1 << 30), cpu: None };
+        let memory = ResourceLimits { memory: Some(1 << 30), cpu: None };
         assert_eq!(cgroups.check(memory), Ok(()));
         cgroups.leaf("blog-3", memory).unwrap().unwrap();
         assert!(mount.join("imperium-workers/blog-1/memory.max").exists());

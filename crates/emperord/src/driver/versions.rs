@@ -8,7 +8,7 @@ use config::{Diagnostics, Problem};
 use supervise::{Limits, Recycle};
 use vassal::{ChosenBy, Conflict, Vassal, conflicts};
 
-use super::app::{Admission, App, Workers};
+use super::app::{App, NewWorkers, PendingVersion};
 use super::{Driver, Shutdown};
 use crate::messages::{AdminError, Event, LookupId};
 use crate::vassals::{FileEvent, FolderIdentity, Reading, Version};
@@ -25,12 +25,12 @@ impl Driver {
             return self.miss(&name, why);
         }
         app.rejected = None;
-        app.admission = None;
+        app.pending_version = None;
         app.file_digest = digest;
         app.is_there();
         match reading {
-            Reading::Edited(version) => self.version(&name, *version, Workers::AsNeeded),
-            Reading::Touched(version) => self.version(&name, *version, Workers::Anew),
+            Reading::Edited(version) => self.version(&name, *version, NewWorkers::IfNeeded),
+            Reading::Touched(version) => self.version(&name, *version, NewWorkers::Always),
             Reading::Broken(diagnostics) => self.broken(&name, &diagnostics),
             Reading::Gone => self.removed(&name),
             Reading::Missing(_) => {}
@@ -39,7 +39,7 @@ impl Driver {
     }
 
     /// A valid version is followed, unless something outside of its file prevents it.
-    fn version(&mut self, name: &VassalName, version: Version, workers: Workers) {
+    fn version(&mut self, name: &VassalName, version: Version, workers: NewWorkers) {
         match self.obstacle(&version.vassal) {
             None => self.admit(name, version, workers),
             Some(obstacle) => {
@@ -51,8 +51,8 @@ impl Driver {
 
     /// Follows a version if its workers can be started as it says. The user is determined now. It is
     /// determined again only for another version, or if the operator asks for a reload.
-    fn admit(&mut self, name: &VassalName, mut version: Version, workers: Workers) {
-        let is_known = workers == Workers::AsNeeded
+    fn admit(&mut self, name: &VassalName, mut version: Version, workers: NewWorkers) {
+        let is_known = workers == NewWorkers::IfNeeded
             && self.state.good_version(name).is_some_and(|text| text == version.text);
         if let Some(known) = self.state.owner(name).filter(|_| is_known) {
             // If something else has changed since, the next worker fails to start.
@@ -71,7 +71,7 @@ impl Driver {
             result,
         });
         if let Some(app) = self.apps.get_mut(name) {
-            app.admission = Some(Admission { lookup, version, workers, holds_routes: false });
+            app.pending_version = Some(PendingVersion { lookup, version, workers, holds_routes: false });
         }
     }
 
@@ -83,11 +83,11 @@ impl Driver {
         result: Result<Option<u32>, String>,
     ) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        let Some(admission) = app.admission.take_if(|it| it.lookup == lookup) else { return };
+        let Some(pending) = app.pending_version.take_if(|it| it.lookup == lookup) else { return };
         if !matches!(self.shutdown, Shutdown::None) {
             return;
         }
-        let Admission { mut version, workers, .. } = admission;
+        let PendingVersion { mut version, workers, .. } = pending;
         match (result, self.obstacle(&version.vassal)) {
             (Err(why), _) => self.broken(name, &Problem::of_file(&version.vassal.file, why).into()),
             // Another app was admitted meanwhile.
@@ -114,14 +114,14 @@ impl Driver {
     fn conflict(&self, vassal: &Vassal) -> Option<Conflict> {
         let others = self.apps.values().filter(|it| it.name != vassal.name);
         // The first version read gets the domain, whether or not it is followed yet.
-        let asked = |it: &App| it.admission.as_ref().map(|it| it.version.vassal.clone());
+        let asked = |it: &App| it.pending_version.as_ref().map(|it| it.version.vassal.clone());
         let asked: Vec<Vassal> = others.clone().filter_map(asked).collect();
         let vassals = others.filter_map(|it| it.vassal.as_deref()).chain(&asked).chain([vassal]);
         conflicts(vassals).into_iter().find(|it| it.file == vassal.file)
     }
 
     /// Makes a version the one that serves.
-    fn accept(&mut self, name: &VassalName, version: Version, workers: Workers) {
+    fn accept(&mut self, name: &VassalName, version: Version, workers: NewWorkers) {
         if let Err(error) = self.state.keep_version(name, &version.text, version.vassal.confinement.owner) {
             let error = anyhow::Error::from(error);
             tracing::error!(app = %name, error = format!("{error:#}"), "this version will be lost if emperord restarts");
@@ -133,7 +133,7 @@ impl Driver {
     }
 
     /// Makes an app's workers follow its file.
-    pub(super) fn follow(&mut self, name: &VassalName, vassal: Arc<Vassal>, workers: Workers) {
+    pub(super) fn follow(&mut self, name: &VassalName, vassal: Arc<Vassal>, workers: NewWorkers) {
         let Some(app) = self.apps.get_mut(name) else { return };
         let generation = app.next_generation(&vassal, workers);
         let wanted =
@@ -143,7 +143,7 @@ impl Driver {
             let directory = vassal.directory.display();
             tracing::info!(app = %name, chosen = %vassal.app, %directory, "found the app in its folder");
         }
-        app.specs.insert(generation, Arc::clone(&vassal));
+        app.configurations.insert(generation, Arc::clone(&vassal));
         if generation != app.supervisor.generation() {
             // Errors of the previous generation don't apply to this one.
             app.worker_error = None;
@@ -176,7 +176,7 @@ impl Driver {
         for line in text.lines() {
             tracing::error!(app = %name, "{line}: {serving}");
         }
-        app.refuse_followers(&AdminError::File(text.clone()));
+        app.refuse_pending_requests(&AdminError::File(text.clone()));
         app.file_error = Some(text);
     }
 
@@ -185,10 +185,10 @@ impl Driver {
         tracing::info!(app = %name, "app stopped: its file was deleted");
         app.vassal = None;
         app.rejected = None;
-        app.admission = None;
+        app.pending_version = None;
         app.missing = None;
         app.file_error = None;
-        app.refuse_followers(&AdminError::Removed(name.clone()));
+        app.refuse_pending_requests(&AdminError::Removed(name.clone()));
         self.state.forget_version(name);
         self.publish(name);
         self.notify(name, supervise::Event::Removed);
@@ -203,7 +203,7 @@ impl Driver {
                 continue;
             };
             match self.obstacle(&version.vassal) {
-                None => self.admit(&name, version, Workers::AsNeeded),
+                None => self.admit(&name, version, NewWorkers::IfNeeded),
                 Some(_) => self.reject(&name, version),
             }
         }

@@ -6,7 +6,7 @@ use super::App;
 use crate::messages::{AdminError, LookupId, Reply};
 
 /// A request that waits until an app has reached a state.
-pub(crate) struct Follower {
+pub(crate) struct PendingRequest {
     goal: Goal,
     /// The number of failed starts when the request arrived.
     failures: u64,
@@ -27,18 +27,18 @@ impl App {
     /// Refuses requests that wait for another number of workers than the file asks for now.
     pub(crate) fn refuse_superseded(&mut self, workers: u16) {
         let app = &self.name;
-        let is_superseded = |it: &mut Follower| {
+        let is_superseded = |it: &mut PendingRequest| {
             it.unwritten.is_none() && matches!(it.goal, Goal::Workers(n) if n != u32::from(workers))
         };
-        for follower in self.followers.extract_if(.., is_superseded) {
-            follower.refuse(AdminError::Superseded { app: app.clone(), workers });
+        for request in self.pending_requests.extract_if(.., is_superseded) {
+            request.refuse(AdminError::Superseded { app: app.clone(), workers });
         }
     }
 
     /// Refuses requests that wait for a slow write.
     pub(crate) fn refuse_unwritten(&mut self, lookup: LookupId, what: &str) {
-        for follower in self.followers.extract_if(.., |it| it.unwritten == Some(lookup)) {
-            follower.refuse(AdminError::Scale(format!(
+        for request in self.pending_requests.extract_if(.., |it| it.unwritten == Some(lookup)) {
+            request.refuse(AdminError::Scale(format!(
                 "waiting for {what}: the disk doesn't respond; the number may still be written"
             )));
         }
@@ -46,13 +46,13 @@ impl App {
 
     pub(crate) fn answer_at(&mut self, goal: Goal, reply: Reply, unwritten: Option<LookupId>) {
         let failures = self.supervisor.start_failures();
-        self.followers.push(Follower { goal, failures, reply, unwritten });
+        self.pending_requests.push(PendingRequest { goal, failures, reply, unwritten });
     }
 }
 
-impl Follower {
+impl PendingRequest {
     /// Answers the request if its outcome is known, otherwise returns it.
-    pub(crate) fn follow(self, app: &App) -> Option<Self> {
+    pub(crate) fn answer_if_known(self, app: &App) -> Option<Self> {
         let outcome = match self.goal.is_reached(app) {
             _ if self.unwritten.is_some() => return Some(self),
             true => Ok(()),
