@@ -1,6 +1,7 @@
 //! The project's own commands. Large ones are separate programs, which are built on demand.
 
 mod demo;
+mod imports;
 mod program;
 mod test;
 
@@ -25,6 +26,7 @@ Commands:
   codegen       Writes the gRPC code of `proto/` into `crates/api/src/generated`
   dist          Makes what is released, in `target/dist`: an archive, a Debian package, a wheel, checksums
   docs          Builds the documentation as a website, in `target/docs`; --write and --check deal with its generated parts
+  imports       Checks that no modules import each other in a circle, and that imports point down as ARCHITECTURE.md shows
   soak          Sets up, and lets anything happen to the stack under checked load
   systemd-test  Proves the systemd units on a Debian of its own; needs root
 
@@ -43,10 +45,11 @@ fn run() -> anyhow::Result<()> {
     let asks_for_help = rest.first().is_some_and(|it| ["-h", "--help"].contains(&it.as_str()));
     match command.as_str() {
         "" | "help" | "-h" | "--help" => print!("{HELP}"),
-        "build" | "demo" | "test" if asks_for_help => print!("{HELP}"),
+        "build" | "demo" | "imports" | "test" if asks_for_help => print!("{HELP}"),
         "build" if rest.is_empty() => setup::programs(&[])?,
         "build" => bail!("`cargo xtask build` takes no options, not {}", rest.join(" ")),
         "demo" => demo::run(&rest)?,
+        "imports" => imports::run(&rest)?,
         "test" => test::run(&rest)?,
         "bench" | "codegen" | "docs" | "soak" => program::run(&command, &rest)?,
         "dist" | "systemd-test" => program::run("packaging", &[vec![command], rest].concat())?,
