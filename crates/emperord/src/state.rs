@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use api::VassalName;
+use api::{Endpoint, VassalName};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -73,8 +73,9 @@ pub enum StageRecord {
 pub struct Serving {
     /// Distinguishes two processes with the same name.
     pub instance: u64,
-    /// The path of its unix socket.
-    pub socket: String,
+    /// Where it listens. In the file, this is a text.
+    #[serde(rename = "socket", with = "endpoint_as_text")]
+    pub endpoint: Endpoint,
     /// The number of requests that it handles at once.
     pub capacity: u32,
     /// Such as `CPython 3.11.7`.
@@ -280,6 +281,19 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+mod endpoint_as_text {
+    use api::Endpoint;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(endpoint: &Endpoint, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(endpoint)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Endpoint, D::Error> {
+        Ok(Endpoint::from(String::deserialize(from)?.as_str()))
+    }
+}
+
 fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
@@ -296,7 +310,7 @@ mod tests {
     fn record(name: &str) -> WorkerRecord {
         let serving = Serving {
             instance: u64::MAX,
-            socket: "/run/a.sock".into(),
+            endpoint: Endpoint::Unix("/run/a.sock".into()),
             capacity: 1,
             python: "CPython 3.11.7".into(),
         };
@@ -327,6 +341,18 @@ mod tests {
         assert_eq!(read.missing(&VassalName::parse("blog").unwrap()), Some(Missing::Emptied));
         state.save(Alive::default()).unwrap();
         assert!(State::open(folder.path()).unwrap().workers().is_empty());
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_version_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let boot = boot_id();
+        let text = format!(
+            r#"{{"boot":"{boot}","workers":[{{"name":"blog-1","pid":7,"started":4711,"generation":3,"fingerprint":"ab","stage":"ready",
+            "serving":{{"instance":18446744073709551615,"socket":"/run/a.sock","capacity":1,"python":"CPython 3.11.7"}}}}]}}"#
+        );
+        fs::write(folder.path().join("workers.json"), text).unwrap();
+        assert_eq!(State::open(folder.path()).unwrap().workers(), [record("blog-1")]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::{VassalName, WorkerName};
+use api::{Endpoint, VassalName, WorkerName};
 use config::emperord::{ConfiguredBy, Mode};
 use supervise::{Event, Exit, Stage, Usage};
 
@@ -182,7 +182,7 @@ impl Driver {
         // A worker whose socket path is too long isn't told what to run.
         let Ok(socket) = self.config.worker_socket(worker) else { return };
         let Served { instance, capacity, python } = served;
-        let serving = Serving { instance, socket: socket.display().to_string(), capacity, python };
+        let serving = Serving { instance, endpoint: Endpoint::Unix(socket), capacity, python };
         let Some(process) = self.worker_process(worker) else { return };
         process.serving = Some(serving);
         let generation = self.generation_of(worker);

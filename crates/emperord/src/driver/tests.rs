@@ -36,7 +36,7 @@ async fn ready_workers_are_published() {
         let Changed::Route(route) = change.what else { panic!("{change:?}") };
         assert_eq!((route.state, route.workers.len()), (RouteState::Serving, usize::from(number)));
         // At the assigned path.
-        let socket = &route.workers.last().unwrap().1.socket;
+        let socket = route.workers.last().unwrap().1.endpoint.to_string();
         assert!(socket.ends_with(&format!("/run/workers/blog/blog-{number}.sock")), "{socket}");
     }
     let status = emperor.app_until("blog", |it| it.phase == Phase::Running).await;

@@ -138,7 +138,7 @@ fn worker((name, serving): &(api::WorkerName, crate::state::Serving)) -> Worker 
     Worker {
         name: name.to_string(),
         instance: serving.instance,
-        socket: serving.socket.clone(),
+        socket: serving.endpoint.to_string(),
         capacity: serving.capacity,
     }
 }
