@@ -132,6 +132,9 @@ pub fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&Value) -> Result<u64, W
 pub fn path(folder: PathBuf) -> impl Fn(&Value) -> Result<PathBuf, Wrong> {
     move |value| match text(value)? {
         "" => Err(Wrong::new("must not be empty").hint("write \".\" for the folder of this file")),
+        text if text == "~" || text.starts_with("~/") => {
+            Err(Wrong::new("begins with `~`, which is only expanded by shells").hint("write the whole path"))
+        }
         text => Ok(folder.join(text).components().filter(|part| part.as_os_str() != ".").collect()),
     }
 }

@@ -95,8 +95,8 @@ fn hint(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::PermissionDenied => "ask as root, or as a member of the group that owns the socket",
         _ => {
-            "start it with `imperium up --root DIR` or `systemctl start emperord`, \
-             or say where it runs: --root DIR, IMPERIUM_ROOT=DIR or --emperord SOCKET"
+            "for development, run `imperium up app.py`; for the apps of a folder, `imperium up --root DIR`; as a service, \
+             `systemctl start emperord`. If it runs elsewhere, say where: --root DIR, IMPERIUM_ROOT=DIR or --emperord SOCKET"
         }
     }
 }
@@ -112,7 +112,12 @@ mod tests {
         let error = status(&socket).await.unwrap_err();
         assert_eq!(error.to_string(), format!("emperord doesn't respond at {}", socket.display()));
         assert!(error.source().unwrap().to_string().contains("No such file"), "{error:?}");
-        assert!(error.help().unwrap().to_string().contains("imperium up --root DIR"));
+        let help = error.help().unwrap().to_string();
+        assert!(
+            ["imperium up app.py", "imperium up --root DIR", "systemctl start"]
+                .iter()
+                .all(|it| help.contains(it))
+        );
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use config::{EmperordConfig, Layout};
 use miette::IntoDiagnostic as _;
 
 use crate::refused::Refused;
-use crate::running;
+use crate::{home, running};
 
 /// Selects an installation. Without these options, it is the root in `IMPERIUM_ROOT`, otherwise what this
 /// user's `imperium up` runs, otherwise the system's.
@@ -15,10 +15,10 @@ use crate::running;
 pub(crate) struct At {
     /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or what `imperium up` runs in this
     /// folder, or the installed system]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = home::path())]
     root: Option<PathBuf>,
     /// The socket of emperord, if it isn't in its usual place
-    #[arg(long, value_name = "SOCKET", conflicts_with = "root")]
+    #[arg(long, value_name = "SOCKET", conflicts_with = "root", value_parser = home::path())]
     emperord: Option<PathBuf>,
 }
 

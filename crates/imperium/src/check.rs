@@ -22,7 +22,8 @@ use vassal::{ChosenBy, Vassal, conflicts, name_of};
 use self::emperord::Digests;
 use self::interpreter::Finding;
 use crate::at::root_from_env;
-use crate::running::{self, Running};
+use crate::home;
+use crate::running::{self, NothingRuns, Running};
 
 /// Check the apps' files and those of the daemons, and report mistakes
 ///
@@ -34,13 +35,14 @@ use crate::running::{self, Running};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Files or folders [default: all files of the installation]
+    #[arg(value_parser = home::path())]
     paths: Vec<PathBuf>,
     /// Check only the file of this daemon
     #[arg(long, value_name = "DAEMON", value_parser = ["frontd", "emperord"], conflicts_with = "paths")]
     only: Option<String>,
     /// The folder that was given to `imperium up --root` [default: for files, the root that they are in; $IMPERIUM_ROOT;
     /// without files and `--only`, what `imperium up` runs in this folder; the installed system]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = home::path())]
     root: Option<PathBuf>,
 }
 
@@ -63,6 +65,9 @@ impl Args {
 /// Checks the files and prints the problems. The exit code is 1 if there are any.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let (root, running) = args.root()?;
+    if root.is_none() && !args.names_files() && !Layout::system().etc.exists() {
+        return Err(NothingRuns.into());
+    }
     let layout = root.map_or_else(|| Ok(Layout::system()), |root| Layout::under(&root)).into_diagnostic()?;
     let checked = match args.only.as_deref() {
         Some("frontd") => Checked::daemon(&layout.frontd_toml(), Reader::Frontd, &layout),

@@ -4,10 +4,10 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Command, CommandFactory};
+use clap::{Command, CommandFactory, ValueEnum as _};
 use config::{EmperordConfig, Layout};
 use manual::Shell;
-use miette::IntoDiagnostic as _;
+use miette::{Diagnostic, IntoDiagnostic as _};
 
 use crate::at::root_from_env;
 use crate::running;
@@ -49,17 +49,37 @@ _imperium_apps() {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The shell
-    #[arg(value_enum, required_unless_present = "apps")]
+    #[arg(value_enum)]
     shell: Option<Shell>,
     /// Print the names of the apps, for the scripts
     #[arg(long, hide = true, conflicts_with = "shell")]
     apps: bool,
 }
 
+/// No shell was named.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("print the completion script for which shell? name one of {}", shells())]
+struct WhichShell {
+    #[help]
+    yours: Option<String>,
+}
+
+impl WhichShell {
+    /// Suggests the login shell, which isn't necessarily the one that runs.
+    fn new(login: Option<Shell>) -> Self {
+        Self { yours: login.map(|it| format!("for your login shell, it is `imperium completion {it}`")) }
+    }
+}
+
+fn shells() -> String {
+    Shell::value_variants().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Prints the script.
 pub(crate) fn run<Cli: CommandFactory>(args: &Args) -> miette::Result<ExitCode> {
     let text = match args.shell {
         Some(shell) => script(Cli::command(), shell),
+        None if !args.apps => return Err(WhichShell::new(Shell::from_env()).into()),
         None => apps().iter().map(|it| format!("{it}\n")).collect(),
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
@@ -137,6 +157,14 @@ mod tests {
             /// The app
             app: Option<String>,
         },
+    }
+
+    #[test]
+    fn without_a_shell_they_are_listed() {
+        let error = WhichShell::new(Some(Shell::Zsh));
+        assert!(error.to_string().ends_with("name one of bash, elvish, fish, powershell, zsh"), "{error}");
+        assert!(error.help().unwrap().to_string().contains("`imperium completion zsh`"));
+        assert!(WhichShell::new(None).help().is_none());
     }
 
     #[test]

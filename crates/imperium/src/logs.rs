@@ -3,7 +3,6 @@
 mod file;
 
 use std::io;
-use std::iter;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -16,9 +15,12 @@ use vassal::Vassal;
 use self::file::{Lines, Tail};
 use crate::at::At;
 use crate::completion;
+use crate::running::NothingRuns;
 
 /// How many workers of an app are named to journalctl at least, since `imperium scale` may add some meanwhile.
 const NAMED_WORKERS: u16 = 32;
+/// How many digits the number of a worker may have.
+const MOST_DIGITS: usize = 5;
 /// The slice of all units.
 const SLICE: &str = "imperium.slice";
 /// How often to check for new lines, and whether `imperium up` is still running.
@@ -63,6 +65,9 @@ fn known(apps: &[String]) -> String {
 /// more.
 pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let layout = args.at.layout()?;
+    if layout == Layout::system() && !layout.etc.exists() {
+        return Err(NothingRuns.into());
+    }
     let unknown = args.app.as_deref().and_then(|it| unknown(it, &layout));
     if layout == Layout::system() {
         if let Some(unknown) = unknown
@@ -156,11 +161,13 @@ fn journalctl(args: &Args, layout: &Layout) -> Command {
     command
 }
 
-/// The units of an app's workers. A pattern only stands for those that have logged by now, and journalctl fails if there
-/// are none. So the first `named` ones are named, too.
+/// The units of an app's workers: those with a number after the name, since `blog-*` would also match an app `blog-two`.
+/// A pattern only stands for those that have logged by now, and journalctl fails if there are none. So the first `named`
+/// ones are named, too.
 fn units_of(app: &str, named: u16) -> impl Iterator<Item = String> {
     let named = (1..=named).map(move |number| format!("workerd@{app}-{number}.service"));
-    iter::once(format!("workerd@{app}-*.service")).chain(named)
+    let numbers = (1..=MOST_DIGITS).map(|digits| "[0-9]".repeat(digits));
+    numbers.map(move |number| format!("workerd@{app}-{number}.service")).chain(named)
 }
 
 /// How many workers the app may have while its log is followed. There are twice as many as usual during a reload.
@@ -200,7 +207,9 @@ mod tests {
         };
         let of = |app: &str, named: u16| {
             let named: String = (1..=named).map(|it| format!("--unit workerd@{app}-{it}.service ")).collect();
-            format!("--unit workerd@{app}-*.service {named}--lines 100")
+            let digits = |count| format!("--unit workerd@{app}-{}.service ", "[0-9]".repeat(count));
+            let numbered: String = (1..=5).map(digits).collect();
+            format!("{numbered}{named}--lines 100")
         };
         assert_eq!(command(&["blog"]), of("blog", 1));
         assert_eq!(command(&["blog", "-f"]), format!("{} --follow", of("blog", 32)));

@@ -7,9 +7,11 @@ mod at;
 mod check;
 mod completion;
 mod forget;
+mod home;
 mod logs;
 mod man;
 mod new;
+mod project_folders;
 mod refused;
 mod reload;
 mod running;
@@ -18,6 +20,7 @@ mod settled;
 mod shell;
 mod status;
 mod trust;
+mod unknown_arguments;
 mod up;
 mod version;
 
@@ -53,7 +56,7 @@ enum Command {
 fn main() -> miette::Result<ExitCode> {
     // Don't wrap lines: paths and URLs have to be easy to copy.
     miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())))?;
-    match manual::parse::<Cli>(Section::Commands).command {
+    match manual::parse_or::<Cli>(Section::Commands, unknown_arguments::explain).command {
         Command::Up(args) => Ok(up::run(&args)),
         Command::New(args) => new::run(&args),
         Command::Check(args) => check::run(&args),

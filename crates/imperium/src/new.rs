@@ -16,6 +16,7 @@ mod statics;
 mod uwsgi;
 mod virtualenv;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,15 +29,19 @@ use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use vassal::{App, Vassal, conflicts, name_of};
 
 use self::draft::{Draft, Source};
-use self::project::Project;
+use self::find::Found;
+pub(crate) use self::ini::sections;
+use self::names::What;
+use self::project::{Module, Project};
 use crate::at::root_from_env;
 use crate::refused::Refused;
-use crate::shell;
+use crate::{home, shell};
 
 /// Inspect a project (Django, Flask, Pyramid, any WSGI app), and write its file
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The project's folder, or the file that has the app, such as `app.py`, `site.wsgi` or `uwsgi.ini`
+    #[arg(value_parser = home::path())]
     path: PathBuf,
     /// The app, if Imperium shouldn't search for it: `module:callable`, `file.py:callable` or `module:factory("prod")`
     #[arg(long, value_name = "APP", value_parser = parse_app)]
@@ -45,13 +50,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", value_parser = VassalName::parse)]
     name: Option<VassalName>,
     /// A host of the app; repeat the option for several [default: Django's ALLOWED_HOSTS, or NAME.localhost]
-    #[arg(long = "domain", value_name = "HOST")]
+    #[arg(long = "domain", value_name = "HOST", value_parser = parse_domain)]
     domains: Vec<String>,
     /// Only print what would be written
     #[arg(long)]
     dry_run: bool,
     /// The folder that was given to `imperium up --root` [default: $IMPERIUM_ROOT, or the installed system]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = home::path())]
     root: Option<PathBuf>,
 }
 
@@ -62,9 +67,9 @@ enum NewError {
     #[error("write {}: the file already exists", .0.display())]
     #[diagnostic(help("choose another name with `--name`, or edit that file"))]
     Exists(PathBuf),
-    #[error("write {}: {source}", .file.display())]
+    #[error("write {}: {error}", .file.display())]
     #[diagnostic(help("{hint}"))]
-    Denied { file: PathBuf, source: io::Error, hint: String },
+    Denied { file: PathBuf, error: io::Error, hint: String },
 }
 
 /// Inspects the project, then writes its file and prints it. A file that emperord would refuse isn't written.
@@ -75,7 +80,10 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
         .into_diagnostic()
         .wrap_err_with(|| format!("inspect {}", args.path.display()))?;
     let (project, source) = source(args, &path);
-    let draft = Draft::new(&project, &source, args.name.clone(), &args.domains)
+    let mut domains = args.domains.clone();
+    let mut seen = BTreeSet::new();
+    domains.retain(|it| seen.insert(it.clone()));
+    let draft = Draft::new(&project, &source, args.name.clone(), &domains)
         .map_err(|why| NewError::NoApp { path, why })?;
     let name = draft.name();
     let (file, text) = (layout.vassals().join(format!("{name}.toml")), draft.to_string());
@@ -115,10 +123,68 @@ fn source(args: &Args, path: &Path) -> (PathBuf, Source) {
     (project, source)
 }
 
-/// The app of a folder, and the folder that it is imported from. None if none is found.
-pub(crate) fn app_of(folder: &Path) -> Option<(PathBuf, String)> {
-    let found = find::find(&Project::look(folder), None).ok()?;
-    Some((found.directory, found.app))
+/// An app that was found, to be run without a file.
+#[derive(Debug)]
+pub(crate) struct Suggested {
+    directory: PathBuf,
+    app: String,
+    /// Django's settings, if the app doesn't choose them itself.
+    settings: Option<String>,
+}
+
+impl Suggested {
+    fn of(found: Found) -> Self {
+        let settings = found.settings.filter(|it| it.chosen.is_some()).map(|it| it.name);
+        Self { directory: found.directory, app: found.app, settings }
+    }
+
+    /// The command that runs it, for a shell in the folder `here`.
+    pub(crate) fn command(&self, here: &Path) -> String {
+        let settings =
+            self.settings.as_ref().map(|it| format!("DJANGO_SETTINGS_MODULE={} ", shell::quoted(it)));
+        let (go, settings) = (go(here, &self.directory), settings.unwrap_or_default());
+        format!("{go}{settings}imperium up {}", shell::quoted(&self.app))
+    }
+}
+
+/// The command that goes from the folder `here` to another one. Empty if it is the same.
+pub(crate) fn go(here: &Path, to: &Path) -> String {
+    match here.canonicalize().is_ok_and(|it| it == to) {
+        true => String::new(),
+        false => format!("cd {} && ", shell::quoted(&to.to_string_lossy())),
+    }
+}
+
+/// The app of a folder. None if none is found.
+pub(crate) fn app_of(folder: &Path) -> Option<Suggested> {
+    find::find(&Project::look(folder), None).ok().map(Suggested::of)
+}
+
+/// The app that a file has or names. None if none is found.
+pub(crate) fn app_of_file(file: &Path) -> Option<Suggested> {
+    let file = file.canonicalize().ok()?;
+    find::in_file(&Project::look(file.parent()?), &file).ok().map(Suggested::of)
+}
+
+/// The app of the Django project of a `manage.py`. None if the file isn't Django's, or has an app itself.
+pub(crate) fn app_of_manage(file: &Path) -> Option<Suggested> {
+    let file = file.canonicalize().ok()?;
+    let project = Project::look(file.parent()?);
+    let module = Module::read(file.clone(), &project.folder)?;
+    let is_app = |it: &What| match it {
+        What::Assigned { name, .. } | What::Imported { name, .. } | What::Function { name, .. } => {
+            matches!(name.as_str(), "application" | "app")
+        }
+        _ => false,
+    };
+    if module.bindings().iter().any(|it| is_app(&it.what)) {
+        return None;
+    }
+    find::in_file(&project, &file).ok().filter(|it| it.settings.is_some()).map(Suggested::of)
+}
+
+fn parse_domain(text: &str) -> Result<String, String> {
+    vassal::Domain::parse(text).map(|_| text.to_owned()).map_err(|wrong| wrong.to_string())
 }
 
 fn parse_app(text: &str) -> Result<App, String> {
@@ -149,7 +215,9 @@ fn print_next(layout: &Layout, name: &VassalName, to: &mut impl io::Write) -> io
 
 /// Checks the file as emperord would: on its own, and together with the existing apps.
 fn check(file: &Path, text: &str, layout: &Layout) -> miette::Result<()> {
-    let refused = |problems: Vec<Problem>| Refused::new(file.display().to_string(), problems);
+    let refused = |problems: Vec<Problem>| {
+        Refused::new(format!("the file that would be written, {},", file.display()), problems)
+    };
     let vassal = Vassal::parse(file, text).map_err(|it| refused(it.into_iter().collect()))?;
     let workerd = Path::new("workerd");
     let emperord =
@@ -165,8 +233,8 @@ fn check(file: &Path, text: &str, layout: &Layout) -> miette::Result<()> {
 }
 
 /// Explains who may write: only root to the system's folder, anybody to a root of their own.
-fn denied(file: &Path, source: io::Error) -> NewError {
-    let hint = match source.kind() {
+fn denied(file: &Path, error: io::Error) -> NewError {
+    let hint = match error.kind() {
         io::ErrorKind::PermissionDenied if file.starts_with(Layout::system().etc) => {
             "to add the app to this machine, use `sudo`; to write elsewhere, use `--root DIR`, which `imperium up --root \
              DIR` then runs; to only print the file, use `--dry-run`"
@@ -174,7 +242,7 @@ fn denied(file: &Path, source: io::Error) -> NewError {
         io::ErrorKind::PermissionDenied => "choose a folder that you can write to: --root DIR",
         _ => "choose another folder: --root DIR",
     };
-    NewError::Denied { file: file.to_owned(), source, hint: hint.to_owned() }
+    NewError::Denied { file: file.to_owned(), error, hint: hint.to_owned() }
 }
 
 /// Writes the file in one step, since emperord watches the folder.

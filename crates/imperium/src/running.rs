@@ -48,6 +48,18 @@ fn list(them: &[Running]) -> String {
     them.iter().map(line).collect()
 }
 
+/// Neither an `imperium up` of this user is running, nor is Imperium installed as a service.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error(
+    "no `imperium up` of yours is running, and Imperium isn't set up as a service here: there is no /etc/imperium"
+)]
+#[diagnostic(help("{START}"))]
+pub(crate) struct NothingRuns;
+
+/// How to start it.
+pub(crate) const START: &str = "for development, run `imperium up app.py`; for the apps of a folder, `imperium up --root DIR`; as a \
+                                service, `systemctl start emperord`";
+
 /// Registers this process.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod announce;
 mod children;
+mod instead;
 mod listen;
 mod listeners;
 mod notices;
@@ -13,6 +14,7 @@ mod python;
 mod restart;
 mod spawn;
 mod stack;
+mod target;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -39,7 +41,7 @@ use self::programs::{EMPEROR, FRONT, Options, Pages};
 use self::stack::{Program, Stack};
 use crate::addresses::Addresses;
 use crate::admin::block_on;
-use crate::running;
+use crate::{home, running};
 
 /// The exit status if the app of `up APP` can't start and its files aren't watched, the same as gunicorn's.
 const EXIT_CANNOT_START: u8 = 3;
@@ -57,10 +59,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     one_app: OneApp,
     /// Run the apps in DIR/vassals/; all other files are under DIR too [default: $IMPERIUM_ROOT]
-    #[arg(long, value_name = "DIR", conflicts_with = "app")]
+    #[arg(long, value_name = "DIR", conflicts_with = "app", value_parser = home::path())]
     root: Option<PathBuf>,
     /// Serve plain HTTP on this port of 127.0.0.1; 0 picks a free port
-    #[arg(short, long, value_name = "N", conflicts_with = "http")]
+    #[arg(short, long, value_name = "N", conflicts_with = "http", value_parser = listen::parse_port)]
     port: Option<u16>,
     /// Listen here for plain HTTP: a port, `:80`, `localhost:8005`, an address with a port, or `off` [default: as in
     /// frontd.toml, or 127.0.0.1:8080, or 127.0.0.1:8000 for one app]

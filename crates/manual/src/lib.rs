@@ -25,7 +25,19 @@ pub enum Section {
 /// exits.
 #[must_use]
 pub fn parse<P: Parser>(section: Section) -> P {
-    let Some(folder) = asked_for(env::args_os().skip(1)) else { return P::parse() };
+    parse_or(section, |error, _| error)
+}
+
+/// Like [`parse`]. `explain` may change an error; it also gets the arguments, without the program's name.
+#[must_use]
+pub fn parse_or<P: Parser>(
+    section: Section,
+    explain: impl FnOnce(clap::Error, &[OsString]) -> clap::Error,
+) -> P {
+    let Some(folder) = asked_for(env::args_os().skip(1)) else {
+        return P::try_parse()
+            .unwrap_or_else(|error| explain(error, &env::args_os().skip(1).collect::<Vec<_>>()).exit());
+    };
     match write(P::command(), section, &folder) {
         Ok(()) => process::exit(0),
         Err(error) => failed(&folder, &error),

@@ -164,6 +164,13 @@ fn options_are_validated_before_anything_starts() -> anyhow::Result<()> {
         (&["--root", "site", "--no-reload"], &["cannot be used with", "--root"]),
         (&["--root", "site", "--no-access-log"], &["cannot be used with", "--root"]),
         (&["app.py", "--http", "off", "--https", "off"], &["HTTP and HTTPS are both off"]),
+        (&["app.py", "--port", "abc"], &["--port <N>", "`abc` isn't a port: choose one from 0 to 65535"]),
+        (&["app.py", "--start-timeout", "soon"], &["--start-timeout <TIME>", "must be a duration"]),
+        (&["app.py", "--host", "0.0.0.0"], &["tip: listen elsewhere with `--port 9000`, or with `--http "]),
+        (&["app.py", "--reload"], &["tip: the app is reloaded by default"]),
+        (&["--root", "no/such/site"], &["there is no folder", "not those above it"]),
+        (&["--root", "~/site"], &["--root <DIR>", "write \"$HOME/site\""]),
+        (&["~/app.py"], &["there is no such file", "write \"$HOME/app.py\""]),
         (&["none.py"], &["there is no such file"]),
         (&[], &["nothing to run"]),
     ] {

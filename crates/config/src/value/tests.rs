@@ -103,6 +103,9 @@ fn paths() {
     check("'../blog'", "\"/etc/imperium/../blog\"");
     check("'.'", "\"/etc/imperium\"");
     check("''", "must not be empty: write \".\" for the folder of this file");
+    for home in ["'~'", "'~/site'"] {
+        check(home, "begins with `~`, which is only expanded by shells: write the whole path");
+    }
     check("1", "must be a string, not an integer: write \"1\"");
 }
 

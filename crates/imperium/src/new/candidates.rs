@@ -1,5 +1,6 @@
 //! Finds the callables of a module that may be its app, and ranks them.
 
+use api::asgi;
 use config::Wrong;
 
 use super::names::{What, named_as_wsgi, needs_nothing, parameters, takes_two};
@@ -38,6 +39,8 @@ const MAKERS: [(&str, &str); 12] = [
 /// Callables that return an app of another protocol than WSGI.
 const NOT_WSGI: [&str; 8] =
     ["FastAPI", "Starlette", "Quart", "Litestar", "get_asgi_application", "Sanic", "BlackSheep", "Robyn"];
+/// Those of them that are neither ASGI apps.
+const OTHER_SERVERS: [&str; 3] = ["aiohttp", "tornado", "Robyn"];
 /// Packages whose apps aren't WSGI callables, whatever their name.
 const NOT_WSGI_PACKAGES: [&str; 6] = ["aiohttp", "fastapi", "quart", "sanic", "starlette", "tornado"];
 /// Common names of functions that return an app.
@@ -252,8 +255,20 @@ impl Looked<'_> {
 
     fn not_wsgi(&self, line: usize, called: &str) -> Wrong {
         let path = self.module.shown.display();
-        Wrong::new(format!("{path}, line {line}: {called} creates an app that doesn't support WSGI"))
-            .hint("serve it with another server, or name its WSGI app with `--app module:callable`")
+        let advice = match called {
+            "get_asgi_application" => asgi::ADVICE_FOR_DJANGO,
+            _ if OTHER_SERVERS.contains(&called) => {
+                return Wrong::new(format!(
+                    "{path}, line {line}: {called} creates an app that doesn't support WSGI"
+                ))
+                .hint("serve it with its own server, or name a WSGI app with `--app module:callable`");
+            }
+            _ => asgi::ADVICE,
+        };
+        Wrong::new(format!("{path}, line {line}: this is an ASGI app ({called}), and ASGI isn't supported"))
+            .hint(format!(
+                "{advice}. If the project also has a WSGI app, name it with `--app module:callable`"
+            ))
     }
 
     fn arguments(&self, line: usize, name: &str) -> Wrong {

@@ -89,7 +89,7 @@ fn existing_files_are_not_overwritten() {
     );
     assert_eq!(
         run_in(root.path(), &["--name", "other", "--domain", "shop.localhost"]),
-        "ROOT/vassals/other.toml has mistakes"
+        "the file that would be written, ROOT/vassals/other.toml, has mistakes"
     );
     assert_eq!(fs::read(&file).unwrap(), before);
     assert_eq!(fs::read_dir(root.path().join("vassals")).unwrap().count(), 1);

@@ -318,10 +318,7 @@ impl<'a> Ini<'a> {
         left.dedup();
         left.truncate(MAX_TOLD);
         (!left.is_empty()).then(|| {
-            format!(
-                "{shown} also sets {}: see the table of uWSGI's settings in deploy/README.md",
-                left.join(", ")
-            )
+            format!("{shown} also sets {}: see \"From nginx + uWSGI\" in the documentation", left.join(", "))
         })
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::project::read;
+use crate::project_folders;
 
 /// Common names of it in the project's folder.
 const USUAL: [&str; 4] = [".venv", "venv", "env", ".virtualenv"];
@@ -18,9 +19,11 @@ pub(crate) struct Virtualenv {
     pub(crate) version: String,
 }
 
-/// Returns the first one in `folders`, otherwise the activated one.
+/// Returns the first one in `folders`, or in a parent that belongs to the same project, otherwise the activated one.
 pub(crate) fn find(folders: &[&Path]) -> Option<Virtualenv> {
-    let usual = folders.iter().flat_map(|folder| USUAL.map(|name| folder.join(name)));
+    let above = folders.iter().flat_map(|it| project_folders::above(it));
+    let folders = folders.iter().map(|it| it.to_path_buf()).chain(above);
+    let usual = folders.flat_map(|folder| USUAL.map(|name| folder.join(name)));
     let active = env::var_os("VIRTUAL_ENV").filter(|it| !it.is_empty()).map(PathBuf::from);
     usual.chain(active).find_map(|it| Virtualenv::at(&it))
 }

@@ -75,7 +75,7 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, ListenError> {
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, ListenError> {
+pub(crate) fn parse_port(text: &str) -> Result<u16, ListenError> {
     text.parse().map_err(|_| ListenError::Port(text.to_owned()))
 }
 

@@ -8,29 +8,23 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
-use api::VassalName;
-use config::{Diagnostics, Layout, Wrong};
+use config::{Diagnostics, Layout};
 use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 use tracing::warn;
-use vassal::{App, MAX_WORKERS, StaticPrefix, Target, Vassal};
+use vassal::{MAX_WORKERS, StaticPrefix, Vassal};
 
 use super::python::Choice;
-use crate::{new, running, shell, trust, version};
+use super::target::{self, Named};
+use crate::{home, running, trust, version};
 
 /// The default address of the app.
 pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 /// Any free port: nobody needs to know it.
 pub(crate) const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// Files that usually have the app, the likeliest first.
-const USUAL_FILES: [&str; 5] = ["app.py", "wsgi.py", "main.py", "application.py", "manage.py"];
-/// How many files of a folder are looked at, and named.
-const MOST_FILES: usize = 1000;
-const SHOWN_FILES: usize = 5;
 
 /// Options of the app on the command line.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +45,7 @@ pub(crate) struct OneApp {
     #[arg(long, requires = "app", conflicts_with = "root")]
     no_reload: bool,
     /// Read the app's environment variables from this file, such as `.env`; when it changes, new workers start
-    #[arg(long, value_name = "FILE", requires = "app", conflicts_with = "root", value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", requires = "app", conflicts_with = "root", value_parser = home::path(), value_hint = clap::ValueHint::FilePath)]
     env_file: Option<PathBuf>,
     /// The time that the app may take until it is ready, such as `90s` or `2m` [default: 60s]
     #[arg(long, value_name = "TIME", requires = "app", conflicts_with = "root", value_parser = parse_time)]
@@ -61,16 +55,9 @@ pub(crate) struct OneApp {
     no_access_log: bool,
 }
 
-/// An argument that names no app.
+/// Why the app's file can't be written.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum AppError {
-    #[error("run `{0}`: it is neither a Python file nor a module")]
-    #[diagnostic(help(
-        "write `imperium up app.py`, `imperium up app.py:callable` or `imperium up module:callable`"
-    ))]
-    Target(String),
-    #[error("run `{app}`: it {why}")]
-    Call { app: String, why: Wrong },
     #[error("run {app}: {why}")]
     Refused {
         app: String,
@@ -81,17 +68,6 @@ enum AppError {
     #[error("use the active virtualenv {}: there is no bin/python in it", .0.display())]
     #[diagnostic(help("`deactivate` it, or unset VIRTUAL_ENV"))]
     NoVirtualenv(PathBuf),
-    #[error("run {}: there is no such file", .0.display())]
-    #[diagnostic(help(
-        "go to the folder of the app, or pass the path of the file relative to the current folder"
-    ))]
-    NoFile(PathBuf),
-    #[error("run `{app}`: it is a folder: name the app's file")]
-    Folder {
-        app: String,
-        #[help]
-        hint: String,
-    },
 }
 
 impl OneApp {
@@ -103,7 +79,7 @@ impl OneApp {
     /// Creates a root with the app's file. Returns it with the line that tells what is about to run.
     pub(crate) fn root(&self, app: &str) -> miette::Result<(TempDir, String)> {
         let directory = env::current_dir().into_diagnostic().wrap_err("find the current folder")?;
-        let (name, file) = name_of(app, &directory)?;
+        let Named { name, file } = target::find(app, &directory)?;
         let python = Choice::new(file.as_deref(), &directory);
         check_virtualenv(&python)?;
         let root = temporary_folder().into_diagnostic().wrap_err("create a temporary folder")?;
@@ -198,66 +174,6 @@ fn refused(app: &str, diagnostics: &Diagnostics) -> AppError {
     AppError::Refused { app: app.to_owned(), why, hint }
 }
 
-/// Derives the app's name from its file or module. Also returns the file, if it is one.
-fn name_of(app: &str, directory: &Path) -> Result<(VassalName, Option<PathBuf>), AppError> {
-    if let Some(folder) = folder_of(app, directory) {
-        return Err(AppError::Folder { app: app.to_owned(), hint: what_to_run(&folder, directory) });
-    }
-    let refused = || AppError::Target(app.to_owned());
-    let wrong = |why: Wrong| match app.contains('(') {
-        true => AppError::Call { app: app.to_owned(), why },
-        false => refused(),
-    };
-    let (stem, file) = match App::parse(app).map_err(wrong)?.target {
-        Target::Module(module) => (module, None),
-        Target::File(file) | Target::Paste(file) if !directory.join(&file).is_file() => {
-            return Err(AppError::NoFile(directory.join(file)));
-        }
-        Target::File(file) | Target::Paste(file) => {
-            let stem = Path::new(&file).with_extension("").file_name().map(lossy).ok_or_else(refused)?;
-            (stem, Some(directory.join(file)))
-        }
-    };
-    Ok((crate::app_name::app_name(&stem).ok_or_else(refused)?, file))
-}
-
-/// The folder that `app` names, unless a module has that name: a package, or a file beside the folder.
-fn folder_of(app: &str, directory: &Path) -> Option<PathBuf> {
-    let folder = directory.join(app).canonicalize().ok().filter(|it| !app.is_empty() && it.is_dir())?;
-    let is_module = !app.contains(['/', '.'])
-        && (folder.join("__init__.py").is_file() || directory.join(format!("{app}.py")).is_file());
-    (!is_module).then_some(folder)
-}
-
-/// How to run the app of a folder, and the Python files that are in it.
-fn what_to_run(folder: &Path, here: &Path) -> String {
-    let go = |to: &Path| match here.canonicalize().is_ok_and(|it| it == to) {
-        true => String::new(),
-        false => format!("cd {} && ", shell::quoted(&to.to_string_lossy())),
-    };
-    let run = match new::app_of(folder) {
-        Some((directory, app)) => {
-            format!("run `{}imperium up {}`", go(&directory), shell::quoted(&app))
-        }
-        None => format!("write for example `{}imperium up app.py`", go(folder)),
-    };
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_FILES);
-    let files = entries.map(|it| it.path()).filter(|it| it.extension().is_some_and(|it| it == "py"));
-    let mut files: Vec<_> = files.filter_map(|it| Some(lossy(it.file_name()?))).collect();
-    // Those that usually have an app come first.
-    files
-        .sort_by_key(|it| (USUAL_FILES.iter().position(|name| name == it).unwrap_or(usize::MAX), it.clone()));
-    files.truncate(SHOWN_FILES);
-    match files.is_empty() {
-        true => format!("{run}; there is no Python file in the folder"),
-        false => format!("{run}; its Python files are {}", files.join(", ")),
-    }
-}
-
-fn lossy(name: &std::ffi::OsStr) -> String {
-    name.to_string_lossy().into_owned()
-}
-
 fn path(path: &Path) -> Item {
     value(path.to_string_lossy().as_ref())
 }
@@ -283,7 +199,8 @@ fn parse_static(text: &str) -> Result<(String, PathBuf), String> {
             StaticPrefix::parse(prefix).map_err(|it| format!("`{prefix}` {it}"))?;
             match Path::new(folder).is_dir() {
                 true => Ok((prefix.to_owned(), folder.into())),
-                false => Err(format!("there is no folder `{folder}`")),
+                false => Err(home::unexpanded(folder.as_ref())
+                    .unwrap_or_else(|| format!("there is no folder `{folder}`"))),
             }
         }
         _ => Err("write it as `/static/=FOLDER`".to_owned()),
@@ -302,113 +219,6 @@ mod tests {
     use vassal::Python;
 
     use super::*;
-
-    #[test]
-    fn names() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("src")).unwrap();
-        for file in ["app.py", "src/My App.py", "_wsgi.py", "ä.py"] {
-            fs::write(folder.path().join(file), "").unwrap();
-        }
-        let check = |app: &str, expected: &str| {
-            let name = name_of(app, folder.path()).map(|it| it.0.to_string());
-            assert_eq!(
-                name.unwrap_or_else(|error| error.to_string().replace(&lossy(folder.path().as_os_str()), "")),
-                expected
-            );
-        };
-        check("app.py", "app");
-        check("app.py:create", "app");
-        check("src/My App.py:app", "my-app");
-        check("_wsgi.py", "wsgi");
-        check("ä.py", "app");
-        check("blog.wsgi:application", "blog-wsgi");
-        check("blog_2:app", "blog_2");
-        check("blog", "blog");
-        check("shop:create_app(\"prod\", debug=False)", "shop");
-        check(
-            "shop:create_app(config)",
-            "run `shop:create_app(config)`: it must call `create_app` with literals only, but a literal is missing (a \
-             string, a number, True, False, None, a list, a tuple or a dictionary) at `config`: write for example \
-             \"create_app('prod', debug=False)\", or pass what it needs in [env]",
-        );
-        check("none.py", "run /none.py: there is no such file");
-        check("src", "run `src`: it is a folder: name the app's file");
-        check(".", "run `.`: it is a folder: name the app's file");
-        check("no/such", "run `no/such`: it is neither a Python file nor a module");
-        check("", "run ``: it is neither a Python file nor a module");
-    }
-
-    #[test]
-    fn a_folder_is_refused_with_the_command_that_runs_its_app() {
-        let folder = tempfile::tempdir().unwrap();
-        let here = folder.path().canonicalize().unwrap();
-        fs::create_dir_all(here.join("site/blog")).unwrap();
-        assert_eq!(
-            what_to_run(&here.join("site/blog"), &here),
-            format!(
-                "write for example `cd {}/site/blog && imperium up app.py`; there is no Python file in the folder",
-                here.display()
-            )
-        );
-        fs::write(here.join("site/app.py"), "from flask import Flask\n\napp = Flask(__name__)\n").unwrap();
-        fs::write(here.join("site/admin.py"), "").unwrap();
-        let files = "its Python files are app.py, admin.py";
-        assert_eq!(
-            what_to_run(&here.join("site"), &here),
-            format!("run `cd {}/site && imperium up app:app`; {files}", here.display())
-        );
-        assert_eq!(
-            what_to_run(&here.join("site"), &here.join("site")),
-            format!("run `imperium up app:app`; {files}")
-        );
-        fs::write(here.join("site/app.py"), "").unwrap();
-        fs::write(
-            here.join("site/manage.py"),
-            "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'blog.settings')",
-        )
-        .unwrap();
-        fs::write(here.join("site/blog/wsgi.py"), "").unwrap();
-        let actual = what_to_run(&here.join("site"), &here.join("site"));
-        assert_eq!(
-            actual,
-            "run `imperium up blog.wsgi:application`; its Python files are app.py, manage.py, admin.py"
-        );
-        // A package is a module.
-        assert!(folder_of("site", &here).is_some());
-        fs::write(here.join("site/__init__.py"), "").unwrap();
-        assert_eq!(folder_of("site", &here), None);
-        assert!(folder_of("site/", &here).is_some());
-    }
-
-    #[test]
-    fn suggested_commands_are_quoted_for_the_shell() {
-        let folder = tempfile::tempdir().unwrap();
-        let here = folder.path().canonicalize().unwrap();
-        let site = here.join("my site");
-        fs::create_dir(&site).unwrap();
-        fs::write(
-            site.join("web.py"),
-            "from flask import Flask\n\ndef create_app():\n    app = Flask(__name__)\n    return app\n",
-        )
-        .unwrap();
-        let expected = format!(
-            "run `cd '{}/my site' && imperium up 'web:create_app()'`; its Python files are web.py",
-            here.display()
-        );
-        assert_eq!(what_to_run(&site, &here), expected);
-    }
-
-    #[test]
-    fn a_module_beside_a_folder_of_its_name_is_not_a_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("app")).unwrap();
-        assert!(folder_of("app", folder.path()).is_some());
-        fs::write(folder.path().join("app.py"), "").unwrap();
-        assert_eq!(folder_of("app", folder.path()), None);
-        assert!(folder_of("app/", folder.path()).is_some());
-        assert!(folder_of("./app", folder.path()).is_some());
-    }
 
     #[test]
     fn the_generated_file_is_a_valid_vassal_file() {

@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use config::{EmperordConfig, FrontdConfig, Layout};
@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     pub(crate) frontd: FrontdConfig,
     pub(crate) emperord: EmperordConfig,
     pub(crate) programs: Programs,
-    /// The line to print before anything starts, for `up APP`.
+    /// The line to print before anything starts: what runs, or what was made.
     pub(crate) greeting: Option<String>,
     /// Removed when everything has exited.
     _temporary: Option<TempDir>,
@@ -46,6 +46,9 @@ enum PlanError {
     #[error("run {}: another `imperium up` is already running it", .0.display())]
     #[diagnostic(help("stop that one, or choose another folder"))]
     Runs(PathBuf),
+    #[error("run {}: there is no folder {}", root.display(), parent.display())]
+    #[diagnostic(help("check the path: `imperium up` creates the folder itself, but not those above it"))]
+    NoParent { root: PathBuf, parent: PathBuf },
     #[error("no address to listen on: HTTP and HTTPS are both off")]
     #[diagnostic(help("omit `--http off` or `--https off`"))]
     Off,
@@ -118,7 +121,28 @@ fn root(args: &Args) -> miette::Result<Root> {
         return Ok(Root { layout, temporary: Some(temporary), greeting: Some(greeting) });
     }
     let root = args.root.clone().or_else(root_from_env).ok_or(PlanError::Nothing)?;
-    Ok(Root { layout: Layout::under(&root).into_diagnostic()?, temporary: None, greeting: None })
+    let greeting = make_root(&root)?;
+    Ok(Root { layout: Layout::under(&root).into_diagnostic()?, temporary: None, greeting })
+}
+
+/// Creates the folder if it doesn't exist, and returns a line that says so. A folder above it is missing only if the path
+/// is mistaken.
+fn make_root(root: &Path) -> miette::Result<Option<String>> {
+    if root.exists() {
+        return Ok(None);
+    }
+    let path = absolute(root).into_diagnostic()?;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    if !parent.exists() {
+        return Err(PlanError::NoParent { root: root.to_owned(), parent: parent.to_owned() }.into());
+    }
+    fs::create_dir(&path)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("make the folder {}", path.display()))?;
+    Ok(Some(format!(
+        "Made the folder {}, with an empty folder vassals for the apps' files\n",
+        path.display()
+    )))
 }
 
 /// Loads the daemons' files, and reports all problems at once.
@@ -203,5 +227,22 @@ impl Args {
         }
         instead(&mut frontd.https, self.https);
         frontd.admin = self.admin.or(one_app.then_some(one_app::ADMIN)).unwrap_or(frontd.admin);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_folder_itself_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(make_root(folder.path()).unwrap(), None);
+        let root = folder.path().join("site");
+        let told = make_root(&root).unwrap().unwrap();
+        assert!(root.is_dir() && told.starts_with(&format!("Made the folder {},", root.display())), "{told}");
+        let error = make_root(&folder.path().join("no/such")).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("there is no folder {}/no", folder.path().display())), "{error}");
+        assert!(!folder.path().join("no").exists());
     }
 }

@@ -4,6 +4,8 @@ use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::project_folders;
+
 /// Common names of virtualenvs.
 const USUAL: [&str; 2] = [".venv", "venv"];
 
@@ -20,6 +22,7 @@ enum Why {
     Active,
     BesideApp,
     InFolder,
+    OfProject,
     NoneFound,
 }
 
@@ -40,8 +43,12 @@ impl Choice {
         if let Some(found) = beside.as_deref().and_then(usual) {
             return Self { virtualenv: Some(found), why: Why::BesideApp };
         }
-        match usual(folder) {
-            Some(found) => Self { virtualenv: Some(found), why: Why::InFolder },
+        if let Some(found) = usual(folder) {
+            return Self { virtualenv: Some(found), why: Why::InFolder };
+        }
+        let starts = [beside.as_deref(), Some(folder)].into_iter().flatten();
+        match starts.flat_map(project_folders::above).find_map(|it| usual(&it)) {
+            Some(found) => Self { virtualenv: Some(found), why: Why::OfProject },
             None => Self { virtualenv: None, why: Why::NoneFound },
         }
     }
@@ -58,6 +65,7 @@ impl fmt::Display for Choice {
             Why::Active => "the active virtualenv",
             Why::BesideApp => "the virtualenv next to the app",
             Why::InFolder => "the virtualenv of this folder",
+            Why::OfProject => "the virtualenv of the project",
             Why::NoneFound => "no virtualenv is active or nearby",
         };
         match &self.virtualenv {
@@ -93,6 +101,20 @@ mod tests {
         assert_eq!(choose(None).virtualenv, Some(at("src/.venv")));
         let active = choose(Some("/srv/active".into()));
         assert_eq!(active.to_string(), "/srv/active (the active virtualenv)");
+        // Of a parent folder, if that belongs to the same project.
+        let (deep, shop) = (at("shop/src/web"), at("shop/.venv"));
+        fs::create_dir_all(&deep).unwrap();
+        make("shop/.venv");
+        assert_eq!(Choice::among(None, None, &deep), Choice { virtualenv: None, why: Why::NoneFound });
+        fs::write(at("shop/pyproject.toml"), "").unwrap();
+        for (file, folder) in [
+            (None, &deep),
+            (Some(Path::new("app.py")), &deep),
+            (Some(Path::new("web/app.py")), &at("shop/src")),
+        ] {
+            let found = Choice::among(None, file, folder);
+            assert_eq!(found, Choice { virtualenv: Some(shop.canonicalize().unwrap()), why: Why::OfProject });
+        }
         // A module is imported from the working directory.
         assert_eq!(Choice::among(None, None, folder.path()).virtualenv, Some(at("venv")));
     }

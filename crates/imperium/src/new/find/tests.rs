@@ -93,8 +93,16 @@ fn pyramid_and_others() {
 fn apps_that_cannot_be_served_are_refused() {
     check(
         &[("main.py", "from fastapi import FastAPI\napp = FastAPI()")],
-        "main.py, line 2: FastAPI creates an app that doesn't support WSGI: \
-         serve it with another server, or name its WSGI app with `--app module:callable`",
+        &format!(
+            "main.py, line 2: this is an ASGI app (FastAPI), and ASGI isn't supported: {}. If the project also has a \
+             WSGI app, name it with `--app module:callable`",
+            api::asgi::ADVICE
+        ),
+    );
+    check(
+        &[("app.py", "from aiohttp import web\napp = web.Application()")],
+        "app.py, line 2: aiohttp creates an app that doesn't support WSGI: serve it with its own server, or name a WSGI \
+         app with `--app module:callable`",
     );
     check(
         &[("setup.py", "name = 'shop'")],

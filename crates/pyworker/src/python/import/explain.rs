@@ -75,7 +75,17 @@ fn missing(py: Python<'_>, module: &str, spec: &Spec) -> PyResult<String> {
     let is_apps = app_module(&spec.app) == Some(top) || is_found(py, top);
     Ok(match is_apps {
         true => format!("{what}, nor in {}", spec.directory),
-        false => format!("{what}: install it with `{}`", command(&python, Path::new(&prefix), package(top))),
+        false => {
+            let venv = match is_externally_managed(py, &prefix)? {
+                true => Some(Path::new(&spec.directory).join(".venv")),
+                false => None,
+            };
+            let advice = match venv {
+                Some(venv) => in_virtualenv(&python, &venv, package(top), spec.development),
+                None => format!("install it with `{}`", command(&python, Path::new(&prefix), package(top))),
+            };
+            format!("{what}: {advice}")
+        }
     })
 }
 
@@ -92,6 +102,29 @@ fn app_module(app: &str) -> Option<&str> {
 
 fn package(module: &str) -> &str {
     PACKAGES.iter().find(|(name, _)| *name == module).map_or(module, |(_, package)| package)
+}
+
+/// Whether pip refuses to install anything for this interpreter, since the system's packages belong to another package
+/// manager (PEP 668).
+fn is_externally_managed(py: Python<'_>, prefix: &str) -> PyResult<bool> {
+    let base: String = py.import("sys")?.getattr("base_prefix")?.extract()?;
+    let library: String = py.import("sysconfig")?.call_method1("get_path", ("stdlib",))?.extract()?;
+    Ok(base == prefix && Path::new(&library).join("EXTERNALLY-MANAGED").is_file())
+}
+
+/// How to install a package in a new virtualenv, and to use that.
+fn in_virtualenv(python: &str, venv: &Path, package: &str, development: bool) -> String {
+    let is_plain = |it: &str| it.bytes().all(|it| it.is_ascii_alphanumeric() || b"/._-".contains(&it));
+    // Otherwise it would have to be quoted.
+    let venv = venv.to_str().filter(|it| is_plain(it)).unwrap_or(".venv");
+    let then = match development {
+        true => "start `imperium up` again".to_owned(),
+        false => format!("set `python = \"{venv}\"` in its file"),
+    };
+    format!(
+        "this Python is managed by the system: make a virtualenv with `{python} -m venv {venv} && {venv}/bin/pip install \
+         {package}`, and {then}"
+    )
 }
 
 /// The command that installs a package where `python` finds it. `prefix` is its virtualenv, if any.
@@ -120,6 +153,22 @@ mod tests {
         for (app, module) in [("blog.wsgi:app", Some("blog")), ("app", Some("app")), ("app.py:app", None)] {
             assert_eq!(app_module(app), module, "{app}");
         }
+    }
+
+    #[test]
+    fn a_virtualenv_is_suggested_where_pip_may_not_install() {
+        let told = |venv: &str, development| {
+            in_virtualenv("/usr/bin/python3", Path::new(venv), "flask", development)
+        };
+        assert_eq!(
+            told("/srv/blog/.venv", true),
+            "this Python is managed by the system: make a virtualenv with `/usr/bin/python3 -m venv /srv/blog/.venv && \
+             /srv/blog/.venv/bin/pip install flask`, and start `imperium up` again"
+        );
+        assert!(
+            told("/srv/blog/.venv", false).ends_with("and set `python = \"/srv/blog/.venv\"` in its file")
+        );
+        assert!(told("/srv/my blog/.venv", true).contains("-m venv .venv && .venv/bin/pip install flask`"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Detects ASGI apps, so that they are refused at the start instead of failing each request.
 
+use api::asgi;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -30,11 +31,7 @@ pub(super) fn refuse(app: &Bound<'_, PyAny>) -> PyResult<()> {
     // An app that is a class itself is named, rather than its metaclass.
     let class = app.cast::<PyType>().cloned().unwrap_or_else(|_| app.get_type());
     let module = class.module().map(|it| it.to_string()).unwrap_or_default();
-    let hint = if module.starts_with("django.") {
-        "name the WSGI app of the same project, such as \"mysite.wsgi:application\""
-    } else {
-        "wrap it, as in `from a2wsgi import ASGIMiddleware; application = ASGIMiddleware(app)`, or serve it with uvicorn"
-    };
+    let hint = if module.starts_with("django.") { asgi::ADVICE_FOR_DJANGO } else { asgi::ADVICE };
     let what = match app.getattr_opt("__code__") {
         Ok(Some(_)) => String::new(),
         _ => class.name().map(|it| format!(" ({module}.{it})")).unwrap_or_default(),
