@@ -50,7 +50,9 @@ pub(crate) fn finish(metrics: &Metrics, visit: Visit<'_>, routed: &Routed, answe
     };
     match routed {
         Routed::To(site) => apply(site.policy(), &response),
-        Routed::Nowhere => drop(metrics.unrouted.inc()),
+        Routed::Nowhere => {
+            metrics.unrouted.inc();
+        }
         Routed::Not => {}
     }
     let mut response = match visit.head.method {

@@ -16,6 +16,7 @@ use super::Resources;
 use super::files::StaticFolder;
 use super::reply::{Failure, Reply};
 use crate::backend::Backend;
+use crate::backend::pool::Refused;
 use crate::body::Body;
 use crate::body::request::{Incoming, RequestBody};
 use crate::body::spool::{Account, SpooledBody};
@@ -104,6 +105,18 @@ impl App {
             app: Arc::clone(&self.backend.name),
             client: Arc::clone(visit.client.share()),
             memory: Arc::clone(visit.client.memory()),
+        }
+    }
+}
+
+impl From<Refused> for Reply {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full | Refused::TooManyUploads | Refused::TimedOut | Refused::HandedBack => {
+                Self::Overloaded
+            }
+            Refused::TooManyUploadsOfClient => Self::TooManyUploads,
+            Refused::Failed => Self::AppFailed,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod bodies;
 mod exchanges;
+mod outcome;
+mod pending;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +24,9 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming, transport};
 
 use self::bodies::Bodies;
-pub(crate) use self::exchanges::{BodyCall, Broken, Outcome, Pending, Receiving};
 use self::exchanges::{CheckAgain, Entry, Exchanges, LinkState};
+pub(crate) use self::outcome::{Broken, Outcome, Receiving};
+pub(crate) use self::pending::{BodyCall, Pending};
 use crate::backend::pool::{EXCLUSIVE_TICK, Lease, Slot};
 
 /// How many bytes of one body may be in flight between frontd and a worker.

@@ -4,6 +4,7 @@ mod first_table;
 mod malformed;
 mod pages;
 mod resets;
+mod service;
 mod uploads;
 
 use std::net::Ipv4Addr;

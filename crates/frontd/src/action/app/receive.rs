@@ -98,15 +98,3 @@ async fn collect<B: Incoming>(
         }
     })
 }
-
-impl From<Refused> for Reply {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Full | Refused::TooManyUploads | Refused::TimedOut | Refused::HandedBack => {
-                Self::Overloaded
-            }
-            Refused::TooManyUploadsOfClient => Self::TooManyUploads,
-            Refused::Failed => Self::AppFailed,
-        }
-    }
-}

@@ -5,61 +5,14 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::runner::{ExchangeResponse, Failure, File, Header, Response};
-use bytes::Bytes;
+use api::runner::{Header, Response};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
-use tonic::{Status, Streaming};
 
 use super::Link;
+use super::outcome::{Broken, Event, NamedFile, Outcome, Receiving};
 use crate::backend::pool::{Lease, Slot};
-
-/// What a worker reports about an exchange.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// The worker has started and asks for the body from this offset on. The receiver yields the next event.
-    NeedBody(u64, oneshot::Receiver<Event>),
-    /// Early hints for the client. The receiver yields the next event.
-    EarlyHints(Vec<Header>, oneshot::Receiver<Event>),
-    Settled(Outcome),
-}
-
-/// The outcome of an exchange.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The head of the response, and its body if that is small.
-    Response {
-        status: u32,
-        headers: Vec<Header>,
-        body: Bytes,
-        /// Set if the body comes through the exchange's own call.
-        streamed: Option<Receiving>,
-        /// The reason phrase, if it isn't the standard one.
-        reason: Bytes,
-        file: Option<NamedFile>,
-        /// The app's exception that caused this response, for developers.
-        failure: Option<Box<Failure>>,
-    },
-    /// The worker hasn't started the request and never will.
-    HandedBack,
-    /// The request exceeded its limit and still runs.
-    TimedOut,
-    /// The request exceeded its limit, and the worker hasn't reported it.
-    NoAnswer,
-    /// The worker is gone.
-    Broken(Broken),
-}
-
-/// What is known about an exchange whose worker is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// The worker had reported that it started the request.
-    Begun,
-    /// The worker hadn't reported it. Workers only report it for unsafe methods.
-    NotKnownToHaveBegun,
-}
 
 /// The exchanges of one link, ordered by their increasing ids. They end in roughly the same order, so most
 /// are found and removed at the front.
@@ -78,6 +31,7 @@ struct State {
     ended: bool,
 }
 
+/// An exchange that the worker has.
 #[derive(Debug)]
 struct InFlight {
     id: u64,
@@ -186,11 +140,11 @@ impl Exchanges {
             exchange.lease.response_started();
         }
         let link = |wanted: bool| wanted.then(|| Arc::clone(exchange.lease.link()));
-        let opening = link(!done && file.is_some()).map(|link| Opening { link, id });
+        let opening = link(!done && file.is_some());
         let receiving = link(streamed && reply.is_some());
-        let file = file.map(|file| NamedFile { file, _opening: opening });
+        let file = file.map(|file| NamedFile::new(file, opening, id));
         state.receiving += usize::from(receiving.is_some());
-        let streamed = receiving.map(Receiving);
+        let streamed = receiving.map(Receiving::new);
         let ended = done.then(|| state.remove(id)).flatten();
         let link_state = state.link_state();
         drop(state);
@@ -353,117 +307,6 @@ impl InFlight {
         }
         if let Some(reply) = self.reply {
             let _client_has_gone = reply.send(Event::Settled(outcome));
-        }
-    }
-}
-
-/// A response body that is being received. Keeps the link open until it is dropped: a draining worker exits
-/// once all its links are closed.
-#[derive(Debug)]
-pub(crate) struct Receiving(Arc<Link>);
-
-impl Drop for Receiving {
-    fn drop(&mut self) {
-        self.0.received();
-    }
-}
-
-/// A file that a response names instead of a body.
-#[derive(Debug)]
-pub(crate) struct NamedFile {
-    file: Box<File>,
-    /// Dropped on every path, once the file was opened or won't be.
-    _opening: Option<Opening>,
-}
-
-impl NamedFile {
-    /// The file, as named by the worker.
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-}
-
-/// The app keeps the file until this is dropped.
-#[derive(Debug)]
-struct Opening {
-    link: Arc<Link>,
-    id: u64,
-}
-
-impl Drop for Opening {
-    fn drop(&mut self) {
-        self.link.file_opened(self.id);
-    }
-}
-
-/// The call that carries the bodies of an exchange.
-pub(crate) type BodyCall = AbortOnDropHandle<Result<Streaming<ExchangeResponse>, Status>>;
-
-/// The client's half of an exchange. If it is dropped before the worker has answered, the worker is told that
-/// the client left.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub(super) link: Arc<Link>,
-    pub(super) id: u64,
-    pub(super) events: oneshot::Receiver<Event>,
-    pub(super) settled: bool,
-}
-
-impl Pending {
-    /// Waits for the outcome. Calls `need_body` when the worker asks for the request body, and `early_hints`
-    /// for each batch of early hints.
-    pub(crate) async fn outcome(
-        &mut self,
-        mut need_body: impl FnMut(&Arc<Link>, u64, u64),
-        mut early_hints: impl FnMut(Vec<Header>),
-    ) -> Outcome {
-        loop {
-            match (&mut self.events).await.unwrap_or(Event::Settled(Outcome::Broken(Broken::Begun))) {
-                Event::NeedBody(offset, next) => {
-                    self.events = next;
-                    need_body(&self.link, self.id, offset);
-                }
-                Event::EarlyHints(headers, next) => {
-                    self.events = next;
-                    early_hints(headers);
-                }
-                Event::Settled(outcome) => {
-                    self.settled =
-                        !matches!(outcome, Outcome::Response { streamed: Some(_), .. } | Outcome::NoAnswer);
-                    return outcome;
-                }
-            }
-        }
-    }
-
-    /// The worker's name, such as `blog-2`.
-    pub(crate) fn worker(&self) -> &str {
-        self.link.worker()
-    }
-
-    /// Returns the stream of a response body: from the call that carried the request body, or from a new one.
-    /// From then on, dropping the stream tells the worker that the client left.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the worker is gone.
-    pub(crate) async fn body(
-        &mut self,
-        call: Option<BodyCall>,
-    ) -> Result<Streaming<ExchangeResponse>, Status> {
-        let stream = match call {
-            Some(call) => call.await.map_err(|_| Status::cancelled("the call ended with its shard"))?,
-            None => self.link.bodies().open(self.id, tokio_stream::empty()).await,
-        };
-        self.settled = stream.is_ok();
-        stream
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.link.cancel(self.id);
         }
     }
 }
