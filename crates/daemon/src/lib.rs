@@ -7,6 +7,7 @@ pub mod framed;
 pub mod listen_fds;
 pub mod logging;
 pub mod notify;
-pub mod output;
 pub mod signals;
 pub mod uds;
+
+pub use logging::output;

@@ -22,10 +22,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::output;
-
 mod console;
 pub mod copy;
+pub mod output;
 
 /// The target for the output of an app.
 pub const APP: &str = "app";

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::output::{Output, WriteLine};
+use super::output::{Output, WriteLine};
 
 /// The environment variable that names the file to all processes that share it.
 pub const VARIABLE: &str = "IMPERIUM_LOG_COPY";

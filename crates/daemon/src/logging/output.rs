@@ -26,8 +26,8 @@ const MARGIN: usize = 8 * PAGE;
 const PAGE: usize = 4096;
 const WRITER_STACK: usize = 128 << 10;
 
-static STDERR: Output = Output::new(rustix::stdio::stderr, crate::logging::dropped_line);
-static STDOUT: Output = Output::new(rustix::stdio::stdout, crate::logging::dropped_line);
+static STDERR: Output = Output::new(rustix::stdio::stderr, super::dropped_line);
+static STDOUT: Output = Output::new(rustix::stdio::stdout, super::dropped_line);
 
 /// Writes a line, and may block.
 pub(crate) type WriteLine = Box<dyn FnMut(&[u8]) -> io::Result<()>>;
