@@ -1,8 +1,8 @@
 //! Follows the folder of vassal files, keeps the apps' workers running, and tells frontd about them.
 //!
-//! [`driver`] owns all state and receives everything as an event: the content of files from [`vassals`],
-//! messages of workers, frontd and the operator from [`rpc`], and exits of processes from the kernel.
-//! `supervise` decides what to do, and the driver does it, through [`launch`], [`routes`] and [`state`].
+//! [`driver`] owns all state and receives everything as an event of [`messages`]: the content of files from
+//! [`vassals`], messages of workers, frontd and the operator from [`rpc`], and exits of processes from the kernel
+//! ([`pidfd`]). `supervise` decides what to do, and the driver does it, through [`launch`], [`routes`] and [`state`].
 //!
 //! **Invariants**
 //! - emperord's exit stops no worker. Only a shutdown explicitly stops them first.
