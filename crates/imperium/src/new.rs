@@ -4,6 +4,7 @@ mod candidates;
 mod django;
 mod draft;
 mod find;
+mod found;
 mod ini;
 mod installed;
 mod names;
@@ -29,7 +30,7 @@ use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use vassal::{App, Vassal, conflicts, name_of};
 
 use self::draft::{Draft, Source};
-use self::find::Found;
+use self::found::Found;
 pub(crate) use self::ini::sections;
 use self::names::What;
 use self::project::{Module, Project};

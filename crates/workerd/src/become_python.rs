@@ -25,7 +25,7 @@ pub(crate) enum ExecError {
     #[error(transparent)]
     Interpreter(#[from] NoInterpreter),
     /// `env_file` can't be used.
-    #[error("set the variables of `env_file`")]
+    #[error("set the app's environment variables")]
     EnvFile(#[from] dotenv::ReadError),
     /// The extension isn't where it belongs.
     #[error("find the extension {}: install it next to workerd", .0.display())]

@@ -4,41 +4,16 @@ use std::path::{Path, PathBuf};
 
 use config::Wrong;
 
-use super::find::Found;
+use super::found::{Found, Settings};
 use super::names::What;
 use super::project::{Module, Project};
-use super::python_path::{literal, lookup};
+use super::python_path::literal;
 use super::source::strings;
 
 /// Common names of production settings modules.
 const PRODUCTION: [&str; 6] = ["production", "prod", "live", "deploy", "release", "server"];
 /// The largest number of modules that settings may consist of.
 const MAX_CHAIN: usize = 12;
-
-/// The settings that a project is served with.
-#[derive(Debug, Default)]
-pub(crate) struct Settings {
-    /// The value for `DJANGO_SETTINGS_MODULE`.
-    pub(crate) name: String,
-    /// Why these were chosen, if `[env]` has to set them.
-    pub(crate) chosen: Option<String>,
-    /// What the operator has to know.
-    pub(crate) note: Option<String>,
-    /// The settings module and those it imports from. Earlier ones override later ones.
-    pub(crate) modules: Vec<Module>,
-}
-
-impl Settings {
-    /// Returns the value of a setting, and the module that sets it.
-    pub(crate) fn get(&self, name: &str) -> Option<(&Module, &str)> {
-        lookup(&self.modules, name)
-    }
-
-    /// Returns the module that contains `text` in one of its statements.
-    pub(crate) fn mention(&self, text: &str) -> Option<&Module> {
-        self.modules.iter().find(|it| it.statements().iter().any(|it| it.text.contains(text)))
-    }
-}
 
 /// Finds the project whose `manage.py` is nearest to the root. None if there is none.
 ///

@@ -10,11 +10,11 @@ use toml_edit::Value;
 use vassal::App;
 
 use super::django;
-use super::find::{self, Found};
+use super::find;
+use super::found::{Found, Static, Uwsgi};
 use super::paste;
 use super::project::{Module, Project};
-use super::statics::{self, Static, Statics};
-use super::uwsgi::Uwsgi;
+use super::statics::{self, Statics};
 use super::virtualenv::{self, Virtualenv};
 use crate::app_name::app_name;
 

@@ -1,57 +1,19 @@
 //! Finds the app of a project: the one that a uWSGI file names, a Django project, an app or a factory in the
 //! source, a Paste file, an installed package.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use config::Wrong;
 use vassal::{App, Target};
 
 use super::candidates::{FACTORY, Rank, Verdict, candidates, framework};
-use super::django::{self, Settings};
+use super::django;
+use super::found::Found;
 use super::project::{Module, Project, read};
 use super::root::{module_name, place};
-use super::uwsgi::{self, Uwsgi};
+use super::uwsgi;
 use super::virtualenv::Virtualenv;
 use super::{installed, paste};
-
-/// An app, and how it was found.
-#[derive(Debug)]
-pub(crate) struct Found {
-    /// Such as `Flask`, or `WSGI` if the framework is unknown.
-    pub(crate) framework: &'static str,
-    /// The value of `app`.
-    pub(crate) app: String,
-    /// The folder that comes first in `sys.path`.
-    pub(crate) directory: PathBuf,
-    /// Where the app was found, and how.
-    pub(crate) evidence: String,
-    /// The file that contains it, if it is in the project.
-    pub(crate) module: Option<PathBuf>,
-    /// The settings, if it is a Django project.
-    pub(crate) settings: Option<Settings>,
-    /// uWSGI's file, if it names the app.
-    pub(crate) uwsgi: Option<Uwsgi>,
-    /// The package that a Paste file names.
-    pub(crate) egg: Option<String>,
-    /// Another app that is equally likely.
-    pub(crate) other: Option<String>,
-}
-
-impl Found {
-    pub(crate) fn new(framework: &'static str, app: &str, directory: &Path, evidence: String) -> Self {
-        Self {
-            framework,
-            app: app.to_owned(),
-            directory: directory.to_owned(),
-            evidence,
-            module: None,
-            settings: None,
-            uwsgi: None,
-            egg: None,
-            other: None,
-        }
-    }
-}
 
 /// Finds the app of a project's folder.
 ///

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::candidates::{Verdict, candidates};
-use super::find::Found;
+use super::found::Found;
 use super::names::What;
 use super::project::{Module, Project, read};
 use super::root::module_name;

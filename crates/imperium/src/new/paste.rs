@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::candidates::imports;
-use super::find::Found;
+use super::found::Found;
 use super::ini::{sections, settings};
 use super::project::Project;
 use super::virtualenv::Virtualenv;

@@ -1,20 +1,12 @@
 //! Finds a project's folders of static files, and whether frontd can serve them instead of the app.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::django::{Settings, static_url};
+use super::django::static_url;
+use super::found::{Settings, Static};
 use super::project::Module;
 use super::python_path::path;
 use super::source::{parentheses, split, strings};
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Static {
-    /// Such as `/static/`.
-    pub(crate) prefix: String,
-    pub(crate) folder: PathBuf,
-    /// Where it was found.
-    pub(crate) evidence: String,
-}
 
 /// The static files of a project.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

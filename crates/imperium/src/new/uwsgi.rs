@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use config::Wrong;
 
 use super::candidates::framework;
-use super::find::Found;
+use super::found::{Found, Static, Uwsgi};
 use super::ini::{sections, settings};
 use super::project::{Module, Project};
 use super::root::place_in;
-use super::statics::Static;
 
 /// Settings that don't affect how the app is found or run, or that Imperium handles differently.
 const DONE_OTHERWISE: [&str; 45] = [
@@ -61,19 +60,6 @@ const DONE_OTHERWISE: [&str; 45] = [
 ];
 /// The largest number of unconverted settings to list.
 const MAX_TOLD: usize = 8;
-
-/// The settings of a uWSGI file, apart from the app itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Uwsgi {
-    /// Its path, for messages.
-    pub(crate) file: String,
-    pub(crate) workers: Option<u16>,
-    pub(crate) threads: Option<u16>,
-    pub(crate) virtualenv: Option<PathBuf>,
-    pub(crate) env: Vec<(String, String)>,
-    pub(crate) statics: Vec<Static>,
-    pub(crate) notes: Vec<String>,
-}
 
 struct Ini<'a> {
     path: &'a Path,

@@ -121,7 +121,7 @@ impl Stack {
             left.insert(pid);
         }
         if timeout(limit, self.end_of(left)).await.is_err() {
-            warn!(daemon = name, ?limit, "it didn't stop in time and is killed");
+            warn!(daemon = name, ?limit, "it didn't stop in time, and is killed");
         }
     }
 
@@ -195,7 +195,7 @@ impl Stack {
     fn died(&mut self, exit: Exit) {
         match self.ended(exit.pid) {
             Ended::Daemon { name, restart_in } => {
-                warn!(daemon = name, pid = %exit.pid, how = exit.how(), ?restart_in, "died");
+                warn!(daemon = name, pid = %exit.pid, how = exit.how(), ?restart_in, "it exited unexpectedly, and is started again");
             }
             Ended::Drained { name } => info!(daemon = name, pid = %exit.pid, how = exit.how(), "drained"),
             Ended::Orphan => debug!(pid = %exit.pid, how = exit.how(), "reaped"),

@@ -201,6 +201,10 @@ async fn send(requests: &mpsc::Sender<AttachRequest>, message: Message) {
 
 fn log_away(attached: &mut bool, reason: &str) {
     if std::mem::replace(attached, false) {
-        tracing::warn!(reason, "cannot reach emperord: continuing without it");
+        // The words of gRPC tell an operator nothing.
+        tracing::debug!(reason, "the connection to emperord has ended");
+        tracing::warn!(
+            "emperord has exited or doesn't respond: this worker keeps serving, and connects again"
+        );
     }
 }
