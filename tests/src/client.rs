@@ -10,18 +10,15 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 
+pub use crate::body::{Body, empty, full, in_pieces};
 use crate::connection::Connection;
-
-/// The body of a request: bytes in memory, or a stream.
-pub type Body = BoxBody<Bytes, std::io::Error>;
 
 /// The protocol that a client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,25 +234,6 @@ impl Answer {
 #[must_use]
 pub fn request(method: Method, path: &str, body: Body) -> Request<Body> {
     Request::builder().method(method).uri(path).body(body).expect("a path that a URI may have")
-}
-
-/// An empty body.
-#[must_use]
-pub fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed()
-}
-
-/// A body in memory.
-pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
-}
-
-/// A body in memory, sent in chunks without an announced length.
-pub fn in_pieces(bytes: &Bytes, piece: usize) -> Body {
-    let starts = (0..bytes.len()).step_by(piece.max(1));
-    let frames: Vec<_> =
-        starts.map(|it| Ok(Frame::data(bytes.slice(it..bytes.len().min(it + piece))))).collect();
-    StreamBody::new(futures_util::stream::iter(frames)).boxed()
 }
 
 /// Returns a TLS configuration that only trusts the certificates in a PEM file, with the protocol's ALPN

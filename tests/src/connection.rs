@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
-use crate::client::Body;
+use crate::body::Body;
 
 /// An open connection. It closes once this is dropped and its last response was read.
 pub struct Connection {

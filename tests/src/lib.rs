@@ -1,5 +1,6 @@
 //! Tools for tests of the real stack: clients, verified load, and the stack itself.
 
+mod body;
 pub mod client;
 pub mod connection;
 pub mod container;

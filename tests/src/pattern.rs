@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Body as _, Frame, SizeHint};
 use sha2::{Digest as _, Sha256};
 
-use crate::client::Body;
+use crate::body::Body;
 
 const BLOCK: usize = 65_536;
 
