@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::harm::{Cause, Harm, Harms};
 use super::journals::Journals;
-use super::ledger::{Entry, Outcome};
+use super::ledger::Entry;
+use super::outcome::Outcome;
 use super::site::{App, LIMIT};
 
 const SAMPLES: usize = 20;

@@ -1,8 +1,9 @@
-//! The outcomes of all requests, from the clients' view.
+//! The requests that were sent, from the clients' view.
 
 use std::fmt;
 use std::time::Duration;
 
+use super::outcome::Outcome;
 use super::question::Question;
 use super::site::App;
 
@@ -17,21 +18,6 @@ pub(crate) struct Entry {
     /// When its outcome was known.
     pub(crate) done: Duration,
     pub(crate) outcome: Outcome,
-}
-
-/// The outcome of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The expected status and content.
-    Right,
-    /// An unexpected status.
-    Status(u16),
-    /// The expected status with unexpected content.
-    Wrong(Box<str>),
-    /// The response was cut off after its head.
-    Cut(Box<str>),
-    /// There was no response.
-    NoResponse(Box<str>),
 }
 
 impl fmt::Display for Entry {

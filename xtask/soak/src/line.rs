@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::book::Book;
-use super::ledger::{Entry, Outcome};
+use super::ledger::Entry;
+use super::outcome::Outcome;
 use super::question::Question;
 use super::site::App;
 

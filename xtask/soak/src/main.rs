@@ -10,6 +10,7 @@ mod ledger;
 mod line;
 mod load;
 mod memory;
+mod outcome;
 mod question;
 mod report;
 mod schedule;

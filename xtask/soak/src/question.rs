@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use http::{Method, Request};
 
-use super::ledger::Outcome;
+use super::outcome::Outcome;
 
 const PIECE: usize = 10_000;
 
