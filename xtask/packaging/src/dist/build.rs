@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use super::elf::OLDEST_GLIBC;
+use super::glibc::OLDEST_GLIBC;
 use super::target::Target;
 use super::version::SOURCE_DATE_EPOCH;
 use xtask::setup::Quietly as _;

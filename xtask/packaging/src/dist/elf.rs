@@ -1,6 +1,5 @@
 //! Checks the requirements of a program.
 
-use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
@@ -9,10 +8,8 @@ use object::elf::DT_NEEDED;
 use object::read::elf::{Dyn as _, ElfFile64};
 use object::{Architecture, Object as _};
 
+use super::glibc::{Glibc, OLDEST_GLIBC};
 use super::target::Target;
-
-/// The version of Debian 11 and Ubuntu 20.04.
-pub(crate) const OLDEST_GLIBC: Glibc = Glibc(2, 31);
 
 /// Libraries that are available on every system with glibc.
 const LIBRARIES: [&str; 8] = [
@@ -25,24 +22,6 @@ const LIBRARIES: [&str; 8] = [
     "libpthread.so.0",
     "librt.so.1",
 ];
-
-/// A version of glibc.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Glibc(pub(crate) u32, pub(crate) u32);
-
-impl Glibc {
-    /// Parses `GLIBC_2.31`, optionally with a third number. None if it isn't a glibc version.
-    fn of_symbol(version: &str) -> Option<Self> {
-        let mut numbers = version.strip_prefix("GLIBC_")?.split('.').map(str::parse);
-        Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?))
-    }
-}
-
-impl fmt::Display for Glibc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
-    }
-}
 
 /// Returns the newest glibc version that a file requires, according to its symbols.
 ///
@@ -107,19 +86,6 @@ fn text(bytes: &[u8]) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions() {
-        for (symbol, expected) in [
-            ("GLIBC_2.2.5", Some(Glibc(2, 2))),
-            ("GLIBC_2.31", Some(Glibc(2, 31))),
-            ("GCC_3.0", None),
-            ("GLIBC_PRIVATE", None),
-        ] {
-            assert_eq!(Glibc::of_symbol(symbol), expected, "{symbol}");
-        }
-        assert!(Glibc(2, 4) < Glibc(2, 31));
-    }
 
     #[test]
     fn the_requirements_of_this_program() {

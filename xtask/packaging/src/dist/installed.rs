@@ -1,4 +1,4 @@
-//! The installed files: the same paths below the archive's prefix and below `/usr` in the package.
+//! Collects the installed files: the same paths below the archive's prefix and below `/usr` in the package.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,18 +8,13 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use super::build::{EXTENSION, PROGRAMS};
+use super::layout::{COMMAND, DOC, PRIVATE};
 use super::packages::Package;
 use super::target::Target;
 use super::tree::{Kind, Tree, files_of};
 use super::version::Version;
 use super::{gzip, licences, pages, sbom, wheel};
 use xtask::setup::Quietly as _;
-
-pub(crate) const DOC: &str = "share/doc/imperium";
-/// The folder of the daemons and the extension.
-pub(crate) const PRIVATE: &str = "lib/imperium";
-/// The only program for users.
-pub(crate) const COMMAND: &str = "imperium";
 
 /// Collects all files. `stripped` is the folder of the programs.
 pub(crate) fn tree(

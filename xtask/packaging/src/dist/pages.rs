@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::installed::DOC;
+use super::layout::DOC;
 use super::tree::{Kind, Tree};
 
 /// Pages outside of `docs`, and their names in the package.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::bail;
 
-use super::elf::OLDEST_GLIBC;
+use super::glibc::OLDEST_GLIBC;
 
 /// A processor; the system is Linux with glibc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

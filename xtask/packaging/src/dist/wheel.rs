@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::installed::{COMMAND, DOC, PRIVATE};
+use super::layout::{COMMAND, DOC, PRIVATE};
 use super::target::Target;
 use super::tree::{File, Kind, Tree, files_of};
 use super::version::Version;
