@@ -1,4 +1,4 @@
-//! The benchmark's apps.
+//! What the stacks serve: an app, in a number of workers.
 
 use std::path::PathBuf;
 
@@ -10,6 +10,13 @@ pub(crate) enum App {
     Bare,
     Flask,
     Django,
+}
+
+/// What a stack serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scene {
+    pub(crate) app: App,
+    pub(crate) workers: u32,
 }
 
 impl App {

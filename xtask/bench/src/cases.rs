@@ -3,11 +3,12 @@
 use ::tests::client::Protocol;
 use anyhow::ensure;
 
-use super::app::App;
+use super::app::{App, Scene};
+use super::load::wrk::{Method, Plan};
 use super::metric::Metric;
 use super::side::Side;
+use super::stack::Reload;
 use super::target::{Bound, Of, Target};
-use super::wrk::{Method, Plan};
 
 /// A benchmark case.
 #[derive(Debug)]
@@ -24,13 +25,6 @@ pub(crate) struct Case {
     pub(crate) targets: Vec<Target>,
 }
 
-/// What the stacks serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Scene {
-    pub(crate) app: App,
-    pub(crate) workers: u32,
-}
-
 /// The kind of load.
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
@@ -45,15 +39,6 @@ pub(crate) enum Work {
     KilledWorker,
     Start,
     Reload(Reload),
-}
-
-/// How uWSGI replaces workers. Imperium always does it in the same way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reload {
-    /// As its Emperor does when a vassal's file is touched.
-    AllAtOnce,
-    /// Chain reload.
-    OneByOne,
 }
 
 const BARE: Scene = Scene { app: App::Bare, workers: 2 };

@@ -1,22 +1,29 @@
 //! Runs each case on all sides, alternating in several rounds.
 
+mod connections;
+mod life;
+mod neighbours;
+mod starts;
+mod usage;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::cases::{Case, Scene, Work};
-use super::load::{Load, float};
+use self::neighbours::Neighbours;
+use super::app::Scene;
+use super::cases::{Case, Work};
+use super::load::wrk::{Method, Plan};
+use super::load::{Load, float, h2load, handshakes, slow_and_quick};
 use super::metric::{Metric, Sample};
-use super::neighbours::Neighbours;
 use super::outcome::Outcome;
 use super::peers::{self, Peers};
+use super::program;
 use super::progress::print_line;
 use super::side::Side;
 use super::site::Site;
 use super::stack::Stack;
-use super::wrk::{Method, Plan};
-use super::{connections, h2load, handshakes, life, slow_and_quick, starts, usage};
 
 /// Number and duration of the runs.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +133,7 @@ impl<'a> Course<'a> {
 
     async fn warm(&self, side: Side, scene: Scene) -> anyhow::Result<Stack> {
         let stack = Stack::start(side, scene, self.site).await?;
-        if peers::find("wrk").is_some() {
+        if program::find("wrk").is_some() {
             WARM_UP.run(&stack, Duration::from_secs(1), self.site.path()).await?;
         }
         Ok(stack)

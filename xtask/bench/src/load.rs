@@ -1,4 +1,9 @@
-//! The result of a load generator.
+//! Load generators, and their result.
+
+pub(crate) mod h2load;
+pub(crate) mod handshakes;
+pub(crate) mod slow_and_quick;
+pub(crate) mod wrk;
 
 use std::time::Duration;
 

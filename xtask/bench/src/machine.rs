@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 use ::tests::place::Place;
 use serde_json::{Value, json};
 
-use super::peers;
+use super::program;
 
 /// The context of the results.
 #[derive(Debug)]
@@ -27,12 +27,12 @@ impl Machine {
         let versions = [
             ("Imperium", version(Some(place.binaries.join("imperium")), "--version")),
             ("Python", version(venv("python"), "--version")),
-            ("nginx", version(peers::find("nginx"), "-v")),
+            ("nginx", version(program::find("nginx"), "-v")),
             ("uWSGI", version(venv("uwsgi"), "--version")),
             ("gunicorn", version(venv("gunicorn"), "--version")),
             ("granian", version(venv("granian"), "--version")),
-            ("wrk", version(peers::find("wrk"), "-v")),
-            ("h2load", version(peers::find("h2load"), "--version")),
+            ("wrk", version(program::find("wrk"), "-v")),
+            ("h2load", version(program::find("h2load"), "--version")),
         ];
         let versions = versions.into_iter().filter_map(|(name, version)| Some((name, version?))).collect();
         Self {

@@ -2,34 +2,21 @@
 
 mod app;
 mod cases;
-mod connections;
 mod course;
 mod guard;
-mod h2load;
-mod handshakes;
-mod imperium;
-mod json;
-mod life;
 mod load;
 mod machine;
 mod metric;
-mod neighbours;
-mod nginx;
 mod outcome;
 mod peers;
+mod program;
 mod progress;
 mod report;
-mod server;
 mod side;
 mod site;
-mod slow_and_quick;
 mod stack;
-mod starts;
 mod statistics;
-mod svg;
 mod target;
-mod usage;
-mod wrk;
 
 use std::fs;
 use std::path::PathBuf;
@@ -43,6 +30,7 @@ use machine::Machine;
 use outcome::Outcome;
 use peers::Peers;
 use progress::print_line;
+use report::{json, svg, terminal};
 use site::Site;
 use tests::interrupt::unless_interrupted;
 use xtask::setup;
@@ -90,14 +78,14 @@ async fn measure(cases: Vec<Case>, mut course: Course<'_>) -> Vec<(Case, Outcome
     for (number, case) in cases.into_iter().enumerate() {
         print_line("measure", &format!("{} ({} of {count})", case.name, number + 1));
         let outcome = course.run(&case).await;
-        print(&report::block(&case, &outcome));
+        print(&terminal::block(&case, &outcome));
         results.push((case, outcome));
     }
     results
 }
 
 fn report(arguments: &Arguments, machine: &Machine, results: &[(Case, Outcome)]) -> anyhow::Result<()> {
-    print(&format!("{machine}\n{}", report::summary(results)));
+    print(&format!("{machine}\n{}", terminal::summary(results)));
     if let Some(file) = &arguments.json {
         let document = serde_json::to_string_pretty(&json::document(machine, results))?;
         fs::write(file, document + "\n").with_context(|| format!("write {}", file.display()))?;

@@ -1,15 +1,15 @@
 //! Installs the competitors and the load generators, as far as possible.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use tests::place::Place;
 
 use super::cases::{Case, Work};
+use super::program::find;
 use super::progress::print_line;
-use super::server::Server;
-use super::side::Side;
+use super::side::{Server, Side};
 use xtask::setup::Quietly as _;
 use xtask::step::step;
 
@@ -58,13 +58,6 @@ pub(crate) fn client(case: &Case) -> anyhow::Result<()> {
         | Work::Reload(_) => return Ok(()),
     };
     find(program).map(drop).with_context(|| format!("{program} is not installed"))
-}
-
-/// Finds a program. Debian installs nginx in a folder that isn't in normal users' PATH.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    folders.find_map(|folder| Some(folder.join(program)).filter(|it| it.is_file()))
 }
 
 /// Reports what isn't available, and continues without it.

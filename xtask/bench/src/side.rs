@@ -1,8 +1,6 @@
-//! The stacks that are compared.
+//! What is compared: Imperium, and nginx in front of other app servers.
 
 use std::fmt;
-
-use super::server::Server;
 
 /// A whole stack, from the client's connection to the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,6 +8,14 @@ pub(crate) enum Side {
     Imperium,
     /// nginx in front of this server.
     Nginx(Server),
+}
+
+/// An app server behind nginx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Server {
+    Uwsgi,
+    Gunicorn,
+    Granian,
 }
 
 impl Side {
@@ -25,6 +31,26 @@ impl Side {
         match self {
             Self::Imperium => "imperium".to_owned(),
             Self::Nginx(server) => format!("nginx_{}", server.program()),
+        }
+    }
+}
+
+impl Server {
+    /// The name of its program in the virtualenv.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Uwsgi => "uwsgi",
+            Self::Gunicorn => "gunicorn",
+            Self::Granian => "granian",
+        }
+    }
+
+    /// The measured version on PyPI.
+    pub(crate) fn requirement(self) -> &'static str {
+        match self {
+            Self::Uwsgi => "uWSGI==2.0.31",
+            Self::Gunicorn => "gunicorn==27.0.1",
+            Self::Granian => "granian==2.8.7",
         }
     }
 }

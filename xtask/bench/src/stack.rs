@@ -1,5 +1,9 @@
 //! A running side.
 
+mod imperium;
+mod nginx;
+mod server;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,12 +17,12 @@ use tests::process::Process;
 use tests::wait::until;
 use tokio::time::timeout;
 
-use super::cases::{Reload, Scene};
+use self::imperium::Imperium;
+use self::nginx::Nginx;
+use self::server::Serve;
+use super::app::Scene;
 use super::guard::Guard;
-use super::imperium::Imperium;
-use super::nginx::Nginx;
-use super::server::{self, Serve, Server};
-use super::side::Side;
+use super::side::{Server, Side};
 use super::site::{HOST, Site};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +41,15 @@ pub(crate) struct Stack {
 enum Running {
     Imperium(Imperium),
     Nginx { front: Guard, back: Guard, folder: PathBuf },
+}
+
+/// How uWSGI replaces workers. Imperium always does it in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// As its Emperor does when a vassal's file is touched.
+    AllAtOnce,
+    /// Chain reload.
+    OneByOne,
 }
 
 /// The processes of a stack.
@@ -173,8 +186,8 @@ fn behind_nginx(
     [http, https]: [SocketAddr; 2],
 ) -> anyhow::Result<Running> {
     let socket = folder.join("app.sock");
-    let back = server.start(&Serve { site, scene, folder: &folder, socket: &socket })?;
-    let nginx = Nginx { http, https, upstream: server.upstream(), socket: &socket };
+    let back = server::start(server, &Serve { site, scene, folder: &folder, socket: &socket })?;
+    let nginx = Nginx { http, https, upstream: server::upstream(server), socket: &socket };
     let front = nginx.start(site, &folder)?;
     Ok(Running::Nginx { front, back, folder })
 }

@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 
-use super::metric::{Metric, Sample};
-use super::stack::Stack;
+use crate::metric::{Metric, Sample};
+use crate::stack::Stack;
 
 /// Has one more worker started and removed again, while no other starts.
 pub(crate) async fn run(stack: &Stack) -> anyhow::Result<Sample> {

@@ -8,13 +8,13 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use super::guard::Guard;
-use super::peers;
-use super::site::Site;
+use crate::guard::Guard;
+use crate::program;
+use crate::site::Site;
 
 /// How it communicates with the app server, which listens on a unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Upstream {
+pub(super) enum Upstream {
     /// The uwsgi protocol.
     Uwsgi,
     /// HTTP/1.1 over keep-alive connections.
@@ -23,19 +23,19 @@ pub(crate) enum Upstream {
 
 /// The configuration of an nginx.
 #[derive(Debug)]
-pub(crate) struct Nginx<'a> {
-    pub(crate) http: SocketAddr,
-    pub(crate) https: SocketAddr,
-    pub(crate) upstream: Upstream,
-    pub(crate) socket: &'a Path,
+pub(super) struct Nginx<'a> {
+    pub(super) http: SocketAddr,
+    pub(super) https: SocketAddr,
+    pub(super) upstream: Upstream,
+    pub(super) socket: &'a Path,
 }
 
 impl Nginx<'_> {
     /// Starts it. All its files are in `folder`.
-    pub(crate) fn start(&self, site: &Site, folder: &Path) -> anyhow::Result<Guard> {
+    pub(super) fn start(&self, site: &Site, folder: &Path) -> anyhow::Result<Guard> {
         let file = folder.join("nginx.conf");
         fs::write(&file, self.config(site, folder)).with_context(|| format!("write {}", file.display()))?;
-        let mut nginx = Command::new(peers::find("nginx").context("nginx is not installed")?);
+        let mut nginx = Command::new(program::find("nginx").context("nginx is not installed")?);
         nginx.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("error.log"));
         Guard::start("nginx", &nginx, folder)
     }

@@ -9,10 +9,9 @@ use tests::load::{Kind, Ledger, Load};
 use tests::process::{self, Process};
 use tests::wait::until;
 
-use super::cases::Reload;
-use super::load::float;
-use super::metric::{Metric, Sample};
-use super::stack::Stack;
+use crate::load::float;
+use crate::metric::{Metric, Sample};
+use crate::stack::{Reload, Stack};
 
 const CONNECTIONS: usize = 16;
 /// The number of requests before and after the reload.

@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::cases::Case;
-use super::machine::Machine;
-use super::metric::Metric;
-use super::outcome::Outcome;
-use super::side::Side;
-use super::statistics::{Ratio, figures};
-use super::target::{Bound, Of, Reached, Target, Verdict};
+use crate::cases::Case;
+use crate::machine::Machine;
+use crate::metric::Metric;
+use crate::outcome::Outcome;
+use crate::side::Side;
+use crate::statistics::{Ratio, figures};
+use crate::target::{Bound, Of, Reached, Target, Verdict};
 
 /// The machine, and all results of all rounds.
 pub(crate) fn document(machine: &Machine, cases: &[(Case, Outcome)]) -> Value {
@@ -71,9 +71,9 @@ fn target(target: &Target, outcome: &Outcome) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::chosen;
-    use super::super::metric::Sample;
     use super::*;
+    use crate::cases::chosen;
+    use crate::metric::Sample;
 
     #[test]
     fn a_case() {

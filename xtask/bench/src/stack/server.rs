@@ -1,4 +1,4 @@
-//! The other app servers, configured as their documentation recommends for several processes behind nginx.
+//! Starts the other app servers, configured as their documentation recommends for several processes behind nginx.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,69 +8,44 @@ use std::process::Command;
 use anyhow::Context as _;
 use tests::wait::until;
 
-use super::cases::{Reload, Scene};
-use super::guard::Guard;
+use super::Reload;
 use super::nginx::Upstream;
-use super::site::Site;
+use crate::app::Scene;
+use crate::guard::Guard;
+use crate::side::Server;
+use crate::site::Site;
 
 /// uWSGI's listen queue is as long as the kernel allows, up to this.
 const QUEUE: u32 = 1024;
 
-/// An app server behind nginx.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Server {
-    Uwsgi,
-    Gunicorn,
-    Granian,
-}
-
 /// What a server serves, and where.
 #[derive(Debug)]
-pub(crate) struct Serve<'a> {
-    pub(crate) site: &'a Site,
-    pub(crate) scene: Scene,
+pub(super) struct Serve<'a> {
+    pub(super) site: &'a Site,
+    pub(super) scene: Scene,
     /// The folder for its files.
-    pub(crate) folder: &'a Path,
+    pub(super) folder: &'a Path,
     /// The path of its socket.
-    pub(crate) socket: &'a Path,
+    pub(super) socket: &'a Path,
 }
 
-impl Server {
-    pub(crate) fn start(self, serve: &Serve<'_>) -> anyhow::Result<Guard> {
-        let mut command = match self {
-            Self::Uwsgi => uwsgi(serve)?,
-            Self::Gunicorn => gunicorn(serve),
-            Self::Granian => granian(serve),
-        };
-        let Serve { site, scene, folder, .. } = serve;
-        command.current_dir(scene.app.directory(&site.place)).envs(scene.app.env(&site.place));
-        Guard::start(self.program(), &command, folder)
-    }
+/// Starts a server.
+pub(super) fn start(server: Server, serve: &Serve<'_>) -> anyhow::Result<Guard> {
+    let mut command = match server {
+        Server::Uwsgi => uwsgi(serve)?,
+        Server::Gunicorn => gunicorn(serve),
+        Server::Granian => granian(serve),
+    };
+    let Serve { site, scene, folder, .. } = serve;
+    command.current_dir(scene.app.directory(&site.place)).envs(scene.app.env(&site.place));
+    Guard::start(server.program(), &command, folder)
+}
 
-    /// The name of its program in the virtualenv.
-    pub(crate) fn program(self) -> &'static str {
-        match self {
-            Self::Uwsgi => "uwsgi",
-            Self::Gunicorn => "gunicorn",
-            Self::Granian => "granian",
-        }
-    }
-
-    /// The measured version on PyPI.
-    pub(crate) fn requirement(self) -> &'static str {
-        match self {
-            Self::Uwsgi => "uWSGI==2.0.31",
-            Self::Gunicorn => "gunicorn==27.0.1",
-            Self::Granian => "granian==2.8.7",
-        }
-    }
-
-    /// The protocol between nginx and the server.
-    pub(crate) fn upstream(self) -> Upstream {
-        match self {
-            Self::Uwsgi => Upstream::Uwsgi,
-            Self::Gunicorn | Self::Granian => Upstream::Http,
-        }
+/// The protocol between nginx and a server.
+pub(super) fn upstream(server: Server) -> Upstream {
+    match server {
+        Server::Uwsgi => Upstream::Uwsgi,
+        Server::Gunicorn | Server::Granian => Upstream::Http,
     }
 }
 
@@ -86,7 +61,7 @@ fn fifo(folder: &Path) -> PathBuf {
 }
 
 /// Tells uWSGI to replace its workers. During a chain reload, it ignores further requests.
-pub(crate) async fn reload_uwsgi(uwsgi: &Guard, folder: &Path, manner: Reload) -> anyhow::Result<()> {
+pub(super) async fn reload_uwsgi(uwsgi: &Guard, folder: &Path, manner: Reload) -> anyhow::Result<()> {
     let complete = || uwsgi.log().matches("chain reloading complete").count();
     let (before, fifo) = (complete(), fifo(folder));
     let command = match manner {

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::cases::Case;
-use super::machine::Machine;
-use super::metric::{Better, Metric};
-use super::outcome::Outcome;
-use super::side::Side;
-use super::statistics::Ratio;
-use super::target::Of;
+use crate::cases::Case;
+use crate::machine::Machine;
+use crate::metric::{Better, Metric};
+use crate::outcome::Outcome;
+use crate::side::Side;
+use crate::statistics::Ratio;
+use crate::target::Of;
 
 const LABEL: f64 = 370.0;
 const PLOT: f64 = 420.0;
@@ -151,9 +151,9 @@ fn text(svg: &mut String, class: &str, x: f64, y: f64, words: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::chosen;
-    use super::super::metric::Sample;
     use super::*;
+    use crate::cases::chosen;
+    use crate::metric::Sample;
 
     fn bar(name: &str, metric: Metric, ours: f64, theirs: f64) -> Option<Bar> {
         let case = chosen(&[name.to_owned()]).unwrap().remove(0);

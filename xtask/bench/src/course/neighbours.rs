@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::thread::available_parallelism;
 
-use super::guard::Guard;
-use super::site::Site;
+use crate::guard::Guard;
+use crate::site::Site;
 
 /// One process per CPU. They are stopped on drop.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use ::tests::client::Protocol;
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
-use super::load::Load;
-use super::stack::Stack;
+use super::Load;
+use crate::stack::Stack;
 
 const CONNECTIONS: &str = "16";
 const STREAMS: &str = "16";

@@ -9,8 +9,8 @@ use http::Method;
 use tests::client::{Answer, Client, empty, request};
 use tests::connection::Connection;
 
-use super::load::Load;
-use super::stack::Stack;
+use super::Load;
+use crate::stack::Stack;
 
 /// As many as there are workers: a worker is free for each request, so one that waits was sent to the wrong
 /// worker.

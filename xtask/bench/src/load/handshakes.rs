@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
-use super::load::Load;
-use super::site::HOST;
-use super::stack::Stack;
+use super::Load;
+use crate::site::HOST;
+use crate::stack::Stack;
 
 const THREADS: usize = 2;
 const CONNECTIONS_A_THREAD: usize = 8;

@@ -8,15 +8,15 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use tests::vassal::Vassal;
 
-use super::cases::Scene;
-use super::guard::Guard;
-use super::site::{HOST, Site};
-use super::stack::Processes;
+use super::Processes;
+use crate::app::Scene;
+use crate::guard::Guard;
+use crate::site::{HOST, Site};
 
 /// A running `imperium up`.
 #[derive(Debug)]
-pub(crate) struct Imperium {
-    pub(crate) up: Guard,
+pub(super) struct Imperium {
+    pub(super) up: Guard,
     program: PathBuf,
     root: PathBuf,
     app: &'static str,
@@ -24,7 +24,7 @@ pub(crate) struct Imperium {
 
 impl Imperium {
     /// Starts it in a separate folder, with addresses for HTTP, HTTPS and probes.
-    pub(crate) fn start(
+    pub(super) fn start(
         site: &Site,
         scene: Scene,
         root: PathBuf,
@@ -46,18 +46,18 @@ impl Imperium {
 
     /// The processes of frontd, emperord and the workers. `imperium up` itself isn't included: on a server,
     /// systemd replaces it, and the processes that start nginx and uWSGI here don't count either.
-    pub(crate) fn processes(&self) -> Processes {
+    pub(super) fn processes(&self) -> Processes {
         let daemons = self.up.processes().into_iter().filter(|it| it.command != "imperium");
         let (front, back) = daemons.partition(|it| it.command == "frontd");
         Processes { front, back }
     }
 
-    pub(crate) async fn reload(&self) -> anyhow::Result<()> {
+    pub(super) async fn reload(&self) -> anyhow::Result<()> {
         self.command("reload", None).await
     }
 
     /// Sets the number of workers, and waits until they are ready.
-    pub(crate) async fn scale(&self, workers: u32) -> anyhow::Result<()> {
+    pub(super) async fn scale(&self, workers: u32) -> anyhow::Result<()> {
         self.command("scale", Some(&workers.to_string())).await
     }
 

@@ -5,10 +5,10 @@ use http::Method;
 use tests::client::{Answer, Client, Protocol, empty, request};
 use tests::connection::Connection;
 
-use super::metric::{Metric, Sample};
-use super::site::HOST;
-use super::stack::Stack;
 use super::usage;
+use crate::metric::{Metric, Sample};
+use crate::site::HOST;
+use crate::stack::Stack;
 
 /// Opened before anything is counted: with them come the pages that the first connections touch once.
 const FIRST: usize = 100;
