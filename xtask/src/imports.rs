@@ -7,8 +7,8 @@ mod modules;
 mod paths;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use anyhow::{Context as _, bail};
 use xtask::step;
@@ -55,24 +55,27 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The `src` folders of all crates, sorted.
+/// The `src` folders of all crates, and the folders of integration tests, sorted.
 fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![root.join("crates"), root.join("tests"), root.join("xtask")];
     while let Some(folder) = folders.pop() {
         if folder.join("Cargo.toml").exists() && folder.join("src").is_dir() {
             found.push(folder.join("src"));
+            let tests = folder.join("tests");
+            let tests = if tests.is_dir() { entries(&tests)? } else { Vec::new() };
+            found.extend(tests.into_iter().filter(|it| it.join("main.rs").exists()));
         }
-        for entry in fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
-            let path = entry?.path();
-            // Crates are at most one level below.
-            if path.join("Cargo.toml").exists() {
-                folders.push(path);
-            }
-        }
+        // Crates are at most one level below.
+        folders.extend(entries(&folder)?.into_iter().filter(|it| it.join("Cargo.toml").exists()));
     }
     found.sort();
     Ok(found)
+}
+
+fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let read = || fs::read_dir(folder)?.map(|it| Ok(it?.path())).collect::<io::Result<_>>();
+    read().with_context(|| format!("read {}", folder.display()))
 }
 
 /// Assigns each import to the folder that both ends have in common. Imports between a folder's own file and the files in

@@ -45,6 +45,9 @@ impl fmt::Display for Module {
     }
 }
 
+/// How many modules a name may be re-exported by.
+const LONGEST_CHAIN: usize = 8;
+
 /// The modules of a crate without those of its tests.
 #[derive(Debug, Default)]
 pub(super) struct Modules {
@@ -101,16 +104,18 @@ impl Modules {
     pub(super) fn imports(&self) -> Vec<Import> {
         let imports_of = |(from, file, contents): &(Module, PathBuf, Contents)| -> Vec<Import> {
             let import = |named: &paths::Named| {
-                let to = self.resolve(from, &named.path);
-                Import { from: from.clone(), to, file: file.clone(), line: named.line }
+                let from = named.blocks.iter().fold(from.clone(), |module, name| module.child(name));
+                let to = self.resolve(&from, &named.path, LONGEST_CHAIN);
+                Import { from, to, file: file.clone(), line: named.line }
             };
             contents.paths.iter().map(import).collect()
         };
         self.files.iter().flat_map(imports_of).collect()
     }
 
-    /// The module that a path is in.
-    fn resolve(&self, from: &Module, path: &[String]) -> Module {
+    /// The module that a path is in. A name that a folder's own file only imports or re-exports is in the module that
+    /// it comes from, if the path is in that folder: it doesn't count as an import of the folder's own file.
+    fn resolve(&self, from: &Module, path: &[String], most: usize) -> Module {
         let mut module = from.clone();
         for name in path {
             match name.as_str() {
@@ -118,10 +123,18 @@ impl Modules {
                 "super" => module = module.parent(),
                 "self" => {}
                 _ if self.has(&module.child(name)) => module = module.child(name),
+                _ if module != *from && from.0.starts_with(&module.0) && most > 0 => {
+                    let origin = self.uses(&module).find(|it| it.name() == name);
+                    return origin.map_or(module.clone(), |it| self.resolve(&module, &it.path, most - 1));
+                }
                 _ => break,
             }
         }
         module
+    }
+
+    fn uses(&self, of: &Module) -> impl Iterator<Item = &paths::Leaf> {
+        self.files.iter().filter(move |(module, ..)| module == of).flat_map(|(_, _, contents)| &contents.uses)
     }
 
     fn has(&self, module: &Module) -> bool {
@@ -133,27 +146,32 @@ impl Modules {
 mod tests {
     use super::*;
 
+    fn modules(files: &[(&str, &str)]) -> Modules {
+        let root = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Modules::read(root.path()).unwrap()
+    }
+
+    fn imports(of: &Modules) -> Vec<String> {
+        of.imports().iter().map(|it| format!("{} {}", it.from, it.to)).collect()
+    }
+
     #[test]
     fn imports_are_resolved_to_modules() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path();
-        for (file, text) in [
+        let modules = modules(&[
             ("lib.rs", "mod a;\nmod b;\n"),
             ("a.rs", "mod c;\nmod d;\n#[cfg(test)]\nmod tests;\nuse crate::b::Function;\n"),
             ("a/c.rs", "use super::d::X;\nuse super::super::b;\nuse super::Y;\n"),
             ("a/d.rs", ""),
             ("a/tests.rs", "use super::c;\n"),
             ("b.rs", "use crate::Root;\n"),
-        ] {
-            let path = folder.join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        let modules = Modules::read(folder).unwrap();
-        let found: Vec<String> =
-            modules.imports().iter().map(|it| format!("{} {}", it.from, it.to)).collect();
+        ]);
         assert_eq!(
-            found,
+            imports(&modules),
             [
                 "crate::a::c crate::a::d",
                 "crate::a::c crate::b",
@@ -163,5 +181,39 @@ mod tests {
             ]
         );
         assert_eq!(modules.children(&Module::default()).into_keys().collect::<Vec<_>>(), ["a", "b"]);
+    }
+    #[test]
+    fn a_name_that_the_folder_imports_is_resolved_to_its_origin() {
+        let modules = modules(&[
+            ("lib.rs", "mod a;\nmod b;\npub use a::X;\n"),
+            ("a.rs", "mod c;\nmod d;\npub(crate) use self::c::{Inner as X, f};\nuse crate::b::Y;\n"),
+            ("a/c.rs", "use super::Own;\nfn g() {\n    super::f();\n}\n"),
+            ("a/d.rs", "use super::{X, Y};\n"),
+            ("b.rs", "use crate::X;\nuse crate::a::X;\n"),
+        ]);
+        assert_eq!(
+            imports(&modules),
+            [
+                "crate::a::c crate::a",
+                "crate::a::c crate::a::c",
+                "crate::a::d crate::a::c",
+                "crate::a::d crate::b",
+                "crate::a crate::b",
+                "crate::b crate::a",
+                "crate::b crate::a",
+            ]
+        );
+    }
+
+    #[test]
+    fn paths_in_a_block_and_in_macros() {
+        let modules = modules(&[
+            ("lib.rs", "mod a;\nmod b;\n"),
+            ("a.rs", "mod block {\n    use super::c;\n    use super::super::b;\n}\nmod c;\n"),
+            ("a/c.rs", "macro_rules! m {\n    () => {\n        $crate::b::f()\n    };\n}\n"),
+            ("b.rs", ""),
+        ]);
+        let expected = ["crate::a::c crate::b", "crate::a::block crate::a::c", "crate::a::block crate::b"];
+        assert_eq!(imports(&modules), expected);
     }
 }

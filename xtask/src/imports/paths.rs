@@ -1,4 +1,11 @@
-//! Finds the paths in a source file that start with `crate` or `super`, in imports and elsewhere.
+//! Finds the paths in a source file that start with `crate` or `super`, in imports and elsewhere, and the names that
+//! it imports.
+
+mod code;
+mod tree;
+
+pub(super) use tree::Leaf;
+use tree::Tree;
 
 /// A path, such as `["super", "b", "C"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -6,12 +13,16 @@ pub(super) struct Named {
     pub(super) path: Vec<String>,
     /// Counted from 1.
     pub(super) line: usize,
+    /// The `mod` blocks in the file that it is in, the outermost one first.
+    pub(super) blocks: Vec<String>,
 }
 
 /// What a file contains besides its tests.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) paths: Vec<Named>,
+    /// What the file imports or re-exports outside of `mod` blocks and functions.
+    pub(super) uses: Vec<Leaf>,
     /// Modules that only tests have, which are in files of their own.
     pub(super) test_modules: Vec<String>,
 }
@@ -19,153 +30,59 @@ pub(super) struct Contents {
 /// Reads a file as rustfmt formats it: a block ends with a brace as far to the right as its beginning.
 pub(super) fn read(text: &str) -> Contents {
     let mut contents = Contents::default();
-    let kept = without_tests(text, &mut contents.test_modules);
+    let kept = code::without_tests(text, &mut contents.test_modules);
+    let blocks = code::blocks(&kept);
     let chars: Vec<char> = kept.chars().collect();
     let (mut at, mut line) = (0, 1);
     while at < chars.len() {
-        let begins_word = at == 0 || !is_word(chars[at - 1]);
-        if chars[at] == '\n' {
-            line += 1;
-        }
-        if begins_word && (starts_with(&chars[at..], "crate::") || starts_with(&chars[at..], "super::")) {
-            let mut rest = Rest { chars: &chars[at..], at: 0 };
-            let paths = rest.tree(&[]);
-            contents.paths.extend(paths.into_iter().map(|path| Named { path, line }));
-            line += chars[at..at + rest.at].iter().filter(|it| **it == '\n').count();
-            at += rest.at.max(1);
+        let begin = Begin::at(&chars, at);
+        let end = if let Some(begin) = begin {
+            let from = if begin == Begin::Path { at } else { at + USE.len() };
+            let mut tree = Tree::new(&chars[from..]);
+            contents.add(begin, tree.leaves(), line, &blocks[line - 1]);
+            from + tree.read().max(1)
         } else {
-            at += 1;
-        }
+            at + 1
+        };
+        line += chars[at..end].iter().filter(|it| **it == '\n').count();
+        at = end;
     }
     contents
 }
 
-/// Replaces comments, and what is compiled only for tests, by empty lines.
-fn without_tests(text: &str, test_modules: &mut Vec<String>) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut skipping: Option<Skip> = None;
-    for line in text.lines() {
-        let code = line.trim();
-        if let Some(skip) = &mut skipping {
-            if skip.ends_with(line, test_modules) {
-                skipping = None;
-            }
-        } else if code == "#[cfg(test)]" {
-            skipping = Some(Skip::Item);
-        } else if !code.starts_with("//") {
-            kept.push_str(line);
-        }
-        kept.push('\n');
-    }
-    kept
-}
-
-/// What is skipped.
-enum Skip {
-    /// An item that has only its attributes so far.
-    Item,
-    /// Up to this line, or to a line that ends a statement.
-    Block(String),
-}
-
-impl Skip {
-    /// Whether the skipped item ends with this line.
-    fn ends_with(&mut self, line: &str, test_modules: &mut Vec<String>) -> bool {
-        match self {
-            Self::Item if line.trim().starts_with("#[") => false,
-            Self::Item => {
-                let code = line.trim();
-                let module = code.strip_suffix(';').and_then(|it| it.split_once("mod "));
-                test_modules.extend(module.map(|(_, name)| name.to_owned()));
-                let indent = &line[..line.len() - line.trim_start().len()];
-                *self = Self::Block(format!("{indent}}}"));
-                code.ends_with(';') || code.ends_with('}')
-            }
-            Self::Block(end) => line == end || line == format!("{end};"),
+impl Contents {
+    fn add(&mut self, begin: Begin, leaves: Vec<Leaf>, line: usize, blocks: &[String]) {
+        let is_outside = |it: &&Leaf| it.path.first().is_some_and(|it| it == "crate" || it == "super");
+        let named = leaves.iter().filter(is_outside).map(|it| it.path.clone());
+        self.paths.extend(named.map(|path| Named { path, line, blocks: blocks.to_vec() }));
+        if begin == Begin::Use {
+            self.uses.extend(leaves);
         }
     }
 }
 
-fn is_word(char: char) -> bool {
-    char.is_alphanumeric() || char == '_'
+const USE: &str = "use ";
+
+/// What begins at a place in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    Path,
+    /// A `use` that isn't in a block.
+    Use,
 }
 
-fn starts_with(chars: &[char], text: &str) -> bool {
-    text.chars().enumerate().all(|(at, char)| chars.get(at) == Some(&char))
-}
-
-/// The text from a path on.
-struct Rest<'a> {
-    chars: &'a [char],
-    at: usize,
-}
-
-impl Rest<'_> {
-    /// Reads a path that begins with `before`, or all paths of a group.
-    fn tree(&mut self, before: &[String]) -> Vec<Vec<String>> {
-        let mut path = before.to_vec();
-        loop {
-            self.skip_space();
-            if self.peek() == Some('{') {
-                self.at += 1;
-                return self.group(&path);
-            }
-            let word = self.word();
-            if word.is_empty() {
-                return vec![path];
-            }
-            path.push(word);
-            if !starts_with(&self.chars[self.at..], "::") {
-                return vec![path];
-            }
-            self.at += 2;
+impl Begin {
+    fn at(chars: &[char], at: usize) -> Option<Self> {
+        let (before, rest) = chars.split_at(at);
+        if before.last().is_some_and(|it| tree::is_word(*it)) {
+            return None;
         }
-    }
-
-    fn group(&mut self, before: &[String]) -> Vec<Vec<String>> {
-        let mut paths = Vec::new();
-        loop {
-            self.skip_space();
-            match self.peek() {
-                None => return paths,
-                Some('}') => {
-                    self.at += 1;
-                    return paths;
-                }
-                Some(char) if is_word(char) => {
-                    paths.extend(self.tree(before));
-                    self.rename();
-                }
-                Some(_) => self.at += 1,
-            }
+        if tree::starts_with(rest, "crate::") || tree::starts_with(rest, "super::") {
+            return Some(Self::Path);
         }
-    }
-
-    /// Skips `as name`.
-    fn rename(&mut self) {
-        self.skip_space();
-        if starts_with(&self.chars[self.at..], "as ") {
-            self.at += 3;
-            self.word();
-        }
-    }
-
-    fn word(&mut self) -> String {
-        let begin = self.at;
-        while self.peek().is_some_and(is_word) {
-            self.at += 1;
-        }
-        self.chars[begin..self.at].iter().collect()
-    }
-
-    fn skip_space(&mut self) {
-        while self.peek().is_some_and(char::is_whitespace) {
-            self.at += 1;
-        }
-    }
-
-    fn peek(&self) -> Option<char> {
-        self.chars.get(self.at).copied()
+        let line = before.rsplit(|it| *it == '\n').next().unwrap_or_default();
+        let is_outermost = line.is_empty() || tree::starts_with(line, "pub");
+        (tree::starts_with(rest, USE) && is_outermost).then_some(Self::Use)
     }
 }
 
@@ -219,5 +136,17 @@ fn o() -> crate::P {}
             ]
         );
         assert_eq!(found.test_modules, ["tests"]);
+        let uses: Vec<&str> = found.uses.iter().map(Leaf::name).collect();
+        assert_eq!(uses, ["fs", "a", "b", "D", "F", "G", "I", "j"]);
+    }
+
+    #[test]
+    fn imports_of_blocks_are_told_apart() {
+        let text = "use self::a::B;\nmod c {\n    use super::d::E;\n}\nfn f() {\n    use crate::g;\n}\n";
+        let found = read(text);
+        let paths: Vec<String> =
+            found.paths.iter().map(|it| format!("{:?} {}", it.blocks, it.path.join("::"))).collect();
+        assert_eq!(paths, ["[\"c\"] super::d::E", "[] crate::g"]);
+        assert_eq!(found.uses.iter().map(Leaf::name).collect::<Vec<_>>(), ["B"]);
     }
 }
