@@ -196,3 +196,28 @@ async fn the_stack_of_a_crash_is_shown_once_however_often_the_start_is_tried() -
     }
     outcome.and(stack.stop_with_clients().await)
 }
+
+#[tokio::test]
+async fn the_stack_of_a_start_that_hangs_is_shown_once_however_often_it_is_tried() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let tries = folder.path().join("tries");
+    let note = format!("open({:?}, 'a').write('x')\n", tries.display().to_string());
+    fs::write(folder.path().join("app.py"), format!("import time\n{note}time.sleep(1000)\n"))?;
+    let stack = Stack::one_app(Place::of_tests()?, folder.path(), &["app.py", "--start-timeout", "2s"])?;
+    let outcome = Box::pin(async {
+        shown(&stack, "503", &["app.py", "raise the limit with `--start-timeout`"]).await?;
+        let tried = async || Ok((fs::read(&tries)?.len() >= 4).then_some(()));
+        until("the start is tried again", tried).await?;
+        let log = stack.log();
+        let frame = "app.py\", line 3 in <module>";
+        ensure!(log.matches(frame).count() == 1, "the stack is expected once:\n{log}");
+        ensure!(log.contains("it was still importing the app"), "the step is expected:\n{log}");
+        ensure!(!log.contains("timeouts"), "a key of a file that nobody has written:\n{log}");
+        Ok(())
+    })
+    .await;
+    if outcome.is_err() {
+        stack.show_log();
+    }
+    outcome.and(stack.stop_with_clients().await)
+}

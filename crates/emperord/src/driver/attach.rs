@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::{Endpoint, VassalName, WorkerName};
-use config::emperord::{ConfiguredBy, Mode};
+use config::emperord::ConfiguredBy;
 use supervise::{Event, Exit, Stage, Usage};
 
 use super::Driver;
 use super::act::LINGER;
 use super::app::{Attachment, WorkerProcess};
-use super::crash;
+use super::crash::with_stack;
 use super::developer::Reported;
 use crate::messages::{self, Attaching, AttachmentId, Command, Load, Served, SpecError, Taking};
 use crate::pidfd::{Caller, Ending, Identity};
@@ -268,11 +268,7 @@ impl Driver {
             }
             return Reported::No;
         }
-        let stack = match self.config.mode {
-            Mode::Development => self.config.worker_socket(worker).map(|it| crash::take_stack(&it)),
-            Mode::Production => Ok(String::new()),
-        };
-        let stack = stack.unwrap_or_default();
+        let stack = self.take_stack(worker);
         let is_silent = !process.has_attached && matches!(ending, Ending::Status(_));
         let configured_by = self.config.configured_by;
         let Some(app) = self.app_of(worker) else { return Reported::No };
@@ -289,7 +285,7 @@ impl Driver {
                 format!("a worker {ending} before it was ready"),
             ),
         };
-        let error = if stack.is_empty() { error } else { format!("{error}\n{stack}") };
+        let error = with_stack(&error, &stack);
         self.note_crashed_start(&worker.vassal, generation, error, cause, stack)
     }
 

@@ -1,15 +1,34 @@
-//! Reads the Python stack that a worker has left if it crashed while it started. Only in development: otherwise a worker
-//! writes it to its log.
+//! Reads the Python stack that a worker has left if it crashed or hung while it started. Only in development: otherwise
+//! a worker writes it to its log.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use api::WorkerName;
+use config::emperord::Mode;
 use rustix::fs::OFlags;
+
+use super::Driver;
 
 /// The largest size of a file, in bytes. faulthandler writes at most a hundred frames of each thread.
 const LIMIT: u64 = 64 << 10;
+
+impl Driver {
+    /// Returns the stack that a worker has left, in development. Empty if there is none.
+    pub(super) fn take_stack(&self, worker: &WorkerName) -> String {
+        match (self.config.mode, self.config.worker_socket(worker)) {
+            (Mode::Development, Ok(socket)) => take_stack(&socket),
+            _ => String::new(),
+        }
+    }
+}
+
+/// An error with the stack that belongs to it, if there is one.
+pub(super) fn with_stack(error: &str, stack: &str) -> String {
+    if stack.is_empty() { error.to_owned() } else { format!("{error}\n{stack}") }
+}
 
 /// The file that a starting worker with this socket writes its stack into.
 fn file_of(socket: &Path) -> PathBuf {
@@ -17,7 +36,7 @@ fn file_of(socket: &Path) -> PathBuf {
 }
 
 /// Returns the stack of the thread that crashed, without addresses, and removes the file. Empty if there is none.
-pub(super) fn take_stack(socket: &Path) -> String {
+fn take_stack(socket: &Path) -> String {
     let path = file_of(socket);
     let report = read(&path).unwrap_or_default();
     let _not_there = fs::remove_file(&path);

@@ -7,6 +7,7 @@ use supervise::{DrainCause, Event, Exit, KillCause, TerminateCause};
 
 use super::Driver;
 use super::app::{App, Tenure};
+use super::crash::with_stack;
 use super::developer::Reported;
 use crate::launch::Import;
 use crate::messages::Command;
@@ -80,8 +81,11 @@ impl Driver {
         let worker = app.worker(number);
         let limit = app.supervisor.limits().start.as_secs_f64();
         let unwell = app.worker_process(number).and_then(|it| it.unwell.clone());
-        let why =
-            unwell.unwrap_or_else(|| "see what its start waits for (its stack is in the log)".to_owned());
+        let stack = self.take_stack(&worker);
+        let why = unwell.unwrap_or_else(|| match stack.is_empty() {
+            true => "see what its start waits for (its stack is in the log)".to_owned(),
+            false => "see what its start waits for".to_owned(),
+        });
         let raise = match self.config.configured_by {
             ConfiguredBy::Files => "raise `start` under [timeouts]",
             ConfiguredBy::Options => "raise the limit with `--start-timeout`",
@@ -89,7 +93,8 @@ impl Driver {
         let what = format!("was not ready within {limit} s: {why}, or {raise}");
         let error = format!("worker {worker} {what}");
         let generation = self.generation_of(&worker).unwrap_or_default();
-        if self.note_failed_start(name, generation, error.clone(), format!("a worker {what}")) == Reported::No
+        let told = with_stack(&error, &stack);
+        if self.note_crashed_start(name, generation, told, format!("a worker {what}"), stack) == Reported::No
         {
             tracing::error!(%worker, %error, "worker killed");
         }

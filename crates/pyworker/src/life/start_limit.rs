@@ -1,5 +1,8 @@
 //! Logs where the app hangs, shortly before its process is killed for exceeding its start limit.
 
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -9,7 +12,7 @@ use api::worker::Spec;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::python::faulthandler::{Dump, HANDLED_WITHIN, Stacks};
+use crate::python::faulthandler::{self, Dump, HANDLED_WITHIN, Stacks};
 use crate::python::process;
 use crate::python::thread::ThreadId;
 
@@ -57,7 +60,9 @@ impl StartLimit {
         }
         let dump = Dump::install(py, Stacks::All)?;
         let (end, ended) = mpsc::channel();
-        let watching = Watching { limit, step: Arc::clone(&step), main: ThreadId::current(), dump };
+        let crash_file = spec.development.then(|| faulthandler::crash_file(spec.socket.as_ref()));
+        let watching =
+            Watching { limit, step: Arc::clone(&step), main: ThreadId::current(), dump, crash_file };
         let thread = thread::Builder::new().name(WATCH.to_owned()).spawn(move || watching.run(&ended))?;
         Ok(Self { step, watch: Some(WatchThread { process: std::process::id(), _end: end, thread }) })
     }
@@ -86,11 +91,18 @@ impl Drop for StartLimit {
     }
 }
 
+/// Adds to a file, if it exists.
+fn add(path: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().append(true).open(path)?.write_all(text.as_bytes())
+}
+
 struct Watching {
     limit: Duration,
     step: Arc<Mutex<Option<Step>>>,
     main: ThreadId,
     dump: Dump,
+    /// Where emperord finds what to tell the developer.
+    crash_file: Option<PathBuf>,
 }
 
 impl Watching {
@@ -109,10 +121,14 @@ impl Watching {
             Step::Hooks => "in a function given to `imperium.on_fork`",
             Step::Health => "answering its health path",
         };
-        tracing::error!(
-            age = ?process::age(),
-            limit = ?self.limit,
-            "the start is about to exceed `timeouts.start`, and will be stopped: it is still {what}\n{stacks}"
-        );
+        let text = format!("The start takes too long: it was still {what}\n\n{stacks}\n");
+        let is_left = self.crash_file.as_ref().is_some_and(|it| add(it, &text).is_ok());
+        if !is_left {
+            tracing::error!(
+                age = ?process::age(),
+                limit = ?self.limit,
+                "the start is about to exceed `timeouts.start`, and will be stopped: it is still {what}\n{stacks}"
+            );
+        }
     }
 }

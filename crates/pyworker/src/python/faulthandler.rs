@@ -34,6 +34,11 @@ pub(crate) fn enable(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The file in which emperord finds the stack of a start that fails, of the worker that will listen at `socket`.
+pub(crate) fn crash_file(socket: &Path) -> PathBuf {
+    socket.with_extension("crash")
+}
+
 /// Has a crash write its stack into a file, for emperord, until this is dropped.
 ///
 /// faulthandler keeps the number of a descriptor. It isn't told another one afterwards, since the app may have enabled it
@@ -50,7 +55,7 @@ impl CrashFile {
         if !IS_ENABLED_HERE.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let path = socket.with_extension("crash");
+        let path = crash_file(socket);
         let _left_by_an_earlier_worker = fs::remove_file(&path);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         py.import("faulthandler")?.call_method1("enable", (file.as_raw_fd(),))?;
