@@ -1,4 +1,4 @@
-//! What happens to emperord, as events for the driver, and what it replies and commands.
+//! What happens to emperord, as events for the driver; the driver's replies and commands.
 
 mod admin;
 mod event;

@@ -1,4 +1,4 @@
-//! The way of one request: what is known about it becomes a visit, which is routed to a site, whose action
+//! The path of one request: what is known about it becomes a visit, which is routed to a site, whose action
 //! answers it. Then the response is finished.
 
 mod room;

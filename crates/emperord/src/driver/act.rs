@@ -133,13 +133,6 @@ impl Driver {
         });
     }
 
-    /// Frees the number of a worker that has no process.
-    pub(super) fn vacate(&mut self, worker: &WorkerName) {
-        if let Some(app) = self.app_of(worker) {
-            app.tenures.remove(&worker.number);
-        }
-    }
-
     /// Removes the socket of a worker that has exited, in case it hadn't time to do so itself.
     pub(super) fn remove_socket(&self, worker: &WorkerName) {
         if let Ok(socket) = self.config.worker_socket(worker) {

@@ -37,7 +37,8 @@ impl Driver {
                 TemplateError::Launch(error) => not_spawned(number, &error),
             });
         }
-        let app = self.apps.get_mut(name)?;
+        // A template that was replaced may have called it off.
+        let app = self.apps.get_mut(name).filter(|it| it.is_preparing(number, generation))?;
         let worker = app.worker(number);
         let id = app.template.as_mut()?.fork(&worker);
         app.tenures.insert(number, Tenure::Forking(Forking { id, early: Vec::new() }));
@@ -77,7 +78,10 @@ impl Driver {
         // Another process with that name will attach again, and is then told to stop.
         let early = early.into_iter().find(|it| it.caller.identity == process.identity());
         let worker = app.worker(number);
-        let Some(vassal) = app.configurations.get(&generation) else { return self.discard(name, process) };
+        let Some(vassal) = app.configurations.get(&generation) else {
+            self.discard(name, process);
+            return self.notify(name, Event::SpawnRefused { number });
+        };
         let taken = self.launcher.templates().map(|it| it.take_fork(&worker, vassal, &process));
         if let Some(Err(error)) = taken {
             self.note_not_started(&worker, &error.to_string());

@@ -7,10 +7,10 @@ use api::VassalName;
 use rustix::process::Signal;
 use supervise::Event;
 
-use super::Driver;
 use super::app::App;
 use super::attach::{exit, never_attached};
 use super::developer::Reported;
+use super::{Driver, Shutdown};
 use crate::launch::{Import, LaunchError, Prepared, Template, TemplateEvent};
 use crate::messages;
 use crate::pidfd::Ending;
@@ -62,7 +62,8 @@ impl Driver {
             app.supervisor.generation() == generation
                 && app.vassal.as_ref().is_some_and(|it| it.preload.is_on())
         };
-        if !self.apps.get(name).is_some_and(wants_it) {
+        // During a shutdown, nothing would ever end it.
+        if !matches!(self.shutdown, Shutdown::None) || !self.apps.get(name).is_some_and(wants_it) {
             return;
         }
         if let Err(error) = self.ensure_template(name, generation, prepared) {

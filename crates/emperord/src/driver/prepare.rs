@@ -7,7 +7,7 @@ use vassal::Vassal;
 
 use super::Driver;
 use super::act::not_spawned;
-use super::app::{Preparation, Tenure};
+use super::app::Preparation;
 use crate::launch::{LaunchError, Prepared};
 use crate::messages::{Event, LookupId};
 
@@ -63,7 +63,7 @@ impl Driver {
         prepared: Result<&Prepared, &LaunchError>,
     ) {
         let Some(app) = self.apps.get_mut(name) else { return };
-        if !matches!(app.tenures.get(&number), Some(Tenure::Preparing { .. })) {
+        if !app.is_preparing(number, generation) {
             return;
         }
         let worker = app.worker(number);
@@ -75,7 +75,9 @@ impl Driver {
             }
         };
         if let Some(event) = failed {
-            self.vacate(&worker);
+            if let Some(app) = self.apps.get_mut(name).filter(|it| it.is_preparing(number, generation)) {
+                app.tenures.remove(&number);
+            }
             self.notify(name, event);
         }
     }

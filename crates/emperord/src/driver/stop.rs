@@ -22,9 +22,9 @@ impl Driver {
     ) -> Option<Event> {
         let app = self.apps.get_mut(name)?;
         match app.tenures.get_mut(&number) {
-            Some(Tenure::Preparing { .. } | Tenure::Forking(_)) => return Some(app.call_off(number)),
+            Some(Tenure::Preparing { .. } | Tenure::Forking(_)) | None => return Some(app.call_off(number)),
             Some(Tenure::Ordered(order)) => order.is_cancelled = true,
-            Some(Tenure::Running(_) | Tenure::Ending(..)) | None => app.note_terminated(number, cause),
+            Some(Tenure::Running(_) | Tenure::Ending(..)) => app.note_terminated(number, cause),
         }
         let worker = app.worker(number);
         self.stop(worker);
@@ -38,19 +38,19 @@ impl Driver {
         }
         let app = self.apps.get_mut(name)?;
         let worker = app.worker(number);
-        match app.tenures.get_mut(&number)? {
-            Tenure::Preparing { .. } => return Some(app.call_off(number)),
-            Tenure::Forking(_) => {
+        match app.tenures.get_mut(&number) {
+            Some(Tenure::Preparing { .. }) | None => return Some(app.call_off(number)),
+            Some(Tenure::Forking(_)) => {
                 if cause == KillCause::StartTimeout {
                     app.stop_import();
                 }
                 return Some(app.call_off(number));
             }
-            Tenure::Ordered(order) => {
+            Some(Tenure::Ordered(order)) => {
                 order.is_cancelled = true;
                 self.stop(worker);
             }
-            Tenure::Running(process) | Tenure::Ending(process, _) => {
+            Some(Tenure::Running(process) | Tenure::Ending(process, _)) => {
                 if cause == KillCause::Stubborn {
                     tracing::warn!(%worker, "worker killed: it didn't exit");
                 }

@@ -1,7 +1,7 @@
 //! Adopts running workers that aren't recorded, because the state file was lost or damaged.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ const MAX_SOCKETS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Recovery {
     began: Instant,
-    /// The processes that listened on the sockets of workers when it began, and aren't adopted yet.
+    /// The processes that listened on the sockets of workers when it began, until it is known whether they are adopted.
     listeners: Vec<(WorkerName, Process)>,
 }
 
@@ -70,7 +70,8 @@ fn listeners(folder: &Path) -> Vec<(WorkerName, Process)> {
     let listener = |(app, socket): (OsString, fs::DirEntry)| {
         let path = socket.path();
         let worker = WorkerName::parse(path.file_stem()?.to_str()?).ok()?;
-        let is_its_own = app == worker.vassal.as_str() && socket.file_type().is_ok_and(|it| it.is_socket());
+        let is_socket = |it: Metadata| it.file_type().is_socket() && it.nlink() == 1;
+        let is_its_own = app == worker.vassal.as_str() && socket.metadata().is_ok_and(is_socket);
         Some((worker, is_its_own.then(|| Process::listening_on(&path))??))
     };
     sockets.take(MAX_SOCKETS).filter_map(listener).collect()
@@ -104,20 +105,31 @@ impl Driver {
     }
 
     /// Adopts the processes that listen on the sockets of workers, whether or not they attach. One that doesn't, since it
-    /// has been frozen, keeps its number until it is killed for its silence: nothing else would ever stop it. An app
-    /// whose file hasn't been read yet is asked for again.
+    /// has been frozen, keeps its number until it is killed for its silence: nothing else would ever stop it. While an app
+    /// has no valid version, it isn't known whether the process is its worker, nor is another one started.
     pub(super) fn adopt_listeners(&mut self) {
         let Some(recovery) = &mut self.recovery else { return };
         let mut listeners = std::mem::take(&mut recovery.listeners);
-        listeners.retain(|(worker, process)| !process.has_ended() && !self.adopt_unrecorded(worker, process));
+        listeners.retain(|(worker, process)| {
+            !process.has_ended() && !self.adopt_unrecorded(worker, process) && self.is_undecided(worker)
+        });
         if let Some(recovery) = &mut self.recovery {
             recovery.listeners = listeners;
         }
     }
 
-    /// Ends the recovery once its time is over.
+    fn is_undecided(&self, worker: &WorkerName) -> bool {
+        self.apps.get(&worker.vassal).is_none_or(|app| app.vassal.is_none())
+    }
+
+    /// Ends the recovery once its time is over, and it is known whose worker each process is. Of those that were found,
+    /// the processes of apps that don't exist are left alone.
     pub(super) fn end_recovery(&mut self) {
-        self.recovery.take_if(|it| it.ends_at() <= Instant::now());
+        let apps = &self.apps;
+        self.recovery.take_if(|it| {
+            it.ends_at() <= Instant::now()
+                && !it.listeners.iter().any(|(worker, _)| apps.contains_key(&worker.vassal))
+        });
     }
 
     /// Adopts a worker if its number is vacant and an earlier emperord may have started it.
@@ -128,6 +140,10 @@ impl Driver {
             return false;
         };
         if !is_survivor(&*self.launcher, process, worker, vassal, &folder) {
+            return false;
+        }
+        let is_its = |it: &WorkerProcess| it.process.identity() == identity;
+        if self.apps.values().any(|app| app.worker_processes().any(|(_, it)| is_its(it))) {
             return false;
         }
         let is_vacant = |app: &&mut App| app.supervisor.worker(number).is_none();
@@ -162,8 +178,39 @@ impl Driver {
 mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
 
+    use super::super::app::NewWorkers;
+    use super::super::tests::{emperor::Root, manager::Manager};
     use super::*;
+
+    /// It isn't known whose worker the process is, and another one could take its number later.
+    #[tokio::test]
+    async fn a_process_is_kept_in_mind_until_its_app_has_a_version() {
+        let root = Root::new();
+        let mut driver = root.driver(Arc::new(Manager::default()));
+        let text = "domains = ['a']\napp = 'a:a'\ndirectory = '/'\nuser = 'nobody'\nworkers = 1";
+        let vassal = Arc::new(Vassal::parse(Path::new("/v/blog.toml"), text).unwrap());
+        let worker = WorkerName::parse("blog-1").unwrap();
+        fs::create_dir_all(driver.config.worker_folder(&vassal.name)).unwrap();
+        let mut app = App::new(vassal.name.clone(), vassal.file.clone());
+        app.file_error = Some("its file has a mistake".to_owned());
+        driver.apps.insert(vassal.name.clone(), app);
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::open(child.id()).unwrap();
+        let linked = WorkerName::parse("blog-7").unwrap();
+        let listeners = vec![(worker, process.clone()), (linked, process)];
+        driver.recovery = Some(Recovery { began: Instant::now() - 2 * ADOPTED_WITHIN, listeners });
+        driver.settle();
+        assert!(driver.recovery.is_some());
+        driver.follow(&vassal.name, Arc::clone(&vassal), NewWorkers::IfNeeded);
+        driver.settle();
+        let app = &driver.apps[&vassal.name];
+        assert_eq!(app.worker_processes().map(|(number, _)| number).collect::<Vec<_>>(), [1], "adopted once");
+        assert!(driver.recovery.is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[tokio::test]
     async fn an_app_cannot_pass_off_another_process_as_its_worker() {
@@ -176,6 +223,8 @@ mod tests {
             .map(|it| UnixListener::bind(socket(it)).unwrap())
             .into();
         symlink(socket("blog/blog-1.sock"), socket("shop/shop-1.sock")).unwrap();
+        let _linked = UnixListener::bind(socket("blog/blog-3.sock")).unwrap();
+        fs::hard_link(socket("blog/blog-3.sock"), socket("blog/blog-2.sock")).unwrap();
         let found = listeners(root.path());
         let names: Vec<String> = found.iter().map(|(worker, _)| worker.to_string()).collect();
         assert_eq!(names, ["blog-1"]);

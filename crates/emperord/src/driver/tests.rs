@@ -4,7 +4,7 @@ pub(crate) mod emperor;
 mod failed_starts;
 mod hanging;
 mod log;
-mod manager;
+pub(super) mod manager;
 mod missing;
 mod orders;
 mod owner;

@@ -32,9 +32,13 @@ impl Driver {
     /// Applies changes in an app's file to the units of its running workers. One after another, once all
     /// drop-ins are written: then the first reload applies to all.
     pub(super) fn change_units(&self, name: &VassalName) {
-        let (Some(units), Some(app)) = (self.launcher.units(), self.apps.get(name)) else { return };
+        let Some(app) = self.apps.get(name) else { return };
         let Some(vassal) = &app.vassal else { return };
-        let workers = app.worker_processes().map(|(number, _)| app.worker(number));
+        self.change_units_of(app.worker_processes().map(|(number, _)| app.worker(number)), vassal);
+    }
+
+    fn change_units_of(&self, workers: impl Iterator<Item = WorkerName>, vassal: &Vassal) {
+        let Some(units) = self.launcher.units() else { return };
         let jobs: Vec<_> = workers.map(|worker| (units.change(&worker, vassal), worker)).collect();
         self.tasks.spawn(async move {
             for (job, worker) in jobs {
@@ -99,12 +103,17 @@ impl Driver {
         let fingerprint =
             app.configurations.get(&generation).map(|it| it.process_fingerprint()).unwrap_or_default();
         tracing::info!(%worker, pid, generation, "worker started");
+        // The operator was faster than emperord, which hadn't configured the unit yet.
+        let is_unconfigured = app.is_preparing(number, generation);
         app.runs(number, WorkerProcess::new(process.clone(), fingerprint, None));
         if app.supervisor.worker(number).is_none() {
             let stage = Adoption::Starting;
             self.notify(&worker.vassal, Event::Adopted { number, generation, stage, age: Duration::ZERO });
         }
         self.await_end(worker.clone(), process);
+        if is_unconfigured {
+            self.change_units_of(std::iter::once(worker.clone()), &vassal);
+        }
     }
 
     /// The configuration that the worker was ordered with, or the current one if it wasn't ordered.

@@ -68,7 +68,7 @@ where
         biased;
         ended = connection.as_mut() => return Ok(ended?),
         // A busy client may have its next request on the way; its response will carry `Connection: close`.
-        () = server.drained( LAST_REQUEST) => {}
+        () = server.drained(LAST_REQUEST) => {}
     }
     connection.as_mut().graceful_shutdown();
     Ok(connection.await?)

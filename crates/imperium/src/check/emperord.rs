@@ -57,7 +57,9 @@ pub(super) fn settled(
             break;
         }
         pause();
-        apps = ask()?;
+        // It has just been stopped: its first answer is still the best one.
+        let Ok(later) = ask() else { break };
+        apps = later;
     }
     Ok(apps)
 }

@@ -39,7 +39,7 @@ impl Failures {
 }
 
 /// Logs an exception of the app as one event. If it only reports that the client has disconnected, it isn't an error.
-/// A process that the app has forked doesn't get here: it exits.
+/// In a process that the app has forked, a `SystemExit` ends that process.
 pub(crate) fn log(py: Python<'_>, error: &PyErr, active: &ActiveRequest) {
     forked::end_if_forked_by(py, error);
     let (method, path, request_id) = (active.method(), active.path(), active.request_id());

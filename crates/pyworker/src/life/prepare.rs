@@ -27,7 +27,9 @@ impl Worker {
         app: App<'py>,
         errors: &Bound<'py, PyAny>,
     ) -> Result<Arc<Threads>, Failed> {
-        let _until_it_is_ready = crash_file(py, spec);
+        // An app that was imported already may have given faulthandler a file of its own.
+        let is_to_import = matches!(app, App::ToImport);
+        let _until_it_is_ready = is_to_import.then(|| crash_file(py, spec)).flatten();
         let failed = |error: PyErr| import::failed(py, &error, spec);
         let start_limit = StartLimit::watch(py, spec).map_err(failed)?;
         let app = self.load(py, spec, app, &start_limit).map_err(failed)?;

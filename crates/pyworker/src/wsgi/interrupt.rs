@@ -3,7 +3,7 @@
 //!
 //! Both need the GIL, which C code may hold for any time, so each interruption runs on its own thread.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(super) fn this_call() -> CallToken {
     token(python_thread::current_id())
 }
 
-fn token(thread: std::num::NonZeroU32) -> CallToken {
+fn token(thread: NonZeroU32) -> CallToken {
     CallToken::new(NonZeroU64::from(thread))
 }
 

@@ -83,8 +83,14 @@ impl App {
 
     /// The process of a worker has exited, and its last messages are awaited.
     pub(crate) fn is_ending(&mut self, number: u16, ending: Ending) {
-        if let Some(Tenure::Running(process)) = self.tenures.remove(&number) {
-            self.tenures.insert(number, Tenure::Ending(process, ending));
+        match self.tenures.remove(&number) {
+            Some(Tenure::Running(process)) => {
+                self.tenures.insert(number, Tenure::Ending(process, ending));
+            }
+            Some(other) => {
+                self.tenures.insert(number, other);
+            }
+            None => {}
         }
     }
 
@@ -94,6 +100,11 @@ impl App {
             Tenure::Ending(_, ending) => Some(*ending),
             _ => None,
         }
+    }
+
+    /// Whether a worker waits for the preparation of that generation.
+    pub(crate) fn is_preparing(&self, number: u16, of: u64) -> bool {
+        matches!(self.tenures.get(&number), Some(Tenure::Preparing { generation }) if *generation == of)
     }
 
     /// The workers that wait for the preparation of a generation.

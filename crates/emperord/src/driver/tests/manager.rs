@@ -18,7 +18,7 @@ pub(super) const STATUS: i32 = 7;
 
 /// Records its orders. An order completes when the test says so.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Manager(Arc<Mutex<Asked>>);
+pub(crate) struct Manager(Arc<Mutex<Asked>>);
 
 #[derive(Debug, Default)]
 struct Asked {

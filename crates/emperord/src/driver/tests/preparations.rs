@@ -42,6 +42,7 @@ async fn a_worker_that_the_operator_starts_meanwhile_is_not_started_again() {
     let lookup = driver.apps[&vassal.name].preparations[&1].lookup;
     driver.accept_process(&WorkerName::parse("blog-1").unwrap(), caller(std::process::id()));
     driver.prepared(&vassal.name, lookup, 1, &Ok(Prepared::default()));
-    manager.asked(&[]).await;
+    // Its unit is configured like one that emperord starts.
+    manager.asked(&["change blog-1"]).await;
     assert!(driver.apps[&vassal.name].worker_process(1).is_some());
 }
