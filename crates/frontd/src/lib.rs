@@ -25,7 +25,8 @@ use config::Diagnostics;
 use config::frontd::FrontdConfig;
 use daemon::notify::{Notify, State};
 use daemon::signals::{SignalEvent, Signals};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -55,7 +56,10 @@ use crate::visit::client::Transport;
 ///
 /// Returns an error, without having served anything, if a folder, certificate, socket or thread that it needs
 /// isn't available.
-pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mode) -> anyhow::Result<()> {
+pub async fn run(
+    read: impl Fn() -> Result<FrontdConfig, Diagnostics> + Send + Sync + 'static,
+    mode: Mode,
+) -> anyhow::Result<()> {
     let config = read()?;
     let state = &config.state;
     fs::create_dir_all(state).with_context(|| format!("make folder {}", state.display()))?;
@@ -111,16 +115,26 @@ pub async fn run(read: impl Fn() -> Result<FrontdConfig, Diagnostics>, mode: Mod
     tasks.spawn(manager.clone().keep_alive_while(move || watched.pulse.hung().is_none()));
     let watched = Arc::clone(&front);
     tasks.spawn(async move { watched.pulse.watch().await });
+    let (read, turn) = (Arc::new(read), Arc::new(Mutex::new(())));
     while signals.next().await == SignalEvent::Reload {
-        manager.report(State::Reloading);
-        reload::reload(&front, read());
-        manager.report(State::Ready);
+        let (front, read, manager) = (Arc::clone(&front), Arc::clone(&read), manager.clone());
+        let turn = Arc::clone(&turn);
+        // A disk that hangs delays neither the probes nor a drain.
+        tasks.spawn(async move {
+            let _one_at_a_time = turn.lock().await;
+            manager.report(State::Reloading);
+            let drain = front.shared.drain.clone();
+            let _panicked = spawn_blocking(move || reload::reload(&front, read())).await;
+            if !drain.is_cancelled() {
+                manager.report(State::Ready);
+            }
+        });
     }
     info!("draining");
     shared.drain.cancel();
     // `imperium up` starts the next frontd when it receives this.
     manager.report(State::Stopping);
-    tokio::task::spawn_blocking(move || shards.into_iter().for_each(|it| drop(it.join())))
+    spawn_blocking(move || shards.into_iter().for_each(|it| drop(it.join())))
         .await
         .context("wait for the shards")?;
     info!("stopped");
@@ -136,8 +150,8 @@ pub fn is_bind_error(error: &anyhow::Error) -> bool {
 /// Generates a certificate for each new domain in the routing table that has none.
 async fn follow_domains(certificates: Arc<Certificates>, mut tables: watch::Receiver<Arc<Table>>) {
     while tables.changed().await.is_ok() {
-        let table = Arc::clone(&tables.borrow_and_update());
-        certify(&certificates, &table);
+        let (table, certificates) = (Arc::clone(&tables.borrow_and_update()), Arc::clone(&certificates));
+        let _panicked = spawn_blocking(move || certify(&certificates, &table)).await;
     }
 }
 

@@ -5,6 +5,7 @@ mod allocator;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use config::Layout;
@@ -15,6 +16,9 @@ use manual::Section;
 
 #[global_allocator]
 static ALLOCATOR: allocator::Allocator = allocator::Allocator;
+
+/// How long to wait at the end for files that are being written.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Exit status if a port can't be bound. The systemd unit doesn't restart frontd then: otherwise it could
 /// take the port while the server that owns it restarts.
@@ -52,12 +56,16 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let layout = arguments.root.map_or_else(|| Ok(Layout::system()), |it| Layout::under(&it))?;
-    let read = || {
+    let admin = arguments.admin;
+    let read = move || {
         let config = FrontdConfig::load(&layout)?;
-        Ok(FrontdConfig { admin: arguments.admin.unwrap_or(config.admin), ..config })
+        Ok(FrontdConfig { admin: admin.unwrap_or(config.admin), ..config })
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(frontd::run(read, Mode::of_flag(arguments.development)))
+    let ended = runtime.block_on(frontd::run(read, Mode::of_flag(arguments.development)));
+    // A disk that hangs must not keep the process from exiting.
+    runtime.shutdown_timeout(LAST_WRITES);
+    ended
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{fs, io};
 use api::routes::{App, Snapshot, WatchResponse, watch_response};
 use prost::Message as _;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 use crate::observe::metrics::Metrics;
@@ -58,26 +59,32 @@ impl<S: RouteSource> Routes<S> {
 
     /// Follows the source forever.
     pub(crate) async fn follow(mut self) {
-        loop {
-            let update = self.source.next().await;
-            self.apply(update);
-        }
+        let (latest, unsaved) = watch::channel(Vec::new());
+        let saving = save_each(self.file.clone(), unsaved);
+        let following = async {
+            loop {
+                let update = self.source.next().await;
+                if self.apply(update) {
+                    latest.send_replace(self.snapshot().encode_to_vec());
+                }
+            }
+        };
+        tokio::join!(following, saving);
     }
 
-    fn apply(&mut self, WatchResponse { version, update }: WatchResponse) {
+    /// Returns whether the update says anything.
+    fn apply(&mut self, WatchResponse { version, update }: WatchResponse) -> bool {
         match update {
             Some(watch_response::Update::Snapshot(snapshot)) => self.replace(snapshot),
             Some(watch_response::Update::Change(change)) => {
                 change.removed.iter().for_each(|it| drop(self.apps.remove(it)));
                 self.apps.extend(change.changed.into_iter().map(|it| (it.name.clone(), it)));
             }
-            None => return,
+            None => return false,
         }
         debug!(version, apps = self.apps.len(), "routing table changed");
         self.publish();
-        if let Err(error) = self.save() {
-            warn!(file = %self.file.display(), %error, "cannot save the routing table: after a restart, frontd will wait for emperord");
-        }
+        true
     }
 
     fn replace(&mut self, snapshot: Snapshot) {
@@ -89,14 +96,33 @@ impl<S: RouteSource> Routes<S> {
         self.tables.send_modify(|table| *table = Arc::new(Table::new(&apps, table, &self.metrics)));
     }
 
-    /// Saves the table. It is written to another file and renamed, so that a crash leaves the old or the new
-    /// table. The name contains the pid, since another frontd may use the same folder.
-    fn save(&self) -> io::Result<()> {
-        let snapshot = Snapshot { apps: self.apps.values().cloned().collect() };
-        let fresh = self.file.with_extension(format!("new-{}", std::process::id()));
-        fs::write(&fresh, snapshot.encode_to_vec())?;
-        fs::rename(&fresh, &self.file)
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { apps: self.apps.values().cloned().collect() }
     }
+}
+
+/// Saves the latest table after each change, on another thread: a disk that hangs delays neither the next table nor the
+/// probes.
+async fn save_each(file: PathBuf, mut unsaved: watch::Receiver<Vec<u8>>) {
+    while unsaved.changed().await.is_ok() {
+        let (table, to) = (unsaved.borrow_and_update().clone(), file.clone());
+        let saved = spawn_blocking(move || save(&to, &table)).await;
+        if let Err(error) = saved.map_err(io::Error::other).flatten() {
+            warn!(file = %file.display(), %error, "cannot save the routing table: after a restart, frontd will wait for emperord");
+        }
+    }
+}
+
+/// Saves a table. It is written to another file and renamed, so that a crash leaves the old or the new table.
+fn save(file: &Path, table: &[u8]) -> io::Result<()> {
+    let fresh = fresh(file);
+    fs::write(&fresh, table)?;
+    fs::rename(&fresh, file)
+}
+
+/// The name contains the pid, since another frontd may use the same folder.
+fn fresh(file: &Path) -> PathBuf {
+    file.with_extension(format!("new-{}", std::process::id()))
 }
 
 fn read(file: &Path) -> io::Result<Option<Snapshot>> {
@@ -110,7 +136,9 @@ fn read(file: &Path) -> io::Result<Option<Snapshot>> {
 #[cfg(test)]
 mod tests {
     use api::routes::Change;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tokio::sync::mpsc;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -148,12 +176,37 @@ mod tests {
             removed: vec!["blog".into()],
         }));
         let is_changed = |it: &Arc<Table>| it.domains() == ["shop.example", "wiki.example"];
-        tokio::select! {
-            () = routes.follow() => {}
-            known = tables.wait_for(is_changed) => drop(known.unwrap()),
+        let following = TaskTracker::new().spawn(routes.follow());
+        drop(tables.wait_for(is_changed).await.unwrap());
+        let file = folder.path().join("routes.pb");
+        let names = |it: Snapshot| it.apps.into_iter().map(|it| it.name).collect::<Vec<_>>();
+        while read(&file).unwrap().map(names).is_none_or(|it| it != ["shop", "wiki"]) {
+            tokio::task::yield_now().await;
         }
+        following.abort();
         let (_updates, receiver) = mpsc::unbounded_channel();
         let again = Routes::new(Fed(receiver), folder.path(), Metrics::new());
         assert_eq!(domains(&again.tables()), ["shop.example", "wiki.example"]);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_delays_no_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let (updates, receiver) = mpsc::unbounded_channel();
+        let routes = Routes::new(Fed(receiver), folder.path(), Metrics::new());
+        let mut tables = routes.tables();
+        // Opening a FIFO for writing blocks until somebody reads.
+        let fifo = fresh(&folder.path().join("routes.pb"));
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let following = TaskTracker::new().spawn(routes.follow());
+        for name in ["blog", "shop"] {
+            let update = Some(watch_response::Update::Snapshot(Snapshot { apps: vec![app(name)] }));
+            updates.send(WatchResponse { version: 1, update }).unwrap();
+            let is_there = |it: &Arc<Table>| it.domains() == [format!("{name}.example")];
+            drop(tables.wait_for(is_there).await.unwrap());
+        }
+        // The runtime waits for the thread.
+        fs::read(&fifo).unwrap();
+        following.abort();
     }
 }
