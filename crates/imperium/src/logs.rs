@@ -14,8 +14,8 @@ use vassal::Vassal;
 
 use self::file::{Lines, Tail};
 use crate::at::At;
-use crate::completion;
 use crate::running::NothingRuns;
+use crate::{completion, number};
 
 /// How many workers of an app are named to journalctl at least, since `imperium scale` may add some meanwhile.
 const NAMED_WORKERS: u16 = 32;
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     follow: bool,
     /// The number of last lines to print first
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = number::any::<usize>)]
     lines: usize,
 }
 

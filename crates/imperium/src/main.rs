@@ -11,6 +11,7 @@ mod home;
 mod logs;
 mod man;
 mod new;
+mod number;
 mod project_folders;
 mod refused;
 mod reload;

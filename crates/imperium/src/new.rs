@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use api::VassalName;
-use config::{EmperordConfig, Layout, Problem};
+use config::{EmperordConfig, Layout, Problem, Wrong};
 use miette::{Diagnostic, IntoDiagnostic as _, WrapErr as _};
 use vassal::{App, Vassal, conflicts, name_of};
 
@@ -64,7 +64,7 @@ pub(crate) struct Args {
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum NewError {
     #[error("inspect {}: {why}", .path.display())]
-    NoApp { path: PathBuf, why: config::Wrong },
+    NoApp { path: PathBuf, why: Wrong },
     #[error("write {}: the file already exists", .0.display())]
     #[diagnostic(help("choose another name with `--name`, or edit that file"))]
     Exists(PathBuf),
@@ -165,6 +165,11 @@ pub(crate) fn app_of(folder: &Path) -> Option<Suggested> {
 pub(crate) fn app_of_file(file: &Path) -> Option<Suggested> {
     let file = file.canonicalize().ok()?;
     find::in_file(&Project::look(file.parent()?), &file).ok().map(Suggested::of)
+}
+
+/// Why importing a file would never end: it starts its own server.
+pub(crate) fn own_server(file: &Path) -> Option<Wrong> {
+    candidates::own_server(&Module::read(file.to_owned(), file.parent()?)?)
 }
 
 /// The app of the Django project of a `manage.py`. None if the file isn't Django's, or has an app itself.

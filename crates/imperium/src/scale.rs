@@ -6,7 +6,7 @@ use api::admin::ScaleRequest;
 
 use crate::admin::{ask, block_on};
 use crate::at::At;
-use crate::settled;
+use crate::{number, settled};
 
 /// Set the number of workers in an app's file, and wait until they are ready
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// The app: the name of its file without `.toml`
     app: String,
     /// The number of workers
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", value_parser = number::any::<u32>)]
     workers: u32,
 }
 

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::FrontdConfig;
 use config::emperord::ConfiguredBy;
@@ -52,6 +52,8 @@ const HIDDEN: &str =
 
 /// The time that a daemon gets to exit in addition to its own limits.
 const MARGIN: Duration = Duration::from_secs(10);
+/// Signals within this time are one request to stop.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Run everything in the foreground: the apps of a folder, or one app
 #[derive(Debug, clap::Args)]
@@ -199,10 +201,22 @@ async fn serve(plan: &Plan, programs: Vec<Program>, announcer: Announcer) -> mie
     };
     tokio::select! {
         () = end(&mut stack, plan) => {}
-        _ = signals.next() => warn!("killing everything"),
+        () = asked_again(&mut signals) => warn!("killing everything"),
     }
     stack.kill().await.into_diagnostic().wrap_err("kill all processes")?;
     Ok(ending)
+}
+
+/// Waits for another signal, unless it belongs to the first one: a wrapper such as `timeout` passes on a signal that the
+/// terminal has sent to all its processes.
+async fn asked_again(signals: &mut Signals) {
+    let first = Instant::now();
+    loop {
+        signals.next().await;
+        if first.elapsed() >= SAME_SIGNAL {
+            return;
+        }
+    }
 }
 
 /// Stops frontd first, since its requests in flight need workers.

@@ -18,6 +18,7 @@ use super::account;
 const MAX_LINKS: usize = 40;
 
 const WRITABLE_BY_GROUP: u32 = 0o020;
+const STICKY: u32 = 0o1000;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 
 /// Why the owner of a folder can't be trusted. Each error says what to do.
@@ -45,6 +46,12 @@ pub(super) enum OwnerError {
         /// Its owner.
         uid: u32,
     },
+    /// A part of the path is for everybody's files, such as `/tmp`.
+    #[error(
+        "{} is a folder for everybody's files, who could change the app's user by replacing it: move the app elsewhere, such as below /srv",
+        .0.display()
+    )]
+    Sticky(PathBuf),
     /// Another user may write to a part of the path.
     #[error(
         "{} can be written by {who}, who could change the app's user by replacing its content: `chmod {mode} {}`",
@@ -151,6 +158,9 @@ impl Part {
         let path = self.path.clone();
         if self.uid != 0 && self.uid != owner {
             return Err(OwnerError::Foreign { path, uid: self.uid });
+        }
+        if self.mode & WRITABLE_BY_OTHERS != 0 && self.mode & STICKY != 0 {
+            return Err(OwnerError::Sticky(path));
         }
         if self.mode & WRITABLE_BY_OTHERS != 0 {
             return Err(OwnerError::Writable { path, who: "all users".to_owned(), mode: "o-w" });
@@ -259,9 +269,11 @@ mod tests {
         skip::needs_root!();
         let place = place();
         let path = |name: &str| place.path().join(name);
-        for (name, mode, hint) in
-            [("all", 0o777, "chmod o-w"), ("sticky", 0o1777, "chmod o-w"), ("group", 0o775, "chmod g-w")]
-        {
+        for (name, mode, hint) in [
+            ("all", 0o777, "chmod o-w"),
+            ("sticky", 0o1777, "move the app elsewhere"),
+            ("group", 0o775, "chmod g-w"),
+        ] {
             folder(&path(name), 0, mode);
             chown(path(name), None, Some(OTHER)).unwrap();
             folder(&path(&format!("{name}/app")), APP, 0o755);

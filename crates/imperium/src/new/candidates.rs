@@ -278,10 +278,31 @@ impl Looked<'_> {
     }
 
     fn runs(&self, line: usize) -> Wrong {
-        let (path, text) = (self.module.shown.display(), self.module.line(line));
-        Wrong::new(format!("{path}, line {line}: `{text}` starts its own server when the file is imported"))
-            .hint("move it under `if __name__ == \"__main__\":`")
+        runs(self.module, line)
     }
+}
+
+fn runs(module: &Module, line: usize) -> Wrong {
+    let (path, text) = (module.shown.display(), module.line(line));
+    Wrong::new(format!("{path}, line {line}: `{text}` starts its own server when the file is imported"))
+        .hint("move it under `if __name__ == \"__main__\":`")
+}
+
+/// Why a file would never finish its import: it starts a server with `app.run()`, where `app` is of a framework that has one.
+pub(crate) fn own_server(module: &Module) -> Option<Wrong> {
+    const WITH_A_SERVER: [&str; 5] = ["Flask", "Bottle", "Quart", "Sanic", "Dash"];
+    let made = |it: &What| match it {
+        What::Assigned { name, value } => {
+            callee(value).is_some_and(|it| WITH_A_SERVER.contains(&it)).then(|| name.clone())
+        }
+        _ => None,
+    };
+    let apps: Vec<String> = module.bindings().iter().filter_map(|it| made(&it.what)).collect();
+    let runs_one = |it: &What| {
+        let What::Other { text } = it else { return false };
+        text.split_once(".run(").is_some_and(|(name, _)| apps.iter().any(|it| it == name))
+    };
+    module.bindings().iter().find(|it| runs_one(&it.what)).map(|it| runs(module, it.line))
 }
 
 /// `main(global_config, **settings)`, which Paste calls. The file isn't needed for it.

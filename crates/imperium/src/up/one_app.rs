@@ -19,7 +19,7 @@ use vassal::{MAX_WORKERS, StaticPrefix, Vassal};
 
 use super::python::Choice;
 use super::target::{self, Named};
-use crate::{home, running, trust, version};
+use crate::{home, number, running, trust, version};
 
 /// The default address of the app.
 pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
@@ -33,10 +33,10 @@ pub(crate) struct OneApp {
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub(crate) app: Option<String>,
     /// The number of worker processes [default: 2]
-    #[arg(long, value_name = "N", requires = "app", conflicts_with = "root", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_WORKERS)))]
+    #[arg(long, value_name = "N", requires = "app", conflicts_with = "root", value_parser = number::from_1_to::<MAX_WORKERS>)]
     workers: Option<u16>,
     /// The number of requests that each worker handles at the same time [default: 1]
-    #[arg(long, value_name = "N", requires = "app", conflicts_with = "root", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", requires = "app", conflicts_with = "root", value_parser = number::from_1_to::<256>)]
     threads: Option<u16>,
     /// Serve a folder without the app, such as `/static/=assets`; repeat the option for several
     #[arg(long = "static", value_name = "/PREFIX/=DIR", requires = "app", conflicts_with = "root", value_parser = parse_static)]

@@ -38,6 +38,8 @@ pub(super) enum TargetError {
     Target(String),
     #[error("run `{app}`: it {why}")]
     Call { app: String, why: Wrong },
+    #[error("run `{app}`: {why}")]
+    OwnServer { app: String, why: Wrong },
     #[error("run {}: there is no such file", file.display())]
     NoFile {
         file: PathBuf,
@@ -83,6 +85,9 @@ pub(super) fn find(app: &str, directory: &Path) -> Result<Named, TargetError> {
             (stem, Some(directory.join(file)))
         }
     };
+    if let Some(why) = file.as_deref().and_then(new::own_server) {
+        return Err(TargetError::OwnServer { app: app.to_owned(), why });
+    }
     Ok(Named { name: crate::app_name::app_name(&stem).ok_or_else(refused)?, file })
 }
 
@@ -155,6 +160,23 @@ mod tests {
         check(".", "run `.`: it is a folder: name the app's file");
         check("no/such", "run `no/such`: it is neither a Python file nor a module");
         check("", "run ``: it is neither a Python file nor a module");
+    }
+
+    #[test]
+    fn a_file_that_starts_its_own_server_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |end: &str| {
+            let text = format!("from flask import Flask\n\napp = Flask(__name__)\n\n{end}");
+            fs::write(folder.path().join("app.py"), text).unwrap();
+            find("app.py", folder.path()).map_or_else(|error| error.to_string(), |it| it.name.to_string())
+        };
+        assert_eq!(
+            run("app.run(debug=True)\n"),
+            "run `app.py`: app.py, line 5: `app.run(debug=True)` starts its own server when the file is imported: move it \
+             under `if __name__ == \"__main__\":`"
+        );
+        assert_eq!(run("if __name__ == '__main__':\n    app.run(debug=True)\n"), "app");
+        assert_eq!(run("def main():\n    app.run()\n\ntasks.run()\n"), "app");
     }
 
     #[test]
