@@ -79,7 +79,7 @@ impl Driver {
         }
         let mut proven = proven.and_then(|text| Vassal::parse(&app.file, &text).ok());
         proven.iter_mut().for_each(|it| it.confinement.owner = proven_owner);
-        if let Some(generation) = proven.and_then(|it| app.restore_proven(it)) {
+        if let Some(generation) = proven.map(|it| app.restore_proven(it)) {
             self.notify(name, Event::Proven { generation });
         }
     }
@@ -129,12 +129,12 @@ impl App {
         self.vassal = Some(Arc::new(vassal));
     }
 
-    /// Restores the last version that worked, if it is another one: it serves if the current one can't start.
-    /// Returns its generation.
-    fn restore_proven(&mut self, proven: Vassal) -> Option<u64> {
+    /// Restores the last version that worked: it serves if the current one, or a later one, can't start. Returns its
+    /// generation.
+    fn restore_proven(&mut self, proven: Vassal) -> u64 {
         let fingerprint = proven.process_fingerprint();
         if self.vassal.as_ref().is_some_and(|it| it.process_fingerprint() == fingerprint) {
-            return None;
+            return self.restored_generation;
         }
         let runs_it = |(number, process): (u16, &WorkerProcess)| {
             let worker = self.supervisor.worker(number).filter(|_| process.fingerprint == fingerprint)?;
@@ -144,7 +144,7 @@ impl App {
         self.restored_generation = self.restored_generation.max(2);
         let generation = running.unwrap_or(self.restored_generation - 1);
         self.configurations.insert(generation, Arc::new(proven));
-        Some(generation)
+        generation
     }
 }
 

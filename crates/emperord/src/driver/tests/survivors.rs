@@ -9,6 +9,7 @@ use supervise::{Phase, Stage};
 use super::emperor::{self, Emperor, Root, Worker};
 use crate::messages::Command;
 use crate::pidfd::Process;
+use crate::spec::Reason;
 
 #[tokio::test]
 async fn unrecorded_workers_are_adopted_and_replaced_without_a_gap() {
@@ -64,6 +65,29 @@ async fn a_frozen_worker_that_is_not_recorded_keeps_its_number() {
     }
     frozen.signal(Signal::KILL);
     listening.wait().unwrap();
+}
+
+/// What the workers run is unknown then, but the version is known.
+#[tokio::test]
+async fn after_a_lost_list_the_version_that_worked_replaces_killed_workers() {
+    let root = Root::new();
+    root.write("blog", 1, "");
+    let emperor = Emperor::start(&root);
+    Worker::attach(&emperor, "blog", 1).await.ready().await;
+    let pid = emperor::pids(&emperor.app_until("blog", |it| it.phase == Phase::Running).await)[0];
+    emperor.stop().await;
+    root.lose_workers(None);
+
+    let emperor = Emperor::start(&root);
+    let old = Worker::attach_serving_as(&emperor, "blog", 1, pid).await;
+    root.write("blog", 1, "threads = 2\n");
+    emperor.app_until("blog", |it| it.generation == 2).await;
+    let broken = Worker::attach(&emperor, "blog", 2).await;
+    broken.fails(Reason::Import, "broken", "").await;
+    broken.kill();
+    emperor.app_until("blog", |it| emperor::pids(it) == [pid]).await;
+    old.kill();
+    emperor.app_until("blog", |it| it.workers.iter().any(|it| it.generation == 1)).await;
 }
 
 #[tokio::test]
