@@ -78,6 +78,12 @@ pub struct App {
     /// With `failure`: what happens next, as a sentence without a full stop.
     #[prost(string, tag = "14")]
     pub failure_next: ::prost::alloc::string::String,
+    /// The largest WebSocket message in bytes. 0 means the default of frontd, 16 MiB.
+    #[prost(uint64, tag = "15")]
+    pub message_limit: u64,
+    /// A client that has been served is sent to the same worker, as long as that one takes requests.
+    #[prost(bool, tag = "16")]
+    pub sticky: bool,
 }
 /// Nested message and enum types in `App`.
 pub mod app {

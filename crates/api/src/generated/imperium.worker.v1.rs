@@ -75,6 +75,18 @@ pub struct Spec {
     /// The app runs for development: responses to failed requests carry their traceback (`runner.v1.Failure`).
     #[prost(bool, tag = "19")]
     pub development: bool,
+    /// The interface between the worker and the app.
+    #[prost(enumeration = "Interface", tag = "21")]
+    pub interface: i32,
+    /// How many requests, and how many WebSockets, an ASGI worker handles at the same time.
+    #[prost(uint32, tag = "22")]
+    pub concurrency: u32,
+    /// `auto`, `uvloop`, `asyncio` or `module:factory`. Empty means `auto`.
+    #[prost(string, tag = "23")]
+    pub r#loop: ::prost::alloc::string::String,
+    /// How long open WebSockets may keep a draining worker, in milliseconds.
+    #[prost(uint32, tag = "24")]
+    pub websocket_drain_milliseconds: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachRequest {
@@ -135,6 +147,11 @@ pub struct Ready {
     /// Such as `CPython 3.11.7`.
     #[prost(string, tag = "3")]
     pub python: ::prost::alloc::string::String,
+    #[prost(enumeration = "Interface", tag = "4")]
+    pub interface: i32,
+    /// Such as `uvloop`. Empty if there is no event loop.
+    #[prost(string, tag = "5")]
+    pub r#loop: ::prost::alloc::string::String,
 }
 /// The app can't be run. The process exits after this.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -223,6 +240,18 @@ pub struct Load {
     /// if it wasn't measured, because `memory` is within `Spec.recycle_memory` or the kernel doesn't report it.
     #[prost(uint64, tag = "4")]
     pub private_memory: u64,
+    /// Open WebSockets.
+    #[prost(uint32, tag = "5")]
+    pub sockets: u32,
+    /// WebSocket messages in both directions since the process started.
+    #[prost(uint64, tag = "6")]
+    pub messages: u64,
+    /// The longest time within the last second that the event loop didn't respond.
+    #[prost(uint32, tag = "7")]
+    pub lag_milliseconds: u32,
+    /// asyncio's tasks, including the app's own.
+    #[prost(uint32, tag = "8")]
+    pub tasks: u32,
 }
 /// The worker accepts no new requests: it was told to drain, or got SIGTERM.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -338,6 +367,36 @@ pub struct Forked {
     /// Why the fork failed.
     #[prost(string, tag = "3")]
     pub error: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Interface {
+    /// Depends on the app.
+    Unspecified = 0,
+    Wsgi = 1,
+    Asgi = 2,
+}
+impl Interface {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "INTERFACE_UNSPECIFIED",
+            Self::Wsgi => "INTERFACE_WSGI",
+            Self::Asgi => "INTERFACE_ASGI",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "INTERFACE_UNSPECIFIED" => Some(Self::Unspecified),
+            "INTERFACE_WSGI" => Some(Self::Wsgi),
+            "INTERFACE_ASGI" => Some(Self::Asgi),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod worker_service_client {

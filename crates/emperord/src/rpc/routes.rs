@@ -123,6 +123,8 @@ fn app(route: &Route) -> App {
         sendfile_folders: sendfile_folders.map(|(prefix, it)| folder(prefix, it, false)).collect(),
         failure: failure.map_or_else(String::new, |it| it.text.to_string()),
         failure_next: failure.map_or_else(String::new, |it| it.next.to_owned()),
+        message_limit: 0,
+        sticky: false,
     }
 }
 

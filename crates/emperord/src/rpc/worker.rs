@@ -121,7 +121,7 @@ impl Attached {
             }
             Message::Failed(failed) => Event::Failed { worker, attachment, failure: spec::failure(failed) },
             Message::Load(load) => {
-                let api::worker::Load { busy, requests, memory, private_memory: private } = load;
+                let api::worker::Load { busy, requests, memory, private_memory: private, .. } = load;
                 let load = Load { busy, requests, memory, private };
                 Event::Load { worker, attachment, load }
             }

@@ -33,6 +33,10 @@ pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
         development: spec.mode == Mode::Development,
         recycle_memory: vassal.recycle.memory.unwrap_or_default(),
         preload_threads: vassal.preload == Preload::WithThreads,
+        interface: api::worker::Interface::Unspecified.into(),
+        concurrency: 100,
+        r#loop: String::new(),
+        websocket_drain_milliseconds: 3_600_000,
         stop_milliseconds: u32::try_from(vassal.timeouts.stop.as_millis()).unwrap_or(u32::MAX).max(1),
     }
 }

@@ -133,7 +133,7 @@ impl Link {
         let answer = RunnerServiceClient::new(channel).serve(outgoing).await.map_err(refused)?;
         let mut stream = answer.into_inner();
         let first = stream.message().await.map_err(refused)?.and_then(|it| it.message);
-        let Some(serve_response::Message::Welcome(Welcome { capacity })) = first else {
+        let Some(serve_response::Message::Welcome(Welcome { capacity, .. })) = first else {
             return Err(ConnectError::NoWelcome { worker: worker.to_owned() });
         };
         let capacity = usize::try_from(capacity).unwrap_or(1).max(1);
@@ -292,6 +292,12 @@ impl Responses {
                 exchanges.timed_out(late.id);
                 LinkState::Busy
             }
+            Some(
+                Message::SocketMessage(_)
+                | Message::SocketCredit(_)
+                | Message::SocketClose(_)
+                | Message::Lag(_),
+            ) => LinkState::Busy,
             Some(Message::Welcome(_)) | None => LinkState::Busy,
         };
         self.link.close_if(link_state);

@@ -152,7 +152,7 @@ impl Attachment {
         let busy = u32::try_from(work.busy).unwrap_or(u32::MAX);
         let memory = memory::resident();
         let private_memory = self.private_memory.where_over(self.spec.recycle_memory(), memory).await;
-        Load { busy, requests: work.ended, memory, private_memory }
+        Load { busy, requests: work.ended, memory, private_memory, ..Load::default() }
     }
 
     async fn handle(&self, answer: AttachResponse) {

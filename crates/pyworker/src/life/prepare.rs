@@ -80,7 +80,7 @@ impl Worker {
         })?;
         let version = py.version_info();
         let python = format!("CPython {}.{}.{}", version.major, version.minor, version.patch);
-        let ready = Ready { socket: spec.socket.clone(), capacity, python };
+        let ready = Ready { socket: spec.socket.clone(), capacity, python, ..Ready::default() };
         tracing::info!(app = spec.app, python = ready.python, "serving");
         self.state.send_modify(|state| state.ready = Some(ready));
         Ok(())

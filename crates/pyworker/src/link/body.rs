@@ -122,7 +122,7 @@ impl Download {
         while !piece.is_empty() {
             let chunk = piece.split_to(piece.len().min(CHUNK_SIZE));
             let _waits = active.deadline.wait_for_client();
-            let sent = self.outgoing.send(ExchangeResponse { chunk });
+            let sent = self.outgoing.send(ExchangeResponse { chunk, trailers: Vec::new() });
             if active.unless_gone(sent).await?.is_err() {
                 active.cancel();
                 return Err(Disconnected);

@@ -73,7 +73,7 @@ mod tests {
     }
 
     fn chunk(text: &'static str) -> ExchangeResponse {
-        ExchangeResponse { chunk: Bytes::from_static(text.as_bytes()) }
+        ExchangeResponse { chunk: Bytes::from_static(text.as_bytes()), trailers: Vec::new() }
     }
 
     async fn rest(chunks: Chunks) -> Vec<Result<Bytes, String>> {

@@ -68,7 +68,10 @@ impl RunnerService for Runner {
             return Err(Status::invalid_argument("the first message of a Serve is Open"));
         };
         let (session, outgoing) = Session::new(stream, revision);
-        session.send(serve_response::Message::Welcome(Welcome { capacity: self.capacity }));
+        session.send(serve_response::Message::Welcome(Welcome {
+            capacity: self.capacity,
+            ..Welcome::default()
+        }));
         let session = Arc::new(session);
         self.requests.open(&session);
         let requests = Arc::clone(&self.requests);
@@ -141,7 +144,13 @@ impl Serve {
                 }
             }
             // A second Open, or a message of a newer frontd. Ignored.
-            Some(Message::Open(_)) | None => {}
+            Some(
+                Message::Open(_)
+                | Message::SocketMessage(_)
+                | Message::SocketCredit(_)
+                | Message::SocketClose(_),
+            )
+            | None => {}
         }
     }
 

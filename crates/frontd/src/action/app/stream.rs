@@ -42,7 +42,7 @@ impl ProxiedRequest<'_> {
                     () = writer.closed() => return debug!(app, request = %id, "client left before the end of the response"),
                 };
                 match message {
-                    Ok(Some(ExchangeResponse { chunk })) => {
+                    Ok(Some(ExchangeResponse { chunk, .. })) => {
                         match writer.push(chunk).await {
                             Ok(()) => {}
                             Err(PushError::Closed) => return debug!(app, request = %id, "client left before the end of the response"),

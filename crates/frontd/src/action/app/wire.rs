@@ -58,6 +58,8 @@ impl ProxiedRequest<'_> {
             request_id: arena.copy(&id),
             limit_milliseconds: app.backend.limits.request.map_or(0, milliseconds),
             idle_milliseconds: app.backend.limits.idle.map_or(0, milliseconds),
+            websocket: false,
+            streams_body: false,
         }
     }
 
