@@ -106,6 +106,12 @@ impl Document {
         self.find(key).is_some()
     }
 
+    /// The line of a key's value, from 1, if the key exists: for an error about another key.
+    #[must_use]
+    pub fn line(&self, key: &str) -> Option<usize> {
+        self.find(key).map(|found| self.source.position(found.span.start).0)
+    }
+
     /// Whether a key of the root is in a table instead.
     #[must_use]
     pub fn is_misplaced(&self, key: &str) -> bool {

@@ -58,7 +58,7 @@ impl Source {
     }
 
     /// The line and column of a byte offset, both starting at 1. Columns count characters.
-    fn position(&self, byte: usize) -> (usize, usize) {
+    pub(crate) fn position(&self, byte: usize) -> (usize, usize) {
         let before = self.text[..self.text.floor_char_boundary(byte)].trim_start_matches(BYTE_ORDER_MARK);
         let line = before.rsplit('\n').next().unwrap_or_default();
         (before.matches('\n').count() + 1, line.chars().count() + 1)

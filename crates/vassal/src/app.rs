@@ -147,7 +147,7 @@ impl Callable {
 }
 
 /// Identifiers separated by dots (the language reference, section 2.3).
-fn is_dotted_name(text: &str) -> bool {
+pub(crate) fn is_dotted_name(text: &str) -> bool {
     let first = |c: char| c == '_' || c.is_alphabetic();
     let is_identifier =
         |part: &str| part.starts_with(first) && part.chars().all(|c| c == '_' || c.is_alphanumeric());

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::{Confinement, Preload, Vassal};
+use crate::{Confinement, DEFAULT_CONCURRENCY, EventLoop, Interface, Preload, Vassal};
 
 /// Identifies the text of an app's file. It reveals nothing of it.
 #[must_use]
@@ -16,7 +16,7 @@ fn hex(hash: &[u8]) -> String {
 
 impl Vassal {
     /// A hash of everything that requires a new process when it changes: app, directory, python, env,
-    /// env_file, threads, preload, health, the folders of `sendfile`, user, and the limits of memory and cpu.
+    /// env_file, interface, threads, concurrency, loop, preload, health, the folders of `sendfile`, user, and the limits of memory and cpu.
     ///
     /// It is stable over all runs and versions of the program, and reveals no value of `env`.
     #[must_use]
@@ -31,6 +31,17 @@ impl Vassal {
         add(self.directory.as_os_str().as_encoded_bytes());
         add(self.python.path().as_os_str().as_encoded_bytes());
         add(&self.threads.to_be_bytes());
+        match self.interface {
+            Interface::Auto => {}
+            Interface::Wsgi => add(b"interface=wsgi"),
+            Interface::Asgi => add(b"interface=asgi"),
+        }
+        if let Some(concurrency) = self.concurrency.filter(|it| *it != DEFAULT_CONCURRENCY) {
+            add(format!("concurrency={concurrency}").as_bytes());
+        }
+        if self.event_loop != EventLoop::Auto {
+            add(format!("loop={}", self.event_loop).as_bytes());
+        }
         for (name, value) in &self.env {
             add(name.as_bytes());
             add(value.as_bytes());

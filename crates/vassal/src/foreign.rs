@@ -1,4 +1,4 @@
-//! Hints for keys of uWSGI, gunicorn and nginx, for those who migrate.
+//! Hints for keys of uWSGI, gunicorn, uvicorn, granian, hypercorn, daphne and nginx, for those who migrate.
 
 /// Returns the hint for another server's key. Dashes and underscores are equivalent.
 pub(crate) fn translate(key: &str) -> Option<&'static str> {
@@ -13,7 +13,17 @@ const TABLE: &[(&[&str], &str)] = &[
         "here it is `workers`, such as `workers = 4`",
     ),
     (
-        &["module", "callable", "wsgi", "wsgi_file", "wsgi_app", "application", "entrypoint", "file"],
+        &[
+            "module",
+            "callable",
+            "wsgi",
+            "wsgi_file",
+            "wsgi_app",
+            "application",
+            "application_path",
+            "entrypoint",
+            "file",
+        ],
         "here it is `app`, such as `app = \"blog.wsgi:application\"` or `app = \"app.py:app\"`",
     ),
     (&["paste", "ini_paste", "ini_paste_logged"], "here it is `app`, such as `app = \"production.ini\"`"),
@@ -22,7 +32,7 @@ const TABLE: &[(&[&str], &str)] = &[
         "here it is `python`, such as `python = \"/srv/blog/.venv\"`",
     ),
     (
-        &["chdir", "chdir2", "cwd", "working_directory", "base", "root"],
+        &["chdir", "chdir2", "cwd", "working_directory", "working_dir", "app_dir", "base", "root"],
         "here it is `directory`, such as `directory = \"/srv/blog\"`",
     ),
     (
@@ -41,6 +51,8 @@ const TABLE: &[(&[&str], &str)] = &[
             "port",
             "uds",
             "fd",
+            "endpoint",
+            "insecure_bind",
         ],
         "an app has no address of its own: write its hosts as `domains`; `http` and `https` in frontd.toml say where frontd listens",
     ),
@@ -60,7 +72,15 @@ const TABLE: &[(&[&str], &str)] = &[
         "here it is `request` in `[timeouts]`, such as `request = \"30s\"`",
     ),
     (
-        &["graceful_timeout", "reload_mercy", "worker_reload_mercy", "workers_kill_timeout"],
+        &[
+            "graceful_timeout",
+            "timeout_graceful_shutdown",
+            "application_close_timeout",
+            "shutdown_timeout",
+            "reload_mercy",
+            "worker_reload_mercy",
+            "workers_kill_timeout",
+        ],
         "here it is `stop` in `[timeouts]`, such as `stop = \"30s\"`",
     ),
     (
@@ -86,8 +106,40 @@ const TABLE: &[(&[&str], &str)] = &[
     ),
     (&["backlog", "listen"], "here it is `size` in `[queue]`, such as `size = 1000`"),
     (
-        &["worker_class", "gevent", "async", "threading", "worker_connections", "interface"],
-        "workers are processes, and `threads` is the number of requests that each handles at the same time",
+        &["worker_class", "gevent", "async", "threading"],
+        "leave it out: workers are processes, and whether the app is WSGI or ASGI is detected (`interface`); `threads` is the \
+         number of requests that each process of a WSGI app handles at the same time, `concurrency` that of an ASGI app",
+    ),
+    (
+        &["worker_connections", "limit_concurrency", "backpressure", "max_app_queue_size"],
+        "here it is `concurrency` for an ASGI app, such as `concurrency = 100`, and `threads` for a WSGI app",
+    ),
+    (
+        &["ws_max_size", "websocket_max_message_size", "websocket_max_size", "max_message_size"],
+        "here it is `message` in `[limits]`, such as `message = \"16 MiB\"`",
+    ),
+    (&["factory"], "write a call: `app = \"blog.main:create_app()\"`"),
+    (
+        &[
+            "lifespan",
+            "ws",
+            "websockets",
+            "no_ws",
+            "ws_max_queue",
+            "ws_per_message_deflate",
+            "ws_ping_interval",
+            "ws_ping_timeout",
+            "websocket_ping_interval",
+            "websocket_timeout",
+            "websocket_connect_timeout",
+            "ping_interval",
+            "ping_timeout",
+        ],
+        "leave it out: an app's lifespan and its WebSockets need no setting, and frontd pings each WebSocket every 20 s",
+    ),
+    (
+        &["runtime_threads", "runtime_mode", "runtime_blocking_threads", "task_impl", "event_loop"],
+        "an ASGI app runs on one thread per process; here its event loop is `loop`, such as `loop = \"uvloop\"`",
     ),
     (&["blocking_threads", "gthreads", "worker_threads"], "here it is `threads`, such as `threads = 4`"),
     (&["preload_app"], "here it is `preload`, such as `preload = true`"),
@@ -146,6 +198,11 @@ const TABLE: &[(&[&str], &str)] = &[
         &["touch_reload"],
         "leave it out: `touch` of the app's own file here, or `imperium reload`, starts new workers",
     ),
+    (
+        &["timeout_keep_alive", "keep_alive_timeout", "keepalive", "http_keep_alive"],
+        "here it is `keep_alive` in `[limits]` of frontd.toml",
+    ),
+    (&["proxy_headers", "forwarded_allow_ips"], "leave it out: frontd itself speaks to the clients"),
     (&["uwsgi"], "`imperium new uwsgi.ini` translates a file of uWSGI"),
 ];
 
@@ -166,7 +223,15 @@ mod tests {
             ("callable", "`app`"),
             ("harakiri", "`request` in `[timeouts]`"),
             ("max-requests", "`requests` in `[recycle]`"),
-            ("worker_class", "`threads`"),
+            ("worker_class", "`concurrency` that of an ASGI app"),
+            ("worker-connections", "`concurrency = 100`"),
+            ("ws-max-size", "`message` in `[limits]`"),
+            ("websocket_max_message_size", "`message` in `[limits]`"),
+            ("lifespan", "leave it out"),
+            ("ws", "leave it out"),
+            ("timeout-graceful-shutdown", "`stop` in `[timeouts]`"),
+            ("runtime-threads", "`loop = "),
+            ("factory", "create_app()"),
             ("die-on-term", "leave it out"),
         ] {
             assert!(translate(key).unwrap().contains(ours), "{key}");
@@ -189,6 +254,10 @@ mod tests {
             "python",
             "workers",
             "threads",
+            "interface",
+            "concurrency",
+            "loop",
+            "sticky",
             "preload",
             "health",
             "user",

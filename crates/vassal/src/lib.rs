@@ -10,6 +10,7 @@ mod file_name;
 mod find_app;
 mod fingerprint;
 mod foreign;
+mod interface;
 mod parse;
 mod path;
 mod preload;
@@ -32,6 +33,7 @@ pub use domain::Domain;
 pub use edit::SetWorkersError;
 pub use file_name::{FileNameError, name_of};
 pub use fingerprint::text_digest;
+pub use interface::{DEFAULT_CONCURRENCY, EventLoop, Interface};
 pub use path::{HealthPath, MountPath, StaticPrefix};
 pub use preload::Preload;
 pub use python::Python;
@@ -53,7 +55,7 @@ pub struct Vassal {
     pub domains: Vec<Domain>,
     /// The URL prefix that it is mounted at.
     pub path: MountPath,
-    /// The WSGI callable.
+    /// The callable.
     pub app: App,
     /// Where `app` comes from.
     pub app_chosen_by: ChosenBy,
@@ -63,8 +65,17 @@ pub struct Vassal {
     pub python: Python,
     /// The number of processes.
     pub workers: u16,
-    /// How many requests each process handles at the same time.
+    /// How the app is called.
+    pub interface: Interface,
+    /// How many requests each process of a WSGI app handles at the same time.
     pub threads: u16,
+    /// How many requests, and how many WebSockets, each process of an ASGI app handles at the same time. `None` means
+    /// [`DEFAULT_CONCURRENCY`].
+    pub concurrency: Option<u16>,
+    /// The event loop of an ASGI app.
+    pub event_loop: EventLoop,
+    /// Whether frontd sends a client that was served to the same process again.
+    pub sticky: Sticky,
     /// Whether the app is imported once, and its processes are forked from there.
     pub preload: Preload,
     /// A path that must return 2xx in a process before it gets requests.
@@ -142,6 +153,8 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// For running requests when a worker is told to stop.
     pub stop: Duration,
+    /// For open WebSockets when a worker is replaced.
+    pub websocket_drain: Duration,
 }
 
 /// When all processes of an app are replaced without being asked to.
@@ -165,4 +178,16 @@ pub struct Queue {
 pub struct Limits {
     /// Maximum size of a request body, in bytes.
     pub body: u64,
+    /// Maximum size of a WebSocket message, in bytes.
+    pub message: u64,
+}
+
+/// Whether frontd sends a client that was served to the same process again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sticky {
+    /// Each request goes to the least busy process.
+    #[default]
+    Off,
+    /// A cookie names the process.
+    Cookie,
 }

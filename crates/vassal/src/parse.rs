@@ -12,8 +12,8 @@ use toml_edit::Value;
 use crate::foreign::translate;
 use crate::{
     App, ChosenBy, Confinement, Domain, HealthPath, Limits, MAX_WORKERS, MountPath, Preload, Python, Queue,
-    Recycle, Reload, StaticPrefix, Target, Timeouts, Vassal, find_app::find_app, name_of, schema::SCHEMA,
-    static_files,
+    Recycle, Reload, StaticPrefix, Sticky, Target, Timeouts, Vassal, find_app::find_app, interface::Called,
+    name_of, schema::SCHEMA, static_files,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -83,12 +83,17 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
     let path = file.optional("path", |it| MountPath::parse(value::text(it)?)).unwrap_or_default();
     let python = value::path(file.folder());
     let env_file = value::path(file.folder());
+    let Called { interface, threads, concurrency, event_loop } = Called::read(file);
     Some(Vassal {
         name,
         file: path_of_file,
         python: file.optional("python", |it| Python::at(python(it)?)).unwrap_or(Python::Default),
         workers: file.optional("workers", value::integer(1..=i64::from(MAX_WORKERS))).unwrap_or(2),
-        threads: file.optional("threads", value::integer(1..=256)).unwrap_or(1),
+        interface,
+        threads,
+        concurrency,
+        event_loop,
+        sticky: file.optional("sticky", sticky).unwrap_or_default(),
         preload: file.optional("preload", Preload::read).unwrap_or_default(),
         health: health(file, &path),
         recycle: Recycle::read(file),
@@ -106,6 +111,7 @@ fn read(file: &mut Document, name: VassalName, path_of_file: PathBuf) -> Option<
         queue: queue(file),
         limits: Limits {
             body: file.optional("limits.body", value::size(0..=1 << 40)).unwrap_or(1_000_000_000),
+            message: file.optional("limits.message", value::size(1..=1 << 30)).unwrap_or(16 << 20),
         },
         // Last, so that all other keys have been checked if one of these is missing.
         domains: domains?,
@@ -200,7 +206,21 @@ fn timeouts(file: &mut Document) -> Timeouts {
         request,
         idle,
         stop: file.optional("timeouts.stop", value::duration(Duration::ZERO..=DAY)).unwrap_or(second * 30),
+        websocket_drain: file
+            .optional("timeouts.websocket_drain", value::duration(Duration::ZERO..=DAY))
+            .unwrap_or(second * 3600),
     }
+}
+
+fn sticky(value: &Value) -> Result<Sticky, Wrong> {
+    if value.as_str() == Some("cookie") {
+        return Ok(Sticky::Cookie);
+    }
+    let wrong = Wrong::new(format!("must be \"cookie\", not {}", value.to_string().trim()));
+    Err(match value.as_bool() {
+        Some(false) => wrong.hint("remove `sticky`"),
+        _ => wrong.hint("write \"cookie\""),
+    })
 }
 
 fn queue(file: &mut Document) -> Queue {

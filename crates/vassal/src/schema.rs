@@ -66,7 +66,7 @@ const ROOT: &[Key] = &[
     )
     .required()
     .set("[\"blog.example\", \"www.blog.example\"]"),
-    Key::new("path", Kind::Text, "The URL prefix where the app is mounted. It becomes `SCRIPT_NAME` in WSGI.").default("\"/\""),
+    Key::new("path", Kind::Text, "The URL prefix where the app is mounted. It becomes `SCRIPT_NAME` in WSGI, and `root_path` in ASGI.").default("\"/\""),
     Key::new(
         "app",
         Kind::Text,
@@ -88,7 +88,41 @@ const ROOT: &[Key] = &[
     .varies("`python3` of `PATH`")
     .set("\"/srv/blog/.venv\""),
     Key::new("workers", Kind::Integer(1, MAX_WORKERS as i64), "The number of processes.").default("2"),
-    Key::new("threads", Kind::Integer(1, 256), "The number of requests that each process handles at the same time.").default("1"),
+    Key::new(
+        "interface",
+        Kind::Choice(&["auto", "wsgi", "asgi"]),
+        "The interface of the app. With `\"auto\"`, each process finds out when it has imported the app.",
+    )
+    .default("\"auto\""),
+    Key::new(
+        "threads",
+        Kind::Integer(1, 256),
+        "The number of requests that each process of a WSGI app handles at the same time.",
+    )
+    .default("1"),
+    Key::new(
+        "concurrency",
+        Kind::Integer(1, u16::MAX as i64),
+        "The number of requests that each process of an ASGI app handles at the same time, all on one thread. It may \
+         have as many open WebSockets besides.",
+    )
+    .default("100"),
+    Key::new(
+        "loop",
+        Kind::Text,
+        "The event loop of an ASGI app: `\"auto\"`, `\"uvloop\"`, `\"asyncio\"`, or `\"module:factory\"`, a function \
+         without parameters that returns a loop. `\"auto\"` is uvloop if the app's virtualenv has it, and otherwise \
+         asyncio's.",
+    )
+    .default("\"auto\""),
+    Key::new(
+        "sticky",
+        Kind::Choice(&["cookie"]),
+        "The way to send a client to the process that served it before, as long as that one takes requests: \
+         `\"cookie\"` sets a cookie for it. Socket.IO's long polling needs this if there is more than one process. If it is omitted, \
+         each request goes to the least busy process.",
+    )
+    .example("\"cookie\""),
     Key::new(
         "preload",
         Kind::Switch(&[Key::new(
@@ -188,6 +222,13 @@ const TIMEOUTS: Table = Table::new(
             "How long requests in flight may take when a worker is stopped or replaced.",
         )
         .default("\"30s\""),
+        Key::new(
+            "websocket_drain",
+            Kind::Duration(Duration::ZERO, DAY),
+            "How long open WebSockets may keep a process that is being replaced. After that, they are closed with the \
+             code 1012. When the app or the machine is stopped, `stop` applies to them, too.",
+        )
+        .default("\"1h\""),
     ],
 );
 
@@ -221,6 +262,12 @@ const LIMITS: Table = Table::new(
             "The largest request body. Beyond it, the client gets a 413.",
         )
         .default("\"1 GB\""),
+        Key::new(
+            "message",
+            Kind::Size(1, 1 << 30),
+            "The largest message of a WebSocket. Beyond it, the WebSocket is closed with the code 1009.",
+        )
+        .default("\"16 MiB\""),
         Key::new(
             "memory",
             Kind::Size(1_000_000, 1 << 50),

@@ -81,6 +81,9 @@ pub struct Spec {
     /// How many requests, and how many WebSockets, an ASGI worker handles at the same time.
     #[prost(uint32, tag = "22")]
     pub concurrency: u32,
+    /// Whether the app's file sets `concurrency`, which a WSGI app doesn't have.
+    #[prost(bool, tag = "25")]
+    pub concurrency_given: bool,
     /// `auto`, `uvloop`, `asyncio` or `module:factory`. Empty means `auto`.
     #[prost(string, tag = "23")]
     pub r#loop: ::prost::alloc::string::String,

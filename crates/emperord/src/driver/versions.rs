@@ -152,13 +152,15 @@ impl Driver {
         }
         let before = app.vassal.as_ref();
         let is_another_stop = before.is_some_and(|it| it.timeouts.stop != vassal.timeouts.stop);
+        let is_another_drain =
+            before.is_some_and(|it| it.timeouts.websocket_drain != vassal.timeouts.websocket_drain);
         let is_other_memory = before.is_some_and(|it| it.recycle.memory != vassal.recycle.memory);
         let are_others = before.is_some_and(|it| it.workers != vassal.workers);
         app.vassal = Some(vassal);
         app.file_error = None;
         self.notify(name, wanted);
         self.follow_preload(name);
-        if are_others || is_another_stop || is_other_memory {
+        if are_others || is_another_stop || is_another_drain || is_other_memory {
             self.repeat_specs(name);
         }
         if is_another_stop {

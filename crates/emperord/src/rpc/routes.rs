@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
-use vassal::{StaticPrefix, Symlinks};
+use vassal::{StaticPrefix, Sticky, Symlinks};
 
 use super::ask;
 use super::peer::Peer;
@@ -123,8 +123,8 @@ fn app(route: &Route) -> App {
         sendfile_folders: sendfile_folders.map(|(prefix, it)| folder(prefix, it, false)).collect(),
         failure: failure.map_or_else(String::new, |it| it.text.to_string()),
         failure_next: failure.map_or_else(String::new, |it| it.next.to_owned()),
-        message_limit: 0,
-        sticky: false,
+        message_limit: vassal.limits.message,
+        sticky: vassal.sticky == Sticky::Cookie,
     }
 }
 

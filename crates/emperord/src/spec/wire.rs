@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::worker::{Failed, Spec, failed};
 use config::emperord::Mode;
-use vassal::{Domain, Preload, Vassal};
+use vassal::{DEFAULT_CONCURRENCY, Domain, EventLoop, Interface, Preload, Vassal};
 
 use super::{Failure, Reason, WorkerSpec};
 
@@ -33,11 +33,27 @@ pub(crate) fn spec(spec: &WorkerSpec) -> Spec {
         development: spec.mode == Mode::Development,
         recycle_memory: vassal.recycle.memory.unwrap_or_default(),
         preload_threads: vassal.preload == Preload::WithThreads,
-        interface: api::worker::Interface::Unspecified.into(),
-        concurrency: 100,
-        r#loop: String::new(),
-        websocket_drain_milliseconds: 3_600_000,
+        interface: interface(vassal.interface).into(),
+        concurrency: vassal.concurrency.unwrap_or(DEFAULT_CONCURRENCY).into(),
+        concurrency_given: vassal.concurrency.is_some(),
+        r#loop: event_loop(&vassal.event_loop),
+        websocket_drain_milliseconds: milliseconds(vassal.timeouts.websocket_drain),
         stop_milliseconds: u32::try_from(vassal.timeouts.stop.as_millis()).unwrap_or(u32::MAX).max(1),
+    }
+}
+
+fn interface(interface: Interface) -> api::worker::Interface {
+    match interface {
+        Interface::Auto => api::worker::Interface::Unspecified,
+        Interface::Wsgi => api::worker::Interface::Wsgi,
+        Interface::Asgi => api::worker::Interface::Asgi,
+    }
+}
+
+fn event_loop(event_loop: &EventLoop) -> String {
+    match event_loop {
+        EventLoop::Auto => String::new(),
+        other => other.to_string(),
     }
 }
 

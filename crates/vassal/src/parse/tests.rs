@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::{Callable, Conflict, Symlinks, UserName, conflicts};
+use crate::{Callable, Conflict, DEFAULT_CONCURRENCY, EventLoop, Interface, Symlinks, UserName, conflicts};
 
 /// A folder with an app, a virtualenv and a static folder, and room for `blog.toml`.
 struct Place(tempfile::TempDir);
@@ -82,7 +82,11 @@ fn the_minimal_file() {
         directory: place.path("blog"),
         python: Python::Default,
         workers: 2,
+        interface: Interface::Auto,
         threads: 1,
+        concurrency: None,
+        event_loop: EventLoop::Auto,
+        sticky: Sticky::Off,
         preload: Preload::Off,
         health: None,
         recycle: Recycle { requests: None, lifetime: None, memory: None, jitter: 10 },
@@ -97,9 +101,10 @@ fn the_minimal_file() {
             request: Some(Duration::from_secs(60)),
             idle: Some(Duration::from_secs(60)),
             stop: Duration::from_secs(30),
+            websocket_drain: Duration::from_secs(3600),
         },
         queue: Queue { size: 1000, timeout: Duration::from_secs(30) },
-        limits: Limits { body: 1_000_000_000 },
+        limits: Limits { body: 1_000_000_000, message: 16 << 20 },
     };
     assert_eq!(place.parse(MINIMAL).unwrap(), expected);
 }
@@ -117,6 +122,7 @@ fn every_key() {
         threads = 8
         preload = true
         health = "/blog/up"
+        sticky = "cookie"
         user = "blog"
         recycle = { requests = 1000, lifetime = "1h", memory = "300 MB", jitter = "20%" }
         reload = { watch = true }
@@ -132,11 +138,13 @@ fn every_key() {
         request = 0
         idle = "10m"
         stop = "0s"
+        websocket_drain = "10m"
         [queue]
         size = 0
         timeout = "1s"
         [limits]
         body = "300 MB"
+        message = "1 MiB"
         memory = "1 GB"
         cpu = "150%"
     "#;
@@ -163,10 +171,12 @@ fn every_key() {
         vassal.sendfile_folders.iter().map(|(prefix, folder)| (prefix.as_str(), folder)).collect();
     assert_eq!(folders, [("/protected/", &place.path("blog/static"))]);
     let (start, idle) = (Duration::from_secs(120), Some(Duration::from_secs(600)));
-    let timeouts = Timeouts { start, request: None, idle, stop: Duration::ZERO };
+    let websocket_drain = Duration::from_secs(600);
+    let timeouts = Timeouts { start, request: None, idle, stop: Duration::ZERO, websocket_drain };
     assert_eq!(vassal.timeouts, timeouts);
     assert_eq!(vassal.queue, Queue { size: 0, timeout: Duration::from_secs(1) });
-    assert_eq!(vassal.limits, Limits { body: 300_000_000 });
+    assert_eq!(vassal.limits, Limits { body: 300_000_000, message: 1 << 20 });
+    assert_eq!(vassal.sticky, Sticky::Cookie);
     let user = Some(UserName::parse("blog").unwrap());
     assert_eq!(
         vassal.confinement,
@@ -512,12 +522,23 @@ fn the_fingerprint_covers_what_a_process_depends_on() {
         "path = '/x'",
         "[queue]\nsize = 1",
         "[timeouts]\nstart = 9",
+        "[timeouts]\nwebsocket_drain = 9",
+        "[limits]\nmessage = 9",
+        "sticky = 'cookie'",
+        "concurrency = 100",
+        "loop = 'auto'",
+        "interface = 'auto'",
         "[static]\n'/s/' = 'blog'",
     ] {
         assert_eq!(print(same), before, "{same}");
     }
     let changes = [
         "threads = 2",
+        "interface = 'wsgi'",
+        "interface = 'asgi'",
+        "concurrency = 2",
+        "loop = 'uvloop'",
+        "loop = 'uvloop:new_event_loop'",
         "health = '/up'",
         "health = '/down'",
         "python = 'blog/.venv'",
@@ -635,7 +656,10 @@ fn the_example() {
     };
     let uncommented: String = example.lines().map(line).collect();
     let vassal = place.parse(&example).unwrap();
-    assert_eq!(place.parse(&uncommented).unwrap(), vassal);
+    let mut with_defaults = place.parse(&uncommented).unwrap();
+    // Whether it was given matters to a WSGI app, which has none.
+    assert_eq!(with_defaults.concurrency.take(), Some(DEFAULT_CONCURRENCY));
+    assert_eq!(with_defaults, vassal);
     let defaults = place.parse(MINIMAL).unwrap();
     let shown = (&vassal.path, vassal.workers, vassal.threads, vassal.timeouts, vassal.queue, vassal.limits);
     let default = (
