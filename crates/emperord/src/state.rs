@@ -80,6 +80,37 @@ pub struct Serving {
     pub capacity: u32,
     /// Such as `CPython 3.11.7`.
     pub python: String,
+    /// How it calls the app.
+    #[serde(default)]
+    pub interface: Interface,
+    /// Such as `uvloop`. Empty if there is no event loop.
+    #[serde(default, rename = "loop")]
+    pub event_loop: String,
+}
+
+/// How a worker calls its app.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interface {
+    /// It hasn't reported that: it isn't ready, or is of an earlier version.
+    #[default]
+    Unknown,
+    /// WSGI.
+    Wsgi,
+    /// ASGI.
+    Asgi,
+}
+
+impl Interface {
+    /// `wsgi`, `asgi`, or empty.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "",
+            Self::Wsgi => "wsgi",
+            Self::Asgi => "asgi",
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -313,6 +344,8 @@ mod tests {
             endpoint: Endpoint::Unix("/run/a.sock".into()),
             capacity: 1,
             python: "CPython 3.11.7".into(),
+            interface: Interface::Unknown,
+            event_loop: String::new(),
         };
         WorkerRecord {
             name: name.into(),
@@ -334,7 +367,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::open(folder.path()).unwrap();
         assert!(state.workers().is_empty());
-        let workers = vec![record("blog-1"), WorkerRecord { serving: None, ..record("blog-2") }];
+        let mut workers = vec![record("blog-1"), WorkerRecord { serving: None, ..record("blog-2") }];
+        if let Some(serving) = &mut workers[0].serving {
+            (serving.interface, serving.event_loop) = (Interface::Asgi, "uvloop".to_owned());
+        }
         state.save(alive(workers.clone())).unwrap();
         let read = State::open(folder.path()).unwrap();
         assert_eq!((read.workers(), read.folder()), (&*workers, FolderIdentity::of(Path::new("/"))));

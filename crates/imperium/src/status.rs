@@ -12,6 +12,8 @@ use crate::addresses::Addresses;
 use crate::admin::{self, block_on};
 use crate::at::{At, Installation};
 
+pub(crate) use table::age;
+
 /// Show the apps with their URLs, workers and last errors
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -142,6 +142,27 @@ pub struct Worker {
     /// Why the worker is being replaced, drained or stopped. Empty if it stays.
     #[prost(string, tag = "11")]
     pub leaving: ::prost::alloc::string::String,
+    /// `wsgi` or `asgi`. Empty before it is ready.
+    #[prost(string, tag = "12")]
+    pub interface: ::prost::alloc::string::String,
+    /// Such as `uvloop`. Empty if there is no event loop.
+    #[prost(string, tag = "13")]
+    pub r#loop: ::prost::alloc::string::String,
+    /// Open WebSockets.
+    #[prost(uint32, tag = "14")]
+    pub sockets: u32,
+    /// WebSocket messages in both directions since the process was started.
+    #[prost(uint64, tag = "15")]
+    pub messages: u64,
+    /// The longest time within the last second that the event loop didn't respond.
+    #[prost(uint32, tag = "16")]
+    pub lag_milliseconds: u32,
+    /// asyncio's tasks.
+    #[prost(uint32, tag = "17")]
+    pub tasks: u32,
+    /// How long the open WebSockets may still keep a draining worker. Not set if nothing but requests keeps it.
+    #[prost(uint64, optional, tag = "18")]
+    pub sockets_end_milliseconds: ::core::option::Option<u64>,
 }
 /// Nested message and enum types in `Worker`.
 pub mod worker {

@@ -295,6 +295,10 @@ pub struct Drain {
     /// After this time, running requests are aborted.
     #[prost(uint32, tag = "1")]
     pub grace_milliseconds: u32,
+    /// After this time, open WebSockets are closed with 1012. Until then, they keep the process, beyond
+    /// `grace_milliseconds` if it is longer. A later order to drain replaces both times.
+    #[prost(uint32, tag = "2")]
+    pub websocket_grace_milliseconds: u32,
 }
 /// Exit now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

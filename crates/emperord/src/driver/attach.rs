@@ -74,10 +74,13 @@ impl Driver {
 
     pub(super) fn ready(&mut self, worker: &WorkerName, id: AttachmentId, served: Served) {
         if self.attached(worker, id).is_some() {
-            let Served { capacity, python, .. } = &served;
+            let Served { capacity, python, interface, event_loop, .. } = &served;
             let awaited = self.app_of(worker).and_then(|app| app.awaited_since.remove(&worker.number));
             let after = awaited.map(|it| it.elapsed().as_millis());
-            tracing::info!(%worker, after_ms = after, capacity, python, "worker is ready");
+            let (interface, event_loop) = (interface.as_str(), Some(event_loop).filter(|it| !it.is_empty()));
+            tracing::info!(
+                %worker, after_ms = after, capacity, python, interface, r#loop = event_loop, "worker is ready"
+            );
             self.serves(worker, served);
         }
     }
@@ -181,8 +184,9 @@ impl Driver {
     fn serves(&mut self, worker: &WorkerName, served: Served) {
         // A worker whose socket path is too long isn't told what to run.
         let Ok(socket) = self.config.worker_socket(worker) else { return };
-        let Served { instance, capacity, python } = served;
-        let serving = Serving { instance, endpoint: Endpoint::Unix(socket), capacity, python };
+        let Served { instance, capacity, python, interface, event_loop } = served;
+        let endpoint = Endpoint::Unix(socket);
+        let serving = Serving { instance, endpoint, capacity, python, interface, event_loop };
         let Some(process) = self.worker_process(worker) else { return };
         process.serving = Some(serving);
         let generation = self.generation_of(worker);

@@ -8,6 +8,7 @@ use super::Driver;
 use super::app::{App, WorkerProcess};
 use super::preload::NO_PRELOAD;
 use crate::messages::{AppStatus, Load, Status, WorkerStatus};
+use crate::state::Interface;
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
@@ -108,6 +109,8 @@ impl App {
             generation: worker.generation,
             capacity: process.serving.as_ref().map_or(0, |it| it.capacity),
             python: process.serving.as_ref().map_or_else(String::new, |it| it.python.clone()),
+            interface: process.serving.as_ref().map_or_else(Interface::default, |it| it.interface),
+            event_loop: process.serving.as_ref().map_or_else(String::new, |it| it.event_loop.clone()),
             load: load(process),
             age: identity.age(),
             leaving: leaving(process, worker),

@@ -9,6 +9,7 @@ use supervise::{Phase, Stage};
 use vassal::{ChosenBy, Vassal};
 
 use super::Load;
+use crate::state::Interface;
 
 /// The status of all apps.
 #[derive(Debug, Clone)]
@@ -73,6 +74,10 @@ pub struct WorkerStatus {
     pub capacity: u32,
     /// Such as `CPython 3.11.7`. Empty before it is ready.
     pub python: String,
+    /// How it calls the app.
+    pub interface: Interface,
+    /// Such as `uvloop`. Empty if there is no event loop, or before it is ready.
+    pub event_loop: String,
     /// How busy it is.
     pub load: Load,
     /// The time since its process was started.

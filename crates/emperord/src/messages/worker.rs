@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::pidfd::Caller;
 use crate::spec::WorkerSpec;
+use crate::state::Interface;
 
 /// Identifies a control stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct Served {
     pub capacity: u32,
     /// Such as `CPython 3.11.7`.
     pub python: String,
+    /// How it calls the app.
+    pub interface: Interface,
+    /// Such as `uvloop`. Empty if there is no event loop.
+    pub event_loop: String,
 }
 
 /// Whether a worker accepts requests.
@@ -85,6 +90,14 @@ pub struct Load {
     pub memory: u64,
     /// Private memory in bytes, as measured by the worker; 0 if it didn't measure it.
     pub private: u64,
+    /// Open WebSockets.
+    pub sockets: u32,
+    /// WebSocket messages in both directions since it started.
+    pub messages: u64,
+    /// The longest time within the last second that the event loop didn't respond, in milliseconds.
+    pub lag_milliseconds: u32,
+    /// asyncio's tasks.
+    pub tasks: u32,
 }
 
 /// Why a process isn't told what to run.

@@ -150,6 +150,13 @@ fn worker(worker: WorkerStatus) -> Worker {
         age_milliseconds: u64::try_from(worker.age.as_millis()).unwrap_or(u64::MAX),
         python: worker.python,
         leaving: worker.leaving,
+        interface: worker.interface.as_str().to_owned(),
+        r#loop: worker.event_loop,
+        sockets: worker.load.sockets,
+        messages: worker.load.messages,
+        lag_milliseconds: worker.load.lag_milliseconds,
+        tasks: worker.load.tasks,
+        sockets_end_milliseconds: None,
     }
 }
 

@@ -20,11 +20,12 @@ use super::{ask, ending};
 use crate::messages::{Attaching, AttachmentId, Command, Event, Events, Load, Served, SpecError, Taking};
 use crate::pidfd::Caller;
 use crate::spec;
+use crate::state::Interface;
 
 /// The number of commands that may wait for a worker that doesn't read them.
 const BACKLOG: usize = 32;
-/// The longest interpreter name that is accepted, in bytes.
-const MAX_PYTHON: usize = 64;
+/// The longest name of an interpreter or an event loop that is accepted, in bytes.
+const MAX_NAME: usize = 64;
 /// The largest capacity that a worker may report: no file allows more threads.
 const MAX_CAPACITY: u32 = u16::MAX as u32;
 
@@ -122,7 +123,9 @@ impl Attached {
             Message::Failed(failed) => Event::Failed { worker, attachment, failure: spec::failure(failed) },
             Message::Load(load) => {
                 let api::worker::Load { busy, requests, memory, private_memory: private, .. } = load;
-                let load = Load { busy, requests, memory, private };
+                let api::worker::Load { sockets, messages, lag_milliseconds, tasks, .. } = load;
+                let load =
+                    Load { busy, requests, memory, private, sockets, messages, lag_milliseconds, tasks };
                 Event::Load { worker, attachment, load }
             }
             Message::Unwell(unwell) => {
@@ -150,15 +153,32 @@ fn refusal(error: &SpecError) -> Status {
 fn served(instance: u64, ready: Ready) -> Served {
     // A capacity of 0 would be useless and is treated as 1.
     let capacity = ready.capacity.clamp(1, MAX_CAPACITY);
-    let mut python = ready.python;
-    python.truncate(python.floor_char_boundary(MAX_PYTHON));
-    Served { instance, capacity, python }
+    let interface = match ready.interface() {
+        api::worker::Interface::Unspecified => Interface::Unknown,
+        api::worker::Interface::Wsgi => Interface::Wsgi,
+        api::worker::Interface::Asgi => Interface::Asgi,
+    };
+    Served {
+        instance,
+        capacity,
+        python: shortened(ready.python),
+        interface,
+        event_loop: shortened(ready.r#loop),
+    }
+}
+
+fn shortened(mut name: String) -> String {
+    name.truncate(name.floor_char_boundary(MAX_NAME));
+    name
 }
 
 fn reply(command: Command) -> Result<AttachResponse, Status> {
     let message = match command {
         Command::Run(run) => Reply::Spec(spec::spec(&run)),
-        Command::Drain(grace) => Reply::Drain(Drain { grace_milliseconds: spec::milliseconds(grace) }),
+        Command::Drain(grace) => Reply::Drain(Drain {
+            grace_milliseconds: spec::milliseconds(grace),
+            websocket_grace_milliseconds: 0,
+        }),
         Command::Stop(reason) => Reply::Stop(Stop { reason }),
         Command::Ended(pid) => Reply::Ended(Ended { pid }),
     };

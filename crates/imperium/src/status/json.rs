@@ -52,6 +52,13 @@ struct WorkerStatus<'a> {
     generation: u64,
     python: &'a str,
     leaving: &'a str,
+    interface: &'a str,
+    r#loop: &'a str,
+    sockets: u32,
+    messages: u64,
+    lag_milliseconds: u32,
+    tasks: u32,
+    sockets_end_milliseconds: Option<u64>,
 }
 
 /// Renders the status as an indented JSON object.
@@ -105,6 +112,13 @@ impl<'a> WorkerStatus<'a> {
             generation: worker.generation,
             python: &worker.python,
             leaving: &worker.leaving,
+            interface: &worker.interface,
+            r#loop: &worker.r#loop,
+            sockets: worker.sockets,
+            messages: worker.messages,
+            lag_milliseconds: worker.lag_milliseconds,
+            tasks: worker.tasks,
+            sockets_end_milliseconds: worker.sockets_end_milliseconds,
         }
     }
 }
@@ -128,6 +142,13 @@ mod tests {
             age_milliseconds: 5000,
             python: "CPython 3.11.7".to_owned(),
             leaving: "to be recycled: it is 60 s old".to_owned(),
+            interface: "asgi".to_owned(),
+            r#loop: "uvloop".to_owned(),
+            sockets: 12,
+            messages: 345,
+            lag_milliseconds: 3,
+            tasks: 14,
+            sockets_end_milliseconds: Some(3_540_000),
         };
         let app = App {
             name: "blog".to_owned(),
@@ -171,7 +192,9 @@ mod tests {
                 "workers": [{
                     "name": "blog-1", "state": "ready", "pid": 12, "busy": 1, "capacity": 4, "requests": 9,
                     "memory": 1024, "age_milliseconds": 5000, "generation": 2, "python": "CPython 3.11.7",
-                    "leaving": "to be recycled: it is 60 s old",
+                    "leaving": "to be recycled: it is 60 s old", "interface": "asgi", "loop": "uvloop",
+                    "sockets": 12, "messages": 345, "lag_milliseconds": 3, "tasks": 14,
+                    "sockets_end_milliseconds": 3_540_000,
                 }],
             }],
         });
@@ -214,13 +237,29 @@ mod tests {
         ("apps[].workers[].state", "`starting`, `ready`, `draining` or `stopping`"),
         ("apps[].workers[].pid", "process id"),
         ("apps[].workers[].busy", "requests that it is handling"),
-        ("apps[].workers[].capacity", "requests that it can handle at the same time: `threads`"),
+        (
+            "apps[].workers[].capacity",
+            "requests that it can handle at the same time: `threads`, or `concurrency`",
+        ),
         ("apps[].workers[].requests", "requests that it has handled"),
         ("apps[].workers[].memory", "resident memory in bytes"),
         ("apps[].workers[].age_milliseconds", "age of the process in milliseconds"),
         ("apps[].workers[].generation", "version of the app that it runs"),
         ("apps[].workers[].python", "its interpreter, such as `CPython 3.11.7`"),
         ("apps[].workers[].leaving", "why it is going to be replaced; empty if it isn't"),
+        ("apps[].workers[].interface", "`wsgi` or `asgi`; empty before it is ready"),
+        ("apps[].workers[].loop", "its event loop, such as `uvloop`; empty if it has none"),
+        ("apps[].workers[].sockets", "open WebSockets"),
+        ("apps[].workers[].messages", "WebSocket messages in both directions since the process was started"),
+        (
+            "apps[].workers[].lag_milliseconds",
+            "longest time within the last second that its event loop didn't respond, in milliseconds",
+        ),
+        ("apps[].workers[].tasks", "asyncio's tasks, including the app's own"),
+        (
+            "apps[].workers[].sockets_end_milliseconds",
+            "how long the open WebSockets may still keep a draining worker; `null` if none do",
+        ),
     ];
 
     #[test]

@@ -55,8 +55,12 @@ fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
         let _infallible = writeln!(text, "  app, found in its folder: {}", app.app);
     }
     text.push_str(&workers(&app.workers));
-    for worker in app.workers.iter().filter(|it| !it.leaving.is_empty()) {
-        let _infallible = writeln!(text, "  {}: {}", worker.name, worker.leaving);
+    for worker in &app.workers {
+        let why = [Some(worker.leaving.clone()).filter(|it| !it.is_empty()), kept_by(worker)];
+        let why: Vec<_> = why.into_iter().flatten().collect();
+        if !why.is_empty() {
+            let _infallible = writeln!(text, "  {}: {}", worker.name, why.join("; "));
+        }
     }
     if app.recycled > 0 {
         let _infallible = writeln!(text, "  recycled: {}, last: {}", app.recycled, app.last_recycled);
@@ -76,15 +80,33 @@ fn block(app: &App, addresses: &Addresses, colors: Colors) -> String {
     text
 }
 
-const HEAD: [&str; 8] = ["WORKER", "PID", "STATE", "BUSY", "REQUESTS", "MEMORY", "AGE", "PYTHON"];
+/// What keeps a draining worker besides its requests.
+fn kept_by(worker: &Worker) -> Option<String> {
+    let end = worker.sockets_end_milliseconds.filter(|_| worker.sockets > 0)?;
+    let sockets = match worker.sockets {
+        1 => "1 WebSocket".to_owned(),
+        sockets => format!("{sockets} WebSockets"),
+    };
+    Some(format!("draining, {sockets} open, up to {}", age(Duration::from_millis(end))))
+}
+
+const HEAD: [&str; 10] =
+    ["WORKER", "PID", "STATE", "BUSY", "SOCKETS", "LAG", "REQUESTS", "MEMORY", "AGE", "PYTHON"];
+/// The columns that only workers with an event loop have.
+const OF_LOOPS: [usize; 2] = [4, 5];
 
 fn workers(workers: &[Worker]) -> String {
     if workers.is_empty() {
         return String::new();
     }
-    let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(workers.iter().map(row));
-    let mut widths = [0; HEAD.len()];
+    let has_loops = workers.iter().any(|it| !it.r#loop.is_empty());
+    let shown = |row: [String; HEAD.len()]| -> Vec<String> {
+        let cells = row.into_iter().enumerate();
+        cells.filter(|(at, _)| has_loops || !OF_LOOPS.contains(at)).map(|(_, cell)| cell).collect()
+    };
+    let mut rows = vec![shown(HEAD.map(str::to_owned))];
+    rows.extend(workers.iter().map(|it| shown(row(it))));
+    let mut widths = vec![0; rows[0].len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -99,10 +121,15 @@ fn row(worker: &Worker) -> [String; HEAD.len()] {
         worker.pid.to_string(),
         state_name(worker.state().as_str_name()),
         format!("{}/{}", worker.busy, worker.capacity),
+        worker.sockets.to_string(),
+        format!("{} ms", worker.lag_milliseconds),
         worker.requests.to_string(),
         memory(worker.memory),
         age(Duration::from_millis(worker.age_milliseconds)),
-        worker.python.clone(),
+        match worker.r#loop.as_str() {
+            "" => worker.python.clone(),
+            event_loop => format!("{}, {event_loop}", worker.python),
+        },
     ]
 }
 
@@ -116,7 +143,7 @@ fn memory(bytes: u64) -> String {
 }
 
 /// Formats an age in its two largest units.
-fn age(age: Duration) -> String {
+pub(crate) fn age(age: Duration) -> String {
     let seconds = age.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match (days, hours, minutes) {
@@ -172,6 +199,21 @@ mod tests {
             } else {
                 String::new()
             },
+            interface: "wsgi".to_owned(),
+            ..Worker::default()
+        }
+    }
+
+    fn an_asgi_worker(name: &str, state: worker::State, sockets: u32, end: Option<u64>) -> Worker {
+        Worker {
+            interface: "asgi".to_owned(),
+            r#loop: "uvloop".to_owned(),
+            sockets,
+            lag_milliseconds: 3,
+            capacity: 100,
+            sockets_end_milliseconds: end,
+            leaving: end.map_or_else(String::new, |_| "replaced by a newer version of the app".to_owned()),
+            ..a_worker(name, 7, state, 2, 9)
         }
     }
 
@@ -247,6 +289,30 @@ shop  failed  0 of 2 workers ready  /r/vassals/shop.toml
         let red = shop_text.replace("failed", "\x1b[31mfailed\x1b[0m");
         check(vec![shop], Colors::On, &format!("{red}{metrics}"));
         check(vec![], Colors::Off, "no apps: `imperium new PATH` writes the file of one\n");
+    }
+
+    #[test]
+    fn workers_with_event_loops_and_the_sockets_that_keep_them() {
+        let chat = an_app(
+            "chat",
+            app::State::Running,
+            "",
+            vec![
+                an_asgi_worker("chat-1", worker::State::Draining, 12, Some(3_540_000)),
+                an_asgi_worker("chat-2", worker::State::Draining, 1, Some(59_000)),
+                an_asgi_worker("chat-3", worker::State::Ready, 5, None),
+            ],
+        );
+        let text = block(&chat, &addresses(), Colors::Off);
+        let expected = "\
+  WORKER  PID  STATE     BUSY   SOCKETS  LAG   REQUESTS  MEMORY  AGE    PYTHON
+  chat-1  7    draining  2/100  12       3 ms  9         35 MiB  2m 5s  CPython 3.11.7, uvloop
+  chat-2  7    draining  2/100  1        3 ms  9         35 MiB  2m 5s  CPython 3.11.7, uvloop
+  chat-3  7    ready     2/100  5        3 ms  9         35 MiB  2m 5s  CPython 3.11.7, uvloop
+  chat-1: replaced by a newer version of the app; draining, 12 WebSockets open, up to 59m 0s
+  chat-2: replaced by a newer version of the app; draining, 1 WebSocket open, up to 59s
+";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Emperor {
     }
 
     pub(crate) async fn drain(&self, grace_milliseconds: u32) {
-        self.send(attach_response::Message::Drain(Drain { grace_milliseconds })).await;
+        self.send(attach_response::Message::Drain(Drain { grace_milliseconds, ..Drain::default() })).await;
     }
 
     pub(crate) async fn stop(&self) {

@@ -24,6 +24,7 @@ use crate::messages::{
 use crate::pidfd::{Caller, Identity, Process};
 use crate::routes::Watch;
 use crate::spec::{Failure, Reason, WorkerSpec};
+use crate::state::Interface;
 use crate::state::State;
 use crate::vassals::Vassals;
 
@@ -377,7 +378,13 @@ async fn started(emperor: &Emperor, app: &str, number: u16) -> u32 {
 }
 
 fn served(number: u16) -> Served {
-    Served { instance: number.into(), capacity: 1, python: "CPython 3.11.7".to_owned() }
+    Served {
+        instance: number.into(),
+        capacity: 1,
+        python: "CPython 3.11.7".to_owned(),
+        interface: Interface::Wsgi,
+        event_loop: String::new(),
+    }
 }
 
 /// The process as the kernel reports it when it connects.
