@@ -1,0 +1,1 @@
+"""The behaviours of the compatibility grid, with Django and Channels."""
