@@ -3,6 +3,7 @@
 
 pub(crate) mod failure;
 pub(crate) mod live_spec;
+pub(crate) mod shutdown;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use pyo3::prelude::*;
 use tokio::sync::Notify;
 
 use self::live_spec::LiveSpec;
+use self::shutdown::Shutdown;
 use crate::link::active::ActiveRequest;
 use crate::link::requests::Requests;
 use crate::link::token::CallToken;
@@ -27,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) requests: Arc<Requests>,
     /// The parts of the spec that can change.
     pub(crate) spec: Arc<LiveSpec>,
+    /// The shutdown of this worker, and the WebSockets that delay it.
+    pub(crate) shutdown: Arc<Shutdown>,
     /// Ends this worker, as SIGTERM does.
     pub(crate) end_asked: Arc<Notify>,
 }

@@ -3,6 +3,7 @@
 mod allocator;
 mod attach;
 mod control;
+mod drain;
 mod end;
 pub(crate) mod exit_hooks;
 mod health;

@@ -67,6 +67,13 @@ pub enum Event {
         /// The worker's number.
         number: u16,
     },
+    /// The number of a worker's WebSockets has changed.
+    Sockets {
+        /// The worker's number.
+        number: u16,
+        /// How many are open.
+        open: u32,
+    },
     /// The usage of a worker.
     Used {
         /// The worker's number.
@@ -130,6 +137,8 @@ pub struct Limits {
     pub start: Duration,
     /// From the order to drain until remaining requests are cut off.
     pub grace: Duration,
+    /// From the order to drain until open WebSockets are closed, if the worker is replaced.
+    pub websocket_drain: Duration,
     /// When it is recycled.
     pub recycle: Recycle,
 }
@@ -146,7 +155,8 @@ pub enum Action {
         /// The generation to run.
         generation: u64,
     },
-    /// Tell a worker to accept nothing more, finish, and exit.
+    /// Tell a worker to accept nothing more, finish, and exit, as [`crate::Supervisor::drain_order`] says. One that
+    /// drains already may be told again, with less time.
     Drain {
         /// The worker's number.
         number: u16,
@@ -188,8 +198,12 @@ pub enum DrainCause {
     Superseded,
     /// Another worker has replaced it because of its usage or held threads.
     Recycled(RecycleCause),
-    /// Fewer workers are wanted, or none.
+    /// Fewer workers are wanted.
     Superfluous,
+    /// No workers are wanted.
+    Removed,
+    /// It drains for its open WebSockets, and too many other workers do.
+    TooManyKept,
     /// It has a request that doesn't end. Another worker will replace it.
     Stuck,
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
+use crate::drain::{Drain, Sockets};
 use crate::event::{Action, Adoption, DrainCause, Event, Exit, Limits, StartFailure};
 use crate::memory_floor::MemoryFloor;
 use crate::recycle::{RecycleCause, Usage};
@@ -107,6 +108,7 @@ impl Supervisor {
             Event::Detached { number } => self.detached(number, now),
             Event::Stuck { number } => self.stuck(number, now, actions),
             Event::Held { number } => self.held(number),
+            Event::Sockets { number, open } => self.has_sockets(number, open, now),
             Event::Used { number, usage } => self.used(number, usage),
             Event::SpawnFailed { number } => {
                 self.spawn_failed(number, StartFailure::NotSpawned, now, actions);
@@ -146,7 +148,10 @@ impl Supervisor {
         let stage = match adoption {
             Adoption::Starting => Stage::Starting { deadline: now + self.limits.start },
             Adoption::Ready => Stage::Ready { since: now },
-            Adoption::Draining => Stage::Draining { deadline: now + self.limits.grace },
+            // Its WebSockets are known once it has attached.
+            Adoption::Draining => {
+                Stage::Draining(Drain::new(now, self.limits.grace.max(ATTACH_WITHIN), Sockets::Kept))
+            }
         };
         let born = now.checked_sub(age).unwrap_or(now);
         let worker = Worker { attach_by: Some(now + ATTACH_WITHIN), ..Worker::new(generation, stage, born) };
@@ -170,12 +175,17 @@ impl Supervisor {
     }
 
     fn draining(&mut self, number: u16, now: Instant) {
-        let deadline = now + self.limits.grace;
         match self.workers.get_mut(&number) {
             Some(worker) if worker.is_starting() || worker.is_ready() => {
-                worker.stage = Stage::Draining { deadline }
+                worker.stage = Stage::Draining(Drain::new(now, self.limits.grace, Sockets::Closed));
             }
             _ => {}
+        }
+    }
+
+    fn has_sockets(&mut self, number: u16, open: u32, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.has_sockets(open, now, &self.limits);
         }
     }
 
@@ -238,7 +248,7 @@ impl Supervisor {
                 self.start_failed(worker.generation, StartFailure::Exited, now, actions);
             }
             (Stage::Ready { since }, _) => self.backoff.crashed(since, now),
-            (Stage::Draining { .. } | Stage::Stopping { .. }, _) => {}
+            (Stage::Draining(_) | Stage::Stopping { .. }, _) => {}
         }
     }
 
@@ -246,7 +256,7 @@ impl Supervisor {
         let mut timed_out = None;
         for (number, worker) in &mut self.workers {
             let was_starting = worker.is_starting();
-            let Some(action) = worker.overdue(*number, now) else { continue };
+            let Some(action) = worker.overdue(*number, now, &self.limits) else { continue };
             if was_starting && matches!(action, Action::Kill { .. }) {
                 timed_out = Some(worker.generation);
             }

@@ -6,6 +6,7 @@ mod queue;
 mod recycling;
 mod reloads;
 mod scaling;
+mod sockets;
 mod starts;
 mod stops;
 mod stuck;
@@ -14,9 +15,13 @@ use std::time::{Duration, Instant};
 
 use crate::{Action, Adoption, DrainCause, Event, Exit, Limits, Phase, Recycle, Supervisor};
 
-/// A minute to start, and a grace period of ten seconds.
-const LIMITS: Limits =
-    Limits { start: Duration::from_secs(60), grace: Duration::from_secs(10), recycle: NO_RECYCLING };
+/// A minute to start, a grace period of ten seconds, and a hundred seconds for WebSockets.
+const LIMITS: Limits = Limits {
+    start: Duration::from_secs(60),
+    grace: Duration::from_secs(10),
+    websocket_drain: Duration::from_secs(100),
+    recycle: NO_RECYCLING,
+};
 
 const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
 
@@ -63,6 +68,7 @@ fn text(action: &Action) -> String {
         Action::Publish => "publish".into(),
         Action::Spawn { number, generation } => format!("spawn {number}@{generation}"),
         Action::Drain { number, cause: DrainCause::Recycled(cause) } => format!("recycle {number}: {cause}"),
+        Action::Drain { number, cause: DrainCause::TooManyKept } => format!("close sockets of {number}"),
         Action::Drain { number, .. } => format!("drain {number}"),
         Action::Terminate { number, cause } => format!("terminate {number} {cause:?}"),
         Action::Kill { number, cause } => format!("kill {number} {cause:?}"),

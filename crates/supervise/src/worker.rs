@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::event::{Action, DrainCause, KillCause, TerminateCause};
+use crate::drain::{Drain, Sockets};
+use crate::event::{Action, DrainCause, KillCause, Limits, TerminateCause};
 use crate::recycle::{Recycle, RecycleCause, Usage};
 
 /// How long a process may take to exit after SIGTERM.
@@ -41,11 +42,8 @@ pub enum Stage {
         /// Since when, as far as known.
         since: Instant,
     },
-    /// It accepts nothing more, and finishes its requests.
-    Draining {
-        /// When it is sent SIGTERM.
-        deadline: Instant,
-    },
+    /// It accepts nothing more, and finishes its requests. If it is replaced, it waits for its WebSockets, too.
+    Draining(Drain),
     /// It was sent SIGTERM or SIGKILL.
     Stopping {
         /// When it is sent SIGKILL. None once it was.
@@ -66,6 +64,8 @@ pub struct Worker {
     pub(crate) born: Instant,
     /// Its usage, as last reported.
     pub(crate) usage: Usage,
+    /// Its open WebSockets, as last reported.
+    pub(crate) sockets: u32,
     /// Since when it has exceeded the memory limit.
     pub(crate) over_memory: Option<Instant>,
     /// Why it is due for recycling. It serves until its replacement is ready.
@@ -84,6 +84,7 @@ impl Worker {
             attach_by: None,
             born,
             usage: Usage::default(),
+            sockets: 0,
             over_memory: None,
             due: None,
         }
@@ -121,17 +122,57 @@ impl Worker {
     }
 
     /// When something has to be done if no event happens before.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self, limits: &Limits) -> Option<Instant> {
         let stage = match self.stage {
-            Stage::Starting { deadline } | Stage::Draining { deadline } => Some(deadline),
+            Stage::Starting { deadline } => Some(deadline),
+            Stage::Draining(drain) => Some(drain.end(self.sockets, limits)),
             Stage::Stopping { kill_at } => return kill_at,
             Stage::Ready { .. } => None,
         };
         [stage, self.attach_by].into_iter().flatten().min()
     }
 
+    /// A worker that is replaced keeps its WebSockets, and one that can't go on or isn't wanted doesn't.
     pub(crate) fn drain(&mut self, number: u16, now: Instant, grace: Duration, cause: DrainCause) -> Action {
-        self.stage = Stage::Draining { deadline: now + grace };
+        let sockets = match cause {
+            DrainCause::Superseded | DrainCause::Recycled(_) | DrainCause::Superfluous => Sockets::Kept,
+            DrainCause::Removed | DrainCause::TooManyKept | DrainCause::Stuck => Sockets::Closed,
+        };
+        self.stage = Stage::Draining(Drain::new(now, grace, sockets));
+        Action::Drain { number, cause }
+    }
+
+    /// When it closes the WebSockets that keep it. None if none do.
+    pub(crate) fn sockets_end(&self, limits: &Limits) -> Option<Instant> {
+        match self.stage {
+            Stage::Draining(drain) => drain.sockets_end(self.sockets, limits),
+            _ => None,
+        }
+    }
+
+    /// Records its open WebSockets. When the last one that kept it is closed, it gets the usual time to end.
+    pub(crate) fn has_sockets(&mut self, open: u32, now: Instant, limits: &Limits) {
+        let was_kept = self.sockets_end(limits).is_some();
+        self.sockets = open;
+        if let Stage::Draining(drain) = &mut self.stage
+            && was_kept
+            && open == 0
+        {
+            drain.deadline = drain.deadline.max(now + limits.grace);
+        }
+    }
+
+    /// Tells a draining worker to close the WebSockets that keep it.
+    pub(crate) fn close_sockets(
+        &mut self,
+        number: u16,
+        now: Instant,
+        grace: Duration,
+        cause: DrainCause,
+    ) -> Action {
+        if let Stage::Draining(drain) = &mut self.stage {
+            drain.close_sockets(now, grace);
+        }
         Action::Drain { number, cause }
     }
 
@@ -146,11 +187,11 @@ impl Worker {
     }
 
     /// Returns the action for a deadline that has passed.
-    pub(crate) fn overdue(&mut self, number: u16, now: Instant) -> Option<Action> {
-        self.deadline().filter(|it| *it <= now)?;
+    pub(crate) fn overdue(&mut self, number: u16, now: Instant, limits: &Limits) -> Option<Action> {
+        self.deadline(limits).filter(|it| *it <= now)?;
         Some(match self.stage {
             Stage::Starting { deadline } if deadline <= now => self.kill(number, KillCause::StartTimeout),
-            Stage::Draining { deadline } if deadline <= now => {
+            Stage::Draining(drain) if drain.end(self.sockets, limits) <= now => {
                 self.terminate(number, now, TerminateCause::GraceOver)
             }
             Stage::Stopping { .. } => self.kill(number, KillCause::Stubborn),

@@ -225,8 +225,9 @@ const TIMEOUTS: Table = Table::new(
         Key::new(
             "websocket_drain",
             Kind::Duration(Duration::ZERO, DAY),
-            "How long open WebSockets may keep a process that is being replaced. After that, they are closed with the \
-             code 1012. When the app or the machine is stopped, `stop` applies to them, too.",
+            "How long open WebSockets may keep a process that is replaced or no longer needed. After that, they are closed \
+             with the code 1012. At most twice as many old processes as `workers` are kept like this: beyond, those of the oldest \
+             are closed. When the app or the machine is stopped, WebSockets are closed after a second.",
         )
         .default("\"1h\""),
     ],

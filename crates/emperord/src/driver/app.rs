@@ -36,8 +36,12 @@ pub(super) use tenure::{Forking, Order, Tenure};
 pub(super) use worker_process::{Attachment, WorkerProcess};
 
 /// The limits of adopted workers until the app's file has been read.
-const LIMITS: Limits =
-    Limits { start: Duration::from_secs(60), grace: Duration::from_secs(30), recycle: NO_RECYCLING };
+const LIMITS: Limits = Limits {
+    start: Duration::from_secs(60),
+    grace: Duration::from_secs(30),
+    websocket_drain: Duration::from_secs(3600),
+    recycle: NO_RECYCLING,
+};
 
 const NO_RECYCLING: Recycle = Recycle { requests: None, lifetime: None, memory: None, jitter: 0 };
 
@@ -268,13 +272,15 @@ fn stage_record(stage: Stage) -> StageRecord {
     match stage {
         Stage::Starting { .. } => StageRecord::Starting,
         Stage::Ready { .. } => StageRecord::Ready,
-        Stage::Draining { .. } => StageRecord::Draining,
+        Stage::Draining(_) => StageRecord::Draining,
         Stage::Stopping { .. } => StageRecord::Stopping,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use supervise::DrainOrder;
+
     use super::*;
 
     #[test]
@@ -283,7 +289,7 @@ mod tests {
         let mut ended: VecDeque<u32> = (1..=10).collect();
         send_ended(&mut ended, &commands);
         for _ in 0..ROOM_FOR_ORDERS {
-            commands.try_send(Command::Drain(Duration::ZERO)).unwrap();
+            commands.try_send(Command::Drain(DrainOrder::stop(Duration::ZERO))).unwrap();
         }
         let mut pids = Vec::new();
         while let Ok(command) = orders.try_recv() {

@@ -63,7 +63,7 @@ impl Driver {
         self.notify(&worker.vassal, Event::Attached { number });
         match (taking, self.stage_of(&worker), served) {
             (Taking::NothingMore, _, _) => self.notify(&worker.vassal, Event::Draining { number }),
-            (Taking::Requests, Some(Stage::Draining { .. }), _) => self.repeat_drain(&worker),
+            (Taking::Requests, Some(Stage::Draining(_)), _) => self.repeat_drain(&worker),
             (Taking::Requests, _, Some(served)) => {
                 self.repeat_spec(&worker);
                 self.serves(&worker, served);
@@ -102,16 +102,23 @@ impl Driver {
     /// Records the load of a worker. Returns the number of actions that follow from it.
     pub(super) fn load(&mut self, worker: &WorkerName, id: AttachmentId, load: Load) -> usize {
         let Some(process) = self.attached(worker, id) else { return 0 };
+        let has_other_sockets = process.load.sockets != load.sockets;
         process.load = load;
-        let Some(app) = self.app_of(worker) else { return 0 };
+        let number = worker.number;
+        let mut done = 0;
+        if has_other_sockets {
+            let open = load.sockets;
+            done += self.count_consequences(&worker.vassal, Event::Sockets { number, open });
+        }
+        let Some(app) = self.app_of(worker) else { return done };
         let recycle = app.supervisor.limits().recycle;
         if !recycle.depends_on_usage() {
-            return 0;
+            return done;
         }
-        let Some(process) = app.worker_process_mut(worker.number) else { return 0 };
+        let Some(process) = app.worker_process_mut(number) else { return done };
         let memory = process.counted_memory(recycle.memory, Instant::now());
         let usage = Usage { requests: load.requests, memory };
-        let done = self.count_consequences(&worker.vassal, Event::Used { number: worker.number, usage });
+        done += self.count_consequences(&worker.vassal, Event::Used { number, usage });
         let app = self.apps.get(&worker.vassal);
         done + usize::from(app.is_some_and(|it| it.supervisor.demand(Instant::now()).is_some()))
     }
@@ -225,11 +232,21 @@ impl Driver {
         }
     }
 
+    /// Tells workers that drain how much time they have now.
+    pub(super) fn repeat_drains(&mut self, name: &VassalName) {
+        let Some(app) = self.apps.get(name) else { return };
+        let draining = app.supervisor.workers().filter(|(_, it)| matches!(it.stage, Stage::Draining(_)));
+        let workers: Vec<_> = draining.map(|(number, _)| app.worker(number)).collect();
+        for worker in workers {
+            self.repeat_drain(&worker);
+        }
+    }
+
     fn repeat_drain(&mut self, worker: &WorkerName) {
         let Some(app) = self.app_of(worker) else { return };
-        let grace = app.supervisor.limits().grace;
-        if let Some(process) = app.worker_process(worker.number) {
-            process.command(worker, Command::Drain(grace));
+        let order = app.supervisor.drain_order(worker.number, Instant::now());
+        if let (Some(process), Some(order)) = (app.worker_process(worker.number), order) {
+            process.command(worker, Command::Drain(order));
         }
     }
 

@@ -114,6 +114,7 @@ impl App {
             load: load(process),
             age: identity.age(),
             leaving: leaving(process, worker),
+            sockets_end: self.supervisor.sockets_end(number, Instant::now()),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Stops workers, whatever has their numbers.
 
+use std::time::Instant;
+
 use api::{VassalName, WorkerName};
 use config::emperord::ConfiguredBy;
 use rustix::process::Signal;
@@ -119,7 +121,10 @@ impl App {
         let worker = self.worker(number);
         let reason = match cause {
             DrainCause::Superseded => "replaced by a newer version of the app".to_owned(),
-            DrainCause::Superfluous => "no longer needed".to_owned(),
+            DrainCause::Superfluous | DrainCause::Removed => "no longer needed".to_owned(),
+            DrainCause::TooManyKept => {
+                "its WebSockets are closed: too many replaced workers have open ones".to_owned()
+            }
             DrainCause::Stuck => "replaced: one of its requests does not end".to_owned(),
             DrainCause::Recycled(cause) => format!("recycled: {cause}"),
         };
@@ -128,9 +133,9 @@ impl App {
             self.recycled.count += 1;
             self.recycled.last = format!("worker {worker} was {reason}");
         }
-        let grace = self.supervisor.limits().grace;
-        if let Some(process) = self.worker_process_mut(number) {
-            process.command(&worker, Command::Drain(grace));
+        let order = self.supervisor.drain_order(number, Instant::now());
+        if let (Some(process), Some(order)) = (self.worker_process_mut(number), order) {
+            process.command(&worker, Command::Drain(order));
             process.drain_reason = Some(reason);
         }
     }

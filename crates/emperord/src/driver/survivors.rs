@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::WorkerName;
-use supervise::{Adoption, Event};
+use supervise::{Adoption, DrainOrder, Event};
 use tokio::sync::mpsc;
 use vassal::Vassal;
 
@@ -166,7 +166,7 @@ impl Driver {
     ) {
         let grace = self.apps.get(&worker.vassal).map_or(GRACE, |app| app.supervisor.limits().grace);
         let command = match serves {
-            true => Command::Drain(grace),
+            true => Command::Drain(DrainOrder::stop(grace)),
             false => Command::Stop("emperord didn't start it, or has replaced it already".to_owned()),
         };
         tracing::warn!(%worker, pid, "stopping a worker that emperord didn't start, or has replaced already");

@@ -10,6 +10,7 @@ mod orders;
 mod owner;
 mod preparations;
 mod reload;
+mod sockets;
 mod starts;
 mod survivors;
 

@@ -163,6 +163,9 @@ impl Driver {
         if are_others || is_another_stop || is_another_drain || is_other_memory {
             self.repeat_specs(name);
         }
+        if is_another_drain {
+            self.repeat_drains(name);
+        }
         if is_another_stop {
             self.change_units(name);
         }
@@ -221,5 +224,6 @@ impl Driver {
 fn limits(vassal: &Vassal) -> Limits {
     let vassal::Recycle { requests, lifetime, memory, jitter } = vassal.recycle;
     let recycle = Recycle { requests, lifetime, memory, jitter };
-    Limits { start: vassal.timeouts.start, grace: vassal.timeouts.stop, recycle }
+    let vassal::Timeouts { start, stop: grace, websocket_drain, .. } = vassal.timeouts;
+    Limits { start, grace, websocket_drain, recycle }
 }

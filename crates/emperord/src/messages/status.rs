@@ -84,6 +84,8 @@ pub struct WorkerStatus {
     pub age: Duration,
     /// Why it is leaving, or empty.
     pub leaving: String,
+    /// How long its open WebSockets may still keep it, while it drains and they do.
+    pub sockets_end: Option<Duration>,
 }
 
 /// The workers that were recycled since this emperord started.

@@ -1,8 +1,7 @@
 //! What a worker reports, and what it is told.
 
-use std::time::Duration;
-
 use api::WorkerName;
+use supervise::DrainOrder;
 use tokio::sync::mpsc;
 
 use crate::pidfd::Caller;
@@ -59,8 +58,8 @@ pub enum Taking {
 pub enum Command {
     /// Run this.
     Run(WorkerSpec),
-    /// Accept nothing more, finish within this time, and exit.
-    Drain(Duration),
+    /// Accept nothing more, finish within these times, and exit.
+    Drain(DrainOrder),
     /// Exit now, for this reason.
     Stop(String),
     /// The process of another worker has exited.

@@ -147,7 +147,7 @@ fn worker(worker: WorkerStatus) -> Worker {
         capacity: worker.capacity,
         requests: worker.load.requests,
         memory: worker.load.memory,
-        age_milliseconds: u64::try_from(worker.age.as_millis()).unwrap_or(u64::MAX),
+        age_milliseconds: milliseconds(worker.age),
         python: worker.python,
         leaving: worker.leaving,
         interface: worker.interface.as_str().to_owned(),
@@ -156,15 +156,19 @@ fn worker(worker: WorkerStatus) -> Worker {
         messages: worker.load.messages,
         lag_milliseconds: worker.load.lag_milliseconds,
         tasks: worker.load.tasks,
-        sockets_end_milliseconds: None,
+        sockets_end_milliseconds: worker.sockets_end.map(milliseconds),
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn worker_state(stage: Stage) -> WorkerState {
     match stage {
         Stage::Starting { .. } => WorkerState::Starting,
         Stage::Ready { .. } => WorkerState::Ready,
-        Stage::Draining { .. } => WorkerState::Draining,
+        Stage::Draining(_) => WorkerState::Draining,
         Stage::Stopping { .. } => WorkerState::Stopping,
     }
 }

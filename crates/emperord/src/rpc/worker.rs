@@ -175,9 +175,9 @@ fn shortened(mut name: String) -> String {
 fn reply(command: Command) -> Result<AttachResponse, Status> {
     let message = match command {
         Command::Run(run) => Reply::Spec(spec::spec(&run)),
-        Command::Drain(grace) => Reply::Drain(Drain {
-            grace_milliseconds: spec::milliseconds(grace),
-            websocket_grace_milliseconds: 0,
+        Command::Drain(order) => Reply::Drain(Drain {
+            grace_milliseconds: spec::milliseconds(order.grace),
+            websocket_grace_milliseconds: spec::milliseconds(order.sockets),
         }),
         Command::Stop(reason) => Reply::Stop(Stop { reason }),
         Command::Ended(pid) => Reply::Ended(Ended { pid }),

@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 use super::memory::{self, PrivateMemory};
 use super::state::{End, WorkerState};
 use crate::executor::live_spec::LiveSpec;
+use crate::executor::shutdown::Shutdown;
 use crate::link::requests::Requests;
 use crate::python::log;
 
@@ -31,12 +32,21 @@ const END_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// Run this.
     Run(Box<Spec>),
-    /// Accept nothing more, finish within that time, and exit.
-    Drain(Duration),
+    /// Accept nothing more, finish within these times, and exit.
+    Drain(DrainOrder),
     /// Exit now.
     Stop(String),
     /// The process of another worker has exited.
     Ended(u32),
+}
+
+/// How long a drain may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DrainOrder {
+    /// For running requests.
+    pub(crate) grace: Duration,
+    /// For open WebSockets.
+    pub(crate) sockets: Duration,
 }
 
 /// This worker's client of `WorkerService`.
@@ -49,6 +59,7 @@ pub(crate) struct Attachment {
     commands: mpsc::Sender<Command>,
     requests: Arc<Requests>,
     spec: Arc<LiveSpec>,
+    shutdown: Arc<Shutdown>,
     private_memory: PrivateMemory,
 }
 
@@ -71,11 +82,13 @@ impl Attachment {
         commands: mpsc::Sender<Command>,
         requests: Arc<Requests>,
         spec: Arc<LiveSpec>,
+        shutdown: Arc<Shutdown>,
     ) -> Self {
         let client = WorkerServiceClient::new(channel);
         let instance = fastrand::u64(1..);
         let private_memory = PrivateMemory::default();
-        Self { client, worker: worker.to_owned(), instance, state, commands, requests, spec, private_memory }
+        let worker = worker.to_owned();
+        Self { client, worker, instance, state, commands, requests, spec, shutdown, private_memory }
     }
 
     /// Attaches, and reconnects when emperord was down, until it has reported this worker's end.
@@ -152,15 +165,17 @@ impl Attachment {
         let busy = u32::try_from(work.busy).unwrap_or(u32::MAX);
         let memory = memory::resident();
         let private_memory = self.private_memory.where_over(self.spec.recycle_memory(), memory).await;
-        Load { busy, requests: work.ended, memory, private_memory, ..Load::default() }
+        let sockets = self.shutdown.open_sockets();
+        Load { busy, requests: work.ended, memory, private_memory, sockets, ..Load::default() }
     }
 
     async fn handle(&self, answer: AttachResponse) {
         let command = match answer.message {
             Some(attach_response::Message::Spec(spec)) => Command::Run(Box::new(spec)),
-            Some(attach_response::Message::Drain(drain)) => {
-                Command::Drain(Duration::from_millis(drain.grace_milliseconds.into()))
-            }
+            Some(attach_response::Message::Drain(drain)) => Command::Drain(DrainOrder {
+                grace: Duration::from_millis(drain.grace_milliseconds.into()),
+                sockets: Duration::from_millis(drain.websocket_grace_milliseconds.into()),
+            }),
             Some(attach_response::Message::Stop(stop)) => Command::Stop(stop.reason),
             Some(attach_response::Message::Ended(ended)) => Command::Ended(ended.pid),
             // A command of a newer emperord, which this version doesn't know.

@@ -8,7 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::attach::Command;
+use super::attach::{Command, DrainOrder};
+use super::drain::{Drain, Due};
 use super::exit_hooks::ExitHooks;
 use super::state::WorkerState;
 use crate::executor::Host;
@@ -25,6 +26,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 ///      │            │                           │
 ///      └────────────┴── stop; drain while starting; deadline, SIGTERM while draining ──▶ exits now
 /// ```
+///
+/// SIGTERM while open WebSockets keep a draining worker only ends their time.
 pub(crate) struct Control {
     host: Host,
     state: Arc<watch::Sender<WorkerState>>,
@@ -33,8 +36,7 @@ pub(crate) struct Control {
     exit_hooks: Arc<ExitHooks>,
     /// How long requests in flight may take after SIGTERM.
     grace: Duration,
-    /// When the remaining requests are cut off.
-    deadline: Option<Instant>,
+    drain: Option<Drain>,
 }
 
 impl Control {
@@ -47,7 +49,7 @@ impl Control {
         spec: oneshot::Sender<Spec>,
         exit_hooks: Arc<ExitHooks>,
     ) -> Self {
-        Self { host, state, socket, spec: Some(spec), exit_hooks, grace: DEFAULT_GRACE, deadline: None }
+        Self { host, state, socket, spec: Some(spec), exit_hooks, grace: DEFAULT_GRACE, drain: None }
     }
 
     /// Handles commands until the process exits.
@@ -58,7 +60,7 @@ impl Control {
         };
         let end_asked = Arc::clone(&self.host.end_asked);
         loop {
-            let deadline = self.deadline.unwrap_or_else(Instant::now);
+            let next = self.drain.as_ref().map_or_else(Instant::now, Drain::next);
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.handle(command),
@@ -66,10 +68,7 @@ impl Control {
                 },
                 _ = terminate.recv() => self.terminate(),
                 () = end_asked.notified() => self.terminate(),
-                () = sleep_until(deadline), if self.deadline.is_some() => {
-                    tracing::warn!("drain timed out: cutting requests in flight");
-                    self.end_now();
-                }
+                () = sleep_until(next), if self.drain.is_some() => self.go_on(),
             }
         }
     }
@@ -83,7 +82,7 @@ impl Control {
                     let _ending = waiting.send(*spec);
                 }
             }
-            Command::Drain(grace) => self.drain(grace),
+            Command::Drain(order) => self.drain(order),
             Command::Ended(pid) => self.exit_hooks.add(pid),
             Command::Stop(reason) => {
                 tracing::info!(reason, "stopped by emperord");
@@ -93,8 +92,13 @@ impl Control {
     }
 
     fn terminate(&mut self) {
-        match self.deadline {
-            None => self.drain(self.grace),
+        let open = self.host.shutdown.open_sockets();
+        match &self.drain {
+            None => self.drain(DrainOrder::stop(self.grace)),
+            Some(drain) if open > 0 && drain.keeps_sockets() => {
+                tracing::info!(sockets = open, "terminated while WebSockets are open: closing them");
+                self.drain(DrainOrder::stop(self.grace));
+            }
             Some(_) => {
                 tracing::warn!("terminated while draining: cutting requests in flight");
                 self.end_now();
@@ -102,17 +106,45 @@ impl Control {
         }
     }
 
-    fn drain(&mut self, grace: Duration) {
+    /// Does what the drain's times ask for.
+    fn go_on(&mut self) {
+        let shutdown = &self.host.shutdown;
+        let open = shutdown.open_sockets();
+        match self.drain.as_mut().and_then(|it| it.due(Instant::now(), open)) {
+            None => {}
+            Some(Due::CloseSockets) => {
+                if open > 0 {
+                    tracing::info!(sockets = open, "closing WebSockets");
+                }
+                shutdown.close_sockets();
+            }
+            Some(Due::AbortRequests) => {
+                let busy = self.host.requests.work().busy;
+                tracing::warn!(busy, sockets = open, "drain timed out: only WebSockets keep this worker");
+                shutdown.abort_requests();
+            }
+            Some(Due::End) => {
+                tracing::warn!("drain timed out: cutting requests in flight");
+                self.end_now();
+            }
+        }
+    }
+
+    fn drain(&mut self, order: DrainOrder) {
         if self.state.borrow().ready.is_none() {
             tracing::info!("stopped before it was ready");
             self.end_now();
         }
-        if self.deadline.replace(Instant::now() + grace).is_none() {
-            let busy = self.host.requests.work().busy;
-            tracing::info!(busy, grace = ?grace, "draining");
-            self.state.send_modify(|state| state.draining = true);
-            self.host.requests.drain();
+        let now = Instant::now();
+        if let Some(drain) = &mut self.drain {
+            return drain.repeat(now, order, self.grace);
         }
+        self.drain = Some(Drain::new(now, order, self.grace));
+        let (busy, sockets) = (self.host.requests.work().busy, self.host.shutdown.open_sockets());
+        tracing::info!(busy, sockets, grace = ?order.grace, "draining");
+        self.state.send_modify(|state| state.draining = true);
+        self.host.shutdown.drain();
+        self.host.requests.drain();
     }
 
     fn end_now(&self) -> ! {

@@ -49,6 +49,7 @@ impl Worker {
             driver: Driver::start()?,
             requests: Arc::default(),
             spec: Arc::default(),
+            shutdown: Arc::default(),
             end_asked: Arc::default(),
         };
         let worker = Self {
@@ -72,13 +73,14 @@ impl Worker {
         );
         host.driver.spawn(control.run(obeyed));
 
-        let Host { driver, requests, spec: live_spec, .. } = host;
+        let Host { driver, requests, spec: live_spec, shutdown, .. } = host;
         let (name, state, socket) =
             (arguments.worker.to_string(), state.subscribe(), arguments.emperord.clone());
         // A channel can be created only inside the runtime.
         let attach = async move {
             let channel = daemon::uds::channel(&socket, |it| it);
-            Attachment::new(channel, &name, state, commands, requests, live_spec).run().await;
+            let attachment = Attachment::new(channel, &name, state, commands, requests, live_spec, shutdown);
+            attachment.run().await;
             let _ended = reported.send(());
         };
         driver.spawn(attach);

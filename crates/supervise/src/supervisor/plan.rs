@@ -17,22 +17,43 @@ impl Supervisor {
             Want::Workers(wanted) => {
                 self.stop_superfluous_starts(usize::from(wanted), now, actions);
                 self.drain_superfluous(usize::from(wanted), now, actions);
+                self.end_oldest_kept(usize::from(wanted), now, actions);
                 self.give_up_where_nothing_helps(actions);
             }
         }
     }
 
     fn retire_all(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let limits = self.limits;
         for (number, worker) in &mut self.workers {
             match worker.stage {
                 Stage::Starting { .. } => {
                     actions.push(worker.terminate(*number, now, TerminateCause::Superfluous));
                 }
                 Stage::Ready { .. } => {
-                    actions.push(worker.drain(*number, now, self.limits.grace, DrainCause::Superfluous));
+                    actions.push(worker.drain(*number, now, limits.grace, DrainCause::Removed));
                 }
-                Stage::Draining { .. } | Stage::Stopping { .. } => {}
+                Stage::Draining(_) if worker.sockets_end(&limits).is_some() => {
+                    actions.push(worker.close_sockets(*number, now, limits.grace, DrainCause::Removed));
+                }
+                Stage::Draining(_) | Stage::Stopping { .. } => {}
             }
+        }
+    }
+
+    /// Has the oldest of the workers that WebSockets keep close them, if there are too many: each holds memory.
+    fn end_oldest_kept(&mut self, wanted: usize, now: Instant, actions: &mut Vec<Action>) {
+        let limits = self.limits;
+        let mut kept: Vec<(Instant, u16, &mut Worker)> = self
+            .workers
+            .iter_mut()
+            .filter_map(|(number, it)| Some((it.sockets_end(&limits)?, *number, it)))
+            .collect();
+        // All have the same time, so the oldest ends first.
+        kept.sort_by_key(|(end, number, _)| (*end, *number));
+        let too_many = kept.len().saturating_sub(kept_at_most(wanted));
+        for (_, number, worker) in kept.into_iter().take(too_many) {
+            actions.push(worker.close_sockets(number, now, limits.grace, DrainCause::TooManyKept));
         }
     }
 
@@ -135,12 +156,17 @@ impl Supervisor {
         let fills = |worker: &&Worker| match worker.stage {
             Stage::Starting { .. } => worker.generation == filling,
             Stage::Ready { .. } => worker.generation == self.generation || self.trust == Trust::Abandoned,
-            Stage::Draining { .. } | Stage::Stopping { .. } => false,
+            Stage::Draining(_) | Stage::Stopping { .. } => false,
         };
         let filled = || self.workers.values().filter(fills);
         let due = filled().filter(|worker| worker.due.is_some()).count();
         filled().count() - due.min(recycled_at_once(filled().count()))
     }
+}
+
+/// How many old workers WebSockets may keep, for that many wanted ones.
+fn kept_at_most(wanted: usize) -> usize {
+    2 * wanted
 }
 
 /// How many of that many workers are recycled at once: one, or an eighth.

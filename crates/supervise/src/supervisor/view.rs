@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::trust::Trust;
 use super::{Supervisor, Want};
+use crate::drain::DrainOrder;
 use crate::event::Limits;
-use crate::worker::Worker;
+use crate::worker::{Stage, Worker};
 
 /// The overall state of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +127,21 @@ impl Supervisor {
         self.limits
     }
 
+    /// What to tell a worker that drains. None if it doesn't.
+    #[must_use]
+    pub fn drain_order(&self, number: u16, now: Instant) -> Option<DrainOrder> {
+        match self.workers.get(&number)?.stage {
+            Stage::Draining(drain) => Some(drain.order(now, &self.limits)),
+            _ => None,
+        }
+    }
+
+    /// How long the open WebSockets of a draining worker may still keep it. None if none do.
+    #[must_use]
+    pub fn sockets_end(&self, number: u16, now: Instant) -> Option<Duration> {
+        Some(self.workers.get(&number)?.sockets_end(&self.limits)?.saturating_duration_since(now))
+    }
+
     /// Whether the current generation has failed to start, and doesn't serve: only a new generation is tried
     /// at once.
     #[must_use]
@@ -226,7 +242,7 @@ impl Supervisor {
     /// [`crate::Event::MayStart`] needs none.
     #[must_use]
     pub fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let deadlines = self.workers.values().filter_map(Worker::deadline);
+        let deadlines = self.workers.values().filter_map(|it| it.deadline(&self.limits));
         let recycle = &self.limits.recycle;
         let ends = self.workers.iter().filter_map(|(number, it)| it.end_of_life(*number, recycle));
         let floor = self.memory_floor.age();

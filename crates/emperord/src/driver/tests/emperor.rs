@@ -11,6 +11,7 @@ use config::emperord::Mode;
 use config::{EmperordConfig, Layout};
 use daemon::logging::Format;
 use rustix::process::Signal;
+use supervise::DrainOrder;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -19,7 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::driver::Driver;
 use crate::launch::{Cgroups, Launcher, ProcessLauncher};
 use crate::messages::{
-    AdminError, AppStatus, Attaching, AttachmentId, Command, Event, Events, Served, SpecError, Status, Taking,
+    AdminError, AppStatus, Attaching, AttachmentId, Command, Event, Events, Load, Served, SpecError, Status,
+    Taking,
 };
 use crate::pidfd::{Caller, Identity, Process};
 use crate::routes::Watch;
@@ -318,17 +320,23 @@ impl<'a> Worker<'a> {
     /// Same, but the process already serves.
     pub(super) async fn attach_serving(emperor: &'a Emperor, app: &str, number: u16) -> Self {
         let pid = started(emperor, app, number).await;
-        Self::attach_with(emperor, app, number, pid, Some(served(number))).await
+        Self::attach_with(emperor, app, number, pid, Some(served(number)), Taking::Requests).await
     }
 
     /// Same, for any process.
     pub(super) async fn attach_serving_as(emperor: &'a Emperor, app: &str, number: u16, pid: u32) -> Self {
-        Self::attach_with(emperor, app, number, pid, Some(served(number))).await
+        Self::attach_with(emperor, app, number, pid, Some(served(number)), Taking::Requests).await
+    }
+
+    /// Same, but the process drains already.
+    pub(super) async fn attach_draining(emperor: &'a Emperor, app: &str, number: u16) -> Self {
+        let pid = started(emperor, app, number).await;
+        Self::attach_with(emperor, app, number, pid, Some(served(number)), Taking::NothingMore).await
     }
 
     /// Attaches as any process.
     pub(super) async fn attach_as(emperor: &'a Emperor, app: &str, number: u16, pid: u32) -> Self {
-        Self::attach_with(emperor, app, number, pid, None).await
+        Self::attach_with(emperor, app, number, pid, None, Taking::Requests).await
     }
 
     async fn attach_with(
@@ -337,6 +345,7 @@ impl<'a> Worker<'a> {
         number: u16,
         pid: u32,
         served: Option<Served>,
+        taking: Taking,
     ) -> Self {
         let (sender, commands) = mpsc::channel(8);
         let name = worker(app, number);
@@ -344,7 +353,7 @@ impl<'a> Worker<'a> {
             worker: name.clone(),
             caller: caller(pid),
             served,
-            taking: Taking::Requests,
+            taking,
             attachment: STREAM,
             commands: sender,
         };
@@ -358,6 +367,20 @@ impl<'a> Worker<'a> {
     pub(super) async fn ready(&self) {
         let (worker, served) = (self.name.clone(), served(self.name.number));
         self.emperor.events.send(Event::Ready { worker, attachment: STREAM, served }).await.unwrap();
+    }
+
+    pub(super) async fn has_sockets(&self, sockets: u32) {
+        let (worker, load) = (self.name.clone(), Load { sockets, ..Load::default() });
+        self.emperor.events.send(Event::Load { worker, attachment: STREAM, load }).await.unwrap();
+    }
+
+    /// The next order to drain.
+    pub(super) async fn drain_order(&mut self) -> DrainOrder {
+        loop {
+            if let Command::Drain(order) = self.commands.recv().await.unwrap() {
+                return order;
+            }
+        }
     }
 
     pub(super) async fn fails(&self, reason: Reason, message: &str, traceback: &str) {
