@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use api::Endpoint;
 
-pub(crate) use link::{BodyCall, Broken, Link, Outcome, Pending, Receiving};
+pub(crate) use link::{BodyCall, Broken, BrokenOff, Link, Outcome, Pending, Progress, Receiving, Uploading};
 pub(crate) use links::Links;
 use pool::Pool;
 

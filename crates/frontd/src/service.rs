@@ -3,7 +3,6 @@
 
 mod room;
 
-use http::header::EXPECT;
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 
@@ -132,7 +131,7 @@ impl Service {
     /// Reads what the client still sends of a body that nobody needs.
     fn read_rest<B: Incoming>(&self, visit: &Visit<'_>, body: RequestBody<B>) {
         // An HTTP/1.1 client that expects `100 Continue` hasn't started to send its body.
-        let sends = visit.head.version == Version::HTTP_2 || !visit.head.headers.contains_key(EXPECT);
+        let sends = visit.head.version == Version::HTTP_2 || !visit.expects_continue();
         if sends && !body.is_end_stream() {
             self.resources.tasks.spawn(body.linger());
         }

@@ -10,7 +10,7 @@ pub(crate) mod violation;
 
 use std::time::Instant;
 
-use http::header::HOST;
+use http::header::{EXPECT, HOST};
 use http::request::Parts;
 use http::{Method, Request};
 
@@ -59,6 +59,11 @@ impl<'a> Visit<'a> {
             Err(error) => (Authority::default(), Err(error)),
         };
         (Self { client, id: RequestId::new(), head, authority, access }, known)
+    }
+
+    /// Whether the client sends the body of the request only after `100 Continue`.
+    pub(crate) fn expects_continue(&self) -> bool {
+        self.head.headers.contains_key(EXPECT)
     }
 
     pub(crate) fn info(&self) -> RequestInfo<'_> {

@@ -5,6 +5,7 @@ mod receive;
 mod retry;
 mod sendfile;
 mod stream;
+mod upload;
 mod wire;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::backend::Backend;
 use crate::backend::pool::Refused;
 use crate::body::Body;
 use crate::body::request::{Incoming, RequestBody};
-use crate::body::spool::{Account, SpooledBody};
+use crate::body::spool::Account;
 use crate::visit::Visit;
 use crate::yield_before_park;
 
@@ -44,12 +45,12 @@ pub(crate) struct StartFailure {
     pub(crate) next: String,
 }
 
-/// A complete request, so that it can be sent to several workers in turn.
+/// A request without its body.
+#[derive(Clone, Copy)]
 struct ProxiedRequest<'a> {
     resources: &'a Resources,
     app: &'a App,
     visit: &'a Visit<'a>,
-    body: SpooledBody,
 }
 
 impl App {
@@ -93,9 +94,9 @@ impl App {
             let StartFailure { text, next } = &**failure;
             return Ok(Failure::Start { text, next }.response(&visit.info()));
         }
-        let (body, attempts) = receive::receive(resources, self, visit, body).await?;
+        let (payload, attempts) = receive::receive(resources, self, visit, body).await?;
         yield_before_park::app();
-        ProxiedRequest { resources, app: self, visit, body }.run(attempts).await
+        ProxiedRequest { resources, app: self, visit }.run(payload, attempts).await
     }
 
     /// The quotas that the bodies of a request count against in the spool.

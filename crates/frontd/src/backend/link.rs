@@ -6,6 +6,7 @@ mod outcome;
 mod pending;
 #[cfg(test)]
 mod tests;
+mod upload_codec;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,8 +28,9 @@ use tonic::{Status, Streaming, transport};
 
 use self::bodies::Bodies;
 use self::exchanges::{CheckAgain, Entry, Exchanges, LinkState};
-pub(crate) use self::outcome::{Broken, Outcome, Receiving};
-pub(crate) use self::pending::{BodyCall, Pending};
+pub(crate) use self::outcome::{Broken, Outcome, Receiving, Uploading};
+pub(crate) use self::pending::{BodyCall, Pending, Progress};
+pub(crate) use self::upload_codec::BrokenOff;
 use crate::backend::pool::{EXCLUSIVE_TICK, Lease, Slot};
 
 /// How many bytes of one body may be in flight between frontd and a worker.
@@ -54,6 +56,8 @@ pub(crate) struct Link {
     requests: mpsc::UnboundedSender<ServeRequest>,
     exchanges: Exchanges,
     bodies: Bodies,
+    /// From the worker's welcome.
+    streams_bodies: AtomicBool,
     /// Checks for recalls while requests are queued at the worker.
     recalls: PeriodicCheck,
     /// Checks for expired deadlines while requests with a limit are in flight.
@@ -133,9 +137,10 @@ impl Link {
         let answer = RunnerServiceClient::new(channel).serve(outgoing).await.map_err(refused)?;
         let mut stream = answer.into_inner();
         let first = stream.message().await.map_err(refused)?.and_then(|it| it.message);
-        let Some(serve_response::Message::Welcome(Welcome { capacity, .. })) = first else {
+        let Some(serve_response::Message::Welcome(Welcome { capacity, streams_bodies, .. })) = first else {
             return Err(ConnectError::NoWelcome { worker: worker.to_owned() });
         };
+        link.streams_bodies.store(streams_bodies, Ordering::Relaxed);
         let capacity = usize::try_from(capacity).unwrap_or(1).max(1);
         Ok((Arc::clone(&link), Responses { link, stream }, capacity))
     }
@@ -151,10 +156,8 @@ impl Link {
             worker: worker.to_owned(),
             requests,
             exchanges: Exchanges::default(),
-            bodies: Bodies::new(
-                stream,
-                RunnerServiceClient::new(daemon::uds::channel_without_links(socket, tune)),
-            ),
+            bodies: Bodies::new(stream, daemon::uds::channel_without_links(socket, tune)),
+            streams_bodies: AtomicBool::new(false),
             recalls: PeriodicCheck::default(),
             deadlines: PeriodicCheck::default(),
             exclusive: PeriodicCheck::default(),
@@ -216,6 +219,18 @@ impl Link {
         self.send(serve_request::Message::FileOpened(FileOpened { id }));
     }
 
+    /// The client is sending the body of this exchange.
+    fn upload_began(&self, id: u64) {
+        self.exchanges.upload_began(id);
+    }
+
+    /// The body of this exchange is complete, or can't be.
+    fn upload_ended(&self, id: u64) {
+        if self.exchanges.upload_ended(id) {
+            self.deadlines.set();
+        }
+    }
+
     /// A response body no longer needs the link.
     pub(super) fn received(&self) {
         self.close_if(self.exchanges.received());
@@ -229,6 +244,11 @@ impl Link {
     /// The worker's name, such as `blog-2`.
     pub(crate) fn worker(&self) -> &str {
         &self.worker
+    }
+
+    /// Whether the worker takes requests whose body is still arriving.
+    pub(crate) fn streams_bodies(&self) -> bool {
+        self.streams_bodies.load(Ordering::Relaxed)
     }
 
     /// Opens calls for large bodies.

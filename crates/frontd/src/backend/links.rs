@@ -116,6 +116,7 @@ impl Target {
         };
         backoff.reset();
         debug!(worker = name, shard = self.shard, capacity, "connected to worker");
+        self.pool.set_streams_bodies(link.streams_bodies());
         self.pool.link(self.shard, *instance, capacity, Arc::clone(&link));
         let mut end = End::Broken;
         let mut checks = pin!(link.run_checks());

@@ -10,6 +10,7 @@ mod queue;
 mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,6 +21,7 @@ pub(crate) use self::lease::Lease;
 use self::member::Member;
 pub(crate) use self::queue::Attempts;
 use self::queue::{Grant, Queue, Wait};
+pub(crate) use self::upload::Upload;
 use self::upload::Uploads;
 use super::pace::Pace;
 use crate::observe::metrics::PoolStats;
@@ -38,6 +40,7 @@ pub(crate) const EXCLUSIVE_TICK: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct Pool<L: Clone> {
     state: Mutex<State<L>>,
+    streams_bodies: AtomicBool,
     uploads: Uploads,
 }
 
@@ -105,7 +108,22 @@ impl<L: Clone> Pool<L> {
             pace: Pace::default(),
             admission,
         };
-        Arc::new(Self { state: Mutex::new(state), uploads: Uploads::new() })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            streams_bodies: AtomicBool::new(false),
+            uploads: Uploads::new(),
+        })
+    }
+
+    /// Whether the worker that was linked last takes requests whose body is still arriving. Others of the app's
+    /// workers may differ during a reload.
+    pub(crate) fn streams_bodies(&self) -> bool {
+        self.streams_bodies.load(Ordering::Relaxed)
+    }
+
+    /// Records whether a worker that is being linked takes requests whose body is still arriving.
+    pub(crate) fn set_streams_bodies(&self, streams: bool) {
+        self.streams_bodies.store(streams, Ordering::Relaxed);
     }
 
     /// Leases the least busy worker that `shard` is linked to, or waits for one until the deadline of `attempts`.

@@ -33,7 +33,8 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// A body that fails if the client sends nothing for too long, or is too slow overall.
 #[derive(Debug)]
 pub(crate) struct RequestBody<B> {
-    incoming: B,
+    /// `None` once the body was taken.
+    incoming: Option<B>,
     pace: BodyPace,
     received: u64,
     /// Created with the first wait: most bodies arrive with their head.
@@ -70,7 +71,13 @@ pub(crate) enum RequestBodyError {
 impl<B: Incoming> RequestBody<B> {
     pub(crate) fn new(incoming: B, limits: &Limits) -> Self {
         let pace = BodyPace { rate: limits.body_rate, timeout: limits.body_timeout };
-        Self { incoming, pace, received: 0, wait: None, failed: false }
+        Self { incoming: Some(incoming), pace, received: 0, wait: None, failed: false }
+    }
+
+    /// Takes the body, to read it elsewhere. An empty one stays.
+    pub(crate) fn take(&mut self) -> Self {
+        let (incoming, wait) = (self.incoming.take(), self.wait.take());
+        Self { incoming, wait, ..*self }
     }
 
     /// Reads and discards the rest of the body for a while. Over HTTP/1.1, closing a connection while the
@@ -138,6 +145,7 @@ impl<B: Incoming> Body for RequestBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let Self { incoming, pace, received, wait, failed } = &mut *self;
+        let Some(incoming) = incoming else { return Poll::Ready(None) };
         if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) {
             if let Some(wait) = wait {
                 wait.end();
@@ -156,11 +164,11 @@ impl<B: Incoming> Body for RequestBody<B> {
 
     /// A body that was too slow isn't read any further.
     fn is_end_stream(&self) -> bool {
-        self.failed || self.incoming.is_end_stream()
+        self.failed || self.incoming.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), B::size_hint)
     }
 }
 

@@ -20,7 +20,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) use body::{SpoolBodyError, SpooledBody, SpooledReader};
+pub(crate) use body::{COUNTED, INLINE_MAX, SpoolBodyError, SpooledBody, SpooledReader};
 pub(crate) use fifo::{ChannelLimits, PushError, SpoolReader, channel};
 
 use crate::disk::Disk;

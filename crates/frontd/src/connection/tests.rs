@@ -5,7 +5,9 @@ mod malformed;
 mod pages;
 mod resets;
 mod service;
+mod streamed_bodies;
 mod uploads;
+mod worker;
 
 use std::net::Ipv4Addr;
 

@@ -1,18 +1,23 @@
 //! Sends a request to one worker after another, until one answers it.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Response;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::{ProxiedRequest, sendfile, stream, wire};
+use super::upload::Payload;
+use super::{ProxiedRequest, receive, sendfile, stream, wire};
 use crate::action::reply::{Failure, Reply};
-use crate::backend::pool::{Attempts, Isolation, Refused};
+use crate::backend::pool::{Attempts, Isolation, Lease, Refused};
 use crate::backend::served_by::ServedBy;
-use crate::backend::{Backend, Broken, Link, Outcome, Pending};
+use crate::backend::{BodyCall, Broken, Link, Outcome, Pending, Progress, Receiving};
 use crate::body::Body;
+use crate::body::request::Incoming;
 use crate::visit::Visit;
 
 /// How many workers a request may be lost with before it is considered the cause.
@@ -34,19 +39,38 @@ enum Next {
 
 impl ProxiedRequest<'_> {
     /// Sends the request to workers until one answers it, or until it is given up.
-    pub(super) async fn run(&self, mut attempts: Attempts) -> Result<Response<Body>, Reply> {
-        let Backend { pool, limits, .. } = &self.app.backend;
-        let limit = limits.request.map(|it| it + WORKER_GRACE);
+    pub(super) async fn run<B: Incoming>(
+        &self,
+        mut payload: Payload<'_, B>,
+        mut attempts: Attempts,
+    ) -> Result<Response<Body>, Reply> {
+        let limit = self.app.backend.limits.request.map(|it| it + WORKER_GRACE);
         let mut lost = 0;
         loop {
+            payload.settle();
             let isolation = if lost == 0 { Isolation::Shared } else { Isolation::Exclusive };
-            let lease = pool
-                .acquire(self.resources.shard, isolation, &mut attempts)
-                .await
-                .map_err(|it| self.refused(it))?;
+            let lease = match &mut payload {
+                Payload::Complete(_) => self.acquire(isolation, &mut attempts).await?,
+                // Boxed because it is rare.
+                payload => {
+                    let acquiring = Box::pin(self.acquire(isolation, &mut attempts));
+                    unless_failed(payload, acquiring).await??
+                }
+            };
+            payload.settle();
             let (link, granted) = (Arc::clone(lease.link()), lease.granted());
-            let pending = link.begin(lease, limit, self.message());
-            match self.attempt(pending, &mut lost).await {
+            if matches!(payload, Payload::Arriving(_)) && !link.streams_bodies() {
+                // The worker is for others meanwhile.
+                drop(lease);
+                Box::pin(receive::complete(self, &mut payload)).await?;
+                attempts.extend(granted.elapsed());
+                continue;
+            }
+            if let Payload::Sending(_) = payload {
+                return Err(self.body_is_gone());
+            }
+            let pending = link.begin(lease, limit, self.message(&mut payload));
+            match self.attempt(pending, &mut payload, &mut lost).await {
                 Next::Requeue => {}
                 Next::Retry => attempts.extend(granted.elapsed()),
                 Next::Answer(Ok(mut response)) if self.visit.access.is_some() => {
@@ -59,6 +83,15 @@ impl ProxiedRequest<'_> {
         }
     }
 
+    async fn acquire(
+        &self,
+        isolation: Isolation,
+        attempts: &mut Attempts,
+    ) -> Result<Lease<Arc<Link>>, Reply> {
+        let acquired = self.app.backend.pool.acquire(self.resources.shard, isolation, attempts).await;
+        acquired.map_err(|it| self.refused(it))
+    }
+
     fn refused(&self, refused: Refused) -> Reply {
         if refused == Refused::HandedBack {
             let Visit { id, head, .. } = self.visit;
@@ -67,15 +100,28 @@ impl ProxiedRequest<'_> {
         refused.into()
     }
 
-    async fn attempt(&self, mut pending: Pending, lost: &mut u32) -> Next {
+    async fn attempt<B: Incoming>(
+        &self,
+        mut pending: Pending,
+        payload: &mut Payload<'_, B>,
+        lost: &mut u32,
+    ) -> Next {
         let (mut call, mut hinted) = (None, false);
-        let need_body = |link: &Arc<Link>, id, offset| {
-            let upload = stream::chunks(self.body.reader_at(offset));
-            let link = Arc::clone(link);
-            let open = async move { link.bodies().open(id, upload).await };
-            call = Some(AbortOnDropHandle::new(self.resources.tasks.spawn(open)));
+        let outcome = loop {
+            let progress = poll_fn(|cx| match pending.poll_progress(cx) {
+                Poll::Ready(progress) => Poll::Ready(Ok(progress)),
+                Poll::Pending => payload.poll_failed(cx).map(Err),
+            });
+            match progress.await {
+                Err(reply) => return Next::Answer(Err(reply)),
+                Ok(Progress::EarlyHints(headers)) => hinted |= self.send_early_hints(headers),
+                Ok(Progress::NeedBody(offset)) => match self.send_body(&pending, payload, offset) {
+                    Some(opened) => call = Some(opened),
+                    None => return Next::Answer(Err(self.body_is_gone())),
+                },
+                Ok(Progress::Settled(outcome)) => break outcome,
+            }
         };
-        let outcome = pending.outcome(need_body, |headers| hinted |= self.send_early_hints(headers)).await;
         if hinted {
             self.visit.client.early_hints().withdraw();
         }
@@ -94,10 +140,13 @@ impl ProxiedRequest<'_> {
                     }
                     Ok(response) if self.is_bodiless(response.status()) => Next::Answer(Ok(response)),
                     Ok(response) if let Some(receiving) = streamed => {
-                        match Box::pin(self.stream(response, receiving, call, &mut pending)).await {
-                            Some(response) => Next::Answer(Ok(response)),
+                        let streaming =
+                            self.stream_both_ways(response, receiving, call, payload, &mut pending);
+                        match Box::pin(streaming).await {
+                            Ok(Some(response)) => Next::Answer(Ok(response)),
                             // The client has received nothing yet.
-                            None => self.handle_lost_worker(self.broken(), pending.worker(), lost),
+                            Ok(None) => self.handle_lost_worker(self.broken(), pending.worker(), lost),
+                            Err(reply) => Next::Answer(Err(reply)),
                         }
                     }
                     Ok(response) => Next::Answer(Ok(wire::inline(response, body))),
@@ -108,6 +157,62 @@ impl ProxiedRequest<'_> {
             Outcome::NoAnswer => Next::Answer(Err(self.too_slow())),
             Outcome::Broken(broken) => self.handle_lost_worker(broken, pending.worker(), lost),
         }
+    }
+
+    /// Opens the call that carries the body from `offset` on, in bytes. `None` if the body can't be sent again.
+    fn send_body<B: Incoming>(
+        &self,
+        pending: &Pending,
+        payload: &mut Payload<'_, B>,
+        offset: u64,
+    ) -> Option<BodyCall> {
+        let tasks = &self.resources.tasks;
+        let (link, id) = pending.exchange();
+        let link = Arc::clone(link);
+        match payload {
+            Payload::Complete(body) => {
+                let upload = stream::chunks(body.reader_at(offset));
+                let open = async move { link.bodies().open(id, upload).await };
+                Some(BodyCall::OfComplete(AbortOnDropHandle::new(tasks.spawn(open))))
+            }
+            Payload::Arriving(arriving) => {
+                let (outgoing, sending) = arriving.send(offset, pending.uploading(), tasks.clone());
+                let open = async move { link.bodies().open_for_upload(id, outgoing).await };
+                *payload = Payload::Sending(sending);
+                Some(BodyCall::OfUpload(tasks.spawn(open)))
+            }
+            Payload::Sending(_) => None,
+        }
+    }
+
+    /// Streams a response. If the body of its request hasn't been sent, it is from now on.
+    async fn stream_both_ways<B: Incoming>(
+        &self,
+        response: Response<Body>,
+        receiving: Receiving,
+        mut call: Option<BodyCall>,
+        payload: &mut Payload<'_, B>,
+        pending: &mut Pending,
+    ) -> Result<Option<Response<Body>>, Reply> {
+        if let Payload::Arriving(arriving) = payload {
+            if arriving.expects_continue() {
+                arriving.start_reading().await?;
+            }
+            let sent = arriving.sent();
+            call = self.send_body(pending, payload, sent);
+        }
+        let sending = match payload {
+            Payload::Sending(sending) => Some(sending.take()),
+            Payload::Complete(_) | Payload::Arriving(_) => None,
+        };
+        Ok(self.stream(response, receiving, call, sending, pending).await)
+    }
+
+    /// The worker wants a body again, or hands back a request, although it had started it.
+    fn body_is_gone(&self) -> Reply {
+        let Visit { id, head, .. } = self.visit;
+        warn!(app = self.app.name(), request = %id, method = %head.method, path = head.uri.path(), "a worker that had started a request wanted to start it again");
+        Reply::WorkerLost
     }
 
     /// Decides what happens to a request whose worker was lost. One that hasn't started running is never
@@ -135,4 +240,16 @@ impl ProxiedRequest<'_> {
         warn!(app = self.app.name(), request = %id, method = %head.method, path = head.uri.path(), "the worker doesn't respond");
         Reply::AppTimeout
     }
+}
+
+/// Runs `work`, unless the body breaks off before it is done.
+async fn unless_failed<T, B: Incoming>(
+    payload: &mut Payload<'_, B>,
+    mut work: Pin<Box<impl Future<Output = T>>>,
+) -> Result<T, Reply> {
+    let with_body = |cx: &mut Context<'_>| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => payload.poll_failed(cx).map(Err),
+    };
+    poll_fn(with_body).await
 }

@@ -1,6 +1,7 @@
 //! Streams bodies that don't fit into a message, in both directions.
 
 use std::error::Error;
+use std::future::{pending, poll_fn};
 use std::time::Duration;
 
 use api::runner::ExchangeResponse;
@@ -11,6 +12,8 @@ use tonic::Status;
 use tracing::{debug, error, warn};
 
 use super::ProxiedRequest;
+use super::upload::Sending;
+use crate::action::reply::Reply;
 use crate::backend::{BodyCall, Pending, Receiving};
 use crate::body::Body;
 use crate::body::cut::Cutter;
@@ -23,6 +26,7 @@ impl ProxiedRequest<'_> {
         response: Response<Body>,
         receiving: Receiving,
         call: Option<BodyCall>,
+        mut sending: Option<Sending>,
         pending: &mut Pending,
     ) -> Option<Response<Body>> {
         let opened = within(self.app.backend.limits.request, pending.body(call)).await;
@@ -35,11 +39,14 @@ impl ProxiedRequest<'_> {
         let (mut writer, reader) = spool::channel(account, ChannelLimits::default());
         let (app, id) = (self.app.name().to_owned(), self.visit.id);
         self.resources.tasks.spawn(async move {
-            let _until_it_ends = receiving;
+            let mut unfinished = Unfinished(Some(receiving));
             loop {
                 let message = tokio::select! {
                     message = chunks.message() => message,
                     () = writer.closed() => return debug!(app, request = %id, "client left before the end of the response"),
+                    reply = upload_failed(&mut sending) => {
+                        return warn!(app, request = %id, reason = reply.name(), "response was aborted: its request's body broke off");
+                    }
                 };
                 match message {
                     Ok(Some(ExchangeResponse { chunk, .. })) => {
@@ -51,7 +58,10 @@ impl ProxiedRequest<'_> {
                             }
                         }
                     }
-                    Ok(None) => return writer.finish(),
+                    Ok(None) => {
+                        unfinished.0 = None;
+                        return writer.finish();
+                    }
                     Err(status) => return warn!(app, request = %id, reason = status.message(), "response was aborted"),
                 }
             }
@@ -61,6 +71,25 @@ impl ProxiedRequest<'_> {
             _ => Cutter::Connection(self.visit.client.connection_cut().clone()),
         };
         Some(response.map(|_| Body::spooled(reader, cutter)))
+    }
+}
+
+/// A response body that isn't complete. If it is dropped, the worker is told at once that nobody wants the rest.
+struct Unfinished(Option<Receiving>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(receiving) = &self.0 {
+            receiving.cancel();
+        }
+    }
+}
+
+/// Waits until the body of the request breaks off.
+async fn upload_failed(sending: &mut Option<Sending>) -> Reply {
+    match sending {
+        Some(sending) => poll_fn(|cx| sending.poll_failed(cx)).await,
+        None => pending().await,
     }
 }
 

@@ -11,8 +11,10 @@ use tracing::warn;
 
 use super::ProxiedRequest;
 use super::headers::{self, Arena};
+use super::upload::Payload;
 use crate::action::reply::Reply;
 use crate::body::Body;
+use crate::body::request::Incoming;
 use crate::body::spool::SpooledBody;
 use crate::visit::Visit;
 
@@ -33,13 +35,23 @@ impl ProxiedRequest<'_> {
     }
 
     /// The request as the worker gets it.
-    pub(super) fn message(&self) -> Message {
-        let Self { app, visit: Visit { client, id, head, authority, .. }, body, .. } = self;
+    pub(super) fn message<B: Incoming>(&self, payload: &mut Payload<'_, B>) -> Message {
+        let Self { app, visit: Visit { client, id, head, authority, .. }, .. } = self;
         let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
-        let length = (!body.is_empty() || headers::announces_body(&head.headers)).then(|| body.len());
-        let (body, body_length) = match body {
-            SpooledBody::Inline(bytes) => (bytes.clone(), 0),
-            SpooledBody::File(_) => (Bytes::new(), body.len()),
+        let (length, body, body_length, streams_body) = match payload {
+            Payload::Complete(body) => {
+                let length = (!body.is_empty() || headers::announces_body(&head.headers)).then(|| body.len());
+                match body {
+                    SpooledBody::Inline(bytes) => (length, bytes.clone(), 0, false),
+                    SpooledBody::File(_) => (length, Bytes::new(), body.len(), false),
+                }
+            }
+            Payload::Arriving(arriving) => {
+                let length = arriving.length();
+                (length, arriving.inline(), length.unwrap_or(0), true)
+            }
+            // Such a request isn't sent again.
+            Payload::Sending(_) => (None, Bytes::new(), 0, false),
         };
         let id = id.digits();
         let mut arena = Arena::for_headers(&head.headers, target.len() + id.len());
@@ -59,7 +71,7 @@ impl ProxiedRequest<'_> {
             limit_milliseconds: app.backend.limits.request.map_or(0, milliseconds),
             idle_milliseconds: app.backend.limits.idle.map_or(0, milliseconds),
             websocket: false,
-            streams_body: false,
+            streams_body,
         }
     }
 

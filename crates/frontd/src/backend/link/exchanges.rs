@@ -38,6 +38,8 @@ struct InFlight {
     begun: bool,
     /// Why the worker was asked to hand it back.
     hand_back_reason: Option<HandBackReason>,
+    /// How long the response may take.
+    limit: Option<Duration>,
     /// When the client gets a timeout because the worker doesn't respond.
     deadline: Option<Instant>,
     /// `None` once the head was delivered or the client has left.
@@ -92,7 +94,7 @@ impl Exchanges {
         let id = state.last_id;
         let deadline = limit.map(|it| lease.granted() + it);
         let mut exchange =
-            InFlight { id, begun: false, hand_back_reason: None, deadline, reply: Some(reply), lease };
+            InFlight { id, begun: false, hand_back_reason: None, limit, deadline, reply: Some(reply), lease };
         if state.ended {
             drop(state);
             exchange.hand_back_reason = Some(HandBackReason::Cancelled);
@@ -144,7 +146,7 @@ impl Exchanges {
         let receiving = link(streamed && reply.is_some());
         let file = file.map(|file| NamedFile::new(file, opening, id));
         state.receiving += usize::from(receiving.is_some());
-        let streamed = receiving.map(Receiving::new);
+        let streamed = receiving.map(|link| Receiving::new(link, id));
         let ended = done.then(|| state.remove(id)).flatten();
         let link_state = state.link_state();
         drop(state);
@@ -201,6 +203,22 @@ impl Exchanges {
             })
             .collect(),
         )
+    }
+
+    /// The request's body is being sent while it arrives, which takes as long as the client wants.
+    pub(super) fn upload_began(&self, id: u64) {
+        if let Some(exchange) = self.state.lock().find(id) {
+            exchange.deadline = None;
+        }
+    }
+
+    /// The request's body is complete, or can't be: from now on, it is the worker that takes its time.
+    /// Returns whether the exchange has a limit.
+    pub(super) fn upload_ended(&self, id: u64) -> bool {
+        let mut state = self.state.lock();
+        let Some(exchange) = state.find(id) else { return false };
+        exchange.deadline = exchange.limit.map(|it| Instant::now() + it);
+        exchange.deadline.is_some()
     }
 
     /// Times out the exchanges whose deadline has passed. Returns whether others have a deadline.

@@ -56,17 +56,46 @@ pub(crate) enum Broken {
 /// A response body that is being received. Keeps the link open until it is dropped: a draining worker exits
 /// once all its links are closed.
 #[derive(Debug)]
-pub(crate) struct Receiving(Arc<Link>);
+pub(crate) struct Receiving {
+    link: Arc<Link>,
+    id: u64,
+}
 
 impl Receiving {
-    pub(super) fn new(link: Arc<Link>) -> Self {
-        Self(link)
+    pub(super) fn new(link: Arc<Link>, id: u64) -> Self {
+        Self { link, id }
+    }
+
+    /// Nobody wants the rest of the body: tells the worker, if it isn't done with the exchange.
+    pub(crate) fn cancel(&self) {
+        self.link.cancel(self.id);
     }
 }
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        self.0.received();
+        self.link.received();
+    }
+}
+
+/// A request body that is being sent while it arrives. Until this is dropped, the exchange has no deadline: the
+/// time that a client takes to send its body isn't the worker's.
+#[derive(Debug)]
+pub(crate) struct Uploading {
+    link: Arc<Link>,
+    id: u64,
+}
+
+impl Uploading {
+    pub(super) fn new(link: Arc<Link>, id: u64) -> Self {
+        link.upload_began(id);
+        Self { link, id }
+    }
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.link.upload_ended(self.id);
     }
 }
 

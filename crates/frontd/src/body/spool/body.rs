@@ -19,7 +19,7 @@ const BLOCK: usize = 256 * 1024;
 /// Maximum size of the chunks that a reader returns, in bytes.
 const CHUNK: usize = 64 * 1024;
 /// A body counts against the client's memory once more than this is in memory, in bytes.
-const COUNTED: usize = 16 * 1024;
+pub(crate) const COUNTED: usize = 16 * 1024;
 
 /// A complete body.
 #[derive(Clone, Debug)]
