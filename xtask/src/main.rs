@@ -22,7 +22,7 @@ Commands:
                 --check makes the requests that a visitor would, prints a line for each, and ends
   test          Sets up, and runs all tests; what follows `--` is for the test runner: a filter, or its options;
                 --skipped runs those that the last run skipped, such as what needs root
-  bench         Measures Imperium beside nginx + uWSGI, gunicorn and granian on this machine
+  bench         Compares Imperium with nginx or Caddy in front of uWSGI, gunicorn, granian and uvicorn on this machine
   codegen       Writes the gRPC code of `proto/` into `crates/api/src/generated`
   dist          Makes what is released, in `target/dist`: an archive, a Debian package, a wheel, checksums
   docs          Builds the documentation as a website, in `target/docs`; --write and --check deal with its generated parts

@@ -29,22 +29,25 @@ pub fn run(more: &[&str]) -> anyhow::Result<Place> {
     make(place(), || programs(more))
 }
 
-/// Like `run`, with release builds of the daemons, and a virtualenv that other packages may be installed
-/// into.
+/// Like `run`, with the programs in that folder or release builds of them, and a virtualenv that other packages
+/// may be installed into.
 ///
 /// # Errors
 /// Same as `run`.
-pub fn for_bench() -> anyhow::Result<Place> {
+pub fn for_bench(programs: Option<PathBuf>) -> anyhow::Result<Place> {
     let target = crate::root().join("target");
-    let (binaries, venv, kept) =
-        (target.join("release"), target.join("bench/venv"), target.join("bench/apps"));
-    make(Place { binaries, venv, kept, ..place() }, || {
-        step("build", "the programs as they are released, target/release", || {
-            let mut cargo = step::cargo();
-            cargo.args(["build", "--release", "--package", "pyworker"]);
-            cargo.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
-            step::done(cargo)
-        })
+    let (venv, kept) = (target.join("bench/venv"), target.join("bench/apps"));
+    let is_built = programs.is_some();
+    let binaries = programs.unwrap_or_else(|| target.join("release"));
+    make(Place { binaries, venv, kept, ..place() }, || if is_built { Ok(()) } else { release() })
+}
+
+fn release() -> anyhow::Result<()> {
+    step("build", "the programs as they are released, target/release", || {
+        let mut cargo = step::cargo();
+        cargo.args(["build", "--release", "--package", "pyworker"]);
+        cargo.args(PROGRAMS.iter().flat_map(|name| ["--package", name]));
+        step::done(cargo)
     })
 }
 

@@ -1,5 +1,7 @@
 //! The benchmark's cases, and their targets.
 
+mod asgi;
+
 use ::tests::client::Protocol;
 use anyhow::ensure;
 
@@ -32,6 +34,14 @@ pub(crate) enum Work {
     /// While other processes keep all CPUs busy.
     BesideNeighbours(Plan),
     Http2,
+    /// Many clients receive each event of a stream.
+    Events,
+    /// WebSocket messages are returned.
+    Echo,
+    /// Many clients receive each WebSocket message.
+    Broadcast,
+    /// That many WebSockets.
+    IdleSockets(u16),
     Handshakes,
     SlowAndQuick,
     IdleMemory,
@@ -41,12 +51,19 @@ pub(crate) enum Work {
     Reload(Reload),
 }
 
-const BARE: Scene = Scene { app: App::Bare, workers: 2 };
-/// All app servers.
-const SERVERS: &[Side] = &Side::ALL;
+const BARE: Scene = Scene::new(App::Bare, 2);
+/// All servers of WSGI apps.
+const SERVERS: &[Side] = &Side::WSGI;
 /// All competitors use nginx: for cases about nginx itself or about workers' lifecycles, one is enough.
 const FRONTS: &[Side] = &[Side::UWSGI, Side::Imperium];
 const CONNECTIONS: [usize; 4] = [1, 4, 64, 256];
+
+impl Case {
+    /// What it is compared with above all.
+    pub(crate) fn baseline(&self) -> Side {
+        if self.scene.app.is_asgi() { Side::UVICORN } else { Side::UWSGI }
+    }
+}
 
 /// Returns the cases whose names contain one of `only`, or all if it is empty.
 pub(crate) fn chosen(only: &[String]) -> anyhow::Result<Vec<Case>> {
@@ -72,6 +89,7 @@ fn all() -> Vec<Case> {
     cases.extend([beside_neighbours(App::Flask), start(App::Flask)]);
     cases.extend(CONNECTIONS.map(|connections| framework(App::Django, connections)));
     cases.extend([start(App::Django), slow_and_quick()]);
+    cases.extend(asgi::all());
     cases
 }
 
@@ -98,7 +116,7 @@ fn app_case(app: App, connections: usize, targets: Vec<Target>) -> Case {
     Case {
         name: format!("{}-{connections}", app.name()),
         title: format!("{}, {connections} connection{plural}", app.title()),
-        scene: Scene { app, workers: 2 },
+        scene: Scene::new(app, 2),
         work: Work::Wrk(Plan { path: "/", connections, protocol: Protocol::Plain, method: Method::Get }),
         headline: if app == App::Bare && connections <= 4 { Metric::P50 } else { Metric::Throughput },
         sides: SERVERS,
@@ -111,7 +129,7 @@ fn beside_neighbours(app: App) -> Case {
     Case {
         name: format!("{}-neighbours", app.name()),
         title: format!("{}, 16 connections, beside loops on all processors", app.title()),
-        scene: Scene { app, workers: 2 },
+        scene: Scene::new(app, 2),
         work: Work::BesideNeighbours(plan),
         headline: Metric::Throughput,
         sides: FRONTS,
@@ -216,7 +234,7 @@ fn start(app: App) -> Case {
     Case {
         name: format!("start-{}", app.name()),
         title: format!("{}: from the start of a worker until it serves", app.title()),
-        scene: Scene { app, workers: 2 },
+        scene: Scene::new(app, 2),
         work: Work::Start,
         headline: Metric::Start,
         sides: &[Side::Imperium],

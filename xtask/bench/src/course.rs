@@ -3,6 +3,7 @@
 mod connections;
 mod life;
 mod neighbours;
+mod sockets;
 mod starts;
 mod usage;
 
@@ -14,6 +15,8 @@ use anyhow::anyhow;
 use self::neighbours::Neighbours;
 use super::app::Scene;
 use super::cases::{Case, Work};
+use super::load::echo::Echo;
+use super::load::fan_out::FanOut;
 use super::load::wrk::{Method, Plan};
 use super::load::{Load, float, h2load, handshakes, slow_and_quick};
 use super::metric::{Metric, Sample};
@@ -28,7 +31,7 @@ use super::stack::Stack;
 /// Number and duration of the runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// For Imperium and nginx + uWSGI.
+    /// For Imperium and the sides that it is to be faster than by a factor.
     pub(crate) rounds: usize,
     /// For the other sides, in the first of those rounds.
     pub(crate) rounds_of_others: usize,
@@ -42,17 +45,26 @@ pub(crate) struct Course<'a> {
     site: &'a Site,
     peers: &'a Peers,
     pace: Pace,
-    /// The running stacks, all with the same scene. One that failed to start isn't retried until the scene
+    /// The running stacks, all with this scene. One that failed to start isn't retried until the scene
     /// changes.
     stacks: BTreeMap<Side, Result<Stack, String>>,
+    scene: Option<Scene>,
 }
 
 impl Pace {
     pub(crate) const FULL: Self = Self { rounds: 4, rounds_of_others: 2, lasting: Duration::from_secs(2) };
     pub(crate) const QUICK: Self = Self { rounds: 2, rounds_of_others: 1, lasting: Duration::from_secs(1) };
 
-    fn rounds_of(self, side: Side) -> usize {
-        if side == Side::Imperium || side == Side::UWSGI { self.rounds } else { self.rounds_of_others }
+    fn rounds_of(self, case: &Case, side: Side) -> usize {
+        let closely = side == Side::Imperium
+            || side == case.baseline()
+            || side == Side::GRANIAN && case.scene.app.is_asgi();
+        match case.work {
+            // These take a minute.
+            Work::IdleSockets(_) => self.rounds.min(self.rounds_of_others),
+            _ if closely => self.rounds,
+            _ => self.rounds_of_others,
+        }
     }
 }
 
@@ -62,7 +74,7 @@ const WARM_UP: Plan =
 
 impl<'a> Course<'a> {
     pub(crate) fn new(site: &'a Site, peers: &'a Peers, pace: Pace) -> Self {
-        Self { site, peers, pace, stacks: BTreeMap::new() }
+        Self { site, peers, pace, stacks: BTreeMap::new(), scene: None }
     }
 
     /// Runs all rounds of a case. The outcome is empty if its client isn't available.
@@ -75,7 +87,7 @@ impl<'a> Course<'a> {
         let sides: Vec<_> = case.sides.iter().copied().filter(|side| self.peers.have(*side)).collect();
         let pace = self.pace;
         for round in 0..pace.rounds {
-            for side in sides.iter().filter(|side| round < pace.rounds_of(**side)) {
+            for side in sides.iter().filter(|side| round < pace.rounds_of(case, **side)) {
                 outcome.record(*side, self.measure(case, *side).await);
             }
         }
@@ -88,6 +100,9 @@ impl<'a> Course<'a> {
             Work::IdleConnections(protocol) => {
                 return connections::run(&self.fresh(side, case.scene).await?, protocol).await;
             }
+            Work::IdleSockets(count) => {
+                return sockets::run(&self.fresh(side, case.scene).await?, count).await;
+            }
             _ => {}
         }
         let (site, lasting) = (self.site, self.pace.lasting);
@@ -99,12 +114,15 @@ impl<'a> Course<'a> {
                 costing(stack, plan.run(stack, lasting, site.path())).await
             }
             Work::Http2 => costing(stack, h2load::run(stack, lasting, site.path())).await,
+            Work::Events => messages(stack, FanOut::events(stack).await?.run(lasting)).await,
+            Work::Broadcast => messages(stack, FanOut::broadcast(stack).await?.run(lasting)).await,
+            Work::Echo => messages(stack, Echo::connect(stack).await?.run(lasting)).await,
             Work::Handshakes => costing(stack, handshakes::run(stack, lasting)).await,
             Work::SlowAndQuick => costing(stack, slow_and_quick::run(stack, 2 * lasting)).await,
             Work::KilledWorker => life::kill(stack).await,
             Work::Start => starts::run(stack).await,
             Work::Reload(manner) => life::reload(stack, *manner).await,
-            Work::IdleMemory | Work::IdleConnections(_) => {
+            Work::IdleMemory | Work::IdleConnections(_) | Work::IdleSockets(_) => {
                 unreachable!("measured above, on a stack of its own")
             }
         }
@@ -123,7 +141,9 @@ impl<'a> Course<'a> {
 
     /// Returns the stack of a side. Starts it and warms it up if necessary.
     async fn stack(&mut self, side: Side, scene: Scene) -> anyhow::Result<&Stack> {
-        self.stacks.retain(|_, stack| stack.as_ref().is_ok_and(|it| it.scene == scene));
+        if self.scene.replace(scene) != Some(scene) {
+            self.stacks.clear();
+        }
         if !self.stacks.contains_key(&side) {
             let started = self.warm(side, scene).await.map_err(|error| format!("{error:#}"));
             self.stacks.insert(side, started);
@@ -140,15 +160,31 @@ impl<'a> Course<'a> {
     }
 }
 
-/// Runs the load, and adds the CPU time per request.
+/// Runs the load of messages, and adds the CPU time per message.
+async fn messages(stack: &Stack, load: impl Future<Output = anyhow::Result<Load>>) -> anyhow::Result<Sample> {
+    let mut sample = measured(stack, Metric::Messages, load).await?;
+    let cpu = sample.get(&Metric::Cpu).copied().filter(|cpu| *cpu > 0.0);
+    sample.extend(cpu.map(|cpu| (Metric::PerCore, 1e6 / cpu)));
+    Ok(sample)
+}
+
+/// Runs the load of requests, and adds the CPU time per request.
 async fn costing(stack: &Stack, load: impl Future<Output = anyhow::Result<Load>>) -> anyhow::Result<Sample> {
+    measured(stack, Metric::Throughput, load).await
+}
+
+async fn measured(
+    stack: &Stack,
+    rate: Metric,
+    load: impl Future<Output = anyhow::Result<Load>>,
+) -> anyhow::Result<Sample> {
     let processes = stack.processes();
     let (front, back) = (usage::cpu(&processes.front)?, usage::cpu(&processes.back)?);
     let load = load.await?;
     let requests = float(load.answered).max(1.0);
     let front = (usage::cpu(&processes.front)? - front) / requests;
     let back = (usage::cpu(&processes.back)? - back) / requests;
-    let mut sample = load.sample();
+    let mut sample = load.sample(rate);
     let costs = [(Metric::FrontCpu, front), (Metric::WorkerCpu, back), (Metric::Cpu, front + back)];
     sample.extend(costs);
     sample.insert(Metric::Memory, memory(stack)?);

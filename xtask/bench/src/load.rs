@@ -1,8 +1,11 @@
 //! Load generators, and their result.
 
+pub(crate) mod echo;
+pub(crate) mod fan_out;
 pub(crate) mod h2load;
 pub(crate) mod handshakes;
 pub(crate) mod slow_and_quick;
+pub(crate) mod socket;
 pub(crate) mod wrk;
 
 use std::time::Duration;
@@ -10,10 +13,10 @@ use std::time::Duration;
 use super::metric::{Metric, Sample};
 use super::statistics::percentile;
 
-/// The requests of a run.
+/// The requests or messages of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Load {
-    /// Requests that got a response, with any status.
+    /// Requests that got a response, with any status, or messages that arrived.
     pub(crate) answered: u64,
     pub(crate) per_second: f64,
     /// In microseconds.
@@ -37,10 +40,11 @@ impl Load {
         })
     }
 
-    pub(crate) fn sample(&self) -> Sample {
+    /// Its figures, with the rate as this metric.
+    pub(crate) fn sample(&self, rate: Metric) -> Sample {
         let Self { per_second, p50, p99, failed, .. } = *self;
         Sample::from([
-            (Metric::Throughput, per_second),
+            (rate, per_second),
             (Metric::P50, p50),
             (Metric::P99, p99),
             (Metric::Failed, float(failed)),

@@ -31,6 +31,8 @@ impl Machine {
             ("uWSGI", version(venv("uwsgi"), "--version")),
             ("gunicorn", version(venv("gunicorn"), "--version")),
             ("granian", version(venv("granian"), "--version")),
+            ("uvicorn", version(venv("uvicorn"), "--version")),
+            ("Caddy", version(venv("caddy"), "version")),
             ("wrk", version(program::find("wrk"), "-v")),
             ("h2load", version(program::find("h2load"), "--version")),
         ];
@@ -84,7 +86,8 @@ fn version(program: Option<PathBuf>, option: &str) -> Option<String> {
 }
 
 fn first_number(text: &str) -> Option<String> {
-    let mut words = text.split(|it: char| it.is_whitespace() || it == '/').map(|it| it.trim_end_matches(')'));
+    let words = text.split(|it: char| it.is_whitespace() || it == '/');
+    let mut words = words.map(|it| it.trim_end_matches(')').trim_start_matches('v'));
     words
         .find(|word| word.starts_with(|it: char| it.is_ascii_digit()) && word.contains('.'))
         .map(str::to_owned)
@@ -103,6 +106,7 @@ mod tests {
         check("2.0.31\n", "2.0.31");
         check("gunicorn (version 27.0.1)", "27.0.1");
         check("Python 3.11.7", "3.11.7");
+        check("v2.11.7 h1:yj0Y4fYZGPkSvibBJ1sTWE33xC0fxztVyXEW5iIdUT4=", "2.11.7");
         assert_eq!(first_number("no number"), None);
     }
 }

@@ -31,6 +31,7 @@ use outcome::Outcome;
 use peers::Peers;
 use progress::print_line;
 use report::{json, svg, terminal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use site::Site;
 use tests::interrupt::unless_interrupted;
 use xtask::setup;
@@ -39,7 +40,7 @@ use xtask::setup;
 #[derive(Parser)]
 #[command(
     name = "cargo xtask bench",
-    about = "Measures Imperium beside nginx + uWSGI, gunicorn and granian on this machine"
+    about = "Compares Imperium with nginx or Caddy in front of uWSGI, gunicorn, granian and uvicorn on this machine"
 )]
 struct Arguments {
     /// Run fewer and shorter rounds: less than 4 minutes, but less exact
@@ -48,6 +49,9 @@ struct Arguments {
     /// Run only the cases whose name contains this; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Measure the programs in this folder, instead of building them
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
     /// Write all results to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -63,7 +67,10 @@ fn main() -> ExitCode {
 /// Sets up, measures, and reports. Missing a target is reported, but isn't an error.
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cases = cases::chosen(&arguments.only)?;
-    let place = setup::for_bench()?;
+    let programs =
+        arguments.programs.as_ref().map(fs::canonicalize).transpose().context("find the programs")?;
+    let place = setup::for_bench(programs)?;
+    allow_open_files().context("raise the limit of open files")?;
     let peers = Peers::set_up(&place);
     let machine = Machine::look(&place);
     let site = Site::make(place)?;
@@ -71,6 +78,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let results = runtime.block_on(unless_interrupted(measure(cases, Course::new(&site, &peers, pace))))?;
     report(arguments, &machine, &results)
+}
+
+/// Raises the limit of open files as far as possible, for this process and for all that it starts.
+fn allow_open_files() -> rustix::io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
 }
 
 async fn measure(cases: Vec<Case>, mut course: Course<'_>) -> Vec<(Case, Outcome)> {

@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 pub(crate) enum Metric {
     /// Requests or connections per second.
     Throughput,
+    /// Messages or events that clients received per second.
+    Messages,
+    /// Messages or events per second of CPU time of the whole stack.
+    PerCore,
     /// Median latency in microseconds.
     P50,
     /// 99th percentile of the latency in microseconds.
@@ -15,9 +19,9 @@ pub(crate) enum Metric {
     Longest,
     /// Microseconds from the exit of a worker until all workers serve again.
     Recovery,
-    /// CPU time of the front server per request, in microseconds.
+    /// CPU time of the front server per request or message, in microseconds.
     FrontCpu,
-    /// CPU time of the workers and their supervisor per request, in microseconds.
+    /// CPU time of the workers and their supervisor per request or message, in microseconds.
     WorkerCpu,
     /// The sum of both.
     Cpu,
@@ -27,6 +31,13 @@ pub(crate) enum Metric {
     Memory,
     /// Bytes of memory of the front server for each idle connection.
     ConnectionMemory,
+    /// Bytes of memory of the whole stack for each idle connection.
+    StackMemory,
+    /// CPU time of the whole stack while all connections are idle, in microseconds per second.
+    IdleCpu,
+    /// How often threads of the workers wake up per second while all connections are idle, beyond what they
+    /// do without connections.
+    WakeUps,
     /// Microseconds from the start of a worker's process until it serves.
     Start,
 }
@@ -54,6 +65,8 @@ impl Metric {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Throughput => "requests/s",
+            Self::Messages => "messages/s",
+            Self::PerCore => "per core",
             Self::P50 => "p50",
             Self::P99 => "p99",
             Self::Longest => "longest",
@@ -64,6 +77,9 @@ impl Metric {
             Self::Failed => "failed",
             Self::Memory => "memory",
             Self::ConnectionMemory => "a connection",
+            Self::StackMemory => "whole stack",
+            Self::IdleCpu => "CPU/s, idle",
+            Self::WakeUps => "wake-ups/s",
             Self::Start => "start",
         }
     }
@@ -72,6 +88,8 @@ impl Metric {
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Throughput => "requests_per_second",
+            Self::Messages => "messages_per_second",
+            Self::PerCore => "messages_per_cpu_second",
             Self::P50 => "p50_us",
             Self::P99 => "p99_us",
             Self::Longest => "longest_us",
@@ -82,12 +100,18 @@ impl Metric {
             Self::Failed => "failed",
             Self::Memory => "pss_bytes",
             Self::ConnectionMemory => "bytes_per_connection",
+            Self::StackMemory => "stack_bytes_per_connection",
+            Self::IdleCpu => "idle_cpu_us_per_second",
+            Self::WakeUps => "idle_wake_ups_per_second",
             Self::Start => "start_us",
         }
     }
 
     pub(crate) fn better(self) -> Better {
-        if self == Self::Throughput { Better::More } else { Better::Less }
+        match self {
+            Self::Throughput | Self::Messages | Self::PerCore => Better::More,
+            _ => Better::Less,
+        }
     }
 
     /// Failures are summed up, so that a median can't hide one.
@@ -102,11 +126,14 @@ impl Metric {
     /// Formats a value for the report.
     pub(crate) fn show(self, figure: f64) -> String {
         match self {
-            Self::Throughput | Self::Failed => thousands(figure),
+            Self::Throughput | Self::Messages | Self::PerCore | Self::Failed => thousands(figure),
+            Self::WakeUps => format!("{figure:.1}"),
             Self::Memory => format!("{:.1} MiB", figure / f64::from(1 << 20)),
-            Self::ConnectionMemory => format!("{:.1} KiB", figure / 1024.0),
+            Self::ConnectionMemory | Self::StackMemory => format!("{:.1} KiB", figure / 1024.0),
             Self::FrontCpu | Self::WorkerCpu | Self::Cpu => format!("{figure:.1} µs"),
-            Self::P50 | Self::P99 | Self::Longest | Self::Recovery | Self::Start => duration(figure),
+            Self::P50 | Self::P99 | Self::Longest | Self::Recovery | Self::IdleCpu | Self::Start => {
+                duration(figure)
+            }
         }
     }
 }
@@ -151,5 +178,6 @@ mod tests {
         check(Metric::Memory, 62.5 * 1024.0 * 1024.0, "62.5 MiB");
         check(Metric::ConnectionMemory, 10.25 * 1024.0, "10.2 KiB");
         check(Metric::Start, 62_000.0, "62.00 ms");
+        check(Metric::WakeUps, 0.25, "0.2");
     }
 }

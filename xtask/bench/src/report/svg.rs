@@ -1,4 +1,5 @@
-//! The chart for the README: how many times better than nginx + uWSGI, with a bar for each case.
+//! The chart for the README: how many times better than nginx + uWSGI, or nginx + uvicorn for ASGI apps, with a bar
+//! for each case.
 
 use std::fmt::Write as _;
 
@@ -6,7 +7,6 @@ use crate::cases::Case;
 use crate::machine::Machine;
 use crate::metric::{Better, Metric};
 use crate::outcome::Outcome;
-use crate::side::Side;
 use crate::statistics::Ratio;
 use crate::target::Of;
 
@@ -18,6 +18,8 @@ const TOP: f64 = 64.0;
 const BOTTOM: f64 = 70.0;
 /// Longer bars are truncated here. Their label has the value.
 const LONGEST: f64 = 4.0;
+
+const TITLE: &str = "Imperium beside nginx + uWSGI, and nginx + uvicorn for ASGI: how many times better";
 
 /// Readable on light and dark pages.
 const STYLE: &str = "<style>
@@ -43,7 +45,7 @@ text { fill: #f0f6fc }
 </style>
 ";
 
-/// The result of a case as a factor: above 1 is better than nginx + uWSGI, whichever values are better.
+/// The result of a case as a factor: above 1 is better than the baseline, whichever values are better.
 #[derive(Debug, PartialEq)]
 struct Bar {
     label: String,
@@ -61,7 +63,7 @@ pub(crate) fn draw(machine: &Machine, cases: &[(Case, Outcome)]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n{STYLE}"
     );
-    text(&mut svg, "title", 12.0, 24.0, "Imperium beside nginx + uWSGI: how many times better");
+    text(&mut svg, "title", 12.0, 24.0, TITLE);
     text(&mut svg, "small", 12.0, 42.0, "Median of paired rounds, with their spread. Green: the target.");
     grid(&mut svg, scale, height - BOTTOM);
     let mut top = TOP;
@@ -84,7 +86,7 @@ impl Bar {
                 Ratio { median: 1.0 / ratio.median, low: 1.0 / ratio.high, high: 1.0 / ratio.low }
             }
         };
-        let factor = turn(outcome.ratio(Side::UWSGI, metric)?);
+        let factor = turn(outcome.ratio(case.baseline(), metric)?);
         Some(Self { label: label(case, metric), factor, wanted: wanted(case, metric) })
     }
 
@@ -112,14 +114,19 @@ impl Bar {
 fn label(case: &Case, metric: Metric) -> String {
     let title = case.title.split(':').next().unwrap_or_default();
     match metric {
-        Metric::Throughput | Metric::Memory | Metric::ConnectionMemory | Metric::Recovery => title.to_owned(),
+        Metric::Throughput
+        | Metric::Messages
+        | Metric::Memory
+        | Metric::ConnectionMemory
+        | Metric::Recovery => title.to_owned(),
         _ => format!("{title}: {}", metric.title()),
     }
 }
 
 /// The target as a factor.
 fn wanted(case: &Case, metric: Metric) -> Option<f64> {
-    let target = case.targets.iter().find(|it| it.metric == metric && it.of == Of::RatioTo(Side::UWSGI))?;
+    let of = Of::RatioTo(case.baseline());
+    let target = case.targets.iter().find(|it| it.metric == metric && it.of == of)?;
     Some(match metric.better() {
         Better::More => target.bound.value(),
         Better::Less => 1.0 / target.bound.value(),
@@ -154,6 +161,7 @@ mod tests {
     use super::*;
     use crate::cases::chosen;
     use crate::metric::Sample;
+    use crate::side::Side;
 
     fn bar(name: &str, metric: Metric, ours: f64, theirs: f64) -> Option<Bar> {
         let case = chosen(&[name.to_owned()]).unwrap().remove(0);

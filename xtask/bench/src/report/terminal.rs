@@ -8,7 +8,8 @@ use crate::outcome::Outcome;
 use crate::side::Side;
 use crate::target::{Target, Verdict};
 
-const NAME: usize = 16;
+const NAME: usize = 17;
+const CELL: usize = 13;
 
 /// The results of each side, their ratios, and the case's targets.
 pub(crate) fn block(case: &Case, outcome: &Outcome) -> String {
@@ -21,7 +22,9 @@ pub(crate) fn block(case: &Case, outcome: &Outcome) -> String {
         let figures = metrics.iter().map(|metric| figure(outcome, side, *metric));
         row(&mut text, &side.to_string(), figures);
         if side == Side::Imperium {
-            row(&mut text, "÷ nginx + uWSGI", metrics.iter().map(|metric| ratio(outcome, *metric)));
+            let baseline = case.baseline();
+            let ratios = metrics.iter().map(|metric| ratio(outcome, baseline, *metric));
+            row(&mut text, &format!("÷ {baseline}"), ratios);
         }
     }
     for target in &case.targets {
@@ -63,7 +66,7 @@ fn verdict(target: &Target, outcome: &Outcome) -> String {
 fn row(text: &mut String, name: &str, cells: impl Iterator<Item = String>) {
     let mut line = format!("  {name:<NAME$}");
     for cell in cells {
-        let _never = write!(line, "{cell:>13}");
+        let _never = write!(line, "{cell:>CELL$}");
     }
     text.push_str(line.trim_end());
     text.push('\n');
@@ -73,8 +76,8 @@ fn figure(outcome: &Outcome, side: Side, metric: Metric) -> String {
     outcome.summary(side, metric).map_or_else(|| "–".to_owned(), |figure| metric.show(figure))
 }
 
-fn ratio(outcome: &Outcome, metric: Metric) -> String {
-    outcome.ratio(Side::UWSGI, metric).map(|it| format!("{:.2} ×", it.median)).unwrap_or_default()
+fn ratio(outcome: &Outcome, baseline: Side, metric: Metric) -> String {
+    outcome.ratio(baseline, metric).map(|it| format!("{:.2} ×", it.median)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -105,10 +108,10 @@ mod tests {
         outcome.record(Side::UWSGI, Err(anyhow::anyhow!("start nginx: no such file")));
         let expected = "\
 static 10 MiB, TLS, 8 connections (static-10m-tls)
-                     requests/s          p50       failed
-  nginx + uWSGI             110      1.10 ms            0
-  Imperium                  115      1.15 ms            0
-  ÷ nginx + uWSGI        1.05 ×       1.05 ×
+                      requests/s          p50       failed
+  nginx + uWSGI              110      1.10 ms            0
+  Imperium                   115      1.15 ms            0
+  ÷ nginx + uWSGI         1.05 ×       1.05 ×
   NOT MET: requests/s ≥ 1.1 × nginx + uWSGI: 1.05 × (1.00–1.10)
   met: failed ≤ 0: 0
   error: nginx + uWSGI: start nginx: no such file

@@ -1,5 +1,6 @@
 //! Runs `imperium up` with default settings except for its addresses and its certificate.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,12 @@ impl Imperium {
     ) -> anyhow::Result<Self> {
         let [http, https, admin] = addresses.map(|address| address.to_string());
         let certificates = site.certificates();
-        let frontd = format!("admin = \"{admin}\"\n[tls]\ncertificates = \"{}\"\n", certificates.display());
+        let mut frontd =
+            format!("admin = \"{admin}\"\n[tls]\ncertificates = \"{}\"\n", certificates.display());
+        if let Some(concurrency) = scene.concurrency {
+            // One address may have half of them.
+            let _never = writeln!(frontd, "[limits]\nconnections = {}", 4 * concurrency);
+        }
         write(&root.join("frontd.toml"), &frontd)?;
         let vassals = root.join("vassals");
         fs::create_dir(&vassals).with_context(|| format!("create {}", vassals.display()))?;
@@ -72,10 +78,15 @@ impl Imperium {
 }
 
 fn vassal(site: &Site, scene: Scene) -> Vassal {
-    let Scene { app, workers } = scene;
+    let Scene { app, workers, concurrency } = scene;
     let vassal = Vassal::new(app.name(), &app.directory(&site.place), app.target());
     let vassal = vassal.domain(HOST).python(&site.place.venv).workers(workers);
     let vassal = vassal.folder("/static/", &site.files());
+    let vassal = if app.is_asgi() { vassal.key("interface = \"asgi\"") } else { vassal };
+    let vassal = match concurrency {
+        Some(concurrency) => vassal.key(&format!("concurrency = {concurrency}")),
+        None => vassal,
+    };
     let env = app.env(&site.place).into_iter();
     env.fold(vassal, |vassal, (name, value)| vassal.env(name, &value.display().to_string()))
 }

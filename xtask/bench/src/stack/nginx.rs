@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, getrlimit};
 
 use crate::guard::Guard;
 use crate::program;
@@ -28,7 +29,13 @@ pub(super) struct Nginx<'a> {
     pub(super) https: SocketAddr,
     pub(super) upstream: Upstream,
     pub(super) socket: &'a Path,
+    /// How many connections of clients it may have to keep.
+    pub(super) connections: u32,
 }
+
+/// The connections of one of its processes, unless it has to keep more.
+const CONNECTIONS: u32 = 4096;
+const OPEN_FILES: u64 = 8192;
 
 impl Nginx<'_> {
     /// Starts it. All its files are in `folder`.
@@ -41,16 +48,18 @@ impl Nginx<'_> {
     }
 
     /// `reuseport` distributes connections evenly, and was faster here, as were two processes for two cores.
-    /// Open files are cached, as for any site with traffic. The TLS settings are the same as frontd's.
+    /// Open files are cached, as for any site with traffic. Bodies of a few KiB stay in memory. The TLS settings
+    /// are the same as frontd's. Processes don't get equally many connections, and each takes two: one to the
+    /// client, and one to the app.
     fn config(&self, site: &Site, folder: &Path) -> String {
         let Self { http, https, .. } = self;
         let user = if rustix::process::geteuid().is_root() { "user root root;\n" } else { "" };
         format!(
             "{user}daemon off;
 worker_processes 2;
-worker_rlimit_nofile 8192;
+worker_rlimit_nofile {files_open};
 pid nginx.pid;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
   types {{ application/octet-stream bin; text/css css; }}
   access_log off;
@@ -58,6 +67,7 @@ http {{
   tcp_nopush on;
   keepalive_requests 1000000;
   open_file_cache max=1000 inactive=60s;
+  client_body_buffer_size 128k;
 {temporary}
   ssl_certificate {certificate};
   ssl_certificate_key {certificate};
@@ -71,10 +81,13 @@ http {{
     location /static/ {{ alias {files}/; }}
     location / {{
 {pass}    }}
-  }}
+{sockets}  }}
 }}
 ",
             temporary = temporary(folder),
+            connections = CONNECTIONS.max(2 * self.connections),
+            files_open = OPEN_FILES.max(u64::from(2 * self.connections)).min(most_files()),
+            sockets = self.upstream.sockets(),
             certificate = site.certificate().display(),
             socket = self.socket.display(),
             files = site.files().display(),
@@ -92,9 +105,22 @@ impl Upstream {
                     text
                 })
             }
-            Self::Http => HTTP.to_owned(),
+            Self::Http => format!("{HTTP}proxy_set_header Connection \"\";\n"),
         }
     }
+
+    /// The location of WebSockets, which keeps the connection's header and idle connections.
+    fn sockets(self) -> String {
+        match self {
+            Self::Uwsgi => String::new(),
+            Self::Http => format!("    location /ws/ {{\n{HTTP}{UPGRADE}    }}\n"),
+        }
+    }
+}
+
+/// The limit of open files that it may raise its own to.
+fn most_files() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 /// The content of nginx's `uwsgi_params` file.
@@ -117,10 +143,14 @@ const UWSGI_PARAMS: [(&str, &str); 14] = [
 
 const HTTP: &str = "proxy_pass http://app;
 proxy_http_version 1.1;
-proxy_set_header Connection \"\";
 proxy_set_header Host $http_host;
 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 proxy_set_header X-Forwarded-Proto $scheme;
+";
+
+const UPGRADE: &str = "proxy_set_header Connection upgrade;
+proxy_set_header Upgrade $http_upgrade;
+proxy_read_timeout 1h;
 ";
 
 /// Its own temporary folders, so that it needs no privileges.

@@ -35,6 +35,7 @@ pub(super) fn start(server: Server, serve: &Serve<'_>) -> anyhow::Result<Guard> 
         Server::Uwsgi => uwsgi(serve)?,
         Server::Gunicorn => gunicorn(serve),
         Server::Granian => granian(serve),
+        Server::Uvicorn => uvicorn(serve),
     };
     let Serve { site, scene, folder, .. } = serve;
     command.current_dir(scene.app.directory(&site.place)).envs(scene.app.env(&site.place));
@@ -45,7 +46,7 @@ pub(super) fn start(server: Server, serve: &Serve<'_>) -> anyhow::Result<Guard> 
 pub(super) fn upstream(server: Server) -> Upstream {
     match server {
         Server::Uwsgi => Upstream::Uwsgi,
-        Server::Gunicorn | Server::Granian => Upstream::Http,
+        Server::Gunicorn | Server::Granian | Server::Uvicorn => Upstream::Http,
     }
 }
 
@@ -131,7 +132,24 @@ fn gunicorn(serve: &Serve<'_>) -> Command {
 /// One Python thread per process, like the other servers.
 fn granian(serve: &Serve<'_>) -> Command {
     let mut command = serve.program(Server::Granian);
-    command.args(["--interface", "wsgi", "--http", "1", "--no-ws", "--blocking-threads", "1"]);
+    command.args(["--http", "1"]);
+    if serve.scene.app.is_asgi() {
+        command.args(["--interface", "asgi", "--loop", "uvloop"]);
+    } else {
+        command.args(["--interface", "wsgi", "--no-ws", "--blocking-threads", "1"]);
+    }
+    if let Some(concurrency) = serve.scene.concurrency {
+        command.args(["--backpressure", &concurrency.to_string()]);
+    }
+    command.args(["--workers", &serve.scene.workers.to_string(), "--uds"]).arg(serve.socket);
+    command.arg(serve.scene.app.target());
+    command
+}
+
+/// Its fastest loop and parser. Like the others, it logs no requests.
+fn uvicorn(serve: &Serve<'_>) -> Command {
+    let mut command = serve.program(Server::Uvicorn);
+    command.args(["--loop", "uvloop", "--http", "httptools", "--no-access-log"]);
     command.args(["--workers", &serve.scene.workers.to_string(), "--uds"]).arg(serve.socket);
     command.arg(serve.scene.app.target());
     command
