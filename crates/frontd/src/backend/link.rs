@@ -203,8 +203,17 @@ impl Link {
     /// worker can take them.
     fn recall_overdue(&self) -> CheckAgain {
         let Some(late) = self.exchanges.recall(Instant::now()) else { return CheckAgain::No };
-        late.into_iter().for_each(|id| self.send(serve_request::Message::Recall(Recall { id })));
+        self.recall(late);
         CheckAgain::Yes
+    }
+
+    /// Recalls all requests that are queued at the worker.
+    pub(super) fn recall_queued(&self) {
+        self.recall(self.exchanges.recall_queued());
+    }
+
+    fn recall(&self, ids: Vec<u64>) {
+        ids.into_iter().for_each(|id| self.send(serve_request::Message::Recall(Recall { id })));
     }
 
     /// The client has left. The lease is held until the worker reports that it is done.
@@ -275,6 +284,8 @@ pub(super) enum Next {
     Handled,
     /// The worker accepts no new requests.
     Draining,
+    /// The worker's event loop is blocked, or goes on.
+    Lag { blocked: bool },
     /// The worker closed the stream cleanly.
     Closed,
     /// The stream broke.
@@ -312,12 +323,10 @@ impl Responses {
                 exchanges.timed_out(late.id);
                 LinkState::Busy
             }
-            Some(
-                Message::SocketMessage(_)
-                | Message::SocketCredit(_)
-                | Message::SocketClose(_)
-                | Message::Lag(_),
-            ) => LinkState::Busy,
+            Some(Message::SocketMessage(_) | Message::SocketCredit(_) | Message::SocketClose(_)) => {
+                LinkState::Busy
+            }
+            Some(Message::Lag(lag)) => return Next::Lag { blocked: lag.blocked },
             Some(Message::Welcome(_)) | None => LinkState::Busy,
         };
         self.link.close_if(link_state);

@@ -134,6 +134,12 @@ impl Target {
                     self.pool.unlink(self.shard, *instance);
                     link.retire();
                 }
+                Next::Lag { blocked } => {
+                    self.pool.set_blocked(self.shard, *instance, blocked);
+                    if blocked {
+                        link.recall_queued();
+                    }
+                }
                 Next::Closed => break,
                 Next::Broken(status) => {
                     if end == End::Broken {

@@ -205,6 +205,19 @@ impl<L: Clone> Pool<L> {
         self.change(|state| state.member(instance)?.lose(shard));
     }
 
+    /// Records whether the event loop of a worker is blocked, as it has told `shard`. While it is, the worker gets no
+    /// requests: it would hand them back, so they wait in the queue for whichever worker can start them first. As many
+    /// may wait in addition as the blocked workers would have room for.
+    pub(crate) fn set_blocked(self: &Arc<Self>, shard: usize, instance: u64, blocked: bool) {
+        self.change(|state| {
+            let Some(member) = state.member(instance) else { return };
+            match blocked {
+                true => member.block(shard),
+                false => member.unblock(shard),
+            }
+        });
+    }
+
     /// Changes what happens to requests that find no room.
     pub(crate) fn admit(self: &Arc<Self>, admission: Admission) {
         self.change(|state| state.admission = admission);
@@ -216,6 +229,7 @@ impl<L: Clone> Pool<L> {
         PoolStats {
             workers: workers().count(),
             capacity: workers().map(|it| it.capacity).sum(),
+            blocked: workers().filter(|it| it.is_blocked()).count(),
             in_flight: state.members.iter().map(|it| it.in_flight).sum(),
             waiting: state.queue.len(),
         }
@@ -276,7 +290,9 @@ impl<L: Clone> State<L> {
     fn queue_size(&self) -> Result<usize, Refused> {
         match self.admission {
             Admission::Refuse(_) if !self.has_workers() => Err(Refused::Failed),
-            Admission::Queue(size) | Admission::Refuse(size) => Ok(size),
+            Admission::Queue(size) | Admission::Refuse(size) => {
+                Ok(size + self.members.iter().map(Member::blocked_room).sum::<usize>())
+            }
         }
     }
 

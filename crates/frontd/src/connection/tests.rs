@@ -1,6 +1,7 @@
 //! Connections on which the test controls each frame that the client sends.
 
 mod first_table;
+mod lag;
 mod malformed;
 mod pages;
 mod resets;

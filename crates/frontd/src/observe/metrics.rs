@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
 struct Pools {
     workers: Family<Labels, Gauge>,
     capacity: Family<Labels, Gauge>,
+    blocked: Family<Labels, Gauge>,
     in_flight: Family<Labels, Gauge>,
     waiting: Family<Labels, Gauge>,
 }
@@ -54,6 +55,8 @@ struct Pools {
 pub(crate) struct PoolStats {
     pub(crate) workers: usize,
     pub(crate) capacity: usize,
+    /// Workers whose event loop is blocked.
+    pub(crate) blocked: usize,
     pub(crate) in_flight: usize,
     pub(crate) waiting: usize,
 }
@@ -139,6 +142,11 @@ impl Metrics {
             "Requests that the workers can handle at the same time",
             self.pools.capacity.clone(),
         );
+        registry.register(
+            "workers_blocked",
+            "Workers whose event loop is blocked, so that they get no requests",
+            self.pools.blocked.clone(),
+        );
         registry.register("in_flight", "Requests that workers are handling", self.pools.in_flight.clone());
         registry.register("queue", "Requests that are waiting for a worker", self.pools.waiting.clone());
     }
@@ -174,7 +182,7 @@ impl Metrics {
 
 impl Pools {
     fn read<'a>(&self, pools: impl IntoIterator<Item = (&'a str, PoolStats)>) {
-        for gauge in [&self.workers, &self.capacity, &self.in_flight, &self.waiting] {
+        for gauge in [&self.workers, &self.capacity, &self.blocked, &self.in_flight, &self.waiting] {
             gauge.clear();
         }
         for (app, stats) in pools {
@@ -184,6 +192,7 @@ impl Pools {
             };
             set(&self.workers, stats.workers);
             set(&self.capacity, stats.capacity);
+            set(&self.blocked, stats.blocked);
             set(&self.in_flight, stats.in_flight);
             set(&self.waiting, stats.waiting);
         }
@@ -223,7 +232,7 @@ mod tests {
         metrics.app("blog").responded(StatusCode::OK);
         metrics.refused("full");
         let pools = &metrics.pools;
-        for gauge in [&pools.workers, &pools.capacity, &pools.in_flight, &pools.waiting] {
+        for gauge in [&pools.workers, &pools.capacity, &pools.blocked, &pools.in_flight, &pools.waiting] {
             let _sample = gauge.get_or_create(&vec![("app", "blog".to_owned())]);
         }
         let mut text = String::new();

@@ -196,13 +196,13 @@ impl Exchanges {
         let mut waiting = state.under_way.iter_mut().filter(|it| it.waits()).peekable();
         let stalled = waiting.peek()?.lease.is_stalled(now);
         let late = waiting.filter(|it| stalled || it.lease.is_overdue(now));
-        Some(
-            late.map(|it| {
-                it.hand_back_reason = Some(HandBackReason::Recalled);
-                it.id
-            })
-            .collect(),
-        )
+        Some(late.map(InFlight::recall).collect())
+    }
+
+    /// Returns all exchanges that are queued at the worker, to recall them. Each is returned once.
+    pub(super) fn recall_queued(&self) -> Vec<u64> {
+        let mut state = self.state.lock();
+        state.under_way.iter_mut().filter(|it| it.waits()).map(InFlight::recall).collect()
     }
 
     /// The request's body is being sent while it arrives, which takes as long as the client wants.
@@ -313,6 +313,12 @@ impl InFlight {
     /// Whether the exchange is queued at the worker, as far as this side knows.
     fn waits(&self) -> bool {
         self.lease.slot() == Slot::Queued && !self.begun && self.hand_back_reason.is_none()
+    }
+
+    /// Records that the exchange is being recalled. Returns its id.
+    fn recall(&mut self) -> u64 {
+        self.hand_back_reason = Some(HandBackReason::Recalled);
+        self.id
     }
 
     fn settle(self, outcome: Outcome) {

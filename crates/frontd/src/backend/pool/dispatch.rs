@@ -162,7 +162,7 @@ impl<L: Clone> State<L> {
         }
         let chosen = queue.shards(Isolation::Exclusive).find_map(|shard| {
             let linked = members.iter().filter(|it| it.takes_from(shard) && it.answered < it.capacity);
-            linked.min_by_key(|it| (!reservation.is_of(it.instance), it.unanswered()))
+            linked.min_by_key(|it| (!reservation.is_of(it.instance), it.is_blocked(), it.unanswered()))
         });
         let end = reservation.end().unwrap_or(now + RESERVATION_LIMIT);
         *reservation = chosen.map_or(Reservation::None, |it| Reservation::Draining(it.instance, end));

@@ -28,6 +28,8 @@ pub(super) struct Member<L: Clone> {
     pub(super) progress: Instant,
     /// Other workers are preferred until then.
     pub(super) avoid_until: Instant,
+    /// The shards that the worker has told that its event loop is blocked. It tells them all, one after the other.
+    blocked: Vec<usize>,
     /// A shard lost its link to the worker, and others may not have noticed yet: it gets no requests until it
     /// is linked again.
     lost: bool,
@@ -46,6 +48,7 @@ impl<L: Clone> Member<L> {
             answered: 0,
             progress: now,
             avoid_until: now,
+            blocked: Vec::new(),
             lost: false,
             links,
         }
@@ -59,6 +62,7 @@ impl<L: Clone> Member<L> {
     }
 
     pub(super) fn unlink(&mut self, shard: usize) -> Option<L> {
+        self.unblock(shard);
         self.links.get_mut(shard).and_then(Option::take)
     }
 
@@ -67,11 +71,34 @@ impl<L: Clone> Member<L> {
         self.unlink(shard)
     }
 
-    /// Whether the worker can take one more request: on a free thread, or in its queue unless it is stalled.
+    /// Whether the worker can take one more request: on a free thread, or in its queue unless it is stalled. While its
+    /// event loop is blocked it can't, since it would only hand the request back.
     pub(super) fn has_room(&self, pace: Pace, now: Instant) -> bool {
         let may_wait =
             || self.in_flight < self.capacity + (self.capacity * pace.queue_depth()).min(MAX_QUEUED);
-        self.in_flight < self.capacity || may_wait() && !self.is_stalled(pace, now)
+        !self.is_blocked() && (self.in_flight < self.capacity || may_wait() && !self.is_stalled(pace, now))
+    }
+
+    /// The worker has told `shard` that its event loop is blocked.
+    pub(super) fn block(&mut self, shard: usize) {
+        if self.is_linked(shard) && !self.blocked.contains(&shard) {
+            self.blocked.push(shard);
+        }
+    }
+
+    /// The worker has told `shard` that its event loop goes on.
+    pub(super) fn unblock(&mut self, shard: usize) {
+        self.blocked.retain(|it| *it != shard);
+    }
+
+    /// Whether the worker's event loop is blocked, as far as any shard knows.
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.blocked.is_empty()
+    }
+
+    /// How many requests wait for the event loop that would otherwise be with the worker.
+    pub(super) fn blocked_room(&self) -> usize {
+        if self.is_blocked() && self.is_open() { self.capacity.saturating_sub(self.in_flight) } else { 0 }
     }
 
     /// The number of exchanges whose response hasn't started.
@@ -81,7 +108,7 @@ impl<L: Clone> Member<L> {
 
     /// Whether the worker has a free thread and no unanswered request.
     pub(super) fn has_exclusive_room(&self) -> bool {
-        self.unanswered() == 0 && self.in_flight < self.capacity
+        self.unanswered() == 0 && self.in_flight < self.capacity && !self.is_blocked()
     }
 
     /// Whether the worker can get requests from `shard`.
@@ -107,9 +134,12 @@ impl<L: Clone> Member<L> {
         now > self.progress + pace.stall_limit()
     }
 
-    /// Prefers other workers for a while, because this one handed back a request.
+    /// Prefers other workers for a while, because this one handed back a request. A blocked event loop is no reason: the
+    /// worker says when it goes on.
     pub(super) fn avoid(&mut self, now: Instant) {
-        self.avoid_until = now + AVOID_TIME;
+        if !self.is_blocked() {
+            self.avoid_until = now + AVOID_TIME;
+        }
     }
 
     /// Records that an exchange ended. Returns how long a thread was busy with it.

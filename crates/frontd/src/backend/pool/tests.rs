@@ -1,6 +1,7 @@
 //! Tests of the pool's guarantees.
 
 mod exclusive;
+mod lag;
 mod property;
 mod upload;
 
@@ -18,6 +19,11 @@ fn pool() -> Arc<Pool<&'static str>> {
     Pool::new(Admission::Queue(2))
 }
 
+/// The state of a pool without blocked workers.
+fn stats(workers: usize, capacity: usize, in_flight: usize, waiting: usize) -> PoolStats {
+    PoolStats { workers, capacity, in_flight, waiting, blocked: 0 }
+}
+
 async fn acquire(pool: &Arc<Pool<&'static str>>, shard: usize) -> Result<Lease<&'static str>, Refused> {
     pool.acquire(shard, Isolation::Shared, &mut Attempts::new(QUEUE_TIMEOUT)).await
 }
@@ -33,7 +39,7 @@ async fn the_least_busy_worker_is_selected_and_none_exceeds_its_capacity() {
         acquire(&pool, 0).await.unwrap(),
     ];
     assert_eq!(leases.each_ref().map(|it| *it.link()), ["a", "b", "a"]);
-    assert_eq!(pool.stats(), PoolStats { workers: 2, capacity: 3, in_flight: 3, waiting: 0 });
+    assert_eq!(pool.stats(), stats(2, 3, 3, 0));
 }
 
 #[tokio::test]
@@ -85,7 +91,7 @@ async fn a_full_queue_refuses_requests_until_one_leaves() {
     assert!(futures_util::poll!(&mut third).is_pending());
     pool.link(0, 1, 2, "a");
     drop((second.await.unwrap(), third.await.unwrap()));
-    assert_eq!(pool.stats(), PoolStats { workers: 1, capacity: 2, in_flight: 0, waiting: 0 });
+    assert_eq!(pool.stats(), stats(1, 2, 0, 0));
 }
 
 #[tokio::test]
@@ -120,7 +126,7 @@ async fn a_worker_that_is_linked_again_keeps_its_load() {
     assert!(futures_util::poll!(&mut waiting).is_pending());
     drop(lease);
     drop(waiting.await.unwrap());
-    assert_eq!(pool.stats(), PoolStats { workers: 1, capacity: 1, in_flight: 0, waiting: 0 });
+    assert_eq!(pool.stats(), stats(1, 1, 0, 0));
 }
 
 #[tokio::test]

@@ -58,6 +58,8 @@ struct History {
     /// Requests that came back and are to be tried again.
     returned: Vec<Request>,
     linked: HashSet<Link>,
+    /// The links over which a worker has reported that its event loop is blocked.
+    blocked: HashSet<Link>,
     lost: HashSet<u64>,
     next_instance: u64,
     requests: u32,
@@ -91,6 +93,7 @@ impl History {
             running: Vec::new(),
             returned: Vec::new(),
             linked: HashSet::new(),
+            blocked: HashSet::new(),
             lost: HashSet::new(),
             next_instance: 1,
             requests: 0,
@@ -111,7 +114,8 @@ impl History {
             70..82 => self.link(),
             82..88 => self.unlink(),
             88..92 => self.lose(),
-            92..97 => self.pass_time().await,
+            92..95 => self.pass_time().await,
+            95..98 => self.block(),
             _ => self.fail_and_recover(),
         }
         self.collect();
@@ -121,6 +125,9 @@ impl History {
     /// All workers stay and serve their requests: nothing may be left.
     fn end(&mut self) {
         self.note("end");
+        for (shard, instance) in mem::take(&mut self.blocked) {
+            self.pool.set_blocked(shard, instance, false);
+        }
         let instance = self.next_instance;
         for shard in 0..SHARDS {
             self.pool.link(shard, instance, 1, (shard, instance));
@@ -181,6 +188,7 @@ impl History {
     }
 
     fn run(&mut self, mut request: Request, lease: Lease<Link>) {
+        assert!(!self.is_blocked(lease.instance()), "{request} is sent to a blocked worker");
         request.isolation = if lease.is_exclusive() { Isolation::Exclusive } else { Isolation::Shared };
         self.running.push((request, lease));
     }
@@ -249,6 +257,7 @@ impl History {
         let Some((shard, instance)) = self.any_link() else { return };
         self.note(format_args!("unlink {shard} from {instance}"));
         self.linked.remove(&(shard, instance));
+        self.blocked.remove(&(shard, instance));
         self.pool.unlink(shard, instance);
     }
 
@@ -257,6 +266,7 @@ impl History {
         let Some((shard, instance)) = self.any_link() else { return };
         self.note(format_args!("{shard} loses {instance}"));
         self.linked.remove(&(shard, instance));
+        self.blocked.remove(&(shard, instance));
         self.lost.insert(instance);
         self.pool.lose(shard, instance);
         let gone = |it: &mut (Request, Lease<Link>)| *it.1.link() == (shard, instance);
@@ -266,6 +276,21 @@ impl History {
             (request.answered, request.given_up) = (false, false);
             self.returned.push(request);
         }
+    }
+
+    /// The event loop of a worker is blocked, or goes on.
+    fn block(&mut self) {
+        let Some(link) = self.any_link() else { return };
+        let blocked = !self.blocked.remove(&link);
+        if blocked {
+            self.blocked.insert(link);
+        }
+        self.note(format_args!("{link:?} is blocked: {blocked}"));
+        self.pool.set_blocked(link.0, link.1, blocked);
+    }
+
+    fn is_blocked(&self, instance: u64) -> bool {
+        self.blocked.iter().any(|it| it.1 == instance)
     }
 
     async fn pass_time(&mut self) {
@@ -352,11 +377,15 @@ impl History {
             let links = |shard| member.is_linked(shard);
             assert!((0..SHARDS).all(|it| links(it) == self.linked.contains(&(it, member.instance))), "links");
             assert!(running > 0 || (0..SHARDS).any(links), "{} is gone", member.instance);
+            assert_eq!(member.is_blocked(), self.is_blocked(member.instance), "blocked {}", member.instance);
         }
         let now = Instant::now();
         for (request, _) in &self.waiting {
             let linked = state.members.iter().filter(|it| {
-                it.is_linked(request.shard) && !self.lost.contains(&it.instance) && owner != Some(it.instance)
+                it.is_linked(request.shard)
+                    && !self.lost.contains(&it.instance)
+                    && !self.is_blocked(it.instance)
+                    && owner != Some(it.instance)
             });
             let with_room = linked.filter(|it| match request.isolation {
                 Isolation::Exclusive => {
