@@ -1,5 +1,6 @@
 //! `imperium new PATH`: writes a project's vassal file, explains it, and checks it.
 
+mod ask;
 mod candidates;
 mod django;
 mod draft;
@@ -7,6 +8,7 @@ mod find;
 mod found;
 mod ini;
 mod installed;
+mod interface;
 mod names;
 mod paste;
 mod project;
@@ -38,7 +40,7 @@ use crate::at::root_from_env;
 use crate::refused::Refused;
 use crate::{home, shell};
 
-/// Inspect a project (Django, Flask, Pyramid, any WSGI app), and write its file
+/// Inspect a project (Django, Flask, FastAPI, any WSGI or ASGI app), and write its file
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The project's folder, or the file that has the app, such as `app.py`, `site.wsgi` or `uwsgi.ini`
@@ -84,7 +86,7 @@ pub(crate) fn run(args: &Args) -> miette::Result<ExitCode> {
     let mut domains = args.domains.clone();
     let mut seen = BTreeSet::new();
     domains.retain(|it| seen.insert(it.clone()));
-    let draft = Draft::new(&project, &source, args.name.clone(), &domains)
+    let draft = Draft::new(&project, &source, args.name.clone(), &domains, ask::interface)
         .map_err(|why| NewError::NoApp { path, why })?;
     let name = draft.name();
     let (file, text) = (layout.vassals().join(format!("{name}.toml")), draft.to_string());

@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::shell;
 
 /// Options of `up` that other servers have, and what to use here.
-const OPTIONS: [(&[&str], &str); 8] = [
+const OPTIONS: [(&[&str], &str); 11] = [
     (
         &["--host", "--bind", "-b", "-H", "--listen", "-l", "--address", "--addr", "--ip"],
         "listen elsewhere with `--port 9000`, or with `--http 0.0.0.0:8000`, `--http :80` or `--http localhost:8005`",
@@ -19,6 +19,27 @@ const OPTIONS: [(&[&str], &str); 8] = [
         "the app is reloaded by default when its files change, and shows tracebacks; `--no-reload` turns reloading off",
     ),
     (&["-w", "--processes", "--process"], "set the number of worker processes with `--workers N`"),
+    (
+        &[
+            "--interface",
+            "--worker-class",
+            "-k",
+            "--asgi",
+            "--loop",
+            "--limit-concurrency",
+            "--worker-connections",
+        ],
+        "whether the app is WSGI or ASGI is detected, and uvloop is used if its virtualenv has it; an app's file can set \
+         `interface`, `loop` and `concurrency`: write one with `imperium new`",
+    ),
+    (
+        &["--lifespan", "--ws", "--no-ws", "--websockets", "--ws-ping-interval", "--ws-ping-timeout"],
+        "leave it out: an app's lifespan and its WebSockets need no option",
+    ),
+    (
+        &["--ws-max-size", "--websocket-max-message-size"],
+        "the largest WebSocket message is 16 MiB; an app's file can set another one as `message` in `[limits]`",
+    ),
     (
         &["--timeout", "-t"],
         "the limit of a start is `--start-timeout TIME`; that of a request is set in an app's file",
@@ -135,6 +156,11 @@ mod tests {
         check("imperium up app.py -w 4", "`--workers N`");
         check("imperium up --wsgi blog.wsgi", "`imperium up module:callable`");
         check("imperium up app.py --worker 2", "'--workers'");
+        for word in ["--loop uvloop", "--interface asgi", "-k uvicorn.workers.UvicornWorker"] {
+            check(&format!("imperium up app.py {word}"), "`interface`, `loop` and `concurrency`");
+        }
+        check("imperium up main:app --lifespan off", "leave it out");
+        check("imperium up main:app --ws-max-size 1000", "`message` in `[limits]`");
         check("imperium status --reload", "");
     }
 

@@ -75,7 +75,7 @@ const ROOT: &[Key] = &[
          Without a callable, Imperium uses `application`, otherwise `app`. `\"production.ini\"` is `[app:main]` of a Paste \
          file, including its logging configuration; `\"production.ini:admin\"` is its `[app:admin]`.",
     )
-    .varies("`wsgi.py` or `app.py` of `directory`, or Django's `*/wsgi.py`")
+    .varies("`wsgi.py` or `app.py` of `directory`, or Django's `*/wsgi.py`, otherwise `asgi.py`, `main.py` or `*/asgi.py`")
     .set("\"blog.wsgi:application\""),
     Key::new("directory", Kind::Path, "The working directory, and the first entry of `sys.path`.")
         .required()

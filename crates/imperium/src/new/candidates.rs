@@ -1,16 +1,17 @@
 //! Finds the callables of a module that may be its app, and ranks them.
 
-use api::asgi;
 use config::Wrong;
 
+use super::interface::{self, Interface, named_as_asgi};
 use super::names::{What, named_as_wsgi, needs_nothing, parameters, takes_two};
 use super::project::Module;
 use super::source::{callee, parentheses};
 
 /// Common names of files that contain an app, most specific first.
-const USUAL: [&str; 10] = [
+const USUAL: [&str; 11] = [
     "wsgi.py",
     "passenger_wsgi.py",
+    "asgi.py",
     "app.py",
     "application.py",
     "main.py",
@@ -21,7 +22,7 @@ const USUAL: [&str; 10] = [
     "__init__.py",
 ];
 
-/// Callables that return an app, and the framework that provides them.
+/// Callables that return a WSGI app, and the framework that provides them. Those of ASGI are in `interface`.
 const MAKERS: [(&str, &str); 12] = [
     ("Flask", "Flask"),
     ("APIFlask", "Flask"),
@@ -36,15 +37,10 @@ const MAKERS: [(&str, &str); 12] = [
     ("WSGIApplication", "WSGI"),
     ("loadapp", "WSGI"),
 ];
-/// Callables that return an app of another protocol than WSGI.
-const NOT_WSGI: [&str; 8] =
-    ["FastAPI", "Starlette", "Quart", "Litestar", "get_asgi_application", "Sanic", "BlackSheep", "Robyn"];
-/// Those of them that are neither ASGI apps.
-const OTHER_SERVERS: [&str; 3] = ["aiohttp", "tornado", "Robyn"];
-/// Packages whose apps aren't WSGI callables, whatever their name.
-const NOT_WSGI_PACKAGES: [&str; 6] = ["aiohttp", "fastapi", "quart", "sanic", "starlette", "tornado"];
+/// Packages whose apps are neither WSGI nor ASGI apps, whatever their name.
+const OTHER_SERVERS: [&str; 3] = ["aiohttp", "robyn", "tornado"];
 /// Common names of functions that return an app.
-const FACTORIES: [&str; 9] = [
+const FACTORIES: [&str; 10] = [
     "create_app",
     "make_app",
     "app_factory",
@@ -52,6 +48,7 @@ const FACTORIES: [&str; 9] = [
     "make_application",
     "build_app",
     "get_application",
+    "create_asgi_app",
     "create_wsgi_app",
     "get_wsgi_app",
 ];
@@ -80,6 +77,7 @@ pub(crate) enum Verdict {
         framework: &'static str,
         /// What follows the colon in `app`.
         callable: String,
+        interface: Interface,
     },
     /// It looks like an app, but can't be served as it is.
     Refused(Wrong),
@@ -125,7 +123,7 @@ impl Looked<'_> {
             What::Imported { original, name, module } => {
                 let is_entry = self.usual.is_some_and(|it| it < USUAL.len() - 1) || self.chosen;
                 let is_served = is_entry && self.is_app(name) && !is_foreign(module) && original != "*";
-                is_served.then(|| self.served(0, framework(self.module), name.clone()))
+                is_served.then(|| self.served(0, framework(self.module), name.clone(), Interface::Open))
             }
             What::Function { name, parameters, is_async, body } => {
                 self.function(line, name, parameters, *is_async, body)
@@ -137,18 +135,22 @@ impl Looked<'_> {
 
     fn assigned(&self, line: usize, name: &str, value: &str) -> Option<(u8, Verdict)> {
         let kind = u8::from(self.usual.is_none() && !self.chosen);
-        let served = |framework, callable| Some(self.served(kind, framework, callable));
-        match callee(value) {
-            Some(called) if NOT_WSGI.contains(&called) => {
-                Some((9, Verdict::Refused(self.not_wsgi(line, called))))
-            }
+        let served = |framework, callable| Some(self.served(kind, framework, callable, Interface::Open));
+        let called = callee(value);
+        if let Some(framework) = called.and_then(|it| interface::maker(self.module, it, value)) {
+            return Some(self.served(kind, framework, name.to_owned(), Interface::Asgi));
+        }
+        if called.is_some_and(|it| self.is_class_of(it, Interface::Asgi)) {
+            return Some(self.served(kind, framework(self.module), name.to_owned(), Interface::Asgi));
+        }
+        match called {
             Some("Celery" | "Typer" | "Argument" | "ArgumentParser") => None,
             Some("Dash") if imports(self.module, "dash") => served("Flask", format!("{name}.server")),
             called => match self.maker(called) {
                 Some(framework) => served(framework, name.to_owned()),
                 None if self.is_app(name) => {
-                    match NOT_WSGI_PACKAGES.into_iter().find(|it| imports(self.module, it)) {
-                        Some(package) => Some((9, Verdict::Refused(self.not_wsgi(line, package)))),
+                    match OTHER_SERVERS.into_iter().find(|it| imports(self.module, it)) {
+                        Some(package) => Some((9, Verdict::Refused(self.other_server(line, package)))),
                         None if is_callable(value) => served(framework(self.module), name.to_owned()),
                         None => None,
                     }
@@ -166,57 +168,75 @@ impl Looked<'_> {
         is_async: bool,
         body: &[String],
     ) -> Option<(u8, Verdict)> {
+        let kind = if self.is_app(name) { u8::from(self.usual.is_none() && !self.chosen) } else { 4 };
+        if named_as_asgi(parameters) && (is_async || self.is_app(name)) {
+            return Some(self.served(kind, "ASGI", name.to_owned(), Interface::Asgi));
+        }
         if is_async {
-            return self.is_app(name).then(|| (9, Verdict::Refused(self.not_wsgi(line, "async def"))));
+            return self.is_app(name).then(|| (9, Verdict::Refused(self.no_asgi(line, name))));
         }
         if named_as_wsgi(parameters) || self.is_app(name) && takes_two(parameters) {
-            let kind = if self.is_app(name) { u8::from(self.usual.is_none() && !self.chosen) } else { 4 };
-            return Some(self.served(kind, "WSGI", name.to_owned()));
+            return Some(self.served(kind, "WSGI", name.to_owned(), Interface::Open));
         }
         if !FACTORIES.contains(&name) && !self.makes_app(body) {
             return None;
         }
         let kind = if FACTORIES.contains(&name) { FACTORY } else { 5 };
         if is_pyramid_main(name, parameters) {
-            return Some(self.served(kind, "Pyramid", format!("{name}({{}})")));
+            return Some(self.served(kind, "Pyramid", format!("{name}({{}})"), Interface::Open));
         }
         match needs_nothing(parameters) {
-            true => Some(self.served(kind, framework(self.module), format!("{name}()"))),
+            true => {
+                let (framework, interface) =
+                    self.made(body).unwrap_or((framework(self.module), Interface::Open));
+                Some(self.served(kind, framework, format!("{name}()"), interface))
+            }
             false => Some((8, Verdict::Refused(self.arguments(line, name)))),
         }
     }
 
-    fn class(&self, name: &str, body: &[String]) -> Option<(u8, Verdict)> {
+    fn class<'a>(&self, name: &str, body: &'a [String]) -> Option<(u8, Verdict)> {
         let method = |wanted: &str| {
-            let found =
-                body.iter().find_map(|it| it.strip_prefix("def ")?.strip_prefix(wanted)?.strip_prefix('('));
+            let define = |it: &'a String| it.strip_prefix("async ").unwrap_or(it).strip_prefix("def ");
+            let found = body.iter().find_map(|it| define(it)?.strip_prefix(wanted)?.strip_prefix('('));
             let inside = format!("({}", found?);
             Some(parameters(parentheses(&inside)?.0).into_iter().skip(1).collect::<Vec<_>>())
         };
         let kind = if self.is_app(&name.to_lowercase()) { u8::from(self.usual.is_none()) } else { 4 };
-        let served = |callable| Verdict::Served { framework: framework(self.module), callable };
+        let served =
+            |callable, interface| Verdict::Served { framework: framework(self.module), callable, interface };
         if method("__iter__").is_some() && method("__init__").is_some_and(|it| named_as_wsgi(&it)) {
-            return Some((kind, served(name.to_owned())));
+            return Some((kind, served(name.to_owned(), Interface::Open)));
         }
-        let is_app = method("__call__").is_some_and(|it| named_as_wsgi(&it));
+        let call = method("__call__").unwrap_or_default();
         let is_made = method("__init__").is_none_or(|it| needs_nothing(&it));
-        (is_app && is_made).then(|| (5, served(format!("{name}()"))))
+        match is_made {
+            true if named_as_wsgi(&call) => Some((5, served(format!("{name}()"), Interface::Open))),
+            true if named_as_asgi(&call) => Some((5, served(format!("{name}()"), Interface::Asgi))),
+            _ => None,
+        }
     }
 
     /// Whether a function creates an app and returns it.
     fn makes_app(&self, body: &[String]) -> bool {
-        let makes = |statement: &String| {
-            let value = statement.strip_prefix("return ").or_else(|| Some(statement.split_once(" = ")?.1));
-            self.maker(value.and_then(callee)).is_some()
-        };
-        body.iter().any(makes) && body.iter().any(|it| it.starts_with("return "))
+        self.made(body).is_some() && body.iter().any(|it| it.starts_with("return "))
+    }
+
+    /// The first app that a function creates.
+    fn made(&self, body: &[String]) -> Option<(&'static str, Interface)> {
+        body.iter().find_map(|statement| {
+            let value = statement.strip_prefix("return ").or_else(|| Some(statement.split_once(" = ")?.1))?;
+            let called = callee(value)?;
+            let asgi = interface::maker(self.module, called, value).map(|it| (it, Interface::Asgi));
+            asgi.or_else(|| Some((self.maker(Some(called))?, Interface::Open)))
+        })
     }
 
     /// The framework of what a call returns. `falcon.App(…)` is an app, but any other `App(…)` may be
     /// anything.
     fn maker(&self, called: Option<&str>) -> Option<&'static str> {
         let called = called?;
-        if FACTORIES.contains(&called) || self.is_class_of_apps(called) {
+        if FACTORIES.contains(&called) || self.is_class_of(called, Interface::Open) {
             return Some(framework(self.module));
         }
         let (_, framework) = MAKERS.into_iter().find(|(name, _)| *name == called)?;
@@ -224,13 +244,18 @@ impl Looked<'_> {
         (framework == "WSGI" || imports(self.module, package)).then_some(framework)
     }
 
-    /// Whether the module has a class of that name whose instances are WSGI callables.
-    fn is_class_of_apps(&self, called: &str) -> bool {
+    /// Whether the module has a class of that name whose instances are ASGI apps, or else WSGI callables.
+    fn is_class_of(&self, called: &str, interface: Interface) -> bool {
+        let is_app = match interface {
+            Interface::Asgi => named_as_asgi,
+            Interface::Open => named_as_wsgi,
+        };
         let is_it = |what: &What| {
             let What::Class { name, body } = what else { return false };
-            let call = body.iter().find_map(|it| it.strip_prefix("def __call__"));
-            let takes = call.and_then(parentheses).map(|(inside, _)| parameters(inside));
-            name == called && takes.is_some_and(|it| it.len() > 1 && named_as_wsgi(&it[1..]))
+            let define = |it: &'_ String| it.strip_prefix("async ").unwrap_or(it).to_owned();
+            let call = body.iter().find_map(|it| Some(define(it).strip_prefix("def __call__")?.to_owned()));
+            let takes = call.as_deref().and_then(parentheses).map(|(inside, _)| parameters(inside));
+            name == called && takes.is_some_and(|it| it.len() > 1 && is_app(&it[1..]))
         };
         self.module.bindings().iter().any(|it| is_it(&it.what))
     }
@@ -241,34 +266,41 @@ impl Looked<'_> {
     }
 
     /// A file that starts a server during its import would never become ready.
-    fn served(&self, kind: u8, framework: &'static str, callable: String) -> (u8, Verdict) {
+    fn served(
+        &self,
+        kind: u8,
+        framework: &'static str,
+        callable: String,
+        interface: Interface,
+    ) -> (u8, Verdict) {
         let runs = |what: &What| {
             let What::Other { text } = what else { return false };
             let method = text.strip_prefix(&*callable).and_then(|it| it.strip_prefix('.'));
-            method.is_some_and(|it| it.starts_with("run("))
+            method.is_some_and(|it| it.starts_with("run(")) || runs_server(text)
+        };
+        let interface = match interface::adapts(self.module) {
+            true => Interface::Open,
+            false if interface::is_asgi_file(self.module) => Interface::Asgi,
+            false => interface,
         };
         match self.module.bindings().iter().find(|it| runs(&it.what)) {
             Some(run) => (8, Verdict::Refused(self.runs(run.line))),
-            None => (kind, Verdict::Served { framework, callable }),
+            None => (kind, Verdict::Served { framework, callable, interface }),
         }
     }
 
-    fn not_wsgi(&self, line: usize, called: &str) -> Wrong {
+    fn other_server(&self, line: usize, package: &str) -> Wrong {
         let path = self.module.shown.display();
-        let advice = match called {
-            "get_asgi_application" => asgi::ADVICE_FOR_DJANGO,
-            _ if OTHER_SERVERS.contains(&called) => {
-                return Wrong::new(format!(
-                    "{path}, line {line}: {called} creates an app that doesn't support WSGI"
-                ))
-                .hint("serve it with its own server, or name a WSGI app with `--app module:callable`");
-            }
-            _ => asgi::ADVICE,
-        };
-        Wrong::new(format!("{path}, line {line}: this is an ASGI app ({called}), and ASGI isn't supported"))
-            .hint(format!(
-                "{advice}. If the project also has a WSGI app, name it with `--app module:callable`"
-            ))
+        Wrong::new(format!(
+            "{path}, line {line}: {package} creates an app that is neither a WSGI nor an ASGI app"
+        ))
+        .hint("serve it with its own server, or name another app with `--app module:callable`")
+    }
+
+    fn no_asgi(&self, line: usize, name: &str) -> Wrong {
+        let path = self.module.shown.display();
+        Wrong::new(format!("{path}, line {line}: {name} is a coroutine function without ASGI's parameters"))
+            .hint("an ASGI app takes `scope, receive, send`; name another app with `--app module:callable`")
     }
 
     fn arguments(&self, line: usize, name: &str) -> Wrong {
@@ -288,7 +320,13 @@ fn runs(module: &Module, line: usize) -> Wrong {
         .hint("move it under `if __name__ == \"__main__\":`")
 }
 
-/// Why a file would never finish its import: it starts a server with `app.run()`, where `app` is of a framework that has one.
+/// Whether a statement starts a server, whatever app it is for.
+fn runs_server(text: &str) -> bool {
+    ["uvicorn.run(", "granian.Granian(", "web.run_app("].iter().any(|it| text.starts_with(it))
+}
+
+/// Why a file would never finish its import: it starts a server with `app.run()`, where `app` is of a framework that has
+/// one, or one of another package.
 pub(crate) fn own_server(module: &Module) -> Option<Wrong> {
     const WITH_A_SERVER: [&str; 5] = ["Flask", "Bottle", "Quart", "Sanic", "Dash"];
     let made = |it: &What| match it {
@@ -300,7 +338,8 @@ pub(crate) fn own_server(module: &Module) -> Option<Wrong> {
     let apps: Vec<String> = module.bindings().iter().filter_map(|it| made(&it.what)).collect();
     let runs_one = |it: &What| {
         let What::Other { text } = it else { return false };
-        text.split_once(".run(").is_some_and(|(name, _)| apps.iter().any(|it| it == name))
+        runs_server(text)
+            || text.split_once(".run(").is_some_and(|(name, _)| apps.iter().any(|it| it == name))
     };
     module.bindings().iter().find(|it| runs_one(&it.what)).map(|it| runs(module, it.line))
 }
@@ -323,8 +362,9 @@ fn is_foreign(module: &str) -> bool {
 
 /// The framework of a module, according to its imports.
 pub(crate) fn framework(module: &Module) -> &'static str {
-    let known = ["Flask", "Pyramid", "Django", "Bottle", "Falcon"];
-    known.into_iter().find(|it| imports(module, it)).unwrap_or("WSGI")
+    let known = ["Flask", "Pyramid", "Django", "Bottle", "Falcon"].into_iter().chain(interface::FRAMEWORKS);
+    let mut known = known.filter(|it| imports(module, it));
+    known.next().unwrap_or(if interface::is_asgi_file(module) { "ASGI" } else { "WSGI" })
 }
 
 pub(crate) fn imports(module: &Module, package: &str) -> bool {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use config::Wrong;
 
-use super::found::{Found, Settings};
+use super::found::{AsgiToo, Found, Settings};
+use super::interface::Interface;
 use super::names::What;
 use super::project::{Module, Project};
 use super::python_path::literal;
@@ -40,12 +41,20 @@ pub(crate) fn of_manage(project: &Project, manage: &Module) -> Found {
     let wsgi = wsgi(project, directory, &named);
     let settings = settings(project, directory, wsgi, Some((&named, &manage.shown)));
     let evidence = format!("{}, with the settings {named}", manage.shown.display());
-    let app = match wsgi
-        .and_then(|it| Some((it, super::root::module_name(it.path.strip_prefix(directory).ok()?)?)))
-    {
-        Some((wsgi, name)) => format!("{name}:{}", callable(wsgi)),
+    let asgi = asgi(project, directory, &named);
+    let app = match (wsgi.and_then(|it| app(it, directory)), asgi) {
+        (Some(app), _) => app,
+        (None, Some(asgi)) if let Some(app) = app(asgi, directory) => {
+            let settings = self::settings(project, directory, Some(asgi), Some((&named, &manage.shown)));
+            return Found {
+                settings: Some(settings),
+                module: Some(asgi.path.clone()),
+                interface: Interface::Asgi,
+                ..Found::new("Django", &app, directory, evidence)
+            };
+        }
         // A project without its own wsgi.py doesn't need one: `[env]` sets the settings.
-        None => {
+        (None, _) => {
             let chosen = settings.chosen.clone();
             let chosen = chosen.or_else(|| {
                 Some(format!("From {}, since there is no wsgi.py that sets it.", manage.shown.display()))
@@ -57,16 +66,41 @@ pub(crate) fn of_manage(project: &Project, manage: &Module) -> Found {
         }
     };
     let module = wsgi.map(|it| it.path.clone());
-    Found { settings: Some(settings), module, ..Found::new("Django", &app, directory, evidence) }
+    let asgi = wsgi.and_then(|it| asgi_too(project, directory, it));
+    Found { settings: Some(settings), module, asgi, ..Found::new("Django", &app, directory, evidence) }
 }
 
-/// Finds `wsgi.py`: in the package of the settings or a parent of it, otherwise next to `manage.py`,
-/// otherwise the first one.
+/// The value of `app` for the app of a module.
+fn app(module: &Module, directory: &Path) -> Option<String> {
+    let name = super::root::module_name(module.path.strip_prefix(directory).ok()?)?;
+    Some(format!("{name}:{}", callable(module)))
+}
+
+/// The `asgi.py` next to a `wsgi.py`.
+pub(crate) fn asgi_too(project: &Project, directory: &Path, wsgi: &Module) -> Option<AsgiToo> {
+    let asgi = project.module(&wsgi.path.with_file_name("asgi.py")).filter(|_| wsgi.is_named("wsgi.py"))?;
+    Some(AsgiToo {
+        app: app(asgi, directory)?,
+        wsgi_file: wsgi.shown.clone(),
+        asgi_file: asgi.shown.clone(),
+        has_channels: asgi.statements().iter().any(|it| it.text.contains("ProtocolTypeRouter")),
+    })
+}
+
 fn wsgi<'p>(project: &'p Project, directory: &Path, settings: &str) -> Option<&'p Module> {
+    entry(project, directory, settings, "wsgi.py")
+}
+
+fn asgi<'p>(project: &'p Project, directory: &Path, settings: &str) -> Option<&'p Module> {
+    entry(project, directory, settings, "asgi.py")
+}
+
+/// Finds `wsgi.py` or `asgi.py`: in the package of the settings or a parent of it, otherwise next to `manage.py`,
+/// otherwise the first one.
+fn entry<'p>(project: &'p Project, directory: &Path, settings: &str, file: &str) -> Option<&'p Module> {
     let packages = settings.match_indices('.').rev().map(|(at, _)| settings[..at].replace('.', "/"));
-    let in_package = |package: String| project.module(&directory.join(package).join("wsgi.py"));
-    let mut others =
-        project.modules.iter().filter(|it| it.is_named("wsgi.py") && it.path.starts_with(directory));
+    let in_package = |package: String| project.module(&directory.join(package).join(file));
+    let mut others = project.modules.iter().filter(|it| it.is_named(file) && it.path.starts_with(directory));
     packages.chain([String::new()]).find_map(in_package).or_else(|| others.next())
 }
 

@@ -11,7 +11,8 @@ use vassal::App;
 
 use super::django;
 use super::find;
-use super::found::{Found, Static, Uwsgi};
+use super::found::{AsgiToo, Found, Static, Uwsgi};
+use super::interface::Interface;
 use super::paste;
 use super::project::{Module, Project};
 use super::statics::{self, Statics};
@@ -50,7 +51,7 @@ enum Domains {
 }
 
 impl Draft {
-    /// Inspects a project's folder, whose path is absolute.
+    /// Inspects a project's folder, whose path is absolute. `choose` is asked if the project has a WSGI and an ASGI app.
     ///
     /// # Errors
     /// If it contains no app, or a name can't be made for the app.
@@ -59,6 +60,7 @@ impl Draft {
         source: &Source,
         name: Option<VassalName>,
         domains: &[String],
+        choose: impl Fn(&AsgiToo) -> Option<Interface>,
     ) -> Result<Self, Wrong> {
         let project = Project::look(folder);
         let nearby = virtualenv::find(&[folder]);
@@ -67,6 +69,17 @@ impl Draft {
             Source::File(file) => find::in_file(&project, file)?,
             Source::App(app) => find::named(&project, app),
         };
+        let is_given = match source {
+            Source::Folder => false,
+            Source::File(file) => found.module.as_ref() == Some(file),
+            Source::App(_) => true,
+        };
+        let chosen = match &found.asgi {
+            Some(_) if is_given => Some(Interface::Open),
+            Some(asgi) => choose(asgi),
+            None => None,
+        };
+        let found = if let Some(interface) = chosen { found.choose(interface) } else { found };
         // A configuration file may be anywhere.
         let is_named_elsewhere = matches!(source, Source::File(_)) && !found.directory.starts_with(folder);
         let folder = if is_named_elsewhere { &found.directory.clone() } else { folder };
@@ -121,6 +134,15 @@ impl Draft {
         notes.extend(self.without_static_root());
         notes.extend(self.found.settings.iter().filter_map(|it| it.note.clone()));
         notes.extend(self.found.uwsgi.iter().flat_map(|it| it.notes.clone()));
+        if let Some(AsgiToo { wsgi_file, asgi_file, app, has_channels }) = &self.found.asgi {
+            let what =
+                if *has_channels { "Channels and async views need" } else { "async views run best with" };
+            notes.push(format!(
+                "{} and {} both exist, and the first was chosen: {what} the second, with `app = \"{app}\"` and `interface = \"asgi\"`",
+                wsgi_file.display(),
+                asgi_file.display()
+            ));
+        }
         if let Some(other) = &self.found.other {
             notes.push(format!("{other} looks like an app too: to serve that one, pass its file"));
         }
@@ -217,6 +239,9 @@ impl fmt::Display for Draft {
         domains.write(name, f)?;
         writeln!(f, "# {}: {}", found.framework, found.evidence)?;
         writeln!(f, "app = {}", text(&found.app))?;
+        if found.interface == Interface::Asgi {
+            writeln!(f, "interface = \"asgi\"")?;
+        }
         writeln!(f, "directory = {}\n", path(&found.directory))?;
         write_python(python.as_ref(), &self.project, f)?;
         let of_uwsgi = self.uwsgi().filter(|it| it.workers.is_some());
@@ -226,7 +251,8 @@ impl fmt::Display for Draft {
             "# Worker processes{why}. `imperium scale {name} N` changes the number while the app runs."
         )?;
         writeln!(f, "workers = {}", of_uwsgi.and_then(|it| it.workers).unwrap_or(2))?;
-        if let Some((threads, uwsgi)) = self.uwsgi().and_then(|it| Some((it.threads?, it))) {
+        let uwsgi = self.uwsgi().filter(|_| found.interface != Interface::Asgi);
+        if let Some((threads, uwsgi)) = uwsgi.and_then(|it| Some((it.threads?, it))) {
             writeln!(f, "\n# Requests that each worker handles at the same time (as in {}).", uwsgi.file)?;
             writeln!(f, "threads = {threads}")?;
         }

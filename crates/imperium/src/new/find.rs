@@ -6,9 +6,10 @@ use std::path::Path;
 use config::Wrong;
 use vassal::{App, Target};
 
-use super::candidates::{FACTORY, Rank, Verdict, candidates, framework};
+use super::candidates::{Candidate, FACTORY, Rank, Verdict, candidates, framework};
 use super::django;
 use super::found::Found;
+use super::interface::{self, Interface};
 use super::project::{Module, Project, read};
 use super::root::{module_name, place};
 use super::uwsgi;
@@ -51,7 +52,7 @@ pub(crate) fn find(project: &Project, python: Option<&Virtualenv>) -> Result<Fou
 pub(crate) fn in_file(project: &Project, file: &Path) -> Result<Found, Wrong> {
     let shown = project.shown(file).display().to_string();
     let nothing = || {
-        Wrong::new(format!("no WSGI callable was found in {shown}"))
+        Wrong::new(format!("no WSGI or ASGI app was found in {shown}"))
             .hint(format!("name it with `--app {shown}:NAME`"))
     };
     if file.extension().is_some_and(|it| it == "ini") {
@@ -89,6 +90,7 @@ pub(crate) fn named(project: &Project, app: &App) -> Found {
         Some(module) => {
             let mut found = found(framework(module), &place(module).directory);
             found.module = Some(module.path.clone());
+            found.interface = interface_of(module, app);
             with_settings(with_framework(found, &project.modules), project)
         }
         None => found("WSGI", &project.folder),
@@ -101,27 +103,31 @@ fn in_source(project: &Project, modules: &[Module], chosen: bool) -> Option<Resu
     let mut all: Vec<_> = all.collect();
     all.sort_by_key(|(_, it)| it.rank);
     let served = all.iter().find_map(|(module, it)| match &it.verdict {
-        Verdict::Served { framework, callable } => Some((it.rank, *module, it.line, *framework, callable)),
+        Verdict::Served { framework, callable, interface } => {
+            Some((it.rank, *module, it.line, (*framework, *interface), callable))
+        }
         Verdict::Refused(_) => None,
     });
-    let Some((rank, module, line, framework, callable)) = served else {
+    let Some((rank, module, line, (framework, interface), callable)) = served else {
         let refused = all.into_iter().find_map(|(_, it)| match it.verdict {
             Verdict::Refused(wrong) => Some(wrong),
             Verdict::Served { .. } => None,
         });
         return refused.map(Err);
     };
+    let framework = if (framework, interface) == ("WSGI", Interface::Asgi) { "ASGI" } else { framework };
     let place = place(module);
     let by_path = if place.by_path.is_empty() { String::new() } else { format!(" ({})", place.by_path) };
     let evidence = format!("{}, line {line}: {}{by_path}", module.shown.display(), module.line(line));
     let app = format!("{}:{callable}", place.target);
-    let other = |(other, it): &&(&Module, super::candidates::Candidate)| {
+    let other = |(other, it): &&(&Module, Candidate)| {
         is_equal(it.rank, rank)
             && other.path.parent() != module.path.parent()
             && matches!(it.verdict, Verdict::Served { .. })
     };
     let found = Found {
         module: Some(module.path.clone()),
+        interface,
         other: all
             .iter()
             .find(other)
@@ -136,12 +142,29 @@ fn is_equal(one: Rank, other: Rank) -> bool {
     (one.0, one.1) == (other.0, other.1)
 }
 
+/// The interface of an app that the operator named.
+fn interface_of(module: &Module, app: &App) -> Interface {
+    let named = app.to_string();
+    let named = named.split_once(':').map(|it| it.1);
+    let is_it = |it: &&Candidate| match (&it.verdict, named) {
+        (Verdict::Served { callable, .. }, Some(named)) => callable == named,
+        _ => false,
+    };
+    let all = candidates(module, true);
+    match all.iter().find(is_it).map(|it| &it.verdict) {
+        Some(Verdict::Served { interface, .. }) => *interface,
+        _ if interface::is_asgi_file(module) => Interface::Asgi,
+        _ => Interface::Open,
+    }
+}
+
 /// A `wsgi.py` may only import the app: then the framework is that of other modules.
 fn with_framework(found: Found, modules: &[Module]) -> Found {
     match found.framework {
-        "WSGI" => {
+        own @ ("WSGI" | "ASGI") => {
             let near = modules.iter().filter(|it| it.path.starts_with(&found.directory));
-            Found { framework: near.map(framework).find(|it| *it != "WSGI").unwrap_or("WSGI"), ..found }
+            let is_known = |it: &&str| !matches!(*it, "WSGI" | "ASGI");
+            Found { framework: near.map(framework).find(is_known).unwrap_or(own), ..found }
         }
         _ => found,
     }
@@ -153,7 +176,8 @@ fn with_settings(found: Found, project: &Project) -> Found {
     match (found.framework, &found.settings, wsgi) {
         ("Django", None, Some(wsgi)) => {
             let settings = django::settings(project, &found.directory, Some(wsgi), None);
-            Found { settings: Some(settings), ..found }
+            let asgi = django::asgi_too(project, &found.directory, wsgi);
+            Found { settings: Some(settings), asgi, ..found }
         }
         _ => found,
     }
@@ -161,9 +185,9 @@ fn with_settings(found: Found, project: &Project) -> Found {
 
 fn none(project: &Project) -> Wrong {
     let shown = project.folder.display();
-    Wrong::new(format!("{shown} has no Django project, no Flask or Pyramid app and no WSGI callable")).hint(
+    Wrong::new(format!("{shown} has no Django project, and no WSGI or ASGI app was found in it")).hint(
         "pass the folder or the file that has the app; for an app that was installed with pip, pass the callable from its \
-         documentation for WSGI servers, such as `--app module:callable`",
+         documentation for WSGI or ASGI servers, such as `--app module:callable`",
     )
 }
 

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use super::interface::Interface;
 use super::project::Module;
 use super::python_path::lookup;
 
 /// An app, and how it was found.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// Such as `Flask`, or `WSGI` if the framework is unknown.
+    /// Such as `Flask`, or `WSGI` or `ASGI` if the framework is unknown.
     pub(crate) framework: &'static str,
+    pub(crate) interface: Interface,
     /// The value of `app`.
     pub(crate) app: String,
     /// The folder that comes first in `sys.path`.
@@ -26,12 +28,27 @@ pub(crate) struct Found {
     pub(crate) egg: Option<String>,
     /// Another app that is equally likely.
     pub(crate) other: Option<String>,
+    /// The ASGI app of the same project, if a WSGI app was chosen.
+    pub(crate) asgi: Option<AsgiToo>,
+}
+
+/// The ASGI app of a project that has a WSGI app, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AsgiToo {
+    /// The value of `app`.
+    pub(crate) app: String,
+    /// The files of both, for messages.
+    pub(crate) wsgi_file: PathBuf,
+    pub(crate) asgi_file: PathBuf,
+    /// Whether it has more than HTTP, such as the WebSockets of Channels.
+    pub(crate) has_channels: bool,
 }
 
 impl Found {
     pub(crate) fn new(framework: &'static str, app: &str, directory: &Path, evidence: String) -> Self {
         Self {
             framework,
+            interface: Interface::Open,
             app: app.to_owned(),
             directory: directory.to_owned(),
             evidence,
@@ -40,6 +57,15 @@ impl Found {
             uwsgi: None,
             egg: None,
             other: None,
+            asgi: None,
+        }
+    }
+
+    /// Chooses the WSGI or the ASGI app of a project that has both.
+    pub(crate) fn choose(self, interface: Interface) -> Self {
+        match (&self.asgi, interface) {
+            (Some(asgi), Interface::Asgi) => Self { app: asgi.app.clone(), interface, asgi: None, ..self },
+            _ => Self { asgi: None, ..self },
         }
     }
 }

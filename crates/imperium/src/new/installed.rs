@@ -110,6 +110,7 @@ fn of_package(site_packages: &Path, package: &str) -> Option<(String, String)> {
         .iter()
         .flat_map(|module| candidates(module, false).into_iter().map(move |it| (module, it)));
     let served = found.filter_map(|(module, it)| match it.verdict {
+        // Which of them are ASGI apps, the worker finds out.
         Verdict::Served { callable, .. } => Some((it.rank, module, it.line, callable)),
         Verdict::Refused(_) => None,
     });

@@ -53,7 +53,21 @@ const TAKEN: [&str; 40] = [
     "typing",
 ];
 
-const FRAMEWORKS: [&str; 7] = ["bottle", "django", "falcon", "flask", "pyramid", "webob", "werkzeug"];
+const FRAMEWORKS: [&str; 13] = [
+    "blacksheep",
+    "bottle",
+    "django",
+    "falcon",
+    "fastapi",
+    "flask",
+    "litestar",
+    "pyramid",
+    "quart",
+    "sanic",
+    "starlette",
+    "webob",
+    "werkzeug",
+];
 
 /// How a worker imports a module.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -58,7 +58,7 @@ impl Virtualenv {
         }
         let (path, package) = (self.path.display(), framework.to_lowercase());
         let imported = if framework == "web.py" { "web" } else { &package };
-        let is_missing = framework != "WSGI" && !self.has(imported);
+        let is_missing = !matches!(framework, "WSGI" | "ASGI") && !self.has(imported);
         is_missing.then(|| {
             let install = self.install(&package);
             format!(

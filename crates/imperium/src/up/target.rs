@@ -13,7 +13,7 @@ use super::instead;
 use crate::{home, new};
 
 /// Files that usually have the app, the likeliest first.
-const USUAL_FILES: [&str; 5] = ["app.py", "wsgi.py", "main.py", "application.py", "manage.py"];
+const USUAL_FILES: [&str; 6] = ["app.py", "wsgi.py", "main.py", "asgi.py", "application.py", "manage.py"];
 /// How many files of a folder are looked at, and named.
 const MOST_FILES: usize = 1000;
 const SHOWN_FILES: usize = 5;

@@ -591,8 +591,8 @@ fn the_app_is_found_in_the_folder() {
     assert_eq!((vassal.app.to_string().as_str(), vassal.app_chosen_by), ("app.py", ChosenBy::Folder));
     assert_eq!(
         place.message("domains = ['a']\ndirectory = 'bin'\n"),
-        "ROOT/blog.toml:1:1: `app` is missing, and ROOT/bin contains no wsgi.py, app.py or \
-         */wsgi.py: write app = \"module:callable\""
+        "ROOT/blog.toml:1:1: `app` is missing, and ROOT/bin contains no wsgi.py, app.py, */wsgi.py, asgi.py, main.py or \
+         */asgi.py: write app = \"module:callable\""
     );
 }
 

@@ -92,22 +92,14 @@ fn pyramid_and_others() {
 #[test]
 fn apps_that_cannot_be_served_are_refused() {
     check(
-        &[("main.py", "from fastapi import FastAPI\napp = FastAPI()")],
-        &format!(
-            "main.py, line 2: this is an ASGI app (FastAPI), and ASGI isn't supported: {}. If the project also has a \
-             WSGI app, name it with `--app module:callable`",
-            api::asgi::ADVICE
-        ),
-    );
-    check(
         &[("app.py", "from aiohttp import web\napp = web.Application()")],
-        "app.py, line 2: aiohttp creates an app that doesn't support WSGI: serve it with its own server, or name a WSGI \
-         app with `--app module:callable`",
+        "app.py, line 2: aiohttp creates an app that is neither a WSGI nor an ASGI app: serve it with its own server, or \
+         name another app with `--app module:callable`",
     );
     check(
         &[("setup.py", "name = 'shop'")],
-        "/srv/shop has no Django project, no Flask or Pyramid app and no WSGI callable: pass the folder or the file \
-         that has the app; for an app that was installed with pip, pass the callable from its documentation for WSGI \
-         servers, such as `--app module:callable`",
+        "/srv/shop has no Django project, and no WSGI or ASGI app was found in it: pass the folder or the file that has \
+         the app; for an app that was installed with pip, pass the callable from its documentation for WSGI or ASGI servers, \
+         such as `--app module:callable`",
     );
 }

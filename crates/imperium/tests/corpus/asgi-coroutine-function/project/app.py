@@ -1,0 +1,2 @@
+async def app(request):
+    return "hello"

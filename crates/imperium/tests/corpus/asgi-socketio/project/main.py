@@ -1,0 +1,4 @@
+import socketio
+
+sio = socketio.AsyncServer(async_mode="asgi")
+app = socketio.ASGIApp(sio)
