@@ -2,19 +2,24 @@
 //! application interfaces, such as WSGI, which implement it.
 
 pub(crate) mod failure;
+pub(crate) mod head;
 pub(crate) mod live_spec;
 pub(crate) mod shutdown;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::runner::Welcome;
 use api::runner::serve_response::Message;
+use api::worker::{Interface, Spec};
 use pyo3::prelude::*;
+use tokio::net::UnixListener;
 use tokio::sync::Notify;
 
 use self::live_spec::LiveSpec;
 use self::shutdown::Shutdown;
 use crate::link::active::ActiveRequest;
+use crate::link::peers::Peers;
 use crate::link::requests::Requests;
 use crate::link::token::CallToken;
 use crate::python::driver::Driver;
@@ -43,13 +48,26 @@ pub(crate) struct Host {
 /// ```text
 ///   imported ──▶ call: the health path, one request at a time ──▶ run: takes requests until there is none ──▶ ended
 /// ```
-pub(crate) trait Executor: Send + Sync + 'static {
+pub(crate) trait Executor: Sized + Send + Sync + 'static {
     /// What interrupts its calls.
     type Interrupter: Interrupt;
 
-    /// How many requests it takes at once, at least 1. That isn't the number of its threads: an event loop takes many
-    /// requests on one.
-    fn capacity(&self) -> u32;
+    /// Prepares to call `app` as `spec` says. Runs what the app does before it serves. `errors` is `sys.stderr`. Called on
+    /// the main thread.
+    ///
+    /// # Errors
+    /// If the app can't run, or fails to start.
+    fn new(app: Bound<'_, PyAny>, spec: &Spec, host: &Host, errors: &Bound<'_, PyAny>) -> PyResult<Self>;
+
+    /// What frontd has to know of it. The capacity is how many requests it takes at once, at least 1. That isn't the
+    /// number of its threads: an event loop takes many requests on one.
+    fn welcome(&self) -> Welcome;
+
+    /// What it is, for the operator.
+    fn runs(&self) -> Runs<'_>;
+
+    /// Serves the connections of frontd until the process exits. Run on the I/O runtime.
+    fn accept(&self, listener: UnixListener, peers: Peers) -> impl Future<Output = ()> + Send + 'static;
 
     /// Calls the app for a request that this worker makes itself, before it serves others. Called on the main thread.
     /// Returns the last message of the response, which the caller sends.
@@ -74,6 +92,14 @@ pub(crate) trait Executor: Send + Sync + 'static {
 
     /// The call that the calling code belongs to. It need not be that of a request.
     fn this_call(py: Python<'_>) -> Option<CallToken>;
+}
+
+/// How an app is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Runs<'a> {
+    pub(crate) interface: Interface,
+    /// The name of the event loop, or empty if there is none.
+    pub(crate) event_loop: &'a str,
 }
 
 /// Interrupts calls of the app. Used on the I/O runtime, so it never waits for Python.

@@ -1,6 +1,7 @@
 //! The extension module that turns the app's own Python into a worker: it imports the app, receives requests
 //! from frontd over gRPC, and attaches to emperord. Only this crate knows Python.
 
+mod asgi;
 mod executor;
 mod life;
 mod link;

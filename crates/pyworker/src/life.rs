@@ -20,16 +20,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use api::WorkerName;
+use api::worker::{Failed, Interface, Spec};
 use daemon::notify::{Notify as Manager, State};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tokio::sync::watch;
 
 use self::exit_hooks::ExitHooks;
+use self::prepare::Loaded;
 use self::state::WorkerState;
-use crate::executor::Host;
+use crate::asgi::EventLoop;
+use crate::executor::{Executor, Host};
 use crate::link::socket::SocketFile;
 use crate::python::{forked, process, sigterm};
+use crate::wsgi::Threads;
 
 /// Exit status of a worker that finished normally.
 const EXIT_ORDERLY: i32 = 0;
@@ -109,14 +113,18 @@ fn live<'py>(
         process::exit_now(EXIT_CHANGED);
     }
     forked::contain(py, [spec.socket.clone().into(), arguments.emperord.clone()])?;
-    if spec.threads > 1 {
-        worker.host.driver.run_many_threads();
-    }
-    match worker.prepare(py, &spec, app, errors) {
-        Ok(executor) => {
-            manager.report(State::Ready);
-            worker.serve(py, &executor)?;
+    let loaded = match worker.load(py, &spec, app) {
+        Ok(loaded) => loaded,
+        Err(failed) => worker.fail(py, failed, end_reported, &spec),
+    };
+    let served = match loaded.interface {
+        Interface::Asgi => worker.serve_as::<EventLoop>(py, &spec, loaded, errors, manager),
+        Interface::Wsgi | Interface::Unspecified => {
+            worker.serve_as::<Threads>(py, &spec, loaded, errors, manager)
         }
+    };
+    match served {
+        Ok(served) => served?,
         Err(failed) => worker.fail(py, failed, end_reported, &spec),
     }
     worker.end(py, end_reported);
@@ -126,6 +134,22 @@ fn live<'py>(
     }
     sigterm::stop_handling(py)?;
     Ok(EXIT_ORDERLY)
+}
+
+impl Worker {
+    /// Starts an executor, and serves until this worker is drained.
+    fn serve_as<'py, E: Executor>(
+        &self,
+        py: Python<'py>,
+        spec: &Spec,
+        loaded: Loaded<'py>,
+        errors: &Bound<'py, PyAny>,
+        manager: &Manager,
+    ) -> Result<PyResult<()>, Failed> {
+        let executor = self.prepare::<E>(py, spec, loaded, errors)?;
+        manager.report(State::Ready);
+        Ok(self.serve(py, &executor))
+    }
 }
 
 /// What all parts of a worker share.

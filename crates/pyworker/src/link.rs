@@ -6,6 +6,7 @@ pub(crate) mod batch;
 pub(crate) mod body;
 mod chunks;
 pub(crate) mod deadline;
+pub(crate) mod guest;
 pub(crate) mod peers;
 pub(crate) mod requests;
 pub(crate) mod server;

@@ -7,7 +7,6 @@ mod environ;
 mod executor;
 mod file_wrapper;
 mod greenlets;
-mod head;
 mod input;
 mod interrupt;
 mod reply;

@@ -1,7 +1,8 @@
 //! What becomes of an exception of the app: it is logged, and in development added to the response.
 
-use api::runner::{Failure, Response};
+use api::runner::{Failure, Header, Response};
 use api::worker::Spec;
+use bytes::Bytes;
 use pyo3::prelude::*;
 
 use crate::link::active::ActiveRequest;
@@ -36,6 +37,14 @@ impl Failures {
             }
         }
     }
+}
+
+/// The response if the app failed before it started one.
+pub(crate) fn server_error(id: u64) -> Response {
+    let name = Bytes::from_static(b"content-type");
+    let headers = vec![Header { name, value: Bytes::from_static(b"text/plain; charset=utf-8") }];
+    let body = Bytes::from_static(b"Internal Server Error\n");
+    Response { id, status: 500, headers, body, ..Response::default() }
 }
 
 /// Logs an exception of the app as one event. If it only reports that the client has disconnected, it isn't an error.

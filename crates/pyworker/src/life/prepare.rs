@@ -4,42 +4,58 @@ use std::path::Path;
 use std::sync::Arc;
 
 use api::worker::failed::Reason;
-use api::worker::{Failed, Ready, Spec};
+use api::worker::{Failed, Interface, Ready, Spec};
 use pyo3::prelude::*;
 
 use super::health;
 use super::start_limit::{StartLimit, Step};
 use super::{App, Worker};
-use crate::executor::Executor;
+use crate::executor::{Executor, Runs};
 use crate::link::peers::Peers;
-use crate::link::server;
 use crate::link::socket::SocketFile;
 use crate::python::faulthandler::CrashFile;
 use crate::python::{forked, imperium, import};
-use crate::wsgi::Threads;
+
+/// An app that was imported.
+pub(super) struct Loaded<'py> {
+    app: Bound<'py, PyAny>,
+    /// How it is called.
+    pub(super) interface: Interface,
+    start_limit: StartLimit,
+    _until_it_is_ready: Option<CrashFile>,
+}
 
 impl Worker {
-    /// Imports the app, unless the template already has, and listens. Returns what calls the app.
-    pub(super) fn prepare<'py>(
+    /// Imports the app, unless the template already has, and watches how long the start takes.
+    pub(super) fn load<'py>(&self, py: Python<'py>, spec: &Spec, app: App<'py>) -> Result<Loaded<'py>, Failed> {
+        // An app that was imported already may have given faulthandler a file of its own.
+        let is_to_import = matches!(app, App::ToImport);
+        let crash_file = is_to_import.then(|| crash_file(py, spec)).flatten();
+        let failed = |error: PyErr| import::failed(py, &error, spec);
+        let start_limit = StartLimit::watch(py, spec).map_err(failed)?;
+        let app = self.import(py, spec, app, &start_limit).map_err(failed)?;
+        let interface = import::interface(&app, spec).map_err(failed)?;
+        Ok(Loaded { app, interface, start_limit, _until_it_is_ready: crash_file })
+    }
+
+    /// Starts the executor, and listens. Returns what calls the app.
+    pub(super) fn prepare<'py, E: Executor>(
         &self,
         py: Python<'py>,
         spec: &Spec,
-        app: App<'py>,
+        loaded: Loaded<'py>,
         errors: &Bound<'py, PyAny>,
-    ) -> Result<Arc<Threads>, Failed> {
-        // An app that was imported already may have given faulthandler a file of its own.
-        let is_to_import = matches!(app, App::ToImport);
-        let _until_it_is_ready = is_to_import.then(|| crash_file(py, spec)).flatten();
+    ) -> Result<Arc<E>, Failed> {
+        let Loaded { app, start_limit, .. } = loaded;
         let failed = |error: PyErr| import::failed(py, &error, spec);
-        let start_limit = StartLimit::watch(py, spec).map_err(failed)?;
-        let app = self.load(py, spec, app, &start_limit).map_err(failed)?;
-        // WSGI is the only application interface so far.
-        let executor = Threads::new(app, spec, &self.host, errors).map_err(failed)?;
+        let starting = start_limit.step(Step::Startup);
+        let executor = E::new(app, spec, &self.host, errors).map_err(failed)?;
+        drop(starting);
         self.become_ready(py, spec, &executor, start_limit)?;
         Ok(Arc::new(executor))
     }
 
-    fn load<'py>(
+    fn import<'py>(
         &self,
         py: Python<'py>,
         spec: &Spec,
@@ -72,26 +88,41 @@ impl Worker {
         // A process that the app has forked must not drop this. It exits here.
         forked::end_if_forked();
         drop(start_limit);
-        let capacity = executor.capacity();
-        self.listen(py, spec, capacity).map_err(|error| Failed {
+        self.listen(py, spec, executor).map_err(|error| Failed {
             reason: Reason::System.into(),
             message: with_causes(&error),
             traceback: String::new(),
         })?;
         let version = py.version_info();
         let python = format!("CPython {}.{}.{}", version.major, version.minor, version.patch);
-        let ready = Ready { socket: spec.socket.clone(), capacity, python, ..Ready::default() };
-        tracing::info!(app = spec.app, python = ready.python, "serving");
+        let Runs { interface, event_loop } = executor.runs();
+        let ready = Ready {
+            socket: spec.socket.clone(),
+            capacity: executor.welcome().capacity,
+            python,
+            interface: interface.into(),
+            r#loop: event_loop.to_owned(),
+        };
+        tracing::info!(
+            app = spec.app,
+            python = ready.python,
+            event_loop = (!event_loop.is_empty()).then_some(event_loop),
+            "serving"
+        );
         self.state.send_modify(|state| state.ready = Some(ready));
         Ok(())
     }
 
-    fn listen(&self, py: Python<'_>, spec: &Spec, capacity: u32) -> Result<(), daemon::uds::ListenError> {
+    fn listen(
+        &self,
+        py: Python<'_>,
+        spec: &Spec,
+        executor: &impl Executor,
+    ) -> Result<(), daemon::uds::ListenError> {
         let path = Path::new(&spec.socket);
         let (listener, socket) = self.host.driver.wait_outside(py, async { SocketFile::bind(path) })?;
         let _once = self.socket.set(socket);
-        let (peers, requests) = (Peers::of(path), Arc::clone(&self.host.requests));
-        self.host.driver.spawn(server::serve(listener, peers, requests, capacity));
+        self.host.driver.spawn(executor.accept(listener, Peers::of(path)));
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ impl Worker {
             host: self.host.clone(),
             state: Arc::clone(&self.state),
             interrupter: executor.interrupter(py, &dump)?,
-            capacity: usize::try_from(executor.capacity()).unwrap_or(usize::MAX),
+            capacity: usize::try_from(executor.welcome().capacity).unwrap_or(usize::MAX),
         };
         self.host.driver.spawn(watchdog.run());
         self.host.driver.spawn(Arc::clone(&self.exit_hooks).run(dump));

@@ -43,6 +43,8 @@ pub(crate) enum Step {
     Import,
     /// Its `imperium.on_fork` hooks are running.
     Hooks,
+    /// It is starting its event loop, and the app.
+    Startup,
     /// It is handling a request for its health path.
     Health,
 }
@@ -118,6 +120,7 @@ impl Watching {
         let stacks = self.dump.answer(&asked);
         let what = match step {
             Step::Import => "importing the app",
+            Step::Startup => "in the app's startup (lifespan)",
             Step::Hooks => "in a function given to `imperium.on_fork`",
             Step::Health => "answering its health path",
         };

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use api::runner::serve_response::Message;
 use api::runner::{Begun, ExchangeRequest, ExchangeResponse, Request};
@@ -40,6 +40,8 @@ pub(crate) struct ActiveRequest {
     cut: OnceLock<&'static str>,
     /// Wakes the stream of that body when it is cut.
     sender: AtomicWaker,
+    /// Wakes what has to know that the client has disconnected.
+    observer: AtomicWaker,
     body_call: Mutex<BodyCall>,
     changed: Notify,
 }
@@ -79,6 +81,7 @@ impl ActiveRequest {
             file_opened: AtomicBool::new(false),
             cut: OnceLock::new(),
             sender: AtomicWaker::new(),
+            observer: AtomicWaker::new(),
             body_call: Mutex::new(BodyCall::NotOpened),
             changed: Notify::new(),
         }
@@ -114,6 +117,12 @@ impl ActiveRequest {
     pub(crate) fn cancel(&self) {
         self.gone.store(true, Ordering::SeqCst);
         self.changed.notify_waiters();
+        self.observer.wake();
+    }
+
+    /// Wakes `observer` once the client has disconnected. The caller then checks whether that has happened already.
+    pub(crate) fn wake_when_gone(&self, observer: &Waker) {
+        self.observer.register(observer);
     }
 
     /// Ends the request. Dropping what is left of the call ends it normally.

@@ -2,12 +2,15 @@
 
 use api::runner::exchange_request::Message;
 use api::runner::serve_response;
-use api::runner::{ExchangeRequest, ExchangeResponse, NeedBody};
+use api::runner::{ExchangeRequest, ExchangeResponse, Header, NeedBody};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tonic::Streaming;
 
 use super::active::{ActiveRequest, ChunkSender, Disconnected};
+
+/// The largest body that is sent inline with its head, in bytes.
+pub(crate) const INLINE_LIMIT: usize = 256 << 10;
 
 /// The largest chunk of a response's body in one message, in bytes.
 pub(crate) const CHUNK_SIZE: usize = 64 << 10;
@@ -31,7 +34,8 @@ pub(crate) enum ReadError {
 pub(crate) struct Upload {
     /// Never locked. It makes the stream `Sync`, as Python objects have to be.
     incoming: Option<Mutex<Box<Streaming<ExchangeRequest>>>>,
-    length: u64,
+    /// None if only the end of the stream tells it.
+    length: Option<u64>,
     /// The offset of the next bytes in the body.
     position: u64,
 }
@@ -39,7 +43,17 @@ pub(crate) struct Upload {
 impl Upload {
     /// A body of `length` bytes.
     pub(crate) fn new(length: u64) -> Self {
-        Self { incoming: None, length, position: 0 }
+        Self { incoming: None, length: Some(length), position: 0 }
+    }
+
+    /// The rest of a body after its first `position` bytes.
+    pub(crate) fn rest(position: u64, length: Option<u64>) -> Self {
+        Self { incoming: None, length, position }
+    }
+
+    /// Whether everything was received. Not known before the end of the stream if that alone tells the length.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.length.is_some_and(|it| self.position >= it)
     }
 
     /// The offset of the next bytes in the body.
@@ -56,20 +70,24 @@ impl Upload {
 
     /// Returns the next bytes, never an empty chunk. `None` at the end of the body.
     pub(crate) async fn next(&mut self, active: &ActiveRequest) -> Result<Option<Bytes>, ReadError> {
-        while self.position < self.length {
+        while !self.is_complete() {
             // The rest may already have arrived before the client disconnected.
             if active.is_gone() {
                 return Err(Disconnected.into());
             }
-            let left = self.length - self.position;
+            let left = self.length.map(|it| it - self.position);
             let _waits = active.deadline.wait_for_client();
             let stream = self.stream(active).await?;
             let message = active.unless_gone(stream.message()).await?;
+            if left.is_none() && matches!(message, Ok(None)) {
+                self.length = Some(self.position);
+                break;
+            }
             let Some(ExchangeRequest { message: Some(Message::Chunk(mut chunk)) }) = message.ok().flatten()
             else {
-                return Err(ReadError::Cut(left));
+                return Err(ReadError::Cut(left.unwrap_or(1)));
             };
-            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            chunk.truncate(left.and_then(|it| usize::try_from(it).ok()).unwrap_or(usize::MAX));
             self.position += chunk.len() as u64;
             if !chunk.is_empty() {
                 return Ok(Some(chunk));
@@ -131,6 +149,16 @@ impl Download {
         // Yield, so that this chunk is sent now: the app may take its time for the next one.
         tokio::task::yield_now().await;
         Ok(overrun)
+    }
+
+    /// Sends what follows the body. Nothing can be sent after it.
+    pub(crate) async fn send_trailers(
+        self,
+        active: &ActiveRequest,
+        trailers: Vec<Header>,
+    ) -> Result<(), Disconnected> {
+        let sent = self.outgoing.send(ExchangeResponse { chunk: Bytes::new(), trailers });
+        active.unless_gone(sent).await?.map_err(|_| Disconnected)
     }
 
     /// Ends the body. Returns an error if it is incomplete.

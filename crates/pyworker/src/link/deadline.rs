@@ -39,6 +39,8 @@ pub(crate) struct Deadline {
     raised: AtomicBool,
     /// Its stack has been logged.
     logged: AtomicBool,
+    /// It isn't interrupted because its client has gone.
+    outlives_client: AtomicBool,
 }
 
 /// Time limits. None means no limit.
@@ -158,6 +160,11 @@ impl Deadline {
         self.token.set(token);
     }
 
+    /// The request isn't interrupted because its client has gone. Its other limits remain.
+    pub(crate) fn outlive_client(&self) {
+        self.outlives_client.store(true, Ordering::Relaxed);
+    }
+
     /// The call of the app, once there is one.
     pub(crate) fn token(&self) -> Option<CallToken> {
         self.token.get()
@@ -220,7 +227,8 @@ impl Deadline {
         if goes_on || since.load(Ordering::Relaxed) == 0 {
             start(since, now);
         }
-        if phase == ANSWERING && client == Client::Gone && gone.load(Ordering::Relaxed) == 0 {
+        let is_gone = client == Client::Gone && !self.outlives_client.load(Ordering::Relaxed);
+        if phase == ANSWERING && is_gone && gone.load(Ordering::Relaxed) == 0 {
             start(gone, now);
         }
     }

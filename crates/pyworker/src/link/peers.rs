@@ -4,7 +4,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use daemon::uds::LazyWriteStream;
 use tokio::net::UnixStream;
 
 /// Files created in a folder with this bit get the folder's group (inode(7), `S_ISGID`).
@@ -27,10 +26,10 @@ impl Peers {
         Self { own: rustix::process::geteuid().as_raw(), front: given.map(|it| it.gid()) }
     }
 
-    /// Returns the stream of a connection. None for a peer that isn't allowed: the connection is closed.
-    pub(crate) fn admit(self, accepted: UnixStream) -> Option<io::Result<LazyWriteStream>> {
+    /// Returns the connection. None for a peer that isn't allowed: the connection is closed.
+    pub(crate) fn admit(self, accepted: UnixStream) -> Option<io::Result<UnixStream>> {
         match accepted.peer_cred() {
-            Ok(peer) if self.admits(peer.uid(), peer.gid()) => Some(LazyWriteStream::new(accepted)),
+            Ok(peer) if self.admits(peer.uid(), peer.gid()) => Some(Ok(accepted)),
             Ok(peer) => {
                 tracing::warn!(
                     uid = peer.uid(),

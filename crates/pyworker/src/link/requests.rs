@@ -35,6 +35,8 @@ pub(crate) struct Requests {
     state: Mutex<State>,
     /// Notified when a request waits, or when none will any more.
     ready: Notify,
+    /// Notified when this worker begins to drain.
+    draining: Notify,
     /// Notified when a session has ended.
     left: Notify,
     /// Notified when a request was started while the watchdog slept.
@@ -150,23 +152,27 @@ impl Requests {
     /// Starts the next request, or waits for one. `None` once this worker drains.
     pub(crate) async fn next(&self) -> Option<Arc<ActiveRequest>> {
         loop {
-            if let Some(active) = self.start() {
+            if let Some(active) = self.try_next(usize::MAX) {
                 return Some(active);
             }
             let mut ready = pin!(self.ready.notified());
             ready.as_mut().enable();
-            if let Some(active) = self.start() {
+            if let Some(active) = self.try_next(usize::MAX) {
                 return Some(active);
             }
-            if self.state.lock().phase == Phase::Draining {
+            if self.is_draining() {
                 return None;
             }
             ready.await;
         }
     }
 
-    fn start(&self) -> Option<Arc<ActiveRequest>> {
+    /// Starts the next request, if one waits and fewer than `limit` are running.
+    pub(crate) fn try_next(&self, limit: usize) -> Option<Arc<ActiveRequest>> {
         let mut state = self.state.lock();
+        if state.active.len() >= limit {
+            return None;
+        }
         let Waiting { session, request, .. } = state.waiting.pop_front()?;
         if std::mem::take(&mut state.watchdog_sleeps) {
             self.occupied.notify_one();
@@ -198,6 +204,35 @@ impl Requests {
         }
         drop(state);
         self.ready.notify_waiters();
+        self.draining.notify_waiters();
+    }
+
+    /// Whether this worker drains.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state.lock().phase == Phase::Draining
+    }
+
+    /// Waits until this worker drains.
+    pub(crate) async fn draining(&self) {
+        let mut draining = pin!(self.draining.notified());
+        draining.as_mut().enable();
+        if !self.is_draining() {
+            draining.await;
+        }
+    }
+
+    /// Sends a message to every frontd.
+    pub(crate) fn announce(&self, message: &Message) {
+        for session in &self.state.lock().sessions {
+            session.send(message.clone());
+        }
+    }
+
+    /// Hands back all requests that weren't started.
+    pub(crate) fn hand_back_waiting(&self) {
+        for Waiting { session, request, .. } in self.state.lock().waiting.drain(..) {
+            session.hand_back(vec![request.id]);
+        }
     }
 
     /// Waits until every frontd has half-closed its sessions.

@@ -1,6 +1,7 @@
 //! Implements `RunnerService`: receives requests from frontd and carries their bodies.
 
-use std::pin::Pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,15 +10,19 @@ use api::runner::serve_request::Message;
 use api::runner::serve_response;
 use api::runner::{ExchangeRequest, Open, ServeRequest, ServeResponse, Start, Welcome, exchange_request};
 use daemon::accept::{AcceptErrors, Acceptor};
-use futures_util::{Stream, stream};
-use tokio::net::UnixListener;
+use daemon::uds::LazyWriteStream;
+use futures_util::{Stream, StreamExt as _, stream};
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::active::NotJoined;
 use super::chunks::Chunks;
+use super::guest::{Guest, Spawner};
 use super::peers::Peers;
 use super::requests::Requests;
 use super::session::Session;
@@ -31,18 +36,13 @@ const FRAME_SIZE: u32 = 1 << 18;
 const MESSAGE_SIZE: usize = 2 << 20;
 
 /// Serves `peers` until the process exits.
-pub(crate) async fn serve(listener: UnixListener, peers: Peers, requests: Arc<Requests>, capacity: u32) {
-    let mut acceptor = Acceptor::new(listener, Arc::new(AcceptErrors::default()));
-    let accepted = stream::poll_fn(move |context| acceptor.poll_accept(context).map(Some));
-    let accepted = accepted.filter_map(move |it| peers.admit(it));
-    let service = RunnerServiceServer::new(Runner { requests, capacity })
-        .max_decoding_message_size(MESSAGE_SIZE)
-        .max_encoding_message_size(usize::MAX);
+pub(crate) async fn serve(listener: UnixListener, peers: Peers, requests: Arc<Requests>, welcome: Welcome) {
+    let accepted = accept(listener, peers).map(|it| it.and_then(LazyWriteStream::new));
     let served = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_SIZE)
-        .add_service(service)
+        .add_service(service(requests, welcome))
         .serve_with_incoming(accepted)
         .await;
     if let Err(error) = served {
@@ -50,9 +50,61 @@ pub(crate) async fn serve(listener: UnixListener, peers: Peers, requests: Arc<Re
     }
 }
 
+/// Like `serve`, but only accepts connections here: `guest` serves them.
+pub(crate) async fn serve_by(
+    guest: Arc<Guest>,
+    listener: UnixListener,
+    peers: Peers,
+    requests: Arc<Requests>,
+    welcome: Welcome,
+) {
+    let service = service(requests, welcome);
+    let mut accepted = pin!(accept(listener, peers));
+    while let Some(accepted) = accepted.next().await {
+        let socket = accepted.and_then(UnixStream::into_std).and_then(|it| guest.socket(it));
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "a connection from frontd cannot be served");
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(service.clone());
+        let connection = protocol(guest.executor()).serve_connection(TokioIo::new(socket), service);
+        guest.spawn(async {
+            if let Err(error) = connection.await {
+                tracing::debug!(cause = &error as &dyn std::error::Error, "a connection from frontd has ended");
+            }
+        });
+    }
+}
+
+fn accept(listener: UnixListener, peers: Peers) -> impl Stream<Item = io::Result<UnixStream>> {
+    let mut acceptor = Acceptor::new(listener, Arc::new(AcceptErrors::default()));
+    let accepted = stream::poll_fn(move |context| acceptor.poll_accept(context).map(Some));
+    accepted.filter_map(move |it| std::future::ready(peers.admit(it)))
+}
+
+/// The settings of `serve`, for a guest.
+fn protocol(executor: Spawner) -> http2::Builder<Spawner> {
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_SIZE)
+        .max_concurrent_streams(None);
+    builder
+}
+
+fn service(requests: Arc<Requests>, welcome: Welcome) -> RunnerServiceServer<impl RunnerService> {
+    RunnerServiceServer::new(Runner { requests, welcome })
+        .max_decoding_message_size(MESSAGE_SIZE)
+        .max_encoding_message_size(usize::MAX)
+}
+
 struct Runner {
     requests: Arc<Requests>,
-    capacity: u32,
+    welcome: Welcome,
 }
 
 #[tonic::async_trait]
@@ -68,10 +120,7 @@ impl RunnerService for Runner {
             return Err(Status::invalid_argument("the first message of a Serve is Open"));
         };
         let (session, outgoing) = Session::new(stream, revision);
-        session.send(serve_response::Message::Welcome(Welcome {
-            capacity: self.capacity,
-            ..Welcome::default()
-        }));
+        session.send(serve_response::Message::Welcome(self.welcome));
         let session = Arc::new(session);
         self.requests.open(&session);
         let requests = Arc::clone(&self.requests);

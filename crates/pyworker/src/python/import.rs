@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use self::interface::UnsupportedApp;
+pub(crate) use self::interface::interface;
 use self::location::Location;
 use super::traceback;
 

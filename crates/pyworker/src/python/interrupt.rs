@@ -47,7 +47,8 @@ pub(crate) fn due(active: &ActiveRequest, this_call: CallToken) -> Option<PyErr>
     (is_its_call && active.deadline.is_to_be_raised()).then(|| error(active))
 }
 
-fn error(active: &ActiveRequest) -> PyErr {
+/// The exception for the limit that `active` has exceeded.
+pub(crate) fn error(active: &ActiveRequest) -> PyErr {
     let limit = active.deadline.limit();
     match active.deadline.cause() {
         Cause::Request => RequestTimeout::new_err(format!("the request took longer than {limit:?}")),

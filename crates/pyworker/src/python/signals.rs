@@ -53,11 +53,15 @@ impl Signals {
 
 /// Runs the handlers of pending signals. Exceptions are logged, since nobody else would report them.
 pub(crate) fn handle(py: Python<'_>) -> Handled {
-    let Err(error) = py.check_signals() else { return Handled::GoOn };
+    py.check_signals().map_or_else(|error| handled(py, &error), |()| Handled::GoOn)
+}
+
+/// The outcome of a handler that raised `error`.
+pub(crate) fn handled(py: Python<'_>, error: &PyErr) -> Handled {
     if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
         return Handled::End;
     }
-    tracing::error!("a signal handler of the app raised an exception\n{}", traceback::of(py, &error));
+    tracing::error!("a signal handler of the app raised an exception\n{}", traceback::of(py, error));
     Handled::GoOn
 }
 

@@ -15,11 +15,12 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 use super::environ::Environs;
 use super::file_wrapper::{FileWrapper, Folder};
 use super::input::Input;
-use super::reply::{self, INLINE_LIMIT, Method, Reply, ReplyError};
+use super::reply::{Method, Reply, ReplyError};
 use super::start_response::StartResponse;
 use crate::executor::Host;
 use crate::executor::failure::{self, Failures};
 use crate::link::active::ActiveRequest;
+use crate::link::body::INLINE_LIMIT;
 use crate::python::driver::Driver;
 
 /// An app that is ready to be called.
@@ -52,7 +53,7 @@ impl Wsgi {
             Ok(call) => self.respond(py, &call, active),
             Err(error) => {
                 failure::log(py, &error, active);
-                let response = reply::server_error(active.id);
+                let response = failure::server_error(active.id);
                 (Some(self.failures.explain(py, &error, response)), None)
             }
         };

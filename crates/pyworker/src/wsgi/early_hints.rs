@@ -4,8 +4,8 @@ use api::runner;
 use api::runner::serve_response::Message;
 use pyo3::prelude::*;
 
-use super::head::HeadBuilder;
 use super::start_response::pair;
+use crate::executor::head::HeadBuilder;
 use crate::python::imperium;
 
 /// One object for all requests: the calling thread determines the request.

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use api::runner::serve_response::Message;
-use api::worker::Spec;
+use api::runner::Welcome;
+use api::worker::{Interface, Spec};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
+use tokio::net::UnixListener;
 
 use super::call::Wsgi;
 use super::greenlets;
 use super::interrupt::{self, Interrupter, ThreadTable};
-use crate::executor::{Executor, Host};
+use crate::executor::{Executor, Host, Runs};
 use crate::link::active::ActiveRequest;
 use crate::link::batch::{Batch, Batched};
+use crate::link::peers::Peers;
 use crate::link::requests::Others;
+use crate::link::server;
 use crate::link::token::CallToken;
 use crate::python::faulthandler::Dump;
 use crate::python::signals::{self, Handled, Signals};
@@ -57,21 +61,6 @@ enum Next {
 type Last = (Arc<ActiveRequest>, Message);
 
 impl Threads {
-    /// Prepares to call `app` as `spec` says, with `errors` as `wsgi.errors`.
-    ///
-    /// # Errors
-    /// If the app has replaced the threads that it needs.
-    pub(crate) fn new(
-        app: Bound<'_, PyAny>,
-        spec: &Spec,
-        host: &Host,
-        errors: &Bound<'_, PyAny>,
-    ) -> PyResult<Self> {
-        greenlets::check(app.py(), spec.threads)?;
-        let wsgi = Wsgi::new(app, spec, host, errors)?;
-        Ok(Self { wsgi, host: host.clone(), count: spec.threads.max(1), running: Arc::default() })
-    }
-
     /// Starts a Python thread. Apps can recognize it by its name.
     fn start<'py>(self: &Arc<Self>, py: Python<'py>, number: u32) -> PyResult<Bound<'py, PyAny>> {
         let threads = Arc::clone(self);
@@ -156,8 +145,26 @@ impl Threads {
 impl Executor for Threads {
     type Interrupter = Interrupter;
 
-    fn capacity(&self) -> u32 {
-        self.count
+    /// `errors` is `wsgi.errors`. Fails if the app has replaced the threads that it needs.
+    fn new(app: Bound<'_, PyAny>, spec: &Spec, host: &Host, errors: &Bound<'_, PyAny>) -> PyResult<Self> {
+        greenlets::check(app.py(), spec.threads)?;
+        if spec.threads > 1 {
+            host.driver.run_many_threads();
+        }
+        let wsgi = Wsgi::new(app, spec, host, errors)?;
+        Ok(Self { wsgi, host: host.clone(), count: spec.threads.max(1), running: Arc::default() })
+    }
+
+    fn welcome(&self) -> Welcome {
+        Welcome { capacity: self.count, streams_bodies: false, sockets: 0 }
+    }
+
+    fn runs(&self) -> Runs<'_> {
+        Runs { interface: Interface::Wsgi, event_loop: "" }
+    }
+
+    fn accept(&self, listener: UnixListener, peers: Peers) -> impl Future<Output = ()> + Send + 'static {
+        server::serve(listener, peers, Arc::clone(&self.host.requests), self.welcome())
     }
 
     fn call(&self, py: Python<'_>, active: &Arc<ActiveRequest>) -> Message {

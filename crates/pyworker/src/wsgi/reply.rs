@@ -3,18 +3,16 @@
 use std::sync::Arc;
 
 use api::runner::serve_response::Message;
-use api::runner::{File, Header, Response};
+use api::runner::{File, Response};
 use bytes::Bytes;
 use pyo3::PyErr;
 
-use super::head::{self, Head};
 use super::interrupt;
+use crate::executor::failure;
+use crate::executor::head::{self, Head};
 use crate::link::active::{ActiveRequest, Disconnected};
-use crate::link::body::{Budget, Download, Overrun, Shortfall};
+use crate::link::body::{Budget, INLINE_LIMIT, Download, Overrun, Shortfall};
 use crate::link::deadline::TooLate;
-
-/// The largest body that is sent inline with its head, in bytes.
-pub(crate) const INLINE_LIMIT: usize = 256 << 10;
 
 /// The response to one request.
 ///
@@ -216,7 +214,7 @@ impl Reply {
     /// The app failed. Returns an error response, or cuts off the response that was being sent.
     pub(crate) fn fail(&mut self) -> Option<Response> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Nothing | Stage::Started(_) => Some(server_error(self.active.id)),
+            Stage::Nothing | Stage::Started(_) => Some(failure::server_error(self.active.id)),
             Stage::Streaming(_) => {
                 self.active.cut("the app failed");
                 None
@@ -274,14 +272,6 @@ impl Reply {
             );
         }
     }
-}
-
-/// The response if the app failed before it started one.
-pub(crate) fn server_error(id: u64) -> Response {
-    let name = Bytes::from_static(b"content-type");
-    let headers = vec![Header { name, value: Bytes::from_static(b"text/plain; charset=utf-8") }];
-    let body = Bytes::from_static(b"Internal Server Error\n");
-    Response { id, status: 500, headers, body, ..Response::default() }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use tokio::sync::Mutex;
 
-use super::head::{Head, HeadBuilder, HeadError};
 use super::reply::{AgainError, Reply, ReplyError, Start};
+use crate::executor::head::{Head, HeadBuilder};
 use crate::python::driver::Driver;
 
 /// What the app calls to start its response.
@@ -112,12 +112,6 @@ pub(super) fn pair<'py>(
     match (header.len(), text(0), text(1)) {
         (Ok(2), Some(name), Some(value)) => Ok((name, value)),
         _ => Err(PyTypeError::new_err(format!("header {} is not a tuple of two strings", header.repr()?))),
-    }
-}
-
-impl From<HeadError> for PyErr {
-    fn from(error: HeadError) -> Self {
-        PyValueError::new_err(error.to_string())
     }
 }
 

@@ -1,6 +1,6 @@
-//! Detects ASGI apps, so that they are refused at the start instead of failing each request.
+//! Detects whether an app is of WSGI or ASGI.
 
-use api::asgi;
+use api::worker::{Interface, Spec};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -20,23 +20,38 @@ pyo3::create_exception!(
     "The app has an interface that is not supported. Only another app in its place helps."
 );
 
-/// Refuses an ASGI app.
+/// The interface of an app: what `spec` says, or what the app looks like.
 ///
 /// # Errors
-/// `UnsupportedApp`, with a suggestion.
-pub(super) fn refuse(app: &Bound<'_, PyAny>) -> PyResult<()> {
-    if !is_asgi(app) {
-        return Ok(());
+/// `UnsupportedApp`, with a suggestion, if `spec` says WSGI, or asks for threads, and the app can't be that.
+pub(crate) fn interface(app: &Bound<'_, PyAny>, spec: &Spec) -> PyResult<Interface> {
+    let found = if is_asgi(app) { Interface::Asgi } else { Interface::Wsgi };
+    match (spec.interface(), found) {
+        (Interface::Wsgi, Interface::Asgi) => Err(UnsupportedApp::new_err(format!(
+            "this is an ASGI app{}, and the app's file says `interface = \"wsgi\"`: remove that line",
+            name_of(app)
+        ))),
+        (Interface::Unspecified, Interface::Asgi) if spec.threads > 1 => Err(UnsupportedApp::new_err(format!(
+            "this is an ASGI app{}, which runs on one thread, and the app's file says `threads = {}`: \
+             write `concurrency = {}` instead",
+            name_of(app),
+            spec.threads,
+            spec.threads
+        ))),
+        (Interface::Unspecified, found) => Ok(found),
+        (asked, _) => Ok(asked),
     }
+}
+
+/// The class of an app, for a message. Empty if it is a function.
+fn name_of(app: &Bound<'_, PyAny>) -> String {
     // An app that is a class itself is named, rather than its metaclass.
     let class = app.cast::<PyType>().cloned().unwrap_or_else(|_| app.get_type());
     let module = class.module().map(|it| it.to_string()).unwrap_or_default();
-    let hint = if module.starts_with("django.") { asgi::ADVICE_FOR_DJANGO } else { asgi::ADVICE };
-    let what = match app.getattr_opt("__code__") {
+    match app.getattr_opt("__code__") {
         Ok(Some(_)) => String::new(),
         _ => class.name().map(|it| format!(" ({module}.{it})")).unwrap_or_default(),
-    };
-    Err(UnsupportedApp::new_err(format!("this is an ASGI app{what}, and ASGI isn't supported: {hint}")))
+    }
 }
 
 /// Whether calling it returns a coroutine, or its parameters are those of ASGI. Apps of frameworks are

@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{django, factory, file, interface, paste};
+use super::{django, factory, file, paste};
 
 /// Names of the app that are tried if the spec doesn't contain one.
 const USUAL_NAMES: [&str; 2] = ["application", "app"];
@@ -65,7 +65,6 @@ impl<'a> Location<'a> {
     /// Imports the module and returns the app in it.
     pub(crate) fn load<'py>(&self, py: Python<'py>, directory: &Path) -> PyResult<Bound<'py, PyAny>> {
         let app = self.find(py, directory)?;
-        interface::refuse(&app)?;
         django::with_static_files(app)
     }
 
@@ -157,12 +156,12 @@ fn app_like(names: &Bound<'_, PyDict>) -> Vec<String> {
     found
 }
 
-/// Whether the value is a function of two arguments, or a callable object that is neither a class nor a plain
+/// Whether the value is a function of two or three arguments, or a callable object that is neither a class nor a plain
 /// function.
 fn looks_like_app(value: &Bound<'_, PyAny>) -> bool {
     let code = value.getattr_opt("__code__").ok().flatten();
     match code.and_then(|it| it.getattr("co_argcount").ok()?.extract::<u32>().ok()) {
-        Some(arguments) => arguments == 2,
+        Some(arguments) => arguments == 2 || arguments == 3,
         None => {
             value.is_callable()
                 && value.getattr_opt("__self__").is_ok_and(|it| it.is_none())

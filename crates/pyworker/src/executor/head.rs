@@ -1,11 +1,16 @@
-//! Validates the status and headers that an app passes to `start_response`.
+//! Validates the status and headers of a response of the app.
 
 use api::runner::{File, Header, file};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use pyo3::PyErr;
+use pyo3::exceptions::PyValueError;
 
 /// The largest total size of names and values, in bytes. More is a bug of the app.
 const SIZE_LIMIT: usize = 128 << 10;
+
+/// How much of a wrong text is shown, in characters.
+const SHOWN: usize = 100;
 
 /// The head of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,12 @@ pub(crate) enum HeadError {
     TooLarge,
 }
 
+impl From<HeadError> for PyErr {
+    fn from(error: HeadError) -> Self {
+        PyValueError::new_err(error.to_string())
+    }
+}
+
 /// Builds a head, header by header.
 #[derive(Debug)]
 pub(crate) struct HeadBuilder {
@@ -54,7 +65,7 @@ pub(crate) struct HeadBuilder {
 impl HeadBuilder {
     /// Starts with the status, such as `200 OK`.
     pub(crate) fn new(status: &str) -> Result<Self, HeadError> {
-        let (number, reason) = parse_status(status).ok_or_else(|| HeadError::Status(shortened(status)))?;
+        let (number, reason) = parse_status(status).ok_or_else(|| HeadError::Status(status.chars().take(SHOWN).collect()))?;
         let mut builder = Self::with_status(number);
         if !reason.is_empty() && usual_reason(number) != Some(reason) {
             builder.size += reason.len();
@@ -62,6 +73,14 @@ impl HeadBuilder {
             builder.head.reason = latin1(reason).unwrap_or_default();
         }
         Ok(builder)
+    }
+
+    /// Starts with the number of the status.
+    pub(crate) fn with_number(status: u16) -> Result<Self, HeadError> {
+        match status {
+            200..=999 => Ok(Self::with_status(status)),
+            _ => Err(HeadError::Status(status.to_string())),
+        }
     }
 
     /// Starts an interim response (RFC 9110, 15.2).
@@ -75,23 +94,35 @@ impl HeadBuilder {
         Self { head, text: BytesMut::with_capacity(256), size: 0 }
     }
 
-    /// Adds a header. Returns it if it is a hop-by-hop header, which an app must not send.
+    /// Adds a header of strings, which represent bytes as PEP 3333 says. Returns it if it is a hop-by-hop header,
+    /// which an app must not send.
     pub(crate) fn header<'a>(
         &mut self,
         name: &'a str,
         value: &str,
     ) -> Result<Option<HopByHop<'a>>, HeadError> {
+        if value.is_ascii() {
+            return self.raw_header(name.as_bytes(), value.as_bytes());
+        }
+        let wrong = || HeadError::Value(shortened(name.as_bytes()));
+        self.raw_header(name.as_bytes(), &latin1(value).ok_or_else(wrong)?)
+    }
+
+    /// Adds a header. Returns it if it is a hop-by-hop header, which an app must not send.
+    pub(crate) fn raw_header<'a>(
+        &mut self,
+        name: &'a [u8],
+        value: &[u8],
+    ) -> Result<Option<HopByHop<'a>>, HeadError> {
         self.size += name.len() + value.len();
         if self.size > SIZE_LIMIT {
             return Err(HeadError::TooLarge);
         }
-        if !is_token(name) {
-            return Err(HeadError::Name(shortened(name)));
+        let token = token(name).ok_or_else(|| HeadError::Name(shortened(name)))?;
+        if is_hop_by_hop(token) {
+            return Ok(Some(HopByHop(token)));
         }
-        if is_hop_by_hop(name) {
-            return Ok(Some(HopByHop(name)));
-        }
-        let name = self.lower_case(name);
+        let name = self.lower_case(token);
         let value = self.value(value).ok_or_else(|| HeadError::Value(name.escape_ascii().to_string()))?;
         match &*name {
             b"content-length" => {
@@ -124,13 +155,11 @@ impl HeadBuilder {
         self.text.split().freeze()
     }
 
-    fn value(&mut self, value: &str) -> Option<Bytes> {
-        let value = value.trim_matches([' ', '\t']);
-        if value.is_ascii() {
-            self.text.extend_from_slice(value.as_bytes());
-        } else {
-            self.text.extend_from_slice(&latin1(value)?);
-        }
+    fn value(&mut self, value: &[u8]) -> Option<Bytes> {
+        let is_space = |it: &u8| matches!(it, b' ' | b'\t');
+        let start = value.iter().position(|it| !is_space(it)).unwrap_or(value.len());
+        let end = value.iter().rposition(|it| !is_space(it)).map_or(start, |it| it + 1);
+        self.text.extend_from_slice(&value[start..end]);
         let text = self.text.split().freeze();
         let allowed = |it: &u8| *it >= b' ' && *it != 0x7f || *it == b'\t';
         text.iter().all(allowed).then_some(text)
@@ -177,7 +206,8 @@ fn latin1(text: &str) -> Option<Bytes> {
     text.chars().map(|it| u8::try_from(u32::from(it)).ok()).collect()
 }
 
-fn is_token(name: &str) -> bool {
+/// The name, if it is a token.
+fn token(name: &[u8]) -> Option<&str> {
     let allowed = |it: u8| {
         it.is_ascii_alphanumeric()
             || matches!(
@@ -198,7 +228,8 @@ fn is_token(name: &str) -> bool {
                     | b'~'
             )
     };
-    !name.is_empty() && name.bytes().all(allowed)
+    let is_token = !name.is_empty() && name.iter().copied().all(allowed);
+    str::from_utf8(name).ok().filter(|_| is_token)
 }
 
 fn is_hop_by_hop(name: &str) -> bool {
@@ -215,9 +246,9 @@ fn is_hop_by_hop(name: &str) -> bool {
     NAMES.iter().any(|it| it.eq_ignore_ascii_case(name))
 }
 
-/// The beginning of a text, for a log line.
-fn shortened(text: &str) -> String {
-    text.chars().take(100).collect()
+/// The beginning of a name, for a log line.
+fn shortened(name: &[u8]) -> String {
+    String::from_utf8_lossy(&name[..name.len().min(SHOWN)]).into_owned()
 }
 
 /// Whether a response with this status has a body (RFC 9110, 6.4.1).

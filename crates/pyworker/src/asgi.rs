@@ -1,0 +1,17 @@
+//! The Asynchronous Server Gateway Interface (ASGI 3.0): each call of the app is a task of one event loop, which runs
+//! on one thread, together with the connections from frontd ([`crate::link::guest`]).
+
+mod awaitable;
+mod blocked;
+mod call;
+mod event_loop;
+mod executor;
+mod inbound;
+mod interrupt;
+mod outbound;
+mod reply;
+mod scope;
+mod support;
+mod turn;
+
+pub(crate) use self::executor::EventLoop;

@@ -1,0 +1,130 @@
+//! The app's event loop, as far as calls of the app need it.
+
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::awaitable::{Completed, Pending};
+use crate::link::guest::Guest;
+
+/// The loop, its guest, and what is to be done in its next turn.
+pub(super) struct Loop {
+    /// The connections from frontd.
+    pub(super) guest: Arc<Guest>,
+    object: Py<PyAny>,
+    call_soon: Py<PyAny>,
+    create_future: Py<PyAny>,
+    create_task: Py<PyAny>,
+    /// What the loop calls for a turn.
+    turn: OnceLock<Py<PyAny>>,
+    due: Mutex<Vec<Arc<dyn Due>>>,
+    /// An awaitable that has no result.
+    nothing: Py<PyAny>,
+}
+
+/// Something that has changed, and that Python has to know.
+pub(super) trait Due: Send + Sync {
+    /// Tells Python, and frontd. Called on the thread of the loop.
+    fn settle(self: Arc<Self>, py: Python<'_>);
+}
+
+impl Loop {
+    /// Wraps an event loop, with a guest that has no connections yet.
+    ///
+    /// # Errors
+    /// If the kernel has no descriptor left.
+    pub(super) fn new(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        let py = object.py();
+        let method = |name: &str| object.getattr(name).map(Bound::unbind);
+        Ok(Arc::new(Self {
+            guest: Guest::new()?,
+            call_soon: method("call_soon")?,
+            create_future: method("create_future")?,
+            create_task: method("create_task")?,
+            object: object.clone().unbind(),
+            turn: OnceLock::new(),
+            due: Mutex::default(),
+            nothing: Bound::new(py, Completed::empty())?.into_any().unbind(),
+        }))
+    }
+
+    /// The event loop itself.
+    pub(super) fn object<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.object.bind(py)
+    }
+
+    /// Sets what makes a turn.
+    pub(super) fn set_turn(&self, turn: Py<PyAny>) {
+        self.turn.get_or_init(|| turn);
+    }
+
+    /// Settles `due` in the next turn. Call this on the thread of the loop.
+    pub(super) fn later(&self, py: Python<'_>, due: Arc<dyn Due>) -> PyResult<()> {
+        self.due.lock().push(due);
+        self.turn_soon(py)
+    }
+
+    /// Makes a turn after what the loop does now. Call this on the thread of the loop.
+    pub(super) fn turn_soon(&self, py: Python<'_>) -> PyResult<()> {
+        if self.guest.promise()
+            && let Some(turn) = self.turn.get()
+        {
+            self.call_soon.bind(py).call1((turn,))?;
+        }
+        Ok(())
+    }
+
+    /// Settles `due` in the next turn. Can be called on any thread.
+    pub(super) fn notify(&self, due: Arc<dyn Due>) {
+        self.due.lock().push(due);
+        self.guest.nudge();
+    }
+
+    /// Settles everything that is due.
+    pub(super) fn settle(&self, py: Python<'_>) {
+        let due = std::mem::take(&mut *self.due.lock());
+        for due in due {
+            due.settle(py);
+        }
+    }
+
+    /// Starts a task.
+    pub(super) fn start<'py>(&self, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.create_task.bind(coroutine.py()).call1((coroutine,))
+    }
+
+    /// Returns a new future.
+    pub(super) fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.create_future.bind(py).call0()
+    }
+
+    /// What `send` returns if the app needn't wait.
+    pub(super) fn nothing(&self, py: Python<'_>) -> Py<PyAny> {
+        self.nothing.clone_ref(py)
+    }
+}
+
+/// What `receive` returns if `message` is there.
+pub(super) fn completed(py: Python<'_>, message: Py<PyAny>) -> PyResult<Py<PyAny>> {
+    Ok(Bound::new(py, Completed::with(message))?.into_any().unbind())
+}
+
+/// What `receive` and `send` return if the app has to wait for `future`.
+pub(super) fn pending(future: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    Ok(Bound::new(future.py(), Pending::new(future)?)?.into_any().unbind())
+}
+
+/// Sets the result of a future, unless it was cancelled.
+pub(super) fn resolve(py: Python<'_>, future: &Py<PyAny>, result: Py<PyAny>) -> PyResult<()> {
+    if is_done(py, future)? {
+        return Ok(());
+    }
+    future.call_method1(py, intern!(py, "set_result"), (result,)).map(drop)
+}
+
+/// Whether a future has a result, or was cancelled.
+pub(super) fn is_done(py: Python<'_>, future: &Py<PyAny>) -> PyResult<bool> {
+    future.call_method0(py, intern!(py, "done"))?.is_truthy(py)
+}

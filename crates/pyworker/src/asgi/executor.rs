@@ -1,0 +1,206 @@
+//! The executor of ASGI apps: one event loop, on the main thread.
+
+use std::sync::{Arc, OnceLock};
+
+use api::runner::serve_response::Message;
+use api::runner::{Done, Welcome};
+use api::worker::{Interface, Spec};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tokio::net::UnixListener;
+
+use super::blocked::Watch;
+use super::event_loop::Loop;
+use super::interrupt::Interrupter;
+use super::scope::Scopes;
+use super::support::Support;
+use super::turn::{self, Target, Turns};
+use crate::executor::failure::Failures;
+use crate::executor::{Executor, Host, Runs};
+use crate::link::active::ActiveRequest;
+use crate::link::peers::Peers;
+use crate::link::server;
+use crate::link::token::CallToken;
+use crate::python::faulthandler::Dump;
+use crate::python::signals::{self, Handled, Signals};
+use crate::python::thread::ThreadId;
+use crate::python::{process, traceback};
+
+/// The number of requests at once, if the spec has none.
+const DEFAULT_CONCURRENCY: u32 = 100;
+
+/// The context variable that identifies a call.
+static TOKEN: OnceLock<Py<PyAny>> = OnceLock::new();
+
+/// An ASGI app, and the event loop that runs it.
+pub(crate) struct EventLoop {
+    event_loop: Arc<Loop>,
+    name: String,
+    support: Support,
+    lifespan: Py<PyAny>,
+    turns: Arc<Turns>,
+    host: Host,
+    capacity: u32,
+    /// Watches the loop once it runs.
+    watch: Mutex<Option<Watch>>,
+}
+
+impl EventLoop {
+    fn watch_signals(&self, py: Python<'_>) -> PyResult<()> {
+        let signals = Signals::listen(py, &self.host.driver)?;
+        let guest = Arc::clone(&self.event_loop.guest);
+        self.host.driver.spawn(async move {
+            loop {
+                signals.caught().await;
+                // Python runs its handlers when the loop runs Python code.
+                guest.nudge();
+            }
+        });
+        Ok(())
+    }
+
+    /// Runs the loop until this worker has drained.
+    fn run_forever(&self, py: Python<'_>) -> PyResult<()> {
+        let event_loop = self.event_loop.object(py);
+        while !self.turns.is_over() {
+            match event_loop.call_method0("run_forever") {
+                Ok(_) if self.turns.is_over() => break,
+                Ok(_) => tracing::warn!("the app has stopped the event loop, which continues: it ends with the worker"),
+                Err(error) if event_loop.call_method0("is_closed")?.is_truthy()? => return Err(error),
+                Err(error) => match signals::handled(py, &error) {
+                    Handled::End => self.host.end_asked.notify_one(),
+                    Handled::GoOn => {}
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn shut_down(&self, py: Python<'_>) {
+        if let Err(error) = self.lifespan.call_method0(py, "stop") {
+            tracing::error!("the app's shutdown failed\n{}", traceback::of(py, &error));
+        }
+        let finished = self.support.get(py, "finish").and_then(|it| it.call1((self.event_loop.object(py),)));
+        match finished.and_then(|it| it.extract::<u32>()) {
+            Ok(0) => {}
+            Ok(tasks) => tracing::warn!(tasks, "tasks of the app ignore that they were cancelled"),
+            Err(error) => tracing::warn!("the event loop was not closed\n{}", traceback::of(py, &error)),
+        }
+    }
+}
+
+impl Executor for EventLoop {
+    type Interrupter = Interrupter;
+
+    fn new(app: Bound<'_, PyAny>, spec: &Spec, host: &Host, _errors: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = app.py();
+        // The loop is the only thread of Python, but it never drives the runtime.
+        host.driver.run_many_threads();
+        let support = Support::load(py)?;
+        let app = support.get(py, "single_callable")?.call1((app,))?;
+        let (object, name): (Bound<'_, PyAny>, String) =
+            support.get(py, "new_loop")?.call1((&spec.r#loop,))?.extract()?;
+        py.import("asyncio")?.call_method1("set_event_loop", (&object,))?;
+        let event_loop = Loop::new(&object)?;
+        let lifespan = support.get(py, "Lifespan")?.call1((&app, &object))?;
+        lifespan.call_method0("start")?;
+        let state = match lifespan.getattr("is_supported")?.is_truthy()? {
+            true => Some(lifespan.getattr("state")?.cast_into::<PyDict>()?),
+            false => None,
+        };
+        let token = support.get(py, "token")?;
+        TOKEN.get_or_init(|| token.clone().unbind());
+        let capacity = if spec.concurrency == 0 { DEFAULT_CONCURRENCY } else { spec.concurrency };
+        let target = Target {
+            app,
+            run: support.get(py, "run")?,
+            token,
+            scopes: Scopes::new(py, state, !spec.sendfile_folders.is_empty())?,
+            failures: Failures::of(spec),
+        };
+        let turns = Turns::new(&event_loop, host, usize::try_from(capacity).unwrap_or(usize::MAX), target)?;
+        let lifespan = lifespan.unbind();
+        Ok(Self {
+            event_loop,
+            name,
+            support,
+            lifespan,
+            turns,
+            host: host.clone(),
+            capacity,
+            watch: Mutex::new(None),
+        })
+    }
+
+    fn welcome(&self) -> Welcome {
+        Welcome { capacity: self.capacity, streams_bodies: true, sockets: 0 }
+    }
+
+    fn runs(&self) -> Runs<'_> {
+        Runs { interface: Interface::Asgi, event_loop: &self.name }
+    }
+
+    fn accept(
+        &self,
+        listener: UnixListener,
+        peers: Peers,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let guest = Arc::clone(&self.event_loop.guest);
+        server::serve_by(guest, listener, peers, Arc::clone(&self.host.requests), self.welcome())
+    }
+
+    fn call(&self, py: Python<'_>, active: &Arc<ActiveRequest>) -> Message {
+        let call = self.turns.start(py, Arc::clone(active));
+        let event_loop = self.event_loop.object(py);
+        if let Some(task) = call.task(py)
+            && let Err(error) = event_loop.call_method1("run_until_complete", (task,))
+        {
+            tracing::error!("a request for the health path failed\n{}", traceback::of(py, &error));
+        }
+        if let Err(error) = self.turns.make(py) {
+            tracing::error!(%error, "answer a request for the health path");
+        }
+        Message::Done(Done { id: active.id })
+    }
+
+    fn interrupter(&self, py: Python<'_>, dump: &Arc<Dump>) -> PyResult<Interrupter> {
+        *self.watch.lock() = Some(Watch {
+            guest: Arc::clone(&self.event_loop.guest),
+            requests: Arc::clone(&self.host.requests),
+            dump: Arc::clone(dump),
+            thread: ThreadId::current(),
+        });
+        let stack = self.support.get(py, "stack")?;
+        Interrupter::install(py, &self.event_loop, self.turns.calls(), stack, dump)
+    }
+
+    fn run(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        self.watch_signals(py)?;
+        if let Err(error) = process::schedule_as_batch(py) {
+            tracing::debug!(%error, "scheduled like any thread: the kernel refuses SCHED_BATCH");
+        }
+        if let Some(watch) = self.watch.lock().take() {
+            self.host.driver.spawn(watch.run());
+        }
+        let (requests, turns) = (Arc::clone(&self.host.requests), Arc::clone(&self.turns));
+        self.host.driver.spawn(async move {
+            requests.draining().await;
+            requests.all_half_closed().await;
+            turns.end();
+        });
+        let turn = self.turns.callback(py)?;
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&self.event_loop.guest.descriptor());
+        let event_loop = self.event_loop.object(py);
+        event_loop.call_method1("add_reader", (descriptor, turn))?;
+        let run = self.run_forever(py);
+        event_loop.call_method1("remove_reader", (descriptor,))?;
+        run?;
+        self.shut_down(py);
+        Ok(())
+    }
+
+    fn this_call(py: Python<'_>) -> Option<CallToken> {
+        turn::current(TOKEN.get()?.bind(py))
+    }
+}

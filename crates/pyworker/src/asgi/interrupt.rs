@@ -1,0 +1,156 @@
+//! Interrupts calls of the app that are tasks of an event loop: cancels the task, or, if the task itself blocks the
+//! loop, raises `imperium.RequestTimeout` in it.
+//!
+//! Both need the GIL, which C code may hold for any time, so each interruption runs on its own thread.
+
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
+
+use super::call::Call;
+use super::event_loop::Loop;
+use super::turn::Calls;
+use crate::executor::Interrupt;
+use crate::link::active::ActiveRequest;
+use crate::link::token::CallToken;
+use crate::python::faulthandler::Dump;
+use crate::python::interrupt;
+use crate::python::thread::ThreadId;
+
+/// Interrupts tasks.
+pub(crate) struct Interrupter {
+    tasks: Arc<Tasks>,
+    dump: Arc<Dump>,
+}
+
+struct Tasks {
+    event_loop: Arc<Loop>,
+    calls: Arc<Calls>,
+    /// Formats the stack of a task.
+    stack: Py<PyAny>,
+    /// The thread of the loop.
+    thread: ThreadId,
+    /// The call that the last signal to that thread was sent for.
+    signalled: Mutex<Weak<Call>>,
+    /// The number of that signal.
+    signal: i32,
+}
+
+impl Interrupter {
+    /// Installs the handler of the signal that interrupts a task which blocks the loop. Call this on the main thread,
+    /// which runs the loop. `stack` formats the stack of a task.
+    pub(super) fn install(
+        py: Python<'_>,
+        event_loop: &Arc<Loop>,
+        calls: &Arc<Calls>,
+        stack: Bound<'_, PyAny>,
+        dump: &Arc<Dump>,
+    ) -> PyResult<Self> {
+        let module = py.import("_signal")?;
+        let signal: i32 = module.getattr("SIGRTMAX")?.extract::<i32>()? - 1;
+        let tasks = Arc::new(Tasks {
+            event_loop: Arc::clone(event_loop),
+            calls: Arc::clone(calls),
+            stack: stack.unbind(),
+            thread: ThreadId::current(),
+            signalled: Mutex::default(),
+            signal,
+        });
+        let handling = Arc::clone(&tasks);
+        let handler = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+            handling.handle_signal(arguments.py())
+        })?;
+        module.call_method1("signal", (signal, handler))?;
+        Ok(Self { tasks, dump: Arc::clone(dump) })
+    }
+}
+
+impl Interrupt for Interrupter {
+    fn interrupt(&self, active: Arc<ActiveRequest>, age: Duration) {
+        let tasks = Arc::clone(&self.tasks);
+        let run = move || {
+            let _python_has_ended = Python::try_attach(|py| {
+                interrupt::log(&active, age, || tasks.stack(py, &active));
+                if let Err(error) = tasks.interrupt(py, &active) {
+                    tracing::error!(%error, "cancel the task of a request that takes too long");
+                }
+            });
+            // End all waits for the client inside the app.
+            active.cancel();
+        };
+        if let Err(error) = thread::Builder::new().name("watchdog".to_owned()).spawn(run) {
+            tracing::error!(%error, "start a thread to interrupt a request that takes too long");
+        }
+    }
+
+    async fn stack(&self, _call: CallToken) -> String {
+        self.dump.of(self.tasks.thread).await
+    }
+}
+
+impl Tasks {
+    fn find(&self, active: &ActiveRequest) -> Option<Arc<Call>> {
+        let calls = self.calls.lock();
+        calls.values().find(|it| std::ptr::eq(&*it.active, active)).cloned()
+    }
+
+    fn stack(&self, py: Python<'_>, active: &ActiveRequest) -> String {
+        let Some(task) = self.find(active).and_then(|it| it.task(py)) else {
+            return "it has not reached the app".to_owned();
+        };
+        let stack = self.stack.bind(py).call1((task, self.event_loop.object(py)));
+        let stack = stack.and_then(|it| it.extract::<Option<String>>());
+        match stack {
+            Ok(Some(stack)) => Ok(stack),
+            // It runs.
+            Ok(None) => self.thread.stack(py),
+            Err(error) => Err(error),
+        }
+        .unwrap_or_else(|error| format!("its stack cannot be read: {error}"))
+    }
+
+    /// The GIL is held, so the loop can't start another task meanwhile.
+    fn interrupt(self: &Arc<Self>, py: Python<'_>, active: &Arc<ActiveRequest>) -> PyResult<()> {
+        let Some(call) = self.find(active) else { return Ok(()) };
+        let Some(task) = call.task(py) else { return Ok(()) };
+        let event_loop = self.event_loop.object(py);
+        let current = py.import("asyncio")?.call_method1("current_task", (event_loop,))?;
+        if current.is(&task) {
+            active.deadline.reach();
+            *self.signalled.lock() = Arc::downgrade(&call);
+            self.thread.signal(self.signal);
+            return Ok(());
+        }
+        let active = Arc::clone(active);
+        let cancel = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+            active.deadline.reach();
+            if active.deadline.is_to_be_raised() {
+                cancel(&call, &active, arguments.py())?;
+            }
+            PyResult::Ok(())
+        })?;
+        event_loop.call_method1("call_soon_threadsafe", (cancel,)).map(drop)
+    }
+
+    /// Runs on the thread of the loop at some time after the signal. The task may have been suspended meanwhile.
+    fn handle_signal(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(call) = std::mem::take(&mut *self.signalled.lock()).upgrade() else { return Ok(()) };
+        if !call.active.deadline.is_to_be_raised() {
+            return Ok(());
+        }
+        let Some(task) = call.task(py) else { return Ok(()) };
+        let event_loop = self.event_loop.object(py);
+        let current = py.import("asyncio")?.call_method1("current_task", (event_loop,))?;
+        if current.is(&task) { Err(interrupt::error(&call.active)) } else { cancel(&call, &call.active, py) }
+    }
+}
+
+fn cancel(call: &Call, active: &ActiveRequest, py: Python<'_>) -> PyResult<()> {
+    let Some(task) = call.task(py) else { return Ok(()) };
+    let reason = interrupt::error(active).value(py).to_string();
+    task.call_method1("cancel", (reason,)).map(drop)
+}

@@ -1,0 +1,193 @@
+//! One turn of the event loop for the connections from frontd: everything that has arrived is read, requests are
+//! started, and what the app has sent is written.
+
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::call::{AppCall, Call, Shared};
+use super::event_loop::Loop;
+use super::scope::Scopes;
+use crate::executor::failure::Failures;
+use crate::executor::Host;
+use crate::link::active::ActiveRequest;
+use crate::link::token::CallToken;
+use crate::python::{forked, log};
+
+/// The calls that are running, by their token.
+pub(super) type Calls = Mutex<HashMap<u64, Arc<Call>>>;
+
+/// Starts calls of the app.
+pub(super) struct Turns {
+    shared: Arc<Shared>,
+    calls: Arc<Calls>,
+    /// How many requests may run.
+    capacity: usize,
+    app: Py<PyAny>,
+    /// The coroutine function that calls the app.
+    run: Py<PyAny>,
+    /// Sets the context variable that identifies a call.
+    set_token: Py<PyAny>,
+    scopes: Scopes,
+    next_token: AtomicU64,
+    /// Requests whose start frontd hasn't been told yet.
+    held: Mutex<Vec<Arc<ActiveRequest>>>,
+    is_over: AtomicBool,
+}
+
+/// What calls the app, and with what.
+pub(super) struct Target<'py> {
+    pub(super) app: Bound<'py, PyAny>,
+    pub(super) run: Bound<'py, PyAny>,
+    pub(super) token: Bound<'py, PyAny>,
+    pub(super) scopes: Scopes,
+    pub(super) failures: Failures,
+}
+
+impl Turns {
+    /// Prepares to call the app for up to `capacity` requests at once.
+    pub(super) fn new(
+        event_loop: &Arc<Loop>,
+        host: &Host,
+        capacity: usize,
+        target: Target<'_>,
+    ) -> PyResult<Arc<Self>> {
+        let Target { app, run, token, scopes, failures } = target;
+        let calls = Arc::new(Calls::default());
+        let ended = Arc::clone(&calls);
+        let shared = Arc::new(Shared {
+            event_loop: Arc::clone(event_loop),
+            requests: Arc::clone(&host.requests),
+            failures,
+            ended: Box::new(move |token| {
+                ended.lock().remove(&token);
+            }),
+        });
+        let py = app.py();
+        let turns = Arc::new(Self {
+            shared,
+            calls,
+            capacity,
+            app: app.unbind(),
+            run: run.unbind(),
+            set_token: token.getattr("set")?.unbind(),
+            scopes,
+            next_token: AtomicU64::new(1),
+            held: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        });
+        event_loop.set_turn(turns.callback(py)?.unbind());
+        Ok(turns)
+    }
+
+    /// What the event loop calls for a turn.
+    pub(super) fn callback<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(Bound::new(py, Turn(Arc::clone(self)))?.into_any())
+    }
+
+    /// The calls that are running.
+    pub(super) fn calls(&self) -> &Arc<Calls> {
+        &self.calls
+    }
+
+    /// Ends the loop after its current turn. Can be called on any thread.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.shared.event_loop.guest.nudge();
+    }
+
+    /// Whether the loop is to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Makes a turn.
+    pub(super) fn make(&self, py: Python<'_>) -> PyResult<()> {
+        forked::end_if_forked();
+        log::settle();
+        let event_loop = &self.shared.event_loop;
+        event_loop.settle(py);
+        event_loop.guest.turn();
+        self.start_requests(py);
+        event_loop.settle(py);
+        event_loop.guest.run_again();
+        if self.is_over() {
+            event_loop.object(py).call_method0("stop")?;
+        }
+        Ok(())
+    }
+
+    fn start_requests(&self, py: Python<'_>) {
+        let mut starting = std::mem::take(&mut *self.held.lock());
+        let mut are_told = true;
+        while let Some(active) = self.shared.requests.try_next(self.capacity) {
+            active.deadline.outlive_client();
+            if !active.is_safe() {
+                active.report_start();
+                are_told = false;
+            }
+            starting.push(active);
+        }
+        if !are_told {
+            self.shared.event_loop.guest.run_again();
+        }
+        if !starting.is_empty() && !self.shared.event_loop.guest.is_flushed() {
+            // frontd doesn't read. Once it does, another turn follows.
+            *self.held.lock() = starting;
+            return;
+        }
+        for active in starting {
+            self.start(py, active);
+        }
+    }
+
+    /// Calls the app for a request.
+    pub(super) fn start(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> Arc<Call> {
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        if let Some(token) = NonZeroU64::new(token) {
+            active.deadline.enter(CallToken::new(token));
+        }
+        let call = Call::new(active, token, Arc::clone(&self.shared));
+        self.calls.lock().insert(token, Arc::clone(&call));
+        match self.begin(py, token, &call) {
+            Ok(task) => call.set_task(&task),
+            Err(error) => {
+                if let Err(error) = call.end(py, Some(&error)) {
+                    tracing::error!(%error, "end a request that cannot be started");
+                }
+            }
+        }
+        call
+    }
+
+    fn begin<'py>(&self, py: Python<'py>, token: u64, call: &Arc<Call>) -> PyResult<Bound<'py, PyAny>> {
+        let scope = self.scopes.build(py, &call.active.request)?;
+        let app_call = Bound::new(py, AppCall(Arc::clone(call)))?;
+        // Each task copies the context, so what it sets in there is its own.
+        self.set_token.bind(py).call1((token,))?;
+        let coroutine = self.run.bind(py).call1((&self.app, scope, app_call))?;
+        self.shared.event_loop.start(coroutine)
+    }
+}
+
+/// What the event loop calls.
+#[pyclass(name = "Turn", module = "_imperium", frozen)]
+struct Turn(Arc<Turns>);
+
+#[pymethods]
+impl Turn {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.make(py)
+    }
+}
+
+/// The token of the call that the calling code belongs to, from the context variable.
+pub(super) fn current(variable: &Bound<'_, PyAny>) -> Option<CallToken> {
+    let number: u64 = variable.call_method0(intern!(variable.py(), "get")).ok()?.extract().ok()?;
+    NonZeroU64::new(number).map(CallToken::new)
+}
