@@ -1,4 +1,4 @@
-//! ASGI apps are refused when they start, whatever they are made of; WSGI apps that look like one are not.
+//! Whether an app is called as WSGI or as ASGI says, whatever it is made of.
 
 use std::fs;
 
@@ -8,28 +8,53 @@ use tests::place::Place;
 use tests::stack::Stack;
 use tests::vassal::Vassal;
 
+/// The beginning of each ASGI app. It doesn't support lifespan: it sends a wrong message.
+const RESPOND: &str = "async def respond(scope, receive, send):
+    await send({'type': 'http.response.start', 'status': 200, 'headers': []})
+    await send({'type': 'http.response.body', 'body': b'ok'})
+
+";
+
 /// Apps of ASGI, as frameworks and their users make them.
 const ASGI: [(&str, &str); 9] = [
-    ("function", "async def app(scope, receive, send): pass"),
+    ("function", "async def app(scope, receive, send): await respond(scope, receive, send)"),
     // FastAPI, Starlette, Quart, Litestar.
-    ("object", "class App:\n    async def __call__(self, scope, receive, send): pass\n\napp = App()"),
+    (
+        "object",
+        "class App:\n    async def __call__(self, scope, receive, send): await respond(scope, receive, send)\n\napp = App()",
+    ),
     // A middleware that is no coroutine itself.
-    ("forwards", "class App:\n    def __call__(self, scope, receive, send): return None\n\napp = App()"),
-    ("method", "class App:\n    async def handle(self, scope, receive, send): pass\n\napp = App().handle"),
+    (
+        "forwards",
+        "class App:\n    def __call__(self, scope, receive, send): return respond(scope, receive, send)\n\napp = App()",
+    ),
+    (
+        "method",
+        "class App:\n    async def handle(self, scope, receive, send): await respond(scope, receive, send)\n\napp = App().handle",
+    ),
     (
         "partial",
-        "import functools\nasync def serve(site, scope, receive, send): pass\n\napp = functools.partial(serve, 'site')",
+        "import functools\nasync def serve(site, scope, receive, send): await respond(scope, receive, send)\n\n\
+         app = functools.partial(serve, 'site')",
     ),
     (
         "decorated",
         "import functools\ndef log(f):\n    @functools.wraps(f)\n    def wrapper(*args, **kwargs): return f(*args, **kwargs)\n    \
-         return wrapper\n\n@log\nasync def app(scope, receive, send): pass",
+         return wrapper\n\n@log\nasync def app(scope, receive, send): await respond(scope, receive, send)",
     ),
-    ("class", "class app:\n    async def __call__(self, scope, receive, send): pass"),
-    ("double", "def app(scope):\n    async def instance(receive, send): pass\n    return instance"),
+    (
+        "class",
+        "class app:\n    def __init__(self, scope, receive, send): self.call = respond(scope, receive, send)\n    \
+         def __await__(self): return self.call.__await__()",
+    ),
+    (
+        "double",
+        "def app(scope):\n    async def instance(receive, send): await respond(scope, receive, send)\n    return instance",
+    ),
     (
         "double-class",
-        "class app:\n    def __init__(self, scope): pass\n    async def __call__(self, receive, send): pass",
+        "class app:\n    def __init__(self, scope): self.scope = scope\n    \
+         async def __call__(self, receive, send): await respond(self.scope, receive, send)",
     ),
 ];
 
@@ -56,34 +81,50 @@ const WSGI: [(&str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn each_kind_of_asgi_app_is_refused_and_no_wsgi_app_is() -> anyhow::Result<()> {
+async fn the_interface_of_an_app_is_detected() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let module = |name: &str| name.replace('-', "_");
-    for (name, text) in ASGI.iter().chain(&WSGI) {
+    for (name, text) in ASGI {
+        fs::write(folder.path().join(module(name)).with_extension("py"), format!("{RESPOND}{text}"))?;
+    }
+    for (name, text) in WSGI {
         fs::write(folder.path().join(module(name)).with_extension("py"), text)?;
     }
-    let names = ASGI.iter().chain(&WSGI).map(|(name, _)| name);
-    let vassals = names.map(|it| Vassal::new(it, folder.path(), &format!("{}:app", module(it))));
-    let stack = Stack::start(Place::of_tests()?, vassals)?;
+    let vassal = |name: &str| Vassal::new(name, folder.path(), &format!("{}:app", module(name)));
+    let names = ASGI.iter().chain(&WSGI).map(|(name, _)| *name);
+    let stack = Stack::start(Place::of_tests()?, names.clone().map(vassal))?;
     let outcome = Box::pin(async {
-        for (name, _) in ASGI {
-            let settled = |app: &tests::status::App| !app.error().is_empty() || app.is_whole();
-            let app = stack.until(name, "it has started, or not", settled).await?;
-            let told = app.error();
-            let class = match name {
-                "object" | "forwards" => " (MODULE.App)",
-                "class" | "double-class" => " (MODULE.app)",
-                "partial" => " (functools.partial)",
-                _ => "",
-            };
-            let class = class.replace("MODULE", &module(name));
-            let expected = format!("this is an ASGI app{class}, and ASGI isn't supported");
-            ensure!(told.contains(&expected), "{name}: {told:?} should contain {expected:?}");
-        }
-        for (name, _) in WSGI {
+        for name in names {
             stack.ready(name, 1).await?;
             let text = stack.client(name, Protocol::Http1)?.get("/").await?.expect(200)?.text();
             ensure!(text == "ok", "{name} says {text}");
+        }
+        Ok(())
+    })
+    .await;
+    if outcome.is_err() {
+        stack.show_log();
+    }
+    outcome.and(stack.stop_with_clients().await)
+}
+
+#[tokio::test]
+async fn what_the_file_says_of_the_interface_is_never_ignored() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("site.py"), format!("{RESPOND}app = respond"))?;
+    let vassal = |name: &str, line: &str| Vassal::new(name, folder.path(), "site.py:app").key(line);
+    let vassals = [vassal("as-wsgi", "interface = \"wsgi\""), vassal("with-threads", "threads = 2")];
+    let stack = Stack::start(Place::of_tests()?, vassals)?;
+    let outcome = Box::pin(async {
+        for (name, expected) in [
+            (
+                "as-wsgi",
+                "this is an ASGI app, and the app's file says `interface = \"wsgi\"`: remove that line",
+            ),
+            ("with-threads", "the app's file says `threads = 2`: write `concurrency = 2` instead"),
+        ] {
+            let app = stack.until(name, "it was refused", |app| !app.error().is_empty()).await?;
+            ensure!(app.error().contains(expected), "{name}: {:?} should contain {expected:?}", app.error());
         }
         Ok(())
     })

@@ -96,39 +96,6 @@ async fn requests_are_not_printed_if_disabled() -> anyhow::Result<()> {
     .await
 }
 
-#[tokio::test]
-async fn an_asgi_app_is_refused_when_it_starts() -> anyhow::Result<()> {
-    let object = "
-class App:
-    async def __call__(self, scope, receive, send):
-        pass
-
-app = App()
-";
-    let double = "def app(scope, receive, send): pass";
-    let django = "
-from django.conf import settings
-settings.configure()
-from django.core.asgi import get_asgi_application
-app = get_asgi_application()
-";
-    for (text, expected) in [(object, "app.App"), (double, "a2wsgi"), (django, "wsgi:application")] {
-        // It serves nothing, so its exit may be a failure: only its output is checked here.
-        let folder = folder(text)?;
-        let place = Place::of_tests()?;
-        let venv = place.venv.clone();
-        let mut stack = Stack::one_app_with(place, folder.path(), &["app.py"], &[("VIRTUAL_ENV", &venv)])?;
-        let refused = stack.logged(&["this is an ASGI app", "ASGI isn't supported", expected]).await;
-        if refused.is_err() {
-            stack.show_log();
-        }
-        ensure!(!stack.printed().contains("Serving"), "a URL was printed: {}", stack.printed());
-        stack.wait_for_exit()?;
-        refused?;
-    }
-    Ok(())
-}
-
 fn up(folder: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
     let place = Place::of_tests()?;
     let mut command = Command::new(place.binaries.join("imperium"));

@@ -107,8 +107,13 @@ fn exception(kind: &Bound<'_, PyAny>, value: Option<&Bound<'_, PyAny>>) -> PyErr
         _ if kind.is_callable() => kind.call0(),
         _ => Ok(kind.clone()),
     };
-    instance.map_or_else(|error| error, |it| match it.is_instance_of::<pyo3::exceptions::PyBaseException>() {
-        true => PyErr::from_value(it),
-        false => PyTypeError::new_err("exceptions must be classes or instances deriving from BaseException"),
-    })
+    instance.map_or_else(
+        |error| error,
+        |it| match it.is_instance_of::<pyo3::exceptions::PyBaseException>() {
+            true => PyErr::from_value(it),
+            false => {
+                PyTypeError::new_err("exceptions must be classes or instances deriving from BaseException")
+            }
+        },
+    )
 }

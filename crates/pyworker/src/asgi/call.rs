@@ -244,13 +244,17 @@ impl Call {
         if self.inner.lock().reply.is_begun() {
             return Ok(());
         }
-        self.active.deadline.answer().map_err(|late| PyBrokenPipeError::new_err(format!("send a message: {late}")))
+        self.active
+            .deadline
+            .answer()
+            .map_err(|late| PyBrokenPipeError::new_err(format!("send a message: {late}")))
     }
 
     fn proceed(self: &Arc<Self>, py: Python<'_>, progress: Progress) -> PyResult<Py<PyAny>> {
         let Progress { flush, is_full, overrun } = progress;
         if overrun != Overrun(0) {
-            let (method, path, request) = (self.active.method(), self.active.path(), self.active.request_id());
+            let (method, path, request) =
+                (self.active.method(), self.active.path(), self.active.request_id());
             tracing::warn!(
                 method,
                 path,
@@ -369,7 +373,9 @@ impl Call {
         let (method, path, request) = (self.active.method(), self.active.path(), self.active.request_id());
         match nothing_was_sent {
             true => tracing::error!(%method, %path, %request, "the app returned without a complete response"),
-            false => tracing::error!(%method, %path, %request, "the app returned before the end of its response's body"),
+            false => {
+                tracing::error!(%method, %path, %request, "the app returned before the end of its response's body")
+            }
         }
     }
 }

@@ -66,7 +66,9 @@ impl EventLoop {
         while !self.turns.is_over() {
             match event_loop.call_method0("run_forever") {
                 Ok(_) if self.turns.is_over() => break,
-                Ok(_) => tracing::warn!("the app has stopped the event loop, which continues: it ends with the worker"),
+                Ok(_) => tracing::warn!(
+                    "the app has stopped the event loop, which continues: it ends with the worker"
+                ),
                 Err(error) if event_loop.call_method0("is_closed")?.is_truthy()? => return Err(error),
                 Err(error) => match signals::handled(py, &error) {
                     Handled::End => self.host.end_asked.notify_one(),
@@ -141,11 +143,7 @@ impl Executor for EventLoop {
         Runs { interface: Interface::Asgi, event_loop: &self.name }
     }
 
-    fn accept(
-        &self,
-        listener: UnixListener,
-        peers: Peers,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    fn accept(&self, listener: UnixListener, peers: Peers) -> impl Future<Output = ()> + Send + 'static {
         let guest = Arc::clone(&self.event_loop.guest);
         server::serve_by(guest, listener, peers, Arc::clone(&self.host.requests), self.welcome())
     }

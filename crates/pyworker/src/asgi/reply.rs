@@ -101,7 +101,9 @@ pub(super) enum ReplyError {
     NotStarted(&'static str),
     #[error("the app sent {0} after the end of its response")]
     Ended(&'static str),
-    #[error("the app sent http.response.trailers, which its http.response.start hadn't announced with `trailers`")]
+    #[error(
+        "the app sent http.response.trailers, which its http.response.start hadn't announced with `trailers`"
+    )]
     NoTrailers,
     #[error("the app sent http.response.pathsend after a part of the body")]
     FileAfterBody,
@@ -297,7 +299,8 @@ impl Reply {
             Stage::Started(head, trailers) => {
                 let budget = Budget::new(head.content_length);
                 let rest = Rest { budget, trailers: trailers.then(Vec::new), body: Body::Open };
-                self.stage = Stage::Gathering(Box::new(Gathering { head, chunks: Vec::new(), size: 0, rest }));
+                self.stage =
+                    Stage::Gathering(Box::new(Gathering { head, chunks: Vec::new(), size: 0, rest }));
                 Ok(true)
             }
             begun => {

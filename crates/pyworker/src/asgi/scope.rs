@@ -60,10 +60,8 @@ impl Scopes {
         let connection = request.connection.as_ref();
         let nobody = Connection::default();
         let Connection { remote_address, remote_port, tls } = connection.unwrap_or(&nobody);
-        scope.set_item(
-            intern!(py, "scheme"),
-            if *tls { intern!(py, "https") } else { intern!(py, "http") },
-        )?;
+        scope
+            .set_item(intern!(py, "scheme"), if *tls { intern!(py, "https") } else { intern!(py, "http") })?;
         scope.set_item(intern!(py, "client"), (text(py, remote_address), *remote_port))?;
         scope.set_item(intern!(py, "server"), (text(py, &request.server_name), request.server_port))?;
         scope.set_item(intern!(py, "headers"), headers(py, request, remote_address, *tls)?)?;
@@ -93,7 +91,8 @@ fn set_target(scope: &Bound<'_, PyDict>, request: &Request) -> PyResult<()> {
     scope.set_item(intern!(py, "path"), PyString::new(py, &String::from_utf8_lossy(&decoded)))?;
     scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, path))?;
     scope.set_item(intern!(py, "query_string"), PyBytes::new(py, query))?;
-    scope.set_item(intern!(py, "root_path"), PyString::new(py, &String::from_utf8_lossy(&request.script_name)))
+    scope
+        .set_item(intern!(py, "root_path"), PyString::new(py, &String::from_utf8_lossy(&request.script_name)))
 }
 
 /// The client's headers, and those that a proxy adds. frontd has dropped the client's own of these names.
@@ -127,4 +126,3 @@ fn headers<'py>(
 fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     PyString::new(py, &String::from_utf8_lossy(bytes))
 }
-

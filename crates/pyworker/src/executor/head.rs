@@ -65,7 +65,8 @@ pub(crate) struct HeadBuilder {
 impl HeadBuilder {
     /// Starts with the status, such as `200 OK`.
     pub(crate) fn new(status: &str) -> Result<Self, HeadError> {
-        let (number, reason) = parse_status(status).ok_or_else(|| HeadError::Status(status.chars().take(SHOWN).collect()))?;
+        let (number, reason) =
+            parse_status(status).ok_or_else(|| HeadError::Status(status.chars().take(SHOWN).collect()))?;
         let mut builder = Self::with_status(number);
         if !reason.is_empty() && usual_reason(number) != Some(reason) {
             builder.size += reason.len();

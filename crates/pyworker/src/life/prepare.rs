@@ -27,7 +27,12 @@ pub(super) struct Loaded<'py> {
 
 impl Worker {
     /// Imports the app, unless the template already has, and watches how long the start takes.
-    pub(super) fn load<'py>(&self, py: Python<'py>, spec: &Spec, app: App<'py>) -> Result<Loaded<'py>, Failed> {
+    pub(super) fn load<'py>(
+        &self,
+        py: Python<'py>,
+        spec: &Spec,
+        app: App<'py>,
+    ) -> Result<Loaded<'py>, Failed> {
         // An app that was imported already may have given faulthandler a file of its own.
         let is_to_import = matches!(app, App::ToImport);
         let crash_file = is_to_import.then(|| crash_file(py, spec)).flatten();

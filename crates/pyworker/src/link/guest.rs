@@ -117,7 +117,8 @@ impl Guest {
 
     /// Whether a turn would have something to do.
     pub(crate) fn is_due(&self) -> bool {
-        self.shared.state.load(Ordering::SeqCst) & (DIRTY | PROMISED) != 0 || self.shared.reactor.is_readable()
+        self.shared.state.load(Ordering::SeqCst) & (DIRTY | PROMISED) != 0
+            || self.shared.reactor.is_readable()
     }
 
     /// Makes a turn on behalf of the other loop, which is blocked. Then wakes that loop, since the turn took its

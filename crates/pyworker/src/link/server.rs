@@ -73,7 +73,10 @@ pub(crate) async fn serve_by(
         let connection = protocol(guest.executor()).serve_connection(TokioIo::new(socket), service);
         guest.spawn(async {
             if let Err(error) = connection.await {
-                tracing::debug!(cause = &error as &dyn std::error::Error, "a connection from frontd has ended");
+                tracing::debug!(
+                    cause = &error as &dyn std::error::Error,
+                    "a connection from frontd has ended"
+                );
             }
         });
     }

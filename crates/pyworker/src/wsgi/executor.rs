@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use api::runner::serve_response::Message;
 use api::runner::Welcome;
+use api::runner::serve_response::Message;
 use api::worker::{Interface, Spec};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};

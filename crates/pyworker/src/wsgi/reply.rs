@@ -11,7 +11,7 @@ use super::interrupt;
 use crate::executor::failure;
 use crate::executor::head::{self, Head};
 use crate::link::active::{ActiveRequest, Disconnected};
-use crate::link::body::{Budget, INLINE_LIMIT, Download, Overrun, Shortfall};
+use crate::link::body::{Budget, Download, INLINE_LIMIT, Overrun, Shortfall};
 use crate::link::deadline::TooLate;
 
 /// The response to one request.

@@ -25,7 +25,8 @@ pub(super) enum Sent {
 pub(super) fn parse(message: &Bound<'_, PyAny>) -> PyResult<Sent> {
     let py = message.py();
     let kind = message.get_item(intern!(py, "type"))?;
-    let kind = kind.cast::<PyString>().map_err(|_| PyTypeError::new_err("the type of a message isn't a string"))?;
+    let kind =
+        kind.cast::<PyString>().map_err(|_| PyTypeError::new_err("the type of a message isn't a string"))?;
     Ok(match kind.to_str()? {
         "http.response.start" => {
             let status = message.get_item(intern!(py, "status"))?;
@@ -59,7 +60,9 @@ pub(super) fn parse(message: &Bound<'_, PyAny>) -> PyResult<Sent> {
             Sent::EarlyHints(builder.build().headers)
         }
         other => {
-            return Err(PyRuntimeError::new_err(format!("the app sent {other:?}, which isn't a message of HTTP")));
+            return Err(PyRuntimeError::new_err(format!(
+                "the app sent {other:?}, which isn't a message of HTTP"
+            )));
         }
     })
 }
@@ -86,7 +89,9 @@ fn add_headers(builder: &mut HeadBuilder, message: &Bound<'_, PyAny>) -> PyResul
         let header = header?;
         let wrong = || PyTypeError::new_err("a header isn't a pair of name and value");
         let mut pair = header.try_iter()?;
-        let (Some(name), Some(value), None) = (pair.next(), pair.next(), pair.next()) else { return Err(wrong()) };
+        let (Some(name), Some(value), None) = (pair.next(), pair.next(), pair.next()) else {
+            return Err(wrong());
+        };
         let (name, value) = (name?, value?);
         if let Some(dropped) = builder.raw_header(&bytes(&name)?, &bytes(&value)?)? {
             tracing::warn!(
@@ -112,7 +117,9 @@ fn flag<'py>(message: &Bound<'py, PyAny>, key: &Bound<'py, PyString>) -> PyResul
 }
 
 fn number(status: &Bound<'_, PyAny>) -> PyResult<u16> {
-    status.extract().map_err(|_| PyValueError::new_err("the status of a response isn't a number from 200 to 999"))
+    status
+        .extract()
+        .map_err(|_| PyValueError::new_err("the status of a response isn't a number from 200 to 999"))
 }
 
 fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {

@@ -139,7 +139,8 @@ impl Reactor {
             let Ok(count) = epoll::wait(&self.epoll, buffer, Some(&NO_WAIT)) else { return };
             let sockets = self.sockets.lock();
             for event in &events {
-                let Some(Some(readiness)) = usize::try_from(event.data.u64()).ok().and_then(|it| sockets.get(it))
+                let Some(Some(readiness)) =
+                    usize::try_from(event.data.u64()).ok().and_then(|it| sockets.get(it))
                 else {
                     continue;
                 };

@@ -95,11 +95,7 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let send = |stream: &UnixStream| Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?);
         self.get_mut().poll_send(context, send)
     }

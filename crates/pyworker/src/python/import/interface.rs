@@ -31,13 +31,15 @@ pub(crate) fn interface(app: &Bound<'_, PyAny>, spec: &Spec) -> PyResult<Interfa
             "this is an ASGI app{}, and the app's file says `interface = \"wsgi\"`: remove that line",
             name_of(app)
         ))),
-        (Interface::Unspecified, Interface::Asgi) if spec.threads > 1 => Err(UnsupportedApp::new_err(format!(
-            "this is an ASGI app{}, which runs on one thread, and the app's file says `threads = {}`: \
+        (Interface::Unspecified, Interface::Asgi) if spec.threads > 1 => {
+            Err(UnsupportedApp::new_err(format!(
+                "this is an ASGI app{}, which runs on one thread, and the app's file says `threads = {}`: \
              write `concurrency = {}` instead",
-            name_of(app),
-            spec.threads,
-            spec.threads
-        ))),
+                name_of(app),
+                spec.threads,
+                spec.threads
+            )))
+        }
         (Interface::Unspecified, found) => Ok(found),
         (asked, _) => Ok(asked),
     }
@@ -99,7 +101,9 @@ impl Code {
             true => callable.getattr_opt("__call__").ok().flatten(),
             false => callable.get_type().getattr_opt("__call__").ok().flatten(),
         };
-        let code = own(callable).or_else(|| own(&called()?))?;
+        // An instance may be what is awaited, as Starlette's endpoints are.
+        let made = || callable.cast::<PyType>().ok()?.getattr_opt("__init__").ok().flatten();
+        let code = own(callable).or_else(|| own(&called()?)).or_else(|| own(&made()?))?;
         let flags = code.getattr("co_flags").and_then(|it| it.extract()).unwrap_or_default();
         let count = code.getattr("co_argcount").and_then(|it| it.extract::<usize>()).unwrap_or_default();
         let mut parameters: Vec<String> =
