@@ -374,7 +374,7 @@ impl Call {
         match nothing_was_sent {
             true => tracing::error!(%method, %path, %request, "the app returned without a complete response"),
             false => {
-                tracing::error!(%method, %path, %request, "the app returned before the end of its response's body")
+                tracing::error!(%method, %path, %request, "the app returned before the end of its response's body");
             }
         }
     }
