@@ -5,6 +5,7 @@ pub mod client;
 pub mod connection;
 pub mod container;
 pub mod containerfile;
+pub mod grid;
 pub mod interrupt;
 pub mod keep_alive;
 mod leftovers;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::grid::Framework;
 use crate::place::Place;
 
 /// An app's file, as an operator would write it.
@@ -69,6 +70,12 @@ impl Vassal {
             .folder("/static/", &place.django_static())
     }
 
+    /// The app of a framework in the compatibility grid.
+    #[must_use]
+    pub fn of_grid(place: &Place, framework: Framework) -> Self {
+        Self::new(framework.name, &place.apps.join("asgi"), framework.app).python(&place.venv)
+    }
+
     /// Changes the name, and the domain accordingly.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
@@ -80,6 +87,13 @@ impl Vassal {
     #[must_use]
     pub fn domain(mut self, domain: &str) -> Self {
         domain.clone_into(&mut self.domain);
+        self
+    }
+
+    /// Adds a domain.
+    #[must_use]
+    pub fn also(mut self, domain: &str) -> Self {
+        self.domain = format!("{}\", \"{domain}", self.domain);
         self
     }
 

@@ -26,11 +26,12 @@ Commands:
   codegen       Writes the gRPC code of `proto/` into `crates/api/src/generated`
   dist          Makes what is released, in `target/dist`: an archive, a Debian package, a wheel, checksums
   docs          Builds the documentation as a website, in `target/docs`; --write and --check deal with its generated parts
+  grid          Sets up, and checks what ASGI apps rely on, with each framework; --peer NAME checks another server
   imports       Checks that no modules import each other in a circle, and that imports point down as ARCHITECTURE.md shows
   soak          Sets up, and lets anything happen to the stack under checked load
   systemd-test  Proves the systemd units on a Debian of its own; needs root
 
-bench, codegen, dist, docs, soak and systemd-test explain their options with --help.
+bench, codegen, dist, docs, grid, soak and systemd-test explain their options with --help.
 ";
 
 fn main() -> ExitCode {
@@ -51,7 +52,7 @@ fn run() -> anyhow::Result<()> {
         "demo" => demo::run(&rest)?,
         "imports" => imports::run(&rest)?,
         "test" => test::run(&rest)?,
-        "bench" | "codegen" | "docs" | "soak" => program::run(&command, &rest)?,
+        "bench" | "codegen" | "docs" | "grid" | "soak" => program::run(&command, &rest)?,
         "dist" | "systemd-test" => program::run("packaging", &[vec![command], rest].concat())?,
         _ => bail!("there is no command `{command}`: `cargo xtask help` lists them"),
     }
