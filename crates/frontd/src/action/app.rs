@@ -5,6 +5,7 @@ mod receive;
 mod retry;
 mod sendfile;
 mod stream;
+mod trailers;
 mod upload;
 mod wire;
 

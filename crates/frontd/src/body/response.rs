@@ -147,7 +147,10 @@ impl http_body::Body for Body {
                     }
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(frame))) => *rest = frame.into_data().unwrap_or_default(),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => *rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
                 Poll::Ready(end) => return Poll::Ready(end),
             }
         }

@@ -7,6 +7,7 @@ mod pages;
 mod resets;
 mod service;
 mod streamed_bodies;
+mod trailers;
 mod uploads;
 mod worker;
 

@@ -2,7 +2,9 @@
 
 use api::runner::Header;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING,
+};
 
 /// The request headers for the app. Omits hop-by-hop headers (RFC 9110, section 7.6.1) and those that could
 /// be mistaken for frontd's own or for environment variables. Sets `host` and `content-length` to the actual
@@ -61,23 +63,32 @@ fn is_forwarded_to_app(name: &str) -> bool {
     }
 }
 
+/// What happens to the `Trailer` header of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrailerNames {
+    /// The client takes the trailers that it names.
+    Keep,
+    Omit,
+}
+
 /// The response headers for the client.
 ///
 /// # Errors
 ///
 /// Returns an error for the first name or value that HTTP doesn't allow.
-pub(crate) fn for_client(headers: Vec<Header>) -> Result<HeaderMap, http::Error> {
+pub(crate) fn for_client(headers: Vec<Header>, trailers: TrailerNames) -> Result<HeaderMap, http::Error> {
     let mut out = HeaderMap::with_capacity(headers.len() + 2);
     for Header { name, value } in headers {
         let name = HeaderName::from_bytes(&name)?;
-        if !is_hop_by_hop(name.as_str()) {
+        if !is_hop_by_hop(name.as_str()) || trailers == TrailerNames::Keep && name == TRAILER {
             out.append(name, HeaderValue::from_maybe_shared(value)?);
         }
     }
     Ok(out)
 }
 
-fn is_hop_by_hop(name: &str) -> bool {
+/// Whether a header is for one connection only (RFC 9110, section 7.6.1).
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -155,16 +166,19 @@ mod tests {
     fn headers_for_the_client() {
         let header =
             |name: &'static str, value: &'static str| Header { name: name.into(), value: value.into() };
-        let out = for_client(vec![
+        let headers = vec![
             header("content-type", "text/plain"),
             header("set-cookie", "a=1"),
             header("set-cookie", "b=2"),
             header("connection", "close"),
             header("transfer-encoding", "chunked"),
-        ]);
+            header("trailer", "x-checksum"),
+        ];
+        let out = for_client(headers.clone(), TrailerNames::Omit);
         let expected = map(&[("content-type", "text/plain"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]);
         assert_eq!(out.unwrap(), expected);
-        assert!(for_client(vec![header("bad name", "x")]).is_err());
-        assert!(for_client(vec![header("x-split", "a\r\nb: c")]).is_err());
+        assert_eq!(for_client(headers, TrailerNames::Keep).unwrap()[TRAILER], "x-checksum");
+        assert!(for_client(vec![header("bad name", "x")], TrailerNames::Omit).is_err());
+        assert!(for_client(vec![header("x-split", "a\r\nb: c")], TrailerNames::Omit).is_err());
     }
 }

@@ -10,8 +10,9 @@ use http::Response;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+use super::headers::TrailerNames;
 use super::upload::Payload;
-use super::{ProxiedRequest, receive, sendfile, stream, wire};
+use super::{ProxiedRequest, receive, sendfile, stream, trailers, wire};
 use crate::action::reply::{Failure, Reply};
 use crate::backend::pool::{Attempts, Isolation, Lease, Refused};
 use crate::backend::served_by::ServedBy;
@@ -130,7 +131,10 @@ impl ProxiedRequest<'_> {
                 Next::Answer(Ok(Failure::Request(&failure.traceback).response(&self.visit.info())))
             }
             Outcome::Response { status, headers, body, streamed, reason, file, failure: _ } => {
-                match self.response_head(status, reason, headers) {
+                // Only a streamed body has trailers.
+                let has_trailers = streamed.is_some() && trailers::are_accepted(&self.visit.head);
+                let names = if has_trailers { TrailerNames::Keep } else { TrailerNames::Omit };
+                match self.response_head(status, reason, headers, names) {
                     Err(reply) => Next::Answer(Err(reply)),
                     Ok(response) if let Some(file) = file => {
                         // Boxed because it is rare: the futures of all requests are copied a few times at

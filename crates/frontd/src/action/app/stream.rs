@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use api::runner::ExchangeResponse;
 use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{Response, Version};
 use tokio_stream::Stream;
 use tonic::Status;
 use tracing::{debug, error, warn};
 
 use super::ProxiedRequest;
+use super::trailers;
 use super::upload::Sending;
 use crate::action::reply::Reply;
 use crate::backend::{BodyCall, Pending, Receiving};
@@ -38,6 +40,7 @@ impl ProxiedRequest<'_> {
         let account = self.app.account(self.resources, self.visit);
         let (mut writer, reader) = spool::channel(account, ChannelLimits::default());
         let (app, id) = (self.app.name().to_owned(), self.visit.id);
+        let takes_trailers = trailers::are_accepted(&self.visit.head);
         self.resources.tasks.spawn(async move {
             let mut unfinished = Unfinished(Some(receiving));
             loop {
@@ -49,7 +52,10 @@ impl ProxiedRequest<'_> {
                     }
                 };
                 match message {
-                    Ok(Some(ExchangeResponse { chunk, .. })) => {
+                    Ok(Some(ExchangeResponse { chunk, trailers })) => {
+                        if takes_trailers && !trailers.is_empty() {
+                            writer.add_trailers(trailers::for_client(&app, trailers));
+                        }
                         match writer.push(chunk).await {
                             Ok(()) => {}
                             Err(PushError::Closed) => return debug!(app, request = %id, "client left before the end of the response"),
@@ -70,7 +76,12 @@ impl ProxiedRequest<'_> {
             Version::HTTP_2 => Cutter::stream(),
             _ => Cutter::Connection(self.visit.client.connection_cut().clone()),
         };
-        Some(response.map(|_| Body::spooled(reader, cutter)))
+        let mut response = response.map(|_| Body::spooled(reader, cutter));
+        if self.visit.head.version < Version::HTTP_2 && response.headers().contains_key(CONTENT_LENGTH) {
+            // Only a chunked body has trailers.
+            response.headers_mut().remove(TRAILER);
+        }
+        Some(response)
     }
 }
 

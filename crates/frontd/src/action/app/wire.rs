@@ -10,7 +10,7 @@ use hyper::ext::ReasonPhrase;
 use tracing::warn;
 
 use super::ProxiedRequest;
-use super::headers::{self, Arena};
+use super::headers::{self, Arena, TrailerNames};
 use super::upload::Payload;
 use crate::action::reply::Reply;
 use crate::body::Body;
@@ -25,7 +25,7 @@ impl ProxiedRequest<'_> {
         if self.visit.head.version != Version::HTTP_11 {
             return false;
         }
-        match headers::for_client(headers) {
+        match headers::for_client(headers, TrailerNames::Omit) {
             Ok(headers) => self.visit.client.early_hints().send(&headers),
             Err(_) => {
                 warn!(app = self.app.name(), request = %self.visit.id, "the app's early hints aren't valid HTTP");
@@ -89,11 +89,12 @@ impl ProxiedRequest<'_> {
         status: u32,
         reason: Bytes,
         headers: Vec<Header>,
+        trailers: TrailerNames,
     ) -> Result<Response<Body>, Reply> {
         let status = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
         let status =
             status.filter(|it| !it.is_informational()).ok_or_else(|| self.bad_response("its status"))?;
-        let headers = headers::for_client(headers).map_err(|_| self.bad_response("a header"))?;
+        let headers = headers::for_client(headers, trailers).map_err(|_| self.bad_response("a header"))?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         *response.headers_mut() = headers;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
 
@@ -94,6 +95,8 @@ struct State {
     /// Whether data is being moved from the tail to the file.
     spilling: bool,
     tail: BytesMut,
+    /// Follow the data.
+    trailers: Option<Box<HeaderMap>>,
     writer: WriterState,
     reader_gone: bool,
     /// How often the reader has read from the file.
@@ -140,6 +143,11 @@ impl SpoolWriter {
     /// Waits until the client has left.
     pub(crate) async fn closed(&self) {
         std::future::poll_fn(|cx| self.shared.lock().poll_closed(cx)).await;
+    }
+
+    /// Sets the trailers of the response, which follow its data.
+    pub(crate) fn add_trailers(&self, trailers: HeaderMap) {
+        self.shared.lock().trailers = Some(Box::new(trailers)).filter(|it| !it.is_empty());
     }
 
     /// Marks the response as complete.
@@ -263,6 +271,7 @@ impl State {
             ring: None,
             spilling: false,
             tail: BytesMut::new(),
+            trailers: None,
             writer: WriterState::Open,
             reader_gone: false,
             reads: 0,
@@ -366,7 +375,7 @@ impl State {
             return Next::Chunk(self.tail.split().freeze());
         }
         match self.writer {
-            WriterState::Finished => Next::End(Ok(())),
+            WriterState::Finished => Next::End(Ok(self.trailers.take())),
             WriterState::Cut => Next::End(Err(Cut::BrokenOff)),
             WriterState::Open => {
                 self.reader_waker = Some(cx.waker().clone());
@@ -414,7 +423,7 @@ enum Next {
     /// Read from this file, at this offset, this many bytes.
     Read(SpoolFile, u64, usize),
     Wait,
-    End(Result<(), Cut>),
+    End(Result<Option<Box<HeaderMap>>, Cut>),
 }
 
 impl Ring {
@@ -433,8 +442,8 @@ impl Ring {
 }
 
 impl SpoolReader {
-    /// Returns the next chunk, or `None` at the end.
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+    /// Returns the next chunk, or the trailers once, or `None` at the end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         loop {
             if let Some((file, reading)) = &mut self.reading {
                 let read = ready!(Pin::new(reading).poll(cx));
@@ -443,14 +452,16 @@ impl SpoolReader {
                 if let Ok(data) = &read {
                     self.shared.lock().record_read(data.len());
                 }
-                return Poll::Ready(Some(read.map_err(Cut::from)));
+                return Poll::Ready(Some(read.map(Frame::data).map_err(Cut::from)));
             }
             let next = self.shared.lock().next(cx);
             match next {
-                Next::Chunk(chunk) => return Poll::Ready(Some(Ok(chunk))),
+                Next::Chunk(chunk) => return Poll::Ready(Some(Ok(Frame::data(chunk)))),
                 Next::Read(file, at, len) => self.reading = Some((file.clone(), file.read(at, len))),
                 Next::Wait => return Poll::Pending,
-                Next::End(end) => return Poll::Ready(end.err().map(Err)),
+                Next::End(end) => {
+                    return Poll::Ready(end.map(|it| it.map(|it| Frame::trailers(*it))).transpose());
+                }
             }
         }
     }
@@ -461,7 +472,7 @@ impl Body for SpoolReader {
     type Error = Cut;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.poll_chunk(cx).map(|next| next.map(|chunk| chunk.map(Frame::data)))
+        self.poll_next(cx)
     }
 }
 

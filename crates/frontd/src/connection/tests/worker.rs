@@ -4,8 +4,8 @@ use std::pin::Pin;
 
 use api::runner::runner_service_server::{RunnerService, RunnerServiceServer};
 use api::runner::{
-    Begun, Done, ExchangeRequest, ExchangeResponse, HandedBack, NeedBody, Request as Message, Response,
-    ServeRequest, ServeResponse, Welcome, exchange_request, serve_request, serve_response,
+    Begun, Done, ExchangeRequest, ExchangeResponse, HandedBack, Header, NeedBody, Request as Message,
+    Response, ServeRequest, ServeResponse, Welcome, exchange_request, serve_request, serve_response,
 };
 use futures_util::stream;
 use tokio::net::UnixListener;
@@ -201,10 +201,21 @@ impl Call {
         soon("room for the response", self.outgoing.send(Ok(message))).await.expect("frontd reads");
     }
 
+    /// Sends the end of the response's body, and its trailers.
+    pub(super) async fn end_with(self, chunk: &'static str, trailers: &[(&'static str, &'static str)]) {
+        let trailers = trailers.iter().map(|(name, value)| header(name, value)).collect();
+        let message = ExchangeResponse { chunk: chunk.into(), trailers };
+        soon("room for the response", self.outgoing.send(Ok(message))).await.expect("frontd reads");
+    }
+
     /// Waits until frontd doesn't read the response any more.
     pub(super) async fn closed(&self) {
         soon("the end of the call", self.outgoing.closed()).await;
     }
+}
+
+pub(super) fn header(name: &'static str, value: &'static str) -> Header {
+    Header { name: name.into(), value: value.into() }
 }
 
 /// A server with one app, `blog.example`, and the workers of it.
