@@ -11,7 +11,10 @@ mod interrupt;
 mod outbound;
 mod reply;
 mod scope;
+mod shared;
 mod support;
 mod turn;
+mod value;
+mod websocket;
 
 pub(crate) use self::executor::EventLoop;

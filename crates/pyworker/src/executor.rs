@@ -4,6 +4,7 @@
 pub(crate) mod failure;
 pub(crate) mod head;
 pub(crate) mod live_spec;
+pub(crate) mod load;
 pub(crate) mod shutdown;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Notify;
 
 use self::live_spec::LiveSpec;
+use self::load::LoopLoad;
 use self::shutdown::Shutdown;
 use crate::link::active::ActiveRequest;
 use crate::link::peers::Peers;
@@ -34,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) requests: Arc<Requests>,
     /// The parts of the spec that can change.
     pub(crate) spec: Arc<LiveSpec>,
+    /// The load of its event loop, if it has one.
+    pub(crate) load: Arc<LoopLoad>,
     /// The shutdown of this worker, and the WebSockets that delay it.
     pub(crate) shutdown: Arc<Shutdown>,
     /// Ends this worker, as SIGTERM does.

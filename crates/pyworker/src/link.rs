@@ -13,3 +13,4 @@ pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod socket;
 pub(crate) mod token;
+pub(crate) mod websocket;

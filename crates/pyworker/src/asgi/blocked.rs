@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::executor::load::LoopLoad;
 use crate::link::guest::Guest;
 use crate::link::requests::Requests;
 use crate::python::faulthandler::Dump;
@@ -29,6 +30,7 @@ const LOGGED_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Watch {
     pub(super) guest: Arc<Guest>,
     pub(super) requests: Arc<Requests>,
+    pub(super) load: Arc<LoopLoad>,
     pub(super) dump: Arc<Dump>,
     /// The thread of the loop.
     pub(super) thread: ThreadId,
@@ -114,6 +116,7 @@ impl Watch {
         self.requests.hand_back_waiting();
         self.guest.turn_for();
         let lag = incident.since.elapsed();
+        self.load.note_lag(lag);
         if lag >= LOGGED_AFTER && !std::mem::replace(&mut incident.is_logged, true) {
             let stack = self.dump.of(self.thread).await;
             tracing::warn!("event loop blocked for {:.1} s\n{stack}", lag.as_secs_f64());

@@ -13,27 +13,18 @@ use pyo3::prelude::*;
 use tokio::sync::Notify;
 
 use self::message::Sent;
-use super::event_loop::{self, Due, Loop};
+use super::event_loop::{self, Due, Running};
 use super::inbound::{Inbound, Received};
 use super::outbound::Outbound;
 use super::reply::{Flushed, Progress, Reply, ReplyError};
-use crate::executor::failure::{self, Failures};
+use super::shared::{self, Shared};
+use crate::executor::failure;
 use crate::link::active::ActiveRequest;
 use crate::link::body::{Overrun, Upload};
-use crate::link::requests::Requests;
-
-/// What calls of the app share.
-pub(super) struct Shared {
-    pub(super) event_loop: Arc<Loop>,
-    pub(super) requests: Arc<Requests>,
-    pub(super) failures: Failures,
-    /// Called when a call has ended, with its token.
-    pub(super) ended: Box<dyn Fn(u64) + Send + Sync>,
-}
 
 /// A call of the app for one request.
 pub(super) struct Call {
-    pub(super) active: Arc<ActiveRequest>,
+    active: Arc<ActiveRequest>,
     token: u64,
     shared: Arc<Shared>,
     /// Notified when the app has received a chunk.
@@ -82,21 +73,8 @@ impl Call {
         Arc::new(Self { active, token, shared, room: Notify::new(), inner: Mutex::new(inner) })
     }
 
-    /// Keeps the task that runs the app, until that has returned.
-    pub(super) fn set_task(&self, task: &Bound<'_, PyAny>) {
-        let mut inner = self.inner.lock();
-        if inner.stage == Stage::Running {
-            inner.task = Some(task.clone().unbind());
-        }
-    }
-
-    /// The task that runs the app.
-    pub(super) fn task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.inner.lock().task.as_ref().map(|it| it.bind(py).clone())
-    }
-
     /// The app has returned, or raised an exception.
-    pub(super) fn end(self: &Arc<Self>, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
+    fn end(self: &Arc<Self>, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
         let has_expired = self.active.deadline.leave();
         let (task, failed) = {
             let mut inner = self.inner.lock();
@@ -110,7 +88,7 @@ impl Call {
         };
         drop(task);
         match error {
-            Some(error) if has_expired && is_cancelled(py, error) => self.log_expired(),
+            Some(error) if has_expired && shared::is_cancelled(py, error) => self.log_expired(),
             Some(error) => failure::log(py, error, &self.active),
             None if failed.is_some() && !self.active.is_gone() => self.log_incomplete(failed == Some(true)),
             None => {}
@@ -399,15 +377,32 @@ impl Due for Call {
     }
 }
 
+impl Running for Call {
+    fn active(&self) -> &Arc<ActiveRequest> {
+        &self.active
+    }
+
+    fn task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.inner.lock().task.as_ref().map(|it| it.bind(py).clone())
+    }
+
+    fn set_task(&self, task: &Bound<'_, PyAny>) {
+        let mut inner = self.inner.lock();
+        if inner.stage == Stage::Running {
+            inner.task = Some(task.clone().unbind());
+        }
+    }
+
+    fn fail(self: Arc<Self>, py: Python<'_>, error: &PyErr) -> PyResult<()> {
+        self.end(py, Some(error))
+    }
+}
+
 /// Woken when the client has disconnected.
 impl Wake for Call {
     fn wake(self: Arc<Self>) {
         self.notify();
     }
-}
-
-fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    error.get_type(py).name().is_ok_and(|it| it == "CancelledError")
 }
 
 impl From<ReplyError> for PyErr {

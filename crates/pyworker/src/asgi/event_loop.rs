@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::awaitable::{Completed, Pending};
+use crate::link::active::ActiveRequest;
 use crate::link::guest::Guest;
 
 /// The loop, its guest, and what is to be done in its next turn.
@@ -28,6 +29,21 @@ pub(super) struct Loop {
 pub(super) trait Due: Send + Sync {
     /// Tells Python, and frontd. Called on the thread of the loop.
     fn settle(self: Arc<Self>, py: Python<'_>);
+}
+
+/// A call of the app that hasn't returned.
+pub(super) trait Running: Send + Sync {
+    /// Its request.
+    fn active(&self) -> &Arc<ActiveRequest>;
+
+    /// The task that runs it.
+    fn task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
+
+    /// Keeps its task, until it has returned.
+    fn set_task(&self, task: &Bound<'_, PyAny>);
+
+    /// It couldn't be started.
+    fn fail(self: Arc<Self>, py: Python<'_>, error: &PyErr) -> PyResult<()>;
 }
 
 impl Loop {

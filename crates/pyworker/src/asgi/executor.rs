@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 
 use super::blocked::Watch;
 use super::event_loop::Loop;
@@ -17,6 +18,7 @@ use super::scope::Scopes;
 use super::support::Support;
 use super::turn::{self, Target, Turns};
 use crate::executor::failure::Failures;
+use crate::executor::shutdown::Stage;
 use crate::executor::{Executor, Host, Runs};
 use crate::link::active::ActiveRequest;
 use crate::link::peers::Peers;
@@ -92,6 +94,16 @@ impl EventLoop {
     }
 }
 
+/// Does what the worker's shutdown asks for.
+async fn follow_shutdown(mut shutdown: watch::Receiver<Stage>, turns: Arc<Turns>) {
+    if shutdown.wait_for(|it| it.closes_sockets).await.is_ok() {
+        turns.close_sockets();
+    }
+    if shutdown.wait_for(|it| it.aborts_requests).await.is_ok() {
+        turns.abort();
+    }
+}
+
 impl Executor for EventLoop {
     type Interrupter = Interrupter;
 
@@ -136,7 +148,7 @@ impl Executor for EventLoop {
     }
 
     fn welcome(&self) -> Welcome {
-        Welcome { capacity: self.capacity, streams_bodies: true, sockets: 0 }
+        Welcome { capacity: self.capacity, streams_bodies: true, sockets: self.capacity }
     }
 
     fn runs(&self) -> Runs<'_> {
@@ -166,6 +178,7 @@ impl Executor for EventLoop {
         *self.watch.lock() = Some(Watch {
             guest: Arc::clone(&self.event_loop.guest),
             requests: Arc::clone(&self.host.requests),
+            load: Arc::clone(&self.host.load),
             dump: Arc::clone(dump),
             thread: ThreadId::current(),
         });
@@ -182,6 +195,7 @@ impl Executor for EventLoop {
             self.host.driver.spawn(watch.run());
         }
         let (requests, turns) = (Arc::clone(&self.host.requests), Arc::clone(&self.turns));
+        self.host.driver.spawn(follow_shutdown(self.host.shutdown.subscribe(), Arc::clone(&turns)));
         self.host.driver.spawn(async move {
             requests.draining().await;
             requests.all_half_closed().await;

@@ -11,8 +11,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 
-use super::call::Call;
-use super::event_loop::Loop;
+use super::event_loop::{Loop, Running};
 use super::turn::Calls;
 use crate::executor::Interrupt;
 use crate::link::active::ActiveRequest;
@@ -35,7 +34,7 @@ struct Tasks {
     /// The thread of the loop.
     thread: ThreadId,
     /// The call that the last signal to that thread was sent for.
-    signalled: Mutex<Weak<Call>>,
+    signalled: Mutex<Option<Weak<dyn Running>>>,
     /// The number of that signal.
     signal: i32,
 }
@@ -93,9 +92,9 @@ impl Interrupt for Interrupter {
 }
 
 impl Tasks {
-    fn find(&self, active: &ActiveRequest) -> Option<Arc<Call>> {
+    fn find(&self, active: &ActiveRequest) -> Option<Arc<dyn Running>> {
         let calls = self.calls.lock();
-        calls.values().find(|it| std::ptr::eq(&*it.active, active)).cloned()
+        calls.values().find(|it| std::ptr::eq(&**it.active(), active)).cloned()
     }
 
     fn stack(&self, py: Python<'_>, active: &ActiveRequest) -> String {
@@ -121,7 +120,7 @@ impl Tasks {
         let current = py.import("asyncio")?.call_method1("current_task", (event_loop,))?;
         if current.is(&task) {
             active.deadline.reach();
-            *self.signalled.lock() = Arc::downgrade(&call);
+            *self.signalled.lock() = Some(Arc::downgrade(&call));
             self.thread.signal(self.signal);
             return Ok(());
         }
@@ -129,7 +128,7 @@ impl Tasks {
         let cancel = PyCFunction::new_closure(py, None, None, move |arguments, _| {
             active.deadline.reach();
             if active.deadline.is_to_be_raised() {
-                cancel(&call, &active, arguments.py())?;
+                cancel(&*call, &active, arguments.py())?;
             }
             PyResult::Ok(())
         })?;
@@ -138,18 +137,19 @@ impl Tasks {
 
     /// Runs on the thread of the loop at some time after the signal. The task may have been suspended meanwhile.
     fn handle_signal(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(call) = std::mem::take(&mut *self.signalled.lock()).upgrade() else { return Ok(()) };
-        if !call.active.deadline.is_to_be_raised() {
+        let Some(call) = self.signalled.lock().take().and_then(|it| it.upgrade()) else { return Ok(()) };
+        let active = call.active();
+        if !active.deadline.is_to_be_raised() {
             return Ok(());
         }
         let Some(task) = call.task(py) else { return Ok(()) };
         let event_loop = self.event_loop.object(py);
         let current = py.import("asyncio")?.call_method1("current_task", (event_loop,))?;
-        if current.is(&task) { Err(interrupt::error(&call.active)) } else { cancel(&call, &call.active, py) }
+        if current.is(&task) { Err(interrupt::error(active)) } else { cancel(&*call, active, py) }
     }
 }
 
-fn cancel(call: &Call, active: &ActiveRequest, py: Python<'_>) -> PyResult<()> {
+fn cancel(call: &dyn Running, active: &ActiveRequest, py: Python<'_>) -> PyResult<()> {
     let Some(task) = call.task(py) else { return Ok(()) };
     let reason = interrupt::error(active).value(py).to_string();
     task.call_method1("cancel", (reason,)).map(drop)

@@ -43,6 +43,9 @@ impl Scopes {
     /// Builds the scope of `request`.
     pub(super) fn build<'py>(&self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyDict>> {
         let scope = self.common.bind(py).copy()?;
+        if request.websocket {
+            scope.set_item(intern!(py, "type"), intern!(py, "websocket"))?;
+        }
         scope.set_item(intern!(py, "asgi"), self.asgi.bind(py).copy()?)?;
         let version = match request.version {
             20 => intern!(py, "2"),
@@ -50,18 +53,27 @@ impl Scopes {
             _ => intern!(py, "1.1"),
         };
         scope.set_item(intern!(py, "http_version"), version)?;
-        let method = match &*request.method {
-            b"GET" => intern!(py, "GET").clone(),
-            b"POST" => intern!(py, "POST").clone(),
-            other => text(py, other),
-        };
-        scope.set_item(intern!(py, "method"), method)?;
+        if request.websocket {
+            scope.set_item(intern!(py, "subprotocols"), subprotocols(py, request)?)?;
+        } else {
+            let method = match &*request.method {
+                b"GET" => intern!(py, "GET").clone(),
+                b"POST" => intern!(py, "POST").clone(),
+                other => text(py, other),
+            };
+            scope.set_item(intern!(py, "method"), method)?;
+        }
         set_target(&scope, request)?;
         let connection = request.connection.as_ref();
         let nobody = Connection::default();
         let Connection { remote_address, remote_port, tls } = connection.unwrap_or(&nobody);
-        scope
-            .set_item(intern!(py, "scheme"), if *tls { intern!(py, "https") } else { intern!(py, "http") })?;
+        let scheme = match (request.websocket, *tls) {
+            (false, true) => intern!(py, "https"),
+            (false, false) => intern!(py, "http"),
+            (true, true) => intern!(py, "wss"),
+            (true, false) => intern!(py, "ws"),
+        };
+        scope.set_item(intern!(py, "scheme"), scheme)?;
         scope.set_item(intern!(py, "client"), (text(py, remote_address), *remote_port))?;
         scope.set_item(intern!(py, "server"), (text(py, &request.server_name), request.server_port))?;
         scope.set_item(intern!(py, "headers"), headers(py, request, remote_address, *tls)?)?;
@@ -69,12 +81,28 @@ impl Scopes {
             scope.set_item(intern!(py, "state"), state.bind(py).copy()?)?;
         }
         let extensions = PyDict::new(py);
-        for name in &self.extensions {
-            extensions.set_item(*name, PyDict::new(py))?;
+        if request.websocket {
+            extensions.set_item(intern!(py, "websocket.http.response"), PyDict::new(py))?;
+        } else {
+            for name in &self.extensions {
+                extensions.set_item(*name, PyDict::new(py))?;
+            }
         }
         scope.set_item(intern!(py, "extensions"), extensions)?;
         Ok(scope)
     }
+}
+
+/// The client's subprotocols, in its order.
+fn subprotocols<'py>(py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for header in request.headers.iter().filter(|it| &*it.name == b"sec-websocket-protocol") {
+        let names = header.value.split(|it| *it == b',').map(<[u8]>::trim_ascii);
+        for name in names.filter(|it| !it.is_empty()) {
+            list.append(text(py, name))?;
+        }
+    }
+    Ok(list)
 }
 
 /// `path` includes the `root_path`, as the specification says.

@@ -10,9 +10,11 @@ use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::call::{AppCall, Call, Shared};
-use super::event_loop::Loop;
+use super::call::{AppCall, Call};
+use super::event_loop::{Loop, Running};
 use super::scope::Scopes;
+use super::shared::Shared;
+use super::websocket::{AppSocket, SocketCall};
 use crate::executor::Host;
 use crate::executor::failure::Failures;
 use crate::link::active::ActiveRequest;
@@ -20,7 +22,7 @@ use crate::link::token::CallToken;
 use crate::python::{forked, log};
 
 /// The calls that are running, by their token.
-pub(super) type Calls = Mutex<HashMap<u64, Arc<Call>>>;
+pub(super) type Calls = Mutex<HashMap<u64, Arc<dyn Running>>>;
 
 /// Starts calls of the app.
 pub(super) struct Turns {
@@ -37,6 +39,7 @@ pub(super) struct Turns {
     next_token: AtomicU64,
     /// Requests whose start frontd hasn't been told yet.
     held: Mutex<Vec<Arc<ActiveRequest>>>,
+    aborts: AtomicBool,
     is_over: AtomicBool,
 }
 
@@ -63,6 +66,8 @@ impl Turns {
         let shared = Arc::new(Shared {
             event_loop: Arc::clone(event_loop),
             requests: Arc::clone(&host.requests),
+            shutdown: Arc::clone(&host.shutdown),
+            load: Arc::clone(&host.load),
             failures,
             ended: Box::new(move |token| {
                 ended.lock().remove(&token);
@@ -79,6 +84,7 @@ impl Turns {
             scopes,
             next_token: AtomicU64::new(1),
             held: Mutex::default(),
+            aborts: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
         event_loop.set_turn(turns.callback(py)?.unbind());
@@ -93,6 +99,26 @@ impl Turns {
     /// The calls that are running.
     pub(super) fn calls(&self) -> &Arc<Calls> {
         &self.calls
+    }
+
+    /// Closes all open WebSockets, since this worker ends. Can be called on any thread.
+    pub(super) fn close_sockets(&self) {
+        self.shared.close_sockets();
+    }
+
+    /// Cancels all calls, since this worker ends.
+    pub(super) fn cancel_all(&self, py: Python<'_>) -> PyResult<()> {
+        let calls: Vec<_> = self.calls.lock().values().cloned().collect();
+        for task in calls.iter().filter_map(|it| it.task(py)) {
+            task.call_method1("cancel", ("the worker ends",))?;
+        }
+        Ok(())
+    }
+
+    /// Has the loop cancel all calls. Can be called on any thread.
+    pub(super) fn abort(&self) {
+        self.aborts.store(true, Ordering::SeqCst);
+        self.shared.event_loop.guest.nudge();
     }
 
     /// Ends the loop after its current turn. Can be called on any thread.
@@ -116,6 +142,13 @@ impl Turns {
         self.start_requests(py);
         event_loop.settle(py);
         event_loop.guest.run_again();
+        if self.shared.load.wants_tasks() {
+            let tasks = py.import("asyncio")?.call_method1("all_tasks", (event_loop.object(py),))?.len()?;
+            self.shared.load.set_tasks(u32::try_from(tasks).unwrap_or(u32::MAX));
+        }
+        if self.aborts.swap(false, Ordering::SeqCst) {
+            self.cancel_all(py)?;
+        }
         if self.is_over() {
             event_loop.object(py).call_method0("stop")?;
         }
@@ -147,17 +180,30 @@ impl Turns {
     }
 
     /// Calls the app for a request.
-    pub(super) fn start(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> Arc<Call> {
+    pub(super) fn start(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> Arc<dyn Running> {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         if let Some(token) = NonZeroU64::new(token) {
             active.deadline.enter(CallToken::new(token));
         }
-        let call = Call::new(active, token, Arc::clone(&self.shared));
-        self.calls.lock().insert(token, Arc::clone(&call));
-        match self.begin(py, token, &call) {
+        let (call, task) = if active.websocket().is_some() {
+            let call = SocketCall::new(active, token, Arc::clone(&self.shared));
+            let app_call = || Ok(Bound::new(py, AppSocket(Arc::clone(&call)))?.into_any());
+            let running: Arc<dyn Running> = Arc::clone(&call) as Arc<dyn Running>;
+            self.calls.lock().insert(token, Arc::clone(&running));
+            let task = app_call().and_then(|it| self.begin(token, &running, it));
+            (running, task)
+        } else {
+            let call = Call::new(active, token, Arc::clone(&self.shared));
+            let app_call = || Ok(Bound::new(py, AppCall(Arc::clone(&call)))?.into_any());
+            let running: Arc<dyn Running> = Arc::clone(&call) as Arc<dyn Running>;
+            self.calls.lock().insert(token, Arc::clone(&running));
+            let task = app_call().and_then(|it| self.begin(token, &running, it));
+            (running, task)
+        };
+        match task {
             Ok(task) => call.set_task(&task),
             Err(error) => {
-                if let Err(error) = call.end(py, Some(&error)) {
+                if let Err(error) = Arc::clone(&call).fail(py, &error) {
                     tracing::error!(%error, "end a request that cannot be started");
                 }
             }
@@ -165,9 +211,14 @@ impl Turns {
         call
     }
 
-    fn begin<'py>(&self, py: Python<'py>, token: u64, call: &Arc<Call>) -> PyResult<Bound<'py, PyAny>> {
-        let scope = self.scopes.build(py, &call.active.request)?;
-        let app_call = Bound::new(py, AppCall(Arc::clone(call)))?;
+    fn begin<'py>(
+        &self,
+        token: u64,
+        call: &Arc<dyn Running>,
+        app_call: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = app_call.py();
+        let scope = self.scopes.build(py, &call.active().request)?;
         // Each task copies the context, so what it sets in there is its own.
         self.set_token.bind(py).call1((token,))?;
         let coroutine = self.run.bind(py).call1((&self.app, scope, app_call))?;

@@ -25,19 +25,16 @@ pub(crate) struct Stage {
 
 impl Shutdown {
     /// The current stage, and its changes.
-    #[expect(dead_code, reason = "WSGI has no WebSockets")]
     pub(crate) fn subscribe(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
     }
 
     /// A WebSocket was accepted.
-    #[expect(dead_code, reason = "WSGI has no WebSockets")]
     pub(crate) fn socket_opened(&self) {
         self.sockets.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An accepted WebSocket has ended.
-    #[expect(dead_code, reason = "WSGI has no WebSockets")]
     pub(crate) fn socket_closed(&self) {
         self.sockets.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,6 +1,5 @@
 //! Keeps this worker attached to emperord as long as the process lives.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::worker::attach_request::Message;
@@ -17,9 +16,7 @@ use tonic::transport::Channel;
 
 use super::memory::{self, PrivateMemory};
 use super::state::{End, WorkerState};
-use crate::executor::live_spec::LiveSpec;
-use crate::executor::shutdown::Shutdown;
-use crate::link::requests::Requests;
+use crate::executor::Host;
 use crate::python::log;
 
 /// How often the load is reported while it changes.
@@ -57,9 +54,7 @@ pub(crate) struct Attachment {
     instance: u64,
     state: watch::Receiver<WorkerState>,
     commands: mpsc::Sender<Command>,
-    requests: Arc<Requests>,
-    spec: Arc<LiveSpec>,
-    shutdown: Arc<Shutdown>,
+    host: Host,
     private_memory: PrivateMemory,
 }
 
@@ -74,21 +69,19 @@ enum Outcome {
 
 impl Attachment {
     /// Creates the attachment of `worker`. It connects with `channel`, and reports `state` and the load of
-    /// `requests`.
+    /// `host`.
     pub(crate) fn new(
         channel: Channel,
         worker: &str,
         state: watch::Receiver<WorkerState>,
         commands: mpsc::Sender<Command>,
-        requests: Arc<Requests>,
-        spec: Arc<LiveSpec>,
-        shutdown: Arc<Shutdown>,
+        host: Host,
     ) -> Self {
         let client = WorkerServiceClient::new(channel);
         let instance = fastrand::u64(1..);
         let private_memory = PrivateMemory::default();
         let worker = worker.to_owned();
-        Self { client, worker, instance, state, commands, requests, spec, shutdown, private_memory }
+        Self { client, worker, instance, state, commands, host, private_memory }
     }
 
     /// Attaches, and reconnects when emperord was down, until it has reported this worker's end.
@@ -161,12 +154,21 @@ impl Attachment {
     }
 
     async fn load(&mut self) -> Load {
-        let work = self.requests.work();
+        let work = self.host.requests.work();
         let busy = u32::try_from(work.busy).unwrap_or(u32::MAX);
         let memory = memory::resident();
-        let private_memory = self.private_memory.where_over(self.spec.recycle_memory(), memory).await;
-        let sockets = self.shutdown.open_sockets();
-        Load { busy, requests: work.ended, memory, private_memory, sockets, ..Load::default() }
+        let private_memory = self.private_memory.where_over(self.host.spec.recycle_memory(), memory).await;
+        let sockets = self.host.shutdown.open_sockets();
+        Load {
+            busy,
+            requests: work.ended,
+            memory,
+            private_memory,
+            sockets,
+            messages: self.host.load.messages(),
+            lag_milliseconds: self.host.load.take_lag(),
+            tasks: self.host.load.tasks(),
+        }
     }
 
     async fn handle(&self, answer: AttachResponse) {

@@ -49,6 +49,7 @@ impl Worker {
             driver: Driver::start()?,
             requests: Arc::default(),
             spec: Arc::default(),
+            load: Arc::default(),
             shutdown: Arc::default(),
             end_asked: Arc::default(),
         };
@@ -73,13 +74,13 @@ impl Worker {
         );
         host.driver.spawn(control.run(obeyed));
 
-        let Host { driver, requests, spec: live_spec, shutdown, .. } = host;
+        let driver = Arc::clone(&host.driver);
         let (name, state, socket) =
             (arguments.worker.to_string(), state.subscribe(), arguments.emperord.clone());
         // A channel can be created only inside the runtime.
         let attach = async move {
             let channel = daemon::uds::channel(&socket, |it| it);
-            let attachment = Attachment::new(channel, &name, state, commands, requests, live_spec, shutdown);
+            let attachment = Attachment::new(channel, &name, state, commands, host);
             attachment.run().await;
             let _ended = reported.send(());
         };

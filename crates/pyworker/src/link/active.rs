@@ -14,6 +14,7 @@ use tonic::Streaming;
 
 use super::deadline::{Client, Deadline, Limits};
 use super::session::Session;
+use super::websocket::WebSocket;
 
 /// The client, or its frontd, has disconnected: nobody waits for the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,8 @@ pub(crate) struct ActiveRequest {
     observer: AtomicWaker,
     body_call: Mutex<BodyCall>,
     changed: Notify,
+    /// The WebSocket that the client asks for.
+    websocket: Option<Box<WebSocket>>,
 }
 
 /// The `Exchange` call. Whoever needs one of its directions takes it.
@@ -74,6 +77,7 @@ impl ActiveRequest {
     pub(crate) fn new(request: Request, session: Arc<Session>) -> Self {
         Self {
             id: request.id,
+            websocket: request.websocket.then(Box::default),
             deadline: Deadline::new(Limits::new(request.limit_milliseconds, request.idle_milliseconds)),
             request,
             session,
@@ -113,8 +117,21 @@ impl ActiveRequest {
         self.session.send(Message::Begun(Begun { id: self.id }));
     }
 
+    /// The WebSocket that the client asks for.
+    pub(crate) fn websocket(&self) -> Option<&WebSocket> {
+        self.websocket.as_deref()
+    }
+
+    /// Wakes what observes this request: its WebSocket has changed.
+    pub(crate) fn websocket_changed(&self) {
+        self.observer.wake();
+    }
+
     /// The client has disconnected. Wakes all waiters.
     pub(crate) fn cancel(&self) {
+        if let Some(websocket) = &self.websocket {
+            websocket.lose();
+        }
         self.gone.store(true, Ordering::SeqCst);
         self.changed.notify_waiters();
         self.observer.wake();

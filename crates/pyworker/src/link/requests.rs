@@ -2,7 +2,7 @@
 
 mod look;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -48,6 +48,8 @@ struct State {
     sessions: Vec<Arc<Session>>,
     waiting: VecDeque<Waiting>,
     active: Vec<Arc<ActiveRequest>>,
+    /// WebSockets that were accepted, by stream and id.
+    sockets: HashMap<(u64, u64), Arc<ActiveRequest>>,
     phase: Phase,
     ended: u64,
     /// The watchdog of deadlines sleeps, and has to be woken by the next request.
@@ -76,6 +78,14 @@ pub(crate) struct Work {
     pub(crate) busy: usize,
     /// Requests that have completed.
     pub(crate) ended: u64,
+}
+
+/// What is to be known after a request has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) others: Others,
+    /// It was a WebSocket that had been accepted.
+    pub(crate) was_socket: bool,
 }
 
 /// Whether requests are waiting.
@@ -132,7 +142,8 @@ impl Requests {
         self.half_close(stream);
         let mut state = self.state.lock();
         state.waiting.retain(|it| it.session.stream != stream);
-        for lost in state.active.iter().filter(|it| it.session.stream == stream) {
+        let running = state.active.iter().chain(state.sockets.values());
+        for lost in running.filter(|it| it.session.stream == stream) {
             lost.cancel();
         }
     }
@@ -140,13 +151,32 @@ impl Requests {
     /// Finds a request that was started and hasn't ended.
     pub(crate) fn find(&self, stream: u64, id: u64) -> Option<Arc<ActiveRequest>> {
         let state = self.state.lock();
-        state.active.iter().find(|it| it.id == id && it.session.stream == stream).cloned()
+        let running = state.active.iter().find(|it| it.id == id && it.session.stream == stream);
+        running.or_else(|| state.sockets.get(&(stream, id))).cloned()
+    }
+
+    /// Finds a WebSocket that was accepted.
+    pub(crate) fn find_socket(&self, stream: u64, id: u64) -> Option<Arc<ActiveRequest>> {
+        self.state.lock().sockets.get(&(stream, id)).cloned()
+    }
+
+    /// A WebSocket was accepted: it doesn't count as a running request any more.
+    pub(crate) fn accept_socket(&self, active: &Arc<ActiveRequest>) {
+        let mut state = self.state.lock();
+        state.active.retain(|it| !Arc::ptr_eq(it, active));
+        state.sockets.insert((active.session.stream, active.id), Arc::clone(active));
+    }
+
+    /// All WebSockets that were accepted.
+    pub(crate) fn sockets(&self) -> Vec<Arc<ActiveRequest>> {
+        self.state.lock().sockets.values().cloned().collect()
     }
 
     /// Finds the request that the app is being called for by `call`.
     pub(crate) fn find_call(&self, call: CallToken) -> Option<Arc<ActiveRequest>> {
         let state = self.state.lock();
-        state.active.iter().find(|it| it.deadline.token() == Some(call)).cloned()
+        let running = state.active.iter().chain(state.sockets.values());
+        running.into_iter().find(|it| it.deadline.token() == Some(call)).cloned()
     }
 
     /// Starts the next request, or waits for one. `None` once this worker drains.
@@ -182,13 +212,16 @@ impl Requests {
         Some(active)
     }
 
-    /// Ends a request, which frees its capacity. Returns whether others are waiting.
-    pub(crate) fn end(&self, active: &Arc<ActiveRequest>) -> Others {
+    /// Ends a request, which frees its capacity.
+    pub(crate) fn end(&self, active: &Arc<ActiveRequest>) -> Ended {
         active.end();
         let mut state = self.state.lock();
-        state.active.retain(|it| !Arc::ptr_eq(it, active));
+        let was_socket = state.sockets.remove(&(active.session.stream, active.id)).is_some();
+        if !was_socket {
+            state.active.retain(|it| !Arc::ptr_eq(it, active));
+        }
         state.ended += 1;
-        if state.waiting.is_empty() { Others::None } else { Others::Wait }
+        Ended { others: if state.waiting.is_empty() { Others::None } else { Others::Wait }, was_socket }
     }
 
     /// Accepts nothing more, and hands back all requests that weren't started.

@@ -26,6 +26,7 @@ use super::guest::{Guest, Spawner};
 use super::peers::Peers;
 use super::requests::Requests;
 use super::session::Session;
+use super::websocket::WebSocket;
 
 /// Flow-control window of a `Serve` or `Exchange` stream, in bytes. The rest of a body waits at frontd.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -195,14 +196,27 @@ impl Serve {
                     active.file_opened();
                 }
             }
+            Some(Message::SocketMessage(part)) => {
+                let id = part.id;
+                self.with_socket(session, id, |it| it.arrive(part, session));
+            }
+            Some(Message::SocketCredit(credit)) => {
+                self.with_socket(session, credit.id, |it| it.add_credit(credit.bytes, session));
+            }
+            Some(Message::SocketClose(close)) => {
+                self.with_socket(session, close.id, |it| it.close_by_client(close.code, close.reason));
+            }
             // A second Open, or a message of a newer frontd. Ignored.
-            Some(
-                Message::Open(_)
-                | Message::SocketMessage(_)
-                | Message::SocketCredit(_)
-                | Message::SocketClose(_),
-            )
-            | None => {}
+            Some(Message::Open(_)) | None => {}
+        }
+    }
+
+    /// Changes a WebSocket, unless it has ended.
+    fn with_socket(&self, session: &Session, id: u64, change: impl FnOnce(&WebSocket)) {
+        let Some(active) = self.requests.find_socket(session.stream, id) else { return };
+        if let Some(websocket) = active.websocket() {
+            change(websocket);
+            active.websocket_changed();
         }
     }
 

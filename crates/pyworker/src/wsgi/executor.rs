@@ -112,7 +112,7 @@ impl Threads {
         this_call: CallToken,
     ) -> Next {
         if let Some((active, message)) = last {
-            let others = self.host.requests.end(&active);
+            let others = self.host.requests.end(&active).others;
             active.session.send(message);
             match others {
                 Others::None => batch.rest(),

@@ -89,7 +89,11 @@ impl State {
     fn rest(&self) -> Rest {
         match (self.phase, &*self.active) {
             (_, []) => Rest::Nothing,
-            (Phase::Draining, active) if active.iter().all(|it| it.deadline.is_stuck()) => Rest::OnlyStuck,
+            (Phase::Draining, active)
+                if self.sockets.is_empty() && active.iter().all(|it| it.deadline.is_stuck()) =>
+            {
+                Rest::OnlyStuck
+            }
             _ => Rest::Some,
         }
     }

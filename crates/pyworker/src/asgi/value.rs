@@ -1,0 +1,66 @@
+//! Reads the values of messages that an app sends.
+
+use bytes::Bytes;
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
+
+use crate::executor::head::HeadBuilder;
+
+/// The type of a message.
+pub(super) fn kind<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    let kind = message.get_item(intern!(message.py(), "type"))?;
+    kind.cast_into::<PyString>().map_err(|_| PyTypeError::new_err("the type of a message isn't a string"))
+}
+
+/// Adds the headers of a message.
+pub(super) fn add_headers(builder: &mut HeadBuilder, message: &Bound<'_, PyAny>) -> PyResult<()> {
+    let Some(headers) = get(message, intern!(message.py(), "headers"))? else { return Ok(()) };
+    for header in headers.try_iter()? {
+        let header = header?;
+        let wrong = || PyTypeError::new_err("a header isn't a pair of name and value");
+        let mut pair = header.try_iter()?;
+        let (Some(name), Some(value), None) = (pair.next(), pair.next(), pair.next()) else {
+            return Err(wrong());
+        };
+        let (name, value) = (name?, value?);
+        if let Some(dropped) = builder.raw_header(&bytes(&name)?, &bytes(&value)?)? {
+            tracing::warn!(
+                header = dropped.0,
+                "the app sent a connection header, which only the server may send"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The value of a key that may be missing.
+pub(super) fn get<'py>(
+    message: &Bound<'py, PyAny>,
+    key: &Bound<'py, PyString>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match message.cast::<PyDict>() {
+        Ok(message) => message.get_item(key),
+        Err(_) if message.contains(key)? => message.get_item(key).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// A boolean, which is false if it is missing.
+pub(super) fn flag<'py>(message: &Bound<'py, PyAny>, key: &Bound<'py, PyString>) -> PyResult<bool> {
+    get(message, key)?.map_or(Ok(false), |it| it.is_truthy())
+}
+
+/// Copies bytes, of any type that has some.
+pub(super) fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(Bytes::copy_from_slice(bytes.as_bytes()));
+    }
+    if value.is_instance_of::<PyByteArray>() || value.is_instance_of::<PyMemoryView>() {
+        let copy = value.py().get_type::<PyBytes>().call1((value,))?;
+        return Ok(Bytes::copy_from_slice(copy.cast::<PyBytes>()?.as_bytes()));
+    }
+    let kind = value.get_type().name()?;
+    Err(PyTypeError::new_err(format!("a message has {kind} where it needs bytes")))
+}
