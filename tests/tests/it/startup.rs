@@ -67,10 +67,10 @@ async fn an_app_is_found_automatically_and_reported() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_folder_without_an_obvious_app_is_reported() -> anyhow::Result<()> {
-    with_file("main.py", FACTORY, async |stack, folder| {
+    with_file("shop.py", FACTORY, async |stack, folder| {
         let directory = folder.display();
         stack.write("unclear", &format!("domains = [\"a.localhost\"]\ndirectory = \"{directory}\"\n"))?;
-        let reported = |app: &App| app.error().contains("contains no wsgi.py, app.py or */wsgi.py");
+        let reported = |app: &App| app.error().contains("contains no wsgi.py, app.py, */wsgi.py");
         stack.until("unclear", "the error lists the searched names", reported).await?;
         Ok(())
     })
