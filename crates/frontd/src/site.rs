@@ -16,6 +16,7 @@ use self::first_table::FirstTable;
 use self::rule::Rule;
 use self::table::Table;
 use crate::action::Action;
+use crate::action::app::sticky::Affinity;
 use crate::action::app::{App, StartFailure};
 use crate::action::files::{StaticFolder, Symlinks};
 use crate::action::reply::Reply;
@@ -126,7 +127,7 @@ fn new_app(app: &routes::App, former: Option<&App>) -> App {
     let files = folders(&app.sendfile_folders, &former, StaticFolder::private);
     let failure = (!app.failure.is_empty())
         .then(|| StartFailure { text: app.failure.clone(), next: app.failure_next.clone() });
-    App::new(backend, app.path.trim_end_matches('/'), files, failure)
+    App::new(backend, app.path.trim_end_matches('/'), files, failure, Affinity::of(app.sticky))
 }
 
 fn worker(worker: &routes::Worker) -> Worker {

@@ -4,6 +4,7 @@ mod headers;
 mod receive;
 mod retry;
 mod sendfile;
+pub(crate) mod sticky;
 mod stream;
 mod trailers;
 mod upload;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 
+use self::sticky::Affinity;
 use super::Resources;
 use super::files::StaticFolder;
 use super::reply::{Failure, Reply};
@@ -35,6 +37,7 @@ pub(crate) struct App {
     files: Vec<Arc<StaticFolder>>,
     /// Why its newest version can't start. Only for developers.
     failure: Option<Box<StartFailure>>,
+    affinity: Affinity,
 }
 
 /// Why an app can't start.
@@ -60,9 +63,10 @@ impl App {
         mount: &str,
         files: Vec<Arc<StaticFolder>>,
         failure: Option<StartFailure>,
+        affinity: Affinity,
     ) -> Self {
         let mount = Bytes::copy_from_slice(mount.as_bytes());
-        Self { backend, mount, files, failure: failure.map(Box::new) }
+        Self { backend, mount, files, failure: failure.map(Box::new), affinity }
     }
 
     pub(crate) fn backend(&self) -> &Backend {

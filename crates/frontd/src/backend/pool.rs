@@ -6,6 +6,7 @@
 mod dispatch;
 mod lease;
 mod member;
+mod preferred;
 mod queue;
 mod upload;
 
@@ -162,7 +163,9 @@ impl<L: Clone> Pool<L> {
         // Requests that are leased at once also get a ticket: if such a request is handed back, it comes
         // before those that wait.
         let ticket = attempts.begin(&mut state.queue, now)?;
-        let begun = match state.lease(self, shard, isolation, now) {
+        let preferred = attempts.preferred().filter(|_| isolation == Isolation::Shared);
+        let preferred = preferred.and_then(|it| state.lease_preferred(self, shard, it, now));
+        let begun = match preferred.or_else(|| state.lease(self, shard, isolation, now)) {
             Some(lease) => Begin::Leased(lease),
             None => {
                 let size = state.queue_size()?;

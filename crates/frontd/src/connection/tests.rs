@@ -6,6 +6,7 @@ mod malformed;
 mod pages;
 mod resets;
 mod service;
+mod sticky;
 mod streamed_bodies;
 mod trailers;
 mod uploads;

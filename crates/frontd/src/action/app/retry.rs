@@ -1,6 +1,7 @@
 //! Sends a request to one worker after another, until one answers it.
 
 use std::future::poll_fn;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::headers::TrailerNames;
+use super::sticky::{self, Affinity};
 use super::upload::Payload;
 use super::{ProxiedRequest, receive, sendfile, stream, trailers, wire};
 use crate::action::reply::{Failure, Reply};
@@ -60,6 +62,7 @@ impl ProxiedRequest<'_> {
             };
             payload.settle();
             let (link, granted) = (Arc::clone(lease.link()), lease.granted());
+            let instance = lease.instance();
             if matches!(payload, Payload::Arriving(_)) && !link.streams_bodies() {
                 // The worker is for others meanwhile.
                 drop(lease);
@@ -74,13 +77,28 @@ impl ProxiedRequest<'_> {
             match self.attempt(pending, &mut payload, &mut lost).await {
                 Next::Requeue => {}
                 Next::Retry => attempts.extend(granted.elapsed()),
-                Next::Answer(Ok(mut response)) if self.visit.access.is_some() => {
-                    ServedBy::note(link, &mut response);
+                Next::Answer(Ok(mut response)) => {
+                    self.keep_client(instance, &mut response);
+                    if self.visit.access.is_some() {
+                        ServedBy::note(link, &mut response);
+                    }
                     return Ok(response);
                 }
-                Next::Answer(answer) => return answer,
+                Next::Answer(refused) => return refused,
             }
             self.resources.metrics.retries.inc();
+        }
+    }
+
+    /// If the app is sticky, has the client come back to the worker that has served it.
+    fn keep_client(&self, instance: u64, response: &mut Response<Body>) {
+        let ProxiedRequest { app, visit, .. } = self;
+        let is_known = |it: NonZeroU64| it.get() == instance;
+        if app.affinity == Affinity::Cookie
+            && !app.affinity.preferred(&visit.head.headers).is_some_and(is_known)
+        {
+            let is_tls = visit.client.connection().tls;
+            sticky::set_cookie(response.headers_mut(), instance, &app.mount, is_tls);
         }
     }
 
@@ -89,6 +107,7 @@ impl ProxiedRequest<'_> {
         isolation: Isolation,
         attempts: &mut Attempts,
     ) -> Result<Lease<Arc<Link>>, Reply> {
+        attempts.prefer(self.app.affinity.preferred(&self.visit.head.headers));
         let acquired = self.app.backend.pool.acquire(self.resources.shard, isolation, attempts).await;
         acquired.map_err(|it| self.refused(it))
     }

@@ -38,7 +38,7 @@ pub(super) enum Reservation {
 }
 
 impl Reservation {
-    fn is_of(self, instance: u64) -> bool {
+    pub(super) fn is_of(self, instance: u64) -> bool {
         matches!(self, Self::Draining(it, _) | Self::Serving(it, _) if it == instance)
     }
 

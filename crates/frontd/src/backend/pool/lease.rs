@@ -64,7 +64,8 @@ impl<L: Clone> Lease<L> {
         &self.link
     }
 
-    pub(super) fn instance(&self) -> u64 {
+    /// The random number of the worker's process.
+    pub(crate) fn instance(&self) -> u64 {
         self.instance
     }
 

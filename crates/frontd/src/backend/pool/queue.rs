@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,18 +34,29 @@ pub(crate) struct Attempts {
     tries: u32,
     /// Whether it may join a full queue.
     admitted: bool,
+    /// The worker that the request should go to if it has room.
+    preferred: Option<NonZeroU64>,
 }
 
 impl Attempts {
     /// Creates the state of a request that may wait for `limit` in total.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, begun: None, tries: 0, admitted: false }
+        Self { limit, begun: None, tries: 0, admitted: false, preferred: None }
     }
 
     /// Marks the request as admitted before its body was read: it is no longer refused because the queue is
     /// full.
     pub(crate) fn admitted(self) -> Self {
         Self { admitted: true, ..self }
+    }
+
+    /// Sets the worker that the request goes to if it has room at once, by its instance.
+    pub(crate) fn prefer(&mut self, instance: Option<NonZeroU64>) {
+        self.preferred = instance;
+    }
+
+    pub(super) fn preferred(&self) -> Option<NonZeroU64> {
+        self.preferred
     }
 
     /// Excludes the time that a worker spent on the request before it was lost.

@@ -2,6 +2,7 @@
 
 mod exclusive;
 mod lag;
+mod preferred;
 mod property;
 mod upload;
 
