@@ -113,7 +113,14 @@ async fn what_the_file_says_of_the_interface_is_never_ignored() -> anyhow::Resul
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("site.py"), format!("{RESPOND}app = respond"))?;
     let vassal = |name: &str, line: &str| Vassal::new(name, folder.path(), "site.py:app").key(line);
-    let vassals = [vassal("as-wsgi", "interface = \"wsgi\""), vassal("with-threads", "threads = 2")];
+    fs::write(folder.path().join("plain.py"), WSGI[3].1)?;
+    let plain = |name: &str, line: &str| Vassal::new(name, folder.path(), "plain.py:app").key(line);
+    let vassals = [
+        vassal("as-wsgi", "interface = \"wsgi\""),
+        vassal("with-threads", "threads = 2"),
+        plain("with-concurrency", "concurrency = 100"),
+        plain("with-loop", "loop = \"asyncio\""),
+    ];
     let stack = Stack::start(Place::of_tests()?, vassals)?;
     let outcome = Box::pin(async {
         for (name, expected) in [
@@ -122,6 +129,8 @@ async fn what_the_file_says_of_the_interface_is_never_ignored() -> anyhow::Resul
                 "this is an ASGI app, and the app's file says `interface = \"wsgi\"`: remove that line",
             ),
             ("with-threads", "the app's file says `threads = 2`: write `concurrency = 2` instead"),
+            ("with-concurrency", "the app's file sets `concurrency`, which is for ASGI apps: remove it"),
+            ("with-loop", "the app's file sets `loop`, which is for ASGI apps: remove it"),
         ] {
             let app = stack.until(name, "it was refused", |app| !app.error().is_empty()).await?;
             ensure!(app.error().contains(expected), "{name}: {:?} should contain {expected:?}", app.error());

@@ -23,7 +23,8 @@ pyo3::create_exception!(
 /// The interface of an app: what `spec` says, or what the app looks like.
 ///
 /// # Errors
-/// `UnsupportedApp`, with a suggestion, if `spec` says WSGI, or asks for threads, and the app can't be that.
+/// `UnsupportedApp`, with a suggestion, if `spec` says WSGI, or asks for threads, and the app can't be that; or if it
+/// has keys of ASGI, and the app is WSGI.
 pub(crate) fn interface(app: &Bound<'_, PyAny>, spec: &Spec) -> PyResult<Interface> {
     let found = if is_asgi(app) { Interface::Asgi } else { Interface::Wsgi };
     match (spec.interface(), found) {
@@ -40,9 +41,22 @@ pub(crate) fn interface(app: &Bound<'_, PyAny>, spec: &Spec) -> PyResult<Interfa
                 spec.threads
             )))
         }
+        (Interface::Unspecified, Interface::Wsgi) if let Some(key) = of_asgi(spec) => {
+            Err(UnsupportedApp::new_err(format!(
+                "this looks like a WSGI app{}, and the app's file sets `{key}`, which is for ASGI apps: remove it, or write \
+                 `interface = \"asgi\"`",
+                name_of(app)
+            )))
+        }
         (Interface::Unspecified, found) => Ok(found),
         (asked, _) => Ok(asked),
     }
+}
+
+/// A key of the app's file that only ASGI apps have.
+fn of_asgi(spec: &Spec) -> Option<&'static str> {
+    let is_loop_given = !matches!(spec.r#loop.as_str(), "" | "auto");
+    spec.concurrency_given.then_some("concurrency").or_else(|| is_loop_given.then_some("loop"))
 }
 
 /// The class of an app, for a message. Empty if it is a function.
