@@ -1,5 +1,6 @@
 //! The interpreter that runs the app: its threads, signals, exceptions and output, and what imports the app.
 
+pub(crate) mod drain_hooks;
 pub(crate) mod driver;
 pub(crate) mod faulthandler;
 pub(crate) mod forked;

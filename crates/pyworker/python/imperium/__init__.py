@@ -13,10 +13,12 @@ installed, and its functions report that there is no worker.
 from __future__ import annotations
 
 import sys
+from weakref import WeakKeyDictionary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from asyncio import AbstractEventLoop, Event
+    from collections.abc import Awaitable, Callable, MutableMapping
     from typing import TypeVar
 
     Hook = TypeVar("Hook", bound=Callable[[], object])
@@ -26,6 +28,8 @@ __all__ = [
     "ClientGone",
     "RequestTimeout",
     "app_name",
+    "draining",
+    "on_drain",
     "on_fork",
     "on_worker_exit",
     "request_id",
@@ -35,6 +39,9 @@ __all__ = [
 
 # Set by the process that runs the app.
 _worker = sys.modules.get("_imperium")
+
+# One event per event loop, which `draining` waits for.
+_drain_events: MutableMapping[AbstractEventLoop, Event] = WeakKeyDictionary()
 
 if TYPE_CHECKING or _worker is None:
 
@@ -77,6 +84,42 @@ def request_id() -> str | None:
     None in a thread that isn't handling a request, such as one that the app has started.
     """
     return _worker.request_id() if _worker else None
+
+
+def on_drain(hook: Hook) -> Hook:
+    """Registers a function that is called when this worker begins to drain, as in a reload, before it ends.
+
+    Use it to end responses that would otherwise last, such as event streams: requests in flight have `timeouts.stop` to
+    finish. It is called without arguments, once, on a separate thread. If the worker drains already, it is called at
+    once. Hooks are called in the order of their registration. Exceptions are logged. Returns `hook`, so it can be used
+    as a decorator.
+    """
+    if not callable(hook):
+        raise TypeError(f"on_drain expects a callable, not {hook!r}")
+    if _worker:
+        _worker.on_drain(hook)
+    return hook
+
+
+def draining() -> Awaitable[object]:
+    """Returns an awaitable that completes when this worker begins to drain, as in a reload, before it ends.
+
+    For asyncio: use it to say goodbye on event streams and WebSockets. It never completes if Imperium doesn't run the
+    app.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    event = _drain_events.get(loop)
+    if event is None:
+        event = _drain_events[loop] = asyncio.Event()
+
+        def tell() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+        on_drain(tell)
+    return event.wait()
 
 
 def on_fork(hook: Hook) -> Hook:

@@ -1,5 +1,6 @@
 //! One call of the app: what it receives and sends.
 
+mod file;
 mod message;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(super) struct Call {
     active: Arc<ActiveRequest>,
     token: u64,
     shared: Arc<Shared>,
-    /// Notified when the app has received a chunk.
+    /// Notified when the app has received a chunk, and when a chunk has been sent.
     room: Notify,
     inner: Mutex<Inner>,
 }
@@ -44,6 +45,8 @@ struct Inner {
     stage: Stage,
     /// The body of the response is being sent.
     delivers: bool,
+    /// The body of the response is read from a file.
+    reads_file: bool,
     /// It is in the loop's list of what is due.
     is_due: bool,
 }
@@ -68,6 +71,7 @@ impl Call {
             task: None,
             stage: Stage::Running,
             delivers: false,
+            reads_file: false,
             is_due: false,
         };
         Arc::new(Self { active, token, shared, room: Notify::new(), inner: Mutex::new(inner) })
@@ -203,9 +207,12 @@ impl Call {
                 self.answer()?;
                 self.inner.lock().reply.trailers(headers, more)?
             }
-            Sent::File(file) => {
+            Sent::File(path) => {
                 self.answer()?;
-                self.inner.lock().reply.file(file)?
+                if !self.shared.is_sent_by_frontd(&path) {
+                    return self.send_file(py, path);
+                }
+                self.inner.lock().reply.file(message::file(path))?
             }
             Sent::EarlyHints(headers) => {
                 let hints = EarlyHints { id: self.active.id, headers };
@@ -258,6 +265,7 @@ impl Call {
     /// Sends the body of a response.
     async fn deliver(self: Arc<Self>, outbound: Arc<Outbound>) {
         let made_room = || {
+            self.room.notify_one();
             if outbound.has_room() && !self.inner.lock().writers.is_empty() {
                 self.notify();
             }
@@ -334,7 +342,7 @@ impl Call {
         let is_gone = self.active.is_gone();
         let writers = {
             let mut inner = self.inner.lock();
-            match is_gone || inner.reply.has_room() {
+            match !inner.reads_file && (is_gone || inner.reply.has_room()) {
                 true => std::mem::take(&mut inner.writers),
                 false => Vec::new(),
             }
@@ -369,7 +377,10 @@ impl Due for Call {
         }
         let is_over = {
             let inner = self.inner.lock();
-            inner.stage == Stage::Returned && !inner.delivers && inner.reply.is_complete()
+            inner.stage == Stage::Returned
+                && !inner.delivers
+                && !inner.reads_file
+                && inner.reply.is_complete()
         };
         if is_over {
             self.finish(None);

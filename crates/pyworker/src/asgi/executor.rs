@@ -132,6 +132,7 @@ impl Executor for EventLoop {
             token,
             scopes: Scopes::new(py, state, !spec.sendfile_folders.is_empty())?,
             failures: Failures::of(spec),
+            sendfile: spec.sendfile_folders.iter().map(Into::into).collect(),
         };
         let turns = Turns::new(&event_loop, host, usize::try_from(capacity).unwrap_or(usize::MAX), target)?;
         let lifespan = lifespan.unbind();

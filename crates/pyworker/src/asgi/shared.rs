@@ -1,5 +1,6 @@
 //! What all calls of the app share.
 
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -10,6 +11,7 @@ use crate::executor::load::LoopLoad;
 use crate::executor::shutdown::Shutdown;
 use crate::link::active::ActiveRequest;
 use crate::link::requests::Requests;
+use crate::python::driver::Driver;
 
 /// The code of a WebSocket that a restart closes (RFC 6455, registry of close codes).
 const RESTART: u32 = 1012;
@@ -21,6 +23,10 @@ pub(super) struct Shared {
     pub(super) shutdown: Arc<Shutdown>,
     pub(super) load: Arc<LoopLoad>,
     pub(super) failures: Failures,
+    /// Runs what blocks.
+    pub(super) driver: Arc<Driver>,
+    /// Folders whose files frontd sends.
+    pub(super) sendfile: Vec<PathBuf>,
     /// Called when a call has ended, with its token.
     pub(super) ended: Box<dyn Fn(u64) + Send + Sync>,
 }
@@ -29,6 +35,12 @@ impl Shared {
     /// A message of a WebSocket was received or sent.
     pub(super) fn count_message(&self) {
         self.load.count_message();
+    }
+
+    /// Whether frontd sends the file at `path`. It opens it beneath the folder, so a name that leads out is left to it, too.
+    pub(super) fn is_sent_by_frontd(&self, path: &Path) -> bool {
+        let is_plain = !path.components().any(|it| it == Component::ParentDir);
+        is_plain && self.sendfile.iter().any(|it| path.starts_with(it))
     }
 
     /// Closes all open WebSockets, since this worker ends.

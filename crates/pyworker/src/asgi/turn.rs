@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -50,6 +51,8 @@ pub(super) struct Target<'py> {
     pub(super) token: Bound<'py, PyAny>,
     pub(super) scopes: Scopes,
     pub(super) failures: Failures,
+    /// Folders whose files frontd sends.
+    pub(super) sendfile: Vec<PathBuf>,
 }
 
 impl Turns {
@@ -60,7 +63,7 @@ impl Turns {
         capacity: usize,
         target: Target<'_>,
     ) -> PyResult<Arc<Self>> {
-        let Target { app, run, token, scopes, failures } = target;
+        let Target { app, run, token, scopes, failures, sendfile } = target;
         let calls = Arc::new(Calls::default());
         let ended = Arc::clone(&calls);
         let shared = Arc::new(Shared {
@@ -68,6 +71,8 @@ impl Turns {
             requests: Arc::clone(&host.requests),
             shutdown: Arc::clone(&host.shutdown),
             load: Arc::clone(&host.load),
+            driver: Arc::clone(&host.driver),
+            sendfile,
             failures,
             ended: Box::new(move |token| {
                 ended.lock().remove(&token);

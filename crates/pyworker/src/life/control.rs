@@ -14,7 +14,7 @@ use super::exit_hooks::ExitHooks;
 use super::state::WorkerState;
 use crate::executor::Host;
 use crate::link::socket::SocketFile;
-use crate::python::process;
+use crate::python::{drain_hooks, process};
 
 /// The drain time after SIGTERM, until emperord has sent the spec.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -145,6 +145,7 @@ impl Control {
         self.state.send_modify(|state| state.draining = true);
         self.host.shutdown.drain();
         self.host.requests.drain();
+        drain_hooks::call();
     }
 
     fn end_now(&self) -> ! {

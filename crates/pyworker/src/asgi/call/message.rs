@@ -1,5 +1,8 @@
 //! The messages of an HTTP connection (ASGI, "HTTP & WebSocket ASGI Message Format").
 
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
 use api::runner::{File, Header, file};
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -15,7 +18,7 @@ pub(super) enum Sent {
     Start { head: Head, trailers: bool },
     Body { body: Bytes, more: bool },
     Trailers { headers: Vec<Header>, more: bool },
-    File(File),
+    File(PathBuf),
     EarlyHints(Vec<Header>),
 }
 
@@ -46,11 +49,7 @@ pub(super) fn parse(message: &Bound<'_, PyAny>) -> PyResult<Sent> {
             let more = flag(message, intern!(py, "more_trailers"))?;
             Sent::Trailers { headers: builder.build().headers, more }
         }
-        "http.response.pathsend" => {
-            let path = message.get_item("path")?.extract::<std::path::PathBuf>()?;
-            let path = std::os::unix::ffi::OsStringExt::into_vec(path.into_os_string());
-            Sent::File(File { name: Some(file::Name::Path(path.into())), part: None })
-        }
+        "http.response.pathsend" => Sent::File(message.get_item("path")?.extract()?),
         "http.response.early_hint" => {
             let mut builder = HeadBuilder::interim();
             for link in message.get_item("links")?.try_iter()? {
@@ -64,6 +63,12 @@ pub(super) fn parse(message: &Bound<'_, PyAny>) -> PyResult<Sent> {
             )));
         }
     })
+}
+
+/// The file that frontd sends.
+pub(super) fn file(path: PathBuf) -> File {
+    let path = path.into_os_string().into_vec();
+    File { name: Some(file::Name::Path(path.into())), part: None }
 }
 
 /// `http.request`.
