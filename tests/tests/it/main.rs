@@ -2,6 +2,7 @@
 
 mod app_names;
 mod asgi;
+mod asgi_life;
 mod bad_apps;
 mod bodies;
 mod certificates;

@@ -1,0 +1,137 @@
+//! The life of a worker with an event loop: reloads under load, a drain that the app is told of, files.
+
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+use http::Method;
+use http_body_util::BodyExt as _;
+use tests::client::{Protocol, empty, request};
+use tests::load::{Kind, Load};
+use tests::stack;
+use tests::vassal::Vassal;
+
+/// An app with streams, files and a lifespan.
+const APP: &str = "
+import asyncio
+import os
+
+import imperium
+
+events = []
+
+
+async def app(scope, receive, send):
+    if scope['type'] == 'lifespan':
+        return await lifespan(scope, receive, send)
+    path = scope['path']
+    await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-type', b'text/plain')]})
+    if path == '/until-drained':
+        await send({'type': 'http.response.body', 'body': b'hello\\n', 'more_body': True})
+        await imperium.draining()
+        await send({'type': 'http.response.body', 'body': b'goodbye\\n'})
+    elif path == '/file':
+        await send({'type': 'http.response.pathsend', 'path': os.environ['FILE']})
+    elif path == '/state':
+        body = f\"{scope['state']['started']} {imperium.request_id() == dict(scope['headers'])[b'x-request-id'].decode()}\"
+        await send({'type': 'http.response.body', 'body': body.encode()})
+    elif path == '/echo':
+        body = scope['query_string']
+        while scope['method'] == 'POST':
+            message = await receive()
+            body += message['body']
+            if not message['more_body']:
+                break
+        await send({'type': 'http.response.body', 'body': body})
+    else:
+        await send({'type': 'http.response.body', 'body': b'ok'})
+
+
+async def lifespan(scope, receive, send):
+    await receive()
+    scope['state']['started'] = os.getpid()
+    await send({'type': 'lifespan.startup.complete'})
+    await receive()
+    print('the app has shut down', flush=True)
+    await send({'type': 'lifespan.shutdown.complete'})
+";
+
+fn vassal(folder: &std::path::Path) -> anyhow::Result<Vassal> {
+    fs::write(folder.join("site.py"), APP)?;
+    Ok(Vassal::new("async", folder, "site.py:app").key("interface = \"asgi\""))
+}
+
+#[tokio::test]
+async fn a_reload_under_load_loses_nothing_and_the_app_shuts_down() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    stack::with([vassal(folder.path())?.workers(2)], async |stack| {
+        stack.all_ready().await?;
+        let client = stack.client("async", Protocol::Http1)?;
+        let load = Load::start_mixed(&client, 8, Kind::Both);
+        for _ in 0..3 {
+            load.flows(100).await?;
+            stack.command("reload", &["async"]).await?;
+            stack.logged(&["the app has shut down"]).await?;
+        }
+        load.flows(100).await?;
+        load.finish().await?.all_right()?;
+        let state = client.get("/state").await?.expect(200)?.text();
+        let pids = stack.ready("async", 2).await?;
+        ensure!(pids.iter().any(|pid| state == format!("{pid} True")), "{state} of {pids:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stream_says_goodbye_when_its_worker_drains() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    stack::with([vassal(folder.path())?.workers(1)], async |stack| {
+        stack.all_ready().await?;
+        let client = stack.client("async", Protocol::Http2)?;
+        let mut stream = client.open(request(Method::GET, "/until-drained", empty())).await?;
+        let first = stream.body_mut().frame().await.context("a first chunk")??;
+        ensure!(first.data_ref().is_some_and(|it| it == "hello\n"), "{first:?}");
+        stack.command("reload", &["async"]).await?;
+        let rest = stream.into_body().collect().await?.to_bytes();
+        ensure!(rest == "goodbye\n", "{rest:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_file_is_sent_whether_or_not_its_folder_is_frontds() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let sent = tempfile::tempdir()?;
+    let content: String = "0123456789".repeat(100_000);
+    for (place, name) in [(&folder, "own"), (&sent, "frontd's")] {
+        let path = place.path().join("large.txt");
+        fs::write(&path, &content)?;
+        let vassal = vassal(folder.path())?.env("FILE", &path.display().to_string());
+        let table = format!("[sendfile]\n\"/sent/\" = {:?}\n", sent.path().display().to_string());
+        stack::with([vassal.table(&table)], async |stack| {
+            stack.all_ready().await?;
+            for protocol in [Protocol::Http1, Protocol::Http2] {
+                let answer = stack.client("async", protocol)?.get("/file").await?.expect(200)?;
+                ensure!(answer.text() == content, "{name} over {protocol}: {} bytes", answer.text().len());
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_preloaded_app_gets_a_loop_of_its_own_in_each_worker() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let vassal = vassal(folder.path())?.workers(2).key("preload = true").key("loop = \"asyncio\"");
+    stack::with([vassal], async |stack| {
+        let pids = stack.ready("async", 2).await?;
+        let client = stack.client("async", Protocol::Http1)?;
+        let state = client.get("/state").await?.expect(200)?.text();
+        ensure!(pids.iter().any(|pid| state == format!("{pid} True")), "{state} of {pids:?}");
+        Ok(())
+    })
+    .await
+}
