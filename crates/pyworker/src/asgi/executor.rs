@@ -96,11 +96,19 @@ impl EventLoop {
 
 /// Does what the worker's shutdown asks for.
 async fn follow_shutdown(mut shutdown: watch::Receiver<Stage>, turns: Arc<Turns>) {
-    if shutdown.wait_for(|it| it.closes_sockets).await.is_ok() {
-        turns.close_sockets();
-    }
-    if shutdown.wait_for(|it| it.aborts_requests).await.is_ok() {
-        turns.abort();
+    let mut done = Stage::default();
+    loop {
+        let stage = *shutdown.borrow_and_update();
+        if stage.closes_sockets && !done.closes_sockets {
+            turns.close_sockets();
+        }
+        if stage.aborts_requests && !done.aborts_requests {
+            turns.abort();
+        }
+        done = stage;
+        if shutdown.changed().await.is_err() {
+            return;
+        }
     }
 }
 

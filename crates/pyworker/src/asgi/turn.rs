@@ -111,16 +111,17 @@ impl Turns {
         self.shared.close_sockets();
     }
 
-    /// Cancels all calls, since this worker ends.
-    pub(super) fn cancel_all(&self, py: Python<'_>) -> PyResult<()> {
+    /// Cancels the calls for requests, since this worker ends. Those for accepted WebSockets have a time of their own.
+    fn cancel_requests(&self, py: Python<'_>) -> PyResult<()> {
         let calls: Vec<_> = self.calls.lock().values().cloned().collect();
-        for task in calls.iter().filter_map(|it| it.task(py)) {
+        let requests = calls.iter().filter(|it| !self.shared.requests.is_socket(it.active()));
+        for task in requests.filter_map(|it| it.task(py)) {
             task.call_method1("cancel", ("the worker ends",))?;
         }
         Ok(())
     }
 
-    /// Has the loop cancel all calls. Can be called on any thread.
+    /// Has the loop cancel the calls for requests. Can be called on any thread.
     pub(super) fn abort(&self) {
         self.aborts.store(true, Ordering::SeqCst);
         self.shared.event_loop.guest.nudge();
@@ -152,7 +153,7 @@ impl Turns {
             self.shared.load.set_tasks(u32::try_from(tasks).unwrap_or(u32::MAX));
         }
         if self.aborts.swap(false, Ordering::SeqCst) {
-            self.cancel_all(py)?;
+            self.cancel_requests(py)?;
         }
         if self.is_over() {
             event_loop.object(py).call_method0("stop")?;

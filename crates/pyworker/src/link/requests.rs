@@ -167,6 +167,11 @@ impl Requests {
         state.sockets.insert((active.session.stream, active.id), Arc::clone(active));
     }
 
+    /// Whether it is a WebSocket that was accepted.
+    pub(crate) fn is_socket(&self, active: &ActiveRequest) -> bool {
+        self.state.lock().sockets.contains_key(&(active.session.stream, active.id))
+    }
+
     /// All WebSockets that were accepted.
     pub(crate) fn sockets(&self) -> Vec<Arc<ActiveRequest>> {
         self.state.lock().sockets.values().cloned().collect()

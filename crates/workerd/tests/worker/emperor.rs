@@ -68,7 +68,13 @@ impl Emperor {
     }
 
     pub(crate) async fn drain(&self, grace_milliseconds: u32) {
-        self.send(attach_response::Message::Drain(Drain { grace_milliseconds, ..Drain::default() })).await;
+        self.drain_for(grace_milliseconds, 0).await;
+    }
+
+    /// Drains, with another time for WebSockets.
+    pub(crate) async fn drain_for(&self, grace_milliseconds: u32, websocket_grace_milliseconds: u32) {
+        let drain = Drain { grace_milliseconds, websocket_grace_milliseconds };
+        self.send(attach_response::Message::Drain(drain)).await;
     }
 
     pub(crate) async fn stop(&self) {

@@ -6,7 +6,7 @@ use api::runner::runner_service_client::RunnerServiceClient;
 use api::runner::serve_response::Message;
 use api::runner::{
     Cancel, Connection, ExchangeRequest, Header, Open, Recall, Request, Response, ServeRequest,
-    ServeResponse, Start, exchange_request, serve_request,
+    ServeResponse, SocketClose, Start, exchange_request, serve_request,
 };
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -62,6 +62,12 @@ impl Front {
 
     pub(crate) async fn cancel(&self, id: u64) {
         self.send_message(serve_request::Message::Cancel(Cancel { id })).await;
+    }
+
+    /// The client has closed a WebSocket.
+    pub(crate) async fn close_socket(&self, id: u64, code: u32) {
+        let close = SocketClose { id, code, reason: String::new() };
+        self.send_message(serve_request::Message::SocketClose(close)).await;
     }
 
     async fn send_message(&self, message: serve_request::Message) {

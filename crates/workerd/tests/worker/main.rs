@@ -13,3 +13,4 @@ mod limits;
 mod peers;
 mod process;
 mod requests;
+mod sockets;
