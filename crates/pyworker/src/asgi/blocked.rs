@@ -70,7 +70,7 @@ impl Watch {
     /// Looks regularly until nothing happens any more.
     async fn follow(&self) {
         let (mut idle, mut incident) = (0, None);
-        let (mut seen, mut is_probed) = (self.guest.turns(), false);
+        let (mut seen, mut is_probed) = (self.guest.progress(), false);
         let mut pause = TICK;
         while idle < IDLE_TICKS {
             if is_probed || pause == TICK {
@@ -78,11 +78,11 @@ impl Watch {
             } else {
                 let _something_arrives = timeout(pause, self.activity()).await;
             }
-            let turns = self.guest.turns();
-            if turns != seen {
+            let progress = self.guest.progress();
+            if progress != seen {
                 // A loop that only answers probes is checked less and less often.
                 pause = if std::mem::take(&mut is_probed) { (pause * 2).min(LONGEST_PAUSE) } else { TICK };
-                (seen, idle) = (turns, 0);
+                (seen, idle) = (progress, 0);
                 self.end(incident.take());
             } else if self.guest.is_due() || incident.is_some() {
                 idle = 0;

@@ -47,8 +47,8 @@ struct Shared {
     state: AtomicU8,
     /// Tasks that haven't been polled yet.
     spawned: Mutex<Vec<Task>>,
-    /// The number of turns that the other loop has made.
-    turns: AtomicU64,
+    /// How often the other loop has made a turn, or promised one: it isn't blocked.
+    progress: AtomicU64,
 }
 
 /// A task can continue.
@@ -68,7 +68,7 @@ impl Guest {
             reactor: Arc::new(Reactor::new()?),
             state: AtomicU8::new(0),
             spawned: Mutex::default(),
-            turns: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
         });
         let waker = Waker::from(Arc::clone(&shared));
         Ok(Arc::new(Self { tasks: Mutex::default(), shared, waker }))
@@ -100,19 +100,20 @@ impl Guest {
     /// The other loop is about to make a turn, so nobody has to wake it. Returns whether that is new: then the caller
     /// schedules the turn.
     pub(crate) fn promise(&self) -> bool {
+        self.shared.progress.fetch_add(1, Ordering::Relaxed);
         self.shared.state.fetch_or(PROMISED, Ordering::SeqCst) & PROMISED == 0
     }
 
     /// Makes the promised turn, or one because the descriptor is readable.
     pub(crate) fn turn(&self) {
         self.shared.state.fetch_and(!PROMISED, Ordering::SeqCst);
-        self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        self.shared.progress.fetch_add(1, Ordering::Relaxed);
         self.run();
     }
 
-    /// How many turns the other loop has made.
-    pub(crate) fn turns(&self) -> u64 {
-        self.shared.turns.load(Ordering::Relaxed)
+    /// Changes while the other loop isn't blocked.
+    pub(crate) fn progress(&self) -> u64 {
+        self.shared.progress.load(Ordering::Relaxed)
     }
 
     /// Whether a turn would have something to do.

@@ -24,7 +24,7 @@ fn a_guest_rests_when_there_is_nothing_to_do() {
     assert!(guest.is_due());
     guest.turn();
     assert!(!guest.is_due(), "a turn leaves nothing readable behind");
-    assert_eq!(guest.turns(), 1);
+    assert_eq!(guest.progress(), 1);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_turn_for_a_blocked_loop_wakes_it_afterwards() {
         count.fetch_add(1, Ordering::SeqCst);
     });
     guest.turn_for();
-    assert_eq!((bell.load(Ordering::SeqCst), guest.turns()), (1, 0));
+    assert_eq!((bell.load(Ordering::SeqCst), guest.progress()), (1, 0));
     assert!(guest.shared.reactor.is_readable());
     guest.turn();
     assert!(!guest.is_due());
