@@ -19,7 +19,8 @@ macro_rules! bytes {
 pub(super) struct Scopes {
     common: Py<PyDict>,
     asgi: Py<PyDict>,
-    extensions: Vec<&'static str>,
+    extensions: Py<PyDict>,
+    websocket_extensions: Py<PyDict>,
     /// The state that the app has set in its startup, if it supports that.
     state: Option<Py<PyDict>>,
 }
@@ -32,12 +33,17 @@ impl Scopes {
         let asgi = PyDict::new(py);
         asgi.set_item("version", "3.0")?;
         asgi.set_item("spec_version", "2.5")?;
-        let mut extensions = vec!["http.response.trailers", "http.response.early_hint"];
+        let extensions = with_keys(py, &["http.response.trailers", "http.response.early_hint"])?;
         if sends_files {
-            extensions.push("http.response.pathsend");
+            extensions.set_item("http.response.pathsend", PyDict::new(py))?;
         }
-        let state = state.map(Bound::unbind);
-        Ok(Self { common: common.unbind(), asgi: asgi.unbind(), extensions, state })
+        Ok(Self {
+            common: common.unbind(),
+            asgi: asgi.unbind(),
+            extensions: extensions.unbind(),
+            websocket_extensions: with_keys(py, &["websocket.http.response"])?.unbind(),
+            state: state.map(Bound::unbind),
+        })
     }
 
     /// Builds the scope of `request`.
@@ -80,17 +86,19 @@ impl Scopes {
         if let Some(state) = &self.state {
             scope.set_item(intern!(py, "state"), state.bind(py).copy()?)?;
         }
-        let extensions = PyDict::new(py);
-        if request.websocket {
-            extensions.set_item(intern!(py, "websocket.http.response"), PyDict::new(py))?;
-        } else {
-            for name in &self.extensions {
-                extensions.set_item(*name, PyDict::new(py))?;
-            }
-        }
-        scope.set_item(intern!(py, "extensions"), extensions)?;
+        let extensions = if request.websocket { &self.websocket_extensions } else { &self.extensions };
+        scope.set_item(intern!(py, "extensions"), extensions.bind(py).copy()?)?;
         Ok(scope)
     }
+}
+
+/// The names of extensions, without options.
+fn with_keys<'py>(py: Python<'py>, names: &[&str]) -> PyResult<Bound<'py, PyDict>> {
+    let extensions = PyDict::new(py);
+    for name in names {
+        extensions.set_item(*name, PyDict::new(py))?;
+    }
+    Ok(extensions)
 }
 
 /// The client's subprotocols, in its order.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple};
 
 use crate::executor::head::HeadBuilder;
 
@@ -17,22 +17,38 @@ pub(super) fn kind<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PySt
 /// Adds the headers of a message.
 pub(super) fn add_headers(builder: &mut HeadBuilder, message: &Bound<'_, PyAny>) -> PyResult<()> {
     let Some(headers) = get(message, intern!(message.py(), "headers"))? else { return Ok(()) };
+    if let Ok(headers) = headers.cast_exact::<PyList>() {
+        return headers.iter().try_for_each(|header| add_header(builder, &header));
+    }
     for header in headers.try_iter()? {
-        let header = header?;
-        let wrong = || PyTypeError::new_err("a header isn't a pair of name and value");
-        let mut pair = header.try_iter()?;
-        let (Some(name), Some(value), None) = (pair.next(), pair.next(), pair.next()) else {
-            return Err(wrong());
-        };
-        let (name, value) = (name?, value?);
-        if let Some(dropped) = builder.raw_header(&bytes(&name)?, &bytes(&value)?)? {
-            tracing::warn!(
-                header = dropped.0,
-                "the app sent a connection header, which only the server may send"
-            );
-        }
+        add_header(builder, &header?)?;
     }
     Ok(())
+}
+
+fn add_header(builder: &mut HeadBuilder, header: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (name, value) = pair(header)?;
+    let dropped = match (name.cast::<PyBytes>(), value.cast::<PyBytes>()) {
+        (Ok(name), Ok(value)) => builder.raw_header(name.as_bytes(), value.as_bytes())?.map(|it| it.0.to_owned()),
+        _ => builder.raw_header(&bytes(&name)?, &bytes(&value)?)?.map(|it| it.0.to_owned()),
+    };
+    if let Some(header) = dropped {
+        tracing::warn!(header, "the app sent a connection header, which only the server may send");
+    }
+    Ok(())
+}
+
+fn pair<'py>(header: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    if let Ok(header) = header.cast_exact::<PyTuple>()
+        && header.len() == 2
+    {
+        return Ok((header.get_item(0)?, header.get_item(1)?));
+    }
+    let mut pair = header.try_iter()?;
+    match (pair.next(), pair.next(), pair.next()) {
+        (Some(name), Some(value), None) => Ok((name?, value?)),
+        _ => Err(PyTypeError::new_err("a header isn't a pair of name and value")),
+    }
 }
 
 /// The value of a key that may be missing.
