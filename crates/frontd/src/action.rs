@@ -6,7 +6,8 @@ pub(crate) mod reply;
 
 use std::sync::Arc;
 
-use http::Response;
+use http::{Response, Version};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::app::App;
@@ -40,6 +41,8 @@ pub(crate) struct Resources {
     pub(crate) spool: SpoolFolder,
     /// Connections and their running requests: the drain waits for them.
     pub(crate) tasks: TaskTracker,
+    /// Cancelled at the end of the drain: WebSockets are closed then.
+    pub(crate) drained: CancellationToken,
 }
 
 impl Action {
@@ -56,6 +59,10 @@ impl Action {
         body: &mut RequestBody<B>,
     ) -> Result<Response<Body>, Reply> {
         match self {
+            // Over HTTP/1.1, a client that isn't given a WebSocket gets the file.
+            Self::Files(_) if visit.websocket.is_some() && visit.head.version == Version::HTTP_2 => {
+                Err(Reply::NoWebSockets)
+            }
             Self::Files(folder) => Ok(file(folder, visit, rest).await),
             Self::App(app) => app.respond(resources, visit, body).await,
         }

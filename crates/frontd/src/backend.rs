@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use api::Endpoint;
 
-pub(crate) use link::{BodyCall, Broken, BrokenOff, Link, Outcome, Pending, Progress, Receiving, Uploading};
+pub(crate) use link::{
+    BodyCall, Broken, BrokenOff, Link, Outcome, Pending, Progress, Receiving, Socket, SocketEvent, Uploading,
+};
 pub(crate) use links::Links;
 use pool::Pool;
 
@@ -36,6 +38,8 @@ pub(crate) struct Limits {
     pub(crate) idle: Option<Duration>,
     /// Size of the request body, in bytes.
     pub(crate) body: u64,
+    /// Size of a WebSocket message, in bytes.
+    pub(crate) message: usize,
 }
 
 /// A worker that is ready.

@@ -41,7 +41,7 @@ use crate::settings::Settings;
 use crate::site::Sites;
 use crate::site::first_table::FirstTable;
 use crate::site::table::Table;
-use crate::visit::client::{Client, Transport};
+use crate::visit::client::{Client, Guard, Transport};
 use crate::visit::refusal::Refusal;
 
 /// How long a client without running requests may take to close its connection once a drain has begun.
@@ -83,6 +83,7 @@ impl Server {
             metrics: Arc::clone(&shared.metrics),
             spool: shared.spool.clone(),
             tasks: TaskTracker::new(),
+            drained: CancellationToken::new(),
         };
         Self {
             service: Service {
@@ -104,6 +105,11 @@ impl Server {
         &self.service.resources.tasks
     }
 
+    /// Cancelled at the end of the drain: WebSockets are closed then.
+    pub(crate) fn end_of_drain(&self) -> &CancellationToken {
+        &self.service.resources.drained
+    }
+
     fn metrics(&self) -> &Arc<Metrics> {
         &self.service.resources.metrics
     }
@@ -115,18 +121,20 @@ impl Server {
     }
 }
 
-/// Serves the connection until the client closes it, or until the drain ends it.
+/// Serves the connection until the client closes it, or until the drain ends it. A WebSocket that it becomes is served by
+/// a task of its own, and keeps `guard`.
 pub(crate) async fn serve(
     server: Arc<Server>,
     stream: TcpStream,
     peer: SocketAddr,
     transport: Transport,
     share: Arc<Share>,
+    guard: Guard,
 ) {
     // If the connection is already gone, the first read will fail.
     let local = stream.local_addr().map_or(IpAddr::from(Ipv6Addr::UNSPECIFIED), |it| it.ip());
     let refusal = Refusal::none(Arc::clone(server.metrics()));
-    let client = Client::new(peer, local, transport, share, refusal);
+    let client = Client::new(peer, local, transport, share, refusal).guarded(guard);
     let timeout = server.service.settings.read().limits.send_timeout;
     let stream =
         SendTimeout::new(stream, timeout, client.backlog().clone(), Arc::clone(&client.share().memory));

@@ -17,6 +17,7 @@ use crate::visit::authority::AuthorityError;
 use crate::visit::client::Client;
 use crate::visit::url_path::{self, TooLong};
 use crate::visit::violation::Violation;
+use crate::visit::websocket::{self, Asked};
 use crate::visit::{Access, Visit};
 
 /// Responds to the requests of one shard.
@@ -62,6 +63,10 @@ impl Service {
     ) -> (Routed, Answer) {
         if let Err(TooLong) = url_path::normalize(&mut visit.head.uri) {
             return (Routed::Not, Reply::Malformed(Violation::TargetTooLong).into());
+        }
+        if let Some(handshake) = websocket::handshake(&mut visit.head) {
+            let send_timeout = self.settings.read().limits.send_timeout;
+            visit.websocket = Some(Box::new(Asked { handshake, send_timeout }));
         }
         let (visit, path) = (&*visit, visit.head.uri.path());
         if let Err(reply) = self.check(visit, host) {

@@ -24,6 +24,9 @@ use crate::backend::pool::{Admission, Pool};
 use crate::backend::{Backend, Limits, Worker};
 use crate::observe::metrics::{AppMetrics, Metrics};
 
+/// The maximum size of a WebSocket message, if the routing table doesn't tell.
+const DEFAULT_MESSAGE: usize = 16 << 20;
+
 /// The domains of one app, and the path that it is mounted at.
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -121,6 +124,10 @@ fn new_app(app: &routes::App, former: Option<&App>) -> App {
             request: limit(app.request_milliseconds),
             idle: limit(app.idle_milliseconds),
             body: app.body_limit,
+            message: match app.message_limit {
+                0 => DEFAULT_MESSAGE,
+                limit => usize::try_from(limit).unwrap_or(usize::MAX),
+            },
         },
     };
     let former: Vec<_> = former.iter().flat_map(|it| it.files()).collect();

@@ -5,18 +5,23 @@ pub(crate) mod client;
 pub(crate) mod early_hints;
 pub(crate) mod refusal;
 pub(crate) mod request_id;
+pub(crate) mod upgrade;
 pub(crate) mod url_path;
 pub(crate) mod violation;
+pub(crate) mod websocket;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{EXPECT, HOST};
 use http::request::Parts;
 use http::{Method, Request};
+use parking_lot::Mutex;
 
 use self::authority::{Authority, AuthorityError};
 use self::client::Client;
 use self::request_id::RequestId;
+use self::websocket::Asked;
 
 /// One request of a client, without its body.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) authority: Authority,
     /// Only if the request is to be logged.
     pub(crate) access: Option<Access>,
+    /// Only if it asks for a WebSocket. Not known before it is routed.
+    pub(crate) websocket: Option<Box<Asked>>,
 }
 
 /// What the access log says about a request: as it was received, and when.
@@ -38,6 +45,22 @@ pub(crate) struct Access {
     pub(crate) method: Method,
     pub(crate) target: String,
     pub(crate) host: String,
+}
+
+/// A response extension: the access line is written later, by whoever has the other half.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DeferredAccess(Arc<Mutex<Option<Access>>>);
+
+impl DeferredAccess {
+    /// Leaves the line to the other half.
+    pub(crate) fn set(&self, access: Access) {
+        *self.0.lock() = Some(access);
+    }
+
+    /// What to log. `None` if requests aren't logged.
+    pub(crate) fn take(&self) -> Option<Access> {
+        self.0.lock().take()
+    }
 }
 
 /// What a page says about its request.
@@ -58,7 +81,7 @@ impl<'a> Visit<'a> {
             Ok(authority) => (authority, Ok(())),
             Err(error) => (Authority::default(), Err(error)),
         };
-        (Self { client, id: RequestId::new(), head, authority, access }, known)
+        (Self { client, id: RequestId::new(), head, authority, access, websocket: None }, known)
     }
 
     /// Whether the client sends the body of the request only after `100 Continue`.

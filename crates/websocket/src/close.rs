@@ -1,6 +1,7 @@
 //! Close frames: their codes and reasons (RFC 6455, sections 5.5.1 and 7.4).
 
-use crate::frame::CONTROL_MAX;
+/// Maximum payload of a control frame.
+pub(crate) const CONTROL_MAX: usize = 125;
 
 /// The content of a close frame.
 #[derive(Debug, Clone, PartialEq, Eq)]

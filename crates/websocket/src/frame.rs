@@ -1,9 +1,7 @@
 //! Frame heads (RFC 6455, section 5.2).
 
-use crate::reader::Violation;
-
-/// Maximum payload of a control frame.
-pub(crate) const CONTROL_MAX: usize = 125;
+use crate::close::CONTROL_MAX;
+use crate::violation::Violation;
 
 /// Maximum length of a head: two bytes, the length, and the mask.
 const HEAD_MAX: usize = 14;

@@ -12,8 +12,10 @@ pub mod handshake;
 mod mask;
 mod reader;
 mod utf8;
+mod violation;
 mod writer;
 
 pub use close::Close;
-pub use reader::{Event, Message, Reader, Step, Violation};
+pub use reader::{Event, Message, Reader, Step};
+pub use violation::Violation;
 pub use writer::Writer;

@@ -4,10 +4,11 @@
 mod tests;
 
 use crate::close::{Close, is_sendable};
-use crate::deflate::{Corrupt, Deflate, Inflated, Inflater};
+use crate::deflate::{Deflate, Inflated, Inflater};
 use crate::frame::{Head, HeadBuffer, Opcode};
 use crate::mask;
-use crate::utf8::{Invalid, Utf8};
+use crate::utf8::Utf8;
+use crate::violation::Violation;
 
 /// How many empty fragments a message may have. Each of the others adds at least a byte, up to the limit.
 const EMPTY_FRAGMENTS_MAX: u16 = 1024;
@@ -80,48 +81,6 @@ pub struct Step {
     pub is_full: bool,
     /// If there is none and `is_full` isn't set, all bytes were consumed.
     pub event: Option<Event>,
-}
-
-/// Why a client must be disconnected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// The protocol was violated.
-    #[error("{0}")]
-    Protocol(&'static str),
-    /// Text that isn't UTF-8.
-    #[error("a text isn't UTF-8")]
-    Text,
-    /// A message exceeds the limit.
-    #[error("a message is too large")]
-    TooLarge,
-    /// Too many empty fragments.
-    #[error("a message has too many empty fragments")]
-    EmptyFragments,
-}
-
-impl Violation {
-    /// The code to close with.
-    #[must_use]
-    pub fn code(self) -> u16 {
-        match self {
-            Self::Protocol(_) => Close::PROTOCOL_ERROR,
-            Self::Text => Close::INVALID_TEXT,
-            Self::TooLarge => Close::TOO_LARGE,
-            Self::EmptyFragments => Close::POLICY,
-        }
-    }
-}
-
-impl From<Invalid> for Violation {
-    fn from(_: Invalid) -> Self {
-        Self::Text
-    }
-}
-
-impl From<Corrupt> for Violation {
-    fn from(_: Corrupt) -> Self {
-        Self::Protocol("a message isn't compressed correctly")
-    }
 }
 
 impl Reader {

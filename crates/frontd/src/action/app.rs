@@ -8,6 +8,7 @@ pub(crate) mod sticky;
 mod stream;
 mod trailers;
 mod upload;
+mod websocket;
 mod wire;
 
 use std::sync::Arc;
@@ -99,6 +100,10 @@ impl App {
             let StartFailure { text, next } = &**failure;
             return Ok(Failure::Start { text, next }.response(&visit.info()));
         }
+        if let Some(asked) = &visit.websocket {
+            // Boxed because it is rare.
+            return Box::pin(websocket::respond::<B>(resources, self, visit, asked)).await;
+        }
         let (payload, attempts) = receive::receive(resources, self, visit, body).await?;
         yield_before_park::app();
         ProxiedRequest { resources, app: self, visit }.run(payload, attempts).await
@@ -118,9 +123,11 @@ impl App {
 impl From<Refused> for Reply {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Full | Refused::TooManyUploads | Refused::TimedOut | Refused::HandedBack => {
-                Self::Overloaded
-            }
+            Refused::Full
+            | Refused::TooManyUploads
+            | Refused::TimedOut
+            | Refused::NoSocketRoom
+            | Refused::HandedBack => Self::Overloaded,
             Refused::TooManyUploadsOfClient => Self::TooManyUploads,
             Refused::Failed => Self::AppFailed,
         }

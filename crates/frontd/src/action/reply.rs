@@ -8,8 +8,8 @@ mod tests;
 
 use std::borrow::Cow;
 
-use http::header::ALLOW;
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{ALLOW, CONNECTION, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderValue, Response, StatusCode, Version};
 
 use crate::body::Body;
 use crate::visit::RequestInfo;
@@ -58,6 +58,12 @@ pub(crate) enum Reply {
     AppFailed,
     /// The app took longer than `timeouts.request`.
     AppTimeout,
+    /// The request asks for a WebSocket in an invalid way.
+    BadWebSocket(&'static str),
+    /// The request asks for a WebSocket of another version than 13.
+    WebSocketVersion,
+    /// The app's interface has no WebSockets.
+    NoWebSockets,
 }
 
 impl From<AuthorityError> for Reply {
@@ -73,9 +79,14 @@ impl Reply {
     fn status(self) -> StatusCode {
         match self {
             Self::Malformed(violation) => violation.status(),
-            Self::BadHost | Self::HostMismatch | Self::PlainHttp | Self::BadField | Self::BadBody => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BadHost
+            | Self::HostMismatch
+            | Self::PlainHttp
+            | Self::BadField
+            | Self::BadBody
+            | Self::BadWebSocket(_) => StatusCode::BAD_REQUEST,
+            Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::NoWebSockets => StatusCode::NOT_IMPLEMENTED,
             Self::NoApp => StatusCode::NOT_FOUND,
             Self::NoTunnel => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -109,6 +120,11 @@ impl Reply {
             Self::Overloaded => "The application is busy.",
             Self::AppFailed => "The application isn't running.",
             Self::AppTimeout => "The application took too long to answer.",
+            Self::BadWebSocket(_) => "The request for a WebSocket was refused",
+            Self::WebSocketVersion => "This server supports version 13 of the WebSocket protocol.",
+            Self::NoWebSockets => {
+                "This application doesn't accept WebSockets. For that, it has to be an ASGI application: see \"interface\" in its configuration."
+            }
         }
     }
 
@@ -133,6 +149,9 @@ impl Reply {
             Self::Overloaded => "overloaded",
             Self::AppFailed => "app_failed",
             Self::AppTimeout => "app_timeout",
+            Self::BadWebSocket(_) => "bad_websocket",
+            Self::WebSocketVersion => "websocket_version",
+            Self::NoWebSockets => "no_websockets",
         }
     }
 
@@ -149,9 +168,19 @@ impl Reply {
     pub(crate) fn response_with(self, info: &RequestInfo<'_>, more: Details) -> Response<Body> {
         let text = match self {
             Self::Malformed(violation) => format!("{}: {violation}.", self.text()).into(),
+            Self::BadWebSocket(reason) => format!("{}: {reason}.", self.text()).into(),
             _ => Cow::Borrowed(self.text()),
         };
-        Page { status: self.status(), text: &text, more }.write(info)
+        let mut page = Page { status: self.status(), text: &text, more }.write(info);
+        if self == Self::WebSocketVersion {
+            let version = HeaderValue::from_static(websocket::handshake::VERSION);
+            page.headers_mut().insert(SEC_WEBSOCKET_VERSION, version);
+            if info.head.version < Version::HTTP_2 {
+                page.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                page.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            }
+        }
+        page
     }
 }
 

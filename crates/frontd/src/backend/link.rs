@@ -1,9 +1,11 @@
 //! One shard's link to one worker: the stream that carries its exchanges.
 
+mod accepted;
 mod bodies;
 mod exchanges;
 mod outcome;
 mod pending;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod upload_codec;
@@ -30,8 +32,9 @@ use self::bodies::Bodies;
 use self::exchanges::{CheckAgain, Entry, Exchanges, LinkState};
 pub(crate) use self::outcome::{Broken, Outcome, Receiving, Uploading};
 pub(crate) use self::pending::{BodyCall, Pending, Progress};
+pub(crate) use self::sockets::{Socket, SocketEvent};
 pub(crate) use self::upload_codec::BrokenOff;
-use crate::backend::pool::{EXCLUSIVE_TICK, Lease, Slot};
+use crate::backend::pool::{EXCLUSIVE_TICK, Lease, Room, Slot};
 
 /// How many bytes of one body may be in flight between frontd and a worker.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -118,7 +121,7 @@ pub(super) enum ConnectError {
 }
 
 impl Link {
-    /// Connects to the worker that listens at `endpoint`. Also returns the worker's capacity.
+    /// Connects to the worker that listens at `endpoint`. Also returns how much the worker takes.
     ///
     /// # Errors
     ///
@@ -126,7 +129,7 @@ impl Link {
     pub(super) async fn connect(
         worker: &str,
         endpoint: &Endpoint,
-    ) -> Result<(Arc<Self>, Responses, usize), ConnectError> {
+    ) -> Result<(Arc<Self>, Responses, Room), ConnectError> {
         let Endpoint::Unix(socket) = endpoint else {
             return Err(ConnectError::NoTcp { worker: worker.to_owned(), endpoint: endpoint.clone() });
         };
@@ -137,16 +140,17 @@ impl Link {
         let answer = RunnerServiceClient::new(channel).serve(outgoing).await.map_err(refused)?;
         let mut stream = answer.into_inner();
         let first = stream.message().await.map_err(refused)?.and_then(|it| it.message);
-        let Some(serve_response::Message::Welcome(Welcome { capacity, streams_bodies, .. })) = first else {
+        let Some(serve_response::Message::Welcome(welcome)) = first else {
             return Err(ConnectError::NoWelcome { worker: worker.to_owned() });
         };
+        let Welcome { capacity, streams_bodies, sockets } = welcome;
         link.streams_bodies.store(streams_bodies, Ordering::Relaxed);
-        let capacity = usize::try_from(capacity).unwrap_or(1).max(1);
-        Ok((Arc::clone(&link), Responses { link, stream }, capacity))
+        let room = Room { requests: capacity.max(1) as usize, sockets: sockets as usize };
+        Ok((Arc::clone(&link), Responses { link, stream }, room))
     }
 
     /// Creates a link that isn't connected yet, and the stream of messages to send.
-    fn new(worker: &str, socket: &Path) -> (Arc<Self>, impl Stream<Item = ServeRequest> + use<>) {
+    pub(crate) fn new(worker: &str, socket: &Path) -> (Arc<Self>, impl Stream<Item = ServeRequest> + use<>) {
         let stream = fastrand::u64(..);
         let (requests, receiver) = mpsc::unbounded_channel();
         // An empty message marks the end of the stream on this side. It isn't sent.
@@ -265,6 +269,12 @@ impl Link {
         &self.bodies
     }
 
+    /// Handles a response, as if it had come from the worker.
+    #[cfg(test)]
+    pub(crate) fn receive_response(&self, response: api::runner::Response) {
+        self.exchanges.response(response);
+    }
+
     fn send(&self, message: serve_request::Message) {
         // If the stream has broken, `Responses` ends too and settles all exchanges.
         let _broken = self.requests.send(ServeRequest { message: Some(message) });
@@ -323,7 +333,16 @@ impl Responses {
                 exchanges.timed_out(late.id);
                 LinkState::Busy
             }
-            Some(Message::SocketMessage(_) | Message::SocketCredit(_) | Message::SocketClose(_)) => {
+            Some(Message::SocketMessage(message)) => {
+                exchanges.socket_message(message);
+                LinkState::Busy
+            }
+            Some(Message::SocketCredit(credit)) => {
+                exchanges.socket_credit(credit);
+                LinkState::Busy
+            }
+            Some(Message::SocketClose(close)) => {
+                exchanges.socket_close(close);
                 LinkState::Busy
             }
             Some(Message::Lag(lag)) => return Next::Lag { blocked: lag.blocked },

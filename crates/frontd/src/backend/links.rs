@@ -103,7 +103,7 @@ impl Target {
             connected = Link::connect(name, endpoint) => connected,
             () = retired.cancelled() => return End::Retired,
         };
-        let (link, mut responses, capacity) = match connected {
+        let (link, mut responses, room) = match connected {
             Ok(connected) => connected,
             Err(error @ ConnectError::NoTcp { .. }) => {
                 warn!(worker = name, "{error}");
@@ -115,9 +115,15 @@ impl Target {
             }
         };
         backoff.reset();
-        debug!(worker = name, shard = self.shard, capacity, "connected to worker");
+        debug!(
+            worker = name,
+            shard = self.shard,
+            capacity = room.requests,
+            sockets = room.sockets,
+            "connected to worker"
+        );
         self.pool.set_streams_bodies(link.streams_bodies());
-        self.pool.link(self.shard, *instance, capacity, Arc::clone(&link));
+        self.pool.link(self.shard, *instance, room, Arc::clone(&link));
         let mut end = End::Broken;
         let mut checks = pin!(link.run_checks());
         loop {
@@ -188,7 +194,7 @@ mod tests {
     /// If tables change quickly, a shard only sees the last one.
     #[tokio::test]
     async fn an_app_that_was_removed_and_added_back_gets_new_links() {
-        let limits = Limits { queue: Duration::ZERO, request: None, idle: None, body: 0 };
+        let limits = Limits { queue: Duration::ZERO, request: None, idle: None, body: 0, message: 0 };
         let listed = |pool: &Arc<Pool<Arc<Link>>>| {
             let workers = vec![worker("/nowhere")];
             Listed(vec![Backend { name: "blog".into(), workers, pool: Arc::clone(pool), limits }])

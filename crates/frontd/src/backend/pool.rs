@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::dispatch::Reservation;
-pub(crate) use self::lease::Lease;
+pub(crate) use self::lease::{Lease, SocketLease};
 use self::member::Member;
 pub(crate) use self::queue::Attempts;
 use self::queue::{Grant, Queue, Wait};
@@ -74,6 +74,29 @@ pub(crate) enum Isolation {
     Exclusive,
 }
 
+/// What a request wants of its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Request,
+    /// It asks for a WebSocket, which stays with the worker.
+    WebSocket,
+}
+
+/// How much a worker takes at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) requests: usize,
+    /// WebSockets, which aren't among the requests.
+    pub(crate) sockets: usize,
+}
+
+/// A worker without WebSockets.
+impl From<usize> for Room {
+    fn from(requests: usize) -> Self {
+        Self { requests, sockets: 0 }
+    }
+}
+
 /// Whether a request starts at once at its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slot {
@@ -94,6 +117,8 @@ pub(crate) enum Refused {
     TooManyUploadsOfClient,
     #[error("no worker became free in time")]
     TimedOut,
+    #[error("all workers have as many WebSockets as they take")]
+    NoSocketRoom,
     #[error("workers kept handing the request back")]
     HandedBack,
     #[error("the app has no worker and failed to start one")]
@@ -163,16 +188,20 @@ impl<L: Clone> Pool<L> {
         // Requests that are leased at once also get a ticket: if such a request is handed back, it comes
         // before those that wait.
         let ticket = attempts.begin(&mut state.queue, now)?;
+        let purpose = attempts.purpose();
         let preferred = attempts.preferred().filter(|_| isolation == Isolation::Shared);
-        let preferred = preferred.and_then(|it| state.lease_preferred(self, shard, it, now));
-        let begun = match preferred.or_else(|| state.lease(self, shard, isolation, now)) {
+        let preferred = preferred.and_then(|it| state.lease_preferred(self, shard, it, now, purpose));
+        let begun = match preferred.or_else(|| state.lease(self, shard, isolation, now, purpose)) {
             Some(lease) => Begin::Leased(lease),
             None => {
+                if purpose == Purpose::WebSocket && state.is_full_of_sockets() {
+                    return Err(Refused::NoSocketRoom);
+                }
                 let size = state.queue_size()?;
                 if is_new && state.queue.len() >= size {
                     return Err(Refused::Full);
                 }
-                let granted = state.queue.join(ticket, shard, isolation);
+                let granted = state.queue.join(ticket, shard, isolation, purpose);
                 Begin::Wait(Wait::new(Arc::clone(self), isolation, ticket, granted))
             }
         };
@@ -186,11 +215,11 @@ impl<L: Clone> Pool<L> {
     }
 
     /// Records that `shard` is linked to a worker.
-    pub(crate) fn link(self: &Arc<Self>, shard: usize, instance: u64, capacity: usize, link: L) {
+    pub(crate) fn link(self: &Arc<Self>, shard: usize, instance: u64, room: impl Into<Room>, link: L) {
         self.change(|state| {
             let known = state.members.iter().position(|it| it.instance == instance);
             let at = known.unwrap_or_else(|| {
-                state.members.push(Member::new(instance, capacity));
+                state.members.push(Member::new(instance, room.into()));
                 state.members.len() - 1
             });
             state.members[at].link(shard, link)
@@ -235,6 +264,7 @@ impl<L: Clone> Pool<L> {
             blocked: workers().filter(|it| it.is_blocked()).count(),
             in_flight: state.members.iter().map(|it| it.in_flight).sum(),
             waiting: state.queue.len(),
+            sockets: state.members.iter().map(|it| it.sockets).sum(),
         }
     }
 
@@ -282,7 +312,7 @@ impl<L: Clone> State<L> {
     /// Removes workers without links. One that still has leases stays: it may be linked again, and its load
     /// counts.
     fn remove_gone(&mut self) {
-        self.members.retain(|it| it.takes_requests() || it.in_flight > 0);
+        self.members.retain(|it| it.takes_requests() || it.in_flight > 0 || it.sockets > 0);
     }
 
     /// How many requests may wait.

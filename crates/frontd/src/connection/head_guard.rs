@@ -32,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::visit::refusal::Refusal;
+use crate::visit::upgrade::Upgrade;
 use crate::visit::violation::Violation;
 use framing::{Followed, Framing, RefusedIn};
 
@@ -78,6 +79,7 @@ pub(crate) struct HeadGuard<IO> {
     /// The deadline of the current head. Created with the first wait.
     deadline: Option<Pin<Box<Sleep>>>,
     refusal: Refusal,
+    upgrade: Upgrade,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,13 @@ impl<IO> HeadGuard<IO> {
             time_limit: limits.time,
             deadline: None,
             refusal,
+            upgrade: Upgrade::default(),
         }
+    }
+
+    /// Checks nothing more once `upgrade` is accepted.
+    pub(crate) fn until(self, upgrade: Upgrade) -> Self {
+        Self { upgrade, ..self }
     }
 
     /// Checks new data: `buf` from `start` on, which is at the beginning of a head or in a body.
@@ -264,6 +272,14 @@ impl<IO: AsyncRead + Unpin> HeadGuard<IO> {
 impl<IO: AsyncRead + Unpin> AsyncRead for HeadGuard<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.upgrade.is_accepted() {
+            this.ready = this.held.len();
+            return if this.give_ready(buf) {
+                Poll::Ready(Ok(()))
+            } else {
+                Pin::new(&mut this.io).poll_read(cx, buf)
+            };
+        }
         let start = buf.filled().len();
         while !this.give_ready(buf) {
             if !matches!(this.stage, Stage::Checked) {

@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -41,12 +41,14 @@ where
     let limits = server.service.settings.read().limits.clone();
     let head = HeadLimits { time: limits.header_timeout, bytes: limits.header_bytes };
     let io = Cuttable::new(Hinted::new(io, client.early_hints().clone()), client.connection_cut().clone());
+    let io = HeadGuard::new(io, head, client.refusal().clone()).until(client.upgrade().clone());
     let service = service_fn(async |request| {
         let mut response = match expected {
             Expected::Yes => server.service.respond(client, request).await,
             Expected::No => server.service.refuse_plain(client, request),
         };
-        if expected == Expected::No || server.drain.is_cancelled() {
+        let closes = expected == Expected::No || server.drain.is_cancelled();
+        if closes && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok::<_, Infallible>(response)
@@ -61,7 +63,8 @@ where
         // length.
         .max_header_size(limits.header_bytes * 3 + 1024)
         .max_buf_size((limits.header_bytes * 4).max(BUFFER))
-        .serve_connection(TokioIo::new(HeadGuard::new(io, head, client.refusal().clone())), service);
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
         // Polled first, so that a request that has already arrived is read.

@@ -50,6 +50,8 @@ where
         .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
         .max_send_buf_size(STREAM_BUFFER)
         .keep_alive_interval(limits.keep_alive)
+        // RFC 8441: WebSockets.
+        .enable_connect_protocol()
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let served = async {

@@ -10,6 +10,7 @@ mod sticky;
 mod streamed_bodies;
 mod trailers;
 mod uploads;
+mod websockets;
 mod worker;
 
 use std::net::Ipv4Addr;
@@ -59,7 +60,7 @@ async fn connected(shared: &Shared, transport: Transport) -> (Arc<Server>, TcpSt
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
     let share = shared.clients.of(peer.ip());
-    server.tasks().spawn(serve(Arc::clone(&server), stream, peer, transport, share));
+    server.tasks().spawn(serve(Arc::clone(&server), stream, peer, transport, share, Arc::new(())));
     (server, client)
 }
 

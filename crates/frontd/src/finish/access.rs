@@ -6,12 +6,15 @@ use tracing::info;
 
 use crate::backend::served_by::ServedBy;
 use crate::body::Body;
-use crate::visit::Access;
 use crate::visit::client::Client;
 use crate::visit::request_id::RequestId;
+use crate::visit::{Access, DeferredAccess};
 
-/// Writes the line of a request once its response is known.
+/// Writes the line of a request once its response is known. A WebSocket gets its line when it is closed.
 pub(super) fn log(client: &Client, id: RequestId, access: Access, response: &mut Response<Body>) {
+    if let Some(deferred) = response.extensions_mut().remove::<DeferredAccess>() {
+        return deferred.set(access);
+    }
     let Access { began, method, target, host } = access;
     let (status, client) = (response.status().as_u16(), client.address());
     // Rounded to microseconds.

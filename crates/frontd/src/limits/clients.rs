@@ -11,12 +11,16 @@ use crate::limits::quota::{Quota, Shares};
 /// Bytes of responses that one connection may hold in memory before its next request has to wait.
 const CONNECTION_MEMORY: u64 = 8 << 20;
 
+/// The part of `limits.send_memory` that WebSockets may keep to compress messages, in addition.
+const CONTEXTS_DIVISOR: u64 = 8;
+
 /// The limits over all clients, and the usage of each address.
 #[derive(Debug)]
 pub(crate) struct Clients {
     memory: Arc<Quota>,
     files: Arc<Quota>,
     spool: Arc<Quota>,
+    contexts: Arc<Quota>,
     part: AddressLimits,
     shares: Shares<IpAddr, Share>,
 }
@@ -27,6 +31,7 @@ struct AddressLimits {
     memory: u64,
     files: u64,
     spool: u64,
+    contexts: u64,
 }
 
 /// What the clients of one address hold.
@@ -38,6 +43,8 @@ pub(crate) struct Share {
     pub(crate) files: Arc<Quota>,
     /// Bytes in the spool.
     pub(crate) spool: Arc<Quota>,
+    /// Bytes of WebSockets' compression contexts.
+    pub(crate) contexts: Arc<Quota>,
     /// Open connections.
     pub(crate) connections: AtomicUsize,
 }
@@ -50,11 +57,13 @@ impl Clients {
             memory: limits.send_memory / 2,
             files: (files / 2).max(1),
             spool: limits.spool_per_client,
+            contexts: limits.send_memory / CONTEXTS_DIVISOR / 2,
         };
         Self {
             memory: Quota::new(limits.send_memory),
             files: Quota::new(files),
             spool: Quota::new(limits.spool_bytes),
+            contexts: Quota::new(limits.send_memory / CONTEXTS_DIVISOR),
             part,
             shares: Shares::new(),
         }
@@ -67,6 +76,7 @@ impl Clients {
                 memory: self.memory.part(self.part.memory),
                 files: self.files.part(self.part.files),
                 spool: self.spool.part(self.part.spool),
+                contexts: self.contexts.part(self.part.contexts),
                 connections: AtomicUsize::new(0),
             })
         })

@@ -48,6 +48,16 @@ impl Quota {
         (self.take_up_to(1) == 1).then(|| Held { quota: Arc::clone(self), amount: 1 })
     }
 
+    /// Takes all of `amount` until the returned guard is dropped, or returns `None` if there isn't as much.
+    pub(crate) fn take(self: &Arc<Self>, amount: u64) -> Option<Held> {
+        let taken = self.take_up_to(amount);
+        if taken < amount {
+            self.give(taken);
+            return None;
+        }
+        Some(Held { quota: Arc::clone(self), amount })
+    }
+
     /// Counts `amount` as used until the returned guard is dropped, even beyond the limit: for what already
     /// exists.
     pub(crate) fn hold(self: &Arc<Self>, amount: u64) -> Held {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 use std::{io, iter};
 
 use tokio::net::TcpStream;
@@ -20,6 +21,9 @@ use crate::connection::{self, Server};
 use crate::limits::clients::Share;
 use crate::visit::client::Transport;
 use crate::yield_before_park;
+
+/// The part of the drain in which WebSockets are closed.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// One shard, as its tasks see it.
 #[derive(Debug)]
@@ -92,7 +96,10 @@ impl Shard {
         self.front.shared.drain.cancelled().await;
         self.server.tasks().close();
         let limit = self.server.settings().read().drain;
-        if tokio::time::timeout(limit, self.server.tasks().wait()).await.is_err() {
+        let farewell = FAREWELL.min(limit / 2);
+        let in_time = tokio::time::timeout(limit - farewell, self.server.tasks().wait()).await.is_ok();
+        self.server.end_of_drain().cancel();
+        if !in_time && tokio::time::timeout(farewell, self.server.tasks().wait()).await.is_err() {
             warn!(
                 shard = self.number,
                 connections = self.server.tasks().len(),
@@ -155,8 +162,8 @@ impl Shard {
     ) {
         let server = Arc::clone(&self.server);
         self.server.tasks().spawn(async move {
-            connection::serve(server, stream, peer, transport, Arc::clone(&guard.share)).await;
-            drop(guard);
+            connection::serve(server, stream, peer, transport, Arc::clone(&guard.share), Arc::new(guard))
+                .await;
         });
     }
 
@@ -178,7 +185,6 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
-    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

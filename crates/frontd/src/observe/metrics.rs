@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     /// Responses without an app: bad requests, unknown hosts.
     pub(crate) unrouted: Counter,
     refused: Family<Labels, Counter>,
+    socket_messages: Family<Labels, Counter>,
     /// Requests that were sent to another worker after the first one was lost or handed them back.
     pub(crate) retries: Counter,
     /// HTTP/2 connections that were closed because the client reset too many streams or sent too many frames.
@@ -48,6 +49,7 @@ struct Pools {
     blocked: Family<Labels, Gauge>,
     in_flight: Family<Labels, Gauge>,
     waiting: Family<Labels, Gauge>,
+    sockets: Family<Labels, Gauge>,
 }
 
 /// The state of one app's pool.
@@ -59,6 +61,8 @@ pub(crate) struct PoolStats {
     pub(crate) blocked: usize,
     pub(crate) in_flight: usize,
     pub(crate) waiting: usize,
+    /// WebSockets, and handshakes in flight.
+    pub(crate) sockets: usize,
 }
 
 /// The counters of one app, so that a request needs no lookup.
@@ -68,6 +72,15 @@ pub(crate) struct AppMetrics {
     responses: [Counter; 5],
 }
 
+/// The counters of an app's WebSockets.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketMetrics {
+    /// Messages from clients.
+    pub(crate) received: Counter,
+    /// Messages to clients.
+    pub(crate) sent: Counter,
+}
+
 impl Metrics {
     pub(crate) fn new() -> Arc<Self> {
         let metrics = Self {
@@ -75,6 +88,7 @@ impl Metrics {
             responses: Family::default(),
             unrouted: Counter::default(),
             refused: Family::default(),
+            socket_messages: Family::default(),
             retries: Counter::default(),
             floods: Counter::default(),
             stalled: Counter::default(),
@@ -149,6 +163,16 @@ impl Metrics {
         );
         registry.register("in_flight", "Requests that workers are handling", self.pools.in_flight.clone());
         registry.register("queue", "Requests that are waiting for a worker", self.pools.waiting.clone());
+        registry.register(
+            "websockets",
+            "Open WebSockets, and handshakes that workers are handling",
+            self.pools.sockets.clone(),
+        );
+        registry.register(
+            "websocket_messages",
+            "WebSocket messages: `in` from clients, `out` to them",
+            self.socket_messages.clone(),
+        );
     }
 
     /// Counts a refused request.
@@ -162,6 +186,15 @@ impl Metrics {
         AppMetrics {
             responses: std::array::from_fn(|at| self.responses.get_or_create(&class(at + 1)).clone()),
         }
+    }
+
+    /// The counters of an app's WebSockets.
+    pub(crate) fn sockets(&self, app: &str) -> SocketMetrics {
+        let counter = |direction: &str| {
+            let labels = vec![("app", app.to_owned()), ("direction", direction.to_owned())];
+            self.socket_messages.get_or_create(&labels).clone()
+        };
+        SocketMetrics { received: counter("in"), sent: counter("out") }
     }
 
     /// The counter of failed accepts.
@@ -182,7 +215,9 @@ impl Metrics {
 
 impl Pools {
     fn read<'a>(&self, pools: impl IntoIterator<Item = (&'a str, PoolStats)>) {
-        for gauge in [&self.workers, &self.capacity, &self.blocked, &self.in_flight, &self.waiting] {
+        for gauge in
+            [&self.workers, &self.capacity, &self.blocked, &self.in_flight, &self.waiting, &self.sockets]
+        {
             gauge.clear();
         }
         for (app, stats) in pools {
@@ -195,6 +230,7 @@ impl Pools {
             set(&self.blocked, stats.blocked);
             set(&self.in_flight, stats.in_flight);
             set(&self.waiting, stats.waiting);
+            set(&self.sockets, stats.sockets);
         }
     }
 }
@@ -232,7 +268,15 @@ mod tests {
         metrics.app("blog").responded(StatusCode::OK);
         metrics.refused("full");
         let pools = &metrics.pools;
-        for gauge in [&pools.workers, &pools.capacity, &pools.blocked, &pools.in_flight, &pools.waiting] {
+        let _counters = metrics.sockets("blog");
+        for gauge in [
+            &pools.workers,
+            &pools.capacity,
+            &pools.blocked,
+            &pools.in_flight,
+            &pools.waiting,
+            &pools.sockets,
+        ] {
             let _sample = gauge.get_or_create(&vec![("app", "blog".to_owned())]);
         }
         let mut text = String::new();

@@ -1,5 +1,6 @@
 //! What all requests on one client connection have in common.
 
+use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,6 +10,7 @@ use api::runner::Connection;
 use super::authority::Authority;
 use super::early_hints::EarlyHints;
 use super::refusal::Refusal;
+use super::upgrade::Upgrade;
 use crate::body::cut::ConnectionCut;
 use crate::limits::clients::Share;
 use crate::limits::quota::Quota;
@@ -26,7 +28,12 @@ pub(crate) struct Client {
     memory: Arc<Quota>,
     backlog: Backlog,
     first_authority: OnceLock<Authority>,
+    upgrade: Upgrade,
+    guard: Option<Guard>,
 }
+
+/// Something that lives as long as the connection, such as a counter of connections.
+pub(crate) type Guard = Arc<dyn Any + Send + Sync>;
 
 /// Whether a connection uses TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +82,24 @@ impl Client {
             share,
             backlog: Backlog::default(),
             first_authority: OnceLock::new(),
+            upgrade: Upgrade::default(),
+            guard: None,
         }
+    }
+
+    /// Keeps `guard` until the connection ends.
+    pub(crate) fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
+    /// What is to be kept until the connection ends.
+    pub(crate) fn guard(&self) -> Option<Guard> {
+        self.guard.clone()
+    }
+
+    /// Whether the connection stops speaking HTTP/1.1.
+    pub(crate) fn upgrade(&self) -> &Upgrade {
+        &self.upgrade
     }
 
     /// Why the client may send nothing more over HTTP/1.1, if that is so.

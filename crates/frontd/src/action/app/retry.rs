@@ -21,6 +21,7 @@ use crate::backend::served_by::ServedBy;
 use crate::backend::{BodyCall, Broken, Link, Outcome, Pending, Progress, Receiving};
 use crate::body::Body;
 use crate::body::request::Incoming;
+use crate::observe::log_limit::LogLimit;
 use crate::visit::Visit;
 
 /// How many workers a request may be lost with before it is considered the cause.
@@ -61,6 +62,9 @@ impl ProxiedRequest<'_> {
                 }
             };
             payload.settle();
+            if self.visit.websocket.is_some() && !lease.allows_socket() {
+                return Err(Reply::NoWebSockets);
+            }
             let (link, granted) = (Arc::clone(lease.link()), lease.granted());
             let instance = lease.instance();
             if matches!(payload, Payload::Arriving(_)) && !link.streams_bodies() {
@@ -117,6 +121,12 @@ impl ProxiedRequest<'_> {
             let Visit { id, head, .. } = self.visit;
             warn!(app = self.app.name(), request = %id, method = %head.method, path = head.uri.path(), reason = %refused, "request given up");
         }
+        static LOGGED: LogLimit = LogLimit::every(30);
+        if refused == Refused::NoSocketRoom
+            && let Some(withheld) = LOGGED.pass()
+        {
+            warn!(app = self.app.name(), withheld, reason = %refused, "WebSocket refused: raise concurrency or workers");
+        }
         refused.into()
     }
 
@@ -149,6 +159,9 @@ impl ProxiedRequest<'_> {
             Outcome::Response { failure: Some(failure), .. } if self.resources.mode.is_development() => {
                 Next::Answer(Ok(Failure::Request(&failure.traceback).response(&self.visit.info())))
             }
+            Outcome::Response { status, .. } if self.would_accept_socket(status) => {
+                Next::Answer(Err(self.bad_response("its status accepts a WebSocket")))
+            }
             Outcome::Response { status, headers, body, streamed, reason, file, failure: _ } => {
                 // Only a streamed body has trailers.
                 let has_trailers = streamed.is_some() && trailers::are_accepted(&self.visit.head);
@@ -175,6 +188,7 @@ impl ProxiedRequest<'_> {
                     Ok(response) => Next::Answer(Ok(wire::inline(response, body))),
                 }
             }
+            Outcome::Socket { headers, socket } => Next::Answer(self.accept_socket(headers, socket)),
             Outcome::HandedBack => Next::Requeue,
             Outcome::TimedOut => Next::Answer(Err(Reply::AppTimeout)),
             Outcome::NoAnswer => Next::Answer(Err(self.too_slow())),

@@ -70,7 +70,7 @@ impl ProxiedRequest<'_> {
             request_id: arena.copy(&id),
             limit_milliseconds: app.backend.limits.request.map_or(0, milliseconds),
             idle_milliseconds: app.backend.limits.idle.map_or(0, milliseconds),
-            websocket: false,
+            websocket: self.visit.websocket.is_some(),
             streams_body,
         }
     }
@@ -117,7 +117,7 @@ impl ProxiedRequest<'_> {
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     }
 
-    fn bad_response(&self, what: &'static str) -> Reply {
+    pub(super) fn bad_response(&self, what: &'static str) -> Reply {
         warn!(app = self.app.name(), request = %self.visit.id, "the app's response isn't valid HTTP: {what}");
         Reply::BadResponse
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::runner::{Header, Response};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Link;
 use super::outcome::{Broken, Event, NamedFile, Outcome, Receiving};
+use super::sockets::{Accepted, Sockets};
 use crate::backend::pool::{Lease, Slot};
 
 /// The exchanges of one link, ordered by their increasing ids. They end in roughly the same order, so most
@@ -22,19 +23,21 @@ pub(super) struct Exchanges {
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     last_id: u64,
     under_way: VecDeque<InFlight>,
     /// Response bodies that may not be received completely. The worker finishes an exchange before that.
     receiving: usize,
+    /// WebSockets that the worker has accepted. They aren't under way any more.
+    pub(super) sockets: Sockets,
     /// No new exchanges start: the link is retired or broken.
     ended: bool,
 }
 
 /// An exchange that the worker has.
 #[derive(Debug)]
-struct InFlight {
-    id: u64,
+pub(super) struct InFlight {
+    pub(super) id: u64,
     begun: bool,
     /// Why the worker was asked to hand it back.
     hand_back_reason: Option<HandBackReason>,
@@ -43,8 +46,8 @@ struct InFlight {
     /// When the client gets a timeout because the worker doesn't respond.
     deadline: Option<Instant>,
     /// `None` once the head was delivered or the client has left.
-    reply: Option<oneshot::Sender<Event>>,
-    lease: Lease<Arc<Link>>,
+    pub(super) reply: Option<oneshot::Sender<Event>>,
+    pub(super) lease: Lease<Arc<Link>>,
 }
 
 /// Why frontd asks a worker to hand back an exchange.
@@ -133,10 +136,22 @@ impl Exchanges {
         }
     }
 
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
     pub(super) fn response(&self, response: Response) -> LinkState {
-        let Response { id, status, headers, body, streamed, done, file, reason, failure } = response;
         let mut state = self.state.lock();
-        let Some(exchange) = state.find(id) else { return state.link_state() };
+        let Some(exchange) = state.find(response.id) else { return state.link_state() };
+        if Self::is_acceptance(exchange, &response) {
+            let exchange = state.remove(response.id);
+            drop(state);
+            if let Some(exchange) = exchange {
+                self.accepted(exchange, response.headers);
+            }
+            return LinkState::Busy;
+        }
+        let Response { id, status, headers, body, streamed, done, file, reason, failure } = response;
         let reply = exchange.reply.take();
         if !done {
             exchange.lease.response_started();
@@ -182,7 +197,7 @@ impl Exchanges {
     }
 
     pub(super) fn done(&self, id: u64) -> LinkState {
-        self.end(id, Outcome::Broken(Broken::Begun))
+        self.socket_done(id).unwrap_or_else(|| self.end(id, Outcome::Broken(Broken::Begun)))
     }
 
     pub(super) fn handed_back(&self, ids: &[u64]) -> LinkState {
@@ -281,7 +296,9 @@ impl Exchanges {
         let mut state = self.state.lock();
         state.ended = true;
         let ended = mem::take(&mut state.under_way);
+        let accepted = mem::take(&mut state.sockets);
         drop(state);
+        accepted.into_values().for_each(Accepted::broken);
         for exchange in ended {
             let broken = if exchange.begun { Broken::Begun } else { Broken::NotKnownToHaveBegun };
             exchange.settle(Outcome::Broken(broken));
@@ -303,8 +320,8 @@ impl State {
         self.under_way.binary_search_by_key(&id, |it| it.id).ok()
     }
 
-    fn link_state(&self) -> LinkState {
-        let idle = self.ended && self.under_way.is_empty() && self.receiving == 0;
+    pub(super) fn link_state(&self) -> LinkState {
+        let idle = self.ended && self.under_way.is_empty() && self.receiving == 0 && self.sockets.is_empty();
         if idle { LinkState::Idle } else { LinkState::Busy }
     }
 }

@@ -6,7 +6,7 @@ use api::runner::{Failure, File, Header};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::Link;
+use super::{Link, Socket};
 
 /// What a worker reports about an exchange.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) enum Outcome {
         /// The app's exception that caused this response, for developers.
         failure: Option<Box<Failure>>,
     },
+    /// The worker accepts the handshake, with these headers.
+    Socket { headers: Vec<Header>, socket: Socket },
     /// The worker hasn't started the request and never will.
     HandedBack,
     /// The request exceeded its limit and still runs.

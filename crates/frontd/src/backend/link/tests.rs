@@ -89,3 +89,30 @@ async fn a_link_stays_open_until_the_last_response_body_is_received() {
     drop(outcome);
     assert_eq!(sent.await.len(), 2, "the opening message and the request");
 }
+
+/// A reload or a new configuration cuts no WebSocket: the old worker's link stays open until its last one is closed.
+#[tokio::test]
+async fn a_link_stays_open_until_the_worker_is_done_with_its_last_websocket() {
+    let (link, outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+    let pool = Pool::new(Admission::Queue(1));
+    pool.link(0, 1, Room { requests: 1, sockets: 1 }, Arc::clone(&link));
+    let mut attempts = Attempts::new(Duration::ZERO).for_websocket();
+    let lease = pool.acquire(0, Isolation::Shared, &mut attempts).await.unwrap();
+    let mut pending = link.begin(lease, None, Request::default());
+    link.exchanges.response(Response { id: pending.id, status: 101, ..Response::default() });
+    let Outcome::Socket { mut socket, .. } = outcome(&mut pending).await else { panic!() };
+    drop(pending);
+    assert_eq!((pool.stats().in_flight, pool.stats().sockets), (0, 1));
+    pool.unlink(0, 1);
+    link.retire();
+    let sent = outgoing.map(|_| ()).collect::<Vec<_>>();
+    tokio::pin!(sent);
+    assert!(socket.send(bytes::Bytes::from_static(b"still open"), true).is_none());
+    socket.close(1000, "");
+    drop(socket);
+    assert!(futures_util::poll!(&mut sent).is_pending(), "the worker isn't done");
+    assert_eq!(link.exchanges.done(1), LinkState::Idle);
+    link.close_if(LinkState::Idle);
+    assert_eq!(sent.await.len(), 4, "the opening message, the request, a message and its end");
+    assert_eq!(pool.stats().sockets, 0);
+}

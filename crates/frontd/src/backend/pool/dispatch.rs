@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::lease::Lease;
 use super::member::Member;
 use super::queue::Grant;
-use super::{Isolation, Pool, State};
+use super::{Isolation, Pool, Purpose, State};
 
 /// How long each step of a reservation may take. Most requests are answered by then, and a request that kills
 /// its worker has mostly done so.
@@ -94,11 +94,11 @@ impl<L: Clone> State<L> {
         grants: &mut Vec<Grant<L>>,
     ) {
         let mut next = self.queue.first(isolation);
-        while let Some((ticket, shard)) = next {
+        while let Some((ticket, shard, purpose)) = next {
             if !self.has_room(isolation, now) {
                 return;
             }
-            if let Some(lease) = self.lease(pool, shard, isolation, now) {
+            if let Some(lease) = self.lease(pool, shard, isolation, now, purpose) {
                 grants.extend(self.queue.leave(ticket).map(|it| Grant::new(it, lease)));
             }
             next = self.queue.after(isolation, ticket);
@@ -106,14 +106,17 @@ impl<L: Clone> State<L> {
     }
 
     /// Leases the least busy worker with room. Among equals, the first one wins, since its caches are warm.
-    /// Workers to avoid come last.
+    /// Workers to avoid come last. A handshake gets the worker with the fewest WebSockets.
     pub(super) fn lease(
         &mut self,
         pool: &Arc<Pool<L>>,
         shard: usize,
         isolation: Isolation,
         now: Instant,
+        purpose: Purpose,
     ) -> Option<Lease<L>> {
+        // If none of the workers takes WebSockets, any of them gets the handshake, whose lease then says so.
+        let wants_socket = purpose == Purpose::WebSocket && self.takes_sockets();
         let Self { members, reservation, pace, .. } = self;
         if isolation == Isolation::Exclusive && reservation.is_serving() {
             return None;
@@ -124,8 +127,13 @@ impl<L: Clone> State<L> {
             }
             Isolation::Exclusive => it.has_exclusive_room() && it.takes_from(shard),
         });
-        let lease =
-            free.min_by_key(|it| (now < it.avoid_until, it.in_flight))?.lease(pool, shard, isolation, now)?;
+        let chosen = if wants_socket {
+            let free = free.filter(|it| it.has_socket_room());
+            free.min_by_key(|it| (now < it.avoid_until, it.sockets, it.in_flight))
+        } else {
+            free.min_by_key(|it| (now < it.avoid_until, it.in_flight))
+        };
+        let lease = chosen?.lease(pool, shard, isolation, now, purpose)?;
         if isolation == Isolation::Exclusive {
             self.reservation = Reservation::Serving(lease.instance(), self.step_end(now));
         }
@@ -142,6 +150,17 @@ impl<L: Clone> State<L> {
             }
             Isolation::Exclusive => !reservation.is_serving() && open.any(Member::has_exclusive_room),
         }
+    }
+
+    /// Whether any of the workers takes WebSockets.
+    fn takes_sockets(&self) -> bool {
+        self.members.iter().any(|it| it.is_open() && it.socket_limit > 0)
+    }
+
+    /// Whether a handshake would wait until a WebSocket is closed, which may take hours.
+    pub(super) fn is_full_of_sockets(&self) -> bool {
+        let mut open = self.members.iter().filter(|it| it.is_open() && it.socket_limit > 0).peekable();
+        open.peek().is_some() && !open.any(Member::has_socket_room)
     }
 
     /// A request of that worker was answered, or its exchange ended.

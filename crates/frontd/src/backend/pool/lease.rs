@@ -16,7 +16,16 @@ pub(crate) struct Lease<L: Clone> {
     slot: Slot,
     phase: Phase,
     ending: Ending,
+    /// Whether it also counts as a WebSocket.
+    socket: bool,
     link: L,
+}
+
+/// Capacity for one WebSocket at one worker, given back on drop.
+#[derive(Debug)]
+pub(crate) struct SocketLease<L: Clone> {
+    pool: Arc<Pool<L>>,
+    instance: u64,
 }
 
 /// The progress of an exchange, as far as it affects others.
@@ -49,9 +58,21 @@ impl<L: Clone> Lease<L> {
         isolation: Isolation,
         link: L,
         granted: Instant,
+        socket: bool,
     ) -> Self {
         let (phase, ending) = (Phase::Unanswered(isolation), Ending::Cancelled);
-        Self { pool, instance, granted, slot, phase, ending, link }
+        Self { pool, instance, granted, slot, phase, ending, socket, link }
+    }
+
+    /// Whether the exchange may become a WebSocket.
+    pub(crate) fn allows_socket(&self) -> bool {
+        self.socket
+    }
+
+    /// Turns the lease into one of a WebSocket: it no longer counts as a request. `None` if it doesn't allow one.
+    pub(crate) fn into_socket(mut self) -> Option<SocketLease<L>> {
+        let allowed = mem::take(&mut self.socket);
+        allowed.then(|| SocketLease { pool: Arc::clone(&self.pool), instance: self.instance })
     }
 
     /// Marks the exchange as sent to the worker.
@@ -137,7 +158,7 @@ impl<L: Clone> Lease<L> {
 
 impl<L: Clone> Drop for Lease<L> {
     fn drop(&mut self) {
-        let Self { instance, granted, phase, ending, .. } = *self;
+        let Self { instance, granted, phase, ending, socket, .. } = *self;
         self.pool.change(|state| {
             let State { members, pace, .. } = state;
             let Some(member) = members.iter_mut().find(|it| it.instance == instance) else { return };
@@ -148,9 +169,20 @@ impl<L: Clone> Drop for Lease<L> {
                 Ending::Cancelled => {}
             }
             member.in_flight -= 1;
+            member.sockets -= usize::from(socket);
             match phase {
                 Phase::Answered => member.answered -= 1,
                 Phase::Unanswered(isolation) => state.settled(instance, isolation),
+            }
+        });
+    }
+}
+
+impl<L: Clone> Drop for SocketLease<L> {
+    fn drop(&mut self) {
+        self.pool.change(|state| {
+            if let Some(member) = state.member(self.instance) {
+                member.sockets -= 1;
             }
         });
     }

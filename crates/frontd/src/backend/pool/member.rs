@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lease::Lease;
-use super::{Isolation, Pool, Slot};
+use super::{Isolation, Pool, Purpose, Room, Slot};
 use crate::backend::pace::Pace;
 
 /// How long a worker comes last after it has handed back a request for which it had a free thread, as far as
@@ -21,7 +21,11 @@ pub(super) const MAX_QUEUED: usize = 512;
 pub(super) struct Member<L: Clone> {
     pub(super) instance: u64,
     pub(super) capacity: usize,
+    /// How many WebSockets it takes. 0: its interface has none.
+    pub(super) socket_limit: usize,
     pub(super) in_flight: usize,
+    /// Open WebSockets, and handshakes in flight.
+    pub(super) sockets: usize,
     /// Those of `in_flight` whose response has started.
     pub(super) answered: usize,
     /// When an exchange last ended, or when an idle worker got one.
@@ -38,13 +42,15 @@ pub(super) struct Member<L: Clone> {
 }
 
 impl<L: Clone> Member<L> {
-    pub(super) fn new(instance: u64, capacity: usize) -> Self {
+    pub(super) fn new(instance: u64, room: Room) -> Self {
         let now = Instant::now();
         let links = Vec::new();
         Self {
             instance,
-            capacity,
+            capacity: room.requests,
+            socket_limit: room.sockets,
             in_flight: 0,
+            sockets: 0,
             answered: 0,
             progress: now,
             avoid_until: now,
@@ -134,6 +140,11 @@ impl<L: Clone> Member<L> {
         now > self.progress + pace.stall_limit()
     }
 
+    /// Whether the worker can take one more WebSocket.
+    pub(super) fn has_socket_room(&self) -> bool {
+        self.sockets < self.socket_limit
+    }
+
     /// Prefers other workers for a while, because this one handed back a request. A blocked event loop is no reason: the
     /// worker says when it goes on.
     pub(super) fn avoid(&mut self, now: Instant) {
@@ -155,14 +166,17 @@ impl<L: Clone> Member<L> {
         shard: usize,
         isolation: Isolation,
         now: Instant,
+        purpose: Purpose,
     ) -> Option<Lease<L>> {
         let link = self.links.get(shard)?.clone()?;
         if self.in_flight == 0 {
             self.progress = now;
         }
         let slot = if self.in_flight < self.capacity { Slot::Free } else { Slot::Queued };
-        let lease = Lease::new(Arc::clone(pool), self.instance, slot, isolation, link, now);
+        let socket = purpose == Purpose::WebSocket && self.socket_limit > 0;
+        let lease = Lease::new(Arc::clone(pool), self.instance, slot, isolation, link, now, socket);
         self.in_flight += 1;
+        self.sockets += usize::from(socket);
         Some(lease)
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::lease::Lease;
 use super::member::Member;
-use super::{Isolation, Pool, State};
+use super::{Isolation, Pool, Purpose, State};
 
 impl<L: Clone> State<L> {
     /// Leases the preferred worker, if it takes requests and has room. Otherwise, the request is treated like all
@@ -17,6 +17,7 @@ impl<L: Clone> State<L> {
         shard: usize,
         preferred: NonZeroU64,
         now: Instant,
+        purpose: Purpose,
     ) -> Option<Lease<L>> {
         let Self { members, reservation, pace, .. } = self;
         let is_free = |it: &Member<L>| {
@@ -24,8 +25,9 @@ impl<L: Clone> State<L> {
                 && it.takes_from(shard)
                 && !reservation.is_of(it.instance)
                 && now >= it.avoid_until
+                && (purpose == Purpose::Request || it.has_socket_room())
         };
         let member = members.iter_mut().find(|it| it.instance == preferred.get()).filter(|it| is_free(it))?;
-        member.lease(pool, shard, Isolation::Shared, now)
+        member.lease(pool, shard, Isolation::Shared, now, purpose)
     }
 }

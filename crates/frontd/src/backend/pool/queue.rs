@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::lease::Lease;
-use super::{EXCLUSIVE_TICK, Isolation, Pool, Refused};
+use super::{EXCLUSIVE_TICK, Isolation, Pool, Purpose, Refused};
 
 /// A request that is handed back may be tried again for at least this long, even if the queue limit is
 /// shorter: with a limit of 0, no request is lost to a worker that ends.
@@ -36,12 +36,22 @@ pub(crate) struct Attempts {
     admitted: bool,
     /// The worker that the request should go to if it has room.
     preferred: Option<NonZeroU64>,
+    purpose: Purpose,
 }
 
 impl Attempts {
     /// Creates the state of a request that may wait for `limit` in total.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, begun: None, tries: 0, admitted: false, preferred: None }
+        Self { limit, begun: None, tries: 0, admitted: false, preferred: None, purpose: Purpose::Request }
+    }
+
+    /// Marks the request as a handshake.
+    pub(crate) fn for_websocket(self) -> Self {
+        Self { purpose: Purpose::WebSocket, ..self }
+    }
+
+    pub(super) fn purpose(&self) -> Purpose {
+        self.purpose
     }
 
     /// Marks the request as admitted before its body was read: it is no longer refused because the queue is
@@ -109,6 +119,7 @@ pub(super) struct Queue<L: Clone> {
 #[derive(Debug)]
 pub(super) struct Waiting<L: Clone> {
     shard: usize,
+    purpose: Purpose,
     pub(super) reply: oneshot::Sender<Lease<L>>,
 }
 
@@ -137,9 +148,10 @@ impl<L: Clone> Queue<L> {
         ticket: Ticket,
         shard: usize,
         isolation: Isolation,
+        purpose: Purpose,
     ) -> oneshot::Receiver<Lease<L>> {
         let (reply, granted) = oneshot::channel();
-        self.of(isolation).insert(ticket, Waiting { shard, reply });
+        self.of(isolation).insert(ticket, Waiting { shard, purpose, reply });
         granted
     }
 
@@ -147,15 +159,15 @@ impl<L: Clone> Queue<L> {
         self.shared.remove(&ticket).or_else(|| self.exclusive.remove(&ticket))
     }
 
-    /// The first waiting request, and its shard.
-    pub(super) fn first(&self, isolation: Isolation) -> Option<(Ticket, usize)> {
-        self.get(isolation).first_key_value().map(|(ticket, it)| (*ticket, it.shard))
+    /// The first waiting request, its shard and its purpose.
+    pub(super) fn first(&self, isolation: Isolation) -> Option<(Ticket, usize, Purpose)> {
+        self.get(isolation).first_key_value().map(|(ticket, it)| (*ticket, it.shard, it.purpose))
     }
 
-    /// The next waiting request after `ticket`, and its shard.
-    pub(super) fn after(&self, isolation: Isolation, ticket: Ticket) -> Option<(Ticket, usize)> {
+    /// The next waiting request after `ticket`, its shard and its purpose.
+    pub(super) fn after(&self, isolation: Isolation, ticket: Ticket) -> Option<(Ticket, usize, Purpose)> {
         let mut rest = self.get(isolation).range((Bound::Excluded(ticket), Bound::Unbounded));
-        rest.next().map(|(ticket, it)| (*ticket, it.shard))
+        rest.next().map(|(ticket, it)| (*ticket, it.shard, it.purpose))
     }
 
     /// Turns all exclusive requests into shared ones. They keep their places.

@@ -22,7 +22,7 @@ fn pool() -> Arc<Pool<&'static str>> {
 
 /// The state of a pool without blocked workers.
 fn stats(workers: usize, capacity: usize, in_flight: usize, waiting: usize) -> PoolStats {
-    PoolStats { workers, capacity, in_flight, waiting, blocked: 0 }
+    PoolStats { workers, capacity, in_flight, waiting, blocked: 0, sockets: 0 }
 }
 
 async fn acquire(pool: &Arc<Pool<&'static str>>, shard: usize) -> Result<Lease<&'static str>, Refused> {
@@ -288,7 +288,7 @@ async fn an_undelivered_lease_is_not_measured() {
 fn service_time_is_measured_per_thread() {
     let (began, ms) = (Instant::now(), Duration::from_millis);
     let member = |in_flight| {
-        let mut member = Member::<()>::new(1, 16);
+        let mut member = Member::<()>::new(1, 16.into());
         (member.in_flight, member.progress) = (in_flight, began);
         member
     };
@@ -312,4 +312,35 @@ async fn the_requests_queued_at_one_worker_are_bounded() {
         leases.push(lease.unwrap());
     }
     assert_eq!(leases.len(), 16 + MAX_QUEUED);
+}
+
+#[tokio::test]
+async fn a_handshake_gets_the_worker_with_the_fewest_websockets_and_none_that_is_full() {
+    let pool = Pool::new(Admission::Queue(2));
+    pool.link(0, 1, Room { requests: 10, sockets: 2 }, "one");
+    pool.link(0, 2, Room { requests: 10, sockets: 2 }, "two");
+    pool.link(0, 3, 10, "none");
+    let handshake =
+        async || pool.acquire(0, Isolation::Shared, &mut Attempts::new(QUEUE_TIMEOUT).for_websocket()).await;
+    let mut sockets = Vec::new();
+    for expected in ["one", "two", "one", "two"] {
+        let lease = handshake().await.unwrap();
+        assert_eq!(*lease.link(), expected);
+        sockets.push(lease.into_socket().unwrap());
+    }
+    assert_eq!((pool.stats().in_flight, pool.stats().sockets), (0, 4));
+    assert_eq!(handshake().await.unwrap_err(), Refused::NoSocketRoom);
+    sockets.remove(1);
+    let lease = handshake().await.unwrap();
+    assert_eq!(*lease.link(), "two");
+    assert_eq!(pool.stats().sockets, 4, "a handshake in flight counts");
+    drop(lease);
+    assert_eq!(pool.stats().sockets, 3);
+    drop(sockets);
+
+    let pool = Pool::new(Admission::Queue(2));
+    pool.link(0, 3, 10, "none");
+    let attempts = &mut Attempts::new(QUEUE_TIMEOUT).for_websocket();
+    let lease = pool.acquire(0, Isolation::Shared, attempts).await.unwrap();
+    assert!(!lease.allows_socket() && lease.into_socket().is_none());
 }

@@ -29,7 +29,7 @@ impl Served {
         let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap();
         let (near, peer) = self.listener.accept().await.unwrap();
         let share = self.shared.clients.of(peer.ip());
-        let serving = serve(Arc::clone(&self.server), near, peer, Transport::Plain, share);
+        let serving = serve(Arc::clone(&self.server), near, peer, Transport::Plain, share, Arc::new(()));
         drop(self.server.tasks().spawn(serving));
         client.write_all(sent.as_bytes()).await.unwrap();
         client

@@ -294,7 +294,14 @@ impl Stage {
         let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap();
         let (near, peer) = self.listener.accept().await.unwrap();
         let share = self.shared.clients.of(peer.ip());
-        self.server.tasks().spawn(serve(Arc::clone(&self.server), near, peer, Transport::Plain, share));
+        self.server.tasks().spawn(serve(
+            Arc::clone(&self.server),
+            near,
+            peer,
+            Transport::Plain,
+            share,
+            Arc::new(()),
+        ));
         client.write_all(sent.as_bytes()).await.unwrap();
         client
     }

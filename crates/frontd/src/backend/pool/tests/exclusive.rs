@@ -21,7 +21,7 @@ async fn exclusive(pool: &Arc<Pool<u64>>) -> Lease<u64> {
 
 /// Leases room that must be available.
 fn shared_now(pool: &Arc<Pool<u64>>) -> Lease<u64> {
-    pool.state.lock().lease(pool, 0, Isolation::Shared, Instant::now()).unwrap()
+    pool.state.lock().lease(pool, 0, Isolation::Shared, Instant::now(), Purpose::Request).unwrap()
 }
 
 #[tokio::test]

@@ -1,0 +1,481 @@
+//! Relays messages between a client and a worker, until one of them leaves.
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use websocket::deflate::Deflate;
+use websocket::{Close, Event, Message, Reader, Step, Violation, Writer};
+
+use super::output::Output;
+use super::room::Room;
+use crate::backend::{Socket, SocketEvent};
+use crate::limits::quota::Quota;
+use crate::observe::metrics::SocketMetrics;
+
+/// Time between two pings, and the time to respond to one.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How many pings a client may send in that time.
+const PINGS_MAX: u32 = 2000;
+
+/// How long a client may take to close its side.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait until the client closes a connection that was shut down.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How much faster a client must read while the memory of its address, or of all clients, is full.
+const MEMORY_FULL_DIVISOR: u32 = 10;
+
+/// Bytes per read.
+const READ: usize = 64 * 1024;
+
+/// After how many steps other tasks get their turn.
+const MAX_STEPS: usize = 16;
+
+thread_local! {
+    /// What was read last. It is shared by all sockets of a shard, so that idle ones need no buffers.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+}
+
+/// The limits of one WebSocket.
+pub(super) struct Limits {
+    /// Size of a message, in bytes.
+    pub(super) message: usize,
+    /// How long the client may read nothing.
+    pub(super) send_timeout: Duration,
+    /// What waits for the connection.
+    pub(super) memory: Arc<Quota>,
+    /// Messages that are arriving from the client's address.
+    pub(super) messages: Arc<Quota>,
+    /// Cancelled at the end of the drain.
+    pub(super) drained: CancellationToken,
+}
+
+/// What happened on a WebSocket.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// The code of the first close frame. 1006 if there was none.
+    pub(super) code: u16,
+    /// Bytes of complete messages.
+    pub(super) received: u64,
+    pub(super) sent: u64,
+}
+
+/// One WebSocket. Resolves once its connection is over.
+pub(super) struct Relay<IO> {
+    io: IO,
+    socket: Socket,
+    reader: Reader,
+    writer: Writer,
+    /// Bytes that were read, and can't be processed yet.
+    unread: Vec<u8>,
+    /// The reader has something left to do, even if no byte is unread.
+    is_reader_full: bool,
+    output: Output,
+    /// A message that waits for credit of the worker.
+    waiting: Option<(Bytes, bool)>,
+    room: Room,
+    stage: Stage,
+    clock: Clock,
+    drained: Pin<Box<WaitForCancellationFutureOwned>>,
+    metrics: SocketMetrics,
+    report: Report,
+}
+
+/// How far the closing handshake is (RFC 6455, section 7).
+///
+/// ```text
+///   Open ── we close ──▶ Closing ── the client has closed ──▶ Closed ── all is written ──▶ Shut ──▶ end
+///     └──────── the client closes, or violates the protocol ────▲
+/// ```
+///
+/// The end of the connection and the deadline of each stage end it, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// Our close frame is on its way. What the client still sends is ignored.
+    Closing,
+    /// Nothing more is sent or expected.
+    Closed,
+    /// The connection is shut down, which the client hasn't noticed yet.
+    Shut,
+}
+
+/// One timer for all that can happen too late.
+struct Clock {
+    timer: Pin<Box<Sleep>>,
+    ping_at: Instant,
+    /// When the current stage has to be over.
+    deadline: Option<Instant>,
+    /// Since when the client has read nothing.
+    blocked_since: Option<Instant>,
+    send_timeout: Duration,
+    memory: Arc<Quota>,
+    /// Since the last ping: whether the client has sent anything, and how many pings.
+    heard: bool,
+    pings: u32,
+    has_pinged: bool,
+}
+
+/// The connection is over.
+struct Ended;
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
+    pub(super) fn new(
+        io: IO,
+        socket: Socket,
+        deflate: Option<&Deflate>,
+        limits: Limits,
+        metrics: SocketMetrics,
+    ) -> Self {
+        let Limits { message, send_timeout, memory, messages, drained } = limits;
+        socket.count_in(&memory);
+        Self {
+            io,
+            socket,
+            reader: Reader::new(message, deflate),
+            writer: Writer::new(deflate),
+            unread: Vec::new(),
+            is_reader_full: false,
+            output: Output::default(),
+            waiting: None,
+            room: Room::new(messages),
+            stage: Stage::Open,
+            clock: Clock::new(send_timeout, memory),
+            drained: Box::pin(drained.cancelled_owned()),
+            metrics,
+            report: Report { code: Close::ABNORMAL, ..Report::default() },
+        }
+    }
+
+    /// Does what can be done without waiting. Returns whether there may be more to do.
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let ticked = self.tick(cx)?;
+        let wrote = self.write(cx)?;
+        let sent = self.take_from_worker();
+        let forwarded = self.forward();
+        let read = self.read(cx)?;
+        Ok(ticked || wrote || sent || forwarded || read)
+    }
+
+    /// Handles what is due.
+    fn tick(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let reads = self.reads();
+        let mut ticked = false;
+        while self.clock.timer.as_mut().poll(cx).is_ready() {
+            ticked = true;
+            let now = Instant::now();
+            if self.clock.is_overdue(now) {
+                return Err(Ended);
+            }
+            if self.clock.ping_at <= now {
+                if self.stage == Stage::Open {
+                    if self.clock.is_silent() && reads {
+                        self.socket.close(Close::ABNORMAL, "");
+                        self.close(Close::INTERNAL_ERROR, "no response to a ping");
+                        self.finish();
+                    } else if self.output.has_room() {
+                        self.writer.ping(self.output.bytes());
+                    }
+                }
+                self.clock.pinged(now);
+            }
+            self.clock.arm();
+        }
+        Ok(ticked)
+    }
+
+    /// Writes to the client, and shuts the connection down after the last frame.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let (wrote, done) = self.output.poll_write(cx, &mut self.io);
+        if wrote {
+            self.clock.blocked_since = None;
+        }
+        match done {
+            Poll::Ready(done) => done.map_err(|_| Ended)?,
+            Poll::Pending => {
+                self.clock.blocked();
+                return Ok(wrote);
+            }
+        }
+        self.clock.blocked_since = None;
+        if self.stage == Stage::Closed
+            && let Poll::Ready(shut) = Pin::new(&mut self.io).poll_shutdown(cx)
+        {
+            shut.map_err(|_| Ended)?;
+            self.stage = Stage::Shut;
+            self.clock.end_within(LINGER);
+            return Ok(true);
+        }
+        Ok(wrote)
+    }
+
+    /// Takes what the worker has sent. Returns whether there was anything.
+    fn take_from_worker(&mut self) -> bool {
+        let mut any = false;
+        while self.output.has_room()
+            && let Some(event) = self.socket.next()
+        {
+            any = true;
+            match event {
+                SocketEvent::Message { payload, is_text, is_last } if self.stage == Stage::Open => {
+                    self.writer.message(self.output.bytes(), &payload, is_text, !is_last);
+                    self.report.sent += payload.len() as u64;
+                    if is_last {
+                        self.metrics.sent.inc();
+                    }
+                }
+                SocketEvent::Message { .. } => {}
+                SocketEvent::Close { code, reason } => {
+                    let code = u16::try_from(code).unwrap_or_default();
+                    let code = if code == Close::ABNORMAL { Close::INTERNAL_ERROR } else { code };
+                    self.close(code, &reason);
+                }
+                SocketEvent::Ended => self.close(Close::INTERNAL_ERROR, ""),
+                SocketEvent::TooMuch => {
+                    self.socket.close(Close::INTERNAL_ERROR, "");
+                    self.close(Close::INTERNAL_ERROR, "");
+                }
+                SocketEvent::Broken => self.close(Close::RESTART, ""),
+            }
+        }
+        any
+    }
+
+    /// Sends more of a message that waits for credit. Returns whether it could.
+    fn forward(&mut self) -> bool {
+        let Some((payload, is_text)) = self.waiting.take() else { return false };
+        let before = payload.len();
+        match self.socket.send(payload, is_text) {
+            Some(rest) => {
+                let sent = rest.len() < before;
+                self.waiting = Some((rest, is_text));
+                sent
+            }
+            None => true,
+        }
+    }
+
+    /// Whether anything from the client can be processed.
+    fn reads(&self) -> bool {
+        self.waiting.is_none() && self.output.has_room()
+    }
+
+    /// Reads from the client. Returns whether there was anything.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if matches!(self.stage, Stage::Open | Stage::Closing) {
+            if !self.reads() {
+                return Ok(false);
+            }
+            if !self.unread.is_empty() || self.is_reader_full {
+                let mut unread = std::mem::take(&mut self.unread);
+                let (consumed, progress) = self.process(cx, &mut unread);
+                unread.drain(..consumed);
+                // Without its memory if it is empty.
+                self.unread = if unread.is_empty() { Vec::new() } else { unread };
+                return Ok(progress);
+            }
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(_)) => return Err(Ended),
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => return Err(Ended),
+                Poll::Ready(Ok(())) => {}
+            }
+            self.clock.heard = true;
+            if matches!(self.stage, Stage::Open | Stage::Closing) {
+                let bytes = buf.filled_mut();
+                let (consumed, _) = self.process(cx, bytes);
+                self.unread = bytes[consumed..].to_vec();
+            }
+            Ok(true)
+        })
+    }
+
+    /// Processes bytes of the client, until something has to wait. Returns how many, and whether there was anything to do.
+    fn process(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> (usize, bool) {
+        let (mut consumed, mut progress) = (0, false);
+        while matches!(self.stage, Stage::Open | Stage::Closing) && self.reads() {
+            let Poll::Ready(room) = self.room.poll(cx, self.reader.held()) else { break };
+            progress = true;
+            if room == 0 {
+                self.fail(Close::TRY_AGAIN_LATER, "too many large messages");
+                break;
+            }
+            match self.reader.read(&mut bytes[consumed..], room) {
+                Ok(Step { consumed: more, is_full, event }) => {
+                    consumed += more;
+                    self.is_reader_full = is_full;
+                    match event {
+                        Some(event) => self.take_from_client(event),
+                        // A large message is decompressed in several steps.
+                        None => break,
+                    }
+                }
+                Err(violation) => self.violated(violation),
+            }
+        }
+        if !matches!(self.stage, Stage::Open | Stage::Closing) {
+            // The rest doesn't matter.
+            self.is_reader_full = false;
+            return (bytes.len(), true);
+        }
+        (consumed, progress)
+    }
+
+    fn take_from_client(&mut self, event: Event) {
+        match event {
+            Event::Message(Message { is_text, payload }) => {
+                self.metrics.received.inc();
+                self.report.received += payload.len() as u64;
+                let payload = self.room.complete(payload);
+                if self.stage == Stage::Open {
+                    self.waiting = self.socket.send(payload, is_text).map(|rest| (rest, is_text));
+                }
+            }
+            Event::Ping(_) if self.clock.pings >= PINGS_MAX => self.fail(Close::POLICY, "too many pings"),
+            Event::Ping(payload) => {
+                self.clock.pings += 1;
+                if self.stage == Stage::Open {
+                    self.writer.pong(self.output.bytes(), &payload);
+                }
+            }
+            Event::Pong => {}
+            Event::Close(close) => {
+                self.socket.close(close.code_or_none(), &close.reason);
+                if self.stage == Stage::Open {
+                    self.report.code = close.code_or_none();
+                    self.writer.close(self.output.bytes(), &close);
+                }
+                self.finish();
+            }
+        }
+    }
+
+    /// Closes our side, unless it is closed. An invalid code stands for none.
+    fn close(&mut self, code: u16, reason: &str) {
+        if self.stage != Stage::Open {
+            return;
+        }
+        let close = Close::new(code, reason);
+        self.writer.close(self.output.bytes(), &close);
+        self.report.code = close.code_or_none();
+        self.stage = Stage::Closing;
+        self.clock.end_within(CLOSE_TIMEOUT);
+    }
+
+    /// Closes the connection because of what the client did.
+    fn fail(&mut self, code: u16, reason: &str) {
+        self.socket.close(code, reason);
+        self.close(code, reason);
+        self.finish();
+    }
+
+    fn violated(&mut self, violation: Violation) {
+        tracing::debug!(%violation, "WebSocket closed");
+        self.fail(violation.code(), &violation.to_string());
+    }
+
+    /// Nothing more is expected from the client.
+    fn finish(&mut self) {
+        self.stage = Stage::Closed;
+        self.clock.end_within(CLOSE_TIMEOUT);
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Relay<IO> {
+    type Output = Report;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+        let this = self.get_mut();
+        this.socket.register(cx);
+        if this.stage == Stage::Open && this.drained.as_mut().poll(cx).is_ready() {
+            this.socket.close(Close::GOING_AWAY, "");
+            this.close(Close::GOING_AWAY, "");
+        }
+        for _ in 0..MAX_STEPS {
+            match this.step(cx) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(Ended) => return Poll::Ready(std::mem::take(&mut this.report)),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Clock {
+    fn new(send_timeout: Duration, memory: Arc<Quota>) -> Self {
+        let ping_at = Instant::now() + PING_INTERVAL;
+        Self {
+            timer: Box::pin(tokio::time::sleep_until(ping_at)),
+            ping_at,
+            deadline: None,
+            blocked_since: None,
+            send_timeout,
+            memory,
+            heard: false,
+            pings: 0,
+            has_pinged: false,
+        }
+    }
+
+    /// Sets the timer to what is due next.
+    fn arm(&mut self) {
+        // Checked more often than at its end, since the memory may become full.
+        let blocked = self.blocked_since.map(|_| Instant::now() + self.send_timeout / MEMORY_FULL_DIVISOR);
+        let next = [Some(self.ping_at), self.deadline, blocked].into_iter().flatten().min();
+        let next = next.unwrap_or(self.ping_at);
+        if self.timer.deadline() != next || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(next);
+        }
+    }
+
+    fn send_limit(&self) -> Duration {
+        if self.memory.is_full() { self.send_timeout / MEMORY_FULL_DIVISOR } else { self.send_timeout }
+    }
+
+    /// The client accepts no data.
+    fn blocked(&mut self) {
+        if self.blocked_since.is_none() {
+            self.blocked_since = Some(Instant::now());
+            self.arm();
+        }
+    }
+
+    /// Sets the deadline of a stage.
+    fn end_within(&mut self, time: Duration) {
+        self.deadline = Some(Instant::now() + time);
+        self.arm();
+    }
+
+    /// Whether the stage, or a write, takes too long.
+    fn is_overdue(&self, now: Instant) -> bool {
+        let is_stalled = self.blocked_since.is_some_and(|it| it + self.send_limit() <= now);
+        is_stalled || self.deadline.is_some_and(|it| it <= now)
+    }
+
+    /// Whether the client hasn't responded to the last ping, or to anything since.
+    fn is_silent(&self) -> bool {
+        self.has_pinged && !self.heard
+    }
+
+    fn pinged(&mut self, now: Instant) {
+        (self.has_pinged, self.heard, self.pings) = (true, false, 0);
+        self.ping_at = now + PING_INTERVAL;
+    }
+}
