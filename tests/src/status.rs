@@ -73,6 +73,12 @@ pub struct Worker {
     pub python: String,
     /// Why it is leaving, or empty.
     pub leaving: String,
+    /// `wsgi` or `asgi`, or empty before it is ready.
+    pub interface: String,
+    /// Such as `uvloop`, or empty.
+    pub r#loop: String,
+    /// Open WebSockets.
+    pub sockets: u32,
 }
 
 impl Status {

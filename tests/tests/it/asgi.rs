@@ -98,6 +98,10 @@ async fn the_interface_of_an_app_is_detected() -> anyhow::Result<()> {
             stack.ready(name, 1).await?;
             let text = stack.client(name, Protocol::Http1)?.get("/").await?.expect(200)?.text();
             ensure!(text == "ok", "{name} says {text}");
+            let app = stack.until(name, "it runs", |it| !it.workers.is_empty()).await?;
+            let shown = (app.workers[0].interface.as_str(), app.workers[0].r#loop.is_empty());
+            let expected = if name.starts_with("wsgi-") { ("wsgi", true) } else { ("asgi", false) };
+            ensure!(shown == expected, "{name}: {:?}", app.workers[0]);
         }
         Ok(())
     })

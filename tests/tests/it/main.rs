@@ -39,6 +39,7 @@ mod slow_clients;
 mod standing;
 mod startup;
 mod static_files;
+mod sticky;
 mod threads;
 mod timeouts;
 mod unread_log;
