@@ -7,15 +7,20 @@ use pyo3::prelude::*;
 /// Set only by `imperium up APP`.
 const DEVELOPMENT: &str = "IMPERIUM_DEVELOPMENT";
 
-/// Wraps a Django app in its `StaticFilesHandler` if `runserver` would: if `DEBUG` is set and
+/// Wraps a Django app, of WSGI or ASGI, in Django's handler of static files if `runserver` would: if `DEBUG` is set and
 /// `django.contrib.staticfiles` is installed.
 ///
 /// # Errors
 /// Exceptions of Django.
 pub(super) fn with_static_files(app: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     let class = app.get_type();
-    let is_django = class.name()? == "WSGIHandler" && class.module()? == "django.core.handlers.wsgi";
-    if !is_django || env::var_os(DEVELOPMENT).is_none() {
+    let (name, module) = (class.name()?, class.module()?);
+    let handler = match (name.to_str()?, module.to_str()?) {
+        ("WSGIHandler", "django.core.handlers.wsgi") => "StaticFilesHandler",
+        ("ASGIHandler", "django.core.handlers.asgi") => "ASGIStaticFilesHandler",
+        _ => return Ok(app),
+    };
+    if env::var_os(DEVELOPMENT).is_none() {
         return Ok(app);
     }
     let py = app.py();
@@ -24,5 +29,5 @@ pub(super) fn with_static_files(app: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyA
     if !is_debug || !apps.call_method1("is_installed", ("django.contrib.staticfiles",))?.is_truthy()? {
         return Ok(app);
     }
-    py.import("django.contrib.staticfiles.handlers")?.getattr("StaticFilesHandler")?.call1((app,))
+    py.import("django.contrib.staticfiles.handlers")?.getattr(handler)?.call1((app,))
 }
