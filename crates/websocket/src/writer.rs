@@ -4,8 +4,8 @@ use crate::close::Close;
 use crate::deflate::{Compressor, Deflate};
 use crate::frame::{Opcode, write_head};
 
-/// Smaller messages aren't compressed: it costs more than it saves.
-const COMPRESSED_MIN: usize = 64;
+/// Smaller messages aren't compressed: it would hardly make them smaller.
+const COMPRESSED_MIN: usize = 16;
 
 /// Writes the frames for one client.
 pub struct Writer {

@@ -29,7 +29,9 @@ pub(super) fn add_headers(builder: &mut HeadBuilder, message: &Bound<'_, PyAny>)
 fn add_header(builder: &mut HeadBuilder, header: &Bound<'_, PyAny>) -> PyResult<()> {
     let (name, value) = pair(header)?;
     let dropped = match (name.cast::<PyBytes>(), value.cast::<PyBytes>()) {
-        (Ok(name), Ok(value)) => builder.raw_header(name.as_bytes(), value.as_bytes())?.map(|it| it.0.to_owned()),
+        (Ok(name), Ok(value)) => {
+            builder.raw_header(name.as_bytes(), value.as_bytes())?.map(|it| it.0.to_owned())
+        }
         _ => builder.raw_header(&bytes(&name)?, &bytes(&value)?)?.map(|it| it.0.to_owned()),
     };
     if let Some(header) = dropped {

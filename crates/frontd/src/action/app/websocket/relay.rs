@@ -22,7 +22,7 @@ use crate::backend::{Socket, SocketEvent};
 use crate::limits::quota::Quota;
 use crate::observe::metrics::SocketMetrics;
 
-/// Time between two pings, and the time to respond to one.
+/// Time between two pings, and the time to respond to one. A client that sends messages gets none.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How many pings a client may send in that time.
@@ -126,6 +126,8 @@ struct Clock {
     heard: bool,
     pings: u32,
     has_pinged: bool,
+    /// A message has arrived since the last check: no ping is needed.
+    is_busy: bool,
 }
 
 /// The connection is over.
@@ -185,7 +187,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
                         self.socket.close(Close::ABNORMAL, "");
                         self.close(Close::INTERNAL_ERROR, "no response to a ping");
                         self.finish();
-                    } else if self.output.has_room() {
+                    } else if !self.clock.is_busy && self.output.has_room() {
                         self.writer.ping(self.output.bytes());
                     }
                 }
@@ -340,6 +342,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
         match event {
             Event::Message(Message { is_text, payload }) => {
                 self.metrics.received.inc();
+                self.clock.is_busy = true;
                 self.report.received += payload.len() as u64;
                 let payload = self.room.complete(payload);
                 if self.stage == Stage::Open {
@@ -431,6 +434,7 @@ impl Clock {
             heard: false,
             pings: 0,
             has_pinged: false,
+            is_busy: false,
         }
     }
 
@@ -474,8 +478,10 @@ impl Clock {
         self.has_pinged && !self.heard
     }
 
+    /// The next check is due after the interval.
     fn pinged(&mut self, now: Instant) {
-        (self.has_pinged, self.heard, self.pings) = (true, false, 0);
+        self.has_pinged = !std::mem::take(&mut self.is_busy);
+        (self.heard, self.pings) = (false, 0);
         self.ping_at = now + PING_INTERVAL;
     }
 }

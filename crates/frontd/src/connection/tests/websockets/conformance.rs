@@ -114,7 +114,10 @@ async fn failed_cases(transport: Transport) -> Vec<String> {
         }
     };
     let mut kosoku = tokio::process::Command::new("kosoku");
-    kosoku.args(["--mode", "fuzzingclient", "--outdir"]).arg(folder.path()).arg(target.to_string());
+    kosoku
+        .args(["--mode", "fuzzingclient", "--parallelism", "8", "--outdir"])
+        .arg(folder.path())
+        .arg(target.to_string());
     let run = kosoku.stdout(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).status();
     tokio::select! {
         status = run => drop(status.unwrap()),

@@ -83,10 +83,13 @@ async fn an_idle_client_is_pinged_and_disconnected_only_if_it_does_not_respond()
         it.client.write_all(&frame(0x8a, b"")).await.unwrap();
     }
     assert_eq!(began.elapsed().as_secs(), 60);
+    it.client.write_all(&frame(0x82, b"busy")).await.unwrap();
+    assert!(matches!(it.sent().await, serve_request::Message::SocketMessage(_)));
     assert_eq!(it.read(2).await, b"\x89\0");
+    assert_eq!(began.elapsed().as_secs(), 100, "a busy client isn't pinged");
     let rest = it.read(4).await;
     assert_eq!((&rest[..1], &rest[2..]), (&b"\x88"[..], &b"\x03\xf3"[..]), "1011");
-    assert_eq!(began.elapsed().as_secs(), 100);
+    assert_eq!(began.elapsed().as_secs(), 120);
     let serve_request::Message::SocketClose(close) = it.sent().await else { panic!("not closed") };
     assert_eq!(close.code, 1006);
     assert_eq!((&mut it.relay).await.unwrap().code, 1011);
