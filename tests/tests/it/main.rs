@@ -46,6 +46,7 @@ mod unread_log;
 mod up_one_app;
 mod users;
 mod vassals;
+mod websocket_drain;
 mod wire;
 mod worker_exit;
 mod wsgi;
