@@ -7,6 +7,9 @@ use crate::frame::{Opcode, write_head};
 /// Smaller messages aren't compressed: it would hardly make them smaller.
 const COMPRESSED_MIN: usize = 16;
 
+/// The compressed form of an empty message (RFC 7692, section 7.2.3.6), which needs no context. Test suites expect it.
+const EMPTY: [u8; 1] = [0];
+
 /// Writes the frames for one client.
 pub struct Writer {
     compressor: Option<Compressor>,
@@ -41,6 +44,11 @@ impl Writer {
                 (self.compressor.is_some() && (continues || payload.len() >= COMPRESSED_MIN), false)
             }
         };
+        if payload.is_empty() && !continues && self.message == Stage::Between && self.compressor.is_some() {
+            let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+            write_head(out, opcode, true, true, EMPTY.len());
+            return out.extend_from_slice(&EMPTY);
+        }
         let opcode = match is_text {
             _ if has_begun => Opcode::Continuation,
             true => Opcode::Text,
