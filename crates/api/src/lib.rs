@@ -1,6 +1,5 @@
 //! The generated gRPC code of the daemons' services, and the names they share.
 
-pub mod asgi;
 mod endpoint;
 mod name;
 

@@ -135,7 +135,7 @@ const TABLE: &[(&[&str], &str)] = &[
             "ping_interval",
             "ping_timeout",
         ],
-        "leave it out: an app's lifespan and its WebSockets need no setting, and frontd pings each WebSocket every 20 s",
+        "leave it out: an app's lifespan and its WebSockets need no setting, and frontd pings clients that are silent for 20 s",
     ),
     (
         &["runtime_threads", "runtime_mode", "runtime_blocking_threads", "task_impl", "event_loop"],
