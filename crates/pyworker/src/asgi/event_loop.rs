@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::awaitable::{Completed, Pending};
 use crate::link::active::ActiveRequest;
@@ -15,11 +16,10 @@ pub(super) struct Loop {
     /// The connections from frontd.
     pub(super) guest: Arc<Guest>,
     object: Py<PyAny>,
-    call_soon: Py<PyAny>,
     create_future: Py<PyAny>,
     create_task: Py<PyAny>,
-    /// What the loop calls for a turn.
-    turn: OnceLock<Py<PyAny>>,
+    /// Makes the loop call a turn.
+    turn_soon: OnceLock<Py<PyAny>>,
     due: Mutex<Vec<Arc<dyn Due>>>,
     /// An awaitable that has no result.
     nothing: Py<PyAny>,
@@ -56,11 +56,10 @@ impl Loop {
         let method = |name: &str| object.getattr(name).map(Bound::unbind);
         Ok(Arc::new(Self {
             guest: Guest::new()?,
-            call_soon: method("call_soon")?,
             create_future: method("create_future")?,
             create_task: method("create_task")?,
             object: object.clone().unbind(),
-            turn: OnceLock::new(),
+            turn_soon: OnceLock::new(),
             due: Mutex::default(),
             nothing: Bound::new(py, Completed::empty())?.into_any().unbind(),
         }))
@@ -71,9 +70,16 @@ impl Loop {
         self.object.bind(py)
     }
 
-    /// Sets what makes a turn.
-    pub(super) fn set_turn(&self, turn: Py<PyAny>) {
-        self.turn.get_or_init(|| turn);
+    /// Sets what makes a turn. Turns are made in a copy of the present context, and not in that of the app's task which
+    /// happens to ask for one: the tasks of new requests would inherit what it has set.
+    pub(super) fn set_turn(&self, turn: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = turn.py();
+        let context = PyDict::new(py);
+        context.set_item("context", py.import("contextvars")?.call_method0("copy_context")?)?;
+        let call_soon = self.object.bind(py).getattr("call_soon")?;
+        let turn_soon = py.import("functools")?.call_method("partial", (call_soon, turn), Some(&context))?;
+        self.turn_soon.get_or_init(|| turn_soon.unbind());
+        Ok(())
     }
 
     /// Settles `due` in the next turn. Call this on the thread of the loop.
@@ -85,9 +91,9 @@ impl Loop {
     /// Makes a turn after what the loop does now. Call this on the thread of the loop.
     pub(super) fn turn_soon(&self, py: Python<'_>) -> PyResult<()> {
         if self.guest.promise()
-            && let Some(turn) = self.turn.get()
+            && let Some(turn_soon) = self.turn_soon.get()
         {
-            self.call_soon.bind(py).call1((turn,))?;
+            turn_soon.bind(py).call0()?;
         }
         Ok(())
     }

@@ -92,7 +92,7 @@ impl Turns {
             aborts: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
-        event_loop.set_turn(turns.callback(py)?.unbind());
+        event_loop.set_turn(turns.callback(py)?)?;
         Ok(turns)
     }
 

@@ -60,6 +60,8 @@ pub(crate) struct HeadBuilder {
     /// All names and values in one allocation.
     text: BytesMut,
     size: usize,
+    /// The response may have a `Trailer` header.
+    has_trailers: bool,
 }
 
 impl HeadBuilder {
@@ -89,10 +91,15 @@ impl HeadBuilder {
         Self::with_status(103)
     }
 
+    /// Keeps the `Trailer` header, since trailers will follow the body.
+    pub(crate) fn announce_trailers(&mut self) {
+        self.has_trailers = true;
+    }
+
     fn with_status(status: u16) -> Self {
         let headers = Vec::with_capacity(8);
         let head = Head { status, reason: Bytes::new(), headers, content_length: None, file: None };
-        Self { head, text: BytesMut::with_capacity(256), size: 0 }
+        Self { head, text: BytesMut::with_capacity(256), size: 0, has_trailers: false }
     }
 
     /// Adds a header of strings, which represent bytes as PEP 3333 says. Returns it if it is a hop-by-hop header,
@@ -120,7 +127,7 @@ impl HeadBuilder {
             return Err(HeadError::TooLarge);
         }
         let token = token(name).ok_or_else(|| HeadError::Name(shortened(name)))?;
-        if is_hop_by_hop(token) {
+        if is_hop_by_hop(token) && !(self.has_trailers && token.eq_ignore_ascii_case("trailer")) {
             return Ok(Some(HopByHop(token)));
         }
         let name = self.lower_case(token);

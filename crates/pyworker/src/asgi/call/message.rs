@@ -33,8 +33,12 @@ pub(super) fn parse(message: &Bound<'_, PyAny>) -> PyResult<Sent> {
         "http.response.start" => {
             let status = message.get_item(intern!(py, "status"))?;
             let mut builder = HeadBuilder::with_number(number(&status)?)?;
+            let trailers = flag(message, intern!(py, "trailers"))?;
+            if trailers {
+                builder.announce_trailers();
+            }
             add_headers(&mut builder, message)?;
-            Sent::Start { head: builder.build(), trailers: flag(message, intern!(py, "trailers"))? }
+            Sent::Start { head: builder.build(), trailers }
         }
         "http.response.body" => {
             let body = match get(message, intern!(py, "body"))? {
