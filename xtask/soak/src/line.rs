@@ -36,7 +36,7 @@ impl Line {
     pub(crate) async fn run(mut self, mut random: Rng, stop: watch::Receiver<bool>) -> Vec<Entry> {
         let mut entries = Vec::new();
         while !*stop.borrow() {
-            entries.push(self.ask(Question::any(&mut random)).await);
+            entries.push(self.ask(Question::any(self.app, &mut random)).await);
             tokio::time::sleep(Duration::from_millis(random.u64(..PAUSE_MILLISECONDS))).await;
         }
         entries

@@ -10,6 +10,7 @@ use fastrand::Rng;
 use http::{Method, Request};
 
 use super::outcome::Outcome;
+use super::site::App;
 
 const PIECE: usize = 10_000;
 
@@ -26,6 +27,10 @@ pub(crate) enum Question {
     Stream(Size),
     /// A few lines at intervals.
     Drip,
+    /// Server-sent events for a while.
+    Events,
+    /// A large body in chunks, which is returned while it arrives.
+    Relay(Size),
     /// A large body with a known length.
     Upload(Size),
     /// A large body in chunks.
@@ -74,8 +79,16 @@ impl Size {
 }
 
 impl Question {
-    /// A random harmless request, mostly a small one.
-    pub(crate) fn any(random: &mut Rng) -> Self {
+    /// A random harmless request to that app, mostly a small one.
+    pub(crate) fn any(app: App, random: &mut Rng) -> Self {
+        match random.u16(..1000) {
+            0..30 if app == App::Async => Self::Events,
+            30..60 if app == App::Async => Self::Relay(Size::any(random)),
+            _ => Self::any_of_all(random),
+        }
+    }
+
+    fn any_of_all(random: &mut Rng) -> Self {
         match random.u16(..1000) {
             0..550 => Self::Echo,
             550..850 => Self::EchoBody,
@@ -114,9 +127,12 @@ impl Question {
 
     fn method(self) -> Method {
         match self {
-            Self::EchoBody | Self::Upload(_) | Self::UploadInPieces(_) | Self::TooLongBody | Self::Deadly => {
-                Method::POST
-            }
+            Self::EchoBody
+            | Self::Relay(_)
+            | Self::Upload(_)
+            | Self::UploadInPieces(_)
+            | Self::TooLongBody
+            | Self::Deadly => Method::POST,
             _ => Method::GET,
         }
     }
@@ -127,6 +143,8 @@ impl Question {
             Self::Whole(_) => "/whole",
             Self::Stream(_) => "/stream",
             Self::Drip => "/drip",
+            Self::Events => "/events",
+            Self::Relay(_) => "/relay",
             Self::Loud => "/loud",
             Self::Upload(_) | Self::UploadInPieces(_) => "/digest",
             Self::TooLong | Self::TooLongBody => "/sleep",
@@ -139,7 +157,7 @@ impl Question {
         let body = match self {
             Self::EchoBody => full(body(id)),
             Self::Upload(size) => full(size.bytes()),
-            Self::UploadInPieces(size) => in_pieces(&size.bytes(), PIECE),
+            Self::UploadInPieces(size) | Self::Relay(size) => in_pieces(&size.bytes(), PIECE),
             _ => empty(),
         };
         request(self.method(), &format!("{}?{}", self.path(), self.query(id)), body)
@@ -168,7 +186,10 @@ impl Question {
     fn content(self, id: u64) -> Bytes {
         match self {
             Self::EchoBody => body(id),
-            Self::Whole(size) | Self::Stream(size) => size.bytes(),
+            Self::Whole(size) | Self::Stream(size) | Self::Relay(size) => size.bytes(),
+            Self::Events => {
+                (0..20).map(|number| format!("data: {id}:{number}\n\n")).collect::<String>().into()
+            }
             Self::Drip => (0..5).map(|number| format!("{id}:{number}\n")).collect::<String>().into(),
             Self::Upload(size) | Self::UploadInPieces(size) => {
                 let Large { bytes, sha256 } = size.large();
@@ -220,8 +241,12 @@ mod tests {
     #[test]
     fn every_kind_is_sent() {
         let mut random = Rng::with_seed(1);
-        let asked: Vec<_> = (0..20_000).map(|_| Question::any(&mut random)).collect();
+        let mut ask = |app| (0..20_000).map(|_| Question::any(app, &mut random)).collect::<Vec<_>>();
+        let asked = ask(App::Single);
         assert!(asked.contains(&Question::TooLong) && asked.contains(&Question::Upload(Size(3))));
         assert!(asked.iter().all(|it| !it.is_deadly()));
+        assert!(!asked.contains(&Question::Events));
+        let asked = ask(App::Async);
+        assert!(asked.contains(&Question::Events) && asked.contains(&Question::Relay(Size(3))));
     }
 }

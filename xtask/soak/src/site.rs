@@ -12,7 +12,7 @@ use tests::vassal::Vassal;
 /// The time limit of a request until its response starts.
 pub(crate) const LIMIT: Duration = Duration::from_secs(3);
 
-/// The apps are the same program, run in different ways.
+/// The apps do the same, and are run in different ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum App {
     /// One thread per worker, recycled by number of requests.
@@ -21,16 +21,19 @@ pub(crate) enum App {
     Threads,
     /// Forked from a template, recycled by number of requests.
     Forked,
+    /// On an event loop, recycled by number of requests.
+    Async,
 }
 
 impl App {
-    pub(crate) const ALL: [Self; 3] = [Self::Single, Self::Threads, Self::Forked];
+    pub(crate) const ALL: [Self; 4] = [Self::Single, Self::Threads, Self::Forked, Self::Async];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
             Self::Threads => "threads",
             Self::Forked => "forked",
+            Self::Async => "async",
         }
     }
 
@@ -39,7 +42,13 @@ impl App {
             Self::Single => "recycle = { requests = 1500, jitter = \"30%\" }",
             Self::Threads => "threads = 4\nrecycle = { lifetime = \"12s\", jitter = \"30%\" }",
             Self::Forked => "recycle = { requests = 800, jitter = \"50%\" }",
+            Self::Async => "concurrency = 20\nrecycle = { requests = 1500, jitter = \"30%\" }",
         }
+    }
+
+    /// The folder of its program.
+    fn folder(self) -> &'static str {
+        if self == Self::Async { "asgi" } else { "wsgi" }
     }
 }
 
@@ -107,7 +116,7 @@ impl Site {
     pub(crate) fn vassal(&self, place: &Place, app: App) -> Vassal {
         let Settings { workers, import } = self.settings[app as usize];
         let preload = import == Import::InATemplate;
-        Vassal::new(app.name(), &place.apps.join("wsgi"), "soak")
+        Vassal::new(app.name(), &place.apps.join(app.folder()), "soak")
             .workers(workers)
             .env("JOURNALS", &self.folder.path().display().to_string())
             .key(&format!("preload = {preload}"))

@@ -44,7 +44,9 @@ fn cut() -> Outcome {
 
 fn stream() -> Question {
     let mut random = fastrand::Rng::with_seed(3);
-    std::iter::repeat_with(|| Question::any(&mut random)).find(|it| matches!(it, Stream(_))).unwrap()
+    std::iter::repeat_with(|| Question::any(App::Single, &mut random))
+        .find(|it| matches!(it, Stream(_)))
+        .unwrap()
 }
 
 #[test]
