@@ -5,7 +5,11 @@ import traceback
 from pathlib import Path
 
 CELLS = []
-TIMEOUT = 10
+TIMEOUT = 40
+
+
+class Elsewhere(Exception):
+    """The cell is checked in another run."""
 
 
 class Cell:
@@ -18,6 +22,8 @@ class Cell:
             return "none", reason
         try:
             await asyncio.wait_for(self.check(site), TIMEOUT)
+        except Elsewhere as reason:
+            return "none", str(reason)
         except asyncio.TimeoutError:
             return "failed", f"no outcome after {TIMEOUT} s"
         except Exception as error:

@@ -85,7 +85,7 @@ async def blocking_code_in_a_thread(site):
 
 @cell("http")
 async def context_variables_are_isolated(site):
-    responses = await asyncio.gather(*[site.get(f"/context?value={number}") for number in range(20)])
+    responses = await asyncio.gather(*[site.get(f"/context?value={number}") for number in range(60)])
     for number, response in enumerate(responses):
         equal(response.json(), {"before": None, "after": str(number)})
 

@@ -7,6 +7,7 @@ import uuid
 import httpx
 from websockets.asyncio.client import connect
 
+from grid.cell import Elsewhere
 from grid.wire import Connection
 
 
@@ -16,8 +17,16 @@ class Site:
     def __init__(self, app, host, http, https=None, ca=None, mounted=None, prefix="", protocol="plain"):
         self.app, self.host, self.http, self.https = app, host, http, https
         self.mounted, self.prefix, self.protocol = mounted, prefix, protocol
-        self.tls = ssl.create_default_context(cafile=ca) if ca else None
+        self.ca = ca
+        self.tls = self.context() if ca else None
         self.client = self.new_client(protocol)
+
+    def context(self, *alpn):
+        """A new TLS context: httpx changes the one that it gets."""
+        context = ssl.create_default_context(cafile=self.ca)
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        return context
 
     def new_client(self, protocol="plain", address=None):
         """An HTTP client: `plain`, `tls` or `http2`."""
@@ -32,18 +41,19 @@ class Site:
 
     async def connection(self, tls=False, alpn="http/1.1"):
         """A connection of HTTP/1.1, byte by byte."""
+        if self.protocol != "plain":
+            raise Elsewhere("it has its own connections")
         host, port = self.https if tls else self.http
         if not tls:
             return Connection(*await asyncio.open_connection(host, port), self.host)
-        self.tls.set_alpn_protocols([alpn])
-        streams = await asyncio.open_connection(host, port, ssl=self.tls, server_hostname=self.host)
+        streams = await asyncio.open_connection(host, port, ssl=self.context(alpn), server_hostname=self.host)
         return Connection(*streams, self.host)
 
     def socket(self, path, tls=False, **options):
         """A WebSocket, as `websockets` opens it. Its Host has no port."""
         host, port = self.https if tls else self.http
         if tls:
-            options["ssl"] = self.tls
+            options["ssl"] = self.context("http/1.1")
         options.setdefault("max_size", None)
         return connect(f"{'wss' if tls else 'ws'}://{self.host}{path}", host=host, port=port, **options)
 
@@ -59,7 +69,7 @@ class Site:
 
     async def noted(self, key, *texts):
         """Waits until the app has noted these texts."""
-        deadline = asyncio.get_running_loop().time() + 5
+        deadline = asyncio.get_running_loop().time() + 20
         while True:
             notes = (await self.get(f"/notes/{key}")).json()
             if all(text in notes for text in texts):

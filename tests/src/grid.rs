@@ -31,6 +31,9 @@ pub const FRAMEWORKS: [Framework; 6] = [
     Framework { name: "starlette", app: "on_starlette:app", has_lifespan: true },
 ];
 
+/// The bare app, for the group `bare`.
+pub const BARE: Framework = Framework { name: "bare", app: "bare:application", has_lifespan: true };
+
 /// The root path of the second instance of an app, for the group `mount`.
 pub const ROOT_PATH: &str = "/mounted";
 
@@ -68,7 +71,8 @@ pub struct Site {
 /// What a run has to check.
 #[derive(Debug, Clone, Copy)]
 pub struct Selection<'a> {
-    /// The groups of cells, separated by commas: `http`, `mount`, `tls`, `http2`, `websocket`, `websocket-tls`.
+    /// The groups of cells, separated by commas: `http`, `mount`, `tls`, `http2`, `websocket`, `websocket-tls`,
+    /// `bare`.
     pub groups: &'a str,
     /// The protocol of ordinary requests: `plain`, `tls` or `http2`.
     pub protocol: &'a str,

@@ -70,6 +70,20 @@ impl Vassal {
             .folder("/static/", &place.django_static())
     }
 
+    /// The FastAPI app, with its static files. It has one worker, whose memory has the members of its chat.
+    #[must_use]
+    pub fn fastapi(place: &Place) -> Self {
+        let folder = place.apps.join("fastapi");
+        let vassal = Self::new("fastapi", &folder, "app:app").python(&place.venv);
+        vassal.folder("/static/", &folder.join("static"))
+    }
+
+    /// The plain ASGI app that misbehaves.
+    #[must_use]
+    pub fn bad_asgi(place: &Place) -> Self {
+        Self::new("bad", &place.apps.join("asgi"), "bad:application").python(&place.venv)
+    }
+
     /// The app of a framework in the compatibility grid.
     #[must_use]
     pub fn of_grid(place: &Place, framework: Framework) -> Self {

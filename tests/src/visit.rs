@@ -24,6 +24,25 @@ pub async fn pyramid_page(client: &Client) -> anyhow::Result<()> {
     page(client, "Pyramid on Imperium", "/static/style.css").await
 }
 
+/// Checks FastAPI's page and its stylesheet.
+///
+/// # Errors
+/// Same as `flask_page`.
+pub async fn fastapi_page(client: &Client) -> anyhow::Result<()> {
+    page(client, "FastAPI on Imperium", "/static/style.css").await
+}
+
+/// Checks a stream of events.
+///
+/// # Errors
+/// Same as `flask_page`.
+pub async fn fastapi_events(client: &Client) -> anyhow::Result<()> {
+    let events = client.get("/clock?events=3&pause=0.01").await?.expect(200)?;
+    ensure!(events.header("content-type").starts_with("text/event-stream"), "{:?}", events.headers);
+    ensure!(events.text().matches("data: ").count() == 3, "three events expected: {}", events.text());
+    Ok(())
+}
+
 /// Checks Django's page and its stylesheet.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ Usage: cargo xtask COMMAND
 
 Commands:
   build         Builds the programs, into target/debug
-  demo          Sets up, and serves Flask, Django and Pyramid on this machine;
+  demo          Sets up, and serves Flask, Django, Pyramid and FastAPI on this machine;
                 --check makes the requests that a visitor would, prints a line for each, and ends
   test          Sets up, and runs all tests; what follows `--` is for the test runner: a filter, or its options;
                 --skipped runs those that the last run skipped, such as what needs root

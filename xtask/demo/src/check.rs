@@ -33,8 +33,11 @@ async fn visit(stack: &Stack, check: &mut Check) {
 async fn visit_over(stack: &Stack, protocol: Protocol, check: &mut Check) -> anyhow::Result<()> {
     let client = |app| stack.client(app, protocol);
     let (flask, django, pyramid) = (client("flask")?, client("django")?, client("pyramid")?);
+    let fastapi = client("fastapi")?;
     check.line(&format!("{protocol}: flask: its page and style"), visit::flask_page(&flask).await);
     check.line(&format!("{protocol}: pyramid: its page and style"), visit::pyramid_page(&pyramid).await);
+    check.line(&format!("{protocol}: fastapi: its page and style"), visit::fastapi_page(&fastapi).await);
+    check.line(&format!("{protocol}: fastapi: events"), visit::fastapi_events(&fastapi).await);
     check.line(&format!("{protocol}: django: its page and style"), visit::django_page(&django).await);
     check
         .line(&format!("{protocol}: django: the admin wants a login"), visit::django_stranger(&django).await);
@@ -44,7 +47,7 @@ async fn visit_over(stack: &Stack, protocol: Protocol, check: &mut Check) -> any
     check.line(&format!("{protocol}: django: add a row"), visit::django_add_row(&django).await);
     let style = visit::django_style(&django, &stack.place).await;
     check.line(&format!("{protocol}: django: the admin's style"), style);
-    for (name, client) in [("flask", flask), ("django", django), ("pyramid", pyramid)] {
+    for (name, client) in [("flask", flask), ("django", django), ("pyramid", pyramid), ("fastapi", fastapi)] {
         check.line(
             &format!("{protocol}: {name}: one of its workers answers"),
             pid(stack, name, &client).await,

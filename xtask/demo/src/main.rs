@@ -1,4 +1,4 @@
-//! Serves the three apps on this machine, or checks that they are served.
+//! Serves four apps on this machine, or checks that they are served.
 
 mod check;
 
@@ -39,11 +39,12 @@ fn serve(place: &Place) -> anyhow::Result<()> {
 }
 
 /// The apps, with a Django database in `folder`, which is kept.
-fn apps(place: &Place, folder: &Path) -> anyhow::Result<[Vassal; 3]> {
+fn apps(place: &Place, folder: &Path) -> anyhow::Result<[Vassal; 4]> {
     let database = folder.join("db.sqlite3");
     if !database.exists() {
         fs::copy(place.django_database(), &database).context("copy Django's database")?;
     }
     let apps = [Vassal::flask(place), Vassal::django(place, &database), Vassal::pyramid(place)];
-    Ok(apps.map(|app| app.workers(WORKERS)))
+    let [flask, django, pyramid] = apps.map(|app| app.workers(WORKERS));
+    Ok([flask, django, pyramid, Vassal::fastapi(place)])
 }
