@@ -51,6 +51,8 @@ struct State<L: Clone> {
     queue: Queue<L>,
     /// The worker that an exclusive request has or will get.
     reservation: Reservation,
+    /// When the first of its consecutive steps began.
+    reserved_since: Option<Instant>,
     pace: Pace,
     admission: Admission,
 }
@@ -131,6 +133,7 @@ impl<L: Clone> Pool<L> {
             members: Vec::new(),
             queue: Queue::default(),
             reservation: Reservation::None,
+            reserved_since: None,
             pace: Pace::default(),
             admission,
         };
@@ -271,7 +274,9 @@ impl<L: Clone> Pool<L> {
     /// Makes the current reservation this much older.
     #[cfg(test)]
     pub(crate) fn age_reservation(&self, time: Duration) {
-        self.state.lock().reservation.age(time);
+        let mut state = self.state.lock();
+        state.reservation.age(time);
+        state.reserved_since = state.reserved_since.map(|it| it - time);
     }
 
     /// How many requests have asked for a worker so far.

@@ -13,6 +13,9 @@ use super::{Isolation, Pool, Purpose, State};
 /// its worker has mostly done so.
 pub(super) const RESERVATION_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long all consecutive steps of a reservation may take.
+pub(super) const RESERVATION_TOTAL: Duration = Duration::from_secs(5);
+
 /// The one worker that is reserved for exclusive requests, so that they never occupy more of the app than
 /// that.
 ///
@@ -24,8 +27,9 @@ pub(super) const RESERVATION_LIMIT: Duration = Duration::from_secs(1);
 ///   └── answered, ended, or too slow ──────────────────────────────────────────────┘
 /// ```
 ///
-/// Each step may take [`RESERVATION_LIMIT`]. If the worker is the app's only one, all consecutive steps together may
-/// take no longer. After that, all exclusive requests share workers with others, so that nobody waits for a
+/// Each step may take [`RESERVATION_LIMIT`], and all consecutive steps together [`RESERVATION_TOTAL`]: a worker that handles
+/// a hundred requests at once leaves as many behind. If the worker is the app's only one, all steps together may take no longer
+/// than one. After that, all exclusive requests share workers with others, so that nobody waits for a
 /// request that may kill workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reservation {
@@ -76,11 +80,14 @@ impl<L: Clone> State<L> {
         }
         let now = Instant::now();
         if self.reservation.is_over(now) {
-            self.reservation = Reservation::None;
+            (self.reservation, self.reserved_since) = (Reservation::None, None);
             self.queue.share();
         }
         self.dispatch_waiting(pool, Isolation::Exclusive, now, &mut grants);
         self.reserve(now);
+        if self.reservation == Reservation::None {
+            self.reserved_since = None;
+        }
         self.dispatch_waiting(pool, Isolation::Shared, now, &mut grants);
         grants
     }
@@ -135,7 +142,8 @@ impl<L: Clone> State<L> {
         };
         let lease = chosen?.lease(pool, shard, isolation, now, purpose)?;
         if isolation == Isolation::Exclusive {
-            self.reservation = Reservation::Serving(lease.instance(), self.step_end(now));
+            let end = self.step_end(now);
+            self.reservation = Reservation::Serving(lease.instance(), end);
         }
         Some(lease)
     }
@@ -169,7 +177,8 @@ impl<L: Clone> State<L> {
         if isolation == Isolation::Exclusive
             && matches!(self.reservation, Reservation::Serving(it, _) if it == instance)
         {
-            self.reservation = Reservation::Draining(instance, self.step_end(Instant::now()));
+            let end = self.step_end(Instant::now());
+            self.reservation = Reservation::Draining(instance, end);
         }
     }
 
@@ -183,13 +192,16 @@ impl<L: Clone> State<L> {
             let linked = members.iter().filter(|it| it.takes_from(shard) && it.answered < it.capacity);
             linked.min_by_key(|it| (!reservation.is_of(it.instance), it.is_blocked(), it.unanswered()))
         });
-        let end = reservation.end().unwrap_or(now + RESERVATION_LIMIT);
-        *reservation = chosen.map_or(Reservation::None, |it| Reservation::Draining(it.instance, end));
+        let chosen = chosen.map(|it| it.instance);
+        let end = reservation.end().unwrap_or_else(|| self.step_end(now));
+        self.reservation = chosen.map_or(Reservation::None, |it| Reservation::Draining(it, end));
     }
 
     /// When the next step of a reservation ends.
-    fn step_end(&self, now: Instant) -> Instant {
+    fn step_end(&mut self, now: Instant) -> Instant {
         let has_others = self.members.iter().filter(|it| it.is_open()).nth(1).is_some();
-        self.reservation.end().filter(|_| !has_others).unwrap_or(now + RESERVATION_LIMIT)
+        let since = *self.reserved_since.get_or_insert(now);
+        let end = (now + RESERVATION_LIMIT).min(since + RESERVATION_TOTAL);
+        self.reservation.end().filter(|_| !has_others).unwrap_or(end)
     }
 }

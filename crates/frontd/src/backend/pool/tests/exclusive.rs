@@ -259,3 +259,26 @@ async fn a_waiting_exclusive_request_ends_an_overdue_reservation() {
     waits.await;
     later.await;
 }
+
+/// A worker that dies leaves as many behind as it handles at once. Nobody waits until each was tried by itself.
+#[tokio::test(start_paused = true)]
+async fn many_exclusive_requests_share_workers_after_a_while() {
+    let pool = pool(2, 100);
+    let began = Instant::now();
+    let mut waiting: Vec<_> = (0..10).map(|_| Some(Box::pin(exclusive(&pool)))).collect();
+    while waiting.iter().any(Option::is_some) {
+        let mut served = Vec::new();
+        for request in &mut waiting {
+            if let Some(waits) = request
+                && let std::task::Poll::Ready(lease) = poll!(waits)
+            {
+                served.push(lease);
+                *request = None;
+            }
+        }
+        tokio::time::advance(Duration::from_millis(900)).await;
+        pool.expire_reservation();
+        drop(served);
+    }
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+}
