@@ -75,10 +75,14 @@ pub(crate) enum NotJoined {
 
 impl ActiveRequest {
     pub(crate) fn new(request: Request, session: Arc<Session>) -> Self {
+        let deadline = Deadline::new(Limits::new(request.limit_milliseconds, request.idle_milliseconds));
+        if request.streams_body {
+            deadline.follow_upload();
+        }
         Self {
             id: request.id,
             websocket: request.websocket.then(Box::default),
-            deadline: Deadline::new(Limits::new(request.limit_milliseconds, request.idle_milliseconds)),
+            deadline,
             request,
             session,
             gone: AtomicBool::new(false),
@@ -228,6 +232,14 @@ impl ActiveRequest {
             BodyCall::NotOpened | BodyCall::Over => None,
         })
         .await
+    }
+
+    /// Takes the stream of the request's body from the call, if there is one.
+    pub(crate) fn take_incoming(&self) -> Option<Box<Streaming<ExchangeRequest>>> {
+        match &mut *self.body_call.lock() {
+            BodyCall::Opened { incoming, .. } => incoming.take(),
+            BodyCall::NotOpened | BodyCall::Over => None,
+        }
     }
 
     /// Waits for the call, and takes the sender of the response's body.

@@ -38,17 +38,19 @@ pub(crate) struct Upload {
     length: Option<u64>,
     /// The offset of the next bytes in the body.
     position: u64,
+    /// A call that was opened for the response carries the rest of the body, too.
+    follows_response: bool,
 }
 
 impl Upload {
     /// A body of `length` bytes.
     pub(crate) fn new(length: u64) -> Self {
-        Self { incoming: None, length: Some(length), position: 0 }
+        Self { incoming: None, length: Some(length), position: 0, follows_response: false }
     }
 
-    /// The rest of a body after its first `position` bytes.
+    /// The rest of a body after its first `position` bytes. The response may begin before it is read.
     pub(crate) fn rest(position: u64, length: Option<u64>) -> Self {
-        Self { incoming: None, length, position }
+        Self { incoming: None, length, position, follows_response: true }
     }
 
     /// Whether everything was received. Not known before the end of the stream if that alone tells the length.
@@ -102,6 +104,11 @@ impl Upload {
     ) -> Result<&mut Streaming<ExchangeRequest>, Disconnected> {
         let incoming = match self.incoming.take() {
             Some(incoming) => incoming,
+            None if self.follows_response
+                && let Some(incoming) = active.take_incoming() =>
+            {
+                Mutex::new(incoming)
+            }
             None => {
                 active.expect_call();
                 let need = NeedBody { id: active.id, offset: self.position };

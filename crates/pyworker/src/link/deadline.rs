@@ -41,6 +41,8 @@ pub(crate) struct Deadline {
     logged: AtomicBool,
     /// It isn't interrupted because its client has gone.
     outlives_client: AtomicBool,
+    /// Its client may still be sending the request's body: the time that this takes doesn't count.
+    follows_upload: AtomicBool,
 }
 
 /// Time limits. None means no limit.
@@ -165,6 +167,12 @@ impl Deadline {
         self.outlives_client.store(true, Ordering::Relaxed);
     }
 
+    /// The client may still be sending the request's body. Until the response starts, the limit counts from the last time
+    /// that the client was waited for.
+    pub(crate) fn follow_upload(&self) {
+        self.follows_upload.store(true, Ordering::Relaxed);
+    }
+
     /// The call of the app, once there is one.
     pub(crate) fn token(&self) -> Option<CallToken> {
         self.token.get()
@@ -224,7 +232,10 @@ impl Deadline {
         // Until the response starts, there is one limit, counted from the start of the request.
         let has_begun = matches!(phase, ANSWERING | CLOSING);
         let goes_on = has_begun && seen.swap(progress, Ordering::Relaxed) != progress;
-        if goes_on || since.load(Ordering::Relaxed) == 0 {
+        let uploads = phase == RUNNING
+            && self.follows_upload.load(Ordering::Relaxed)
+            && Progress::somebody_waited(progress);
+        if goes_on || uploads || since.load(Ordering::Relaxed) == 0 {
             start(since, now);
         }
         let is_gone = client == Client::Gone && !self.outlives_client.load(Ordering::Relaxed);

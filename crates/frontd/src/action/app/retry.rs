@@ -21,6 +21,7 @@ use crate::backend::served_by::ServedBy;
 use crate::backend::{BodyCall, Broken, Link, Outcome, Pending, Progress, Receiving};
 use crate::body::Body;
 use crate::body::request::Incoming;
+use crate::body::spool::SpooledBody;
 use crate::observe::log_limit::LogLimit;
 use crate::visit::Visit;
 
@@ -222,7 +223,8 @@ impl ProxiedRequest<'_> {
         }
     }
 
-    /// Streams a response. If the body of its request hasn't been sent, it is from now on.
+    /// Streams a response. If the body of its request hasn't been sent, it is from now on, since an async app may read
+    /// it while it responds.
     async fn stream_both_ways<B: Incoming>(
         &self,
         response: Response<Body>,
@@ -237,12 +239,17 @@ impl ProxiedRequest<'_> {
             }
             let sent = arriving.sent();
             call = self.send_body(pending, payload, sent);
+        } else if let Payload::Complete(SpooledBody::File(_)) = payload
+            && call.is_none()
+            && pending.exchange().0.streams_bodies()
+        {
+            call = self.send_body(pending, payload, 0);
         }
         let sending = match payload {
             Payload::Sending(sending) => Some(sending.take()),
             Payload::Complete(_) | Payload::Arriving(_) => None,
         };
-        Ok(self.stream(response, receiving, call, sending, pending).await)
+        self.stream(response, receiving, call, sending, pending).await
     }
 
     /// The worker wants a body again, or hands back a request, although it had started it.

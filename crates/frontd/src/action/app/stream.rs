@@ -30,13 +30,21 @@ impl ProxiedRequest<'_> {
         call: Option<BodyCall>,
         mut sending: Option<Sending>,
         pending: &mut Pending,
-    ) -> Option<Response<Body>> {
+    ) -> Result<Option<Response<Body>>, Reply> {
         let opened = within(self.app.backend.limits.request, pending.body(call)).await;
         let opened = opened.unwrap_or_else(|| Err(Status::deadline_exceeded("no call for the body in time")));
         let refused = |status: &Status| {
             warn!(app = self.app.name(), request = %self.visit.id, reason = status.message(), "no response body");
         };
-        let mut chunks = opened.inspect_err(refused).ok()?;
+        let mut chunks = match opened {
+            Ok(chunks) => chunks,
+            // The call ends with the body of the request.
+            Err(_) if let Some(reply) = sending.as_mut().and_then(Sending::failure) => return Err(reply),
+            Err(status) => {
+                refused(&status);
+                return Ok(None);
+            }
+        };
         let account = self.app.account(self.resources, self.visit);
         let (mut writer, reader) = spool::channel(account, ChannelLimits::default());
         let (app, id) = (self.app.name().to_owned(), self.visit.id);
@@ -81,7 +89,7 @@ impl ProxiedRequest<'_> {
             // Only a chunked body has trailers.
             response.headers_mut().remove(TRAILER);
         }
-        Some(response)
+        Ok(Some(response))
     }
 }
 

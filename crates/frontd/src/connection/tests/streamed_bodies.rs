@@ -199,6 +199,19 @@ async fn a_safe_method_is_sent_with_its_complete_body() {
 }
 
 #[tokio::test]
+async fn a_response_may_begin_before_a_complete_body_is_read() {
+    let mut stage = Stage::new(routes::App::default()).await;
+    let mut worker = stage.streaming_worker().await;
+    let mut client = stage.client(&TEN.replace("POST", "GET").replace("10", "100000")).await;
+    client.write_all(&[b'x'; 100_000]).await.unwrap();
+    let request = worker.request().await;
+    assert_eq!((request.body.len(), request.body_length, request.streams_body), (0, 100_000, false));
+    worker.begin_response(Response { id: request.id, ..Response::default() });
+    let mut call = worker.call(request.id).await;
+    assert_eq!(call.read(100_001).await.unwrap().len(), 100_000);
+}
+
+#[tokio::test]
 async fn a_body_that_becomes_too_large_is_aborted() {
     for has_begun in [false, true] {
         let mut stage = Stage::new(routes::App { body_limit: 1000, ..routes::App::default() }).await;

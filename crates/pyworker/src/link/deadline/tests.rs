@@ -180,3 +180,20 @@ fn only_responses_in_progress_are_interrupted_without_a_client() {
     deadline.close();
     assert_eq!(gone(&deadline, 9), Found::Nothing, "the exception was raised, and the app cleans up");
 }
+
+/// Only what the app takes after the last wait for the client counts.
+#[test]
+fn the_time_that_a_client_takes_for_its_body_does_not_count() {
+    let uploaded = deadline(60, 60);
+    uploaded.follow_upload();
+    assert_eq!(look(&uploaded, 100), Found::Nothing);
+    let waits = uploaded.wait_for_client();
+    assert_eq!(look(&uploaded, 200), Found::Nothing);
+    drop(waits);
+    assert_eq!(look(&uploaded, 259), Found::Nothing);
+    assert_eq!(look(&uploaded, 260), EXPIRED);
+    // A complete body waits at frontd.
+    let complete = deadline(60, 60);
+    let _waits = complete.wait_for_client();
+    assert_eq!([100, 160].map(|second| look(&complete, second)), [Found::Nothing, EXPIRED]);
+}

@@ -135,6 +135,11 @@ impl Sending {
         std::mem::take(self)
     }
 
+    /// Why the body has broken off, if it has.
+    pub(crate) fn failure(&mut self) -> Option<Reply> {
+        self.failed.take()?.try_recv().ok()
+    }
+
     /// Ready once the body has broken off.
     pub(crate) fn poll_failed(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
         let Some(failed) = &mut self.failed else { return Poll::Pending };
