@@ -169,6 +169,10 @@ impl Call {
     async fn fetch(self: Arc<Self>, mut upload: Box<Upload>) {
         loop {
             let arrived = upload.next(&self.active).await;
+            if arrived.is_err() {
+                // frontd reports it over another connection, so that may take longer.
+                self.active.cancel();
+            }
             let is_last = !matches!(arrived, Ok(Some(_))) || upload.is_complete();
             let has_room = {
                 let mut inner = self.inner.lock();
