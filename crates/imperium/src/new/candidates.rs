@@ -145,11 +145,11 @@ impl Looked<'_> {
         }
         match called {
             Some("Celery" | "Typer" | "Argument" | "ArgumentParser") => None,
-            Some("Dash") if imports(self.module, "dash") => served("Flask", format!("{name}.server")),
+            Some("Dash") if self.module.imports("dash") => served("Flask", format!("{name}.server")),
             called => match self.maker(called) {
                 Some(framework) => served(framework, name.to_owned()),
                 None if self.is_app(name) => {
-                    match OTHER_SERVERS.into_iter().find(|it| imports(self.module, it)) {
+                    match OTHER_SERVERS.into_iter().find(|it| self.module.imports(it)) {
                         Some(package) => Some((9, Verdict::Refused(self.other_server(line, package)))),
                         None if is_callable(value) => served(framework(self.module), name.to_owned()),
                         None => None,
@@ -241,7 +241,7 @@ impl Looked<'_> {
         }
         let (_, framework) = MAKERS.into_iter().find(|(name, _)| *name == called)?;
         let package = if framework == "web.py" { "web" } else { framework };
-        (framework == "WSGI" || imports(self.module, package)).then_some(framework)
+        (framework == "WSGI" || self.module.imports(package)).then_some(framework)
     }
 
     /// Whether the module has a class of that name whose instances are ASGI apps, or else WSGI callables.
@@ -363,15 +363,6 @@ fn is_foreign(module: &str) -> bool {
 /// The framework of a module, according to its imports.
 pub(crate) fn framework(module: &Module) -> &'static str {
     let known = ["Flask", "Pyramid", "Django", "Bottle", "Falcon"].into_iter().chain(interface::FRAMEWORKS);
-    let mut known = known.filter(|it| imports(module, it));
+    let mut known = known.filter(|it| module.imports(it));
     known.next().unwrap_or(if interface::is_asgi_file(module) { "ASGI" } else { "WSGI" })
-}
-
-pub(crate) fn imports(module: &Module, package: &str) -> bool {
-    let package = package.to_lowercase();
-    let is_it = |module: &str| module.split('.').next() == Some(&package);
-    module.bindings().iter().any(|it| match &it.what {
-        What::Imported { module, .. } | What::Module { module } => is_it(module),
-        _ => false,
-    })
 }

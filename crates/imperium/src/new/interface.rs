@@ -1,6 +1,5 @@
 //! Tells from the source of a module whether its app is an ASGI app.
 
-use super::candidates::imports;
 use super::names::{Kind, Parameter, What};
 use super::project::Module;
 
@@ -35,7 +34,7 @@ const MAKERS: [(&str, &str, Option<&str>); 11] = [
 
 /// The framework of what a call returns, if that is an ASGI app. `value` is the whole expression.
 pub(crate) fn maker(module: &Module, called: &str, value: &str) -> Option<&'static str> {
-    let is_meant = |package: Option<&str>| package.is_none_or(|it| imports(module, it));
+    let is_meant = |package: Option<&str>| package.is_none_or(|it| module.imports(it));
     let known = MAKERS.into_iter().find(|(name, _, package)| *name == called && is_meant(*package));
     known.map(|(_, framework, _)| framework).or_else(|| of_falcon(module, called, value).then_some("Falcon"))
 }
@@ -47,13 +46,13 @@ fn of_falcon(module: &Module, called: &str, value: &str) -> bool {
         _ => false,
     };
     called == "App"
-        && (value.contains("asgi.App(") && imports(module, "falcon")
+        && (value.contains("asgi.App(") && module.imports("falcon")
             || module.bindings().iter().any(|it| is_imported(&it.what)))
 }
 
 /// Whether a module adapts ASGI apps to WSGI: then the last assignment counts, which isn't followed here.
 pub(crate) fn adapts(module: &Module) -> bool {
-    imports(module, "a2wsgi")
+    module.imports("a2wsgi")
 }
 
 /// Whether the parameters have ASGI's names: `scope, receive, send`, or `scope` alone as in ASGI 2.

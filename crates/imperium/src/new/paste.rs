@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::candidates::imports;
 use super::found::Found;
 use super::ini::{sections, settings};
 use super::project::Project;
@@ -40,7 +39,7 @@ pub(crate) fn of_file(project: &Project, path: &Path, text: &str) -> Option<Foun
     let target = path.strip_prefix(&directory).unwrap_or(path).display().to_string();
     let shown = project.shown(path).display();
     let evidence = format!("[{section}] in {shown}, whose logging configuration is applied too");
-    let of_pyramid = text.contains("pyramid") || project.modules.iter().any(|it| imports(it, "pyramid"));
+    let of_pyramid = text.contains("pyramid") || project.modules.iter().any(|it| it.imports("pyramid"));
     let framework = if of_pyramid { "Pyramid" } else { "WSGI" };
     Some(Found { egg: egg(text, section), ..Found::new(framework, &target, &directory, evidence) })
 }

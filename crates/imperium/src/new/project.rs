@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::names::{Binding, bindings};
+use super::names::{Binding, What, bindings};
 use super::source::{Statement, statements};
 
 /// How many levels of folders are searched, including the project's own.
@@ -49,6 +49,16 @@ pub(crate) struct Module {
 impl Module {
     pub(crate) fn new(path: PathBuf, shown: PathBuf, text: String) -> Self {
         Self { path, shown, text, statements: OnceCell::new(), bindings: OnceCell::new() }
+    }
+
+    /// Whether it imports a package, or something from there.
+    pub(crate) fn imports(&self, package: &str) -> bool {
+        let package = package.to_lowercase();
+        let is_it = |module: &str| module.split('.').next() == Some(&package);
+        self.bindings().iter().any(|it| match &it.what {
+            What::Imported { module, .. } | What::Module { module } => is_it(module),
+            _ => false,
+        })
     }
 
     /// Reads a file. None if it can't be read.

@@ -3,7 +3,11 @@
 //! What is complete costs no future, and no turn of the event loop. What isn't waits for a real `asyncio.Future`, since
 //! frameworks rely on its behaviour.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use pyo3::exceptions::{PyStopIteration, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 
 /// An awaitable with a result.
@@ -58,28 +62,78 @@ impl Completed {
     fn close(&self) {}
 }
 
-/// An awaitable whose result is that of a future.
+/// Where a `receive` that was woken takes its message.
+pub(super) trait Source: Send + Sync {
+    /// Takes the next message, if there is one.
+    fn take(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>>;
+
+    /// A future that wakes it once there may be one.
+    fn wait<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+/// An awaitable that waits for a future. A message is taken only when the app's task continues: if it is cancelled
+/// instead, the next `receive` gets the message.
 #[pyclass(name = "Pending", module = "_imperium", frozen)]
 pub(super) struct Pending {
-    /// That of the future, which an `await` uses without this object.
-    iterator: Py<PyAny>,
+    /// That of the future.
+    iterator: Mutex<Py<PyAny>>,
+    source: Option<Arc<dyn Source>>,
 }
 
 impl Pending {
-    /// Waits for `future`.
-    pub(super) fn new(future: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self { iterator: future.call_method0(pyo3::intern!(future.py(), "__await__"))?.unbind() })
+    /// Waits for `future`, then takes the result from `source`.
+    pub(super) fn new(future: &Bound<'_, PyAny>, source: Option<Arc<dyn Source>>) -> PyResult<Self> {
+        Ok(Self { iterator: Mutex::new(iterator_of(future)?), source })
     }
+
+    fn iterator(&self, py: Python<'_>) -> Py<PyAny> {
+        self.iterator.lock().clone_ref(py)
+    }
+
+    /// What a step of the future means for this.
+    fn advance<'py>(
+        &self,
+        py: Python<'py>,
+        step: PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (error, source) = match (step, &self.source) {
+            (Err(error), Some(source)) if error.is_instance_of::<PyStopIteration>(py) => (error, source),
+            (step, _) => return step,
+        };
+        drop(error);
+        if let Some(message) = Arc::clone(source).take(py)? {
+            return Err(PyStopIteration::new_err((message,)));
+        }
+        // Another `receive` has taken it.
+        let next = iterator_of(&Arc::clone(source).wait(py)?)?;
+        let step = next.bind(py).call_method0(intern!(py, "__next__"));
+        let _done = std::mem::replace(&mut *self.iterator.lock(), next);
+        step
+    }
+}
+
+fn iterator_of(future: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    Ok(future.call_method0(intern!(future.py(), "__await__"))?.unbind())
 }
 
 #[pymethods]
 impl Pending {
-    fn __await__(&self, py: Python<'_>) -> Py<PyAny> {
-        self.iterator.clone_ref(py)
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let step = self.iterator(py).bind(py).call_method0(intern!(py, "__next__"));
+        self.advance(py, step)
     }
 
     fn send<'py>(&self, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.iterator.bind(py).call_method1("send", (value,))
+        let step = self.iterator(py).bind(py).call_method1(intern!(py, "send"), (value,));
+        self.advance(py, step)
     }
 
     #[pyo3(signature = (kind, value = None, traceback = None))]
@@ -92,11 +146,11 @@ impl Pending {
     ) -> PyResult<Bound<'py, PyAny>> {
         let _it_has_its_own = traceback;
         let raised = exception(kind, value);
-        self.iterator.bind(py).call_method1("throw", (raised.value(py),))
+        self.iterator(py).bind(py).call_method1(intern!(py, "throw"), (raised.value(py),))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.iterator.bind(py).call_method0("close").map(drop)
+        self.iterator(py).bind(py).call_method0(intern!(py, "close")).map(drop)
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::turn::Turns;
 use crate::executor::load::LoopLoad;
 use crate::link::guest::Guest;
 use crate::link::requests::Requests;
@@ -29,6 +30,7 @@ const LOGGED_AFTER: Duration = Duration::from_secs(1);
 /// Watches one loop. It runs on the I/O runtime, and never waits for Python.
 pub(super) struct Watch {
     pub(super) guest: Arc<Guest>,
+    pub(super) turns: Arc<Turns>,
     pub(super) requests: Arc<Requests>,
     pub(super) load: Arc<LoopLoad>,
     pub(super) dump: Arc<Dump>,
@@ -43,9 +45,9 @@ struct Incident {
 }
 
 impl Watch {
-    /// Watches until the process exits.
+    /// Watches until the loop ends.
     pub(super) async fn run(self) {
-        loop {
+        while !self.turns.is_over() {
             self.activity().await;
             self.follow().await;
         }
@@ -76,7 +78,14 @@ impl Watch {
             if is_probed || pause == TICK {
                 sleep(TICK).await;
             } else {
-                let _something_arrives = timeout(pause, self.activity()).await;
+                let arrived = timeout(pause, self.activity()).await;
+                if arrived.is_ok() {
+                    // The loop was woken, too.
+                    sleep(TICK).await;
+                }
+            }
+            if self.turns.is_over() {
+                return;
             }
             let progress = self.guest.progress();
             if progress != seen {

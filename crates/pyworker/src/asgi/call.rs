@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use tokio::sync::Notify;
 
 use self::message::Sent;
+use super::awaitable::Source;
 use super::event_loop::{self, Due, Running};
 use super::inbound::{Inbound, Received};
 use super::outbound::Outbound;
@@ -22,14 +23,17 @@ use super::shared::{self, Shared};
 use crate::executor::failure;
 use crate::link::active::ActiveRequest;
 use crate::link::body::{Overrun, Upload};
+use crate::python::forked;
 
 /// A call of the app for one request.
 pub(super) struct Call {
     active: Arc<ActiveRequest>,
     token: u64,
     shared: Arc<Shared>,
-    /// Notified when the app has received a chunk, and when a chunk has been sent.
-    room: Notify,
+    /// Notified when the app has received a chunk.
+    received: Notify,
+    /// Notified when a chunk of the response has been sent.
+    sent: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -74,11 +78,19 @@ impl Call {
             reads_file: false,
             is_due: false,
         };
-        Arc::new(Self { active, token, shared, room: Notify::new(), inner: Mutex::new(inner) })
+        Arc::new(Self {
+            active,
+            token,
+            shared,
+            received: Notify::new(),
+            sent: Notify::new(),
+            inner: Mutex::new(inner),
+        })
     }
 
     /// The app has returned, or raised an exception.
     fn end(self: &Arc<Self>, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
+        self.shared.event_loop.turn_soon(py)?;
         let has_expired = self.active.deadline.leave();
         let (task, failed) = {
             let mut inner = self.inner.lock();
@@ -93,6 +105,7 @@ impl Call {
         drop(task);
         match error {
             Some(error) if has_expired && shared::is_cancelled(py, error) => self.log_expired(),
+            Some(error) if self.shared.aborts() && shared::is_cancelled(py, error) => self.log_aborted(),
             Some(error) => failure::log(py, error, &self.active),
             None if failed.is_some() && !self.active.is_gone() => self.log_incomplete(failed == Some(true)),
             None => {}
@@ -124,40 +137,52 @@ impl Call {
 
     /// Returns an awaitable of the next message for the app.
     fn receive(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        forked::end_if_forked();
+        if let Some(message) = self.next(py)? {
+            return event_loop::completed(py, message);
+        }
+        let future = self.reader(py)?;
+        event_loop::pending_message(&future, Arc::clone(self) as Arc<dyn Source>)
+    }
+
+    /// Takes the next message, if there is one.
+    fn next(self: &Arc<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let is_disconnected = self.is_disconnected();
         let (received, upload) = {
             let mut inner = self.inner.lock();
             match inner.inbound.receive() {
-                Received::Later => (Received::Later, inner.inbound.want()),
+                Received::Later if !is_disconnected => (Received::Later, inner.inbound.want()),
                 received => (received, None),
             }
         };
         if let Some(upload) = upload {
-            self.shared.event_loop.guest.spawn(Arc::clone(self).fetch(upload));
             self.shared.event_loop.turn_soon(py)?;
+            self.shared.event_loop.guest.spawn(Arc::clone(self).fetch(upload));
         }
         match received {
             Received::Chunk { body, more } => {
                 if more {
                     self.shared.event_loop.turn_soon(py)?;
-                    self.room.notify_one();
+                    self.received.notify_one();
                 }
-                return event_loop::completed(py, message::request(py, &body, more)?);
+                message::request(py, &body, more).map(Some)
             }
-            Received::Later => {}
-            Received::Everything if !self.is_disconnected() => {
-                self.active.wake_when_gone(&Waker::from(Arc::clone(self)));
-            }
-            Received::Everything | Received::Broken => {
-                return event_loop::completed(py, message::disconnect(py)?);
-            }
+            Received::Later | Received::Everything if !is_disconnected => Ok(None),
+            // Nobody sends the rest after the end of the response.
+            Received::Later | Received::Everything | Received::Broken => message::disconnect(py).map(Some),
         }
+    }
+
+    /// Returns a future that is resolved once `next` may have a message.
+    fn reader<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.shared.event_loop.future(py)?;
         self.inner.lock().readers.push(future.clone().unbind());
-        if self.active.is_gone() {
-            // It has left since it was checked.
+        self.active.wake_when_gone(&Waker::from(Arc::clone(self)));
+        if self.active.is_gone() || self.inner.lock().inbound.is_ready() {
+            // That was too late.
             self.settle_later(py)?;
         }
-        event_loop::pending(&future)
+        Ok(future)
     }
 
     /// Whether the app receives a disconnect: its client has left, or has received everything.
@@ -185,7 +210,7 @@ impl Call {
             }
             // The next chunk may be small.
             while !has_room && !self.inner.lock().inbound.has_room() {
-                if self.active.unless_gone(self.room.notified()).await.is_err() {
+                if self.active.unless_gone(self.received.notified()).await.is_err() {
                     break;
                 }
             }
@@ -195,9 +220,12 @@ impl Call {
     /// Handles a message of the app. Returns an awaitable that ends once the app may continue.
     fn send(self: &Arc<Self>, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let py = message.py();
+        forked::end_if_forked();
         if self.active.is_gone() {
             return Err(PyBrokenPipeError::new_err("send a message: the client has disconnected"));
         }
+        // What is sent wakes tasks of the guest, which then needn't wake the loop.
+        self.shared.event_loop.turn_soon(py)?;
         let progress = match message::parse(message)? {
             Sent::Start { head, trailers } => {
                 self.inner.lock().reply.start(head, trailers)?;
@@ -205,7 +233,12 @@ impl Call {
             }
             Sent::Body { body, more } => {
                 self.answer()?;
-                self.inner.lock().reply.body(body, more)?
+                let progress = self.inner.lock().reply.body(body, more)?;
+                let names_file = self.inner.lock().reply.names_file();
+                if progress.flush && names_file && self.active.session.reports_files() {
+                    return self.wait_for_frontd(py);
+                }
+                progress
             }
             Sent::Trailers { headers, more } => {
                 self.answer()?;
@@ -216,11 +249,14 @@ impl Call {
                 if !self.shared.is_sent_by_frontd(&path) {
                     return self.send_file(py, path);
                 }
-                self.inner.lock().reply.file(message::file(path))?
+                let progress = self.inner.lock().reply.file(message::file(path))?;
+                if self.active.session.reports_files() {
+                    return self.wait_for_frontd(py);
+                }
+                progress
             }
             Sent::EarlyHints(headers) => {
                 let hints = EarlyHints { id: self.active.id, headers };
-                self.shared.event_loop.turn_soon(py)?;
                 self.active.session.send(Message::EarlyHints(hints));
                 return Ok(self.shared.event_loop.nothing(py));
             }
@@ -253,9 +289,6 @@ impl Call {
         }
         if flush {
             self.settle_later(py)?;
-        } else {
-            // The body's stream was woken.
-            self.shared.event_loop.turn_soon(py)?;
         }
         if !is_full {
             return Ok(self.shared.event_loop.nothing(py));
@@ -266,10 +299,28 @@ impl Call {
         event_loop::pending(&future)
     }
 
+    /// The response names a file. Waits until frontd has opened it, since the app may remove it afterwards.
+    fn wait_for_frontd(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let future = self.shared.event_loop.future(py)?;
+        {
+            let mut inner = self.inner.lock();
+            inner.reads_file = true;
+            inner.writers.push(future.clone().unbind());
+        }
+        self.settle_later(py)?;
+        let call = Arc::clone(self);
+        self.shared.event_loop.guest.spawn(async move {
+            call.active.until_file_opened().await;
+            call.inner.lock().reads_file = false;
+            call.notify();
+        });
+        event_loop::pending(&future)
+    }
+
     /// Sends the body of a response.
     async fn deliver(self: Arc<Self>, outbound: Arc<Outbound>) {
         let made_room = || {
-            self.room.notify_one();
+            self.sent.notify_one();
             if outbound.has_room() && !self.inner.lock().writers.is_empty() {
                 self.notify();
             }
@@ -288,22 +339,34 @@ impl Call {
 
     /// Settles this in the next turn. Can be called on any thread.
     fn notify(self: &Arc<Self>) {
-        if !std::mem::replace(&mut self.inner.lock().is_due, true) {
+        let is_new = {
+            let mut inner = self.inner.lock();
+            inner.stage != Stage::Done && !std::mem::replace(&mut inner.is_due, true)
+        };
+        if is_new {
             self.shared.event_loop.notify(Arc::clone(self) as Arc<dyn Due>);
         }
     }
 
     fn flush(self: &Arc<Self>) {
-        let (flushed, is_returned) = {
+        let (flushed, is_returned, upload) = {
             let mut inner = self.inner.lock();
             let flushed = inner.reply.flush(self.active.id);
-            inner.delivers |= matches!(flushed, Flushed::Stream(..));
+            let is_stream = matches!(flushed, Flushed::Stream(..));
+            inner.delivers |= is_stream;
+            // A body that arrives follows on the call of the response.
+            let asks = is_stream && inner.stage == Stage::Running && !self.active.request.streams_body;
+            let upload = if asks { inner.inbound.want() } else { None };
             if inner.reply.is_complete() {
                 // What the app does afterwards has no limit.
                 self.active.deadline.leave();
             }
-            (flushed, inner.stage == Stage::Returned)
+            (flushed, inner.stage == Stage::Returned, upload)
         };
+        if let Some(mut upload) = upload {
+            upload.ask(&self.active);
+            self.shared.event_loop.guest.spawn(Arc::clone(self).fetch(upload));
+        }
         match flushed {
             Flushed::Nothing => {}
             Flushed::Whole(response) if is_returned => self.finish(Some(response)),
@@ -316,30 +379,15 @@ impl Call {
     }
 
     fn resolve_readers(&self, py: Python<'_>) -> PyResult<()> {
-        loop {
-            let is_disconnected = self.is_disconnected();
-            let reader = {
-                let mut inner = self.inner.lock();
-                let is_ready = inner.inbound.is_ready() || is_disconnected;
-                if inner.readers.is_empty() || !is_ready {
-                    return Ok(());
-                }
-                inner.readers.remove(0)
-            };
-            // A `receive` that was cancelled takes nothing.
-            if event_loop::is_done(py, &reader)? {
-                continue;
+        let is_disconnected = self.is_disconnected();
+        let readers = {
+            let mut inner = self.inner.lock();
+            match inner.inbound.is_ready() || is_disconnected {
+                true => std::mem::take(&mut inner.readers),
+                false => Vec::new(),
             }
-            let received = self.inner.lock().inbound.receive();
-            let message = match received {
-                Received::Chunk { body, more } => {
-                    self.room.notify_one();
-                    message::request(py, &body, more)?
-                }
-                Received::Later | Received::Everything | Received::Broken => message::disconnect(py)?,
-            };
-            event_loop::resolve(py, &reader, message)?;
-        }
+        };
+        readers.iter().try_for_each(|it| event_loop::resolve(py, it))
     }
 
     fn resolve_writers(&self, py: Python<'_>) -> PyResult<()> {
@@ -351,7 +399,34 @@ impl Call {
                 false => Vec::new(),
             }
         };
-        writers.iter().try_for_each(|it| event_loop::resolve(py, it, py.None()))
+        writers.iter().try_for_each(|it| event_loop::resolve(py, it))
+    }
+
+    /// The task was closed before it began, so nobody has ended this.
+    fn abandon(self: &Arc<Self>) {
+        let (task, failed) = {
+            let mut inner = self.inner.lock();
+            if inner.stage != Stage::Running {
+                return;
+            }
+            inner.stage = Stage::Returned;
+            inner.inbound.forget();
+            (inner.task.take(), inner.reply.fail())
+        };
+        drop(task);
+        self.active.deadline.leave();
+        let (method, path, request) = (self.active.method(), self.active.path(), self.active.request_id());
+        tracing::error!(%method, %path, %request, "the app has cancelled the task of a request before it began");
+        if failed {
+            self.finish(Some(failure::server_error(self.active.id)));
+        }
+        (self.shared.ended)(self.token);
+        self.notify();
+    }
+
+    fn log_aborted(&self) {
+        let (method, path, request) = (self.active.method(), self.active.path(), self.active.request_id());
+        tracing::info!(%method, %path, %request, "the request was cancelled, since the worker ends");
     }
 
     fn log_expired(&self) {
@@ -413,6 +488,16 @@ impl Running for Call {
     }
 }
 
+impl Source for Call {
+    fn take(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.next(py)
+    }
+
+    fn wait<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.reader(py)
+    }
+}
+
 /// Woken when the client has disconnected.
 impl Wake for Call {
     fn wake(self: Arc<Self>) {
@@ -432,6 +517,12 @@ impl From<ReplyError> for PyErr {
 /// A call, as the app's side of it.
 #[pyclass(name = "Call", module = "_imperium", frozen)]
 pub(super) struct AppCall(pub(super) Arc<Call>);
+
+impl Drop for AppCall {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
 
 #[pymethods]
 impl AppCall {

@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::awaitable::{Completed, Pending};
+use super::awaitable::{Completed, Pending, Source};
 use crate::link::active::ActiveRequest;
 use crate::link::guest::Guest;
 
@@ -93,9 +93,15 @@ impl Loop {
         if self.guest.promise()
             && let Some(turn_soon) = self.turn_soon.get()
         {
-            turn_soon.bind(py).call0()?;
+            // It runs Python, which may raise what a signal handler does.
+            turn_soon.bind(py).call0().inspect_err(|_| self.guest.break_promise())?;
         }
         Ok(())
+    }
+
+    /// Whether something has become due since `settle`.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.lock().is_empty()
     }
 
     /// Settles `due` in the next turn. Can be called on any thread.
@@ -133,20 +139,20 @@ pub(super) fn completed(py: Python<'_>, message: Py<PyAny>) -> PyResult<Py<PyAny
     Ok(Bound::new(py, Completed::with(message))?.into_any().unbind())
 }
 
-/// What `receive` and `send` return if the app has to wait for `future`.
+/// What `send` returns if the app has to wait for `future`.
 pub(super) fn pending(future: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    Ok(Bound::new(future.py(), Pending::new(future)?)?.into_any().unbind())
+    Ok(Bound::new(future.py(), Pending::new(future, None)?)?.into_any().unbind())
 }
 
-/// Sets the result of a future, unless it was cancelled.
-pub(super) fn resolve(py: Python<'_>, future: &Py<PyAny>, result: Py<PyAny>) -> PyResult<()> {
-    if is_done(py, future)? {
+/// What `receive` returns if the app has to wait for `future`. Then it takes the message from `source`.
+pub(super) fn pending_message(future: &Bound<'_, PyAny>, source: Arc<dyn Source>) -> PyResult<Py<PyAny>> {
+    Ok(Bound::new(future.py(), Pending::new(future, Some(source))?)?.into_any().unbind())
+}
+
+/// Wakes what waits for a future, unless that was cancelled.
+pub(super) fn resolve(py: Python<'_>, future: &Py<PyAny>) -> PyResult<()> {
+    if future.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
         return Ok(());
     }
-    future.call_method1(py, intern!(py, "set_result"), (result,)).map(drop)
-}
-
-/// Whether a future has a result, or was cancelled.
-pub(super) fn is_done(py: Python<'_>, future: &Py<PyAny>) -> PyResult<bool> {
-    future.call_method0(py, intern!(py, "done"))?.is_truthy(py)
+    future.call_method1(py, intern!(py, "set_result"), (py.None(),)).map(drop)
 }

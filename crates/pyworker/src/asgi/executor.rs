@@ -1,5 +1,6 @@
 //! The executor of ASGI apps: one event loop, on the main thread.
 
+use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, OnceLock};
 
 use api::runner::serve_response::Message;
@@ -73,7 +74,10 @@ impl EventLoop {
                 ),
                 Err(error) if event_loop.call_method0("is_closed")?.is_truthy()? => return Err(error),
                 Err(error) => match signals::handled(py, &error) {
-                    Handled::End => self.host.end_asked.notify_one(),
+                    Handled::End => {
+                        tracing::info!(%error, "the app has asked for the end of this worker");
+                        self.host.end_asked.notify_one();
+                    }
                     Handled::GoOn => {}
                 },
             }
@@ -144,6 +148,8 @@ impl Executor for EventLoop {
         };
         let turns = Turns::new(&event_loop, host, usize::try_from(capacity).unwrap_or(usize::MAX), target)?;
         let lifespan = lifespan.unbind();
+        let descriptor = event_loop.guest.descriptor().as_raw_fd();
+        object.call_method1("add_reader", (descriptor, turns.callback(py)?))?;
         Ok(Self {
             event_loop,
             name,
@@ -186,6 +192,7 @@ impl Executor for EventLoop {
     fn interrupter(&self, py: Python<'_>, dump: &Arc<Dump>) -> PyResult<Interrupter> {
         *self.watch.lock() = Some(Watch {
             guest: Arc::clone(&self.event_loop.guest),
+            turns: Arc::clone(&self.turns),
             requests: Arc::clone(&self.host.requests),
             load: Arc::clone(&self.host.load),
             dump: Arc::clone(dump),
@@ -201,7 +208,8 @@ impl Executor for EventLoop {
             tracing::debug!(%error, "scheduled like any thread: the kernel refuses SCHED_BATCH");
         }
         if let Some(watch) = self.watch.lock().take() {
-            self.host.driver.spawn(watch.run());
+            // Its turns may be long, and are made in one go.
+            self.host.driver.spawn(tokio::task::unconstrained(watch.run()));
         }
         let (requests, turns) = (Arc::clone(&self.host.requests), Arc::clone(&self.turns));
         self.host.driver.spawn(follow_shutdown(self.host.shutdown.subscribe(), Arc::clone(&turns)));
@@ -210,13 +218,9 @@ impl Executor for EventLoop {
             requests.all_half_closed().await;
             turns.end();
         });
-        let turn = self.turns.callback(py)?;
-        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&self.event_loop.guest.descriptor());
-        let event_loop = self.event_loop.object(py);
-        event_loop.call_method1("add_reader", (descriptor, turn))?;
-        let run = self.run_forever(py);
-        event_loop.call_method1("remove_reader", (descriptor,))?;
-        run?;
+        self.run_forever(py)?;
+        let descriptor = self.event_loop.guest.descriptor().as_raw_fd();
+        self.event_loop.object(py).call_method1("remove_reader", (descriptor,))?;
         self.shut_down(py);
         Ok(())
     }

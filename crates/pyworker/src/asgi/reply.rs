@@ -224,6 +224,11 @@ impl Reply {
         }
     }
 
+    /// Whether frontd sends a file as its body, which isn't flushed yet.
+    pub(super) fn names_file(&self) -> bool {
+        matches!(&self.stage, Stage::Gathering(gathering) if gathering.head.file.is_some())
+    }
+
     /// Whether the app has sent a part of the body, which can't be taken back.
     pub(super) fn is_begun(&self) -> bool {
         !matches!(self.stage, Stage::Nothing | Stage::Started(..))

@@ -43,6 +43,11 @@ impl Shared {
         is_plain && self.sendfile.iter().any(|it| path.starts_with(it))
     }
 
+    /// Whether this worker has cancelled its requests.
+    pub(super) fn aborts(&self) -> bool {
+        self.shutdown.subscribe().borrow().aborts_requests
+    }
+
     /// Closes all open WebSockets, since this worker ends.
     pub(super) fn close_sockets(&self) {
         for active in self.requests.sockets() {

@@ -42,6 +42,8 @@ pub(super) struct Turns {
     held: Mutex<Vec<Arc<ActiveRequest>>>,
     aborts: AtomicBool,
     is_over: AtomicBool,
+    /// The loop was stopped, which happens once: it runs again for the app's shutdown.
+    is_stopped: AtomicBool,
 }
 
 /// What calls the app, and with what.
@@ -91,6 +93,7 @@ impl Turns {
             held: Mutex::default(),
             aborts: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
         });
         event_loop.set_turn(turns.callback(py)?)?;
         Ok(turns)
@@ -149,39 +152,49 @@ impl Turns {
         event_loop.settle(py);
         event_loop.guest.run_again();
         if self.shared.load.wants_tasks() {
-            let tasks = py.import("asyncio")?.call_method1("all_tasks", (event_loop.object(py),))?.len()?;
+            let tasks = py.import("asyncio")?.call_method1("all_tasks", (event_loop.object(py),));
+            let tasks = tasks.and_then(|it| it.len()).unwrap_or_default();
             self.shared.load.set_tasks(u32::try_from(tasks).unwrap_or(u32::MAX));
         }
         if self.aborts.swap(false, Ordering::SeqCst) {
             self.cancel_requests(py)?;
         }
-        if self.is_over() {
+        if event_loop.has_due() || self.shared.requests.can_start(self.capacity) {
+            // It came while the guest ran.
+            event_loop.turn_soon(py)?;
+        }
+        if self.is_over() && !self.is_stopped.swap(true, Ordering::SeqCst) {
             event_loop.object(py).call_method0("stop")?;
         }
         Ok(())
     }
 
     fn start_requests(&self, py: Python<'_>) {
-        let mut starting = std::mem::take(&mut *self.held.lock());
-        let mut are_told = true;
+        let mut told = std::mem::take(&mut *self.held.lock());
+        let mut safe = Vec::new();
         while let Some(active) = self.shared.requests.try_next(self.capacity) {
             active.deadline.outlive_client();
-            if !active.is_safe() {
+            if active.is_safe() {
+                safe.push(active);
+            } else {
                 active.report_start();
-                are_told = false;
+                told.push(active);
             }
-            starting.push(active);
         }
-        if !are_told {
-            self.shared.event_loop.guest.run_again();
+        for active in safe {
+            self.start(py, active);
         }
-        if !starting.is_empty() && !self.shared.event_loop.guest.is_flushed() {
-            // frontd doesn't read. Once it does, another turn follows.
-            *self.held.lock() = starting;
+        if told.is_empty() {
             return;
         }
-        for active in starting {
-            self.start(py, active);
+        self.shared.event_loop.guest.run_again();
+        for active in told {
+            if active.session.is_flushed() {
+                self.start(py, active);
+            } else {
+                // frontd doesn't read. Once it does, another turn follows.
+                self.held.lock().push(active);
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Reads the values of messages that an app sends.
 
+use std::sync::Once;
+
 use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -35,7 +37,13 @@ fn add_header(builder: &mut HeadBuilder, header: &Bound<'_, PyAny>) -> PyResult<
         _ => builder.raw_header(&bytes(&name)?, &bytes(&value)?)?.map(|it| it.0.to_owned()),
     };
     if let Some(header) = dropped {
-        tracing::warn!(header, "the app sent a connection header, which only the server may send");
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            tracing::warn!(
+                header,
+                "the app sends connection headers, which only the server may send: they are dropped"
+            );
+        });
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use pyo3::exceptions::{PyBrokenPipeError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use self::message::Sent;
+use super::awaitable::Source;
 use super::event_loop::{self, Due, Running};
 use super::outbound::Outbound;
 use super::reply::{Flushed, Reply};
@@ -56,6 +57,8 @@ struct Inner {
     writers: Vec<Py<PyAny>>,
     task: Option<Py<PyAny>>,
     has_returned: bool,
+    /// The code that the app has closed it with.
+    close_code: Option<u32>,
     /// frontd was told that this is over.
     is_done: bool,
     /// The body of a refusal is being sent.
@@ -69,6 +72,17 @@ enum Stage {
     Closed,
 }
 
+impl Inner {
+    /// Whether nothing more comes from the client.
+    fn is_over(&self) -> bool {
+        match &self.stage {
+            Stage::Handshake | Stage::Open => false,
+            Stage::Denying(reply) => reply.is_complete(),
+            Stage::Closed => true,
+        }
+    }
+}
+
 impl SocketCall {
     pub(super) fn new(active: Arc<ActiveRequest>, token: u64, shared: Arc<Shared>) -> Arc<Self> {
         let inner = Inner {
@@ -78,6 +92,7 @@ impl SocketCall {
             writers: Vec::new(),
             task: None,
             has_returned: false,
+            close_code: None,
             is_done: false,
             delivers: false,
         };
@@ -96,17 +111,28 @@ impl SocketCall {
         if let Some(message) = self.next(py)? {
             return event_loop::completed(py, message);
         }
+        let future = self.reader(py)?;
+        event_loop::pending_message(&future, Arc::clone(self) as Arc<dyn Source>)
+    }
+
+    /// Returns a future that is resolved once `next` may have an event.
+    fn reader<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.shared.event_loop.future(py)?;
         self.inner.lock().readers.push(future.clone().unbind());
         self.observe(py)?;
-        event_loop::pending(&future)
+        Ok(future)
     }
 
     /// Has a change of the socket settle this, also one that has just happened.
     fn observe(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         self.active.wake_when_gone(&Waker::from(Arc::clone(self)));
-        let is_ready = self.websocket()?.is_ready() || self.active.is_gone();
-        if is_ready { self.settle_later(py) } else { Ok(()) }
+        let websocket = self.websocket()?;
+        let may_write = websocket.is_flushed() && !self.inner.lock().writers.is_empty();
+        if websocket.is_ready() || may_write || self.active.is_gone() {
+            self.settle_later(py)
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes the next event, if there is one.
@@ -120,8 +146,9 @@ impl SocketCall {
             }
             Next::Closed(closed) => message::disconnect(py, &closed).map(Some),
             Next::Later => {
-                let is_over = self.active.is_gone() || matches!(self.inner.lock().stage, Stage::Closed);
-                let closed = Closed { code: ABNORMAL, reason: String::new() };
+                let is_over = self.active.is_gone() || self.inner.lock().is_over();
+                let code = self.inner.lock().close_code.unwrap_or(ABNORMAL);
+                let closed = Closed { code, reason: String::new() };
                 is_over.then(|| message::disconnect(py, &closed)).transpose()
             }
         }
@@ -212,6 +239,7 @@ impl SocketCall {
         let before = std::mem::replace(&mut self.inner.lock().stage, Stage::Closed);
         match before {
             Stage::Open => {
+                self.inner.lock().close_code = Some(code);
                 self.shared.event_loop.turn_soon(py)?;
                 self.websocket()?.close(self.active.id, code, reason, &self.active.session);
                 self.settle_later(py)
@@ -255,11 +283,11 @@ impl SocketCall {
             (inner.task.take(), before)
         };
         drop(task);
-        let is_over = self.active.is_gone() || self.websocket()?.is_ready();
+        let is_over = self.active.is_gone() || self.websocket()?.closed().is_some();
         match error {
-            Some(error) if has_expired && shared::is_cancelled(py, error) => {}
+            Some(error) if (has_expired || self.shared.aborts()) && shared::is_cancelled(py, error) => {}
             // `send` after the client's end.
-            Some(error) if is_over && error.is_instance_of::<pyo3::exceptions::PyOSError>(py) => {}
+            Some(error) if is_over && error.is_instance_of::<PyBrokenPipeError>(py) => {}
             Some(error) => failure::log(py, error, &self.active),
             None => {}
         }
@@ -284,6 +312,24 @@ impl SocketCall {
         }
         (self.shared.ended)(self.token);
         self.settle_later(py)
+    }
+
+    /// The task was closed before it began, so nobody has ended this.
+    fn abandon(self: &Arc<Self>) {
+        let task = {
+            let mut inner = self.inner.lock();
+            if std::mem::replace(&mut inner.has_returned, true) {
+                return;
+            }
+            inner.stage = Stage::Closed;
+            inner.task.take()
+        };
+        drop(task);
+        self.active.deadline.leave();
+        tracing::error!(path = %self.active.path(), request = %self.active.request_id(),
+            "the app has cancelled the task of a WebSocket before it began");
+        self.finish(Some(failure::server_error(self.active.id)));
+        (self.shared.ended)(self.token);
     }
 
     /// Tells frontd that this is over, unless it was told.
@@ -342,29 +388,18 @@ impl SocketCall {
     }
 
     fn resolve_readers(&self, py: Python<'_>) -> PyResult<()> {
-        loop {
-            let reader = {
-                let mut inner = self.inner.lock();
-                let is_closed = matches!(inner.stage, Stage::Closed) || self.active.is_gone();
-                if inner.readers.is_empty() || !(is_closed || self.websocket()?.is_ready()) {
-                    return Ok(());
-                }
-                inner.readers.remove(0)
-            };
-            // A `receive` that was cancelled takes nothing.
-            if event_loop::is_done(py, &reader)? {
-                continue;
-            }
-            if let Some(message) = self.next(py)? {
-                event_loop::resolve(py, &reader, message)?;
-            }
-        }
+        let is_ready = self.websocket()?.is_ready() || self.active.is_gone();
+        let readers = {
+            let mut inner = self.inner.lock();
+            if is_ready || inner.is_over() { std::mem::take(&mut inner.readers) } else { Vec::new() }
+        };
+        readers.iter().try_for_each(|it| event_loop::resolve(py, it))
     }
 
     fn resolve_writers(&self, py: Python<'_>) -> PyResult<()> {
         let is_free = self.websocket()?.is_flushed() || self.active.is_gone();
         let writers = if is_free { std::mem::take(&mut self.inner.lock().writers) } else { Vec::new() };
-        writers.iter().try_for_each(|it| event_loop::resolve(py, it, py.None()))
+        writers.iter().try_for_each(|it| event_loop::resolve(py, it))
     }
 
     fn settled(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
@@ -424,6 +459,16 @@ impl Running for SocketCall {
     }
 }
 
+impl Source for SocketCall {
+    fn take(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.next(py)
+    }
+
+    fn wait<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.reader(py)
+    }
+}
+
 /// Woken when something has arrived, when there is credit, and when the client has gone.
 impl Wake for SocketCall {
     fn wake(self: Arc<Self>) {
@@ -442,6 +487,12 @@ fn misplaced(what: &str) -> PyErr {
 /// A call, as the app's side of it.
 #[pyclass(name = "WebSocketCall", module = "_imperium", frozen)]
 pub(super) struct AppSocket(pub(super) Arc<SocketCall>);
+
+impl Drop for AppSocket {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
 
 #[pymethods]
 impl AppSocket {

@@ -207,6 +207,11 @@ impl ActiveRequest {
         }
     }
 
+    /// Whether there is a call.
+    pub(crate) fn has_call(&self) -> bool {
+        !matches!(*self.body_call.lock(), BodyCall::NotOpened)
+    }
+
     /// Attaches the call that frontd has opened for the bodies.
     pub(crate) fn join(
         &self,

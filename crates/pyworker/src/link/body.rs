@@ -40,17 +40,27 @@ pub(crate) struct Upload {
     position: u64,
     /// A call that was opened for the response carries the rest of the body, too.
     follows_response: bool,
+    /// frontd was asked for it.
+    is_asked: bool,
 }
 
 impl Upload {
     /// A body of `length` bytes.
     pub(crate) fn new(length: u64) -> Self {
-        Self { incoming: None, length: Some(length), position: 0, follows_response: false }
+        Self { incoming: None, length: Some(length), position: 0, follows_response: false, is_asked: false }
     }
 
     /// The rest of a body after its first `position` bytes. The response may begin before it is read.
     pub(crate) fn rest(position: u64, length: Option<u64>) -> Self {
-        Self { incoming: None, length, position, follows_response: true }
+        Self { incoming: None, length, position, follows_response: true, is_asked: false }
+    }
+
+    /// Asks frontd for the body, before a response begins: afterwards, it's too late.
+    pub(crate) fn ask(&mut self, active: &ActiveRequest) {
+        if !std::mem::replace(&mut self.is_asked, true) && !active.has_call() {
+            let need = NeedBody { id: active.id, offset: self.position };
+            active.session.send(serve_response::Message::NeedBody(need));
+        }
     }
 
     /// Whether everything was received. Not known before the end of the stream if that alone tells the length.
@@ -110,9 +120,11 @@ impl Upload {
                 Mutex::new(incoming)
             }
             None => {
-                active.expect_call();
-                let need = NeedBody { id: active.id, offset: self.position };
-                active.session.send(serve_response::Message::NeedBody(need));
+                if !self.follows_response {
+                    active.expect_call();
+                    self.is_asked = false;
+                }
+                self.ask(active);
                 Mutex::new(active.incoming().await?)
             }
         };

@@ -104,6 +104,12 @@ impl Guest {
         self.shared.state.fetch_or(PROMISED, Ordering::SeqCst) & PROMISED == 0
     }
 
+    /// The promised turn will not be made: the other loop is woken instead.
+    pub(crate) fn break_promise(&self) {
+        self.shared.state.fetch_and(!PROMISED, Ordering::SeqCst);
+        self.shared.reactor.wake();
+    }
+
     /// Makes the promised turn, or one because the descriptor is readable.
     pub(crate) fn turn(&self) {
         self.shared.state.fetch_and(!PROMISED, Ordering::SeqCst);
@@ -139,11 +145,6 @@ impl Guest {
         if self.shared.state.load(Ordering::SeqCst) & DIRTY != 0 {
             self.run();
         }
-    }
-
-    /// Whether everything that was sent is in the kernel.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.shared.reactor.nobody_waits_to_write()
     }
 
     /// Runs all tasks that can continue, which may be the case more than once.

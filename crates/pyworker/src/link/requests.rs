@@ -217,6 +217,12 @@ impl Requests {
         Some(active)
     }
 
+    /// Whether `try_next` would start a request.
+    pub(crate) fn can_start(&self, limit: usize) -> bool {
+        let state = self.state.lock();
+        !state.waiting.is_empty() && state.active.len() < limit
+    }
+
     /// Ends a request, which frees its capacity.
     pub(crate) fn end(&self, active: &Arc<ActiveRequest>) -> Ended {
         active.end();

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
 use api::runner::runner_service_server::{RunnerService, RunnerServiceServer};
@@ -43,7 +44,7 @@ pub(crate) async fn serve(listener: UnixListener, peers: Peers, requests: Arc<Re
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_SIZE)
-        .add_service(service(requests, welcome))
+        .add_service(service(requests, welcome, Arc::default()))
         .serve_with_incoming(accepted)
         .await;
     if let Err(error) = served {
@@ -59,7 +60,6 @@ pub(crate) async fn serve_by(
     requests: Arc<Requests>,
     welcome: Welcome,
 ) {
-    let service = service(requests, welcome);
     let mut accepted = pin!(accept(listener, peers));
     while let Some(accepted) = accepted.next().await {
         let socket = accepted.and_then(UnixStream::into_std).and_then(|it| guest.socket(it));
@@ -70,7 +70,8 @@ pub(crate) async fn serve_by(
                 continue;
             }
         };
-        let service = TowerToHyperService::new(service.clone());
+        let service = service(Arc::clone(&requests), welcome, socket.waits_to_write());
+        let service = TowerToHyperService::new(service);
         let connection = protocol(guest.executor()).serve_connection(TokioIo::new(socket), service);
         guest.spawn(async {
             if let Err(error) = connection.await {
@@ -100,8 +101,12 @@ fn protocol(executor: Spawner) -> http2::Builder<Spawner> {
     builder
 }
 
-fn service(requests: Arc<Requests>, welcome: Welcome) -> RunnerServiceServer<impl RunnerService> {
-    RunnerServiceServer::new(Runner { requests, welcome })
+fn service(
+    requests: Arc<Requests>,
+    welcome: Welcome,
+    waits_to_write: Arc<AtomicBool>,
+) -> RunnerServiceServer<impl RunnerService> {
+    RunnerServiceServer::new(Runner { requests, welcome, waits_to_write })
         .max_decoding_message_size(MESSAGE_SIZE)
         .max_encoding_message_size(usize::MAX)
 }
@@ -109,6 +114,8 @@ fn service(requests: Arc<Requests>, welcome: Welcome) -> RunnerServiceServer<imp
 struct Runner {
     requests: Arc<Requests>,
     welcome: Welcome,
+    /// Of the connection, if it is a guest's.
+    waits_to_write: Arc<AtomicBool>,
 }
 
 #[tonic::async_trait]
@@ -123,7 +130,7 @@ impl RunnerService for Runner {
         else {
             return Err(Status::invalid_argument("the first message of a Serve is Open"));
         };
-        let (session, outgoing) = Session::new(stream, revision);
+        let (session, outgoing) = Session::on(stream, revision, Arc::clone(&self.waits_to_write));
         session.send(serve_response::Message::Welcome(self.welcome));
         let session = Arc::new(session);
         self.requests.open(&session);

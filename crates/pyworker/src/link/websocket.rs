@@ -35,6 +35,8 @@ struct State {
     partial: BytesMut,
     /// What the app has received since credit was returned.
     consumed: usize,
+    /// Parts of an incomplete message whose credit is returned once all complete ones were received.
+    withheld: usize,
     /// The end, after the messages.
     closed: Option<Closed>,
     /// How many bytes frontd has room for.
@@ -53,6 +55,7 @@ impl Default for State {
             received: VecDeque::new(),
             partial: BytesMut::new(),
             consumed: 0,
+            withheld: 0,
             closed: None,
             credit: CREDIT,
             outgoing: VecDeque::new(),
@@ -104,8 +107,12 @@ impl WebSocket {
         }
         if part.more {
             state.partial.extend_from_slice(&part.payload);
+            if !state.received.is_empty() {
+                state.withheld += cost;
+                return;
+            }
             drop(state);
-            // The size of a message is limited by frontd.
+            // The app waits for it, and frontd limits the size of a message.
             return give_back(session, part.id, cost);
         }
         let payload = if state.partial.is_empty() {
@@ -137,12 +144,20 @@ impl WebSocket {
             return state.closed.clone().map_or(Next::Later, Next::Closed);
         };
         state.consumed += message.cost;
+        if state.received.is_empty() {
+            state.consumed += std::mem::take(&mut state.withheld);
+        }
         if state.consumed >= RETURNED {
             let consumed = std::mem::take(&mut state.consumed);
             drop(state);
             give_back(session, id, consumed);
         }
         Next::Message(message)
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn closed(&self) -> Option<Closed> {
+        self.state.lock().closed.clone()
     }
 
     /// Whether `take` would return something.
@@ -288,6 +303,19 @@ mod tests {
         // The parts of an incomplete message can't be received.
         socket.arrive(part(b"a", true), &session);
         assert_eq!(sent(&mut outgoing), [Message::SocketCredit(SocketCredit { id: ID, bytes: 65 })]);
+    }
+
+    #[test]
+    fn large_messages_that_nobody_receives_use_up_the_credit() {
+        let (socket, session, mut outgoing) = socket();
+        socket.arrive(part(b"first", false), &session);
+        for _ in 0..4 {
+            socket.arrive(part(&[0; PART_SIZE], true), &session);
+        }
+        assert_eq!(sent(&mut outgoing), []);
+        assert!(matches!(socket.take(ID, &session), Next::Message(_)));
+        let bytes = u32::try_from(4 * (PART_SIZE + PART_COST) + 5 + PART_COST).unwrap();
+        assert_eq!(sent(&mut outgoing), [Message::SocketCredit(SocketCredit { id: ID, bytes })]);
     }
 
     #[test]

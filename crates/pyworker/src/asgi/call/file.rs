@@ -22,11 +22,15 @@ impl Call {
         {
             let mut inner = self.inner.lock();
             inner.reply.body(Bytes::new(), true)?;
-            inner.reads_file = true;
+            inner.reads_file = !inner.reply.is_complete();
             inner.writers.push(future.clone().unbind());
         }
         let call = Arc::clone(self);
+        let reads_file = self.inner.lock().reads_file;
         self.shared.driver.spawn(async move {
+            if !reads_file {
+                return;
+            }
             if let Err(error) = call.read_file(file).await {
                 let (path, request) = (path.display(), call.active.request_id());
                 tracing::error!(%error, %path, %request, "read the file of a response");
@@ -63,7 +67,7 @@ impl Call {
             }
             file = Some(open);
             while !self.inner.lock().reply.has_room() {
-                if self.active.unless_gone(self.room.notified()).await.is_err() {
+                if self.active.unless_gone(self.sent.notified()).await.is_err() {
                     return Ok(());
                 }
             }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Context;
 
 use futures_util::task::AtomicWaker;
@@ -23,8 +23,6 @@ pub(super) struct Reactor {
     /// Makes `epoll` readable.
     wake: OwnedFd,
     sockets: Mutex<Vec<Option<Arc<Readiness>>>>,
-    /// How many tasks wait until their socket takes more.
-    writers: AtomicUsize,
 }
 
 const READ: u8 = 1;
@@ -101,7 +99,7 @@ impl Reactor {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
-        Ok(Self { epoll, wake, sockets: Mutex::default(), writers: AtomicUsize::new(0) })
+        Ok(Self { epoll, wake, sockets: Mutex::default() })
     }
 
     /// Watches `socket`. Returns the key to remove it with.
@@ -173,18 +171,6 @@ impl Reactor {
     pub(super) fn wake(&self) {
         // The count is never read: each write is an edge. It can't overflow within the life of a process.
         let _never_full = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
-
-    pub(super) fn begin_write_wait(&self) {
-        self.writers.fetch_add(1, Ordering::SeqCst);
-    }
-
-    pub(super) fn end_write_wait(&self) {
-        self.writers.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    pub(super) fn nobody_waits_to_write(&self) -> bool {
-        self.writers.load(Ordering::SeqCst) == 0
     }
 }
 

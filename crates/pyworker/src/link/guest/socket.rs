@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
@@ -20,14 +21,19 @@ pub(crate) struct Socket {
     reactor: Arc<Reactor>,
     readiness: Arc<Readiness>,
     key: usize,
-    waits_to_write: bool,
+    waits_to_write: Arc<AtomicBool>,
 }
 
 impl Socket {
     pub(super) fn new(stream: UnixStream, reactor: &Arc<Reactor>) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let (key, readiness) = reactor.add(stream.as_fd())?;
-        Ok(Self { stream, reactor: Arc::clone(reactor), readiness, key, waits_to_write: false })
+        Ok(Self { stream, reactor: Arc::clone(reactor), readiness, key, waits_to_write: Arc::default() })
+    }
+
+    /// Whether something that was sent isn't in the kernel yet.
+    pub(crate) fn waits_to_write(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.waits_to_write)
     }
 
     fn poll_send(
@@ -51,14 +57,8 @@ impl Socket {
         Poll::Pending
     }
 
-    fn set_waits_to_write(&mut self, waits: bool) {
-        if waits == std::mem::replace(&mut self.waits_to_write, waits) {
-            return;
-        }
-        match waits {
-            true => self.reactor.begin_write_wait(),
-            false => self.reactor.end_write_wait(),
-        }
+    fn set_waits_to_write(&self, waits: bool) {
+        self.waits_to_write.store(waits, Ordering::SeqCst);
     }
 }
 
@@ -124,7 +124,6 @@ impl AsyncWrite for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.set_waits_to_write(false);
         self.reactor.remove(self.key, self.stream.as_fd());
     }
 }
