@@ -33,6 +33,9 @@ use crate::python::{process, traceback};
 /// The number of requests at once, if the spec has none.
 const DEFAULT_CONCURRENCY: u32 = 100;
 
+/// How often the loop may end in a row without making a turn. After that, the worker ends.
+const FAILURES: u32 = 10;
+
 /// The context variable that identifies a call.
 static TOKEN: OnceLock<Py<PyAny>> = OnceLock::new();
 
@@ -66,6 +69,7 @@ impl EventLoop {
     /// Runs the loop until this worker has drained.
     fn run_forever(&self, py: Python<'_>) -> PyResult<()> {
         let event_loop = self.event_loop.object(py);
+        let (mut failures, mut seen) = (0, 0);
         while !self.turns.is_over() {
             match event_loop.call_method0("run_forever") {
                 Ok(_) if self.turns.is_over() => break,
@@ -73,6 +77,7 @@ impl EventLoop {
                     "the app has stopped the event loop, which continues: it ends with the worker"
                 ),
                 Err(error) if event_loop.call_method0("is_closed")?.is_truthy()? => return Err(error),
+                Err(error) if failures >= FAILURES => return Err(error),
                 Err(error) => match signals::handled(py, &error) {
                     Handled::End => {
                         tracing::info!(%error, "the app has asked for the end of this worker");
@@ -81,6 +86,9 @@ impl EventLoop {
                     Handled::GoOn => {}
                 },
             }
+            let progress = self.event_loop.guest.progress();
+            failures = if progress == seen { failures + 1 } else { 0 };
+            seen = progress;
         }
         Ok(())
     }

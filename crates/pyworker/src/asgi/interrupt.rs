@@ -1,7 +1,8 @@
 //! Interrupts calls of the app that are tasks of an event loop: cancels the task, or, if the task itself blocks the
 //! loop, raises `imperium.RequestTimeout` in it.
 //!
-//! Both need the GIL, which C code may hold for any time, so each interruption runs on its own thread.
+//! Both need the GIL, which C code may hold for any time, so a thread of its own does that. It exists while there are
+//! requests to interrupt: all requests of a loop may exceed their limits at once.
 
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -20,6 +21,9 @@ use crate::python::faulthandler::Dump;
 use crate::python::interrupt;
 use crate::python::thread::ThreadId;
 
+/// How many stacks are logged of requests that exceed their limits at once.
+const STACKS: usize = 10;
+
 /// Interrupts tasks.
 pub(crate) struct Interrupter {
     tasks: Arc<Tasks>,
@@ -37,6 +41,15 @@ struct Tasks {
     signalled: Mutex<Option<Weak<dyn Running>>>,
     /// The number of that signal.
     signal: i32,
+    queue: Mutex<Queue>,
+}
+
+/// Requests to interrupt, and how long they have made no progress.
+#[derive(Default)]
+struct Queue {
+    overdue: Vec<(Arc<ActiveRequest>, Duration)>,
+    /// A thread interrupts them.
+    is_served: bool,
 }
 
 impl Interrupter {
@@ -58,6 +71,7 @@ impl Interrupter {
             thread: ThreadId::current(),
             signalled: Mutex::default(),
             signal,
+            queue: Mutex::default(),
         });
         let handling = Arc::clone(&tasks);
         let handler = PyCFunction::new_closure(py, None, None, move |arguments, _| {
@@ -70,18 +84,20 @@ impl Interrupter {
 
 impl Interrupt for Interrupter {
     fn interrupt(&self, active: Arc<ActiveRequest>, age: Duration) {
-        let tasks = Arc::clone(&self.tasks);
-        let run = move || {
-            let _python_has_ended = Python::try_attach(|py| {
-                interrupt::log(&active, age, || tasks.stack(py, &active));
-                if let Err(error) = tasks.interrupt(py, &active) {
-                    tracing::error!(%error, "cancel the task of a request that takes too long");
-                }
-            });
-            // End all waits for the client inside the app.
-            active.cancel();
+        let is_served = {
+            let mut queue = self.tasks.queue.lock();
+            queue.overdue.push((active, age));
+            std::mem::replace(&mut queue.is_served, true)
         };
-        if let Err(error) = thread::Builder::new().name("watchdog".to_owned()).spawn(run) {
+        if is_served {
+            return;
+        }
+        let tasks = Arc::clone(&self.tasks);
+        if let Err(error) =
+            thread::Builder::new().name("watchdog".to_owned()).spawn(move || tasks.serve_queue())
+        {
+            // The next request that takes too long tries again.
+            self.tasks.queue.lock().is_served = false;
             tracing::error!(%error, "start a thread to interrupt a request that takes too long");
         }
     }
@@ -92,6 +108,32 @@ impl Interrupt for Interrupter {
 }
 
 impl Tasks {
+    fn serve_queue(self: Arc<Self>) {
+        loop {
+            let overdue = {
+                let mut queue = self.queue.lock();
+                queue.is_served = !queue.overdue.is_empty();
+                std::mem::take(&mut queue.overdue)
+            };
+            if overdue.is_empty() {
+                return;
+            }
+            for (number, (active, age)) in overdue.into_iter().enumerate() {
+                let _python_has_ended = Python::try_attach(|py| {
+                    interrupt::log(&active, age, || match number {
+                        0..STACKS => self.stack(py, &active),
+                        _ => "its stack is not logged, since many requests exceed their limits".to_owned(),
+                    });
+                    if let Err(error) = self.interrupt(py, &active) {
+                        tracing::error!(%error, "cancel the task of a request that takes too long");
+                    }
+                });
+                // End all waits for the client inside the app.
+                active.cancel();
+            }
+        }
+    }
+
     fn find(&self, active: &ActiveRequest) -> Option<Arc<dyn Running>> {
         let calls = self.calls.lock();
         calls.values().find(|it| std::ptr::eq(&**it.active(), active)).cloned()

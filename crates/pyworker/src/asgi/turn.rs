@@ -159,7 +159,8 @@ impl Turns {
         if self.aborts.swap(false, Ordering::SeqCst) {
             self.cancel_requests(py)?;
         }
-        if event_loop.has_due() || self.shared.requests.can_start(self.capacity) {
+        let may_start_held = || self.held.lock().iter().any(|it| it.session.is_flushed());
+        if event_loop.has_due() || self.shared.requests.can_start(self.capacity) || may_start_held() {
             // It came while the guest ran.
             event_loop.turn_soon(py)?;
         }

@@ -52,15 +52,15 @@ pub(crate) fn server_error(id: u64) -> Response {
 pub(crate) fn log(py: Python<'_>, error: &PyErr, active: &ActiveRequest) {
     forked::end_if_forked_by(py, error);
     let (method, path, request_id) = (active.method(), active.path(), active.request_id());
-    let traceback = traceback::of(py, error);
+    let traceback = || traceback::of(py, error);
     if error.is_instance_of::<ClientGone>(py) {
         tracing::debug!(%method, %path, request = %request_id, "the request whose client has gone has ended");
     } else if error.is_instance_of::<RequestTimeout>(py) {
         tracing::info!(%method, %path, request = %request_id, "the request that exceeded its limit has ended");
     } else if active.is_gone() && !active.deadline.is_over() {
-        tracing::debug!(%method, %path, request = %request_id, "the client has disconnected\n{traceback}");
+        tracing::debug!(%method, %path, request = %request_id, "the client has disconnected\n{}", traceback());
     } else {
-        tracing::error!(%method, %path, request = %request_id, "the app raised an exception\n{traceback}");
+        tracing::error!(%method, %path, request = %request_id, "the app raised an exception\n{}", traceback());
     }
 }
 

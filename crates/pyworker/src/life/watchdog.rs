@@ -100,7 +100,7 @@ impl<I: Interrupt> Watchdog<I> {
             request,
             ?age,
             why,
-            "a response that nobody reads cannot be interrupted: its thread is taken until the app's call returns\n{stack}"
+            "a response that nobody reads cannot be interrupted: its place is taken until the app's call returns\n{stack}"
         );
     }
 
@@ -109,7 +109,9 @@ impl<I: Interrupt> Watchdog<I> {
             !state.draining && !state.is_stuck && !std::mem::replace(&mut state.is_held, true)
         });
         if is_new {
-            tracing::warn!("all threads are stuck: requesting a replacement of this worker");
+            tracing::warn!(
+                "requests that cannot be interrupted take all places: requesting a replacement of this worker"
+            );
         }
     }
 

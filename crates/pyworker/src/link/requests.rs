@@ -227,10 +227,14 @@ impl Requests {
     pub(crate) fn end(&self, active: &Arc<ActiveRequest>) -> Ended {
         active.end();
         let mut state = self.state.lock();
-        let was_socket = state.sockets.remove(&(active.session.stream, active.id)).is_some();
-        if !was_socket {
-            state.active.retain(|it| !Arc::ptr_eq(it, active));
-        }
+        let at = state.active.iter().position(|it| Arc::ptr_eq(it, active));
+        let was_socket = match at {
+            Some(at) => {
+                state.active.swap_remove(at);
+                false
+            }
+            None => state.sockets.remove(&(active.session.stream, active.id)).is_some(),
+        };
         state.ended += 1;
         Ended { others: if state.waiting.is_empty() { Others::None } else { Others::Wait }, was_socket }
     }
