@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::event::Limits;
 
-/// How long WebSockets stay open in a worker that is told to close them, so that the app can say goodbye.
-pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
+/// How long WebSockets stay open in a worker that is told to close them, so that the app can send a last message.
+pub(crate) const SOCKETS_TIME: Duration = Duration::from_secs(1);
 
 /// A drain that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl DrainOrder {
     /// The order for a worker that is stopped, and not replaced.
     #[must_use]
     pub fn stop(grace: Duration) -> Self {
-        Self { grace, sockets: GOODBYE.min(grace / 2) }
+        Self { grace, sockets: SOCKETS_TIME.min(grace / 2) }
     }
 }
 

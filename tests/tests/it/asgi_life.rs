@@ -83,7 +83,7 @@ async fn a_reload_under_load_loses_nothing_and_the_app_shuts_down() -> anyhow::R
 }
 
 #[tokio::test]
-async fn a_stream_says_goodbye_when_its_worker_drains() -> anyhow::Result<()> {
+async fn a_stream_sends_a_last_message_when_its_worker_drains() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     stack::with([vassal(folder.path())?.workers(1)], async |stack| {
         stack.all_ready().await?;

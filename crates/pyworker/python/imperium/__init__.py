@@ -104,7 +104,7 @@ def on_drain(hook: Hook) -> Hook:
 def draining() -> Awaitable[object]:
     """Returns an awaitable that completes when this worker begins to drain, as in a reload, before it ends.
 
-    For asyncio: use it to say goodbye on event streams and WebSockets. It never completes if Imperium doesn't run the
+    For asyncio: use it to send a last message on event streams and WebSockets. It never completes if Imperium doesn't run the
     app.
     """
     import asyncio

@@ -95,7 +95,7 @@ impl Watch {
                 self.end(incident.take());
             } else if self.guest.is_due() || incident.is_some() {
                 idle = 0;
-                self.stand_in(incident.get_or_insert_with(|| self.begin())).await;
+                self.turn_for_loop(incident.get_or_insert_with(|| self.begin())).await;
             } else if self.requests.work().busy > 0 {
                 // Nothing arrives, but the app may block the loop.
                 self.guest.nudge();
@@ -120,7 +120,7 @@ impl Watch {
     }
 
     /// Does the loop's part, as far as that needs no Python.
-    async fn stand_in(&self, incident: &mut Incident) {
+    async fn turn_for_loop(&self, incident: &mut Incident) {
         self.guest.turn_for();
         self.requests.hand_back_waiting();
         self.guest.turn_for();

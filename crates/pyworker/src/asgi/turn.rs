@@ -174,7 +174,7 @@ impl Turns {
         let mut told = std::mem::take(&mut *self.held.lock());
         let mut safe = Vec::new();
         while let Some(active) = self.shared.requests.try_next(self.capacity) {
-            active.deadline.outlive_client();
+            active.deadline.ignore_disconnect();
             if active.is_safe() {
                 safe.push(active);
             } else {

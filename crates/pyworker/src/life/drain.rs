@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use super::attach::DrainOrder;
 
-/// How long WebSockets stay open after SIGTERM, so that the app can say goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long WebSockets stay open after SIGTERM, so that the app can send a last message.
+const SOCKETS_TIME: Duration = Duration::from_secs(1);
 
 impl DrainOrder {
     /// The order that SIGTERM stands for: this process isn't replaced.
     pub(super) fn stop(grace: Duration) -> Self {
-        Self { grace, sockets: GOODBYE.min(grace / 2) }
+        Self { grace, sockets: SOCKETS_TIME.min(grace / 2) }
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!((drain.due(later, 5), drain.next()), (None, later + Duration::from_secs(7200)));
         drain.repeat(later, DrainOrder::stop(STOP), STOP);
         assert!(drain.keeps_sockets());
-        assert_eq!(drain.due(later + GOODBYE, 5), Some(Due::CloseSockets));
+        assert_eq!(drain.due(later + SOCKETS_TIME, 5), Some(Due::CloseSockets));
         assert!(!drain.keeps_sockets());
         assert_eq!(drain.next(), later + STOP);
     }

@@ -40,7 +40,7 @@ pub(crate) struct Deadline {
     /// Its stack has been logged.
     logged: AtomicBool,
     /// It isn't interrupted because its client has gone.
-    outlives_client: AtomicBool,
+    ignores_disconnect: AtomicBool,
     /// Its client may still be sending the request's body: the time that this takes doesn't count.
     follows_upload: AtomicBool,
 }
@@ -163,8 +163,8 @@ impl Deadline {
     }
 
     /// The request isn't interrupted because its client has gone. Its other limits remain.
-    pub(crate) fn outlive_client(&self) {
-        self.outlives_client.store(true, Ordering::Relaxed);
+    pub(crate) fn ignore_disconnect(&self) {
+        self.ignores_disconnect.store(true, Ordering::Relaxed);
     }
 
     /// The client may still be sending the request's body. Until the response starts, the limit counts from the last time
@@ -238,7 +238,7 @@ impl Deadline {
         if goes_on || uploads || since.load(Ordering::Relaxed) == 0 {
             start(since, now);
         }
-        let is_gone = client == Client::Gone && !self.outlives_client.load(Ordering::Relaxed);
+        let is_gone = client == Client::Gone && !self.ignores_disconnect.load(Ordering::Relaxed);
         if phase == ANSWERING && is_gone && gone.load(Ordering::Relaxed) == 0 {
             start(gone, now);
         }
