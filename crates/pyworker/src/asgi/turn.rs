@@ -11,11 +11,12 @@ use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::call::{AppCall, Call};
+use super::call::{AppCall, Call, Callee};
 use super::event_loop::{Loop, Running};
+use super::http::Http;
 use super::scope::Scopes;
 use super::shared::Shared;
-use super::websocket::{AppSocket, SocketCall};
+use super::websocket::Socket;
 use crate::executor::Host;
 use crate::executor::failure::Failures;
 use crate::link::active::ActiveRequest;
@@ -205,21 +206,16 @@ impl Turns {
         if let Some(token) = NonZeroU64::new(token) {
             active.deadline.enter(CallToken::new(token));
         }
-        let (call, task) = if active.websocket().is_some() {
-            let call = SocketCall::new(active, token, Arc::clone(&self.shared));
-            let app_call = || Ok(Bound::new(py, AppSocket(Arc::clone(&call)))?.into_any());
-            let running: Arc<dyn Running> = Arc::clone(&call) as Arc<dyn Running>;
-            self.calls.lock().insert(token, Arc::clone(&running));
-            let task = app_call().and_then(|it| self.begin(token, &running, it));
-            (running, task)
+        let (call, app_call): (Arc<dyn Running>, Arc<dyn Callee>) = if active.websocket().is_some() {
+            let call = Call::new(Socket::default(), active, token, Arc::clone(&self.shared));
+            (Arc::clone(&call) as Arc<dyn Running>, call)
         } else {
-            let call = Call::new(active, token, Arc::clone(&self.shared));
-            let app_call = || Ok(Bound::new(py, AppCall(Arc::clone(&call)))?.into_any());
-            let running: Arc<dyn Running> = Arc::clone(&call) as Arc<dyn Running>;
-            self.calls.lock().insert(token, Arc::clone(&running));
-            let task = app_call().and_then(|it| self.begin(token, &running, it));
-            (running, task)
+            let call = Call::new(Http::of(&active), active, token, Arc::clone(&self.shared));
+            (Arc::clone(&call) as Arc<dyn Running>, call)
         };
+        self.calls.lock().insert(token, Arc::clone(&call));
+        let app_call = Bound::new(py, AppCall(app_call)).map(Bound::into_any);
+        let task = app_call.and_then(|it| self.begin(token, &call, it));
         match task {
             Ok(task) => call.set_task(&task),
             Err(error) => {

@@ -1,24 +1,18 @@
-//! One call of the app for a WebSocket (ASGI, "WebSocket"): its handshake, its messages and its end.
+//! Calls of the app for WebSockets (ASGI, "WebSocket"): the handshake, messages, and the end.
 
 mod message;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
 
+use api::runner::Response;
 use api::runner::serve_response::Message;
-use api::runner::{Done, Response};
-use parking_lot::Mutex;
+use bytes::Bytes;
 use pyo3::exceptions::{PyBrokenPipeError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use self::message::Sent;
-use super::awaitable::Source;
-use super::event_loop::{self, Due, Running};
-use super::outbound::Outbound;
+use super::call::{Call, Missing, Protocol};
 use super::reply::{Flushed, Reply};
-use super::shared::{self, Shared};
-use crate::executor::failure;
 use crate::executor::head::{Head, HeadBuilder};
 use crate::link::active::ActiveRequest;
 use crate::link::websocket::{Closed, Next, WebSocket};
@@ -32,198 +26,176 @@ const NORMAL: u32 = 1000;
 const ABNORMAL: u32 = 1006;
 const APP_FAILED: u32 = 1011;
 
-/// A call of the app for one WebSocket.
-///
+/// The app's side of one WebSocket.
+#[derive(Default)]
+pub(super) struct Socket {
+    stage: Stage,
+    /// The app has received `websocket.connect`.
+    is_connected: bool,
+    /// The code that the app has closed it with.
+    close_code: Option<u32>,
+}
+
 /// ```text
 ///   Handshake ──accept──▶ Open ──close, the client's end──▶ Closed
 ///       │ http.response.start                                  ▲
 ///       ├─────────────────────▶ Denying ──────────────────────┤
 ///       └── close: 403; failure: 500 ─────────────────────────┘
 /// ```
-pub(super) struct SocketCall {
-    active: Arc<ActiveRequest>,
-    token: u64,
-    shared: Arc<Shared>,
-    inner: Mutex<Inner>,
-    is_due: AtomicBool,
-}
-
-/// Never locked while Python runs.
-struct Inner {
-    stage: Stage,
-    /// The app has received `websocket.connect`.
-    is_connected: bool,
-    readers: Vec<Py<PyAny>>,
-    writers: Vec<Py<PyAny>>,
-    task: Option<Py<PyAny>>,
-    has_returned: bool,
-    /// The code that the app has closed it with.
-    close_code: Option<u32>,
-    /// frontd was told that this is over.
-    is_done: bool,
-    /// The body of a refusal is being sent.
-    delivers: bool,
-}
-
+#[derive(Default)]
 enum Stage {
+    #[default]
     Handshake,
     Open,
     Denying(Reply),
     Closed,
 }
 
-impl Inner {
+impl Stage {
     /// Whether nothing more comes from the client.
     fn is_over(&self) -> bool {
-        match &self.stage {
-            Stage::Handshake | Stage::Open => false,
-            Stage::Denying(reply) => reply.is_complete(),
-            Stage::Closed => true,
+        match self {
+            Self::Handshake | Self::Open => false,
+            Self::Denying(reply) => reply.is_complete(),
+            Self::Closed => true,
         }
     }
 }
 
-impl SocketCall {
-    pub(super) fn new(active: Arc<ActiveRequest>, token: u64, shared: Arc<Shared>) -> Arc<Self> {
-        let inner = Inner {
-            stage: Stage::Handshake,
-            is_connected: false,
-            readers: Vec::new(),
-            writers: Vec::new(),
-            task: None,
-            has_returned: false,
-            close_code: None,
-            is_done: false,
-            delivers: false,
-        };
-        Arc::new(Self { active, token, shared, inner: Mutex::new(inner), is_due: AtomicBool::new(false) })
-    }
+impl Protocol for Socket {
+    type Signals = ();
 
-    fn websocket(&self) -> PyResult<&WebSocket> {
-        self.active.websocket().ok_or_else(|| PyRuntimeError::new_err("this request isn't a WebSocket"))
-    }
+    const WHAT: &'static str = "a WebSocket";
 
-    /// Returns an awaitable of the next event.
-    fn receive(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        if !std::mem::replace(&mut self.inner.lock().is_connected, true) {
-            return event_loop::completed(py, message::connect(py)?);
+    fn next(call: &Arc<Call<Self>>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if !std::mem::replace(&mut call.lock().protocol.is_connected, true) {
+            return message::connect(py).map(Some);
         }
-        if let Some(message) = self.next(py)? {
-            return event_loop::completed(py, message);
-        }
-        let future = self.reader(py)?;
-        event_loop::pending_message(&future, Arc::clone(self) as Arc<dyn Source>)
-    }
-
-    /// Returns a future that is resolved once `next` may have an event.
-    fn reader<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let future = self.shared.event_loop.future(py)?;
-        self.inner.lock().readers.push(future.clone().unbind());
-        self.observe(py)?;
-        Ok(future)
-    }
-
-    /// Has a change of the socket settle this, also one that has just happened.
-    fn observe(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        self.active.wake_when_gone(&Waker::from(Arc::clone(self)));
-        let websocket = self.websocket()?;
-        let may_write = websocket.is_flushed() && !self.inner.lock().writers.is_empty();
-        if websocket.is_ready() || may_write || self.active.is_gone() {
-            self.settle_later(py)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Takes the next event, if there is one.
-    fn next(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        match self.websocket()?.take(self.active.id, &self.active.session) {
+        match websocket(&call.active)?.take(call.active.id, &call.active.session) {
             Next::Message(received) => {
                 // Credit may have been returned.
-                self.shared.event_loop.turn_soon(py)?;
-                self.shared.count_message();
+                call.shared.event_loop.turn_soon(py)?;
+                call.shared.count_message();
                 message::receive(py, &received).map(Some)
             }
             Next::Closed(closed) => message::disconnect(py, &closed).map(Some),
             Next::Later => {
-                let is_over = self.active.is_gone() || self.inner.lock().is_over();
-                let code = self.inner.lock().close_code.unwrap_or(ABNORMAL);
+                let (is_over, code) = {
+                    let Self { stage, close_code, .. } = &call.lock().protocol;
+                    (stage.is_over() || call.active.is_gone(), close_code.unwrap_or(ABNORMAL))
+                };
                 let closed = Closed { code, reason: String::new() };
                 is_over.then(|| message::disconnect(py, &closed)).transpose()
             }
         }
     }
 
-    /// Handles a message of the app. Returns an awaitable that ends once the app may continue.
-    fn send(self: &Arc<Self>, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    fn can_receive(call: &Call<Self>) -> bool {
+        let has_event = websocket(&call.active).is_ok_and(WebSocket::is_ready);
+        has_event || call.active.is_gone() || call.lock().protocol.stage.is_over()
+    }
+
+    fn send<'py>(call: &Arc<Call<Self>>, message: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = message.py();
         let sent = message::parse(message)?;
-        if self.active.is_gone() && !matches!(self.inner.lock().stage, Stage::Closed) {
+        if call.active.is_gone() && !matches!(call.lock().protocol.stage, Stage::Closed) {
             return Err(gone());
         }
         match sent {
-            Sent::Accept(head) => self.accept(py, head)?,
-            Sent::Message { payload, text } => {
-                self.expect_open("websocket.send")?;
-                let websocket = self.websocket()?;
-                // What is sent wakes the connection's task, which then needn't wake the loop.
-                self.shared.event_loop.turn_soon(py)?;
-                websocket.send(self.active.id, payload, text, &self.active.session).map_err(|_| gone())?;
-                self.shared.count_message();
-                if !websocket.is_flushed() {
-                    let future = self.shared.event_loop.future(py)?;
-                    self.inner.lock().writers.push(future.clone().unbind());
-                    self.observe(py)?;
-                    return event_loop::pending(&future);
-                }
-            }
-            Sent::Close { code, reason } => self.close(py, code, reason)?,
+            Sent::Accept(head) => call.accept(py, head)?,
+            Sent::Message { payload, text } => return call.send_message(py, payload, text),
+            Sent::Close { code, reason } => call.close(py, code, reason)?,
             Sent::DenyStart(head) => {
-                let mut inner = self.inner.lock();
-                if !matches!(inner.stage, Stage::Handshake) {
+                let stage = &mut call.lock().protocol.stage;
+                if !matches!(stage, Stage::Handshake) {
                     return Err(misplaced("websocket.http.response.start"));
                 }
                 let mut reply = Reply::to(b"GET");
                 reply.start(head, false)?;
-                inner.stage = Stage::Denying(reply);
+                *stage = Stage::Denying(reply);
             }
             Sent::DenyBody { body, more } => {
-                self.answer()?;
-                let mut inner = self.inner.lock();
-                let Stage::Denying(reply) = &mut inner.stage else {
-                    return Err(misplaced("websocket.http.response.body"));
+                call.answer()?;
+                let progress = match &mut call.lock().protocol.stage {
+                    Stage::Denying(reply) => reply.body(body, more)?,
+                    _ => return Err(misplaced("websocket.http.response.body")),
                 };
-                reply.body(body, more)?;
-                drop(inner);
-                self.settle_later(py)?;
+                return call.proceed(py, progress);
             }
         }
-        Ok(self.shared.event_loop.nothing(py))
+        Ok(None)
     }
 
-    fn answer(&self) -> PyResult<()> {
-        self.active
-            .deadline
-            .answer()
-            .map_err(|late| PyBrokenPipeError::new_err(format!("send a message: {late}")))
-    }
-
-    fn expect_open(&self, what: &str) -> PyResult<()> {
-        match self.inner.lock().stage {
-            Stage::Open => Ok(()),
-            Stage::Closed => Err(gone()),
-            Stage::Handshake | Stage::Denying(_) => Err(misplaced(what)),
+    fn can_send(call: &Call<Self>) -> bool {
+        if call.active.is_gone() {
+            return true;
+        }
+        match &call.lock().protocol.stage {
+            Stage::Denying(reply) => reply.has_room(),
+            _ => is_flushed(&call.active),
         }
     }
 
+    fn flush(call: &Arc<Call<Self>>) -> Flushed {
+        match &mut call.lock().protocol.stage {
+            Stage::Denying(reply) => reply.flush(call.active.id),
+            _ => Flushed::Nothing,
+        }
+    }
+
+    fn made_room(_call: &Call<Self>) {}
+
+    fn end(&mut self, active: &ActiveRequest, has_failed: bool) -> Missing {
+        if let Stage::Denying(reply) = &mut self.stage {
+            if reply.is_complete() {
+                return Missing::Nothing;
+            }
+            if !reply.fail() {
+                return Missing::Rest;
+            }
+        }
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Open => {
+                let code = if has_failed { APP_FAILED } else { NORMAL };
+                if let Some(websocket) = active.websocket() {
+                    websocket.close(active.id, code, String::new(), &active.session);
+                }
+                Missing::Nothing
+            }
+            Stage::Handshake | Stage::Denying(_) => Missing::Response,
+            Stage::Closed => Missing::Nothing,
+        }
+    }
+
+    /// `send` after the client's end.
+    fn is_harmless(active: &ActiveRequest, error: &PyErr, py: Python<'_>) -> bool {
+        let is_closed = active.is_gone() || active.websocket().is_some_and(|it| it.closed().is_some());
+        is_closed && error.is_instance_of::<PyBrokenPipeError>(py)
+    }
+
+    fn incomplete(missing: Missing) -> &'static str {
+        match missing {
+            Missing::Rest => "the app returned before the end of the response that refuses a WebSocket",
+            Missing::Response | Missing::Nothing => {
+                "the app returned without accepting or closing a WebSocket"
+            }
+        }
+    }
+
+    fn is_sent(&self, active: &ActiveRequest) -> bool {
+        is_flushed(active) || active.is_gone()
+    }
+}
+
+impl Call<Socket> {
     fn accept(&self, py: Python<'_>, head: Head) -> PyResult<()> {
-        if !matches!(self.inner.lock().stage, Stage::Handshake) {
+        if !matches!(self.lock().protocol.stage, Stage::Handshake) {
             return Err(misplaced("websocket.accept"));
         }
         self.answer()?;
         // An open WebSocket has no limit.
         self.active.deadline.leave();
-        self.inner.lock().stage = Stage::Open;
+        self.lock().protocol.stage = Stage::Open;
         self.shared.requests.accept_socket(&self.active);
         self.shared.shutdown.socket_opened();
         self.shared.event_loop.turn_soon(py)?;
@@ -235,18 +207,37 @@ impl SocketCall {
         Ok(())
     }
 
+    fn send_message<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        payload: Bytes,
+        text: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.lock().protocol.stage {
+            Stage::Open => {}
+            Stage::Closed => return Err(gone()),
+            Stage::Handshake | Stage::Denying(_) => return Err(misplaced("websocket.send")),
+        }
+        // What is sent wakes the connection's task, which then needn't wake the loop.
+        self.shared.event_loop.turn_soon(py)?;
+        let websocket = websocket(&self.active)?;
+        websocket.send(self.active.id, payload, text, &self.active.session).map_err(|_| gone())?;
+        self.shared.count_message();
+        if websocket.is_flushed() { Ok(None) } else { self.writer(py).map(Some) }
+    }
+
     fn close(self: &Arc<Self>, py: Python<'_>, code: u32, reason: String) -> PyResult<()> {
-        let before = std::mem::replace(&mut self.inner.lock().stage, Stage::Closed);
+        let before = std::mem::replace(&mut self.lock().protocol.stage, Stage::Closed);
         match before {
             Stage::Open => {
-                self.inner.lock().close_code = Some(code);
+                self.lock().protocol.close_code = Some(code);
                 self.shared.event_loop.turn_soon(py)?;
-                self.websocket()?.close(self.active.id, code, reason, &self.active.session);
+                websocket(&self.active)?.close(self.active.id, code, reason, &self.active.session);
                 self.settle_later(py)
             }
             Stage::Handshake => self.refuse(py),
             Stage::Denying(reply) => {
-                self.inner.lock().stage = Stage::Denying(reply);
+                self.lock().protocol.stage = Stage::Denying(reply);
                 Err(misplaced("websocket.close"))
             }
             // As in a `finally` after the client's end.
@@ -259,221 +250,19 @@ impl SocketCall {
         self.answer()?;
         let mut reply = Reply::to(b"GET");
         reply.start(HeadBuilder::with_number(FORBIDDEN)?.build(), false)?;
-        reply.body(bytes::Bytes::new(), false)?;
-        self.inner.lock().stage = Stage::Denying(reply);
+        reply.body(Bytes::new(), false)?;
+        self.lock().protocol.stage = Stage::Denying(reply);
         self.settle_later(py)
     }
-
-    /// The app has returned, or raised an exception.
-    fn end(self: &Arc<Self>, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
-        let has_expired = self.active.deadline.leave();
-        let (task, before) = {
-            let mut inner = self.inner.lock();
-            if std::mem::replace(&mut inner.has_returned, true) {
-                return Ok(());
-            }
-            let before = match &mut inner.stage {
-                Stage::Denying(reply) if reply.is_complete() => None,
-                Stage::Denying(reply) => {
-                    let is_unsent = reply.fail();
-                    is_unsent.then(|| std::mem::replace(&mut inner.stage, Stage::Closed))
-                }
-                _ => Some(std::mem::replace(&mut inner.stage, Stage::Closed)),
-            };
-            (inner.task.take(), before)
-        };
-        drop(task);
-        let is_over = self.active.is_gone() || self.websocket()?.closed().is_some();
-        match error {
-            Some(error) if (has_expired || self.shared.aborts()) && shared::is_cancelled(py, error) => {}
-            // `send` after the client's end.
-            Some(error) if is_over && error.is_instance_of::<PyBrokenPipeError>(py) => {}
-            Some(error) => failure::log(py, error, &self.active),
-            None => {}
-        }
-        match before {
-            Some(Stage::Open) => {
-                let code = if error.is_some() { APP_FAILED } else { NORMAL };
-                self.websocket()?.close(self.active.id, code, String::new(), &self.active.session);
-            }
-            Some(Stage::Handshake | Stage::Denying(_)) => {
-                if error.is_none() && !self.active.is_gone() {
-                    let (path, request) = (self.active.path(), self.active.request_id());
-                    tracing::error!(%path, %request, "the app returned without accepting or closing a WebSocket");
-                }
-                let response = failure::server_error(self.active.id);
-                let response = match error {
-                    Some(error) => self.shared.failures.explain(py, error, response),
-                    None => response,
-                };
-                self.finish(Some(response));
-            }
-            Some(Stage::Closed) | None => {}
-        }
-        (self.shared.ended)(self.token);
-        self.settle_later(py)
-    }
-
-    /// The task was closed before it began, so nobody has ended this.
-    fn abandon(self: &Arc<Self>) {
-        let task = {
-            let mut inner = self.inner.lock();
-            if std::mem::replace(&mut inner.has_returned, true) {
-                return;
-            }
-            inner.stage = Stage::Closed;
-            inner.task.take()
-        };
-        drop(task);
-        self.active.deadline.leave();
-        tracing::error!(path = %self.active.path(), request = %self.active.request_id(),
-            "the app has cancelled the task of a WebSocket before it began");
-        self.finish(Some(failure::server_error(self.active.id)));
-        (self.shared.ended)(self.token);
-    }
-
-    /// Tells frontd that this is over, unless it was told.
-    fn finish(&self, response: Option<Response>) {
-        if std::mem::replace(&mut self.inner.lock().is_done, true) {
-            return;
-        }
-        let message = match response {
-            Some(response) => Message::Response(Response { done: true, ..response }),
-            None => Message::Done(Done { id: self.active.id }),
-        };
-        if self.shared.requests.end(&self.active).was_socket {
-            self.shared.shutdown.socket_closed();
-        }
-        self.active.session.send(message);
-    }
-
-    fn settle_later(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        match self.is_due.swap(true, Ordering::SeqCst) {
-            true => self.shared.event_loop.turn_soon(py),
-            false => self.shared.event_loop.later(py, Arc::clone(self) as Arc<dyn Due>),
-        }
-    }
-
-    /// Settles this in the next turn. Can be called on any thread.
-    fn notify(self: &Arc<Self>) {
-        if !self.is_due.swap(true, Ordering::SeqCst) {
-            self.shared.event_loop.notify(Arc::clone(self) as Arc<dyn Due>);
-        }
-    }
-
-    fn flush(self: &Arc<Self>) {
-        let flushed = {
-            let mut inner = self.inner.lock();
-            let flushed = match &mut inner.stage {
-                Stage::Denying(reply) => reply.flush(self.active.id),
-                _ => return,
-            };
-            inner.delivers |= matches!(flushed, Flushed::Stream(..));
-            flushed
-        };
-        match flushed {
-            Flushed::Nothing => {}
-            Flushed::Whole(response) => self.active.session.send(Message::Response(response)),
-            Flushed::Stream(response, outbound) => {
-                self.active.session.send(Message::Response(response));
-                self.shared.event_loop.guest.spawn(Arc::clone(self).deliver(outbound));
-            }
-        }
-    }
-
-    async fn deliver(self: Arc<Self>, outbound: Arc<Outbound>) {
-        let _its_client_has_gone = outbound.deliver(&self.active, || ()).await;
-        self.inner.lock().delivers = false;
-        self.notify();
-    }
-
-    fn resolve_readers(&self, py: Python<'_>) -> PyResult<()> {
-        let is_ready = self.websocket()?.is_ready() || self.active.is_gone();
-        let readers = {
-            let mut inner = self.inner.lock();
-            if is_ready || inner.is_over() { std::mem::take(&mut inner.readers) } else { Vec::new() }
-        };
-        readers.iter().try_for_each(|it| event_loop::resolve(py, it))
-    }
-
-    fn resolve_writers(&self, py: Python<'_>) -> PyResult<()> {
-        let is_free = self.websocket()?.is_flushed() || self.active.is_gone();
-        let writers = if is_free { std::mem::take(&mut self.inner.lock().writers) } else { Vec::new() };
-        writers.iter().try_for_each(|it| event_loop::resolve(py, it))
-    }
-
-    fn settled(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        self.flush();
-        self.resolve_readers(py)?;
-        self.resolve_writers(py)?;
-        let waits = {
-            let inner = self.inner.lock();
-            !inner.readers.is_empty() || !inner.writers.is_empty() || inner.has_returned
-        };
-        let is_flushed = self.websocket()?.is_flushed() || self.active.is_gone();
-        let is_over = {
-            let inner = self.inner.lock();
-            inner.has_returned && !inner.delivers && is_flushed
-        };
-        if is_over {
-            self.finish(None);
-        } else if waits {
-            self.active.wake_when_gone(&Waker::from(Arc::clone(self)));
-            let is_changed = self.websocket()?.is_ready() && !self.inner.lock().readers.is_empty()
-                || self.websocket()?.is_flushed() && !self.inner.lock().writers.is_empty();
-            if is_changed {
-                self.settle_later(py)?;
-            }
-        }
-        Ok(())
-    }
 }
 
-impl Due for SocketCall {
-    fn settle(self: Arc<Self>, py: Python<'_>) {
-        self.is_due.store(false, Ordering::SeqCst);
-        if let Err(error) = self.settled(py) {
-            tracing::error!(%error, "wake a task of the app");
-        }
-    }
+fn websocket(active: &ActiveRequest) -> PyResult<&WebSocket> {
+    active.websocket().ok_or_else(|| PyRuntimeError::new_err("this request isn't a WebSocket"))
 }
 
-impl Running for SocketCall {
-    fn active(&self) -> &Arc<ActiveRequest> {
-        &self.active
-    }
-
-    fn task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.inner.lock().task.as_ref().map(|it| it.bind(py).clone())
-    }
-
-    fn set_task(&self, task: &Bound<'_, PyAny>) {
-        let mut inner = self.inner.lock();
-        if !inner.has_returned {
-            inner.task = Some(task.clone().unbind());
-        }
-    }
-
-    fn fail(self: Arc<Self>, py: Python<'_>, error: &PyErr) -> PyResult<()> {
-        self.end(py, Some(error))
-    }
-}
-
-impl Source for SocketCall {
-    fn take(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.next(py)
-    }
-
-    fn wait<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.reader(py)
-    }
-}
-
-/// Woken when something has arrived, when there is credit, and when the client has gone.
-impl Wake for SocketCall {
-    fn wake(self: Arc<Self>) {
-        self.notify();
-    }
+/// Whether all messages have left.
+fn is_flushed(active: &ActiveRequest) -> bool {
+    active.websocket().is_none_or(WebSocket::is_flushed)
 }
 
 fn gone() -> PyErr {
@@ -482,31 +271,4 @@ fn gone() -> PyErr {
 
 fn misplaced(what: &str) -> PyErr {
     PyRuntimeError::new_err(format!("the app sent {what} at a wrong time"))
-}
-
-/// A call, as the app's side of it.
-#[pyclass(name = "WebSocketCall", module = "_imperium", frozen)]
-pub(super) struct AppSocket(pub(super) Arc<SocketCall>);
-
-impl Drop for AppSocket {
-    fn drop(&mut self) {
-        self.0.abandon();
-    }
-}
-
-#[pymethods]
-impl AppSocket {
-    fn receive(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.0.receive(py)
-    }
-
-    fn send(&self, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.0.send(message)
-    }
-
-    /// The app has returned, or raised this exception.
-    fn end(&self, py: Python<'_>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        let error = error.map(PyErr::from_value);
-        self.0.end(py, error.as_ref())
-    }
 }
