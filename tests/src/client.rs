@@ -97,6 +97,12 @@ impl Client {
         format!("{scheme}://{}", self.authority())
     }
 
+    /// The protocol that it uses.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     fn authority(&self) -> String {
         format!("{}:{}", self.host, self.address.port())
     }

@@ -1,6 +1,7 @@
 //! A client connection for HTTP/1.1 or HTTP/2.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use h2::Reason;
@@ -11,14 +12,22 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
+
+/// How often, and how many times, to look whether the server allows WebSockets over HTTP/2.
+const LOOK: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 4000;
 
 /// An open connection. It closes once this is dropped and its last response was read.
 pub struct Connection {
     sender: Sender,
     authority: String,
+    /// Whether the server allows WebSockets over HTTP/2.
+    extended_connect: watch::Receiver<bool>,
 }
 
 enum Sender {
@@ -66,7 +75,7 @@ impl Connection {
     ) -> anyhow::Result<Self> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("begin HTTP/1.1")?;
         drive(connection.with_upgrades());
-        Ok(Self { sender: Sender::Http1(sender), authority })
+        Ok(Self { sender: Sender::Http1(sender), authority, extended_connect: watch::channel(false).1 })
     }
 
     pub(crate) async fn http2(
@@ -74,10 +83,24 @@ impl Connection {
         authority: String,
     ) -> anyhow::Result<Self> {
         let io = TokioIo::new(stream);
-        let (sender, connection) =
+        let (sender, mut connection) =
             http2::handshake(TokioExecutor::new(), io).await.context("begin HTTP/2")?;
-        drive(connection);
-        Ok(Self { sender: Sender::Http2(sender), authority })
+        let (allowed, extended_connect) = watch::channel(false);
+        drive(async move {
+            // hyper tells nobody when the settings have arrived.
+            for _ in 0..LOOKS {
+                if connection.is_extended_connect_protocol_enabled() {
+                    break;
+                }
+                tokio::select! {
+                    ended = &mut connection => return ended,
+                    () = sleep(LOOK) => {}
+                }
+            }
+            allowed.send_replace(connection.is_extended_connect_protocol_enabled());
+            connection.await
+        });
+        Ok(Self { sender: Sender::Http2(sender), authority, extended_connect })
     }
 
     /// Sends a request, and waits for the head of its response.
@@ -103,6 +126,18 @@ impl Connection {
                 sender.try_send_request(request).await.map_err(SendError::from)
             }
         }
+    }
+
+    /// Whether it is HTTP/2.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(_))
+    }
+
+    /// Waits until the server has told that it allows WebSockets over HTTP/2 (RFC 8441).
+    pub(crate) async fn allows_websockets(&self) -> anyhow::Result<()> {
+        let allows = self.extended_connect.clone().wait_for(|it| *it).await.map(drop);
+        allows.context("the connection closed before the server allowed WebSockets over HTTP/2")
     }
 
     /// Whether the server has closed it.

@@ -5,6 +5,7 @@ pub mod client;
 pub mod connection;
 pub mod container;
 pub mod containerfile;
+pub mod echoes;
 pub mod grid;
 pub mod interrupt;
 pub mod keep_alive;
@@ -20,6 +21,7 @@ pub mod status;
 pub mod vassal;
 pub mod visit;
 pub mod wait;
+pub mod websocket;
 pub mod wire;
 
 pub use place;

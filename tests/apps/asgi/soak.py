@@ -118,8 +118,55 @@ BY_PATH = {
 }  # fmt: skip
 
 
+async def return_all(receive, send):
+    """Returns each message."""
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+async def chat(receive, send):
+    """Sends each message to all members."""
+    members.append(send)
+    try:
+        while (message := await receive())["type"] == "websocket.receive":
+            await asyncio.gather(*[tell(member, message["text"]) for member in members])
+    finally:
+        members.remove(send)
+
+
+members = []
+
+
+async def tell(member, text):
+    try:
+        await member({"type": "websocket.send", "text": text})
+    except OSError:
+        pass  # It has left, which its own call is told as well.
+
+
+async def flood(receive, send):
+    """Sends much more than fits into any buffer."""
+    for _ in range(500):
+        await send({"type": "websocket.send", "bytes": PATTERN})
+
+
+SOCKETS_BY_PATH = {"/echo": return_all, "/chat": chat, "/flood": flood}
+
+
+async def socket(scope, receive, send):
+    begun(scope)
+    await receive()
+    await send({"type": "websocket.accept"})
+    try:
+        await SOCKETS_BY_PATH[scope["path"]](receive, send)
+    except OSError:
+        pass  # The client left.
+
+
 async def application(scope, receive, send):
-    assert scope["type"] == "http", "neither lifespan nor WebSockets"
+    if scope["type"] == "websocket":
+        return await socket(scope, receive, send)
+    assert scope["type"] == "http", "no lifespan"
     begun(scope)
     body = BY_PATH[scope["path"]](scope, receive)
     # The response starts with its first piece: until then, a request may take too long.

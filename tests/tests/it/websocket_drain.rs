@@ -1,17 +1,15 @@
 //! WebSockets across reloads: they stay with their worker until `timeouts.websocket_drain` is over.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{bail, ensure};
 use tests::client::Protocol;
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tests::wait::TIMEOUT;
+use tests::websocket::{Received, WebSocket};
 use tokio::time::timeout;
 
 /// Answers messages and requests with its pid.
@@ -32,55 +30,23 @@ async def app(scope, receive, send):
     print('ended with', message['code'], flush=True)
 ";
 
-/// How long to wait for a frame.
-const SOON: Duration = Duration::from_secs(30);
-
-/// A client's WebSocket.
-struct Socket(TcpStream);
-
-impl Socket {
-    async fn open(stack: &Stack) -> anyhow::Result<Self> {
-        let origin = stack.client("chat", Protocol::Plain)?.origin();
-        let host = origin.strip_prefix("http://").context("a URL")?;
-        let port = host.rsplit(':').next().context("a port")?.parse()?;
-        let mut tcp = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
-        let head = format!(
-            "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        );
-        tcp.write_all(head.as_bytes()).await?;
-        let mut response = Vec::new();
-        while !response.ends_with(b"\r\n\r\n") {
-            response.push(timeout(SOON, tcp.read_u8()).await??);
-        }
-        let response = String::from_utf8_lossy(&response);
-        ensure!(response.starts_with("HTTP/1.1 101 "), "{response}");
-        Ok(Self(tcp))
+/// The pid of the worker at the other end.
+async fn pid_of(socket: &mut WebSocket) -> anyhow::Result<String> {
+    socket.send_text("?").await?;
+    match timeout(TIMEOUT, socket.receive()).await?? {
+        Received::Text(pid) => Ok(pid),
+        other => bail!("{other:?}"),
     }
+}
 
-    /// The pid of the worker at its other end.
-    async fn pid(&mut self) -> anyhow::Result<String> {
-        // A text with a mask of zeros.
-        self.0.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'?']).await?;
-        let (kind, payload) = self.frame().await?;
-        ensure!(kind == 0x81, "{kind:x} {}", payload.escape_ascii());
-        Ok(String::from_utf8(payload)?)
-    }
+async fn open(stack: &Stack) -> anyhow::Result<WebSocket> {
+    Ok(WebSocket::open(&stack.client("chat", Protocol::Plain)?, "/ws").await?)
+}
 
-    /// The next short frame.
-    async fn frame(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
-        let kind = timeout(SOON, self.0.read_u8()).await??;
-        let mut payload = vec![0; usize::from(self.0.read_u8().await?)];
-        self.0.read_exact(&mut payload).await?;
-        Ok((kind, payload))
-    }
-
-    /// The code that it is closed with.
-    async fn closed(&mut self) -> anyhow::Result<u16> {
-        let (kind, payload) = self.frame().await?;
-        ensure!(kind == 0x88 && payload.len() >= 2, "{kind:x} {}", payload.escape_ascii());
-        Ok(u16::from_be_bytes([payload[0], payload[1]]))
-    }
+async fn is_closed(socket: &mut WebSocket) -> anyhow::Result<()> {
+    let received = timeout(TIMEOUT, socket.receive()).await??;
+    ensure!(received == Received::Close(Some(1012)), "{received:?}");
+    Ok(())
 }
 
 fn vassal(folder: &Path) -> anyhow::Result<Vassal> {
@@ -93,20 +59,20 @@ async fn a_reload_cuts_no_websocket_until_the_time_for_it_is_over() -> anyhow::R
     let folder = tempfile::tempdir()?;
     stack::with([vassal(folder.path())?], async |stack| {
         stack.all_ready().await?;
-        let mut socket = Socket::open(stack).await?;
-        let old = socket.pid().await?;
+        let mut socket = open(stack).await?;
+        let old = pid_of(&mut socket).await?;
         let mut others = Vec::new();
         for reloads in 1..=2 {
-            let mut another = Socket::open(stack).await?;
-            let pid = another.pid().await?;
+            let mut another = open(stack).await?;
+            let pid = pid_of(&mut another).await?;
             let sockets = |app: &App| app.workers.iter().map(|it| it.sockets).sum::<u32>();
             stack.until("chat", "its sockets are known", |app| sockets(app) == reloads + 1).await?;
             let told = stack.command("reload", &["chat"]).await?;
             let workers = if reloads == 1 { "in 1 old worker," } else { "in 2 old workers," };
             let expected = format!("chat: {} WebSockets still open {workers} for up to 59m", reloads + 1);
             ensure!(told.contains(&expected), "{told}");
-            ensure!(socket.pid().await? == old, "it was moved");
-            ensure!(another.pid().await? == pid, "it was moved");
+            ensure!(pid_of(&mut socket).await? == old, "it was moved");
+            ensure!(pid_of(&mut another).await? == pid, "it was moved");
             let served = stack.client("chat", Protocol::Http1)?.get("/").await?.expect(200)?.text();
             ensure!(served != old && served != pid, "the old worker {served} got a request");
             others.push(another);
@@ -116,7 +82,7 @@ async fn a_reload_cuts_no_websocket_until_the_time_for_it_is_over() -> anyhow::R
 
         // A shorter limit applies to workers that drain already.
         stack.put(&vassal(folder.path())?.table("[timeouts]\nwebsocket_drain = \"0s\""))?;
-        ensure!(socket.closed().await? == 1012, "another code");
+        is_closed(&mut socket).await?;
         stack.logged(&["ended with 1012"]).await?;
         stack.until("chat", "the old workers are gone", App::is_whole).await?;
         Ok(())
@@ -129,10 +95,10 @@ async fn a_stop_waits_for_no_websocket() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     stack::with([vassal(folder.path())?], async |stack| {
         stack.all_ready().await?;
-        let mut socket = Socket::open(stack).await?;
-        socket.pid().await?;
+        let mut socket = open(stack).await?;
+        pid_of(&mut socket).await?;
         stack.remove("chat")?;
-        ensure!(socket.closed().await? == 1012, "another code");
+        is_closed(&mut socket).await?;
         stack.logged(&["ended with 1012"]).await?;
         Ok(())
     })

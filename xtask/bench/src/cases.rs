@@ -40,8 +40,8 @@ pub(crate) enum Work {
     Echo,
     /// Many clients receive each WebSocket message.
     Broadcast,
-    /// That many WebSockets.
-    IdleSockets(u16),
+    /// That many WebSockets, over HTTP/1.1 with or without TLS.
+    IdleSockets(u16, Protocol),
     Handshakes,
     SlowAndQuick,
     IdleMemory,

@@ -61,7 +61,7 @@ impl Pace {
             || side == Side::GRANIAN && case.scene.app.is_asgi();
         match case.work {
             // These take a minute.
-            Work::IdleSockets(_) => self.rounds.min(self.rounds_of_others),
+            Work::IdleSockets(..) => self.rounds.min(self.rounds_of_others),
             _ if closely => self.rounds,
             _ => self.rounds_of_others,
         }
@@ -100,8 +100,8 @@ impl<'a> Course<'a> {
             Work::IdleConnections(protocol) => {
                 return connections::run(&self.fresh(side, case.scene).await?, protocol).await;
             }
-            Work::IdleSockets(count) => {
-                return sockets::run(&self.fresh(side, case.scene).await?, count).await;
+            Work::IdleSockets(count, protocol) => {
+                return sockets::run(&self.fresh(side, case.scene).await?, count, protocol).await;
             }
             _ => {}
         }
@@ -122,7 +122,7 @@ impl<'a> Course<'a> {
             Work::KilledWorker => life::kill(stack).await,
             Work::Start => starts::run(stack).await,
             Work::Reload(manner) => life::reload(stack, *manner).await,
-            Work::IdleMemory | Work::IdleConnections(_) | Work::IdleSockets(_) => {
+            Work::IdleMemory | Work::IdleConnections(_) | Work::IdleSockets(..) => {
                 unreachable!("measured above, on a stack of its own")
             }
         }

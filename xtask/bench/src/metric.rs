@@ -38,6 +38,10 @@ pub(crate) enum Metric {
     /// How often threads of the workers wake up per second while all connections are idle, beyond what they
     /// do without connections.
     WakeUps,
+    /// The same of the front server, and beyond two for each ping: one to send it, and one for its answer.
+    FrontWakeUps,
+    /// Pings that clients received per second.
+    Pings,
     /// Microseconds from the start of a worker's process until it serves.
     Start,
 }
@@ -80,6 +84,8 @@ impl Metric {
             Self::StackMemory => "whole stack",
             Self::IdleCpu => "CPU/s, idle",
             Self::WakeUps => "wake-ups/s",
+            Self::FrontWakeUps => "front's",
+            Self::Pings => "pings/s",
             Self::Start => "start",
         }
     }
@@ -103,6 +109,8 @@ impl Metric {
             Self::StackMemory => "stack_bytes_per_connection",
             Self::IdleCpu => "idle_cpu_us_per_second",
             Self::WakeUps => "idle_wake_ups_per_second",
+            Self::FrontWakeUps => "idle_front_wake_ups_per_second",
+            Self::Pings => "idle_pings_per_second",
             Self::Start => "start_us",
         }
     }
@@ -127,7 +135,7 @@ impl Metric {
     pub(crate) fn show(self, figure: f64) -> String {
         match self {
             Self::Throughput | Self::Messages | Self::PerCore | Self::Failed => thousands(figure),
-            Self::WakeUps => format!("{figure:.1}"),
+            Self::WakeUps | Self::FrontWakeUps | Self::Pings => format!("{figure:.1}"),
             Self::Memory => format!("{:.1} MiB", figure / f64::from(1 << 20)),
             Self::ConnectionMemory | Self::StackMemory => format!("{:.1} KiB", figure / 1024.0),
             Self::FrontCpu | Self::WorkerCpu | Self::Cpu => format!("{figure:.1} µs"),

@@ -61,7 +61,7 @@ pub(crate) fn client(case: &Case) -> anyhow::Result<()> {
         | Work::Events
         | Work::Echo
         | Work::Broadcast
-        | Work::IdleSockets(_)
+        | Work::IdleSockets(..)
         | Work::IdleMemory
         | Work::IdleConnections(_)
         | Work::KilledWorker

@@ -34,6 +34,12 @@ pub(crate) enum Action {
     SlowClients(App),
     /// Clients that reset their connections in the middle of a response.
     VanishingClients(App),
+    /// WebSocket clients that send and read very slowly for a while, and are sent much.
+    SlowSockets,
+    /// WebSocket clients that disconnect without a close frame, in the middle of messages.
+    VanishingSockets,
+    /// WebSocket clients that send more pings than they may.
+    FloodingSockets,
     /// Nobody reads the log for a while, and an app writes more than fits into the pipe.
     FillLog(App),
     /// Deletes the files of all apps, and restores them.
@@ -54,6 +60,22 @@ pub(crate) enum Action {
     Settle,
 }
 
+impl Action {
+    /// Whether new workers may replace all of an app.
+    pub(crate) fn may_replace(self, app: App) -> bool {
+        match self {
+            Self::Reload(of)
+            | Self::Scale(of, _)
+            | Self::Edit(of, _)
+            | Self::Preload(of)
+            | Self::Misspell(of)
+            | Self::AbandonReload(of) => of == app,
+            Self::EmptyFolder | Self::ReplaceFolder | Self::LoseWorkers | Self::DamageWorkers => true,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -70,6 +92,9 @@ impl fmt::Display for Action {
             Self::AbandonReload(app) => write!(f, "abandon a reload of {app}, and kill -9 a worker"),
             Self::SlowClients(app) => write!(f, "slow clients of {app}"),
             Self::VanishingClients(app) => write!(f, "clients of {app} that vanish"),
+            Self::SlowSockets => f.write_str("slow WebSocket clients"),
+            Self::VanishingSockets => f.write_str("WebSocket clients that vanish"),
+            Self::FloodingSockets => f.write_str("WebSocket clients that flood with pings"),
             Self::FillLog(app) => write!(f, "nobody reads the log while {app} writes it"),
             Self::EmptyFolder => f.write_str("delete all apps' files for a while"),
             Self::ReplaceFolder => f.write_str("replace the folder of the apps' files for a while"),

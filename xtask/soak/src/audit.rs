@@ -1,5 +1,7 @@
 //! Compares the clients' outcomes with the workers' journals, and decides which failures are allowed.
 
+mod sessions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use super::journals::Journals;
 use super::ledger::Entry;
 use super::outcome::Outcome;
 use super::site::{App, LIMIT};
+use super::talk::Session;
 
 const SAMPLES: usize = 20;
 /// The total number of workers that a safe request is sent to.
@@ -19,6 +22,10 @@ const TRIES: usize = 2;
 pub(crate) struct Audit {
     pub(crate) asked: u64,
     pub(crate) right: u64,
+    /// WebSockets, and those that nothing happened to.
+    pub(crate) sockets: (u64, u64),
+    /// The messages of all WebSockets.
+    pub(crate) messages: u64,
     pub(crate) excused: BTreeMap<Excuse, u64>,
     pub(crate) broken: u64,
     /// Some of the failures, with the broken promise.
@@ -57,6 +64,12 @@ pub(crate) enum Excuse {
     Cut,
     /// 504, since a frozen worker had it.
     Frozen,
+    /// A WebSocket was closed with 1012, since its worker was killed.
+    LostWorker,
+    /// A WebSocket was closed with 1001, since its frontd was told to stop.
+    GoingAway,
+    /// A WebSocket was closed with 1012, since its worker had been replaced, and too many others since.
+    KeptTooMany,
 }
 
 impl fmt::Display for Excuse {
@@ -67,6 +80,9 @@ impl fmt::Display for Excuse {
             Self::Twice => "502, a safe request that lost two workers",
             Self::Cut => "cut, as its worker was killed in the middle of the response",
             Self::Frozen => "504, as its worker was frozen",
+            Self::LostWorker => "a WebSocket closed with 1012, as its worker was killed",
+            Self::GoingAway => "a WebSocket closed with 1001, as its frontd was stopped",
+            Self::KeptTooMany => "a WebSocket closed with 1012, as it kept one of too many old workers",
         })
     }
 }
@@ -79,13 +95,38 @@ enum Verdict {
     Broken(&'static str),
 }
 
-/// Judges all requests until the time `until`.
-pub(crate) fn audit(entries: &[Entry], journals: &Journals, harms: &[Harm], until: Duration) -> Audit {
+/// What clients have seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) sessions: Vec<Session>,
+}
+
+/// When something happened, since the start of the soak.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    /// A frontd was told to stop.
+    pub(crate) restarts: Vec<Duration>,
+    /// All workers of the app with WebSockets may have been replaced from the first time to the second.
+    pub(crate) replacements: Vec<(Duration, Duration)>,
+}
+
+/// Judges all requests and WebSockets until the time `until`.
+pub(crate) fn audit(
+    Seen { entries, sessions }: &Seen,
+    journals: &Journals,
+    harms: &[Harm],
+    times: &Times,
+    until: Duration,
+) -> Audit {
     let exits = exits(entries, journals);
     let mut audit = Audit { exits: exits.len(), pauses: pauses(entries, until), ..Audit::default() };
     let harms = Harms::new(harms.iter().cloned().chain(exits).collect());
     for entry in entries {
         audit.take(entry, journals.begun(entry.id), &harms);
+    }
+    for session in sessions {
+        audit.take_session(session, journals.begun(session.id), &harms, times);
     }
     audit
 }
@@ -99,14 +140,33 @@ impl Audit {
                 self.slowest = self.slowest.max(entry.done.saturating_sub(entry.sent));
             }
             Verdict::Excused(excuse) => *self.excused.entry(excuse).or_default() += 1,
+            Verdict::Broken(promise) => self.break_promise(promise, entry, begun, &harms.during(entry)),
+        }
+    }
+
+    fn take_session(&mut self, session: &Session, begun: &[u32], harms: &Harms, times: &Times) {
+        self.sockets.0 += 1;
+        self.messages += session.messages;
+        match sessions::judge(session, begun, harms, times) {
+            Verdict::Right => self.sockets.1 += 1,
+            Verdict::Excused(excuse) => *self.excused.entry(excuse).or_default() += 1,
             Verdict::Broken(promise) => {
-                self.broken += 1;
-                if self.samples.len() < SAMPLES {
-                    let harmed = harms.during(entry);
-                    self.samples
-                        .push(format!("{promise}: {entry}; begun by {begun:?}, of those {harmed:?} died"));
-                }
+                let harmed = harms.of(session.app, session.sent, session.done);
+                self.break_promise(promise, session, begun, &harmed);
             }
+        }
+    }
+
+    fn break_promise(
+        &mut self,
+        promise: &str,
+        what: &dyn fmt::Display,
+        begun: &[u32],
+        harmed: &BTreeSet<u32>,
+    ) {
+        self.broken += 1;
+        if self.samples.len() < SAMPLES {
+            self.samples.push(format!("{promise}: {what}; begun by {begun:?}, meanwhile {harmed:?} died"));
         }
     }
 }
@@ -182,7 +242,9 @@ fn given_up(entry: &Entry, begun: &[u32], harms: &Harms) -> Verdict {
 
 /// By app, the longest time between two correct responses.
 fn pauses(entries: &[Entry], until: Duration) -> BTreeMap<App, Pause> {
-    App::ALL.map(|app| (app, longest_pause(entries.iter().filter(|entry| entry.app == app), until))).into()
+    let apps: BTreeSet<_> = entries.iter().map(|entry| entry.app).collect();
+    let of = |app| longest_pause(entries.iter().filter(|entry| entry.app == app), until);
+    apps.into_iter().map(|app| (app, of(app))).collect()
 }
 
 fn longest_pause<'a>(entries: impl Iterator<Item = &'a Entry>, until: Duration) -> Pause {

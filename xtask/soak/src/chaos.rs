@@ -2,6 +2,7 @@
 
 mod clients;
 mod files;
+mod sockets;
 
 use std::time::Duration;
 
@@ -17,16 +18,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::action::Action;
+use super::audit::Times;
 use super::book::Book;
 use super::harm::{Cause, Harm};
 use super::ledger::Entry;
 use super::line::Line;
+use super::print_progress;
 use super::question::Question;
 use super::schedule::{Schedule, Step};
 use super::site::{App, Site};
 
 /// Shorter than any limit, so that nobody may notice it.
 const NAP: Duration = Duration::from_millis(300);
+/// How long workers are replaced after an action that causes it.
+const REPLACEMENT: Duration = Duration::from_secs(20);
 const NO_TOML: &str = "wokers = 3\n";
 
 /// Carries out actions on a stack.
@@ -46,6 +51,7 @@ pub(crate) struct Chaos<'a> {
 pub(crate) struct Past {
     pub(crate) done: Vec<Action>,
     pub(crate) harms: Vec<Harm>,
+    pub(crate) times: Times,
     /// Requests that were sent to do harm.
     pub(crate) asked: Vec<Entry>,
 }
@@ -88,8 +94,11 @@ impl<'a> Chaos<'a> {
 
     async fn timed(&mut self, action: Action, which: usize) -> anyhow::Result<()> {
         let begun = self.book.now();
+        if action.may_replace(App::Async) {
+            self.past.times.replacements.push((begun, begun + REPLACEMENT));
+        }
         let done = Box::pin(self.act(action, which)).await;
-        print_line(begun, &format!("{action}, {:.1?}", self.book.now().saturating_sub(begun)));
+        print_progress(begun, &format!("{action}, {:.1?}", self.book.now().saturating_sub(begun)));
         self.past.done.push(action);
         done.with_context(|| format!("{action}, {begun:.1?} after the begin"))
     }
@@ -116,6 +125,9 @@ impl<'a> Chaos<'a> {
             Action::AbandonReload(app) => self.abandon_reload(app, which).await,
             Action::SlowClients(app) => self.slow_clients(app),
             Action::VanishingClients(app) => self.vanishing_clients(app).await,
+            Action::SlowSockets => self.bad_sockets(sockets::Manner::Slow),
+            Action::VanishingSockets => self.bad_sockets(sockets::Manner::Vanishing),
+            Action::FloodingSockets => self.bad_sockets(sockets::Manner::Flooding),
             Action::FillLog(app) => self.fill_log(app).await,
             Action::EmptyFolder => self.empty_folder().await,
             Action::ReplaceFolder => self.replace_folder().await,
@@ -200,8 +212,9 @@ impl<'a> Chaos<'a> {
         until("the next emperord answers", next).await
     }
 
-    async fn restart_frontd(&self) -> anyhow::Result<()> {
+    async fn restart_frontd(&mut self) -> anyhow::Result<()> {
         let frontd = self.stack.daemon("frontd").await?;
+        self.past.times.restarts.push(self.book.now());
         process::signal(frontd, Signal::TERM)?;
         let next = async || {
             let ready = self.stack.probe("/-/ready").await.is_ok_and(|answer| answer.status == 200);
@@ -213,8 +226,13 @@ impl<'a> Chaos<'a> {
     async fn settle(&mut self) -> anyhow::Result<()> {
         for app in App::ALL {
             let workers = self.site.settings(app).workers as usize;
-            let what = format!("{app} has {workers} workers and no other");
-            let whole = |app: &tests::status::App| app.is_whole() && app.workers.len() == workers;
+            let what = format!("{app} has {workers} workers, and others only for open WebSockets");
+            let whole = |app: &tests::status::App| {
+                let others = app.workers.iter().filter(|it| it.state != "ready");
+                app.wanted as usize == workers
+                    && app.ready().len() == workers
+                    && others.into_iter().all(|it| it.sockets > 0)
+            };
             self.stack.until(app.name(), &what, whole).await?;
         }
         ensure!(Process::of(self.stack.up()).is_some(), "`imperium up` has ended");
@@ -239,9 +257,4 @@ impl<'a> Chaos<'a> {
     fn harmed(&mut self, app: App, pid: u32, cause: Cause, from: Duration) {
         self.past.harms.push(Harm { app, pid, cause, from, to: self.book.now() });
     }
-}
-
-#[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
-fn print_line(time: Duration, text: &str) {
-    eprintln!("{:>8.1} s {text}", time.as_secs_f64());
 }

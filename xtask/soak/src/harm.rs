@@ -40,16 +40,25 @@ impl Harms {
 
     /// The workers of a request's app that were harmed while it was running.
     pub(crate) fn during(&self, entry: &Entry) -> BTreeSet<u32> {
-        self.meeting(entry).map(|harm| harm.pid).collect()
+        self.of(entry.app, entry.sent, entry.done)
     }
 
     /// Whether one of them was frozen.
     pub(crate) fn froze_during(&self, entry: &Entry) -> bool {
-        self.meeting(entry).any(|harm| harm.cause == Cause::Frozen)
+        self.froze(entry.app, entry.sent, entry.done)
     }
 
-    fn meeting<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a Harm> {
-        let meets = |harm: &&Harm| harm.from <= entry.done && harm.to >= entry.sent;
-        self.0.iter().filter(|harm| harm.app == entry.app).filter(meets)
+    /// The workers of an app that were harmed during that time.
+    pub(crate) fn of(&self, app: App, from: Duration, to: Duration) -> BTreeSet<u32> {
+        self.meeting(app, from, to).map(|harm| harm.pid).collect()
+    }
+
+    /// Whether one of them was frozen.
+    pub(crate) fn froze(&self, app: App, from: Duration, to: Duration) -> bool {
+        self.meeting(app, from, to).any(|harm| harm.cause == Cause::Frozen)
+    }
+
+    fn meeting(&self, app: App, from: Duration, to: Duration) -> impl Iterator<Item = &Harm> {
+        self.0.iter().filter(move |harm| harm.app == app && harm.from <= to && harm.to >= from)
     }
 }

@@ -12,9 +12,12 @@ mod load;
 mod memory;
 mod outcome;
 mod question;
+mod reloads;
 mod report;
 mod schedule;
 mod site;
+mod talk;
+mod talker;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,16 +31,19 @@ use tokio::time::timeout;
 
 use book::Book;
 use chaos::Chaos;
-use load::Load;
+use load::{Load, Talkers};
 use memory::Memory;
 use report::Report;
 use schedule::Schedule;
-use site::Site;
+use site::{App, Site};
 use tests::interrupt::unless_interrupted;
 use xtask::setup;
 
 /// For the start, the last requests and the end, which take less.
 const SPARE: Duration = Duration::from_secs(240);
+
+/// The longest silence contains a ping.
+const TALKERS: Talkers = Talkers { varied: 2, longest_idle: Duration::from_secs(25), endless: 1 };
 
 /// The arguments of `cargo xtask soak`.
 #[derive(Parser)]
@@ -52,6 +58,9 @@ struct Arguments {
     /// The seed that determines what happens and when [default: random]
     #[arg(long)]
     seed: Option<u64>,
+    /// Instead, only reload an ASGI app that often, one reload after the other
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    reloads: Option<u32>,
     /// Build nothing, and use the daemons and the virtualenv that the tests would use (`TEST_BINARIES`,
     /// `TEST_VENV`, `TEST_KEPT`)
     #[arg(long)]
@@ -68,13 +77,20 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let length = Duration::from_secs(60 * arguments.minutes);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(count) = arguments.reloads {
+        let reloads = Box::pin(reloads::run(place, seed, count));
+        return end(&runtime.block_on(unless_interrupted(reloads))??);
+    }
     let run = async {
         let soaked = timeout(length + SPARE, Box::pin(soak(place, seed, length)));
         soaked.await.context("the soak did not end in time")?
     };
-    let report = runtime.block_on(unless_interrupted(run))??;
+    end(&runtime.block_on(unless_interrupted(run))??)
+}
+
+fn end(report: &Report) -> anyhow::Result<()> {
     print(&report.to_string());
-    ensure!(report.is_good(), "promises were broken; `--seed {seed}` plays the same again");
+    ensure!(report.is_good(), "promises were broken; `--seed {}` plays the same again", report.seed);
     Ok(())
 }
 
@@ -99,19 +115,25 @@ async fn on(
     stack.all_ready().await?;
     print(&format!("      soak seed {seed}, for {length:?}"));
     let book = Book::default();
-    let load = Load::start(stack, &book, seed)?;
+    let load = Load::start(stack, &App::ALL, TALKERS, &book, seed)?;
     let memory = Memory::watch(stack.up(), length);
     let mut chaos = Chaos::new(stack, &mut site, log, book.clone());
     let played = chaos.play(Schedule::new(seed), length).await;
     let (past, killed) = chaos.finish().await;
-    let (mut entries, until) = (load.finish().await?, book.now());
+    let (mut seen, until) = (load.finish().await?, book.now());
     let memory = memory.finish().await?;
-    entries.extend(past.asked);
-    let audit = audit::audit(&entries, &journals::read(&site.journals())?, &past.harms, until);
+    seen.entries.extend(past.asked);
+    let journals = journals::read(&site.journals())?;
+    let audit = audit::audit(&seen, &journals, &past.harms, &past.times, until);
     Ok(Report { seed, audit, actions: past.done, memory, played: played.and(killed) })
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what is asked for")]
 fn print(text: &str) {
     println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "progress is for the person who waits")]
+fn print_progress(time: Duration, text: &str) {
+    eprintln!("{:>8.1} s {text}", time.as_secs_f64());
 }

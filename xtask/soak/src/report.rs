@@ -50,6 +50,9 @@ fn name(action: Action) -> &'static str {
         Action::RestartFrontd => "restarts of frontd",
         Action::AbandonReload(_) => "abandoned reloads",
         Action::SlowClients(_) | Action::VanishingClients(_) => "crowds of bad clients",
+        Action::SlowSockets | Action::VanishingSockets | Action::FloodingSockets => {
+            "crowds of bad WebSocket clients"
+        }
         Action::FillLog(_) => "full log pipes",
         Action::EmptyFolder | Action::ReplaceFolder => "emptied folders",
         Action::LoseWorkers | Action::DamageWorkers => "lost workers.json",
@@ -59,10 +62,13 @@ fn name(action: Action) -> &'static str {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Audit { asked, right, excused, broken, samples, pauses, slowest, exits } = &self.audit;
+        let Audit { asked, right, sockets, messages, excused, broken, samples, pauses, slowest, exits } =
+            &self.audit;
         writeln!(f, "seed            {}", self.seed)?;
         writeln!(f, "happened        {}", self.events())?;
         writeln!(f, "requests        {asked}, {right} answered as was due, {exits} workers ended by them")?;
+        let (sockets, whole) = sockets;
+        writeln!(f, "WebSockets      {sockets}, {whole} undisturbed, {messages} messages")?;
         writeln!(f, "failed          {broken}")?;
         for (excuse, count) in excused {
             writeln!(f, "allowed         {count}: {excuse}")?;

@@ -41,7 +41,7 @@ impl Iterator for Schedule {
 fn action(random: &mut Rng) -> Action {
     let app = App::ALL[random.usize(..App::ALL.len())];
     let workers = random.u32(1..=4);
-    match random.u32(..120) {
+    match random.u32(..130) {
         0..12 => Action::Kill(app),
         12..18 => Action::Exit(app),
         18..21 => Action::ExitTwice(app),
@@ -63,6 +63,9 @@ fn action(random: &mut Rng) -> Action {
         103..105 => Action::ReplaceFolder,
         105..107 => Action::LoseWorkers,
         107..109 => Action::DamageWorkers,
+        109..112 => Action::SlowSockets,
+        112..115 => Action::VanishingSockets,
+        115..118 => Action::FloodingSockets,
         _ => Action::Settle,
     }
 }
@@ -105,6 +108,9 @@ mod tests {
             Action::KillEmperord,
             Action::RestartEmperord,
             Action::RestartFrontd,
+            Action::SlowSockets,
+            Action::VanishingSockets,
+            Action::FloodingSockets,
             Action::EmptyFolder,
             Action::ReplaceFolder,
             Action::LoseWorkers,

@@ -37,12 +37,16 @@ impl App {
         }
     }
 
+    pub(crate) const fn has_websockets(self) -> bool {
+        matches!(self, Self::Async)
+    }
+
     fn keys(self) -> &'static str {
         match self {
             Self::Single => "recycle = { requests = 1500, jitter = \"30%\" }",
             Self::Threads => "threads = 4\nrecycle = { lifetime = \"12s\", jitter = \"30%\" }",
             Self::Forked => "recycle = { requests = 800, jitter = \"50%\" }",
-            Self::Async => "concurrency = 20\nrecycle = { requests = 1500, jitter = \"30%\" }",
+            Self::Async => "concurrency = 60\nrecycle = { requests = 1500, jitter = \"30%\" }",
         }
     }
 

@@ -18,6 +18,7 @@ const ONE_WORKER: Scene = Scene { concurrency: Some(2 * CLIENTS as u32), ..Scene
 const IDLE: Scene = Scene { concurrency: Some(SOCKETS as u32), ..BARE };
 /// Caddy would need 20,000 open files in one process.
 const WITHOUT_CADDY: &[Side] = &[Side::UVICORN, Side::Imperium, Side::GRANIAN];
+const BESIDE_UVICORN: &[Side] = &[Side::UVICORN, Side::Imperium];
 const SOCKETS: u16 = 10_000;
 const PEERS: [Side; 3] = [Side::UVICORN, Side::GRANIAN, Side::Caddy];
 
@@ -32,7 +33,8 @@ const EQUAL: Least = Least { uvicorn: 1.0, granian: 1.0 };
 
 pub(super) fn all() -> Vec<Case> {
     let mut cases: Vec<_> = [1, 64, 256].map(bare).into();
-    cases.extend([http2(), upload(), echo(), events(), broadcast(), idle_sockets()]);
+    cases.extend([http2(), upload(), echo(), events(), broadcast()]);
+    cases.extend([Protocol::Plain, Protocol::Http1].map(idle_sockets));
     cases.extend(CONNECTIONS.map(fastapi));
     cases
 }
@@ -83,12 +85,18 @@ fn broadcast() -> Case {
     case("websocket-broadcast", &title, ONE_WORKER, Work::Broadcast, targets(Metric::Messages, EQUAL))
 }
 
-fn idle_sockets() -> Case {
+fn idle_sockets(protocol: Protocol) -> Case {
     let figure = |metric, most| Target { metric, bound: Bound::AtMost(most), of: Of::Figure };
-    let targets = vec![figure(Metric::ConnectionMemory, 10.0 * 1024.0), figure(Metric::WakeUps, 5.0)];
-    let title = format!("memory and CPU time of {SOCKETS} idle WebSockets");
-    let case = case("websocket-idle", &title, IDLE, Work::IdleSockets(SOCKETS), targets);
-    Case { sides: WITHOUT_CADDY, headline: Metric::ConnectionMemory, ..case }
+    let wake_ups = [Metric::WakeUps, Metric::FrontWakeUps].map(|metric| figure(metric, 5.0));
+    let memory = figure(Metric::ConnectionMemory, 10.0 * 1024.0);
+    let (name, over, sides) = match protocol {
+        Protocol::Plain => ("websocket-idle", "", WITHOUT_CADDY),
+        _ => ("websocket-idle-tls", " over TLS", BESIDE_UVICORN),
+    };
+    let title = format!("{SOCKETS} idle WebSockets{over}: memory, CPU time and wake-ups");
+    let targets = [memory].into_iter().chain(wake_ups).collect();
+    let case = case(name, &title, IDLE, Work::IdleSockets(SOCKETS, protocol), targets);
+    Case { sides, headline: Metric::ConnectionMemory, ..case }
 }
 
 fn case(name: &str, title: &str, scene: Scene, work: Work, targets: Vec<Target>) -> Case {

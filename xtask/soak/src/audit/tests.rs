@@ -1,6 +1,10 @@
 //! Each allowed failure, and similar ones that aren't allowed.
 
+use ::tests::client::Protocol;
+use ::tests::echoes::Ended;
+
 use super::super::question::Question;
+use super::super::talk::{Fate, Talk};
 use super::*;
 
 const KILLED: u32 = 7;
@@ -99,7 +103,8 @@ fn a_worker_that_exits_is_harmed_by_its_request() {
     journals.note(WELL, "1\n2\n").unwrap();
     let deadly = entry(Deadly, [1, 3], Right);
     let neighbour = Entry { id: 2, ..entry(EchoBody, [1, 3], Status(502)) };
-    let audit = audit(&[deadly, neighbour], &journals, &[], seconds(5));
+    let seen = Seen { entries: vec![deadly, neighbour], sessions: Vec::new() };
+    let audit = audit(&seen, &journals, &[], &Times::default(), seconds(5));
     assert_eq!((audit.right, audit.exits, audit.broken), (1, 1, 0), "{audit:?}");
     assert_eq!(audit.excused, BTreeMap::from([(Excuse::Begun, 1)]));
 }
@@ -110,5 +115,55 @@ fn a_pause_is_a_time_without_a_correct_response() {
     let failed = entry(Echo, [3, 5], Status(502));
     let pauses = pauses(&[&entries[..], &[failed]].concat(), seconds(11));
     assert_eq!(pauses[&App::Single], Pause { from: seconds(3), length: seconds(6) });
-    assert_eq!(pauses[&App::Forked].length, seconds(11));
+    assert!(!pauses.contains_key(&App::Forked));
+}
+
+#[track_caller]
+fn check_socket(talk: Talk, [sent, done]: [u64; 2], fate: Fate, begun: &[u32], expected: Option<Verdict>) {
+    let (sent, done, protocol) = (seconds(sent), seconds(done), Protocol::Plain);
+    let session = Session { id: 1, app: App::Single, protocol, talk, sent, done, messages: 0, fate };
+    let times = Times {
+        restarts: vec![seconds(15)],
+        replacements: [40, 50, 60].map(|it| (seconds(it), seconds(it + 2))).into(),
+    };
+    let verdict = sessions::judge(&session, begun, &harms(), &times);
+    match expected {
+        Some(expected) => assert_eq!(verdict, expected),
+        None => assert!(matches!(verdict, Verdict::Broken(_)), "{verdict:?}"),
+    }
+}
+
+#[test]
+fn a_websocket_may_only_be_closed_with_its_worker_or_its_frontd() {
+    let echo = |span, ended, begun: &[u32], expected| {
+        check_socket(Talk::Echo(1), span, Fate::Opened(ended), begun, expected);
+    };
+    let closed = |code| Ended::Closed(Some(code));
+    echo([9, 11], Ended::Complete, &[KILLED], Some(Verdict::Right));
+    echo([9, 11], Ended::Complete, &[], None);
+    echo([9, 11], closed(1012), &[KILLED], Some(Excused(Excuse::LostWorker)));
+    echo([9, 11], closed(1012), &[WELL], None);
+    echo([1, 2], closed(1012), &[KILLED], None);
+    echo([9, 11], closed(1011), &[KILLED], None);
+    echo([14, 16], closed(1001), &[WELL], Some(Excused(Excuse::GoingAway)));
+    echo([16, 17], closed(1001), &[WELL], None);
+    echo([14, 16], closed(1012), &[WELL], None);
+    echo([9, 16], Ended::Cut("cut".into()), &[KILLED], None);
+    echo([9, 16], Ended::Silent, &[KILLED], None);
+    echo([9, 16], Ended::Wrong("2".into()), &[KILLED], None);
+    echo([39, 61], closed(1012), &[WELL], Some(Excused(Excuse::KeptTooMany)));
+    echo([43, 61], closed(1012), &[WELL], None);
+}
+
+#[test]
+fn a_handshake_may_fail_like_a_get() {
+    let check = |span, status, begun: &[u32], expected| {
+        check_socket(Talk::Echo(1), span, Fate::Refused(status), begun, expected);
+    };
+    check([9, 21], 502, &[KILLED], Some(Excused(Excuse::Twice)));
+    check([9, 11], 502, &[KILLED], None);
+    check([20, 24], 504, &[], Some(Excused(Excuse::Frozen)));
+    check([9, 11], 504, &[], None);
+    check([9, 21], 503, &[], None);
+    check_socket(Talk::Echo(1), [9, 21], Fate::NoResponse("reset".into()), &[], None);
 }
