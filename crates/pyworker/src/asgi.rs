@@ -6,6 +6,7 @@ mod blocked;
 mod call;
 mod event_loop;
 mod executor;
+mod first_step;
 mod http;
 mod inbound;
 mod interrupt;

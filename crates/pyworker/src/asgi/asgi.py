@@ -45,6 +45,16 @@ def new_loop(name):
     return loop, name
 
 
+def attributes(loop):
+    """Returns the attributes of a loop, if to create a task of it only schedules the first step of that task."""
+    uvloop = sys.modules.get("uvloop")
+    is_known = type(loop).create_task is asyncio.BaseEventLoop.create_task or (uvloop is not None and type(loop) is uvloop.Loop)
+    # The second is set by nest_asyncio, which runs loops within tasks.
+    if is_known and not loop.get_debug() and not hasattr(asyncio, "_nest_patched"):
+        return getattr(loop, "__dict__", None)
+    return None
+
+
 def single_callable(app):
     """Returns an ASGI 3 app for `app`, which may be one of ASGI 2."""
     if not is_double_callable(app):

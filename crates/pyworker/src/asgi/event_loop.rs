@@ -1,5 +1,6 @@
 //! The app's event loop, as far as calls of the app need it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -8,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::awaitable::{Completed, Pending, Source};
+use super::first_step::{FirstSteps, Step};
 use crate::link::active::ActiveRequest;
 use crate::link::guest::Guest;
 
@@ -18,9 +20,14 @@ pub(super) struct Loop {
     object: Py<PyAny>,
     create_future: Py<PyAny>,
     create_task: Py<PyAny>,
+    get_task_factory: Py<PyAny>,
+    /// None if a task of this loop may do more than to schedule its first step.
+    first_steps: Option<FirstSteps>,
     /// Makes the loop call a turn.
     turn_soon: OnceLock<Py<PyAny>>,
     due: Mutex<Vec<Arc<dyn Due>>>,
+    /// A turn is being made, which does everything that is asked for meanwhile.
+    is_turning: AtomicBool,
     /// An awaitable that has no result.
     nothing: Py<PyAny>,
 }
@@ -47,20 +54,27 @@ pub(super) trait Running: Send + Sync {
 }
 
 impl Loop {
-    /// Wraps an event loop, with a guest that has no connections yet.
+    /// Wraps an event loop, with a guest that has no connections yet. With the `attributes` of the loop, first steps of
+    /// tasks can be caught.
     ///
     /// # Errors
     /// If the kernel has no descriptor left.
-    pub(super) fn new(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+    pub(super) fn new(
+        object: &Bound<'_, PyAny>,
+        attributes: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Arc<Self>> {
         let py = object.py();
         let method = |name: &str| object.getattr(name).map(Bound::unbind);
         Ok(Arc::new(Self {
             guest: Guest::new()?,
             create_future: method("create_future")?,
             create_task: method("create_task")?,
+            get_task_factory: method("get_task_factory")?,
+            first_steps: attributes.map(FirstSteps::of).transpose()?,
             object: object.clone().unbind(),
             turn_soon: OnceLock::new(),
             due: Mutex::default(),
+            is_turning: AtomicBool::new(false),
             nothing: Bound::new(py, Completed::empty())?.into_any().unbind(),
         }))
     }
@@ -90,13 +104,32 @@ impl Loop {
 
     /// Makes a turn after what the loop does now. Call this on the thread of the loop.
     pub(super) fn turn_soon(&self, py: Python<'_>) -> PyResult<()> {
-        if self.guest.promise()
-            && let Some(turn_soon) = self.turn_soon.get()
-        {
-            // It runs Python, which may raise what a signal handler does.
-            turn_soon.bind(py).call0().inspect_err(|_| self.guest.break_promise())?;
+        if self.guest.promise() && !self.is_turning.load(Ordering::Relaxed) {
+            self.schedule_turn(py)?;
         }
         Ok(())
+    }
+
+    /// The loop's turn begins to run the app. Until `end_turn`, nobody has to ask for a turn. Returns whether another
+    /// turn runs the app, which runs the loop.
+    pub(super) fn begin_turn(&self) -> bool {
+        self.guest.promise();
+        self.is_turning.swap(true, Ordering::Relaxed)
+    }
+
+    /// Ends what `begin_turn` began. Schedules another turn if that `is_needed`, or if there is something to do.
+    pub(super) fn end_turn(&self, py: Python<'_>, is_nested: bool, is_needed: bool) -> PyResult<()> {
+        self.is_turning.store(is_nested, Ordering::Relaxed);
+        if is_needed || self.has_due() || !self.guest.end_promise() {
+            self.schedule_turn(py)?;
+        }
+        Ok(())
+    }
+
+    fn schedule_turn(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(turn_soon) = self.turn_soon.get() else { return Ok(()) };
+        // It runs Python, which may raise what a signal handler does.
+        turn_soon.bind(py).call0().inspect_err(|_| self.guest.break_promise()).map(drop)
     }
 
     /// Whether something has become due since `settle`.
@@ -121,6 +154,20 @@ impl Loop {
     /// Starts a task.
     pub(super) fn start<'py>(&self, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.create_task.bind(coroutine.py()).call1((coroutine,))
+    }
+
+    /// Starts a task. Unless the loop does that itself, the caller has to run its first step.
+    pub(super) fn start_with<'py>(
+        &self,
+        coroutine: Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Step>)> {
+        let py = coroutine.py();
+        match &self.first_steps {
+            Some(steps) if self.get_task_factory.bind(py).call0()?.is_none() => {
+                steps.catch(self.object(py), || self.start(coroutine))
+            }
+            _ => Ok((self.start(coroutine)?, None)),
+        }
     }
 
     /// Returns a new future.

@@ -136,9 +136,10 @@ impl Executor for EventLoop {
         let (object, name): (Bound<'_, PyAny>, String) =
             support.get(py, "new_loop")?.call1((&spec.r#loop,))?.extract()?;
         py.import("asyncio")?.call_method1("set_event_loop", (&object,))?;
-        let event_loop = Loop::new(&object)?;
         let lifespan = support.get(py, "Lifespan")?.call1((&app, &object))?;
         lifespan.call_method0("start")?;
+        let attributes = support.get(py, "attributes")?.call1((&object,))?;
+        let event_loop = Loop::new(&object, attributes.cast::<PyDict>().ok())?;
         let state = match lifespan.getattr("is_supported")?.is_truthy()? {
             true => Some(lifespan.getattr("state")?.cast_into::<PyDict>()?),
             false => None,
@@ -184,7 +185,7 @@ impl Executor for EventLoop {
     }
 
     fn call(&self, py: Python<'_>, active: &Arc<ActiveRequest>) -> Message {
-        let call = self.turns.start(py, Arc::clone(active));
+        let call = self.turns.start_later(py, Arc::clone(active));
         let event_loop = self.event_loop.object(py);
         if let Some(task) = call.task(py)
             && let Err(error) = event_loop.call_method1("run_until_complete", (task,))

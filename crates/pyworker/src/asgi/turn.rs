@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pyo3::intern;
@@ -13,6 +14,7 @@ use pyo3::prelude::*;
 
 use super::call::{AppCall, Call, Callee};
 use super::event_loop::{Loop, Running};
+use super::first_step::Step;
 use super::http::Http;
 use super::scope::Scopes;
 use super::shared::Shared;
@@ -25,6 +27,13 @@ use crate::python::{forked, log};
 
 /// The calls that are running, by their token.
 pub(super) type Calls = Mutex<HashMap<u64, Arc<dyn Running>>>;
+
+/// How long what the app has sent waits for further requests that are started in the same turn.
+const HELD_FOR: Duration = Duration::from_millis(1);
+/// How long a turn starts requests. After that, other tasks of the app run first.
+const LONGEST_TURN: Duration = Duration::from_millis(4);
+/// How often a turn handles what has come up meanwhile.
+const ROUNDS: u32 = 4;
 
 /// Starts calls of the app.
 pub(super) struct Turns {
@@ -149,9 +158,19 @@ impl Turns {
         let event_loop = &self.shared.event_loop;
         event_loop.settle(py);
         event_loop.guest.turn();
-        self.start_requests(py);
-        event_loop.settle(py);
-        event_loop.guest.run_again();
+        let is_nested = event_loop.begin_turn();
+        let started = self.start_requests(py);
+        for _ in 0..ROUNDS {
+            event_loop.settle(py);
+            event_loop.guest.run_again();
+            if !event_loop.has_due() {
+                break;
+            }
+        }
+        let may_start = self.shared.requests.can_start(self.capacity)
+            || self.held.lock().iter().any(|it| it.session.is_flushed());
+        event_loop.end_turn(py, is_nested, may_start)?;
+        started?;
         if self.shared.load.wants_tasks() {
             let tasks = py.import("asyncio")?.call_method1("all_tasks", (event_loop.object(py),));
             let tasks = tasks.and_then(|it| it.len()).unwrap_or_default();
@@ -160,48 +179,80 @@ impl Turns {
         if self.aborts.swap(false, Ordering::SeqCst) {
             self.cancel_requests(py)?;
         }
-        let may_start_held = || self.held.lock().iter().any(|it| it.session.is_flushed());
-        if event_loop.has_due() || self.shared.requests.can_start(self.capacity) || may_start_held() {
-            // It came while the guest ran.
-            event_loop.turn_soon(py)?;
-        }
         if self.is_over() && !self.is_stopped.swap(true, Ordering::SeqCst) {
             event_loop.object(py).call_method0("stop")?;
         }
         Ok(())
     }
 
-    fn start_requests(&self, py: Python<'_>) {
+    /// What hasn't been started when this ends is handed back if the app blocks the loop.
+    fn start_requests(&self, py: Python<'_>) -> PyResult<()> {
         let mut told = std::mem::take(&mut *self.held.lock());
-        let mut safe = Vec::new();
-        while let Some(active) = self.shared.requests.try_next(self.capacity) {
+        let mut pace = Pace::default();
+        while pace.goes_on()
+            && let Some(active) = self.shared.requests.try_next(self.capacity)
+        {
             active.deadline.ignore_disconnect();
             if active.is_safe() {
-                safe.push(active);
+                self.start(py, active)?;
+                self.keep(&mut pace, py);
             } else {
                 active.report_start();
                 told.push(active);
             }
         }
-        for active in safe {
-            self.start(py, active);
-        }
         if told.is_empty() {
-            return;
+            return Ok(());
         }
         self.shared.event_loop.guest.run_again();
-        for active in told {
-            if active.session.is_flushed() {
-                self.start(py, active);
-            } else {
+        let mut told = told.into_iter();
+        let mut started = Ok(());
+        for active in told.by_ref() {
+            if !active.session.is_flushed() {
                 // frontd doesn't read. Once it does, another turn follows.
                 self.held.lock().push(active);
+                continue;
             }
+            started = self.start(py, active).map(drop);
+            self.keep(&mut pace, py);
+            if started.is_err() || !pace.goes_on() {
+                break;
+            }
+        }
+        self.held.lock().extend(told);
+        started
+    }
+
+    /// Sends what the app has sent, if that has waited for long enough.
+    fn keep(&self, pace: &mut Pace, py: Python<'_>) {
+        if pace.is_due() {
+            self.shared.event_loop.settle(py);
+            self.shared.event_loop.guest.run_again();
         }
     }
 
-    /// Calls the app for a request.
-    pub(super) fn start(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> Arc<dyn Running> {
+    /// Calls the app for a request, which runs until it first waits, unless the loop doesn't support that.
+    ///
+    /// # Errors
+    /// If the app raises what ends the loop.
+    fn start(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> PyResult<()> {
+        let event_loop = &self.shared.event_loop;
+        let (_call, step) = self.prepare(py, active, |coroutine| event_loop.start_with(coroutine));
+        step.map_or(Ok(()), |it| it.run(event_loop.object(py)))
+    }
+
+    /// Calls the app for a request once the loop runs.
+    pub(super) fn start_later(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> Arc<dyn Running> {
+        self.prepare(py, active, |coroutine| Ok((self.shared.event_loop.start(coroutine)?, None))).0
+    }
+
+    /// Has `start` start the task of a request.
+    fn prepare<'py>(
+        &self,
+        py: Python<'py>,
+        active: Arc<ActiveRequest>,
+        start: impl FnOnce(Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Option<Step>)>,
+    ) -> (Arc<dyn Running>, Option<Step>) {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         if let Some(token) = NonZeroU64::new(token) {
             active.deadline.enter(CallToken::new(token));
@@ -215,19 +266,22 @@ impl Turns {
         };
         self.calls.lock().insert(token, Arc::clone(&call));
         let app_call = Bound::new(py, AppCall(app_call)).map(Bound::into_any);
-        let task = app_call.and_then(|it| self.begin(token, &call, it));
-        match task {
-            Ok(task) => call.set_task(&task),
+        let coroutine = app_call.and_then(|it| self.coroutine(token, &call, it));
+        match coroutine.and_then(start) {
+            Ok((task, step)) => {
+                call.set_task(&task);
+                return (call, step);
+            }
             Err(error) => {
                 if let Err(error) = Arc::clone(&call).fail(py, &error) {
                     tracing::error!(%error, "end a request that cannot be started");
                 }
             }
         }
-        call
+        (call, None)
     }
 
-    fn begin<'py>(
+    fn coroutine<'py>(
         &self,
         token: u64,
         call: &Arc<dyn Running>,
@@ -237,8 +291,39 @@ impl Turns {
         let scope = self.scopes.build(py, &call.active().request)?;
         // Each task copies the context, so what it sets in there is its own.
         self.set_token.bind(py).call1((token,))?;
-        let coroutine = self.run.bind(py).call1((&self.app, scope, app_call))?;
-        self.shared.event_loop.start(coroutine)
+        self.run.bind(py).call1((&self.app, scope, app_call))
+    }
+}
+
+/// How long a turn runs the app.
+struct Pace {
+    begun: Instant,
+    /// When what the app has sent was last sent on.
+    sent: Instant,
+    now: Instant,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { begun: now, sent: now, now }
+    }
+}
+
+impl Pace {
+    /// Whether to send now. Call this after each request.
+    fn is_due(&mut self) -> bool {
+        self.now = Instant::now();
+        let is_due = self.now - self.sent >= HELD_FOR;
+        if is_due {
+            self.sent = self.now;
+        }
+        is_due
+    }
+
+    /// Whether the turn may start another request.
+    fn goes_on(&self) -> bool {
+        self.now - self.begun < LONGEST_TURN
     }
 }
 

@@ -110,6 +110,12 @@ impl Guest {
         self.shared.reactor.wake();
     }
 
+    /// The turn that was promised has been made, if nothing is left to do. Returns whether that is so.
+    pub(crate) fn end_promise(&self) -> bool {
+        let rest = |state| if state & DIRTY == 0 { Some(state & !PROMISED) } else { None };
+        self.shared.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, rest).is_ok()
+    }
+
     /// Makes the promised turn, or one because the descriptor is readable.
     pub(crate) fn turn(&self) {
         self.shared.state.fetch_and(!PROMISED, Ordering::SeqCst);
