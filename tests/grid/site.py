@@ -7,6 +7,7 @@ import uuid
 import httpx
 from websockets.asyncio.client import connect
 
+import grid.httpcore_flow  # noqa: F401
 from grid.cell import Elsewhere
 from grid.wire import Connection
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use tests::client::Protocol;
+use http_body_util::BodyExt as _;
+use hyper::Method;
+use tests::client::{Protocol, empty, request};
 use tests::stack::{self, Stack};
 use tests::vassal::Vassal;
 use tests::wait::until;
@@ -17,6 +19,8 @@ use tokio::time::timeout;
 /// Notes what it receives. `/events` returns that.
 const APP: &str = "
 import asyncio
+import os
+import time
 
 events = []
 
@@ -27,7 +31,12 @@ async def app(scope, receive, send):
         assert (await receive())['type'] == 'websocket.connect'
         return await {'/refuse': refuse, '/deny': deny, '/cancel': cancel}[path](receive, send)
     await send({'type': 'http.response.start', 'status': 401 if path == '/early' else 200, 'headers': []})
-    if path == '/early':
+    if path.startswith('/blocks/'):
+        await send({'type': 'http.response.body', 'body': b'first', 'more_body': True})
+        while not os.path.exists(path.removeprefix('/blocks')):
+            time.sleep(0.001)
+        await send({'type': 'http.response.body', 'body': b'last'})
+    elif path == '/early':
         await send({'type': 'http.response.body', 'body': b'no'})
         while (message := await receive())['type'] == 'http.request':
             pass
@@ -130,6 +139,26 @@ async fn a_body_that_is_read_after_the_response_ends_with_a_disconnect() -> anyh
             ensure!(answer.status == 401, "{protocol}: {}", answer.status);
         }
         noted(stack, "early http.disconnect early http.disconnect").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_was_sent_arrives_although_the_app_blocks_its_loop() -> anyhow::Result<()> {
+    site(async |stack| {
+        let folder = tempfile::tempdir()?;
+        let released = folder.path().join("released");
+        let path = format!("/blocks{}", released.display());
+        let client = stack.client("ends", Protocol::Plain)?;
+        let opened = timeout(SOON, client.open(request(Method::GET, &path, empty()))).await;
+        let first = match opened {
+            Ok(response) => timeout(SOON, response?.into_body().frame()).await?,
+            Err(_) => None,
+        };
+        fs::write(released, "")?;
+        let first = first.context("nothing arrived before the app continued")??;
+        ensure!(first.data_ref().is_some_and(|it| it == "first"), "{first:?}");
+        Ok(())
     })
     .await
 }

@@ -73,8 +73,7 @@ async fn grid(name: &str) -> anyhow::Result<()> {
         let site = site(stack, framework)?;
         let every = Selection { groups: GROUPS, protocol: "plain", only: "" };
         let mut failed = failures(&site.check(&place, every).await?);
-        // Known fault: ten uploads at once over one connection of HTTP/2 have hung, once in about a hundred runs.
-        let again = Selection { groups: "http", protocol: "http2", only: "^(?!uploads_at_once$)" };
+        let again = Selection { groups: "http", protocol: "http2", only: "" };
         failed.extend(failures(&site.check(&place, again).await?).iter().map(|it| format!("HTTP/2: {it}")));
         ensure!(failed.is_empty(), "{} cells of {name} failed:\n{}", failed.len(), failed.join("\n"));
         Ok(())

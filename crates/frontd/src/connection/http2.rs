@@ -22,6 +22,13 @@ use crate::visit::client::Client;
 /// Concurrent streams per HTTP/2 connection.
 const STREAMS: u32 = 128;
 
+/// Bytes that a client may send on a stream before they are read.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The same for a connection: so large that streams which aren't read, such as uploads that wait for a worker, never
+/// hold up the others.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
+
 /// Bytes per HTTP/2 stream that may be queued for the connection.
 const STREAM_BUFFER: usize = 32 * 1024;
 
@@ -45,6 +52,8 @@ where
     let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         // h2 refuses larger header lists without a page or a log line, so `service` enforces
         // `limits.header_bytes`. HTTP/2 counts 32 bytes of overhead per field.
         .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))

@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::event_loop::Loop;
 use super::turn::Turns;
 use crate::executor::load::LoopLoad;
 use crate::link::guest::Guest;
@@ -30,6 +31,7 @@ const LOGGED_AFTER: Duration = Duration::from_secs(1);
 /// Watches one loop. It runs on the I/O runtime, and never waits for Python.
 pub(super) struct Watch {
     pub(super) guest: Arc<Guest>,
+    pub(super) event_loop: Arc<Loop>,
     pub(super) turns: Arc<Turns>,
     pub(super) requests: Arc<Requests>,
     pub(super) load: Arc<LoopLoad>,
@@ -121,6 +123,7 @@ impl Watch {
 
     /// Does the loop's part, as far as that needs no Python.
     async fn turn_for_loop(&self, incident: &mut Incident) {
+        self.event_loop.flush();
         self.guest.turn_for();
         self.requests.hand_back_waiting();
         self.guest.turn_for();

@@ -29,6 +29,7 @@ pub(super) struct Call<P: Protocol> {
     token: u64,
     /// It is in the loop's list of what is due.
     is_due: AtomicBool,
+    sends: Mutex<()>,
     inner: Mutex<Inner<P>>,
 }
 
@@ -126,6 +127,7 @@ impl<P: Protocol> Call<P> {
             signals: P::Signals::default(),
             token,
             is_due: AtomicBool::new(false),
+            sends: Mutex::new(()),
             inner: Mutex::new(inner),
         })
     }
@@ -302,7 +304,10 @@ impl<P: Protocol> Call<P> {
         }
     }
 
-    fn flush(self: &Arc<Self>) {
+    /// Sends what the app has sent.
+    fn send_on(self: &Arc<Self>) {
+        // The helper of a blocked loop does this, too. What one has taken is sent before the other continues.
+        let _one_at_a_time = self.sends.lock();
         match P::flush(self) {
             Flushed::Nothing => {}
             Flushed::Whole(response) if self.lock().stage == Stage::Returned => self.finish(Some(response)),
@@ -345,7 +350,7 @@ impl<P: Protocol> Call<P> {
     }
 
     fn settled(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        self.flush();
+        self.send_on();
         self.wake_app(py)?;
         let (stage, waits, is_sent) = {
             let inner = self.lock();
@@ -378,6 +383,10 @@ impl<P: Protocol> Due for Call<P> {
         if let Err(error) = self.settled(py) {
             tracing::error!(%error, "wake a task of the app");
         }
+    }
+
+    fn flush(self: Arc<Self>) {
+        self.send_on();
     }
 }
 

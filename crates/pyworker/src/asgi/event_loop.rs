@@ -36,6 +36,9 @@ pub(super) struct Loop {
 pub(super) trait Due: Send + Sync {
     /// Tells Python, and frontd. Called on the thread of the loop.
     fn settle(self: Arc<Self>, py: Python<'_>);
+
+    /// Tells frontd as much as it can without Python, since the loop is blocked. Called on any thread.
+    fn flush(self: Arc<Self>) {}
 }
 
 /// A call of the app that hasn't returned.
@@ -148,6 +151,14 @@ impl Loop {
         let due = std::mem::take(&mut *self.due.lock());
         for due in due {
             due.settle(py);
+        }
+    }
+
+    /// Sends what the app has sent, although the loop is blocked. Can be called on any thread.
+    pub(super) fn flush(&self) {
+        let due = self.due.lock().clone();
+        for due in due {
+            due.flush();
         }
     }
 

@@ -201,6 +201,7 @@ impl Executor for EventLoop {
     fn interrupter(&self, py: Python<'_>, dump: &Arc<Dump>) -> PyResult<Interrupter> {
         *self.watch.lock() = Some(Watch {
             guest: Arc::clone(&self.event_loop.guest),
+            event_loop: Arc::clone(&self.event_loop),
             turns: Arc::clone(&self.turns),
             requests: Arc::clone(&self.host.requests),
             load: Arc::clone(&self.host.load),

@@ -58,6 +58,13 @@ const TURNING: u8 = 2;
 /// The other loop will make a turn, whatever happens.
 const PROMISED: u8 = 4;
 
+/// Whether to ask the kernel which sockets are ready.
+#[derive(PartialEq, Eq)]
+enum Sockets {
+    Poll,
+    AsKnown,
+}
+
 impl Guest {
     /// Creates a guest without connections.
     ///
@@ -100,8 +107,11 @@ impl Guest {
     /// The other loop is about to make a turn, so nobody has to wake it. Returns whether that is new: then the caller
     /// schedules the turn.
     pub(crate) fn promise(&self) -> bool {
-        self.shared.progress.fetch_add(1, Ordering::Relaxed);
-        self.shared.state.fetch_or(PROMISED, Ordering::SeqCst) & PROMISED == 0
+        let is_new = self.shared.state.fetch_or(PROMISED, Ordering::SeqCst) & PROMISED == 0;
+        if is_new {
+            self.shared.progress.fetch_add(1, Ordering::Relaxed);
+        }
+        is_new
     }
 
     /// The promised turn will not be made: the other loop is woken instead.
@@ -120,7 +130,7 @@ impl Guest {
     pub(crate) fn turn(&self) {
         self.shared.state.fetch_and(!PROMISED, Ordering::SeqCst);
         self.shared.progress.fetch_add(1, Ordering::Relaxed);
-        self.run();
+        self.run(Sockets::Poll);
     }
 
     /// Changes while the other loop isn't blocked.
@@ -137,7 +147,7 @@ impl Guest {
     /// Makes a turn on behalf of the other loop, which is blocked. Then wakes that loop, since the turn took its
     /// reason to wake up.
     pub(crate) fn turn_for(&self) {
-        self.run();
+        self.run(Sockets::Poll);
         self.shared.reactor.wake();
     }
 
@@ -146,19 +156,22 @@ impl Guest {
         self.shared.wake_by_ref();
     }
 
-    /// Runs what has become due since the turn, within the same call of the other loop.
+    /// Runs what has become due since the turn, within the same call of the other loop. What has arrived since is left
+    /// to the next turn.
     pub(crate) fn run_again(&self) {
         if self.shared.state.load(Ordering::SeqCst) & DIRTY != 0 {
-            self.run();
+            self.run(Sockets::AsKnown);
         }
     }
 
     /// Runs all tasks that can continue, which may be the case more than once.
-    fn run(&self) {
+    fn run(&self, sockets: Sockets) {
         let Shared { reactor, state, spawned, .. } = &*self.shared;
         let mut tasks = self.tasks.lock();
         state.fetch_or(TURNING, Ordering::SeqCst);
-        reactor.poll();
+        if sockets == Sockets::Poll {
+            reactor.poll();
+        }
         let mut context = Context::from_waker(&self.waker);
         for _ in 0..ROUNDS {
             state.fetch_and(!DIRTY, Ordering::SeqCst);

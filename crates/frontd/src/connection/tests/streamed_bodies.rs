@@ -1,5 +1,7 @@
 //! Request bodies that a worker gets while they arrive.
 
+use std::future::poll_fn;
+
 use api::runner::{Response, Welcome};
 
 use super::worker::{Stage, read_all, read_until, soon};
@@ -93,6 +95,37 @@ async fn a_response_may_begin_before_the_body_is_read() {
     while let Some(rest) = soon("the end", received.data()).await {
         assert_eq!(rest.unwrap(), "");
     }
+}
+
+/// Those that wait for a worker may fill their own windows, but not that of their connection.
+#[tokio::test]
+async fn uploads_that_are_not_read_hold_up_no_other_of_their_connection() {
+    let mut stage = Stage::new(routes::App::default()).await;
+    let mut worker = stage.worker(Welcome { capacity: 1, streams_bodies: true, ..Welcome::default() }).await;
+    let mut client = stage.client_h2().await;
+    let mut post = || {
+        let request = Request::builder().method(Method::POST).uri("https://blog.example/");
+        client.send_request(request.body(()).unwrap(), false).unwrap()
+    };
+    let body = Bytes::from(vec![b'x'; 2 << 20]);
+    let (_response, mut read) = post();
+    let request = worker.request().await;
+    worker.begun(request.id);
+    let mut unread = Vec::new();
+    for _ in 0..2 {
+        let (_response, mut waiting) = post();
+        // It sends as much as it may.
+        waiting.reserve_capacity(body.len());
+        while let Ok(granted) =
+            tokio::time::timeout(Duration::from_millis(300), poll_fn(|it| waiting.poll_capacity(it))).await
+        {
+            waiting.send_data(body.slice(..granted.unwrap().unwrap()), false).unwrap();
+        }
+        unread.push(waiting);
+    }
+    read.send_data(body.clone(), true).unwrap();
+    let mut call = worker.need_body(request.id, request.body.len() as u64).await;
+    assert!(call.read(body.len() - request.body.len()).await.unwrap() == body[request.body.len()..]);
 }
 
 #[tokio::test]
