@@ -20,7 +20,7 @@ mod _imperium {
     use crate::life::template;
     use crate::life::{self, Arguments};
     #[pymodule_export]
-    use crate::python::drain_hooks::on_drain;
+    use crate::python::drain_hooks::{on_drain, remove_on_drain};
     #[pymodule_export]
     use crate::python::imperium::{app_name, on_fork, request_id, worker_id, worker_name};
     #[pymodule_export]

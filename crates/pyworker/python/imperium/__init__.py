@@ -32,6 +32,7 @@ __all__ = [
     "on_drain",
     "on_fork",
     "on_worker_exit",
+    "remove_on_drain",
     "request_id",
     "worker_id",
     "worker_name",
@@ -92,13 +93,21 @@ def on_drain(hook: Hook) -> Hook:
     Use it to end responses that would otherwise last, such as event streams: requests in flight have `timeouts.stop` to
     finish. It is called without arguments, once, on a separate thread. If the worker drains already, it is called at
     once. Hooks are called in the order of their registration. Exceptions are logged. Returns `hook`, so it can be used
-    as a decorator.
+    as a decorator. What is registered for one request has to be removed with `remove_on_drain` when the request ends.
     """
     if not callable(hook):
         raise TypeError(f"on_drain expects a callable, not {hook!r}")
     if _worker:
         _worker.on_drain(hook)
     return hook
+
+
+def remove_on_drain(hook: Callable[[], object]) -> int:
+    """Removes a function that was registered with `on_drain`, unless it was called already.
+
+    Returns how many registrations were removed, like `asyncio.Future.remove_done_callback`.
+    """
+    return _worker.remove_on_drain(hook) if _worker else 0
 
 
 def draining() -> Awaitable[object]:

@@ -26,6 +26,31 @@ pub(crate) fn on_drain(hook: Py<PyAny>) {
     }
 }
 
+/// Removes all registrations of a function, and of those that are equal to it. Returns their number.
+#[pyfunction]
+pub(crate) fn remove_on_drain(hook: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let py = hook.py();
+    // Comparing them may run code of the app.
+    let hooks: Vec<_> = HOOKS.lock().waiting.iter().map(|it| it.clone_ref(py)).collect();
+    let mut removed = Vec::new();
+    for other in hooks {
+        if hook.eq(&other)? {
+            removed.push(other);
+        }
+    }
+    let mut left = Vec::new();
+    let mut state = HOOKS.lock();
+    let before = state.waiting.len();
+    for other in std::mem::take(&mut state.waiting) {
+        match removed.iter().any(|it| it.is(&other)) {
+            true => removed.push(other),
+            false => left.push(other),
+        }
+    }
+    state.waiting = left;
+    Ok(before - state.waiting.len())
+}
+
 /// Calls all functions, now that this worker drains. Never waits for Python.
 pub(crate) fn call() {
     let hooks = {
