@@ -2,6 +2,7 @@
 //! on one thread, together with the connections from frontd ([`crate::link::guest`]).
 
 mod awaitable;
+mod before_import;
 mod blocked;
 mod call;
 mod event_loop;
@@ -19,4 +20,5 @@ mod turn;
 mod value;
 mod websocket;
 
+pub(crate) use self::before_import::before_import;
 pub(crate) use self::executor::EventLoop;

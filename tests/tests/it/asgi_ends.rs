@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use futures_util::future::join_all;
+use http::Method;
 use http_body_util::BodyExt as _;
-use hyper::Method;
 use tests::client::{Protocol, empty, request};
 use tests::stack::{self, Stack};
 use tests::vassal::Vassal;
@@ -19,17 +20,28 @@ use tokio::time::timeout;
 /// Notes what it receives. `/events` returns that.
 const APP: &str = "
 import asyncio
+import contextvars
+import inspect
 import os
 import time
 
 events = []
+path_of_request = contextvars.ContextVar('path', default='none')
 
 
 async def app(scope, receive, send):
     path = scope['path']
     if scope['type'] == 'websocket':
         assert (await receive())['type'] == 'websocket.connect'
-        return await {'/refuse': refuse, '/deny': deny, '/cancel': cancel}[path](receive, send)
+        return await SOCKETS[path](receive, send)
+    if path == '/cancel-others':
+        return await cancel_others(send)
+    if path.startswith('/context'):
+        inherited = path_of_request.get()
+        path_of_request.set(path)
+        await send({'type': 'http.response.start', 'status': 200, 'headers': []})
+        await send({'type': 'http.response.body', 'body': inherited.encode()})
+        return
     await send({'type': 'http.response.start', 'status': 401 if path == '/early' else 200, 'headers': []})
     if path.startswith('/blocks/'):
         await send({'type': 'http.response.body', 'body': b'first', 'more_body': True})
@@ -71,6 +83,32 @@ async def cancel(receive, send):
         events.append('cancelled')
     message = await receive()
     events.append(message.get('text', message['type']))
+
+
+async def fail(receive, send):
+    await send({'type': 'websocket.accept'})
+    while (await receive())['type'] == 'websocket.receive':
+        pass
+    raise FileNotFoundError('a file of the app')
+
+
+async def cancel_others(send):
+    await send({'type': 'http.response.start', 'status': 200, 'headers': []})
+    await send({'type': 'http.response.body', 'body': b'cancelling', 'more_body': True})
+    # Otherwise, the first step of a task runs when its request arrives.
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options))
+    others = []
+    while not others:
+        await asyncio.sleep(0)
+        others = [it for it in asyncio.all_tasks() if inspect.getcoroutinestate(it.get_coro()) == inspect.CORO_CREATED]
+    loop.set_task_factory(None)
+    for other in others:
+        other.cancel()
+    await send({'type': 'http.response.body'})
+
+
+SOCKETS = {'/refuse': refuse, '/deny': deny, '/cancel': cancel, '/fail': fail}
 ";
 
 const SOON: Duration = Duration::from_secs(30);
@@ -171,6 +209,58 @@ async fn a_receive_that_is_cancelled_takes_no_message() -> anyhow::Result<()> {
         // A text with a mask of zeros.
         tcp.write_all(&[0x81, 0x84, 0, 0, 0, 0, b'k', b'e', b'p', b't']).await?;
         noted(stack, "cancelled kept").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_error_of_the_app_is_logged_even_if_it_is_like_that_of_a_lost_client() -> anyhow::Result<()> {
+    site(async |stack| {
+        let (mut tcp, response) = handshake(stack, "/fail").await?;
+        ensure!(response.starts_with("HTTP/1.1 101 "), "{response}");
+        // A close frame with a mask of zeros.
+        tcp.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await?;
+        stack.logged(&["ERROR", "the app raised an exception"]).await?;
+        stack.logged(&["FileNotFoundError: a file of the app"]).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_task_that_is_cancelled_before_it_begins_gets_a_500() -> anyhow::Result<()> {
+    site(async |stack| {
+        let client = stack.client("ends", Protocol::Http2)?;
+        for _ in 0..3 {
+            let mut stream = client.open(request(Method::GET, "/cancel-others", empty())).await?;
+            let first = stream.body_mut().frame().await.context("a first chunk")??;
+            ensure!(first.data_ref().is_some_and(|it| it == "cancelling"), "{first:?}");
+            let answer = timeout(SOON, client.get("/events")).await??;
+            ensure!(answer.status == 500, "{}", answer.status);
+            ensure!(
+                stream.into_body().collect().await?.to_bytes().is_empty(),
+                "the other request was affected"
+            );
+        }
+        stack.logged(&["the app has cancelled the task of a request before it began"]).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn requests_inherit_no_context_variables_of_others() -> anyhow::Result<()> {
+    site(async |stack| {
+        let client = stack.client("ends", Protocol::Http2)?;
+        for round in 0..20 {
+            let paths: Vec<_> = (0..50).map(|it| format!("/context/{round}/{it}")).collect();
+            let answers = join_all(paths.iter().map(|it| client.get(it))).await;
+            for answer in answers {
+                let inherited = answer?.expect(200)?.text();
+                ensure!(inherited == "none", "a request has the context of {inherited}");
+            }
+        }
+        Ok(())
     })
     .await
 }

@@ -3,27 +3,32 @@
 use std::fs;
 
 use anyhow::{Context as _, ensure};
-use http::Method;
+use http::{HeaderValue, Method};
 use http_body_util::BodyExt as _;
 use tests::client::{Protocol, empty, request};
 use tests::load::{Kind, Load};
+use tests::place::Place;
 use tests::stack;
 use tests::vassal::Vassal;
 
 /// An app with streams, files and a lifespan.
 const APP: &str = "
 import asyncio
+import itertools
 import os
+import threading
 
 import imperium
 
-events = []
+ending, running, numbers = asyncio.Event(), [], itertools.count()
 
 
 async def app(scope, receive, send):
     if scope['type'] == 'lifespan':
         return await lifespan(scope, receive, send)
     path = scope['path']
+    if path in ('/temporary', '/exact'):
+        return await send_file(path, send)
     await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-type', b'text/plain')]})
     if path == '/until-drained':
         await send({'type': 'http.response.body', 'body': b'hello\\n', 'more_body': True})
@@ -31,6 +36,21 @@ async def app(scope, receive, send):
         await send({'type': 'http.response.body', 'body': b'goodbye\\n'})
     elif path == '/file':
         await send({'type': 'http.response.pathsend', 'path': os.environ['FILE']})
+    elif path == '/until-the-end':
+        running.append(asyncio.current_task())
+        await send({'type': 'http.response.body', 'body': b'hello\\n', 'more_body': True})
+        await ending.wait()
+        print('its request has ended', flush=True)
+    elif path == '/health':
+        await send({'type': 'http.response.body', 'body': b'x' * 100_000, 'more_body': True})
+        while (await receive())['type'] != 'http.disconnect':
+            pass
+    elif path == '/hooks':
+        end = threading.Event()
+        for _ in range(3):
+            imperium.on_drain(end.set)
+        removed = imperium.remove_on_drain(end.set), imperium.remove_on_drain(end.set)
+        await send({'type': 'http.response.body', 'body': str(removed).encode()})
     elif path == '/state':
         body = f\"{scope['state']['started']} {imperium.request_id() == dict(scope['headers'])[b'x-request-id'].decode()}\"
         await send({'type': 'http.response.body', 'body': body.encode()})
@@ -46,11 +66,28 @@ async def app(scope, receive, send):
         await send({'type': 'http.response.body', 'body': b'ok'})
 
 
+async def send_file(path, send):
+    file = os.environ['FILE']
+    headers = [(b'etag', b'\"of-the-app\"'), (b'last-modified', b'Mon, 01 Jan 2024 00:00:00 GMT'), (b'x-own', b'1')]
+    if path == '/temporary':
+        headers, file = [], f'{file}.{next(numbers)}'
+        with open(file, 'w') as written:
+            written.write('temporary' * 100_000)
+    await send({'type': 'http.response.start', 'status': 203, 'headers': headers})
+    await send({'type': 'http.response.pathsend', 'path': file})
+    if path == '/temporary':
+        os.remove(file)
+
+
 async def lifespan(scope, receive, send):
     await receive()
     scope['state']['started'] = os.getpid()
     await send({'type': 'lifespan.startup.complete'})
     await receive()
+    ending.set()
+    await asyncio.gather(*running)
+    for _ in range(100):
+        await asyncio.sleep(0)
     print('the app has shut down', flush=True)
     await send({'type': 'lifespan.shutdown.complete'})
 ";
@@ -131,6 +168,92 @@ async fn a_preloaded_app_gets_a_loop_of_its_own_in_each_worker() -> anyhow::Resu
         let client = stack.client("async", Protocol::Http1)?;
         let state = client.get("/state").await?.expect(200)?.text();
         ensure!(pids.iter().any(|pid| state == format!("{pid} True")), "{state} of {pids:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_shutdown_is_complete_even_if_a_request_ends_in_it() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    for key in ["loop = \"asyncio\"", "loop = \"uvloop\""] {
+        let vassal = vassal(folder.path())?.workers(1).key(key).python(&Place::of_tests()?.venv);
+        stack::with([vassal], async |stack| {
+            stack.all_ready().await?;
+            let client = stack.client("async", Protocol::Http1)?;
+            let mut stream = client.open(request(Method::GET, "/until-the-end", empty())).await?;
+            stream.body_mut().frame().await.context("a first chunk")??;
+            // The worker loses the request with its frontd.
+            stack.kill(stack.daemon("frontd").await?)?;
+            stack.all_ready().await?;
+            stack.command("reload", &["async"]).await?;
+            stack.logged(&["its request has ended"]).await?;
+            stack.logged(&["the app has shut down"]).await?;
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_health_path_that_streams_is_healthy() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    stack::with([vassal(folder.path())?.workers(1).key("health = \"/health\"")], async |stack| {
+        stack.all_ready().await?;
+        stack.client("async", Protocol::Http1)?.get("/state").await?.expect(200)?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_file_that_is_sent_may_be_removed_and_its_head_is_the_apps() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let sent = tempfile::tempdir()?;
+    let path = sent.path().join("file.html");
+    fs::write(&path, "0123456789")?;
+    let table = format!("[sendfile]\n\"/sent/\" = {:?}\n", sent.path().display().to_string());
+    let vassal = vassal(folder.path())?.workers(1).env("FILE", &path.display().to_string()).table(&table);
+    stack::with([vassal], async |stack| {
+        stack.all_ready().await?;
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let client = stack.client("async", protocol)?;
+            for _ in 0..10 {
+                let answer = client.get("/temporary").await?.expect(203)?;
+                ensure!(
+                    answer.text() == "temporary".repeat(100_000),
+                    "{protocol}: {} bytes",
+                    answer.text().len()
+                );
+            }
+            let mut part = request(Method::GET, "/exact", empty());
+            part.headers_mut().insert("range", HeaderValue::from_static("bytes=2-3"));
+            let answer = client.send(part).await?.expect(203)?;
+            ensure!(answer.text() == "0123456789", "{protocol}: {}", answer.text());
+            ensure!(answer.header("etag") == "\"of-the-app\"", "{protocol}: {:?}", answer.headers);
+            ensure!(
+                answer.header("last-modified") == "Mon, 01 Jan 2024 00:00:00 GMT",
+                "{:?}",
+                answer.headers
+            );
+            ensure!(answer.header("content-length") == "10", "{protocol}: {:?}", answer.headers);
+            for name in ["accept-ranges", "content-range", "content-type"] {
+                ensure!(!answer.headers.contains_key(name), "{protocol}: {:?}", answer.headers);
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_function_for_the_drain_can_be_removed() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    stack::with([vassal(folder.path())?.workers(1)], async |stack| {
+        stack.all_ready().await?;
+        let removed = stack.client("async", Protocol::Http1)?.get("/hooks").await?.expect(200)?.text();
+        ensure!(removed == "(3, 0)", "{removed}");
         Ok(())
     })
     .await

@@ -3,6 +3,7 @@
 mod app_names;
 mod asgi;
 mod asgi_bodies;
+mod asgi_coroutines;
 mod asgi_ends;
 mod asgi_life;
 mod asgi_reloads;

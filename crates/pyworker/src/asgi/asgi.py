@@ -55,6 +55,26 @@ def attributes(loop):
     return None
 
 
+def current_loop():
+    """Returns the loop that the app has set, or had asyncio create, while it was imported. None if there is none."""
+    get_policy = getattr(asyncio.events, "_get_event_loop_policy", None) or asyncio.get_event_loop_policy
+    loop = getattr(getattr(get_policy(), "_local", None), "_loop", None)
+    return None if loop is None or loop.is_closed() else loop
+
+
+def loop_after_import(name, prepared):
+    """Returns the loop to run, and its name. `prepared` is what `new_loop` returned before the import, if it was called.
+
+    What the app has bound to a loop at its import works only with that loop.
+    """
+    current = current_loop()
+    if current is not None and (name in ("", "auto") or prepared and current is prepared[0]):
+        return current, prepared[1] if prepared and current is prepared[0] else type(current).__module__.partition(".")[0]
+    if prepared and not prepared[0].is_closed():
+        return prepared
+    return new_loop(name)
+
+
 def single_callable(app):
     """Returns an ASGI 3 app for `app`, which may be one of ASGI 2."""
     if not is_double_callable(app):

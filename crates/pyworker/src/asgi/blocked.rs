@@ -80,11 +80,7 @@ impl Watch {
             if is_probed || pause == TICK {
                 sleep(TICK).await;
             } else {
-                let arrived = timeout(pause, self.activity()).await;
-                if arrived.is_ok() {
-                    // The loop was woken, too.
-                    sleep(TICK).await;
-                }
+                rest(pause, self.activity()).await;
             }
             if self.turns.is_over() {
                 return;
@@ -133,5 +129,29 @@ impl Watch {
             let stack = self.dump.of(self.thread).await;
             tracing::warn!("event loop blocked for {:.1} s\n{stack}", lag.as_secs_f64());
         }
+    }
+}
+
+/// Waits for `pause`, or until something arrives, and the loop has had a tick to react to it.
+async fn rest(pause: Duration, activity: impl Future<Output = ()>) {
+    if timeout(pause, activity).await.is_ok() {
+        sleep(TICK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_just_arrived_does_not_count_as_ignored() {
+        let began = Instant::now();
+        rest(LONGEST_PAUSE, ready(())).await;
+        assert_eq!(began.elapsed(), TICK);
+        let began = Instant::now();
+        rest(LONGEST_PAUSE, pending()).await;
+        assert_eq!(began.elapsed(), LONGEST_PAUSE);
     }
 }

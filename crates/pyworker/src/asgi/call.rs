@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use pyo3::exceptions::PyBrokenPipeError;
 use pyo3::prelude::*;
 
-use super::awaitable::Source;
+use super::awaitable::{Channel, ReceiveFunction, SendFunction, Step};
 use super::event_loop::{self, Due, Running};
 use super::outbound::Outbound;
 use super::reply::{Flushed, Progress};
@@ -27,9 +27,13 @@ pub(super) struct Call<P: Protocol> {
     /// What tasks of the guest wait for.
     pub(super) signals: P::Signals,
     token: u64,
+    /// The app's task has made its first step.
+    has_begun: AtomicBool,
     /// It is in the loop's list of what is due.
     is_due: AtomicBool,
     sends: Mutex<()>,
+    /// A `send` waits for room.
+    is_full: AtomicBool,
     inner: Mutex<Inner<P>>,
 }
 
@@ -126,24 +130,16 @@ impl<P: Protocol> Call<P> {
             shared,
             signals: P::Signals::default(),
             token,
+            has_begun: AtomicBool::new(false),
             is_due: AtomicBool::new(false),
             sends: Mutex::new(()),
+            is_full: AtomicBool::new(false),
             inner: Mutex::new(inner),
         })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner<P>> {
         self.inner.lock()
-    }
-
-    /// Returns an awaitable of the next message for the app.
-    fn receive(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        forked::end_if_forked();
-        if let Some(message) = P::next(self, py)? {
-            return event_loop::completed(py, message);
-        }
-        let future = self.reader(py)?;
-        event_loop::pending_message(&future, Arc::clone(self) as Arc<dyn Source>)
     }
 
     /// Returns a future that is resolved once `next` may have a message.
@@ -154,19 +150,11 @@ impl<P: Protocol> Call<P> {
         Ok(future)
     }
 
-    /// Handles a message of the app. Returns an awaitable that ends once the app may continue.
-    fn send(self: &Arc<Self>, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        forked::end_if_forked();
-        match P::send(self, message)? {
-            Some(future) => event_loop::pending(&future),
-            None => Ok(self.shared.event_loop.nothing(message.py())),
-        }
-    }
-
     /// Returns a future that is resolved once `send` may continue.
     pub(super) fn writer<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.shared.event_loop.future(py)?;
         self.lock().writers.push(future.clone().unbind());
+        self.is_full.store(true, Ordering::SeqCst);
         self.observe(py)?;
         Ok(future)
     }
@@ -248,8 +236,8 @@ impl<P: Protocol> Call<P> {
         self.settle_later(py)
     }
 
-    /// The app's task has gone. If it never began, nobody has ended this.
-    fn abandon(self: &Arc<Self>) {
+    /// The app's task ended before it began, so nobody has ended this.
+    fn abandon_call(self: &Arc<Self>) {
         let Some(missing) = self.return_from_app(true) else { return };
         self.active.deadline.leave();
         self.log_error(&format!("the app has cancelled the task of {} before it began", P::WHAT));
@@ -344,6 +332,7 @@ impl<P: Protocol> Call<P> {
             woken = std::mem::take(&mut self.lock().readers);
         }
         if writes && P::can_send(self) {
+            self.is_full.store(false, Ordering::SeqCst);
             woken.append(&mut self.lock().writers);
         }
         woken.iter().try_for_each(|it| event_loop::resolve(py, it))
@@ -407,17 +396,34 @@ impl<P: Protocol> Running for Call<P> {
     }
 
     fn fail(self: Arc<Self>, py: Python<'_>, error: &PyErr) -> PyResult<()> {
-        self.end(py, Some(error))
+        Self::end(&self, py, Some(error))
+    }
+
+    fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    fn abandon(self: Arc<Self>) {
+        self.abandon_call();
     }
 }
 
-impl<P: Protocol> Source for Call<P> {
-    fn take(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        P::next(&self, py)
+impl<P: Protocol> Channel for Call<P> {
+    fn receive(self: Arc<Self>, py: Python<'_>) -> PyResult<Step<'_>> {
+        forked::end_if_forked();
+        match P::next(&self, py)? {
+            Some(message) => Ok(Step::Done(Some(message))),
+            None => self.reader(py).map(Step::Retry),
+        }
     }
 
-    fn wait<'py>(self: Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.reader(py)
+    fn send<'py>(self: Arc<Self>, message: &Bound<'py, PyAny>) -> PyResult<Step<'py>> {
+        forked::end_if_forked();
+        if self.is_full.load(Ordering::SeqCst) {
+            // Another task of the app waits for room, so this can be no more than one message.
+            return self.writer(message.py()).map(Step::Retry);
+        }
+        Ok(P::send(&self, message)?.map_or(Step::Done(None), Step::Wait))
     }
 }
 
@@ -429,28 +435,18 @@ impl<P: Protocol> Wake for Call<P> {
 }
 
 /// A call of any protocol, as its app uses it.
-pub(super) trait Callee: Send + Sync {
-    fn receive(self: Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>>;
-    fn send(self: Arc<Self>, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>>;
+pub(super) trait Callee: Channel {
+    fn begin(&self);
     fn end(self: Arc<Self>, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()>;
-    fn abandon(self: Arc<Self>);
 }
 
 impl<P: Protocol> Callee for Call<P> {
-    fn receive(self: Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Self::receive(&self, py)
-    }
-
-    fn send(self: Arc<Self>, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        Self::send(&self, message)
+    fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
     }
 
     fn end(self: Arc<Self>, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
         Self::end(&self, py, error)
-    }
-
-    fn abandon(self: Arc<Self>) {
-        Self::abandon(&self);
     }
 }
 
@@ -458,20 +454,18 @@ impl<P: Protocol> Callee for Call<P> {
 #[pyclass(name = "Call", module = "_imperium", frozen)]
 pub(super) struct AppCall(pub(super) Arc<dyn Callee>);
 
-impl Drop for AppCall {
-    fn drop(&mut self) {
-        Arc::clone(&self.0).abandon();
-    }
-}
-
 #[pymethods]
 impl AppCall {
-    fn receive(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Arc::clone(&self.0).receive(py)
+    /// The first thing that the app's task asks for.
+    #[getter]
+    fn receive(&self) -> ReceiveFunction {
+        self.0.begin();
+        ReceiveFunction(Arc::clone(&self.0) as Arc<dyn Channel>)
     }
 
-    fn send(&self, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        Arc::clone(&self.0).send(message)
+    #[getter]
+    fn send(&self) -> SendFunction {
+        SendFunction(Arc::clone(&self.0) as Arc<dyn Channel>)
     }
 
     /// The app has returned, or raised this exception.

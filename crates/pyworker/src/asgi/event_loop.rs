@@ -8,7 +8,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::awaitable::{Completed, Pending, Source};
 use super::first_step::{FirstSteps, Step};
 use crate::link::active::ActiveRequest;
 use crate::link::guest::Guest;
@@ -28,8 +27,6 @@ pub(super) struct Loop {
     due: Mutex<Vec<Arc<dyn Due>>>,
     /// A turn is being made, which does everything that is asked for meanwhile.
     is_turning: AtomicBool,
-    /// An awaitable that has no result.
-    nothing: Py<PyAny>,
 }
 
 /// Something that has changed, and that Python has to know.
@@ -54,6 +51,12 @@ pub(super) trait Running: Send + Sync {
 
     /// It couldn't be started.
     fn fail(self: Arc<Self>, py: Python<'_>, error: &PyErr) -> PyResult<()>;
+
+    /// Whether its task has made its first step.
+    fn has_begun(&self) -> bool;
+
+    /// Its task has ended without its first step.
+    fn abandon(self: Arc<Self>);
 }
 
 impl Loop {
@@ -66,7 +69,6 @@ impl Loop {
         object: &Bound<'_, PyAny>,
         attributes: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Arc<Self>> {
-        let py = object.py();
         let method = |name: &str| object.getattr(name).map(Bound::unbind);
         Ok(Arc::new(Self {
             guest: Guest::new()?,
@@ -78,7 +80,6 @@ impl Loop {
             turn_soon: OnceLock::new(),
             due: Mutex::default(),
             is_turning: AtomicBool::new(false),
-            nothing: Bound::new(py, Completed::empty())?.into_any().unbind(),
         }))
     }
 
@@ -185,26 +186,6 @@ impl Loop {
     pub(super) fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.create_future.bind(py).call0()
     }
-
-    /// What `send` returns if the app needn't wait.
-    pub(super) fn nothing(&self, py: Python<'_>) -> Py<PyAny> {
-        self.nothing.clone_ref(py)
-    }
-}
-
-/// What `receive` returns if `message` is there.
-pub(super) fn completed(py: Python<'_>, message: Py<PyAny>) -> PyResult<Py<PyAny>> {
-    Ok(Bound::new(py, Completed::with(message))?.into_any().unbind())
-}
-
-/// What `send` returns if the app has to wait for `future`.
-pub(super) fn pending(future: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    Ok(Bound::new(future.py(), Pending::new(future, None)?)?.into_any().unbind())
-}
-
-/// What `receive` returns if the app has to wait for `future`. Then it takes the message from `source`.
-pub(super) fn pending_message(future: &Bound<'_, PyAny>, source: Arc<dyn Source>) -> PyResult<Py<PyAny>> {
-    Ok(Bound::new(future.py(), Pending::new(future, Some(source))?)?.into_any().unbind())
 }
 
 /// Wakes what waits for a future, unless that was cancelled.

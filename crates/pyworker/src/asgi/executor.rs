@@ -12,6 +12,7 @@ use pyo3::types::PyDict;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
+use super::before_import::{self, Prepared};
 use super::blocked::Watch;
 use super::event_loop::Loop;
 use super::interrupt::Interrupter;
@@ -133,8 +134,13 @@ impl Executor for EventLoop {
         host.driver.run_many_threads();
         let support = Support::load(py)?;
         let app = support.get(py, "single_callable")?.call1((app,))?;
-        let (object, name): (Bound<'_, PyAny>, String) =
-            support.get(py, "new_loop")?.call1((&spec.r#loop,))?.extract()?;
+        let created = match before_import::prepared() {
+            Some(Prepared(prepared)) => {
+                support.get(py, "loop_after_import")?.call1((&spec.r#loop, prepared))?
+            }
+            None => support.get(py, "new_loop")?.call1((&spec.r#loop,))?,
+        };
+        let (object, name): (Bound<'_, PyAny>, String) = created.extract()?;
         py.import("asyncio")?.call_method1("set_event_loop", (&object,))?;
         let lifespan = support.get(py, "Lifespan")?.call1((&app, &object))?;
         lifespan.call_method0("start")?;

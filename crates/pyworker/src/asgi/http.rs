@@ -110,10 +110,13 @@ impl Protocol for Http {
             }
             Sent::File(path) => {
                 begin(call)?;
-                if !call.shared.is_sent_by_frontd(&path) {
-                    return call.send_file(py, path);
-                }
-                let progress = call.lock().protocol.reply.file(message::file(path))?;
+                let content_length = call.lock().protocol.reply.content_length();
+                let file = match call.shared.is_sent_by_frontd(&path) {
+                    true => message::file(&path, content_length)?,
+                    false => None,
+                };
+                let Some(file) = file else { return call.send_file(py, path) };
+                let progress = call.lock().protocol.reply.file(file)?;
                 if call.active.session.reports_files() {
                     return call.wait_for_frontd(py);
                 }

@@ -197,6 +197,14 @@ impl Reply {
         Ok(progress)
     }
 
+    /// The Content-Length that the app has set, before the body.
+    pub(super) fn content_length(&self) -> Option<u64> {
+        match &self.stage {
+            Stage::Started(head, _) => head.content_length,
+            _ => None,
+        }
+    }
+
     /// Has frontd send a file as the body.
     pub(super) fn file(&mut self, file: File) -> Result<Progress, ReplyError> {
         let Stage::Started(head, _) = &mut self.stage else {

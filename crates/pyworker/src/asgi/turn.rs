@@ -50,6 +50,8 @@ pub(super) struct Turns {
     next_token: AtomicU64,
     /// Requests whose start frontd hasn't been told yet.
     held: Mutex<Vec<Arc<ActiveRequest>>>,
+    /// Calls whose tasks hadn't begun when they were looked at last.
+    starting: Mutex<Vec<Arc<dyn Running>>>,
     aborts: AtomicBool,
     is_over: AtomicBool,
     /// The loop was stopped, which happens once: it runs again for the app's shutdown.
@@ -101,6 +103,7 @@ impl Turns {
             scopes,
             next_token: AtomicU64::new(1),
             held: Mutex::default(),
+            starting: Mutex::default(),
             aborts: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
@@ -158,6 +161,7 @@ impl Turns {
         let event_loop = &self.shared.event_loop;
         event_loop.settle(py);
         event_loop.guest.turn();
+        self.abandon_cancelled(py);
         let is_nested = event_loop.begin_turn();
         let started = self.start_requests(py);
         for _ in 0..ROUNDS {
@@ -183,6 +187,23 @@ impl Turns {
             event_loop.object(py).call_method0("stop")?;
         }
         Ok(())
+    }
+
+    /// Ends calls whose tasks the app has cancelled before their first step. Such a task runs nothing that could end
+    /// its call, and keeps all objects that it refers to.
+    fn abandon_cancelled(&self, py: Python<'_>) {
+        let calls = std::mem::take(&mut *self.starting.lock());
+        for call in calls {
+            if call.has_begun() {
+                continue;
+            }
+            let Some(task) = call.task(py) else { continue };
+            match task.call_method0(intern!(py, "done")).and_then(|it| it.is_truthy()) {
+                Ok(true) => call.abandon(),
+                Ok(false) => self.starting.lock().push(call),
+                Err(error) => tracing::error!(%error, "look at the task of a request"),
+            }
+        }
     }
 
     /// What hasn't been started when this ends is handed back if the app blocks the loop.
@@ -237,13 +258,20 @@ impl Turns {
     /// If the app raises what ends the loop.
     fn start(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> PyResult<()> {
         let event_loop = &self.shared.event_loop;
-        let (_call, step) = self.prepare(py, active, |coroutine| event_loop.start_with(coroutine));
-        step.map_or(Ok(()), |it| it.run(event_loop.object(py)))
+        let (call, step) = self.prepare(py, active, |coroutine| event_loop.start_with(coroutine));
+        let ran = step.map_or(Ok(()), |it| it.run(event_loop.object(py)));
+        if !call.has_begun() {
+            self.starting.lock().push(call);
+        }
+        ran
     }
 
     /// Calls the app for a request once the loop runs.
     pub(super) fn start_later(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> Arc<dyn Running> {
-        self.prepare(py, active, |coroutine| Ok((self.shared.event_loop.start(coroutine)?, None))).0
+        let start = |coroutine| Ok((self.shared.event_loop.start(coroutine)?, None));
+        let (call, _) = self.prepare(py, active, start);
+        self.starting.lock().push(Arc::clone(&call));
+        call
     }
 
     /// Has `start` start the task of a request.

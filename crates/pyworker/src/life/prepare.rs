@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use super::health;
 use super::start_limit::{StartLimit, Step};
 use super::{App, Worker};
+use crate::asgi;
 use crate::executor::{Executor, Runs};
 use crate::link::peers::Peers;
 use crate::link::socket::SocketFile;
@@ -71,7 +72,7 @@ impl Worker {
             App::Imported(app) => app,
             App::ToImport => {
                 let (_inside, _step) = (self.host.driver.enter(), start_limit.step(Step::Import));
-                import::import(py, spec)?
+                import::import(py, spec, || asgi::before_import(py, spec))?
             }
         };
         // Also in workers that weren't forked, so that an app behaves the same with and without `preload`.

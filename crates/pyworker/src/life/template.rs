@@ -55,7 +55,8 @@ pub(crate) fn run(py: Python<'_>, app: &str, emperord: PathBuf, log_format: &str
 fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
     let start_limit = StartLimit::watch(py, spec)?;
     let _step = start_limit.step(Step::Import);
-    import::import(py, spec)
+    // Each worker has a loop of its own.
+    import::import(py, spec, || Ok(()))
 }
 
 /// Forks on each order. Returns in each worker, with its order.

@@ -59,7 +59,7 @@ const TURNING: u8 = 2;
 const PROMISED: u8 = 4;
 
 /// Whether to ask the kernel which sockets are ready.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Sockets {
     Poll,
     AsKnown,

@@ -23,13 +23,18 @@ pub(crate) use self::interface::interface;
 use self::location::Location;
 use super::traceback;
 
-/// Imports the app that `spec` names. Everything that exists afterwards is permanent: the garbage collector
+/// Imports the app that `spec` names. `prepare` is called before, when modules of the app can be imported. Everything that exists afterwards is permanent: the garbage collector
 /// doesn't have to scan it again, which in a fork would also cause pages to be copied.
-pub(crate) fn import<'py>(py: Python<'py>, spec: &Spec) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn import<'py>(
+    py: Python<'py>,
+    spec: &Spec,
+    prepare: impl FnOnce() -> PyResult<()>,
+) -> PyResult<Bound<'py, PyAny>> {
     let directory = Path::new(&spec.directory);
     let sys = py.import("sys")?;
     sys.setattr("argv", PyList::new(py, ["imperium"])?)?;
     put_first(&sys.getattr("path")?.cast_into()?, directory)?;
+    prepare()?;
     let app = Location::parse(&spec.app).load(py, directory)?;
     // Garbage isn't collected before: the freed memory would cause more copying in forked processes (see the
     // documentation of `gc`).

@@ -1,9 +1,11 @@
 //! The messages of an HTTP connection (ASGI, "HTTP & WebSocket ASGI Message Format").
 
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use api::runner::{File, Header, file};
+use api::runner::{File, Header, Part, file};
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -69,10 +71,20 @@ pub(super) fn parse(message: &Bound<'_, PyAny>) -> PyResult<Sent> {
     })
 }
 
-/// The file that frontd sends.
-pub(super) fn file(path: PathBuf) -> File {
-    let path = path.into_os_string().into_vec();
-    File { name: Some(file::Name::Path(path.into())), part: None }
+/// What frontd sends of a file, exactly with the app's head. None if the file has less than the app's Content-Length, or
+/// isn't a regular file.
+///
+/// # Errors
+/// If the file doesn't exist, or can't be looked at.
+pub(super) fn file(path: &Path, content_length: Option<u64>) -> io::Result<Option<File>> {
+    let found = fs::metadata(path)?;
+    let length = content_length.unwrap_or(found.size());
+    if !found.is_file() || length > found.size() {
+        return Ok(None);
+    }
+    let part = Part { offset: 0, length, device: found.dev(), inode: found.ino() };
+    let name = file::Name::Path(Bytes::copy_from_slice(path.as_os_str().as_bytes()));
+    Ok(Some(File { name: Some(name), part: Some(part) }))
 }
 
 /// `http.request`.
