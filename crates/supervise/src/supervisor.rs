@@ -190,8 +190,12 @@ impl Supervisor {
     }
 
     fn detached(&mut self, number: u16, now: Instant) {
-        if let Some(worker) = self.workers.get_mut(&number).filter(|it| it.is_ready()) {
+        let Some(worker) = self.workers.get_mut(&number) else { return };
+        if worker.is_ready() {
             worker.attach_by = Some(now + ATTACH_AGAIN_WITHIN);
+        } else if worker.sockets_end(&self.limits).is_some() {
+            // It has closed the last of its WebSockets and is about to exit, or it is frozen.
+            worker.attach_by = Some(now + ATTACH_AGAIN_WITHIN.max(self.limits.grace));
         }
     }
 

@@ -87,6 +87,21 @@ fn another_limit_applies_to_workers_that_drain() {
 }
 
 #[test]
+fn a_frozen_worker_is_not_kept_by_its_websockets() {
+    check_replaced(&[
+        (1_000, Event::Detached { number: 1 }, "", Phase::Running),
+        (10_999, Event::Tick, "", Phase::Running),
+        (11_000, Event::Tick, "terminate 1 Silent", Phase::Running),
+        (13_000, Event::Tick, "kill 1 Stubborn", Phase::Running),
+    ]);
+    check_replaced(&[
+        (1_000, Event::Detached { number: 1 }, "", Phase::Running),
+        (3_000, Event::Attached { number: 1 }, "", Phase::Running),
+        (99_000, Event::Tick, "", Phase::Running),
+    ]);
+}
+
+#[test]
 fn a_removed_app_waits_for_no_websocket() {
     let supervisor = check_replaced(&[
         (300, sockets(2, 5), "", Phase::Running),
