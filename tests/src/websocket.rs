@@ -3,6 +3,9 @@
 
 mod frame;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use anyhow::{Context as _, bail, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{Method, Request, StatusCode};
@@ -28,7 +31,7 @@ pub struct WebSocket {
     input: BytesMut,
     /// The opcode and the beginning of a message that arrives in fragments.
     fragments: Option<(u8, BytesMut)>,
-    pings: u64,
+    pings: Arc<AtomicU64>,
     /// Of HTTP/2: without it, the connection would end.
     _connection: Connection,
 }
@@ -102,7 +105,7 @@ impl WebSocket {
             io: TokioIo::new(io),
             input: BytesMut::new(),
             fragments: None,
-            pings: 0,
+            pings: Arc::default(),
             _connection: connection,
         })
     }
@@ -175,7 +178,7 @@ impl WebSocket {
         let Frame { opcode, is_final, payload } = frame;
         match opcode {
             PING => {
-                self.pings += 1;
+                self.pings.fetch_add(1, Ordering::Relaxed);
                 // The server may have closed already: then its close frame is next.
                 let _closed = self.send(PONG, &payload).await;
                 Ok(None)
@@ -210,10 +213,10 @@ impl WebSocket {
         self.send(CLOSE, &code.to_be_bytes()).await
     }
 
-    /// The number of pings that the server has sent.
+    /// The number of pings that the server has sent. It keeps counting.
     #[must_use]
-    pub fn pings(&self) -> u64 {
-        self.pings
+    pub fn pings(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.pings)
     }
 }
 

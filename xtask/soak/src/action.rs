@@ -54,6 +54,8 @@ pub(crate) enum Action {
     KillEmperord,
     /// SIGTERM to the supervisor.
     RestartEmperord,
+    /// `kill -9` of the front server.
+    KillFrontd,
     /// SIGTERM to the front server.
     RestartFrontd,
     /// Nothing, until every app has all of its workers again.
@@ -102,6 +104,7 @@ impl fmt::Display for Action {
             Self::DamageWorkers => f.write_str("kill -9 emperord, and damage its workers.json"),
             Self::KillEmperord => f.write_str("kill -9 emperord"),
             Self::RestartEmperord => f.write_str("SIGTERM to emperord"),
+            Self::KillFrontd => f.write_str("kill -9 frontd"),
             Self::RestartFrontd => f.write_str("SIGTERM to frontd"),
             Self::Settle => f.write_str("let all settle"),
         }

@@ -64,6 +64,8 @@ pub(crate) enum Excuse {
     Cut,
     /// 504, since a frozen worker had it.
     Frozen,
+    /// The connection was cut, since its frontd was killed.
+    LostFrontd,
     /// A WebSocket was closed with 1012, since its worker was killed.
     LostWorker,
     /// A WebSocket was closed with 1001, since its frontd was told to stop.
@@ -80,6 +82,7 @@ impl fmt::Display for Excuse {
             Self::Twice => "502, a safe request that lost two workers",
             Self::Cut => "cut, as its worker was killed in the middle of the response",
             Self::Frozen => "504, as its worker was frozen",
+            Self::LostFrontd => "no or half a response, or a WebSocket cut, as frontd was killed",
             Self::LostWorker => "a WebSocket closed with 1012, as its worker was killed",
             Self::GoingAway => "a WebSocket closed with 1001, as its frontd was stopped",
             Self::KeptTooMany => "a WebSocket closed with 1012, as it kept one of too many old workers",
@@ -107,8 +110,17 @@ pub(crate) struct Seen {
 pub(crate) struct Times {
     /// A frontd was told to stop.
     pub(crate) restarts: Vec<Duration>,
+    /// A frontd was killed between the two times.
+    pub(crate) crashes: Vec<(Duration, Duration)>,
     /// All workers of the app with WebSockets may have been replaced from the first time to the second.
     pub(crate) replacements: Vec<(Duration, Duration)>,
+}
+
+impl Times {
+    /// Whether a frontd was killed during that time.
+    fn crashed(&self, from: Duration, to: Duration) -> bool {
+        self.crashes.iter().any(|(begun, done)| *begun <= to && *done >= from)
+    }
 }
 
 /// Judges all requests and WebSockets until the time `until`.
@@ -123,7 +135,7 @@ pub(crate) fn audit(
     let mut audit = Audit { exits: exits.len(), pauses: pauses(entries, until), ..Audit::default() };
     let harms = Harms::new(harms.iter().cloned().chain(exits).collect());
     for entry in entries {
-        audit.take(entry, journals.begun(entry.id), &harms);
+        audit.take(entry, journals.begun(entry.id), &harms, times);
     }
     for session in sessions {
         audit.take_session(session, journals.begun(session.id), &harms, times);
@@ -132,9 +144,9 @@ pub(crate) fn audit(
 }
 
 impl Audit {
-    fn take(&mut self, entry: &Entry, begun: &[u32], harms: &Harms) {
+    fn take(&mut self, entry: &Entry, begun: &[u32], harms: &Harms, times: &Times) {
         self.asked += 1;
-        match judge(entry, begun, harms) {
+        match judge(entry, begun, harms, times) {
             Verdict::Right => {
                 self.right += 1;
                 self.slowest = self.slowest.max(entry.done.saturating_sub(entry.sent));
@@ -184,7 +196,7 @@ fn exits(entries: &[Entry], journals: &Journals) -> Vec<Harm> {
     deadly.flat_map(|entry| journals.begun(entry.id).iter().map(|pid| harm(entry, *pid))).collect()
 }
 
-fn judge(entry: &Entry, begun: &[u32], harms: &Harms) -> Verdict {
+fn judge(entry: &Entry, begun: &[u32], harms: &Harms, times: &Times) -> Verdict {
     if begun.len() > 1 && !entry.question.is_safe() {
         return Verdict::Broken("an unsafe request was begun more than once");
     }
@@ -197,6 +209,9 @@ fn judge(entry: &Entry, begun: &[u32], harms: &Harms) -> Verdict {
         }
         Outcome::Right => Verdict::Right,
         Outcome::Wrong(_) => Verdict::Broken("a wrong answer"),
+        Outcome::NoResponse(_) | Outcome::Cut(_) if times.crashed(entry.sent, entry.done) => {
+            Verdict::Excused(Excuse::LostFrontd)
+        }
         Outcome::NoResponse(_) => Verdict::Broken("no answer"),
         Outcome::Cut(_) => cut(begun, &harms.during(entry)),
         Outcome::Status(502) if entry.question.is_safe() => safe_and_lost(&harms.during(entry)),

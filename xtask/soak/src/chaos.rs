@@ -13,7 +13,7 @@ use tests::keep_alive::KeepAlive;
 use tests::log_pipe::LogPipe;
 use tests::process::{self, Process};
 use tests::stack::Stack;
-use tests::wait::{TIMEOUT, until};
+use tests::wait::until;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -32,6 +32,8 @@ use super::site::{App, Site};
 const NAP: Duration = Duration::from_millis(300);
 /// How long workers are replaced after an action that causes it.
 const REPLACEMENT: Duration = Duration::from_secs(20);
+/// Each restart of emperord gives a silent worker its time again.
+const LONGEST_FREEZE: Duration = Duration::from_secs(150);
 const NO_TOML: &str = "wokers = 3\n";
 
 /// Carries out actions on a stack.
@@ -42,6 +44,8 @@ pub(crate) struct Chaos<'a> {
     book: Book,
     past: Past,
     frozen: JoinSet<anyhow::Result<Harm>>,
+    /// Those that were told to stop. They may drain for a while.
+    old_frontds: Vec<u32>,
     /// Clients that are only awaited at the end.
     crowd: JoinSet<()>,
 }
@@ -58,7 +62,16 @@ pub(crate) struct Past {
 
 impl<'a> Chaos<'a> {
     pub(crate) fn new(stack: &'a Stack, site: &'a mut Site, log: &'a LogPipe, book: Book) -> Self {
-        Self { stack, site, log, book, past: Past::default(), frozen: JoinSet::new(), crowd: JoinSet::new() }
+        Self {
+            stack,
+            site,
+            log,
+            book,
+            past: Past::default(),
+            frozen: JoinSet::new(),
+            old_frontds: Vec::new(),
+            crowd: JoinSet::new(),
+        }
     }
 
     /// Carries out the schedule for that long, and waits until the stack has settled.
@@ -135,7 +148,8 @@ impl<'a> Chaos<'a> {
             Action::DamageWorkers => self.lose_workers(files::List::Damaged).await,
             Action::KillEmperord => self.end_emperord(Signal::KILL).await,
             Action::RestartEmperord => self.end_emperord(Signal::TERM).await,
-            Action::RestartFrontd => self.restart_frontd().await,
+            Action::KillFrontd => self.end_frontd(Signal::KILL).await,
+            Action::RestartFrontd => self.end_frontd(Signal::TERM).await,
             Action::Settle => self.settle().await,
         }
     }
@@ -164,7 +178,7 @@ impl<'a> Chaos<'a> {
         let book = self.book.clone();
         self.frozen.spawn_blocking(move || {
             ensure!(
-                process::ends(worker.pid, TIMEOUT),
+                process::ends(worker.pid, LONGEST_FREEZE),
                 "the frozen worker {} of {app} is still running",
                 worker.pid
             );
@@ -212,15 +226,37 @@ impl<'a> Chaos<'a> {
         until("the next emperord answers", next).await
     }
 
-    async fn restart_frontd(&mut self) -> anyhow::Result<()> {
-        let frontd = self.stack.daemon("frontd").await?;
-        self.past.times.restarts.push(self.book.now());
-        process::signal(frontd, Signal::TERM)?;
-        let next = async || {
+    async fn end_frontd(&mut self, signal: Signal) -> anyhow::Result<()> {
+        let frontd = self.frontd().await?;
+        let begun = self.book.now();
+        self.old_frontds.push(frontd);
+        process::signal(frontd, signal)?;
+        if signal == Signal::KILL {
+            let is_gone = async || Ok(Process::of(frontd).is_none().then_some(()));
+            until("the killed frontd is gone", is_gone).await?;
+            self.past.times.crashes.push((begun, self.book.now()));
+        } else {
+            self.past.times.restarts.push(begun);
+        }
+        let next = self.frontd().await?;
+        until("the next frontd serves", async || {
             let ready = self.stack.probe("/-/ready").await.is_ok_and(|answer| answer.status == 200);
-            Ok((ready && self.stack.daemon("frontd").await? != frontd).then_some(()))
-        };
-        until("the next frontd serves", next).await
+            let is_next = Process::of(next).is_some();
+            ensure!(is_next, "the next frontd has ended");
+            Ok(ready.then_some(()))
+        })
+        .await
+    }
+
+    /// The frontd that was not told to stop.
+    async fn frontd(&self) -> anyhow::Result<u32> {
+        until("a frontd runs", async || {
+            let all = Process::descendants(self.stack.up());
+            let mut current =
+                all.iter().filter(|it| it.command == "frontd" && !self.old_frontds.contains(&it.pid));
+            Ok(current.next().map(|it| it.pid))
+        })
+        .await
     }
 
     async fn settle(&mut self) -> anyhow::Result<()> {

@@ -27,7 +27,7 @@ const ABOUT: Duration = Duration::from_secs(2);
 /// If the stack doesn't start or stop.
 pub(crate) async fn run(place: Place, seed: u64, count: u32) -> anyhow::Result<Report> {
     let site = Site::make()?;
-    let kept = xtask::root().join("target/soak.log");
+    let kept = xtask::root().join("target/reloads.log");
     let (_log, writer) = LogPipe::into(&kept).with_context(|| format!("write {}", kept.display()))?;
     let vassal = site.vassal(&place, App::Async);
     let stack = Stack::logging_to(writer, "info", place.clone(), [vassal])?;

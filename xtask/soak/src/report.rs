@@ -47,6 +47,7 @@ fn name(action: Action) -> &'static str {
         Action::Preload(_) => "turns of preload",
         Action::Misspell(_) => "broken files",
         Action::KillEmperord | Action::RestartEmperord => "ends of emperord",
+        Action::KillFrontd => "kills of frontd",
         Action::RestartFrontd => "restarts of frontd",
         Action::AbandonReload(_) => "abandoned reloads",
         Action::SlowClients(_) | Action::VanishingClients(_) => "crowds of bad clients",

@@ -41,7 +41,7 @@ impl Iterator for Schedule {
 fn action(random: &mut Rng) -> Action {
     let app = App::ALL[random.usize(..App::ALL.len())];
     let workers = random.u32(1..=4);
-    match random.u32(..130) {
+    match random.u32(..133) {
         0..12 => Action::Kill(app),
         12..18 => Action::Exit(app),
         18..21 => Action::ExitTwice(app),
@@ -66,6 +66,7 @@ fn action(random: &mut Rng) -> Action {
         109..112 => Action::SlowSockets,
         112..115 => Action::VanishingSockets,
         115..118 => Action::FloodingSockets,
+        118..121 => Action::KillFrontd,
         _ => Action::Settle,
     }
 }
@@ -107,6 +108,7 @@ mod tests {
         let rest = [
             Action::KillEmperord,
             Action::RestartEmperord,
+            Action::KillFrontd,
             Action::RestartFrontd,
             Action::SlowSockets,
             Action::VanishingSockets,

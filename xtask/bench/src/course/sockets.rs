@@ -1,13 +1,16 @@
 //! What idle WebSockets cost in memory, CPU time and wake-ups.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use futures_util::future::{Either, select, try_join_all};
+use anyhow::{Context as _, anyhow, ensure};
+use futures_util::future::try_join_all;
 use rustix::process::{Resource, getrlimit};
 use tests::client::{Client, Protocol};
 use tests::websocket::WebSocket;
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::usage;
 use crate::load::float;
@@ -44,13 +47,13 @@ pub(crate) async fn run(stack: &Stack, count: u16, protocol: Protocol) -> anyhow
     ensure!(limit >= needed, "{needed} open files are needed, and {limit} are allowed (ulimit -n)");
     let address = if protocol == Protocol::Plain { stack.http } else { stack.https };
     let client = Client::new(&stack.certificate, HOST, address, protocol)?;
-    let mut sockets = Vec::new();
-    open(&client, &mut sockets, FIRST).await?;
-    let (before, usual) = idle(stack, &mut sockets, WINDOW_BEFORE).await?;
-    open(&client, &mut sockets, count).await?;
-    let (pings, begun) = (pings(&sockets), Instant::now());
-    let (after, with_sockets) = idle(stack, &mut sockets, WINDOW).await?;
-    let pings = float(self::pings(&sockets) - pings) / begun.elapsed().as_secs_f64();
+    let mut sockets = Sockets::default();
+    sockets.open(&client, FIRST).await?;
+    let (before, usual) = sockets.idle(stack, WINDOW_BEFORE).await?;
+    sockets.open(&client, count).await?;
+    let (pings, begun) = (sockets.pings(), Instant::now());
+    let (after, with_sockets) = sockets.idle(stack, WINDOW).await?;
+    let pings = float(sockets.pings() - pings) / begun.elapsed().as_secs_f64();
     let front_wake_ups = with_sockets.front_wake_ups - usual.front_wake_ups - 2.0 * pings;
     let each = |all: f64| all / f64::from(count);
     Ok(Sample::from([
@@ -63,29 +66,48 @@ pub(crate) async fn run(stack: &Stack, count: u16, protocol: Protocol) -> anyhow
     ]))
 }
 
-async fn open(client: &Client, sockets: &mut Vec<WebSocket>, more: u16) -> anyhow::Result<()> {
-    for _ in 0..more / GROUP {
-        let group = try_join_all((0..GROUP).map(|_| WebSocket::open(client, PATH))).await;
-        sockets.extend(group.with_context(|| format!("open a WebSocket after {}", sockets.len()))?);
-    }
-    Ok(())
+/// Open WebSockets. They respond to pings also while others are opened, which may take a while.
+#[derive(Default)]
+struct Sockets {
+    pings: Vec<Arc<AtomicU64>>,
+    listening: JoinSet<anyhow::Error>,
 }
 
-fn pings(sockets: &[WebSocket]) -> u64 {
-    sockets.iter().map(WebSocket::pings).sum()
+impl Sockets {
+    async fn open(&mut self, client: &Client, more: u16) -> anyhow::Result<()> {
+        for _ in 0..more / GROUP {
+            let group = try_join_all((0..GROUP).map(|_| WebSocket::open(client, PATH))).await;
+            for socket in group.with_context(|| format!("open a WebSocket after {}", self.pings.len()))? {
+                self.pings.push(socket.pings());
+                self.listening.spawn(listen(socket));
+            }
+        }
+        Ok(())
+    }
+
+    fn pings(&self) -> u64 {
+        self.pings.iter().map(|it| it.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Returns the usage after the window, and how much it grew per second.
+    async fn idle(&mut self, stack: &Stack, window: Duration) -> anyhow::Result<(Usage, Usage)> {
+        let (begun, before) = (Instant::now(), Usage::of(stack)?);
+        if let Ok(Some(ended)) = timeout(window, self.listening.join_next()).await {
+            return Err(ended.context("an idle WebSocket")?);
+        }
+        growth(stack, &before, begun)
+    }
 }
 
-/// Returns the usage after the window, and how much it grew per second.
-async fn idle(stack: &Stack, sockets: &mut [WebSocket], window: Duration) -> anyhow::Result<(Usage, Usage)> {
-    let (begun, before) = (Instant::now(), Usage::of(stack)?);
-    let silent = async |socket: &mut WebSocket| -> anyhow::Result<()> {
-        let message = socket.receive().await?;
-        bail!("{message:?} on an idle WebSocket")
-    };
-    let listening = try_join_all(sockets.iter_mut().map(silent));
-    if let Either::Right((Err(error), _)) = select(Box::pin(sleep(window)), listening).await {
-        return Err(error);
+/// Returns why it ended, since nothing should come.
+async fn listen(mut socket: WebSocket) -> anyhow::Error {
+    match socket.receive().await {
+        Ok(message) => anyhow!("{message:?} on an idle WebSocket"),
+        Err(error) => error,
     }
+}
+
+fn growth(stack: &Stack, before: &Usage, begun: Instant) -> anyhow::Result<(Usage, Usage)> {
     let (after, seconds) = (Usage::of(stack)?, begun.elapsed().as_secs_f64());
     let growth = Usage {
         front_memory: (after.front_memory - before.front_memory) / seconds,

@@ -20,7 +20,9 @@ pub(super) fn judge(session: &Session, begun: &[u32], harms: &Harms, times: &Tim
     let meanwhile =
         times.replacements.iter().filter(|(from, to)| *from <= session.done && *to >= session.sent);
     let kept_too_long = meanwhile.count() >= REPLACEMENTS;
+    let crashed = times.crashed(session.sent, session.done);
     match &session.fate {
+        Fate::NoResponse(_) | Fate::Opened(Ended::Cut(_)) if crashed => Verdict::Excused(Excuse::LostFrontd),
         Fate::Opened(_) if begun.is_empty() => Verdict::Broken("a WebSocket that no worker has accepted"),
         Fate::Opened(Ended::Complete) => Verdict::Right,
         Fate::Opened(Ended::Closed(Some(1001))) if lost_frontd => Verdict::Excused(Excuse::GoingAway),

@@ -23,18 +23,26 @@ fn harms() -> Harms {
     Harms::new(vec![harm(KILLED, Cause::Killed, 10, 10), harm(FROZEN, Cause::Frozen, 20, 30)])
 }
 
+fn times() -> Times {
+    Times {
+        restarts: vec![seconds(15)],
+        crashes: vec![(seconds(70), seconds(71))],
+        replacements: [40, 50, 60].map(|it| (seconds(it), seconds(it + 2))).into(),
+    }
+}
+
 fn entry(question: Question, [sent, done]: [u64; 2], outcome: Outcome) -> Entry {
     Entry { id: 1, app: App::Single, question, sent: seconds(sent), done: seconds(done), outcome }
 }
 
 #[track_caller]
 fn check(question: Question, span: [u64; 2], outcome: Outcome, begun: &[u32], expected: &Verdict) {
-    assert_eq!(&judge(&entry(question, span, outcome), begun, &harms()), expected);
+    assert_eq!(&judge(&entry(question, span, outcome), begun, &harms(), &times()), expected);
 }
 
 #[track_caller]
 fn broken(question: Question, span: [u64; 2], outcome: Outcome, begun: &[u32]) {
-    let verdict = judge(&entry(question, span, outcome), begun, &harms());
+    let verdict = judge(&entry(question, span, outcome), begun, &harms(), &times());
     assert!(matches!(verdict, Verdict::Broken(_)), "{verdict:?}");
 }
 
@@ -89,6 +97,14 @@ fn a_response_may_be_cut_only_with_its_worker() {
 }
 
 #[test]
+fn a_killed_frontd_cuts_connections() {
+    check(EchoBody, [69, 71], Outcome::NoResponse("reset".into()), &[WELL], &Excused(Excuse::LostFrontd));
+    check(stream(), [71, 72], cut(), &[WELL], &Excused(Excuse::LostFrontd));
+    broken(stream(), [72, 73], cut(), &[WELL]);
+    broken(EchoBody, [69, 71], Status(502), &[WELL]);
+}
+
+#[test]
 fn a_frozen_worker_keeps_its_requests() {
     check(Echo, [20, 24], Status(504), &[], &Excused(Excuse::Frozen));
     check(EchoBody, [19, 24], Status(504), &[FROZEN], &Excused(Excuse::Frozen));
@@ -122,11 +138,7 @@ fn a_pause_is_a_time_without_a_correct_response() {
 fn check_socket(talk: Talk, [sent, done]: [u64; 2], fate: Fate, begun: &[u32], expected: Option<Verdict>) {
     let (sent, done, protocol) = (seconds(sent), seconds(done), Protocol::Plain);
     let session = Session { id: 1, app: App::Single, protocol, talk, sent, done, messages: 0, fate };
-    let times = Times {
-        restarts: vec![seconds(15)],
-        replacements: [40, 50, 60].map(|it| (seconds(it), seconds(it + 2))).into(),
-    };
-    let verdict = sessions::judge(&session, begun, &harms(), &times);
+    let verdict = sessions::judge(&session, begun, &harms(), &times());
     match expected {
         Some(expected) => assert_eq!(verdict, expected),
         None => assert!(matches!(verdict, Verdict::Broken(_)), "{verdict:?}"),
@@ -149,6 +161,7 @@ fn a_websocket_may_only_be_closed_with_its_worker_or_its_frontd() {
     echo([16, 17], closed(1001), &[WELL], None);
     echo([14, 16], closed(1012), &[WELL], None);
     echo([9, 16], Ended::Cut("cut".into()), &[KILLED], None);
+    echo([69, 71], Ended::Cut("cut".into()), &[WELL], Some(Excused(Excuse::LostFrontd)));
     echo([9, 16], Ended::Silent, &[KILLED], None);
     echo([9, 16], Ended::Wrong("2".into()), &[KILLED], None);
     echo([39, 61], closed(1012), &[WELL], Some(Excused(Excuse::KeptTooMany)));
