@@ -5,7 +5,7 @@ import asyncio
 import json
 import re
 
-from grid import bare, bodies, life, requests, responses, streams, websockets  # noqa: F401
+from grid import bare, bodies, clients, life, requests, responses, streams, websockets  # noqa: F401
 from grid.cell import CELLS
 from grid.site import Site
 

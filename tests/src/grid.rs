@@ -72,7 +72,7 @@ pub struct Site {
 #[derive(Debug, Clone, Copy)]
 pub struct Selection<'a> {
     /// The groups of cells, separated by commas: `http`, `mount`, `tls`, `http2`, `websocket`, `websocket-tls`,
-    /// `bare`.
+    /// `websocket-http2`, `bare`.
     pub groups: &'a str,
     /// The protocol of ordinary requests: `plain`, `tls` or `http2`.
     pub protocol: &'a str,

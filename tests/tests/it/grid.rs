@@ -10,7 +10,7 @@ use tests::vassal::Vassal;
 use tests::wait::until;
 
 /// The groups of cells that are supported.
-const GROUPS: &str = "http,mount,tls,http2,websocket,websocket-tls";
+const GROUPS: &str = "http,mount,tls,http2,websocket,websocket-tls,websocket-http2";
 
 #[tokio::test]
 async fn blacksheep() -> anyhow::Result<()> {

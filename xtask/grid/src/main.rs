@@ -16,7 +16,7 @@ use peer::Peer;
 
 /// The groups that a server needs no certificate for.
 const PLAIN: &str = "http,mount,websocket";
-const ALL: &str = "http,mount,tls,http2,websocket,websocket-tls";
+const ALL: &str = "http,mount,tls,http2,websocket,websocket-tls,websocket-http2";
 
 /// The arguments of `cargo xtask grid`.
 #[derive(Parser)]
