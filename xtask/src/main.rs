@@ -22,6 +22,7 @@ Commands:
                 --check makes the requests that a visitor would, prints a line for each, and ends
   test          Sets up, and runs all tests; what follows `--` is for the test runner: a filter, or its options;
                 --skipped runs those that the last run skipped, such as what needs root
+  autobahn      Runs the cases of the Autobahn test suite for WebSockets, over plain HTTP and TLS
   bench         Compares Imperium with nginx or Caddy in front of uWSGI, gunicorn, granian and uvicorn on this machine
   codegen       Writes the gRPC code of `proto/` into `crates/api/src/generated`
   dist          Makes what is released, in `target/dist`: an archive, a Debian package, a wheel, checksums
@@ -31,7 +32,7 @@ Commands:
   soak          Sets up, and lets anything happen to the stack under checked load
   systemd-test  Proves the systemd units on a Debian of its own; needs root
 
-bench, codegen, dist, docs, grid, soak and systemd-test explain their options with --help.
+autobahn, bench, codegen, dist, docs, grid, soak and systemd-test explain their options with --help.
 ";
 
 fn main() -> ExitCode {
@@ -52,7 +53,7 @@ fn run() -> anyhow::Result<()> {
         "demo" => demo::run(&rest)?,
         "imports" => imports::run(&rest)?,
         "test" => test::run(&rest)?,
-        "bench" | "codegen" | "docs" | "grid" | "soak" => program::run(&command, &rest)?,
+        "autobahn" | "bench" | "codegen" | "docs" | "grid" | "soak" => program::run(&command, &rest)?,
         "dist" | "systemd-test" => program::run("packaging", &[vec![command], rest].concat())?,
         _ => bail!("there is no command `{command}`: `cargo xtask help` lists them"),
     }

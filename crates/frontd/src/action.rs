@@ -41,7 +41,9 @@ pub(crate) struct Resources {
     pub(crate) spool: SpoolFolder,
     /// Connections and their running requests: the drain waits for them.
     pub(crate) tasks: TaskTracker,
-    /// Cancelled at the end of the drain: WebSockets are closed then.
+    /// Cancelled when the drain begins: WebSockets are closed between two messages.
+    pub(crate) drain: CancellationToken,
+    /// Cancelled at the end of the drain: all WebSockets are closed then.
     pub(crate) drained: CancellationToken,
 }
 

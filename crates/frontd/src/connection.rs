@@ -83,6 +83,7 @@ impl Server {
             metrics: Arc::clone(&shared.metrics),
             spool: shared.spool.clone(),
             tasks: TaskTracker::new(),
+            drain: drain.clone(),
             drained: CancellationToken::new(),
         };
         Self {
@@ -105,7 +106,7 @@ impl Server {
         &self.service.resources.tasks
     }
 
-    /// Cancelled at the end of the drain: WebSockets are closed then.
+    /// Cancelled at the end of the drain: all WebSockets are closed then.
     pub(crate) fn end_of_drain(&self) -> &CancellationToken {
         &self.service.resources.drained
     }

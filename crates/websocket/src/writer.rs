@@ -7,9 +7,6 @@ use crate::frame::{Opcode, write_head};
 /// Smaller messages aren't compressed: it would hardly make them smaller.
 const COMPRESSED_MIN: usize = 16;
 
-/// The compressed form of an empty message (RFC 7692, section 7.2.3.6), which needs no context. Test suites expect it.
-const EMPTY: [u8; 1] = [0];
-
 /// Writes the frames for one client.
 pub struct Writer {
     compressor: Option<Compressor>,
@@ -36,6 +33,12 @@ impl Writer {
         Self { compressor: deflate.map(Deflate::compressor), message: Stage::Between, compressed: Vec::new() }
     }
 
+    /// Whether no message has begun that isn't complete.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.message == Stage::Between
+    }
+
     /// Appends a message, or a part of one, to `out`. If it `continues`, the next part belongs to the same message.
     pub fn message(&mut self, out: &mut Vec<u8>, payload: &[u8], is_text: bool, continues: bool) {
         let (is_compressed, has_begun) = match self.message {
@@ -44,11 +47,6 @@ impl Writer {
                 (self.compressor.is_some() && (continues || payload.len() >= COMPRESSED_MIN), false)
             }
         };
-        if payload.is_empty() && !continues && self.message == Stage::Between && self.compressor.is_some() {
-            let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
-            write_head(out, opcode, true, true, EMPTY.len());
-            return out.extend_from_slice(&EMPTY);
-        }
         let opcode = match is_text {
             _ if has_begun => Opcode::Continuation,
             true => Opcode::Text,

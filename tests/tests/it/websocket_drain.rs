@@ -1,10 +1,13 @@
-//! WebSockets across reloads: they stay with their worker until `timeouts.websocket_drain` is over.
+//! WebSockets across reloads, which they outlive until `timeouts.websocket_drain` is over, and across restarts of frontd.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{bail, ensure};
+use rustix::process::Signal;
 use tests::client::Protocol;
+use tests::place::Place;
+use tests::process;
 use tests::stack::{self, Stack};
 use tests::status::App;
 use tests::vassal::Vassal;
@@ -43,9 +46,9 @@ async fn open(stack: &Stack) -> anyhow::Result<WebSocket> {
     Ok(WebSocket::open(&stack.client("chat", Protocol::Plain)?, "/ws").await?)
 }
 
-async fn is_closed(socket: &mut WebSocket) -> anyhow::Result<()> {
+async fn is_closed_with(code: u16, socket: &mut WebSocket) -> anyhow::Result<()> {
     let received = timeout(TIMEOUT, socket.receive()).await??;
-    ensure!(received == Received::Close(Some(1012)), "{received:?}");
+    ensure!(received == Received::Close(Some(code)), "{received:?}");
     Ok(())
 }
 
@@ -82,7 +85,7 @@ async fn a_reload_cuts_no_websocket_until_the_time_for_it_is_over() -> anyhow::R
 
         // A shorter limit applies to workers that drain already.
         stack.put(&vassal(folder.path())?.table("[timeouts]\nwebsocket_drain = \"0s\""))?;
-        is_closed(&mut socket).await?;
+        is_closed_with(1012, &mut socket).await?;
         stack.logged(&["ended with 1012"]).await?;
         stack.until("chat", "the old workers are gone", App::is_whole).await?;
         Ok(())
@@ -98,9 +101,39 @@ async fn a_stop_waits_for_no_websocket() -> anyhow::Result<()> {
         let mut socket = open(stack).await?;
         pid_of(&mut socket).await?;
         stack.remove("chat")?;
-        is_closed(&mut socket).await?;
+        is_closed_with(1012, &mut socket).await?;
         stack.logged(&["ended with 1012"]).await?;
         Ok(())
     })
     .await
+}
+
+/// Its `drain` is too long for the test.
+#[tokio::test]
+async fn a_restart_of_frontd_closes_websockets_at_once_and_their_clients_can_return() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let files = [("frontd.toml", "drain = \"10m\"\n")];
+    let stack = Stack::start_with_files(Place::of_tests()?, [vassal(folder.path())?], &files)?;
+    stack.all_ready().await?;
+    let mut sockets = Vec::new();
+    for protocol in [Protocol::Plain, Protocol::Http1, Protocol::Http2].repeat(7) {
+        let client = stack.client("chat", protocol)?;
+        let mut socket = WebSocket::open(&client, "/ws").await?;
+        let worker = pid_of(&mut socket).await?;
+        sockets.push((client, socket, worker));
+    }
+    let old = stack.daemon("frontd").await?;
+    process::signal(old, Signal::TERM)?;
+    for (client, socket, worker) in &mut sockets {
+        is_closed_with(1001, socket).await?;
+        let mut again = WebSocket::open(client, "/ws").await?;
+        ensure!(pid_of(&mut again).await? == *worker, "the worker was restarted");
+        socket.send_close(1001).await?;
+    }
+    ensure!(process::ends(old, TIMEOUT), "frontd waits for the end of its drain");
+    stack.logged(&["ended with 1001"]).await?;
+    drop(sockets);
+    let none = |app: &App| app.workers.iter().all(|it| it.sockets == 0);
+    stack.until("chat", "no WebSocket is open", none).await?;
+    stack.stop_with_clients().await
 }

@@ -275,6 +275,12 @@ impl Link {
         self.exchanges.response(response);
     }
 
+    /// Handles a message on a WebSocket, as if it had come from the worker.
+    #[cfg(test)]
+    pub(crate) fn receive_message(&self, message: api::runner::SocketMessage) {
+        self.exchanges.socket_message(message);
+    }
+
     fn send(&self, message: serve_request::Message) {
         // If the stream has broken, `Responses` ends too and settles all exchanges.
         let _broken = self.requests.send(ServeRequest { message: Some(message) });

@@ -227,16 +227,3 @@ fn random_bytes_never_do_more_than_end_the_connection() {
         assert!(reader.held() <= 2001);
     }
 }
-
-#[test]
-fn an_empty_message_has_a_constant_compressed_form() {
-    let (mut writer, mut out) = (Writer::new(Some(&deflate())), Vec::new());
-    writer.message(&mut out, &[b'a'; 100], true, false);
-    let start = out.len();
-    writer.message(&mut out, b"", true, false);
-    assert_eq!(out[start..], [0xc1, 1, 0]);
-    writer.message(&mut out, &[b'a'; 100], true, false);
-    let expected = vec![text(&"a".repeat(100)), text(""), text(&"a".repeat(100))];
-    let mut reader = Reader::new(LIMIT, Some(&deflate()));
-    assert_eq!(read_with(&mut reader, &masked(&out), 7, 50), (expected, None));
-}

@@ -109,6 +109,7 @@ impl ProxiedRequest<'_> {
             send_timeout: asked.send_timeout,
             memory: Arc::clone(client.memory()),
             messages: Arc::clone(&client.share().memory),
+            drain: resources.drain.clone(),
             drained: resources.drained.clone(),
         };
         let session = Session {

@@ -1,10 +1,10 @@
 //! WebSockets from the socket of a client to the link of a worker, over HTTP/1.1 and HTTP/2.
 
-mod conformance;
 mod worker;
 
 use std::time::Duration;
 
+use api::runner::SocketMessage;
 use api::runner::serve_request::Message as Sent;
 use api::runner::serve_response::Message;
 use h2::ext::Protocol;
@@ -23,7 +23,7 @@ struct Site {
     server: Arc<Server>,
     listener: TcpListener,
     worker: Worker,
-    folder: TempDir,
+    _folder: TempDir,
     _links: TaskTracker,
 }
 
@@ -54,7 +54,7 @@ impl Site {
         let links = TaskTracker::new();
         Links::new(0, links.clone()).follow(shared.tables.clone()).await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        Self { shared: Arc::new(shared), server, listener, worker, folder, _links: links }
+        Self { shared: Arc::new(shared), server, listener, worker, _folder: folder, _links: links }
     }
 
     /// A connection to the server.
@@ -415,21 +415,45 @@ async fn a_client_that_reads_nothing_is_disconnected_after_the_send_timeout() {
 }
 
 #[tokio::test]
-async fn at_the_end_of_a_drain_websockets_are_closed_as_going_away() {
+async fn when_a_drain_begins_websockets_are_closed_as_going_away_and_no_message_is_lost() {
     let mut site = Site::new(10).await;
     let (mut client, id) = site.open("").await;
+    site.worker.say(id, "before the drain").await;
+    assert_eq!(client.frame().await, (0x81, b"before the drain".to_vec()));
+    site.shared.drain.cancel();
+    assert_eq!(client.frame().await, (0x88, b"\x03\xe9".to_vec()));
+    client.send(&frame(0x81, b"sent before it knew")).await;
+    assert_eq!(site.worker.message().await, "sent before it knew");
+    client.send(&frame(0x88, b"\x03\xe9")).await;
+    assert_eq!(site.worker.closed().await.0, 1001);
+    site.worker.done(id).await;
+    assert_eq!(client.rest().await, b"");
+    drop(client);
+    site.server.tasks().close();
+    site.server.tasks().wait().await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_the_end_of_a_message_and_no_longer_than_until_its_own_end() {
+    let mut site = Site::new(10).await;
+    let (mut client, id) = site.open("").await;
+    let (mut other, others_id) = site.open("").await;
+    let part = |id, text: &'static str, more| {
+        Message::SocketMessage(SocketMessage { id, payload: text.into(), text: true, more })
+    };
+    for (id, client) in [(id, &mut client), (others_id, &mut other)] {
+        site.worker.send(part(id, "be", true)).await;
+        assert_eq!(client.frame().await, (0x01, b"be".to_vec()));
+    }
     site.shared.drain.cancel();
     client.send(&frame(0x81, b"during the drain")).await;
     assert_eq!(site.worker.message().await, "during the drain");
-    site.server.tasks().close();
-    site.server.end_of_drain().cancel();
+    site.worker.send(part(id, "gin", false)).await;
+    assert_eq!(client.frame().await, (0x80, b"gin".to_vec()));
     assert_eq!(client.frame().await, (0x88, b"\x03\xe9".to_vec()));
+    site.server.end_of_drain().cancel();
+    assert_eq!(other.frame().await, (0x88, b"\x03\xe9".to_vec()));
     assert_eq!(site.worker.closed().await.0, 1001);
-    site.worker.done(id).await;
-    client.send(&frame(0x88, b"\x03\xe9")).await;
-    assert_eq!(client.rest().await, b"");
-    drop(client);
-    site.server.tasks().wait().await;
 }
 
 #[tokio::test]

@@ -58,7 +58,9 @@ pub(super) struct Limits {
     pub(super) memory: Arc<Quota>,
     /// Messages that are arriving from the client's address.
     pub(super) messages: Arc<Quota>,
-    /// Cancelled at the end of the drain.
+    /// Cancelled when the drain begins.
+    pub(super) drain: CancellationToken,
+    /// Cancelled at its end.
     pub(super) drained: CancellationToken,
 }
 
@@ -82,13 +84,19 @@ pub(super) struct Relay<IO> {
     unread: Vec<u8>,
     /// The reader has something left to do, even if no byte is unread.
     is_reader_full: bool,
+    /// The last attempt to read found nothing that has arrived.
+    has_read_all: bool,
     output: Output,
     /// A message that waits for credit of the worker.
     waiting: Option<(Bytes, bool)>,
     room: Room,
     stage: Stage,
     clock: Clock,
-    drained: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Resolves when the drain begins, and once more at its end.
+    drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    drained: CancellationToken,
+    /// The drain has begun: the WebSocket is closed as soon as no message to the client is under way.
+    is_leaving: bool,
     metrics: SocketMetrics,
     report: Report,
 }
@@ -104,7 +112,8 @@ pub(super) struct Relay<IO> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// Our close frame is on its way. What the client still sends is ignored.
+    /// Our close frame is on its way. Until the client has it, it may send messages, which the worker gets if it hasn't
+    /// closed the WebSocket itself.
     Closing,
     /// Nothing more is sent or expected.
     Closed,
@@ -122,9 +131,11 @@ struct Clock {
     blocked_since: Option<Instant>,
     send_timeout: Duration,
     memory: Arc<Quota>,
-    /// Since the last ping: whether the client has sent anything, and how many pings.
+    /// Since the last check: whether the client has sent anything, or has read on after it was slow.
     heard: bool,
+    /// How many pings the client has sent since the last check.
     pings: u32,
+    /// The last check has sent a ping.
     has_pinged: bool,
     /// A message has arrived since the last check: no ping is needed.
     is_busy: bool,
@@ -141,7 +152,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
         limits: Limits,
         metrics: SocketMetrics,
     ) -> Self {
-        let Limits { message, send_timeout, memory, messages, drained } = limits;
+        let Limits { message, send_timeout, memory, messages, drain, drained } = limits;
         socket.count_in(&memory);
         Self {
             io,
@@ -150,12 +161,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
             writer: Writer::new(deflate),
             unread: Vec::new(),
             is_reader_full: false,
+            has_read_all: false,
             output: Output::default(),
             waiting: None,
             room: Room::new(messages),
             stage: Stage::Open,
             clock: Clock::new(send_timeout, memory),
-            drained: Box::pin(drained.cancelled_owned()),
+            drain: Box::pin(drain.cancelled_owned()),
+            drained,
+            is_leaving: false,
             metrics,
             report: Report { code: Close::ABNORMAL, ..Report::default() },
         }
@@ -163,17 +177,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
 
     /// Does what can be done without waiting. Returns whether there may be more to do.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let ticked = self.tick(cx)?;
         let wrote = self.write(cx)?;
         let sent = self.take_from_worker();
+        let left = self.leave();
         let forwarded = self.forward();
         let read = self.read(cx)?;
-        Ok(ticked || wrote || sent || forwarded || read)
+        // Last, so that a client is judged by all that has arrived.
+        let ticked = self.tick(cx)?;
+        Ok(wrote || sent || left || forwarded || read || ticked)
     }
 
     /// Handles what is due.
     fn tick(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let reads = self.reads();
         let mut ticked = false;
         while self.clock.timer.as_mut().poll(cx).is_ready() {
             ticked = true;
@@ -182,16 +197,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
                 return Err(Ended);
             }
             if self.clock.ping_at <= now {
+                let mut pings = false;
                 if self.stage == Stage::Open {
-                    if self.clock.is_silent() && reads {
+                    if self.clock.is_silent() && self.has_read_all {
                         self.socket.close(Close::ABNORMAL, "");
                         self.close(Close::INTERNAL_ERROR, "no response to a ping");
                         self.finish();
                     } else if !self.clock.is_busy && self.output.has_room() {
                         self.writer.ping(self.output.bytes());
+                        pings = true;
                     }
                 }
-                self.clock.pinged(now);
+                self.clock.checked(now, pings);
             }
             self.clock.arm();
         }
@@ -201,8 +218,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
     /// Writes to the client, and shuts the connection down after the last frame.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let (wrote, done) = self.output.poll_write(cx, &mut self.io);
-        if wrote {
-            self.clock.blocked_since = None;
+        if wrote && self.clock.blocked_since.take().is_some() {
+            // Its response to a ping may come after much that it hasn't read yet.
+            self.clock.heard = true;
         }
         match done {
             Poll::Ready(done) => done.map_err(|_| Ended)?,
@@ -255,6 +273,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
         any
     }
 
+    /// Follows the drain: notes its beginning, and closes the WebSocket at its end.
+    fn follow_drain(&mut self, cx: &mut Context<'_>) {
+        if !self.is_leaving && self.drain.as_mut().poll(cx).is_ready() {
+            self.is_leaving = true;
+            self.drain = Box::pin(self.drained.clone().cancelled_owned());
+        }
+        if self.is_leaving && self.drain.as_mut().poll(cx).is_ready() {
+            self.socket.close(Close::GOING_AWAY, "");
+            self.close(Close::GOING_AWAY, "");
+        }
+    }
+
+    /// Closes the WebSocket during a drain once all that the worker has sent is on its way. The worker isn't told before
+    /// the client has closed its side. Returns whether it was closed now.
+    fn leave(&mut self) -> bool {
+        let leaves = self.is_leaving
+            && self.stage == Stage::Open
+            && self.output.has_room()
+            && self.writer.is_between_messages();
+        if leaves {
+            self.close(Close::GOING_AWAY, "");
+        }
+        leaves
+    }
+
     /// Sends more of a message that waits for credit. Returns whether it could.
     fn forward(&mut self) -> bool {
         let Some((payload, is_text)) = self.waiting.take() else { return false };
@@ -276,6 +319,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
 
     /// Reads from the client. Returns whether there was anything.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        self.has_read_all = false;
         if matches!(self.stage, Stage::Open | Stage::Closing) {
             if !self.reads() {
                 return Ok(false);
@@ -292,7 +336,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
             match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => {
+                    self.has_read_all = true;
+                    return Ok(false);
+                }
                 Poll::Ready(Err(_)) => return Err(Ended),
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => return Err(Ended),
                 Poll::Ready(Ok(())) => {}
@@ -345,9 +392,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Relay<IO> {
                 self.clock.is_busy = true;
                 self.report.received += payload.len() as u64;
                 let payload = self.room.complete(payload);
-                if self.stage == Stage::Open {
-                    self.waiting = self.socket.send(payload, is_text).map(|rest| (rest, is_text));
-                }
+                self.waiting = self.socket.send(payload, is_text).map(|rest| (rest, is_text));
             }
             Event::Ping(_) if self.clock.pings >= PINGS_MAX => self.fail(Close::POLICY, "too many pings"),
             Event::Ping(payload) => {
@@ -405,9 +450,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Relay<IO> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
         let this = self.get_mut();
         this.socket.register(cx);
-        if this.stage == Stage::Open && this.drained.as_mut().poll(cx).is_ready() {
-            this.socket.close(Close::GOING_AWAY, "");
-            this.close(Close::GOING_AWAY, "");
+        if this.stage == Stage::Open {
+            this.follow_drain(cx);
         }
         for _ in 0..MAX_STEPS {
             match this.step(cx) {
@@ -478,10 +522,9 @@ impl Clock {
         self.has_pinged && !self.heard
     }
 
-    /// The next check is due after the interval.
-    fn pinged(&mut self, now: Instant) {
-        self.has_pinged = !std::mem::take(&mut self.is_busy);
-        (self.heard, self.pings) = (false, 0);
+    /// The next check is due after the interval. `pings`: whether a ping was sent.
+    fn checked(&mut self, now: Instant, pings: bool) {
+        (self.has_pinged, self.heard, self.is_busy, self.pings) = (pings, false, false, 0);
         self.ping_at = now + PING_INTERVAL;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use api::runner::{Response, ServeRequest, serve_request};
+use api::runner::{Response, ServeRequest, SocketMessage, serve_request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_stream::StreamExt as _;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -20,11 +20,16 @@ struct Fixture {
     sent: Sent,
     messages: Arc<Quota>,
     relay: AbortOnDropHandle<Report>,
-    _link: Arc<Link>,
+    link: Arc<Link>,
 }
 
 impl Fixture {
     async fn new(message_limit: usize) -> Self {
+        Self::with(message_limit, 1 << 20).await
+    }
+
+    /// `buffer`: how many bytes the connection holds that weren't read.
+    async fn with(message_limit: usize, buffer: usize) -> Self {
         let (link, sent) = Link::new("blog-1", Path::new("/nowhere"));
         let mut sent: Sent = Box::pin(sent);
         let pool = Pool::new(Admission::Queue(1));
@@ -38,18 +43,25 @@ impl Fixture {
         for _ in 0..2 {
             sent.next().await.unwrap();
         }
-        let (near, client) = tokio::io::duplex(1 << 20);
+        let (near, client) = tokio::io::duplex(buffer);
         let messages = Quota::new(1 << 20);
         let limits = Limits {
             message: message_limit,
             send_timeout: Duration::from_secs(60),
             memory: Quota::new(1 << 20),
             messages: Arc::clone(&messages),
+            drain: CancellationToken::new(),
             drained: CancellationToken::new(),
         };
         let relay = Relay::new(near, socket, None, limits, Metrics::new().sockets("blog"));
         let relay = AbortOnDropHandle::new(TaskTracker::new().spawn(relay));
-        Self { client, sent, messages, relay, _link: link }
+        Self { client, sent, messages, relay, link }
+    }
+
+    /// The worker sends a binary message.
+    fn say(&self, len: usize) {
+        let payload = vec![b'x'; len].into();
+        self.link.receive_message(SocketMessage { id: 1, payload, text: false, more: false });
     }
 
     async fn read(&mut self, len: usize) -> Vec<u8> {
@@ -140,4 +152,40 @@ async fn large_messages_wait_for_memory_and_are_refused_if_there_is_none_for_too
     drop(it.client);
     (&mut it.relay).await.unwrap();
     assert_eq!(it.messages.used(), 0);
+}
+
+/// Who was never asked hasn't failed to respond.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_could_not_be_pinged_is_pinged_before_it_is_disconnected() {
+    let mut it = Fixture::with(1000, 64 * 1024).await;
+    let began = Instant::now();
+    // More than the connection and the output hold.
+    for _ in 0..4 {
+        it.say(60_000);
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    it.read(4 * 60_004).await;
+    assert_eq!(it.read(2).await, b"\x89\0");
+    assert_eq!(began.elapsed().as_secs(), 40);
+    it.client.write_all(&frame(0x8a, b"")).await.unwrap();
+    assert_eq!(it.read(2).await, b"\x89\0");
+    assert_eq!(began.elapsed().as_secs(), 60);
+}
+
+/// Its response to the ping comes after what it hasn't read yet.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_is_alive() {
+    let mut it = Fixture::with(1000, 64 * 1024).await;
+    let began = Instant::now();
+    for _ in 0..2 {
+        it.say(60_000);
+    }
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        it.read(20_000).await;
+    }
+    assert_eq!(it.read(8 + 2).await[8..], *b"\x89\0");
+    assert_eq!(began.elapsed().as_secs(), 42, "it had 20 s");
+    it.client.write_all(&frame(0x8a, b"")).await.unwrap();
+    assert_eq!(it.read(2).await, b"\x89\0");
 }
