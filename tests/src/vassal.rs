@@ -84,6 +84,12 @@ impl Vassal {
         Self::new("bad", &place.apps.join("asgi"), "bad:application").python(&place.venv)
     }
 
+    /// The plain ASGI app whose WebSockets misbehave.
+    #[must_use]
+    pub fn bad_sockets(place: &Place) -> Self {
+        Self::bad_asgi(place).app("bad_sockets:application")
+    }
+
     /// The app of a framework in the compatibility grid.
     #[must_use]
     pub fn of_grid(place: &Place, framework: Framework) -> Self {

@@ -9,6 +9,7 @@ mod asgi_life;
 mod asgi_reloads;
 mod bad_apps;
 mod bad_asgi_apps;
+mod bad_websocket_apps;
 mod bodies;
 mod browser;
 mod certificates;

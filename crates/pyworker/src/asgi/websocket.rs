@@ -60,6 +60,17 @@ impl Stage {
             Self::Closed => true,
         }
     }
+
+    /// The error for a message that can't be sent in this stage.
+    fn misplaced(&self, what: &str) -> PyErr {
+        let when = match self {
+            Self::Handshake => "before it has accepted or refused the WebSocket",
+            Self::Open => "although it has accepted the WebSocket",
+            Self::Denying(_) => "although it has refused the WebSocket",
+            Self::Closed => "although it has closed the WebSocket",
+        };
+        PyRuntimeError::new_err(format!("the app sent {what} {when}"))
+    }
 }
 
 impl Protocol for Socket {
@@ -108,7 +119,7 @@ impl Protocol for Socket {
             Sent::DenyStart(head) => {
                 let stage = &mut call.lock().protocol.stage;
                 if !matches!(stage, Stage::Handshake) {
-                    return Err(misplaced("websocket.http.response.start"));
+                    return Err(stage.misplaced("websocket.http.response.start"));
                 }
                 let mut reply = Reply::to(b"GET");
                 reply.start(head, false)?;
@@ -118,7 +129,7 @@ impl Protocol for Socket {
                 call.answer()?;
                 let progress = match &mut call.lock().protocol.stage {
                     Stage::Denying(reply) => reply.body(body, more)?,
-                    _ => return Err(misplaced("websocket.http.response.body")),
+                    stage => return Err(stage.misplaced("websocket.http.response.body")),
                 };
                 return call.proceed(py, progress);
             }
@@ -189,8 +200,11 @@ impl Protocol for Socket {
 
 impl Call<Socket> {
     fn accept(&self, py: Python<'_>, head: Head) -> PyResult<()> {
-        if !matches!(self.lock().protocol.stage, Stage::Handshake) {
-            return Err(misplaced("websocket.accept"));
+        {
+            let stage = &self.lock().protocol.stage;
+            if !matches!(stage, Stage::Handshake) {
+                return Err(stage.misplaced("websocket.accept"));
+            }
         }
         self.answer()?;
         // An open WebSocket has no limit.
@@ -213,10 +227,11 @@ impl Call<Socket> {
         payload: Bytes,
         text: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.lock().protocol.stage {
-            Stage::Open => {}
-            Stage::Closed => return Err(gone()),
-            Stage::Handshake | Stage::Denying(_) => return Err(misplaced("websocket.send")),
+        match &self.lock().protocol {
+            Socket { stage: Stage::Open, .. } => {}
+            // The client's end, or that of the app's call.
+            Socket { stage: Stage::Closed, close_code: None, .. } => return Err(gone()),
+            Socket { stage, .. } => return Err(stage.misplaced("websocket.send")),
         }
         // What is sent wakes the connection's task, which then needn't wake the loop.
         self.shared.event_loop.turn_soon(py)?;
@@ -237,8 +252,9 @@ impl Call<Socket> {
             }
             Stage::Handshake => self.refuse(py),
             Stage::Denying(reply) => {
-                self.lock().protocol.stage = Stage::Denying(reply);
-                Err(misplaced("websocket.close"))
+                let stage = &mut self.lock().protocol.stage;
+                *stage = Stage::Denying(reply);
+                Err(stage.misplaced("websocket.close"))
             }
             // As in a `finally` after the client's end.
             Stage::Closed => Ok(()),
@@ -267,8 +283,4 @@ fn is_flushed(active: &ActiveRequest) -> bool {
 
 fn gone() -> PyErr {
     PyBrokenPipeError::new_err("send a message: the WebSocket is closed")
-}
-
-fn misplaced(what: &str) -> PyErr {
-    PyRuntimeError::new_err(format!("the app sent {what} at a wrong time"))
 }

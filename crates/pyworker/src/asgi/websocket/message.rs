@@ -31,12 +31,17 @@ pub(super) fn parse(message: &Bound<'_, PyAny>) -> PyResult<Sent> {
     let kind = kind(message)?;
     Ok(match kind.to_str()? {
         "websocket.send" => {
-            if let Some(text) = given(message, intern!(py, "text"))? {
+            let (text, binary) =
+                (given(message, intern!(py, "text"))?, given(message, intern!(py, "bytes"))?);
+            if text.is_some() && binary.is_some() {
+                return Err(PyValueError::new_err("a `websocket.send` has both `text` and `bytes`"));
+            }
+            if let Some(text) = text {
                 let text = text
                     .cast::<PyString>()
                     .map_err(|_| PyTypeError::new_err("the text of a message isn't a string"))?;
                 Sent::Message { payload: Bytes::copy_from_slice(text.to_str()?.as_bytes()), text: true }
-            } else if let Some(binary) = given(message, intern!(py, "bytes"))? {
+            } else if let Some(binary) = binary {
                 Sent::Message { payload: bytes(&binary)?, text: false }
             } else {
                 return Err(PyValueError::new_err("a `websocket.send` has neither `text` nor `bytes`"));
