@@ -192,7 +192,8 @@ impl Unread {
     async fn answered(self) -> anyhow::Result<TcpStream> {
         let Self { mut tcp, request } = self;
         let ((begin, end), mut answer) = (request.expected(), Vec::new());
-        while !answer.ends_with(end.as_bytes()) {
+        // A draining frontd closes a WebSocket at once.
+        while !answer.windows(end.len()).any(|it| it == end.as_bytes()) {
             let read = timeout(TIMEOUT, tcp.read_buf(&mut answer)).await;
             let so_far = answer.escape_ascii();
             let count = read.with_context(|| format!("{request:?} got only {so_far}"))??;
