@@ -119,8 +119,7 @@ impl Exchanges {
         let mut state = self.state.lock();
         let Some(exchange) = state.find(id) else { return };
         exchange.begun = true;
-        let (next, events) = oneshot::channel();
-        if let Some(reply) = exchange.reply.replace(next) {
+        if let Some((reply, events)) = exchange.take_reply() {
             drop(state);
             let _client_has_gone = reply.send(Event::NeedBody(offset, events));
         }
@@ -129,8 +128,7 @@ impl Exchanges {
     pub(super) fn early_hints(&self, id: u64, headers: Vec<Header>) {
         let mut state = self.state.lock();
         let Some(exchange) = state.find(id) else { return };
-        let (next, events) = oneshot::channel();
-        if let Some(reply) = exchange.reply.replace(next) {
+        if let Some((reply, events)) = exchange.take_reply() {
             drop(state);
             let _client_has_gone = reply.send(Event::EarlyHints(headers, events));
         }
@@ -336,6 +334,15 @@ impl InFlight {
     fn recall(&mut self) -> u64 {
         self.hand_back_reason = Some(HandBackReason::Recalled);
         self.id
+    }
+
+    /// Takes the sender of the next event, if somebody still waits for one, and replaces it. Returns it with the events
+    /// that follow.
+    fn take_reply(&mut self) -> Option<(oneshot::Sender<Event>, oneshot::Receiver<Event>)> {
+        let reply = self.reply.take()?;
+        let (next, events) = oneshot::channel();
+        self.reply = Some(next);
+        Some((reply, events))
     }
 
     fn settle(self, outcome: Outcome) {

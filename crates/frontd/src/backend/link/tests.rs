@@ -51,6 +51,20 @@ async fn a_worker_is_not_avoided_because_a_client_cancelled() {
     assert_eq!(lease().await.link().worker(), "blog-1", "it still comes first");
 }
 
+/// What a worker sends after its response may be late.
+#[tokio::test]
+async fn an_exchange_with_a_response_has_no_deadline() {
+    let pool = Pool::new(Admission::Queue(1));
+    let (link, _outgoing) = Link::new("blog-1", Path::new("/nowhere"));
+    pool.link(0, 1, 1, Arc::clone(&link));
+    let lease = pool.acquire(0, Isolation::Shared, &mut Attempts::new(Duration::ZERO)).await.unwrap();
+    let pending = link.begin(lease, Some(Duration::from_secs(1)), Request::default());
+    link.exchanges.response(Response { id: pending.id, streamed: true, ..Response::default() });
+    link.exchanges.need_body(pending.id, 0);
+    link.exchanges.early_hints(pending.id, Vec::new());
+    assert_eq!(link.exchanges.expire(Instant::now()), CheckAgain::No);
+}
+
 /// Nobody else may ask for a worker meanwhile, and the client may have left.
 #[tokio::test(start_paused = true)]
 async fn an_overdue_exclusive_exchange_ends_its_reservation() {
