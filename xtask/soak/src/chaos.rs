@@ -231,14 +231,12 @@ impl<'a> Chaos<'a> {
         let begun = self.book.now();
         self.old_frontds.push(frontd);
         process::signal(frontd, signal)?;
-        if signal == Signal::KILL {
-            let is_gone = async || Ok(Process::of(frontd).is_none().then_some(()));
-            until("the killed frontd is gone", is_gone).await?;
-            self.past.times.crashes.push((begun, self.book.now()));
-        } else {
-            self.past.times.restarts.push(begun);
-        }
         let next = self.frontd().await?;
+        // The next one is started when all threads of a killed one have ended, and with the last its connections.
+        match signal {
+            Signal::KILL => self.past.times.crashes.push((begun, self.book.now())),
+            _ => self.past.times.restarts.push(begun),
+        }
         until("the next frontd serves", async || {
             let ready = self.stack.probe("/-/ready").await.is_ok_and(|answer| answer.status == 200);
             let is_next = Process::of(next).is_some();
