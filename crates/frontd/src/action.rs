@@ -70,6 +70,14 @@ impl Action {
         }
     }
 
+    /// The page that shows a developer why the app can't start, if it can't.
+    pub(crate) fn start_failure(&self, resources: &Resources, visit: &Visit<'_>) -> Option<Response<Body>> {
+        match self {
+            Self::Files(_) => None,
+            Self::App(app) => app.start_failure(resources, visit),
+        }
+    }
+
     pub(crate) fn files(&self) -> Option<&Arc<StaticFolder>> {
         match self {
             Self::Files(folder) => Some(folder),

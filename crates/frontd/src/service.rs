@@ -85,6 +85,15 @@ impl Service {
             Some((action, rest)) => action.respond(&self.resources, visit, rest, body).await,
             None => Err(Reply::NoApp),
         };
+        let answered = match answered {
+            // It failed while the request was waiting. What routed the request doesn't know why, but the present table does.
+            Err(Reply::AppFailed) if self.resources.mode.is_development() => {
+                let table = self.sites.table();
+                let action = table.route(visit.authority.host(), path).and_then(|it| it.action(path));
+                action.and_then(|it| it.0.start_failure(&self.resources, visit)).ok_or(Reply::AppFailed)
+            }
+            answered => answered,
+        };
         (Routed::To(site), answered.into())
     }
 

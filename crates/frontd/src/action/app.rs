@@ -94,11 +94,8 @@ impl App {
         visit: &Visit<'_>,
         body: &mut RequestBody<B>,
     ) -> Result<Response<Body>, Reply> {
-        if let Some(failure) = &self.failure
-            && resources.mode.is_development()
-        {
-            let StartFailure { text, next } = &**failure;
-            return Ok(Failure::Start { text, next }.response(&visit.info()));
+        if let Some(page) = self.start_failure(resources, visit) {
+            return Ok(page);
         }
         if let Some(asked) = &visit.websocket {
             // Boxed because it is rare.
@@ -107,6 +104,13 @@ impl App {
         let (payload, attempts) = receive::receive(resources, self, visit, body).await?;
         yield_before_park::app();
         ProxiedRequest { resources, app: self, visit }.run(payload, attempts).await
+    }
+
+    /// The page that shows a developer why the app can't start, if it can't.
+    pub(super) fn start_failure(&self, resources: &Resources, visit: &Visit<'_>) -> Option<Response<Body>> {
+        let StartFailure { text, next } =
+            self.failure.as_deref().filter(|_| resources.mode.is_development())?;
+        Some(Failure::Start { text, next }.response(&visit.info()))
     }
 
     /// The quotas that the bodies of a request count against in the spool.

@@ -123,7 +123,7 @@ impl Reply {
             Self::BadWebSocket(_) => "The request for a WebSocket was refused",
             Self::WebSocketVersion => "This server supports version 13 of the WebSocket protocol.",
             Self::NoWebSockets => {
-                "This application doesn't accept WebSockets. For that, it has to be an ASGI application: see \"interface\" in its configuration."
+                "Only ASGI applications accept WebSockets, and there is none at this address. For example, use Quart in place of Flask and Flask-Sock, or Django's asgi.py in place of wsgi.py."
             }
         }
     }

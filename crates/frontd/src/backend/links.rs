@@ -124,7 +124,7 @@ impl Target {
         );
         self.pool.set_streams_bodies(link.streams_bodies());
         self.pool.link(self.shard, *instance, room, Arc::clone(&link));
-        let mut end = End::Broken;
+        let (mut end, mut broken) = (End::Broken, None);
         let mut checks = pin!(link.run_checks());
         loop {
             let next = tokio::select! {
@@ -148,14 +148,7 @@ impl Target {
                 }
                 Next::Closed => break,
                 Next::Broken(status) => {
-                    if end == End::Broken {
-                        warn!(
-                            worker = name,
-                            shard = self.shard,
-                            reason = status.message(),
-                            "lost the worker"
-                        );
-                    }
+                    broken = Some(status);
                     break;
                 }
             }
@@ -164,7 +157,14 @@ impl Target {
             End::Retired => self.pool.unlink(self.shard, *instance),
             // This must come before the exchanges settle, which happens when `responses` is dropped:
             // otherwise they could be retried on the same worker.
-            End::Broken => self.pool.lose(self.shard, *instance),
+            End::Broken => {
+                // One line per worker, not one per shard.
+                if self.pool.lose(self.shard, *instance)
+                    && let Some(status) = broken
+                {
+                    warn!(worker = name, reason = status.message(), "lost the worker");
+                }
+            }
         }
         debug!(worker = name, shard = self.shard, "disconnected from worker");
         end

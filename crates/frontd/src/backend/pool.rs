@@ -235,9 +235,15 @@ impl<L: Clone> Pool<L> {
     }
 
     /// Records that the link of `shard` to a worker broke. The links of other shards may follow, so the
-    /// worker gets no requests until it is linked again.
-    pub(crate) fn lose(self: &Arc<Self>, shard: usize, instance: u64) {
-        self.change(|state| state.member(instance)?.lose(shard));
+    /// worker gets no requests until it is linked again. Returns whether this is the first link to it that broke.
+    pub(crate) fn lose(self: &Arc<Self>, shard: usize, instance: u64) -> bool {
+        let mut is_first = false;
+        self.change(|state| {
+            let member = state.member(instance)?;
+            is_first = !member.is_lost();
+            member.lose(shard)
+        });
+        is_first
     }
 
     /// Records whether the event loop of a worker is blocked, as it has told `shard`. While it is, the worker gets no

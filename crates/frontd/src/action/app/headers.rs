@@ -37,6 +37,13 @@ pub(crate) fn for_app(
     out
 }
 
+/// The headers that say that a request is a handshake for a WebSocket. They are hop-by-hop, but ASGI servers pass them on, and
+/// apps such as those of Socket.IO insist on them. Over HTTP/2, there are none of the client.
+pub(crate) fn of_handshake() -> [Header; 2] {
+    let header = |name, value| Header { name: Bytes::from_static(name), value: Bytes::from_static(value) };
+    [header(b"connection", b"Upgrade"), header(b"upgrade", b"websocket")]
+}
+
 /// One allocation for all header names and values, with room for `more` bytes.
 pub(crate) struct Arena(BytesMut);
 

@@ -43,6 +43,18 @@ enum Next {
 }
 
 impl ProxiedRequest<'_> {
+    /// Browsers don't show the page of a refused handshake, so a developer is told in the log.
+    fn warn_of_websocket(&self) {
+        static REFUSED: LogLimit = LogLimit::new();
+        if self.resources.mode.is_development() && REFUSED.pass().is_some() {
+            let path = self.visit.head.uri.path();
+            warn!(
+                app = self.app.name(),
+                path, "refused a WebSocket: only ASGI apps accept them, and this is a WSGI app"
+            );
+        }
+    }
+
     /// Sends the request to workers until one answers it, or until it is given up.
     pub(super) async fn run<B: Incoming>(
         &self,
@@ -64,6 +76,7 @@ impl ProxiedRequest<'_> {
             };
             payload.settle();
             if self.visit.websocket.is_some() && !lease.allows_socket() {
+                self.warn_of_websocket();
                 return Err(Reply::NoWebSockets);
             }
             let (link, granted) = (Arc::clone(lease.link()), lease.granted());

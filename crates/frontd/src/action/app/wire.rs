@@ -55,12 +55,16 @@ impl ProxiedRequest<'_> {
         };
         let id = id.digits();
         let mut arena = Arena::for_headers(&head.headers, target.len() + id.len());
+        let mut headers = headers::for_app(&head.headers, &authority.text, length, &mut arena);
+        if self.visit.websocket.is_some() {
+            headers.extend(headers::of_handshake());
+        }
         Message {
             id: 0,
             method: method(&head.method),
             target: arena.copy(target.as_bytes()),
             version: version(head.version),
-            headers: headers::for_app(&head.headers, &authority.text, length, &mut arena),
+            headers,
             body,
             body_length,
             connection: Some(client.connection().clone()),

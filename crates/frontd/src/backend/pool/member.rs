@@ -72,6 +72,11 @@ impl<L: Clone> Member<L> {
         self.links.get_mut(shard).and_then(Option::take)
     }
 
+    /// Whether a shard lost its link to the worker.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     pub(super) fn lose(&mut self, shard: usize) -> Option<L> {
         self.lost = true;
         self.unlink(shard)

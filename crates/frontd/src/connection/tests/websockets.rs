@@ -96,6 +96,11 @@ impl Site {
     }
 }
 
+/// The values of a header that the worker gets.
+fn values<'r>(request: &'r api::runner::Request, name: &str) -> Vec<&'r [u8]> {
+    request.headers.iter().filter(|it| it.name == name).map(|it| &*it.value).collect()
+}
+
 fn handshake(more: &str) -> String {
     format!(
         "GET /chat?room=1 HTTP/1.1\r\nHost: blog.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -176,7 +181,8 @@ async fn messages_go_both_ways_and_a_client_that_closes_is_answered() {
     assert!(
         request.headers.iter().any(|it| it.name == "sec-websocket-protocol" && it.value == "chat, other")
     );
-    assert!(request.headers.iter().all(|it| it.name != "upgrade" && it.name != "connection"));
+    assert_eq!(values(&request, "upgrade"), [b"websocket"]);
+    assert_eq!(values(&request, "connection"), [b"Upgrade"]);
     let id = request.id;
     site.worker.accept(id, &[("sec-websocket-protocol", "chat"), ("x-mine", "1")]).await;
     let head = client.head().await;
@@ -252,7 +258,8 @@ async fn an_app_without_websockets_refuses_them_with_a_page_that_says_what_to_do
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 501 Not Implemented\r\n"), "{head}");
     let page = String::from_utf8(client.rest().await).unwrap();
-    assert!(page.contains("ASGI application"), "{page}");
+    assert!(page.contains("Only ASGI applications accept WebSockets"), "{page}");
+    assert!(page.contains("Quart in place of Flask"), "{page}");
     assert!(!site.worker.has_more());
 }
 
@@ -539,6 +546,7 @@ async fn websockets_work_over_http_2() {
         (&*request.method, &*request.target, request.version),
         (&b"GET"[..], &b"/chat?room=1"[..], 20)
     );
+    assert_eq!(values(&request, "upgrade"), [b"websocket"], "apps that look for it needn't know HTTP/2");
     let id = request.id;
     site.worker.accept(id, &[("sec-websocket-protocol", "chat")]).await;
     let response = response.await.unwrap();
