@@ -29,7 +29,11 @@ async def app(scope, receive, send):
     path = scope['path']
     if path in ('/temporary', '/exact'):
         return await send_file(path, send)
-    await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-type', b'text/plain')]})
+    headers = [(b'content-type', b'text/plain')]
+    if path == '/connection-headers':
+        # The first one is what many libraries for event streams send, and no reason for a warning.
+        headers += [(b'connection', b'keep-alive'), (b'keep-alive', b'timeout=5')]
+    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})
     if path == '/until-drained':
         await send({'type': 'http.response.body', 'body': b'hello\\n', 'more_body': True})
         await imperium.draining()
@@ -81,6 +85,8 @@ async def send_file(path, send):
 
 async def lifespan(scope, receive, send):
     await receive()
+    if why := os.environ.get('FAILS'):
+        return await send({'type': 'lifespan.startup.failed', 'message': why})
     scope['state']['started'] = os.getpid()
     await send({'type': 'lifespan.startup.complete'})
     await receive()
@@ -114,6 +120,43 @@ async fn a_reload_under_load_loses_nothing_and_the_app_shuts_down() -> anyhow::R
         let state = client.get("/state").await?.expect(200)?.text();
         let pids = stack.ready("async", 2).await?;
         ensure!(pids.iter().any(|pid| state == format!("{pid} True")), "{state} of {pids:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_startup_that_fails_is_reported_in_the_words_of_the_app() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    // Starlette sends a formatted traceback.
+    let traceback = "Traceback (most recent call last):\\n  File \\\"site.py\\\", line 1, in start\\nOSError: no database\\n";
+    let cases = [
+        (
+            traceback,
+            "cannot run its app: OSError: no database\nTraceback (most recent call last):\n  File \"site.py\"",
+        ),
+        ("the pool is empty", "cannot run its app: the pool is empty"),
+    ];
+    stack::with([vassal(folder.path())?.workers(1)], async |stack| {
+        for (message, expected) in cases {
+            stack.put(&vassal(folder.path())?.env("FAILS", message))?;
+            let app = stack.until("async", expected, |it| it.error().contains(expected)).await?;
+            ensure!(!app.error().contains("imperium>"), "{}", app.error());
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn connection_headers_of_event_streams_are_no_reason_for_a_warning() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    stack::with([vassal(folder.path())?.workers(1)], async |stack| {
+        stack.all_ready().await?;
+        let answer = stack.client("async", Protocol::Http1)?.get("/connection-headers").await?.expect(200)?;
+        ensure!(answer.header("keep-alive").is_empty(), "{answer:?}");
+        // The only warning of the worker is about the other one.
+        stack.logged(&["the app sends connection headers", "header=keep-alive"]).await?;
         Ok(())
     })
     .await

@@ -38,7 +38,25 @@ async fn a_factory_returns_the_app() -> anyhow::Result<()> {
         }
         fails(stack, folder, "shop:make_nothing()", "make_nothing() returned NoneType").await?;
         fails(stack, folder, "shop:no_such()", "module shop has no `no_such`: write `create_app()`").await?;
-        fails(stack, folder, "shop", "has neither `application` nor `app`: write `create_app()`").await
+        fails(stack, folder, "shop", "has neither `application` nor `app`: write `create_app()`").await?;
+        // The call was forgotten.
+        let forgotten = "`create_app` doesn't take the arguments of a WSGI or ASGI app";
+        fails(
+            stack,
+            folder,
+            "shop:create_app",
+            &format!("{forgotten}: if it returns the app, write `shop:create_app()`"),
+        )
+        .await?;
+        fs::write(folder.join("main.py"), format!("{FACTORY}\napp = create_app"))?;
+        is_refused(stack, folder, "main.py", "write `main.py:create_app()`").await?;
+        // The app's file has the name of a package.
+        fs::write(folder.join("flask.py"), "from flask import Flask\napp = Flask(__name__)")?;
+        let vassal = Vassal::new("fails", folder, "flask.py").python(&Place::of_tests()?.venv);
+        stack.put(&vassal)?;
+        let hides = "flask.py hides the package `flask`: rename the file";
+        stack.until("fails", hides, |app| app.error().contains(hides)).await?;
+        Ok(())
     })
     .await
 }
@@ -98,6 +116,13 @@ async fn fails(stack: &Stack, folder: &Path, app: &str, why: &str) -> anyhow::Re
     stack.put(&Vassal::new("fails", folder, app))?;
     let failed = |app: &App| app.state == "backing_off" && app.error().contains(why);
     stack.until("fails", why, failed).await?;
+    Ok(())
+}
+
+/// The same, if only a change of a file helps: then it isn't tried again before.
+async fn is_refused(stack: &Stack, folder: &Path, app: &str, why: &str) -> anyhow::Result<()> {
+    stack.put(&Vassal::new("fails", folder, app))?;
+    stack.until("fails", why, |app| app.error().contains(why)).await?;
     Ok(())
 }
 

@@ -183,6 +183,38 @@ async fn django_serves_its_admin_styles_in_development() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A project with Channels, whose router has Django's app for HTTP.
+const WITH_CHANNELS: &str = "
+from django.conf import settings
+settings.configure(
+    DEBUG=True, SECRET_KEY='secret', ALLOWED_HOSTS=['*'], ROOT_URLCONF=__name__, STATIC_URL='static/',
+    INSTALLED_APPS=['django.contrib.contenttypes', 'django.contrib.auth', 'django.contrib.admin', 'django.contrib.staticfiles'],
+)
+from channels.routing import ProtocolTypeRouter
+from django.core.asgi import get_asgi_application
+urlpatterns = []
+application = ProtocolTypeRouter({'http': get_asgi_application()})
+";
+
+#[tokio::test]
+async fn django_with_channels_serves_its_admin_styles_in_development() -> anyhow::Result<()> {
+    let place = Place::of_tests()?;
+    let venv = place.venv.clone();
+    let folder = folder(WITH_CHANNELS)?;
+    let environment = [("VIRTUAL_ENV", venv.as_path())];
+    let stack = Stack::one_app_with(place, folder.path(), &["app.py"], &environment)?;
+    let outcome = Box::pin(async {
+        let page = serves(&stack).await?.get("/static/admin/css/base.css").await?.expect(200)?;
+        ensure!(page.header("content-type").starts_with("text/css"), "no CSS");
+        Ok(())
+    })
+    .await;
+    if outcome.is_err() {
+        stack.show_log();
+    }
+    outcome.and(stack.stop_with_clients().await)
+}
+
 #[tokio::test]
 async fn a_changed_env_file_starts_new_workers_and_its_values_stay_secret() -> anyhow::Result<()> {
     const TELLS: &str = "

@@ -112,10 +112,6 @@ async def run(app, scope, call):
         call.end(None)
 
 
-class StartupFailed(Exception):
-    """The app reported that its startup has failed."""
-
-
 class Lifespan:
     """Tells the app that the worker starts and ends."""
 
@@ -130,8 +126,8 @@ class Lifespan:
         self.task = None
 
     def start(self):
-        """Runs the app's startup. Raises an exception if that fails."""
-        self.loop.run_until_complete(self._start())
+        """Runs the app's startup. Returns why it failed, or None."""
+        return self.loop.run_until_complete(self._start())
 
     async def _start(self):
         self.task = self.loop.create_task(self._run())
@@ -139,10 +135,12 @@ class Lifespan:
         await asyncio.wait([self.task, self.started], return_when=asyncio.FIRST_COMPLETED)
         if not self.started.done():
             # It returned, or raised an exception: it doesn't support this.
-            error = None if self.task.cancelled() else self.task.exception()
-            return error
-        self.started.result()
-        self.is_supported = True
+            if not self.task.cancelled():
+                self.task.exception()
+            return None
+        failure = self.started.result()
+        self.is_supported = failure is None
+        return failure
 
     async def _run(self):
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
@@ -153,27 +151,27 @@ class Lifespan:
         if kind == "lifespan.startup.complete" and not self.started.done():
             self.started.set_result(None)
         elif kind == "lifespan.startup.failed" and not self.started.done():
-            self.started.set_exception(StartupFailed(message.get("message", "")))
+            self.started.set_result(str(message.get("message", "")))
         elif kind == "lifespan.shutdown.complete" and not self.ended.done():
             self.ended.set_result(None)
         elif kind == "lifespan.shutdown.failed" and not self.ended.done():
-            self.ended.set_exception(StartupFailed(message.get("message", "")))
+            self.ended.set_result(str(message.get("message", "")))
         else:
             raise RuntimeError(f"the app sent {kind!r} at a wrong time, or that isn't a lifespan message")
 
     def stop(self):
-        """Runs the app's shutdown. Raises an exception if that fails."""
-        if self.is_supported:
-            self.loop.run_until_complete(self._stop())
+        """Runs the app's shutdown. Returns why it failed, or None."""
+        return self.loop.run_until_complete(self._stop()) if self.is_supported else None
 
     async def _stop(self):
         if not self.task.done():
             await self.messages.put({"type": "lifespan.shutdown"})
             await asyncio.wait([self.task, self.ended], return_when=asyncio.FIRST_COMPLETED)
-        if self.ended.done():
-            self.ended.result()
+        if self.ended.done() and self.ended.result() is not None:
+            return self.ended.result()
         if self.task.done():
             self.task.result()
+        return None
 
 
 def finish(loop):

@@ -27,6 +27,7 @@ use crate::link::peers::Peers;
 use crate::link::server;
 use crate::link::token::CallToken;
 use crate::python::faulthandler::Dump;
+use crate::python::import::StartupFailed;
 use crate::python::signals::{self, Handled, Signals};
 use crate::python::thread::ThreadId;
 use crate::python::{process, traceback};
@@ -95,8 +96,10 @@ impl EventLoop {
     }
 
     fn shut_down(&self, py: Python<'_>) {
-        if let Err(error) = self.lifespan.call_method0(py, "stop") {
-            tracing::error!("the app's shutdown failed\n{}", traceback::of(py, &error));
+        let stopped = self.lifespan.call_method0(py, "stop").and_then(|it| it.extract::<Option<String>>(py));
+        let failure = stopped.unwrap_or_else(|error| Some(traceback::of(py, &error)));
+        if let Some(failure) = failure {
+            tracing::error!("the app's shutdown failed\n{}", failure.trim_end());
         }
         let finished = self.support.get(py, "finish").and_then(|it| it.call1((self.event_loop.object(py),)));
         match finished.and_then(|it| it.extract::<u32>()) {
@@ -143,7 +146,9 @@ impl Executor for EventLoop {
         let (object, name): (Bound<'_, PyAny>, String) = created.extract()?;
         py.import("asyncio")?.call_method1("set_event_loop", (&object,))?;
         let lifespan = support.get(py, "Lifespan")?.call1((&app, &object))?;
-        lifespan.call_method0("start")?;
+        if let Some(why) = lifespan.call_method0("start")?.extract::<Option<String>>()? {
+            return Err(StartupFailed::new_err(why));
+        }
         let attributes = support.get(py, "attributes")?.call1((&object,))?;
         let event_loop = Loop::new(&object, attributes.cast::<PyDict>().ok())?;
         let state = match lifespan.getattr("is_supported")?.is_truthy()? {

@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple};
 
-use crate::executor::head::HeadBuilder;
+use crate::executor::head::{HeadBuilder, HopByHop};
 
 /// The type of a message.
 pub(super) fn kind<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
@@ -30,13 +30,17 @@ pub(super) fn add_headers(builder: &mut HeadBuilder, message: &Bound<'_, PyAny>)
 
 fn add_header(builder: &mut HeadBuilder, header: &Bound<'_, PyAny>) -> PyResult<()> {
     let (name, value) = pair(header)?;
-    let dropped = match (name.cast::<PyBytes>(), value.cast::<PyBytes>()) {
-        (Ok(name), Ok(value)) => {
-            builder.raw_header(name.as_bytes(), value.as_bytes())?.map(|it| it.0.to_owned())
-        }
-        _ => builder.raw_header(&bytes(&name)?, &bytes(&value)?)?.map(|it| it.0.to_owned()),
-    };
-    if let Some(header) = dropped {
+    match (name.cast::<PyBytes>(), value.cast::<PyBytes>()) {
+        (Ok(name), Ok(value)) => add_raw_header(builder, name.as_bytes(), value.as_bytes()),
+        _ => add_raw_header(builder, &bytes(&name)?, &bytes(&value)?),
+    }
+}
+
+fn add_raw_header(builder: &mut HeadBuilder, name: &[u8], value: &[u8]) -> PyResult<()> {
+    if let Some(HopByHop(header)) = builder.raw_header(name, value)?
+        // Many libraries for event streams send it. It says what is the case anyway.
+        && !value.eq_ignore_ascii_case(b"keep-alive")
+    {
         static TOLD: Once = Once::new();
         TOLD.call_once(|| {
             tracing::warn!(

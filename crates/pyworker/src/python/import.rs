@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use api::worker::Failed;
 use api::worker::Spec;
 use api::worker::failed::Reason;
-use pyo3::exceptions::PySyntaxError;
+use pyo3::exceptions::{PyException, PySyntaxError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -22,6 +22,13 @@ use self::interface::UnsupportedApp;
 pub(crate) use self::interface::interface;
 use self::location::Location;
 use super::traceback;
+
+pyo3::create_exception!(
+    imperium,
+    StartupFailed,
+    PyException,
+    "An ASGI app reported that its startup failed. The message is the app's, which is often a traceback."
+);
 
 /// Imports the app that `spec` names. `prepare` is called before, when modules of the app can be imported. Everything that exists afterwards is permanent: the garbage collector
 /// doesn't have to scan it again, which in a fork would also cause pages to be copied.
@@ -52,6 +59,17 @@ pub(crate) fn failed(py: Python<'_>, error: &PyErr, spec: &Spec) -> Failed {
     if error.is_instance_of::<UnsupportedApp>(py) {
         let message = error.value(py).to_string();
         return Failed { reason: reason.into(), message, traceback: String::new() };
+    }
+    if error.is_instance_of::<StartupFailed>(py) {
+        let text = error.value(py).to_string();
+        let text = text.trim_end();
+        let (message, traceback) = match text {
+            "" => ("the app reports that its startup (lifespan) failed, without a reason", ""),
+            _ if traceback::is_formatted(text) => (traceback::last_line_in(text), text),
+            _ => (text, ""),
+        };
+        let message = message.replace(['\n', '\r'], " ");
+        return Failed { reason: reason.into(), message, traceback: traceback.to_owned() };
     }
     Failed {
         reason: reason.into(),

@@ -1,10 +1,10 @@
 //! Explains in one line why an app can't be imported, and what to do about it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use api::worker::Spec;
-use pyo3::exceptions::{PyModuleNotFoundError, PySyntaxError};
+use pyo3::exceptions::{PyImportError, PyModuleNotFoundError, PySyntaxError};
 use pyo3::prelude::*;
 
 use crate::python::traceback;
@@ -40,6 +40,7 @@ const PACKAGES: [(&str, &str); 22] = [
 pub(crate) fn of(py: Python<'_>, error: &PyErr, spec: &Spec) -> String {
     let line = match missing_module(py, error) {
         Some(module) => missing(py, &module, spec).ok(),
+        None if let Some(hidden) = hidden_package(py, error, spec) => Some(hidden),
         // Includes file and line, which the last line of a traceback doesn't.
         None if error.is_instance_of::<PySyntaxError>(py) => {
             error.get_type(py).name().ok().map(|name| format!("{name}: {}", error.value(py)))
@@ -56,6 +57,31 @@ fn missing_module(py: Python<'_>, error: &PyErr) -> Option<String> {
     }
     let name: String = error.value(py).getattr("name").ok()?.extract().ok()?;
     Some(name).filter(|it| is_name(it))
+}
+
+/// Explains that a name can't be imported from a package because a file of the app has the package's name. A file
+/// `flask.py` that imports Flask imports itself.
+fn hidden_package(py: Python<'_>, error: &PyErr, spec: &Spec) -> Option<String> {
+    if !error.is_instance_of::<PyImportError>(py) {
+        return None;
+    }
+    let value = error.value(py);
+    let name: String = value.getattr("name").ok()?.extract().ok()?;
+    let path: PathBuf = value.getattr("path").ok()?.extract().ok()?;
+    if !path.starts_with(&spec.directory) || !is_installed(py, &name, Path::new(&spec.directory)).ok()? {
+        return None;
+    }
+    let line = traceback::last_line(py, error);
+    Some(format!("{line}: the app's own file {} hides the package `{name}`: rename the file", path.display()))
+}
+
+/// Whether a module is found outside of the app's directory.
+fn is_installed(py: Python<'_>, name: &str, directory: &Path) -> PyResult<bool> {
+    let path: Vec<PathBuf> = py.import("sys")?.getattr("path")?.extract()?;
+    let others: Vec<_> =
+        path.into_iter().filter(|it| it != directory && !it.as_os_str().is_empty()).collect();
+    let finder = py.import("importlib.machinery")?.getattr("PathFinder")?;
+    finder.call_method1("find_spec", (name, others)).map(|it| !it.is_none())
 }
 
 /// Whether the name can be used in a command line without quoting.

@@ -17,6 +17,30 @@ pub(super) fn call<'py>(factory: &Bound<'py, PyAny>, name: &str, call: &str) -> 
     Err(PyTypeError::new_err(format!("{name}() returned {kind}, which isn't callable")))
 }
 
+/// The name of a function that takes the arguments of neither a WSGI nor an ASGI app. It probably returns the app, and
+/// the `()` after its name was forgotten.
+pub(super) fn not_called(app: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    let inspect = app.py().import("inspect")?;
+    if !inspect.call_method1("isfunction", (app,))?.is_truthy()? {
+        return Ok(None);
+    }
+    let given = PyDict::new(app.py());
+    // A decorator may pass other arguments on than it takes.
+    given.set_item("follow_wrapped", false)?;
+    let signature = inspect.call_method("signature", (app,), Some(&given))?;
+    let takes = |arguments: &[&str]| {
+        PyTuple::new(app.py(), arguments).is_ok_and(|it| signature.call_method1("bind", it).is_ok())
+    };
+    let is_of_asgi_2 = || {
+        let names = signature.getattr("parameters")?.try_iter()?.map(|it| it?.extract::<String>());
+        Ok::<_, PyErr>(names.collect::<PyResult<Vec<_>>>()? == ["scope"])
+    };
+    if takes(&["environ", "start_response"]) || takes(&["scope", "receive", "send"]) || is_of_asgi_2()? {
+        return Ok(None);
+    }
+    app.getattr("__name__")?.extract().map(Some)
+}
+
 fn arguments<'py>(py: Python<'py>, call: &str) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
     let ast = py.import("ast")?;
     let literal = |node: Bound<'py, PyAny>| ast.call_method1("literal_eval", (node,));

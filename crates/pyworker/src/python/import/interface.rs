@@ -5,6 +5,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use super::factory;
+
 /// `inspect.CO_COROUTINE`.
 const IS_COROUTINE: u32 = 0x80;
 /// `CO_VARARGS`.
@@ -23,9 +25,18 @@ pyo3::create_exception!(
 /// The interface of an app: what `spec` says, or what the app looks like.
 ///
 /// # Errors
-/// `UnsupportedApp`, with a suggestion, if `spec` says WSGI, or asks for threads, and the app can't be that; or if it
+/// `UnsupportedApp`, with a suggestion, if the app is a function that can't be called as one; if `spec` says WSGI, or asks for threads, and the app can't be that; or if it
 /// has keys of ASGI, and the app is WSGI.
 pub(crate) fn interface(app: &Bound<'_, PyAny>, spec: &Spec) -> PyResult<Interface> {
+    if let Some(function) = factory::not_called(app)? {
+        let factory = match spec.app.split_once(':') {
+            Some(_) => format!("{}()", spec.app),
+            None => format!("{}:{function}()", spec.app),
+        };
+        return Err(UnsupportedApp::new_err(format!(
+            "the function `{function}` doesn't take the arguments of a WSGI or ASGI app: if it returns the app, write `{factory}`"
+        )));
+    }
     let found = if is_asgi(app) { Interface::Asgi } else { Interface::Wsgi };
     match (spec.interface(), found) {
         (Interface::Wsgi, Interface::Asgi) => Err(UnsupportedApp::new_err(format!(
