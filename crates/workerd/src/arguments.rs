@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Reports to emperord why the interpreter can't be used; the bootstrap calls workerd again with it
     #[arg(long, value_name = "WHY", hide = true)]
     pub(crate) report_interpreter: Option<String>,
+    /// With `--report-interpreter`: emperord tells the developer, so it isn't logged here
+    #[arg(long, hide = true, requires = "report_interpreter")]
+    pub(crate) development: bool,
 }
 
 /// The role of an app's process.

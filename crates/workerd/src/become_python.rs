@@ -59,6 +59,7 @@ pub(crate) fn exec(spec: &Spec, role: Role<'_>, arguments: &Arguments) -> Result
     let mut command = Command::new(&interpreter);
     command.arg("-c").arg(BOOTSTRAP).arg(extension).arg(itself);
     command.arg(&arguments.emperord).arg(&arguments.log_format);
+    command.arg(if spec.development { "development" } else { "production" });
     match role {
         Role::Worker(worker) => {
             command.arg(worker.to_string()).arg(spec.generation.to_string()).stdin(Stdio::null());

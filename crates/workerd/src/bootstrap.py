@@ -7,7 +7,7 @@ def check():
     if implementation != "cpython":
         raise ImportError("CPython is needed, and this is %s: set `python` to one" % implementation)
     if sys.version_info < (3, 10):
-        raise ImportError("CPython 3.10 or newer is needed: set `python` to one")
+        raise ImportError("CPython 3.10 or newer is needed: set `python` to one, or create the virtualenv with one")
     if "t" in sys.abiflags:
         raise ImportError("a free-threaded build cannot load extensions of the stable ABI: use one with the GIL")
 
@@ -22,7 +22,7 @@ def load(path):
     return module
 
 
-def main(extension, workerd, emperord, log_format, name, generation=None):
+def main(extension, workerd, emperord, log_format, mode, name, generation=None):
     try:
         check()
         module = load(extension)
@@ -30,6 +30,8 @@ def main(extension, workerd, emperord, log_format, name, generation=None):
         why = "use interpreter %s (%s): %s" % (sys.executable, sys.version.split()[0], error)
         role = ["--template", name] if generation is None else [name]
         options = ["--emperord", emperord, "--log-format", log_format, "--report-interpreter", why]
+        if mode == "development":
+            options.append("--development")
         os.execv(workerd, [workerd] + role + options)
     if generation is None:
         return module.run_template(name, emperord, log_format)

@@ -61,7 +61,7 @@ fn run(worker: &WorkerName, role: Role<'_>, arguments: &Arguments) -> Result<Inf
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start I/O")?;
     let emperor = runtime.block_on(async { Emperor::new(&arguments.emperord, worker.to_string()) });
     let (trouble, is_development) = match &arguments.report_interpreter {
-        Some(trouble) => (anyhow::anyhow!("{trouble}"), false),
+        Some(trouble) => (anyhow::anyhow!("{trouble}"), arguments.development),
         None => {
             let spec = runtime.block_on(emperor.spec())?;
             match become_python::exec(&spec, role, arguments) {
@@ -77,7 +77,7 @@ fn run(worker: &WorkerName, role: Role<'_>, arguments: &Arguments) -> Result<Inf
 fn run_template(role: Role<'_>, arguments: &Arguments) -> Result<Infallible, Failure> {
     let mut orders = Orders::of_stdin().context("read orders from stdin")?;
     let (trouble, is_development) = match &arguments.report_interpreter {
-        Some(trouble) => (anyhow::anyhow!("{trouble}"), false),
+        Some(trouble) => (anyhow::anyhow!("{trouble}"), arguments.development),
         None => {
             let spec = orders.spec()?;
             match become_python::exec(&spec, role, arguments) {

@@ -187,12 +187,16 @@ async fn an_interpreter_that_cannot_be_used_says_why() {
         (file("no-program", 0o644, ""), "Permission denied"),
         (old, "CPython 3.10 or newer is needed"),
     ] {
-        let mut worker = App { python, ..App::new(HELLO) }.start();
-        worker.hello().await;
-        let failed = worker.fails().await;
-        assert_eq!(failed.reason(), Reason::Interpreter);
-        assert!(failed.message.contains(message), "{}", failed.message);
-        assert_eq!(worker.exit_code().await, Some(4));
+        for development in [false, true] {
+            let mut worker = App { python: python.clone(), development, ..App::new(HELLO) }.start();
+            worker.hello().await;
+            let failed = worker.fails().await;
+            assert_eq!(failed.reason(), Reason::Interpreter);
+            assert!(failed.message.contains(message), "{}", failed.message);
+            assert_eq!(worker.exit_code().await, Some(4));
+            // A developer is told by emperord, once for all workers.
+            assert_eq!(worker.log().await.contains(message), !development, "{message}");
+        }
     }
 }
 
