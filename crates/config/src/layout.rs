@@ -1,7 +1,7 @@
 //! The locations of files, sockets and state: in the system's folders, or below one root.
 
 use std::io;
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Component, Path, PathBuf, absolute};
 
 use api::{VassalName, WorkerName};
 
@@ -65,6 +65,7 @@ impl Layout {
     /// Returns an error if `root` can't be made absolute, or is too long for emperord's socket.
     pub fn under(root: &Path) -> Result<Self, LayoutError> {
         let etc = absolute(root).map_err(|error| LayoutError::Root(root.to_owned(), error))?;
+        let etc = without_parents(etc);
         let run = etc.join("run");
         let layout = Self { installation: Installation::Root, state: run.join("state"), etc, run };
         socket_path(layout.emperord_socket())?;
@@ -127,6 +128,20 @@ pub(crate) fn socket_path(path: PathBuf) -> Result<PathBuf, SocketPathError> {
     if path.as_os_str().len() > MAX_SOCKET_PATH { Err(SocketPathError(path)) } else { Ok(path) }
 }
 
+/// Resolves each `..`, for shorter messages. After a link, `..` isn't the folder that the text says, so the file system is
+/// asked. What doesn't exist yet is kept.
+fn without_parents(path: PathBuf) -> PathBuf {
+    let has_parents = |path: &Path| path.components().any(|it| it == Component::ParentDir);
+    if !has_parents(&path) {
+        return path;
+    }
+    let resolved = |ancestor: &Path| {
+        let rest = path.strip_prefix(ancestor).ok().filter(|it| !has_parents(it))?;
+        Some(ancestor.canonicalize().ok()?.join(rest))
+    };
+    path.ancestors().find_map(resolved).unwrap_or(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +165,24 @@ mod tests {
         let layout = Layout::under(Path::new("imp")).unwrap();
         assert_eq!(layout.etc, std::env::current_dir().unwrap().join("imp"));
         assert!(matches!(Layout::under(Path::new("")), Err(LayoutError::Root(..))));
+    }
+
+    #[test]
+    fn a_root_is_shown_without_its_detours() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(at.join("real/inner")).unwrap();
+        std::os::unix::fs::symlink(at.join("real/inner"), at.join("link")).unwrap();
+        for (root, expected) in [
+            ("real/../site", "site"),
+            ("real/../real/inner/..", "real"),
+            // What the kernel would find.
+            ("link/../site", "real/site"),
+            ("gone/../site", "gone/../site"),
+            ("link/site", "link/site"),
+        ] {
+            assert_eq!(Layout::under(&at.join(root)).unwrap().etc, at.join(expected), "{root}");
+        }
     }
 
     #[test]

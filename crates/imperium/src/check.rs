@@ -101,6 +101,8 @@ struct Checked {
     unread: Vec<String>,
     /// The names of the apps with limits of which nobody can tell whether they can be set, by reason.
     unknown_limits: BTreeMap<String, Vec<String>>,
+    /// The names of the apps whose user emperord would determine, if it ran.
+    unknown_users: Vec<String>,
     problems: Vec<Problem>,
     certificates: Certificates,
 }
@@ -158,6 +160,10 @@ impl Checked {
                     Err(reason) => reason.as_str(),
                 };
                 self.unknown_limits.entry(reason.to_owned()).or_default().push(vassal.name.to_string());
+            }
+            if answer.is_err() {
+                let unknown = vassals.iter().filter(|it| emperord::determines_user(it, layout));
+                self.unknown_users.extend(unknown.map(|it| it.name.to_string()));
             }
             if let Ok(apps) = answer {
                 let folder = &emperord_config(layout).vassals;
@@ -302,6 +308,13 @@ impl Checked {
         }
         for (reason, apps) in &self.unknown_limits {
             writeln!(stdout, "limits not checked of {}: {reason}", apps.join(", "))?;
+        }
+        if !self.unknown_users.is_empty() {
+            let apps = self.unknown_users.join(", ");
+            writeln!(
+                stdout,
+                "user not checked of {apps}: only a running emperord can tell whether it accepts the owner of `directory`"
+            )?;
         }
         if !self.unread.is_empty() {
             let apps = self.unread.join(", ");

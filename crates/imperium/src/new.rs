@@ -160,13 +160,18 @@ pub(crate) fn go(here: &Path, to: &Path) -> String {
 
 /// The app of a folder. None if none is found.
 pub(crate) fn app_of(folder: &Path) -> Option<Suggested> {
-    find::find(&Project::look(folder), None).ok().map(Suggested::of)
+    find::find(&Project::look(folder), None).ok().map(Found::choose_usual).map(Suggested::of)
 }
 
 /// The app that a file has or names. None if none is found.
 pub(crate) fn app_of_file(file: &Path) -> Option<Suggested> {
     let file = file.canonicalize().ok()?;
     find::in_file(&Project::look(file.parent()?), &file).ok().map(Suggested::of)
+}
+
+/// Whether an app of a folder needs requests of a client to reach the same worker again.
+pub(crate) fn keeps_sessions(folder: &Path) -> bool {
+    Project::look(folder).modules.iter().any(interface::keeps_sessions)
 }
 
 /// Why importing a file would never end: it starts its own server.
@@ -188,7 +193,8 @@ pub(crate) fn app_of_manage(file: &Path) -> Option<Suggested> {
     if module.bindings().iter().any(|it| is_app(&it.what)) {
         return None;
     }
-    find::in_file(&project, &file).ok().filter(|it| it.settings.is_some()).map(Suggested::of)
+    let found = find::in_file(&project, &file).ok().filter(|it| it.settings.is_some())?;
+    Some(Suggested::of(found.choose_usual()))
 }
 
 fn parse_domain(text: &str) -> Result<String, String> {

@@ -1,6 +1,7 @@
 //! Registers each running `imperium up` of this user, so that other commands find it.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -15,6 +16,9 @@ use serde::{Deserialize, Serialize};
 const MOST: usize = 1000;
 /// The largest size of an entry, in bytes.
 const LONGEST: u64 = 64 << 10;
+
+/// How the name of the root of an `imperium up APP` begins.
+pub(crate) const TEMPORARY: &str = "imperium-";
 
 /// A running stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,13 +124,26 @@ fn alive(path: &Path) -> Option<Running> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
     let entry: Option<Running> = serde_json::from_slice(&text).ok();
-    let running = entry.filter(|it| started(it.pid) == Some(it.started));
+    let running = entry.clone().filter(|it| started(it.pid) == Some(it.started));
     // An entry that is being written isn't valid JSON yet, but its process is alive.
     let pid = path.file_stem()?.to_str()?.parse().ok();
     if running.is_none() && pid.is_none_or(|pid| !is_up(pid)) {
         let _gone_already = fs::remove_file(path);
+        if let Some(killed) = entry {
+            killed.remove_temporary_root();
+        }
     }
     running
+}
+
+impl Running {
+    /// Removes the root of an `imperium up APP` that was killed, which would have removed it itself.
+    fn remove_temporary_root(&self) {
+        let is_temporary = |name: &OsStr| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
+        if self.app.is_some() && self.root.file_name().is_some_and(is_temporary) {
+            let _gone_already = fs::remove_dir_all(&self.root);
+        }
+    }
 }
 
 fn is_up(pid: u32) -> bool {
@@ -240,10 +257,14 @@ mod tests {
         let alive = Running { pid: this, started: started(this).unwrap(), ..running("/a", "/b") };
         write("1.json", &alive);
         // Entries with a reused pid, without a process, and with invalid content.
-        write("2.json", &Running { started: 1, ..alive.clone() });
+        let temporary = folder.path().join("imperium-x1y2");
+        fs::create_dir_all(temporary.join("run")).unwrap();
+        write("2.json", &Running { started: 1, root: temporary.clone(), ..alive.clone() });
         write("3.json", &Running { pid: u32::MAX, ..alive.clone() });
         fs::write(folder.path().join("4.json"), "half").unwrap();
         assert_eq!(entries(folder.path()), [alive]);
+        // The second one was killed.
+        assert!(!temporary.exists());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

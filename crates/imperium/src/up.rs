@@ -3,6 +3,7 @@
 mod announce;
 mod children;
 mod instead;
+mod late_virtualenv;
 mod listen;
 mod listeners;
 mod notices;
@@ -143,7 +144,7 @@ enum Ending {
 
 /// Reads everything, then binds the sockets, then starts the daemons. Returns when all have exited.
 fn run_stack(args: &Args) -> miette::Result<Ending> {
-    let plan = Plan::read(args)?;
+    let mut plan = Plan::read(args)?;
     let log_copy = plan.layout.run.join("log");
     copy::keep(log_copy.clone());
     let listeners = Listeners::bind(&plan.addresses())?;
@@ -173,7 +174,10 @@ fn run_stack(args: &Args) -> miette::Result<Ending> {
         authority: plan.authority(),
         style: args.style(),
         on_failure: args.on_failure(),
+        late_virtualenv: plan.late_virtualenv.take(),
     };
+    // Removes what an earlier one has left behind if it was killed.
+    running::all();
     let _entry = running::register(&plan.layout.etc, args.one_app.app.as_deref())
         .inspect_err(|error| warn!(%error, "other commands can't find this `imperium up` without --root"));
     let ending = block_on(serve(&plan, programs, announcer))??;

@@ -111,6 +111,12 @@ pub(super) fn has_unknown_limits(vassal: &Vassal, layout: &Layout) -> bool {
     is_limited && !is_systemds
 }
 
+/// Whether emperord runs the app as the owner of its `directory`, which it may refuse. Only root chooses users.
+pub(super) fn determines_user(vassal: &Vassal, layout: &Layout) -> bool {
+    let is_roots = *layout == Layout::system() || rustix::process::geteuid().is_root();
+    vassal.confinement.user.is_none() && is_roots
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,11 +18,13 @@ pub(super) fn interface(asgi: &AsgiToo) -> Option<Interface> {
 fn ask(asgi: &AsgiToo, from: &mut impl BufRead, to: &mut impl Write) -> io::Result<Option<Interface>> {
     let AsgiToo { wsgi_file, asgi_file, has_channels, .. } = asgi;
     let why = if *has_channels { ", which has more than HTTP" } else { "" };
+    let usual = asgi.usual();
+    let shown = if usual == Interface::Asgi { "asgi" } else { "wsgi" };
     writeln!(to, "The project has {} and {}{why}.", wsgi_file.display(), asgi_file.display())?;
     for _ in 0..TRIES {
         write!(
             to,
-            "Serve it as WSGI or as ASGI, for async views and WebSockets? [wsgi/asgi, default: wsgi] "
+            "Serve it as WSGI or as ASGI, for async views and WebSockets? [wsgi/asgi, default: {shown}] "
         )?;
         to.flush()?;
         let mut answer = String::new();
@@ -30,7 +32,8 @@ fn ask(asgi: &AsgiToo, from: &mut impl BufRead, to: &mut impl Write) -> io::Resu
             return Ok(None);
         }
         match answer.trim().to_ascii_lowercase().as_str() {
-            "" | "w" | "wsgi" => return Ok(Some(Interface::Open)),
+            "" => return Ok(Some(usual)),
+            "w" | "wsgi" => return Ok(Some(Interface::Open)),
             "a" | "asgi" => return Ok(Some(Interface::Asgi)),
             _ => {}
         }
@@ -44,14 +47,14 @@ mod tests {
 
     #[test]
     fn answers() {
-        let asgi = AsgiToo {
+        let mut asgi = AsgiToo {
             app: "shop.asgi:application".to_owned(),
             wsgi_file: "shop/wsgi.py".into(),
             asgi_file: "shop/asgi.py".into(),
             has_channels: true,
         };
         for (typed, expected, asked) in [
-            ("\n", Some(Interface::Open), 1),
+            ("\n", Some(Interface::Asgi), 1),
             ("wsgi\n", Some(Interface::Open), 1),
             ("ASGI\n", Some(Interface::Asgi), 1),
             ("what?\n a \n", Some(Interface::Asgi), 2),
@@ -66,7 +69,11 @@ mod tests {
                     "The project has shop/wsgi.py and shop/asgi.py, which has more than HTTP.\n"
                 )
             );
-            assert_eq!(shown.matches("[wsgi/asgi, default: wsgi]").count(), asked, "{typed}");
+            assert_eq!(shown.matches("[wsgi/asgi, default: asgi]").count(), asked, "{typed}");
         }
+        asgi.has_channels = false;
+        let mut shown = Vec::new();
+        assert_eq!(ask(&asgi, &mut "\n".as_bytes(), &mut shown).unwrap(), Some(Interface::Open));
+        assert!(String::from_utf8(shown).unwrap().contains("default: wsgi"));
     }
 }

@@ -12,7 +12,7 @@ use vassal::App;
 use super::django;
 use super::find;
 use super::found::{AsgiToo, Found, Static, Uwsgi};
-use super::interface::Interface;
+use super::interface::{self, Interface};
 use super::paste;
 use super::project::{Module, Project};
 use super::statics::{self, Statics};
@@ -29,6 +29,8 @@ pub(crate) struct Draft {
     python: Option<Virtualenv>,
     domains: Domains,
     statics: Statics,
+    /// The file, for a comment, that needs requests of a client to reach the same worker again.
+    sticky: Option<PathBuf>,
 }
 
 /// What to inspect.
@@ -79,7 +81,10 @@ impl Draft {
             Some(asgi) => choose(asgi),
             None => None,
         };
-        let found = if let Some(interface) = chosen { found.choose(interface) } else { found };
+        let found = match chosen {
+            Some(interface) => found.choose(interface),
+            None => found.choose_usual(),
+        };
         // A configuration file may be anywhere.
         let is_named_elsewhere = matches!(source, Source::File(_)) && !found.directory.starts_with(folder);
         let folder = if is_named_elsewhere { &found.directory.clone() } else { folder };
@@ -100,6 +105,11 @@ impl Draft {
                 (true, true) => Domains::None,
             },
             statics: statics(&found, &project),
+            sticky: project
+                .modules
+                .iter()
+                .find(|it| interface::keeps_sessions(it))
+                .map(|it| it.shown.clone()),
             found,
         })
     }
@@ -134,11 +144,9 @@ impl Draft {
         notes.extend(self.without_static_root());
         notes.extend(self.found.settings.iter().filter_map(|it| it.note.clone()));
         notes.extend(self.found.uwsgi.iter().flat_map(|it| it.notes.clone()));
-        if let Some(AsgiToo { wsgi_file, asgi_file, app, has_channels }) = &self.found.asgi {
-            let what =
-                if *has_channels { "Channels and async views need" } else { "async views run best with" };
+        if let Some(AsgiToo { wsgi_file, asgi_file, app, .. }) = &self.found.asgi {
             notes.push(format!(
-                "{} and {} both exist, and the first was chosen: {what} the second, with `app = \"{app}\"` and `interface = \"asgi\"`",
+                "{} and {} both exist, and the first was chosen: async views run best with the second, with `app = \"{app}\"` and `interface = \"asgi\"`",
                 wsgi_file.display(),
                 asgi_file.display()
             ));
@@ -234,7 +242,7 @@ fn statics(found: &Found, project: &Project) -> Statics {
 /// The text of the file: each setting follows a comment with the reason for it.
 impl fmt::Display for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, found, python, domains, statics, .. } = self;
+        let Self { name, found, python, domains, statics, sticky, .. } = self;
         writeln!(f, "# The app {name}, in {}.\n", self.project.display())?;
         domains.write(name, f)?;
         writeln!(f, "# {}: {}", found.framework, found.evidence)?;
@@ -255,6 +263,14 @@ impl fmt::Display for Draft {
         if let Some((threads, uwsgi)) = uwsgi.and_then(|it| Some((it.threads?, it))) {
             writeln!(f, "\n# Requests that each worker handles at the same time (as in {}).", uwsgi.file)?;
             writeln!(f, "threads = {threads}")?;
+        }
+        if let Some(file) = sticky {
+            let shown = file.display();
+            writeln!(
+                f,
+                "\n# Socket.IO ({shown}) keeps sessions in a worker's memory: a client needs the same one again."
+            )?;
+            writeln!(f, "sticky = \"cookie\"")?;
         }
         write_env(&self.env(), f)?;
         write_statics(statics, f)

@@ -44,6 +44,13 @@ pub(crate) struct AsgiToo {
     pub(crate) has_channels: bool,
 }
 
+impl AsgiToo {
+    /// Which of both to serve if nobody says so: WSGI, unless that would leave something out.
+    pub(crate) fn usual(&self) -> Interface {
+        if self.has_channels { Interface::Asgi } else { Interface::Open }
+    }
+}
+
 impl Found {
     pub(crate) fn new(framework: &'static str, app: &str, directory: &Path, evidence: String) -> Self {
         Self {
@@ -58,6 +65,14 @@ impl Found {
             egg: None,
             other: None,
             asgi: None,
+        }
+    }
+
+    /// Chooses the ASGI app of a project that has both, if its WSGI app would leave something out.
+    pub(crate) fn choose_usual(self) -> Self {
+        match self.asgi.as_ref().map(AsgiToo::usual) {
+            Some(Interface::Asgi) => self.choose(Interface::Asgi),
+            _ => self,
         }
     }
 

@@ -63,6 +63,15 @@ pub(crate) fn named_as_asgi(parameters: &[Parameter]) -> bool {
     matches!(names.as_slice(), ["scope", "receive", "send"] | ["scope"])
 }
 
+/// Whether a module has a server of Socket.IO, which keeps a session in the memory of a worker over several requests.
+pub(crate) fn keeps_sessions(module: &Module) -> bool {
+    let says = |wanted: &[&str]| {
+        module.statements().iter().any(|it| wanted.iter().any(|wanted| it.text.contains(wanted)))
+    };
+    (module.imports("socketio") || module.imports("engineio")) && says(&["Server(", "ASGIApp(", "WSGIApp("])
+        || module.imports("flask_socketio") && says(&["SocketIO("])
+}
+
 /// Whether a file is one that frameworks and servers expect to have an ASGI app.
 pub(crate) fn is_asgi_file(module: &Module) -> bool {
     module.is_named("asgi.py")

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use api::routes::routes_service_client::RoutesServiceClient;
 use api::routes::watch_response::Update;
-use api::routes::{App, WatchRequest};
+use api::routes::{App, WatchRequest, WatchResponse};
 use daemon::backoff::Backoff;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::{Status, Streaming};
 
 use self::one_app::Told;
+use super::late_virtualenv::{self, LateVirtualenv};
 use crate::addresses::Addresses;
 
 /// Prints the URLs of the apps, and of those that are added later.
@@ -28,6 +29,7 @@ pub(crate) struct Announcer {
     pub(crate) authority: Option<PathBuf>,
     pub(crate) style: Style,
     pub(crate) on_failure: OnFailure,
+    pub(crate) late_virtualenv: Option<LateVirtualenv>,
 }
 
 /// What to do if the app of `up APP` can't start.
@@ -57,17 +59,17 @@ type Printed = BTreeMap<String, Vec<String>>;
 
 impl Announcer {
     /// Starts once frontd is ready. Returns only if the app can't start and that ends the run.
-    pub(crate) async fn run(self) -> CannotStart {
+    pub(crate) async fn run(mut self) -> CannotStart {
         if let Some(admin) = self.addresses.admin {
             ready(admin).await;
         }
         let (mut printed, mut told) = (Printed::new(), Told::default());
-        let mut authority = self.authority.as_deref();
+        let mut authority = self.authority.clone();
         let mut backoff = Backoff::new();
         loop {
             // The stream breaks when emperord exits, and it is being restarted.
             if let Ok(mut updates) = watch(&self.socket).await {
-                while let Ok(Some(update)) = updates.message().await {
+                while let Some(update) = self.next(&mut updates, &told).await {
                     backoff.reset();
                     if self.style == Style::OneApp {
                         let update = update.update.as_ref();
@@ -78,10 +80,25 @@ impl Announcer {
                         continue;
                     }
                     print(&self.news(&mut printed, update.update));
-                    print(&authority.take().map(authority_line).unwrap_or_default());
+                    print(&authority.take().map(|it| authority_line(&it)).unwrap_or_default());
                 }
             }
             backoff.wait().await;
+        }
+    }
+
+    /// Returns the next update. While the app can't start, looks for a virtualenv.
+    async fn next(&mut self, updates: &mut Streaming<WatchResponse>, told: &Told) -> Option<WatchResponse> {
+        loop {
+            let is_looking = self.late_virtualenv.is_some() && told.is_failing();
+            tokio::select! {
+                update = updates.message() => return update.ok().flatten(),
+                () = tokio::time::sleep(late_virtualenv::INTERVAL), if is_looking => {}
+            }
+            if let Some(line) = self.late_virtualenv.as_ref().and_then(LateVirtualenv::look) {
+                print(&line);
+                self.late_virtualenv = None;
+            }
         }
     }
 
@@ -136,7 +153,7 @@ async fn is_ready(admin: SocketAddr) -> io::Result<bool> {
     Ok(status.ends_with(b" 200"))
 }
 
-async fn watch(socket: &Path) -> Result<Streaming<api::routes::WatchResponse>, Status> {
+async fn watch(socket: &Path) -> Result<Streaming<WatchResponse>, Status> {
     let mut emperord = RoutesServiceClient::new(daemon::uds::channel(socket, |it| it));
     Ok(emperord.watch(WatchRequest { front: "imperium up".to_owned() }).await?.into_inner())
 }
@@ -182,6 +199,7 @@ mod tests {
             authority: None,
             style: Style::Apps,
             on_failure: OnFailure::Wait,
+            late_virtualenv: None,
         };
         let mut printed = Printed::new();
         let mut check =

@@ -17,9 +17,10 @@ use toml_edit::{Array, DocumentMut, Item, Table, value};
 use tracing::warn;
 use vassal::{MAX_WORKERS, StaticPrefix, Vassal};
 
+use super::late_virtualenv::LateVirtualenv;
 use super::python::Choice;
 use super::target::{self, Named};
-use crate::{home, number, running, trust, version};
+use crate::{home, new, number, running, trust, version};
 
 /// The default address of the app.
 pub(crate) const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
@@ -70,17 +71,27 @@ enum AppError {
     NoVirtualenv(PathBuf),
 }
 
+/// A root that was created for one app.
+#[derive(Debug)]
+pub(crate) struct OneRoot {
+    pub(crate) root: TempDir,
+    /// The line that tells what is about to run.
+    pub(crate) greeting: String,
+    /// If no virtualenv was found.
+    pub(crate) late_virtualenv: Option<LateVirtualenv>,
+}
+
 impl OneApp {
     /// Whether the app is reloaded when its files change.
     pub(super) fn reloads(&self) -> bool {
         !self.no_reload
     }
 
-    /// Creates a root with the app's file. Returns it with the line that tells what is about to run.
-    pub(crate) fn root(&self, app: &str) -> miette::Result<(TempDir, String)> {
+    /// Creates a root with the app's file.
+    pub(crate) fn root(&self, app: &str) -> miette::Result<OneRoot> {
         let directory = env::current_dir().into_diagnostic().wrap_err("find the current folder")?;
-        let Named { name, file } = target::find(app, &directory)?;
-        let python = Choice::new(file.as_deref(), &directory);
+        let Named { name, file: app_file } = target::find(app, &directory)?;
+        let python = Choice::new(app_file.as_deref(), &directory);
         check_virtualenv(&python)?;
         let root = temporary_folder().into_diagnostic().wrap_err("create a temporary folder")?;
         let layout = Layout::under(root.path()).into_diagnostic()?;
@@ -89,14 +100,18 @@ impl OneApp {
         if runs_as == RunsAs::Root {
             warn!("{app} runs as root, like you: anyone who breaks into it controls this machine");
         }
-        let text = self.vassal_file(app, &directory, python.virtualenv.as_deref(), runs_as);
+        let sticky = if new::keeps_sessions(&directory) { Sticky::Cookie } else { Sticky::Off };
+        let text = self.vassal_file(app, &directory, python.virtualenv.as_deref(), runs_as, sticky);
         Vassal::parse(&file, &text).map_err(|it| refused(app, &it))?;
         fs::create_dir(layout.vassals())
             .and_then(|()| fs::write(&file, text))
             .and_then(|()| fs::write(layout.frontd_toml(), self.frontd_file()))
             .into_diagnostic()
             .wrap_err_with(|| format!("write {}", file.display()))?;
-        Ok((root, format!("Imperium {} runs {app} with {python}\n", version::SHORT)))
+        let greeting = format!("Imperium {} runs {app} with {python}\n", version::SHORT);
+        let late = LateVirtualenv { app: app_file, folder: directory, vassal: file };
+        let late_virtualenv = python.virtualenv.is_none().then_some(late);
+        Ok(OneRoot { root, greeting, late_virtualenv })
     }
 
     fn frontd_file(&self) -> String {
@@ -105,7 +120,14 @@ impl OneApp {
         file.to_string()
     }
 
-    fn vassal_file(&self, app: &str, directory: &Path, python: Option<&Path>, runs_as: RunsAs) -> String {
+    fn vassal_file(
+        &self,
+        app: &str,
+        directory: &Path,
+        python: Option<&Path>,
+        runs_as: RunsAs,
+        sticky: Sticky,
+    ) -> String {
         let mut file = DocumentMut::new();
         file["domains"] = value(Array::from_iter(["*"]));
         file["app"] = value(app);
@@ -115,6 +137,9 @@ impl OneApp {
         }
         if runs_as == RunsAs::Root {
             file["user"] = value("root");
+        }
+        if sticky == Sticky::Cookie {
+            file["sticky"] = value("cookie");
         }
         for (key, count) in [("workers", self.workers), ("threads", self.threads)] {
             if let Some(count) = count {
@@ -139,6 +164,14 @@ impl OneApp {
         }
         file.to_string()
     }
+}
+
+/// Whether requests of a client reach the same worker again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sticky {
+    Off,
+    /// As Socket.IO needs it.
+    Cookie,
 }
 
 /// The user that the app runs as, which is always the caller.
@@ -180,7 +213,10 @@ fn path(path: &Path) -> Item {
 
 fn temporary_folder() -> io::Result<TempDir> {
     let parent = absolute(running::runtime_directory().unwrap_or_else(env::temp_dir))?;
-    tempfile::Builder::new().prefix("imperium-").permissions(Permissions::from_mode(0o700)).tempdir_in(parent)
+    tempfile::Builder::new()
+        .prefix(running::TEMPORARY)
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(parent)
 }
 
 /// Keeps the local CA in the user's own folder. A new one for each run would have to be trusted each time.
@@ -236,7 +272,7 @@ mod tests {
             no_reload: false,
         };
         assert_eq!(options.frontd_file(), "access_log = \"stderr\"\n");
-        let text = |runs_as| options.vassal_file("app.py", folder.path(), None, runs_as);
+        let text = |runs_as| options.vassal_file("app.py", folder.path(), None, runs_as, Sticky::Cookie);
         let parse = |text: &str| Vassal::parse(Path::new("app.toml"), text).unwrap();
         // Root has to be named explicitly.
         let by_root = parse(&text(RunsAs::of(true)));
@@ -248,7 +284,7 @@ mod tests {
         assert_eq!(vassal.directory, folder.path());
         assert!(vassal.reload.watch);
         let fixed = OneApp { no_reload: true, ..options.clone() };
-        let text = fixed.vassal_file("app.py", folder.path(), None, RunsAs::Starter);
+        let text = fixed.vassal_file("app.py", folder.path(), None, RunsAs::Starter, Sticky::Off);
         assert!(!parse(&text).reload.watch);
         let folders: Vec<_> =
             vassal.static_folders.into_iter().map(|(prefix, it)| (prefix.to_string(), it.path)).collect();

@@ -14,7 +14,9 @@ use tempfile::TempDir;
 use tracing::warn;
 use vassal::Vassal;
 
+use super::late_virtualenv::LateVirtualenv;
 use super::listen::Listen;
+use super::one_app::OneRoot;
 use super::programs::Programs;
 use super::{Args, one_app};
 use crate::at::root_from_env;
@@ -29,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) programs: Programs,
     /// The line to print before anything starts: what runs, or what was made.
     pub(crate) greeting: Option<String>,
+    /// Where a virtualenv may appear, if the one app has none.
+    pub(crate) late_virtualenv: Option<LateVirtualenv>,
     /// Removed when everything has exited.
     _temporary: Option<TempDir>,
     /// Held while this process runs.
@@ -58,7 +62,7 @@ impl Plan {
     /// Reads the files of the daemons and the apps. An invalid app file is reported, but doesn't stop the
     /// others.
     pub(crate) fn read(args: &Args) -> miette::Result<Self> {
-        let Root { layout, temporary, greeting } = root(args)?;
+        let Root { layout, temporary, greeting, late_virtualenv } = root(args)?;
         let programs = Programs::of_this()?;
         let (mut frontd, emperord) = load(&layout, &programs)?;
         args.override_addresses(&mut frontd);
@@ -67,7 +71,9 @@ impl Plan {
         }
         make_folders(&layout, &emperord)?;
         let lock = lock(&layout)?;
-        let plan = Self { layout, frontd, emperord, programs, greeting, _temporary: temporary, _lock: lock };
+        let _temporary = temporary;
+        let plan =
+            Self { layout, frontd, emperord, programs, greeting, late_virtualenv, _temporary, _lock: lock };
         plan.check_apps()?;
         Ok(plan)
     }
@@ -107,22 +113,24 @@ struct Root {
     layout: Layout,
     temporary: Option<TempDir>,
     greeting: Option<String>,
+    late_virtualenv: Option<LateVirtualenv>,
 }
 
 fn root(args: &Args) -> miette::Result<Root> {
     if let Some(app) = &args.one_app.app {
-        let (temporary, greeting) = args.one_app.root(app)?;
+        let OneRoot { root: temporary, greeting, late_virtualenv } = args.one_app.root(app)?;
         let layout = Layout::under(temporary.path()).into_diagnostic()?;
         if args.https != Some(Listen::Off)
             && let Err(error) = one_app::keep_authority(&layout)
         {
             warn!(%error, "the CA can't be kept: browsers have to trust a new one after each start");
         }
-        return Ok(Root { layout, temporary: Some(temporary), greeting: Some(greeting) });
+        return Ok(Root { layout, temporary: Some(temporary), greeting: Some(greeting), late_virtualenv });
     }
     let root = args.root.clone().or_else(root_from_env).ok_or(PlanError::Nothing)?;
     let greeting = make_root(&root)?;
-    Ok(Root { layout: Layout::under(&root).into_diagnostic()?, temporary: None, greeting })
+    let layout = Layout::under(&root).into_diagnostic()?;
+    Ok(Root { layout, temporary: None, greeting, late_virtualenv: None })
 }
 
 /// Creates the folder if it doesn't exist, and returns a line that says so. A folder above it is missing only if the path

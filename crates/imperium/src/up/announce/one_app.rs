@@ -14,6 +14,13 @@ pub(super) struct Told {
     failure: String,
 }
 
+impl Told {
+    /// Whether clients are shown why the app can't start.
+    pub(super) fn is_failing(&self) -> bool {
+        !self.failure.is_empty()
+    }
+}
+
 impl Announcer {
     /// Whether an update reports a failure that ends the run. emperord has already logged the cause.
     pub(super) fn is_end(&self, update: Option<&Update>) -> bool {
@@ -83,7 +90,14 @@ mod tests {
             admin: Some("127.0.0.1:9180".parse().unwrap()),
         };
         let authority = Some("/no/such/ca.pem".into());
-        Announcer { addresses, socket: "".into(), authority, style: Style::OneApp, on_failure }
+        Announcer {
+            addresses,
+            socket: "".into(),
+            authority,
+            style: Style::OneApp,
+            on_failure,
+            late_virtualenv: None,
+        }
     }
 
     fn with(state: app::State, failure: &str) -> Update {
