@@ -41,7 +41,7 @@ async fn a_factory_returns_the_app() -> anyhow::Result<()> {
         fails(stack, folder, "shop", "has neither `application` nor `app`: write `create_app()`").await?;
         // The call was forgotten.
         let forgotten = "`create_app` doesn't take the arguments of a WSGI or ASGI app";
-        fails(
+        is_refused(
             stack,
             folder,
             "shop:create_app",
