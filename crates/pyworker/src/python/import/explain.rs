@@ -77,9 +77,9 @@ fn hidden_package(py: Python<'_>, error: &PyErr, spec: &Spec) -> Option<String> 
 
 /// Whether a module is found outside of the app's directory.
 fn is_installed(py: Python<'_>, name: &str, directory: &Path) -> PyResult<bool> {
-    let path: Vec<PathBuf> = py.import("sys")?.getattr("path")?.extract()?;
-    let others: Vec<_> =
-        path.into_iter().filter(|it| it != directory && !it.as_os_str().is_empty()).collect();
+    // Strings: the finder ignores entries of other types.
+    let path: Vec<String> = py.import("sys")?.getattr("path")?.extract()?;
+    let others: Vec<_> = path.into_iter().filter(|it| Path::new(it) != directory && !it.is_empty()).collect();
     let finder = py.import("importlib.machinery")?.getattr("PathFinder")?;
     finder.call_method1("find_spec", (name, others)).map(|it| !it.is_none())
 }
