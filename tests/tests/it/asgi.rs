@@ -16,7 +16,7 @@ const RESPOND: &str = "async def respond(scope, receive, send):
 ";
 
 /// Apps of ASGI, as frameworks and their users make them.
-const ASGI: [(&str, &str); 9] = [
+const ASGI: [(&str, &str); 10] = [
     ("function", "async def app(scope, receive, send): await respond(scope, receive, send)"),
     // FastAPI, Starlette, Quart, Litestar.
     (
@@ -56,10 +56,19 @@ const ASGI: [(&str, &str); 9] = [
         "class app:\n    def __init__(self, scope): self.scope = scope\n    \
          async def __call__(self, receive, send): await respond(self.scope, receive, send)",
     ),
+    // As with annotations that only a type checker can evaluate.
+    (
+        "no-signature",
+        "async def app(scope, receive, send): await respond(scope, receive, send)\n\napp.__signature__ = 'unknown'",
+    ),
 ];
 
 /// Apps of WSGI that resemble them.
-const WSGI: [(&str, &str); 4] = [
+const WSGI: [(&str, &str); 5] = [
+    (
+        "wsgi-no-signature",
+        "def app(environ, start):\n    start('200 OK', [])\n    return [b'ok']\n\napp.__signature__ = 'unknown'",
+    ),
     (
         "wsgi-partial",
         "import functools\ndef serve(site, environ, start):\n    start('200 OK', [])\n    return [site]\n\napp = functools.partial(serve, b'ok')",

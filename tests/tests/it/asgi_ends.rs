@@ -21,6 +21,7 @@ use tokio::time::timeout;
 const APP: &str = "
 import asyncio
 import contextvars
+import gc
 import inspect
 import os
 import time
@@ -48,6 +49,9 @@ async def app(scope, receive, send):
         while not os.path.exists(path.removeprefix('/blocks')):
             time.sleep(0.001)
         await send({'type': 'http.response.body', 'body': b'last'})
+    elif path == '/polls':
+        await polls(receive)
+        await send({'type': 'http.response.body'})
     elif path == '/early':
         await send({'type': 'http.response.body', 'body': b'no'})
         while (message := await receive())['type'] == 'http.request':
@@ -55,6 +59,19 @@ async def app(scope, receive, send):
         events.append(f\"early {message['type']}\")
     else:
         await send({'type': 'http.response.body', 'body': ' '.join(events).encode()})
+
+
+async def polls(receive):
+    await receive()
+    for _ in range(1000):
+        waiting = asyncio.get_running_loop().create_task(receive())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    del waiting
+    gc.collect()
+    kept = sum(isinstance(it, asyncio.Future) for it in gc.get_objects())
+    events.append(f'polls keep {kept} futures' if kept > 100 else 'polls keep few futures')
 
 
 async def refuse(receive, send):
@@ -177,6 +194,16 @@ async fn a_body_that_is_read_after_the_response_ends_with_a_disconnect() -> anyh
             ensure!(answer.status == 401, "{protocol}: {}", answer.status);
         }
         noted(stack, "early http.disconnect early http.disconnect").await
+    })
+    .await
+}
+
+/// As with `is_disconnected` of Starlette, in a loop.
+#[tokio::test]
+async fn receives_that_are_cancelled_leave_nothing_behind() -> anyhow::Result<()> {
+    site(async |stack| {
+        stack.client("ends", Protocol::Plain)?.get("/polls").await?.expect(200)?;
+        noted(stack, "polls keep few futures").await
     })
     .await
 }

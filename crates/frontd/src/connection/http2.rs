@@ -23,11 +23,11 @@ use crate::visit::client::Client;
 const STREAMS: u32 = 128;
 
 /// Bytes that a client may send on a stream before they are read.
-const STREAM_WINDOW: u32 = 256 * 1024;
+const STREAM_WINDOW: u32 = 1024 * 1024;
 
-/// The same for a connection: so large that streams which aren't read, such as uploads that wait for a worker, never
-/// hold up the others.
-const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
+/// The same for a connection. Streams which aren't read, such as uploads that wait for a worker, hold up the others only
+/// if there are more than thirty.
+const CONNECTION_WINDOW: u32 = 32 * STREAM_WINDOW;
 
 /// Bytes per HTTP/2 stream that may be queued for the connection.
 const STREAM_BUFFER: usize = 32 * 1024;

@@ -48,11 +48,10 @@ def new_loop(name):
 def attributes(loop):
     """Returns the attributes of a loop, if to create a task of it only schedules the first step of that task."""
     uvloop = sys.modules.get("uvloop")
-    is_known = type(loop).create_task is asyncio.BaseEventLoop.create_task or (uvloop is not None and type(loop) is uvloop.Loop)
-    # The second is set by nest_asyncio, which runs loops within tasks.
-    if is_known and not loop.get_debug() and not hasattr(asyncio, "_nest_patched"):
-        return getattr(loop, "__dict__", None)
-    return None
+    base = asyncio.BaseEventLoop
+    is_asyncio = type(loop).create_task is base.create_task and type(loop).call_soon is base.call_soon
+    is_uvloop = uvloop is not None and type(loop) is uvloop.Loop
+    return getattr(loop, "__dict__", None) if (is_asyncio or is_uvloop) and not loop.get_debug() else None
 
 
 def current_loop():
@@ -94,7 +93,8 @@ def is_double_callable(app):
         return False
     try:
         parameters = inspect.signature(app).parameters.values()
-    except (TypeError, ValueError):
+    except Exception:
+        # Its annotations can't be evaluated, for example.
         return False
     required = [it for it in parameters if it.default is it.empty and it.kind in (it.POSITIONAL_ONLY, it.POSITIONAL_OR_KEYWORD)]
     return len(required) == 1 and required[0].name == "scope"

@@ -8,6 +8,7 @@ use api::runner::serve_response::Message;
 use api::runner::{Done, Response};
 use parking_lot::{Mutex, MutexGuard};
 use pyo3::exceptions::PyBrokenPipeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::awaitable::{Channel, ReceiveFunction, SendFunction, Step};
@@ -19,6 +20,9 @@ use crate::executor::failure;
 use crate::link::active::ActiveRequest;
 use crate::link::body::Overrun;
 use crate::python::forked;
+
+/// From how many waiting calls of `receive` or `send` on those that the app has cancelled are looked for.
+const PRUNED_FROM: usize = 16;
 
 /// A call of the app.
 pub(super) struct Call<P: Protocol> {
@@ -145,18 +149,41 @@ impl<P: Protocol> Call<P> {
     /// Returns a future that is resolved once `next` may have a message.
     fn reader<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.shared.event_loop.future(py)?;
-        self.lock().readers.push(future.clone().unbind());
-        self.observe(py)?;
+        self.wait_for(&future, |it| &mut it.readers)?;
         Ok(future)
     }
 
     /// Returns a future that is resolved once `send` may continue.
     pub(super) fn writer<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.shared.event_loop.future(py)?;
-        self.lock().writers.push(future.clone().unbind());
         self.is_full.store(true, Ordering::SeqCst);
-        self.observe(py)?;
+        self.wait_for(&future, |it| &mut it.writers)?;
         Ok(future)
+    }
+
+    /// Adds a future to those that a change resolves.
+    fn wait_for(
+        self: &Arc<Self>,
+        future: &Bound<'_, PyAny>,
+        list: fn(&mut Inner<P>) -> &mut Vec<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let py = future.py();
+        let full = {
+            let mut inner = self.lock();
+            let list = list(&mut inner);
+            list.push(future.clone().unbind());
+            let is_to_be_pruned = list.len() >= PRUNED_FROM && list.len().is_power_of_two();
+            if is_to_be_pruned { std::mem::take(list) } else { Vec::new() }
+        };
+        if !full.is_empty() {
+            // The app may have cancelled those that waited.
+            let waits =
+                |it: &Py<PyAny>| Ok::<_, PyErr>(!it.call_method0(py, intern!(py, "done"))?.is_truthy(py)?);
+            let mut waiting = full;
+            waiting.retain(|it| waits(it).unwrap_or(true));
+            list(&mut self.lock()).append(&mut waiting);
+        }
+        self.observe(py)
     }
 
     /// Has a change settle this, also one that has just happened.
@@ -207,9 +234,10 @@ impl<P: Protocol> Call<P> {
 
     /// The app has returned, or raised an exception.
     fn end(self: &Arc<Self>, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
-        self.shared.event_loop.turn_soon(py)?;
+        // What is sent wakes tasks of the guest. An error here comes from a signal handler, and this has to end anyway.
+        let scheduled = self.shared.event_loop.turn_soon(py);
         let has_expired = self.active.deadline.leave();
-        let Some(missing) = self.return_from_app(error.is_some()) else { return Ok(()) };
+        let Some(missing) = self.return_from_app(error.is_some()) else { return scheduled };
         match error {
             Some(error) if has_expired && shared::is_cancelled(py, error) => {
                 self.log_end("the request that exceeded its limit has ended");
@@ -233,7 +261,7 @@ impl<P: Protocol> Call<P> {
             self.finish(Some(response));
         }
         (self.shared.ended)(self.token);
-        self.settle_later(py)
+        self.settle_later(py).and(scheduled)
     }
 
     /// The app's task ended before it began, so nobody has ended this.
@@ -335,7 +363,8 @@ impl<P: Protocol> Call<P> {
             self.is_full.store(false, Ordering::SeqCst);
             woken.append(&mut self.lock().writers);
         }
-        woken.iter().try_for_each(|it| event_loop::resolve(py, it))
+        // A signal handler may raise meanwhile.
+        woken.iter().map(|it| event_loop::resolve(py, it)).fold(Ok(()), Result::and)
     }
 
     fn settled(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {

@@ -15,6 +15,8 @@ pub(super) struct FirstSteps {
     /// The attributes of the loop. One of these hides the method of the loop's class.
     attributes: Py<PyDict>,
     caught: Py<Caught>,
+    /// The names of asyncio.
+    asyncio: Py<PyDict>,
 }
 
 /// Takes the place of the loop's `call_soon` while a task is created.
@@ -38,8 +40,10 @@ impl Caught {
 impl FirstSteps {
     /// Catches those of the loop with these `attributes`. Creating a task of that loop must do nothing but that.
     pub(super) fn of(attributes: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let caught = Bound::new(attributes.py(), Caught(Mutex::default()))?.unbind();
-        Ok(Self { attributes: attributes.clone().unbind(), caught })
+        let py = attributes.py();
+        let caught = Bound::new(py, Caught(Mutex::default()))?.unbind();
+        let asyncio = py.import("asyncio")?.dict().unbind();
+        Ok(Self { attributes: attributes.clone().unbind(), caught, asyncio })
     }
 
     /// Creates a task of `event_loop` with `create`. Returns its first step, unless somebody else has replaced the
@@ -51,7 +55,9 @@ impl FirstSteps {
     ) -> PyResult<(Bound<'py, PyAny>, Option<Step>)> {
         let py = event_loop.py();
         let (attributes, name) = (self.attributes.bind(py), intern!(py, "call_soon"));
-        if attributes.contains(name)? {
+        // nest_asyncio runs loops within tasks, which can't be within a turn.
+        let is_nested = self.asyncio.bind(py).contains(intern!(py, "_nest_patched"))?;
+        if is_nested || attributes.contains(name)? {
             return Ok((create()?, None));
         }
         attributes.set_item(name, &self.caught)?;
@@ -76,11 +82,11 @@ impl Step {
         callback.and_then(|it| it.getattr(intern!(py, "__self__"))).is_ok_and(|it| it.is(task))
     }
 
-    /// Runs it. `event_loop` runs it later if it can't run now.
+    /// Runs it. If it can't run now, `event_loop` runs it later. `has_begun` tells whether it ran.
     ///
     /// # Errors
     /// If the app raises `SystemExit` or `KeyboardInterrupt`, which end the loop.
-    pub(super) fn run(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn run(&self, event_loop: &Bound<'_, PyAny>, has_begun: impl Fn() -> bool) -> PyResult<()> {
         let py = event_loop.py();
         let arguments = self.arguments.bind(py);
         let context = match &self.options {
@@ -90,9 +96,10 @@ impl Step {
         let Some(context) = context else { return self.schedule(event_loop) };
         match context.call_method1(intern!(py, "run"), arguments) {
             Ok(_) => Ok(()),
+            Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+            Err(error) if has_begun() => report(event_loop, &error),
             // Another task runs, since the app runs its loop within a task.
-            Err(error) if error.is_instance_of::<PyException>(py) => self.schedule(event_loop),
-            Err(error) => Err(error),
+            Err(_) => self.schedule(event_loop),
         }
     }
 
@@ -101,4 +108,13 @@ impl Step {
         let options = self.options.as_ref().map(|it| it.bind(py));
         event_loop.call_method(intern!(py, "call_soon"), self.arguments.bind(py), options).map(drop)
     }
+}
+
+/// What a loop does with an error of a callback.
+fn report(event_loop: &Bound<'_, PyAny>, error: &PyErr) -> PyResult<()> {
+    let py = event_loop.py();
+    let context = PyDict::new(py);
+    context.set_item("message", "a step of a task failed")?;
+    context.set_item("exception", error.value(py))?;
+    event_loop.call_method1("call_exception_handler", (context,)).map(drop)
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -208,14 +209,18 @@ impl Turns {
 
     /// What hasn't been started when this ends is handed back if the app blocks the loop.
     fn start_requests(&self, py: Python<'_>) -> PyResult<()> {
-        let mut told = std::mem::take(&mut *self.held.lock());
         let mut pace = Pace::default();
-        while pace.goes_on()
+        let held = std::mem::take(&mut *self.held.lock());
+        self.start_told(py, held, &mut pace)?;
+        let mut told = Vec::new();
+        let mut started = Ok(());
+        while started.is_ok()
+            && pace.goes_on()
             && let Some(active) = self.shared.requests.try_next(self.capacity)
         {
             active.deadline.ignore_disconnect();
             if active.is_safe() {
-                self.start(py, active)?;
+                started = self.start(py, active);
                 self.keep(&mut pace, py);
             } else {
                 active.report_start();
@@ -223,9 +228,20 @@ impl Turns {
             }
         }
         if told.is_empty() {
-            return Ok(());
+            return started;
         }
         self.shared.event_loop.guest.run_again();
+        match started {
+            Ok(()) => self.start_told(py, told, &mut pace),
+            Err(error) => {
+                self.held.lock().extend(told);
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts requests that frontd knows to have begun. The others are held until the next turn.
+    fn start_told(&self, py: Python<'_>, told: Vec<Arc<ActiveRequest>>, pace: &mut Pace) -> PyResult<()> {
         let mut told = told.into_iter();
         let mut started = Ok(());
         for active in told.by_ref() {
@@ -234,8 +250,8 @@ impl Turns {
                 self.held.lock().push(active);
                 continue;
             }
-            started = self.start(py, active).map(drop);
-            self.keep(&mut pace, py);
+            started = self.start(py, active);
+            self.keep(pace, py);
             if started.is_err() || !pace.goes_on() {
                 break;
             }
@@ -259,7 +275,10 @@ impl Turns {
     fn start(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> PyResult<()> {
         let event_loop = &self.shared.event_loop;
         let (call, step) = self.prepare(py, active, |coroutine| event_loop.start_with(coroutine));
-        let ran = step.map_or(Ok(()), |it| it.run(event_loop.object(py)));
+        let ran = match step? {
+            Some(step) => step.run(event_loop.object(py), || call.has_begun()),
+            None => Ok(()),
+        };
         if !call.has_begun() {
             self.starting.lock().push(call);
         }
@@ -269,18 +288,19 @@ impl Turns {
     /// Calls the app for a request once the loop runs.
     pub(super) fn start_later(&self, py: Python<'_>, active: Arc<ActiveRequest>) -> Arc<dyn Running> {
         let start = |coroutine| Ok((self.shared.event_loop.start(coroutine)?, None));
-        let (call, _) = self.prepare(py, active, start);
+        let (call, _failed) = self.prepare(py, active, start);
         self.starting.lock().push(Arc::clone(&call));
         call
     }
 
-    /// Has `start` start the task of a request.
+    /// Has `start` start the task of a request. Returns its first step, unless the loop runs that, or an error that isn't
+    /// one of this request: it ends the loop.
     fn prepare<'py>(
         &self,
         py: Python<'py>,
         active: Arc<ActiveRequest>,
         start: impl FnOnce(Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Option<Step>)>,
-    ) -> (Arc<dyn Running>, Option<Step>) {
+    ) -> (Arc<dyn Running>, PyResult<Option<Step>>) {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         if let Some(token) = NonZeroU64::new(token) {
             active.deadline.enter(CallToken::new(token));
@@ -298,15 +318,16 @@ impl Turns {
         match coroutine.and_then(start) {
             Ok((task, step)) => {
                 call.set_task(&task);
-                return (call, step);
+                (call, Ok(step))
             }
             Err(error) => {
                 if let Err(error) = Arc::clone(&call).fail(py, &error) {
                     tracing::error!(%error, "end a request that cannot be started");
                 }
+                let ends_loop = !error.is_instance_of::<PyException>(py);
+                (call, if ends_loop { Err(error) } else { Ok(None) })
             }
         }
-        (call, None)
     }
 
     fn coroutine<'py>(

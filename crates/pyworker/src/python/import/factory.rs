@@ -27,7 +27,8 @@ pub(super) fn not_called(app: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     let given = PyDict::new(app.py());
     // A decorator may pass other arguments on than it takes.
     given.set_item("follow_wrapped", false)?;
-    let signature = inspect.call_method("signature", (app,), Some(&given))?;
+    // It may not have one, or annotations that can't be evaluated.
+    let Ok(signature) = inspect.call_method("signature", (app,), Some(&given)) else { return Ok(None) };
     let takes = |arguments: &[&str]| {
         PyTuple::new(app.py(), arguments).is_ok_and(|it| signature.call_method1("bind", it).is_ok())
     };

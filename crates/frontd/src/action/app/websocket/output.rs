@@ -12,6 +12,10 @@ pub(super) const HIGH: usize = 128 * 1024;
 /// Written bytes at the front are removed once they are this many.
 const COMPACT: usize = 64 * 1024;
 
+/// At most this is written at once: over HTTP/2, hyper copies it, and a stream whose window is closed may hold three of
+/// these.
+const WRITE: usize = 32 * 1024;
+
 /// A buffer that is kept when it is empty.
 const KEPT: usize = 1024;
 
@@ -47,7 +51,8 @@ impl Output {
     ) -> (bool, Poll<io::Result<()>>) {
         let mut wrote = false;
         while self.pending() > 0 {
-            match Pin::new(&mut *io).poll_write(cx, &self.bytes[self.written..]) {
+            let end = self.bytes.len().min(self.written + WRITE);
+            match Pin::new(&mut *io).poll_write(cx, &self.bytes[self.written..end]) {
                 Poll::Ready(Ok(0)) => return (wrote, Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
                 Poll::Ready(Ok(count)) => {
                     self.written += count;

@@ -1,5 +1,6 @@
 //! Relays messages between a client and a worker, until one of them leaves.
 
+mod clock;
 #[cfg(test)]
 mod tests;
 
@@ -11,21 +12,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use websocket::deflate::Deflate;
 use websocket::{Close, Event, Message, Reader, Step, Violation, Writer};
 
+use self::clock::Clock;
 use super::output::Output;
 use super::room::Room;
 use crate::backend::{Socket, SocketEvent};
 use crate::limits::quota::Quota;
 use crate::observe::metrics::SocketMetrics;
 
-/// Time between two pings, and the time to respond to one. A client that sends messages gets none.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-
-/// How many pings a client may send in that time.
+/// How many pings a client may send between two checks.
 const PINGS_MAX: u32 = 2000;
 
 /// How long a client may take to close its side.
@@ -33,9 +32,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait until the client closes a connection that was shut down.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// How much faster a client must read while the memory of its address, or of all clients, is full.
-const MEMORY_FULL_DIVISOR: u32 = 10;
 
 /// Bytes per read.
 const READ: usize = 64 * 1024;
@@ -119,26 +115,6 @@ enum Stage {
     Closed,
     /// The connection is shut down, which the client hasn't noticed yet.
     Shut,
-}
-
-/// One timer for all that can happen too late.
-struct Clock {
-    timer: Pin<Box<Sleep>>,
-    ping_at: Instant,
-    /// When the current stage has to be over.
-    deadline: Option<Instant>,
-    /// Since when the client has read nothing.
-    blocked_since: Option<Instant>,
-    send_timeout: Duration,
-    memory: Arc<Quota>,
-    /// Since the last check: whether the client has sent anything, or has read on after it was slow.
-    heard: bool,
-    /// How many pings the client has sent since the last check.
-    pings: u32,
-    /// The last check has sent a ping.
-    has_pinged: bool,
-    /// A message has arrived since the last check: no ping is needed.
-    is_busy: bool,
 }
 
 /// The connection is over.
@@ -462,69 +438,5 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Relay<IO> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-impl Clock {
-    fn new(send_timeout: Duration, memory: Arc<Quota>) -> Self {
-        let ping_at = Instant::now() + PING_INTERVAL;
-        Self {
-            timer: Box::pin(tokio::time::sleep_until(ping_at)),
-            ping_at,
-            deadline: None,
-            blocked_since: None,
-            send_timeout,
-            memory,
-            heard: false,
-            pings: 0,
-            has_pinged: false,
-            is_busy: false,
-        }
-    }
-
-    /// Sets the timer to what is due next.
-    fn arm(&mut self) {
-        // Checked more often than at its end, since the memory may become full.
-        let blocked = self.blocked_since.map(|_| Instant::now() + self.send_timeout / MEMORY_FULL_DIVISOR);
-        let next = [Some(self.ping_at), self.deadline, blocked].into_iter().flatten().min();
-        let next = next.unwrap_or(self.ping_at);
-        if self.timer.deadline() != next || self.timer.is_elapsed() {
-            self.timer.as_mut().reset(next);
-        }
-    }
-
-    fn send_limit(&self) -> Duration {
-        if self.memory.is_full() { self.send_timeout / MEMORY_FULL_DIVISOR } else { self.send_timeout }
-    }
-
-    /// The client accepts no data.
-    fn blocked(&mut self) {
-        if self.blocked_since.is_none() {
-            self.blocked_since = Some(Instant::now());
-            self.arm();
-        }
-    }
-
-    /// Sets the deadline of a stage.
-    fn end_within(&mut self, time: Duration) {
-        self.deadline = Some(Instant::now() + time);
-        self.arm();
-    }
-
-    /// Whether the stage, or a write, takes too long.
-    fn is_overdue(&self, now: Instant) -> bool {
-        let is_stalled = self.blocked_since.is_some_and(|it| it + self.send_limit() <= now);
-        is_stalled || self.deadline.is_some_and(|it| it <= now)
-    }
-
-    /// Whether the client hasn't responded to the last ping, or to anything since.
-    fn is_silent(&self) -> bool {
-        self.has_pinged && !self.heard
-    }
-
-    /// The next check is due after the interval. `pings`: whether a ping was sent.
-    fn checked(&mut self, now: Instant, pings: bool) {
-        (self.has_pinged, self.heard, self.is_busy, self.pings) = (pings, false, false, 0);
-        self.ping_at = now + PING_INTERVAL;
     }
 }
