@@ -1,7 +1,7 @@
 //! ASGI apps that violate the rules: the responses, the log, and that other requests aren't affected.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use http::Method;
@@ -10,13 +10,14 @@ use tests::client::{Client, Protocol, empty, request};
 use tests::load::{Kind, Load};
 use tests::place::Place;
 use tests::process;
-use tests::stack::{self, Stack};
+use tests::stack::Stack;
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::{TIMEOUT, until};
+use tests::wait::TIMEOUT;
 use tokio_util::task::TaskTracker;
 
 use crate::gate::Gate;
+use crate::misbehaving::{self, recorded};
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Plain, Protocol::Http1, Protocol::Http2];
 
@@ -361,24 +362,10 @@ impl Held {
     }
 }
 
-/// Waits until the app has recorded a line that begins with `text`, and returns the whole record.
-async fn recorded(record: &Path, text: &str) -> anyhow::Result<String> {
-    until(&format!("the app records {text:?} in {}", record.display()), async || {
-        let all = fs::read_to_string(record).unwrap_or_default();
-        Ok(all.lines().any(|line| line.starts_with(text)).then_some(all))
-    })
-    .await
-}
-
 async fn bad(
     workers: u32,
     timeouts: &str,
     test: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let app = Vassal::bad_asgi(&Place::of_tests()?).workers(workers);
-    stack::with([app.table(&format!("[timeouts]\nstop = \"2s\"\n{timeouts}"))], async |stack| {
-        let client = stack.client("bad", Protocol::Http1)?;
-        test(stack, &client).await
-    })
-    .await
+    misbehaving::serve(Vassal::bad_asgi(&Place::of_tests()?).workers(workers), timeouts, test).await
 }

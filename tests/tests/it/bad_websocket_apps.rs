@@ -1,18 +1,19 @@
 //! ASGI apps whose WebSockets violate the rules: what the client gets, the log, and that others aren't affected.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use tests::client::{Client, Protocol};
 use tests::load::{Kind, Load};
 use tests::place::Place;
-use tests::stack::{self, Stack};
+use tests::stack::Stack;
 use tests::status::App;
 use tests::vassal::Vassal;
-use tests::wait::{TIMEOUT, until};
+use tests::wait::TIMEOUT;
 use tests::websocket::{OpenError, Received, WebSocket};
 use tokio::time::timeout;
+
+use crate::misbehaving::{self, recorded};
 
 /// Path, status and log text of handshakes that fail.
 const REFUSED: [(&str, u16, &str); 19] = [
@@ -234,24 +235,10 @@ async fn only_open(stack: &Stack, sockets: u32) -> anyhow::Result<()> {
     stack.until("bad", &format!("{sockets} WebSockets are open"), open).await.map(drop)
 }
 
-/// Waits until the app has recorded a line that begins with `text`, and returns the whole record.
-async fn recorded(record: &Path, text: &str) -> anyhow::Result<String> {
-    until(&format!("the app records {text:?} in {}", record.display()), async || {
-        let all = fs::read_to_string(record).unwrap_or_default();
-        Ok(all.lines().any(|line| line.starts_with(text)).then_some(all))
-    })
-    .await
-}
-
 async fn bad(
     workers: u32,
     timeouts: &str,
     test: impl AsyncFnOnce(&Stack, &Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let app = Vassal::bad_sockets(&Place::of_tests()?).workers(workers);
-    stack::with([app.table(&format!("[timeouts]\nstop = \"2s\"\n{timeouts}"))], async |stack| {
-        let client = stack.client("bad", Protocol::Http1)?;
-        test(stack, &client).await
-    })
-    .await
+    misbehaving::serve(Vassal::bad_sockets(&Place::of_tests()?).workers(workers), timeouts, test).await
 }

@@ -32,6 +32,7 @@ mod held;
 mod idle;
 mod inside_python;
 mod life;
+mod misbehaving;
 mod monkey_patched;
 mod new_projects;
 mod preload;
